@@ -14,9 +14,7 @@ __all__ = ["SentEvents", "StreamEnding"]
 
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _TAIL_BYTES = 32
-_DONE = re.compile(
-    rb"[\r\n]data: ?\[DONE\]"
-)  # at a line's start, where no JSON text can contain it
+_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # at a line's start: no JSON text can contain it
 
 
 class StreamEnding:

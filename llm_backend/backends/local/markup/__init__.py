@@ -1,4 +1,4 @@
-"""What models write that is not plain text: calls and reasoning, in every family's markup."""
+"""Parsers and grammars of model output: tool calls and reasoning, in each family's markup."""
 
 from llm_backend.backends.local.markup.families import FAMILIES, markup_of
 from llm_backend.backends.local.markup.family import Markup, Tools

@@ -1,8 +1,8 @@
-"""Every family's markup as data, and how a model's is told from its chat template.
+"""Tool call markup of each model family as data, and its detection by the chat template.
 
-A template is the one thing that every model file carries and that says how its model was trained to
-write; the marks that it shows are its family's. Where two families' marks stand in one template the
-more particular one comes first in the table.
+The template is the only part of every model file that shows how the model was trained to write
+calls. A family is detected by its marks in the template. If a template contains the marks of two
+families, the more specific one comes first in the table.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ __all__ = ["FAMILIES", "Family", "markup_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family's calls; `signs` are what its templates hold: all of one of the groups."""
+    """Markup of a family's calls; its templates contain every text of at least one of `signs`."""
 
     calls: CallMarkup
     signs: tuple[tuple[str, ...], ...]
@@ -61,7 +61,7 @@ _LLAMA_BUILTIN = python_calls()
 
 
 def _llama_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-    """JSON; after its mark also a call in Python, of the tools that Llama was born with."""
+    """Reads calls as JSON; after the mark also Python calls of Llama's built-in tools."""
     yield from reader.skip_space()
     if opening and reader.here != "{":
         yield from _LLAMA_BUILTIN(reader, opening, tools)
@@ -70,7 +70,7 @@ def _llama_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None
 
 
 def _qwen_coder_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-    """Its models now and then forget the tag around the function."""
+    """Reads calls of Qwen Coder, whose models sometimes omit the tag around the function."""
     body = function_calls if opening == "<function=" else _tool_call_tags
     yield from body(reader, opening, tools)
 
@@ -384,7 +384,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
 }
-"""By name. The last one is for templates that show tools and none of the marks."""
+"""Families by name. The last one is for templates without any of the marks."""
 
 THINKING = (
     Thinking(opening="<|START_THINKING|>", closing="<|END_THINKING|>", sign="<|START_THINKING|>"),
@@ -404,11 +404,11 @@ THINKING = (
         sign="Here is my thought process",
     ),
 )
-"""How reasoning is set apart."""
+"""Reasoning markup, most specific first."""
 
 
 def markup_of(template: str, family: str | None = None) -> Markup:
-    """The markup of a model with this chat template; its calls are `family`'s, if one is named."""
+    """Detects the markup of a model from its chat template; `family` overrides that of calls."""
     found = FAMILIES[family] if family is not None else _family_of(template)
     thinking = next((one for one in THINKING if one.sign in template), None)
     if found.is_harmony:

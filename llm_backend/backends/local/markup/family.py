@@ -1,4 +1,4 @@
-"""How a model writes what is not plain text: frozen descriptions, one per family in `families`."""
+"""Markup of a model family: frozen descriptions of tool calls and reasoning (see `families`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,14 +13,14 @@ __all__ = [
 ]  # fmt: skip
 
 Tools = Mapping[str, Mapping[str, Any]]
-"""The functions that may be called: their parameters' schemas by name."""
+"""Parameter schemas of the functions that may be called, by name."""
 
 Body = Callable[[MarkupReader, str, Tools], Steps[None]]
-"""Reads calls from after their opening on; raises `NoCall` where the text is none."""
+"""Parser of calls after their opening; raises `NoCall` if the text is no call."""
 
 
 class ArgumentStyle(Enum):
-    """How a family writes a call's arguments."""
+    """Notation of a call's arguments."""
 
     JSON = "json"
     PARAMETER_TAGS = "parameter tags"
@@ -31,9 +31,9 @@ class ArgumentStyle(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """How a model is made to write calls. `begin` and `end` stand around all of them, `between`
-    (None: there can be only one) between two. In `call` stand `{name}`, `{arguments}` and, if need
-    be, `{number}`. `quote` stands around Gemma's strings.
+    """Notation of calls in grammars. `begin` and `end` enclose all calls; `between` separates two
+    (None: only one call is possible). `call` has the placeholders `{name}`, `{arguments}` and
+    optionally `{number}`. `quote` encloses Gemma's strings.
     """
 
     begin: str = ""
@@ -46,12 +46,11 @@ class Spelling:
 
 @dataclass(frozen=True, kw_only=True)
 class CallMarkup:
-    """How calls are written.
+    """Markup of calls.
 
-    `openings` lead from text into calls; the first is the family's own, the others are slips that
-    its models make. `is_bare`: the answer itself may be calls, without a mark. `is_leading`: an
-    answer that does not begin with calls has none. `markers` are all the marks that may be tokens
-    of their own.
+    `openings` begin calls within text; the first is the family's own, the others are common errors
+    of its models. `is_bare`: calls may begin the answer without a mark. `is_leading`: an answer
+    that does not begin with calls has none. `markers` are all marks that may be single tokens.
     """
 
     openings: tuple[str, ...] = ()
@@ -63,16 +62,16 @@ class CallMarkup:
 
 
 Attempt = Callable[[Body, str], Steps[None]]
-"""Reads calls after their opening; what is none is text."""
+"""Parser of calls after their opening, which treats invalid ones as text."""
 
 Messages = Callable[[MarkupReader, Attempt, Tools], Steps[None]]
-"""Reads an answer that consists of several messages, each with a head of its own."""
+"""Parser of an answer that consists of several messages, each with a header."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thinking:
-    """How reasoning is set apart from the answer that follows it; `sign` stands in the templates of
-    models that do. Some have marks around the answer, too."""
+    """Marks around reasoning, which precedes the answer. Templates of such models contain `sign`.
+    `answer` are marks around the answer, if there are any."""
 
     opening: str
     closing: str
@@ -82,7 +81,7 @@ class Thinking:
 
 @dataclass(frozen=True, kw_only=True)
 class Markup:
-    """All of a model's markup. Where an answer comes in `messages`, they set reasoning apart."""
+    """Complete markup of a model. `messages` parses answers whose messages separate reasoning."""
 
     calls: CallMarkup | None = None
     thinking: Thinking | None = None
@@ -90,32 +89,32 @@ class Markup:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """All the marks that may be tokens of their own."""
+        """All marks that may be single tokens."""
         return self.markers_for(True)
 
     @property
     def reasons(self) -> bool:
-        """Whether there is reasoning to be set apart."""
+        """True if the model's output has reasoning."""
         return self.thinking is not None or self.messages is not None
 
     @property
     def is_bare(self) -> bool:
-        """Whether calls and an answer in JSON begin alike."""
+        """True if calls have no mark, so that they begin like an answer in JSON."""
         return self.calls is not None and self.calls.is_bare
 
     def markers_for(self, has_tools: bool) -> tuple[str, ...]:
-        """The marks that matter in an answer with or without tools."""
+        """Returns the marks to recognise in an answer with or without tools."""
         thinking = (self.thinking.opening, self.thinking.closing) if self.thinking else ()
         calls = self.calls.markers if self.calls and (has_tools or self.messages) else ()
         return (*calls, *thinking)
 
     def is_open_in(self, prompt: str) -> bool:
-        """Whether the prompt ends within the reasoning, so that the answer begins there."""
+        """Returns True if the prompt ends with the opening of reasoning."""
         return self.thinking is not None and prompt.rstrip().endswith(self.thinking.opening)
 
     def without_slips(self, *, is_leading: bool = False) -> "Markup":
-        """The same where a grammar holds the model to the family's own spelling, and maybe to
-        calling at once or not at all."""
+        """Returns the markup for output constrained by a grammar: only the family's own opening;
+        with `is_leading`, calls only at the beginning."""
         if self.calls is None:
             return self
         openings = self.calls.openings[:1]

@@ -1,8 +1,8 @@
-"""Grammars that hold a model to its family's calls, in llguidance's dialect of Lark.
+"""Grammars that constrain output to a family's tool calls, in llguidance's dialect of Lark.
 
-A mark that is a token of its own is written as that token (`<[7]>`): text that merely looks like it
-is another thing to the model. Arguments follow their schema, with as much white space between
-tokens as people's JSON has and no more, or a model could go on with it forever.
+A mark that is a single token is written as that token (`<[7]>`): the same characters as text tokens
+mean something else to the model. Arguments follow their schema. White space between JSON tokens is
+bounded, as a model could otherwise produce it forever.
 """
 
 import json
@@ -22,12 +22,12 @@ __all__ = ["Function", "calls_grammar", "content_grammar"]
 
 _SLOT = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
-_CALLS = 64  # in a row; a weak model would never stop
-_FINAL = "<|channel|>final<|message|>"  # how Harmony heads the answer itself
+_CALLS = 64  # limit of calls in a row: a weak model might never stop
+_FINAL = "<|channel|>final<|message|>"  # Harmony's header of the final answer
 _ANY = r"/(?s:.*)/"
 _BYTES_MOST = GrammarLimits().bytes
 _SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
-_COMPACT = {"whitespace_flexible": False}  # who asks for JSON reads it with a parser
+_COMPACT = {"whitespace_flexible": False}  # JSON content is for a parser and needs no white space
 _NO_PARAMETERS: Mapping[str, Any] = {
     "type": "object",
     "properties": {},
@@ -37,9 +37,9 @@ _NO_PARAMETERS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
-    """A function that may be called. `parameters` None takes none. What llguidance cannot hold a
-    model to is an error if it `is_strict`, else it is left out. `where` the parameters stand in the
-    request, and what they were `followed` from, is for telling what is wrong with them."""
+    """Function that may be called; `parameters` None: without parameters. Schema keywords that
+    llguidance does not support are an error if `is_strict`, otherwise they are ignored. `where`
+    (the parameters' place in the request) and `followed` serve error messages."""
 
     name: str
     parameters: Mapping[str, Any] | None
@@ -58,10 +58,11 @@ def calls_grammar(
     is_thinking: bool = False,
     content: Mapping[str, Any] | None = None,
 ) -> str:
-    """The grammar of an answer that calls these functions. Not `is_required`: text without any call
-    is an answer too, or where there is a schema for `content`, JSON by that instead of a call. Not
-    `is_parallel`: there is one call. `is_thinking`: the prompt has opened the reasoning. `tokens`
-    are the marks that are tokens of their own.
+    """Builds the grammar of an answer that calls these functions.
+
+    Not `is_required`: text without calls is valid too, or JSON by the schema `content` if there is
+    one. Not `is_parallel`: one call only. `is_thinking`: the prompt has opened the reasoning.
+    `tokens` maps the marks that are single tokens to their ids.
     """
     assert markup.calls is not None, "every family has calls"
     rules = _Rules(markup.calls.spelling, tokens)
@@ -91,7 +92,7 @@ def content_grammar(
     *,
     is_thinking: bool = False,
 ) -> str:
-    """The grammar of an answer whose content is JSON by this schema; what it thinks is free."""
+    """Builds the grammar of an answer in JSON by this schema; reasoning is unconstrained."""
     assert markup.calls is not None, "every family has calls"
     rules = _Rules(markup.calls.spelling, tokens)
     rules.add("start", f"{rules.thought(markup, is_thinking)} content".strip())
@@ -100,7 +101,7 @@ def content_grammar(
 
 
 class _Rules:
-    """The rules of one grammar."""
+    """Builder of the rules of one grammar."""
 
     def __init__(self, spelling: Spelling, tokens: Mapping[str, int]) -> None:
         self._spelling = spelling
@@ -111,24 +112,24 @@ class _Rules:
         self._mark = re.compile(f"({'|'.join(map(re.escape, by_length))})") if tokens else None
 
     def add(self, name: str, body: str) -> None:
-        """One more rule."""
+        """Adds a rule."""
         rule = f"{name}: {body}"
         self._rules.append(rule)
         self._length += len(rule)
 
     def text(self) -> str:
-        """All of them."""
+        """Returns all rules."""
         return "\n".join(self._rules)
 
     def functions(self, functions: Sequence[Function]) -> None:
-        """`call`: any of these functions is called."""
+        """Adds `call`: a call of any of these functions."""
         names = [f"call_{place}" for place in range(len(functions))]
         self.add("call", " | ".join(names))
         for name, function in zip(names, functions, strict=True):
             self.add(name, " ".join(self._call(name, function)))
 
     def calls(self, is_parallel: bool, *, skip: str) -> str:
-        """One or more calls, without `skip`, with which they begin."""
+        """Returns the expression of one or more calls, without their beginning `skip`."""
         spelling = self._spelling
         begin = self._written(spelling.begin.removeprefix(skip))
         more = ""
@@ -137,7 +138,7 @@ class _Rules:
         return " ".join(filter(None, (begin, "call", more, self._written(spelling.end))))
 
     def answer(self, opening: str, *, is_bare: bool, is_parallel: bool) -> None:
-        """`answer`: text in which the opening, or being bare, leads into calls."""
+        """Adds `answer`: text, and calls after the opening or, if `is_bare`, without one."""
         calls = self.calls(is_parallel, skip=opening if not is_bare else "")
         if is_bare:
             self.add("answer", f"{calls} | TEXT |")
@@ -154,7 +155,7 @@ class _Rules:
             self.add("opening[lazy]", f"/(?s:.*){_regex(opening)}/")
 
     def messages(self) -> None:
-        """`answer`: Harmony's last message, or a call, which may be announced in one of its own."""
+        """Adds `answer`: Harmony's final message, or a call, which a preamble may precede."""
         call = self.calls(False, skip="")
         announced = self._written("<|channel|>commentary<|message|>")
         between = self._written("<|end|><|start|>assistant")
@@ -163,13 +164,14 @@ class _Rules:
         )
 
     def content(self, markup: Markup, schema: Mapping[str, Any]) -> None:
-        """`content`: JSON by this schema, in Harmony under a head of its own."""
+        """Adds `content`: JSON by this schema, in Harmony after a header."""
         begin = self._written(_FINAL) if markup.messages else ""
         self.add("content", f"{begin} json_content".strip())
         self.add("json_content", "%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
 
     def thought(self, markup: Markup, is_thinking: bool) -> str:
-        """The reasoning before the answer, which may be missing unless it has begun already."""
+        """Returns the expression of reasoning before the answer, optional unless the prompt has
+        opened it."""
         if markup.messages is not None:
             return self._analysis()
         if markup.thinking is None:
@@ -178,7 +180,7 @@ class _Rules:
         return "thought" if is_thinking else "thought?"
 
     def _analysis(self) -> str:
-        """Harmony's messages before the one that matters."""
+        """Returns the expression of Harmony's messages before the final one or the call."""
         self.add("MESSAGE", _ANY)
         self.add(
             "thought",
@@ -235,7 +237,8 @@ class _Rules:
         yield f'"{{" {listed} "}}"' if kind is ArgumentStyle.GEMMA else listed
 
     def _check_length(self) -> None:
-        """What arguments refer to stands in each: it must not be written on and on."""
+        """Raises `InvalidRequest` for too long a grammar: each argument has a copy of the
+        definitions that it refers to."""
         if self._length > _BYTES_MOST:
             raise InvalidRequest(
                 f"The functions' parameters make a grammar of more than {_BYTES_MOST} bytes.",
@@ -243,7 +246,8 @@ class _Rules:
             )
 
     def _separated(self, rule: str, present: Sequence[tuple[str, bool]], separator: str) -> str:
-        """These arguments in their order, those that are not required maybe."""
+        """Returns the expression of these arguments in their order, each optional unless it is
+        required."""
         first = after = ""
         for place, (key, is_required) in reversed(list(enumerate(present))):
             alone = f"{key} {after}".strip()
@@ -267,7 +271,7 @@ class _Rules:
         self.add(rule, f"{self._written(begin)} {value}")
 
     def _value(self, rule: str, schema: Any, end: str, is_strict: bool) -> str:
-        """A value and what ends it."""
+        """Returns the expression of a value and the text that ends it."""
         kind = self._spelling.arguments
         if not is_text(schema) or kind is ArgumentStyle.KEYWORDS:
             self.add(f"{rule}_value", _json(schema, is_strict))
@@ -288,7 +292,7 @@ class _Rules:
         return f"{quote} {rule}_value".strip()
 
     def _written(self, text: str) -> str:
-        """A fixed text with its marks as tokens."""
+        """Returns the expression of a fixed text, with its marks as tokens."""
         pieces = self._mark.split(text) if self._mark is not None else [text]
         return " ".join(
             f"<[{self._tokens[piece]}]>"
@@ -300,7 +304,7 @@ class _Rules:
 
 
 def _object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Arguments are an object, also where their schema forgets to say so."""
+    """Returns the schema with `type: object`, which schemas of arguments may omit."""
     return schema if "type" in schema or "$ref" in schema else {"type": "object", **schema}
 
 
@@ -312,7 +316,7 @@ def _json(schema: Any, is_strict: bool) -> str:
 
 
 def _words(schema: Mapping[str, Any]) -> list[str]:
-    """The only texts that a string may be; none if it is free."""
+    """Returns the strings that the schema enumerates; empty if it does not."""
     words = schema["enum"] if isinstance(schema.get("enum"), list) else []
     if "const" in schema:
         words = [schema["const"]]
@@ -320,7 +324,7 @@ def _words(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _with_definitions(schema: Any, whole: Mapping[str, Any]) -> Any:
-    """A property's schema with what its references name, if it has any."""
+    """Returns a property's schema with the definitions that it refers to."""
     if not isinstance(schema, dict) or "$ref" not in json.dumps(schema):
         return schema
     held = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
@@ -328,10 +332,10 @@ def _with_definitions(schema: Any, whole: Mapping[str, Any]) -> Any:
 
 
 def _regex(text: str) -> str:
-    """A text within `/.../`."""
+    """Returns a text, escaped for a regular expression within `/.../`."""
     return _SPECIAL.sub(r"\\\g<0>", text).replace("\n", r"\n")
 
 
 def _without(text: str) -> str:
-    """Text that does not hold this one."""
+    """Returns the expression of text that does not contain this one."""
     return f"{_ANY} & ~/(?s:.*){_regex(text)}(?s:.*)/" if text else _ANY

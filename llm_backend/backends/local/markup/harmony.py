@@ -1,4 +1,4 @@
-"""The messages of gpt-oss: an answer in several channels, each message with a head of its own:
+"""Parser of Harmony, the format of gpt-oss: messages in several channels, each with a header:
 
 <|channel|>analysis<|message|>thoughts<|end|><|start|>assistant<|channel|>commentary
  to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>
@@ -16,14 +16,14 @@ CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")
 HARMONY = (CHANNEL, MESSAGE, START, "<|constrain|>", *ENDS)
 
-_HEAD_LENGTH = 512  # characters; a head is a role, a channel, a recipient and a kind
+_HEAD_LENGTH = 512  # characters; a header has a role, a channel, a recipient and a content type
 _RECIPIENT = re.compile(r"to=([^\s<]+)")
 _CHANNEL = re.compile(re.escape(CHANNEL) + r"\s*(\w+)")
 
 
 def harmony_messages(reader: MarkupReader, attempt: Attempt, tools: Tools) -> Steps[None]:
-    """Reads the messages: analysis is reasoning, what has a recipient is a call, all else is the
-    answer. A text without heads is the answer."""
+    """Reads the messages: analysis is reasoning, a message with a recipient is a call, any other
+    one is content. A text without headers is content."""
     mark = ""
     while reader.here:
         head = yield from _head(reader, mark)
@@ -38,8 +38,8 @@ def harmony_messages(reader: MarkupReader, attempt: Attempt, tools: Tools) -> St
 
 
 def _head(reader: MarkupReader, mark: str) -> Steps[str]:
-    """The head of the next message, which is markup and begins with `mark` if that is its start;
-    empty if no head comes."""
+    """Reads the header of the next message, which is markup and may begin with `mark`; returns an
+    empty string if there is none."""
     head = mark if mark in (START, CHANNEL) else ""
     try:
         if not head:

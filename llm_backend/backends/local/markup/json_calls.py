@@ -1,4 +1,4 @@
-"""Calls written as JSON objects with the function's name and its arguments, alone or in a list:
+"""Parser of calls as JSON objects with the function's name and arguments, alone or in a list:
 
 {"name": "get_weather", "arguments": {"city": "Paris"}}
 """
@@ -19,8 +19,9 @@ _ARGUMENTS = ("arguments", "parameters", "args", "input")
 def json_calls(
     *closings: str, is_known_only: bool = False, separators: tuple[str, ...] = ()
 ) -> Body:
-    """Reads one object or a list of them, up to one of `closings` if one comes. Objects may follow
-    each other after one of `separators`. `is_known_only`: what names no known function is none."""
+    """Creates a parser of one object or a list of them, up to one of `closings` if one comes.
+    Objects may be separated by `separators`. `is_known_only`: an object that names no known
+    function is not a call."""
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         known = tools if is_known_only else None
@@ -39,7 +40,7 @@ def json_calls(
 
 
 def _value(reader: MarkupReader) -> Steps[str]:
-    """Move over one JSON value; gives its text."""
+    """Reads one JSON value; returns its text."""
     value, text = JsonText(), ""
     while not value.is_complete:
         if not reader.here or not value.take(reader.here):
@@ -66,7 +67,7 @@ def _list(reader: MarkupReader, known: Tools | None) -> Steps[None]:
 
 
 def _call(reader: MarkupReader, known: Tools | None, *, is_inner: bool = False) -> Steps[None]:
-    """One object; what else it holds is passed over."""
+    """Reads one object; other members are ignored."""
     name: str | None = None
     arguments: str | None = None
     calls = reader.calls
@@ -104,7 +105,7 @@ def _call(reader: MarkupReader, known: Tools | None, *, is_inner: bool = False) 
 def _whole(
     reader: MarkupReader, name: str | None, arguments: str | None, known: Tools | None
 ) -> None:
-    """A call whose arguments came before its name, or not at all."""
+    """Emits a call whose arguments came before its name, or not at all."""
     if name is None:
         raise NoCall
     _begin(reader, name, known)
@@ -126,8 +127,8 @@ def _check(reader: MarkupReader, name: str, known: Tools | None) -> None:
 def _word(
     reader: MarkupReader, words: Collection[str], known: Tools | None, name: str | None
 ) -> Steps[str]:
-    """A string. What may be an answer, as it names no known function yet, is taken for one where it
-    ends in a string that begins none of `words`."""
+    """Reads a string. Text that may be JSON content, as it names no known function yet, is taken
+    for content if it ends within a string that is a prefix of none of `words`."""
     if reader.here != '"':
         raise NoCall
     text = ""
@@ -143,7 +144,7 @@ def _word(
 
 
 def _object(text: str) -> str | None:
-    """The JSON of arguments that are an object, or a string that holds one, or null."""
+    """Returns the JSON of arguments given as an object, as a string with one, or as null."""
     if text.startswith('"'):
         text = whole_json(json.loads(text)) or ""
     if text != "null" and not text.startswith("{"):

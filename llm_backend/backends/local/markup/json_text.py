@@ -1,11 +1,11 @@
-"""JSON that is still being written: what is certain of it, and how it would be closed. Pure."""
+"""Incremental JSON: the certain part of a partial value, and the text that completes it. Pure."""
 
 import json
 import re
 
 __all__ = ["JsonText", "whole_json"]
 
-_DEPTH = 64  # nesting beyond this is no call that anybody would make
+_DEPTH = 64  # deeper nesting is rejected
 _SCALAR_LENGTH = 400  # characters of a number; the longest double has some 340
 _SPACE = " \t\r\n"
 _OPEN = {"{": "}", "[": "]"}
@@ -13,17 +13,17 @@ _ESCAPED = '"\\/bfnrt'
 _HEX = "0123456789abcdefABCDEF"
 _SCALAR = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null", re.ASCII)
 _SCALAR_CHARACTER = re.compile(r"[-+.0-9A-Za-z]", re.ASCII)
-_PLAIN = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]+')  # what means nothing but itself in a string
-_FOREIGN = {"True": "true", "False": "false", "None": "null"}  # models slip into Python
+_PLAIN = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]+')  # literal characters in a string
+_FOREIGN = {"True": "true", "False": "false", "None": "null"}  # Python's literals
 
 
 class JsonText:
-    """One JSON value, a character at a time.
+    """One JSON value, parsed a character at a time.
 
-    `take` says whether the character can go on the value and takes it if so. `drain` gives what has
-    become certain: always a beginning of valid JSON that `closing` would complete, so a comma waits
-    for what follows it and an escape or a number for its end. Line breaks inside of strings, which
-    JSON forbids and models write, come out escaped.
+    `take` returns whether the character can continue the value, and adds it if so. `drain` returns
+    the text that has become certain: always a prefix of valid JSON, which `closing` completes. So a
+    comma is held until its next character, and an escape or a number until its end. Line breaks
+    within strings, which JSON forbids and models write, are escaped.
     """
 
     def __init__(self) -> None:
@@ -31,27 +31,27 @@ class JsonText:
         self._state = "value"
         self._is_key = False
         self._certain: list[str] = []
-        self._held = ""  # taken, but not certain yet
-        self._scalar = ""  # the end of `held` that is a number or a word
+        self._held = ""  # text that is not certain yet
+        self._scalar = ""  # number or word at the end of `_held`
         self._surrogate_is_due = False
 
     @property
     def is_complete(self) -> bool:
-        """Whether the value has come to its end."""
+        """True if the value is complete."""
         return self._state == "done"
 
     @property
     def held(self) -> str:
-        """What was taken and is not certain."""
+        """Text that is not certain yet."""
         return self._held
 
     def drain(self) -> str:
-        """What has become certain since the last time."""
+        """Returns the text that has become certain since the last call."""
         certain, self._certain = "".join(self._certain), []
         return certain
 
     def take(self, char: str) -> bool:
-        """Take the next character; False if no JSON goes on with it."""
+        """Adds the next character; returns False if it cannot continue the JSON."""
         if self._state == "scalar":
             if _SCALAR_CHARACTER.match(char) and len(self._scalar) < _SCALAR_LENGTH:
                 self._held += char
@@ -69,7 +69,7 @@ class JsonText:
         return self._take_structure(char)
 
     def closing(self) -> str:
-        """What makes valid JSON of what is certain."""
+        """Returns the text that completes the certain text to valid JSON."""
         text = ""
         if self._state in ("string", "escape", "hex"):
             text = '"' + (":null" if self._is_key else "")
@@ -80,8 +80,8 @@ class JsonText:
         return text + "".join(_OPEN[bracket] for bracket in reversed(self._stack))
 
     def take_run(self, text: str, start: int) -> int:
-        """Take what stands in `text` from `start` on as far as it only goes on with a string; gives
-        where that ends, 0 if there is nothing of the kind."""
+        """Adds a run of literal string characters from `text[start:]` at once; returns its end, or
+        0 if there is none."""
         if self._state != "string" or self._held:
             return 0
         run = _PLAIN.match(text, start)
@@ -91,7 +91,7 @@ class JsonText:
         return run.end()
 
     def end_scalar(self) -> None:
-        """Nothing more comes: a number or a word that may end here has ended."""
+        """Ends a number or a word, at the end of the text."""
         if self._state == "scalar":
             self._end_scalar()
 
@@ -182,7 +182,7 @@ class JsonText:
 
 
 def whole_json(text: str) -> str | None:
-    """The JSON of a text that is one value and nothing else, else None."""
+    """Returns the JSON of a text that is exactly one value; None otherwise."""
     value = JsonText()
     if not all(value.take(char) for char in text.strip(_SPACE)):
         return None

@@ -1,11 +1,11 @@
-"""Grammars in Lark that clients give for the text of a call: what may stand in one. Pure."""
+"""Validation of Lark grammars that clients give for a call's text parameter. Pure."""
 
 import re
 
 __all__ = ["LARK", "LarkError", "check_lark"]
 
 LARK = "x-lark"
-"""The keyword of a parameter that is a text by such a grammar."""
+"""Schema keyword of a text parameter with such a grammar."""
 
 _PARTS = re.compile(
     r"""(?://|\#)[^\n]*                                # comments, texts and expressions
@@ -23,12 +23,12 @@ _START = re.compile(r"^[^\S\n]*start\b", re.MULTILINE)
 
 
 class LarkError(ValueError):
-    """The grammar cannot be used; the message is a sentence that says why."""
+    """Invalid or unsupported grammar; the message is a sentence."""
 
 
 def check_lark(grammar: str) -> None:
-    """Raise `LarkError` for what would reach out of the grammar, or is no grammar at all. The rest
-    is found out when it is compiled."""
+    """Raises `LarkError` for directives that reach outside the grammar, or for text that is no
+    grammar. Other errors are found when it is compiled."""
     depth = 0
     for part in _PARTS.finditer(grammar):
         if part["command"] and part["command"] not in _COMMANDS:

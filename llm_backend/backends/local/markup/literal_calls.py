@@ -1,4 +1,4 @@
-"""Calls written like calls in a program, keyword by keyword:
+"""Parser of calls in program syntax, with keyword arguments:
 
 [get_weather(city="Paris", days=2)]                                    Python's literals
 call:get_weather{city:<escape>Paris<escape>,days:2}                    Gemma's
@@ -17,7 +17,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 
 
 def python_calls(*closings: str, is_known_only: bool = False) -> Body:
-    """Reads one call or a list of them, up to one of `closings` if one comes."""
+    """Creates a parser of one call or a list of them, up to one of `closings` if one comes."""
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         known = tools if is_known_only else None
@@ -36,7 +36,7 @@ def python_calls(*closings: str, is_known_only: bool = False) -> Body:
 
 
 def gemma_calls(quote: str, *closings: str) -> Body:
-    """Reads `call:name{key:value,...}` with strings between two `quote`s."""
+    """Creates a parser of `call:name{key:value,...}` with strings between two `quote`s."""
     style = _Style(quotes=(quote,), equals=":", has_escapes=False)
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
@@ -52,7 +52,7 @@ def gemma_calls(quote: str, *closings: str) -> Body:
 
 @dataclass(frozen=True, kw_only=True)
 class _Style:
-    """How a language writes strings and arguments."""
+    """Syntax of strings and arguments."""
 
     quotes: tuple[str, ...]
     equals: str
@@ -69,7 +69,7 @@ def _calls(reader: MarkupReader, tools: Tools, known: Tools | None, between: str
         reader.is_doubtful = known is not None and not any(one.startswith(name) for one in known)
         yield from reader.expect("(")
         if name not in tools:
-            name = name.removesuffix(".call")  # as Llama calls the tools it was born with
+            name = name.removesuffix(".call")  # Llama's notation of its built-in tools
         if known is not None and name not in known:
             raise NoCall
         order = list(tools.get(name, {}).get("properties") or ())
@@ -88,7 +88,7 @@ def _calls(reader: MarkupReader, tools: Tools, known: Tools | None, between: str
 def _arguments(
     reader: MarkupReader, name: str, style: _Style, end: str, order: Sequence[str]
 ) -> Steps[None]:
-    """The arguments up to `end`; those without a keyword are the next ones of `order`."""
+    """Reads the arguments up to `end`; positional ones get their names from `order`."""
     reader.begin_call(name)
     reader.argue("{")
     place = 0
@@ -144,7 +144,7 @@ def _literal(reader: MarkupReader, style: _Style) -> Steps[None]:
 
 
 def _many(reader: MarkupReader, style: _Style, end: str) -> Steps[None]:
-    """A list, or with `}` a mapping."""
+    """Reads a list, or a mapping if `end` is `}`."""
     reader.argue((yield from reader.advance()))
     is_first = True
     while True:

@@ -1,4 +1,4 @@
-"""Calls written as a name, a mark, and the arguments as a JSON object:
+"""Parser of calls as a name, a mark, and the arguments as a JSON object:
 
 [TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}
 """
@@ -13,7 +13,7 @@ _LIST = json_calls()
 
 
 def arguments_of(reader: MarkupReader, name: str) -> Steps[None]:
-    """A call of `name` whose arguments come now."""
+    """Reads the arguments of a call of `name`."""
     yield from reader.skip_space()
     if reader.here != "{":
         raise NoCall
@@ -22,7 +22,7 @@ def arguments_of(reader: MarkupReader, name: str) -> Steps[None]:
 
 
 def mistral_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-    """`[TOOL_CALLS][{...}]`, later `[TOOL_CALLS]name[ARGS]{...}`, in between with `[CALL_ID]`."""
+    """Reads `[TOOL_CALLS][{...}]`, newer `[TOOL_CALLS]name[ARGS]{...}`, also with `[CALL_ID]`."""
     yield from reader.skip_space()
     if reader.here and reader.here in "[{":
         yield from _LIST(reader, opening, tools)
@@ -37,8 +37,8 @@ def mistral_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[Non
 
 
 def deepseek_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-    """A name, a mark, and the arguments; before V3.1 the mark stood between kind and name, and the
-    arguments were fenced as JSON."""
+    """Reads a name, a mark, and the arguments. Before V3.1 the mark was between type and name, and
+    the arguments were in a JSON code fence."""
     is_first = opening != "<｜tool▁call▁begin｜>"
     while True:
         if is_first:
@@ -64,7 +64,8 @@ def deepseek_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[No
 
 
 def kimi_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-    """`<|tool_call_begin|>functions.name:0<|tool_call_argument_begin|>{...}<|tool_call_end|>`."""
+    """Reads `<|tool_call_begin|>functions.name:0<|tool_call_argument_begin|>{...}` and
+    `<|tool_call_end|>`."""
     yield from reader.skip_space()
     yield from reader.expect("<|tool_call_begin|>")
     while True:
@@ -81,7 +82,7 @@ def kimi_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
 
 
 def tag_json_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-    """`<function=name>{...}</function>`."""
+    """Reads `<function=name>{...}</function>`."""
     name = yield from reader.name()
     yield from reader.expect(">")
     yield from arguments_of(reader, name)

@@ -1,5 +1,5 @@
-"""The parameters of functions as grammars take them: references followed, and where a model must be
-held to what its family's markup cannot say, refused."""
+"""Parameter schemas of functions for grammars: resolves references, and rejects strict schemas
+that a family's markup cannot express."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,15 +28,15 @@ _IDLE: Mapping[str, Json] = {
     "minLength": 0, "minProperties": 0, "patternProperties": {}, "dependentRequired": {},
     "dependentSchemas": {}, "dependencies": {},
 }  # fmt: skip
-"""What asks for nothing."""
-_STEPS_MOST = 16  # from one reference to the next
+"""Keywords with the values that constrain nothing."""
+_STEPS_MOST = 16  # length of a chain of references
 _REFERENCE_MOST = 1000  # characters
-_KEYWORDS_MOST = 100  # of what is referred to: each that refers to it holds a copy
+_KEYWORDS_MOST = 100  # of a referenced schema, which is copied into each reference
 
 
 def resolve_references(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The same with its own reference, and those that are a property, followed within the schema.
-    One that says more beside, or leads nowhere, stays as it is."""
+    """Replaces the `$ref` of the schema itself, and of each property, by its target. References
+    beside other keywords, or without a target in the schema, stay."""
     schema: Mapping[str, Json] = _follow_reference(parameters, parameters)
     properties = schema.get("properties")
     if not isinstance(properties, dict):
@@ -46,7 +46,7 @@ def resolve_references(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
 
 
 def is_text(schema: Json) -> bool:
-    """Whether a parameter is a string and nothing else."""
+    """Returns True if a parameter can only be a string."""
     if not isinstance(schema, dict):
         return False
     if "type" in schema:
@@ -56,7 +56,7 @@ def is_text(schema: Json) -> bool:
 
 
 def without_grammar_pattern(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The same as models are shown it: a text's pattern, not the grammar that says the same."""
+    """Removes the Lark grammars of text parameters for the template, which shows their patterns."""
     properties = parameters.get("properties")
     if not isinstance(properties, dict):
         return parameters
@@ -70,12 +70,12 @@ def without_grammar_pattern(parameters: Mapping[str, Json]) -> Mapping[str, Json
 
 
 def check_strict(parameters: Mapping[str, Json], arguments: ArgumentStyle, where: str) -> None:
-    """Raises `UnsupportedField` for the first place below `where` at which these parameters, whose
-    references are followed, ask for what such arguments are not held to."""
+    """Raises `UnsupportedField` for the first place below `where` with a keyword that this notation
+    of arguments cannot enforce. References in `parameters` are resolved already."""
     if arguments in (ArgumentStyle.JSON, ArgumentStyle.KEYWORDS):
         _refuse_lark(parameters, where)
     if arguments is ArgumentStyle.JSON:
-        return  # the whole schema is the grammar's
+        return  # the grammar enforces the whole schema
     _refuse(parameters, _OF_OBJECTS, where)
     properties = parameters.get("properties") or {}
     is_free = "properties" not in parameters and parameters.get("additionalProperties") is not False
@@ -92,10 +92,10 @@ def check_strict(parameters: Mapping[str, Json], arguments: ArgumentStyle, where
                 "and not among the `properties`.",
                 param=f"{where}.required",
             )
-    if arguments is not ArgumentStyle.KEYWORDS:  # there, texts are JSON too
+    if arguments is not ArgumentStyle.KEYWORDS:  # with keywords, strings are JSON too
         for name, schema in properties.items():
             if is_text(schema):
-                by_lark = {"pattern"} if LARK in schema else set()  # which says the same
+                by_lark = {"pattern"} if LARK in schema else set()  # which is equivalent
                 held = {name: value for name, value in schema.items() if name not in by_lark}
                 _refuse(held, _OF_TEXT, f"{where}.properties.{name[:64]}")
 
@@ -122,7 +122,7 @@ def _refuse(schema: Mapping[str, Json], keywords: tuple[str, ...], where: str) -
 
 
 def _follow_reference(schema: Json, whole: Mapping[str, Json]) -> Json:
-    """What a schema refers to, with its own notes."""
+    """Returns the target of a schema's reference, with the schema's own annotations."""
     target = schema
     for step in range(_STEPS_MOST + 1):
         if not isinstance(target, dict) or len(target) > _KEYWORDS_MOST:
@@ -142,7 +142,7 @@ def _follow_reference(schema: Json, whole: Mapping[str, Json]) -> Json:
 
 
 def _at(reference: str, whole: Mapping[str, Json]) -> Json:
-    """The place in the schema; None where there is none."""
+    """Resolves a JSON pointer in the schema; returns None if there is no target."""
     pointer, place = unquote(reference), whole
     if pointer == "#":
         return whole

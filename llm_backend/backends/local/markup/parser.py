@@ -1,4 +1,4 @@
-"""Splits a model's text into reasoning, content and calls, as it comes. Pure."""
+"""Streaming parser of a model's text into reasoning, content and tool calls. Pure."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ __all__ = ["MarkupParser"]
 
 
 class MarkupParser:
-    """One choice's text: `feed` pieces, then `finish`. The parts that come out are the same however
-    the text was cut, but for the cuts between parts of a kind.
+    """Parser of one choice's text: `feed` chunks, then `finish`. The merged parts do not depend on
+    the chunk boundaries.
 
-    `tools` are the parameters' schemas of the functions that may be called, by name; without any,
-    no call is looked for. `is_thinking`: the prompt has opened the reasoning already. Markup that
-    never becomes a call stays text, unless the text was cut in it; what is certain of a call that
-    breaks off is closed, so that arguments are valid JSON unless the text was cut.
+    `tools` are the parameter schemas of the functions that may be called, by name; if empty, calls
+    are not parsed. `is_thinking`: the prompt has opened the reasoning. Markup that is no valid call
+    stays text, unless the text was cut within it. The arguments of an incomplete call are completed
+    to valid JSON, unless the text was cut.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class MarkupParser:
     ) -> None:
         self._markup = markup
         self._tools = tools or {}
-        self._dropped = tuple(hidden)  # marks that are not shown wherever they stand
+        self._dropped = tuple(hidden)  # marks that are always removed
         self._reader = MarkupReader(hidden)
         self._steps = self._answer(is_thinking)
         self._is_stopped = False
@@ -37,19 +37,19 @@ class MarkupParser:
 
     @property
     def is_reasoning(self) -> bool:
-        """Whether what comes now is reasoning."""
+        """True while the parser is within reasoning."""
         return self._reader.is_reasoning
 
     def feed(self, text: str) -> list[Part]:
-        """The parts that these characters make certain."""
-        if text:  # none would be the end
+        """Parses a chunk; returns the parts that have become certain."""
+        if text:  # an empty string would signal the end
             self._steps.send(text)
         return self._drain()
 
     def finish(self, *, is_cut: bool = False, is_stopped: bool = False) -> list[Part]:
-        """The parts that the end makes certain. `is_cut`: the text would have gone on, so a call
-        that is not whole stays as it is, and what is not yet a call is not shown. `is_stopped`: the
-        same, but a call is closed."""
+        """Ends the text; returns the remaining parts. `is_cut`: the text was truncated, so an
+        incomplete call stays incomplete, and a partial mark is dropped. `is_stopped`: the same, but
+        an incomplete call is completed."""
         self._reader.is_cut = is_cut or is_stopped
         self._is_stopped = is_stopped
         try:
@@ -106,7 +106,7 @@ class MarkupParser:
                 yield from self._attempt(calls.body, found)
 
     def _bare(self, calls: CallMarkup) -> Steps[None]:
-        """Calls without a mark: they can only be the beginning of the answer."""
+        """Parses calls without a mark, which can only begin the answer."""
         reader = self._reader
         yield from reader.skip_space()
         if reader.here and reader.here in "{[":
@@ -115,7 +115,7 @@ class MarkupParser:
             reader.read_again()
 
     def _attempt(self, body: Body, opening: str) -> Steps[None]:
-        """Read calls after their opening; what is none is text."""
+        """Parses calls after their opening; invalid ones become text."""
         reader = self._reader
         before = reader.calls
         reader.is_doubtful = False
@@ -136,7 +136,7 @@ class MarkupParser:
 
 
 def _merge_parts(parts: Sequence[Part]) -> list[Part]:
-    """Neighbours of a kind as one."""
+    """Merges adjacent parts of the same kind."""
     merged: list[Part] = []
     for part in parts:
         last = merged[-1] if merged else None

@@ -1,4 +1,4 @@
-"""What a model's text turns out to be, piece by piece: frozen values."""
+"""Parts of a parsed answer: content, reasoning and tool calls, as frozen values."""
 
 from dataclasses import dataclass
 
@@ -7,35 +7,35 @@ __all__ = ["CallArguments", "CallBegin", "CallEnd", "Content", "Part", "Reasonin
 
 @dataclass(frozen=True)
 class Content:
-    """A piece of the answer itself."""
+    """Chunk of the answer's content."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Reasoning:
-    """A piece of what the model thought before it answered."""
+    """Chunk of the reasoning before the answer."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class CallBegin:
-    """A call of this function; its arguments follow."""
+    """Begin of a call of this function; its arguments follow."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class CallArguments:
-    """A piece of the running call's arguments; all of them together are one JSON object."""
+    """Chunk of the current call's arguments; all chunks together are one JSON object."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class CallEnd:
-    """The running call is whole."""
+    """End of the current call."""
 
 
 Part = Content | Reasoning | CallBegin | CallArguments | CallEnd

@@ -1,9 +1,9 @@
-"""A text that is still coming, read by parsers that are generators, and what they make of it.
+"""Streaming reader for markup parsers, which are generators, and the parts that they emit.
 
-A parser asks for characters with `yield from`, and gets them one at a time, so that nothing depends
-on how the text was cut. It looks at `reader.here`, moves on with `advance`, and raises `NoCall`
-where the text is not what it expects: what it took since the last `settle` is then read again, as
-text. Where nothing can happen, in plain text and in strings, it goes over many at once.
+A parser requests characters with `yield from`, one at a time, so that its result does not depend on
+chunk boundaries. It looks at `reader.here`, consumes it with `advance`, and raises `NoCall` for
+unexpected text. Then the reader backtracks to the last `settle`, and that text is read again as
+content. In plain text and in strings many characters are consumed at once.
 """
 
 import re
@@ -31,28 +31,29 @@ _SPACE = " \t\r\n"
 
 
 class NoCall(Exception):
-    """The text is not the call that it began like."""
+    """The text began like a call but is none."""
 
 
 class MarkupReader:
-    """The character under the cursor (`here`, empty at the end), and the parts made so far.
+    """Cursor over a streamed text (`here`: the next character, empty at the end), and the parts
+    emitted so far.
 
-    `hidden` are markers that must never be seen by a user: control tokens of the model.
+    `hidden` are markers that must never be shown: control tokens of the model.
     """
 
     def __init__(self, hidden: frozenset[str] = frozenset()) -> None:
         self.here = ""
         self.parts: list[Part] = []
         self.calls = 0  # begun so far
-        self.is_cut = False  # the text would have gone on where it ends
-        self.is_doubtful = False  # what is read may be an answer as well as a call
+        self.is_cut = False  # the text was truncated
+        self.is_doubtful = False  # the text may still be either content or a call
         self._hidden = sorted(hidden, key=len, reverse=True)
         self._taken: list[str] = []
-        self._text = ""  # what has come and was not read before; `here` is its character at `_at`
+        self._text = ""  # received text that is not consumed before `_at`, the index of `here`
         self._at = 0
         self._is_over = False
         self._call: JsonText | None = None
-        self._space: list[str] | None = []  # white space that is text only if text follows it
+        self._space: list[str] | None = []  # white space that is emitted only if text follows it
         self._thought_space: list[str] = []
         self._has_markup = False
         self.is_reasoning = False
@@ -60,11 +61,11 @@ class MarkupReader:
     # reading
 
     def start(self) -> Steps[None]:
-        """Wait for the first character."""
+        """Waits for the first character."""
         yield from self._move()
 
     def advance(self) -> Steps[str]:
-        """Take the character under the cursor; gives it."""
+        """Consumes the character under the cursor and returns it."""
         char = self.here
         if not char:
             raise NoCall
@@ -73,24 +74,25 @@ class MarkupReader:
         return char
 
     def settle(self, *, keep: int = 0) -> None:
-        """What was taken so far has been understood, but for the last `keep` characters."""
+        """Commits the consumed text except its last `keep` characters: no backtracking before
+        that."""
         if keep < len(self._taken):
             del self._taken[: len(self._taken) - keep]
 
     def read_again(self) -> None:
-        """Go back to where all that came before had been understood."""
+        """Backtracks to the last committed position."""
         self._text = "".join(self._taken) + self._text[self._at :]
         self._at, self._taken = 0, []
         self.here = self._text[:1]
 
     def skip_space(self) -> Steps[None]:
-        """Move over white space."""
+        """Consumes white space."""
         while self.here and self.here in _SPACE:
             yield from self.advance()
 
     def maybe(self, *texts: str) -> Steps[str]:
-        """Move over white space and one of these, if it comes; else stay, and give nothing. All
-        that was taken before must be settled."""
+        """Consumes white space and one of `texts` and returns it; otherwise backtracks and returns
+        an empty string. The text before must be settled."""
         try:
             yield from self.skip_space()
             found = yield from self.one_of(*texts)
@@ -104,9 +106,9 @@ class MarkupReader:
         return found
 
     def text_until(self, marks: Sequence[str], write: Callable[[str], None]) -> Steps[str]:
-        """Move over text up to one of these marks or the end of all; gives the mark. `write` gets
-        the text as soon as no mark can still claim it; it gets no part of a mark that was cut. The
-        text before must be settled."""
+        """Consumes text up to one of these marks, which is returned, or up to the end. `write` gets
+        text as soon as it cannot be part of a mark, and no part of a truncated mark. The text
+        before must be settled."""
         held = ""
         plain = _plain(tuple(marks))
         while self.here:
@@ -139,14 +141,14 @@ class MarkupReader:
         self.here = self._text[self._at : self._at + 1]
 
     def expect(self, text: str) -> Steps[None]:
-        """Move over exactly this."""
+        """Consumes exactly this text. Raises `NoCall`."""
         for char in text:
             if self.here != char:
                 raise NoCall
             yield from self.advance()
 
     def one_of(self, *texts: str) -> Steps[str]:
-        """Move over whichever of these comes (none begins another); gives it."""
+        """Consumes one of `texts` (none is a prefix of another) and returns it. Raises `NoCall`."""
         read = ""
         while read not in texts:
             if not any(text.startswith(read + self.here) for text in texts):
@@ -155,7 +157,7 @@ class MarkupReader:
         return read
 
     def name(self) -> Steps[str]:
-        """A function's or an argument's name."""
+        """Consumes the name of a function or an argument and returns it. Raises `NoCall`."""
         name = ""
         while self.here.isalnum() or (self.here and self.here in "_-.:/$"):
             name += yield from self.advance()
@@ -168,8 +170,8 @@ class MarkupReader:
     # writing
 
     def content(self, text: str) -> None:
-        """A piece of the answer. White space before the first word waits until there is one: beside
-        markup it is markup."""
+        """Emits content. White space before the first word is held until there is one: next to
+        markup it is dropped."""
         for marker in self._hidden:
             text = text.replace(marker, "")
         if self._space is not None:
@@ -182,7 +184,7 @@ class MarkupReader:
             self.parts.append(Content(text))
 
     def reasoning(self, text: str) -> None:
-        """A piece of the reasoning, but for the white space at its end."""
+        """Emits reasoning, without white space at its end."""
         kept = text.rstrip(_SPACE)
         if kept:
             self.parts.append(Reasoning("".join([*self._thought_space, kept])))
@@ -190,17 +192,17 @@ class MarkupReader:
         self._thought_space.append(text[len(kept) :])
 
     def markup(self) -> None:
-        """Here was markup: white space that no text followed is dropped."""
+        """Records markup: drops held white space."""
         self._has_markup = True
         self._space = []
 
     def finish(self) -> None:
-        """The text is over; an answer that is nothing but white space is that."""
+        """Ends the text; emits held white space if the whole answer is white space."""
         if not self._has_markup and self._space:
             self.parts.append(Content("".join(self._space)))
 
     def begin_call(self, name: str) -> None:
-        """From here on it is certain to be a call."""
+        """Begins a call, which is certain from here on."""
         self.markup()
         self.settle()
         self.calls += 1
@@ -209,7 +211,7 @@ class MarkupReader:
         self.parts.append(CallBegin(name))
 
     def argue(self, text: str) -> None:
-        """Go on with the arguments' JSON; raises `NoCall` where JSON does not go on so."""
+        """Adds text to the arguments' JSON. Raises `NoCall` for invalid JSON."""
         assert self._call is not None, "arguments belong to a call"
         if not all(self._call.take(char) for char in text):
             raise NoCall
@@ -217,7 +219,7 @@ class MarkupReader:
             self.parts.append(CallArguments(certain))
 
     def argue_here(self) -> Steps[None]:
-        """Take the JSON value that stands in the text for the arguments; its end ends the call."""
+        """Consumes a JSON value as the arguments; its end ends the call."""
         assert self._call is not None, "arguments belong to a call"
         call = self._call
         while not call.is_complete:
@@ -235,7 +237,7 @@ class MarkupReader:
             self.settle(keep=len(call.held))
 
     def end_call(self) -> None:
-        """The arguments are whole."""
+        """Ends the call, whose arguments are complete."""
         assert self._call is not None, "only a call that began can end"
         assert self._call.is_complete, "the arguments are whole JSON"
         self._call = None
@@ -244,11 +246,11 @@ class MarkupReader:
 
     @property
     def ends_in_call(self) -> bool:
-        """Whether the text was cut in the middle of what can only be meant as a call."""
+        """True if the text was truncated within a certain call."""
         return self.is_cut and not self.here and not self.is_doubtful
 
     def break_call(self) -> None:
-        """A call that began and cannot go on is closed, so that its arguments are valid JSON."""
+        """Ends an invalid call; completes its arguments to valid JSON."""
         if self._call is None:
             return
         self._call.end_scalar()
@@ -260,13 +262,13 @@ class MarkupReader:
 
 @lru_cache(maxsize=256)
 def _plain(marks: tuple[str, ...]) -> re.Pattern[str]:
-    """Text in which none of these marks can begin."""
+    """Returns a pattern of text in which none of these marks can begin."""
     firsts = re.escape("".join(mark[0] for mark in marks))
     return re.compile(f"[^{firsts}]+" if firsts else r"(?s:.+)")
 
 
 def _overlap(text: str, mark: str) -> int:
-    """How many characters at the end of `text` may begin `mark`."""
+    """Returns the length of the longest suffix of `text` that is a prefix of `mark`."""
     for length in range(min(len(mark) - 1, len(text)), 0, -1):
         if text.endswith(mark[:length]):
             return length
@@ -274,5 +276,5 @@ def _overlap(text: str, mark: str) -> int:
 
 
 def _shows_markup(text: str) -> bool:
-    """Whether the beginning of a mark is none of a word: letters may well be text."""
+    """Returns True if the text is a beginning of a mark, not of a word: letters may be text."""
     return any(not (char.isalnum() or char.isspace()) for char in text)

@@ -1,4 +1,4 @@
-"""Calls written as tags with one tag an argument, whose value is bare text:
+"""Parser of calls as XML-like tags, one tag per argument, whose value is plain text:
 
     <tool_call>
     <function=get_weather>
@@ -8,7 +8,7 @@
     </function>
     </tool_call>
 
-What is no string by the function's schema is read as JSON.
+Values that are not strings by the function's schema are parsed as JSON.
 """
 
 import json
@@ -25,7 +25,7 @@ __all__ = ["function_calls", "tag_calls"]
 
 
 def tag_calls(closing: str) -> Body:
-    """What stands in a tag that ends with `closing`: JSON, `<function=...>`, or a name and
+    """Creates a parser of a tag's content up to `closing`: JSON, `<function=...>`, or a name and
     `<arg_key>`s."""
     read_json = json_calls(closing)
 
@@ -45,7 +45,7 @@ def tag_calls(closing: str) -> Body:
 
 
 def function_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
-    """From after `<function=` on."""
+    """Reads a call after `<function=`."""
     name = yield from reader.name()
     yield from reader.expect(">")
     call = _Call(reader, name, tools)
@@ -74,7 +74,7 @@ def _key_and_value(reader: MarkupReader, tools: Tools) -> Steps[None]:
 
 
 class _Call:
-    """A call whose arguments come one by one."""
+    """Call whose arguments are read one by one."""
 
     def __init__(self, reader: MarkupReader, name: str, tools: Tools) -> None:
         self._reader = reader
@@ -84,7 +84,7 @@ class _Call:
         reader.argue("{")
 
     def value(self, key: str, closing: str) -> Steps[None]:
-        """The next argument: its text up to `closing`, without the line breaks around it."""
+        """Reads the next argument: its text up to `closing`, without the line breaks around it."""
         reader = self._reader
         if key in self._keys:
             raise NoCall
@@ -95,7 +95,8 @@ class _Call:
         reader.settle()
         marks = ("\n" + closing, closing)
         schema = self._properties.get(key)
-        if not isinstance(schema, dict) or not schema or is_text(schema):  # unknown ones are texts
+        # An argument without a schema is a string.
+        if not isinstance(schema, dict) or not schema or is_text(schema):
             reader.argue('"')
             yield from reader.text_until(marks, self._write)
             reader.argue('"')
@@ -105,7 +106,7 @@ class _Call:
         reader.argue(_json("".join(pieces)))
 
     def end(self) -> None:
-        """No further argument comes."""
+        """Ends the arguments."""
         self._reader.argue("}")
         self._reader.end_call()
 
@@ -114,5 +115,5 @@ class _Call:
 
 
 def _json(text: str) -> str:
-    """The JSON that a text is; the text itself as a string where it is none."""
+    """Returns the text if it is JSON, otherwise the text as a JSON string."""
     return whole_json(text) or json.dumps(text, ensure_ascii=False)

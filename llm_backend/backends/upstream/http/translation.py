@@ -71,9 +71,7 @@ class ErrorTranslation:
         return late
 
     def _log(self, event: str, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"[
-            :300
-        ]  # repr below: it may contain bytes from the upstream
+        reason = f"{type(error).__name__}: {error}"[:300]  # may contain bytes from the upstream
         told = {"upstream": self._name, "address": self._authority, "reason": repr(reason)}
         log.error(event, extra=told)
 
