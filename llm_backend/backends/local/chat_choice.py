@@ -1,4 +1,4 @@
-"""One choice of a chat: the engine's deltas as reasoning, content and numbered calls."""
+"""One choice of a chat: converts the engine's deltas to reasoning, content and numbered calls."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ __all__ = ["ChatChoice"]
 
 
 class ChatChoice:
-    """Takes the deltas of choice `index`; `parser` None takes their text as it is. With
+    """Converts the deltas of choice `index`; with `parser` None their text is content. With
     `is_parallel` False the choice ends after its first call.
     """
 
@@ -35,14 +35,13 @@ class ChatChoice:
 
     @property
     def reasoning_tokens(self) -> int:
-        """How many tokens so far are reasoning, its marks among them. Exact where each delta is one
-        token; where several came as one and the reasoning ended among them, they are shared out
-        by the length of their text.
+        """Number of reasoning tokens so far, including marks. Exact if each delta is one token; if
+        reasoning ended within a delta of several tokens, these are divided by the length of text.
         """
         return round(self._reasoning_tokens)
 
     def take(self, delta: Delta) -> Sequence[ChatDelta]:
-        """What this delta adds; nothing once the choice is finished."""
+        """Converts a delta; returns nothing once the choice is finished."""
         if self._parser is not None or delta.finish_reason is not None or self.is_finished:
             return () if self.is_finished else list(self._parsed(delta))
         if delta.text or delta.logprobs:  # nearly all deltas of most chats

@@ -1,7 +1,7 @@
-"""Prompt formats by name, for models whose file brings no chat template or a wrong one.
+"""Chat formats by name, for models whose file has no chat template or a wrong one.
 
-A format is written as data: how each role's turn is framed, and what opens the assistant's. The
-Jinja source that renders it is made of that, and runs in the same sandbox as a model's own.
+A format is data: the frame of each role's turn, and the opening of the assistant's. A Jinja
+template is generated from it, and runs in the same sandbox as a model's own.
 """
 
 import json
@@ -16,7 +16,7 @@ _PLACE = re.compile(r"\{\{ *(text|system|bos_token|eos_token) *\}\}")
 
 @dataclass(frozen=True, kw_only=True)
 class ChatFormat:
-    """A chat template, and the texts at which an answer in it is over besides its end token."""
+    """Chat template, and its stop strings besides the end token."""
 
     source: str
     stop: tuple[str, ...] = ()
@@ -31,11 +31,11 @@ def format_of_turns(
     folded: str = "{{ system }}\n\n{{ text }}",
     stop: tuple[str, ...] = (),
 ) -> ChatFormat:
-    """The format whose turns are framed so; `{{ text }}` stands for what was said, `bos_token` and
-    `eos_token` may stand beside it.
+    """Builds a format of these turns; `{{ text }}` is the placeholder of the message, `bos_token`
+    and `eos_token` may be used, too.
 
-    Without `system` there are no turns of the system: what it says is told with the next turn of
-    the user, as `folded` says.
+    Without `system` a system message is merged into the next turn of the user, in the form of
+    `folded`.
     """
     own = _turn_template(system) if system else "{% set held.system = message.content %}"
     source = (
@@ -56,7 +56,7 @@ def format_of_turns(
 
 
 def _turn_template(turn: str) -> str:
-    """Jinja that writes this turn, every blank and newline of it."""
+    """Returns Jinja source that writes this turn with its exact white space."""
     pieces = _PLACE.split(turn)  # text and names in turn
     written = [
         piece if place % 2 else json.dumps(piece) for place, piece in enumerate(pieces) if piece
@@ -195,4 +195,4 @@ CHAT_FORMATS: Mapping[str, ChatFormat] = {
         stop=("<end_of_turn>",),
     ),
 }
-"""The formats as the models' makers describe them, by names that users of other servers know."""
+"""Formats as documented by the models' authors, by names that are common in other servers."""

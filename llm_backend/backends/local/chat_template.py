@@ -1,7 +1,7 @@
-"""Renders a conversation into the text a model was trained on, with the model's own template.
+"""Chat template: renders a conversation to a prompt with the model's own Jinja template.
 
-Templates come from files that anybody may have made, so they run in Jinja's immutable sandbox and
-their output is bounded.
+Templates come from untrusted files, so they run in Jinja's immutable sandbox and their output is
+bounded.
 """
 
 import json
@@ -25,10 +25,10 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""For models that bring no template of their own."""
+"""Default for models without a template."""
 
 
-# whatever a template's expressions can raise on messages that it was not written for
+# exceptions that a template's expressions can raise on messages that it does not support
 _MISBEHAVIOUR = (
     TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError,
     RecursionError,
@@ -37,7 +37,7 @@ _PROMPT_CHARACTERS = 64 * 1024 * 1024
 
 
 class _Refusal(Exception):
-    """The template itself refused the conversation."""
+    """Error raised by the template itself, with `raise_exception`."""
 
 
 def _raise_exception(message: str) -> None:
@@ -49,9 +49,9 @@ def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
 
 
 class ChatTemplate:
-    """A compiled template; `render` is pure but for the date that some templates ask for.
+    """Compiled chat template; `render` is pure except for the date that some templates use.
 
-    Raises `InvalidRequest` for a source that is no template.
+    Raises `InvalidRequest` for an invalid source.
     """
 
     def __init__(self, source: str | None, *, bos_token: str = "", eos_token: str = "") -> None:
@@ -77,7 +77,7 @@ class ChatTemplate:
             arguments_are_text = "'probe_key'" in self._text(PROBE)
         except TypeError:
             arguments_are_text = True
-        except (_Refusal, *_MISBEHAVIOUR):  # what it does not like is not the arguments
+        except (_Refusal, *_MISBEHAVIOUR):  # it rejects something other than the arguments
             arguments_are_text = False
         return MessageStyle.of(
             self.source,
@@ -87,7 +87,7 @@ class ChatTemplate:
         )
 
     def _shows(self, content: object) -> bool:
-        """Whether what a user says in this form comes through."""
+        """Returns True if the template renders a user's content of this form."""
         try:
             return SAID in self._text([{"role": "user", "content": content}])
         except (_Refusal, *_MISBEHAVIOUR):
@@ -95,11 +95,11 @@ class ChatTemplate:
 
     @property
     def renders_tools(self) -> bool:
-        """Whether the template shows tools to the model."""
+        """True if the template renders tools."""
         return "tools" in self.variables or self._style.tools_in_system
 
     def wrote_begin(self, prompt: str) -> bool:
-        """Whether the template put the model's begin token first, so that nobody else must."""
+        """Returns True if the prompt begins with the BOS token, so that it must not be added."""
         bos_token = self._tokens["bos_token"]
         return bool(bos_token) and prompt.startswith(bos_token)
 
@@ -110,11 +110,11 @@ class ChatTemplate:
         switches: Mapping[str, Any] | None = None,
         guard: ControlTokenGuard | None = None,
     ) -> str:
-        """The prompt up to where the assistant speaks; raises `InvalidRequest` if it cannot be.
+        """Renders the prompt up to the assistant's turn. Raises `InvalidRequest`.
 
-        `switches` are variables that the template may look at; `guard` signs all that people wrote.
-        A template that shows no tools is given none: to tell a model of tools in words that it was
-        never trained on would only pretend that it can call them.
+        `switches` are further variables of the template; `guard` escapes control tokens in user
+        text. A template without tools gets none: a model that was not trained on them could not
+        call them reliably.
         """
         if tools and not self.renders_tools:
             raise UnsupportedField(
@@ -145,7 +145,7 @@ class ChatTemplate:
 
 
 def _join_bounded(pieces: Iterable[str]) -> str:
-    """The pieces as one text; raises `ValueError` once there is more than any model could read."""
+    """Joins the pieces. Raises `ValueError` for more than `_PROMPT_CHARACTERS`."""
     held, length = [], 0
     for piece in pieces:
         held.append(piece)

@@ -1,4 +1,4 @@
-"""The field of a request that a grammar was made of, and the places in it."""
+"""Grammar field: the field of a request that a grammar was made of, for error messages."""
 
 import re
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ _CONTENT = "json_content"
 
 @dataclass(frozen=True, kw_only=True)
 class GrammarField:
-    """The client's `name` of the field. `content` is the schema of the answer's content, and
-    `functions` are those that may be called, in the grammar's order."""
+    """Field of a request, `name` as the client knows it. `content` is the schema of the answer's
+    content; `functions` are those that may be called, in the grammar's order."""
 
     name: str
     content: Followed | None = None
     functions: Sequence[Function] = ()
 
     def at(self, place: str | None) -> str | None:
-        """The client's name of what is at a place of the grammar: a rule, and a JSON pointer into
-        the schema that it holds."""
+        """Returns the client's field name of a place in the grammar, which is a rule and a JSON
+        pointer into the rule's schema."""
         if place is None:
             return self.name
         rule, *steps = place.split("/")

@@ -1,7 +1,7 @@
-"""How urgent is what a task asks of the models here, beyond what its requests say themselves.
+"""Priority of an asyncio task's requests to local models, besides the requests' own priority.
 
-A line of a batch is an ordinary request, dispatched as one; that nobody waits for it is known only
-to the task that dispatches it, and travels with that task.
+A line of a batch is dispatched as an ordinary request. Only the task that dispatches it knows that
+it is not interactive; a context variable passes that on.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _is_batch: ContextVar[bool] = ContextVar("is_batch", default=False)
 
 @contextmanager
 def at_batch_priority() -> Iterator[None]:
-    """Nobody waits for what this task, or one that it starts, asks within."""
+    """Gives batch priority to all requests of this task, and of tasks it starts, in the block."""
     token = _is_batch.set(True)
     try:
         yield
@@ -26,5 +26,5 @@ def at_batch_priority() -> Iterator[None]:
 
 
 def priority_of(asked: Priority) -> Priority:
-    """The priority of a request that asks for this one."""
+    """Returns the effective priority of a request with this one."""
     return Priority.BATCH if _is_batch.get() else asked

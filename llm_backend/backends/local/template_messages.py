@@ -1,8 +1,8 @@
-"""Messages of the document -> messages as chat templates expect them. Pure.
+"""Converts messages of the API to the form that a chat template expects. Pure.
 
-Templates agree on the form of a message and differ in what they do with a call: some write its
-arguments as JSON themselves, some expect the JSON, some want ids of a form of their own. A template
-does not say which: it is read, and tried.
+Templates agree on the form of a message and differ in calls: some serialise the arguments to JSON
+themselves, some expect JSON text, some expect ids of a special form. A template does not declare
+this: its source is searched, and probes are rendered.
 """
 
 import hashlib
@@ -32,20 +32,20 @@ PROBE: Sequence[Message] = (
         ],
     },
 )
-"""A call with its arguments as a mapping: a template that wants text fails, or writes it as Python
-does, with `'probe_key'` in it."""
+"""Probe: a call with its arguments as a mapping. A template that expects text fails, or writes
+Python's `repr`, with `'probe_key'` in it."""
 
 
 SAID = "probe_text"
-"""A text that a template shows, if it is content of the form that it reads."""
+"""Probe: a text that is in the output if the template supports this form of content."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MessageStyle:
-    """What a template wants of messages. `arguments_are_text`: JSON, where most want a mapping.
+    """Form of messages that a template expects. `arguments_are_text`: JSON text, not a mapping.
     `short_ids`: nine letters and digits (Mistral). `numbered_ids`: `functions.name:0` (Kimi).
-    `tools_in_system`: the tools as JSON in the system message (Phi-4). `single_calls`: one call a
-    message (Llama). `content_is_parts`: a list of parts, where most want a string.
+    `tools_in_system`: the tools as JSON in the system message (Phi-4). `single_calls`: one call per
+    message (Llama). `content_is_parts`: a list of parts, not a string.
     """
 
     arguments_are_text: bool = False
@@ -59,8 +59,8 @@ class MessageStyle:
     def of(
         cls, source: str, *, arguments_are_text: bool, content_is_parts: bool = False
     ) -> "MessageStyle":
-        """The style of a template; how it takes arguments and content shows when it renders the
-        `PROBE` and `SAID`."""
+        """Detects the style from a template's source; the forms of arguments and content are
+        detected by rendering `PROBE` and `SAID`."""
         return cls(
             arguments_are_text=arguments_are_text,
             content_is_parts=content_is_parts,
@@ -76,9 +76,8 @@ class MessageStyle:
         tools: Sequence[Mapping[str, Any]] = (),
         guard: ControlTokenGuard | None = None,
     ) -> list[dict[str, Any]]:
-        """The messages: content in the form that the template reads, calls and their results under
-        the same ids, results with the name of what was called; no text in them is a control token
-        for `guard`."""
+        """Converts the messages: content in the template's form, calls and their results with the
+        same ids, results with the name of the function. `guard` escapes control tokens in text."""
         names: dict[str, str] = {}
         ids: dict[str, str] = {}
         shown = []
@@ -103,7 +102,7 @@ class MessageStyle:
             shown["tool_call_id"] = ids.get(call_id, call_id)
             shown.setdefault("name", names.get(call_id, ""))
         if (thought := shown.get("reasoning_content")) and not (calls and shown["content"]):
-            shown["thinking"] = thought  # gpt-oss's name of it, for which it refuses both at once
+            shown["thinking"] = thought  # gpt-oss's field, whose template rejects both at once
         return shown
 
     def _content(self, text: str) -> Any:
@@ -127,7 +126,7 @@ class MessageStyle:
 
 
 def _apart(messages: Sequence[Message]) -> Iterator[Message]:
-    """Each call in a message of its own, with its result right after it."""
+    """Yields the messages with each call in a separate one, followed by its result."""
     place = 0
     while place < len(messages):
         message, end = messages[place], place + 1
@@ -156,7 +155,7 @@ def _each_apart(
 
 
 def _parse_arguments(arguments: str) -> Any:
-    """The arguments as values; what is no JSON is the model's own words, shown as they were."""
+    """Parses arguments; invalid JSON, which a model wrote, is returned as text."""
     try:
         return json.loads(arguments or "{}")
     except (ValueError, RecursionError):

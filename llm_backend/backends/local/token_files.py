@@ -1,7 +1,7 @@
-"""Files of OpenAI's encodings, as `tiktoken` keeps them in its cache: what each token stands for.
+"""Vocabulary files of OpenAI's encodings, as in the cache of `tiktoken`.
 
-They are read and never fetched. The package itself is not needed: to read tokens takes no more than
-their list.
+The files are never downloaded. The package is not needed: detokenizing requires only the list of
+tokens.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 Pieces = Mapping[int, bytes]
 
-# By these names `tiktoken` keeps its files: the SHA-1 of where they come from.
+# `tiktoken` names its cached files by the SHA-1 of their URL.
 _ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 SHA256: Mapping[str, str] = {
     "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
@@ -27,7 +27,7 @@ SHA256: Mapping[str, str] = {
 
 
 class TokenFiles:
-    """The encodings whose files lie in a folder; `sha256` is what each file must be."""
+    """Vocabulary files in a folder; `sha256` are the expected hashes by encoding."""
 
     def __init__(self, folder: Path | None, sha256: Mapping[str, str] = SHA256) -> None:
         self._folder = folder
@@ -36,7 +36,8 @@ class TokenFiles:
         self._reading = asyncio.Lock()
 
     async def pieces(self, encoding: str) -> Pieces | None:
-        """The bytes of each token of an encoding; None where its file is not here, or another."""
+        """Returns the bytes of each token of an encoding; None if its file is missing or has
+        another hash."""
         async with self._reading:
             if encoding not in self._read:
                 self._read[encoding] = await asyncio.to_thread(self._pieces, encoding)
@@ -60,7 +61,7 @@ class TokenFiles:
 
 
 def _parsed(content: bytes) -> Pieces:
-    """A line has a token's bytes in base64, and its id."""
+    """Parses a file: a line has a token's bytes in base64, and its id."""
     pieces: dict[int, bytes] = {}
     for line in content.splitlines():
         piece, _, token = line.partition(b" ")

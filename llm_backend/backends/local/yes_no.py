@@ -1,7 +1,7 @@
-"""A question about what is said, put to a local model, and how sure the model is of its yes.
+"""Classifier: a yes/no question about a text to a local model, and the probability of yes.
 
-The answer is one token long and held by a grammar to the beginning of a yes or a no. So the
-probabilities of what the grammar allows say all: those that begin a yes, against the others.
+The answer is one token, constrained by a grammar to a beginning of yes or no. The result is the
+share of tokens that begin a yes in the probability of all allowed tokens.
 """
 
 import math
@@ -25,15 +25,15 @@ __all__ = ["YES_OR_NO", "YesNoQuestion", "YesNoWords", "likelihood_of_yes", "pro
 
 @dataclass(frozen=True, kw_only=True)
 class YesNoWords:
-    """What a yes and a no may be called; no yes begins like a no. Together their beginnings are
-    fewer than the tokens whose probability is told."""
+    """Words for yes and no; no prefix of one is a prefix of the other. Together they have fewer
+    prefixes than the number of logprobs returned."""
 
     yes: tuple[str, ...]
     no: tuple[str, ...]
 
     @property
     def grammar(self) -> str:
-        """What holds an answer to them."""
+        """Returns the grammar of an answer with one of the words."""
         return f"start: /{'|'.join(self.yes + self.no)}/"
 
 
@@ -42,7 +42,7 @@ YES_OR_NO = YesNoWords(yes=("Yes", "yes", "YES"), no=("No", "no", "NO"))
 
 @dataclass(frozen=True, kw_only=True)
 class YesNoQuestion:
-    """What the user says, what the model's template is told beside, and what the answers are."""
+    """Question: the user's text, variables of the chat template, and the words of the answers."""
 
     said: Content
     switches: Mapping[str, Any] = field(default_factory=dict)
@@ -56,10 +56,10 @@ _SAMPLING = Sampling(temperature=0, logprobs=_ALLOWED, constrained_logprobs=True
 async def probability_of_yes(
     model: LocalModel, question: YesNoQuestion, priority: Priority
 ) -> float:
-    """How likely it is, from 0 to 1, that the model answers with yes and not with no.
+    """Returns the probability, from 0 to 1, that the model answers yes.
 
-    Raises what `LocalModel.chat` raises; an `InvalidRequest` with the param `reasoning_effort` for
-    a model that cannot answer without thinking first.
+    Raises as `LocalModel.chat`, and `InvalidRequest` with the param `reasoning_effort` for a model
+    that cannot answer without reasoning.
     """
     chat = Chat(
         messages=[{"role": "user", "content": question.said}],
@@ -77,7 +77,7 @@ async def probability_of_yes(
 
 
 def likelihood_of_yes(allowed: Iterable[TokenLogprob], words: YesNoWords = YES_OR_NO) -> float:
-    """The share of tokens that begin a yes in the probability of all that were `allowed`."""
+    """Returns the share of tokens that begin a yes in the probability of all `allowed` ones."""
     beginnings = tuple({word[0].encode() for word in words.yes})
     yes = no = 0.0
     for token in allowed:

@@ -1,4 +1,4 @@
-"""Pictures and sounds in messages: as clients send them -> as the engine takes them in."""
+"""Media (pictures and sounds) in messages: decodes clients' files to the engine's input."""
 
 from llm_backend.backends.local.media.marks import Marks, PlacedMedia
 from llm_backend.backends.local.media.reader import MediaBounds, MediaReader

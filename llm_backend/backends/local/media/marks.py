@@ -1,8 +1,8 @@
-"""Marks that stand for pictures and sounds while a template renders the messages.
+"""Placeholders (marks) of pictures and sounds while a template renders the messages.
 
-To a template a mark is text, so it puts it where it puts what is said at that place. What a model
-wants around a picture is the projector's to know. A mark holds a number that nobody can guess, so
-that no message can bring one.
+To a template a mark is text, so it is copied to its place in the prompt. The projector adds the
+text that a model needs around a picture. A mark contains a random nonce, so that no message can
+forge one.
 """
 
 import re
@@ -16,13 +16,13 @@ from llm_backend.errors import InvalidRequest
 
 __all__ = ["Marks", "PlacedMedia"]
 
-_SIGN = "\ufdd1"  # a noncharacter: text that people exchange has no such thing
+_SIGN = "\ufdd1"  # a noncharacter, which Unicode excludes from text interchange
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedMedia:
-    """A prompt without marks; no token reaches across `cuts`, and at each place of `media` one
-    stands."""
+    """Prompt without marks: `cuts` are positions that no token spans, and `media` come with their
+    positions."""
 
     text: str
     cuts: Sequence[int]
@@ -30,7 +30,7 @@ class PlacedMedia:
 
 
 class Marks:
-    """The marks of one chat; `messages` are its messages with marks in the places of media."""
+    """Marks of one chat; `messages` are its messages with marks in place of media."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._media: list[Shown] = []
@@ -41,8 +41,8 @@ class Marks:
         self.messages = [self._marked(message) for message in messages] if has_media else messages
 
     def taken_out(self, text: str, cuts: Sequence[int]) -> PlacedMedia:
-        """A rendered prompt without its marks. Raises `InvalidRequest` for a template that leaves
-        out or repeats what was said."""
+        """Removes the marks from a rendered prompt. Raises `InvalidRequest` if the template omits
+        or repeats one."""
         if not self._media:
             return PlacedMedia(text=text, cuts=cuts)
         spans = [
@@ -93,5 +93,5 @@ def _has_media(content: Content) -> bool:
 
 
 def _shift_position(cut: int, spans: Sequence[tuple[int, int, int]]) -> int:
-    """Where a place of the text is once the marks before it are out."""
+    """Returns a position after the removal of the marks before it."""
     return cut - sum(min(cut, end) - start for start, end, _ in spans if start < cut)

@@ -1,9 +1,8 @@
-"""Picture files -> pixels, within bounds. The only module that imports Pillow.
+"""Decodes and resizes picture files to RGB pixels. The only module that imports Pillow.
 
-How large a picture becomes is what OpenAI says that it does: `low` fits 512 by 512 pixels,
-`original` 2,048 by 2,048, and the others that and 768 on the shorter side. It bounds what a
-picture weighs on its way to the engine, and how many tokens a model makes of it that takes pictures
-of any size.
+Sizes follow OpenAI's documentation: `low` fits 512 by 512 pixels, `original` 2,048 by 2,048, and
+the others that and 768 on the shorter side. This bounds the bytes sent to the engine, and the
+tokens of models that accept pictures of any size.
 """
 
 import io
@@ -19,7 +18,7 @@ __all__ = ["BadPicture", "Pixels", "pixels_of"]
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _LONG, _SHORT, _LOW = 2048, 768, 512  # pixels of a side
 _COLOURS = ("RGB", "RGBA")
-_TURNS = {  # what makes a picture upright, by what its camera says
+_TURNS = {  # transposition to upright, by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,14 +27,13 @@ _TURNS = {  # what makes a picture upright, by what its camera says
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PAPER = "white"  # what is seen through a picture that lets it
-# What the decoders of damaged files raise.
+_PAPER = "white"  # background of transparent pictures
+# Exceptions of decoders for damaged files.
 _DAMAGES = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 
 class BadPicture(Exception):
-    """This is no picture that can be shown; the message is a sentence, `code` OpenAI's name of what
-    is wrong."""
+    """Invalid picture; the message is a sentence, `code` is OpenAI's error code."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -44,7 +42,7 @@ class BadPicture(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """Rows of `width` pixels, three bytes each."""
+    """RGB pixels: rows of `width` pixels, three bytes each."""
 
     width: int
     height: int
@@ -52,8 +50,8 @@ class Pixels:
 
 
 def pixels_of(data: bytes, *, detail: str, limit: int) -> Pixels:
-    """The first picture in a file, turned upright and as large as `detail` says. Raises
-    `BadPicture`; one of more than `limit` pixels is not decoded."""
+    """Decodes the first picture in a file, upright and resized by `detail`. Raises `BadPicture`; a
+    picture of more than `limit` pixels is not decoded."""
     with _translate_errors(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
         if width * height > limit:
@@ -62,16 +60,16 @@ def pixels_of(data: bytes, *, detail: str, limit: int) -> Pixels:
                 "image_too_large",
             )
         size = _size(width, height, detail)
-        image.draft("RGB", size)  # a JPEG need not be decoded larger than it is wanted
+        image.draft("RGB", size)  # decodes a JPEG at a reduced size
         turn = _turn_of(image)
-        shrunk = _shrunk(image, size)  # first of all, as every copy of a large picture is large
+        shrunk = _shrunk(image, size)  # first, as every copy of a large picture is large
         upright = shrunk if turn is None else shrunk.transpose(turn)
         return Pixels(width=upright.width, height=upright.height, data=_on_paper(upright).tobytes())
 
 
 def _turn_of(image: Image.Image) -> Image.Transpose | None:
-    """How it is to be turned; not at all where what its camera says cannot be read: that alone
-    spoils no picture."""
+    """Returns the transposition to upright; None if the EXIF data are unreadable, which alone does
+    not make a picture invalid."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DAMAGES:
@@ -79,8 +77,8 @@ def _turn_of(image: Image.Image) -> Image.Transpose | None:
 
 
 def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture of this size in colour, which may be seen through."""
-    if image.mode.startswith("I"):  # sixteen bits of grey, which a conversion would make white
+    """Resizes a picture and converts it to RGB or RGBA."""
+    if image.mode.startswith("I"):  # 16-bit grey, which a plain conversion would clip to white
         image = image.point(lambda value: value / 256).convert("L")
     if image.mode not in _COLOURS:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -96,7 +94,7 @@ def _on_paper(image: Image.Image) -> Image.Image:
 
 
 def _size(width: int, height: int, detail: str) -> tuple[int, int]:
-    """What a picture of this size is shrunk to; none is enlarged."""
+    """Returns the size after shrinking; pictures are never enlarged."""
     long, short = max(width, height), min(width, height)
     if detail == "low":
         share = _LOW / long
@@ -110,7 +108,7 @@ def _size(width: int, height: int, detail: str) -> tuple[int, int]:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """What a decoder raises, in our words."""
+    """Translates errors of decoders to `BadPicture`."""
     try:
         yield
     except UnidentifiedImageError as error:

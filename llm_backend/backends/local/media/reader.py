@@ -1,4 +1,4 @@
-"""Pictures and sounds of messages -> what the engine takes in, within bounds."""
+"""Media reader: decodes pictures and sounds of messages for the engine, within limits."""
 
 import asyncio
 import base64
@@ -20,16 +20,16 @@ from llm_backend.errors import InvalidRequest
 
 __all__ = ["MediaBounds", "MediaReader"]
 
-_AT_ONCE = 2  # files that are decoded: each may take some hundred megabytes
-_KEPT_BYTES = 64 << 20  # of what was decoded lately: a conversation shows its pictures each turn
-_TOGETHER_BYTES = 128 << 20  # of one prompt's media: what travels to the engine in one frame
+_AT_ONCE = 2  # concurrent decodings: each may take some hundred megabytes
+_KEPT_BYTES = 64 << 20  # cache of decoded media: a conversation sends its pictures each turn
+_TOGETHER_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in one frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaBounds:
-    """What a request may bring: files of a picture or a sound of so many bytes, pictures of so many
-    pixels, sounds of so many seconds, and so many of them in all. Pictures may be fetched from
-    `hosts`, each within `fetch_s`."""
+    """Limits of one request's media: bytes of a picture's or a sound's file, pixels of a picture,
+    seconds of a sound, and their number. Pictures may be fetched from `hosts`, each within
+    `fetch_s`."""
 
     count: int = 16
     picture_bytes: int = 20 << 20
@@ -41,7 +41,7 @@ class MediaBounds:
 
 
 class MediaReader:
-    """Decodes what requests bring; what was decoded lately is kept. `web` is for tests."""
+    """Decodes media of requests, with an LRU cache. `web` is for tests."""
 
     def __init__(
         self, bounds: MediaBounds | None = None, *, web: WebPictures | None = None
@@ -60,8 +60,8 @@ class MediaReader:
         self._kept_bytes = 0
 
     async def read(self, placed: Sequence[tuple[int, Shown]]) -> list[Media]:
-        """Media at their places in a prompt. Raises `InvalidRequest` that names the one which
-        cannot be shown."""
+        """Decodes media with their positions in a prompt. Raises `InvalidRequest` that names the
+        invalid one."""
         bounds = self._bounds
         if len(placed) > bounds.count:
             raise InvalidRequest(
@@ -100,7 +100,7 @@ class MediaReader:
         return self._picture(shown) if isinstance(shown, Picture) else self._sound(shown)
 
     def _picture(self, picture: Picture) -> Media:
-        # held back: what decodes pictures is not paid for by servers that get none
+        # Imported late, so that servers without pictures do not load Pillow.
         from llm_backend.backends.local.media.pictures import BadPicture, pixels_of
 
         bounds, where = self._bounds, picture.where
@@ -135,7 +135,7 @@ class MediaReader:
 
 
 def _key(shown: Shown) -> bytes:
-    """Tells a file, and how it is to be shown, from all others."""
+    """Returns the cache key of a file and its options."""
     said = (shown.url, shown.detail) if isinstance(shown, Picture) else (shown.data, shown.format)
     return hashlib.sha256("\0".join(said).encode("utf-8", "surrogatepass")).digest()
 
@@ -151,7 +151,7 @@ def _base64_of(picture: Picture) -> str:
 
 
 def _file(text: str, limit: int, shown: Shown) -> bytes:
-    """The file in base64; raises `InvalidRequest` before one that is too large is decoded."""
+    """Decodes a file from base64. Raises `InvalidRequest` for too large a file without decoding."""
     if len(text) * 3 // 4 > limit:
         raise InvalidRequest(
             f"The {shown.medium} has more than {limit:,} bytes.",

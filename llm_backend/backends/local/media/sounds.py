@@ -1,4 +1,4 @@
-"""How long a sound file lasts, told from its own headers without decoding it. Pure."""
+"""Duration of a sound file, read from its headers without decoding. Pure."""
 
 import re
 import struct
@@ -6,7 +6,7 @@ import struct
 __all__ = ["BadSound", "seconds_of"]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_HEAD = 4  # bytes of an MP3 frame that say how long it is
+_HEAD = 4  # bytes of an MP3 frame's header
 _TAG = 10  # bytes of the header of an ID3 tag
 _SAMPLES = {3: 1152, 2: 576, 0: 576}  # of a frame, by MPEG's version (1, 2, 2.5)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
@@ -15,20 +15,20 @@ _KBITS = {  # of layer III, by its four bits
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     0: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-# A frame begins with eleven ones, its version, that it is of layer III, and whether it has a
-# checksum; then come its kilobits and its rate, of which some are none. It is looked for in files
-# of strangers, which may consist of beginnings.
+# A frame begins with eleven one bits, its version, layer III, and a checksum bit; then its bit rate
+# and its sample rate, of which some are invalid. Files are untrusted, and may consist of nothing
+# but beginnings of frames.
 _VERSIONS = bytes(0xE2 | version << 3 | check for version in _RATES for check in (0, 1))
 _SPEEDS = bytes(kbits << 4 | low for kbits in range(1, 15) for low in range(12))
 _FRAME = re.compile(b"\xff[%b][%b]." % (re.escape(_VERSIONS), re.escape(_SPEEDS)), re.DOTALL)
 
 
 class BadSound(Exception):
-    """This is no sound that can be heard; the message is a sentence."""
+    """Invalid sound; the message is a sentence."""
 
 
 def seconds_of(data: bytes, format: str) -> float:
-    """How long a WAV or MP3 file lasts. Raises `BadSound` for one that is no such file."""
+    """Returns the duration of a WAV or MP3 file in seconds. Raises `BadSound`."""
     seconds = _wav(data) if format == "wav" else _mp3(data)
     if seconds <= 0:
         raise BadSound("There is nothing to be heard in it.")
@@ -51,7 +51,7 @@ def _wav(data: bytes) -> float:
 
 
 def _rate(format: bytes) -> int:
-    """How many bytes a second takes."""
+    """Returns the bytes per second."""
     if len(format) < 16:
         raise BadSound("The WAV file is damaged: its format is cut off.")
     kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", format)
@@ -64,7 +64,7 @@ def _rate(format: bytes) -> int:
 
 
 def _mp3(data: bytes) -> float:
-    """The sum of all frames that follow each other, from the first one on."""
+    """Sums the durations of all consecutive frames, from the first one on."""
     place, seconds = _first_frame(data), 0.0
     while place + _HEAD <= len(data):
         size, lasts = _frame(data, place)
@@ -77,7 +77,7 @@ def _mp3(data: bytes) -> float:
 
 
 def _first_frame(data: bytes) -> int:
-    """Behind the tag that most files begin with."""
+    """Returns the position after the ID3 tag, with which most files begin."""
     place = 0
     if data[:3] == b"ID3" and len(data) >= _TAG:
         size = 0
@@ -91,13 +91,13 @@ def _first_frame(data: bytes) -> int:
 
 
 def _next_frame(data: bytes, place: int) -> int:
-    """Where the next frame begins; the end where there is none."""
+    """Returns the position of the next frame; the end of the file if there is none."""
     found = _FRAME.search(data, place)
     return len(data) if found is None else found.start()
 
 
 def _frame(data: bytes, place: int) -> tuple[int, float]:
-    """The bytes and the seconds of the frame at a place; nothing where there is none."""
+    """Returns the bytes and the seconds of the frame at a position; zeros if there is none."""
     if _FRAME.match(data, place) is None:
         return 0, 0.0
     version, kbits, rate = data[place + 1] >> 3 & 3, data[place + 2] >> 4, data[place + 2] >> 2 & 3

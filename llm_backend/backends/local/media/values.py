@@ -1,4 +1,4 @@
-"""What stands in a message besides text."""
+"""Media in a message: pictures and sounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ __all__ = ["Content", "Picture", "Shown", "Sound"]
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture that `url` holds, as base64; `detail` says how closely it is looked at. `where`
-    names it in the request."""
+    """Picture in `url`, as base64; `detail` selects its resolution. `where` names it in the
+    request."""
 
     medium: ClassVar[Medium] = Medium.PICTURE
 
@@ -23,7 +23,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
-    """A sound as a file in base64, of the `format` `wav` or `mp3`. `where` names it in the
+    """Sound as a file in base64, of the `format` `wav` or `mp3`. `where` names it in the
     request."""
 
     medium: ClassVar[Medium] = Medium.SOUND
@@ -36,4 +36,4 @@ class Sound:
 Shown = Picture | Sound
 
 Content = str | Sequence[str | Shown] | None
-"""What a message says: text, or texts with pictures and sounds between them."""
+"""Content of a message: text, or texts with pictures and sounds between them."""

@@ -1,4 +1,4 @@
-"""Pictures that are elsewhere, fetched from hosts that are allowed."""
+"""Remote pictures, fetched from allowed hosts."""
 
 import base64
 from dataclasses import replace
@@ -18,13 +18,13 @@ PICTURE_WORDS = FetchMessages(
 
 
 class WebPictures:
-    """Puts the pictures that `files` fetches into data: URLs."""
+    """Fetches pictures with `files` and converts them to data: URLs."""
 
     def __init__(self, files: WebFiles) -> None:
         self._files = files
 
     async def fetched(self, picture: Picture) -> Picture:
-        """A picture with a data: URL, if it is elsewhere. Raises `InvalidRequest`."""
+        """Returns the picture with a data: URL; fetches it if needed. Raises `InvalidRequest`."""
         if not is_elsewhere(picture.url):
             return picture
         file = await self._files.fetched(picture.url, picture.where)

@@ -1,4 +1,5 @@
-"""JSON schemas of clients as grammars can follow them: rewritten, or refused by place. Pure."""
+"""JSON Schema for structured output: rewrites clients' schemas for llguidance, or rejects them with
+the place of the unsupported keyword. Pure."""
 
 from llm_backend.backends.local.schemas.answer_schema import AnswerSchema
 from llm_backend.backends.local.schemas.followed import Followed, follow

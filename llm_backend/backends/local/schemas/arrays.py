@@ -1,4 +1,4 @@
-"""Arrays for native code."""
+"""Array keywords, rewritten for llguidance."""
 
 from llm_backend.backends.local.schemas.kinds import Json, Schema, types_of
 from llm_backend.backends.local.schemas.node import Node, Whole
@@ -14,7 +14,7 @@ _APPLICATORS = {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
 
 
 def lower_array(whole: Whole, node: Node) -> dict[str, Json]:
-    """What a schema says of arrays."""
+    """Rewrites a schema's array keywords."""
     schema: Schema = node.schema
     first, first_name, rest, rest_name = _items(schema)
     rest = _unevaluated(whole, schema, rest)
@@ -34,7 +34,7 @@ def lower_array(whole: Whole, node: Node) -> dict[str, Json]:
 
 
 def _items(schema: Schema) -> tuple[list[Json], str, Json, str]:
-    """The schemas of the first items, and that of all others, with their names."""
+    """Returns the schemas of the first items, and that of all others, with their keywords."""
     items = schema.get("items", True)
     if isinstance(items, list):
         return items, "items", schema.get("additionalItems", True), "additionalItems"
@@ -52,7 +52,7 @@ def _unevaluated(whole: Whole, schema: Schema, rest: Json) -> Json:
 
 
 def _contain(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> None:
-    """`contains`: the first items are what must be among them."""
+    """Rewrites `contains`: the required items become the first ones."""
     schema = node.schema
     if "contains" not in schema:
         return
@@ -71,7 +71,7 @@ def _contain(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> 
 
 
 def _be_unique(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> None:
-    """`uniqueItems`: of few values, not more than there are."""
+    """Rewrites `uniqueItems`: at most as many items as there are possible values."""
     if not node.schema.get("uniqueItems"):
         return
     if "prefixItems" not in lowered:

@@ -1,5 +1,5 @@
-"""Conditions between schemas: `not`, `if`, `oneOf`, and what depends on a property. Each becomes
-further schemas for the same value, in the client's words; None where none says it."""
+"""Conditional keywords: `not`, `if`, `oneOf`, and `dependent...`. Each is rewritten to further
+schemas of the same value, in the client's keywords; None if that is not possible."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ __all__ = ["CONDITIONS", "conditions", "exclusive"]
 CONDITIONS = frozenset({
     "not", "if", "dependencies", "dependentRequired", "dependentSchemas",
 })  # fmt: skip
-_EXCLUSIVE_MOST = 40  # branches that are compared with each other
+_EXCLUSIVE_MOST = 40  # limit of branches that are compared pairwise
 _PARTED_MOST = 12
 _WAYS_MOST = 8
 
 
 def conditions(whole: Whole, node: Node) -> Iterator[tuple[str, Json]]:
-    """Further schemas for the node's value, with the keywords that they come from."""
+    """Yields further schemas for the node's value, with the keywords that they come from."""
     schema: Schema = node.schema
     if "not" in schema:
         ways = whole.logic.negated(schema["not"], node.base, whole.facets(node))
@@ -30,7 +30,7 @@ def conditions(whole: Whole, node: Node) -> Iterator[tuple[str, Json]]:
 
 
 def exclusive(whole: Whole, node: Node) -> list[Json]:
-    """The branches of a `oneOf` as such of which any may hold; widens what cannot be told."""
+    """Rewrites the branches of a `oneOf` to those of an `anyOf`; widens if that is not possible."""
     branches: list[Json] = node.schema["oneOf"]
     facets = [whole.logic.facets(one, node.base) for one in branches]
     overlaps: dict[int, list[int]] = {place: [] for place in range(len(branches))}
@@ -52,7 +52,7 @@ def exclusive(whole: Whole, node: Node) -> list[Json]:
 
 
 def _parted(whole: Whole, node: Node, branch: Json, others: list[Json]) -> Json:
-    """A branch without what is by others, too."""
+    """Rewrites a branch to exclude the values that are valid by other branches."""
     parts = [branch]
     context = [*whole.facets(node), *whole.logic.facets(branch, node.base)]
     count = 1
@@ -73,7 +73,7 @@ def _any(node: Node, ways: list[Json] | None) -> Json:
 
 
 def _chosen(whole: Whole, node: Node) -> Json:
-    """`if`, as a choice of what it and `then` say, or else the other."""
+    """Rewrites `if` to a choice: `if` and `then`, or not `if` and `else`."""
     schema = node.schema
     condition, then, other = schema["if"], schema.get("then", True), schema.get("else", True)
     ways = whole.logic.negated(condition, node.base, whole.facets(node))
@@ -88,7 +88,7 @@ def _chosen(whole: Whole, node: Node) -> Json:
 
 
 def _depending(whole: Whole, node: Node, name: str, needs: Json) -> Json:
-    """What holds where a property is there, or that it is not."""
+    """Rewrites a dependency to a choice: the property is absent, or `needs` holds."""
     held = {"required": needs} if isinstance(needs, list) else needs
     if held is True or needs == []:
         return True

@@ -1,8 +1,8 @@
-"""A client's schema -> one that native code makes a grammar of.
+"""Rewrites a client's JSON schema to one that llguidance can compile to a grammar.
 
-What it becomes says the same, or where no grammar can say that, less or more. Less is no matter:
-each answer is what the client's schema says. Where it is more, `is_exact` is False: an answer must
-be held against the client's schema before anyone sees it.
+The result is equivalent, or narrower or wider if no grammar can express the schema. Narrower is
+harmless: each answer is valid by the client's schema. If it is wider, `is_exact` is False: an
+answer must be validated against the client's schema before it is sent.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,16 +35,16 @@ _OLD_DRAFTS = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """A schema for native code; `is_exact`: nothing is by it that is not by the client's. `places`
-    are those in the client's schema, by the identity of the part that they became."""
+    """Rewritten schema. `is_exact`: every value valid by it is valid by the client's schema.
+    `places` maps the `id()` of each part to its path in the client's schema."""
 
     schema: dict[str, Json]
     is_exact: bool
     places: Mapping[int, Path]
-    held: Sequence[Json]  # what has a place must live as long
+    held: Sequence[Json]  # keeps the parts alive, so that their `id()`s stay unique
 
     def place(self, pointer: Sequence[str]) -> Path:
-        """Where in the client's schema that lies which a JSON pointer leads to in this one."""
+        """Maps a JSON pointer into this schema to the path in the client's schema."""
         part: Json = self.schema
         found, rest = self.places.get(id(part), ()), list[str | int]()
         for step in pointer:
@@ -57,13 +57,13 @@ class Followed:
 
 
 def follow(schema: Json, path: Path, *, is_lenient: bool = False) -> Followed:
-    """A schema, which is one, as it can be followed. Raises `Refusal` at the first place that no
-    grammar says anything of; `is_lenient`: what is there is left out."""
+    """Rewrites a valid schema. Raises `Refusal` at the first keyword that no grammar can express;
+    with `is_lenient` such keywords are dropped."""
     return _Whole(schema, path, is_lenient).followed()
 
 
 class _Whole:
-    """One schema on its way."""
+    """State of one schema's rewriting."""
 
     def __init__(self, schema: Json, path: Path, is_lenient: bool) -> None:
         self._references = References(schema)
@@ -80,7 +80,7 @@ class _Whole:
         self._is_old = isinstance(draft, str) and any(old in draft for old in _OLD_DRAFTS)
 
     def followed(self) -> Followed:
-        """The whole of it."""
+        """Rewrites the whole schema."""
         root = self._references.root
         lowered = self.lower(Node(schema=root.schema, path=self._path, base=root.base))
         schema = lowered if isinstance(lowered, dict) else {"anyOf": [lowered]}
@@ -96,15 +96,15 @@ class _Whole:
         )
 
     def widen(self) -> None:
-        """What was left out makes the grammar say more than the schema."""
+        """Records that the result is wider than the client's schema."""
         self._is_exact = False
 
     def facets(self, node: Node) -> list[Json]:
-        """All that the node's value is held to."""
+        """Returns all schemas that the node's value must satisfy."""
         return [*self.logic.facets(node.schema, node.base), *node.context]
 
     def lower(self, node: Node) -> Json:
-        """The node for native code."""
+        """Rewrites a node for llguidance."""
         schema = node.schema
         if not isinstance(schema, dict):
             return schema
@@ -119,7 +119,7 @@ class _Whole:
         lowered: dict[str, Json] = {}
         for keyword in _in_order(schema):
             for name, value in self._said(keyword, node, schema).items():
-                if name in lowered:  # a format that is a pattern, beside a pattern
+                if name in lowered:  # a format rewritten to a pattern, beside a pattern
                     lowered["allOf"] = [*lowered.get("allOf", ()), {name: value}]
                 else:
                     lowered[name] = value
@@ -148,7 +148,7 @@ class _Whole:
         return self._alone(keyword, node, value, (*node.path, keyword))
 
     def _alone(self, keyword: str, node: Node, value: Json, path: Path) -> dict[str, Json]:
-        """What a keyword says that has to do with no other."""
+        """Rewrites a keyword that is independent of others."""
         match keyword:
             case "type" | "minLength" | "maxLength" | "x-lark":
                 return {keyword: int(value) if isinstance(value, float) else value}
@@ -197,7 +197,7 @@ class _Whole:
 
     def _reference(self, keyword: str, node: Node, value: Json) -> dict[str, Json]:
         if keyword != "$ref":
-            self.widen()  # which it is may depend on the way to it
+            self.widen()  # its target may depend on the path of references
         place = self._references.target(str(value), node.base)
         if place is None:
             raise Refusal(
@@ -214,7 +214,7 @@ class _Whole:
         return {"$ref": f"#/$defs/{self._names[place.path]}"}
 
     def _is_endless(self, place: Place) -> bool:
-        """Whether what stands there is nothing but a reference that leads to itself."""
+        """Returns True if the place is only a reference that leads to itself."""
         seen: set[Path] = set()
         while isinstance(place.schema, dict) and said(place.schema) == {"$ref"}:
             target = self._references.target(str(place.schema["$ref"]), place.base)
@@ -226,8 +226,8 @@ class _Whole:
 
 
 def _in_order(schema: Schema) -> Iterator[str]:
-    """The keywords, one for each group of those that are said together; an object's where its
-    properties are, whose order matters, and conditions at the end."""
+    """Yields the keywords, one for each group that is rewritten together. An object's come at the
+    place of its `properties`, whose order matters, and conditions last."""
     seen: set[frozenset[str]] = set()
     for keyword in schema:
         group = next((one for one in _GROUPS if keyword in one), None)

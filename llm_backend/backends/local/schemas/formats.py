@@ -1,4 +1,4 @@
-"""Formats and patterns of texts as native code takes them."""
+"""`format` and `pattern` of strings, rewritten for llguidance."""
 
 import re
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ _PATTERNS: Mapping[str, str] = {
     "iri-reference": _REFERENCES,
     "uri-template": r"^([A-Za-z0-9._/:-]|\{[A-Za-z0-9_]+\})*$",
 }
-"""Formats that are said by a pattern, which may be narrower: what follows it is of the format."""
+"""Patterns of formats, which may be narrower: every match is valid by the format."""
 _UNSUPPORTED = {"regex"}
 _ANY = r"[\s\S]*"
-_WORDS_MOST = 400  # characters that are told from all others
+_WORDS_MOST = 400  # limit of characters in strings to exclude
 
 _PARTS = re.compile(
     r"""\\0(?![0-9])              (?P<nul>)
@@ -42,7 +42,7 @@ _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
 
 
 def format_of(name: str, path: Path) -> dict[str, str]:
-    """The keywords that say a format; none for one that no specification knows. Raises
+    """Returns the keywords that enforce a format; none for an unspecified one. Raises
     `Refusal`."""
     if name in _UNSUPPORTED:
         known = ", ".join(sorted(_NATIVE | _NARROWER.keys() | _PATTERNS.keys()))
@@ -54,7 +54,7 @@ def format_of(name: str, path: Path) -> dict[str, str]:
 
 
 def lowered_pattern(pattern: str, keyword: str, path: Path) -> str:
-    """An expression in the native code's notation. Raises `Refusal` for what that has none for."""
+    """Rewrites a regular expression to llguidance's syntax. Raises `Refusal` if unsupported."""
     for part in _PARTS.finditer(pattern):
         found = None
         if part["around"] is not None:
@@ -68,7 +68,7 @@ def lowered_pattern(pattern: str, keyword: str, path: Path) -> str:
 
 
 def with_plain_escapes(schema: Json) -> Json:
-    """The schema with `\\0` and `\\cA`, which not every reader of expressions knows, as numbers."""
+    """Rewrites the escapes `\\0` and `\\cA`, which not every regex engine supports, as numbers."""
     if isinstance(schema, list):
         return [with_plain_escapes(one) for one in schema]
     if not isinstance(schema, dict):
@@ -96,14 +96,14 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def other_than(words: list[str]) -> str | None:
-    """An expression for all texts but these; None if that would be too long."""
+    """Returns a regular expression of all strings but these; None if it would be too long."""
     if sum(map(len, words)) > _WORDS_MOST:
         return None
     return f"^{_others(sorted(set(words)))}$"
 
 
 def _others(words: list[str]) -> str:
-    """Those of one beginning, without it."""
+    """Excludes strings with a common prefix, given without it."""
     begins = dict.fromkeys(word[0] for word in words if word)
     if not begins:
         return f"[\\s\\S]{_ANY}" if words else _ANY

@@ -1,4 +1,4 @@
-"""The words of JSON schemas, and refusals by their place."""
+"""Keywords and types of JSON Schema, and the error for an unsupported one."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -34,28 +34,28 @@ KEYWORDS = frozenset({
     "prefixItems", "properties", "propertyNames", "required", "then", "type", "unevaluatedItems",
     "unevaluatedProperties", "uniqueItems",
 })  # fmt: skip
-"""What may change which values a schema allows."""
+"""Keywords that may affect which values are valid."""
 
 
 class Refusal(InvalidRequest):
-    """A schema that no answer can be held to: the place, the keyword, one sentence."""
+    """Error for a schema that cannot be enforced: the place, the keyword, one sentence."""
 
     def __init__(self, sentence: str, path: Path) -> None:
         super().__init__(sentence, param=field_name(path), code=CODE)
 
 
 def said(schema: Schema) -> frozenset[str]:
-    """The keywords that may change which values a schema allows."""
+    """Returns the schema's keywords that may affect which values are valid."""
     return KEYWORDS & schema.keys()
 
 
 def types_of(schema: Schema) -> frozenset[str]:
-    """The types that its `type` allows; an integer is a number."""
+    """Returns the types that `type` allows; an integer counts as a number."""
     given = schema.get("type", TYPES)
     names = [given] if isinstance(given, str) else given
     return frozenset("number" if name == "integer" else name for name in names)
 
 
 def number_like(value: Json) -> bool:
-    """Whether a value is a number, which in Python a boolean is as well."""
+    """Returns True for a number but not for a boolean, which Python counts as an `int`."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
-"""What schemas leave each other: which exclude each other, and what a `not` leaves.
+"""Logic of JSON schemas: disjointness and negation.
 
-Both answers are careful: two schemas are `disjoint` only where that is plain to see, and what is
-`negated` is None where no schema says it.
+Both are conservative: two schemas are `disjoint` only if that is easy to prove, and `negated`
+returns None if no schema expresses the negation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,19 +42,19 @@ Alternatives = list[Json]
 
 
 class Logic:
-    """Of the schemas of one document, whose references it follows."""
+    """Logic of the schemas of one document, whose references it follows."""
 
     def __init__(self, references: References) -> None:
         self._references = references
         self._steps_left = _STEPS_MOST
 
     def _is_tired(self) -> bool:
-        """Whether so much has been looked at that nothing more is plain to see."""
+        """Counts a step; returns True if the budget of steps is used up."""
         self._steps_left -= 1
         return self._steps_left < 0
 
     def facets(self, schema: Json, base: str = "") -> list[Json]:
-        """The schemas that a value must all be by: it, its reference, its `allOf`."""
+        """Returns the schemas that a value must all satisfy: it, its `$ref`, its `allOf`."""
         found: list[Json] = []
         unread = [(schema, base, 0)]
         while unread and len(found) < _FACETS_MOST and not self._is_tired():
@@ -70,13 +70,13 @@ class Logic:
         return found
 
     def is_nothing(self, schema: Json, base: str) -> bool:
-        """Whether it is plain that no value is by it."""
+        """Returns True if provably no value is valid by it."""
         if not isinstance(schema, dict) or "not" not in schema:
             return schema is False
         return self.negated(schema["not"], base, ()) == [False]
 
     def disjoint(self, one: Facets, other: Facets, depth: int = 0) -> bool:
-        """Whether no value is by both."""
+        """Returns True if provably no value is valid by both."""
         if False in one or False in other:
             return True
         if depth > _DEPTH or self._is_tired():
@@ -104,7 +104,7 @@ class Logic:
         return types
 
     def finite(self, facets: Facets) -> list[Json] | None:
-        """The only values that may be by all of these; None if they are not known."""
+        """Returns the only values that may satisfy all of these; None if unknown."""
         lists = [_own_values(facet) for facet in facets if isinstance(facet, dict)]
         known = [values for values in lists if values is not None]
         if not known:
@@ -151,7 +151,7 @@ class Logic:
         )
 
     def property(self, facets: Facets, name: str) -> list[Json]:
-        """The schemas that a property is held to."""
+        """Returns the schemas that a property must satisfy."""
         found: list[Json] = []
         for facet in facets:
             if not isinstance(facet, dict):
@@ -166,7 +166,8 @@ class Logic:
     def negated(
         self, schema: Json, base: str, context: Facets, depth: int = 0
     ) -> Alternatives | None:
-        """Schemas of which one holds for all that is by `context` and not by this one."""
+        """Returns alternative schemas: every value valid by `context` and not by `schema` is valid
+        by one of them. None if no schema expresses it."""
         if schema is False:
             return [True]
         if schema is True or not said(schema):
@@ -258,7 +259,7 @@ class Logic:
 
 
 def _others_of(kind: str, values: Sequence[Any]) -> Alternatives | None:
-    """Schemas of all values of a type but these."""
+    """Returns schemas of all values of a type but these."""
     if not values:
         return [{"type": kind}]
     if kind == "null":
@@ -314,7 +315,7 @@ def _type_of(value: Json) -> str:
 
 
 def _same(one: Json, other: Json) -> bool:
-    """Equality of JSON, to which true is no number."""
+    """Compares JSON values; unlike in Python, true does not equal 1."""
     if _type_of(one) != _type_of(other):
         return False
     if isinstance(one, list):

@@ -1,4 +1,4 @@
-"""A place in a schema that is being rewritten, and what the rewriting asks of the whole."""
+"""Node of a schema that is being rewritten, and the interface of the whole rewriting."""
 
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -8,17 +8,17 @@ from llm_backend.backends.local.schemas.logic import Facets, Logic
 
 __all__ = ["Budget", "Node", "Whole"]
 
-_CHOICES_MOST = 32  # ways in which conditions of one value may combine: native code tries each
+_CHOICES_MOST = 32  # limit of combinations of one value's conditions: llguidance tries each
 
 
 @dataclass
 class Budget:
-    """The ways in which the conditions of one value combine so far."""
+    """Budget for combinations of one value's conditions."""
 
     ways: int = 1
 
     def takes(self, count: int) -> bool:
-        """Whether a choice of so many is not too much; if so, it is counted."""
+        """Returns True if a choice of `count` fits the budget, and counts it then."""
         if self.ways * count > _CHOICES_MOST:
             return False
         self.ways *= count
@@ -27,8 +27,8 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One schema: where it stands, what its references are relative to, and in `context` what the
-    same value is held to besides. One that `is_made` of others stands where its keyword does."""
+    """One schema: its path, the base URI of its references, and in `context` the other schemas of
+    the same value. If it `is_made` of others, its path is that of their keyword."""
 
     schema: Json
     path: Path
@@ -38,36 +38,36 @@ class Node:
     is_made: bool = False
 
     def below(self, schema: Json, *names: str | int) -> "Node":
-        """A schema for a part of the value."""
+        """Returns a node for a part of the value."""
         path = self.path if self.is_made else (*self.path, *names)
         return Node(schema=schema, path=path, base=self.base, is_made=self.is_made)
 
     def beside(self, schema: Json, *names: str | int, context: Facets) -> "Node":
-        """A schema for the same value, which must be by both; `context` is all that it is held to,
-        this node's own context included."""
+        """Returns a node for the same value, which must satisfy both; `context` are all its
+        schemas, including this node's context."""
         path = self.path if self.is_made else (*self.path, *names)
         return replace(self, schema=schema, path=path, context=context)
 
     def made(self, schema: Json, keyword: str, context: Facets) -> "Node":
-        """A schema for the same value that this keyword makes of others."""
+        """Returns a node for the same value with a schema derived from this keyword."""
         return replace(self.beside(schema, keyword, context=context), is_made=True)
 
     def branch(self, schema: Json, *names: str | int, context: Facets) -> "Node":
-        """A schema for the same value, which may be by this one or another."""
+        """Returns a node for the same value, which may satisfy this schema or another."""
         beside = self.beside(schema, *names, context=context)
         return replace(beside, budget=Budget(self.budget.ways))
 
 
 class Whole(Protocol):
-    """The schema of which nodes are parts."""
+    """Rewriting of the whole schema, to which nodes belong."""
 
     logic: Logic
 
     def lower(self, node: Node) -> Json:
-        """The node for native code."""
+        """Rewrites a node for llguidance."""
 
     def widen(self) -> None:
-        """What was left out makes the grammar say more than the schema."""
+        """Records that the result is wider than the client's schema."""
 
     def facets(self, node: Node) -> list[Json]:
-        """All that the node's value is held to."""
+        """Returns all schemas that the node's value must satisfy."""

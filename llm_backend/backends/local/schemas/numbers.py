@@ -1,7 +1,7 @@
-"""Numbers of schemas as native code takes them: as floats of 64 bits, integers below 2^63.
+"""Numeric keywords for llguidance, whose numbers are 64-bit floats, and integers below 2^63.
 
-A bound that is no float is moved inward, to the next one: answers by it are answers by the schema.
-Beyond 2^53 both would be coarse, so an open range ends there.
+A bound that is no exact float is moved inward to the next one, so that answers stay valid. Beyond
+2^53 floats are too coarse, so an open range ends there.
 """
 
 import math
@@ -14,15 +14,15 @@ from llm_backend.backends.local.schemas.kinds import Json, Path, Refusal, Schema
 __all__ = ["bounds", "check_value", "is_sayable", "multiple"]
 
 _FINE = 2**53
-_MOST = 10**17  # what stands above is not read right by native code
+_MOST = 10**17  # llguidance misreads larger numbers
 _DIGITS_MOST = 2**32 - 1
 _DECIMALS_MOST = 9
 _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
 def bounds(schema: Schema, path: Path) -> dict[str, Json]:
-    """`minimum`, `maximum` and the exclusive ones as floats that are no wider. Raises `Refusal` if
-    nothing is left of the range."""
+    """Rewrites `minimum`, `maximum` and the exclusive ones to floats that are no wider. Raises
+    `Refusal` if the range is empty."""
     low, low_keyword = _strictest(schema, "minimum", 1)
     high, high_keyword = _strictest(schema, "maximum", -1)
     if low is not None and low < -_FINE and (high is None or high > -_FINE):
@@ -43,7 +43,7 @@ def bounds(schema: Schema, path: Path) -> dict[str, Json]:
 
 
 def _strictest(schema: Schema, keyword: str, sign: int) -> tuple[int | float | None, str]:
-    """The narrower of a bound and the exclusive one, which was a boolean once."""
+    """Returns the narrower of a bound and the exclusive one, a boolean in old drafts."""
     bound, exclusive = schema.get(keyword), schema.get(_EXCLUSIVE[keyword])
     if exclusive is True and number_like(bound):
         return bound, _EXCLUSIVE[keyword]
@@ -55,8 +55,8 @@ def _strictest(schema: Schema, keyword: str, sign: int) -> tuple[int | float | N
 
 
 def _inward(bound: float, keyword: str, side: float) -> dict[str, Json]:
-    """The nearest float that is not outside, an integer where it is one; beyond 2^53, where native
-    code does not tell a bound from the number beside it, an inclusive one."""
+    """Returns the nearest float within the bound, as an integer if it is one. Beyond 2^53, where
+    llguidance cannot distinguish adjacent integers, the result is inclusive."""
     number, is_exclusive = float(bound), keyword in _EXCLUSIVE.values()
     if abs(bound) >= _FINE:
         while not _is_within(number, bound, side, is_exclusive):
@@ -82,14 +82,14 @@ def _beyond(keyword: str, path: Path) -> Refusal:
 
 
 def is_sayable(value: Json) -> bool:
-    """Whether native code writes just this number."""
+    """Returns True if llguidance writes exactly this number."""
     if not number_like(value) or abs(value) <= _FINE:
         return True
     return abs(value) < 2**63 and isinstance(value, int) and int(float(value)) == value
 
 
 def check_value(value: Json, path: Path) -> None:
-    """Raises `Refusal` for a number, or a value with one in it, that cannot be written exactly."""
+    """Raises `Refusal` for a value that is or contains a number not written exactly."""
     unread: list[tuple[Path, Json]] = [(path, value)]
     while unread:
         place, one = unread.pop()
@@ -107,8 +107,8 @@ def check_value(value: Json, path: Path) -> None:
 
 
 def multiple(value: float, *, is_integer: bool) -> int | float | None:
-    """A `multipleOf` that native code reads right, and that is a multiple of this one; None where
-    that would be nothing but zero."""
+    """Returns a `multipleOf` that llguidance reads correctly and that is a multiple of `value`;
+    None if only zero would be valid."""
     exact = Fraction(Decimal(str(value)))
     if is_integer:
         exact = Fraction(exact.numerator)

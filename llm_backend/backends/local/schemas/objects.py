@@ -1,4 +1,4 @@
-"""Objects for native code."""
+"""Object keywords, rewritten for llguidance."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _CHOOSING = frozenset({"anyOf", "oneOf", "if", "dependencies", "dependentSchemas
 
 
 def lower_object(whole: Whole, node: Node) -> dict[str, Json]:
-    """What a schema says of objects, but for what depends on which properties there are."""
+    """Rewrites a schema's object keywords, except dependencies between properties."""
     schema: Schema = node.schema
     lowered: dict[str, Json] = {}
     if "properties" in schema:
@@ -52,7 +52,7 @@ def _patterns(whole: Whole, node: Node) -> dict[str, Json]:
 
 
 def _others(whole: Whole, schema: Schema) -> str | None:
-    """The keyword that says what further properties are held to."""
+    """Returns the keyword for additional properties."""
     if "additionalProperties" in schema:
         return "additionalProperties"
     if schema.get("unevaluatedProperties", True) in (True, {}):
@@ -64,7 +64,7 @@ def _others(whole: Whole, schema: Schema) -> str | None:
 
 
 def _name(whole: Whole, node: Node, lowered: dict[str, Json]) -> None:
-    """`propertyNames`, as further properties of these names only."""
+    """Rewrites `propertyNames` to additional properties with these names only."""
     names = node.schema["propertyNames"]
     if names is True or (isinstance(names, dict) and not said(names) - {"type"}):
         return
@@ -89,7 +89,7 @@ def _name(whole: Whole, node: Node, lowered: dict[str, Json]) -> None:
 
 
 def _pattern_of(names: Schema, node: Node) -> str | None:
-    """Names that are said by one expression."""
+    """Returns a regular expression of the names; None if there is none."""
     keywords = said(names) - {"type"}
     if keywords == {"pattern"}:
         path = (*node.path, "propertyNames", "pattern")
@@ -101,7 +101,7 @@ def _pattern_of(names: Schema, node: Node) -> str | None:
 
 
 def _count(whole: Whole, node: Node, lowered: dict[str, Json]) -> None:
-    """`minProperties` and `maxProperties`, which native code counts only among further ones."""
+    """Rewrites `minProperties` and `maxProperties`: llguidance counts only additional ones."""
     schema = node.schema
     least = int(schema.get("minProperties", 0))
     most = min((int(one) for one in _given(schema, lowered)), default=None)
@@ -116,7 +116,7 @@ def _count(whole: Whole, node: Node, lowered: dict[str, Json]) -> None:
     total = len(required) + len(optional)
     lowered.pop("maxProperties", None)
     if _is_spread(whole, node) and (least > len(required) or most is not None):
-        whole.widen()  # native code does not count what other schemas add
+        whole.widen()  # llguidance does not count properties of other schemas
         return
     if most is not None and most == len(required) and optional:
         lowered["properties"] = {
@@ -135,7 +135,7 @@ def _count(whole: Whole, node: Node, lowered: dict[str, Json]) -> None:
 
 
 def _is_spread(whole: Whole, node: Node) -> bool:
-    """Whether other schemas have properties of the same value."""
+    """Returns True if other schemas have properties of the same value."""
     others = [one for one in whole.facets(node) if one is not node.schema]
     return bool(_CHOOSING & node.schema.keys()) or any(
         isinstance(one, dict) and bool({"properties", *_CHOOSING} & one.keys()) for one in others
@@ -152,7 +152,7 @@ def _at_least(
     required = lowered.get("required", [])
     if not optional:
         lowered["minProperties"] = least
-        if least - len(required) > 1:  # native code does not see that a name comes twice
+        if least - len(required) > 1:  # llguidance does not notice a duplicate name
             whole.widen()
     elif is_closed and least >= len(set(required)) + len(optional):
         lowered["required"] = [*required, *optional]

@@ -1,4 +1,4 @@
-"""The places that the references of a schema lead to: pointers, anchors, and ids within it."""
+"""Resolution of `$ref` within a schema: JSON pointers, anchors, and ids."""
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _DEFINITIONS = frozenset({"$defs", "definitions"})
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A schema within the whole, and the URI that its own references are relative to."""
+    """Subschema, its path, and the base URI of its references."""
 
     schema: Json
     path: Path
@@ -22,11 +22,11 @@ class Place:
 
 
 class References:
-    """Those of one schema, found once."""
+    """Reference targets of one schema, indexed once."""
 
     def __init__(self, schema: Json) -> None:
         self.root = Place(schema=schema, path=(), base=_own_base(schema, ""))
-        self.paths: dict[int, Path] = {}  # of all schemas, by their identity
+        self.paths: dict[int, Path] = {}  # of all subschemas, by `id()`
         self._named = {("", ""): self.root}
         for place in _all_places(schema):
             self.paths[id(place.schema)] = place.path
@@ -41,7 +41,7 @@ class References:
                 self._named.setdefault((place.base, anchor), place)
 
     def target(self, reference: str, base: str) -> Place | None:
-        """Where a reference in a schema with this base leads; None for out of the whole."""
+        """Resolves a reference relative to this base URI; None if it is outside the schema."""
         uri, fragment = urldefrag(reference)
         uri = _joined(base, uri)
         fragment = unquote(fragment)
@@ -54,7 +54,7 @@ class References:
 
 
 def unresolved(references: References) -> Path | None:
-    """The first reference in use that leads to nothing within the schema."""
+    """Returns the path of the first used reference without a target in the schema."""
     for place in _used(references):
         for keyword in ("$ref", "$dynamicRef"):
             reference = place.schema.get(keyword)
@@ -64,7 +64,7 @@ def unresolved(references: References) -> Path | None:
 
 
 def without_unused(schema: Json) -> Json:
-    """The schema with any value in place of the definitions that nothing refers to."""
+    """Replaces unused definitions by the schema of any value."""
     if not isinstance(schema, dict):
         return schema
     used = {place.path[:2] for place in _used(References(schema))}
@@ -79,7 +79,7 @@ def without_unused(schema: Json) -> Json:
 
 
 def _used(references: References) -> Iterator[Place]:
-    """All places with what is said there, but for definitions that nothing refers to."""
+    """Yields all subschemas except unused definitions."""
     unread, seen = [references.root], set[Path]()
     while unread:
         place = unread.pop()
@@ -121,7 +121,7 @@ def _all_places(schema: Json) -> Iterator[Place]:
 
 
 def _inside(place: Place, skipped: Container[str]) -> Iterator[Place]:
-    """What a place holds, but for what these keywords hold."""
+    """Yields the subschemas of a place, except those under the skipped keywords."""
     parts: Iterable[tuple[str | int, Json]] = ()
     if isinstance(place.schema, dict):
         parts = [pair for pair in place.schema.items() if pair[0] not in skipped]
@@ -144,5 +144,5 @@ def _id_of(schema: Json) -> str:
 def _joined(base: str, uri: str) -> str:
     try:
         return urljoin(base, uri) if uri else base
-    except ValueError:  # no URI at all
+    except ValueError:  # not a URI
         return uri
