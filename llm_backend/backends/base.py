@@ -1,6 +1,6 @@
-"""What a caller asks of a model and what comes back, in our own words: frozen values.
+"""Requests to backends and their results, as frozen values independent of OpenAI's API.
 
-OpenAI's names stop at the controllers; the engine's tokens start below the backends.
+OpenAI's names are used only in the controllers, the engine's tokens only below the backends.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,19 +30,19 @@ __all__ = [
 ]
 
 Message = Mapping[str, Any]
-"""A chat message as the document describes it, but for its content, which is a `media.Content`."""
+"""Chat message as in the API document, except its content, which is a `media.Content`."""
 
 
 FUNCTION_NAME_LENGTH = 256
-"""Characters of a function's name at most. OpenAI's end at 64; MCP's tools have longer ones."""
+"""Maximum characters of a function's name. OpenAI's is 64; MCP's tools have longer ones."""
 
 NEUTRAL = Sampling()
-"""Changes nothing of the model's distribution."""
+"""Sampling from the model's unchanged distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationLimits:
-    """How many answers, and where each ends."""
+    """Number of choices, and limits and stop conditions of each."""
 
     choices: int = 1
     best_of: int | None = None
@@ -55,7 +55,7 @@ class GenerationLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """What every answer must follow, as the engine takes it, and the client's name for it."""
+    """Grammar that constrains every answer, for the engine, and the client's field name of it."""
 
     text: str
     field: str
@@ -63,8 +63,8 @@ class Grammar:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonContent:
-    """The schema that the content of every answer must follow, what is thought before it apart, and
-    the client's name for it; `followed` tells its places in the client's own."""
+    """Schema that constrains the content of every answer, not its reasoning, and the client's field
+    name of it; `followed` maps its places to the client's schema."""
 
     schema: Mapping[str, Any]
     field: str
@@ -73,13 +73,13 @@ class JsonContent:
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """Messages to be answered. `tools` are the document's function tools; empty where the caller
-    forbade them. An answer calls one of `callable_names` (None: any), and `must_call` if so. With
+    """Chat request. `tools` are the API's function tools; empty if the client forbade calls. An
+    answer may call `callable_names` (None: any); with `must_call` it has to. With
     `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it to
-    the model; unless it `must_take_effort`, a model that does not know it passes it over.
-    `template_switches` are further variables of its chat template. `prediction` is what
-    the answer may repeat. `has_personality` lets the model's speak where the system does not, or
-    the one that `personality` names.
+    the model; unless it `must_take_effort`, a model that does not support it ignores it.
+    `template_switches` are further variables of the chat template. `prediction` is text that the
+    answer may repeat. With `has_personality`, a chat without a system message gets the model's
+    personality, or the one that `personality` names.
     """
 
     messages: Sequence[Message]
@@ -101,8 +101,8 @@ class Chat:
 
 @dataclass(frozen=True, kw_only=True)
 class TextPrompt:
-    """A prompt to be continued, as text or as tokens, towards `suffix` if there is one; `echo`
-    gives it back first.
+    """Text completion request: a prompt as text or as tokens, for infill before `suffix` if there
+    is one; `echo` returns the prompt first.
     """
 
     prompt: str | Sequence[int]
@@ -115,15 +115,15 @@ class TextPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens and seconds of one request; `completion_tokens` sums all choices, reasoning
-    included. Of `prompt_tokens`, and of the cached ones among them, so many are places of pictures
-    and of sounds.
+    """Tokens and seconds of one request. `completion_tokens` sums all choices, including reasoning.
+    `picture_tokens` and `sound_tokens` are parts of `prompt_tokens`, `cached_picture_tokens` and
+    `cached_sound_tokens` parts of `cached_tokens`.
 
-    `drafted_tokens` were computed ahead and `accepted_tokens` of them used. Of the prediction's
-    tokens, for each choice, those that came are right ones and the others wrong.
+    Speculative decoding: of `drafted_tokens`, `accepted_tokens` were used. The tokens of the
+    request's prediction are counted for each choice, as right if generated, otherwise as wrong.
 
-    `queue_s` lasts until it got its slot, `prompt_s` from there to its first delta, `generation_s`
-    from there to its last.
+    `queue_s` ends when the request gets its slot, then `prompt_s` at its first delta, then
+    `generation_s` at its last one.
     """
 
     prompt_tokens: int = 0
@@ -143,7 +143,7 @@ class Usage:
     cached_sound_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        """That of both requests, one after the other."""
+        """Sums the usage of two sequential requests."""
         sums = {
             one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
         }
@@ -151,20 +151,20 @@ class Usage:
 
     @property
     def text_tokens(self) -> int:
-        """Those of the prompt that are neither; an upstream may tell more of these than of all."""
+        """Prompt tokens without media; at least 0, as an upstream may report more media tokens."""
         return max(0, self.prompt_tokens - self.picture_tokens - self.sound_tokens)
 
     @property
     def tokens_per_second(self) -> float:
-        """Generated after the first one; 0 where there are none."""
+        """Decoding rate after the first token; 0 if there are no further ones."""
         return (self.completion_tokens - 1) / self.generation_s if self.generation_s else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """A call that begins (with `id` and `name`) or goes on (with a piece of `arguments`). Of a
-    tool that `is_custom` these are its text, and no JSON. One that `is_deprecated` is told as the
-    `function_call` of its message."""
+    """Delta of a call: its begin (`id` and `name`) or a chunk of `arguments`. Those of a tool that
+    `is_custom` are plain text, not JSON. A call that `is_deprecated` is sent as the message's
+    `function_call`."""
 
     index: int
     id: str | None = None
@@ -176,7 +176,7 @@ class ToolCall:
 
 @dataclass(frozen=True, kw_only=True)
 class TextDelta:
-    """A piece of one choice's text; the last one has `finish_reason` and, maybe, no text."""
+    """Chunk of one choice's text; the last one has `finish_reason` and possibly no text."""
 
     choice: int
     text: str = ""
@@ -186,8 +186,8 @@ class TextDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatDelta:
-    """A piece of one choice: reasoning, content, a refusal, tool calls, or the end
-    (`finish_reason`). Only upstreams refuse in words that are no content."""
+    """Chunk of one choice: reasoning, content, a refusal, tool calls, or the end
+    (`finish_reason`). Only upstreams send refusals apart from content."""
 
     choice: int
     reasoning: str = ""
@@ -200,7 +200,7 @@ class ChatDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """A model as `GET /v1/models` lists it. `created_at` is in unix seconds; `more` are further
+    """Model as listed by `GET /v1/models`. `created_at` is in Unix seconds; `more` are further
     keys and their values.
     """
 

@@ -1,4 +1,4 @@
-"""A file that stands in a URL itself, as base64 (RFC 2397). Pure."""
+"""Parser of data: URLs with base64 (RFC 2397). Pure."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ __all__ = ["DataUrl", "data_url"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataUrl:
-    """What the file is said to be, and its bytes in base64."""
+    """Parsed data: URL: the media type, and the bytes in base64."""
 
     media_type: str
     base64: str
 
 
 def data_url(url: str) -> DataUrl | None:
-    """The parts of a data: URL; None for another one, and where the file is not in base64."""
+    """Parses a data: URL; returns None for other URLs, and if it is not in base64."""
     head, comma, text = url.partition(",")
     scheme, _, said = head.partition(":")
     if not comma or scheme.lower() != "data" or not said.lower().endswith(";base64"):

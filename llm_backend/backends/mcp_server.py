@@ -1,7 +1,7 @@
-"""An MCP server over streamable HTTP: which tools it has, and calls of them.
+"""MCP client over streamable HTTP: lists and calls the tools of a server.
 
-The only module that imports `mcp`, which takes half a second and 55 MB: import it where it is
-needed, not at start.
+The only module that imports `mcp`, which takes half a second and 55 MB: import it on first use,
+not at start.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from llm_backend import exact_json
 
 __all__ = ["McpFailed", "McpServer", "McpTool", "ToolRefused"]
 
-MESSAGE_BYTES = 1 << 20  # of one answer of a server: far more than a model can read
-TOOLS = 128  # as many functions as a chat may have
-CLOSE_S = 2.0  # a server that does not take its leave in this time is left
+MESSAGE_BYTES = 1 << 20  # limit of one answer of a server
+TOOLS = 128  # limit of tools, the same as of a chat's functions
+CLOSE_S = 2.0  # time to close a session with a server
 
 
 @dataclass(frozen=True, kw_only=True)
 class McpTool:
-    """One tool of a server. `annotations` are what the server says of it beside its description."""
+    """One tool of a server; `annotations` are MCP's hints besides the description."""
 
     name: str
     description: str | None
@@ -35,8 +35,8 @@ class McpTool:
 
 
 class McpFailed(Exception):
-    """The server could not be reached, or said that it cannot do this. `status` is that of the HTTP
-    answer, if that was what refused; `code` the one of the protocol."""
+    """Error of a server that is unreachable or rejects a request. `status` is the HTTP status if
+    HTTP rejected it; `code` is the JSON-RPC code."""
 
     def __init__(self, message: str, *, code: int, status: int | None = None) -> None:
         super().__init__(message)
@@ -45,12 +45,12 @@ class McpFailed(Exception):
 
 
 class ToolRefused(Exception):
-    """The tool was run and says that it failed, in words for the model."""
+    """Error reported by a tool that was run, with a message for the model."""
 
 
 class McpServer:
-    """A connection to one server, made when it is first needed and given up at the end of the
-    `async with`. No request takes longer than `timeout_s`."""
+    """Connection to one server, opened on first use and closed at the end of the `async with`. No
+    request takes longer than `timeout_s`."""
 
     def __init__(self, url: str, headers: Mapping[str, str], *, timeout_s: float) -> None:
         self._url = url
@@ -74,7 +74,7 @@ class McpServer:
         await asyncio.gather(self._keeping, return_exceptions=True)
 
     async def tools(self) -> Sequence[McpTool]:
-        """All tools of the server. Raises `McpFailed`."""
+        """Lists all tools of the server. Raises `McpFailed`."""
         tools: list[McpTool] = []
         async with self._asked() as client:
             cursor: str | None = None
@@ -88,7 +88,8 @@ class McpServer:
                     return tools
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """What a tool says. Raises `McpFailed`, and `ToolRefused` for a tool that failed."""
+        """Calls a tool and returns its output. Raises `McpFailed`, and `ToolRefused` if the tool
+        failed."""
         async with self._asked() as client:
             result = await client.call_tool(name, dict(arguments))
         text = "\n".join(_text(block) for block in result.content)
@@ -100,7 +101,7 @@ class McpServer:
 
     @asynccontextmanager
     async def _asked(self) -> AsyncIterator[mcp.Client]:
-        """The client, for one request that is bounded and whose failures are `McpFailed`."""
+        """Yields the client for one request, with a timeout; translates errors to `McpFailed`."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield await self._connected()
@@ -111,7 +112,7 @@ class McpServer:
             raise await self._failure(_first(error)) from error
 
     async def _failure(self, error: BaseException) -> McpFailed:
-        """What went wrong, in the words of whoever knows best."""
+        """Returns the error with the most specific cause known."""
         if isinstance(error, mcp.MCPError) and error.code == CONNECTION_CLOSED:
             error = await self._breakage() or error
         status = self._transport.refusal
@@ -122,7 +123,7 @@ class McpServer:
         return McpFailed(message or type(error).__name__, code=code)
 
     async def _breakage(self) -> BaseException | None:
-        """Why the connection, which is closed, was closed."""
+        """Returns the error that closed the connection."""
         assert self._keeping is not None, "there was a connection"
         await asyncio.wait([self._keeping], timeout=CLOSE_S)
         return self._keeping.result() if self._keeping.done() else None
@@ -131,18 +132,18 @@ class McpServer:
         if self._client is None or self._keeping is None or self._keeping.done():
             self._client = asyncio.get_running_loop().create_future()
             self._transport = _Bounded()
-            # a task of its own: the library leaves a connection where it was entered only
+            # in a separate task: the library must close a connection in the task that opened it
             self._keeping = asyncio.create_task(self._keep(self._client))
         return await asyncio.shield(self._client)
 
     async def _keep(self, opened: "asyncio.Future[mcp.Client]") -> BaseException | None:
-        """Holds a connection until all is over; gives why it ended if it ended before."""
+        """Keeps a connection open until the end; returns the error if it ended before."""
         try:
             async with (
                 httpx2.AsyncClient(
                     transport=self._transport,
                     headers={**self._headers, "accept-encoding": "identity"},
-                    timeout=None,  # requests have theirs; what the server tells beside has none
+                    timeout=None,  # requests have their own; the server's event stream has none
                     trust_env=False,
                 ) as http,
                 mcp.Client(streamable_http_client(self._url, http_client=http)) as client,
@@ -156,14 +157,14 @@ class McpServer:
         return None
 
 
-# What the library lets through when a server is gone or says what makes no sense.
+# Exceptions that the library passes on when a server is gone or sends invalid data.
 _BROKEN = (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RuntimeError, ExceptionGroup)
 _INVALID, _INTERNAL = -32600, -32603  # JSON-RPC's codes
 
 
 class _Bounded(httpx2.AsyncBaseTransport):
-    """HTTP whose answers end with an error where they become too long. `refusal` is the status of
-    the last answer, if it was one that is no answer to a question."""
+    """HTTP transport that raises an error for too long an answer. `refusal` is the status of the
+    last answer, if it was an HTTP error without a JSON-RPC answer."""
 
     def __init__(self) -> None:
         self._http = httpx2.AsyncHTTPTransport()
@@ -216,7 +217,7 @@ def _tool(tool: Any) -> McpTool:
 
 
 def _text(block: Any) -> str:
-    """A piece of a tool's answer as a model can read it; of what is no text, that it was there."""
+    """Converts a block of a tool's output to text; other media become a note that names them."""
     if block.type == "text":
         return str(block.text)
     if block.type == "resource_link":
@@ -227,7 +228,7 @@ def _text(block: Any) -> str:
 
 
 def _first(error: BaseException) -> BaseException:
-    """The first of the failures that an error holds."""
+    """Returns the first error in an exception group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""Model name, alias or route -> who answers for it."""
+"""Model registry: resolves a model name, alias or route to local models and upstreams."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,31 +13,31 @@ __all__ = ["ModelSource", "Registry", "Step", "UpstreamModel"]
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamModel:
-    """A model of one upstream, or of whichever serves it."""
+    """Model of one upstream, or of any upstream that serves it."""
 
     model: str
     upstream: str | None = None
 
 
 Step = LocalModel | UpstreamModel
-"""One of those that answer for a name, in the order in which they are asked."""
+"""One backend of a route, which are tried in order."""
 
 
 class ModelSource(Protocol):
-    """What the registry needs of the upstreams."""
+    """Interface of the upstreams that the registry uses."""
 
     def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
-        """Whether one of them can be asked for a model."""
+        """Returns True if an upstream serves this model."""
         ...
 
     async def models(self) -> Sequence[Mapping[str, Any]]:
-        """Their model objects, as they send them; those of one that is down are missing."""
+        """Lists the upstreams' model objects unchanged; those of a failed upstream are missing."""
         ...
 
 
 class Registry:
-    """Routes first, then local models by name, alias and personality (`NAME:PERSONALITY`); every
-    other name is the upstreams' whose settings cover it."""
+    """Resolves names: routes first, then local models by name, alias and personality
+    (`NAME:PERSONALITY`), then upstreams whose settings cover the name."""
 
     def __init__(
         self,
@@ -46,26 +46,26 @@ class Registry:
         upstreams: ModelSource | None = None,
         routes: Mapping[str, Sequence[UpstreamModel | str]] | None = None,
     ) -> None:
-        """The steps of `routes` that are strings are local models."""
+        """Steps of `routes` that are strings name local models."""
         self._upstreams = upstreams
         self._routes = dict(routes or {})
         self.serve(local, aliases or {})
 
     def serve(self, local: Sequence[LocalModel], aliases: Mapping[str, str]) -> None:
-        """From now on these are the local models and their aliases."""
+        """Replaces the local models and their aliases."""
         self._local = {model.card.id: model for model in local}
         self._aliases = dict(aliases)
         self._named = dict(self._names())
 
     @property
     def local(self) -> Sequence[LocalModel]:
-        """All local models, in the order of the settings."""
+        """Local models, in the order of the settings."""
         return list(self._local.values())
 
     def steps(self, name: str, operation: Sequence[str] = ()) -> Sequence[Step]:
-        """Those that answer for a name, the next one where one cannot; at least one.
+        """Returns the backends of a name, in the order of fallback; at least one.
 
-        `operation` is the id and tag of what is asked. Raises `ModelNotFound` where nobody does.
+        `operation` is the id and tag of the request's operation. Raises `ModelNotFound`.
         """
         if routed := self._routed(name):
             return routed
@@ -76,27 +76,26 @@ class Registry:
         return (UpstreamModel(model=name),)
 
     def knows(self, name: str) -> bool:
-        """Whether a local model or a route has this name."""
+        """Returns True if a local model or a route has this name."""
         return name in self._named or name in self._routes
 
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
-        """The local model that is the first to answer for a name; None where an upstream is.
+        """Returns the local model that is the first backend of a name; None if that is an upstream.
 
-        Raises `ModelNotFound` where nobody does.
+        Raises `ModelNotFound`.
         """
         first = self.steps(name, operation)[0]
         return first if isinstance(first, LocalModel) else None
 
     def local_step(self, name: str) -> LocalModel | None:
-        """The first local model among those that answer for a name; None where there is none.
+        """Returns the first local model among the backends of a name; None if there is none.
 
-        Raises `ModelNotFound` where nobody answers.
+        Raises `ModelNotFound` for a name without backends.
         """
         return next((step for step in self.steps(name) if isinstance(step, LocalModel)), None)
 
     def local_cards(self) -> list[ModelCard]:
-        """Local models, their personalities and aliases, and routes, each as a model of its own
-        name."""
+        """Lists local models, their personalities and aliases, and routes, each as a model."""
         cards = [self.card(model) for model in self.local]
         personalities = [
             _also(self.card(model), f"{model.card.id}:{name}", ("personality_of", model.card.id))
@@ -116,22 +115,22 @@ class Registry:
 
     @staticmethod
     def card(model: LocalModel) -> ModelCard:
-        """What a local model says of itself, and whether it is in memory."""
+        """Returns the card of a local model, with its load state."""
         return replace(model.card, more=(*model.card.more, ("status", str(model.state))))
 
     def choose_personality(self, model: str, name: str) -> None:
-        """From now on requests for the plain name, or an alias, get this one."""
+        """Sets the personality of requests for the plain name, or an alias."""
         self._local[model].choose_personality(name)
 
     async def upstream_models(self) -> list[Mapping[str, Any]]:
-        """The upstreams' models that no name of this server hides."""
+        """Lists the upstreams' models whose names are not used by this server."""
         if self._upstreams is None:
             return []
         own = {*self._named, *self._routes}
         return [model for model in await self._upstreams.models() if model.get("id") not in own]
 
     def _routed(self, name: str) -> Sequence[Step]:
-        """The steps of a route, without local models that are served no more."""
+        """Returns the steps of a route, without removed local models."""
         steps = self._routes.get(name, ())
         named = [self._named.get(step) if isinstance(step, str) else step for step in steps]
         return [step for step in named if step is not None]
@@ -146,5 +145,5 @@ class Registry:
 
 
 def _also(card: ModelCard, name: str, more: tuple[str, str]) -> ModelCard:
-    """The card of the same model under another name."""
+    """Returns the card of the same model under another name."""
     return replace(card, id=name, more=(*card.more, more))

@@ -1,8 +1,8 @@
-"""Files that are elsewhere: fetched from hosts that are allowed, and never from the inside.
+"""Fetches files from allowed hosts on the web, never from internal addresses (SSRF protection).
 
-A host is allowed by its name, and its name must lead to public addresses only: who controls a name
-does not get at what this machine alone can reach. Redirects are not followed. The client is
-imported when it is used.
+A host is allowed by name, and its name must resolve to public addresses only: the owner of a name
+must not reach this machine's internal network. Redirects are not followed. The HTTP client is
+imported on first use.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ _ELSEWHERE = re.compile(r"https?://", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
 _USUAL_PORTS = (80, 443)
 _PIECE = 1 << 16
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the older addresses, as the newer ones
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses embedded in IPv6
 
 
 @dataclass(frozen=True, kw_only=True)
 class FetchMessages:
-    """How refusals speak of what is fetched: its `noun`, what a client may do `instead`, the
-    `setting` that allows hosts, the codes of what is no URL to fetch and of what is too large."""
+    """Words for error messages: the `noun` of the file, the alternative `instead`, the `setting`
+    that allows hosts, and the error codes of an invalid URL and of too large a file."""
 
     noun: str
     instead: str
@@ -42,7 +42,7 @@ class FetchMessages:
 
 @dataclass(frozen=True, kw_only=True)
 class WebFile:
-    """A file that was fetched: named by the end of its URL's path, of the type its host says."""
+    """Fetched file: its name from the URL's path, its media type from the host's answer."""
 
     name: str
     media_type: str
@@ -50,7 +50,7 @@ class WebFile:
 
 
 def is_elsewhere(url: str) -> bool:
-    """Whether this is a URL of the web's."""
+    """Returns True for an http or https URL."""
     return _ELSEWHERE.match(url) is not None
 
 
@@ -61,7 +61,7 @@ def _is_public(address: str) -> bool:
 
 
 def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The older address that a gateway on the way makes of this one, if any does."""
+    """Returns the IPv4 address embedded in an IPv6 address, to which a gateway may translate it."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in _NAT64:
@@ -71,7 +71,7 @@ def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.
 
 class WebFiles:
     """Fetches files of up to `limit_bytes` from `hosts` (`HOST` or `HOST:PORT`), each within
-    `timeout_s`. `is_public` tells whether an address may be connected to."""
+    `timeout_s`. `is_public` returns True for an address that may be connected to."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class WebFiles:
         self._is_public = is_public
 
     async def fetched(self, url: str, where: str) -> WebFile:
-        """The file at this URL. Raises `InvalidRequest` that names `where` the URL stands."""
+        """Fetches the file at this URL. Raises `InvalidRequest` with the param `where`."""
         parsed = _parse_url(url)
         if parsed is None or not parsed.host or parsed.port is None:
             raise self._refused(where, "This is no URL.")
@@ -147,7 +147,7 @@ class WebFiles:
         return InvalidRequest(sentence, param=where, code=self._words.url_code)
 
     def _resolver(self) -> "AbstractResolver":
-        """Names to addresses, but for names that lead inside."""
+        """Creates a DNS resolver that rejects names with internal addresses."""
         from aiohttp.abc import AbstractResolver
 
         is_public = self._is_public
@@ -155,7 +155,7 @@ class WebFiles:
         class Public(AbstractResolver):
             async def resolve(
                 self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-            ) -> Any:  # the client's own type, which is imported when used
+            ) -> Any:  # aiohttp's type, which is imported on first use
                 loop = asyncio.get_running_loop()
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 if not all(is_public(str(address[0])) for *_, address in found):
@@ -173,13 +173,13 @@ class WebFiles:
                 ]
 
             async def close(self) -> None:
-                """Nothing is open."""
+                """Does nothing: no resources are open."""
 
         return Public()
 
 
 def _parse_url(url: str) -> "URL | None":
-    from yarl import URL  # the client's own reader of URLs: another one might read another host
+    from yarl import URL  # the HTTP client's parser: another one might find another host
 
     try:
         return URL(url) if is_elsewhere(url) and len(url) <= _URL_CHARACTERS else None

@@ -25,15 +25,15 @@ __all__ = ["YES_OR_NO", "YesNoQuestion", "YesNoWords", "likelihood_of_yes", "pro
 
 @dataclass(frozen=True, kw_only=True)
 class YesNoWords:
-    """Words for yes and no; no prefix of one is a prefix of the other. Together they have fewer
-    prefixes than the number of logprobs returned."""
+    """Words for yes and no; no word for yes shares a prefix with a word for no. Together they have
+    fewer prefixes than the number of logprobs returned."""
 
     yes: tuple[str, ...]
     no: tuple[str, ...]
 
     @property
     def grammar(self) -> str:
-        """Returns the grammar of an answer with one of the words."""
+        """Grammar of an answer with one of the words."""
         return f"start: /{'|'.join(self.yes + self.no)}/"
 
 
