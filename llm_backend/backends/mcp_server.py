@@ -68,7 +68,7 @@ class McpServer:
         if self._keeping is None:
             return
         self._is_over.set()
-        if self._client is not None and self._client.done():  # otherwise nobody listens
+        if self._client is not None and self._client.done():  # else still opening
             await asyncio.wait([self._keeping], timeout=CLOSE_S)
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)

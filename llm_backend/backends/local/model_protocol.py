@@ -206,7 +206,7 @@ class ModelProtocol:
         plain = resolve_references(parameters)
         if is_strict:
             check_strict(plain, arguments, where)
-        # A grammar of JSON defines what is referred to itself, and only once.
+        # A grammar of JSON resolves references itself, with one rule per definition.
         if arguments is not ArgumentStyle.JSON:
             parameters = plain
         followed = follow(parameters, path, is_lenient=not is_strict)

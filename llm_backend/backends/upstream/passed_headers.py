@@ -49,8 +49,9 @@ _OF_ANSWERS = frozenset(
 )
 _PREFIXES_OF_ANSWERS = (b"openai-", b"x-ratelimit-")
 
-# Whatever the settings add. `openai-organization` and `openai-project` choose, or tell, who of the
-# operator's pays: of answers they never pass, and of requests only where the settings say so.
+# Never passed, whatever the settings add. `openai-organization` and `openai-project` choose the
+# operator's account that pays: in answers they never pass, in requests only if the settings add
+# them.
 _NEVER = frozenset(
     {
         b"alt-svc",
