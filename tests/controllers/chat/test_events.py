@@ -74,11 +74,11 @@ def test_a_transcript_folds_to_what_its_deltas_fold_to():
 
     kept = transcript.deltas()
 
-    chunks, joined = (
+    whole, joined = (
         [chunks.chat_chunk(HEAD, delta) for delta in several] for several in (deltas, kept)
     )
-    message = fold(chunks)["choices"][0]["message"]
-    assert fold(joined) == fold(chunks)
+    message = fold(whole)["choices"][0]["message"]
+    assert fold(joined) == fold(whole)
     assert (message["reasoning_content"], message["content"]) == ("hm", "abcd")
     assert message["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
     assert len(kept) < len(deltas)

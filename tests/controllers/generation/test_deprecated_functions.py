@@ -90,10 +90,10 @@ async def test_a_call_is_told_as_the_message_has_it():
         ChatDelta(choice=0, tool_calls=[ToolCall(index=1, id="call_2", name="look")]),
         ChatDelta(choice=0, finish_reason="tool_calls"),
     )
-    chunks = [chunks.chat_chunk(HEAD, delta) for delta in deltas]
-    (choice,) = fold(chunks)["choices"]
+    sent = [chunks.chat_chunk(HEAD, delta) for delta in deltas]
+    (choice,) = fold(sent)["choices"]
 
-    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+    assert [chunk["choices"][0]["delta"] for chunk in sent] == [
         {"function_call": {"name": "look", "arguments": '{"a"'}},
         {"function_call": {"arguments": ": 1}"}},
         {},
