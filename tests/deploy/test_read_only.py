@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -25,10 +27,17 @@ def read_only_but(folder: Path) -> list[str]:
     return prefix
 
 
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A folder with a path that leaves room for sockets' names."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name) / "data"
+        folder.mkdir()
+        yield folder
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_everything_but_the_data_folder_may_be_read_only(tmp_path, processes):
-    data = tmp_path / "data"
-    data.mkdir()
+def test_everything_but_the_data_folder_may_be_read_only(data, processes):
     environment = {"TMPDIR": str(data)}  # /tmp of the container
     with serve(
         data,
