@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import random
 import secrets
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--round-s", type=float, default=4.0)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and end the tree
     sys.stdout.write(f"seed {given.seed}, {given.rounds} rounds, {given.database}\n")
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
