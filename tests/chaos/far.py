@@ -39,4 +39,13 @@ def _event(head: dict[str, object], delta: dict[str, str], reason: str | None) -
     return f"data: {json.dumps(chunk)}\n\n".encode()
 
 
-far = Starlette(routes=[Route("/v1/chat/completions", _chat, methods=["POST"])])
+async def _models(request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": []})
+
+
+far = Starlette(
+    routes=[
+        Route("/v1/chat/completions", _chat, methods=["POST"]),
+        Route("/v1/models", _models),
+    ]
+)
