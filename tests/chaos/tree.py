@@ -89,7 +89,9 @@ class Tree:
         }
         while more := {pid for pid, stat in found.items() if stat.parent in ours} - ours:
             ours |= more
-        self._sessions |= {found[pid].session for pid in ours}
+        ours -= _own(found)
+        # Those that are empty are forgotten: their numbers may be another's the next time.
+        self._sessions = {found[pid].session for pid in ours}
         return [_process(pid, self._process.pid) for pid in sorted(ours)]
 
     def stop(self) -> None:
@@ -167,6 +169,17 @@ def _stats() -> dict[int, _Stat]:
             if state != "Z":
                 found[pid] = _Stat(pid=pid, parent=int(parent), session=int(session))
     return found
+
+
+def _own(found: Mapping[int, _Stat]) -> set[int]:
+    """This process and what it was started by, with their sessions: never taken for the tree's."""
+    session = os.getsid(0)
+    ancestors = {pid for pid, stat in found.items() if stat.session == session}
+    pid = os.getpid()
+    while pid in found:
+        ancestors.add(pid)
+        pid = found[pid].parent
+    return ancestors
 
 
 def _free_port() -> int:
