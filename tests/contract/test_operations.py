@@ -83,7 +83,7 @@ def test_the_table_is_told_to_programs(document: Document):
         "tag": "Chat",
         "summary": "Create a chat completion",
         "answered": "local",
-        "controller": "chat",
+        "controller": "chat.create",
     }
     assert {row["answered"] for row in rows.values()} <= {"local", "upstream", "unsupported"}
 
