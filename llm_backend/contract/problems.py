@@ -63,7 +63,9 @@ def _drop_tracebacks(error: BaseException | None) -> None:
     An error in the scope of its request would keep that scope and the request's body alive through
     its traceback's frames: a reference cycle, freed only by a full garbage collection.
     """
-    while error is not None:
+    seen: set[int] = set()  # the causes of an error that was raised again can form a circle
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
