@@ -200,7 +200,7 @@ def test_a_schema_is_refused_before_native_code_sees_it(server):
     )
 
     assert response.status_code == 400
-    assert response.json()["error"]["param"] == "response_format.json_schema.schema"
+    assert response.json()["error"]["param"] == "response_format.json_schema.schema.properties"
 
 
 def test_one_request_that_fails_fails_alone(server):
