@@ -83,7 +83,7 @@ def with_owner(work: Work[T]) -> Work[T]:
 
 
 def has_owner(connection: Connection) -> bool:
-    """Whether statements on this connection are restricted to an owner now."""
+    """True if statements on this connection are restricted to an owner now."""
     return _KEY in connection.info
 
 

@@ -33,7 +33,7 @@ def insert_free(connection: Connection, table: Table, rows: Sequence[Row]) -> di
         return {row.id: row.seq for row in returned}
     seqs: dict[str, int] = {}
     for some in _groups(rows):
-        seqs |= _inserted(connection, table, some)
+        seqs |= _insert_rows(connection, table, some)
     return seqs
 
 
@@ -49,11 +49,11 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
 
 
 def _is_direct(connection: Connection) -> bool:
-    """Whether the driver can be handed rows as they are: no owner has to be added to them."""
+    """True if the driver can be handed rows as they are: no owner has to be added to them."""
     return connection.dialect.name == "sqlite" and not has_owner(connection)
 
 
-def _inserted(connection: Connection, table: Table, rows: Sequence[Row]) -> dict[str, int]:
+def _insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> dict[str, int]:
     result = _insert(connection, table, rows, " ON CONFLICT (id) DO NOTHING")
     last, new = result.lastrowid, result.rowcount
     if new == len(rows):  # contiguous: there is one writer at a time
