@@ -3,8 +3,10 @@
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
     |  |- UnsupportedField          400  invalid_request_error   unsupported_parameter
+    |  |- SchemaUnsupported         400  invalid_request_error   invalid_json_schema
     |  `- ContextLengthExceeded     400  invalid_request_error   context_length_exceeded
     |- Unauthorized                 401  invalid_request_error   invalid_api_key
+    |  `- UnknownKey                401  invalid_request_error   invalid_api_key
     |- Forbidden                    403  invalid_request_error   insufficient_permissions
     |- NotFound                     404  invalid_request_error   not_found
     |  `- ModelNotFound             404  invalid_request_error   model_not_found

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from jsonschema_rs import FancyRegexOptions, ReferencingError, ValidationError, validator_for
 
 from llm_backend.backends.local.schemas.formats import with_plain_escapes
-from llm_backend.backends.local.schemas.kinds import Json, Path, Refusal
+from llm_backend.backends.local.schemas.kinds import Json, Path, SchemaUnsupported
 from llm_backend.backends.local.schemas.references import References, unresolved, without_unused
 
 __all__ = ["AnswerSchema"]
@@ -22,9 +22,9 @@ _EXPRESSIONS = {"pattern", "patternProperties"}
 
 
 class AnswerSchema:
-    """Compiled schema of a client. `path` is its place in the request. Raises `Refusal` at the
-    place of an invalid part. Formats are validated only with `has_formats`: grammars enforce
-    them."""
+    """Compiled schema of a client. `path` is its place in the request. Raises
+    `SchemaUnsupported` at the place of an invalid part. Formats are validated only with
+    `has_formats`: grammars enforce them."""
 
     def __init__(self, schema: Json, path: Path, *, has_formats: bool = False) -> None:
         self._schema = schema = with_plain_escapes(schema)
@@ -136,15 +136,17 @@ def _compiled(schema: Json, has_formats: bool) -> Any:  # Any: the library has n
     return compiled(without_unused(schema))
 
 
-def _no_schema(schema: Json, path: Path, place: list[str | int]) -> Refusal:
+def _no_schema(schema: Json, path: Path, place: list[str | int]) -> SchemaUnsupported:
     if not place and isinstance(schema, dict):
         found = unresolved(References(schema))
         if found is not None:
             reference = str(_at(schema, found))[:100]
             message = f"The reference `{reference}` leads to nothing within the schema."
-            return Refusal(message, (*path, *found))
+            return SchemaUnsupported(message, (*path, *found))
         if "$schema" in schema:
-            return Refusal("This `$schema` is not known here; leave it out.", (*path, "$schema"))
+            return SchemaUnsupported(
+                "This `$schema` is not known here; leave it out.", (*path, "$schema")
+            )
     keyword = next((name for name in reversed(place) if isinstance(name, str)), "schema")
     value = json.dumps(_at(schema, place), ensure_ascii=False, default=str)
     shown = value if len(value) <= _SHOWN else value[: _SHOWN - 3] + "..."
@@ -152,11 +154,13 @@ def _no_schema(schema: Json, path: Path, place: list[str | int]) -> Refusal:
         place[-1] == "pattern" or place[-2] == "patternProperties"
     ):
         expression = shown if place[-1] == "pattern" else str(place[-1])[:_SHOWN]
-        return Refusal(
+        return SchemaUnsupported(
             f"This is no JSON schema: {expression} is no regular expression that is known here.",
             (*path, *place),
         )
-    return Refusal(f"This is no JSON schema: `{keyword}` cannot be {shown}.", (*path, *place))
+    return SchemaUnsupported(
+        f"This is no JSON schema: `{keyword}` cannot be {shown}.", (*path, *place)
+    )
 
 
 def _at(schema: Json, place: Sequence[str | int]) -> Json:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from llm_backend.backends.local.schemas.arrays import ARRAY_KEYWORDS, lower_array
 from llm_backend.backends.local.schemas.conditions import CONDITIONS, conditions, exclusive
 from llm_backend.backends.local.schemas.formats import format_of, lowered_pattern
-from llm_backend.backends.local.schemas.kinds import Json, Path, Refusal, Schema, said
+from llm_backend.backends.local.schemas.kinds import Json, Path, Schema, SchemaUnsupported, said
 from llm_backend.backends.local.schemas.logic import Logic
 from llm_backend.backends.local.schemas.node import Node, Whole
 from llm_backend.backends.local.schemas.numbers import bounds, check_value, multiple
@@ -57,8 +57,8 @@ class Followed:
 
 
 def follow(schema: Json, path: Path, *, is_lenient: bool = False) -> Followed:
-    """Rewrites a valid schema. Raises `Refusal` at the first keyword that no grammar can express;
-    with `is_lenient` such keywords are dropped."""
+    """Rewrites a valid schema. Raises `SchemaUnsupported` at the first keyword that no grammar
+    can express; with `is_lenient` such keywords are dropped."""
     return _Whole(schema, path, is_lenient).followed()
 
 
@@ -110,7 +110,9 @@ class _Whole:
             return schema
         self._nodes_left -= 1
         if self._nodes_left < 0:
-            raise Refusal("The conditions of the schema, combined, are too many.", node.path)
+            raise SchemaUnsupported(
+                "The conditions of the schema, combined, are too many.", node.path
+            )
         own = self._references.paths.get(id(schema))
         if own is not None:
             node = replace(node, path=(*self._path, *own), is_made=False)
@@ -130,7 +132,7 @@ class _Whole:
     def _said(self, keyword: str, node: Node, schema: Schema) -> dict[str, Json]:
         try:
             return self._keyword(keyword, node, schema[keyword])
-        except Refusal:
+        except SchemaUnsupported:
             if not self._is_lenient:
                 raise
             self.widen()
@@ -192,7 +194,9 @@ class _Whole:
         types = node.schema.get("type")
         least = multiple(value, is_integer=types == "integer")
         if least is None:
-            raise Refusal("`multipleOf` has more digits than answers can be held to.", path)
+            raise SchemaUnsupported(
+                "`multipleOf` has more digits than answers can be held to.", path
+            )
         return {"multipleOf": least}
 
     def _reference(self, keyword: str, node: Node, value: Json) -> dict[str, Json]:
@@ -200,12 +204,14 @@ class _Whole:
             self.widen()  # its target may depend on the path of references
         place = self._references.target(str(value), node.base)
         if place is None:
-            raise Refusal(
+            raise SchemaUnsupported(
                 f"The reference `{str(value)[:100]}` leads to nothing within the schema.",
                 (*node.path, keyword),
             )
         if self._is_endless(place):
-            raise Refusal("The `$ref` leads to nothing but itself.", (*node.path, keyword))
+            raise SchemaUnsupported(
+                "The `$ref` leads to nothing but itself.", (*node.path, keyword)
+            )
         if self.logic.is_nothing(place.schema, place.base):
             return {"anyOf": [False]}
         if place.path not in self._names:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from llm_backend.backends.local.schemas.kinds import Json, Path, Refusal
+from llm_backend.backends.local.schemas.kinds import Json, Path, SchemaUnsupported
 
 __all__ = ["format_of", "lowered_pattern", "other_than", "with_plain_escapes"]
 
@@ -43,10 +43,12 @@ _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
 
 def format_of(name: str, path: Path) -> dict[str, str]:
     """Returns the keywords that enforce a format; none for an unspecified one. Raises
-    `Refusal`."""
+    `SchemaUnsupported`."""
     if name in _UNSUPPORTED:
         known = ", ".join(sorted(_NATIVE | _NARROWER.keys() | _PATTERNS.keys()))
-        raise Refusal(f"No answer can be held to the `format` `{name}`, only to {known}.", path)
+        raise SchemaUnsupported(
+            f"No answer can be held to the `format` `{name}`, only to {known}.", path
+        )
     if name in _PATTERNS:
         return {"pattern": _PATTERNS[name]}
     name = _NARROWER.get(name, name)
@@ -54,7 +56,8 @@ def format_of(name: str, path: Path) -> dict[str, str]:
 
 
 def lowered_pattern(pattern: str, keyword: str, path: Path) -> str:
-    """Rewrites a regular expression to llguidance's syntax. Raises `Refusal` if unsupported."""
+    """Rewrites a regular expression to llguidance's syntax. Raises `SchemaUnsupported` if
+    there is no equivalent."""
     for part in _PARTS.finditer(pattern):
         found = None
         if part["around"] is not None:
@@ -62,8 +65,9 @@ def lowered_pattern(pattern: str, keyword: str, path: Path) -> str:
         elif part["back"] is not None or part["named"] is not None:
             found = f"a reference back (`{part[0]}`)"
         if found is not None:
-            raise Refusal(f"The expression of this `{keyword}` uses {found}, which is not "
-                          "supported.", path)  # fmt: skip
+            raise SchemaUnsupported(
+                f"The expression of this `{keyword}` uses {found}, which is not supported.", path
+            )
     return _ESCAPES.sub(_escape, pattern)
 
 

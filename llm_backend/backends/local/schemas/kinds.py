@@ -12,8 +12,8 @@ __all__ = [
     "TYPES",
     "Json",
     "Path",
-    "Refusal",
     "Schema",
+    "SchemaUnsupported",
     "number_like",
     "said",
     "types_of",
@@ -37,7 +37,7 @@ KEYWORDS = frozenset({
 """Keywords that may affect which values are valid."""
 
 
-class Refusal(InvalidRequest):
+class SchemaUnsupported(InvalidRequest):
     """Error for a schema that cannot be enforced: the place, the keyword, one sentence."""
 
     def __init__(self, sentence: str, path: Path) -> None:

@@ -9,7 +9,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import cast
 
-from llm_backend.backends.local.schemas.kinds import Json, Path, Refusal, Schema, number_like
+from llm_backend.backends.local.schemas.kinds import (
+    Json,
+    Path,
+    Schema,
+    SchemaUnsupported,
+    number_like,
+)
 
 __all__ = ["bounds", "check_value", "is_sayable", "multiple"]
 
@@ -22,7 +28,7 @@ _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 def bounds(schema: Schema, path: Path) -> dict[str, Json]:
     """Rewrites `minimum`, `maximum` and the exclusive ones to floats that are no wider. Raises
-    `Refusal` if the range is empty."""
+    `SchemaUnsupported` if the range is empty."""
     low, low_keyword = _strictest(schema, "minimum", 1)
     high, high_keyword = _strictest(schema, "maximum", -1)
     if low is not None and low < -_FINE and (high is None or high > -_FINE):
@@ -73,8 +79,8 @@ def _is_within(number: float, bound: float, side: float, is_exclusive: bool) -> 
     return number > bound if side > 0 else number < bound
 
 
-def _beyond(keyword: str, path: Path) -> Refusal:
-    return Refusal(
+def _beyond(keyword: str, path: Path) -> SchemaUnsupported:
+    return SchemaUnsupported(
         f"`{keyword}` lies so far beyond 2^53 that answers could not be held to it exactly; bounds "
         "may go up to 10^17.",
         (*path, keyword),
@@ -89,7 +95,7 @@ def is_sayable(value: Json) -> bool:
 
 
 def check_value(value: Json, path: Path) -> None:
-    """Raises `Refusal` for a value that is or contains a number not written exactly."""
+    """Raises `SchemaUnsupported` for a value that is or contains a number not written exactly."""
     unread: list[tuple[Path, Json]] = [(path, value)]
     while unread:
         place, one = unread.pop()
@@ -99,7 +105,7 @@ def check_value(value: Json, path: Path) -> None:
             unread += [((*place, number), part) for number, part in enumerate(one)]
         elif not is_sayable(one):
             keyword = "enum" if "enum" in path[-2:] else "const"
-            raise Refusal(
+            raise SchemaUnsupported(
                 f"`{keyword}` has a number beyond 2^53 here, which answers could not be held to "
                 "exactly; give it as a string.",
                 place,
