@@ -4,13 +4,11 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import orjson
 
 from llm_backend.contract import Document
-
-Json = Any  # a schema, or a value: any JSON value
+from llm_backend.json_types import JsonValue
 
 PREFIX = "#/components/schemas/"
 NODES = 390_000  # a little less than `json_nodes_limit`
@@ -34,7 +32,7 @@ class LargeBodies:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._components: dict[str, Json] = {}
+        self._components: dict[str, JsonValue] = {}
 
     def of(self, operation_id: str, shapes: Collection[str] | None = None) -> Iterator[Large]:
         """The large bodies of one operation, of these shapes or of all; none where it takes no
@@ -44,7 +42,7 @@ class LargeBodies:
                 text = orjson.dumps(body())
                 yield Large(operation_id=operation_id, shape=shape, body=text)
 
-    def _bodies(self, operation_id: str) -> Iterator[tuple[str, Callable[[], Json]]]:
+    def _bodies(self, operation_id: str) -> Iterator[tuple[str, Callable[[], JsonValue]]]:
         content = self._document.operation(operation_id).get("requestBody", {}).get("content", {})
         schema = content.get("application/json", {}).get("schema")
         if schema is None:
@@ -63,7 +61,7 @@ class LargeBodies:
         for shape, value in OWN.get(operation_id, {}).items():
             yield shape, partial(_with, least, None, value)
 
-    def _fields(self, schema: Json) -> Iterator[tuple[str, Callable[[], Json]]]:
+    def _fields(self, schema: JsonValue) -> Iterator[tuple[str, Callable[[], JsonValue]]]:
         """Large values of one field, by each type that it may have."""
         for branch in self._branches(schema, 0):
             kind = branch.get("type")
@@ -81,7 +79,7 @@ class LargeBodies:
                 value = self._least(branch["additionalProperties"], 0)
                 yield "many keys", partial(_object_of, value, NODES // 3)
 
-    def _least(self, schema: Json, depth: int) -> Json:
+    def _least(self, schema: JsonValue, depth: int) -> JsonValue:
         """The smallest value that a schema takes."""
         if not isinstance(schema, dict) or depth > 12:
             return "a"
@@ -111,7 +109,7 @@ class LargeBodies:
                 return None
         return "a"
 
-    def _branches(self, schema: Json, depth: int) -> Iterator[Json]:
+    def _branches(self, schema: JsonValue, depth: int) -> Iterator[JsonValue]:
         """The alternatives that a schema is."""
         if not isinstance(schema, dict) or depth > 8:
             return
@@ -127,37 +125,37 @@ class LargeBodies:
         elif not alternatives:
             yield schema
 
-    def _properties(self, schema: Json) -> dict[str, Json]:
-        found: dict[str, Json] = {}
+    def _properties(self, schema: JsonValue) -> dict[str, JsonValue]:
+        found: dict[str, JsonValue] = {}
         for one in [*self._branches(schema, 0)] if isinstance(schema, dict) else []:
             for part in one.get("allOf", ()):
                 found |= self._properties(part)
             found |= one.get("properties", {})
         return found
 
-    def _required(self, schema: Json) -> list[str]:
+    def _required(self, schema: JsonValue) -> list[str]:
         parts = [self._component(one) if "$ref" in one else one for one in schema.get("allOf", ())]
         return [
             *schema.get("required", ()),
             *(name for one in parts for name in self._required(one)),
         ]
 
-    def _component(self, schema: Json) -> Json:
+    def _component(self, schema: JsonValue) -> JsonValue:
         name = schema["$ref"].removeprefix(PREFIX)
         if name not in self._components:
             self._components[name] = json.loads(self._document.component("schemas", name))
         return self._components[name]
 
 
-def _with(least: Json, field: str | None, value: Callable[[], Json]) -> Json:
+def _with(least: JsonValue, field: str | None, value: Callable[[], JsonValue]) -> JsonValue:
     return {**least, **(value() if field is None else {field: value()})}
 
 
-def _list_of(item: Json, count: int) -> Json:
+def _list_of(item: JsonValue, count: int) -> JsonValue:
     return [item] * count
 
 
-def _object_of(value: Json, count: int) -> Json:
+def _object_of(value: JsonValue, count: int) -> JsonValue:
     return {f"k{place}": value for place in range(count)}
 
 
@@ -165,16 +163,16 @@ def _model(document: Document, operation_id: str) -> str:
     return MODELS[document.operations[operation_id].answered != "local"]
 
 
-def _nodes(value: Json) -> int:
+def _nodes(value: JsonValue) -> int:
     text = json.dumps(value)
     return 1 + sum(map(text.count, ",:[{"))
 
 
-def _nested(depth: int) -> Json:
+def _nested(depth: int) -> JsonValue:
     return {"a": [_nested(depth - 2)]} if depth > 1 else {}
 
 
-def _any_of(nodes: int) -> Json:
+def _any_of(nodes: int) -> JsonValue:
     """A schema of alternatives within alternatives."""
     leaf = {"anyOf": [{"type": "string"}, {"type": "null"}]}
     branch = {"anyOf": [leaf] * 8}
@@ -182,8 +180,8 @@ def _any_of(nodes: int) -> Json:
     return {"type": "object", "properties": {"a": whole}, "required": ["a"]}
 
 
-def _deep_any_of() -> Json:
-    schema: Json = {"type": "string"}
+def _deep_any_of() -> JsonValue:
+    schema: JsonValue = {"type": "string"}
     for _ in range(40):
         schema = {"anyOf": [schema, {"type": "null"}]}
     return schema
@@ -205,15 +203,15 @@ SHORT = {
 }
 
 
-def _message(text: str = "a") -> Json:
+def _message(text: str = "a") -> JsonValue:
     return {"role": "user", "content": text}
 
 
-def _tool(parameters: Json, *, strict: bool = False, name: str = "f") -> Json:
+def _tool(parameters: JsonValue, *, strict: bool = False, name: str = "f") -> JsonValue:
     return {"name": name, "parameters": parameters, "strict": strict}
 
 
-def _format(schema: Json) -> Json:
+def _format(schema: JsonValue) -> JsonValue:
     return {"name": "a", "schema": schema, "strict": True}
 
 

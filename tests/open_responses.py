@@ -5,32 +5,32 @@ Written by its text: names, types and what is required. Further fields are allow
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import jsonschema_rs
 
+from llm_backend.json_types import JsonObject
+
 __all__ = ["check_compaction", "check_event", "check_response"]
 
-Json = dict[str, Any]
 
 TEXT, WHOLE, NUMBER, FLAG = ({"type": kind} for kind in ("string", "integer", "number", "boolean"))
-NULL: Json = {"type": "null"}
+NULL: JsonObject = {"type": "null"}
 STATUS = {"enum": ["in_progress", "completed", "incomplete"]}
 
 
-def maybe(schema: Json) -> Json:
+def maybe(schema: JsonObject) -> JsonObject:
     return {"anyOf": [schema, NULL]}
 
 
-def listed(schema: Json) -> Json:
+def listed(schema: JsonObject) -> JsonObject:
     return {"type": "array", "items": schema}
 
 
-def ref(name: str) -> Json:
+def ref(name: str) -> JsonObject:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def having(optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:
+def having(optional: Mapping[str, JsonObject] = {}, /, **required: JsonObject) -> JsonObject:
     return {
         "type": "object",
         "required": list(required),
@@ -38,11 +38,13 @@ def having(optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:
     }
 
 
-def typed(kind: str, optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:
+def typed(
+    kind: str, optional: Mapping[str, JsonObject] = {}, /, **required: JsonObject
+) -> JsonObject:
     return having(optional, type={"const": kind}, **required)
 
 
-def one_of(*kinds: Json) -> Json:
+def one_of(*kinds: JsonObject) -> JsonObject:
     """One of these by its `type`."""
     return {"anyOf": list(kinds)}
 
@@ -132,11 +134,11 @@ COMPACTION = having(
     id=TEXT, object={"const": "response.compaction"}, output=listed(ref("item")),
     created_at=WHOLE, usage=USAGE,
 )  # fmt: skip
-IN_ITEM: Json = {"item_id": TEXT, "output_index": WHOLE}
-IN_PART: Json = {**IN_ITEM, "content_index": WHOLE}
-IN_SUMMARY: Json = {**IN_ITEM, "summary_index": WHOLE}
-ITEM_EVENT: Json = {"output_index": WHOLE, "item": maybe(ref("item"))}
-EVENTS: Mapping[str, Json] = {
+IN_ITEM: JsonObject = {"item_id": TEXT, "output_index": WHOLE}
+IN_PART: JsonObject = {**IN_ITEM, "content_index": WHOLE}
+IN_SUMMARY: JsonObject = {**IN_ITEM, "summary_index": WHOLE}
+ITEM_EVENT: JsonObject = {"output_index": WHOLE, "item": maybe(ref("item"))}
+EVENTS: Mapping[str, JsonObject] = {
     **{
         kind: {"response": ref("response")}
         for kind in ("created", "queued", "in_progress", "completed", "failed", "incomplete")
@@ -166,7 +168,7 @@ _LOGPROBS = ("output_text.delta", "output_text.done")
 _DEFS = {"item": ITEM, "response": RESPONSE}
 
 
-def _validator(schema: Json) -> jsonschema_rs.Validator:
+def _validator(schema: JsonObject) -> jsonschema_rs.Validator:
     return jsonschema_rs.validator_for({**schema, "$defs": _DEFS})
 
 
@@ -184,17 +186,17 @@ _EVENTS = {
 _RESPONSE, _COMPACTION = _validator(RESPONSE), _validator(COMPACTION)
 
 
-def check_response(response: Json) -> None:
+def check_response(response: JsonObject) -> None:
     """Asserts that it has what a response must have."""
     _assert_none(_RESPONSE.iter_errors(response))
 
 
-def check_compaction(compaction: Json) -> None:
+def check_compaction(compaction: JsonObject) -> None:
     """Asserts that it has what a compacted conversation must have."""
     _assert_none(_COMPACTION.iter_errors(compaction))
 
 
-def check_event(event: Json) -> None:
+def check_event(event: JsonObject) -> None:
     """Asserts that it has what an event of its type must have; the specification knows the type."""
     assert event["type"] in _EVENTS, event["type"]
     _assert_none(_EVENTS[event["type"]].iter_errors(event))

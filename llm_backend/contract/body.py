@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import orjson
 from starlette.types import Message, Receive
@@ -13,6 +12,7 @@ from llm_backend import exact_json
 from llm_backend.contract.body_bounds import check_size
 from llm_backend.contract.complaint import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
+from llm_backend.json_types import JsonValue
 
 __all__ = [
     "BodyLimits",
@@ -25,8 +25,6 @@ __all__ = [
     "read_body",
     "replay_body",
 ]
-
-Json: TypeAlias = Any  # a parsed body: any JSON value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,7 @@ def check_encoding(headers: Mapping[str, str]) -> None:
         )
 
 
-def parse_json(body: bytes, limits: BodyLimits) -> Json:
+def parse_json(body: bytes, limits: BodyLimits) -> JsonValue:
     """Parses the body; raises `InvalidRequest` for invalid or unstorable JSON, `TooLarge` for a
     body that would take too long.
 
@@ -140,14 +138,14 @@ def check_keys(body: bytes | str) -> None:
         raise InvalidRequest(message, code="invalid_json") from error
 
 
-def _check_pairs(pairs: Sequence[tuple[str, Json]]) -> None:
+def _check_pairs(pairs: Sequence[tuple[str, JsonValue]]) -> None:
     if len(dict(pairs)) < len(pairs):
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
         message = f"The JSON has the key '{name[:256]}' twice in one object."
         raise InvalidRequest(message, code="invalid_json")
 
 
-def _check_depth(value: Json, limit: int) -> None:
+def _check_depth(value: JsonValue, limit: int) -> None:
     level, depth = [value], 0
     while level := [one for one in level if isinstance(one, dict | list)]:
         depth += 1
@@ -156,12 +154,12 @@ def _check_depth(value: Json, limit: int) -> None:
         level = [inner for one in level for inner in _children(one)]
 
 
-def _children(value: dict[str, Json] | list[Json]) -> list[Json]:
+def _children(value: dict[str, JsonValue] | list[JsonValue]) -> list[JsonValue]:
     return list(value.values()) if isinstance(value, dict) else value
 
 
-def _check_nul(value: Json) -> None:
-    unread: list[tuple[Path, Json]] = [((), value)]
+def _check_nul(value: JsonValue) -> None:
+    unread: list[tuple[Path, JsonValue]] = [((), value)]
     while unread:
         path, one = unread.pop()
         if isinstance(one, str) and "\x00" in one:

@@ -8,14 +8,14 @@ only by `?beta=true` are folded into the path without it.
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeAlias
 from urllib.request import urlopen
 
 import yaml
 
+from llm_backend.json_types import JsonValue
+
 __all__ = ["build_contract", "facts_of"]
 
-Json: TypeAlias = Any  # a node of a parsed document: any JSON value
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -36,7 +36,7 @@ _HEADER = """\
 """
 
 
-def build_contract(source: str, target: Path) -> Mapping[str, Json]:
+def build_contract(source: str, target: Path) -> Mapping[str, JsonValue]:
     """Writes the document at `source`, a path or an http(s) URL, without prose to `target`.
 
     Returns the written document. The same source gives the same bytes.
@@ -49,9 +49,9 @@ def build_contract(source: str, target: Path) -> Mapping[str, Json]:
     return facts
 
 
-def facts_of(document: Mapping[str, Json]) -> dict[str, Json]:
+def facts_of(document: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Returns the document without prose, with the `?beta=true` paths folded in."""
-    facts: dict[str, Json] = {
+    facts: dict[str, JsonValue] = {
         "openapi": document["openapi"],
         "info": {key: document["info"][key] for key in ("title", "version", "license")},
     }
@@ -70,12 +70,12 @@ def _read(source: str) -> bytes:
     return Path(source).read_bytes()
 
 
-def _facts(node: Json) -> Json:
+def _facts(node: JsonValue) -> JsonValue:
     if isinstance(node, list):
         return [_facts(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept: dict[str, Json] = {}
+    kept: dict[str, JsonValue] = {}
     for key, value in node.items():
         if key in _PROSE or key.startswith("x-"):
             continue
@@ -88,11 +88,11 @@ def _facts(node: Json) -> Json:
     return kept
 
 
-def _name_refs(node: Mapping[str, Json]) -> dict[str, Json]:
+def _name_refs(node: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {str(name): _facts(value) for name, value in node.items()}
 
 
-def _describe_responses(facts: Mapping[str, Json]) -> None:
+def _describe_responses(facts: Mapping[str, JsonValue]) -> None:
     """Gives each response the description that OpenAPI requires: the status's own phrase."""
     for name, response in facts["components"].get("responses", {}).items():
         response["description"] = name
@@ -103,7 +103,7 @@ def _describe_responses(facts: Mapping[str, Json]) -> None:
                     response["description"] = HTTPStatus(int(status)).phrase
 
 
-def _fold_beta_twins(paths: dict[str, Json]) -> None:
+def _fold_beta_twins(paths: dict[str, JsonValue]) -> None:
     """Moves each operation of `path?beta=true` under `x-beta` of the same operation of `path`."""
     for path in [path for path in paths if path.endswith(_BETA)]:
         for method, twin in paths.pop(path).items():

@@ -6,7 +6,6 @@ Parsed query and body travel to the handler in the ASGI scope, as `Checked`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,11 +32,11 @@ from llm_backend.contract.parameters import (
 from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
+from llm_backend.json_types import JsonValue
 from llm_backend.offload import REQUEST_BYTES, offload, return_memory
 
 __all__ = ["Checked", "Checking", "Checks", "operation_of"]
 
-Json: TypeAlias = Any  # a parsed body: any JSON value
 
 _MODEL_CHARACTERS = 512
 
@@ -46,8 +45,8 @@ _MODEL_CHARACTERS = 512
 class Checked:
     """Parsed and validated parts of one request; owned by that request."""
 
-    query: Mapping[str, Json] = field(default_factory=dict)
-    body: Json = None
+    query: Mapping[str, JsonValue] = field(default_factory=dict)
+    body: JsonValue = None
     raw_body: bytes = b""
     form: FormCheck | None = None
 
@@ -207,7 +206,7 @@ class Checking:
             raise InvalidRequest(message, code="missing_body")
 
 
-def _check_model(body: Json) -> None:
+def _check_model(body: JsonValue) -> None:
     """Raises `InvalidRequest` for an overlong model name: names are stored, logged and counted."""
     model = body.get("model") if isinstance(body, dict) else None
     if isinstance(model, str) and len(model) > _MODEL_CHARACTERS:

@@ -12,17 +12,16 @@ The same sources give the same bytes; `digest_of` detects a compiled form that i
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import orjson
 import yaml
 
 from llm_backend.contract.fingerprint import FORMAT, SOURCES, digest_of
 from llm_backend.contract.overlay import apply_overlay
+from llm_backend.json_types import JsonValue
 
 __all__ = ["ContractError", "compile_contract"]
 
-Json: TypeAlias = Any  # a node of a parsed document: any JSON value
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 ASKED_MOST = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
@@ -54,11 +53,13 @@ def compile_contract(openapi_dir: Path, target: Path) -> None:
     (target / "start.json").write_bytes(orjson.dumps(start))
 
 
-def _load(path: Path) -> Json:
+def _load(path: Path) -> JsonValue:
     return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
 
 
-def _extend(document: dict[str, Json], extensions: Mapping[str, Json]) -> dict[str, Json]:
+def _extend(
+    document: dict[str, JsonValue], extensions: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
     """Adds this server's own operations, tags and components; names may not collide."""
     document["tags"] = [*document["tags"], *extensions["tags"]]
     named = {tag["name"] for tag in document["tags"]}
@@ -71,29 +72,33 @@ def _extend(document: dict[str, Json], extensions: Mapping[str, Json]) -> dict[s
     return document
 
 
-def _join(ours: dict[str, Json], theirs: Mapping[str, Json], place: str = "") -> None:
+def _join(ours: dict[str, JsonValue], theirs: Mapping[str, JsonValue], place: str = "") -> None:
     if collisions := ours.keys() & theirs.keys():
         raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}{place}.")
     ours.update(theirs)
 
 
-def _check_references(document: Mapping[str, Json]) -> None:
+def _check_references(document: Mapping[str, JsonValue]) -> None:
     for reference in set(re.findall(rb'"\$ref":"(.*?)"', orjson.dumps(document))):
-        node: Json = document
+        node: JsonValue = document
         for part in reference.decode().removeprefix("#/").split("/"):
             node = node.get(part) if isinstance(node, dict) else None
         if node is None:
             raise ContractError(f"The document refers to {reference.decode()}, which is not there.")
 
 
-def _each_operation(document: Mapping[str, Json]) -> Iterator[tuple[str, str, Mapping[str, Json]]]:
+def _each_operation(
+    document: Mapping[str, JsonValue],
+) -> Iterator[tuple[str, str, Mapping[str, JsonValue]]]:
     for path, item in document["paths"].items():
         for method in METHODS:
             if method in item:
                 yield path, method, item[method]
 
 
-def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> list[dict[str, Json]]:
+def _operations(
+    document: Mapping[str, JsonValue], answers: Mapping[str, JsonValue]
+) -> list[dict[str, JsonValue]]:
     """Builds the table of operations: one row for each, in the document's order."""
     rows = []
     for path, method, operation in _each_operation(document):
@@ -125,13 +130,15 @@ def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> li
     return rows
 
 
-def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> dict[str, Json]:
+def _view(
+    document: Mapping[str, JsonValue], rows: Iterable[Mapping[str, JsonValue]]
+) -> dict[str, JsonValue]:
     """Builds the OpenAPI 3.0 view for Connexion: paths, methods, operations.
 
     Routes are matched in this order: the most frequent paths first, then local operations. Among
     paths of one length, fixed segments come before parameters.
     """
-    paths: dict[str, dict[str, Json]] = {}
+    paths: dict[str, dict[str, JsonValue]] = {}
     for row in sorted(rows, key=_routing_order):
         operation = document["paths"][row["path"]][row["method"].lower()]
         paths.setdefault(row["path"], {})[row["method"].lower()] = _route_view(operation)
@@ -142,7 +149,7 @@ def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> d
     }
 
 
-def _routing_order(row: Mapping[str, Json]) -> tuple[bool, bool, bool, int, list[bool]]:
+def _routing_order(row: Mapping[str, JsonValue]) -> tuple[bool, bool, bool, int, list[bool]]:
     segments = row["path"].split("/")
     are_parameters = [part.startswith("{") for part in segments]
     takes_the_rest = row["path"] == "/models/{model}"
@@ -150,8 +157,8 @@ def _routing_order(row: Mapping[str, Json]) -> tuple[bool, bool, bool, int, list
     return is_rare, row["answered"] != "local", takes_the_rest, -len(segments), are_parameters
 
 
-def _route_view(operation: Mapping[str, Json]) -> dict[str, Json]:
-    routed: dict[str, Json] = {
+def _route_view(operation: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    routed: dict[str, JsonValue] = {
         "operationId": operation["operationId"],
         "responses": {"x-described-elsewhere": {}},
     }
@@ -162,13 +169,13 @@ def _route_view(operation: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _slice_document(
-    document: Mapping[str, Json],
+    document: Mapping[str, JsonValue],
 ) -> tuple[bytes, dict[str, dict[str, tuple[int, int]]]]:
     """Returns the document as JSON, and the offset and length of its operations and schemas."""
     writer = _Writer()
     index: dict[str, dict[str, tuple[int, int]]] = {"operations": {}, "schemas": {}}
 
-    def write_path(item: Mapping[str, Json]) -> None:
+    def write_path(item: Mapping[str, JsonValue]) -> None:
         for key in writer.each_key(item):
             where = writer.value(item[key])
             if key in METHODS:
@@ -195,7 +202,7 @@ class _Writer:
     def __init__(self) -> None:
         self.text = bytearray()
 
-    def each_key(self, node: Mapping[str, Json]) -> Iterator[str]:
+    def each_key(self, node: Mapping[str, JsonValue]) -> Iterator[str]:
         """Writes an object: yields each key, and the caller writes its value."""
         self.text += b"{"
         for position, key in enumerate(node):
@@ -203,7 +210,7 @@ class _Writer:
             yield key
         self.text += b"}"
 
-    def value(self, node: Json) -> tuple[int, int]:
+    def value(self, node: JsonValue) -> tuple[int, int]:
         """Writes a value; returns its offset and length."""
         start = len(self.text)
         self.text += orjson.dumps(node)

@@ -11,11 +11,12 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from llm_backend.json_types import JsonValue
 
 __all__ = ["ValidationMessage", "abbreviate", "complaint_about", "field_name"]
 
-Json: TypeAlias = Any  # a schema, or a value to be checked against one: any JSON value
 Path: TypeAlias = tuple[str | int, ...]
 
 _STEPS = 4_000
@@ -51,7 +52,7 @@ class ValidationMessage:
     path: Path
     code: str
     detail: str
-    expected: tuple[Json, ...] = ()
+    expected: tuple[JsonValue, ...] = ()
     is_tag: bool = False
 
     @property
@@ -77,10 +78,10 @@ class ValidationMessage:
 
 
 def complaint_about(
-    value: Json,
-    schema: Json,
-    component: Callable[[str], Json],
-    validator: Callable[[Json], Callable[[Json], bool]],
+    value: JsonValue,
+    schema: JsonValue,
+    component: Callable[[str], JsonValue],
+    validator: Callable[[JsonValue], Callable[[JsonValue], bool]],
 ) -> ValidationMessage:
     """Finds the first failure of a value that a validator of this schema has refused.
 
@@ -99,7 +100,7 @@ def field_name(path: Path) -> str | None:
     return name.removeprefix(".")[:256] or None
 
 
-def abbreviate(value: Json) -> str:
+def abbreviate(value: JsonValue) -> str:
     """Formats a value for a message, truncated to 64 characters."""
     text = f"'{value}'" if isinstance(value, str) else f"{value}"
     return text if len(text) <= 64 else f"{text[:60]}...{text[0] if text[0] == chr(39) else ''}"
@@ -110,15 +111,15 @@ class _Walk:
 
     def __init__(
         self,
-        component: Callable[[str], Json],
-        validator: Callable[[Json], Callable[[Json], bool]],
+        component: Callable[[str], JsonValue],
+        validator: Callable[[JsonValue], Callable[[JsonValue], bool]],
     ) -> None:
         self._component = component
         self._validator = validator
-        self._components: dict[str, Json] = {}
+        self._components: dict[str, JsonValue] = {}
         self._steps = _STEPS
 
-    def failure(self, schema: Json, value: Json, path: Path) -> ValidationMessage | None:
+    def failure(self, schema: JsonValue, value: JsonValue, path: Path) -> ValidationMessage | None:
         self._steps -= 1
         if self._steps < 0 or len(path) > _DEPTH or schema is True:
             return None
@@ -133,12 +134,14 @@ class _Walk:
                 return found
         return None
 
-    def _resolved(self, reference: str) -> Json:
+    def _resolved(self, reference: str) -> JsonValue:
         if reference not in self._components:
             self._components[reference] = self._component(reference)
         return self._components[reference]
 
-    def _inner_failures(self, schema: Json, value: Json, path: Path) -> Iterator[ValidationMessage]:
+    def _inner_failures(
+        self, schema: JsonValue, value: JsonValue, path: Path
+    ) -> Iterator[ValidationMessage]:
         if isinstance(value, dict):
             yield from self._object_failures(schema, value, path)
         elif isinstance(value, list) and "items" in schema:
@@ -156,7 +159,9 @@ class _Walk:
                 path=path, code="invalid_value", detail="this combination is excluded"
             )
 
-    def _suspects(self, schema: Json, values: list[Json], path: Path) -> Iterator[tuple[int, Json]]:
+    def _suspects(
+        self, schema: JsonValue, values: list[JsonValue], path: Path
+    ) -> Iterator[tuple[int, JsonValue]]:
         """Returns the items to walk: all, or of a long top-level list only the invalid ones."""
         if len(path) != 1 or not _LONG < len(values) <= _LONGEST:
             return enumerate(values)
@@ -164,7 +169,7 @@ class _Walk:
         return ((place, value) for place, value in enumerate(values) if not is_valid(value))
 
     def _object_failures(
-        self, schema: Json, value: Mapping[str, Json], path: Path
+        self, schema: JsonValue, value: Mapping[str, JsonValue], path: Path
     ) -> Iterator[ValidationMessage]:
         properties = schema.get("properties", {})
         present = [name for name in properties if name in value]
@@ -182,7 +187,7 @@ class _Walk:
         yield from self._other_failures(schema, value, path)
 
     def _other_failures(
-        self, schema: Json, value: Mapping[str, Json], path: Path
+        self, schema: JsonValue, value: Mapping[str, JsonValue], path: Path
     ) -> Iterator[ValidationMessage]:
         """Yields failures of fields outside of `properties`, and of their names."""
         others = schema.get("additionalProperties", True)
@@ -195,7 +200,7 @@ class _Walk:
             if found := self.failure(schema.get("propertyNames", True), name, where):
                 yield found
 
-    def _values(self, schema: Json) -> Sequence[Json]:
+    def _values(self, schema: JsonValue) -> Sequence[JsonValue]:
         """Returns the values of an `enum` or `const` schema, through references."""
         while isinstance(schema, dict) and "$ref" in schema:
             schema = self._resolved(schema["$ref"])
@@ -204,7 +209,7 @@ class _Walk:
         return [schema["const"]] if "const" in schema else schema.get("enum", ())
 
     def _alternatives(
-        self, branches: Sequence[Json], value: Json, path: Path
+        self, branches: Sequence[JsonValue], value: JsonValue, path: Path
     ) -> ValidationMessage | None:
         found: list[ValidationMessage] = []
         for branch in branches:
@@ -228,7 +233,7 @@ class _Walk:
         )
 
 
-def _is_tag(name: str | int | None, values: Sequence[Json]) -> bool:
+def _is_tag(name: str | int | None, values: Sequence[JsonValue]) -> bool:
     """True if these values of a field identify a branch of an `anyOf` or `oneOf`."""
     return len(values) == 1 or (name in ("type", "role") and len(values) > 0)
 
@@ -239,7 +244,7 @@ def _is_of_another_kind(complaint: ValidationMessage, path: Path) -> bool:
     return (complaint.is_tag and depth <= 1) or (complaint.code == "invalid_type" and depth == 0)
 
 
-def _type_failure(types: str | list[str], value: Json, path: Path) -> ValidationMessage | None:
+def _type_failure(types: str | list[str], value: JsonValue, path: Path) -> ValidationMessage | None:
     names = [types] if isinstance(types, str) else types
     if any(_is_type(name, value) for name in names):
         return None
@@ -247,7 +252,7 @@ def _type_failure(types: str | list[str], value: Json, path: Path) -> Validation
     return ValidationMessage(path=path, code="invalid_type", detail=got, expected=tuple(names))
 
 
-def _is_type(name: str, value: Json) -> bool:
+def _is_type(name: str, value: JsonValue) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
     if name == "integer" and isinstance(value, float):
@@ -255,14 +260,14 @@ def _is_type(name: str, value: Json) -> bool:
     return isinstance(value, _TYPES[name])
 
 
-def _kind(value: Json) -> str:
+def _kind(value: JsonValue) -> str:
     for name in ("boolean", "null", "integer", "number", "string", "array", "object"):
         if _is_type(name, value):
             return _ARTICLES.get(name, f"a {name}")
     raise AssertionError("a JSON value is of one of these types")
 
 
-def _value_failures(schema: Json, value: Json, path: Path) -> Iterator[ValidationMessage]:
+def _value_failures(schema: JsonValue, value: JsonValue, path: Path) -> Iterator[ValidationMessage]:
     """Yields failures of the value itself: enum, size, bounds, pattern."""
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if values is not None and not any(_is_same(value, one) for one in values):
@@ -282,12 +287,12 @@ def _value_failures(schema: Json, value: Json, path: Path) -> Iterator[Validatio
         yield ValidationMessage(path=path, code="invalid_value", detail=detail)
 
 
-def _is_same(value: Json, other: Json) -> bool:
+def _is_same(value: JsonValue, other: JsonValue) -> bool:
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 def _size_failures(
-    schema: Json, value: str | list[Json] | dict[str, Json], path: Path
+    schema: JsonValue, value: str | list[JsonValue] | dict[str, JsonValue], path: Path
 ) -> Iterator[ValidationMessage]:
     kind, unit, low, high = {
         str: ("string", "characters", "minLength", "maxLength"),
@@ -305,7 +310,7 @@ def _size_failures(
         yield ValidationMessage(path=path, code=code, detail=detail)
 
 
-def _bound_failures(schema: Json, value: float, path: Path) -> Iterator[ValidationMessage]:
+def _bound_failures(schema: JsonValue, value: float, path: Path) -> Iterator[ValidationMessage]:
     kind = "integer" if isinstance(value, int) else "decimal"
     for keyword, sign, side, is_within in _BOUNDS:
         if keyword in schema and not is_within(value, schema[keyword]):

@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import orjson
 
 from llm_backend.contract.fingerprint import FORMAT, SOURCES, digest_of
 from llm_backend.contract.operations import Operation, Operations
+from llm_backend.json_types import JsonValue
 
 __all__ = ["COMPILED", "ContractMissing", "Document", "load_document"]
 
-Json: TypeAlias = Any  # a node of a parsed document: any JSON value
 
 COMPILED = Path(__file__).with_name("compiled")
 """Directory of the compiled contract, written by the build."""
@@ -27,18 +26,18 @@ class ContractMissing(RuntimeError):
 class Document:
     """The contract: the table of operations in memory, schemas read from disk on first use."""
 
-    def __init__(self, compiled: Path, start: Mapping[str, Json]) -> None:
+    def __init__(self, compiled: Path, start: Mapping[str, JsonValue]) -> None:
         self._compiled = compiled
-        self.view: Mapping[str, Json] = start["view"]
+        self.view: Mapping[str, JsonValue] = start["view"]
         self.operations = Operations(Operation(**row) for row in start["operations"])
 
     def text(self) -> bytes:
         """Returns the whole OpenAPI 3.1 document as JSON."""
         return self._file.read_bytes()
 
-    def operation(self, operation_id: str) -> Mapping[str, Json]:
+    def operation(self, operation_id: str) -> Mapping[str, JsonValue]:
         """Returns the document's operation object."""
-        operation: Mapping[str, Json] = orjson.loads(self._slice("operations", operation_id))
+        operation: Mapping[str, JsonValue] = orjson.loads(self._slice("operations", operation_id))
         return operation
 
     def component(self, kind: str, name: str) -> bytes:

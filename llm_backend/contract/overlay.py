@@ -7,13 +7,13 @@ disappeared from the document.
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, TypeAlias
 
 from jsonpath import JSONPathEnvironment, JSONPathMatch
 
+from llm_backend.json_types import JsonValue
+
 __all__ = ["OverlayError", "apply_overlay"]
 
-Json: TypeAlias = Any  # a node of a parsed document: any JSON value
 
 _JSONPATH = JSONPathEnvironment(strict=True)
 
@@ -22,9 +22,11 @@ class OverlayError(ValueError):
     """Raised if an action cannot be applied; the message names its target."""
 
 
-def apply_overlay(document: Mapping[str, Json], overlay: Mapping[str, Json]) -> dict[str, Json]:
+def apply_overlay(
+    document: Mapping[str, JsonValue], overlay: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
     """Returns a copy of the document with every action of the overlay applied, in order."""
-    result: dict[str, Json] = deepcopy(dict(document))
+    result: dict[str, JsonValue] = deepcopy(dict(document))
     for action in overlay["actions"]:
         matches = list(_JSONPATH.finditer(action["target"], result))
         if not matches:
@@ -34,7 +36,7 @@ def apply_overlay(document: Mapping[str, Json], overlay: Mapping[str, Json]) -> 
     return result
 
 
-def _apply(action: Mapping[str, Json], match: JSONPathMatch) -> None:
+def _apply(action: Mapping[str, JsonValue], match: JSONPathMatch) -> None:
     node = match.obj
     if action.get("remove"):
         _remove(match)
@@ -56,13 +58,13 @@ def _remove(match: JSONPathMatch) -> None:
     del parent.obj[match.parts[-1]]
 
 
-def _rename(node: dict[str, Json], names: Mapping[str, str]) -> None:
+def _rename(node: dict[str, JsonValue], names: Mapping[str, str]) -> None:
     renamed = {names.get(key, key): value for key, value in node.items()}
     node.clear()
     node.update(renamed)
 
 
-def _allow_null(schema: dict[str, Json]) -> None:
+def _allow_null(schema: dict[str, JsonValue]) -> None:
     """Adds `null` to the accepted types of a schema, and drops OpenAPI 3.0's `nullable`."""
     schema.pop("nullable", None)
     if isinstance(schema.get("type"), str):
@@ -77,7 +79,7 @@ def _allow_null(schema: dict[str, Json]) -> None:
         schema["anyOf"] = [rest, {"type": "null"}]
 
 
-def _merge(node: dict[str, Json], update: Mapping[str, Json]) -> None:
+def _merge(node: dict[str, JsonValue], update: Mapping[str, JsonValue]) -> None:
     """Merges objects key by key; any other value, arrays included, is replaced."""
     for key, value in update.items():
         if isinstance(value, dict) and isinstance(node.get(key), dict):

@@ -3,17 +3,16 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 import orjson
 
 from llm_backend.contract.complaint import field_name
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonValue
 
 __all__ = ["QueryParameter", "form_parameters", "query_parameters", "read_pairs", "read_query"]
 
-Json: TypeAlias = Any  # a schema or a typed value: any JSON value
 
 _FIELDS = 1_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
@@ -31,7 +30,7 @@ class QueryParameter:
 
 
 def query_parameters(
-    operation: Mapping[str, Json], component: Callable[[str], bytes]
+    operation: Mapping[str, JsonValue], component: Callable[[str], bytes]
 ) -> dict[str, QueryParameter]:
     """Returns the query parameters of an operation by name.
 
@@ -42,7 +41,7 @@ def query_parameters(
 
 
 def form_parameters(
-    properties: Mapping[str, Json], component: Callable[[str], bytes]
+    properties: Mapping[str, JsonValue], component: Callable[[str], bytes]
 ) -> dict[str, QueryParameter]:
     """Returns the fields of a form by name, given the properties of its schema."""
     return {name: _parameter(name, schema, component) for name, schema in properties.items()}
@@ -50,7 +49,7 @@ def form_parameters(
 
 def read_query(
     query_string: bytes, parameters: Mapping[str, QueryParameter], *, is_open: bool
-) -> dict[str, Json]:
+) -> dict[str, JsonValue]:
     """Parses a query string into typed values; `is_open` drops unknown names and allows repeats.
 
     Arrays are `name=a&name=b` or `name[]=a`, objects `name[key]=value`. A value of the wrong type
@@ -61,9 +60,9 @@ def read_query(
 
 def read_pairs(
     pairs: Iterable[tuple[str, str]], parameters: Mapping[str, QueryParameter], *, is_open: bool
-) -> dict[str, Json]:
+) -> dict[str, JsonValue]:
     """Converts decoded names and values into typed values, as `read_query` does."""
-    values: dict[str, Json] = {}
+    values: dict[str, JsonValue] = {}
     for given, text in pairs:
         name, key = _split(given, parameters)
         parameter = parameters.get(name)
@@ -79,7 +78,7 @@ def read_pairs(
 
 
 def _parameter(
-    name: str, schema: Mapping[str, Json], component: Callable[[str], bytes]
+    name: str, schema: Mapping[str, JsonValue], component: Callable[[str], bytes]
 ) -> QueryParameter:
     types, inner = _types(schema, component)
     item_types = frozenset().union(*(_types(one, component)[0] for one in inner))
@@ -87,8 +86,8 @@ def _parameter(
 
 
 def _types(
-    schema: Mapping[str, Json], component: Callable[[str], bytes]
-) -> tuple[frozenset[str], list[Mapping[str, Json]]]:
+    schema: Mapping[str, JsonValue], component: Callable[[str], bytes]
+) -> tuple[frozenset[str], list[Mapping[str, JsonValue]]]:
     """Returns the types that a schema allows, and the schemas of its items or values."""
     if "$ref" in schema:
         return _types(orjson.loads(component(schema["$ref"].rsplit("/", 1)[1])), component)
@@ -133,7 +132,11 @@ def _split(given: str, parameters: Mapping[str, QueryParameter]) -> tuple[str, s
 
 
 def _put(
-    values: dict[str, Json], parameter: QueryParameter, key: str | None, text: str, is_open: bool
+    values: dict[str, JsonValue],
+    parameter: QueryParameter,
+    key: str | None,
+    text: str,
+    is_open: bool,
 ) -> None:
     """Adds one value; refuses a repeated parameter, or takes the last value if `is_open`."""
     name = parameter.name
@@ -150,7 +153,7 @@ def _put(
         values[name] = _coerce(text, parameter.types)
 
 
-def _coerce(text: str, types: frozenset[str]) -> Json:
+def _coerce(text: str, types: frozenset[str]) -> JsonValue:
     if "boolean" in types and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
     if "integer" in types and _INTEGER.fullmatch(text):

@@ -10,10 +10,9 @@ from starlette.responses import Response
 from llm_backend.contract.forms.form import Form
 from llm_backend.contract.forms.form_model import FormHead
 from llm_backend.contract.operations import Operation
+from llm_backend.json_types import JsonValue
 
 __all__ = ["ApiRequest", "Handler"]
-
-Json: TypeAlias = Any  # a parsed body: any JSON value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +31,8 @@ class ApiRequest:
     request_id: str
     caller: Any
     path: Mapping[str, str]
-    query: Mapping[str, Json]
-    body: Json
+    query: Mapping[str, JsonValue]
+    body: JsonValue
     raw_body: bytes
     form: Form | None = None
     form_head: FormHead | None = None

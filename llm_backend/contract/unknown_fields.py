@@ -5,13 +5,12 @@ accepts any field, all are known. The known fields of a place are computed on fi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
 
 from llm_backend.contract.complaint import Path, field_name
+from llm_backend.json_types import JsonValue
 
 __all__ = ["KnownFields", "unknown_fields"]
 
-Json: TypeAlias = Any  # a schema, or a value: any JSON value
 
 _PREFIX = "#/components/schemas/"
 _BRANCHES = ("allOf", "anyOf", "oneOf")
@@ -22,11 +21,11 @@ _FIELDS_TOLD = 16
 class KnownFields:
     """Known fields of one place in a body, merged from all schemas that may apply there."""
 
-    def __init__(self, schemas: Iterable[Json], component: Callable[[str], Json]) -> None:
+    def __init__(self, schemas: Iterable[JsonValue], component: Callable[[str], JsonValue]) -> None:
         self._component = component
-        self._properties: dict[str, list[Json]] = {}
-        self._items: list[Json] = []
-        self._others: list[Json] = []
+        self._properties: dict[str, list[JsonValue]] = {}
+        self._items: list[JsonValue] = []
+        self._others: list[JsonValue] = []
         self._places: dict[str | None, KnownFields] = {}
         self.takes_any = False
         for schema in schemas:
@@ -44,14 +43,14 @@ class KnownFields:
         """Returns the place of an array's items."""
         return self._place(None, self._items)
 
-    def _place(self, name: str | None, schemas: list[Json]) -> "KnownFields":
+    def _place(self, name: str | None, schemas: list[JsonValue]) -> "KnownFields":
         if name not in self._properties and name is not None:
             name = ""  # one place for all other fields, as clients choose any number of names
         if name not in self._places:
             self._places[name] = KnownFields(schemas or [True], self._component)
         return self._places[name]
 
-    def _parts(self, schema: Json, seen: frozenset[str]) -> Iterator[Json]:
+    def _parts(self, schema: JsonValue, seen: frozenset[str]) -> Iterator[JsonValue]:
         """Yields the schema and every schema that it is composed of."""
         if not isinstance(schema, dict):
             yield schema
@@ -67,7 +66,7 @@ class KnownFields:
         if is_plain or _SAYING & set(schema):
             yield schema
 
-    def _add(self, schema: Json) -> None:
+    def _add(self, schema: JsonValue) -> None:
         if not isinstance(schema, Mapping):
             self.takes_any = self.takes_any or schema is True
             return
@@ -82,12 +81,12 @@ class KnownFields:
         self.takes_any = self.takes_any or _is_free(schema)
 
 
-def unknown_fields(value: Json, known: KnownFields) -> list[str]:
+def unknown_fields(value: JsonValue, known: KnownFields) -> list[str]:
     """Returns the unknown fields of a body, outermost first, at most sixteen."""
     found: list[str] = []
-    level: list[tuple[Path, Json, KnownFields]] = [((), value, known)]
+    level: list[tuple[Path, JsonValue, KnownFields]] = [((), value, known)]
     while level and len(found) < _FIELDS_TOLD:
-        inner: list[tuple[Path, Json, KnownFields]] = []
+        inner: list[tuple[Path, JsonValue, KnownFields]] = []
         for path, one, place in level:
             if isinstance(one, list):
                 item = place.item()
@@ -104,7 +103,7 @@ def unknown_fields(value: Json, known: KnownFields) -> list[str]:
     return found[:_FIELDS_TOLD]
 
 
-def _is_free(schema: Mapping[str, Json]) -> bool:
+def _is_free(schema: Mapping[str, JsonValue]) -> bool:
     """True if a schema accepts objects without describing their fields."""
     kind = schema.get("type", "object")
     takes_objects = kind == "object" or "object" in kind

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from threading import Lock
-from typing import Any, TypeAlias
 
 import orjson
 from jsonschema_rs import Draft202012Validator
@@ -17,10 +16,10 @@ from jsonschema_rs import Draft202012Validator
 from llm_backend.contract.complaint import ValidationMessage, complaint_about
 from llm_backend.contract.document import Document
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonValue
 
 __all__ = ["Check", "ContractViolation", "Validators"]
 
-Json: TypeAlias = Any  # a schema, or a value to be checked against one: any JSON value
 
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rb'"#/components/schemas/([^"]+)"')
@@ -35,23 +34,23 @@ class ContractViolation(Exception):
 class Check:
     """One compiled schema, with access to its parts for error messages."""
 
-    schema: Json
-    is_valid: Callable[[Json], bool]
-    component: Callable[[str], Json]
-    validator: Callable[[Json], Callable[[Json], bool]]
+    schema: JsonValue
+    is_valid: Callable[[JsonValue], bool]
+    component: Callable[[str], JsonValue]
+    validator: Callable[[JsonValue], Callable[[JsonValue], bool]]
 
-    def request(self, value: Json, *, what: str | None = None) -> None:
+    def request(self, value: JsonValue, *, what: str | None = None) -> None:
         """Raises `InvalidRequest`, naming the field, for a value that breaks the schema."""
         if not self.is_valid(value):
             found = self._complaint(value)
             raise InvalidRequest(found.message, param=found.field or what, code=found.code)
 
-    def answer(self, value: Json, operation_id: str) -> None:
+    def answer(self, value: JsonValue, operation_id: str) -> None:
         """Raises `ContractViolation` for a value that breaks the schema."""
         if not self.is_valid(value):
             raise ContractViolation(f"{operation_id}: {self._complaint(value).message}")
 
-    def _complaint(self, value: Json) -> ValidationMessage:
+    def _complaint(self, value: JsonValue) -> ValidationMessage:
         return complaint_about(value, self.schema, self.component, self.validator)
 
 
@@ -71,7 +70,7 @@ class Validators:
         """
         is_relayed = self._document.operations[operation_id].answered != "local"
 
-        def schema(operation: Mapping[str, Json]) -> Json:
+        def schema(operation: Mapping[str, JsonValue]) -> JsonValue:
             content = operation.get("requestBody", {}).get("content", {})
             return content.get("application/json", {}).get("schema")
 
@@ -80,7 +79,7 @@ class Validators:
     def form(self, operation_id: str) -> Check | None:
         """Returns the check of a multipart body's fields as one object; files are strings."""
 
-        def schema(operation: Mapping[str, Json]) -> Json:
+        def schema(operation: Mapping[str, JsonValue]) -> JsonValue:
             content = operation.get("requestBody", {}).get("content", {})
             found = content.get("multipart/form-data", {}).get("schema", {})
             name = found.get("$ref", "").removeprefix(_PREFIX)
@@ -91,7 +90,7 @@ class Validators:
     def query(self, operation_id: str) -> Check | None:
         """Returns the check of the query parameters as one object of typed values."""
 
-        def schema(operation: Mapping[str, Json]) -> Json:
+        def schema(operation: Mapping[str, JsonValue]) -> JsonValue:
             found = [p for p in operation.get("parameters", ()) if p["in"] == "query"]
             return found and {
                 "type": "object",
@@ -104,7 +103,7 @@ class Validators:
     def response(self, operation_id: str, status: int, media_type: str) -> Check | None:
         """Returns the check of a response body; None if the document does not describe it."""
 
-        def schema(operation: Mapping[str, Json]) -> Json:
+        def schema(operation: Mapping[str, JsonValue]) -> JsonValue:
             response = self._response(operation, status)
             return response.get("content", {}).get(media_type, {}).get("schema")
 
@@ -114,14 +113,16 @@ class Validators:
         """Returns the check of the data of one event of the operation's stream."""
         return self.response(operation_id, 200, "text/event-stream")
 
-    def event_validator(self, operation_id: str) -> Callable[[bytes | Mapping[str, Json]], None]:
+    def event_validator(
+        self, operation_id: str
+    ) -> Callable[[bytes | Mapping[str, JsonValue]], None]:
         """Returns a function that raises `ContractViolation` for an invalid event.
 
         It takes the event's data, as bytes or parsed; `[DONE]` and error events always pass.
         """
         check = self.event(operation_id)
 
-        def validate(data: bytes | Mapping[str, Json]) -> None:
+        def validate(data: bytes | Mapping[str, JsonValue]) -> None:
             if data == b"[DONE]":
                 return
             value = orjson.loads(data) if isinstance(data, bytes) else data
@@ -149,18 +150,20 @@ class Validators:
             return None
         return frozenset(self._response(operation, status).get("content", {}))
 
-    def _response(self, operation: Mapping[str, Json], status: int) -> Mapping[str, Json]:
-        response: Mapping[str, Json] = operation["responses"].get(str(status), {})
+    def _response(self, operation: Mapping[str, JsonValue], status: int) -> Mapping[str, JsonValue]:
+        response: Mapping[str, JsonValue] = operation["responses"].get(str(status), {})
         if "$ref" in response:
             name = response["$ref"].rsplit("/", 1)[1]
-            referred: Mapping[str, Json] = orjson.loads(self._document.component("responses", name))
+            referred: Mapping[str, JsonValue] = orjson.loads(
+                self._document.component("responses", name)
+            )
             return referred
         return response
 
     def _check(
         self,
         key: tuple[str, ...],
-        find: Callable[[Mapping[str, Json]], Json],
+        find: Callable[[Mapping[str, JsonValue]], JsonValue],
         *,
         is_open: bool = False,
     ) -> Check | None:
@@ -173,9 +176,9 @@ class Validators:
                 self._checks[key] = self._compiled(schema, is_open) if schema else None
             return self._checks[key]
 
-    def _compiled(self, schema: Json, is_open: bool) -> Check:
+    def _compiled(self, schema: JsonValue, is_open: bool) -> Check:
         @cache
-        def validator_of(part: bytes) -> Callable[[Json], bool]:
+        def validator_of(part: bytes) -> Callable[[JsonValue], bool]:
             text = self._closure(part)
             if is_open:
                 text = _CLOSED.sub(b"", text)
@@ -183,7 +186,7 @@ class Validators:
                 text.decode(), validate_formats=False, offline=True
             ).is_valid
 
-        def component(reference: str) -> Json:
+        def component(reference: str) -> JsonValue:
             found = self._document.component("schemas", reference.removeprefix(_PREFIX))
             return orjson.loads(_CLOSED.sub(b"", found) if is_open else found)
 

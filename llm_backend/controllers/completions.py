@@ -6,7 +6,6 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from typing import Any
 
 from starlette.responses import Response
 
@@ -23,11 +22,10 @@ from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import Obfuscation, obfuscation_for
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 
 __all__ = ["create_completion"]
-
-Json = dict[str, Any]
 
 
 async def create_completion(services: Services, request: ApiRequest) -> Response:
@@ -71,7 +69,7 @@ class _CompletionTurn:
 
     def __init__(
         self,
-        body: Json,
+        body: JsonObject,
         answers: Sequence[AdmittedGeneration],
         prompt: TextPrompt,
         obfuscation: Obfuscation | None,
@@ -89,7 +87,7 @@ class _CompletionTurn:
             tells_usage=self._tells_usage,
         )
 
-    async def chunks(self) -> AsyncGenerator[Json, None]:
+    async def chunks(self) -> AsyncGenerator[JsonObject, None]:
         """Yields a chunk per delta of any choice, as they arrive."""
         offsets = [0] * (len(self._answers) * self._choices)
         async with _MergedStream(self._answers) as deltas:
@@ -101,10 +99,10 @@ class _CompletionTurn:
         if self._tells_usage:
             yield chunks.usage_chunk(self._head, self._usage())
 
-    def _obfuscated(self, chunk: Json, text: str) -> Json:
+    def _obfuscated(self, chunk: JsonObject, text: str) -> JsonObject:
         return chunk if self._obfuscation is None else self._obfuscation.with_text(chunk, text)
 
-    async def completion(self) -> Json:
+    async def completion(self) -> JsonObject:
         """Returns the whole answer, its choices in the order of their index."""
         texts: dict[int, list[TextDelta]] = {}
         async with _MergedStream(self._answers) as deltas:
@@ -113,13 +111,13 @@ class _CompletionTurn:
         choices = [choice for index in sorted(texts) for choice in self._whole(index, texts[index])]
         return self._head.chunk(choices) | {"usage": chunks.usage_object(self._usage())}
 
-    def _whole(self, index: int, deltas: Sequence[TextDelta]) -> list[Json]:
+    def _whole(self, index: int, deltas: Sequence[TextDelta]) -> list[JsonObject]:
         """Renders one choice, as a list of one."""
         has_logprobs = self._has_logprobs
         chunk = chunks.text_chunk(
             self._head, index, _join_deltas(deltas), 0, has_logprobs=has_logprobs
         )
-        choices: list[Json] = chunk["choices"]
+        choices: list[JsonObject] = chunk["choices"]
         return choices
 
     def _usage(self) -> Usage:

@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from typing import Any
 
 from starlette.responses import Response
 
@@ -16,6 +15,7 @@ from llm_backend.controllers.rendering.store_errors import store_errors_translat
 from llm_backend.controllers.responses.input.items import item_list, public_form
 from llm_backend.controllers.responses.response_memory import to_stored_items
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Page, StoredConversation
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
     "list_conversation_items",
     "update_conversation",
 ]
-
-Json = dict[str, Any]
 
 
 async def create_conversation(services: Services, request: ApiRequest) -> Response:
@@ -115,7 +113,7 @@ async def delete_conversation_item(services: Services, request: ApiRequest) -> R
     return JsonResponse(_conversation_object(conversation))
 
 
-def _conversation_object(conversation: StoredConversation) -> Json:
+def _conversation_object(conversation: StoredConversation) -> JsonObject:
     return {
         "id": conversation.id,
         "object": "conversation",

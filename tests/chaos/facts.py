@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 
+from llm_backend.json_types import JsonObject
+
 __all__ = ["ENDED", "Facts", "Violation", "pages"]
 
-Json = dict[str, Any]
 
 ENDED = {"completed", "failed", "cancelled", "expired", "incomplete"}
 
@@ -104,7 +105,9 @@ class Facts:
             left += await self._check_vector_files(client)
         return left
 
-    async def _check_batch(self, client: httpx.AsyncClient, batch: Json, names: list[str]) -> None:
+    async def _check_batch(
+        self, client: httpx.AsyncClient, batch: JsonObject, names: list[str]
+    ) -> None:
         found: Counter[str] = Counter()
         for kind in ("output_file_id", "error_file_id"):
             if batch.get(kind):
@@ -144,19 +147,19 @@ class Facts:
             del self.vector_files[store, id]
         return left
 
-    async def _get(self, client: httpx.AsyncClient, path: str) -> Json:
+    async def _get(self, client: httpx.AsyncClient, path: str) -> JsonObject:
         answer = await client.get(path)
         _same(
             path, (answer.status_code, answer.text if answer.status_code != 200 else ""), (200, "")
         )
         self.checked[path.split("/")[1]] += 1
-        found: Json = answer.json()
+        found: JsonObject = answer.json()
         return found
 
 
-async def pages(client: httpx.AsyncClient, path: str, **query: str) -> list[Json]:
+async def pages(client: httpx.AsyncClient, path: str, **query: str) -> list[JsonObject]:
     """All items of a list. Raises `Violation` where two pages have the same."""
-    found: list[Json] = []
+    found: list[JsonObject] = []
     after: dict[str, str] = {}
     while True:
         answer = await client.get(path, params={**query, "limit": "100", **after})
@@ -171,13 +174,13 @@ async def pages(client: httpx.AsyncClient, path: str, **query: str) -> list[Json
     return found
 
 
-def texts_of(response: Json) -> list[str]:
+def texts_of(response: JsonObject) -> list[str]:
     """The texts of a response's output."""
     messages = [item for item in response["output"] if item["type"] == "message"]
     return [_text(item) for item in messages]
 
 
-def _text(item: Json) -> str:
+def _text(item: JsonObject) -> str:
     return "".join(part.get("text", "") for part in item["content"])
 
 

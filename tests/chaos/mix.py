@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from llm_backend.json_types import JsonObject
 from tests.chaos.facts import Facts, texts_of
 
 __all__ = ["LOCAL", "RELAYED", "Mix"]
@@ -16,8 +17,6 @@ __all__ = ["LOCAL", "RELAYED", "Mix"]
 LOCAL, RELAYED = "builtin", "far"
 _PROJECT = "/organization/projects/proj_default"
 _MAY_BE = frozenset({409, 429, 499, 500, 502, 503, 504})  # while something dies beneath it
-
-Json = dict[str, Any]
 
 
 class _Refused(Exception):
@@ -189,13 +188,13 @@ class Mix:
             self._facts.used.add(id)
         return id
 
-    def _chat_body(self, model: str | None = None) -> Json:
+    def _chat_body(self, model: str | None = None) -> JsonObject:
         message = {"role": "user", "content": self._word()}
         model = model or self._draw.choice([LOCAL, RELAYED])
         return {"model": model, "messages": [message], "max_tokens": 8, "store": True}
 
-    def _response_body(self) -> Json:
-        body: Json = {"model": LOCAL, "input": self._word(), "max_output_tokens": 16}
+    def _response_body(self) -> JsonObject:
+        body: JsonObject = {"model": LOCAL, "input": self._word(), "max_output_tokens": 16}
         if self._facts.responses and self._draw.random() < 0.5:
             body["previous_response_id"] = self._draw.choice(sorted(self._facts.responses))
         return body
@@ -205,12 +204,12 @@ class Mix:
             self._draw.choice("bdfgklmnprst") + self._draw.choice("aeiou") for _ in "1234"
         )
 
-    async def _post(self, path: str, body: Json) -> Json:
+    async def _post(self, path: str, body: JsonObject) -> JsonObject:
         return self._body(await self._client.post(path, json=body))
 
-    def _body(self, answer: httpx.Response) -> Json:
+    def _body(self, answer: httpx.Response) -> JsonObject:
         if answer.status_code == 200:
-            told: Json = answer.json()
+            told: JsonObject = answer.json()
             return told
         path = answer.request.url.path
         is_elsewhere = answer.status_code == 501 and "/vector_stores" in path  # several processes
@@ -218,7 +217,7 @@ class Mix:
             self.wrong[f"{path} {answer.status_code} {answer.text[:200]}"] += 1
         raise _Refused(str(answer.status_code))
 
-    async def _events(self, path: str, body: Json) -> Any:
+    async def _events(self, path: str, body: JsonObject) -> Any:
         request = {**body, "stream": True}
         async with self._client.stream("POST", path, json=request) as answer:
             if answer.status_code != 200:

@@ -12,7 +12,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from starlette.requests import Request as HttpRequest
 
@@ -22,10 +21,10 @@ from llm_backend.contract.forms.multipart import Event, PartBegan, PartEnded, bo
 from llm_backend.contract.parameters import QueryParameter, read_pairs
 from llm_backend.contract.validation import Check
 from llm_backend.errors import InvalidRequest, TooLarge
+from llm_backend.json_types import JsonValue
 
 __all__ = ["FRAMING_BYTES", "FilePart", "Form", "FormCheck"]
 
-Json: TypeAlias = Any  # a typed field: any JSON value
 
 FRAMING_BYTES = 1024 * 1024  # for fields, part headers and boundaries, besides the file
 _FIELD_BYTES = 64 * 1024
@@ -86,7 +85,7 @@ class Form:
             pieces=self._file_pieces(field, limit_bytes),
         )
 
-    async def fields(self) -> Mapping[str, Json]:
+    async def fields(self) -> Mapping[str, JsonValue]:
         """Reads the form to its end and returns its typed fields. Raises `InvalidRequest`."""
         if head := await self._next_file(next(iter(self._files), "")):
             message = f"The form holds '{head.name}' more than once."
@@ -138,7 +137,7 @@ class Form:
             assert isinstance(event, bytes), "a part ends before the next one begins"
             yield event
 
-    def _check(self, files: Mapping[str, str], *, is_whole: bool = True) -> dict[str, Json]:
+    def _check(self, files: Mapping[str, str], *, is_whole: bool = True) -> dict[str, JsonValue]:
         """Returns the typed fields; raises `InvalidRequest`, for missing fields only if
         `is_whole`."""
         fields = read_pairs(self._pairs, self._form_check.parameters, is_open=False)

@@ -10,11 +10,10 @@ from llm_backend.controllers.administration.changes import reading
 from llm_backend.controllers.administration.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import AuditEntry, AuditFilter
 
 __all__ = ["list_audit_logs"]
-
-Json = dict[str, Any]
 
 
 async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
@@ -50,8 +49,8 @@ def _filter(query: Mapping[str, Any]) -> AuditFilter:
     )
 
 
-def _entry_object(entry: AuditEntry, names: Mapping[str, str]) -> Json:
-    shown: Json = {
+def _entry_object(entry: AuditEntry, names: Mapping[str, str]) -> JsonObject:
+    shown: JsonObject = {
         "id": entry.id,
         "type": entry.type,
         "effective_at": entry.created_at,
@@ -66,8 +65,8 @@ def _entry_object(entry: AuditEntry, names: Mapping[str, str]) -> Json:
     return shown
 
 
-def _actor(entry: AuditEntry) -> Json:
-    key: Json = {"id": entry.actor_id, "type": "service_account"}
+def _actor(entry: AuditEntry) -> JsonObject:
+    key: JsonObject = {"id": entry.actor_id, "type": "service_account"}
     if entry.actor_email is not None:
         key = {"id": entry.actor_id, "type": "user", "user": {"email": entry.actor_email}}
     return {"type": "api_key", "api_key": key}

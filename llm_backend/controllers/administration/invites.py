@@ -4,7 +4,6 @@ address (`llm-backend keys create --user MAIL`).
 
 import time
 import uuid
-from typing import Any
 
 from starlette.responses import Response
 
@@ -15,11 +14,11 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
 
 __all__ = ["delete_invite", "invite_user", "list_invites", "retrieve_invite"]
 
-Json = dict[str, Any]
 
 THING = "invite"
 LIFETIME_S = 7 * 24 * 60 * 60  # OpenAI's
@@ -83,13 +82,13 @@ async def delete_invite(services: Services, request: ApiRequest) -> Response:
     return JsonResponse({"object": "organization.invite.deleted", "id": id, "deleted": True})
 
 
-async def _check_projects(services: Services, projects: list[Json]) -> None:
+async def _check_projects(services: Services, projects: list[JsonObject]) -> None:
     with reading("project"):
         for project in projects:
             await services.access.administration.get(resource_kinds.PROJECT, project["id"])
 
 
-def _invite_object(invite: Record) -> Json:
+def _invite_object(invite: Record) -> JsonObject:
     body = invite.body
     is_over = body["expires_at"] <= time.time()
     status = "accepted" if body["accepted_at"] else "expired" if is_over else "pending"

@@ -1,19 +1,16 @@
 """Response objects for API keys: admin keys, project keys, new service account keys."""
 
-from typing import Any
-
 from llm_backend.access import NewKey
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record, StoredKey
 
 __all__ = ["admin_key_object", "new_service_account_key", "project_key_object"]
 
-Json = dict[str, Any]
 
-
-def admin_key_object(key: StoredKey) -> Json:
+def admin_key_object(key: StoredKey) -> JsonObject:
     """Renders an admin key; its owner is the organization, rendered as a service account."""
     return {
         "object": "organization.admin_api_key",
@@ -34,7 +31,7 @@ def admin_key_object(key: StoredKey) -> Json:
     }
 
 
-async def project_key_object(services: Services, key: StoredKey) -> Json:
+async def project_key_object(services: Services, key: StoredKey) -> JsonObject:
     """Renders a project's key with its owner."""
     return {
         "object": "organization.project.api_key",
@@ -49,7 +46,7 @@ async def project_key_object(services: Services, key: StoredKey) -> Json:
     }
 
 
-def new_service_account_key(key: NewKey) -> Json:
+def new_service_account_key(key: NewKey) -> JsonObject:
     """Renders a new key of a service account, with its value, which is shown only once."""
     return {
         "object": "organization.project.service_account.api_key",
@@ -60,7 +57,7 @@ def new_service_account_key(key: NewKey) -> Json:
     }
 
 
-async def _owner(services: Services, key: StoredKey) -> Json:
+async def _owner(services: Services, key: StoredKey) -> JsonObject:
     if key.user_id is not None:
         user = await _record(services, resource_kinds.USER, key.user_id)
         return {"type": "user", "user": _person(user, key)}
@@ -77,7 +74,7 @@ async def _record(services: Services, kind: str, id: str | None) -> Record | Non
         return None
 
 
-def _person(user: Record | None, key: StoredKey) -> Json:
+def _person(user: Record | None, key: StoredKey) -> JsonObject:
     body = user.body if user else {}
     return {
         "id": key.user_id,
@@ -88,7 +85,7 @@ def _person(user: Record | None, key: StoredKey) -> Json:
     }
 
 
-def _account(account: Record | None, key: StoredKey) -> Json:
+def _account(account: Record | None, key: StoredKey) -> JsonObject:
     """Renders the service account; a key created in the shell without an owner is its own."""
     return {
         "id": account.id if account else key.id,

@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT, both_sides_refused
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
 from llm_backend.store.keyset_pages import Identified, Order, Page, PageRequest
 
 __all__ = ["list_object", "list_page"]
 
 T = TypeVar("T", bound=Identified)
-Json = dict[str, Any]
 
 LIMIT_MOST = 1000  # items of a page
 AT_ONCE = 200  # items per query of a filtered list
@@ -48,7 +48,7 @@ async def list_page(
     return page
 
 
-def list_object(data: list[Json], *, has_more: bool) -> Json:
+def list_object(data: list[JsonObject], *, has_more: bool) -> JsonObject:
     """Renders a list; `first_id` and `last_id` of an empty one are null."""
     return {
         "object": "list",

@@ -7,12 +7,12 @@ from typing import Any
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, reading, unique_id
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
 
 __all__ = ["put_setting", "remove_setting", "setting_of"]
 
-Json = dict[str, Any]
 
 ORGANIZATION = "organization"
 
@@ -33,11 +33,11 @@ async def put_setting(
     services: Services,
     request: ApiRequest,
     kind: str,
-    body: Json,
+    body: JsonObject,
     *,
     type: str,
     project_id: str | None = None,
-) -> Json:
+) -> JsonObject:
     """Stores the setting, with an audit log entry of `type`; returns the body."""
     record = Record(
         id=_id(kind, project_id),

@@ -20,6 +20,7 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
 
@@ -31,7 +32,6 @@ __all__ = [
     "retrieve_project_user",
 ]
 
-Json = dict[str, Any]
 
 THING = "user"
 ROLES = ("owner", "member")
@@ -133,7 +133,7 @@ async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
     raise NotFound(f"No user has the address `{email}`: invite them first.", param="email")
 
 
-async def _member_object(services: Services, member: Record) -> Json:
+async def _member_object(services: Services, member: Record) -> JsonObject:
     user = await services.access.administration.get(resource_kinds.USER, member.body["user_id"])
     return {
         "object": "organization.project.user",

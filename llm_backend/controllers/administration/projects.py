@@ -14,6 +14,7 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
 
 __all__ = [
@@ -23,8 +24,6 @@ __all__ = [
     "modify_project",
     "retrieve_project",
 ]
-
-Json = dict[str, Any]
 
 
 async def list_projects(services: Services, request: ApiRequest) -> Response:
@@ -81,7 +80,7 @@ async def archive_project(services: Services, request: ApiRequest) -> Response:
     return await _alter(services, request, "project.archived", archived_at=int(time.time()))
 
 
-def project_object(project: Record) -> Json:
+def project_object(project: Record) -> JsonObject:
     """Renders a project."""
     archived_at = project.body.get("archived_at")
     return {
@@ -117,7 +116,7 @@ def _name(name: str) -> str:
     return name
 
 
-def _refuse_unhonoured(body: Json) -> None:
+def _refuse_unhonoured(body: JsonObject) -> None:
     if body.get("residency") not in (None, "GLOBAL"):
         raise UnsupportedField(
             "Where data lies is the operator's to decide: leave `residency` out.",

@@ -18,11 +18,11 @@ from llm_backend.controllers.administration.listing import LIMIT_MOST, list_obje
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
+from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
 
 __all__ = ["list_project_rate_limits", "update_project_rate_limits"]
 
-Json = dict[str, Any]
 
 LIMIT = 100  # of a page; OpenAI's default
 UNLIMITED = 1_000_000_000
@@ -102,7 +102,7 @@ def _limits_of_body(body: Mapping[str, Any]) -> dict[str, int]:
     return dict(body)
 
 
-def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> Json:
+def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> JsonObject:
     settings, is_route = services.settings, services.access.plans.is_route(model)
     # The default limits apply to the models of a route, and not to the route itself.
     requests = None if is_route else settings.requests_per_minute

@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from typing import Any
 
 from starlette.responses import Response
 
@@ -21,6 +20,7 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import UnsupportedField
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
 
@@ -33,7 +33,6 @@ __all__ = [
     "update_project_service_account",
 ]
 
-Json = dict[str, Any]
 
 THING = "service account"
 
@@ -161,7 +160,7 @@ async def _account(services: Services, request: ApiRequest) -> Record:
     return account
 
 
-def _account_object(account: Record) -> Json:
+def _account_object(account: Record) -> JsonObject:
     return {
         "object": "organization.project.service_account",
         "id": account.id,

@@ -19,6 +19,7 @@ from llm_backend.controllers.administration.usage_query import (
 )
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import UsageSum
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
     "usage_web_search_calls",
 ]
 
-Json = dict[str, Any]
 
 IMAGES = ("image.generation", "image.edit", "image.variation")
 
@@ -112,7 +112,7 @@ async def usage_vector_stores(services: Services, request: ApiRequest) -> Respon
     by_project = {owner or DEFAULT_PROJECT: size for owner, size in held.items()}
     wanted = request.query.get("project_ids") or by_project
     parts = {project: size for project, size in by_project.items() if project in wanted}
-    results: list[Json] = [
+    results: list[JsonObject] = [
         {"object": "organization.usage.vector_stores.result", "usage_bytes": sum(parts.values())}
     ]
     if "project_id" in (request.query.get("group_by") or ()):
@@ -131,7 +131,7 @@ async def usage_costs(services: Services, request: ApiRequest) -> Response:
     names = list(dict.fromkeys(query.get("group_by") or ()))
     columns = [COLUMNS[name] for name in names if name in COLUMNS]
     used = await _sums(services, query, buckets, PRICED, ["model", *columns])
-    results: dict[int, dict[tuple[Any, ...], tuple[Json, list[Cost]]]] = {}
+    results: dict[int, dict[tuple[Any, ...], tuple[JsonObject, list[Cost]]]] = {}
     for one in used:
         for cost in costs_of(one, one.group["model"], prices):
             groups = {name: one.group.get(name) or None for name in names if name in COLUMNS}
@@ -150,7 +150,7 @@ async def _usage(
     services: Services,
     request: ApiRequest,
     name: str,
-    amounts: Callable[[UsageSum], Json],
+    amounts: Callable[[UsageSum], JsonObject],
     kinds: Sequence[str],
 ) -> Response:
     query = request.query
@@ -158,7 +158,7 @@ async def _usage(
     groups = list(dict.fromkeys(query.get("group_by") or ()))
     columns = [COLUMNS[group] for group in groups if group in COLUMNS]
     used = await _sums(services, query, buckets, kinds, columns)
-    results: dict[int, list[Json]] = {}
+    results: dict[int, list[JsonObject]] = {}
     for one in used:
         result = {
             "object": f"organization.usage.{name}.result",
@@ -187,7 +187,7 @@ async def _sums(
         )
 
 
-def _answer(buckets: Buckets, results: Mapping[int, list[Json]]) -> Response:
+def _answer(buckets: Buckets, results: Mapping[int, list[JsonObject]]) -> Response:
     data = [
         {
             "object": "bucket",
@@ -203,8 +203,8 @@ def _answer(buckets: Buckets, results: Mapping[int, list[Json]]) -> Response:
     )
 
 
-def _costs(groups: Json, costs: Sequence[Cost]) -> Json:
-    told: Json = {
+def _costs(groups: JsonObject, costs: Sequence[Cost]) -> JsonObject:
+    told: JsonObject = {
         "object": "organization.costs.result",
         "amount": {"value": sum(cost.dollars for cost in costs), "currency": "usd"},
         **groups,
@@ -214,7 +214,7 @@ def _costs(groups: Json, costs: Sequence[Cost]) -> Json:
     return told
 
 
-def _completions(used: UsageSum) -> Json:
+def _completions(used: UsageSum) -> JsonObject:
     tokens = used.tokens
     cached_media = tokens.cached_picture_tokens + tokens.cached_sound_tokens
     pictures = tokens.input_picture_tokens - tokens.cached_picture_tokens
@@ -239,15 +239,15 @@ def _completions(used: UsageSum) -> Json:
     }
 
 
-def _input_tokens(used: UsageSum) -> Json:
+def _input_tokens(used: UsageSum) -> JsonObject:
     return {"input_tokens": used.tokens.input_tokens, "num_model_requests": used.requests}
 
 
-def _units(name: str) -> Callable[[UsageSum], Json]:
+def _units(name: str) -> Callable[[UsageSum], JsonObject]:
     return lambda used: {name: used.units, "num_model_requests": used.requests}
 
 
-def _requests(name: str) -> Callable[[UsageSum], Json]:
+def _requests(name: str) -> Callable[[UsageSum], JsonObject]:
     return lambda used: {name: used.requests}
 
 

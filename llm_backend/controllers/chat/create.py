@@ -4,7 +4,6 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -44,12 +43,12 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieve
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.sse import encode
 
 __all__ = ["complete_chat", "create_chat_completion"]
 
-Json = dict[str, Any]
 AnyAnswer = AdmittedGeneration | BridgedAnswer | CheckedAnswer | WithheldStream
 
 
@@ -68,7 +67,7 @@ async def _answer(
     return JsonResponse(await unless_gone(request, turn.completion(answer)))
 
 
-async def complete_chat(services: Services, request: ApiRequest, model: LocalModel) -> Json:
+async def complete_chat(services: Services, request: ApiRequest, model: LocalModel) -> JsonObject:
     """Returns the whole completion of a chat by a local model."""
     turn, answer = await _admit(services, request, model)
     return await unless_gone(request, turn.completion(answer))
@@ -100,7 +99,7 @@ class _ChatTurn:
     def __init__(
         self,
         services: Services,
-        body: Json,
+        body: JsonObject,
         chat: Chat,
         structure: StructuredOutput,
         retrieval: Retrieval | None,
@@ -129,7 +128,7 @@ class _ChatTurn:
         self._transcript = Transcript()
         self._custom_names = custom_names
         self._moderation = moderation
-        self._judged: Json = {}  # moderation results, added to the final completion
+        self._judged: JsonObject = {}  # moderation results, added to the final completion
 
     def checked(
         self, answer: AdmittedGeneration | BridgedAnswer, model: LocalModel | BridgedModel
@@ -166,7 +165,7 @@ class _ChatTurn:
             if self._tells_usage:
                 yield encode(orjson.dumps(chunks.usage_chunk(self._head, answer.usage)))
 
-    async def completion(self, answer: AnyAnswer) -> Json:
+    async def completion(self, answer: AnyAnswer) -> JsonObject:
         """Returns the whole completion, stored before."""
         async with self._remembering(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
@@ -200,7 +199,7 @@ class _ChatTurn:
             if self._remembers and not is_complete:
                 self._memory.remember_behind(self._body, self._completion(answer))
 
-    def _role_chunk(self, choice: int, first: ChatDelta | None = None) -> Json:
+    def _role_chunk(self, choice: int, first: ChatDelta | None = None) -> JsonObject:
         """Returns the first chunk of a choice; `first` is the choice's first delta, if known."""
         content: str | None = ""
         if first is not None and not first.content and (first.tool_calls or first.reasoning):
@@ -211,7 +210,7 @@ class _ChatTurn:
         chunk = chunks.role_chunk(self._head, choice, content=content, annotations=cites)
         return chunk | {"retrieval": told}
 
-    def _completion(self, answer: AnyAnswer) -> Json:
+    def _completion(self, answer: AnyAnswer) -> JsonObject:
         """Folds the chunks of the answer: streamed and whole answers cannot differ."""
         said = [chunks.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
         usage = chunks.usage_object(answer.usage)

@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from llm_backend.json_types import JsonObject
+
 __all__ = ["ChatFold", "Plain", "fold"]
 
-Json = dict[str, Any]
 
 _NOT_KEPT = frozenset({"choices", "object", "obfuscation"})
 _KEPT_FROM_FIRST = frozenset({"id", "created", "model"})
 
 
-def fold(chunks: Iterable[Mapping[str, Any]]) -> Json:
+def fold(chunks: Iterable[Mapping[str, Any]]) -> JsonObject:
     """Returns the `chat.completion` of these `chat.completion.chunk`s."""
     folded = ChatFold()
     for chunk in chunks:
@@ -28,7 +29,7 @@ class ChatFold:
     """
 
     def __init__(self) -> None:
-        self._fields: Json = {}
+        self._fields: JsonObject = {}
         self._choices: dict[int, _FoldedChoice] = {}
         self.plain: Plain | None = None  # fast path for chunks like the latest one
 
@@ -62,7 +63,7 @@ class ChatFold:
             choice.finish_reason is not None for choice in self._choices.values()
         )
 
-    def completion(self) -> Json:
+    def completion(self) -> JsonObject:
         """Returns the completion so far; an interrupted choice has a null `finish_reason`."""
         choices = [self._choices[index].folded() for index in sorted(self._choices)]
         return {"object": "chat.completion", **self._fields, "choices": choices}
@@ -100,7 +101,7 @@ class _FoldedChoice:
         self._function_call: _Joined | None = None
         self._tool_calls: dict[int, _ToolCall] = {}
         self._logprobs: _Joined | None = None
-        self._others: Json = {}
+        self._others: JsonObject = {}
         self.finish_reason: str | None = None
 
     def add(self, choice: Mapping[str, Any]) -> None:
@@ -120,7 +121,7 @@ class _FoldedChoice:
         """Pieces of the message's text; at least one."""
         return self._message.texts("content")
 
-    def folded(self) -> Json:
+    def folded(self) -> JsonObject:
         return {
             "index": self._index,
             "message": self._folded_message(),
@@ -151,7 +152,7 @@ class _FoldedChoice:
             index = next(same, last + 1) if call.get("id") else max(last, 0)
         return self._tool_calls.setdefault(index, _ToolCall())
 
-    def _folded_message(self) -> Json:
+    def _folded_message(self) -> JsonObject:
         message = {"role": "assistant", "content": None, "refusal": None, **self._message.value()}
         if self._tool_calls:
             calls = [self._tool_calls[index].value() for index in sorted(self._tool_calls)]
@@ -170,7 +171,7 @@ class _ToolCall:
 
     def __init__(self) -> None:
         self.id: str | None = None
-        self._fields: Json = {}
+        self._fields: JsonObject = {}
         self._parts: dict[str, _Joined] = {}
 
     def add(self, call: Mapping[str, Any]) -> None:
@@ -181,7 +182,7 @@ class _ToolCall:
             elif name != "index" and not self._fields.get(name):
                 _keep(self._fields, name, value)
 
-    def value(self) -> Json:
+    def value(self) -> JsonObject:
         kind = "custom" if "custom" in self._parts else "function"
         parts = {name: part.value() for name, part in self._parts.items()}
         return {"id": self.id, "type": kind, **self._fields, **parts}
@@ -194,7 +195,7 @@ class _Joined:
 
     def __init__(self, depth: int = 1) -> None:
         self._depth = depth
-        self._values: Json = {}
+        self._values: JsonObject = {}
         self._texts: dict[str, list[str]] = {}
 
     def texts(self, name: str) -> list[str]:
@@ -223,7 +224,7 @@ class _Joined:
         else:
             _keep(self._values, name, value)
 
-    def value(self) -> Json:
+    def value(self) -> JsonObject:
         plain = {
             name: value.value() if isinstance(value, _Joined) else value
             for name, value in self._values.items()
@@ -239,7 +240,7 @@ def _is_text(choice: object) -> bool:
     return type(delta) is dict and len(delta) == 1 and type(delta.get("content")) is str
 
 
-def _keep(fields: Json, name: str, value: object) -> None:
+def _keep(fields: JsonObject, name: str, value: object) -> None:
     """Keeps the last value that is not null, or null if there is no other."""
     if value is not None or name not in fields:
         fields[name] = value

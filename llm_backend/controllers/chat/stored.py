@@ -1,7 +1,5 @@
 """Stored chats: list, get, messages, update metadata, delete."""
 
-from typing import Any
-
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
@@ -9,6 +7,7 @@ from llm_backend.controllers.rendering.json_response import JsonResponse, list_o
 from llm_backend.controllers.rendering.page_query import page_wanted
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store import ChatStore, StoredChat, StoredMessage
 
 __all__ = [
@@ -18,8 +17,6 @@ __all__ = [
     "list_chat_completions",
     "update_chat_completion",
 ]
-
-Json = dict[str, Any]
 
 
 async def list_chat_completions(services: Services, request: ApiRequest) -> Response:
@@ -75,11 +72,11 @@ async def _chats(services: Services) -> ChatStore:
     return services.memory.chats
 
 
-def _completion(chat: StoredChat) -> Json:
+def _completion(chat: StoredChat) -> JsonObject:
     return {**chat.response, "metadata": dict(chat.metadata), "status": chat.status.value}
 
 
-def _message(stored: StoredMessage) -> Json:
+def _message(stored: StoredMessage) -> JsonObject:
     """Returns an input message in the form of the document's message list."""
     content = stored.message.get("content")
     parts = content if isinstance(content, list) else None

@@ -11,10 +11,10 @@ from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.generation.custom_tools import INPUT, custom_function
 from llm_backend.errors import ApiError
+from llm_backend.json_types import JsonObject
 
 __all__ = ["CustomCalls", "custom_names", "translate_error_names", "with_functions"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 _FUNCTION = re.compile(r"tools\[(\d+)\]\.function\b")
@@ -31,7 +31,7 @@ def with_functions(body: Body) -> Body:
     """Returns the chat with functions in place of custom tools, of their calls, and of a choice of
     one. Raises `UnsupportedField` for a format that cannot be enforced."""
     messages = [_with_function_calls(message) for message in body["messages"]]
-    changed: Json = {**body, "messages": messages}
+    changed: JsonObject = {**body, "messages": messages}
     if body.get("tools"):
         tools = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(body["tools"])]
         changed["tools"] = tools

@@ -10,19 +10,19 @@ from typing import Any
 
 from llm_backend.backends.local.markup.lark import LARK, LarkError, check_lark
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
 
 __all__ = ["INPUT", "custom_function"]
 
-Json = dict[str, Any]
 
 INPUT = "input"  # name of the parameter
 _SPECIAL = re.compile(r"\\.|[/\n]", re.DOTALL)  # escapes, slashes and newlines of a Lark regex
 
 
-def custom_function(grammar: Mapping[str, Any] | None, where: str) -> Json:
+def custom_function(grammar: Mapping[str, Any] | None, where: str) -> JsonObject:
     """Returns `parameters` and `strict` of the function; `grammar` is the format's, with its
     `syntax` and `definition`, and `where` its path. Raises `InvalidRequest`."""
-    text: Json = {"type": "string"}
+    text: JsonObject = {"type": "string"}
     if grammar is not None and grammar["syntax"] == "regex":
         text["pattern"] = f"^(?:{grammar['definition']})$"
         text[LARK] = f"start: /(?:{_SPECIAL.sub(_in_slashes, grammar['definition'])})/"

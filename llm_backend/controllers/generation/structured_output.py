@@ -8,21 +8,20 @@ schema before it is sent.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from llm_backend.backends.base import Grammar, JsonContent
 from llm_backend.backends.local.schemas import AnswerSchema, Followed, Path, follow
 from llm_backend.contract.complaint import field_name
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonValue
 
 __all__ = ["StructuredOutput", "structure_from"]
 
-Json = Any  # a schema, or a part of one: any JSON value
 
 NODES = 40_000
 SCHEMA_PATH: Path = ("response_format", "json_schema", "schema")
-TEXT: Mapping[str, Json] = {"type": "text"}
-ANY_OBJECT: Mapping[str, Json] = {"type": "object"}
+TEXT: Mapping[str, JsonValue] = {"type": "text"}
+ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,9 @@ class StructuredOutput:
     is_exact: bool = True
 
 
-async def structure_from(body: Mapping[str, Json], *, nodes_limit: int = NODES) -> StructuredOutput:
+async def structure_from(
+    body: Mapping[str, JsonValue], *, nodes_limit: int = NODES
+) -> StructuredOutput:
     """Compiles the constraints of a body. Raises `InvalidRequest` with the field and, in a schema,
     the path."""
     wanted = body.get("response_format") or TEXT
@@ -51,7 +52,7 @@ async def structure_from(body: Mapping[str, Json], *, nodes_limit: int = NODES) 
     return await asyncio.to_thread(_structure_of, wanted, tools, nodes_limit)
 
 
-def _strict_tools(body: Mapping[str, Json]) -> Mapping[int, Mapping[str, Json]]:
+def _strict_tools(body: Mapping[str, JsonValue]) -> Mapping[int, Mapping[str, JsonValue]]:
     """Returns the strict functions by index among the tools."""
     if body.get("tool_choice") == "none":
         return {}
@@ -64,7 +65,7 @@ def _strict_tools(body: Mapping[str, Json]) -> Mapping[int, Mapping[str, Json]]:
     }
 
 
-def _refuse_two(body: Mapping[str, Json]) -> None:
+def _refuse_two(body: Mapping[str, JsonValue]) -> None:
     """Raises `InvalidRequest` if a body has more than one constraint."""
     is_text = (body.get("response_format") or TEXT) == TEXT
     if body.get("grammar") is not None and not is_text:
@@ -82,7 +83,7 @@ def _refuse_two(body: Mapping[str, Json]) -> None:
 
 
 def _structure_of(
-    wanted: Mapping[str, Json], tools: Mapping[int, Mapping[str, Json]], nodes_limit: int
+    wanted: Mapping[str, JsonValue], tools: Mapping[int, Mapping[str, JsonValue]], nodes_limit: int
 ) -> StructuredOutput:
     calls: dict[str, AnswerSchema] = {}
     is_exact = True
@@ -109,7 +110,7 @@ def _structure_of(
     return StructuredOutput(grammar=content, schema=schema, calls=calls, is_exact=is_exact)
 
 
-def _followed(schema: Json, path: Path, nodes_limit: int) -> tuple[Followed, AnswerSchema]:
+def _followed(schema: JsonValue, path: Path, nodes_limit: int) -> tuple[Followed, AnswerSchema]:
     _check_size(schema, path, nodes_limit)
     checked = AnswerSchema(schema, path)
     followed = follow(schema, path)
@@ -118,7 +119,7 @@ def _followed(schema: Json, path: Path, nodes_limit: int) -> tuple[Followed, Ans
     return followed, AnswerSchema(schema, path, has_formats=True)
 
 
-def _check_size(schema: Json, path: Path, nodes_limit: int) -> None:
+def _check_size(schema: JsonValue, path: Path, nodes_limit: int) -> None:
     """Raises `InvalidRequest` for a schema too large to compile: it would block other threads."""
     nodes, unread = 0, [schema]
     while unread and nodes <= nodes_limit:

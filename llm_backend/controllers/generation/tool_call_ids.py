@@ -1,13 +1,12 @@
 """Validation of tool calls and their outputs, which are matched by id. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonMapping
 
 __all__ = ["check_items", "check_messages"]
 
-Json = Mapping[str, Any]
 
 _CALLS = {"function_call": "function call", "custom_tool_call": "custom tool call"}
 _OUTPUTS = {f"{kind}_output": name for kind, name in _CALLS.items()}
@@ -15,7 +14,7 @@ _NAMED_LIMIT = 5  # ids in an error message
 _ID_LENGTH = 80
 
 
-def check_messages(messages: Sequence[Json]) -> None:
+def check_messages(messages: Sequence[JsonMapping]) -> None:
     """Raises `InvalidRequest` unless each message of the assistant with `tool_calls` is followed by
     `tool` messages that answer all of them, and by no others."""
     calls: frozenset[str] = frozenset()
@@ -32,7 +31,7 @@ def check_messages(messages: Sequence[Json]) -> None:
     _check_answered(unanswered, caller)
 
 
-def check_items(before: Iterable[Json], own: Iterable[Json]) -> None:
+def check_items(before: Iterable[JsonMapping], own: Iterable[JsonMapping]) -> None:
     """Raises `InvalidRequest` unless each call among the items has its output after it, and each
     output its call before it. `own` are the items of the request's input, `before` those of the
     conversation. An interrupted call needs no output."""
@@ -58,7 +57,7 @@ def check_items(before: Iterable[Json], own: Iterable[Json]) -> None:
         raise InvalidRequest(f"No tool output found for {name} {id[:_ID_LENGTH]}.", param="input")
 
 
-def _check_output(message: Json, calls: frozenset[str], where: str) -> None:
+def _check_output(message: JsonMapping, calls: frozenset[str], where: str) -> None:
     if not calls:
         raise InvalidRequest(
             "A message of the role `tool` must follow the message of the assistant whose "

@@ -16,10 +16,10 @@ from llm_backend.controllers.chat.events import Transcript
 from llm_backend.controllers.moderations.operations import OPENAIS_MODELS, moderation
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, ModelNotFound, UnsupportedField
+from llm_backend.json_types import JsonObject
 
 __all__ = ["FILTERED", "ModeratedAnswer", "WithheldStream", "moderation_of"]
 
-Json = dict[str, Any]
 Message = Mapping[str, Any]
 Deltas = AsyncGenerator[ChatDelta, None]
 
@@ -85,8 +85,8 @@ class ModeratedAnswer:
     messages: Sequence[Message]
     blocks_input: bool
     blocks_output: bool
-    _input: Sequence[Json] | ApiError | None = field(default=None, init=False)
-    _output: Sequence[Json] | ApiError | None = field(default=None, init=False)
+    _input: Sequence[JsonObject] | ApiError | None = field(default=None, init=False)
+    _output: Sequence[JsonObject] | ApiError | None = field(default=None, init=False)
     _said: dict[int, list[str]] = field(default_factory=dict, init=False)  # deltas by choice
     _is_withheld: bool = field(default=False, init=False)
 
@@ -111,7 +111,7 @@ class ModeratedAnswer:
                 self._hear(delta)
                 yield delta
 
-    async def told(self, *, results_in_lists: bool) -> Json:
+    async def told(self, *, results_in_lists: bool) -> JsonObject:
         """Renders `moderation` at the end of the answer; of chats with lists of results."""
         if self._input is None:
             self._input = await self._tried(_user_input(self.messages, sees=self.judge.sees))
@@ -145,14 +145,14 @@ class ModeratedAnswer:
     def _texts(self) -> list[str]:
         return ["".join(self._said[choice]) for choice in sorted(self._said)] or [""]
 
-    async def _tried(self, given: Sequence[Any]) -> Sequence[Json] | ApiError:
+    async def _tried(self, given: Sequence[Any]) -> Sequence[JsonObject] | ApiError:
         """Judges without blocking: an error is reported as the result, and the answer is sent."""
         try:
             return await self._judged(given)
         except ApiError as error:
             return error
 
-    async def _judged(self, given: Sequence[Any]) -> Sequence[Json]:
+    async def _judged(self, given: Sequence[Any]) -> Sequence[JsonObject]:
         try:
             verdict = await moderation(self.judge, {"input": given}, inputs_limit=len(given))
         except ApiError as error:
@@ -161,7 +161,7 @@ class ModeratedAnswer:
         head = {"type": "moderation_result", "model": verdict["model"]}
         return [{**head, **result} for result in verdict["results"]]
 
-    def _side(self, found: Sequence[Json] | ApiError, results_in_lists: bool) -> Json:
+    def _side(self, found: Sequence[JsonObject] | ApiError, results_in_lists: bool) -> JsonObject:
         if isinstance(found, ApiError):
             return {"type": "error", "code": found.code, "message": found.message}
         if not results_in_lists:
@@ -190,7 +190,7 @@ class WithheldStream:
 def _user_input(messages: Sequence[Message], *, sees: bool) -> Sequence[Any]:
     """Returns the user messages as one moderation input, with images if the judge sees them."""
     texts: list[str] = []
-    pictures: list[Json] = []
+    pictures: list[JsonObject] = []
     for message in messages:
         if message["role"] != "user":
             continue

@@ -30,11 +30,11 @@ from llm_backend.errors import (
     Unsupported,
     UnsupportedField,
 )
+from llm_backend.json_types import JsonMapping
 from llm_backend.offload import is_large, offload
 
 __all__ = ["create_moderation", "judge", "moderation"]
 
-Json = Mapping[str, Any]
 
 FIELDS = {"input", "model"}
 OPERATION = ("createModeration", "Moderations")
@@ -63,7 +63,7 @@ async def _judge_inputs(services: Services, request: ApiRequest, model: LocalMod
     )
 
 
-def judge(services: Services, body: Json) -> str:
+def judge(services: Services, body: JsonMapping) -> str:
     """Returns the name of the model that judges. OpenAI's model names mean the setting
     `moderation_model`, unless a served model has that name, or only an upstream can judge an image.
 
@@ -84,7 +84,7 @@ def judge(services: Services, body: Json) -> str:
     return name
 
 
-def _is_upstreams(services: Services, name: str, body: Json) -> bool:
+def _is_upstreams(services: Services, name: str, body: JsonMapping) -> bool:
     """True if the input has an image, the local judge has no vision and the upstream serves the
     model."""
     upstream = services.upstream
@@ -103,7 +103,7 @@ def _is_image(part: Any) -> bool:
 
 async def moderation(
     model: LocalModel,
-    body: Json,
+    body: JsonMapping,
     *,
     inputs_limit: int,
     priority: Priority = Priority.INTERACTIVE,

@@ -1,7 +1,6 @@
 """Observer of a relayed chat's bytes, for storing its completion (pure)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
@@ -9,11 +8,11 @@ from llm_backend import exact_json
 from llm_backend.controllers.chat.fold import ChatFold, Plain
 from llm_backend.controllers.relay.event_delta import EventDelta
 from llm_backend.errors import UpstreamFailed
+from llm_backend.json_types import JsonObject
 from llm_backend.sse import Decoder
 
 __all__ = ["ChatObserver"]
 
-Json = dict[str, Any]
 
 _OBSERVED_BYTES = 16 * 1024 * 1024
 
@@ -37,7 +36,7 @@ class ChatObserver:
         self._limit_bytes = limit_bytes
         self.fed_bytes = 0
         self._head = bytearray()
-        self._whole: Json | None = None
+        self._whole: JsonObject | None = None
         self._is_stream: bool | None = None
         self._events = Decoder(limit_bytes)
         self._fold = ChatFold()
@@ -69,7 +68,7 @@ class ChatObserver:
             return self._has_chunks and (self._is_done or self._fold.is_finished)
         return self._read_whole() is not None
 
-    def completion(self) -> Json | None:
+    def completion(self) -> JsonObject | None:
         """Returns the completion, or the part received; None if nothing can be stored."""
         if not self._is_stream:
             return _writable(self._read_whole())
@@ -118,7 +117,7 @@ class ChatObserver:
                 None if event_delta is None else _Alike(plain=plain, event_delta=event_delta)
             )
 
-    def _take(self, data: str) -> Json | None:
+    def _take(self, data: str) -> JsonObject | None:
         if data == "[DONE]":
             self._is_done = True
             return None
@@ -130,14 +129,14 @@ class ChatObserver:
             self._fold.add(chunk)
         return chunk
 
-    def _read_whole(self) -> Json | None:
+    def _read_whole(self) -> JsonObject | None:
         if self._whole is None:
             body = _parse_event(self._head)
             self._whole = body if body is not None and _is_completion(body) else None
         return self._whole
 
 
-def _is_completion(body: Json) -> bool:
+def _is_completion(body: JsonObject) -> bool:
     """True for a body in the shape of a completion; the content of messages is not checked."""
     choices = body.get("choices")
     return isinstance(choices, list) and all(
@@ -145,7 +144,7 @@ def _is_completion(body: Json) -> bool:
     )
 
 
-def _parse_event(data: bytes | bytearray | str) -> Json | None:
+def _parse_event(data: bytes | bytearray | str) -> JsonObject | None:
     try:
         value = exact_json.loads(data)
     except orjson.JSONDecodeError:
@@ -153,7 +152,7 @@ def _parse_event(data: bytes | bytearray | str) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-def _writable(completion: Json | None) -> Json | None:
+def _writable(completion: JsonObject | None) -> JsonObject | None:
     """Returns None for JSON that can be parsed but not written: beyond some 250 levels deep."""
     try:
         exact_json.dumps(completion)

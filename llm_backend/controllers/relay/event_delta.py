@@ -11,9 +11,10 @@ from typing import Any, Self
 
 import orjson
 
+from llm_backend.json_types import JsonObject
+
 __all__ = ["EventDelta"]
 
-Json = dict[str, Any]
 
 _PARTS = re.compile(rb'(data: \{[^\r\n]*"content" ?: ?")((?:[^"\\\r\n]|\\.)*)("[^\r\n]*\})')
 _OTHER = "?"
@@ -56,7 +57,7 @@ class EventDelta:
         return text
 
 
-def _saying(chunk: Mapping[str, Any], text: str) -> Json:
+def _saying(chunk: Mapping[str, Any], text: str) -> JsonObject:
     """Returns the chunk with another text."""
     choice = chunk["choices"][0]
     return {**chunk, "choices": [{**choice, "delta": {"content": text}}]}

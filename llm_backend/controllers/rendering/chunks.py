@@ -7,7 +7,6 @@ streamed and whole answers cannot differ.
 import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from orjson import Fragment
 
@@ -19,10 +18,10 @@ from llm_backend.backends.base import (
     ToolCall,
     Usage,
 )
+from llm_backend.json_types import JsonObject
 
 __all__ = [
     "ChunkHead",
-    "Json",
     "chat_chunk",
     "chat_logprobs",
     "embeddings",
@@ -34,7 +33,6 @@ __all__ = [
     "usage_object",
 ]
 
-Json = dict[str, Any]
 
 FINGERPRINT = "fp_llm_backend"
 
@@ -51,9 +49,9 @@ class ChunkHead:
     tells_usage: bool = False
     service_tier: str | None = None
 
-    def chunk(self, choices: list[Json]) -> Json:
+    def chunk(self, choices: list[JsonObject]) -> JsonObject:
         """Returns a chunk with these choices."""
-        chunk: Json = {
+        chunk: JsonObject = {
             "id": self.id,
             "object": self.kind,
             "created": self.created_at,
@@ -69,17 +67,17 @@ class ChunkHead:
 
 
 def role_chunk(
-    head: ChunkHead, choice: int, *, content: str | None = "", **more: Json | list[Json]
-) -> Json:
+    head: ChunkHead, choice: int, *, content: str | None = "", **more: JsonObject | list[JsonObject]
+) -> JsonObject:
     """Returns the first chunk of a chat's choice: its role, and `more` fields of its message;
     `content` is null if the choice begins with a call."""
     said = {"role": "assistant", "content": content, "refusal": None, **more}
     return _chat_choice(head, choice, said)
 
 
-def chat_chunk(head: ChunkHead, delta: ChatDelta) -> Json:
+def chat_chunk(head: ChunkHead, delta: ChatDelta) -> JsonObject:
     """Returns the chunk of one delta."""
-    shown: Json = {}
+    shown: JsonObject = {}
     if delta.reasoning:
         shown["reasoning_content"] = delta.reasoning
     if delta.content:
@@ -91,15 +89,15 @@ def chat_chunk(head: ChunkHead, delta: ChatDelta) -> Json:
     return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)
 
 
-def _calls(calls: Sequence[ToolCall]) -> Json:
+def _calls(calls: Sequence[ToolCall]) -> JsonObject:
     """Returns the calls of one delta, in the form of the client's request."""
     if not calls[0].is_deprecated:
         return {"tool_calls": [_call(call) for call in calls]}
-    names: Json = {} if calls[0].name is None else {"name": calls[0].name}
+    names: JsonObject = {} if calls[0].name is None else {"name": calls[0].name}
     return {"function_call": {**names, "arguments": "".join(call.arguments for call in calls)}}
 
 
-def _call(call: ToolCall) -> Json:
+def _call(call: ToolCall) -> JsonObject:
     """Returns the beginning of a call, or more of its arguments."""
     kind, field = ("custom", "input") if call.is_custom else ("function", "arguments")
     if call.id is None:
@@ -112,12 +110,12 @@ def _call(call: ToolCall) -> Json:
     }
 
 
-def usage_chunk(head: ChunkHead, usage: Usage) -> Json:
+def usage_chunk(head: ChunkHead, usage: Usage) -> JsonObject:
     """Returns the usage chunk after the last choice, sent if the client asked for it."""
     return head.chunk([]) | {"usage": usage_object(usage)}
 
 
-def usage_object(usage: Usage) -> Json:
+def usage_object(usage: Usage) -> JsonObject:
     """Returns the document's usage object."""
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -146,7 +144,7 @@ def usage_object(usage: Usage) -> Json:
 
 def text_chunk(
     head: ChunkHead, index: int, delta: TextDelta, offset: int, *, has_logprobs: bool = False
-) -> Json:
+) -> JsonObject:
     """Returns a chunk of a text completion; `offset` is the start of its text, in characters. With
     `has_logprobs` the logprobs are present even if there are no tokens."""
     has_logprobs = has_logprobs or bool(delta.logprobs)
@@ -162,7 +160,7 @@ def text_chunk(
     )
 
 
-def model_object(card: ModelCard) -> Json:
+def model_object(card: ModelCard) -> JsonObject:
     """Returns the document's model object."""
     return {
         "id": card.id,
@@ -173,7 +171,7 @@ def model_object(card: ModelCard) -> Json:
     }
 
 
-def embeddings(rows: Sequence[str | Fragment], model: str, prompt_tokens: int) -> Json:
+def embeddings(rows: Sequence[str | Fragment], model: str, prompt_tokens: int) -> JsonObject:
     """Returns the document's list of embeddings; a row is base64, or its numbers as JSON."""
     return {
         "object": "list",
@@ -189,10 +187,10 @@ def embeddings(rows: Sequence[str | Fragment], model: str, prompt_tokens: int) -
 def _chat_choice(
     head: ChunkHead,
     choice: int,
-    delta: Json,
+    delta: JsonObject,
     logprobs: Sequence[TokenLogprob] = (),
     finish_reason: str | None = None,
-) -> Json:
+) -> JsonObject:
     return head.chunk(
         [
             {
@@ -205,7 +203,7 @@ def _chat_choice(
     )
 
 
-def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
+def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> JsonObject:
     """Returns the document's logprobs of a chat's choice."""
     content = [
         {**token_object(entry), "top_logprobs": [token_object(other) for other in entry.top]}
@@ -214,7 +212,7 @@ def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
     return {"content": content, "refusal": None}
 
 
-def token_object(entry: TokenLogprob) -> Json:
+def token_object(entry: TokenLogprob) -> JsonObject:
     """Returns the document's token object with its logprob."""
     return {
         "token": _token_text(entry),
@@ -223,7 +221,7 @@ def token_object(entry: TokenLogprob) -> Json:
     }
 
 
-def _text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> Json:
+def _text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> JsonObject:
     tokens, offsets, tops = [], [], []
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for entry in logprobs:

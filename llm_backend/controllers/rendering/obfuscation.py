@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from llm_backend.backends.base import ChatDelta
+from llm_backend.json_types import JsonObject
 
 __all__ = ["Obfuscation", "obfuscation_for"]
 
-Json = dict[str, Any]
 
 BLOCK = 16  # bytes: nearly all pieces are shorter, and so padded to one size
 _STOCK_BYTES = 3072  # of randomness at a time: one system call for some hundred events
@@ -47,14 +47,14 @@ class Obfuscation:
         """Returns the padding of a JSON string."""
         return self.beside(len(encoded) - _QUOTES)
 
-    def with_event(self, event: Json) -> Json:
+    def with_event(self, event: JsonObject) -> JsonObject:
         """Returns an event of a response, with padding beside its `delta` if it has one."""
         delta = event.get("delta")
         if not isinstance(delta, str):
             return event
         return {**event, "obfuscation": self.beside_text(orjson.dumps(delta)).decode()}
 
-    def with_chunk(self, chunk: Json, delta: ChatDelta | None = None) -> Json:
+    def with_chunk(self, chunk: JsonObject, delta: ChatDelta | None = None) -> JsonObject:
         """Returns a chunk of a chat with padding for this delta."""
         said = () if delta is None else (
             delta.content,
@@ -63,6 +63,6 @@ class Obfuscation:
         size = sum(len(orjson.dumps(text)) - _QUOTES for text in said)
         return {**chunk, "obfuscation": self.beside(size).decode()}
 
-    def with_text(self, chunk: Json, text: str) -> Json:
+    def with_text(self, chunk: JsonObject, text: str) -> JsonObject:
         """Returns a chunk of a text completion with padding for this text."""
         return {**chunk, "obfuscation": self.beside_text(orjson.dumps(text)).decode()}

@@ -33,10 +33,9 @@ from llm_backend.controllers.responses.input.resolved_request import ResolvedReq
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.loop.response_run import usage_object
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 
 __all__ = ["compactconversation"]
-
-Json = dict[str, Any]
 
 
 async def compactconversation(services: Services, request: ApiRequest) -> Response:
@@ -68,7 +67,7 @@ async def _compact(
     )
 
 
-def _response_body(body: Mapping[str, Any]) -> Json:
+def _response_body(body: Mapping[str, Any]) -> JsonObject:
     """Returns the body of a response that continues the same conversation."""
     return {name: value for name, value in body.items() if value is not None}
 

@@ -1,7 +1,5 @@
 """Creation of responses by a local model or relayed, and counts of their input tokens."""
 
-from typing import Any
-
 from starlette.responses import Response
 
 from llm_backend import errors
@@ -26,8 +24,6 @@ from llm_backend.controllers.responses.relayed_background import relay_response
 from llm_backend.controllers.services import Services
 
 __all__ = ["create_response", "getinputtokencounts", "relay_unread"]
-
-Json = dict[str, Any]
 
 
 async def create_response(services: Services, request: ApiRequest) -> Response:

@@ -8,6 +8,7 @@ from llm_backend.controllers.rendering.store_errors import store_errors_translat
 from llm_backend.controllers.responses.input.items import is_reference, stored_form
 from llm_backend.controllers.write_behind.background_tasks import BackgroundTasks
 from llm_backend.controllers.write_behind.lost_writes import Losses
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.store import (
     ConversationStore,
@@ -19,17 +20,16 @@ from llm_backend.store import (
 
 __all__ = ["ResponseMemory", "to_stored_items", "to_stored_response"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 
-def to_stored_items(items: Sequence[Json]) -> list[StoredItem]:
+def to_stored_items(items: Sequence[JsonObject]) -> list[StoredItem]:
     """Returns items as rows of the store."""
     return [StoredItem(id=item["id"], item=item) for item in items]
 
 
 def to_stored_response(
-    body: Body, response: Json, items: Sequence[Json], output: Sequence[Json] = ()
+    body: Body, response: JsonObject, items: Sequence[JsonObject], output: Sequence[JsonObject] = ()
 ) -> StoredResponse:
     """Returns a response as a row of the store; `items` are its input."""
     return StoredResponse(
@@ -60,7 +60,7 @@ class ResponseMemory:
         self.conversations = conversations
         self._background_tasks = BackgroundTasks()
 
-    async def said_before(self, body: Body) -> list[Json]:
+    async def said_before(self, body: Body) -> list[JsonObject]:
         """Loads the items that this request continues from. Raises `InvalidRequest` for an unknown
         id."""
         previous_id, conversation_id = body.get("previous_response_id"), conversation_of(body)
@@ -88,7 +88,7 @@ class ResponseMemory:
 
     async def input_items(
         self, given: str | Sequence[Body] | None, where: str = "input"
-    ) -> list[Json]:
+    ) -> list[JsonObject]:
         """Returns the items of a request, references resolved; `where` is their path in it."""
         if given is None or isinstance(given, str):
             messages = [] if given is None else [{"role": "user", "content": given}]
@@ -98,7 +98,7 @@ class ResponseMemory:
             items[place] = await self._item(given[place]["id"], f"{where}[{place}]")
         return items
 
-    async def remember(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+    async def remember(self, body: Body, response: JsonObject, items: Sequence[JsonObject]) -> None:
         """Stores a response; `items` are its input. It is durable on return.
 
         Raises `ApiError` if that fails.
@@ -107,7 +107,7 @@ class ResponseMemory:
         with store_errors_translated("conversation", event="response_not_stored"):
             await self.responses.add(stored)
 
-    async def append(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+    async def append(self, body: Body, response: JsonObject, items: Sequence[JsonObject]) -> None:
         """Appends input and output of a response that is not stored itself to its conversation."""
         conversation_id = conversation_of(body)
         if conversation_id is None:
@@ -116,7 +116,9 @@ class ResponseMemory:
         with store_errors_translated("conversation", event="response_not_stored"):
             await self.conversations.add_items(conversation_id, said)
 
-    def remember_behind(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+    def remember_behind(
+        self, body: Body, response: JsonObject, items: Sequence[JsonObject]
+    ) -> None:
         """Stores a response in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, response, items))
 
@@ -125,13 +127,15 @@ class ResponseMemory:
         await self._background_tasks.settle()
         self._losses.tell()
 
-    async def _remember_quietly(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+    async def _remember_quietly(
+        self, body: Body, response: JsonObject, items: Sequence[JsonObject]
+    ) -> None:
         try:
             await self.remember(body, response, items)
         except (errors.ApiError, StoreError) as error:
             self._losses.add(response["id"], error)
 
-    async def _item(self, id: str, where: str) -> Json:
+    async def _item(self, id: str, where: str) -> JsonObject:
         try:
             with store_errors_translated():
                 return dict((await self.responses.item(id)).item)
@@ -141,7 +145,7 @@ class ResponseMemory:
             ) from error
 
 
-def _kept_items(given: Sequence[Body]) -> tuple[list[Json], list[int]]:
+def _kept_items(given: Sequence[Body]) -> tuple[list[JsonObject], list[int]]:
     """Returns the items in stored form, and the indices of item references."""
     named = [place for place, item in enumerate(given) if is_reference(item)]
     references = set(named)

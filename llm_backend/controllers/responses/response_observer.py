@@ -1,18 +1,16 @@
 """Observer of a relayed response's bytes: one JSON body, or a stream of events (pure)."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
 from llm_backend import exact_json
 from llm_backend.errors import UpstreamFailed
+from llm_backend.json_types import JsonMapping
 from llm_backend.sse import Decoder
 
 __all__ = ["ResponseObserver", "is_under_way"]
 
-Json = Mapping[str, Any]
 
 _OBSERVED_BYTES = 16 * 1024 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
@@ -31,7 +29,7 @@ class ResponseObserver:
         self._limit_bytes = limit_bytes
         self._body = bytearray()
         self._events: Decoder | None = None
-        self._told: Json | None = None
+        self._told: JsonMapping | None = None
         self._is_overlong = False
 
     @property
@@ -56,7 +54,7 @@ class ResponseObserver:
             self._is_overlong = True
             self._body.clear()
 
-    def response(self) -> Json | None:
+    def response(self) -> JsonMapping | None:
         """Returns the latest response object, if it has an id."""
         told = self._told if self.is_stream else _parse_event(self._body)
         return told if told is not None and isinstance(told.get("id"), str) else None
@@ -69,18 +67,18 @@ class ResponseObserver:
         except UpstreamFailed:
             self._is_overlong = True
 
-    def _take(self, event: Json | None) -> None:
+    def _take(self, event: JsonMapping | None) -> None:
         response = None if event is None else event.get("response")
         if isinstance(response, dict):
             self._told = response
 
 
-def is_under_way(response: Json) -> bool:
+def is_under_way(response: JsonMapping) -> bool:
     """True if the response has not ended."""
     return response.get("status") in _UNDER_WAY
 
 
-def _parse_event(data: bytes | bytearray | str) -> Json | None:
+def _parse_event(data: bytes | bytearray | str) -> JsonMapping | None:
     try:
         value = exact_json.loads(data)
     except orjson.JSONDecodeError:

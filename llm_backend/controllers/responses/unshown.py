@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend.controllers.responses.input.items import public_form
+from llm_backend.json_types import JsonObject
 
 __all__ = ["event_as_asked", "event_as_stored"]
 
-Json = dict[str, Any]
 Event = Mapping[str, Any]
 
 _UNSHOWN = "unshown"  # key of stored events: omitted fields by item id
@@ -19,7 +19,7 @@ _FIELDS = ("results", "outputs")  # fields that cannot be derived from the rest 
 def event_as_stored(event: Event, items: Sequence[Event]) -> Event:
     """Returns the event with the omitted fields of `items`, which are complete."""
     whole = {item["id"]: item for item in items}
-    unshown: Json = {}
+    unshown: JsonObject = {}
     for item in _items_of(event):
         fields = {
             name: value
@@ -31,7 +31,7 @@ def event_as_stored(event: Event, items: Sequence[Event]) -> Event:
     return {**event, _UNSHOWN: unshown} if unshown else event
 
 
-def event_as_asked(stored: Event, include: Sequence[str]) -> Json:
+def event_as_asked(stored: Event, include: Sequence[str]) -> JsonObject:
     """Returns the event in its original form, with the fields that `include` selects."""
     event = {name: value for name, value in stored.items() if name != _UNSHOWN}
     if not include:
@@ -45,7 +45,9 @@ def event_as_asked(stored: Event, include: Sequence[str]) -> Json:
     return event
 
 
-def _with_more(item: Event, unshown: Mapping[str, Json], include: Sequence[str]) -> Json:
+def _with_more(
+    item: Event, unshown: Mapping[str, JsonObject], include: Sequence[str]
+) -> JsonObject:
     more = public_form({**item, **unshown.get(item["id"], {})}, include)
     return {**item, **{name: value for name, value in more.items() if value is not None}}
 

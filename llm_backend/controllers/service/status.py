@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -16,10 +15,10 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.services import Services
 from llm_backend.engine import EngineDown, EngineState
+from llm_backend.json_types import JsonObject
 
 __all__ = ["StatusBoard", "engine_states", "get_status"]
 
-Json = dict[str, Any]
 
 ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; Prometheus waits ten seconds
 LOOKED_EVERY_S = 0.5  # live enough for a person, and cheap for an engine
@@ -43,15 +42,15 @@ class StatusBoard:
         self._has_upstream = has_upstream
         self._stopping = stopping
         self._looking = asyncio.Lock()
-        self._seen: Json = {}
+        self._seen: JsonObject = {}
         self._seen_at = -LOOKED_EVERY_S
 
     async def watch(
         self, may_see: Callable[[str], bool] = lambda _model: True
-    ) -> AsyncGenerator[Json | bytes, None]:
+    ) -> AsyncGenerator[JsonObject | bytes, None]:
         """Yields the status, then each changed one; a comment as keep-alive if nothing changes.
         Models that the client may not see are left out."""
-        told: Json = {}
+        told: JsonObject = {}
         told_at = 0.0
         while not self._stopping.is_set():
             status = await self.look()
@@ -66,7 +65,7 @@ class StatusBoard:
             await self._rest()
         yield {"status": "terminated", "info": "The server stops.", "models": []}
 
-    async def look(self) -> Json:
+    async def look(self) -> JsonObject:
         """Returns the status, not older than `LOOKED_EVERY_S`."""
         async with self._looking:
             if time.monotonic() - self._seen_at >= LOOKED_EVERY_S:
@@ -81,7 +80,7 @@ class StatusBoard:
         except TimeoutError:
             return  # time to poll again
 
-    async def _status(self) -> Json:
+    async def _status(self) -> JsonObject:
         served = self._models()
         told = await engine_states(served)
         models = [_model(model, told.get(model.card.id)) for model in served]
@@ -113,7 +112,7 @@ async def _engine_state(model: LocalModel) -> dict[str, float] | None:
     return {name: value for name, value in msgspec.structs.asdict(status).items() if name != "id"}
 
 
-def _model(model: LocalModel, state: dict[str, float] | None) -> Json:
+def _model(model: LocalModel, state: dict[str, float] | None) -> JsonObject:
     info = model.engine.info if model.engine else None
     return {
         "id": model.card.id,
@@ -130,7 +129,7 @@ class _Summary:
     info: str
 
 
-def _summary(models: Sequence[Json], *, has_upstream: bool) -> _Summary:
+def _summary(models: Sequence[JsonObject], *, has_upstream: bool) -> _Summary:
     """Summarizes all models in one word and a sentence."""
     if not models:
         if has_upstream:

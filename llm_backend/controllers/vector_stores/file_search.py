@@ -28,17 +28,17 @@ from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.controllers.vector_stores.passages import Passage, find_citations, format_passages
 from llm_backend.controllers.vector_stores.tool_entry import query_from, stores_named
 from llm_backend.errors import ApiError
+from llm_backend.json_types import JsonObject
 from llm_backend.store import StoreError
 
 __all__ = ["FileSearchKind"]
 
-Json = dict[str, Any]
 Item = Mapping[str, Any]
 
 NAME = "file_search"
 QUERIES_LIMIT = 3  # per call
 QUERY_CHARACTERS = 120  # bound in the grammar: a weak model does not end its query
-_FUNCTION: Json = {
+_FUNCTION: JsonObject = {
     "type": "function",
     "function": {
         "name": NAME,
@@ -82,7 +82,7 @@ class FileSearchKind(ToolKind):
         question = _question(asked.items) if self._searches_first else None
         yield FileSearch(self._library, store_ids, query, question, asked.items)
 
-    def messages(self, item: Item) -> Sequence[Json]:
+    def messages(self, item: Item) -> Sequence[JsonObject]:
         """Returns the messages of the call and its results."""
         return _messages(item, 1)
 
@@ -128,7 +128,7 @@ class FileSearch(ServerTool):
     async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
         """Runs a search; a failure is reported in its item, and the model continues without it."""
         queries = _queries(call.arguments)
-        item: Json = {
+        item: JsonObject = {
             "id": new_id("file_search_call"),
             "type": "file_search_call",
             "status": "in_progress",
@@ -150,7 +150,7 @@ class FileSearch(ServerTool):
         self._number(ended)
         yield CallEnded(item=ended)
 
-    def annotations(self, text: str) -> Sequence[Json]:
+    def annotations(self, text: str) -> Sequence[JsonObject]:
         """Returns citations of the files that a message cites, or of all found if it cites none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "index": one.index,
@@ -187,7 +187,7 @@ def _question(items: Sequence[Item]) -> str | None:
     return re.sub(r"\s+", " ", content).strip() or None
 
 
-def _result(hit: Hit) -> Json:
+def _result(hit: Hit) -> JsonObject:
     return {
         "vector_store_id": hit.store_id,
         "file_id": hit.file_id,
@@ -198,7 +198,7 @@ def _result(hit: Hit) -> Json:
     }
 
 
-def _messages(item: Item, first: int) -> list[Json]:
+def _messages(item: Item, first: int) -> list[JsonObject]:
     arguments = orjson.dumps({"queries": item["queries"]}).decode()
     function = {"name": NAME, "arguments": arguments}
     call = {"id": item["id"], "type": "function", "function": function}

@@ -1,10 +1,10 @@
 """Parses filters, chunking and ranking options of requests into internal types (pure)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonMapping
 from llm_backend.search import Comparison, Condition, Every, Some, Weights
 from llm_backend.store.vector_stores import Attribute, StoredChunking
 
@@ -16,7 +16,6 @@ __all__ = [
     "ranking_from",
 ]
 
-Json = Mapping[str, Any]
 
 AUTO_TOKENS = 800  # OpenAI's default; half of it overlaps
 CONDITIONS_LIMIT = 100  # per filter: no reasonable one has more
@@ -24,7 +23,7 @@ DEPTH_LIMIT = 8
 _ORDERED = ("gt", "gte", "lt", "lte")
 
 
-def chunking_from(strategy: Json | None, *, room: int) -> StoredChunking:
+def chunking_from(strategy: JsonMapping | None, *, room: int) -> StoredChunking:
     """Parses a chunking strategy; `room` is the embedding model's input limit in tokens."""
     if strategy is None or strategy["type"] == "auto":
         most = min(AUTO_TOKENS, room)
@@ -40,17 +39,17 @@ def chunking_from(strategy: Json | None, *, room: int) -> StoredChunking:
     return StoredChunking(max_tokens=most, overlap_tokens=overlap)
 
 
-def attributes_from(given: Json | None) -> dict[str, Attribute]:
+def attributes_from(given: JsonMapping | None) -> dict[str, Attribute]:
     """Returns a file's attributes, by default none."""
     return dict(given or {})
 
 
-def expiry_from(expires_after: Json | None) -> int | None:
+def expiry_from(expires_after: JsonMapping | None) -> int | None:
     """Parses `expires_after`: days without use until a store expires."""
     return None if expires_after is None else int(expires_after["days"])
 
 
-def ranking_from(options: Json | None, where: str = "") -> tuple[Weights | None, float]:
+def ranking_from(options: JsonMapping | None, where: str = "") -> tuple[Weights | None, float]:
     """Parses ranking options: weights of both rankings, None for embeddings alone; least score."""
     options = options or {}
     threshold = float(options.get("score_threshold") or 0.0)
@@ -73,7 +72,7 @@ def ranking_from(options: Json | None, where: str = "") -> tuple[Weights | None,
     return Weights(embedding=embedding, text=text), threshold
 
 
-def condition_from(filters: Json | None, where: str = "filters") -> Condition | None:
+def condition_from(filters: JsonMapping | None, where: str = "filters") -> Condition | None:
     """Parses an attribute filter. Raises `InvalidRequest` for an invalid comparison."""
     if filters is None:
         return None
@@ -87,7 +86,7 @@ class _Reading:
         self._whole = whole
         self._read = 0
 
-    def condition(self, given: Json, where: str, depth: int) -> Condition:
+    def condition(self, given: JsonMapping, where: str, depth: int) -> Condition:
         self._read += 1
         if depth > DEPTH_LIMIT or self._read > CONDITIONS_LIMIT:
             raise InvalidRequest(
@@ -104,7 +103,7 @@ class _Reading:
         return Every(conditions=parts) if given["type"] == "and" else Some(conditions=parts)
 
 
-def _comparison(given: Json, where: str) -> Comparison:
+def _comparison(given: JsonMapping, where: str) -> Comparison:
     operator, value = given["type"], given["value"]
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     if is_list != (operator in ("in", "nin")):

@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from llm_backend.controllers.vector_stores.hybrid_search import Hit
+from llm_backend.json_types import JsonObject
 from llm_backend.store import StoredFileBatch, StoredVectorFile, StoredVectorStore
 from llm_backend.store.vector_stores import FileCounts
 
 __all__ = ["batch_object", "content_page", "file_object", "results_page", "store_object"]
 
-Json = dict[str, Any]
 
-
-def store_object(store: StoredVectorStore, now: int) -> Json:
+def store_object(store: StoredVectorStore, now: int) -> JsonObject:
     """Renders a vector store; `now` in Unix seconds."""
     expires_at = store.expires_at
     is_over = expires_at is not None and expires_at <= now
@@ -34,7 +32,7 @@ def store_object(store: StoredVectorStore, now: int) -> Json:
     }
 
 
-def file_object(file: StoredVectorFile) -> Json:
+def file_object(file: StoredVectorFile) -> JsonObject:
     """Renders a vector store file."""
     return {
         "id": file.id,
@@ -55,7 +53,7 @@ def file_object(file: StoredVectorFile) -> Json:
     }
 
 
-def batch_object(batch: StoredFileBatch) -> Json:
+def batch_object(batch: StoredFileBatch) -> JsonObject:
     """Renders a file batch."""
     return {
         "id": batch.id,
@@ -67,7 +65,7 @@ def batch_object(batch: StoredFileBatch) -> Json:
     }
 
 
-def content_page(text: str) -> Json:
+def content_page(text: str) -> JsonObject:
     """Renders the extracted text of a file."""
     return {
         "object": "vector_store.file_content.page",
@@ -77,7 +75,7 @@ def content_page(text: str) -> Json:
     }
 
 
-def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> Json:
+def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> JsonObject:
     """Renders search results."""
     return {
         "object": "vector_store.search_results.page",
@@ -97,11 +95,11 @@ def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> Json:
     }
 
 
-def _expiry(days: int) -> Json:
+def _expiry(days: int) -> JsonObject:
     return {"expires_after": {"anchor": "last_active_at", "days": days}}
 
 
-def _counts(files: FileCounts) -> Json:
+def _counts(files: FileCounts) -> JsonObject:
     return {**asdict(files), "total": files.total}
 
 

@@ -16,11 +16,11 @@ from llm_backend.controllers.vector_stores.hybrid_search import Hit, Query, sear
 from llm_backend.controllers.vector_stores.passages import Passage, find_citations, format_passages
 from llm_backend.controllers.vector_stores.tool_entry import query_from, stores_named
 from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing, StoreError, as_owner
 
 __all__ = ["Retrieval", "retrieve", "retrieve_from_own"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 FAILED = "The user's files could not be searched. Say so if the answer depends on them."
@@ -43,7 +43,7 @@ class Retrieval:
             Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in self.hits
         ]
 
-    def told(self) -> Json:
+    def told(self) -> JsonObject:
         """Renders the outcome for the client."""
         found = "found" if self.hits else "nothing_found"
         return {
@@ -66,7 +66,7 @@ class Retrieval:
         context = FAILED if self.error is not None else format_passages(self.passages)
         return _PLACES[self.policy](messages, context)
 
-    def annotations(self, text: str = "") -> list[Json]:
+    def annotations(self, text: str = "") -> list[JsonObject]:
         """Returns citations of the files that a text cites, or of all found if it cites none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "filename": one.filename,
@@ -145,7 +145,7 @@ async def _search(services: Services, store_ids: Sequence[str], query: Query) ->
         return told(error="The database cannot be used now.")
 
 
-def _without_tools(body: Body, places: Sequence[int]) -> Json:
+def _without_tools(body: Body, places: Sequence[int]) -> JsonObject:
     left = [tool for place, tool in enumerate(body.get("tools") or ()) if place not in places]
     without = {name: value for name, value in body.items() if name != "tools"}
     if left:

@@ -30,13 +30,13 @@ from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.controllers.websockets.inner_exchange import Headers, open_exchange
 from llm_backend.controllers.websockets.lanes import Lanes
 from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest, error_body
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import REQUEST_BYTES, offload
 
 __all__ = ["serve_responses"]
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 PATH = "/v1/responses"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # of the document
@@ -143,7 +143,7 @@ class _Conversation:
         lane = "" if stream_id is None else f',"stream_id":"{stream_id}"'
         await self._send(f"{data.rstrip()[:-1]}{lane}}}")
 
-    async def _tell(self, event: Json, stream_id: str | None) -> None:
+    async def _tell(self, event: JsonObject, stream_id: str | None) -> None:
         lane = {} if stream_id is None else {"stream_id": stream_id}
         await self._send(exact_json.dumps({**event, **lane}).decode())
 
@@ -152,7 +152,7 @@ class _Conversation:
             await self._client.send(text)
 
 
-def _event(message: Message, limits: BodyLimits) -> Json:
+def _event(message: Message, limits: BodyLimits) -> JsonObject:
     check_bounds(message.encode() if isinstance(message, str) else message, limits)
     try:
         event = exact_json.loads(message)
@@ -194,11 +194,11 @@ def _body(event: Mapping[str, Any]) -> bytes:
     return json_body({**fields, "stream": True})
 
 
-def _error_message(error: ApiError) -> Json:
+def _error_message(error: ApiError) -> JsonObject:
     return _ws_error(error_body(error)["error"])
 
 
-def _ws_error(error: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> Json:
+def _ws_error(error: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> JsonObject:
     """Returns the document's error event of WebSockets."""
     numbered = {name: value for name, value in (event or {}).items() if name == "sequence_number"}
     return {

@@ -8,12 +8,12 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+
+from llm_backend.json_types import JsonValue
 
 __all__ = ["Blame", "blamed"]
 
-Json = Any  # a schema, or a part of one: any JSON value
-Tried = Callable[[Json], str | None]
+Tried = Callable[[JsonValue], str | None]
 """Function that tries to compile a schema: returns the error, or None if it compiles."""
 
 _RULE = re.compile(r"^(?P<rule>\w+)(?:\[[^\]]*\])?: %json (?P<schema>\{.*\})$", re.MULTILINE)
@@ -74,7 +74,7 @@ class _Tries:
         self._reason_of = reason_of
         self._left = _TRIES_MOST
 
-    def reason(self, schema: Json) -> str | None:
+    def reason(self, schema: JsonValue) -> str | None:
         if self._left < 1:
             return None
         self._left -= 1
@@ -82,7 +82,7 @@ class _Tries:
         return None if reason is None else _why(reason)
 
 
-def _innermost(schema: Json, reason: str, tries: _Tries) -> list[str | int]:
+def _innermost(schema: JsonValue, reason: str, tries: _Tries) -> list[str | int]:
     around = {name: schema[name] for name in ("$defs", "x-guidance") if name in schema}
     pointer: list[str | int] = []
     place = schema
@@ -96,7 +96,7 @@ def _innermost(schema: Json, reason: str, tries: _Tries) -> list[str | int]:
             return [*pointer, *_keyword(place, around, reason, tries)]
 
 
-def _parts(schema: Json, *, is_needed: bool) -> Iterator[tuple[list[str | int], Json]]:
+def _parts(schema: JsonValue, *, is_needed: bool) -> Iterator[tuple[list[str | int], JsonValue]]:
     """The subschemas of a schema; if `is_needed`, only those of required values."""
     for keyword in _NAMED[:1] if is_needed else _NAMED:
         for name, part in schema.get(keyword, {}).items():
@@ -110,7 +110,7 @@ def _parts(schema: Json, *, is_needed: bool) -> Iterator[tuple[list[str | int], 
             yield [keyword], schema[keyword]
 
 
-def _keyword(schema: Json, around: Json, reason: str, tries: _Tries) -> list[str]:
+def _keyword(schema: JsonValue, around: JsonValue, reason: str, tries: _Tries) -> list[str]:
     names = [name for name in schema if name not in around]
     for name in reversed(names):
         rest = {other: value for other, value in schema.items() if other != name}

@@ -7,9 +7,10 @@ native code makes one automaton of them, which grows with their product.
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_backend.json_types import JsonValue
+
 __all__ = ["meeting"]
 
-Json = Any  # a schema, or a part of one: any JSON value
 _STEPS_MOST = 20_000
 _DEPTH_MOST = 40
 _NAMES = "\0names"
@@ -33,7 +34,7 @@ class _TooMuch(Exception):
     """Counting takes more than `_STEPS_MOST` steps, or is not supported."""
 
 
-def meeting(schema: Json) -> int | None:
+def meeting(schema: JsonValue) -> int | None:
     """The maximum number of expressions that apply to one place; None if they cannot
     be counted."""
     try:
@@ -43,12 +44,12 @@ def meeting(schema: Json) -> int | None:
 
 
 class _Count:
-    def __init__(self, definitions: Json) -> None:
+    def __init__(self, definitions: JsonValue) -> None:
         self._definitions = definitions
         self._left = _STEPS_MOST
         self._open: list[str] = []
 
-    def place(self, schema: Json, depth: int) -> _Place:
+    def place(self, schema: JsonValue, depth: int) -> _Place:
         """Expressions at the place of a value that `schema` describes."""
         self._step()
         if not isinstance(schema, dict) or depth > _DEPTH_MOST:
@@ -71,7 +72,7 @@ class _Count:
             place = self._both(place, self._target(schema["$ref"], depth))
         return place
 
-    def _put(self, place: _Place, schema: Json, depth: int) -> None:
+    def _put(self, place: _Place, schema: JsonValue, depth: int) -> None:
         for name, part in schema.get("properties", {}).items():
             place.parts[name] = self.place(part, depth)
         for number, part in enumerate(schema.get("prefixItems", ())):

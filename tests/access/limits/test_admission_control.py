@@ -28,10 +28,9 @@ from llm_backend.errors import (
     RequestsLimited,
     TokensLimited,
 )
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration, StoredUsage, Tokens
-
-Json = dict[str, Any]
 
 
 class Wire:
@@ -42,7 +41,7 @@ class Wire:
         self.headers: dict[str, str] = {}
         self.body = b""
 
-    async def __call__(self, message: Json) -> None:
+    async def __call__(self, message: JsonObject) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
@@ -86,7 +85,7 @@ class Gates:
         body = {"model": "m", "max_tokens": 10, **state.pop("body", {})}
         wire, leaving = Wire(), leaves or asyncio.Event()
 
-        async def receive() -> Json:
+        async def receive() -> JsonObject:
             await leaving.wait()
             return {"type": "http.disconnect"}
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.relay.chat_observer import ChatObserver
+from llm_backend.json_types import JsonObject
 from llm_backend.sse import DONE, encode
 from tests.examples import examples
-
-Json = dict[str, Any]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 tokens = st.lists(
@@ -82,7 +81,7 @@ def pieces_of(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def fragments(value: Json, size: int, whole: tuple[str, ...]) -> list[Json]:
+def fragments(value: JsonObject, size: int, whole: tuple[str, ...]) -> list[JsonObject]:
     """An object as objects to be joined: first its whole fields, then its texts in pieces."""
     cut = {
         name: text for name, text in value.items() if isinstance(text, str) and name not in whole
@@ -91,7 +90,7 @@ def fragments(value: Json, size: int, whole: tuple[str, ...]) -> list[Json]:
     return [first, *({name: piece} for name in cut for piece in pieces_of(cut[name], size))]
 
 
-def deltas_of(message: Json, size: int) -> list[Json]:
+def deltas_of(message: JsonObject, size: int) -> list[JsonObject]:
     plain = {k: v for k, v in message.items() if k not in ("tool_calls", "function_call", "audio")}
     deltas = fragments(plain, size, ("role",))
     for name in ("function_call", "audio"):
@@ -106,12 +105,12 @@ def deltas_of(message: Json, size: int) -> list[Json]:
     return deltas
 
 
-def chunks_of(completion: Json, size: int) -> list[Json]:
+def chunks_of(completion: JsonObject, size: int) -> list[JsonObject]:
     """A completion as a server would stream it, its texts in pieces of this size."""
     top = {k: v for k, v in completion.items() if k not in ("choices", "usage")}
     top["object"] = "chat.completion.chunk"
 
-    def chunk(choice: Json, **fields: Any) -> Json:
+    def chunk(choice: JsonObject, **fields: Any) -> JsonObject:
         spread = {"index": choice["index"], "finish_reason": None, "logprobs": None, **fields}
         return {**top, "obfuscation": "xyz", "usage": None, "choices": [spread]}
 
@@ -134,7 +133,7 @@ def chunks_of(completion: Json, size: int) -> list[Json]:
     return mixed
 
 
-def chunk_of(delta: Json, **more: Any) -> Json:
+def chunk_of(delta: JsonObject, **more: Any) -> JsonObject:
     return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **more}
 
 
@@ -144,7 +143,7 @@ def event(value: object) -> bytes:
 
 @settings(max_examples=examples(60))
 @given(completions, st.integers(1, 7))
-def test_a_completion_cut_into_chunks_comes_back(completion: Json, size: int):
+def test_a_completion_cut_into_chunks_comes_back(completion: JsonObject, size: int):
     chunks = chunks_of(completion, size)
     before = json.dumps(chunks)
 
@@ -202,7 +201,7 @@ JSON = st.recursive(
 
 @settings(max_examples=examples(60))
 @given(st.lists(st.dictionaries(names, JSON, max_size=5)), st.lists(JSON, max_size=3))
-def test_no_json_breaks_a_fold_or_an_observer(chunks: list[Json], choices: list[Any]):
+def test_no_json_breaks_a_fold_or_an_observer(chunks: list[JsonObject], choices: list[Any]):
     observer = ChatObserver()
 
     for chunk in [
@@ -242,7 +241,7 @@ def cut_at(body: bytes, cuts: list[int]) -> list[bytes]:
 @settings(max_examples=examples(60))
 @given(completions, st.booleans(), st.lists(st.integers(0, 5000), max_size=6))
 def test_an_observer_gets_a_completion_however_it_is_sent(
-    completion: Json, streamed: bool, cuts: list[int]
+    completion: JsonObject, streamed: bool, cuts: list[int]
 ):
     stream = b"".join(event(chunk) for chunk in chunks_of(completion, 3)) + DONE
     body = stream if streamed else orjson.dumps(completion)

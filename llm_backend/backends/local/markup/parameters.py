@@ -2,16 +2,15 @@
 that a family's markup cannot express."""
 
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import unquote
 
 from llm_backend.backends.local.markup.family import ArgumentStyle
 from llm_backend.backends.local.markup.lark import LARK
 from llm_backend.errors import UnsupportedField
+from llm_backend.json_types import JsonValue
 
 __all__ = ["check_strict", "is_text", "resolve_references", "without_grammar_pattern"]
 
-Json = Any  # a schema, or a part of one: any JSON value
 
 _DEFINITIONS = ("$defs", "definitions")
 _NOTES = {
@@ -24,7 +23,7 @@ _OF_OBJECTS = (
     *_COMBINED, "enum", "const", "patternProperties", "propertyNames", "minProperties",
     "maxProperties", "dependentRequired", "dependentSchemas", "dependencies",
 )  # fmt: skip
-_IDLE: Mapping[str, Json] = {
+_IDLE: Mapping[str, JsonValue] = {
     "minLength": 0, "minProperties": 0, "patternProperties": {}, "dependentRequired": {},
     "dependentSchemas": {}, "dependencies": {},
 }  # fmt: skip
@@ -34,10 +33,10 @@ _REFERENCE_MOST = 1000  # characters
 _KEYWORDS_MOST = 100  # of a referenced schema, which is copied into each reference
 
 
-def resolve_references(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
+def resolve_references(parameters: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
     """Replaces the `$ref` of the schema itself, and of each property, by its target. References
     beside other keywords, or without a target in the schema, stay."""
-    schema: Mapping[str, Json] = _follow_reference(parameters, parameters)
+    schema: Mapping[str, JsonValue] = _follow_reference(parameters, parameters)
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         return schema
@@ -45,7 +44,7 @@ def resolve_references(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
     return {**schema, "properties": followed}
 
 
-def is_text(schema: Json) -> bool:
+def is_text(schema: JsonValue) -> bool:
     """Returns True if a parameter can only be a string."""
     if not isinstance(schema, dict):
         return False
@@ -55,7 +54,7 @@ def is_text(schema: Json) -> bool:
     return isinstance(words, list) and bool(words) and all(isinstance(one, str) for one in words)
 
 
-def without_grammar_pattern(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
+def without_grammar_pattern(parameters: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
     """Removes the Lark grammars of text parameters for the template, which shows their patterns."""
     properties = parameters.get("properties")
     if not isinstance(properties, dict):
@@ -69,7 +68,7 @@ def without_grammar_pattern(parameters: Mapping[str, Json]) -> Mapping[str, Json
     return {**parameters, "properties": shown}
 
 
-def check_strict(parameters: Mapping[str, Json], arguments: ArgumentStyle, where: str) -> None:
+def check_strict(parameters: Mapping[str, JsonValue], arguments: ArgumentStyle, where: str) -> None:
     """Raises `UnsupportedField` for the first place below `where` with a keyword that this notation
     of arguments cannot enforce. References in `parameters` are resolved already."""
     if arguments in (ArgumentStyle.JSON, ArgumentStyle.KEYWORDS):
@@ -100,7 +99,7 @@ def check_strict(parameters: Mapping[str, Json], arguments: ArgumentStyle, where
                 _refuse(held, _OF_TEXT, f"{where}.properties.{name[:64]}")
 
 
-def _refuse_lark(parameters: Mapping[str, Json], where: str) -> None:
+def _refuse_lark(parameters: Mapping[str, JsonValue], where: str) -> None:
     properties = parameters.get("properties")
     for name, schema in properties.items() if isinstance(properties, dict) else ():
         if isinstance(schema, dict) and LARK in schema and "pattern" not in schema:
@@ -111,7 +110,7 @@ def _refuse_lark(parameters: Mapping[str, Json], where: str) -> None:
             )
 
 
-def _refuse(schema: Mapping[str, Json], keywords: tuple[str, ...], where: str) -> None:
+def _refuse(schema: Mapping[str, JsonValue], keywords: tuple[str, ...], where: str) -> None:
     for keyword in keywords:
         if keyword in schema and (keyword not in _IDLE or schema[keyword] != _IDLE[keyword]):
             raise UnsupportedField(
@@ -121,7 +120,7 @@ def _refuse(schema: Mapping[str, Json], keywords: tuple[str, ...], where: str) -
             )
 
 
-def _follow_reference(schema: Json, whole: Mapping[str, Json]) -> Json:
+def _follow_reference(schema: JsonValue, whole: Mapping[str, JsonValue]) -> JsonValue:
     """Returns the target of a schema's reference, with the schema's own annotations."""
     target = schema
     for step in range(_STEPS_MOST + 1):
@@ -141,7 +140,7 @@ def _follow_reference(schema: Json, whole: Mapping[str, Json]) -> Json:
     return {**target, **notes}
 
 
-def _at(reference: str, whole: Mapping[str, Json]) -> Json:
+def _at(reference: str, whole: Mapping[str, JsonValue]) -> JsonValue:
     """Resolves a JSON pointer in the schema; returns None if there is no target."""
     pointer, place = unquote(reference), whole
     if pointer == "#":

@@ -9,8 +9,9 @@ from urllib.parse import unquote
 from jsonschema_rs import FancyRegexOptions, ReferencingError, ValidationError, validator_for
 
 from llm_backend.backends.local.schemas.formats import with_plain_escapes
-from llm_backend.backends.local.schemas.kinds import Json, Path, SchemaUnsupported
+from llm_backend.backends.local.schemas.kinds import Path, SchemaUnsupported
 from llm_backend.backends.local.schemas.references import References, unresolved, without_unused
+from llm_backend.json_types import JsonValue
 
 __all__ = ["AnswerSchema"]
 
@@ -26,7 +27,7 @@ class AnswerSchema:
     `SchemaUnsupported` at the place of an invalid part. Formats are validated only with
     `has_formats`: grammars enforce them."""
 
-    def __init__(self, schema: Json, path: Path, *, has_formats: bool = False) -> None:
+    def __init__(self, schema: JsonValue, path: Path, *, has_formats: bool = False) -> None:
         self._schema = schema = with_plain_escapes(schema)
         try:
             self._validator = _compiled(schema, has_formats)
@@ -46,7 +47,7 @@ class AnswerSchema:
             return not is_believed
         return not self._validator.is_valid(value)
 
-    def _is_soon_checked(self, value: Json) -> bool:
+    def _is_soon_checked(self, value: JsonValue) -> bool:
         """Returns True if a validation surely takes few steps: with references that multiply, a
         validator may never end. Not every reference is followed here."""
         try:
@@ -54,8 +55,8 @@ class AnswerSchema:
         except (LookupError, ValueError, TypeError):
             return False
 
-    def _takes_few_steps(self, value: Json) -> bool:
-        unread: list[tuple[Json, Json]] = [(self._schema, value)]
+    def _takes_few_steps(self, value: JsonValue) -> bool:
+        unread: list[tuple[JsonValue, JsonValue]] = [(self._schema, value)]
         steps = 0
         while unread and steps <= _STEPS:
             schema, part = unread.pop()
@@ -68,7 +69,9 @@ class AnswerSchema:
                 unread += _below(schema, part)
         return not unread
 
-    def _beside(self, schema: dict[str, Json], value: Json) -> Iterator[tuple[Json, Json]]:
+    def _beside(
+        self, schema: dict[str, JsonValue], value: JsonValue
+    ) -> Iterator[tuple[JsonValue, JsonValue]]:
         """Yields the subschemas for the same value."""
         for keyword in ("allOf", "anyOf", "oneOf"):
             for part in schema.get(keyword, ()):
@@ -81,7 +84,7 @@ class AnswerSchema:
         if "$ref" in schema:
             yield self._target(schema["$ref"]), value
 
-    def _target(self, reference: str) -> Json:
+    def _target(self, reference: str) -> JsonValue:
         """Resolves a JSON pointer reference. Raises `LookupError` for other references, and for
         those within a subschema with its own `$id`."""
         found = self._schema
@@ -94,7 +97,7 @@ class AnswerSchema:
         return found
 
 
-def _below(schema: dict[str, Json], value: Json) -> Iterator[tuple[Json, Json]]:
+def _below(schema: dict[str, JsonValue], value: JsonValue) -> Iterator[tuple[JsonValue, JsonValue]]:
     """Yields the subschemas for the parts of a value."""
     if isinstance(value, dict):
         properties = schema.get("properties", {})
@@ -119,8 +122,8 @@ def _below(schema: dict[str, Json], value: Json) -> Iterator[tuple[Json, Json]]:
             yield from ((one, part) for one in everywhere)
 
 
-def _compiled(schema: Json, has_formats: bool) -> Any:  # Any: the library has no type hints
-    def compiled(one: Json) -> Any:
+def _compiled(schema: JsonValue, has_formats: bool) -> Any:  # Any: the library has no type hints
+    def compiled(one: JsonValue) -> Any:
         return validator_for(
             one,
             offline=True,
@@ -136,7 +139,7 @@ def _compiled(schema: Json, has_formats: bool) -> Any:  # Any: the library has n
     return compiled(without_unused(schema))
 
 
-def _no_schema(schema: Json, path: Path, place: list[str | int]) -> SchemaUnsupported:
+def _no_schema(schema: JsonValue, path: Path, place: list[str | int]) -> SchemaUnsupported:
     if not place and isinstance(schema, dict):
         found = unresolved(References(schema))
         if found is not None:
@@ -163,7 +166,7 @@ def _no_schema(schema: Json, path: Path, place: list[str | int]) -> SchemaUnsupp
     )
 
 
-def _at(schema: Json, place: Sequence[str | int]) -> Json:
+def _at(schema: JsonValue, place: Sequence[str | int]) -> JsonValue:
     for name in place:
         schema = schema[name]
     return schema

@@ -1,7 +1,8 @@
 """Array keywords, rewritten for llguidance."""
 
-from llm_backend.backends.local.schemas.kinds import Json, Schema, types_of
+from llm_backend.backends.local.schemas.kinds import Schema, types_of
 from llm_backend.backends.local.schemas.node import Node, Whole
+from llm_backend.json_types import JsonValue
 
 __all__ = ["ARRAY_KEYWORDS", "lower_array"]
 
@@ -13,12 +14,12 @@ _CONTAINED_MOST = 16
 _APPLICATORS = {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
 
 
-def lower_array(whole: Whole, node: Node) -> dict[str, Json]:
+def lower_array(whole: Whole, node: Node) -> dict[str, JsonValue]:
     """Rewrites a schema's array keywords."""
     schema: Schema = node.schema
     first, first_name, rest, rest_name = _items(schema)
     rest = _unevaluated(whole, schema, rest)
-    lowered: dict[str, Json] = {}
+    lowered: dict[str, JsonValue] = {}
     if first:
         lowered["prefixItems"] = [
             whole.lower(node.below(one, first_name, place)) for place, one in enumerate(first)
@@ -33,7 +34,7 @@ def lower_array(whole: Whole, node: Node) -> dict[str, Json]:
     return lowered
 
 
-def _items(schema: Schema) -> tuple[list[Json], str, Json, str]:
+def _items(schema: Schema) -> tuple[list[JsonValue], str, JsonValue, str]:
     """Returns the schemas of the first items, and that of all others, with their keywords."""
     items = schema.get("items", True)
     if isinstance(items, list):
@@ -41,7 +42,7 @@ def _items(schema: Schema) -> tuple[list[Json], str, Json, str]:
     return schema.get("prefixItems", []), "prefixItems", items, "items"
 
 
-def _unevaluated(whole: Whole, schema: Schema, rest: Json) -> Json:
+def _unevaluated(whole: Whole, schema: Schema, rest: JsonValue) -> JsonValue:
     others = schema.get("unevaluatedItems", True)
     if others in (True, {}) or "items" in schema:
         return rest
@@ -51,7 +52,7 @@ def _unevaluated(whole: Whole, schema: Schema, rest: Json) -> Json:
     return others
 
 
-def _contain(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> None:
+def _contain(whole: Whole, node: Node, lowered: dict[str, JsonValue], rest: JsonValue) -> None:
     """Rewrites `contains`: the required items become the first ones."""
     schema = node.schema
     if "contains" not in schema:
@@ -70,7 +71,7 @@ def _contain(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> 
     lowered["minItems"] = max(count, lowered.get("minItems", 0))
 
 
-def _be_unique(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> None:
+def _be_unique(whole: Whole, node: Node, lowered: dict[str, JsonValue], rest: JsonValue) -> None:
     """Rewrites `uniqueItems`: at most as many items as there are possible values."""
     if not node.schema.get("uniqueItems"):
         return

@@ -3,8 +3,9 @@ schemas of the same value, in the client's keywords; None if that is not possibl
 
 from collections.abc import Iterator
 
-from llm_backend.backends.local.schemas.kinds import Json, Schema
+from llm_backend.backends.local.schemas.kinds import Schema
 from llm_backend.backends.local.schemas.node import Node, Whole
+from llm_backend.json_types import JsonValue
 
 __all__ = ["CONDITIONS", "conditions", "exclusive"]
 
@@ -16,7 +17,7 @@ _PARTED_MOST = 12
 _WAYS_MOST = 8
 
 
-def conditions(whole: Whole, node: Node) -> Iterator[tuple[str, Json]]:
+def conditions(whole: Whole, node: Node) -> Iterator[tuple[str, JsonValue]]:
     """Yields further schemas for the node's value, with the keywords that they come from."""
     schema: Schema = node.schema
     if "not" in schema:
@@ -29,9 +30,9 @@ def conditions(whole: Whole, node: Node) -> Iterator[tuple[str, Json]]:
             yield keyword, _depending(whole, node, name, needs)
 
 
-def exclusive(whole: Whole, node: Node) -> list[Json]:
+def exclusive(whole: Whole, node: Node) -> list[JsonValue]:
     """Rewrites the branches of a `oneOf` to those of an `anyOf`; widens if that is not possible."""
-    branches: list[Json] = node.schema["oneOf"]
+    branches: list[JsonValue] = node.schema["oneOf"]
     facets = [whole.logic.facets(one, node.base) for one in branches]
     overlaps: dict[int, list[int]] = {place: [] for place in range(len(branches))}
     if len(branches) > _EXCLUSIVE_MOST:
@@ -51,7 +52,7 @@ def exclusive(whole: Whole, node: Node) -> list[Json]:
     ]
 
 
-def _parted(whole: Whole, node: Node, branch: Json, others: list[Json]) -> Json:
+def _parted(whole: Whole, node: Node, branch: JsonValue, others: list[JsonValue]) -> JsonValue:
     """Rewrites a branch to exclude the values that are valid by other branches."""
     parts = [branch]
     context = [*whole.facets(node), *whole.logic.facets(branch, node.base)]
@@ -66,13 +67,13 @@ def _parted(whole: Whole, node: Node, branch: Json, others: list[Json]) -> Json:
     return {"allOf": parts} if others else branch
 
 
-def _any(node: Node, ways: list[Json] | None) -> Json:
+def _any(node: Node, ways: list[JsonValue] | None) -> JsonValue:
     if ways is None or not node.budget.takes(len(ways)):
         return None
     return ways[0] if len(ways) == 1 else {"anyOf": ways}
 
 
-def _chosen(whole: Whole, node: Node) -> Json:
+def _chosen(whole: Whole, node: Node) -> JsonValue:
     """Rewrites `if` to a choice: `if` and `then`, or not `if` and `else`."""
     schema = node.schema
     condition, then, other = schema["if"], schema.get("then", True), schema.get("else", True)
@@ -87,7 +88,7 @@ def _chosen(whole: Whole, node: Node) -> Json:
     return _any(node, [held, *elses])
 
 
-def _depending(whole: Whole, node: Node, name: str, needs: Json) -> Json:
+def _depending(whole: Whole, node: Node, name: str, needs: JsonValue) -> JsonValue:
     """Rewrites a dependency to a choice: the property is absent, or `needs` holds."""
     held = {"required": needs} if isinstance(needs, list) else needs
     if held is True or needs == []:

@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from llm_backend.backends.local.schemas.arrays import ARRAY_KEYWORDS, lower_array
 from llm_backend.backends.local.schemas.conditions import CONDITIONS, conditions, exclusive
 from llm_backend.backends.local.schemas.formats import format_of, lowered_pattern
-from llm_backend.backends.local.schemas.kinds import Json, Path, Schema, SchemaUnsupported, said
+from llm_backend.backends.local.schemas.kinds import Path, Schema, SchemaUnsupported, said
 from llm_backend.backends.local.schemas.logic import Logic
 from llm_backend.backends.local.schemas.node import Node, Whole
 from llm_backend.backends.local.schemas.numbers import bounds, check_value, multiple
 from llm_backend.backends.local.schemas.objects import OBJECT_KEYWORDS, lower_object
 from llm_backend.backends.local.schemas.references import Place, References
+from llm_backend.json_types import JsonValue
 
 __all__ = ["Followed", "follow"]
 
 _NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 _GROUPS = (ARRAY_KEYWORDS, OBJECT_KEYWORDS, _NUMBERS)
-_GROUPED: Mapping[str, Callable[[Whole, Node], dict[str, Json]]] = {
+_GROUPED: Mapping[str, Callable[[Whole, Node], dict[str, JsonValue]]] = {
     **dict.fromkeys(ARRAY_KEYWORDS, lower_array),
     **dict.fromkeys(OBJECT_KEYWORDS, lower_object),
     **dict.fromkeys(_NUMBERS, lambda _, node: bounds(node.schema, node.path)),
@@ -38,14 +39,14 @@ class Followed:
     """Rewritten schema. `is_exact`: every value valid by it is valid by the client's schema.
     `places` maps the `id()` of each part to its path in the client's schema."""
 
-    schema: dict[str, Json]
+    schema: dict[str, JsonValue]
     is_exact: bool
     places: Mapping[int, Path]
-    held: Sequence[Json]  # keeps the parts alive, so that their `id()`s stay unique
+    held: Sequence[JsonValue]  # keeps the parts alive, so that their `id()`s stay unique
 
     def place(self, pointer: Sequence[str]) -> Path:
         """Maps a JSON pointer into this schema to the path in the client's schema."""
-        part: Json = self.schema
+        part: JsonValue = self.schema
         found, rest = self.places.get(id(part), ()), list[str | int]()
         for step in pointer:
             name = int(step) if isinstance(part, list) else step
@@ -56,7 +57,7 @@ class Followed:
         return (*found, *rest[:1])
 
 
-def follow(schema: Json, path: Path, *, is_lenient: bool = False) -> Followed:
+def follow(schema: JsonValue, path: Path, *, is_lenient: bool = False) -> Followed:
     """Rewrites a valid schema. Raises `SchemaUnsupported` at the first keyword that no grammar
     can express; with `is_lenient` such keywords are dropped."""
     return _Whole(schema, path, is_lenient).followed()
@@ -65,7 +66,7 @@ def follow(schema: Json, path: Path, *, is_lenient: bool = False) -> Followed:
 class _Whole:
     """State of one schema's rewriting."""
 
-    def __init__(self, schema: Json, path: Path, is_lenient: bool) -> None:
+    def __init__(self, schema: JsonValue, path: Path, is_lenient: bool) -> None:
         self._references = References(schema)
         self.logic = Logic(self._references)
         self._is_exact = True
@@ -73,7 +74,7 @@ class _Whole:
         self._is_lenient = is_lenient
         self._path = path
         self._places: dict[int, Path] = {}
-        self._held: list[Json] = []
+        self._held: list[JsonValue] = []
         self._names: dict[Path, str] = {}
         self._waiting: list[tuple[str, Place]] = []
         draft = schema.get("$schema") if isinstance(schema, dict) else None
@@ -84,7 +85,7 @@ class _Whole:
         root = self._references.root
         lowered = self.lower(Node(schema=root.schema, path=self._path, base=root.base))
         schema = lowered if isinstance(lowered, dict) else {"anyOf": [lowered]}
-        definitions: dict[str, Json] = {}
+        definitions: dict[str, JsonValue] = {}
         while self._waiting:
             name, place = self._waiting.pop()
             path = (*self._path, *place.path)
@@ -99,11 +100,11 @@ class _Whole:
         """Records that the result is wider than the client's schema."""
         self._is_exact = False
 
-    def facets(self, node: Node) -> list[Json]:
+    def facets(self, node: Node) -> list[JsonValue]:
         """Returns all schemas that the node's value must satisfy."""
         return [*self.logic.facets(node.schema, node.base), *node.context]
 
-    def lower(self, node: Node) -> Json:
+    def lower(self, node: Node) -> JsonValue:
         """Rewrites a node for llguidance."""
         schema = node.schema
         if not isinstance(schema, dict):
@@ -118,7 +119,7 @@ class _Whole:
             node = replace(node, path=(*self._path, *own), is_made=False)
         if self._is_old and "$ref" in schema:
             schema = {"$ref": schema["$ref"]}
-        lowered: dict[str, Json] = {}
+        lowered: dict[str, JsonValue] = {}
         for keyword in _in_order(schema):
             for name, value in self._said(keyword, node, schema).items():
                 if name in lowered:  # a format rewritten to a pattern, beside a pattern
@@ -129,7 +130,7 @@ class _Whole:
         self._held.append(lowered)
         return lowered
 
-    def _said(self, keyword: str, node: Node, schema: Schema) -> dict[str, Json]:
+    def _said(self, keyword: str, node: Node, schema: Schema) -> dict[str, JsonValue]:
         try:
             return self._keyword(keyword, node, schema[keyword])
         except SchemaUnsupported:
@@ -138,7 +139,7 @@ class _Whole:
             self.widen()
             return {}
 
-    def _keyword(self, keyword: str, node: Node, value: Json) -> dict[str, Json]:
+    def _keyword(self, keyword: str, node: Node, value: JsonValue) -> dict[str, JsonValue]:
         if keyword in _GROUPED:
             return _GROUPED[keyword](self, node)
         if keyword in _COMBINING:
@@ -149,7 +150,9 @@ class _Whole:
             return self._conditions(node)
         return self._alone(keyword, node, value, (*node.path, keyword))
 
-    def _alone(self, keyword: str, node: Node, value: Json, path: Path) -> dict[str, Json]:
+    def _alone(
+        self, keyword: str, node: Node, value: JsonValue, path: Path
+    ) -> dict[str, JsonValue]:
         """Rewrites a keyword that is independent of others."""
         match keyword:
             case "type" | "minLength" | "maxLength" | "x-lark":
@@ -165,7 +168,7 @@ class _Whole:
                 return format_of(value, path)
         return {}
 
-    def _combined(self, keyword: str, node: Node) -> dict[str, Json]:
+    def _combined(self, keyword: str, node: Node) -> dict[str, JsonValue]:
         context = self.facets(node)
         parts = node.schema[keyword]
         if keyword == "allOf":
@@ -181,8 +184,8 @@ class _Whole:
         ]
         return {"anyOf": [self.lower(replace(one, is_made=True)) for one in branches]}
 
-    def _conditions(self, node: Node) -> dict[str, Json]:
-        context, found = self.facets(node), list[Json]()
+    def _conditions(self, node: Node) -> dict[str, JsonValue]:
+        context, found = self.facets(node), list[JsonValue]()
         for keyword, schema in conditions(self, node):
             if schema is None:
                 self.widen()
@@ -190,7 +193,7 @@ class _Whole:
                 found.append(self.lower(node.made(schema, keyword, context)))
         return {"allOf": found} if found else {}
 
-    def _multiple(self, node: Node, value: float, path: Path) -> dict[str, Json]:
+    def _multiple(self, node: Node, value: float, path: Path) -> dict[str, JsonValue]:
         types = node.schema.get("type")
         least = multiple(value, is_integer=types == "integer")
         if least is None:
@@ -199,7 +202,7 @@ class _Whole:
             )
         return {"multipleOf": least}
 
-    def _reference(self, keyword: str, node: Node, value: Json) -> dict[str, Json]:
+    def _reference(self, keyword: str, node: Node, value: JsonValue) -> dict[str, JsonValue]:
         if keyword != "$ref":
             self.widen()  # its target may depend on the path of references
         place = self._references.target(str(value), node.base)

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping
 
-from llm_backend.backends.local.schemas.kinds import Json, Path, SchemaUnsupported
+from llm_backend.backends.local.schemas.kinds import Path, SchemaUnsupported
+from llm_backend.json_types import JsonValue
 
 __all__ = ["format_of", "lowered_pattern", "other_than", "with_plain_escapes"]
 
@@ -71,13 +72,13 @@ def lowered_pattern(pattern: str, keyword: str, path: Path) -> str:
     return _ESCAPES.sub(_escape, pattern)
 
 
-def with_plain_escapes(schema: Json) -> Json:
+def with_plain_escapes(schema: JsonValue) -> JsonValue:
     """Rewrites the escapes `\\0` and `\\cA`, which not every regex engine supports, as numbers."""
     if isinstance(schema, list):
         return [with_plain_escapes(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    plain: dict[str, Json] = {}
+    plain: dict[str, JsonValue] = {}
     for keyword, value in schema.items():
         if keyword == "pattern" and isinstance(value, str):
             plain[keyword] = _ESCAPES.sub(_escape, value)

@@ -1,16 +1,16 @@
 """Keywords and types of JSON Schema, and the error for an unsupported one."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from llm_backend.contract.complaint import field_name
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonValue
 
 __all__ = [
     "CODE",
     "KEYWORDS",
     "TYPES",
-    "Json",
     "Path",
     "Schema",
     "SchemaUnsupported",
@@ -19,8 +19,7 @@ __all__ = [
     "types_of",
 ]
 
-Json: TypeAlias = Any  # a schema, or a part of one: any JSON value
-Schema: TypeAlias = Mapping[str, Json]
+Schema: TypeAlias = Mapping[str, JsonValue]
 Path: TypeAlias = tuple[str | int, ...]
 
 CODE = "invalid_json_schema"
@@ -56,6 +55,6 @@ def types_of(schema: Schema) -> frozenset[str]:
     return frozenset("number" if name == "integer" else name for name in names)
 
 
-def number_like(value: Json) -> bool:
+def number_like(value: JsonValue) -> bool:
     """Returns True for a number but not for a boolean, which Python counts as an `int`."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -10,13 +10,13 @@ from typing import Any
 from llm_backend.backends.local.schemas.formats import other_than
 from llm_backend.backends.local.schemas.kinds import (
     TYPES,
-    Json,
     Schema,
     number_like,
     said,
     types_of,
 )
 from llm_backend.backends.local.schemas.references import References
+from llm_backend.json_types import JsonValue
 
 __all__ = ["Logic"]
 
@@ -37,8 +37,8 @@ _MIRRORED: dict[str, tuple[str, str, int]] = {
     "maxProperties": ("object", "minProperties", 1),
 }
 
-Facets = Sequence[Json]
-Alternatives = list[Json]
+Facets = Sequence[JsonValue]
+Alternatives = list[JsonValue]
 
 
 class Logic:
@@ -53,9 +53,9 @@ class Logic:
         self._steps_left -= 1
         return self._steps_left < 0
 
-    def facets(self, schema: Json, base: str = "") -> list[Json]:
+    def facets(self, schema: JsonValue, base: str = "") -> list[JsonValue]:
         """Returns the schemas that a value must all satisfy: it, its `$ref`, its `allOf`."""
-        found: list[Json] = []
+        found: list[JsonValue] = []
         unread = [(schema, base, 0)]
         while unread and len(found) < _FACETS_MOST and not self._is_tired():
             one, its_base, depth = unread.pop()
@@ -69,7 +69,7 @@ class Logic:
             unread += [(part, its_base, depth + 1) for part in one.get("allOf", ())]
         return found
 
-    def is_nothing(self, schema: Json, base: str) -> bool:
+    def is_nothing(self, schema: JsonValue, base: str) -> bool:
         """Returns True if provably no value is valid by it."""
         if not isinstance(schema, dict) or "not" not in schema:
             return schema is False
@@ -103,7 +103,7 @@ class Logic:
                     types &= frozenset(_type_of(value) for value in values)
         return types
 
-    def finite(self, facets: Facets) -> list[Json] | None:
+    def finite(self, facets: Facets) -> list[JsonValue] | None:
         """Returns the only values that may satisfy all of these; None if unknown."""
         lists = [_own_values(facet) for facet in facets if isinstance(facet, dict)]
         known = [values for values in lists if values is not None]
@@ -150,9 +150,9 @@ class Logic:
             for name in names
         )
 
-    def property(self, facets: Facets, name: str) -> list[Json]:
+    def property(self, facets: Facets, name: str) -> list[JsonValue]:
         """Returns the schemas that a property must satisfy."""
-        found: list[Json] = []
+        found: list[JsonValue] = []
         for facet in facets:
             if not isinstance(facet, dict):
                 continue
@@ -164,7 +164,7 @@ class Logic:
         return found
 
     def negated(
-        self, schema: Json, base: str, context: Facets, depth: int = 0
+        self, schema: JsonValue, base: str, context: Facets, depth: int = 0
     ) -> Alternatives | None:
         """Returns alternative schemas: every value valid by `context` and not by `schema` is valid
         by one of them. None if no schema expresses it."""
@@ -203,7 +203,7 @@ class Logic:
         return self._negated_parts(keyword, value, base, context, depth)
 
     def _negated_parts(
-        self, keyword: str, value: Json, base: str, context: Facets, depth: int
+        self, keyword: str, value: JsonValue, base: str, context: Facets, depth: int
     ) -> Alternatives | None:
         match keyword:
             case "properties":
@@ -242,7 +242,7 @@ class Logic:
             ]
         return found or [False]
 
-    def _other_values(self, values: Sequence[Json], context: Facets) -> Alternatives | None:
+    def _other_values(self, values: Sequence[JsonValue], context: Facets) -> Alternatives | None:
         known = self.finite(context)
         if known is not None:
             left = [one for one in known if not any(_same(one, two) for two in values)]
@@ -280,7 +280,7 @@ def _others_of(kind: str, values: Sequence[Any]) -> Alternatives | None:
 
 
 def _other_types(
-    given: Json, context: frozenset[str], *, are_integers: bool
+    given: JsonValue, context: frozenset[str], *, are_integers: bool
 ) -> Alternatives | None:
     names = [given] if isinstance(given, str) else given
     is_partly = "integer" in names and "number" not in names and not are_integers
@@ -290,7 +290,7 @@ def _other_types(
     return [{"type": left}] if left else [False]
 
 
-def _is_integer(facet: Json) -> bool:
+def _is_integer(facet: JsonValue) -> bool:
     return isinstance(facet, dict) and facet.get("type") in ("integer", ["integer"])
 
 
@@ -300,21 +300,21 @@ def _mirrored(keyword: str, value: float) -> Alternatives | None:
     return [{"type": kind, other: bound}] if kind == "number" or bound >= 0 else [False]
 
 
-def _own_values(schema: Schema) -> list[Json] | None:
+def _own_values(schema: Schema) -> list[JsonValue] | None:
     if "const" in schema:
         return [schema["const"]]
     values = schema.get("enum")
     return values if isinstance(values, list) else None
 
 
-def _type_of(value: Json) -> str:
+def _type_of(value: JsonValue) -> str:
     if isinstance(value, bool):
         return "boolean"
     kinds = {dict: "object", list: "array", str: "string", type(None): "null"}
     return kinds.get(type(value), "number")
 
 
-def _same(one: Json, other: Json) -> bool:
+def _same(one: JsonValue, other: JsonValue) -> bool:
     """Compares JSON values; unlike in Python, true does not equal 1."""
     if _type_of(one) != _type_of(other):
         return False

@@ -10,12 +10,12 @@ from fractions import Fraction
 from typing import cast
 
 from llm_backend.backends.local.schemas.kinds import (
-    Json,
     Path,
     Schema,
     SchemaUnsupported,
     number_like,
 )
+from llm_backend.json_types import JsonValue
 
 __all__ = ["bounds", "check_value", "is_sayable", "multiple"]
 
@@ -26,7 +26,7 @@ _DECIMALS_MOST = 9
 _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
-def bounds(schema: Schema, path: Path) -> dict[str, Json]:
+def bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
     """Rewrites `minimum`, `maximum` and the exclusive ones to floats that are no wider. Raises
     `SchemaUnsupported` if the range is empty."""
     low, low_keyword = _strictest(schema, "minimum", 1)
@@ -35,7 +35,7 @@ def bounds(schema: Schema, path: Path) -> dict[str, Json]:
         low, low_keyword = -_FINE, "minimum"
     if high is not None and high > _FINE and (low is None or low < _FINE):
         high, high_keyword = _FINE, "maximum"
-    said: dict[str, Json] = {}
+    said: dict[str, JsonValue] = {}
     for bound, keyword, side in ((low, low_keyword, math.inf), (high, high_keyword, -math.inf)):
         if bound is not None:
             if abs(bound) > _MOST:
@@ -60,7 +60,7 @@ def _strictest(schema: Schema, keyword: str, sign: int) -> tuple[int | float | N
     return exclusive, _EXCLUSIVE[keyword]
 
 
-def _inward(bound: float, keyword: str, side: float) -> dict[str, Json]:
+def _inward(bound: float, keyword: str, side: float) -> dict[str, JsonValue]:
     """Returns the nearest float within the bound, as an integer if it is one. Beyond 2^53, where
     llguidance cannot distinguish adjacent integers, the result is inclusive."""
     number, is_exclusive = float(bound), keyword in _EXCLUSIVE.values()
@@ -87,16 +87,16 @@ def _beyond(keyword: str, path: Path) -> SchemaUnsupported:
     )
 
 
-def is_sayable(value: Json) -> bool:
+def is_sayable(value: JsonValue) -> bool:
     """Returns True if llguidance writes exactly this number."""
     if not number_like(value) or abs(value) <= _FINE:
         return True
     return abs(value) < 2**63 and isinstance(value, int) and int(float(value)) == value
 
 
-def check_value(value: Json, path: Path) -> None:
+def check_value(value: JsonValue, path: Path) -> None:
     """Raises `SchemaUnsupported` for a value that is or contains a number not written exactly."""
-    unread: list[tuple[Path, Json]] = [(path, value)]
+    unread: list[tuple[Path, JsonValue]] = [(path, value)]
     while unread:
         place, one = unread.pop()
         if isinstance(one, dict):

@@ -5,8 +5,9 @@ from typing import Any
 from jsonschema_rs import validator_for
 
 from llm_backend.backends.local.schemas.formats import lowered_pattern
-from llm_backend.backends.local.schemas.kinds import Json, Schema, said
+from llm_backend.backends.local.schemas.kinds import Schema, said
 from llm_backend.backends.local.schemas.node import Node, Whole
+from llm_backend.json_types import JsonValue
 
 __all__ = ["OBJECT_KEYWORDS", "lower_object"]
 
@@ -19,10 +20,10 @@ _NAMES_MOST = 64
 _CHOOSING = frozenset({"anyOf", "oneOf", "if", "dependencies", "dependentSchemas"})
 
 
-def lower_object(whole: Whole, node: Node) -> dict[str, Json]:
+def lower_object(whole: Whole, node: Node) -> dict[str, JsonValue]:
     """Rewrites a schema's object keywords, except dependencies between properties."""
     schema: Schema = node.schema
-    lowered: dict[str, Json] = {}
+    lowered: dict[str, JsonValue] = {}
     if "properties" in schema:
         lowered["properties"] = {
             name: whole.lower(node.below(one, "properties", name))
@@ -41,7 +42,7 @@ def lower_object(whole: Whole, node: Node) -> dict[str, Json]:
     return lowered
 
 
-def _patterns(whole: Whole, node: Node) -> dict[str, Json]:
+def _patterns(whole: Whole, node: Node) -> dict[str, JsonValue]:
     keyword = "patternProperties"
     return {
         lowered_pattern(pattern, keyword, (*node.path, keyword, pattern)): whole.lower(
@@ -63,7 +64,7 @@ def _others(whole: Whole, schema: Schema) -> str | None:
     return "unevaluatedProperties"
 
 
-def _name(whole: Whole, node: Node, lowered: dict[str, Json]) -> None:
+def _name(whole: Whole, node: Node, lowered: dict[str, JsonValue]) -> None:
     """Rewrites `propertyNames` to additional properties with these names only."""
     names = node.schema["propertyNames"]
     if names is True or (isinstance(names, dict) and not said(names) - {"type"}):
@@ -100,7 +101,7 @@ def _pattern_of(names: Schema, node: Node) -> str | None:
     return None
 
 
-def _count(whole: Whole, node: Node, lowered: dict[str, Json]) -> None:
+def _count(whole: Whole, node: Node, lowered: dict[str, JsonValue]) -> None:
     """Rewrites `minProperties` and `maxProperties`: llguidance counts only additional ones."""
     schema = node.schema
     least = int(schema.get("minProperties", 0))
@@ -147,7 +148,7 @@ def _given(schema: Schema, lowered: Schema) -> list[int]:
 
 
 def _at_least(
-    whole: Whole, lowered: dict[str, Json], least: int, optional: list[str], is_closed: bool
+    whole: Whole, lowered: dict[str, JsonValue], least: int, optional: list[str], is_closed: bool
 ) -> None:
     required = lowered.get("required", [])
     if not optional:

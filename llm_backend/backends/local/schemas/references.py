@@ -4,7 +4,8 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, urldefrag, urljoin
 
-from llm_backend.backends.local.schemas.kinds import Json, Path
+from llm_backend.backends.local.schemas.kinds import Path
+from llm_backend.json_types import JsonValue
 
 __all__ = ["Place", "References", "unresolved", "without_unused"]
 
@@ -16,7 +17,7 @@ _DEFINITIONS = frozenset({"$defs", "definitions"})
 class Place:
     """Subschema, its path, and the base URI of its references."""
 
-    schema: Json
+    schema: JsonValue
     path: Path
     base: str
 
@@ -24,7 +25,7 @@ class Place:
 class References:
     """Reference targets of one schema, indexed once."""
 
-    def __init__(self, schema: Json) -> None:
+    def __init__(self, schema: JsonValue) -> None:
         self.root = Place(schema=schema, path=(), base=_own_base(schema, ""))
         self.paths: dict[int, Path] = {}  # of all subschemas, by `id()`
         self._named = {("", ""): self.root}
@@ -63,7 +64,7 @@ def unresolved(references: References) -> Path | None:
     return None
 
 
-def without_unused(schema: Json) -> Json:
+def without_unused(schema: JsonValue) -> JsonValue:
     """Replaces unused definitions by the schema of any value."""
     if not isinstance(schema, dict):
         return schema
@@ -111,7 +112,7 @@ def _below(start: Place, pointer: str) -> Place | None:
     return Place(schema=schema, path=path, base=base)
 
 
-def _all_places(schema: Json) -> Iterator[Place]:
+def _all_places(schema: JsonValue) -> Iterator[Place]:
     unread = [Place(schema=schema, path=(), base=_own_base(schema, ""))]
     while unread:
         place = unread.pop()
@@ -122,7 +123,7 @@ def _all_places(schema: Json) -> Iterator[Place]:
 
 def _inside(place: Place, skipped: Container[str]) -> Iterator[Place]:
     """Yields the subschemas of a place, except those under the skipped keywords."""
-    parts: Iterable[tuple[str | int, Json]] = ()
+    parts: Iterable[tuple[str | int, JsonValue]] = ()
     if isinstance(place.schema, dict):
         parts = [pair for pair in place.schema.items() if pair[0] not in skipped]
     elif isinstance(place.schema, list):
@@ -132,11 +133,11 @@ def _inside(place: Place, skipped: Container[str]) -> Iterator[Place]:
             yield Place(schema=part, path=(*place.path, name), base=_own_base(part, place.base))
 
 
-def _own_base(schema: Json, base: str) -> str:
+def _own_base(schema: JsonValue, base: str) -> str:
     return _joined(base, urldefrag(_id_of(schema)).url) if isinstance(schema, dict) else base
 
 
-def _id_of(schema: Json) -> str:
+def _id_of(schema: JsonValue) -> str:
     name = schema.get("$id", schema.get("id"))
     return name if isinstance(name, str) else ""
 

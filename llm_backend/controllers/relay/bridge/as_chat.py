@@ -6,7 +6,6 @@ from typing import Any
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.content import chat_content
 from llm_backend.controllers.relay.bridge.event_fields import (
-    Json,
     error_in_event,
     number,
     part,
@@ -17,6 +16,7 @@ from llm_backend.controllers.relay.bridge.event_fields import (
 from llm_backend.controllers.relay.bridge.untranslatable import refuse_uncarried
 from llm_backend.controllers.responses.input.chat_request import LOGPROBS
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
+from llm_backend.json_types import JsonMapping
 
 __all__ = ["PATH", "ChunkReader", "as_chat"]
 
@@ -36,7 +36,7 @@ _CARRIED = frozenset(
 _MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 
 
-def as_chat(body: Json, chat: Chat, model: str) -> dict[str, Any]:
+def as_chat(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
     """Returns the body of the chat completion that answers a response with this body.
 
     Raises `UnsupportedField` for fields that chat completions lack.
@@ -81,7 +81,7 @@ class ChunkReader:
         self._begun = 0
         self._open: int | None = None  # index of the call that continues
 
-    def take(self, event: Json) -> Iterator[ChatDelta]:
+    def take(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of a chunk. Raises `UpstreamFailed` for a malformed one."""
         if event.get("error") is not None:
             self.failure = error_in_event(event["error"])
@@ -91,7 +91,7 @@ class ChunkReader:
         if usage := part(event, "usage"):
             self.usage = _usage(usage)
 
-    def _delta(self, choice: Json) -> ChatDelta:
+    def _delta(self, choice: JsonMapping) -> ChatDelta:
         if number(choice, "index"):
             raise UpstreamFailed("The upstream sent a choice that nobody asked for.")
         delta, reason = part(choice, "delta"), text(choice, "finish_reason") or None
@@ -110,7 +110,7 @@ class ChunkReader:
             finish_reason=reason,
         )
 
-    def _call(self, call: Json) -> Iterator[ToolCall]:
+    def _call(self, call: JsonMapping) -> Iterator[ToolCall]:
         """Yields the beginning of a call, or a piece of the latest one. Some upstreams repeat a
         call's id with each piece, some give all calls one index."""
         place, id, function = number(call, "index"), text(call, "id"), part(call, "function")
@@ -126,7 +126,7 @@ class ChunkReader:
             yield ToolCall(index=self._begun - 1, arguments=arguments)
 
 
-def _bridged_message(message: Json) -> dict[str, Any]:
+def _bridged_message(message: JsonMapping) -> dict[str, Any]:
     said = {name: message[name] for name in _MESSAGE if name in message}
     return {**said, "content": chat_content(said["content"])} if "content" in said else said
 
@@ -153,7 +153,7 @@ def _tool_choice(chat: Chat) -> Any:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": chosen}}
 
 
-def _format(given: Json) -> dict[str, Any]:
+def _format(given: JsonMapping) -> dict[str, Any]:
     kind = given.get("type", "text")
     if kind == "json_schema":
         schema = {name: value for name, value in given.items() if name != "type"}
@@ -161,7 +161,7 @@ def _format(given: Json) -> dict[str, Any]:
     return {} if kind == "text" else {"response_format": {"type": kind}}
 
 
-def _usage(usage: Json) -> Usage:
+def _usage(usage: JsonMapping) -> Usage:
     prompt = part(usage, "prompt_tokens_details")
     completion = part(usage, "completion_tokens_details")
     return Usage(

@@ -6,7 +6,6 @@ from typing import Any
 from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.content import response_content
 from llm_backend.controllers.relay.bridge.event_fields import (
-    Json,
     error_in_event,
     number,
     part,
@@ -16,6 +15,7 @@ from llm_backend.controllers.relay.bridge.event_fields import (
 from llm_backend.controllers.relay.bridge.untranslatable import refuse_uncarried
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
+from llm_backend.json_types import JsonMapping
 
 __all__ = ["PATH", "EventReader", "as_response"]
 
@@ -42,7 +42,7 @@ _TEXTS = {
 _REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
 
 
-def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
+def as_response(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
     """Returns the body of the response that answers a chat with this body; `store` is false.
 
     Raises `UnsupportedField` for fields that responses lack.
@@ -82,7 +82,7 @@ class EventReader:
         self._argued: set[int] = set()  # indices of calls whose arguments have been yielded
         self._said: set[tuple[int, int]] = set()  # parts of messages that have been yielded
 
-    def take(self, event: Json) -> Iterator[ChatDelta]:
+    def take(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of an event. Raises `UpstreamFailed` for a malformed one."""
         kind = text(event, "type")
         if kind in _TEXTS:
@@ -102,7 +102,7 @@ class EventReader:
             said = part(event, "response").get("error") or event.get("error") or event
             self.failure = error_in_event(said)
 
-    def _say(self, event: Json, kind: str) -> Iterator[ChatDelta]:
+    def _say(self, event: JsonMapping, kind: str) -> Iterator[ChatDelta]:
         """Yields a piece of a message's text, or all of it if it had no deltas."""
         name, part = _TEXTS[kind], _part_of(event)
         if kind.endswith(".done") and part in self._said:
@@ -114,7 +114,7 @@ class EventReader:
         else:
             yield ChatDelta(choice=0, content=said)
 
-    def _begin(self, event: Json) -> Iterator[ChatDelta]:
+    def _begin(self, event: JsonMapping) -> Iterator[ChatDelta]:
         item, place = part(event, "item"), number(event, "output_index")
         kind = word(item, "type")
         if kind in ("message", "reasoning"):
@@ -127,7 +127,7 @@ class EventReader:
         call = ToolCall(index=index, id=word(item, "call_id"), name=word(item, "name"))
         yield ChatDelta(choice=0, tool_calls=[call])
 
-    def _argue(self, event: Json, name: str) -> Iterator[ChatDelta]:
+    def _argue(self, event: JsonMapping, name: str) -> Iterator[ChatDelta]:
         place, arguments = number(event, "output_index"), text(event, name)
         if place not in self._calls:
             raise UpstreamFailed("The upstream went on with a call that is not under way.")
@@ -136,12 +136,12 @@ class EventReader:
             call = ToolCall(index=self._calls[place], arguments=arguments)
             yield ChatDelta(choice=0, tool_calls=[call])
 
-    def _end(self, response: Json) -> ChatDelta:
+    def _end(self, response: JsonMapping) -> ChatDelta:
         self.is_ended = True
         self.usage = _usage(part(response, "usage"))
         return ChatDelta(choice=0, finish_reason=self._reason(response))
 
-    def _reason(self, response: Json) -> str:
+    def _reason(self, response: JsonMapping) -> str:
         if text(part(response, "incomplete_details"), "reason") == "content_filter":
             return "content_filter"
         if text(response, "status") == "incomplete":
@@ -149,7 +149,7 @@ class EventReader:
         return "tool_calls" if self._calls else "stop"
 
 
-def _part_of(event: Json) -> tuple[int, int]:
+def _part_of(event: JsonMapping) -> tuple[int, int]:
     """Returns output index and content index of an event."""
     return number(event, "output_index"), number(event, "content_index")
 
@@ -195,7 +195,7 @@ def _tools(chat: Chat) -> dict[str, Any]:
     return {**said, "tool_choice": {"type": "allowed_tools", "mode": mode, "tools": chosen}}
 
 
-def _tool(function: Json) -> dict[str, Any]:
+def _tool(function: JsonMapping) -> dict[str, Any]:
     return {
         "type": "function",
         "name": function["name"],
@@ -205,7 +205,7 @@ def _tool(function: Json) -> dict[str, Any]:
     }
 
 
-def _text(body: Json) -> dict[str, Any]:
+def _text(body: JsonMapping) -> dict[str, Any]:
     """Returns the `text` field: format and verbosity."""
     given = body.get("response_format") or {}
     kind, said = given.get("type", "text"), {}
@@ -218,7 +218,7 @@ def _text(body: Json) -> dict[str, Any]:
     return {"text": said} if said else {}
 
 
-def _usage(usage: Json) -> Usage:
+def _usage(usage: JsonMapping) -> Usage:
     given, made = part(usage, "input_tokens_details"), part(usage, "output_tokens_details")
     return Usage(
         prompt_tokens=number(usage, "input_tokens"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Protocol, Self
 
@@ -26,6 +26,7 @@ from llm_backend.errors import (
     UpstreamFailed,
     from_status,
 )
+from llm_backend.json_types import JsonMapping
 from llm_backend.offload import offload
 from llm_backend.sse import Decoder
 
@@ -33,7 +34,6 @@ __all__ = ["BridgedAnswer", "BridgedModel"]
 
 log = logging.getLogger(__name__)
 
-Json = Mapping[str, Any]
 
 _HEADERS = (
     (b"content-type", b"application/json"),
@@ -57,7 +57,7 @@ class BridgeReader(Protocol):
     failure: ApiError | None  # inside the stream
     ends_by_done: bool  # True if `[DONE]` alone is an end
 
-    def take(self, event: Json) -> Iterator[ChatDelta]: ...
+    def take(self, event: JsonMapping) -> Iterator[ChatDelta]: ...
 
 
 class BridgedModel:
@@ -67,7 +67,7 @@ class BridgedModel:
         self,
         upstream: Exchanger,
         to: Destination,
-        body: Json,
+        body: JsonMapping,
         wire: WireProtocol,
         operation: Sequence[str],
         *,
@@ -82,7 +82,7 @@ class BridgedModel:
         self.vector_stores: Sequence[str] = ()
         self.sees = False  # the upstream fetches images itself
 
-    def filled(self, body: Json) -> dict[str, Any]:
+    def filled(self, body: JsonMapping) -> dict[str, Any]:
         """Returns the body without the fields that only the upstream enforces. Defaults are the
         upstream's, too."""
         return {name: value for name, value in body.items() if name not in _ITS_OWN}
@@ -211,7 +211,7 @@ def _text_bytes(delta: ChatDelta) -> int:
     return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
-def _parse_event(data: str) -> Json:
+def _parse_event(data: str) -> JsonMapping:
     try:
         event = exact_json.loads(data)
     except orjson.JSONDecodeError as error:
@@ -247,7 +247,7 @@ async def _refusal(relayed: UpstreamAnswer) -> ApiError:
     return error
 
 
-def _error_in(body: bytes) -> Json:
+def _error_in(body: bytes) -> JsonMapping:
     try:
         said = orjson.loads(body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):

@@ -3,20 +3,19 @@
 Each function raises `UpstreamFailed` for a value of another type; an absent or null one is empty.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from llm_backend.errors import ApiError, RateLimited, UpstreamFailed
+from llm_backend.json_types import JsonMapping
 
-__all__ = ["Json", "error_in_event", "number", "part", "parts", "text", "word"]
+__all__ = ["error_in_event", "number", "part", "parts", "text", "word"]
 
-Json = Mapping[str, Any]
 
 _MOST = 2**53  # JSON parsers disagree about larger integers
 _OF_OUR_KEY = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
 
 
-def text(of: Json, name: str) -> str:
+def text(of: JsonMapping, name: str) -> str:
     """Returns a string, maybe empty."""
     value = of.get(name)
     if value is None:
@@ -26,14 +25,14 @@ def text(of: Json, name: str) -> str:
     return value
 
 
-def word(of: Json, name: str) -> str:
+def word(of: JsonMapping, name: str) -> str:
     """Returns a string that must not be empty."""
     if not (value := text(of, name)):
         raise UpstreamFailed(f"The upstream sent an event without `{name}`.")
     return value
 
 
-def number(of: Json, name: str) -> int:
+def number(of: JsonMapping, name: str) -> int:
     """Returns an index or a count."""
     value = of.get(name)
     if value is None:
@@ -43,7 +42,7 @@ def number(of: Json, name: str) -> int:
     return value
 
 
-def part(of: Json, name: str) -> Json:
+def part(of: JsonMapping, name: str) -> JsonMapping:
     """Returns an object."""
     value = of.get(name)
     if value is None:
@@ -53,7 +52,7 @@ def part(of: Json, name: str) -> Json:
     return value
 
 
-def parts(of: Json, name: str) -> Sequence[Json]:
+def parts(of: JsonMapping, name: str) -> Sequence[JsonMapping]:
     """Returns a list of objects."""
     value = of.get(name)
     if value is None:

@@ -33,7 +33,6 @@ from llm_backend.store import (
 
 __all__ = ["ResponseWorker"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events

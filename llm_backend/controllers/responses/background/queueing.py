@@ -12,19 +12,19 @@ from llm_backend.controllers.responses.input.resolved_request import MediaSource
 from llm_backend.controllers.responses.loop.response_run import new_head
 from llm_backend.controllers.responses.response_memory import to_stored_response
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Events
 
 __all__ = ["FROM_THE_START", "begin_in_background"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 FROM_THE_START = -1  # before the sequence number of the first event
 
 
 async def begin_in_background(
-    services: Services, model: MediaSource, body: Json, caller: Caller
-) -> Json:
+    services: Services, model: MediaSource, body: JsonObject, caller: Caller
+) -> JsonObject:
     """Validates, stores and queues a response, to be answered by this model for this caller, and
     returns it. Errors of the request are raised here and not in the background."""
     _check_kept(services, body)

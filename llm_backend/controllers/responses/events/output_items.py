@@ -13,11 +13,11 @@ from llm_backend.controllers.rendering.chunks import token_object
 from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.controllers.responses.loop.server_tools import CallProgress
+from llm_backend.json_types import JsonObject
 
 __all__ = ["Annotate", "CallItemBuilder", "OutputItemBuilder", "TextItemBuilder", "call_of"]
 
-Json = dict[str, Any]
-Annotate = Callable[[str], Sequence[Json]]
+Annotate = Callable[[str], Sequence[JsonObject]]
 """Returns the annotations of a message's text."""
 
 _TEXTS = {"message": "output_text", "refusal": "refusal", "reasoning": "reasoning_text"}
@@ -28,7 +28,7 @@ class OutputItemBuilder:
     """An output item under construction; `item` is its current state. This base class, used for
     items of server tools, has no events of its own."""
 
-    def __init__(self, item: Json) -> None:
+    def __init__(self, item: JsonObject) -> None:
         self.item = item
         self._pieces: list[str] = []
 
@@ -51,14 +51,19 @@ class TextItemBuilder(OutputItemBuilder):
 
     def __init__(self, kind: str, annotate: Annotate) -> None:
         type = "reasoning" if kind == "reasoning" else "message"
-        item: Json = {"id": new_id(type), "type": type, "status": "in_progress", "content": []}
+        item: JsonObject = {
+            "id": new_id(type),
+            "type": type,
+            "status": "in_progress",
+            "content": [],
+        }
         name, value = ("role", "assistant") if type == "message" else ("summary", [])
         super().__init__({**item, name: value})
         self.kind = kind
         self._annotate = annotate
         self._is_message = kind == "message"
         self._event = f"response.{_TEXTS[kind]}"
-        self._logprobs: list[Json] = []
+        self._logprobs: list[JsonObject] = []
 
     def begin(self) -> list[CallProgress]:
         """Returns the event of the added content part."""
@@ -95,13 +100,13 @@ class TextItemBuilder(OutputItemBuilder):
             self._told(f"{self._event}.annotation.added", annotation_index=place, annotation=one)
             for place, one in enumerate(part.get("annotations", ()))
         ]
-        whole: Json = {"refusal" if self.kind == "refusal" else "text": text}
+        whole: JsonObject = {"refusal" if self.kind == "refusal" else "text": text}
         if self._is_message:
             whole["logprobs"] = list(self._logprobs)
         done = self._told(f"{self._event}.done", **whole)
         return [*cited, done, self._told("response.content_part.done", part=part)]
 
-    def _part(self, text: str) -> Json:
+    def _part(self, text: str) -> JsonObject:
         if self.kind == "refusal":
             return {"type": "refusal", "refusal": text}
         if not self._is_message:
@@ -126,7 +131,7 @@ class CallItemBuilder(OutputItemBuilder):
 
     def __init__(self, call: ToolCall, tool: ClientTool | None) -> None:
         kind = "custom_tool_call" if tool is not None and tool.is_custom else "function_call"
-        item: Json = {
+        item: JsonObject = {
             "id": new_id(kind),
             "type": kind,
             "status": "in_progress",
@@ -184,6 +189,6 @@ def call_of(call: ToolCall, clients: Mapping[str, ClientTool]) -> CallItemBuilde
     return CallItemBuilder(call, tool)
 
 
-def _log_prob(entry: TokenLogprob) -> Json:
+def _log_prob(entry: TokenLogprob) -> JsonObject:
     top = [token_object(other) for other in entry.top]
     return {**token_object(entry), "top_logprobs": top}

@@ -25,10 +25,10 @@ from llm_backend.controllers.responses.loop.server_tools import (
     Step,
 )
 from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonObject
 
 __all__ = ["ResponseState"]
 
-Json = dict[str, Any]
 
 NO_TOOLS: Mapping[str, ClientTool] = {}
 NOTHING: Mapping[str, Any] = {}
@@ -37,7 +37,7 @@ NOTHING: Mapping[str, Any] = {}
 _CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
-def _no_annotations(text: str) -> Sequence[Json]:
+def _no_annotations(text: str) -> Sequence[JsonObject]:
     return ()
 
 
@@ -65,23 +65,23 @@ class ResponseState:
         self._annotate = annotate
         self._clients = clients
         self._status = "in_progress"
-        self._output: list[Json] = []
+        self._output: list[JsonObject] = []
         self._open: OutputItemBuilder | None = None
-        self._end: Json = {}
+        self._end: JsonObject = {}
         self._number = number
 
     @property
-    def output(self) -> Sequence[Json]:
+    def output(self) -> Sequence[JsonObject]:
         """Finished items in the form in which they are stored."""
         return self._output
 
     @property
-    def shown(self) -> Json:
+    def shown(self) -> JsonObject:
         """Response object for clients, with the fields of items that `include` selects."""
         return {**self.response, "output": [self._visible(item) for item in self._output]}
 
     @property
-    def response(self) -> Json:
+    def response(self) -> JsonObject:
         """Response object for the store, without an item that is still open."""
         return {
             **self._head,
@@ -94,11 +94,11 @@ class ResponseState:
             "output": list(self._output),
         }
 
-    def start(self) -> list[Json]:
+    def start(self) -> list[JsonObject]:
         """Returns the events `response.created` and `response.in_progress`."""
         return [self._event("response.created", response=self.shown), self.proceed()]
 
-    def queue(self) -> list[Json]:
+    def queue(self) -> list[JsonObject]:
         """Returns the events `response.created` and `response.queued`."""
         self._status = "queued"
         return [
@@ -106,14 +106,14 @@ class ResponseState:
             self._event("response.queued", response=self.shown),
         ]
 
-    def proceed(self) -> Json:
+    def proceed(self) -> JsonObject:
         """Returns the event `response.in_progress`."""
         self._status = "in_progress"
         return self._event("response.in_progress", response=self.shown)
 
-    def take(self, delta: ChatDelta) -> list[Json]:
+    def take(self, delta: ChatDelta) -> list[JsonObject]:
         """Returns the events of a delta. `finish`, not this, handles the end of the answer."""
-        events: list[Json] = []
+        events: list[JsonObject] = []
         if delta.reasoning:
             events += self._say("reasoning", delta.reasoning, ())
         if delta.content:
@@ -124,7 +124,7 @@ class ResponseState:
             events += self._call(call)
         return events
 
-    def tell(self, step: Step) -> list[Json]:
+    def tell(self, step: Step) -> list[JsonObject]:
         """Returns the events of a server tool's step."""
         match step:
             case CallBegan(item=item):
@@ -136,18 +136,18 @@ class ResponseState:
                 self._open.item = dict(item)
                 return self._put_out(self._open)
 
-    def sum_up(self, text: str) -> list[Json]:
+    def sum_up(self, text: str) -> list[JsonObject]:
         """Returns the events of a summary of the open reasoning item."""
         assert isinstance(self._open, TextItemBuilder), "it has just been thought"
         return [self._told(told) for told in self._open.sum_up(text)]
 
-    def pause(self) -> list[Json]:
+    def pause(self) -> list[JsonObject]:
         """Closes the open item and returns its events; the response continues."""
         return self._close("completed")
 
     def finish(
-        self, reason: str, usage: Json, completed_at: int, more: Mapping[str, Any] = NOTHING
-    ) -> list[Json]:
+        self, reason: str, usage: JsonObject, completed_at: int, more: Mapping[str, Any] = NOTHING
+    ) -> list[JsonObject]:
         """Completes the response with a finish reason; `more` are further fields. The last event
         is `end`."""
         cut_by = _CUT_BY.get(reason)
@@ -160,7 +160,7 @@ class ResponseState:
             self._end["incomplete_details"] = {"reason": cut_by}
         return events
 
-    def fail(self, error: ApiError) -> list[Json]:
+    def fail(self, error: ApiError) -> list[JsonObject]:
         """Fails the response with this error. The last event is `end`."""
         events = self._close("incomplete")
         self._status = "failed"
@@ -168,13 +168,13 @@ class ResponseState:
         self._end = {"error": {"code": code, "message": error.message}}
         return events
 
-    def end(self) -> Json:
+    def end(self) -> JsonObject:
         """Returns the last event, with the final response. It does not advance the sequence
         number, so it can be built again as long as it has not been sent."""
         kind = f"response.{self._status}"
         return {"type": kind, "sequence_number": self._number, "response": self.shown}
 
-    def error(self, code: str, message: str, param: str | None) -> Json:
+    def error(self, code: str, message: str, param: str | None) -> JsonObject:
         """Returns the `error` event of an internal error."""
         return self._event("error", code=code, message=message, param=param)
 
@@ -183,7 +183,7 @@ class ResponseState:
         self._close("incomplete")
         self._status = "cancelled"
 
-    def _say(self, kind: str, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Json]:
+    def _say(self, kind: str, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[JsonObject]:
         opened = self._open
         if not isinstance(opened, TextItemBuilder) or opened.kind != kind:
             yield from self._close("completed")
@@ -191,7 +191,7 @@ class ResponseState:
             yield from self._begin(opened)
         yield self._told(opened.say(text, logprobs))
 
-    def _call(self, call: ToolCall) -> Iterator[Json]:
+    def _call(self, call: ToolCall) -> Iterator[JsonObject]:
         if call.id is not None:
             yield from self._close("completed")
             yield from self._begin(call_of(call, self._clients))
@@ -199,13 +199,13 @@ class ResponseState:
             assert isinstance(self._open, CallItemBuilder), "a call begins with its id"
             yield from map(self._told, self._open.argue(call.arguments))
 
-    def _begin(self, opened: OutputItemBuilder) -> list[Json]:
+    def _begin(self, opened: OutputItemBuilder) -> list[JsonObject]:
         self._open = opened
         item = self._visible(opened.item)
         added = self._of_output("response.output_item.added", item=item)
         return [added, *map(self._told, opened.begin())]
 
-    def _close(self, status: str) -> list[Json]:
+    def _close(self, status: str) -> list[JsonObject]:
         """Completes the open item, if there is one, and returns its events."""
         opened = self._open
         if opened is None:
@@ -215,24 +215,24 @@ class ResponseState:
             opened.item["status"] = status
         return events + self._put_out(opened)
 
-    def _put_out(self, opened: OutputItemBuilder) -> list[Json]:
+    def _put_out(self, opened: OutputItemBuilder) -> list[JsonObject]:
         item = self._visible(opened.item)
         events = [self._of_output("response.output_item.done", item=item)]
         self._output.append(opened.item)
         self._open = None
         return events
 
-    def _visible(self, item: Json) -> Json:
+    def _visible(self, item: JsonObject) -> JsonObject:
         return public_form(item, self._include)
 
-    def _told(self, told: CallProgress) -> Json:
+    def _told(self, told: CallProgress) -> JsonObject:
         assert self._open is not None, "an item is open"
         return self._of_output(told.kind, item_id=self._open.item["id"], **told.fields)
 
-    def _of_output(self, kind: str, **fields: Any) -> Json:
+    def _of_output(self, kind: str, **fields: Any) -> JsonObject:
         return self._event(kind, output_index=len(self._output), **fields)
 
-    def _event(self, kind: str, **fields: Any) -> Json:
+    def _event(self, kind: str, **fields: Any) -> JsonObject:
         event = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
         return event

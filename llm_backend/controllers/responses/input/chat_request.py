@@ -10,11 +10,11 @@ from typing import Any
 from llm_backend.controllers.responses.input.items import NO_READERS, Readers, messages_from
 from llm_backend.controllers.responses.input.tools import public_tool
 from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonObject
 
 __all__ = ["chat_body", "chat_messages", "echoed_fields", "translate_error_paths"]
 
 Body = Mapping[str, Any]
-Json = dict[str, Any]
 
 # Fields that have the same name in a chat request.
 SAME = (
@@ -44,9 +44,9 @@ def chat_messages(
     before: Sequence[Body],
     own: Sequence[Body],
     *,
-    first: Sequence[Json] = (),
+    first: Sequence[JsonObject] = (),
     readers: Readers = NO_READERS,
-) -> list[Json]:
+) -> list[JsonObject]:
     """Returns the messages of the chat that answers this response: `own` are the items of its
     input, `before` those of the conversation, `first` messages before all of them; `readers`
     translate items of server tools."""
@@ -58,9 +58,9 @@ def chat_messages(
     return messages
 
 
-def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> Json:
+def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> JsonObject:
     """Returns the chat request with these messages and fields about tools."""
-    chat: Json = {name: body[name] for name in SAME if body.get(name) is not None}
+    chat: JsonObject = {name: body[name] for name in SAME if body.get(name) is not None}
     chat |= {"messages": messages, **_limits(body), **_format(body), **tools}
     effort = (body.get("reasoning") or {}).get("effort")
     if effort is not None:
@@ -68,7 +68,7 @@ def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> Json:
     return chat
 
 
-def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 20) -> Json:
+def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 20) -> JsonObject:
     """Returns the request fields that a response object repeats, with the document's defaults;
     `passages_limit` is the default number of search results."""
     reasoning = body.get("reasoning") or {}
@@ -103,7 +103,7 @@ def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 2
     }
 
 
-def _shown_text(text: Body) -> Json:
+def _shown_text(text: Body) -> JsonObject:
     """Returns the response's `text` field, with all fields of a JSON schema's format."""
     form = text.get("format") or {"type": "text"}
     if form["type"] == "json_schema":
@@ -134,8 +134,8 @@ def _name(param: str, places: Sequence[int]) -> str:
     return param
 
 
-def _limits(body: Body) -> Json:
-    limits: Json = {}
+def _limits(body: Body) -> JsonObject:
+    limits: JsonObject = {}
     if body.get("max_output_tokens") is not None:
         limits["max_completion_tokens"] = body["max_output_tokens"]
     if body.get("top_logprobs") or LOGPROBS in (body.get("include") or ()):
@@ -143,9 +143,9 @@ def _limits(body: Body) -> Json:
     return limits
 
 
-def _format(body: Body) -> Json:
+def _format(body: Body) -> JsonObject:
     text = body.get("text") or {}
-    shown: Json = {}
+    shown: JsonObject = {}
     if text.get("verbosity"):
         shown["verbosity"] = text["verbosity"]
     form = text.get("format") or {}

@@ -8,10 +8,10 @@ from typing import Any
 
 from llm_backend.controllers.generation.custom_tools import custom_function
 from llm_backend.errors import UnsupportedField
+from llm_backend.json_types import JsonObject
 
 __all__ = ["ClientTool", "chat_name", "client_tools"]
 
-Json = dict[str, Any]
 Tool = Mapping[str, Any]
 
 _NAMESPACE_END = "__"  # function names allow no other separator
@@ -21,7 +21,7 @@ _NAMESPACE_END = "__"  # function names allow no other separator
 class ClientTool:
     """One tool of the client: the chat's function for it, and its name in response items."""
 
-    function: Json
+    function: JsonObject
     name: str
     is_custom: bool
     namespace: str | None = None

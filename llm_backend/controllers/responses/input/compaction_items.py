@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.controllers.responses.encrypted_content import decode_opaque, encode_opaque
+from llm_backend.json_types import JsonObject
 
 __all__ = ["Compaction", "compaction_item", "parse_compaction", "read_places"]
 
-Json = dict[str, Any]
 Item = Mapping[str, Any]
 
 _FORM = "llmbc1"
@@ -28,7 +28,7 @@ class Compaction:
     kept: int | None = None
 
 
-def compaction_item(compaction: Compaction) -> Json:
+def compaction_item(compaction: Compaction) -> JsonObject:
     """Returns a new `compaction` item with this content."""
     return {
         "id": f"cmp_{uuid.uuid4().hex}",

@@ -15,11 +15,11 @@ from llm_backend.controllers.responses.input.input_parts import (
     with_parts_read,
 )
 from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.json_types import JsonObject
 from llm_backend.store import FileStore
 
 __all__ = ["FilePictures"]
 
-Json = dict[str, Any]
 Part = Mapping[str, Any]
 
 
@@ -33,8 +33,11 @@ class FilePictures:
         self._limit_bytes = limit_bytes
 
     async def read(
-        self, items: Sequence[Json], where: str | None = None, fetched: FetchedFiles | None = None
-    ) -> list[Json]:
+        self,
+        items: Sequence[JsonObject],
+        where: str | None = None,
+        fetched: FetchedFiles | None = None,
+    ) -> list[JsonObject]:
         """Returns the items with data: URLs in place of files. `where` is the path of their list,
         None for items of earlier turns. Images at URLs are fetched if `fetched` is given and has
         room; otherwise the URL stays for the model's backend to fetch.
@@ -44,11 +47,13 @@ class FilePictures:
         read = partial(self._part, fetched=fetched)
         return await with_parts_read(items, where, is_meant, read)
 
-    async def read_part(self, part: Part, where: str) -> Json:
+    async def read_part(self, part: Part, where: str) -> JsonObject:
         """Resolves one part; `where` is its path."""
         return await self._part(part, where) if _is_read(part) else dict(part)
 
-    async def _part(self, part: Part, where: str, fetched: FetchedFiles | None = None) -> Json:
+    async def _part(
+        self, part: Part, where: str, fetched: FetchedFiles | None = None
+    ) -> JsonObject:
         if not part.get("image_url"):
             return {**part, "image_url": await self._uploaded(part["file_id"], f"{where}.file_id")}
         if has_fetched(part):

@@ -22,11 +22,11 @@ from llm_backend.controllers.responses.input.input_parts import (
 )
 from llm_backend.errors import InvalidRequest, NotFound, Overloaded
 from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
+from llm_backend.json_types import JsonObject
 from llm_backend.store import FileStore
 
 __all__ = ["FILE_WORDS", "FileTexts"]
 
-Json = dict[str, Any]
 Part = Mapping[str, Any]
 
 KEPT_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again
@@ -61,15 +61,20 @@ class FileTexts:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by file
 
     async def read(
-        self, items: Sequence[Json], where: str | None = None, fetched: FetchedFiles | None = None
-    ) -> list[Json]:
+        self,
+        items: Sequence[JsonObject],
+        where: str | None = None,
+        fetched: FetchedFiles | None = None,
+    ) -> list[JsonObject]:
         """Returns the items with text in place of files. `where` is the path of their list, None
         for items of earlier turns; `fetched` collects fetched files. Raises `InvalidRequest` for
         a file that cannot be read."""
         read = partial(self.read_part, fetched=fetched)
         return await with_parts_read(items, where, _is_file, read)
 
-    async def read_part(self, part: Part, where: str, fetched: FetchedFiles | None = None) -> Json:
+    async def read_part(
+        self, part: Part, where: str, fetched: FetchedFiles | None = None
+    ) -> JsonObject:
         """Returns the text of an `input_file`; `where` is its path. Raises `InvalidRequest`."""
         file = await self._file(part, where, fetched)
         text = await self._text(file, where)

@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_backend.backends.web_files import WebFile
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "without_fetched",
 ]
 
-Json = dict[str, Any]
 Part = Mapping[str, Any]
 
 _LISTS = ("content", "output")  # fields of an item that may hold parts
@@ -32,7 +32,7 @@ class FetchedFiles:
 
     def __init__(self, *, limit_bytes: int) -> None:
         self._left = limit_bytes
-        self._kept: dict[str, Json] = {}
+        self._kept: dict[str, JsonObject] = {}
 
     @property
     def has_room(self) -> bool:
@@ -46,13 +46,13 @@ class FetchedFiles:
             data = base64.b64encode(file.content).decode()
             self._kept[where] = {"name": file.name, "media_type": file.media_type, "data": data}
 
-    def kept_in(self, items: Sequence[Json], where: str) -> list[Json]:
+    def kept_in(self, items: Sequence[JsonObject], where: str) -> list[JsonObject]:
         """Returns the items of the list `where` with their fetched files."""
         if not self._kept:
             return list(items)
         return [self._item(item, f"{where}[{place}]") for place, item in enumerate(items)]
 
-    def _item(self, item: Json, where: str) -> Json:
+    def _item(self, item: JsonObject, where: str) -> JsonObject:
         for name in _LISTS:
             places = [f"{where}.{name}[{at}]" for at in range(len(_parts(item, name)))]
             if any(place in self._kept for place in places):
@@ -76,7 +76,7 @@ def fetched_file(part: Part) -> WebFile:
     return WebFile(name=kept["name"], media_type=kept["media_type"], content=content)
 
 
-def without_fetched(item: Part) -> Json:
+def without_fetched(item: Part) -> JsonObject:
     """Returns the item without fetched files, as clients see it."""
     shown = dict(item)
     for name in _LISTS:
@@ -86,7 +86,7 @@ def without_fetched(item: Part) -> Json:
     return shown
 
 
-def bare_part(part: Part) -> Json:
+def bare_part(part: Part) -> JsonObject:
     """Returns the part without its fetched file, as clients see it."""
     return {name: value for name, value in part.items() if name != _FETCHED}
 
@@ -107,11 +107,11 @@ def refuse_too_many(items: Sequence[Part], where: str, limit: int) -> None:
 
 
 async def with_parts_read(
-    items: Sequence[Json],
+    items: Sequence[JsonObject],
     where: str | None,
     is_meant: Callable[[object], bool],
-    read: Callable[[Part, str], Awaitable[Json]],
-) -> list[Json]:
+    read: Callable[[Part, str], Awaitable[JsonObject]],
+) -> list[JsonObject]:
     """Returns the items with each part for which `is_meant` holds replaced by `read(part, path)`.
     `where` is the path of their list, None for items of earlier turns."""
     read_items = list(items)
@@ -136,7 +136,7 @@ async def _read(
     parts: Sequence[Any],
     where: str,
     is_meant: Callable[[object], bool],
-    read: Callable[[Part, str], Awaitable[Json]],
+    read: Callable[[Part, str], Awaitable[JsonObject]],
 ) -> list[Any]:
     return [
         await read(part, f"{where}[{place}]") if is_meant(part) else part

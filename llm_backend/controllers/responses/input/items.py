@@ -16,6 +16,7 @@ from llm_backend.controllers.responses.input.client_tools import chat_name
 from llm_backend.controllers.responses.input.compaction_items import parse_compaction, read_places
 from llm_backend.controllers.responses.input.input_parts import without_fetched
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Page, StoredItem
 
 __all__ = [
@@ -28,9 +29,8 @@ __all__ = [
     "stored_form",
 ]
 
-Json = dict[str, Any]
 Item = Mapping[str, Any]
-Readers = Mapping[str, Callable[[Item], Sequence[Json]]]
+Readers = Mapping[str, Callable[[Item], Sequence[JsonObject]]]
 """Functions that translate items to chat messages, by type of item."""
 
 NO_READERS: Readers = {}
@@ -68,8 +68,8 @@ PREFIXES = {
 }
 
 # Fields that the document requires of a listed item of this type but not of a sent one.
-_COMPLETED: Json = {"status": "completed"}
-_DEFAULTS: Mapping[str, Json] = {
+_COMPLETED: JsonObject = {"status": "completed"}
+_DEFAULTS: Mapping[str, JsonObject] = {
     "message": _COMPLETED,
     "function_call": _COMPLETED,
     "function_call_output": _COMPLETED | {"call_id": ""},
@@ -95,7 +95,7 @@ def is_reference(given: Item) -> bool:
     return kind == "item_reference" or (kind is None and says_nothing)
 
 
-def stored_form(given: Item) -> Json:
+def stored_form(given: Item) -> JsonObject:
     """Returns the item as it is stored and listed."""
     kind = given.get("type") or "message"
     item = {name: value for name, value in given.items() if value is not None}
@@ -106,7 +106,7 @@ def stored_form(given: Item) -> Json:
     return {**_DEFAULTS.get(kind, {}), **without_fetched(item)}
 
 
-def public_form(item: Item, include: Sequence[str] = ()) -> Json:
+def public_form(item: Item, include: Sequence[str] = ()) -> JsonObject:
     """Returns the item as clients see it: without fields that `include` does not select, and
     without fetched files."""
     shown = without_fetched(item)
@@ -123,7 +123,7 @@ def public_form(item: Item, include: Sequence[str] = ()) -> Json:
     return shown
 
 
-def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
+def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> JsonObject:
     """Returns a page of items as the document's list object."""
     return {
         "object": "list",
@@ -136,14 +136,14 @@ def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
 
 def messages_from(
     before: Sequence[Item], own: Sequence[Item], readers: Readers = NO_READERS
-) -> list[Json]:
+) -> list[JsonObject]:
     """Translates items to chat messages: `own` are those of the request's input, `before` those of
     the conversation; `readers` translate items of server tools, by type.
 
     Consecutive calls, and the reasoning and text before them, become one assistant's message.
     Raises `UnsupportedField` for an item that no local model can read.
     """
-    messages: list[Json] = []
+    messages: list[JsonObject] = []
     placed = [*(("input", item) for item in before), *_numbered_items(own)]
     read = [placed[place] for place in read_places([item for _, item in placed])]
     for message in _messages(read, readers):
@@ -154,13 +154,13 @@ def messages_from(
     return messages
 
 
-def _parts(content: Any, *, is_answer: bool) -> list[Json]:
+def _parts(content: Any, *, is_answer: bool) -> list[JsonObject]:
     kind = "output_text" if is_answer else "input_text"
     parts = [{"type": kind, "text": content}] if isinstance(content, str) else content
     return [_part(part, is_answer=is_answer) for part in parts]
 
 
-def _part(part: Item, *, is_answer: bool) -> Json:
+def _part(part: Item, *, is_answer: bool) -> JsonObject:
     if is_answer and part["type"] in ("input_text", "output_text"):
         return {"annotations": [], "logprobs": [], **part, "type": "output_text"}
     return dict(part)
@@ -171,7 +171,7 @@ def _numbered_items(own: Sequence[Item]) -> Iterator[tuple[str, Item]]:
         yield f"input[{place}]", item
 
 
-def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[Json]:
+def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[JsonObject]:
     for where, item in placed:
         match item["type"]:
             case "message":
@@ -198,7 +198,7 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
                 )
 
 
-def _content(parts: Sequence[Item], where: str) -> str | list[Json]:
+def _content(parts: Sequence[Item], where: str) -> str | list[JsonObject]:
     """Returns a string if all parts are text, or a list of chat parts."""
     made = [chat_part(part, f"{where}[{place}]") for place, part in enumerate(parts)]
     if all(part["type"] == "text" for part in made):
@@ -206,7 +206,7 @@ def _content(parts: Sequence[Item], where: str) -> str | list[Json]:
     return made
 
 
-def chat_part(part: Item, where: str) -> Json:
+def chat_part(part: Item, where: str) -> JsonObject:
     """Returns the part in a chat's form; `where` is its path, for errors in media parts."""
     if part["type"] == "refusal":
         return {"type": "text", "text": str(part["refusal"])}
@@ -222,7 +222,7 @@ def chat_part(part: Item, where: str) -> Json:
     )
 
 
-def _call(item: Item, arguments: str) -> Json:
+def _call(item: Item, arguments: str) -> JsonObject:
     name = chat_name(item["name"], item.get("namespace"))
     function = {"name": name, "arguments": arguments}
     call = {"id": item["call_id"], "type": "function", "function": function}
@@ -237,7 +237,7 @@ def _reasoning(item: Item) -> str:
     return "\n".join(str(part["text"]) for part in parts) if hidden is None else hidden
 
 
-def _summary_messages(item: Item, where: str) -> Iterator[Json]:
+def _summary_messages(item: Item, where: str) -> Iterator[JsonObject]:
     """Yields the messages of a summary. One that replaces items gets a user's question before it:
     many templates require that a user begins."""
     compaction = parse_compaction(item)
@@ -259,13 +259,13 @@ def _continues(message: Item, next_one: Item) -> bool:
     return "tool_calls" in next_one or ("content" not in message and "tool_calls" not in message)
 
 
-def _with_own_calls(message: Json) -> Json:
+def _with_own_calls(message: JsonObject) -> JsonObject:
     if "tool_calls" in message:
         message["tool_calls"] = list(message["tool_calls"])
     return message
 
 
-def _join(message: Json, next_one: Json) -> None:
+def _join(message: JsonObject, next_one: JsonObject) -> None:
     """Merges the second message into `message`, whose list of calls grows in place."""
     calls = next_one.pop("tool_calls", ())
     message.update(next_one)

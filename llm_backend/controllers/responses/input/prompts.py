@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.json_types import JsonObject
 from llm_backend.settings.prompt import PromptSettings
 
 __all__ = ["prompt_messages"]
 
-Json = dict[str, Any]
-ReadPart = Callable[[Mapping[str, Any], str], Awaitable[Json]]
+ReadPart = Callable[[Mapping[str, Any], str], Awaitable[JsonObject]]
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 
 async def prompt_messages(
     prompt: Mapping[str, Any] | None, configured: Mapping[str, PromptSettings], read: ReadPart
-) -> list[Json]:
+) -> list[JsonObject]:
     """Returns the chat messages of a `prompt`; none if it is not given. `read` translates an image
     or file part, with its path, to a chat's part.
 
@@ -89,9 +89,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value["text"])
 
 
-def _fill(content: str, values: Mapping[str, str | Json]) -> str | list[Json]:
+def _fill(content: str, values: Mapping[str, str | JsonObject]) -> str | list[JsonObject]:
     """Returns a string if all values are text, or a list of chat parts in order."""
-    parts: list[Json] = []
+    parts: list[JsonObject] = []
     text = ""
     for place, piece in enumerate(_VARIABLE.split(content)):
         value = values[piece] if place % 2 else piece  # odd pieces are names of variables
@@ -103,5 +103,5 @@ def _fill(content: str, values: Mapping[str, str | Json]) -> str | list[Json]:
     return [*parts, *_text_part(text)] if parts else text
 
 
-def _text_part(text: str) -> list[Json]:
+def _text_part(text: str) -> list[JsonObject]:
     return [{"type": "text", "text": text}] if text else []

@@ -26,11 +26,10 @@ from llm_backend.controllers.responses.input.unsupported_fields import refuse_ot
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieve_from_own
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import add_weight, offload
 
 __all__ = ["MediaSource", "ResolvedRequest", "open_request"]
-
-Json = dict[str, Any]
 
 
 class MediaSource(Protocol):
@@ -39,7 +38,7 @@ class MediaSource(Protocol):
 
     @property
     def sees(self) -> bool: ...
-    def filled(self, body: Mapping[str, Any]) -> Json: ...
+    def filled(self, body: Mapping[str, Any]) -> JsonObject: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +51,10 @@ class ResolvedRequest:
     `retrieval` holds passages from the model's own vector stores."""
 
     body: Mapping[str, Any]
-    first: Sequence[Json]
-    before: Sequence[Json]
-    own: Sequence[Json]
-    items: Sequence[Json]
+    first: Sequence[JsonObject]
+    before: Sequence[JsonObject]
+    own: Sequence[JsonObject]
+    items: Sequence[JsonObject]
     chat: Chat
     structure: StructuredOutput
     tools: OpenTools
@@ -87,17 +86,17 @@ class ResolvedRequest:
         found = replace(self, retrieval=retrieval)
         return replace(found, chat=await found.chat_after(())) if retrieval else self
 
-    def own_messages(self) -> list[Json]:
+    def own_messages(self) -> list[JsonObject]:
         """Returns the messages of its input, in a chat's form."""
         own = self.items[len(self.before) :]
         return messages_from((), [item for item in own if item["type"] == "message"])
 
-    def annotations(self, text: str) -> list[Json]:
+    def annotations(self, text: str) -> list[JsonObject]:
         """Returns the document's annotations of a finished message."""
         own = [] if self.retrieval is None else self.retrieval.annotations(text)
         return [*self.tools.annotations(text), *own]
 
-    def _messages(self, items: Sequence[Mapping[str, Any]]) -> list[Json]:
+    def _messages(self, items: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
         return chat_messages(self.body, items, (), first=self.first, readers=self.tools.readers)
 
     def leaving_out(self, number: int) -> "ResolvedRequest":
@@ -110,7 +109,7 @@ async def open_request(
     services: Services,
     model: MediaSource,
     body: Mapping[str, Any],
-    own: Sequence[Json] | None = None,
+    own: Sequence[JsonObject] | None = None,
 ) -> AsyncIterator[ResolvedRequest]:
     """Resolves a body and opens its server tools; `own` are the items of its input, if they are
     already resolved. Raises an `ApiError` that names the field."""
@@ -155,8 +154,8 @@ async def open_request(
 
 
 async def _read_own(
-    services: Services, own: Sequence[Json], *, sees: bool
-) -> tuple[Sequence[Json], Sequence[Json]]:
+    services: Services, own: Sequence[JsonObject], *, sees: bool
+) -> tuple[Sequence[JsonObject], Sequence[JsonObject]]:
     """Returns the input's items twice: with fetched files for the store, and with file contents
     for the model. Images are fetched only if the model `sees`."""
     fetched = FetchedFiles(limit_bytes=services.settings.fetched_kept_bytes)
@@ -165,7 +164,7 @@ async def _read_own(
     return await offload(fetched.kept_in, own, "input"), read
 
 
-async def _read_if_shown(services: Services, items: Sequence[Json]) -> Sequence[Json]:
+async def _read_if_shown(services: Services, items: Sequence[JsonObject]) -> Sequence[JsonObject]:
     """Returns items of earlier turns with file contents. Items that a compaction replaces are not
     read."""
     places, shown = read_places(items), list(items)
@@ -176,7 +175,7 @@ async def _read_if_shown(services: Services, items: Sequence[Json]) -> Sequence[
     return shown
 
 
-async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> Json:
+async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> JsonObject:
     """Returns a chat's part for an image or file; `where` is its path."""
     reader = services.file_texts if part["type"] == "input_file" else services.file_pictures
     return chat_part(await reader.read_part(part, where), where)

@@ -7,10 +7,10 @@ from typing import Any
 from llm_backend.controllers.responses.input.client_tools import ClientTool, chat_name, client_tools
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.errors import UnsupportedField
+from llm_backend.json_types import JsonObject
 
 __all__ = ["ChatTools", "chat_tools", "public_tool"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 
@@ -20,7 +20,7 @@ class ChatTools:
     each; the `clients` tools, by name in the chat; and the names that may be called in every round,
     None for all: a forced call is forced only once."""
 
-    fields: Json
+    fields: JsonObject
     places: Sequence[int]
     clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None = None
@@ -28,7 +28,7 @@ class ChatTools:
 
 def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
     """Returns the chat's tools of a response's body; `opened` are the server tools."""
-    tools: list[Json] = []
+    tools: list[JsonObject] = []
     places: list[int] = []
     clients: dict[str, ClientTool] = {}
     for place, tool in enumerate(body.get("tools") or ()):
@@ -37,7 +37,7 @@ def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
         places += [place] * len(functions)
     choice = body.get("tool_choice")
     if not tools or choice is None:
-        fields: Json = {"tools": tools} if tools else {}
+        fields: JsonObject = {"tools": tools} if tools else {}
         return ChatTools(fields=fields, places=places, clients=clients)
     return ChatTools(
         fields={"tools": tools, "tool_choice": _choice(choice, opened)},
@@ -47,7 +47,7 @@ def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
     )
 
 
-def public_tool(tool: Body, passages_limit: int) -> Json:
+def public_tool(tool: Body, passages_limit: int) -> JsonObject:
     """Returns the tool as a response repeats it, without secrets; `passages_limit` is the default
     number of search results."""
     if tool["type"] == "mcp":
@@ -64,7 +64,7 @@ def public_tool(tool: Body, passages_limit: int) -> Json:
 
 def _functions(
     tool: Body, place: int, opened: OpenTools, clients: dict[str, ClientTool]
-) -> Sequence[Json]:
+) -> Sequence[JsonObject]:
     if server_tool := opened.at(place):
         return server_tool.functions
     entry = list(client_tools(tool, f"tools[{place}]"))
@@ -102,6 +102,6 @@ def _names(choice: Body, opened: OpenTools) -> Sequence[str]:
     return opened.chosen(choice) if "type" in choice else []
 
 
-def _allowed_tools_choice(mode: str, names: Sequence[str]) -> Json:
+def _allowed_tools_choice(mode: str, names: Sequence[str]) -> JsonObject:
     tools = [{"type": "function", "function": {"name": name}} for name in names]
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}

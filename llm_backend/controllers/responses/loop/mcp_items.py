@@ -11,6 +11,7 @@ from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.controllers.responses.loop.server_tools import ServerCall, ToolContext
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
 
 __all__ = [
     "ApprovedCall",
@@ -21,7 +22,6 @@ __all__ = [
     "new_item",
 ]
 
-Json = dict[str, Any]
 Item = Mapping[str, Any]
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
@@ -34,7 +34,7 @@ class ApprovedCall(ServerCall):
     request_id: str
 
 
-def messages_from(item: Item) -> Sequence[Json]:
+def messages_from(item: Item) -> Sequence[JsonObject]:
     """Returns the chat messages of an item. An approval request becomes an assistant's tool call;
     the call's output, or the client's refusal, becomes the `tool` message that answers it."""
     match item["type"]:
@@ -105,17 +105,17 @@ def _outcome(item: Item) -> str:
     return f"Error: {error['message']}"
 
 
-def _call_message(item: Item, call_id: str) -> Json:
+def _call_message(item: Item, call_id: str) -> JsonObject:
     name = model_tool_name(item["server_label"], item["name"])
     function = {"name": name, "arguments": item["arguments"] or "{}"}
     call = {"id": call_id, "type": "function", "function": function}
     return {"role": "assistant", "tool_calls": [call]}
 
 
-def _output_message(call_id: str, text: str) -> Json:
+def _output_message(call_id: str, text: str) -> JsonObject:
     return {"role": "tool", "tool_call_id": call_id, "content": text}
 
 
-def new_item(kind: str) -> Json:
+def new_item(kind: str) -> JsonObject:
     """Returns a new item of this type with a generated id."""
     return {"id": new_id(kind), "type": kind}

@@ -38,6 +38,7 @@ from llm_backend.controllers.responses.loop.server_tools import (
     ToolKind,
 )
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
 
 # Imported only where it is used: the MCP library takes half a second and 55 MB.
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["McpKind"]
 
-Json = dict[str, Any]
 Item = Mapping[str, Any]
 
 
@@ -75,7 +75,7 @@ class McpKind(ToolKind):
             is_new = listed is None
             yield McpTools(asked, server, listed or await _list(asked, server), tells=is_new)
 
-    def messages(self, item: Item) -> Sequence[Json]:
+    def messages(self, item: Item) -> Sequence[JsonObject]:
         """Returns the chat messages of an `mcp` item."""
         return messages_from(item)
 
@@ -138,7 +138,7 @@ class McpTools(ServerTool):
     async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
         """Runs a tool call, or outputs a request for its approval."""
         tool = self._tools[call.name]
-        what: Json = {"server_label": self._label, "name": tool["name"]}
+        what: JsonObject = {"server_label": self._label, "name": tool["name"]}
         request_id = call.request_id if isinstance(call, ApprovedCall) else None
         if request_id is None and needs_approval(self._entry.get("require_approval"), tool):
             item = {**new_item("mcp_approval_request"), **what, "arguments": call.arguments}
@@ -168,7 +168,7 @@ class McpTools(ServerTool):
         return [name for name, tool in self._tools.items() if tool["name"] == choice["name"]]
 
 
-async def _list(asked: ToolContext, server: "McpServer") -> Json:
+async def _list(asked: ToolContext, server: "McpServer") -> JsonObject:
     """Asks the server for its tools and returns them as an item; a failure leaves the list empty
     and sets `error`."""
     from llm_backend.backends.mcp_server import McpFailed
@@ -190,7 +190,7 @@ async def _list(asked: ToolContext, server: "McpServer") -> Json:
     return {**item, "tools": shown, "error": None}
 
 
-def _function(name: str, entry: Item, tool: Item) -> Json:
+def _function(name: str, entry: Item, tool: Item) -> JsonObject:
     about = [entry.get("server_description"), tool.get("description")]
     function = {
         "name": name,
@@ -200,7 +200,7 @@ def _function(name: str, entry: Item, tool: Item) -> Json:
     return {"type": "function", "function": function}
 
 
-async def _outcome_of(server: "McpServer", name: str, arguments: str) -> Json:
+async def _outcome_of(server: "McpServer", name: str, arguments: str) -> JsonObject:
     """Runs the call and returns the result fields of its item: `status`, and `output` or
     `error`."""
     from llm_backend.backends.mcp_server import McpFailed, ToolRefused
@@ -212,7 +212,7 @@ async def _outcome_of(server: "McpServer", name: str, arguments: str) -> Json:
         return {"status": "completed", "output": await server.call(name, given)}
     except ToolRefused as refused:
         content = [{"type": "text", "text": str(refused)}]
-        error: Json = {"type": "mcp_tool_execution_error", "content": content}
+        error: JsonObject = {"type": "mcp_tool_execution_error", "content": content}
     except McpFailed as failed:
         is_http = failed.status is not None
         error = {

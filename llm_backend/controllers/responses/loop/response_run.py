@@ -27,14 +27,14 @@ from llm_backend.controllers.responses.loop.tool_loop import (
 )
 from llm_backend.controllers.responses.response_memory import conversation_of
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 
 __all__ = ["ResponseRun", "new_head", "open_run", "usage_object"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 
-def new_head(body: Body, *, is_stored: bool, passages_limit: int) -> Json:
+def new_head(body: Body, *, is_stored: bool, passages_limit: int) -> JsonObject:
     """Returns the fields of a new response that do not change; see `echoed_fields`."""
     conversation_id = conversation_of(body)
     return {
@@ -107,7 +107,7 @@ class ResponseRun:
         self._rounds = rounds
         self._moderation = moderation
 
-    async def events(self) -> AsyncGenerator[Json, None]:
+    async def events(self) -> AsyncGenerator[JsonObject, None]:
         """Yields all events but the last, which is the state's `end`."""
         async with aclosing(self._rounds.said(self._output)) as said:
             async for happening in said:
@@ -121,7 +121,7 @@ class ResponseRun:
         them: no client reads the single ones."""
         transcript = Transcript()
 
-        def said_until_now() -> Sequence[Json]:
+        def said_until_now() -> Sequence[JsonObject]:
             nonlocal transcript
             for delta in transcript.deltas():
                 self.state.take(delta)
@@ -140,10 +140,10 @@ class ResponseRun:
             said_until_now()
         await self._finish()
 
-    def _output(self) -> Sequence[Json]:
+    def _output(self) -> Sequence[JsonObject]:
         return self.state.output
 
-    def _take(self, happening: Happening) -> list[Json]:
+    def _take(self, happening: Happening) -> list[JsonObject]:
         match happening:
             case ChatDelta():
                 return self.state.take(happening)
@@ -154,9 +154,9 @@ class ResponseRun:
             case _:
                 return self.state.tell(happening)
 
-    async def _finish(self) -> list[Json]:
+    async def _finish(self) -> list[JsonObject]:
         usage = usage_object(self._rounds.usage)
-        more: Json = {}
+        more: JsonObject = {}
         if self._moderation is not None:
             more["moderation"] = await self._moderation.told(results_in_lists=False)
         if self._rounds.left_out:
@@ -171,7 +171,7 @@ def _calls_limit(services: Services, body: Body) -> int:
     return limit if wanted is None else min(limit, int(wanted))
 
 
-def usage_object(usage: Usage) -> Json:
+def usage_object(usage: Usage) -> JsonObject:
     """Returns the `usage` object of a response."""
     return {
         "input_tokens": usage.prompt_tokens,

@@ -10,11 +10,11 @@ from llm_backend.controllers.responses.input.resolved_request import open_reques
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, new_head, open_run
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.sse import Alike, encode
 
 __all__ = ["ResponseTurn"]
 
-Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 PIECES = ("response.output_text.delta", "response.reasoning_text.delta")
@@ -40,7 +40,7 @@ class ResponseTurn:
         self._latest: tuple[str, str | None] | None = None
 
     @classmethod
-    async def begin(cls, services: Services, model: ResponseModel, body: Json) -> Self:
+    async def begin(cls, services: Services, model: ResponseModel, body: JsonObject) -> Self:
         """Resolves the body and has the model admit it; the caller then takes `events` or
         `response`. Raises the errors of validation, store, tools and model."""
         is_stored, limit = services.memory.wants(body), services.settings.passages_limit
@@ -67,7 +67,7 @@ class ResponseTurn:
                 self._keep_behind()
             yield _encode(self._state.end())
 
-    async def response(self) -> Json:
+    async def response(self) -> JsonObject:
         """Returns the whole response, stored before."""
         async with self._ending():
             try:
@@ -94,7 +94,7 @@ class ResponseTurn:
                 self._state.leave()
                 self._keep_behind()
 
-    def _alike(self, event: Json) -> bytes:
+    def _alike(self, event: JsonObject) -> bytes:
         """Encodes an event. A delta of the same type and item as the last one is marked `Alike`,
         so that it is not validated against the document again."""
         kind = (event["type"], event.get("item_id"))
@@ -105,7 +105,7 @@ class ResponseTurn:
             self._latest = kind
         return encoded
 
-    def _obfuscated(self, event: Json) -> Json:
+    def _obfuscated(self, event: JsonObject) -> JsonObject:
         return event if self._obfuscation is None else self._obfuscation.with_event(event)
 
     async def _keep(self) -> None:
@@ -124,5 +124,5 @@ class ResponseTurn:
             )
 
 
-def _encode(event: Json) -> bytes:
+def _encode(event: JsonObject) -> bytes:
     return encode(exact_json.dumps(event), event["type"])

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
 
 __all__ = [
     "CallBegan",
@@ -43,9 +44,8 @@ __all__ = [
     "ToolKind",
 ]
 
-Json = dict[str, Any]
 Item = Mapping[str, Any]
-Reader = Callable[[Item], Sequence[Json]]
+Reader = Callable[[Item], Sequence[JsonObject]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class ServerCall:
 class CallBegan:
     """A new output item: `item` has an id and all other fields that the document requires."""
 
-    item: Json
+    item: JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class CallEnded:
     """The finished item as it is stored. `awaits_client` ends the response after the calls of this
     round, for an approval by the client, say."""
 
-    item: Json
+    item: JsonObject
     awaits_client: bool = False
 
 
@@ -100,7 +100,7 @@ class ServerTool(ABC):
     type: str
     """The entry's type."""
 
-    functions: Sequence[Json] = ()
+    functions: Sequence[JsonObject] = ()
     """Function tools shown to the model, in the form that chats have. Their names must differ from
     those of all other tools."""
 
@@ -121,7 +121,7 @@ class ServerTool(ABC):
         another tool."""
         return self.names if choice["type"] == self.type else ()
 
-    def annotations(self, text: str) -> Sequence[Json]:
+    def annotations(self, text: str) -> Sequence[JsonObject]:
         """Returns the annotations (citations) of a finished message."""
         return ()
 
@@ -154,7 +154,7 @@ class ToolKind(ABC):
         that entered it."""
 
     @abstractmethod
-    def messages(self, item: Item) -> Sequence[Json]:
+    def messages(self, item: Item) -> Sequence[JsonObject]:
         """Returns the chat messages of an item; none for an item that the model does not see.
         A call and its output are an assistant's message with `tool_calls` and a `tool` message."""
 
@@ -191,7 +191,7 @@ class OpenTools:
         """Returns the names of the functions that a `tool_choice` selects."""
         return [name for tool in self._tools.values() for name in tool.chosen(choice)]
 
-    def annotations(self, text: str) -> list[Json]:
+    def annotations(self, text: str) -> list[JsonObject]:
         """Returns all annotations of a message."""
         return [one for tool in self._tools.values() for one in tool.annotations(text)]
 

@@ -5,7 +5,7 @@ it again, until it makes no such call or the limit of calls is reached.
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.backends.local.local_model import LocalModel
@@ -28,10 +28,9 @@ from llm_backend.controllers.responses.loop.server_tools import (
     ServerCall,
     Step,
 )
+from llm_backend.json_types import JsonObject
 
 __all__ = ["Happening", "RoundEnded", "ToolLoop", "WithheldToolLoop"]
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,9 @@ class ToolLoop:
         elif not self._tools.due():
             self._answer = await self._model.chat(self._chat)
 
-    async def said(self, output: Callable[[], Sequence[Json]]) -> AsyncGenerator[Happening, None]:
+    async def said(
+        self, output: Callable[[], Sequence[JsonObject]]
+    ) -> AsyncGenerator[Happening, None]:
         """Yields all events of the loop as they occur. `output` returns the items made so far,
         from which the model gets the results of tools."""
         if self._cut is not None:
@@ -148,7 +149,7 @@ class ToolLoop:
         yield CallBegan(item=item)
         yield CallEnded(item=item)
 
-    async def _first_chat(self, output: Sequence[Json]) -> Chat:
+    async def _first_chat(self, output: Sequence[JsonObject]) -> Chat:
         question = self._question
         is_asked = not (question.left_out or output)
         chat = question.chat if is_asked else await question.chat_after(output)
@@ -183,7 +184,7 @@ class ToolLoop:
                 async for step in steps:
                     yield step
 
-    async def _goes_on(self, output: Sequence[Json]) -> bool:
+    async def _goes_on(self, output: Sequence[JsonObject]) -> bool:
         """True if another round fits the token limit; sets the chat of that round."""
         self._question = await fitting(self._model, self._question, output)
         chat = await self._question.chat_after(output)
@@ -221,7 +222,9 @@ class WithheldToolLoop:
     reason = FILTERED
     left_out = 0
 
-    async def said(self, output: Callable[[], Sequence[Json]]) -> AsyncGenerator[Happening, None]:
+    async def said(
+        self, output: Callable[[], Sequence[JsonObject]]
+    ) -> AsyncGenerator[Happening, None]:
         """Yields nothing."""
         nothing: Sequence[Happening] = ()
         for happening in nothing:

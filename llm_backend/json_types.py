@@ -1,0 +1,15 @@
+"""Types of parsed JSON whose fields no generated type names."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+__all__ = ["JsonMapping", "JsonObject", "JsonValue"]
+
+JsonValue: TypeAlias = Any
+"""Any JSON value: an object, a list, a string, a number, a boolean or null."""
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object that its holder may change."""
+
+JsonMapping: TypeAlias = Mapping[str, Any]
+"""A JSON object that is only read."""
