@@ -52,10 +52,11 @@ bench: dev ## measure, as ratios side by side
 peers: dev ## build the servers that `make bench` measures the engine against
 	$(BIN)/python -m benchmarks.peers.build
 
-docs: setup ## write the generated pages anew
+docs: setup ## write the generated pages and types anew
 	$(BIN)/llm-backend operations --markdown > docs/coverage.md
 	$(BIN)/llm-backend configuration > docs/configuration.md
 	$(BIN)/llm-backend commands > docs/cli.md
+	$(BIN)/python scripts/api_types.py > llm_backend/contract/api_types.pyi
 
 lock: dev ## pin the newest versions that fit, with hashes (needs uv)
 	sh scripts/lock.sh $(ARGS)

@@ -2,9 +2,9 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import orjson
 from starlette.responses import Response
@@ -23,6 +23,9 @@ from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
 from llm_backend.offload import offload
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["create_embedding"]
 
 FIELDS = {"input", "model", "encoding_format", "dimensions", "user"}
@@ -34,7 +37,7 @@ async def create_embedding(services: Services, request: ApiRequest) -> Response:
 
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    body = request.body
+    body: api.CreateEmbeddingRequest = request.body
     refuse_others(body, FIELDS)
     given = await offload(inputs_of, body, limit=services.settings.inputs_limit)
     inputs = await as_own_inputs(services.token_files, body["model"], given, "input")
@@ -45,26 +48,26 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
     return JsonResponse(embeddings(rows, body["model"], answer.prompt_tokens))
 
 
-def inputs_of(body: Mapping[str, Any], *, limit: int) -> list[str | list[int]]:
+def inputs_of(body: "api.CreateEmbeddingRequest", *, limit: int) -> list[str | list[int]]:
     """Parses OpenAI's four forms of `input` into a list of texts or token lists."""
     given = body["input"]
-    if isinstance(given, str) or (given and isinstance(given[0], int | float)):
-        given = [given]
-    if not given or len(given) > limit:
+    is_one = isinstance(given, str) or (given and isinstance(given[0], int | float))
+    inputs = cast("list[str | list[int]]", [given] if is_one else given)
+    if not inputs or len(inputs) > limit:
         raise InvalidRequest(
-            f"`input` holds {len(given)} texts; it must hold 1 to {limit}.", param="input"
+            f"`input` holds {len(inputs)} texts; it must hold 1 to {limit}.", param="input"
         )
-    for place, one in enumerate(given):
+    for place, one in enumerate(inputs):
         if not one:
-            name = f"input[{place}]" if len(given) > 1 else "input"
+            name = f"input[{place}]" if len(inputs) > 1 else "input"
             raise InvalidRequest("An input must not be empty.", param=name)
     return [
         one if isinstance(one, str) else tokens_from(one, f"input[{place}]")
-        for place, one in enumerate(given)
+        for place, one in enumerate(inputs)
     ]
 
 
-def _dimensions(body: Mapping[str, Any], size: int) -> int:
+def _dimensions(body: "api.CreateEmbeddingRequest", size: int) -> int:
     """Returns the requested number of dimensions."""
     wanted = size if body.get("dimensions") is None else int(body["dimensions"])
     if wanted > size:

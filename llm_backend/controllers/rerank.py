@@ -1,8 +1,7 @@
 """Reranking: orders documents by their relevance to a query."""
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -17,11 +16,12 @@ from llm_backend.controllers.services import Services
 from llm_backend.engine.messages import RankScores
 from llm_backend.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["create_rerank"]
 
 FIELDS = {"model", "query", "documents", "top_n", "return_documents"}
-
-Document = str | Mapping[str, Any]
 
 
 async def create_rerank(services: Services, request: ApiRequest) -> Response:
@@ -30,9 +30,9 @@ async def create_rerank(services: Services, request: ApiRequest) -> Response:
 
 
 async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    body = request.body
+    body: api.CreateRerankRequest = request.body
     refuse_others(body, FIELDS)
-    documents: Sequence[Document] = body["documents"]
+    documents = body["documents"]
     if len(documents) > (limit := services.settings.inputs_limit):
         raise InvalidRequest(
             f"`documents` holds {len(documents)} documents; it must hold 1 to {limit}.",
@@ -41,13 +41,12 @@ async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> R
     texts = [one if isinstance(one, str) else one["text"] for one in documents]
     ranked = await unless_gone(request, model.rank(body["query"], texts))
     count_tokens(Tokens(input_tokens=ranked.prompt_tokens))
-    return JsonResponse(_answer(body, documents, ranked))
+    return JsonResponse(_answer(body, ranked))
 
 
-def _answer(
-    body: Mapping[str, Any], documents: Sequence[Document], ranked: RankScores
-) -> dict[str, Any]:
+def _answer(body: "api.CreateRerankRequest", ranked: RankScores) -> "api.CreateRerankResponse":
     """Renders the best `top_n` documents, best first; equal scores keep the request's order."""
+    documents = body["documents"]
     best_first = sorted(range(len(documents)), key=lambda place: -ranked.scores[place])
     wanted = int(body.get("top_n") or len(documents))
     shows = bool(body.get("return_documents"))
@@ -56,13 +55,17 @@ def _answer(
         "object": "list",
         "model": body["model"],
         "results": [
-            {"index": place, "relevance_score": ranked.scores[place]}
-            | ({"document": _document_object(documents[place])} if shows else {})
+            _result(place, ranked.scores[place], documents[place] if shows else None)
             for place in best_first[:wanted]
         ],
         "usage": {"prompt_tokens": ranked.prompt_tokens, "total_tokens": ranked.prompt_tokens},
     }
 
 
-def _document_object(document: Document) -> Mapping[str, Any]:
-    return {"text": document} if isinstance(document, str) else document
+def _result(
+    index: int, score: float, document: "str | api.RerankDocument | None"
+) -> "api.CreateRerankResponseResult":
+    result: api.CreateRerankResponseResult = {"index": index, "relevance_score": score}
+    if document is not None:
+        result["document"] = {"text": document} if isinstance(document, str) else document
+    return result

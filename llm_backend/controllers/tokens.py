@@ -1,7 +1,6 @@
 """Tokenize and detokenize with a local model, and render the prompt of a chat."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -22,9 +21,10 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import ModelNotFound
 from llm_backend.offload import offload
 
-__all__ = ["detokenize", "render_chat_prompt", "tokenize"]
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
-Body = Mapping[str, Any]
+__all__ = ["detokenize", "render_chat_prompt", "tokenize"]
 
 
 async def tokenize(services: Services, request: ApiRequest) -> Response:
@@ -41,7 +41,7 @@ async def _with_model(services: Services, request: ApiRequest, *, here: Here) ->
 
 
 async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    body: Body = request.body
+    body: api.TokenizeRequest = request.body
     refuse_others(body, {"model", "text", "add_special", "parse_special"})
     tokens = await unless_gone(
         request,
@@ -51,8 +51,13 @@ async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) 
             add_bos=bool(body.get("add_special")),
         ),
     )
-    answer = {"object": "tokenization", "model": body["model"]}
-    return JsonResponse({**answer, "count": len(tokens), "tokens": tokens})
+    answer: api.Tokenization = {
+        "object": "tokenization",
+        "model": body["model"],
+        "count": len(tokens),
+        "tokens": tokens,
+    }
+    return JsonResponse(answer)
 
 
 async def detokenize(services: Services, request: ApiRequest) -> Response:
@@ -61,11 +66,16 @@ async def detokenize(services: Services, request: ApiRequest) -> Response:
 
 
 async def _detokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    body: Body = request.body
+    body: api.DetokenizeRequest = request.body
     refuse_others(body, {"model", "tokens"})
     tokens = await offload(tokens_from, body["tokens"], "tokens")
     text = await unless_gone(request, model.detokenize(tokens))
-    return JsonResponse({"object": "detokenization", "model": body["model"], "text": text})
+    answer: api.Detokenization = {
+        "object": "detokenization",
+        "model": body["model"],
+        "text": text,
+    }
+    return JsonResponse(answer)
 
 
 async def render_chat_prompt(services: Services, request: ApiRequest) -> Response:
@@ -74,7 +84,7 @@ async def render_chat_prompt(services: Services, request: ApiRequest) -> Respons
 
 
 async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    body: Body = request.body
+    body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
     filled = model.filled(with_tools(body))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
@@ -82,5 +92,11 @@ async def _render(services: Services, request: ApiRequest, model: LocalModel) ->
     with named_as_functions(body):
         chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
     read = await unless_gone(request, model.rendered(chat))
-    answer = {"object": "chat.prompt", "model": body["model"], "prompt": read.text}
-    return JsonResponse({**answer, "count": len(read.tokens), "tokens": read.tokens})
+    answer: api.ChatPrompt = {
+        "object": "chat.prompt",
+        "model": body["model"],
+        "prompt": read.text,
+        "count": len(read.tokens),
+        "tokens": list(read.tokens),
+    }
+    return JsonResponse(answer)

@@ -1,8 +1,7 @@
 """Explicit load and unload of local models; requests also load models on demand."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -14,6 +13,10 @@ from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "load_model",
@@ -31,7 +34,8 @@ async def load_model(services: Services, request: ApiRequest) -> Response:
 
 async def load_model_by_name(services: Services, request: ApiRequest) -> Response:
     """`POST /loadModel`"""
-    return await _load(services, request, request.body["model"])
+    body: api.LoadModelByNameRequest = request.body
+    return await _load(services, request, body["model"])
 
 
 async def unload_model(services: Services, request: ApiRequest) -> Response:
@@ -43,7 +47,8 @@ async def unload_model(services: Services, request: ApiRequest) -> Response:
 
 async def unload_model_by_name(services: Services, request: ApiRequest) -> Response:
     """`POST /unloadModel`"""
-    name = (request.body or {}).get("model")
+    body: api.UnloadModelByNameRequest = request.body or {}
+    name = body.get("model")
     models = _in_memory(services) if name is None else [_local(services, name)]
     return await _unload(services, request, models)
 
@@ -55,7 +60,8 @@ async def unload_models(services: Services, request: ApiRequest) -> Response:
 
 async def _load(services: Services, request: ApiRequest, name: str) -> Response:
     model = _local(services, name)
-    personality = (request.body or {}).get("personality")
+    body: api.LoadModelRequest = request.body or {}
+    personality = body.get("personality")
     if personality is not None:
         model.check_personality(personality)
     await unless_gone(request, model.load())
@@ -88,5 +94,5 @@ def _local(services: Services, name: str) -> LocalModel:
     return model
 
 
-def _model_status(services: Services, model: LocalModel) -> Mapping[str, Any]:
+def _model_status(services: Services, model: LocalModel) -> JsonObject:
     return model_object(services.registry.card(model))

@@ -7,6 +7,7 @@ streamed and whole answers cannot differ.
 import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from orjson import Fragment
 
@@ -19,6 +20,9 @@ from llm_backend.backends.base import (
     Usage,
 )
 from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "ChunkHead",
@@ -161,22 +165,24 @@ def text_chunk(
 
 
 def model_object(card: ModelCard) -> JsonObject:
-    """Returns the document's model object."""
-    return {
+    """Returns the document's model object, with the fields that only this server has."""
+    model: api.Model = {
         "id": card.id,
         "object": "model",
         "created": card.created_at,
         "owned_by": card.owned_by,
-        **dict(card.more),
     }
+    return {**model, **dict(card.more)}
 
 
-def embeddings(rows: Sequence[str | Fragment], model: str, prompt_tokens: int) -> JsonObject:
+def embeddings(
+    rows: Sequence[str | Fragment], model: str, prompt_tokens: int
+) -> "api.CreateEmbeddingResponse":
     """Returns the document's list of embeddings; a row is base64, or its numbers as JSON."""
     return {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": index, "embedding": row}
+            {"object": "embedding", "index": index, "embedding": cast("str | list[float]", row)}
             for index, row in enumerate(rows)
         ],
         "model": model,
