@@ -16,7 +16,7 @@ from llm_backend.cli.reference import cli_markdown
 from llm_backend.contract import coverage_markdown, load_document
 from llm_backend.settings import Settings, configuration_markdown
 from llm_backend.settings.bounds import BoundsSettings
-from llm_backend.settings.settings import MATTERS
+from llm_backend.settings.settings import SETTING_GROUPS
 from llm_backend.store.tables import metadata
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def test_every_setting_says_what_it_is():
 
 
 def test_every_setting_is_shown_under_its_matter_and_in_the_order_of_the_flags():
-    shown = [name for matter in MATTERS.values() for name in matter.model_fields]
+    shown = [name for group in SETTING_GROUPS.values() for name in group.model_fields]
 
     assert shown == list(Settings.model_fields)
 

@@ -25,7 +25,7 @@ from llm_backend.model_files import (
     read_header,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
-from llm_backend.settings.model import AdapterSettings, ModelSettings, TurnsOfChat
+from llm_backend.settings.model import AdapterSettings, ChatTurnFrames, ModelSettings
 
 __all__ = ["ServedModel", "build_served_models", "check_named_models"]
 
@@ -217,7 +217,7 @@ def _personality(name: str, entry: ModelSettings) -> str | None:
     return chosen
 
 
-def _chat_format(name: str, given: str | TurnsOfChat | None) -> ChatFormat | None:
+def _chat_format(name: str, given: str | ChatTurnFrames | None) -> ChatFormat | None:
     """Returns the configured chat template, tested; None for the model's own."""
     if given is None:
         return None
@@ -231,8 +231,8 @@ def _chat_format(name: str, given: str | TurnsOfChat | None) -> ChatFormat | Non
     return chosen
 
 
-def _chat_format_of(name: str, given: str | TurnsOfChat) -> ChatFormat:
-    if isinstance(given, TurnsOfChat):
+def _chat_format_of(name: str, given: str | ChatTurnFrames) -> ChatFormat:
+    if isinstance(given, ChatTurnFrames):
         return format_of_turns(**given.model_dump())
     if given in CHAT_FORMATS:
         return CHAT_FORMATS[given]

@@ -1,7 +1,18 @@
-"""The command line: a module for each command, `program.py` puts them together.
+"""Command line: one module for each command; `program.py` joins them.
 
-The only package that prints. Heavy imports wait inside the commands that need them, so that
-`--help` and `operations` answer at once.
+The only package that prints. Commands import heavy modules themselves, so that `--help` and
+`operations` answer at once.
+
+- `program.py`       the program with all commands
+- `serve.py`, `chat.py`, `check.py`, `operations.py`, `contract.py`, `db.py`, `keys.py`,
+  `bench.py`, `models/`  commands
+- `setting_flags.py` flags of `serve`, generated from the settings
+- `options.py`       options of several commands
+- `database.py`      settings of commands that use the database
+- `api.py`           HTTP client of commands
+- `attachments.py`   files attached to chat messages
+- `exit.py`       exit with an error message
+- `reference.py`     the text of `docs/cli.md`
 """
 
 from llm_backend.cli.program import app, main

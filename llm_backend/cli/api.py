@@ -1,4 +1,4 @@
-"""A small client of the API for commands: JSON out, JSON or an event stream back."""
+"""HTTP client of commands: JSON requests, JSON answers or event streams."""
 
 import http.client
 import json
@@ -15,41 +15,41 @@ _CHUNK = 1 << 14
 
 
 class ApiRequestError(Exception):
-    """The server did not do it, or could not be asked; the message is one sentence."""
+    """A request failed or could not be sent; the message is one sentence."""
 
 
 class Api:
-    """The API at a base URL, `http://127.0.0.1:8000/v1` say; each call has its own connection."""
+    """The API at a base URL like `http://127.0.0.1:8000/v1`; each call opens a connection."""
 
     def __init__(self, base_url: str, key: str | None, timeout_s: float = 600) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ApiRequestError(
-                f"`{base_url}` is no base URL: it is like http://127.0.0.1:8000/v1."
-            )
+            raise ApiRequestError(f"`{base_url}` is not a base URL like http://127.0.0.1:8000/v1.")
         self.base_url = base_url.rstrip("/")
         self._parts = parts
         self._key = key
         self._timeout_s = timeout_s
 
     def get(self, path: str) -> Any:
-        """The JSON at a path."""
-        with self._answer("GET", path, None) as answer:
+        """Return the JSON at a path."""
+        with self._send("GET", path, None) as answer:
             return _json(answer.read())
 
     def events(self, path: str, body: Mapping[str, Any]) -> Generator[Any, None, None]:
-        """The JSON of each event of a stream. Closing the iterator closes the connection, so that
-        the server stops."""
-        with self._answer("POST", path, body) as answer:
+        """Yield the JSON of each event of a stream.
+
+        Closing the iterator closes the connection, so that the server stops generating.
+        """
+        with self._send("POST", path, body) as answer:
             decoder = Decoder()
             while chunk := answer.read1(_CHUNK):
                 for event in decoder.feed(chunk):
                     if event.data == "[DONE]":
                         return
-                    yield _event_error(_json(event.data))
+                    yield _raise_error_event(_json(event.data))
 
     @contextmanager
-    def _answer(
+    def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> Iterator[http.client.HTTPResponse]:
         secure = self._parts.scheme == "https"
@@ -67,7 +67,7 @@ class Api:
             yield answer
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ApiRequestError(f"{self.base_url} cannot be asked: {reason}.") from error
+            raise ApiRequestError(f"{self.base_url} cannot be reached: {reason}.") from error
         finally:
             connection.close()
 
@@ -76,7 +76,7 @@ class Api:
         return headers | ({"authorization": f"Bearer {self._key}"} if self._key else {})
 
 
-def _event_error(event: Any) -> Any:
+def _raise_error_event(event: Any) -> Any:
     if isinstance(event, dict) and "error" in event:
         raise ApiRequestError(str(event["error"].get("message")))
     return event
@@ -94,5 +94,5 @@ def _json(text: bytes | str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ApiRequestError(
-            "What answers there does not speak this API: its answer is no JSON."
+            "The server does not speak this API: its answer is not JSON."
         ) from error

@@ -1,4 +1,4 @@
-"""Files that go with a message of `llm-backend chat`: pictures and sounds, as parts of it."""
+"""Attachments of a message in `llm-backend chat`: pictures and sounds as message parts."""
 
 import base64
 import re
@@ -10,7 +10,7 @@ __all__ = ["AttachmentError", "attachment"]
 
 Part = dict[str, Any]
 
-LIMIT_BYTES = 64 << 20  # a file is held in memory four times over; servers take far less
+LIMIT_BYTES = 64 << 20  # a file is in memory four times; servers accept far less
 
 _PICTURES = {
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -29,8 +29,7 @@ class AttachmentError(Exception):
 
 
 def attachment(words: str) -> Part:
-    """The part of a message that a file is, named as a person types or pastes it. Raises
-    `AttachmentError`."""
+    """Read a file as a message part, by its path as typed or pasted. Raises `AttachmentError`."""
     path = _path(words)
     try:
         if path.stat().st_size > LIMIT_BYTES:
@@ -43,11 +42,13 @@ def attachment(words: str) -> Part:
         return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{text}"}}
     if kind := _kind(data, _SOUNDS):
         return {"type": "input_audio", "input_audio": {"data": text, "format": kind}}
-    raise AttachmentError(f"{path} is no picture (PNG, JPEG, WebP, GIF) and no sound (WAV, MP3).")
+    raise AttachmentError(
+        f"{path} is neither a picture (PNG, JPEG, WebP, GIF) nor a sound (WAV, MP3)."
+    )
 
 
 def _path(words: str) -> Path:
-    """As it was typed; or as terminals paste it, in quotes or with escaped spaces."""
+    """Resolve a path as typed, or as terminals paste it: in quotes or with escaped spaces."""
     typed = Path(words).expanduser()
     if typed.exists():
         return typed

@@ -1,4 +1,4 @@
-"""`llm-backend bench`: a small load on a server that runs, and what it made of it."""
+"""`llm-backend bench`: a small load test of a running server."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_backend.cli.api import Api, ApiRequestError
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
 
 __all__ = ["bench"]
@@ -20,7 +20,7 @@ _WORD = "word "
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """One request: seconds until its first piece and its end, and the tokens of its answer."""
+    """Measurements of one request: time to first token, total time, tokens of the answer."""
 
     first_s: float
     whole_s: float
@@ -30,24 +30,24 @@ class _Run:
 def bench(
     base_url: BaseUrl = "http://127.0.0.1:8000/v1",
     model: Annotated[
-        str | None, typer.Option(help="Model to ask; the first one where not given.")
+        str | None, typer.Option(help="Model to test; the first one by default.")
     ] = None,
-    requests: Annotated[int, typer.Option(min=1, help="Chats to ask for.")] = 16,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Chats at once.")] = 4,
+    requests: Annotated[int, typer.Option(min=1, help="Number of chats.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Concurrent chats.")] = 4,
     prompt_words: Annotated[int, typer.Option(min=1, help="Words of each prompt.")] = 32,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 32,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     api_key: ApiKey = None,
 ) -> None:
-    """Put a small load of streamed chats on a running server and print what it did.
+    """Send streamed chats to a running server and print its throughput and latency.
 
-    Answers are as long as asked for on servers that honour `ignore_eos`, which this one does. The
-    chats are not stored.
+    Answers have exactly --max-tokens tokens on servers that honour `ignore_eos`, as this one does.
+    The chats are not stored.
     """
     try:
         api = Api(base_url, api_key)
         name = model or str(api.get("/models")["data"][0]["id"])
-        _run(api, name, 0, prompt_words, 1)  # the model is loaded, and says if it cannot do it
+        _run(api, name, 0, prompt_words, 1)  # warm-up: the model is loaded, or fails
         started_at = time.monotonic()
         with ThreadPoolExecutor(concurrency) as pool:
             runs = list(
@@ -57,10 +57,10 @@ def bench(
                 )
             )
     except ApiRequestError as error:
-        fail(str(error))
+        exit_with_error(str(error))
     except (IndexError, KeyError):
-        fail(f"{base_url} has no models; name one with --model.")
-    figures = _figures(name, runs, time.monotonic() - started_at)
+        exit_with_error(f"{base_url} has no models; name one with --model.")
+    figures = summarize(name, runs, time.monotonic() - started_at)
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
@@ -80,8 +80,8 @@ def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run
     }
     started_at, first_s, tokens = time.monotonic(), None, 0
     for chunk in api.events("/chat/completions", body):
-        said = any((one.get("delta") or {}).get("content") for one in chunk["choices"])
-        if said and first_s is None:
+        has_content = any((one.get("delta") or {}).get("content") for one in chunk["choices"])
+        if has_content and first_s is None:
             first_s = time.monotonic() - started_at
         if usage := chunk.get("usage"):
             tokens = usage["completion_tokens"]
@@ -89,7 +89,7 @@ def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run
     return _Run(first_s=whole_s if first_s is None else first_s, whole_s=whole_s, tokens=tokens)
 
 
-def _figures(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, Any]:
+def summarize(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, Any]:
     firsts, wholes = sorted(run.first_s for run in runs), sorted(run.whole_s for run in runs)
     return {
         "model": model,
@@ -97,12 +97,12 @@ def _figures(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, Any]:
         "seconds": round(took_s, 3),
         "requests per second": round(len(runs) / took_s, 2),
         "tokens per second": round(sum(run.tokens for run in runs) / took_s, 1),
-        "first token, median s": round(_at(firsts, 0.5), 4),
-        "first token, 95 % s": round(_at(firsts, 0.95), 4),
-        "whole answer, median s": round(_at(wholes, 0.5), 4),
-        "whole answer, 95 % s": round(_at(wholes, 0.95), 4),
+        "first token, median s": round(percentile(firsts, 0.5), 4),
+        "first token, 95 % s": round(percentile(firsts, 0.95), 4),
+        "whole answer, median s": round(percentile(wholes, 0.5), 4),
+        "whole answer, 95 % s": round(percentile(wholes, 0.95), 4),
     }
 
 
-def _at(ordered: Sequence[float], share: float) -> float:
+def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

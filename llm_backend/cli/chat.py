@@ -10,52 +10,52 @@ import typer
 
 from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import AttachmentError, attachment
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
 
 __all__ = ["Conversation", "chat"]
 
-Content = str | list[dict[str, Any]]  # words, or words and what goes with them
+Content = str | list[dict[str, Any]]  # text, or text and attachments as parts
 
 _COMMANDS = """\
-/new           forget what was said
-/again         have the last answer said anew
-/attach [FILE] send a picture or a sound with the next message, or drop what is attached
-/model [NAME]  talk to another model, or list them
-/system [TEXT] set the system message, or drop it
-/quit          leave (or Ctrl-D)
-Ctrl-C         stop an answer; what has come of it is kept"""
+/new           start a new conversation
+/again         regenerate the last answer
+/attach [FILE] send a picture or a sound with the next message, or remove all attachments
+/model [NAME]  switch to another model, or list models
+/system [TEXT] set the system message, or remove it
+/quit          quit (or Ctrl-D)
+Ctrl-C         stop an answer; its text so far stays in the conversation"""
 
 
 def chat(
     base_url: BaseUrl = "http://127.0.0.1:8000/v1",
     model: Annotated[
-        str | None, typer.Option(help="Model to talk to; the first one where not given.")
+        str | None, typer.Option(help="Model to chat with; the first one by default.")
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature, 0 to 2.")] = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Talk to a model: answers are streamed, the conversation goes on.
+    """Chat with a model in the terminal; answers are streamed.
 
-    Reads a line at a time, from a pipe too. /attach FILE sends a picture or a sound with the next
-    message; /help lists the commands.
+    Reads one message per line, also from a pipe. /attach FILE sends a picture or a sound with the
+    next message; /help lists the commands.
     """
     try:
         api = Api(base_url, api_key)
         conversation = Conversation(api, model or _first_model(api), system, temperature)
     except ApiRequestError as error:
-        fail(str(error))
-    is_person = sys.stdin.isatty()
-    if is_person:
+        exit_with_error(str(error))
+    is_terminal = sys.stdin.isatty()
+    if is_terminal:
         with suppress(ImportError):
-            importlib.import_module("readline")  # arrow keys and earlier lines
-        print(f"Talking to {conversation.model} at {api.base_url}; /help lists the commands.")
-    _talk(conversation, _lines("> " if is_person else ""), is_person=is_person)
+            importlib.import_module("readline")  # arrow keys and history
+        print(f"Chatting with {conversation.model} at {api.base_url}; /help lists the commands.")
+    _chat_loop(conversation, _read_lines("> " if is_terminal else ""), is_terminal=is_terminal)
 
 
 class Conversation:
-    """What was said with one model, and what is said next."""
+    """Messages of a conversation with one model, and attachments of the next message."""
 
     def __init__(
         self, api: Api, model: str, system: str | None = None, temperature: float | None = None
@@ -63,15 +63,17 @@ class Conversation:
         self.model = model
         self.system = system
         self.messages: list[dict[str, Any]] = []
-        self.attached: list[dict[str, Any]] = []  # parts of what is said next
+        self.attachments: list[dict[str, Any]] = []  # parts of the next message
         self._api = api
         self._temperature = temperature
 
-    def say(self, said: Content, show: Callable[[str], None]) -> None:
-        """Say something, with what is attached; what is answered is shown as it comes and
-        remembered. A keyboard interrupt ends the answer where it is. Raises `Refused`, with nothing
-        remembered."""
-        self.messages.append({"role": "user", "content": self._with_attached(said)})
+    def send(self, content: Content, show: Callable[[str], None]) -> None:
+        """Send a message with the attachments; pass the answer's pieces to `show` and keep it.
+
+        A keyboard interrupt ends the answer early. Raises `ApiRequestError`; then the conversation
+        is unchanged.
+        """
+        self.messages.append({"role": "user", "content": self._with_attachments(content)})
         answer = ""
         try:
             with closing(self._pieces()) as pieces:
@@ -85,23 +87,23 @@ class Conversation:
             raise
         self.messages.append({"role": "assistant", "content": answer})
 
-    def again(self) -> Content | None:
-        """Forget the last answer and what was asked; gives that back, None where there is none."""
+    def pop_last_turn(self) -> Content | None:
+        """Remove the last answer and its message; returns the message, None if there is none."""
         if len(self.messages) < 2:
             return None
-        *self.messages, asked, _ = self.messages
-        content: Content = asked["content"]
+        *self.messages, message, _ = self.messages
+        content: Content = message["content"]
         return content
 
     def models(self) -> list[str]:
-        """The names of those that can be talked to."""
+        """Return the names of the server's models."""
         return [str(one["id"]) for one in self._api.get("/models")["data"]]
 
-    def _with_attached(self, said: Content) -> Content:
-        attached, self.attached = self.attached, []
-        if not attached or not isinstance(said, str):
-            return said
-        return [*attached, {"type": "text", "text": said}]
+    def _with_attachments(self, content: Content) -> Content:
+        attachments, self.attachments = self.attachments, []
+        if not attachments or not isinstance(content, str):
+            return content
+        return [*attachments, {"type": "text", "text": content}]
 
     def _pieces(self) -> Generator[str, None, None]:
         head = [{"role": "system", "content": self.system}] if self.system else []
@@ -128,7 +130,7 @@ def _first_model(api: Api) -> str:
     return str(models[0]["id"])
 
 
-def _lines(prompt: str) -> Iterator[str]:
+def _read_lines(prompt: str) -> Iterator[str]:
     while True:
         try:
             yield input(prompt).strip()
@@ -136,30 +138,30 @@ def _lines(prompt: str) -> Iterator[str]:
             return
 
 
-def _talk(conversation: Conversation, lines: Iterator[str], *, is_person: bool) -> None:
+def _chat_loop(conversation: Conversation, lines: Iterator[str], *, is_terminal: bool) -> None:
     for line in lines:
         if line == "/quit":
             return
         try:
-            asked = _run_command(conversation, line) if line.startswith("/") else line
-            if asked:
-                conversation.say(asked, lambda piece: print(piece, end="", flush=True))
+            content = _run_command(conversation, line) if line.startswith("/") else line
+            if content:
+                conversation.send(content, lambda piece: print(piece, end="", flush=True))
                 print()
         except (ApiRequestError, AttachmentError) as error:
-            if not is_person:
-                fail(str(error))
+            if not is_terminal:
+                exit_with_error(str(error))
             print(error, file=sys.stderr)
 
 
 def _run_command(conversation: Conversation, line: str) -> Content | None:
-    """Do what a command says; gives what is to be asked now, if anything is."""
+    """Run a command; returns the message to send now, if any."""
     command, _, rest = line.partition(" ")
     match command:
         case "/again":
-            return conversation.again()
+            return conversation.pop_last_turn()
         case "/new":
             conversation.messages.clear()
-            conversation.attached.clear()
+            conversation.attachments.clear()
         case "/attach":
             _attach(conversation, rest.strip())
         case "/system":
@@ -171,14 +173,14 @@ def _run_command(conversation: Conversation, line: str) -> Content | None:
         case "/help":
             print(_COMMANDS)
         case _:
-            print(f"There is no {command}; /help lists the commands.")
+            print(f"Unknown command {command}; /help lists the commands.")
     return None
 
 
-def _attach(conversation: Conversation, words: str) -> None:
-    if not words:
-        conversation.attached.clear()
-        print("Nothing is attached.")
+def _attach(conversation: Conversation, path: str) -> None:
+    if not path:
+        conversation.attachments.clear()
+        print("All attachments are removed.")
         return
-    conversation.attached.append(attachment(words))
-    print(f"{len(conversation.attached)} attached; say something to send it.")
+    conversation.attachments.append(attachment(path))
+    print(f"{len(conversation.attachments)} attached; they go with the next message.")

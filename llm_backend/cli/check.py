@@ -1,4 +1,4 @@
-"""`llm-backend check`: is everything there that serving needs? One line each, and a status."""
+"""`llm-backend check`: checks of all that `serve` needs, one line each, and an exit status."""
 
 import asyncio
 import functools
@@ -16,45 +16,45 @@ from llm_backend.settings import Settings, SettingsError, load_settings
 __all__ = ["Finding", "check", "findings"]
 
 _START_S = 60.0
-_WANTED_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
-_ENOUGH_BYTES = 1_000_000_000
+_FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
+_MIN_FREE_BYTES = 1_000_000_000
 _UPSTREAM_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What was found of one thing: whether it will do, and a sentence."""
+    """Result of one check: success or failure, and a sentence."""
 
     name: str
-    is_well: bool
+    is_ok: bool
     sentence: str
 
 
 def check(config: Config = None) -> None:
-    """Look whether serving would work: processor, contract, build, models, database, upstreams.
+    """Check processor, contract, build, models, data folder, database, upstreams and port.
 
-    Prints one line for each and ends with status 1 if one of them will not do. Nothing is changed.
+    Prints one line for each and exits with status 1 if a check fails. Changes nothing.
     """
-    ends_well = True
+    all_ok = True
     for finding in findings(config):
-        print(f"{'ok  ' if finding.is_well else 'BAD '} {finding.name:<10} {finding.sentence}")
+        print(f"{'ok  ' if finding.is_ok else 'BAD '} {finding.name:<10} {finding.sentence}")
         sys.stdout.flush()
-        ends_well = ends_well and finding.is_well
-    raise SystemExit(0 if ends_well else 1)
+        all_ok = all_ok and finding.is_ok
+    raise SystemExit(0 if all_ok else 1)
 
 
 def findings(config: Path | None) -> Iterator[Finding]:
-    """What is found, one after the other."""
+    """Run all checks in order and yield their results."""
     yield _run_check("processor", _processor)
     yield _run_check("contract", _contract)
     yield _run_check("build", _build)
     try:
         settings = load_settings({}, config)
     except SettingsError as error:
-        yield Finding(name="settings", is_well=False, sentence=str(error))
+        yield Finding(name="settings", is_ok=False, sentence=str(error))
         return
     yield Finding(
-        name="settings", is_well=True, sentence=f"Read{f' from {config}' if config else ''}."
+        name="settings", is_ok=True, sentence=f"Read{f' from {config}' if config else ''}."
     )
     yield _run_check("models", lambda: _models(settings))
     yield _run_check("folder", lambda: _folder(settings.data_dir))
@@ -64,29 +64,31 @@ def findings(config: Path | None) -> Iterator[Finding]:
 
 
 class _CheckFailed(Exception):
-    """It will not do; the message is one sentence."""
+    """A check failed; the message is one sentence."""
 
 
-def _run_check(name: str, look: Callable[[], str]) -> Finding:
+def _run_check(name: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(name=name, is_well=True, sentence=look())
+        return Finding(name=name, is_ok=True, sentence=check())
     except (_CheckFailed, SettingsError) as error:
-        return Finding(name=name, is_well=False, sentence=str(error))
+        return Finding(name=name, is_ok=False, sentence=str(error))
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        return Finding(name=name, is_well=False, sentence=f"{error.strerror or error}{where}.")
+        return Finding(name=name, is_ok=False, sentence=f"{error.strerror or error}{where}.")
 
 
 def _processor() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    told = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
+    summary = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:  # not on every system
-        return f"{told}."
+        return f"{summary}."
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
-    missing = [flag for flag in _WANTED_FLAGS if flags and flag not in flags]
-    return f"{told}; it lacks {', '.join(missing)} and is slow." if missing else f"{told}."
+    missing = [flag for flag in _FAST_FLAGS if flags and flag not in flags]
+    if missing:
+        return f"{summary}; without {', '.join(missing)} llama.cpp is slow."
+    return f"{summary}."
 
 
 def _contract() -> str:
@@ -100,12 +102,12 @@ def _contract() -> str:
 
 
 def _build() -> str:
-    """The native code loads the built-in model and computes a pass of it."""
+    """Load the built-in model with the native code and compute one pass."""
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.engine import Engine, EngineConfig, EngineStartError
     from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 
-    async def started() -> bool:
+    async def start_engine() -> bool:
         config = EngineConfig(
             model_path=BUILTIN_PATH, slots=1, context_tokens=64, start_timeout_s=_START_S
         )
@@ -113,17 +115,17 @@ def _build() -> str:
             return (await engine.ready()).extra_buffers
 
     try:
-        repacks = asyncio.run(started())
+        repacks = asyncio.run(start_engine())
     except EngineStartError as error:
         raise _CheckFailed(
-            f"llama.cpp does not compute: {error} `make clean run` builds it anew."
+            f"llama.cpp does not compute: {error} `make clean run` rebuilds it."
         ) from error
-    told = "llama.cpp computes"
+    summary = "llama.cpp computes"
     if not repacks:
-        told += ", without repacked weights, with which it dies on this processor"
+        summary += ", without repacked weights, with which it crashes on this processor"
     if not NativeNucleus.is_there():
-        told += "; numpy draws the tokens, which is slower than compiled"
-    return f"{told}."
+        summary += "; numpy samples the tokens, more slowly than the compiled sampler"
+    return f"{summary}."
 
 
 def _models(settings: Settings) -> str:
@@ -134,29 +136,29 @@ def _models(settings: Settings) -> str:
     served = build_served_models(settings)
     check_named_models(settings, served)
     budget = settings.memory_budget or machine_memory_bytes()
-    told = []
+    sizes = []
     for model in served:
         needed = memory_bytes(model)
         if needed > budget:
             raise _CheckFailed(
-                f"`{model.card.id}` would take about {needed / 1e9:.1f} GB, and models may take "
+                f"`{model.card.id}` needs about {needed / 1e9:.1f} GB, and the memory budget is "
                 f"{budget / 1e9:.1f} GB."
             )
-        told.append(f"{model.card.id} ({needed / 1e6:,.0f} MB)")
-    return f"{', '.join(told) or 'None'}; they may take {budget / 1e9:.1f} GB."
+        sizes.append(f"{model.card.id} ({needed / 1e6:,.0f} MB)")
+    return f"{', '.join(sizes) or 'None'}; the memory budget is {budget / 1e9:.1f} GB."
 
 
 def _folder(folder: Path) -> str:
-    place = next(one for one in (folder, *folder.parents) if one.exists())
-    if not os.access(place, os.W_OK | os.X_OK):
+    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise _CheckFailed(
-            f"{place} cannot be written to: set LLM_BACKEND_DATA_DIR to another folder."
+            f"{existing} is not writable: set LLM_BACKEND_DATA_DIR to another folder."
         )
-    stat = os.statvfs(place)
+    stat = os.statvfs(existing)
     free = stat.f_bavail * stat.f_frsize
-    if free < _ENOUGH_BYTES:
-        raise _CheckFailed(f"{place} has {free / 1e6:.0f} MB left, which is soon full.")
-    return f"{folder}, {free / 1e9:,.0f} GB left{'' if folder.exists() else ', will be made'}."
+    if free < _MIN_FREE_BYTES:
+        raise _CheckFailed(f"{existing} has only {free / 1e6:.0f} MB left.")
+    return f"{folder}, {free / 1e9:,.0f} GB left{'' if folder.exists() else ', will be created'}."
 
 
 def _database(settings: Settings) -> str:
@@ -164,27 +166,27 @@ def _database(settings: Settings) -> str:
 
     path = settings.data_dir / "llm-backend.sqlite3"
     if settings.database_url is None and not path.exists():
-        return f"{path} will be made."
+        return f"{path} will be created."
 
-    async def found() -> tuple[str | None, str]:
+    async def load_revisions() -> tuple[str | None, str]:
         async with Database.open(settings.database) as database:
             return await revisions(database)
 
     try:
-        there, needed = asyncio.run(found())
+        current, needed = asyncio.run(load_revisions())
     except StoreError as error:
         raise _CheckFailed(str(error)) from error
-    kind = settings.shown_database
-    if there == needed:
-        return f"{kind}, at revision {there}."
-    return f"{kind}, at revision {there or 'none'}; serve brings it to {needed}."
+    kind = settings.public_database_url
+    if current == needed:
+        return f"{kind}, at revision {current}."
+    return f"{kind}, at revision {current or 'none'}; `serve` migrates it to {needed}."
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
     from llm_backend.app.served_upstreams import upstream_configs
     from llm_backend.cli.api import Api, ApiRequestError
 
-    def asked(base_url: str, key: str | None) -> str:
+    def check_upstream(base_url: str, key: str | None) -> str:
         try:
             count = len(Api(base_url, key, _UPSTREAM_S).get("/models").get("data") or ())
         except ApiRequestError as error:
@@ -194,13 +196,13 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
     try:
         configs = upstream_configs(settings)
     except SettingsError as error:
-        yield Finding(name="upstream", is_well=False, sentence=str(error))
+        yield Finding(name="upstream", is_ok=False, sentence=str(error))
         return
     for one in configs:
-        look = functools.partial(asked, one.base_url, one.api_key)
-        yield _run_check(f"upstream {one.name}", look)
+        check_one = functools.partial(check_upstream, one.base_url, one.api_key)
+        yield _run_check(f"upstream {one.name}", check_one)
     if not configs:
-        yield Finding(name="upstream", is_well=True, sentence="None is set.")
+        yield Finding(name="upstream", is_ok=True, sentence="None is configured.")
 
 
 def _port(settings: Settings) -> str:
@@ -211,7 +213,5 @@ def _port(settings: Settings) -> str:
             listener.bind((settings.host, settings.port))
         except OSError as error:
             address = f"{settings.host}:{settings.port}"
-            raise _CheckFailed(
-                f"{address} cannot be listened on: {error.strerror or error}."
-            ) from error
+            raise _CheckFailed(f"Cannot listen on {address}: {error.strerror or error}.") from error
     return f"{settings.host}:{settings.port} is free."

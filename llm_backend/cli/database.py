@@ -1,4 +1,4 @@
-"""The database that a command works on, and the line that says which one it is."""
+"""Settings of commands that use the database."""
 
 import sys
 
@@ -9,8 +9,8 @@ __all__ = ["database_settings"]
 
 
 def database_settings(config: Config, data_dir: DataDir) -> Settings:
-    """The settings of a command that works on the database, which is named on standard error."""
-    given = {} if data_dir is None else {"data_dir": data_dir}
-    settings = load_settings(given, config)
-    print(f"llm-backend: the database is {settings.shown_database}", file=sys.stderr)
+    """Load the settings, and print which database the command uses to standard error."""
+    flags = {} if data_dir is None else {"data_dir": data_dir}
+    settings = load_settings(flags, config)
+    print(f"llm-backend: the database is {settings.public_database_url}", file=sys.stderr)
     return settings

@@ -1,11 +1,11 @@
-"""`llm-backend db`: the database."""
+"""`llm-backend db`: migrations and repairs of the database."""
 
 import asyncio
 
 import typer
 
 from llm_backend.cli.database import database_settings
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config, DataDir
 
 __all__ = ["commands"]
@@ -15,7 +15,7 @@ commands = typer.Typer(help="The database.")
 
 @commands.command("migrate")
 def db_migrate(config: Config = None, data_dir: DataDir = None) -> None:
-    """Bring the database's tables to this version (serve does it by itself)."""
+    """Migrate the database's tables to this version (`serve` does it by itself)."""
     from llm_backend.app import migrate_database
     from llm_backend.store import StoreError
 
@@ -23,41 +23,43 @@ def db_migrate(config: Config = None, data_dir: DataDir = None) -> None:
     try:
         asyncio.run(migrate_database(settings))
     except StoreError as error:
-        fail(str(error))
-    print("The database is at this version's tables.")
+        exit_with_error(str(error))
+    print("The database's tables are those of this version.")
 
 
 @commands.command("current")
 def db_current(config: Config = None, data_dir: DataDir = None) -> None:
-    """Print the revision of the database's tables, and that of this version; changes nothing."""
+    """Print the revisions of the database's tables and of this version; changes nothing."""
     from llm_backend.store import Database, StoreError, revisions
 
     settings = database_settings(config, data_dir)
 
-    async def found() -> tuple[str | None, str]:
+    async def load_revisions() -> tuple[str | None, str]:
         async with Database.open(settings.database) as database:
             return await revisions(database)
 
     path = settings.data_dir / "llm-backend.sqlite3"
     if settings.database_url is None and not path.exists():
-        fail(f"There is no database yet: {path} is made when the server starts.")
+        exit_with_error(f"There is no database yet: `serve` creates {path}.")
     try:
-        there, needed = asyncio.run(found())
+        current, needed = asyncio.run(load_revisions())
     except StoreError as error:
-        fail(str(error))
-    print(f"The tables are at revision {there or 'none'}; this version's are at {needed}.")
+        exit_with_error(str(error))
+    print(f"The tables are at revision {current or 'none'}; this version needs {needed}.")
 
 
 @commands.command("recount")
 def db_recount(config: Config = None, data_dir: DataDir = None) -> None:
-    """Count anew how many bytes `files_limit_bytes` bounds: where rows were changed by hand, or by
-    servers of an older version."""
+    """Recount the bytes of files that `files_limit_bytes` bounds.
+
+    Needed after rows were changed by hand or by servers of an older version.
+    """
     from llm_backend.app import recount_file_bytes
     from llm_backend.store import StoreError
 
     settings = database_settings(config, data_dir)
     try:
-        counted, there = asyncio.run(recount_file_bytes(settings))
+        counted, actual = asyncio.run(recount_file_bytes(settings))
     except StoreError as error:
-        fail(str(error))
-    print(f"Files and parts of uploads have {there} bytes; {counted} were counted before.")
+        exit_with_error(str(error))
+    print(f"Files and parts of uploads have {actual} bytes; the old count was {counted}.")

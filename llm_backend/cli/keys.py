@@ -1,4 +1,4 @@
-"""`llm-backend keys`: who may use the server, in its database; a server that runs follows."""
+"""`llm-backend keys`: API keys in the server's database; a running server sees changes."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from llm_backend.cli.database import database_settings
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config, DataDir
 
 if TYPE_CHECKING:
@@ -23,32 +23,38 @@ T = TypeVar("T")
 
 DAY_S = 24 * 60 * 60
 FIRST_KEY = (
-    "this is the first key of this database. Servers that use it and were open let nobody in "
-    "without a key from now on."
+    "this is the first key of this database. Open servers that use it refuse requests without a "
+    "key from now on."
 )
 
-commands = typer.Typer(help="Keys that clients must send.")
+commands = typer.Typer(help="API keys of clients.")
 
 
 @commands.command("create")
 def keys_create(
-    name: Annotated[str, typer.Argument(help="What the key is called.")] = "Secret Key",
-    admin: Annotated[bool, typer.Option("--admin", help="A key that only administers.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the key.")] = "Secret Key",
+    admin: Annotated[
+        bool, typer.Option("--admin", help="An admin key, which cannot call models.")
+    ] = False,
     project: Annotated[
-        str | None, typer.Option(help="Id or name of its project; the default one where unset.")
+        str | None, typer.Option(help="Id or name of its project; the default project if unset.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="E-mail address of whom it is for; accepts an invite.")
+        str | None, typer.Option(help="E-mail address of its user; accepts an invite.")
     ] = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, help="Days it is good for.")] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, help="Days until it expires.")
+    ] = None,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and print it: it is shown this once and kept nowhere."""
+    """Create a key and print it: it is printed only once and not stored."""
     from llm_backend.access.authentication.key_admin import create_key
 
     if admin and (project or user):
-        fail("An admin key belongs to no project and no user: leave --project and --user out.")
+        exit_with_error(
+            "An admin key belongs to no project and no user: leave out --project and --user."
+        )
     lifetime_s = None if expires_in_days is None else expires_in_days * DAY_S
 
     async def create(administration: "Administration") -> "tuple[NewKey, int]":
@@ -70,40 +76,40 @@ def keys_create(
 
 @commands.command("list")
 def keys_list(
-    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print all keys, without what would let anybody in."""
+    """List all keys, without their secret parts."""
 
-    async def known(administration: "Administration") -> "list[StoredKey]":
+    async def load_keys(administration: "Administration") -> "list[StoredKey]":
         return list((await administration.load_known(())).keys)
 
-    keys = _in_database(known, config, data_dir)
+    keys = _in_database(load_keys, config, data_dir)
     if as_json:
         print(json.dumps([{**vars(key), "hash": None} for key in keys], indent=2))
         return
     for key in keys:
-        belongs = key.project_id or "administers"
-        print(f"{key.id}  {key.shown}  {belongs}  {_until(key)}  {key.name}")
+        belongs = key.project_id or "admin"
+        print(f"{key.id}  {key.shown}  {belongs}  {_expiry(key)}  {key.name}")
 
 
 @commands.command("revoke")
 def keys_revoke(
-    id: Annotated[str, typer.Argument(help="The key's id, as `list` tells it.")],
+    id: Annotated[str, typer.Argument(help="Id of the key, as printed by `list`.")],
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Take a key back: nobody is let in with it any more."""
+    """Revoke a key: requests with it are refused."""
     from llm_backend.access.authentication.key_admin import revoke_key
 
     _in_database(lambda administration: revoke_key(administration, id), config, data_dir)
     print(f"{id} is revoked.")
 
 
-def _until(key: "StoredKey") -> str:
+def _expiry(key: "StoredKey") -> str:
     if key.expires_at is None:
-        return "for good"
+        return "no expiry"
     return time.strftime("until %Y-%m-%d", time.gmtime(key.expires_at))
 
 
@@ -123,6 +129,6 @@ def _in_database(
     try:
         return asyncio.run(run())
     except Missing as error:
-        fail(f"No key has the id `{error.id}`: see `llm-backend keys list`.")
+        exit_with_error(f"No key has the id `{error.id}`: see `llm-backend keys list`.")
     except (StoreError, UnknownName) as error:
-        fail(str(error))
+        exit_with_error(str(error))

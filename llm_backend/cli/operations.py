@@ -1,27 +1,29 @@
-"""`llm-backend operations`: who answers what."""
+"""`llm-backend operations`: operations of the document, and their backends."""
 
 import json
 from typing import Annotated, Any
 
 import typer
 
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 
 __all__ = ["operations"]
 
 
 def operations(
-    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/coverage.md.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/coverage.md.")
+    ] = False,
 ) -> None:
-    """Print every operation of the document and who answers it."""
+    """List all operations of the document, and whether they are local, relayed or unsupported."""
     from llm_backend.contract import ContractMissing, coverage_markdown, load_document
     from llm_backend.contract import as_json as records_of
 
     try:
         table = load_document().operations
     except ContractMissing as error:
-        fail(str(error))
+        exit_with_error(str(error))
     if as_json:
         print(json.dumps(records_of(table), indent=2))
     elif as_markdown:

@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options of several commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ __all__ = ["ApiKey", "BaseUrl", "Config", "DataDir"]
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the database, as `serve` has it.")
+    Path | None, typer.Option("--data-dir", help="Folder of the database, as for `serve`.")
 ]
 BaseUrl = Annotated[
     str,
@@ -17,5 +17,5 @@ BaseUrl = Annotated[
 ]
 ApiKey = Annotated[
     str | None,
-    typer.Option(help="Key to send, if the server asks for one.", envvar="OPENAI_API_KEY"),
+    typer.Option(help="API key, if the server needs one.", envvar="OPENAI_API_KEY"),
 ]

@@ -1,4 +1,4 @@
-"""The program: its commands, and how it ends for what a person must mend."""
+"""The program: all commands, and exit with one sentence for errors of the user."""
 
 import typer
 
@@ -7,7 +7,7 @@ from llm_backend.cli import contract, db, keys, models
 from llm_backend.cli.bench import bench
 from llm_backend.cli.chat import chat
 from llm_backend.cli.check import check
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.operations import operations
 from llm_backend.cli.reference import cli_markdown
 from llm_backend.cli.serve import serve
@@ -16,7 +16,7 @@ from llm_backend.settings import SettingsError, configuration_markdown
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="A self-hosted server that speaks OpenAI's API: local models, upstreams, a memory.",
+    help="A self-hosted server that speaks OpenAI's API: local models, upstreams, stored state.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -24,22 +24,24 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Runs a command; what a person must mend is one sentence on standard error, exit status 1."""
+    """Run a command; an error of the user is one sentence on standard error, exit status 1."""
     try:
         app()
     except SettingsError as error:
-        fail(str(error))
+        exit_with_error(str(error))
     except OSError as error:
-        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        exit_with_error(
+            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+        )
 
 
 def configuration() -> None:
-    """Print every setting, as docs/configuration.md."""
+    """Print docs/configuration.md: all settings."""
     print(configuration_markdown(), end="")
 
 
 def commands() -> None:
-    """Print every command and its options, as docs/cli.md."""
+    """Print docs/cli.md: all commands and their options."""
     print(cli_markdown(app), end="")
 
 

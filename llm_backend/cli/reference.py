@@ -1,4 +1,4 @@
-"""`llm-backend commands`: every command and its options, as docs/cli.md."""
+"""`llm-backend commands`: the text of docs/cli.md, all commands and their options."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["cli_markdown"]
 
 
 def cli_markdown(app: typer.Typer) -> str:
-    """The text of `docs/cli.md`: what `--help` says of each command."""
+    """Generate `docs/cli.md` from the help texts of all commands."""
     lines = [
         "# Command line",
         "",
@@ -50,10 +50,12 @@ def _usage(name: str, command: Any) -> list[str]:
 
 
 def _row(one: Any) -> str:
-    shown = one.name.upper()
+    name = one.name.upper()
     if one.param_type_name == "option":
-        shown = ", ".join([*one.opts, *one.secondary_opts])
+        name = ", ".join([*one.opts, *one.secondary_opts])
     default = one.default
-    usual = "" if default in (None, False, ()) or callable(default) else f" Default: `{default}`."
+    default_text = (
+        "" if default in (None, False, ()) or callable(default) else f" Default: `{default}`."
+    )
     variable = f" Also `{one.envvar}`." if getattr(one, "envvar", None) else ""
-    return f"| `{shown}` | {one.help or ''}{usual}{variable} |"
+    return f"| `{name}` | {one.help or ''}{default_text}{variable} |"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
@@ -18,10 +18,11 @@ __all__ = ["serve"]
 def serve(config: Config = None, **flags: Any) -> None:
     """Serve the API.
 
-    Every setting is a flag, an environment variable and a key of the config file; the flag wins.
+    Every setting is a flag, an environment variable and a key of the config file; the flag
+    overrides the others.
     """
-    given = settings_from_flags(flags)
-    source = SettingsSource(flags=given, file=config)
+    setting_values = settings_from_flags(flags)
+    source = SettingsSource(flags=setting_values, file=config)
     settings = source.load()
 
     from llm_backend.server import CannotServe
@@ -30,19 +31,19 @@ def serve(config: Config = None, **flags: Any) -> None:
     try:
         serve_settings(settings, lambda address: _announce(address, settings), source)
     except CannotServe as error:
-        fail(str(error))
+        exit_with_error(str(error))
 
 
 def _announce(address: str, settings: Settings) -> None:
     base_url = f"{address}/v1"
     model = next((_name(given) for given in settings.models), None)
     print(f"Serving on {address}  (base URL for clients: {base_url})")
-    print(f"Data lies in {settings.data_dir}")
+    print(f"Data folder: {settings.data_dir}")
     if settings.database_url is not None:
-        print(f"The database is {settings.shown_database}")
+        print(f"Database: {settings.public_database_url}")
     if model is not None:
-        question = {"role": "user", "content": "Who are you?"}
-        body = json.dumps({"model": model, "messages": [question]})
+        message = {"role": "user", "content": "Who are you?"}
+        body = json.dumps({"model": model, "messages": [message]})
         print(f"Try: curl {base_url}/chat/completions \\")
         if settings.api_keys:
             print("       -H 'authorization: Bearer YOUR_KEY' \\")
@@ -50,6 +51,6 @@ def _announce(address: str, settings: Settings) -> None:
     sys.stdout.flush()
 
 
-def _name(given: str | ModelSettings) -> str:
-    entry = ModelSettings.model_validate({"path": given}) if isinstance(given, str) else given
+def _name(model: str | ModelSettings) -> str:
+    entry = ModelSettings.model_validate({"path": model}) if isinstance(model, str) else model
     return entry.id or (BUILTIN if entry.path == BUILTIN else Path(entry.path).stem)

@@ -1,7 +1,7 @@
-"""Flags of `llm-backend serve`, made of the settings: each is named, described and read as there.
+"""Flags of `llm-backend serve`, generated from the settings with their names and descriptions.
 
-Secrets have none, as what stands in a command line is seen by everybody on the machine; neither
-have settings with settings of their own, which are for the config file.
+Secrets have no flag, since other users of the machine can read command lines. Nested settings have
+none either; they are for the config file.
 """
 
 import inspect
@@ -13,8 +13,8 @@ import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from llm_backend.cli.failing import fail
-from llm_backend.settings import MATTERS, NO_MODEL
+from llm_backend.cli.exit import exit_with_error
+from llm_backend.settings import NO_MODEL, SETTING_GROUPS
 
 __all__ = ["SETTING_FLAGS", "settings_from_flags", "with_setting_flags"]
 
@@ -22,7 +22,7 @@ _SINGULAR = {"aliases": "alias"}
 
 
 def _kind(annotation: Any) -> type | None:  # Any: an annotation may be anything
-    """What a flag takes: a bool, a list of words, or a word; None where there is to be no flag."""
+    """Return the type of a flag: bool, list of texts, or text; None if there is no flag."""
     kinds = {one for one in (annotation, *get_args(annotation)) if one is not NoneType}
     if SecretStr.__name__ in str(annotation) or get_origin(annotation) in (dict, Mapping):
         return None
@@ -42,26 +42,26 @@ def _names(name: str, kind: type) -> list[str]:
     return [f"--{word}"]
 
 
-def _parameter(name: str, kind: type, field: FieldInfo, matter: str) -> inspect.Parameter:
-    taken: Any = list[str] if kind is list else kind
+def _parameter(name: str, kind: type, field: FieldInfo, group: str) -> inspect.Parameter:
+    value_type: Any = list[str] if kind is list else kind
     more = " May be repeated." if kind is list else ""
     option = typer.Option(
         *_names(name, kind),
         help=f"{field.description}{more}",
         metavar=None if kind is bool else name.split("_")[-1].upper(),
         show_default=_default(field, kind),
-        rich_help_panel=matter,
+        rich_help_panel=group,
     )
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[taken | None, option],
+        annotation=Annotated[value_type | None, option],
     )
 
 
 def _default(field: FieldInfo, kind: type) -> str | bool:
-    """What holds without the flag, as the help tells it; False where there is nothing to tell."""
+    """Return the default as the help prints it; False if there is none."""
     default = field.get_default()
     if kind is bool and default is not None:
         return "yes" if default else "no"
@@ -70,15 +70,15 @@ def _default(field: FieldInfo, kind: type) -> str | bool:
 
 SETTING_FLAGS: Mapping[str, inspect.Parameter] = {
     name: _parameter(name, kind, field, title)
-    for title, matter in MATTERS.items()
-    for name, field in matter.model_fields.items()
+    for title, group in SETTING_GROUPS.items()
+    for name, field in group.model_fields.items()
     if (kind := _kind(field.annotation)) is not None
 }
 """The flag of each setting that has one."""
 
 
 def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with a parameter more for each flag, which it gets by keyword."""
+    """Add a parameter for each flag to the command's signature."""
     own = [
         one
         for one in inspect.signature(command).parameters.values()
@@ -91,12 +91,14 @@ def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def settings_from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that flags say; None where one was not given. Ends the program with status 2
-    where one is given an empty text."""
+    """Return the settings given as flags; None for a flag that was not given.
+
+    Exits with status 2 if a flag's text is empty.
+    """
     for name, value in flags.items():
         if value == "" or (isinstance(value, list) and "" in value):
             flag = _names(name, type(value))[0]
-            fail(f"The flag {flag} is empty: give it a value or leave it out.", status=2)
+            exit_with_error(f"The flag {flag} is empty: give it a value or leave it out.", status=2)
     return {
         name: [word for word in value if word != NO_MODEL] if isinstance(value, list) else value
         for name, value in flags.items()

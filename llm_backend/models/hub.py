@@ -43,8 +43,8 @@ def pull(
     *,
     with_projector: bool = False,
     endpoint: str | None = None,
-    begins: Callable[[HubFile], None] = lambda file: None,
-    came: Callable[[int], None] = lambda size: None,
+    on_file: Callable[[HubFile], None] = lambda file: None,
+    on_bytes: Callable[[int], None] = lambda size: None,
 ) -> list[Path]:
     """Downloads the missing files of the model `name` (`OWNER/NAME`) to `folder`; returns all.
 
@@ -67,9 +67,9 @@ def pull(
     _check_room(folder, missing)
     for file, target in zip(chosen, targets, strict=True):
         if file in missing:
-            begins(file)
+            on_file(file)
             with _translate_errors(hub, name):
-                _bring(hub, name, file, target, endpoint, came)
+                _bring(hub, name, file, target, endpoint, on_bytes)
     return targets
 
 

@@ -1,7 +1,17 @@
-"""One frozen `Settings`: flags over environment over config file over defaults.
+"""Frozen `Settings` from flags, environment, config file and defaults, in this order.
 
 A value that cannot be used ends the start with one sentence (`SettingsError`), never with a silent
 default.
+
+- `settings.py`     all settings in one class, and their groups
+- `listening.py`, `access.py`, `local_models.py`, `upstreams.py`, `state.py`, `search.py`,
+  `responses.py`, `bounds.py`, `observability.py`  one group each
+- `model.py`, `backend.py`, `prompt.py`, `price.py`  entries of the config file
+- `kinds.py`        types of values that several groups have
+- `loading.py`      sources of the settings, and their order
+- `environment.py`  the environment of this process
+- `sentences.py`    error messages
+- `markdown.py`     the text of `docs/configuration.md`
 """
 
 from llm_backend.settings.environment import environment_with
@@ -15,13 +25,13 @@ from llm_backend.settings.loading import (
 from llm_backend.settings.local_models import BUILTIN, NO_MODEL
 from llm_backend.settings.markdown import configuration_markdown
 from llm_backend.settings.sentences import SettingsError
-from llm_backend.settings.settings import MATTERS, Settings
+from llm_backend.settings.settings import SETTING_GROUPS, Settings
 
 __all__ = [
     "BUILTIN",
-    "MATTERS",
     "NO_MODEL",
     "PREFIX",
+    "SETTING_GROUPS",
     "Settings",
     "SettingsError",
     "SettingsSource",

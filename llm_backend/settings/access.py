@@ -1,4 +1,4 @@
-"""Who may use the server, how much of it, and what that costs."""
+"""Settings of keys, limits and costs."""
 
 from pydantic import BaseModel, Field
 
@@ -9,70 +9,69 @@ __all__ = ["AccessSettings"]
 
 
 class AccessSettings(BaseModel):
-    """Who may use the server, how much of it, and what that costs."""
+    """Keys, rate limits, queues, usage and prices."""
 
     api_keys: Secrets = Field(
         (),
-        description="Keys for everything: they administer, and call models within the default "
-        "project. Further ones are made by `llm-backend keys create`; open on loopback where there "
-        "is none.",
+        description="Keys with all permissions: they administer, and call models within the "
+        "default project. `llm-backend keys create` makes further keys. Without any key a server "
+        "on loopback is open.",
     )
     keys_refresh_s: float = Field(
         2,
         gt=0,
-        description="Seconds after which what another process changes at keys and projects is "
-        "known at the latest.",
+        description="Seconds until a process sees changes that another process made to keys and "
+        "projects, at most.",
     )
     requests_per_minute: int | None = Field(
         None,
         ge=1,
-        description="Requests a minute of a project to one model, where the project has no rate "
-        "limit of its own for it; no limit where unset.",
+        description="Requests per minute of one project to one model, unless the project has a "
+        "rate limit of its own for the model; no limit if unset.",
     )
     tokens_per_minute: int | None = Field(
-        None, ge=1, description="Tokens a minute of a project with one model, likewise."
+        None, ge=1, description="Tokens per minute of one project with one model, likewise."
     )
     key_requests_per_minute: int | None = Field(
-        None, ge=1, description="Requests a minute of one key to all models; no limit where unset."
+        None, ge=1, description="Requests per minute of one key to all models; no limit if unset."
     )
     key_tokens_per_minute: int | None = Field(
-        None, ge=1, description="Tokens a minute of one key with all models, likewise."
+        None, ge=1, description="Tokens per minute of one key with all models, likewise."
     )
     key_concurrent_requests: int | None = Field(
-        None, ge=1, description="Requests of one key that are answered at once, likewise."
+        None, ge=1, description="Concurrent requests of one key, likewise."
     )
     project_concurrent_requests: int | None = Field(
-        None, ge=1, description="Requests of one project that are answered at once, likewise."
+        None, ge=1, description="Concurrent requests of one project, likewise."
     )
     concurrent_requests: int | None = Field(
         None,
         ge=1,
-        description="Requests to models that a process answers at once; further ones wait, and "
-        "keys take turns. No limit but the models' own queues where unset.",
+        description="Concurrent requests to models in one process; further requests wait in a "
+        "queue that serves keys in turn. If unset, only the models' own queues limit them.",
     )
     waiting_requests: int = Field(
-        1000, ge=0, description="Requests that wait for one of `concurrent_requests` at most."
+        1000, ge=0, description="Maximum of requests that wait because of `concurrent_requests`."
     )
     waiting_deadline_s: float = Field(
-        60, gt=0, description="Seconds that such a request waits at most."
+        60, gt=0, description="Maximum of seconds that such a request waits."
     )
     run_deadline_s: float | None = Field(
         None,
         gt=0,
-        description="Seconds that a request to a model runs at most, without its waiting; no limit "
-        "where unset.",
+        description="Maximum of seconds that a request to a model runs, without its time in the "
+        "queue; no limit if unset.",
     )
     usage_days: int = Field(
-        400, ge=32, description="Days that usage is kept; a month at least, for spend limits."
+        400, ge=32, description="Days that usage is stored; a month at least, for spend limits."
     )
     audit_days: int | None = Field(
         None,
         ge=1,
-        description="Days that entries of the audit log are kept; for ever where unset.",
+        description="Days that entries of the audit log are stored; forever if unset.",
     )
     prices: dict[str, Price] = Field(
         {},
-        description="What models cost, by name, in US dollars for a million tokens: "
-        "`{MODEL: {input: 2.5, cached_input: 1.25, output: 10}}`. Costs and spend limits are "
-        "reckoned with them.",
+        description="Prices of models by name, in US dollars per million tokens: `{MODEL: {input: "
+        "2.5, cached_input: 1.25, output: 10}}`. Costs and spend limits use them.",
     )

@@ -1,69 +1,76 @@
-"""One entry of the setting `backends`: a server that answers what this one does not."""
+"""One entry of the setting `backends`: an upstream server."""
 
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from llm_backend.settings.kinds import Secret, not_empty
+from llm_backend.settings.kinds import Secret, require_text
 
 __all__ = ["BackendSettings"]
 
 
 class BackendSettings(BaseModel):
-    """Everything that can be set of one upstream, each with its default and unit."""
+    """All settings of one upstream, each with its default and unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="What routes, operations and logs call it."
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of the upstream in routes, operations and logs.",
     )
     base_url: str = Field(
         pattern="^https?://.+", description="Base URL, `http(s)://HOST[:PORT][/PATH]`."
     )
     api_key: Secret | None = Field(
-        None, description="Its key. Better in the environment or in a file:"
+        None, description="Its key. Safer in the environment or in a file:"
     )
-    api_key_env: str | None = Field(None, description="The environment variable that holds it.")
-    api_key_file: str | None = Field(None, description="The file that holds it.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the key.")
+    api_key_file: str | None = Field(None, description="File that holds the key.")
     headers: dict[str, SecretStr] = Field(
-        {}, description="Headers that it gets besides, or in place of a client's."
+        {},
+        description="Headers that are sent to it, in place of a client's headers of these names.",
     )
     pass_headers: tuple[str, ...] = Field(
         (),
-        description="Names or shell patterns of further headers that pass to it from clients and "
-        "back from it. Credentials, cookies and what proxies add never do.",
+        description="Names or shell patterns of further headers that are passed from clients to "
+        "it and back. Credentials, cookies and headers that proxies add are never passed.",
     )
     kind: Literal["openai", "azure"] = Field(
-        "openai", description="How it is addressed: as OpenAI, or as Azure's deployments."
+        "openai", description="Its addressing: OpenAI's paths, or Azure's deployments."
     )
     api_version: str | None = Field(None, description="Azure's `api-version`.")
     wire: Literal["chat", "responses", "both"] = Field(
-        "both", description="Which of the two its models are asked by."
+        "both",
+        description="Operations that its models support: chat completions, responses, or both.",
     )
     models: tuple[str, ...] = Field(
         (),
-        description="Names or shell patterns of the models that it serves; all that no other "
-        "backend names, where none is given.",
+        description="Names or shell patterns of its models; if none is given, all models that no "
+        "other backend names.",
     )
-    weight: float = Field(1, gt=0, le=1000, description="Its share beside others of a model.")
-    concurrency: int = Field(1000, ge=1, description="Requests that it gets at once at most.")
-    connect_timeout_s: float = Field(10, gt=0, description="Seconds to connect.")
+    weight: float = Field(
+        1, gt=0, le=1000, description="Its share of requests beside other upstreams of a model."
+    )
+    concurrency: int = Field(1000, ge=1, description="Maximum of concurrent requests.")
+    connect_timeout_s: float = Field(10, gt=0, description="Timeout in seconds for connecting.")
     first_byte_timeout_s: float | None = Field(
-        None, gt=0, description="Seconds to the answer's headers; as `idle_timeout_s` where unset."
+        None,
+        gt=0,
+        description="Timeout in seconds until the answer's headers; `idle_timeout_s` if unset.",
     )
     idle_timeout_s: float = Field(
-        600, gt=0, description="Seconds between two pieces of its answer."
+        600, gt=0, description="Timeout in seconds between two chunks of its answer."
     )
     total_timeout_s: float | None = Field(
-        None, gt=0, description="Seconds for a whole answer; any number where unset."
+        None, gt=0, description="Timeout in seconds for a whole answer; no limit if unset."
     )
     honours_idempotency_key: bool = Field(
         False,
-        description="Whether it does a request with an `Idempotency-Key` once, however often it "
-        "comes: one that it may have got already is sent to it again only then.",
+        description="The upstream executes a request with an `Idempotency-Key` once, even if it "
+        "is sent twice. Only then a request that may have reached it is sent to it again.",
     )
 
-    _check_empty = field_validator("*", mode="before")(not_empty)
+    _check_empty = field_validator("*", mode="before")(require_text)
 
     @field_validator("models", "pass_headers", mode="before")
     @classmethod
@@ -75,7 +82,9 @@ class BackendSettings(BaseModel):
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
         if self.kind == "azure" and not (self.models and self.api_version):
-            raise ValueError("an `azure` backend needs `models` (its deployments) and api_version")
+            raise ValueError(
+                "an `azure` backend needs `models` (its deployments) and `api_version`"
+            )
         if self.kind != "azure" and self.api_version:
-            raise ValueError("`api_version` is for the kind `azure`")
+            raise ValueError("`api_version` is only for the kind `azure`")
         return self

@@ -1,4 +1,4 @@
-"""How large a request may be, and whether answers are checked."""
+"""Settings that bound the size of requests, and the check of answers."""
 
 from typing import Literal
 
@@ -8,100 +8,109 @@ __all__ = ["BoundsSettings"]
 
 
 class BoundsSettings(BaseModel):
-    """How large a request may be, and whether answers are checked."""
+    """Limits of the size of requests, and the check of answers."""
 
     body_limit_bytes: int = Field(
-        32 * 1024 * 1024, ge=1024, description="Size of a JSON request body at most."
+        32 * 1024 * 1024, ge=1024, description="Maximum size of a JSON request body."
     )
     json_nodes_limit: int = Field(
         400_000,
         ge=1000,
-        description="Values and names of fields in a JSON body at most, which decide how long it "
-        "takes to read.",
+        description="Maximum of values and field names in a JSON body, which decide how long its "
+        "parsing takes.",
     )
     json_text_limit_bytes: int = Field(
         16 * 1024 * 1024,
         ge=1024,
-        description="Size of a JSON body at most without the files in base64 within it.",
+        description="Maximum size of a JSON body without the base64 files within it.",
     )
     schema_nodes_limit: int = Field(
         40_000,
         ge=100,
-        description="Values and names of fields in a JSON schema for answers of local models at "
-        "most.",
+        description="Maximum of values and field names in a JSON schema for answers of local "
+        "models.",
     )
-    json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
+    json_depth_limit: int = Field(
+        100, ge=8, le=500, description="Maximum nesting depth of a JSON body."
+    )
     upload_limit_bytes: int = Field(
         512 * 1024 * 1024,
         ge=1024,
-        description="Size of any other request body, and of a file in one, at most.",
+        description="Maximum size of any other request body, and of a file in one.",
     )
     part_limit_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, description="Size of one part of an upload at most."
+        64 * 1024 * 1024, ge=1024, description="Maximum size of one part of an upload."
     )
-    parts_limit: int = Field(1000, ge=1, le=10_000, description="Parts of an upload at most.")
+    parts_limit: int = Field(1000, ge=1, le=10_000, description="Maximum of parts of one upload.")
     parted_upload_limit_bytes: int = Field(
         8 * 1024 * 1024 * 1024,
         ge=1024,
-        description="Size of a file that comes in parts, and of all its parts, at most.",
+        description="Maximum size of a file that is uploaded in parts.",
     )
-    batch_lines_limit: int = Field(50_000, ge=1, description="Lines of a batch at most.")
+    batch_lines_limit: int = Field(50_000, ge=1, description="Maximum of lines of one batch.")
     batch_file_limit_bytes: int = Field(
-        200 * 1024 * 1024, ge=1024, description="Size of a file for a batch at most."
+        200 * 1024 * 1024, ge=1024, description="Maximum size of the input file of a batch."
     )
     batch_line_limit_bytes: int = Field(
-        8 * 1024 * 1024, ge=1024, description="Size of a line of a batch at most."
+        8 * 1024 * 1024, ge=1024, description="Maximum size of one line of a batch."
     )
     batch_concurrency: int = Field(
-        16, ge=1, description="Lines of batches that a process has answered at the same time."
+        16, ge=1, description="Lines of batches that one process sends to models concurrently."
     )
-    choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
+    choices_limit: int = Field(16, ge=1, le=128, description="Maximum of `n` and `best_of`.")
     structured_tries: int = Field(
         3,
         ge=1,
         le=16,
-        description="Answers asked for, one after the other, until one is by a JSON schema of "
-        "which a grammar says only a part.",
+        description="Maximum of answers generated, one after the other, until one is valid by a "
+        "JSON schema that a grammar expresses only in part.",
     )
     prompts_limit: int = Field(
-        64, ge=1, description="Prompts of one completion, or inputs of one moderation, at most."
+        64,
+        ge=1,
+        description="Maximum of prompts of one completion, or of inputs of one moderation.",
     )
     tokenize_limit_characters: int = Field(
         4_000_000,
         ge=1,
-        description="Characters of a text, or of a rendered chat, whose tokens are told or counted "
-        "at most.",
+        description="Maximum of characters of a text, or of a rendered chat, that `/v1/tokenize` "
+        "and token counts accept.",
     )
     inputs_limit: int = Field(
-        2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
+        2048,
+        ge=1,
+        description="Maximum of inputs to embed, or of documents to rerank, in one request.",
     )
     media_limit: int = Field(
-        16, ge=1, description="Pictures and sounds of one prompt of a local model at most."
+        16, ge=1, description="Maximum of pictures and sounds in one prompt of a local model."
     )
     input_files_limit: int = Field(
-        64, ge=0, description="Files and pictures in the input of one response at most."
+        64, ge=0, description="Maximum of files and pictures in the input of one response."
     )
     fetched_kept_bytes: int = Field(
         16 * 1024 * 1024,
         ge=0,
-        description="Size of the fetched files and pictures that are kept with one response's "
-        "input, so that later turns read the same; what is beyond is fetched each turn.",
+        description="Maximum size of the fetched files and pictures that are stored with the "
+        "input of one response, so that later turns read the same bytes. Files beyond it are "
+        "fetched again in each turn.",
     )
     fetched_file_limit_bytes: int = Field(
         32 * 1024 * 1024,
         ge=1024,
-        description="Size of a file that is fetched for a response at most.",
+        description="Maximum size of a file that is fetched for a response.",
     )
     image_limit_bytes: int = Field(
-        20 * 1024 * 1024, ge=1024, description="Size of a picture's file at most."
+        20 * 1024 * 1024, ge=1024, description="Maximum size of a picture's file."
     )
     image_limit_pixels: int = Field(
-        40_000_000, ge=1024, description="Pixels of a picture at most; more are not decoded."
+        40_000_000,
+        ge=1024,
+        description="Maximum of pixels of a picture; a larger one is not decoded.",
     )
     audio_limit_bytes: int = Field(
-        25 * 1024 * 1024, ge=1024, description="Size of a sound's file at most."
+        25 * 1024 * 1024, ge=1024, description="Maximum size of a sound's file."
     )
-    audio_limit_s: float = Field(600, gt=0, description="Seconds of a sound at most.")
+    audio_limit_s: float = Field(600, gt=0, description="Maximum length of a sound in seconds.")
     response_validation: Literal["off", "log", "enforce"] = Field(
-        "log", description="What happens to an answer of ours that breaks the document."
+        "log", description="Action on an answer of this server that violates the API document."
     )

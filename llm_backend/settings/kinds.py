@@ -1,4 +1,4 @@
-"""Kinds of values that several matters have, and a setting's names in the environment."""
+"""Types of values that several groups have, and a setting's names in the environment."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,57 +8,57 @@ from pydantic_settings import NoDecode
 
 __all__ = [
     "PREFIX",
-    "MaybePath",
     "Names",
+    "NonEmptyText",
+    "OptionalPath",
     "Secret",
     "Secrets",
-    "Word",
-    "also",
-    "not_empty",
-    "words",
+    "environment_names",
+    "require_text",
+    "split_commas",
 ]
 
 PREFIX = "LLM_BACKEND_"
 
 
-def words(given: object) -> object:
-    """Comma-separated words as a list; what is no text as it is."""
-    if not isinstance(given, str):
-        return given
-    return tuple(word.strip() for word in given.split(",") if word.strip())
+def split_commas(value: object) -> object:
+    """Split comma-separated text; other values are returned unchanged."""
+    if not isinstance(value, str):
+        return value
+    return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-def _absolute(given: Path | None) -> Path | None:
-    return given and given.expanduser().absolute()
+def _absolute(path: Path | None) -> Path | None:
+    return path and path.expanduser().absolute()
 
 
-def not_empty(given: object) -> object:
-    """The value itself. Raises `ValueError` for an empty text."""
-    if given == "":
+def require_text(value: object) -> object:
+    """Return the value unchanged. Raises `ValueError` for an empty text."""
+    if value == "":
         raise ValueError("it is empty; give it a value or leave it out")
-    return given
+    return value
 
 
-def _not_blank(given: SecretStr) -> SecretStr:
-    not_empty(given.get_secret_value().strip())
-    return given
+def _not_blank(secret: SecretStr) -> SecretStr:
+    require_text(secret.get_secret_value().strip())
+    return secret
 
 
-Word = Annotated[str, Field(min_length=1)]
+NonEmptyText = Annotated[str, Field(min_length=1)]
 
-Names = Annotated[tuple[Word, ...], NoDecode, BeforeValidator(words)]
-"""A list that the environment gives as comma-separated words."""
+Names = Annotated[tuple[NonEmptyText, ...], NoDecode, BeforeValidator(split_commas)]
+"""A list; comma-separated in the environment."""
 
 Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
-"""A key or password, which is shown to nobody and is not blank."""
+"""A key or password: never logged or printed, and not blank."""
 
-Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(words)]
-"""Such a list that is shown to nobody."""
+Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(split_commas)]
+"""A list of secrets; comma-separated in the environment."""
 
-MaybePath = Annotated[Path | None, AfterValidator(_absolute)]
-"""A path, in which `~` is the home of whoever starts the server."""
+OptionalPath = Annotated[Path | None, AfterValidator(_absolute)]
+"""A path or None; `~` is the home of the user that starts the server."""
 
 
-def also(name: str, *others: str) -> AliasChoices:
-    """A field's names in the environment: ours first, then those that its users know already."""
+def environment_names(name: str, *others: str) -> AliasChoices:
+    """Return a field's names in the environment: our own first, then established ones."""
     return AliasChoices(PREFIX + name.upper(), *others)

@@ -1,99 +1,101 @@
-"""Where the server listens, for whom, and in how many processes."""
+"""Settings of the listening sockets, of TLS, and of the API processes."""
 
 from ipaddress import ip_address
 
 from pydantic import BaseModel, Field, SecretStr
 
-from llm_backend.settings.kinds import MaybePath, Names
+from llm_backend.settings.kinds import Names, OptionalPath
 
 __all__ = ["ListeningSettings"]
 
 
 class ListeningSettings(BaseModel):
-    """Where the server listens, for whom, and in how many processes."""
+    """Addresses, TLS, accepted hosts and origins, timeouts of connections, API processes."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    tls_certificate: MaybePath = Field(
-        None, description="PEM file of the certificate to serve with; without one it is plain HTTP."
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
+    tls_certificate: OptionalPath = Field(
+        None, description="PEM file of the server's certificate; plain HTTP if unset."
     )
-    tls_key: MaybePath = Field(
-        None, description="PEM file of the certificate's key; the certificate's own where unset."
+    tls_key: OptionalPath = Field(
+        None,
+        description="PEM file of the certificate's key; if unset, the key is in the certificate's "
+        "file.",
     )
-    tls_chain: MaybePath = Field(
-        None, description="PEM file of the certificates between it and a known authority."
-    )
-    tls_password: SecretStr | None = Field(
-        None, description="What the key is encrypted with, if it is."
-    )
-    allow_open: bool = Field(False, description="Listen beyond loopback although there is no key.")
+    tls_chain: OptionalPath = Field(None, description="PEM file of the intermediate certificates.")
+    tls_password: SecretStr | None = Field(None, description="Password of the encrypted key.")
+    allow_open: bool = Field(False, description="Listen beyond loopback without any key.")
     allowed_hosts: Names = Field(
         (),
-        description="Names that requests may call this server by; without a key on loopback only "
-        "loopback's, otherwise any, where unset.",
+        description="Host names that requests may be addressed to. If unset, an open server on "
+        "loopback accepts loopback's names only, and any other server accepts all names.",
     )
     cors_origins: Names = Field(
         (),
-        description="Origins of other sites whose pages may use this server, "
-        "`https://chat.example.com` say, or `*` for all of them. What browsers send for pages of "
-        "others is refused, with or without keys.",
+        description="Origins of other sites whose pages may use this server, for example "
+        "`https://chat.example.com`, or `*` for all of them. Requests that browsers send for "
+        "pages of other origins are refused, with or without keys.",
     )
     header_timeout_s: float = Field(
         30,
         gt=0,
-        description="Seconds for a request's headers, from the connection or their first byte on, "
-        "and for a TLS handshake; then it is given up, with a 408 where something was sent.",
+        description="Timeout in seconds for a request's headers, from the connection or their "
+        "first byte on, and for a TLS handshake. Then the connection is closed, with a 408 if a "
+        "part was received.",
     )
     body_min_bytes_per_s: float = Field(
         1024,
         gt=0,
-        description="Bytes a second that a request's body comes at on average at least, while the "
-        "server reads it; a slower one is given up with a 408.",
+        description="Minimum average rate of a request's body, in bytes per second, while the "
+        "server reads it; a slower request is a 408.",
     )
     body_grace_s: float = Field(
-        30, gt=0, description="Seconds by which a body may fall behind that, or pause."
+        30, gt=0, description="Seconds by which a body may be behind that rate, or pause."
     )
     keep_alive_timeout_s: int = Field(
         75,
         ge=1,
-        description="Seconds after which a connection without a request is closed; longer than "
-        "proxies keep theirs, so that none sends into one that is being closed.",
+        description="Seconds after which an idle connection is closed; longer than proxies reuse "
+        "theirs, so that none sends into a connection that is being closed.",
     )
     write_timeout_s: float = Field(
         60,
         gt=0,
-        description="Seconds in which a client takes something of what waits for it at least; a "
-        "connection where it takes nothing is cut.",
+        description="Seconds in which a client must read some of the bytes that wait for it; "
+        "otherwise its connection is closed.",
     )
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
     obfuscate_streams: bool = Field(
         True,
-        description="Send random characters beside each piece of a stream, so that sizes on the "
-        "wire do not tell how long it is; `include_obfuscation` of a request decides for it.",
+        description="Pad each chunk of a stream with random characters, so that sizes on the wire "
+        "do not reveal its length; a request's `include_obfuscation` overrides it.",
     )
     processes: int = Field(
         1,
         ge=1,
         le=64,
-        description="API processes; they share the engines, which are one per model.",
+        description="Number of API processes; they share the engines, one per model.",
     )
     process_hang_timeout_s: float = Field(
         60,
         gt=0,
-        description="Seconds of silence after which one of several API processes is killed and "
-        "replaced; until then its requests, and models that are to be unloaded, wait for it.",
+        description="Seconds without a heartbeat after which one of several API processes is "
+        "killed and replaced. Until then its requests wait, and so do models that shall be "
+        "unloaded.",
     )
     shutdown_delay_s: int = Field(
         0,
         ge=0,
         description="Seconds after SIGTERM in which new requests are still answered while "
-        "`/readyz` is a 503, so that a load balancer takes the server out before it is gone.",
+        "`/readyz` is a 503, so that load balancers remove the server before it stops.",
     )
-    shutdown_grace_s: int = Field(20, ge=0, description="Seconds running streams get to finish.")
+    shutdown_grace_s: int = Field(
+        20, ge=0, description="Seconds that running streams may take to finish at shutdown."
+    )
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """True if only this machine can reach the server."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:

@@ -1,4 +1,4 @@
-"""Where settings come from: flags over environment over config file over defaults.
+"""Sources of settings: flags over environment over config file over defaults.
 
 The only reader of the config file.
 """
@@ -16,7 +16,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from llm_backend.settings.environment import variables_named
 from llm_backend.settings.kinds import PREFIX
-from llm_backend.settings.sentences import SettingsError, sentence
+from llm_backend.settings.sentences import SettingsError, describe_error
 from llm_backend.settings.settings import Settings
 
 __all__ = ["SettingsSource", "load_settings", "settings_as_json", "settings_from_json"]
@@ -25,18 +25,18 @@ _Sources = Callable[
     [type[BaseSettings], PydanticBaseSettingsSource, PydanticBaseSettingsSource],
     tuple[PydanticBaseSettingsSource, ...],
 ]
-"""Of a kind of settings, of what it is called with and of the environment: all its sources."""
+"""Chooses the sources for a settings class, given its call's arguments and its environment."""
 
 
 def load_settings(
     flags: Mapping[str, Any] | None = None, config_file: Path | None = None
 ) -> Settings:
-    """The settings of this process; `flags` are by field name, None where not given.
+    """Load the settings of this process; `flags` are by field name, None if not given.
 
-    Raises `SettingsError`, one sentence, for a value that cannot be used, a name that is not a
-    setting, or a file that cannot be read.
+    Raises `SettingsError`, one sentence, for a value that cannot be used, an unknown name, or a
+    file that cannot be read.
     """
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    given_flags = {name: value for name, value in (flags or {}).items() if value is not None}
     from_file = _read_file(config_file) if config_file else {}
     _refuse_unknown_environment()
 
@@ -44,9 +44,9 @@ def load_settings(
         lambda kind, flags, variables: (flags, variables, InitSettingsSource(kind, from_file))
     )
     try:
-        return settings(**given)
+        return settings(**given_flags)
     except ValidationError as error:
-        raise SettingsError(sentence(error)) from error
+        raise SettingsError(describe_error(error)) from error
     except UnreadableVariable as error:
         name = str(error).split('"')[1]
         raise SettingsError(f"The variable of the setting `{name}` holds no JSON.") from error
@@ -54,30 +54,30 @@ def load_settings(
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsSource:
-    """Where the settings of this process come from besides the environment."""
+    """The flags and the config file of this process, to load settings again."""
 
     flags: Mapping[str, Any]
     file: Path | None
 
     def load(self) -> Settings:
-        """The settings as they are now; raises `SettingsError`."""
+        """Return the settings as they are now. Raises `SettingsError`."""
         return load_settings(self.flags, self.file)
 
 
 def settings_as_json(settings: Settings) -> str:
-    """All of them, keys included, for another process of this server."""
+    """Serialize all settings, keys included, for another process of this server."""
     return json.dumps(settings.model_dump(), default=_plain)
 
 
 def settings_from_json(text: str) -> Settings:
-    """What `settings_as_json` gave; neither environment nor file is read again."""
+    """Deserialize `settings_as_json`'s text; reads neither environment nor file."""
     return _settings_from(lambda _kind, given, _variables: (given,))(**json.loads(text))
 
 
 def _settings_from(sources: _Sources) -> type[Settings]:
-    """Settings that come from nowhere but these sources, the first of which wins."""
+    """Return a settings class with only these sources; the first one wins."""
 
-    class Sourced(Settings):
+    class SettingsWithSources(Settings):
         @classmethod
         def settings_customise_sources(
             cls,
@@ -89,7 +89,7 @@ def _settings_from(sources: _Sources) -> type[Settings]:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return sources(settings_cls, init_settings, env_settings)
 
-    return Sourced
+    return SettingsWithSources
 
 
 def _plain(value: object) -> str:

@@ -9,7 +9,7 @@ from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.kinds import PREFIX
 from llm_backend.settings.model import ModelSettings, RequestDefaults
 from llm_backend.settings.prompt import PromptSettings
-from llm_backend.settings.settings import MATTERS
+from llm_backend.settings.settings import SETTING_GROUPS
 
 __all__ = ["configuration_markdown"]
 
@@ -19,59 +19,58 @@ _HEAD = """\
 Generated from `llm_backend/settings/` by `llm-backend configuration`.
 
 A setting's flag is its name with dashes (`--log-level`, `--no-web`; `--model` and other
-lists are said once for each); secrets have none, nor have settings of many parts.
-A flag of `llm-backend serve` wins over the environment, the environment over the file of
-`--config`, the file over the default. Lists are comma-separated in the environment and
-lists in the file. An environment variable that is empty counts as unset; an empty text in
-a flag or in the file is refused.
+lists are repeated for each value); secrets and nested settings have no flag.
+A flag of `llm-backend serve` overrides the environment, the environment overrides the file
+of `--config`, the file overrides the default. Lists are comma-separated in the environment
+and lists in the file. An empty environment variable counts as unset; an empty text in a
+flag or in the file is refused.
 """
 
 _MODEL = """
 ## One model
 
-An entry under `models` in the file is a path, or a mapping of these; what it leaves out
-is what the settings above say.
+An entry under `models` in the file is a path, or a mapping of these keys; a key that is
+left out has the value of the setting above.
 """
 
 _BACKEND = """
 ## One backend
 
 An entry under `backends` in the file, or in the JSON list of its variable, is a mapping
-of these; [routing.md](routing.md) has examples.
+of these keys; [routing.md](routing.md) has examples.
 """
 
 _PROMPT = """
 ## One prompt
 
-An entry under `prompts` in the file is a mapping of these.
+An entry under `prompts` in the file is a mapping of these keys.
 """
 
 
 def configuration_markdown() -> str:
-    """Every setting by its matter, with its names, default and meaning; then what has settings
-    of its own.
-    """
-    return "".join([_HEAD, *_matters(), *_parts()])
+    """Describe every setting by its group, then the entries with settings of their own."""
+    return "".join([_HEAD, *_groups(), *_parts()])
 
 
-def _matters() -> Iterator[str]:
-    for title, matter in MATTERS.items():
-        yield f"\n## {title}\n\n{matter.__doc__}\n\n"
+def _groups() -> Iterator[str]:
+    for title, group in SETTING_GROUPS.items():
+        yield f"\n## {title}\n\n{group.__doc__}\n\n"
         yield "| setting | environment | default | meaning |\n|---|---|---|---|\n"
-        for name, field in matter.model_fields.items():
+        for name, field in group.model_fields.items():
             shown = ", ".join(f"`{one}`" for one in _variables(name, field))
             yield f"| `{name}` | {shown} | {_default(field)} | {field.description} |\n"
 
 
 def _parts() -> Iterator[str]:
     yield from (_MODEL, _keys(ModelSettings))
-    yield f"\n`defaults` knows {', '.join(f'`{name}`' for name in RequestDefaults.model_fields)}.\n"
+    names = ", ".join(f"`{name}`" for name in RequestDefaults.model_fields)
+    yield f"\n`defaults` has the keys {names}.\n"
     yield from (_BACKEND, _keys(BackendSettings))
     yield from (_PROMPT, _keys(PromptSettings))
 
 
 def _keys(entry: type[BaseModel]) -> str:
-    """The table of what an entry of the file may say."""
+    """The table of an entry's keys."""
     rows = [
         f"| `{name}` | {_default(field)} | {field.description} |\n"
         for name, field in entry.model_fields.items()

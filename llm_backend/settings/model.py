@@ -1,6 +1,6 @@
-"""What can be set for one local model: an entry under `models:` of the config file.
+"""Settings of one local model: an entry under `models:` of the config file.
 
-What is left out is what the flat settings say, or else the model's file.
+A key that is left out has the value of the flat setting, or else of the model's file.
 """
 
 import re
@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from llm_backend.settings.kinds import not_empty
+from llm_backend.settings.kinds import require_text
 
 __all__ = [
     "AdapterSettings",
     "Bytes",
     "CacheType",
+    "ChatTurnFrames",
     "ModelSettings",
     "RequestDefaults",
-    "TurnsOfChat",
 ]
 
 CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
@@ -27,34 +27,34 @@ _SIZE = re.compile(r"([0-9.]+) *([KMGT]?)(i?)B?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
-def _bytes(given: object) -> object:
-    if not isinstance(given, str):
-        return given
-    found = _SIZE.fullmatch(given.strip())
-    if found is None or found[1].count(".") > 1 or found[1] == ".":
+def parse_bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None or match[1].count(".") > 1 or match[1] == ".":
         raise ValueError("it is a size like `6 GB`, `512 MiB` or a number of bytes")
-    unit = 1024 if found[3] else 1000
-    return int(float(found[1]) * unit ** _POWERS[found[2].upper()])
+    unit = 1024 if match[3] else 1000
+    return int(float(match[1]) * unit ** _POWERS[match[2].upper()])
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
-"""A number of bytes, which people may write as `6 GB` or `512 MiB`."""
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
+"""A number of bytes, or a text like `6 GB` or `512 MiB`."""
 
 
-def _stops(given: object) -> object:
-    return (given,) if isinstance(given, str) else given
+def _stops(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
-class _Section(BaseModel):
+class _FileEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class RequestDefaults(_Section):
-    """Fields of requests, used where a request does not have them."""
+class RequestDefaults(_FileEntry):
+    """Fields of requests, used if a request does not have them."""
 
     temperature: float | None = Field(None, ge=0, le=2, description="As in requests.")
     top_p: float | None = Field(None, ge=0, le=1, description="As in requests.")
-    top_k: int | None = Field(None, ge=0, description="As in requests; 0 takes all.")
+    top_k: int | None = Field(None, ge=0, description="As in requests; 0 means all.")
     min_p: float | None = Field(None, ge=0, le=1, description="As in requests.")
     typical_p: float | None = Field(None, ge=0, le=1, description="As in requests.")
     xtc_probability: float | None = Field(None, ge=0, le=1, description="As in requests.")
@@ -64,7 +64,7 @@ class RequestDefaults(_Section):
     mirostat_eta: float | None = Field(None, ge=0, le=10, description="As in requests.")
     repeat_penalty: float | None = Field(None, ge=0.01, le=10, description="As in requests.")
     repeat_last_n: int | None = Field(
-        None, ge=-1, le=1_000_000, description="As in requests; -1 looks at all tokens."
+        None, ge=-1, le=1_000_000, description="As in requests; -1 means all tokens."
     )
     frequency_penalty: float | None = Field(None, ge=-2, le=2, description="As in requests.")
     presence_penalty: float | None = Field(None, ge=-2, le=2, description="As in requests.")
@@ -72,85 +72,93 @@ class RequestDefaults(_Section):
     dry_base: float | None = Field(None, ge=1, le=1000, description="As in requests.")
     dry_allowed_length: int | None = Field(None, ge=0, le=1_000_000, description="As in requests.")
     dry_penalty_last_n: int | None = Field(
-        None, ge=-1, le=1_000_000, description="As in requests; -1 looks at all tokens."
+        None, ge=-1, le=1_000_000, description="As in requests; -1 means all tokens."
     )
     seed: int | None = Field(None, description="As in requests.")
     max_tokens: int | None = Field(
-        None, ge=1, description="Tokens of an answer at most, where a request sets no limit."
+        None, ge=1, description="Maximum of tokens of an answer, if a request sets no limit."
     )
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_stops)] = (
-        Field((), max_length=16, description="Texts that end an answer; a request's own win.")
+        Field(
+            (),
+            max_length=16,
+            description="Texts that end an answer; a request's own `stop` replaces them.",
+        )
     )
 
     def fields(self) -> Mapping[str, Any]:
-        """Those that are set, by the names that requests use."""
-        given = self.model_dump(exclude_none=True)
-        return {name: list(value) if name == "stop" else value for name, value in given.items()
+        """The fields that are set, by their names in requests."""
+        values = self.model_dump(exclude_none=True)
+        return {name: list(value) if name == "stop" else value for name, value in values.items()
                 if value != ()}  # fmt: skip
 
 
-class AdapterSettings(_Section):
+class AdapterSettings(_FileEntry):
     """A LoRA adapter."""
 
     path: Path = Field(description="GGUF file of the adapter.")
-    scale: float = Field(1.0, description="How strongly it is applied.")
+    scale: float = Field(1.0, description="Factor of the adapter's weights.")
 
-    _check_empty = field_validator("*", mode="before")(not_empty)
+    _check_empty = field_validator("*", mode="before")(require_text)
 
 
-class TurnsOfChat(_Section):
-    """A chat template as the frame of each role's turn."""
+class ChatTurnFrames(_FileEntry):
+    """A chat template as the text around each role's turn."""
 
-    user: str = Field(description="With `{{ text }}` where it is said.")
-    assistant: str = Field(description="With `{{ text }}` where it is said.")
-    opening: str = Field(description="What the assistant's answer begins after.")
-    system: str | None = Field(None, description="Told with the user's turn where there is none.")
+    user: str = Field(description="Frame of a user's turn, with `{{ text }}` for its text.")
+    assistant: str = Field(
+        description="Frame of an assistant's turn, with `{{ text }}` for its text."
+    )
+    opening: str = Field(description="Text before the assistant's answer.")
+    system: str | None = Field(
+        None,
+        description="Frame of the system message; if unset, it is a part of the user's first turn.",
+    )
     stop: tuple[str, ...] = Field((), description="Texts that end an answer.")
 
 
-class ModelSettings(_Section):
+class ModelSettings(_FileEntry):
     """One local model."""
 
     path: str = Field(
         min_length=1,
-        description="GGUF file (also one in the models folder), `builtin`, or `OWNER/NAME[:QUANT]` "
-        "for a model that `llm-backend models pull` brought.",
+        description="GGUF file (also one in the models folder), `builtin`, or "
+        "`OWNER/NAME[:QUANT]` for a model that `llm-backend models pull` downloaded.",
     )
     id: str | None = Field(
-        None, min_length=1, description="Its name; the file's without its ending where unset."
+        None, min_length=1, description="Its name; the file's name without the suffix if unset."
     )
     aliases: tuple[str, ...] = Field((), description="Further names.")
     mmproj: str | None = Field(
         None,
         min_length=1,
-        description="GGUF file of the model's projector, by which it sees pictures or hears sound; "
-        "also one in the models folder, or `OWNER/NAME[:QUANT]` for one that was pulled.",
+        description="GGUF file of the model's projector, which encodes pictures or sounds; also "
+        "one in the models folder, or `OWNER/NAME[:QUANT]` for a downloaded one.",
     )
     image_tokens: int | None = Field(
         None,
         ge=16,
-        description="Tokens of a picture at most, for projectors that make as many as it is large.",
+        description="Maximum of tokens of a picture, for projectors whose number of tokens "
+        "depends on the size.",
     )
     role: Literal["chat", "embeddings", "rerank"] | None = Field(
-        None, description="What it is for; told from the file where unset."
+        None, description="Its purpose; detected from the file if unset."
     )
     load: Literal["start", "demand"] | None = Field(None, description="As `load_models`.")
     idle_unload_s: float | None = Field(None, gt=0, description="As the setting of this name.")
     memory: Bytes | None = Field(
-        None, description="Bytes that it takes, for the memory budget; estimated where unset."
+        None, description="Bytes that count for the memory budget; estimated if unset."
     )
-    chat_template: str | TurnsOfChat | None = Field(
+    chat_template: str | ChatTurnFrames | None = Field(
         None,
         description="A format's name, a Jinja file, a Jinja text, or the frames of turns (`user`, "
-        "`assistant`, `opening`, `system`, `stop`); the file's own template where unset.",
+        "`assistant`, `opening`, `system`, `stop`); the file's own template if unset.",
     )
     tool_format: str | None = Field(None, description="As `tool_formats`.")
     personalities: Mapping[str, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="System prompts by name; a request chooses one with `MODEL:NAME`."
     )
-    personality: str | None = Field(
-        None, description="The one of them that the model has where a request names none."
-    )
+    personality: str | None = Field(None, description="The personality of requests that name none.")
     vector_stores: tuple[str, ...] = Field(
         (),
         max_length=16,  # each is searched for in every generated text
@@ -158,16 +166,16 @@ class ModelSettings(_Section):
     )
     adapters: Mapping[str, Path | AdapterSettings] = Field(
         {},
-        description="LoRA adapters by name, each a GGUF file or `path` and `scale`; `MODEL:NAME` "
-        "is the model with it.",
+        description="LoRA adapters by name, each a GGUF file or `path` and `scale`; a request "
+        "chooses one with `MODEL:NAME`.",
     )
     defaults: RequestDefaults = Field(
         default_factory=lambda: RequestDefaults.model_validate({}),
-        description="Fields of requests, used where a request has none.",
+        description="Fields of requests, used if a request has none.",
     )
     grammar_file: Path | None = Field(
         None,
-        description="Lark or GBNF that answers follow, where a request has no `grammar`, "
+        description="Lark or GBNF grammar of answers, if a request has no `grammar`, "
         "`response_format` or `tools`.",
     )
     context_tokens: int | None = Field(None, ge=16, description="As the setting of this name.")
@@ -183,4 +191,4 @@ class ModelSettings(_Section):
     draft_tokens: int | None = Field(None, ge=1, le=256, description="As the setting of this name.")
     draft_model: Path | None = Field(None, description="As `draft_models`.")
 
-    _check_empty = field_validator("*", mode="before")(not_empty)
+    _check_empty = field_validator("*", mode="before")(require_text)

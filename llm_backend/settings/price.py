@@ -1,4 +1,4 @@
-"""What a model costs."""
+"""The price of one model."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -6,8 +6,7 @@ __all__ = ["Price"]
 
 
 class Price(BaseModel):
-    """US dollars for a million tokens; cached input costs what other input does where nothing is
-    said of it."""
+    """US dollars per million tokens; `cached_input` is `input` if unset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

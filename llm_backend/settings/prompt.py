@@ -1,4 +1,4 @@
-"""What an entry under `prompts` in the config file may say."""
+"""One entry of the setting `prompts`."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ class PromptSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: str = Field("1", description="What `prompt.version` may ask for.")
+    version: str = Field("1", description="Version that `prompt.version` may name.")
     messages: tuple[PromptMessage, ...] = Field(
         min_length=1,
         description="Messages (`role`, `content`) before the input; `{{name}}` is a variable.",

@@ -1,4 +1,4 @@
-"""What responses may use besides a model, and how many are at work."""
+"""Settings of responses: prompts, MCP servers, background and WebSocket limits."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,12 @@ __all__ = ["ResponsesSettings"]
 
 
 class ResponsesSettings(BaseModel):
-    """What responses may use besides a model, and how many are at work."""
+    """Prompts and tools of responses, and limits of concurrent ones."""
 
     prompts: Mapping[str, PromptSettings] = Field(
         {},
-        description="Prompts by the ids that a response's `prompt` has; in the file only, as "
-        "stands under `One prompt`.",
+        description="Prompts by the ids in a response's `prompt`; in the file only, see `One "
+        "prompt`.",
     )
     mcp_servers: Names = Field(
         (),
@@ -24,28 +24,28 @@ class ResponsesSettings(BaseModel):
         "refused.",
     )
     mcp_timeout_s: float = Field(
-        60, gt=0, description="Seconds that an MCP server gets for an answer."
+        60, gt=0, description="Timeout in seconds for an answer of an MCP server."
     )
     tool_calls_limit: int = Field(
         32,
         ge=0,
-        description="Calls of tools that the server runs, in one response at most; a request's "
+        description="Maximum of tool calls that the server runs in one response; a request's "
         "`max_tool_calls` may lower it.",
     )
     background_limit: int = Field(
-        8, ge=1, description="Responses in the background that one process answers at once."
+        8, ge=1, description="Background responses that one process computes concurrently."
     )
     background_waiting_limit: int = Field(
-        1000, ge=1, description="Responses in the background that have not ended at most."
+        1000, ge=1, description="Maximum of background responses that have not ended."
     )
     socket_streams_limit: int = Field(
-        16, ge=1, description="Responses that one WebSocket has at work at once at most."
+        16, ge=1, description="Maximum of concurrent responses of one WebSocket."
     )
     socket_waiting_limit: int = Field(
-        64, ge=1, description="Requests of one WebSocket that wait for others of it at most."
+        64, ge=1, description="Maximum of queued requests of one WebSocket."
     )
     socket_idle_timeout_s: float = Field(
-        900, gt=0, description="Seconds after which a WebSocket for responses that is silent ends."
+        900, gt=0, description="Seconds after which an idle WebSocket for responses is closed."
     )
 
     @field_validator("mcp_servers")
@@ -53,5 +53,5 @@ class ResponsesSettings(BaseModel):
     def _web(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
             if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url} is no http or https URL")
+                raise ValueError(f"{url} is not an http or https URL")
         return value

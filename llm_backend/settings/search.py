@@ -1,4 +1,4 @@
-"""How files are read and found."""
+"""Settings of text extraction, vector stores and file search."""
 
 from typing import Literal
 
@@ -10,85 +10,90 @@ __all__ = ["SearchSettings"]
 
 
 class SearchSettings(BaseModel):
-    """How files are read and found."""
+    """Text extraction, vector stores and file search."""
 
     vector_stores: Literal["local", "upstream"] = Field(
         "local",
-        description="Where new vector stores are kept, and listed; ids that are not known here are "
-        "asked of the upstream, if there is one.",
+        description="Location of new vector stores, and source of lists; requests for unknown ids "
+        "are relayed to the upstream, if there is one.",
     )
     qdrant_url: str | None = Field(
         None,
         description="URL of a Qdrant server for the vectors of vector stores, which several "
-        "processes or servers need; an index in the data folder where unset.",
+        "processes or servers need; an index in the data folder if unset.",
     )
     qdrant_api_key: Secret | None = Field(None, description="Key for the Qdrant server.")
     qdrant_prefix: str = Field(
-        "llm-backend-", description="What the names of its collections begin with."
+        "llm-backend-", description="Prefix of the names of its collections."
     )
     embedding_model: str | None = Field(
         None,
-        description="Name of the model that makes the vectors of new vector stores, a local one or "
-        "an upstream's; the first local one for embeddings where unset.",
+        description="Name of the model that embeds the files of new vector stores, a local one or "
+        "an upstream's; the first local embedding model if unset.",
     )
     query_model: str | None = Field(
         None,
         description="Name or alias of the served chat model that rewrites the queries of searches "
-        "with `rewrite_query`; they are looked for as they are where unset.",
+        "with `rewrite_query`; queries are not rewritten if unset.",
     )
     file_search: Literal["on-call", "always"] = Field(
         "on-call",
-        description="When the tool `file_search` of a response is run: when the model calls it, or "
-        "also before the model is asked, which suits small models.",
+        description="Time of a response's `file_search`: `on-call` when the model calls it, "
+        "`always` also before the first model call, which suits small models.",
     )
     passages_limit: int = Field(
-        3, ge=1, le=50, description="Passages that a search gives a model where it is not said."
+        3,
+        ge=1,
+        le=50,
+        description="Number of passages that a search returns to a model, unless the request sets "
+        "it.",
     )
     retrieval_policy: Literal["system-message", "last-user-message"] = Field(
         "system-message",
-        description="Where a chat's model reads the passages that were found: in the system "
-        "message, or before the user's last one.",
+        description="Place of the found passages in a chat: in the system message, or before the "
+        "last user message.",
     )
     retrieval_least_similarity: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="Cosine that a passage has at least to be shown in a chat that does not say; "
-        "one that was found by its words is shown without.",
+        description="Minimum cosine similarity of a passage in a chat, unless the request sets "
+        "it; keyword matches need none.",
     )
     extraction_timeout_s: float = Field(
-        60, gt=0, description="Seconds that reading the text of one file may take."
+        60, gt=0, description="Timeout in seconds for extracting the text of one file."
     )
     extractors: int = Field(
         2,
         ge=2,
         le=64,
-        description="Child processes of one API process that read files (PDF, DOCX, HTML) at once; "
-        "one of them is always left to files that are read within a time slice.",
+        description="Child processes of one API process that extract text of files (PDF, DOCX, "
+        "HTML) concurrently; one of them is reserved for files that need no more than a time "
+        "slice.",
     )
     extraction_slice_s: float = Field(
         1,
         gt=0,
-        description="Seconds of a processor's time that the reading of each file begins with. A "
-        "file that takes more waits for others that do.",
+        description="CPU seconds of the first time slice of each file. A file that needs more "
+        "waits for files that do not.",
     )
     ingestion_short_characters: int = Field(
         256 * 1024,
         ge=0,
-        description="Characters of text up to which a file of a vector store is taken in among the "
-        "short files. Longer files have a queue of their own.",
+        description="Maximum of characters of text for which a file of a vector store is ingested "
+        "in the queue of short files. Longer files have a queue of their own.",
     )
     ingestion_timeout_s: float = Field(
         4 * 3600,
         gt=0,
-        description="Seconds that taking one file into a vector store may take in all, with its "
+        description="Timeout in seconds for ingesting one file into a vector store, with its "
         "embedding.",
     )
     extraction_memory_bytes: int = Field(
         1024 * 1024 * 1024,
         ge=128 * 1024 * 1024,
-        description="Memory that reading the text of one file may take.",
+        description="Memory limit for extracting the text of one file.",
     )
     text_limit_bytes: int = Field(
-        20 * 1024 * 1024, ge=1024, description="Text that one file may hold to be read."
+        20 * 1024 * 1024, ge=1024, description="Maximum size of the text of one file."
     )

@@ -1,22 +1,22 @@
-"""What is wrong with a setting, as one sentence that says which and what to do."""
+"""Error messages of settings: one sentence with the setting's name and the remedy."""
 
 from pydantic import ValidationError
 
 from llm_backend.settings.kinds import PREFIX
 
-__all__ = ["SettingsError", "sentence"]
+__all__ = ["SettingsError", "describe_error"]
 
 
 class SettingsError(Exception):
-    """A setting cannot be used; the message is one sentence that says which and what to do."""
+    """A setting cannot be used; the message is one sentence with its name and the remedy."""
 
 
-def sentence(error: ValidationError) -> str:
-    """The first thing that is wrong; the value is shown unless it may be a secret."""
+def describe_error(error: ValidationError) -> str:
+    """Describe the first error; the value is shown unless it may be a secret."""
     first = error.errors(include_url=False)[0]
-    name = _place(first["loc"]) if first["loc"] else "settings"
+    name = _path(first["loc"]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
-        return f"The setting `{name}` is not known."
+        return f"The setting `{name}` is unknown."
     secret = first["type"] == "value_error" or any(
         word in name for word in ("key", "url", "headers")
     )
@@ -24,12 +24,12 @@ def sentence(error: ValidationError) -> str:
     return f"The setting `{name}` cannot be used: {first['msg']}{value}."
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    """`models[0].slots`, without the names of kinds that a value may be of."""
+def _path(location: tuple[int | str, ...]) -> str:
+    """Format a path like `models[0].slots`, without the names of union members."""
     name = str(location[0]).removeprefix(PREFIX).lower()
     for step in location[1:]:
         if isinstance(step, int):
             name += f"[{step}]"
-        elif step not in ("", "entry", "str", "TurnsOfChat", "AdapterSettings"):
+        elif step not in ("", "entry", "str", "ChatTurnFrames", "AdapterSettings"):
             name += f".{step}"
     return name

@@ -1,4 +1,4 @@
-"""All matters joined: one frozen `Settings`."""
+"""All groups joined: one frozen `Settings`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llm_backend.settings.access import AccessSettings
 from llm_backend.settings.bounds import BoundsSettings
-from llm_backend.settings.kinds import PREFIX, not_empty
+from llm_backend.settings.kinds import PREFIX, require_text
 from llm_backend.settings.listening import ListeningSettings
 from llm_backend.settings.local_models import LocalModelsSettings
 from llm_backend.settings.observability import ObservabilitySettings
@@ -17,7 +17,7 @@ from llm_backend.settings.search import SearchSettings
 from llm_backend.settings.state import StateSettings
 from llm_backend.settings.upstreams import UpstreamsSettings
 
-__all__ = ["MATTERS", "Settings"]
+__all__ = ["SETTING_GROUPS", "Settings"]
 
 
 class Settings(
@@ -32,7 +32,7 @@ class Settings(
     ListeningSettings,
     BaseSettings,
 ):
-    """Everything that can be set, each with its default and unit."""
+    """All settings, each with its default and unit."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -43,30 +43,30 @@ class Settings(
         protected_namespaces=(),
     )
 
-    _check_empty = field_validator("*", mode="before")(not_empty)
+    _check_empty = field_validator("*", mode="before")(require_text)
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The names that requests may call this server by; empty for any."""
+        """Host names that requests may be addressed to; empty means any."""
         if self.allowed_hosts or self.api_keys or not self.is_loopback:
             return self.allowed_hosts
         return "localhost", "127.0.0.1", "[::1]", self.host
 
     @property
     def models_folder(self) -> Path:
-        """Where pulled models are."""
+        """Folder of the downloaded models."""
         return self.models_dir or self.data_dir / "models"
 
 
-MATTERS: Mapping[str, type[BaseModel]] = {
+SETTING_GROUPS: Mapping[str, type[BaseModel]] = {
     "Listening": ListeningSettings,
     "Keys, limits, costs": AccessSettings,
     "Local models": LocalModelsSettings,
     "Upstreams": UpstreamsSettings,
-    "What is remembered": StateSettings,
-    "Reading and finding files": SearchSettings,
+    "State": StateSettings,
+    "Text extraction and search": SearchSettings,
     "Responses": ResponsesSettings,
     "Bounds": BoundsSettings,
-    "What is told": ObservabilitySettings,
+    "Observability": ObservabilitySettings,
 }
-"""What the settings are about, in the order in which they are shown."""
+"""Groups of settings by title, in the order of the documentation."""

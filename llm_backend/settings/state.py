@@ -1,4 +1,4 @@
-"""What is remembered, where, and for how long."""
+"""Settings of the database, the object store and retention."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,62 +6,61 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 
-from llm_backend.settings.kinds import Secret, also
+from llm_backend.settings.kinds import Secret, environment_names
 
 __all__ = ["StateSettings"]
 
 
 class StateSettings(BaseModel):
-    """What is remembered, where, and for how long."""
+    """Database, object store, and retention."""
 
     data_dir: Path = Field(
         Path("~/.local/share/llm-backend"), description="Folder of the database and the files."
     )
     database_url: Secret | None = Field(
         None,
-        validation_alias=also("database_url", "DATABASE_URL"),
-        description="PostgreSQL or SQLite URL; SQLite in the data folder where none is given.",
+        validation_alias=environment_names("database_url", "DATABASE_URL"),
+        description="PostgreSQL or SQLite URL; SQLite in the data folder if unset.",
     )
     object_store_url: str | None = Field(
         None,
-        description="Where the bytes of files are: `s3://BUCKET/PREFIX`, with credentials and "
-        "endpoint from AWS's own variables, or `file:///FOLDER`; a folder in the data folder where "
-        "none is given. Servers on one database share it.",
+        description="URL of the bytes of files: `s3://BUCKET/PREFIX`, with credentials and "
+        "endpoint from AWS's own variables, or `file:///FOLDER`; a folder in the data folder if "
+        "unset. Servers on one database share it.",
     )
     store_chats: Literal["always", "on-request", "never"] = Field(
         "always",
-        description="Which chats and responses are stored: all but `store: false`, or only "
-        "`store: true`, or none.",
+        description="Chats and responses that are stored: all but those with `store: false`, or "
+        "only those with `store: true`, or none.",
     )
     retain_days: float | None = Field(
         None,
         gt=0,
         description="Days after which chats, responses, conversations, batches and files are "
-        "forgotten, unless something uses them, and vector stores that have expired; never where "
-        "unset.",
+        "deleted, unless something uses them, and so are expired vector stores; never if unset.",
     )
     history_limit_bytes: int | None = Field(
         None,
         ge=1024 * 1024,
-        description="Bytes of chats, responses and conversations that are kept at most, about; the "
-        "oldest are forgotten. Any number where unset.",
+        description="Approximate maximum of bytes of chats, responses and conversations; the "
+        "oldest are deleted. No limit if unset.",
     )
     files: Literal["local", "upstream"] = Field(
         "local",
-        description="Where new files and uploads are kept, and listed; ids that are not known here "
-        "are asked of the upstream, if there is one.",
+        description="Location of new files and uploads, and source of lists; requests for unknown "
+        "ids are relayed to the upstream, if there is one.",
     )
     files_limit_bytes: int | None = Field(
         None,
         ge=1024 * 1024,
-        description="Bytes of files and parts of uploads that are kept at most; what would be over "
-        "is refused. Any number where unset.",
+        description="Maximum of bytes of files and parts of uploads; a file beyond it is refused. "
+        "No limit if unset.",
     )
     job_lease_s: float = Field(
         30,
         gt=0,
-        description="Seconds after which work that a dead server was at is taken up by another; at "
-        "once where the database is a file.",
+        description="Seconds after which a job of a crashed server is claimed by another one; at "
+        "once if the database is a file.",
     )
 
     @field_validator("data_dir")
@@ -71,24 +70,24 @@ class StateSettings(BaseModel):
 
     @property
     def database(self) -> str:
-        """The database's URL: the one given, else SQLite in the data folder."""
+        """The database's URL: the given one, else SQLite in the data folder."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'llm-backend.sqlite3'}"
 
     @property
-    def shown_database(self) -> str:
-        """The same without what is secret of it: its password, and its query."""
+    def public_database_url(self) -> str:
+        """The database's URL without its secrets: password and query."""
         url = urlsplit(self.database)
         person, at, host = url.netloc.rpartition("@")
         return f"{url.scheme}://{person.partition(':')[0]}{at}{host}{url.path}"
 
     @property
     def has_database_server(self) -> bool:
-        """Whether the database is a server, which may be down for a while, and not a file."""
+        """True if the database is a server, which may be down for a while, and not a file."""
         return self.database.startswith("postgres")
 
     @property
     def object_store(self) -> str:
-        """The object store's URL: the one given, else a folder in the data folder."""
+        """The object store's URL: the given one, else a folder in the data folder."""
         return self.object_store_url or (self.data_dir / "files").as_uri()

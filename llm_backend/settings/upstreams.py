@@ -1,4 +1,4 @@
-"""Which other servers answer what is not answered here."""
+"""Settings of the upstreams and their routes."""
 
 from pathlib import Path
 from typing import Any
@@ -7,35 +7,37 @@ from pydantic import BaseModel, Field, field_validator
 
 from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.environment import variable
-from llm_backend.settings.kinds import Names, Secret, also
+from llm_backend.settings.kinds import Names, Secret, environment_names
 
 __all__ = ["UpstreamsSettings"]
 
 
 class UpstreamsSettings(BaseModel):
-    """Which other servers answer what is not answered here."""
+    """Other servers that answer requests which are not answered locally."""
 
     openai_api_key: Secret | None = Field(
         None,
-        validation_alias=also("openai_api_key", "OPENAI_API_KEY"),
-        description="Key for the upstream; with it, what is not local is relayed.",
+        validation_alias=environment_names("openai_api_key", "OPENAI_API_KEY"),
+        description="Key for the upstream; with it, requests that are not local are relayed.",
     )
     openai_base_url: str = Field(
         "https://api.openai.com/v1",
-        validation_alias=also("openai_base_url", "OPENAI_BASE_URL"),
+        validation_alias=environment_names("openai_base_url", "OPENAI_BASE_URL"),
         description="Base URL of the upstream; any server that speaks OpenAI's API.",
     )
-    upstream_connect_timeout_s: float = Field(10, gt=0, description="Seconds to connect.")
+    upstream_connect_timeout_s: float = Field(
+        10, gt=0, description="Timeout in seconds for connecting."
+    )
     upstream_idle_timeout_s: float = Field(
-        600, gt=0, description="Seconds between two pieces of an upstream's answer."
+        600, gt=0, description="Timeout in seconds between two chunks of an upstream's answer."
     )
     upstream_check_bytes: int = Field(
         256 * 1024,
         ge=1024,
         le=16 * 1024 * 1024,
-        description="Bytes of an upstream's JSON answer that are held until it is whole: what is "
-        "no JSON then is a 502, and another one is asked. Of longer answers only the beginning is "
-        "looked at.",
+        description="Bytes of an upstream's JSON answer that are buffered until it is complete: "
+        "an answer that is not JSON is a 502, and another upstream is tried. Of a longer answer "
+        "only the beginning is checked.",
     )
     backends: tuple[BackendSettings, ...] = Field(
         (),
@@ -44,48 +46,48 @@ class UpstreamsSettings(BaseModel):
     )
     routes: dict[str, Names] = Field(
         {},
-        description="Further model names, each with who answers for it, in turn, where those "
-        "before cannot: `NAME: MODEL, MODEL@BACKEND, ...`.",
+        description="Further model names, each with its targets in order of preference: `NAME: "
+        "MODEL, MODEL@BACKEND, ...`. A target is tried if those before it fail.",
     )
     operations: dict[str, str] = Field(
         {},
-        description="Which backend answers what no model decides, by operationId or tag: "
-        "`Images: NAME`.",
+        description="Backends of operations without a model, by operationId or tag: `Images: "
+        "NAME`.",
     )
     strict: bool = Field(
         False,
-        description="Refuse fields that the document does not know in what is relayed; otherwise "
-        "they are passed on, and named in the answer's `x-llm-backend-unknown-fields`.",
+        description="Refuse unknown fields in relayed requests; otherwise they are passed on, and "
+        "listed in the answer's `x-llm-backend-unknown-fields`.",
     )
 
     @field_validator("backends", mode="before")
     @classmethod
-    def _with_keys(cls, value: object) -> object:
+    def _resolve_keys(cls, value: object) -> object:
         if not isinstance(value, list | tuple):
             return value
-        return [_with_key(one) if isinstance(one, dict) else one for one in value]
+        return [_resolve_key(one) if isinstance(one, dict) else one for one in value]
 
     @property
     def has_upstream(self) -> bool:
-        """Whether there is another server that what is not local can be asked of."""
+        """True if there is an upstream for requests that are not local."""
         return bool(self.backends) or self.openai_api_key is not None
 
 
-def _with_key(backend: dict[str, Any]) -> dict[str, Any]:
-    """The entry with its key in place of where the key is."""
-    given = {**backend}
-    name, file = given.pop("api_key_env", None), given.pop("api_key_file", None)
-    if sum(one is not None for one in (name, file, given.get("api_key"))) > 1:
-        raise ValueError("a backend's key is given once: api_key, api_key_env or api_key_file")
+def _resolve_key(backend: dict[str, Any]) -> dict[str, Any]:
+    """Replace the key's variable or file by the key itself."""
+    entry = {**backend}
+    name, file = entry.pop("api_key_env", None), entry.pop("api_key_file", None)
+    if sum(one is not None for one in (name, file, entry.get("api_key"))) > 1:
+        raise ValueError("give a backend's key once: as `api_key`, `api_key_env` or `api_key_file`")
     if name is not None:
-        given["api_key"] = variable(str(name))
-        if not given["api_key"]:
-            raise ValueError(
-                f"the variable {name}, which holds a backend's key, is not set or empty"
-            )
+        entry["api_key"] = variable(str(name))
+        if not entry["api_key"]:
+            raise ValueError(f"the variable {name}, which holds a backend's key, is unset or empty")
     if file is not None:
         try:
-            given["api_key"] = Path(str(file)).expanduser().read_text(encoding="utf-8").strip()
+            entry["api_key"] = Path(str(file)).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"the file {file}, which holds a backend's key, is unread") from error
-    return given
+            raise ValueError(
+                f"the file {file}, which holds a backend's key, cannot be read"
+            ) from error
+    return entry

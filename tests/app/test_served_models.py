@@ -117,7 +117,7 @@ def test_a_model_may_be_named_as_the_hub_or_the_models_folder_knows_it(tmp_path,
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"contxt": 1}, "`models[0].contxt` is not known"),
+        ({"contxt": 1}, "`models[0].contxt` is unknown"),
         ({"slots": 0}, "`models[0].slots` cannot be used"),
         ({"role": "painter"}, "`models[0].role` cannot be used"),
         ({"defaults": {"temperature": 3}}, "`models[0].defaults.temperature` cannot be used"),

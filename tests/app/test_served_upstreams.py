@@ -62,10 +62,10 @@ def test_a_key_is_read_from_where_it_is(monkeypatch, tmp_path):
         ({"name": "a", "wire": "smoke"}, "backends[0].wire"),
         ({"name": "a", "colour": "red"}, "backends[0].colour"),
         ({"name": "a", "kind": "azure"}, "`azure` backend needs `models`"),
-        ({"name": "a", "api_version": "1"}, "is for the kind `azure`"),
+        ({"name": "a", "api_version": "1"}, "is only for the kind `azure`"),
         ({"name": "a", "api_key_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE"),
         ({"name": "a", "api_key_file": "/not/there"}, "/not/there"),
-        ({"name": "a", "api_key": "secret", "api_key_env": "HOME"}, "is given once"),
+        ({"name": "a", "api_key": "secret", "api_key_env": "HOME"}, "key once"),
     ],
 )
 def test_what_cannot_be_used_ends_the_start_with_its_place(backend, says):

@@ -48,11 +48,11 @@ def test_what_cannot_be_attached_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(attachments, "LIMIT_BYTES", 1 << 20)
 
     for name, why in {
-        "nobody": "nobody cannot be read: No such file or directory.",
+        "missing": "missing cannot be read: No such file or directory.",
         "": "cannot be read: Is a directory.",
         "large": "large is larger than 1 MiB.",
         "'half": "'half cannot be read: No such file or directory.",
-        "note.txt": r"note.txt is no picture \(PNG, JPEG, WebP, GIF\) and no sound",
+        "note.txt": r"note.txt is neither a picture \(PNG, JPEG, WebP, GIF\) nor a sound",
     }.items():
         with pytest.raises(AttachmentError, match=why):
             attachment(f"{tmp_path}/{name}")

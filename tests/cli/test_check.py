@@ -42,10 +42,10 @@ def test_what_will_not_do_is_told_and_the_rest_is_looked_at(monkeypatch, tmp_pat
         monkeypatch.setenv("LLM_BACKEND_PORT", str(taken.getsockname()[1]))
         found = {one.name: one for one in findings(config)}
 
-    bad = {name for name, one in found.items() if not one.is_well}
+    bad = {name for name, one in found.items() if not one.is_ok}
     assert bad == {"models", "upstream openai", "port"}
     assert "9000.0 GB" in found["models"].sentence
-    assert "cannot be asked" in found["upstream openai"].sentence
+    assert "cannot be reached" in found["upstream openai"].sentence
     assert "in use" in found["port"].sentence
 
 
@@ -56,7 +56,7 @@ def test_a_model_that_is_cut_short_will_not_do(tmp_path, monkeypatch):
 
     found = {one.name: one for one in findings(None)}
 
-    assert not found["models"].is_well
+    assert not found["models"].is_ok
     assert "tiny.gguf is cut short: its tensors would end at byte" in found["models"].sentence
 
 
@@ -65,7 +65,7 @@ def test_settings_that_cannot_be_used_are_the_last_line(monkeypatch):
 
     *_, last = findings(None)
 
-    assert (last.name, last.is_well) == ("settings", False)
+    assert (last.name, last.is_ok) == ("settings", False)
     assert "`slots`" in last.sentence
 
 

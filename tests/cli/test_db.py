@@ -33,5 +33,5 @@ def test_bytes_that_nobody_counted_are_counted_anew(url):
 
     asyncio.run(store_by_hand())
 
-    assert "have 70 bytes; 0 were counted" in run("recount").stdout
-    assert "have 70 bytes; 70 were counted" in run("recount").stdout
+    assert "have 70 bytes; the old count was 0" in run("recount").stdout
+    assert "have 70 bytes; the old count was 70" in run("recount").stdout

@@ -57,4 +57,4 @@ def test_a_command_says_which_database_it_uses(words, tmp_path):
     ],
 )
 def test_a_databases_password_is_not_shown(url, shown):
-    assert Settings(database_url=url).shown_database == shown
+    assert Settings(database_url=url).public_database_url == shown

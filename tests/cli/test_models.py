@@ -22,7 +22,7 @@ def run(*words: str, **more: object) -> Result:
 
 
 def test_the_models_in_the_folder_are_listed_with_what_they_say(folder):
-    assert "No model is in" in run("list").stdout
+    assert "No models in" in run("list").stdout
     (folder / "owner/name").mkdir(parents=True)
     write_llama(folder / "owner/name/tiny.gguf")
     (folder / "broken.gguf").write_bytes(b"GGUF")
@@ -89,7 +89,7 @@ def test_what_is_not_in_the_folder_is_not_removed(folder, tmp_path_factory):
     refused = run("remove", str(elsewhere), "--yes")
 
     assert refused.exit_code == 1
-    assert "remove it yourself" in refused.stderr
+    assert "delete it by hand" in refused.stderr
     assert elsewhere.exists()
 
 

@@ -32,7 +32,7 @@ def test_a_conversation_from_a_pipe_goes_on_until_its_end(server):
     first, again, *told = done.stdout.splitlines()
     assert first == again != ""
     assert told[:2] == ["builtin", "gpt-3.5-turbo"]
-    assert "There is no /nonsense" in done.stdout
+    assert "Unknown command /nonsense" in done.stdout
     assert "Ctrl-C" in done.stdout
     assert "never" not in done.stdout
 
@@ -45,9 +45,9 @@ def test_a_person_goes_on_after_a_mistake_and_is_told_what_is_attached(server, t
 
     assert "/help lists the commands" in told
     assert "dog.png cannot be read: No such file or directory." in told
-    assert "1 attached; say something to send it." in told
+    assert "1 attached; they go with the next message." in told
     assert "`builtin` sees no pictures" in told
-    assert "Nothing is attached." in told
+    assert "All attachments are removed." in told
 
 
 def in_a_terminal(server: Served, lines: str) -> str:
@@ -67,16 +67,16 @@ def in_a_terminal(server: Served, lines: str) -> str:
 
 
 def test_a_server_that_refuses_ends_a_pipe_with_its_sentence(server):
-    done = chat(server, "Hi\n", "--model", "nobody")
+    done = chat(server, "Hi\n", "--model", "unknown")
 
     assert done.returncode == 1
     assert done.stderr == (
-        "llm-backend: The model `nobody` does not exist. See GET /v1/models. (404)\n"
+        "llm-backend: The model `unknown` does not exist. See GET /v1/models. (404)\n"
     )
 
 
-def test_an_interrupt_stops_an_answer_and_keeps_what_has_come(server):
-    talk = Conversation(Api(server.base_url, None), "builtin", "You are brief.")
+def test_chat_interrupt_stops_the_answer_and_keeps_its_text(server):
+    conversation = Conversation(Api(server.base_url, None), "builtin", "You are brief.")
     shown: list[str] = []
 
     def show(piece: str) -> None:
@@ -84,22 +84,22 @@ def test_an_interrupt_stops_an_answer_and_keeps_what_has_come(server):
         if len(shown) == 2:
             raise KeyboardInterrupt
 
-    talk.say("Who are you?", show)
+    conversation.send("Who are you?", show)
 
     assert shown[2:] == [" [stopped]"]
-    assert [one["role"] for one in talk.messages] == ["user", "assistant"]
-    assert talk.messages[1]["content"] == shown[0]
-    talk.say("And what do you do?", lambda _: None)
-    assert len(talk.messages) == 4
+    assert [one["role"] for one in conversation.messages] == ["user", "assistant"]
+    assert conversation.messages[1]["content"] == shown[0]
+    conversation.send("And what do you do?", lambda _: None)
+    assert len(conversation.messages) == 4
 
 
-def test_what_was_refused_is_not_remembered(server):
-    talk = Conversation(Api(server.base_url, None), "nobody")
+def test_chat_drops_a_message_that_the_server_refused(server):
+    conversation = Conversation(Api(server.base_url, None), "unknown")
 
     with pytest.raises(ApiRequestError, match="does not exist"):
-        talk.say("Hi", lambda _: None)
-    assert talk.messages == []
-    assert talk.again() is None
+        conversation.send("Hi", lambda _: None)
+    assert conversation.messages == []
+    assert conversation.pop_last_turn() is None
 
 
 def test_a_load_is_put_on_a_server_and_measured(server):
@@ -117,6 +117,6 @@ def test_a_server_that_is_not_there_is_one_sentence():
     for command in ("bench", "chat"):
         result = CliRunner().invoke(app, [command, "--base-url", "http://127.0.0.1:9/v1"])
         assert result.exit_code == 1
-        assert result.stderr.startswith("llm-backend: http://127.0.0.1:9/v1 cannot be asked")
-    with pytest.raises(ApiRequestError, match="is no base URL"):
+        assert result.stderr.startswith("llm-backend: http://127.0.0.1:9/v1 cannot be reached")
+    with pytest.raises(ApiRequestError, match="is not a base URL"):
         Api("localhost:8000", None)

@@ -34,7 +34,7 @@ def hub() -> Iterator[Hub]:
 
 def test_a_model_is_brought_and_left_where_it_is_the_second_time(hub, tmp_path):
     begun: list[HubFile] = []
-    (path,) = pull(REPOSITORY, "q8_0", tmp_path, endpoint=hub.url, begins=begun.append)
+    (path,) = pull(REPOSITORY, "q8_0", tmp_path, endpoint=hub.url, on_file=begun.append)
 
     assert path == tmp_path / "tiny-Q8_0.gguf"
     assert path.read_bytes() == BIG
@@ -220,7 +220,7 @@ def test_a_person_sees_how_far_it_is_and_goes_on_after_ctrl_c(tmp_path):
         start = int(hub.asked[-1][1].removeprefix("bytes=").removesuffix("-"))
 
     assert interrupted == 1
-    assert "goes on where it stopped" in first.shown
+    assert "resumes the download" in first.shown
     assert done == 0
     assert start == 40 << 20
     assert (tmp_path / REPOSITORY / "tiny-Q8_0.gguf").read_bytes() == big

@@ -1,4 +1,10 @@
-"""`llm-backend models`: model files brought, made, looked at and removed."""
+"""`llm-backend models`: list, download, show, remove and convert model files.
+
+- `listing.py`     `models list` and `models remove`
+- `pulling.py`     `models pull`
+- `showing.py`     `models show`
+- `converting.py`  `models convert`
+"""
 
 import typer
 

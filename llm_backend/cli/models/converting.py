@@ -1,11 +1,11 @@
-"""`llm-backend models convert`: a folder becomes a GGUF file."""
+"""`llm-backend models convert`: converts a model folder to a GGUF file."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 
 __all__ = ["convert"]
 
@@ -14,9 +14,9 @@ def convert(
     source: Annotated[str, typer.Argument(help="Model folder, or an installed package's name.")],
     out: Annotated[Path, typer.Option(help="GGUF file to write.")],
     outtype: Annotated[str, typer.Option(help="f32, f16 or q8_0.")] = "f16",
-    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Make a GGUF file of an embedding model in the sentence-transformers layout."""
+    """Convert an embedding model in the sentence-transformers layout to a GGUF file."""
     _convert(source, out, outtype, force)
 
 
@@ -25,15 +25,15 @@ def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
     from rich.progress import Progress
 
     from llm_backend.models import ConversionError, find_model_folder
-    from llm_backend.models import convert as converted
+    from llm_backend.models import convert as convert_folder
 
     if outtype not in ("f32", "f16", "q8_0"):
-        fail(f"--outtype is {outtype!r}; it must be f32, f16 or q8_0.")
+        exit_with_error(f"--outtype is {outtype!r}; it must be f32, f16 or q8_0.")
     errors = Console(stderr=True)
     with Progress(console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task(f"Writing {out.name}")
         try:
-            made = converted(
+            gguf = convert_folder(
                 find_model_folder(source),
                 out,
                 outtype=outtype,  # type: ignore[arg-type] # one of the three, as checked above
@@ -41,6 +41,6 @@ def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
         except ConversionError as error:
-            fail(str(error))
-    print(f"Wrote {made.path} ({made.size_bytes / 1e6:.0f} MB, {made.tensors} tensors).")
-    print(f"Serve it: llm-backend serve --model builtin --model {made.path}")
+            exit_with_error(str(error))
+    print(f"Wrote {gguf.path} ({gguf.size_bytes / 1e6:.0f} MB, {gguf.tensors} tensors).")
+    print(f"Serve it: llm-backend serve --model builtin --model {gguf.path}")

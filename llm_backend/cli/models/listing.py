@@ -1,4 +1,4 @@
-"""`llm-backend models list` and `remove`: what is in the models folder, and what is to go."""
+"""`llm-backend models list` and `remove`: files in the models folder."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.settings import load_settings
 
@@ -17,23 +17,23 @@ _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     config: Config = None,
 ) -> None:
-    """Print the models in the models folder."""
+    """List the models in the models folder."""
     folder = load_settings({}, config).models_folder
     records = [_record(path, folder) for path in _models_in(folder)]
     if as_json:
         print(json.dumps(records, indent=2))
     elif not records:
-        print(f"No model is in {folder}: `llm-backend models pull OWNER/NAME` brings one.")
+        print(f"No models in {folder}: `llm-backend models pull OWNER/NAME` downloads one.")
     else:
         _print(records, folder)
 
 
 def remove(
     model: Annotated[str, typer.Argument(help="OWNER/NAME[:QUANT], or a file in the folder.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     config: Config = None,
 ) -> None:
     """Remove a model's files from the models folder."""
@@ -43,9 +43,9 @@ def remove(
     try:
         path = find_model_file(model, folder)
     except ModelFileMissing as error:
-        fail(str(error))
+        exit_with_error(str(error))
     if not path.resolve().is_relative_to(folder.resolve()):
-        fail(f"{path} is not in {folder}; remove it yourself.")
+        exit_with_error(f"{path} is not in {folder}: delete it by hand.")
     parts = [part for part in model_parts(path) if part.exists()]
     size = sum(part.stat().st_size for part in parts)
     if not yes:
@@ -61,17 +61,17 @@ def _models_in(folder: Path) -> list[Path]:
 
 
 def _record(path: Path, folder: Path) -> dict[str, Any]:
-    """A model for programs; `error` where its header cannot be read."""
+    """Describe a model as JSON; `error` if its header cannot be read."""
     from llm_backend.model_files import HeaderError, model_parts, read_header
 
     size = sum(part.stat().st_size for part in model_parts(path) if part.exists())
-    told = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
+    record = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
     try:
         header = read_header(path)
     except HeaderError as error:
-        return {**told, "error": str(error)}
+        return {**record, "error": str(error)}
     return {
-        **told,
+        **record,
         "architecture": header.architecture,
         "parameters": header.parameters,
         "context_tokens": header.of_architecture("context_length"),

@@ -1,11 +1,11 @@
-"""`llm-backend models pull`: a model comes from the Hugging Face hub."""
+"""`llm-backend models pull`: downloads a model from the Hugging Face hub."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.settings import load_settings
 
@@ -17,30 +17,32 @@ def pull(
         str, typer.Argument(help="OWNER/NAME, or OWNER/NAME:QUANT for one of its files.")
     ],
     mmproj: Annotated[
-        bool, typer.Option("--mmproj", help="Its projector too, by which it sees or hears.")
+        bool, typer.Option("--mmproj", help="Also its projector, for pictures or sounds.")
     ] = False,
     config: Config = None,
 ) -> None:
-    """Bring a model's GGUF file from the Hugging Face hub into the models folder.
+    """Download a model's GGUF file from the Hugging Face hub into the models folder.
 
-    What was interrupted goes on where it stopped. HF_TOKEN opens what is private or gated,
-    HF_ENDPOINT names another hub.
+    An interrupted download resumes. HF_TOKEN gives access to private or gated models, HF_ENDPOINT
+    names another hub.
     """
     from llm_backend.model_files import HUB_NAME
     from llm_backend.models.hub import PullError
 
-    named = HUB_NAME.fullmatch(model)
-    if named is None:
-        fail(f"`{model}` is no name of a model on the hub: it is OWNER/NAME or OWNER/NAME:QUANT.")
-    owner, name, quant = named.groups()
+    match = HUB_NAME.fullmatch(model)
+    if match is None:
+        exit_with_error(
+            f"`{model}` is not a model name of the hub: use OWNER/NAME or OWNER/NAME:QUANT."
+        )
+    owner, name, quant = match.groups()
     folder = load_settings({}, config).models_folder / owner / name
     try:
         paths = _pull_files(f"{owner}/{name}", quant, folder, with_projector=mmproj)
     except PullError as error:
-        fail(str(error))
+        exit_with_error(str(error))
     except KeyboardInterrupt:
         again = f"llm-backend models pull {'--mmproj ' if mmproj else ''}{model}"
-        fail(f"Interrupted; `{again}` goes on where it stopped.")
+        exit_with_error(f"Interrupted; `{again}` resumes the download.")
     for path in paths:
         _check(path)
         print(f"{path} ({path.stat().st_size / 1e6:,.0f} MB)")
@@ -51,17 +53,17 @@ def pull(
 
 
 def _check(path: Path) -> None:
-    """End where a file is no model, or not whole, as it lies on the hub."""
+    """Exit with an error if the file is not a complete model."""
     from llm_backend.model_files import HeaderError, read_header
 
     try:
         read_header(path)
     except HeaderError as error:
-        fail(str(error))
+        exit_with_error(str(error))
 
 
 def _pull_files(name: str, quant: str | None, folder: Path, *, with_projector: bool) -> list[Path]:
-    """The files, with a bar on standard error for the one that is coming if a person is there."""
+    """Download the files, with a progress bar on standard error if that is a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -73,17 +75,19 @@ def _pull_files(name: str, quant: str | None, folder: Path, *, with_projector: b
     )
 
     from llm_backend.models.hub import HubFile
-    from llm_backend.models.hub import pull as pulled
+    from llm_backend.models.hub import pull as pull_from_hub
 
     errors = Console(stderr=True)
-    what_and_how_far = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    columns = (*what_and_how_far, DownloadColumn(), TransferSpeedColumn())
+    progress = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (*progress, DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
 
-        def begins(file: HubFile) -> None:
+        def on_file(file: HubFile) -> None:
             bars.add_task(file.path, total=file.size_bytes)
 
-        def came(size: int) -> None:
+        def on_bytes(size: int) -> None:
             bars.advance(bars.tasks[-1].id, size)
 
-        return pulled(name, quant, folder, with_projector=with_projector, begins=begins, came=came)
+        return pull_from_hub(
+            name, quant, folder, with_projector=with_projector, on_file=on_file, on_bytes=on_bytes
+        )

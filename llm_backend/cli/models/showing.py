@@ -1,11 +1,11 @@
-"""`llm-backend models show`: what a model's file says, and what it would take."""
+"""`llm-backend models show`: header, template and memory of a model file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_backend.cli.failing import fail
+from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.settings import BUILTIN, Settings, load_settings
 
@@ -23,8 +23,7 @@ def show(
     model: Annotated[str, typer.Argument(help="GGUF file, OWNER/NAME[:QUANT], or `builtin`.")],
     config: Config = None,
 ) -> None:
-    """Print a model's header, its chat template, its memory at several context sizes, and its
-    projector."""
+    """Print a model's header, chat template, projector, and memory for several contexts."""
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.model_files import (
         HeaderError,
@@ -38,7 +37,7 @@ def show(
         path = BUILTIN_PATH if model == BUILTIN else find_model_file(model, settings.models_folder)
         header = read_header(path)
     except (ModelFileMissing, HeaderError) as error:
-        fail(str(error))
+        exit_with_error(str(error))
     _print_header(path, header)
     if header.architecture == PROJECTOR:
         print(f"\n{_projector_line(path)}")
@@ -68,7 +67,7 @@ def _print_template(header: "GgufHeader") -> None:
 
 
 def _print_memory(header: "GgufHeader", settings: Settings) -> None:
-    """For the slots and the types that the settings say."""
+    """Print the memory for the slots and cell type of the settings."""
     from rich.console import Console
     from rich.table import Table
 
@@ -92,7 +91,7 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
 
 
 def _projectors(path: Path, settings: Settings) -> list[Path]:
-    """Those that the settings give to this model, else those that lie beside it."""
+    """Return the projectors that the settings give to this model, else those in its folder."""
     from llm_backend.model_files import ModelFileMissing, find_model_file, find_projector_file
 
     folder, named = settings.models_folder, []
@@ -103,12 +102,12 @@ def _projectors(path: Path, settings: Settings) -> list[Path]:
             if find_model_file(entry.path, folder) == path:
                 named.append(find_projector_file(entry.mmproj, folder))
         except ModelFileMissing as error:
-            fail(str(error))
+            exit_with_error(str(error))
     return named or sorted(path.parent.glob("*mmproj*.gguf"))
 
 
 def _projector_line(projector: Path) -> str:
-    """What a model has of a projector, in one line."""
+    """Describe a projector's inputs and memory in one line."""
     from llm_backend.model_files import (
         HeaderError,
         projector_footprint,
