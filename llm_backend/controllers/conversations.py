@@ -43,7 +43,7 @@ async def create_conversation(services: Services, request: ApiRequest) -> Respon
         created_at=int(time.time()),
         metadata=body.get("metadata") or {},
     )
-    items = await services.responses.input_items(body.get("items"), "items")
+    items = await services.responses.resolve_items(body.get("items"), "items")
     with store_errors_translated("conversation"):
         await services.responses.conversations.add(conversation, to_stored_items(items))
     return JsonResponse(_conversation_object(conversation))
@@ -78,7 +78,7 @@ async def delete_conversation(services: Services, request: ApiRequest) -> Respon
 @local_or_upstream("conversation", "conversation_id")
 async def create_conversation_items(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations/{conversation_id}/items`"""
-    items = to_stored_items(await services.responses.input_items(request.body["items"], "items"))
+    items = to_stored_items(await services.responses.resolve_items(request.body["items"], "items"))
     added = await services.responses.conversations.add_items(request.path["conversation_id"], items)
     include = request.query.get("include") or ()
     return JsonResponse(item_list(Page(items=added, has_more=False), include))

@@ -25,7 +25,7 @@ from llm_backend.controllers.responses.input.chat_request import translate_error
 from llm_backend.controllers.responses.input.compaction_items import (
     Compaction,
     compaction_item,
-    read_places,
+    reading_order,
 )
 from llm_backend.controllers.responses.input.context_management import summary_chat, summary_of
 from llm_backend.controllers.responses.input.input_parts import without_fetched
@@ -48,12 +48,12 @@ async def compactconversation(services: Services, request: ApiRequest) -> Respon
 async def _compact(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> Response:
-    async with open_request(services, model, _response_body(request.body)) as question:
-        if not question.items:
+    async with open_request(services, model, _response_body(request.body)) as resolved:
+        if not resolved.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")
-        summary, usage = await unless_gone(request, _summarize(model, question))
-    items = [*question.before, *question.own]
-    read = [items[place] for place in read_places(items)]
+        summary, usage = await unless_gone(request, _summarize(model, resolved))
+    items = [*resolved.context_items, *resolved.input_items]
+    read = [items[place] for place in reading_order(items)]
     users = [without_fetched(item) for item in read if item.get("role") == "user"]
     compaction = compaction_item(Compaction(summary=summary))
     return JsonResponse(
@@ -72,11 +72,11 @@ def _response_body(body: Mapping[str, Any]) -> JsonObject:
     return {name: value for name, value in body.items() if value is not None}
 
 
-async def _summarize(model: ResponseModel, question: ResolvedRequest) -> tuple[str, Usage]:
+async def _summarize(model: ResponseModel, resolved: ResolvedRequest) -> tuple[str, Usage]:
     """Returns the model's summary of the conversation. Raises `ApiError`, also if it is empty."""
     pieces: list[str] = []
-    chat = summary_chat(question.chat)
-    with translate_error_paths(question.tool_places):
+    chat = summary_chat(resolved.chat)
+    with translate_error_paths(resolved.tool_indices):
         answer = await model.chat(chat)
     async with answer, aclosing(answer.chat(chat)) as deltas:
         async for delta in deltas:

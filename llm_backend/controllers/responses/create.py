@@ -14,11 +14,11 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
 from llm_backend.controllers.responses.background.queueing import (
     FROM_THE_START,
-    begin_in_background,
+    queue_response,
 )
 from llm_backend.controllers.responses.input.chat_request import translate_error_paths
 from llm_backend.controllers.responses.input.resolved_request import open_request
-from llm_backend.controllers.responses.input.truncation import fitting
+from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
 from llm_backend.controllers.responses.relayed_background import relay_response
 from llm_backend.controllers.services import Services
@@ -55,11 +55,11 @@ async def getinputtokencounts(services: Services, request: ApiRequest) -> Respon
 
 
 async def _count_input(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    async with open_request(services, model, request.body) as question:
-        question = await question.retrieved(services, model.vector_stores)
-        with translate_error_paths(question.tool_places):
-            question = await fitting(model, question)
-            count = await model.prompt_tokens(await question.chat_after(()))
+    async with open_request(services, model, request.body) as resolved:
+        resolved = await resolved.with_retrieval(services, model.vector_stores)
+        with translate_error_paths(resolved.tool_indices):
+            resolved = await truncate(model, resolved)
+            count = await model.prompt_tokens(await resolved.chat_after(()))
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 
@@ -71,7 +71,7 @@ async def _refuse_count(services: Services, request: ApiRequest, model: BridgedM
 
 
 async def _in_background(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    response = await begin_in_background(services, model, request.body, request.caller)
+    response = await queue_response(services, model, request.body, request.caller)
     if not request.body.get("stream"):
         return JsonResponse(response)
     options, usual = request.body.get("stream_options"), services.settings.obfuscate_streams

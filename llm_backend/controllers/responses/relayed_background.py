@@ -18,9 +18,9 @@ from llm_backend.controllers.responses.response_observer import (
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, NotFound
 
-__all__ = ["relay_kept", "relay_kept_response", "relay_response"]
+__all__ = ["relay_response", "relay_stored_operation", "relay_stored_response"]
 
-_SAID = METERED["createResponse"].texts
+_OUTPUT_TEXTS = METERED["createResponse"].texts
 
 
 async def relay_response(
@@ -30,28 +30,30 @@ async def relay_response(
     after this answer."""
     if not isinstance(request.body, dict) or not request.body.get("background"):
         return await relay(services, request, to=to)
-    observer, said = ResponseObserver(), UsageTail(texts=_SAID)
+    observer, usage_tail = ResponseObserver(), UsageTail(texts=_OUTPUT_TEXTS)
 
     def observe(chunk: bytes) -> None:
         observer.feed(chunk)
-        said.feed(chunk)
+        usage_tail.feed(chunk)
 
     def expect() -> Awaitable[None] | None:
         response = observer.response()
         if response is None or not is_under_way(response):
             return None  # a finished response: its usage is in this answer
-        heard = (text_bytes(request.raw_body), said.said_bytes()) if observer.is_stream else None
-        return services.access.deferred_usage.expect(response["id"], said_bytes=heard)
+        counted = (
+            (text_bytes(request.raw_body), usage_tail.said_bytes()) if observer.is_stream else None
+        )
+        return services.access.deferred_usage.expect(response["id"], said_bytes=counted)
 
     return await relay(services, request, to=to, observe=observe, finish=expect)
 
 
-async def relay_kept(services: Services, request: ApiRequest) -> Response:
+async def relay_stored_operation(services: Services, request: ApiRequest) -> Response:
     """Relays an operation on a stored response to the upstream that has it."""
-    return await _relay_to_its_keeper(services, request)
+    return await _relay_to_owner(services, request)
 
 
-async def relay_kept_response(services: Services, request: ApiRequest) -> Response:
+async def relay_stored_response(services: Services, request: ApiRequest) -> Response:
     """Relays a retrieval of an upstream's stored response. If the response has ended, its deferred
     usage is charged to its creator."""
     observer = ResponseObserver()
@@ -60,13 +62,13 @@ async def relay_kept_response(services: Services, request: ApiRequest) -> Respon
         response = observer.response()
         if response is None or is_under_way(response):
             return None
-        usage = _usage(response.get("usage"))
+        usage = _parse_usage(response.get("usage"))
         return None if usage is None else services.access.deferred_usage.told(response["id"], usage)
 
-    return await _relay_to_its_keeper(services, request, observe=observer.feed, finish=settle)
+    return await _relay_to_owner(services, request, observe=observer.feed, finish=settle)
 
 
-async def _relay_to_its_keeper(
+async def _relay_to_owner(
     services: Services,
     request: ApiRequest,
     *,
@@ -75,7 +77,7 @@ async def _relay_to_its_keeper(
 ) -> Response:
     """Tries the upstreams in order; returns the first answer that is not a 404, or raises the
     first failure."""
-    assert services.upstream is not None, "somebody else may have it"
+    assert services.upstream is not None, "only an upstream may have it"
     names = services.upstream.keepers(operation_of(request))
     if len(names) < 2:
         return await relay(services, request, observe=observe, finish=finish)
@@ -93,5 +95,5 @@ async def _relay_to_its_keeper(
     raise failures[0]
 
 
-def _usage(told: object) -> Tokens | None:
-    return read_usage(told) if isinstance(told, dict) else None
+def _parse_usage(value: object) -> Tokens | None:
+    return read_usage(value) if isinstance(value, dict) else None

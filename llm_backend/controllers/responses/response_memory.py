@@ -60,7 +60,7 @@ class ResponseMemory:
         self.conversations = conversations
         self._background_tasks = BackgroundTasks()
 
-    async def said_before(self, body: Body) -> list[JsonObject]:
+    async def load_context(self, body: Body) -> list[JsonObject]:
         """Loads the items that this request continues from. Raises `InvalidRequest` for an unknown
         id."""
         previous_id, conversation_id = body.get("previous_response_id"), conversation_of(body)
@@ -86,16 +86,16 @@ class ResponseMemory:
             ) from error
         return [dict(stored.item) for stored in items]
 
-    async def input_items(
+    async def resolve_items(
         self, given: str | Sequence[Body] | None, where: str = "input"
     ) -> list[JsonObject]:
         """Returns the items of a request, references resolved; `where` is their path in it."""
         if given is None or isinstance(given, str):
             messages = [] if given is None else [{"role": "user", "content": given}]
             return [stored_form(message) for message in messages]
-        items, named = await offload(_kept_items, given)
-        for place in named:
-            items[place] = await self._item(given[place]["id"], f"{where}[{place}]")
+        items, reference_indices = await offload(_to_stored_forms, given)
+        for index in reference_indices:
+            items[index] = await self._item(given[index]["id"], f"{where}[{index}]")
         return items
 
     async def remember(self, body: Body, response: JsonObject, items: Sequence[JsonObject]) -> None:
@@ -112,11 +112,11 @@ class ResponseMemory:
         conversation_id = conversation_of(body)
         if conversation_id is None:
             return
-        said = to_stored_items([*items, *response["output"]])
+        rows = to_stored_items([*items, *response["output"]])
         with store_errors_translated("conversation", event="response_not_stored"):
-            await self.conversations.add_items(conversation_id, said)
+            await self.conversations.add_items(conversation_id, rows)
 
-    def remember_behind(
+    def remember_in_background(
         self, body: Body, response: JsonObject, items: Sequence[JsonObject]
     ) -> None:
         """Stores a response in the background after a disconnect; a failure is logged."""
@@ -145,16 +145,16 @@ class ResponseMemory:
             ) from error
 
 
-def _kept_items(given: Sequence[Body]) -> tuple[list[JsonObject], list[int]]:
+def _to_stored_forms(items: Sequence[Body]) -> tuple[list[JsonObject], list[int]]:
     """Returns the items in stored form, and the indices of item references."""
-    named = [place for place, item in enumerate(given) if is_reference(item)]
-    references = set(named)
+    reference_indices = [index for index, item in enumerate(items) if is_reference(item)]
+    references = set(reference_indices)
     return [
-        {} if place in references else stored_form(item) for place, item in enumerate(given)
-    ], named
+        {} if index in references else stored_form(item) for index, item in enumerate(items)
+    ], reference_indices
 
 
 def conversation_of(body: Body) -> str | None:
     """Returns the conversation's id from either of the document's two forms."""
-    given = body.get("conversation")
-    return given["id"] if isinstance(given, Mapping) else given
+    value = body.get("conversation")
+    return value["id"] if isinstance(value, Mapping) else value

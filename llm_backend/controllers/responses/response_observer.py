@@ -15,7 +15,7 @@ __all__ = ["ResponseObserver", "is_under_way"]
 _OBSERVED_BYTES = 16 * 1024 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 # Quotes inside JSON strings are escaped, so no string can match this.
-_TELLS_RESPONSE = re.compile(r'"response"\s*:')
+_HAS_RESPONSE = re.compile(r'"response"\s*:')
 _UNDER_WAY = frozenset({"queued", "in_progress"})
 
 
@@ -29,7 +29,7 @@ class ResponseObserver:
         self._limit_bytes = limit_bytes
         self._body = bytearray()
         self._events: Decoder | None = None
-        self._told: JsonMapping | None = None
+        self._latest: JsonMapping | None = None
         self._is_overlong = False
 
     @property
@@ -56,21 +56,21 @@ class ResponseObserver:
 
     def response(self) -> JsonMapping | None:
         """Returns the latest response object, if it has an id."""
-        told = self._told if self.is_stream else _parse_event(self._body)
-        return told if told is not None and isinstance(told.get("id"), str) else None
+        response = self._latest if self.is_stream else _parse_event(self._body)
+        return response if response is not None and isinstance(response.get("id"), str) else None
 
     def _feed_events(self, events: Decoder, chunk: bytes) -> None:
         try:
             for event in events.feed(chunk):
-                if _TELLS_RESPONSE.search(event.data):
-                    self._take(_parse_event(event.data))
+                if _HAS_RESPONSE.search(event.data):
+                    self._record(_parse_event(event.data))
         except UpstreamFailed:
             self._is_overlong = True
 
-    def _take(self, event: JsonMapping | None) -> None:
+    def _record(self, event: JsonMapping | None) -> None:
         response = None if event is None else event.get("response")
         if isinstance(response, dict):
-            self._told = response
+            self._latest = response
 
 
 def is_under_way(response: JsonMapping) -> bool:

@@ -17,13 +17,16 @@ from llm_backend.controllers.rendering.page_query import page_wanted
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.responses.background.queueing import FROM_THE_START
 from llm_backend.controllers.responses.input.items import item_list, public_form
-from llm_backend.controllers.responses.relayed_background import relay_kept, relay_kept_response
+from llm_backend.controllers.responses.relayed_background import (
+    relay_stored_operation,
+    relay_stored_response,
+)
 from llm_backend.controllers.services import Services
 
 __all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_kept_response)
+@local_or_upstream("response", "response_id", elsewhere=relay_stored_response)
 async def get_response(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}`: the current object, or its events from any of them."""
     response_id, query = request.path["response_id"], request.query
@@ -32,13 +35,13 @@ async def get_response(services: Services, request: ApiRequest) -> Response:
     if query.get("starting_after") is not None:
         raise errors.InvalidRequest("`starting_after` needs `stream`.", param="starting_after")
     body = await services.responses.responses.get(response_id)
-    shown = _public_response(body, query.get("include") or ())
+    response = _public_response(body, query.get("include") or ())
     if body["status"] not in ("queued", "in_progress"):
-        return JsonResponse(shown)
-    return JsonResponse(shown, headers=poll_headers(body["created_at"], time.time()))
+        return JsonResponse(response)
+    return JsonResponse(response, headers=poll_headers(body["created_at"], time.time()))
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_kept)
+@local_or_upstream("response", "response_id", elsewhere=relay_stored_operation)
 async def delete_response(services: Services, request: ApiRequest) -> Response:
     """`DELETE /responses/{response_id}`: a response still being answered is cancelled."""
     response_id = request.path["response_id"]
@@ -46,7 +49,7 @@ async def delete_response(services: Services, request: ApiRequest) -> Response:
     return JsonResponse({"id": response_id, "object": "response", "deleted": True})
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_kept_response)
+@local_or_upstream("response", "response_id", elsewhere=relay_stored_response)
 async def cancel_response(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/{response_id}/cancel`: the current object, also if it had ended before."""
     response_id = request.path["response_id"]
@@ -58,7 +61,7 @@ async def cancel_response(services: Services, request: ApiRequest) -> Response:
     return JsonResponse(_public_response(body))
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_kept)
+@local_or_upstream("response", "response_id", elsewhere=relay_stored_operation)
 async def list_input_items(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}/input_items`"""
     query = request.query
@@ -72,7 +75,7 @@ async def list_input_items(services: Services, request: ApiRequest) -> Response:
 async def _replay_events(
     services: Services, response_id: str, query: Mapping[str, Any]
 ) -> Response:
-    if not await services.background.tells(response_id):
+    if not await services.background.has_events(response_id):
         raise errors.InvalidRequest(
             "Only responses that were created with `background` and `stream` are streamed again.",
             param="stream",
@@ -82,10 +85,12 @@ async def _replay_events(
     begin = FROM_THE_START if after is None else after
     include = query.get("include") or ()
     follower = services.background.follow(response_id, begin, obfuscation, include)
-    return await event_stream(_at_once(follower.events()), ending=b"", failure=follower.failure)
+    return await event_stream(
+        _begin_at_once(follower.events()), ending=b"", failure=follower.failure
+    )
 
 
-async def _at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def _begin_at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     """Yields an empty chunk before the events: the answer begins although the next event may be
     long in coming."""
     async with aclosing(events):

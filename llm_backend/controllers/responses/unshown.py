@@ -8,7 +8,7 @@ from typing import Any
 from llm_backend.controllers.responses.input.items import public_form
 from llm_backend.json_types import JsonObject
 
-__all__ = ["event_as_asked", "event_as_stored"]
+__all__ = ["from_stored_event", "to_stored_event"]
 
 Event = Mapping[str, Any]
 
@@ -16,7 +16,7 @@ _UNSHOWN = "unshown"  # key of stored events: omitted fields by item id
 _FIELDS = ("results", "outputs")  # fields that cannot be derived from the rest of an item
 
 
-def event_as_stored(event: Event, items: Sequence[Event]) -> Event:
+def to_stored_event(event: Event, items: Sequence[Event]) -> Event:
     """Returns the event with the omitted fields of `items`, which are complete."""
     whole = {item["id"]: item for item in items}
     unshown: JsonObject = {}
@@ -31,7 +31,7 @@ def event_as_stored(event: Event, items: Sequence[Event]) -> Event:
     return {**event, _UNSHOWN: unshown} if unshown else event
 
 
-def event_as_asked(stored: Event, include: Sequence[str]) -> JsonObject:
+def from_stored_event(stored: Event, include: Sequence[str]) -> JsonObject:
     """Returns the event in its original form, with the fields that `include` selects."""
     event = {name: value for name, value in stored.items() if name != _UNSHOWN}
     if not include:

@@ -9,7 +9,7 @@ from llm_backend.backends.web_files import WebFile, WebFiles
 from llm_backend.controllers.responses.compact import _compact
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
-from llm_backend.controllers.responses.input.input_parts import FetchedFiles, refuse_too_many
+from llm_backend.controllers.responses.input.input_parts import FetchedFiles, check_file_count
 from llm_backend.controllers.responses.input.items import public_form, stored_form
 from llm_backend.errors import InvalidRequest
 from tests.controllers.responses.scripted import Model, forever, saying
@@ -96,7 +96,7 @@ def test_so_many_bytes_are_kept():
     for place, content in enumerate([b"123", b"456", b"78"]):
         file = WebFile(name="a", media_type="text/plain", content=content)
         fetched.add(f"input[0].content[{place}]", file)
-    (item,) = fetched.kept_in([{"content": [{"type": "input_file"}] * 3}], "input")
+    (item,) = fetched.add_to([{"content": [{"type": "input_file"}] * 3}], "input")
 
     assert ["fetched" in part for part in item["content"]] == [True, False, True]
     assert not fetched.has_room
@@ -138,6 +138,6 @@ def test_files_in_outputs_of_calls_count_too():
     image = {"type": "input_image", "image_url": "data:,"}
     items = [{"type": "function_call_output", "output": [image, image]}]
     with pytest.raises(InvalidRequest) as refused:
-        refuse_too_many(items, "input", 1)
+        check_file_count(items, "input", 1)
 
     assert refused.value.param == "input[0].output[1]"

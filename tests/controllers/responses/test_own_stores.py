@@ -27,7 +27,8 @@ TEXT = "The gate opens with 4711."
 
 def question(**body: Any) -> ResolvedRequest:
     return ResolvedRequest(
-        body={"model": "m", **body}, first=(), before=(), own=[USER], items=[USER],
+        body={"model": "m", **body}, leading_messages=(), context_items=(), input_items=[USER],
+        items=[USER],
         chat=Chat(messages=[]), structure=StructuredOutput(), tools=OpenTools({}, {}), clients={},
         allowed_names=None,
     )  # fmt: skip
@@ -38,7 +39,7 @@ async def test_what_is_found_there_is_shown_told_and_cited(jobs, stores, indexes
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": TEXT})
     services: Any = SimpleNamespace(library=shelf, settings=Settings())
-    asked = await question().retrieved(services, ["vs_1"])
+    asked = await question().with_retrieval(services, ["vs_1"])
 
     assert asked.retrieval is not None
     assert (asked.retrieval.told()["status"], asked.retrieval.query) == ("found", ASKED)
@@ -54,5 +55,5 @@ async def test_who_names_stores_by_the_tool_has_those_searched() -> None:
     services: Any = SimpleNamespace()
     asked = question(tools=[tool])
 
-    assert await asked.retrieved(services, ["vs_1"]) is asked
-    assert (await question().retrieved(services, [])).retrieval is None
+    assert await asked.with_retrieval(services, ["vs_1"]) is asked
+    assert (await question().with_retrieval(services, [])).retrieval is None

@@ -1,6 +1,6 @@
 """Stored events keep what they do not show, and show it to a client that asks for it."""
 
-from llm_backend.controllers.responses.unshown import event_as_asked, event_as_stored
+from llm_backend.controllers.responses.unshown import from_stored_event, to_stored_event
 
 RESULTS = "file_search_call.results"
 WHOLE = {"id": "fs_1", "type": "file_search_call", "queries": ["q"], "results": [{"text": "t"}]}
@@ -11,24 +11,24 @@ END = {"type": "response.completed", "response": {"id": "resp_1", "output": [SHO
 
 def test_results_are_told_to_a_client_that_includes_them():
     for event in (DONE, END):
-        stored = event_as_stored(event, [WHOLE])
+        stored = to_stored_event(event, [WHOLE])
 
-        assert event_as_asked(stored, ()) == event
-        assert event_as_asked(stored, ["reasoning.encrypted_content"]) == event
-    assert event_as_asked(event_as_stored(DONE, [WHOLE]), [RESULTS])["item"] == WHOLE
-    told = event_as_asked(event_as_stored(END, [WHOLE]), [RESULTS])
+        assert from_stored_event(stored, ()) == event
+        assert from_stored_event(stored, ["reasoning.encrypted_content"]) == event
+    assert from_stored_event(to_stored_event(DONE, [WHOLE]), [RESULTS])["item"] == WHOLE
+    told = from_stored_event(to_stored_event(END, [WHOLE]), [RESULTS])
     assert told["response"] == {"id": "resp_1", "output": [WHOLE]}
 
 
 def test_what_the_request_asked_for_is_told_to_all():
     event = {**DONE, "item": WHOLE}
-    stored = event_as_stored(event, [WHOLE])
+    stored = to_stored_event(event, [WHOLE])
 
     assert stored == event
-    assert event_as_asked(stored, ()) == event
+    assert from_stored_event(stored, ()) == event
 
 
 def test_an_event_without_items_stays_as_it_is():
     event = {"type": "response.output_text.delta", "delta": "a"}
 
-    assert event_as_asked(event_as_stored(event, [WHOLE]), [RESULTS]) == event
+    assert from_stored_event(to_stored_event(event, [WHOLE]), [RESULTS]) == event

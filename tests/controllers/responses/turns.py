@@ -19,10 +19,10 @@ class Memory:
     def wants(self, body):
         return True
 
-    async def said_before(self, body):
+    async def load_context(self, body):
         return list(self.said)
 
-    async def input_items(self, given):
+    async def resolve_items(self, given):
         given = [{"role": "user", "content": given}] if isinstance(given, str) else given
         return [stored_form(item) for item in given or ()]
 
@@ -30,7 +30,7 @@ class Memory:
         self.kept.append(response)
         self.said += [*items, *response["output"]]
 
-    def remember_behind(self, body, response, items):
+    def remember_in_background(self, body, response, items):
         self.kept.append(response)
 
 

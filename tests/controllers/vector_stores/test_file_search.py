@@ -70,12 +70,12 @@ async def test_a_botched_call_searches_for_what_it_says() -> None:
 async def test_the_question_is_searched_for_first_where_the_server_is_set_so() -> None:
     parts = [{"type": "input_text", "text": "What is"}, {"type": "input_text", "text": "it?"}]
     async with kind(searches_first=True).open(asked(user("Hi"), user(parts))) as tool:
-        assert [call.arguments for call in tool.due()] == ['{"queries":["What is it?"]}']
+        assert [call.arguments for call in tool.pending_calls()] == ['{"queries":["What is it?"]}']
     async with kind(searches_first=False).open(asked(user("Hi"))) as tool:
-        assert tool.due() == ()
+        assert tool.pending_calls() == ()
     answer = {"type": "message", "role": "assistant", "content": "Hello."}
     async with kind(searches_first=True).open(asked(user("Hi"), answer)) as tool:
-        assert tool.due() == ()
+        assert tool.pending_calls() == ()
 
 
 class Findable:

@@ -19,7 +19,7 @@ from llm_backend.controllers.responses.events.response_state import ResponseStat
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
 from llm_backend.controllers.responses.response_memory import to_stored_items
-from llm_backend.controllers.responses.unshown import event_as_stored
+from llm_backend.controllers.responses.unshown import to_stored_event
 from llm_backend.controllers.services import Services
 from llm_backend.store import (
     Events,
@@ -36,8 +36,10 @@ __all__ = ["ResponseWorker"]
 Body = Mapping[str, Any]
 
 QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events
-PATIENCE_S = 600.0  # for a model that is overloaded or cannot be loaded
-ELSEWHERE_S = 6.0  # until a model of another process is tried again: others poll every five
+ADMISSION_TIMEOUT_S = 600.0  # for a model that is overloaded or cannot be loaded
+OTHER_PROCESS_DELAY_S = (
+    6.0  # until a model of another process is tried again: others poll every five
+)
 RETRY_S = 2.0  # while the database is unavailable
 
 log = logging.getLogger(__name__)
@@ -55,9 +57,9 @@ class ResponseWorker:
         for others, and given up after some attempts."""
         model = self._local(job.details["body"]["model"])
         if model is None:
-            await self._services.jobs.give_back(job, delay_s=ELSEWHERE_S, counts=True)
+            await self._services.jobs.give_back(job, delay_s=OTHER_PROCESS_DELAY_S, counts=True)
         elif standing := await self._services.background.begin(job):
-            await _Answer(self._services, job, standing).give(model)
+            await _ResponseJob(self._services, job, standing).answer(model)
 
     async def give_up(self, job: Job) -> None:
         """Fails a response that was attempted too often."""
@@ -65,7 +67,7 @@ class ResponseWorker:
         why = "The server has ended each time while it answered this; ask for less."
         gone = f"The model `{name}` is not served any more."
         if standing := await self._services.background.begin(job):
-            answer = _Answer(self._services, job, standing)
+            answer = _ResponseJob(self._services, job, standing)
             await answer.fail(errors.Internal(why if self._local(name) else gone))
 
     def _local(self, name: str) -> LocalModel | None:
@@ -75,7 +77,7 @@ class ResponseWorker:
             return None
 
 
-class _Answer:
+class _ResponseJob:
     """One response being answered; its events are stored if it is to be streamed."""
 
     def __init__(self, services: Services, job: Job, standing: Standing) -> None:
@@ -84,16 +86,16 @@ class _Answer:
         self._job = job
         self._body: Body = job.details["body"]
         self._head = standing.body
-        self._own = [dict(stored.item) for stored in standing.input]
+        self._input_items = [dict(stored.item) for stored in standing.input]
         self._last_number = standing.last_number
         self._is_streamed = standing.last_number is not None
         self._number = 0 if standing.last_number is None else standing.last_number + 1
 
-    async def give(self, model: LocalModel) -> None:
+    async def answer(self, model: LocalModel) -> None:
         """Answers the response; response and job have ended on return."""
-        async with EventLog(self._append) as told:
-            state = await self._answered(model, told)
-            await self._end(state, await told.rest())
+        async with EventLog(self._append) as event_log:
+            state = await self._generate(model, event_log)
+            await self._end(state, await event_log.drain())
 
     async def fail(self, error: errors.ApiError) -> None:
         """Fails a response that has not been answered."""
@@ -101,7 +103,7 @@ class _Answer:
         state.fail(error)
         await self._end(state, ())
 
-    async def _answered(self, model: LocalModel, told: EventLog) -> ResponseState:
+    async def _generate(self, model: LocalModel, event_log: EventLog) -> ResponseState:
         """Returns the state of the ended response; all its events but the last are in the log."""
         state = ResponseState(self._head, number=self._number)
         try:
@@ -109,25 +111,27 @@ class _Answer:
             caller = self._services.access.keyring.caller_of(self._job.details["key_id"])
             with metering(self._meter(caller, model)), as_owner(caller.owner):
                 async with (
-                    open_request(self._services, model, self._body, self._own) as question,
-                    self._admitted(model, question) as answering,
+                    open_request(self._services, model, self._body, self._input_items) as resolved,
+                    self._open_run(model, resolved) as run,
                 ):
-                    state = answering.state
-                    await (self._tell(answering, told) if self._is_streamed else answering.whole())
+                    state = run.state
+                    await (
+                        self._log_events(run, event_log) if self._is_streamed else run.run_to_end()
+                    )
         except errors.ApiError as error:
             events = state.fail(error)
-            told.add(_stored(events, state) if self._is_streamed else ())
+            event_log.add(_to_stored_events(events, state) if self._is_streamed else ())
         except asyncio.CancelledError:
-            await self._leave(state)
+            await self._cancel(state)
             raise
         return state
 
     def _check_repeatable(self) -> None:
         """Raises `Internal` if an earlier attempt cannot be repeated."""
-        was_told = self._number > IN_PROGRESS + 1
-        was_begun = self._head["status"] == "in_progress"
+        was_sent = self._number > IN_PROGRESS + 1
+        was_started = self._head["status"] == "in_progress"
         may_repeat = self._services.server_tools.may_be_repeated(self._body)
-        if was_told or (was_begun and not may_repeat):
+        if was_sent or (was_started and not may_repeat):
             raise errors.Internal("The server ended while it answered this; ask again.")
 
     def _meter(self, caller: Caller, model: LocalModel) -> RequestMeter:
@@ -142,67 +146,67 @@ class _Answer:
         )
 
     @asynccontextmanager
-    async def _admitted(
-        self, model: LocalModel, question: ResolvedRequest
+    async def _open_run(
+        self, model: LocalModel, resolved: ResolvedRequest
     ) -> AsyncIterator[ResponseRun]:
-        """Opens the run, retried for `PATIENCE_S` while the model is overloaded."""
-        until = time.monotonic() + PATIENCE_S
+        """Opens the run, retried for `ADMISSION_TIMEOUT_S` while the model is overloaded."""
+        until = time.monotonic() + ADMISSION_TIMEOUT_S
         async with AsyncExitStack() as stack:
             while True:
-                taking = open_run(self._services, model, question, self._head, number=self._number)
+                opening = open_run(self._services, model, resolved, self._head, number=self._number)
                 try:
-                    answering = await stack.enter_async_context(taking)
+                    run = await stack.enter_async_context(opening)
                     break
                 except errors.Overloaded as error:
                     if time.monotonic() > until:
                         raise
                     await asyncio.sleep(error.retry_after_s or RETRY_S)
-            yield answering
+            yield run
 
-    async def _tell(self, answering: ResponseRun, told: EventLog) -> None:
+    async def _log_events(self, run: ResponseRun, event_log: EventLog) -> None:
         if self._last_number == QUEUED:
-            told.add([answering.state.proceed()])
-        async with aclosing(answering.events()) as events:
+            event_log.add([run.state.mark_in_progress()])
+        async with aclosing(run.events()) as events:
             async for event in events:
-                told.add(_stored([event], answering.state))
+                event_log.add(_to_stored_events([event], run.state))
 
-    async def _append(self, told: Events) -> None:
-        await _durably(lambda: self._background.append(self._job, told))
+    async def _append(self, events: Events) -> None:
+        await _retry_write(lambda: self._background.append(self._job, events))
 
     async def _end(self, state: ResponseState, rest: Sequence[Body]) -> None:
         """Stores the end of the response. A deleted response is ignored; a deleted conversation
         fails the response."""
         try:
-            await self._put(state, rest)
+            await self._store_end(state, rest)
         except Missing as missing:
             if missing.id == self._job.subject:
                 return
             state.fail(errors.NotFound(f"The conversation `{missing.id}` has been deleted."))
-            await self._put(state, rest)
+            await self._store_end(state, rest)
 
-    async def _put(self, state: ResponseState, rest: Sequence[Body]) -> None:
+    async def _store_end(self, state: ResponseState, rest: Sequence[Body]) -> None:
         last = Events()
         if self._is_streamed:
-            last = as_lines([*rest, *_stored([state.end()], state)])
+            last = as_lines([*rest, *_to_stored_events([state.end()], state)])
         body, output = state.response, to_stored_items(state.output)
-        await _durably(lambda: self._background.finish(self._job, body, output, last))
+        await _retry_write(lambda: self._background.finish(self._job, body, output, last))
 
-    async def _leave(self, state: ResponseState) -> None:
+    async def _cancel(self, state: ResponseState) -> None:
         """Stores the output so far if the response was cancelled; at a shutdown it is dropped."""
-        state.leave()
+        state.cancel()
         try:
             await self._background.keep_output(self._job.subject, to_stored_items(state.output))
         except StoreError as error:
-            told = {"response_id": self._job.subject, "reason": str(error)}
-            log.error("response_not_stored", extra=told)
+            fields = {"response_id": self._job.subject, "reason": str(error)}
+            log.error("response_not_stored", extra=fields)
 
 
-def _stored(events: Sequence[Body], state: ResponseState) -> list[Body]:
+def _to_stored_events(events: Sequence[Body], state: ResponseState) -> list[Body]:
     """Returns the events of a response as they are stored."""
-    return [event_as_stored(event, state.output) for event in events]
+    return [to_stored_event(event, state.output) for event in events]
 
 
-async def _durably(write: Callable[[], Awaitable[None]]) -> None:
+async def _retry_write(write: Callable[[], Awaitable[None]]) -> None:
     """Retries a write while the database is unavailable; meanwhile the lease may expire."""
     while True:
         try:

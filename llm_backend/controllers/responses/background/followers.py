@@ -11,7 +11,7 @@ import orjson
 from llm_backend import errors, exact_json
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
-from llm_backend.controllers.responses.unshown import event_as_asked
+from llm_backend.controllers.responses.unshown import from_stored_event
 from llm_backend.sse import encode
 from llm_backend.store import BackgroundStore, Events, Job, Standing, StoredItem, StoredResponse
 
@@ -24,50 +24,52 @@ class BackgroundResponses:
     """Stored background responses. Followers in the process that answers a response are notified
     at once; followers in other processes poll."""
 
-    def __init__(self, kept: BackgroundStore) -> None:
-        self._kept = kept
-        self._bells: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+    def __init__(self, store: BackgroundStore) -> None:
+        self._store = store
+        self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
-    async def add(self, response: StoredResponse, details: Mapping[str, Any], told: Events) -> None:
+    async def add(
+        self, response: StoredResponse, details: Mapping[str, Any], events: Events
+    ) -> None:
         """Stores and queues a response."""
         with store_errors_translated(event="response_not_stored"):
-            await self._kept.add(response, details, told)
+            await self._store.add(response, details, events)
 
     async def begin(self, job: Job) -> Standing | None:
         """Marks a response as in progress. Returns None if it has ended or was deleted."""
-        return await self._kept.begin(job)
+        return await self._store.begin(job)
 
-    async def append(self, job: Job, told: Events) -> None:
+    async def append(self, job: Job, events: Events) -> None:
         """Stores events of a response. Raises `LeaseLost`, `Missing`."""
-        await self._kept.append(job, told)
-        self._ring(job.subject)
+        await self._store.append(job, events)
+        self._notify(job.subject)
 
     async def finish(
-        self, job: Job, body: Mapping[str, Any], output: Sequence[StoredItem], told: Events
+        self, job: Job, body: Mapping[str, Any], output: Sequence[StoredItem], events: Events
     ) -> None:
         """Stores the end of a response. Raises `LeaseLost`, `Missing`."""
-        await self._kept.finish(job, body, output, told)
-        self._ring(job.subject)
+        await self._store.finish(job, body, output, events)
+        self._notify(job.subject)
 
     async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
         """Stores the output that a cancelled response had so far."""
-        await self._kept.keep_output(id, output)
+        await self._store.keep_output(id, output)
 
     async def cancel(self, id: str) -> Mapping[str, Any]:
         """Cancels a response that has not ended, and returns it. Its last event is an `error`, as
         the document has none for cancellation. Raises `Missing`."""
-        body = await self._kept.cancel(id, ending=_cancelled_event)
-        self._ring(id)
+        body = await self._store.cancel(id, ending=_cancelled_event)
+        self._notify(id)
         return body
 
     async def delete(self, id: str) -> None:
         """Deletes a response. Raises `Missing`."""
-        await self._kept.delete(id)
-        self._ring(id)
+        await self._store.delete(id)
+        self._notify(id)
 
-    async def tells(self, id: str) -> bool:
+    async def has_events(self, id: str) -> bool:
         """True if its events can be replayed. Raises `Missing`."""
-        return await self._kept.has_events(id)
+        return await self._store.has_events(id)
 
     def follow(
         self,
@@ -78,23 +80,23 @@ class BackgroundResponses:
     ) -> "ResponseFollower":
         """Returns a follower of the events after number `after`; obfuscation and the item fields
         that `include` selects are added to the stored events."""
-        return ResponseFollower(self, self._kept, id, after, obfuscation, include)
+        return ResponseFollower(self, self._store, id, after, obfuscation, include)
 
     @contextmanager
-    def bell(self, id: str) -> Iterator[asyncio.Event]:
+    def change_event(self, id: str) -> Iterator[asyncio.Event]:
         """Returns an event that is set by changes to the response in this process."""
-        bell = asyncio.Event()
-        self._bells[id].add(bell)
+        changed = asyncio.Event()
+        self._listeners[id].add(changed)
         try:
-            yield bell
+            yield changed
         finally:
-            self._bells[id].discard(bell)
-            if not self._bells[id]:
-                del self._bells[id]
+            self._listeners[id].discard(changed)
+            if not self._listeners[id]:
+                del self._listeners[id]
 
-    def _ring(self, id: str) -> None:
-        for bell in self._bells.get(id, ()):
-            bell.set()
+    def _notify(self, id: str) -> None:
+        for changed in self._listeners.get(id, ()):
+            changed.set()
 
 
 class ResponseFollower:
@@ -103,14 +105,14 @@ class ResponseFollower:
     def __init__(
         self,
         background: BackgroundResponses,
-        kept: BackgroundStore,
+        store: BackgroundStore,
         id: str,
         after: int,
         obfuscation: Obfuscation | None,
         include: Sequence[str],
     ) -> None:
         self._background = background
-        self._kept = kept
+        self._store = store
         self._id = id
         self._after = after
         self._obfuscation = obfuscation
@@ -118,21 +120,21 @@ class ResponseFollower:
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yields its encoded events as they are stored, until the response has ended."""
-        with self._background.bell(self._id) as bell:
+        with self._background.change_event(self._id) as changed:
             while True:
-                bell.clear()
+                changed.clear()
                 with store_errors_translated("response"):
-                    told = await self._kept.events(self._id, self._after)
-                if told is None:
+                    events = await self._store.events(self._id, self._after)
+                if events is None:
                     return
-                for line in told.lines:
-                    yield self._encoded(line)
-                self._after = told.last_number
-                if not told.lines:
-                    await _rung(bell)
+                for line in events.lines:
+                    yield self._encode(line)
+                self._after = events.last_number
+                if not events.lines:
+                    await _wait_for_change(changed)
 
-    def _encoded(self, line: str) -> bytes:
-        event = event_as_asked(exact_json.loads(line), self._include)
+    def _encode(self, line: str) -> bytes:
+        event = from_stored_event(exact_json.loads(line), self._include)
         if self._obfuscation is not None:
             event = self._obfuscation.with_event(event)
         return encode(exact_json.dumps(event), event["type"])
@@ -162,9 +164,9 @@ def _error_event(
     }
 
 
-async def _rung(bell: asyncio.Event) -> None:
+async def _wait_for_change(changed: asyncio.Event) -> None:
     try:
         async with asyncio.timeout(POLL_S):
-            await bell.wait()
+            await changed.wait()
     except TimeoutError:
         return

@@ -15,36 +15,36 @@ from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Events
 
-__all__ = ["FROM_THE_START", "begin_in_background"]
+__all__ = ["FROM_THE_START", "queue_response"]
 
 Body = Mapping[str, Any]
 
 FROM_THE_START = -1  # before the sequence number of the first event
 
 
-async def begin_in_background(
+async def queue_response(
     services: Services, model: MediaSource, body: JsonObject, caller: Caller
 ) -> JsonObject:
     """Validates, stores and queues a response, to be answered by this model for this caller, and
     returns it. Errors of the request are raised here and not in the background."""
-    _check_kept(services, body)
-    async with open_request(services, model, body) as question:
-        own = question.own
+    _check_is_stored(services, body)
+    async with open_request(services, model, body) as resolved:
+        own = resolved.input_items
         # Raises if no moderation model is available.
-        moderation_of(services, body, question.own_messages)
+        moderation_of(services, body, resolved.input_messages)
     head = new_head(body, is_stored=True, passages_limit=services.settings.passages_limit)
     state = ResponseState(head, include=body.get("include") or ())
     events = state.queue()
-    told = as_lines(events) if body.get("stream") else Events()
+    lines = as_lines(events) if body.get("stream") else Events()
     response = state.response
     # The input is stored with the response.
-    asked_for = {name: value for name, value in body.items() if name != "input"}
-    details = {"body": asked_for, "key_id": caller.key_id}
-    await services.background.add(to_stored_response(body, response, own), details, told)
+    stored_fields = {name: value for name, value in body.items() if name != "input"}
+    details = {"body": stored_fields, "key_id": caller.key_id}
+    await services.background.add(to_stored_response(body, response, own), details, lines)
     return response
 
 
-def _check_kept(services: Services, body: Body) -> None:
+def _check_is_stored(services: Services, body: Body) -> None:
     """Raises for a response that is not stored: a client could not retrieve it."""
     if body.get("store") is False:
         raise errors.InvalidRequest(

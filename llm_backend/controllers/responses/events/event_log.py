@@ -28,7 +28,7 @@ class EventLog:
     def __init__(self, append: Callable[[Events], Awaitable[None]]) -> None:
         self._append = append
         self._waiting: list[Mapping[str, Any]] = []
-        self._is_news = asyncio.Event()
+        self._has_waiting = asyncio.Event()
         self._writing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -44,28 +44,28 @@ class EventLog:
         self._raise_failure()
         self._waiting += events
         if events:
-            self._is_news.set()
+            self._has_waiting.set()
 
-    async def rest(self) -> list[Mapping[str, Any]]:
+    async def drain(self) -> list[Mapping[str, Any]]:
         """Stops writing and returns the events that are not stored: the caller stores them with
         the last write. Raises the error of an earlier write."""
         # A write in progress is finished first.
         async with self._writing:
             self._raise_failure()
             self._task.cancel()
-            return self._taken()
+            return self._take_waiting()
 
     async def _run(self) -> None:
         while True:
-            await self._is_news.wait()
-            self._is_news.clear()
+            await self._has_waiting.wait()
+            self._has_waiting.clear()
             async with self._writing:
-                await self._append(as_lines(self._taken()))
+                await self._append(as_lines(self._take_waiting()))
             await asyncio.sleep(PAUSE_S)
 
-    def _taken(self) -> list[Mapping[str, Any]]:
-        taken, self._waiting = self._waiting, []
-        return taken
+    def _take_waiting(self) -> list[Mapping[str, Any]]:
+        batch, self._waiting = self._waiting, []
+        return batch
 
     def _raise_failure(self) -> None:
         if self._task.done() and not self._task.cancelled():

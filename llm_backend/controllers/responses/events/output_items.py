@@ -15,7 +15,7 @@ from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.controllers.responses.loop.server_tools import CallProgress
 from llm_backend.json_types import JsonObject
 
-__all__ = ["Annotate", "CallItemBuilder", "OutputItemBuilder", "TextItemBuilder", "call_of"]
+__all__ = ["Annotate", "CallItemBuilder", "OutputItemBuilder", "TextItemBuilder", "call_builder"]
 
 Annotate = Callable[[str], Sequence[JsonObject]]
 """Returns the annotations of a message's text."""
@@ -67,22 +67,22 @@ class TextItemBuilder(OutputItemBuilder):
 
     def begin(self) -> list[CallProgress]:
         """Returns the event of the added content part."""
-        return [self._told("response.content_part.added", part=self._part(""))]
+        return [self._text_event("response.content_part.added", part=self._part(""))]
 
-    def say(self, text: str, logprobs: Sequence[TokenLogprob]) -> CallProgress:
+    def add_text(self, text: str, logprobs: Sequence[TokenLogprob]) -> CallProgress:
         """Appends text and returns its delta event; only a message has logprobs."""
         self._pieces.append(text)
         if not self._is_message:
-            return self._told(f"{self._event}.delta", delta=text)
-        shown = [_log_prob(entry) for entry in logprobs]
-        self._logprobs += shown
-        return self._told(f"{self._event}.delta", delta=text, logprobs=shown)
+            return self._text_event(f"{self._event}.delta", delta=text)
+        entries = [_log_prob(entry) for entry in logprobs]
+        self._logprobs += entries
+        return self._text_event(f"{self._event}.delta", delta=text, logprobs=entries)
 
-    def sum_up(self, text: str) -> list[CallProgress]:
+    def add_summary(self, text: str) -> list[CallProgress]:
         """Appends a summary to a reasoning item and returns its events."""
         before, part = self.item["summary"], {"type": "summary_text", "text": text}
-        place, self.item["summary"] = len(before), [*before, part]
-        kind, where = "response.reasoning_summary", {"summary_index": place}
+        index, self.item["summary"] = len(before), [*before, part]
+        kind, where = "response.reasoning_summary", {"summary_index": index}
         empty = {**part, "text": ""}
         return [
             CallProgress(kind=f"{kind}_part.added", fields={**where, "part": empty}),
@@ -96,15 +96,17 @@ class TextItemBuilder(OutputItemBuilder):
         text = self._text
         part = self._part(text)
         self.item["content"] = [part]
-        cited = [
-            self._told(f"{self._event}.annotation.added", annotation_index=place, annotation=one)
-            for place, one in enumerate(part.get("annotations", ()))
+        annotation_events = [
+            self._text_event(
+                f"{self._event}.annotation.added", annotation_index=index, annotation=one
+            )
+            for index, one in enumerate(part.get("annotations", ()))
         ]
         whole: JsonObject = {"refusal" if self.kind == "refusal" else "text": text}
         if self._is_message:
             whole["logprobs"] = list(self._logprobs)
-        done = self._told(f"{self._event}.done", **whole)
-        return [*cited, done, self._told("response.content_part.done", part=part)]
+        done = self._text_event(f"{self._event}.done", **whole)
+        return [*annotation_events, done, self._text_event("response.content_part.done", part=part)]
 
     def _part(self, text: str) -> JsonObject:
         if self.kind == "refusal":
@@ -120,7 +122,7 @@ class TextItemBuilder(OutputItemBuilder):
             "logprobs": logprobs,
         }
 
-    def _told(self, kind: str, **fields: Any) -> CallProgress:
+    def _text_event(self, kind: str, **fields: Any) -> CallProgress:
         return CallProgress(kind=kind, fields={"content_index": 0, **fields})
 
 
@@ -143,7 +145,7 @@ class CallItemBuilder(OutputItemBuilder):
             item["namespace"] = tool.namespace
         super().__init__(item)
 
-    def argue(self, arguments: str) -> list[CallProgress]:
+    def add_arguments(self, arguments: str) -> list[CallProgress]:
         """Appends a piece of the arguments and returns its delta event."""
         return self._add(arguments)
 
@@ -169,7 +171,7 @@ class _CustomCallItemBuilder(CallItemBuilder):
         super().__init__(call, tool)
         self._input = CustomInput()
 
-    def argue(self, arguments: str) -> list[CallProgress]:
+    def add_arguments(self, arguments: str) -> list[CallProgress]:
         """Appends the input contained in a piece of the arguments and returns its delta event."""
         return self._add(self._input.feed(arguments))
 
@@ -180,7 +182,7 @@ class _CustomCallItemBuilder(CallItemBuilder):
         return [*rest, CallProgress(kind=f"{self.event}.done", fields={"input": text})]
 
 
-def call_of(call: ToolCall, clients: Mapping[str, ClientTool]) -> CallItemBuilder:
+def call_builder(call: ToolCall, clients: Mapping[str, ClientTool]) -> CallItemBuilder:
     """Returns the builder for a new call; `clients` are the client's tools by their names in
     chats."""
     tool = clients.get(call.name or "")

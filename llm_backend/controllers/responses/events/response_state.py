@@ -14,7 +14,7 @@ from llm_backend.controllers.responses.events.output_items import (
     CallItemBuilder,
     OutputItemBuilder,
     TextItemBuilder,
-    call_of,
+    call_builder,
 )
 from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.items import public_form
@@ -76,7 +76,7 @@ class ResponseState:
         return self._output
 
     @property
-    def shown(self) -> JsonObject:
+    def public_response(self) -> JsonObject:
         """Response object for clients, with the fields of items that `include` selects."""
         return {**self.response, "output": [self._visible(item) for item in self._output]}
 
@@ -96,52 +96,55 @@ class ResponseState:
 
     def start(self) -> list[JsonObject]:
         """Returns the events `response.created` and `response.in_progress`."""
-        return [self._event("response.created", response=self.shown), self.proceed()]
+        return [
+            self._event("response.created", response=self.public_response),
+            self.mark_in_progress(),
+        ]
 
     def queue(self) -> list[JsonObject]:
         """Returns the events `response.created` and `response.queued`."""
         self._status = "queued"
         return [
-            self._event("response.created", response=self.shown),
-            self._event("response.queued", response=self.shown),
+            self._event("response.created", response=self.public_response),
+            self._event("response.queued", response=self.public_response),
         ]
 
-    def proceed(self) -> JsonObject:
+    def mark_in_progress(self) -> JsonObject:
         """Returns the event `response.in_progress`."""
         self._status = "in_progress"
-        return self._event("response.in_progress", response=self.shown)
+        return self._event("response.in_progress", response=self.public_response)
 
-    def take(self, delta: ChatDelta) -> list[JsonObject]:
+    def add_delta(self, delta: ChatDelta) -> list[JsonObject]:
         """Returns the events of a delta. `finish`, not this, handles the end of the answer."""
         events: list[JsonObject] = []
         if delta.reasoning:
-            events += self._say("reasoning", delta.reasoning, ())
+            events += self._add_text("reasoning", delta.reasoning, ())
         if delta.content:
-            events += self._say("message", delta.content, delta.logprobs)
+            events += self._add_text("message", delta.content, delta.logprobs)
         if delta.refusal:
-            events += self._say("refusal", delta.refusal, ())
+            events += self._add_text("refusal", delta.refusal, ())
         for call in delta.tool_calls:
-            events += self._call(call)
+            events += self._add_call(call)
         return events
 
-    def tell(self, step: Step) -> list[JsonObject]:
+    def add_step(self, step: Step) -> list[JsonObject]:
         """Returns the events of a server tool's step."""
         match step:
             case CallBegan(item=item):
-                return [*self.pause(), *self._begin(OutputItemBuilder(dict(item)))]
+                return [*self.close_item(), *self._begin(OutputItemBuilder(dict(item)))]
             case CallProgress():
-                return [self._told(step)]
+                return [self._item_event(step)]
             case CallEnded(item=item):
                 assert self._open is not None, "an item begins before it ends"
                 self._open.item = dict(item)
-                return self._put_out(self._open)
+                return self._append_item(self._open)
 
-    def sum_up(self, text: str) -> list[JsonObject]:
+    def add_summary(self, text: str) -> list[JsonObject]:
         """Returns the events of a summary of the open reasoning item."""
         assert isinstance(self._open, TextItemBuilder), "it has just been thought"
-        return [self._told(told) for told in self._open.sum_up(text)]
+        return [self._item_event(event) for event in self._open.add_summary(text)]
 
-    def pause(self) -> list[JsonObject]:
+    def close_item(self) -> list[JsonObject]:
         """Closes the open item and returns its events; the response continues."""
         return self._close("completed")
 
@@ -172,64 +175,66 @@ class ResponseState:
         """Returns the last event, with the final response. It does not advance the sequence
         number, so it can be built again as long as it has not been sent."""
         kind = f"response.{self._status}"
-        return {"type": kind, "sequence_number": self._number, "response": self.shown}
+        return {"type": kind, "sequence_number": self._number, "response": self.public_response}
 
     def error(self, code: str, message: str, param: str | None) -> JsonObject:
         """Returns the `error` event of an internal error."""
         return self._event("error", code=code, message=message, param=param)
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """Cancels the response after a disconnect: the output so far is final."""
         self._close("incomplete")
         self._status = "cancelled"
 
-    def _say(self, kind: str, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[JsonObject]:
-        opened = self._open
-        if not isinstance(opened, TextItemBuilder) or opened.kind != kind:
+    def _add_text(
+        self, kind: str, text: str, logprobs: Sequence[TokenLogprob]
+    ) -> Iterator[JsonObject]:
+        builder = self._open
+        if not isinstance(builder, TextItemBuilder) or builder.kind != kind:
             yield from self._close("completed")
-            opened = TextItemBuilder(kind, self._annotate)
-            yield from self._begin(opened)
-        yield self._told(opened.say(text, logprobs))
+            builder = TextItemBuilder(kind, self._annotate)
+            yield from self._begin(builder)
+        yield self._item_event(builder.add_text(text, logprobs))
 
-    def _call(self, call: ToolCall) -> Iterator[JsonObject]:
+    def _add_call(self, call: ToolCall) -> Iterator[JsonObject]:
         if call.id is not None:
             yield from self._close("completed")
-            yield from self._begin(call_of(call, self._clients))
+            yield from self._begin(call_builder(call, self._clients))
         if call.arguments:
             assert isinstance(self._open, CallItemBuilder), "a call begins with its id"
-            yield from map(self._told, self._open.argue(call.arguments))
+            yield from map(self._item_event, self._open.add_arguments(call.arguments))
 
-    def _begin(self, opened: OutputItemBuilder) -> list[JsonObject]:
-        self._open = opened
-        item = self._visible(opened.item)
-        added = self._of_output("response.output_item.added", item=item)
-        return [added, *map(self._told, opened.begin())]
+    def _begin(self, builder: OutputItemBuilder) -> list[JsonObject]:
+        self._open = builder
+        item = self._visible(builder.item)
+        added = self._output_event("response.output_item.added", item=item)
+        return [added, *map(self._item_event, builder.begin())]
 
     def _close(self, status: str) -> list[JsonObject]:
         """Completes the open item, if there is one, and returns its events."""
-        opened = self._open
-        if opened is None:
+        builder = self._open
+        if builder is None:
             return []
-        events = [self._told(told) for told in opened.end()]
-        if "status" in opened.item:
-            opened.item["status"] = status
-        return events + self._put_out(opened)
+        events = [self._item_event(event) for event in builder.end()]
+        if "status" in builder.item:
+            builder.item["status"] = status
+        return events + self._append_item(builder)
 
-    def _put_out(self, opened: OutputItemBuilder) -> list[JsonObject]:
-        item = self._visible(opened.item)
-        events = [self._of_output("response.output_item.done", item=item)]
-        self._output.append(opened.item)
+    def _append_item(self, builder: OutputItemBuilder) -> list[JsonObject]:
+        item = self._visible(builder.item)
+        events = [self._output_event("response.output_item.done", item=item)]
+        self._output.append(builder.item)
         self._open = None
         return events
 
     def _visible(self, item: JsonObject) -> JsonObject:
         return public_form(item, self._include)
 
-    def _told(self, told: CallProgress) -> JsonObject:
+    def _item_event(self, event: CallProgress) -> JsonObject:
         assert self._open is not None, "an item is open"
-        return self._of_output(told.kind, item_id=self._open.item["id"], **told.fields)
+        return self._output_event(event.kind, item_id=self._open.item["id"], **event.fields)
 
-    def _of_output(self, kind: str, **fields: Any) -> JsonObject:
+    def _output_event(self, kind: str, **fields: Any) -> JsonObject:
         return self._event(kind, output_index=len(self._output), **fields)
 
     def _event(self, kind: str, **fields: Any) -> JsonObject:

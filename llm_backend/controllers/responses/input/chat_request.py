@@ -93,7 +93,7 @@ def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 2
         "presence_penalty": body.get("presence_penalty") or 0.0,
         "frequency_penalty": body.get("frequency_penalty") or 0.0,
         "temperature": 1.0 if body.get("temperature") is None else body["temperature"],
-        "text": _shown_text(body.get("text") or {}),
+        "text": _echo_text(body.get("text") or {}),
         "tool_choice": body.get("tool_choice") or "auto",
         "tools": [public_tool(tool, passages_limit) for tool in body.get("tools") or ()],
         "top_logprobs": body.get("top_logprobs") or 0,
@@ -103,7 +103,7 @@ def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 2
     }
 
 
-def _shown_text(text: Body) -> JsonObject:
+def _echo_text(text: Body) -> JsonObject:
     """Returns the response's `text` field, with all fields of a JSON schema's format."""
     form = text.get("format") or {"type": "text"}
     if form["type"] == "json_schema":
@@ -112,25 +112,25 @@ def _shown_text(text: Body) -> JsonObject:
 
 
 @contextmanager
-def translate_error_paths(places: Sequence[int] = ()) -> Iterator[None]:
-    """Rewrites `param` of errors from names of the chat request to those of the response; `places`
+def translate_error_paths(indices: Sequence[int] = ()) -> Iterator[None]:
+    """Rewrites `param` of errors from names of the chat request to those of the response; `indices`
     are the indices in the response's `tools` of the chat's tools."""
     try:
         yield
     except ApiError as error:
         if error.param is not None:
-            error.param = _name(error.param, places)
+            error.param = _name(error.param, indices)
         raise
 
 
-def _name(param: str, places: Sequence[int]) -> str:
+def _name(param: str, indices: Sequence[int]) -> str:
     if tool := _TOOL.match(param):
         rest = _FORMAT.sub(".format.definition", param[tool.end() :])
-        return f"tools[{places[int(tool[1])]}]{rest}"
+        return f"tools[{indices[int(tool[1])]}]{rest}"
     for pattern, name in _NAMES:
-        renamed, count = re.subn(rf"^{pattern}", name, param)
+        replaced, count = re.subn(rf"^{pattern}", name, param)
         if count:
-            return renamed
+            return replaced
     return param
 
 
@@ -145,13 +145,13 @@ def _limits(body: Body) -> JsonObject:
 
 def _format(body: Body) -> JsonObject:
     text = body.get("text") or {}
-    shown: JsonObject = {}
+    fields: JsonObject = {}
     if text.get("verbosity"):
-        shown["verbosity"] = text["verbosity"]
+        fields["verbosity"] = text["verbosity"]
     form = text.get("format") or {}
     if form.get("type") == "json_schema":
         schema = {name: value for name, value in form.items() if name != "type"}
-        shown["response_format"] = {"type": "json_schema", "json_schema": schema}
+        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif form:
-        shown["response_format"] = form
-    return shown
+        fields["response_format"] = form
+    return fields

@@ -45,8 +45,8 @@ def client_tools(tool: Tool, where: str, namespace: str | None = None) -> Iterat
             _check_callable(tool, where)
             yield _client_tool(tool, where, namespace)
         case "namespace":
-            for place, inner in enumerate(tool["tools"]):
-                yield from client_tools(inner, f"{where}.tools[{place}]", tool["name"])
+            for index, inner in enumerate(tool["tools"]):
+                yield from client_tools(inner, f"{where}.tools[{index}]", tool["name"])
         case kind:
             raise UnsupportedField(
                 f"No tool of type `{kind}` is offered here; give local models a `function` or a "
@@ -76,8 +76,8 @@ def _client_tool(tool: Tool, where: str, namespace: str | None) -> ClientTool:
         grammar = form if form.get("type") == "grammar" else None
         function = custom_function(grammar, f"{where}.format")
     else:
-        named = ("parameters", "strict")
-        function = {name: tool[name] for name in named if tool.get(name) is not None}
+        copied = ("parameters", "strict")
+        function = {name: tool[name] for name in copied if tool.get(name) is not None}
     if tool.get("description") is not None:
         function["description"] = tool["description"]
     function["name"] = chat_name(tool["name"], namespace)

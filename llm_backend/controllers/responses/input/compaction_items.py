@@ -11,7 +11,7 @@ from typing import Any
 from llm_backend.controllers.responses.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.json_types import JsonObject
 
-__all__ = ["Compaction", "compaction_item", "parse_compaction", "read_places"]
+__all__ = ["Compaction", "compaction_item", "parse_compaction", "reading_order"]
 
 Item = Mapping[str, Any]
 
@@ -45,33 +45,33 @@ def parse_compaction(item: Item) -> Compaction | None:
     if (text := decode_opaque(content, form=_FORM)) is None:
         return None
     try:
-        said = json.loads(text)
-        return Compaction(summary=str(said["summary"]), kept=max(0, int(said["kept"])))
+        fields = json.loads(text)
+        return Compaction(summary=str(fields["summary"]), kept=max(0, int(fields["kept"])))
     except (ValueError, KeyError, TypeError):  # another server's content with the same tag
         return None
 
 
-def read_places(items: Sequence[Item]) -> list[int]:
+def reading_order(items: Sequence[Item]) -> list[int]:
     """Returns the indices of the items that a model reads, in reading order: the latest summary
     that replaces items comes before the items that it keeps."""
-    for place in range(len(items) - 1, -1, -1):
-        compaction = parse_compaction(items[place]) if _is_compaction(items[place]) else None
+    for index in range(len(items) - 1, -1, -1):
+        compaction = parse_compaction(items[index]) if _is_compaction(items[index]) else None
         if compaction is not None and compaction.kept is not None:
-            begin = max(0, place - compaction.kept)
-            rules = [one for one in range(begin) if _is_rule(items[one])]
-            kept = [one for one in range(begin, place) if not _is_compaction(items[one])]
-            return [*rules, place, *kept, *range(place + 1, len(items))]
+            begin = max(0, index - compaction.kept)
+            system_messages = [one for one in range(begin) if _is_system_message(items[one])]
+            kept = [one for one in range(begin, index) if not _is_compaction(items[one])]
+            return [*system_messages, index, *kept, *range(index + 1, len(items))]
     return list(range(len(items)))
 
 
 def _encode_compaction(compaction: Compaction) -> str:
     if compaction.kept is None:
         return encode_opaque(compaction.summary)
-    said = {"kept": compaction.kept, "summary": compaction.summary}
-    return encode_opaque(json.dumps(said), form=_FORM)
+    fields = {"kept": compaction.kept, "summary": compaction.summary}
+    return encode_opaque(json.dumps(fields), form=_FORM)
 
 
-def _is_rule(item: Item) -> bool:
+def _is_system_message(item: Item) -> bool:
     return bool(item["type"] == "message" and item["role"] in ("system", "developer"))
 
 

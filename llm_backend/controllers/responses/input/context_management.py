@@ -9,18 +9,18 @@ from msgspec import structs
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, GenerationLimits
-from llm_backend.controllers.responses.input.compaction_items import read_places
+from llm_backend.controllers.responses.input.compaction_items import reading_order
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import TokenCounter, between_calls
 
-__all__ = ["CompactionCut", "cut_if_due", "summary_chat", "summary_of"]
+__all__ = ["CompactionCut", "plan_compaction", "summary_chat", "summary_of"]
 
 SUMMARY_TOKENS = 1024  # at most: a page and a half
 SUMMARY_SHARE = 0.25  # of the threshold at most, or the next turn would be above it again
 FULL_SHARE = 0.75  # of the context: a longer conversation is compacted in any case
 KEPT_SHARE = 0.5  # of the threshold: the current turn is kept whole, if it is no longer
-ORDER = (
-    "Summarise the conversation above for somebody who goes on with it and has not read it: what "
+COMPACTION_PROMPT = (
+    "Summarise the conversation above for a reader that continues it and has not read it: what "
     "was asked for, found out, decided and done, with names, numbers and open questions. Write "
     "nothing else."
 )
@@ -37,20 +37,20 @@ class CompactionCut:
     summary_tokens: int
 
 
-async def cut_if_due(model: TokenCounter, question: ResolvedRequest) -> CompactionCut | None:
+async def plan_compaction(model: TokenCounter, resolved: ResolvedRequest) -> CompactionCut | None:
     """Returns the cut that compacts the conversation; None if it is below the threshold or has
     nothing to summarize.
 
     The current turn is kept from its question on or, if that is too long, its last calls and their
     outputs.
     """
-    entries = question.body.get("context_management")
+    entries = resolved.body.get("context_management")
     if not entries:
         return None
     threshold = _threshold(entries, _context_tokens(model))
-    if await _tokens(model, await question.chat_after(())) < threshold:
+    if await _tokens(model, await resolved.chat_after(())) < threshold:
         return None
-    kept = await _kept_items(model, question, threshold * KEPT_SHARE)
+    kept = await _kept_items(model, resolved, threshold * KEPT_SHARE)
     summary_tokens = max(1, min(SUMMARY_TOKENS, int(threshold * SUMMARY_SHARE)))
     return None if kept is None else CompactionCut(kept=kept, summary_tokens=summary_tokens)
 
@@ -59,7 +59,7 @@ def summary_chat(chat: Chat, max_tokens: int = SUMMARY_TOKENS) -> Chat:
     """Returns the chat that asks for a summary of this one; tools and formats are removed."""
     return replace(
         chat,
-        messages=[*chat.messages, {"role": "user", "content": ORDER}],
+        messages=[*chat.messages, {"role": "user", "content": COMPACTION_PROMPT}],
         tools=(),
         must_call=False,
         callable_names=None,
@@ -80,8 +80,8 @@ def summary_of(pieces: Sequence[str]) -> str:
 
 def _threshold(entries: Sequence[Item], context_tokens: int) -> float:
     full = context_tokens * FULL_SHARE
-    given = (entry.get("compact_threshold") for entry in entries)
-    return min([full, *(float(threshold) for threshold in given if threshold is not None)])
+    thresholds = (entry.get("compact_threshold") for entry in entries)
+    return min([full, *(float(threshold) for threshold in thresholds if threshold is not None)])
 
 
 def _context_tokens(model: TokenCounter) -> int:
@@ -95,28 +95,28 @@ def _context_tokens(model: TokenCounter) -> int:
 
 
 async def _kept_items(
-    model: TokenCounter, question: ResolvedRequest, most_tokens: float
+    model: TokenCounter, resolved: ResolvedRequest, most_tokens: float
 ) -> int | None:
-    items = question.items
-    order = read_places(items)
-    read = [items[place] for place in order]
+    items = resolved.items
+    order = reading_order(items)
+    read = [items[index] for index in order]
     if not read:
         return None
     start = _last_turn(read)
-    turn = await replace(question, items=read[start:]).chat_after(())
+    turn = await replace(resolved, items=read[start:]).chat_after(())
     if await _tokens(model, turn) > most_tokens:
         start = _last_cut(read)
-    return len(items) - order[start] if _is_worth_it(read[:start]) else None
+    return len(items) - order[start] if _has_unsummarized(read[:start]) else None
 
 
 def _last_turn(items: Sequence[Item]) -> int:
     """Returns the index of the last block of messages not by the assistant; 0 if there is none."""
-    place = len(items)
-    while place and not _is_said_to_it(items[place - 1]):
-        place -= 1
-    while place > 1 and _is_said_to_it(items[place - 2]):
-        place -= 1
-    return max(0, place - 1)
+    index = len(items)
+    while index and not _is_input_message(items[index - 1]):
+        index -= 1
+    while index > 1 and _is_input_message(items[index - 2]):
+        index -= 1
+    return max(0, index - 1)
 
 
 def _last_cut(items: Sequence[Item]) -> int:
@@ -124,11 +124,11 @@ def _last_cut(items: Sequence[Item]) -> int:
     return max(between_calls(items), default=0)
 
 
-def _is_said_to_it(item: Item) -> bool:
+def _is_input_message(item: Item) -> bool:
     return bool(item["type"] == "message" and item["role"] != "assistant")
 
 
-def _is_worth_it(items: Sequence[Item]) -> bool:
+def _has_unsummarized(items: Sequence[Item]) -> bool:
     """True if any item is neither a summary nor a message that stays."""
     return any(
         item["type"] != "compaction" and item.get("role") not in ("system", "developer")

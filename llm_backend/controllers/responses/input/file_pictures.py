@@ -12,7 +12,7 @@ from llm_backend.controllers.responses.input.input_parts import (
     bare_part,
     fetched_file,
     has_fetched,
-    with_parts_read,
+    read_parts,
 )
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.json_types import JsonObject
@@ -43,9 +43,9 @@ class FilePictures:
         room; otherwise the URL stays for the model's backend to fetch.
 
         Raises `InvalidRequest` for an image that cannot be shown."""
-        is_meant = _is_read if fetched is None else partial(_is_read, fetched=fetched)
+        should_read = _is_read if fetched is None else partial(_is_read, fetched=fetched)
         read = partial(self._part, fetched=fetched)
-        return await with_parts_read(items, where, is_meant, read)
+        return await read_parts(items, where, should_read, read)
 
     async def read_part(self, part: Part, where: str) -> JsonObject:
         """Resolves one part; `where` is its path."""
@@ -55,7 +55,10 @@ class FilePictures:
         self, part: Part, where: str, fetched: FetchedFiles | None = None
     ) -> JsonObject:
         if not part.get("image_url"):
-            return {**part, "image_url": await self._uploaded(part["file_id"], f"{where}.file_id")}
+            return {
+                **part,
+                "image_url": await self._read_upload(part["file_id"], f"{where}.file_id"),
+            }
         if has_fetched(part):
             return {**bare_part(part), "image_url": _data_url(fetched_file(part))}
         file = await self._web.fetched(part["image_url"], f"{where}.image_url")
@@ -63,7 +66,7 @@ class FilePictures:
             fetched.add(where, file)
         return {**part, "image_url": _data_url(file)}
 
-    async def _uploaded(self, id: str, where: str) -> str:
+    async def _read_upload(self, id: str, where: str) -> str:
         try:
             with store_errors_translated("file"):
                 stored = await self._files.get(id)

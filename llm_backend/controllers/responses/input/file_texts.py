@@ -18,7 +18,7 @@ from llm_backend.controllers.responses.input.input_parts import (
     FetchedFiles,
     fetched_file,
     has_fetched,
-    with_parts_read,
+    read_parts,
 )
 from llm_backend.errors import InvalidRequest, NotFound, Overloaded
 from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
@@ -29,7 +29,7 @@ __all__ = ["FILE_WORDS", "FileTexts"]
 
 Part = Mapping[str, Any]
 
-KEPT_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again
+CACHE_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again
 RETRY_AFTER_S = 1.0  # after the process that extracts texts was killed
 FILE_WORDS = FetchMessages(
     noun="file",
@@ -58,7 +58,9 @@ class FileTexts:
         self._extractor = extractor
         self._texts: OrderedDict[str, str] = OrderedDict()  # LRU cache, the latest use last
         self._characters = 0
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by file
+        self._extraction_locks: WeakValueDictionary[str, asyncio.Lock] = (
+            WeakValueDictionary()
+        )  # by file
 
     async def read(
         self,
@@ -70,7 +72,7 @@ class FileTexts:
         for items of earlier turns; `fetched` collects fetched files. Raises `InvalidRequest` for
         a file that cannot be read."""
         read = partial(self.read_part, fetched=fetched)
-        return await with_parts_read(items, where, _is_file, read)
+        return await read_parts(items, where, _is_file, read)
 
     async def read_part(
         self, part: Part, where: str, fetched: FetchedFiles | None = None
@@ -82,21 +84,21 @@ class FileTexts:
 
     async def _text(self, file: _File, where: str) -> str:
         """Returns a file's text. Concurrent requests for the same file share one extraction."""
-        turn = self._turns.setdefault(file.key, asyncio.Lock())
-        async with turn:
+        lock = self._extraction_locks.setdefault(file.key, asyncio.Lock())
+        async with lock:
             text = self._texts.get(file.key)
             if text is None:
-                text = await self._extracted(file, where)
-            self._keep(file.key, text)
+                text = await self._extract(file, where)
+            self._cache(file.key, text)
         return text
 
-    def _keep(self, key: str, text: str) -> None:
+    def _cache(self, key: str, text: str) -> None:
         self._characters += len(text) - len(self._texts.pop(key, ""))
         self._texts[key] = text
-        while self._characters > KEPT_CHARACTERS:
+        while self._characters > CACHE_CHARACTERS:
             self._characters -= len(self._texts.popitem(last=False)[1])
 
-    async def _extracted(self, file: _File, where: str) -> str:
+    async def _extract(self, file: _File, where: str) -> str:
         try:
             with store_errors_translated("file"):
                 extracted = await self._extractor.extract(
@@ -111,14 +113,14 @@ class FileTexts:
 
     async def _file(self, part: Part, where: str, fetched: FetchedFiles | None) -> _File:
         if part.get("file_id"):
-            return await self._uploaded(part["file_id"], f"{where}.file_id")
+            return await self._read_upload(part["file_id"], f"{where}.file_id")
         if part.get("file_data"):
             return _inline(part, f"{where}.file_data")
         if part.get("file_url"):
-            return await self._fetched(part, where, fetched)
+            return await self._fetch(part, where, fetched)
         raise InvalidRequest("A file needs `file_id`, `file_data` or `file_url`.", param=where)
 
-    async def _fetched(self, part: Part, where: str, fetched: FetchedFiles | None) -> _File:
+    async def _fetch(self, part: Part, where: str, fetched: FetchedFiles | None) -> _File:
         if has_fetched(part):
             file = fetched_file(part)
         else:
@@ -127,7 +129,7 @@ class FileTexts:
                 fetched.add(where, file)
         return _in_memory(part.get("filename") or file.name, file.media_type, file.content)
 
-    async def _uploaded(self, id: str, where: str) -> _File:
+    async def _read_upload(self, id: str, where: str) -> _File:
         try:
             with store_errors_translated("file"):
                 stored = await self._files.get(id)

@@ -12,10 +12,10 @@ from llm_backend.offload import offload
 __all__ = [
     "FetchedFiles",
     "bare_part",
+    "check_file_count",
     "fetched_file",
     "has_fetched",
-    "refuse_too_many",
-    "with_parts_read",
+    "read_parts",
     "without_fetched",
 ]
 
@@ -31,37 +31,37 @@ class FetchedFiles:
     stored with the items, so that later turns read the same content."""
 
     def __init__(self, *, limit_bytes: int) -> None:
-        self._left = limit_bytes
-        self._kept: dict[str, JsonObject] = {}
+        self._remaining_bytes = limit_bytes
+        self._files: dict[str, JsonObject] = {}
 
     @property
     def has_room(self) -> bool:
         """True if the limit is not reached."""
-        return self._left > 0
+        return self._remaining_bytes > 0
 
     def add(self, where: str, file: WebFile) -> None:
         """Adds a fetched file; `where` is the path of its part."""
-        if len(file.content) <= self._left:
-            self._left -= len(file.content)
+        if len(file.content) <= self._remaining_bytes:
+            self._remaining_bytes -= len(file.content)
             data = base64.b64encode(file.content).decode()
-            self._kept[where] = {"name": file.name, "media_type": file.media_type, "data": data}
+            self._files[where] = {"name": file.name, "media_type": file.media_type, "data": data}
 
-    def kept_in(self, items: Sequence[JsonObject], where: str) -> list[JsonObject]:
+    def add_to(self, items: Sequence[JsonObject], where: str) -> list[JsonObject]:
         """Returns the items of the list `where` with their fetched files."""
-        if not self._kept:
+        if not self._files:
             return list(items)
-        return [self._item(item, f"{where}[{place}]") for place, item in enumerate(items)]
+        return [self._item(item, f"{where}[{index}]") for index, item in enumerate(items)]
 
     def _item(self, item: JsonObject, where: str) -> JsonObject:
         for name in _LISTS:
             places = [f"{where}.{name}[{at}]" for at in range(len(_parts(item, name)))]
-            if any(place in self._kept for place in places):
+            if any(place in self._files for place in places):
                 pairs = zip(places, item[name], strict=True)
                 item = {**item, name: [self._part(part, place) for place, part in pairs]}
         return item
 
     def _part(self, part: Any, where: str) -> Any:
-        return {**part, _FETCHED: self._kept[where]} if where in self._kept else part
+        return {**part, _FETCHED: self._files[where]} if where in self._files else part
 
 
 def has_fetched(part: object) -> bool:
@@ -71,19 +71,19 @@ def has_fetched(part: object) -> bool:
 
 def fetched_file(part: Part) -> WebFile:
     """Returns the fetched file of a part."""
-    kept = part[_FETCHED]
-    content = base64.b64decode(kept["data"])
-    return WebFile(name=kept["name"], media_type=kept["media_type"], content=content)
+    fetched = part[_FETCHED]
+    content = base64.b64decode(fetched["data"])
+    return WebFile(name=fetched["name"], media_type=fetched["media_type"], content=content)
 
 
 def without_fetched(item: Part) -> JsonObject:
     """Returns the item without fetched files, as clients see it."""
-    shown = dict(item)
+    public = dict(item)
     for name in _LISTS:
         parts = _parts(item, name)
         if any(map(has_fetched, parts)):
-            shown[name] = [bare_part(part) if has_fetched(part) else part for part in parts]
-    return shown
+            public[name] = [bare_part(part) if has_fetched(part) else part for part in parts]
+    return public
 
 
 def bare_part(part: Part) -> JsonObject:
@@ -91,56 +91,58 @@ def bare_part(part: Part) -> JsonObject:
     return {name: value for name, value in part.items() if name != _FETCHED}
 
 
-def refuse_too_many(items: Sequence[Part], where: str, limit: int) -> None:
+def check_file_count(items: Sequence[Part], where: str, limit: int) -> None:
     """Raises `InvalidRequest` for the first file or image beyond `limit`."""
-    found = 0
-    for place, item in enumerate(items):
+    count = 0
+    for index, item in enumerate(items):
         for name in _LISTS:
             for at, part in enumerate(_parts(item, name)):
-                found += isinstance(part, Mapping) and part.get("type") in _FILES
-                if found > limit:
+                count += isinstance(part, Mapping) and part.get("type") in _FILES
+                if count > limit:
                     raise InvalidRequest(
                         f"There are more files and pictures than the {limit} that one request may "
                         "have (`input_files_limit`).",
-                        param=f"{where}[{place}].{name}[{at}]",
+                        param=f"{where}[{index}].{name}[{at}]",
                     )
 
 
-async def with_parts_read(
+async def read_parts(
     items: Sequence[JsonObject],
     where: str | None,
-    is_meant: Callable[[object], bool],
+    should_read: Callable[[object], bool],
     read: Callable[[Part, str], Awaitable[JsonObject]],
 ) -> list[JsonObject]:
-    """Returns the items with each part for which `is_meant` holds replaced by `read(part, path)`.
-    `where` is the path of their list, None for items of earlier turns."""
+    """Returns the items with each part for which `should_read` holds replaced by
+    `read(part, path)`. `where` is the path of their list, None for items of earlier turns."""
     read_items = list(items)
-    for place, name in await offload(_lists_with, items, is_meant):
-        at = "input" if where is None else f"{where}[{place}]"
-        parts = await _read(_parts(items[place], name), f"{at}.{name}", is_meant, read)
-        read_items[place] = {**read_items[place], name: parts}
+    for index, name in await offload(_lists_with, items, should_read):
+        at = "input" if where is None else f"{where}[{index}]"
+        parts = await _read(_parts(items[index], name), f"{at}.{name}", should_read, read)
+        read_items[index] = {**read_items[index], name: parts}
     return read_items
 
 
-def _lists_with(items: Sequence[Part], is_meant: Callable[[object], bool]) -> list[tuple[int, str]]:
-    """Returns item index and field name of each list with a part for which `is_meant` holds."""
+def _lists_with(
+    items: Sequence[Part], should_read: Callable[[object], bool]
+) -> list[tuple[int, str]]:
+    """Returns item index and field name of each list with a part for which `should_read` holds."""
     return [
-        (place, name)
-        for place, item in enumerate(items)
+        (index, name)
+        for index, item in enumerate(items)
         for name in _LISTS
-        if any(map(is_meant, _parts(item, name)))
+        if any(map(should_read, _parts(item, name)))
     ]
 
 
 async def _read(
     parts: Sequence[Any],
     where: str,
-    is_meant: Callable[[object], bool],
+    should_read: Callable[[object], bool],
     read: Callable[[Part, str], Awaitable[JsonObject]],
 ) -> list[Any]:
     return [
-        await read(part, f"{where}[{place}]") if is_meant(part) else part
-        for place, part in enumerate(parts)
+        await read(part, f"{where}[{index}]") if should_read(part) else part
+        for index, part in enumerate(parts)
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from llm_backend.controllers.generation.custom_tools import INPUT
 from llm_backend.controllers.responses.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.controllers.responses.input.client_tools import chat_name
-from llm_backend.controllers.responses.input.compaction_items import parse_compaction, read_places
+from llm_backend.controllers.responses.input.compaction_items import parse_compaction, reading_order
 from llm_backend.controllers.responses.input.input_parts import without_fetched
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonObject
@@ -88,39 +88,39 @@ def new_id(kind: str) -> str:
     return f"{PREFIXES.get(kind, 'item')}_{uuid.uuid4().hex}"
 
 
-def is_reference(given: Item) -> bool:
+def is_reference(item: Item) -> bool:
     """True if the item is only a reference to a stored one; its `type` may be left out."""
-    kind = given.get("type")
-    says_nothing = not ("role" in given and "content" in given)
+    kind = item.get("type")
+    says_nothing = not ("role" in item and "content" in item)
     return kind == "item_reference" or (kind is None and says_nothing)
 
 
-def stored_form(given: Item) -> JsonObject:
+def stored_form(sent: Item) -> JsonObject:
     """Returns the item as it is stored and listed."""
-    kind = given.get("type") or "message"
-    item = {name: value for name, value in given.items() if value is not None}
+    kind = sent.get("type") or "message"
+    item = {name: value for name, value in sent.items() if value is not None}
     item["type"] = kind
-    item["id"] = given.get("id") or new_id(kind)
+    item["id"] = sent.get("id") or new_id(kind)
     if kind == "message":
-        item["content"] = _parts(given["content"], is_answer=given["role"] == "assistant")
+        item["content"] = _parts(sent["content"], is_answer=sent["role"] == "assistant")
     return {**_DEFAULTS.get(kind, {}), **without_fetched(item)}
 
 
 def public_form(item: Item, include: Sequence[str] = ()) -> JsonObject:
     """Returns the item as clients see it: without fields that `include` does not select, and
     without fetched files."""
-    shown = without_fetched(item)
+    public = without_fetched(item)
     if "file_search_call.results" not in include and item["type"] == "file_search_call":
-        shown["results"] = None
+        public["results"] = None
     if "code_interpreter_call.outputs" not in include and item["type"] == "code_interpreter_call":
-        shown["outputs"] = None
+        public["outputs"] = None
     if item["type"] == "reasoning":
-        shown.pop("encrypted_content", None)
+        public.pop("encrypted_content", None)
         if "reasoning.encrypted_content" in include and item.get("content"):
-            shown["encrypted_content"] = item.get("encrypted_content") or encode_opaque(
+            public["encrypted_content"] = item.get("encrypted_content") or encode_opaque(
                 _reasoning(item)
             )
-    return shown
+    return public
 
 
 def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> JsonObject:
@@ -144,8 +144,8 @@ def messages_from(
     Raises `UnsupportedField` for an item that no local model can read.
     """
     messages: list[JsonObject] = []
-    placed = [*(("input", item) for item in before), *_numbered_items(own)]
-    read = [placed[place] for place in read_places([item for _, item in placed])]
+    numbered = [*(("input", item) for item in before), *_numbered_items(own)]
+    read = [numbered[index] for index in reading_order([item for _, item in numbered])]
     for message in _messages(read, readers):
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
@@ -167,12 +167,12 @@ def _part(part: Item, *, is_answer: bool) -> JsonObject:
 
 
 def _numbered_items(own: Sequence[Item]) -> Iterator[tuple[str, Item]]:
-    for place, item in enumerate(own):
-        yield f"input[{place}]", item
+    for index, item in enumerate(own):
+        yield f"input[{index}]", item
 
 
-def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[JsonObject]:
-    for where, item in placed:
+def _messages(numbered: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[JsonObject]:
+    for where, item in numbered:
         match item["type"]:
             case "message":
                 content = _content(item["content"], f"{where}.content")
@@ -183,8 +183,8 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
                 yield _call(item, json.dumps({INPUT: item["input"]}))
             case "function_call_output" | "custom_tool_call_output":
                 output = item["output"]
-                said = output if isinstance(output, str) else _content(output, f"{where}.output")
-                yield {"role": "tool", "tool_call_id": item["call_id"], "content": said}
+                content = output if isinstance(output, str) else _content(output, f"{where}.output")
+                yield {"role": "tool", "tool_call_id": item["call_id"], "content": content}
             case "reasoning":
                 yield {"role": "assistant", "reasoning_content": _reasoning(item)}
             case "compaction":
@@ -200,10 +200,10 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
 
 def _content(parts: Sequence[Item], where: str) -> str | list[JsonObject]:
     """Returns a string if all parts are text, or a list of chat parts."""
-    made = [chat_part(part, f"{where}[{place}]") for place, part in enumerate(parts)]
-    if all(part["type"] == "text" for part in made):
-        return "\n".join(part["text"] for part in made)
-    return made
+    chat_parts = [chat_part(part, f"{where}[{index}]") for index, part in enumerate(parts)]
+    if all(part["type"] == "text" for part in chat_parts):
+        return "\n".join(part["text"] for part in chat_parts)
+    return chat_parts
 
 
 def chat_part(part: Item, where: str) -> JsonObject:
@@ -247,16 +247,16 @@ def _summary_messages(item: Item, where: str) -> Iterator[JsonObject]:
         yield {"role": "user", "content": "What was said before, in short?"}
         yield {"role": "assistant", "content": compaction.summary}
     else:
-        said = f"In short, what was said before: {compaction.summary}"
-        yield {"role": "assistant", "content": said}
+        content = f"In short, what was said before: {compaction.summary}"
+        yield {"role": "assistant", "content": content}
 
 
-def _continues(message: Item, next_one: Item) -> bool:
+def _continues(message: Item, following: Item) -> bool:
     """True if the second message continues the assistant's turn of the first: no text follows a
     tool call."""
-    if message["role"] != "assistant" or next_one["role"] != "assistant":
+    if message["role"] != "assistant" or following["role"] != "assistant":
         return False
-    return "tool_calls" in next_one or ("content" not in message and "tool_calls" not in message)
+    return "tool_calls" in following or ("content" not in message and "tool_calls" not in message)
 
 
 def _with_own_calls(message: JsonObject) -> JsonObject:
@@ -265,9 +265,9 @@ def _with_own_calls(message: JsonObject) -> JsonObject:
     return message
 
 
-def _join(message: JsonObject, next_one: JsonObject) -> None:
+def _join(message: JsonObject, following: JsonObject) -> None:
     """Merges the second message into `message`, whose list of calls grows in place."""
-    calls = next_one.pop("tool_calls", ())
-    message.update(next_one)
+    calls = following.pop("tool_calls", ())
+    message.update(following)
     if calls:
         message.setdefault("tool_calls", []).extend(calls)

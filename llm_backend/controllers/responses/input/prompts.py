@@ -29,46 +29,48 @@ async def prompt_messages(
     """
     if prompt is None:
         return []
-    found = _find_prompt(prompt, configured)
+    template = _find_prompt(prompt, configured)
     values = prompt.get("variables") or {}
-    _check_names(found, values)
-    _check_places(found, values)
-    shown = {
+    _check_names(template, values)
+    _check_media_places(template, values)
+    filled = {
         name: _text(value) if _is_text(value) else await read(value, _variable_path(name))
         for name, value in values.items()
     }
     return [
-        {"role": message.role, "content": _fill(message.content, shown)}
-        for message in found.messages
+        {"role": message.role, "content": _fill(message.content, filled)}
+        for message in template.messages
     ]
 
 
 def _find_prompt(
     prompt: Mapping[str, Any], configured: Mapping[str, PromptSettings]
 ) -> PromptSettings:
-    found = configured.get(prompt["id"])
-    if found is None or prompt.get("version") not in (None, found.version):
+    template = configured.get(prompt["id"])
+    if template is None or prompt.get("version") not in (None, template.version):
         version = "" if prompt.get("version") is None else f" of version `{prompt['version']}`"
         raise NotFound(
             f"There is no prompt `{prompt['id']}`{version}; prompts are set by `prompts` in the "
             "configuration file.",
-            param="prompt.id" if found is None else "prompt.version",
+            param="prompt.id" if template is None else "prompt.version",
             code="prompt_not_found",
         )
-    return found
+    return template
 
 
-def _check_names(found: PromptSettings, given: Mapping[str, Any]) -> None:
-    names = {name for message in found.messages for name in _VARIABLE.findall(message.content)}
-    for name in sorted(names ^ given.keys()):
+def _check_names(template: PromptSettings, values: Mapping[str, Any]) -> None:
+    names = {name for message in template.messages for name in _VARIABLE.findall(message.content)}
+    for name in sorted(names ^ values.keys()):
         problem = "is missing" if name in names else "is none of this prompt's"
         raise InvalidRequest(f"The variable `{name}` {problem}.", param=_variable_path(name))
 
 
-def _check_places(found: PromptSettings, values: Mapping[str, Any]) -> None:
+def _check_media_places(template: PromptSettings, values: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest` for an image or file in a message of the assistant."""
-    said = [message.content for message in found.messages if message.role == "assistant"]
-    for name in (name for content in said for name in _VARIABLE.findall(content)):
+    assistant_texts = [
+        message.content for message in template.messages if message.role == "assistant"
+    ]
+    for name in (name for content in assistant_texts for name in _VARIABLE.findall(content)):
         if not _is_text(values[name]):
             raise InvalidRequest(
                 f"The variable `{name}` stands in a message of the assistant, which is text, and "
@@ -93,8 +95,8 @@ def _fill(content: str, values: Mapping[str, str | JsonObject]) -> str | list[Js
     """Returns a string if all values are text, or a list of chat parts in order."""
     parts: list[JsonObject] = []
     text = ""
-    for place, piece in enumerate(_VARIABLE.split(content)):
-        value = values[piece] if place % 2 else piece  # odd pieces are names of variables
+    for index, piece in enumerate(_VARIABLE.split(content)):
+        value = values[piece] if index % 2 else piece  # odd pieces are names of variables
         if isinstance(value, str):
             text += value
         else:

@@ -17,12 +17,12 @@ from llm_backend.controllers.responses.input.chat_request import (
     translate_error_paths,
 )
 from llm_backend.controllers.responses.input.client_tools import ClientTool
-from llm_backend.controllers.responses.input.compaction_items import read_places
-from llm_backend.controllers.responses.input.input_parts import FetchedFiles, refuse_too_many
+from llm_backend.controllers.responses.input.compaction_items import reading_order
+from llm_backend.controllers.responses.input.input_parts import FetchedFiles, check_file_count
 from llm_backend.controllers.responses.input.items import chat_part, messages_from
 from llm_backend.controllers.responses.input.prompts import prompt_messages
 from llm_backend.controllers.responses.input.tools import chat_tools
-from llm_backend.controllers.responses.input.unsupported_fields import refuse_others
+from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieve_from_own
@@ -43,25 +43,25 @@ class MediaSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRequest:
-    """Resolved request of one response. `own` are the items of its input, `before` those of the
-    conversation, `items` all of them as models read them, of which the oldest `left_out` are
-    truncated; `first` are messages before them.
-    `structure` validates a whole answer, `clients` are the client's tools, `tool_places` the
+    """Resolved request of one response. `input_items` are the items of its input, `context_items`
+    those of the conversation, `items` all of them as models read them, of which the oldest
+    `truncated_items` are dropped; `leading_messages` come before them.
+    `structure` validates a whole answer, `clients` are the client's tools, `tool_indices` the
     indices in the body of the chat's tools, `allowed_names` the functions that may be called;
     `retrieval` holds passages from the model's own vector stores."""
 
     body: Mapping[str, Any]
-    first: Sequence[JsonObject]
-    before: Sequence[JsonObject]
-    own: Sequence[JsonObject]
+    leading_messages: Sequence[JsonObject]
+    context_items: Sequence[JsonObject]
+    input_items: Sequence[JsonObject]
     items: Sequence[JsonObject]
     chat: Chat
     structure: StructuredOutput
     tools: OpenTools
     clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None
-    tool_places: Sequence[int] = ()
-    left_out: int = 0
+    tool_indices: Sequence[int] = ()
+    truncated_items: int = 0
     retrieval: Retrieval | None = None
 
     async def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
@@ -69,12 +69,12 @@ class ResolvedRequest:
         return await offload(self._chat_after, output)
 
     def _chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
-        items = [*self.items, *output][self.left_out :]
+        items = [*self.items, *output][self.truncated_items :]
         messages = self._messages(items)
         shown = messages if self.retrieval is None else self.retrieval.shown_in(messages)
         return replace(self.chat, messages=flatten_messages(shown))
 
-    async def retrieved(self, services: Services, own: Sequence[str]) -> "ResolvedRequest":
+    async def with_retrieval(self, services: Services, own: Sequence[str]) -> "ResolvedRequest":
         """Returns a copy with passages from the model's `own` vector stores, unless the client
         uses `file_search` itself."""
         if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
@@ -86,9 +86,9 @@ class ResolvedRequest:
         found = replace(self, retrieval=retrieval)
         return replace(found, chat=await found.chat_after(())) if retrieval else self
 
-    def own_messages(self) -> list[JsonObject]:
+    def input_messages(self) -> list[JsonObject]:
         """Returns the messages of its input, in a chat's form."""
-        own = self.items[len(self.before) :]
+        own = self.items[len(self.context_items) :]
         return messages_from((), [item for item in own if item["type"] == "message"])
 
     def annotations(self, text: str) -> list[JsonObject]:
@@ -97,11 +97,13 @@ class ResolvedRequest:
         return [*self.tools.annotations(text), *own]
 
     def _messages(self, items: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
-        return chat_messages(self.body, items, (), first=self.first, readers=self.tools.readers)
+        return chat_messages(
+            self.body, items, (), first=self.leading_messages, readers=self.tools.readers
+        )
 
-    def leaving_out(self, number: int) -> "ResolvedRequest":
-        """Returns a copy without the oldest `number` items."""
-        return replace(self, left_out=number)
+    def without_oldest(self, count: int) -> "ResolvedRequest":
+        """Returns a copy without the oldest `count` items."""
+        return replace(self, truncated_items=count)
 
 
 @asynccontextmanager
@@ -109,51 +111,51 @@ async def open_request(
     services: Services,
     model: MediaSource,
     body: Mapping[str, Any],
-    own: Sequence[JsonObject] | None = None,
+    input_items: Sequence[JsonObject] | None = None,
 ) -> AsyncIterator[ResolvedRequest]:
-    """Resolves a body and opens its server tools; `own` are the items of its input, if they are
-    already resolved. Raises an `ApiError` that names the field."""
-    refuse_others(body)
+    """Resolves a body and opens its server tools; `input_items` are the items of its input, if
+    they are already resolved. Raises an `ApiError` that names the field."""
+    check_supported_fields(body)
     first = await prompt_messages(
         body.get("prompt"), services.settings.prompts, partial(_chat_part, services)
     )
-    before = await services.responses.said_before(body)
-    if own is None:
-        own = await services.responses.input_items(body.get("input"))
-    add_weight(body, before, own)
-    await offload(check_items, before, own)
-    await offload(refuse_too_many, own, "input", services.settings.input_files_limit)
-    read_before = await _read_if_shown(services, before)
-    own, read_own = await _read_own(services, own, sees=model.sees)
-    async with services.server_tools.opened(body, [*before, *own]) as tools:
+    context_items = await services.responses.load_context(body)
+    if input_items is None:
+        input_items = await services.responses.resolve_items(body.get("input"))
+    add_weight(body, context_items, input_items)
+    await offload(check_items, context_items, input_items)
+    await offload(check_file_count, input_items, "input", services.settings.input_files_limit)
+    read_before = await _read_context(services, context_items)
+    input_items, read_input = await _read_input(services, input_items, sees=model.sees)
+    async with services.server_tools.open(body, [*context_items, *input_items]) as tools:
         chats = await offload(chat_tools, body, tools)
-        with translate_error_paths(chats.places):
+        with translate_error_paths(chats.indices):
             messages = await offload(
-                chat_messages, body, read_before, read_own, first=first, readers=tools.readers
+                chat_messages, body, read_before, read_input, first=first, readers=tools.readers
             )
-            asked = model.filled(chat_body(body, messages, chats.fields))
+            chat_request = model.filled(chat_body(body, messages, chats.fields))
             settings = services.settings
-            structure = await structure_from(asked, nodes_limit=settings.schema_nodes_limit)
+            structure = await structure_from(chat_request, nodes_limit=settings.schema_nodes_limit)
             choices_limit = settings.choices_limit
             chat = await offload(
-                chat_from, asked, choices_limit=choices_limit, grammar=structure.grammar
+                chat_from, chat_request, choices_limit=choices_limit, grammar=structure.grammar
             )
         yield ResolvedRequest(
             body=body,
-            first=first,
-            before=before,
-            own=own,
-            items=[*read_before, *read_own],
+            leading_messages=first,
+            context_items=context_items,
+            input_items=input_items,
+            items=[*read_before, *read_input],
             chat=chat,
             structure=structure,
             tools=tools,
             clients=chats.clients,
             allowed_names=chats.allowed_names,
-            tool_places=chats.places,
+            tool_indices=chats.indices,
         )
 
 
-async def _read_own(
+async def _read_input(
     services: Services, own: Sequence[JsonObject], *, sees: bool
 ) -> tuple[Sequence[JsonObject], Sequence[JsonObject]]:
     """Returns the input's items twice: with fetched files for the store, and with file contents
@@ -161,18 +163,18 @@ async def _read_own(
     fetched = FetchedFiles(limit_bytes=services.settings.fetched_kept_bytes)
     texts = await services.file_texts.read(own, "input", fetched)
     read = await services.file_pictures.read(texts, "input", fetched if sees else None)
-    return await offload(fetched.kept_in, own, "input"), read
+    return await offload(fetched.add_to, own, "input"), read
 
 
-async def _read_if_shown(services: Services, items: Sequence[JsonObject]) -> Sequence[JsonObject]:
+async def _read_context(services: Services, items: Sequence[JsonObject]) -> Sequence[JsonObject]:
     """Returns items of earlier turns with file contents. Items that a compaction replaces are not
     read."""
-    places, shown = read_places(items), list(items)
-    texts = await services.file_texts.read([items[place] for place in places])
+    indices, read_items = reading_order(items), list(items)
+    texts = await services.file_texts.read([items[index] for index in indices])
     read = await services.file_pictures.read(texts)
-    for place, item in zip(places, read, strict=True):
-        shown[place] = item
-    return shown
+    for index, item in zip(indices, read, strict=True):
+        read_items[index] = item
+    return read_items
 
 
 async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> JsonObject:

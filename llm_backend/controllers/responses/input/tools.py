@@ -21,29 +21,29 @@ class ChatTools:
     None for all: a forced call is forced only once."""
 
     fields: JsonObject
-    places: Sequence[int]
+    indices: Sequence[int]
     clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None = None
 
 
-def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
-    """Returns the chat's tools of a response's body; `opened` are the server tools."""
+def chat_tools(body: Body, open_tools: OpenTools) -> ChatTools:
+    """Returns the chat's tools of a response's body; `open_tools` are the server tools."""
     tools: list[JsonObject] = []
-    places: list[int] = []
+    indices: list[int] = []
     clients: dict[str, ClientTool] = {}
-    for place, tool in enumerate(body.get("tools") or ()):
-        functions = _functions(tool, place, opened, clients)
+    for index, tool in enumerate(body.get("tools") or ()):
+        functions = _functions(tool, index, open_tools, clients)
         tools += functions
-        places += [place] * len(functions)
+        indices += [index] * len(functions)
     choice = body.get("tool_choice")
     if not tools or choice is None:
         fields: JsonObject = {"tools": tools} if tools else {}
-        return ChatTools(fields=fields, places=places, clients=clients)
+        return ChatTools(fields=fields, indices=indices, clients=clients)
     return ChatTools(
-        fields={"tools": tools, "tool_choice": _choice(choice, opened)},
-        places=places,
+        fields={"tools": tools, "tool_choice": _choice(choice, open_tools)},
+        indices=indices,
         clients=clients,
-        allowed_names=_names_allowed(choice, opened),
+        allowed_names=_names_allowed(choice, open_tools),
     )
 
 
@@ -51,34 +51,34 @@ def public_tool(tool: Body, passages_limit: int) -> JsonObject:
     """Returns the tool as a response repeats it, without secrets; `passages_limit` is the default
     number of search results."""
     if tool["type"] == "mcp":
-        shown = {name: value for name, value in tool.items() if name != "authorization"}
-        return shown | {"headers": dict.fromkeys(tool.get("headers") or {}, "<redacted>") or None}
+        public = {name: value for name, value in tool.items() if name != "authorization"}
+        return public | {"headers": dict.fromkeys(tool.get("headers") or {}, "<redacted>") or None}
     if tool["type"] == "file_search":
         ranking = {"ranker": "auto", "score_threshold": 0.0, **(tool.get("ranking_options") or {})}
-        shown = {"max_num_results": passages_limit, "filters": None, **tool}
-        return shown | {"ranking_options": ranking}
+        public = {"max_num_results": passages_limit, "filters": None, **tool}
+        return public | {"ranking_options": ranking}
     if tool["type"] != "function":
         return dict(tool)
     return {"description": None, "strict": False, "parameters": None, **tool}
 
 
 def _functions(
-    tool: Body, place: int, opened: OpenTools, clients: dict[str, ClientTool]
+    tool: Body, index: int, open_tools: OpenTools, clients: dict[str, ClientTool]
 ) -> Sequence[JsonObject]:
-    if server_tool := opened.at(place):
+    if server_tool := open_tools.at(index):
         return server_tool.functions
-    entry = list(client_tools(tool, f"tools[{place}]"))
+    entry = list(client_tools(tool, f"tools[{index}]"))
     clients |= {one.chat_name: one for one in entry}
     return [one.function for one in entry]
 
 
-def _choice(choice: Any, opened: OpenTools) -> Any:
+def _choice(choice: Any, open_tools: OpenTools) -> Any:
     if isinstance(choice, str):
         return choice
     if choice["type"] == "allowed_tools":
-        allowed = [name for entry in choice["tools"] for name in _names(entry, opened)]
+        allowed = [name for entry in choice["tools"] for name in _names(entry, open_tools)]
         return _allowed_tools_choice(choice["mode"], allowed)
-    names = _names(choice, opened)
+    names = _names(choice, open_tools)
     if not names:
         raise UnsupportedField(
             f"`tool_choice` of type `{choice['type']}` means none of the `tools`.",
@@ -89,17 +89,17 @@ def _choice(choice: Any, opened: OpenTools) -> Any:
     return _allowed_tools_choice("required", names)
 
 
-def _names_allowed(choice: Any, opened: OpenTools) -> frozenset[str] | None:
+def _names_allowed(choice: Any, open_tools: OpenTools) -> frozenset[str] | None:
     if not isinstance(choice, Mapping) or choice["type"] != "allowed_tools":
         return None
-    return frozenset(name for entry in choice["tools"] for name in _names(entry, opened))
+    return frozenset(name for entry in choice["tools"] for name in _names(entry, open_tools))
 
 
-def _names(choice: Body, opened: OpenTools) -> Sequence[str]:
+def _names(choice: Body, open_tools: OpenTools) -> Sequence[str]:
     """Returns the names of the functions that a `tool_choice` entry selects."""
     if choice.get("type") in ("function", "custom"):
         return [chat_name(str(choice.get("name", "")), choice.get("namespace"))]
-    return opened.chosen(choice) if "type" in choice else []
+    return open_tools.select_functions(choice) if "type" in choice else []
 
 
 def _allowed_tools_choice(mode: str, names: Sequence[str]) -> JsonObject:

@@ -5,11 +5,11 @@ from typing import Any
 
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
-__all__ = ["refuse_others"]
+__all__ = ["check_supported_fields"]
 
 Body = Mapping[str, Any]
 
-HONOURED = {
+SUPPORTED = {
     "model", "input", "instructions", "prompt", "previous_response_id", "conversation", "tools",
     "tool_choice", "max_tool_calls", "parallel_tool_calls", "text", "reasoning", "temperature",
     "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens", "top_logprobs",
@@ -20,7 +20,7 @@ HONOURED = {
 # Every value of `include` is accepted: one that selects nothing of a local response has no effect.
 
 # Nested fields: the supported values, and the reason in the error message.
-PARTS: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
+SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
     ("reasoning", "mode"): (("standard",), "Local models reason in one way"),
     ("reasoning", "context"): (("auto",), "What was reasoned before is the chat template's matter"),
     ("prompt_cache_options", "mode"): (
@@ -29,24 +29,24 @@ PARTS: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
 }  # fmt: skip
 
 
-def refuse_others(body: Body) -> None:
+def check_supported_fields(body: Body) -> None:
     """Raises `UnsupportedField`, with the field's name, for the first unsupported field."""
     for name, value in body.items():
-        if name not in HONOURED and value not in (None, False, [], {}):
+        if name not in SUPPORTED and value not in (None, False, [], {}):
             raise UnsupportedField(
                 f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
                 param=name,
             )
-    for (name, part), (accepted, why) in PARTS.items():
+    for (name, part), (accepted, why) in SUPPORTED_VALUES.items():
         value = (body.get(name) or {}).get(part)
         if value is not None and value not in accepted:
-            rather = " or ".join([*(f"`{one}`" for one in accepted if one), "left out"])
-            raise UnsupportedField(f"{why}; `{part}` is {rather}.", param=f"{name}.{part}")
-    for place, entry in enumerate(body.get("context_management") or ()):
+            alternatives = " or ".join([*(f"`{one}`" for one in accepted if one), "left out"])
+            raise UnsupportedField(f"{why}; `{part}` is {alternatives}.", param=f"{name}.{part}")
+    for index, entry in enumerate(body.get("context_management") or ()):
         if entry["type"] != "compaction":
             raise UnsupportedField(
                 f"Contexts are managed by `compaction`; `{entry['type']}` is not known here.",
-                param=f"context_management[{place}].type",
+                param=f"context_management[{index}].type",
             )
     if (body.get("max_tool_calls") or 0) < 0:
         raise InvalidRequest("`max_tool_calls` is at least 0.", param="max_tool_calls")

@@ -11,14 +11,14 @@ __all__ = ["allows", "check_entry", "headers_of", "needs_approval"]
 
 Item = Mapping[str, Any]
 
-SERVERS = 8  # of one response: each is a connection, and its tools are in every prompt
+MAX_SERVERS = 8  # of one response: each is a connection, and its tools are in every prompt
 OWN_HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host",
                "transfer-encoding", "upgrade"}  # fmt: skip
 
 
-def check_entry(asked: ToolContext) -> None:
+def check_entry(context: ToolContext) -> None:
     """Raises `InvalidRequest` if the entry has fields or values that are not supported."""
-    tool, where = asked.tool, asked.where
+    tool, where = context.tool, context.where
     for name, why in (
         ("connector_id", "OpenAI's connectors are not offered here; name a `server_url`."),
         ("tunnel_id", "OpenAI's tunnels are not offered here; name a `server_url`."),
@@ -31,36 +31,36 @@ def check_entry(asked: ToolContext) -> None:
             "Here only the model itself calls tools: `allowed_callers` has `direct` in it.",
             param=f"{where}.allowed_callers",
         )
-    others = [one for one in asked.body.get("tools") or () if one["type"] == "mcp"]
-    if len(others) > SERVERS:
-        raise InvalidRequest(f"`tools` names more than {SERVERS} MCP servers.", param="tools")
-    if [one["server_label"] for one in others].count(tool["server_label"]) > 1:
+    mcp_entries = [one for one in context.body.get("tools") or () if one["type"] == "mcp"]
+    if len(mcp_entries) > MAX_SERVERS:
+        raise InvalidRequest(f"`tools` names more than {MAX_SERVERS} MCP servers.", param="tools")
+    if [one["server_label"] for one in mcp_entries].count(tool["server_label"]) > 1:
         raise InvalidRequest(
             f"Two MCP servers have the label `{tool['server_label']}`.",
             param=f"{where}.server_label",
         )
 
 
-def headers_of(asked: ToolContext) -> dict[str, str]:
+def headers_of(context: ToolContext) -> dict[str, str]:
     """Returns the HTTP headers of the entry, beside those of the MCP protocol itself. Raises
     `InvalidRequest` for a header that cannot be sent."""
-    headers: dict[str, str] = dict(asked.tool.get("headers") or {})
+    headers: dict[str, str] = dict(context.tool.get("headers") or {})
     for name, value in headers.items():
-        is_one = value.isprintable() and value.isascii() and name.isascii()
-        if name.lower() in OWN_HEADERS or not is_one or not name.replace("-", "").isalnum():
+        is_valid = value.isprintable() and value.isascii() and name.isascii()
+        if name.lower() in OWN_HEADERS or not is_valid or not name.replace("-", "").isalnum():
             raise InvalidRequest(
-                f"The header `{name[:80]}` cannot be sent.", param=f"{asked.where}.headers"
+                f"The header `{name[:80]}` cannot be sent.", param=f"{context.where}.headers"
             )
-    token = asked.tool.get("authorization")
+    token = context.tool.get("authorization")
     if token is None:
         return headers
     if any(name.lower() == "authorization" for name in headers):
         raise InvalidRequest(
             "Both `authorization` and a header of that name are given.",
-            param=f"{asked.where}.authorization",
+            param=f"{context.where}.authorization",
         )
     if not (token.isascii() and token.isprintable()):
-        raise InvalidRequest("This is no token.", param=f"{asked.where}.authorization")
+        raise InvalidRequest("This is no token.", param=f"{context.where}.authorization")
     return {**headers, "Authorization": f"Bearer {token}"}
 
 
@@ -83,9 +83,9 @@ def needs_approval(policy: Any, tool: Item) -> bool:
     return never is None or not _matches(never, tool)
 
 
-def _matches(wanted: Item, tool: Item) -> bool:
+def _matches(tool_filter: Item, tool: Item) -> bool:
     """True if the filter matches the tool; an empty filter matches none."""
-    names, read_only = wanted.get("tool_names"), wanted.get("read_only")
+    names, read_only = tool_filter.get("tool_names"), tool_filter.get("read_only")
     if names is None and read_only is None:
         return False
     is_read_only = bool((tool.get("annotations") or {}).get("readOnlyHint"))

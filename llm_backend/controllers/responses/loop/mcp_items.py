@@ -60,32 +60,38 @@ def model_tool_name(label: str, name: str) -> str:
     return _UNNAMEABLE.sub("_", f"{label}__{name}")[:FUNCTION_NAME_LENGTH]
 
 
-def find_tool_list(asked: ToolContext) -> Item | None:
+def find_tool_list(context: ToolContext) -> Item | None:
     """Returns the conversation's latest item that lists this server's tools; None if there is none
     or its listing failed."""
-    label = asked.tool["server_label"]
-    for item in reversed(asked.items):
+    label = context.tool["server_label"]
+    for item in reversed(context.items):
         if item["type"] == "mcp_list_tools" and item["server_label"] == label:
             return None if item.get("error") else item
     return None
 
 
-def find_approved_calls(asked: ToolContext, label: str) -> list[ApprovedCall]:
+def find_approved_calls(context: ToolContext, label: str) -> list[ApprovedCall]:
     """Returns the approved calls of this server's tools that have not been run yet. Raises
     `InvalidRequest` for a response to an unknown approval request."""
-    requests = {item["id"]: item for item in asked.items if item["type"] == "mcp_approval_request"}
-    made = {item.get("approval_request_id") for item in asked.items if item["type"] == "mcp_call"}
+    requests = {
+        item["id"]: item for item in context.items if item["type"] == "mcp_approval_request"
+    }
+    finished_ids = {
+        item.get("approval_request_id") for item in context.items if item["type"] == "mcp_call"
+    }
     calls = []
-    for answer in asked.items:
-        if answer["type"] != "mcp_approval_response":
+    for approval in context.items:
+        if approval["type"] != "mcp_approval_response":
             continue
-        request = requests.get(request_id := answer["approval_request_id"])
+        request = requests.get(request_id := approval["approval_request_id"])
         if request is None:
-            raise InvalidRequest(
-                f"Nothing has asked for the approval `{request_id}`.", param="input"
-            )
-        if answer["approve"] and request["server_label"] == label and request_id not in made:
-            made.add(request_id)
+            raise InvalidRequest(f"No approval request has the id `{request_id}`.", param="input")
+        if (
+            approval["approve"]
+            and request["server_label"] == label
+            and request_id not in finished_ids
+        ):
+            finished_ids.add(request_id)
             name = model_tool_name(label, request["name"])
             calls.append(
                 ApprovedCall(name=name, arguments=request["arguments"], request_id=request_id)

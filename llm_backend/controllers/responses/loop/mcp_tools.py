@@ -62,66 +62,68 @@ class McpKind(ToolKind):
         self._timeout_s = timeout_s
 
     @asynccontextmanager
-    async def open(self, asked: ToolContext) -> AsyncIterator[ServerTool]:
+    async def open(self, context: ToolContext) -> AsyncIterator[ServerTool]:
         """Opens the tools of one server. Their list comes from an earlier item of the
         conversation, or from the server. Raises `InvalidRequest` for a server that the settings
         do not allow."""
-        check_entry(asked)
-        url = self._allowed_url(asked)
-        headers = headers_of(asked)
+        check_entry(context)
+        url = self._allowed_url(context)
+        headers = headers_of(context)
         module = await asyncio.to_thread(import_module, "llm_backend.backends.mcp_server")
         async with module.McpServer(url, headers, timeout_s=self._timeout_s) as server:
-            listed = find_tool_list(asked)
-            is_new = listed is None
-            yield McpTools(asked, server, listed or await _list(asked, server), tells=is_new)
+            listing = find_tool_list(context)
+            is_new = listing is None
+            yield McpTools(
+                context, server, listing or await _list_tools(context, server), is_new=is_new
+            )
 
     def messages(self, item: Item) -> Sequence[JsonObject]:
         """Returns the chat messages of an `mcp` item."""
         return messages_from(item)
 
-    def _allowed_url(self, asked: ToolContext) -> str:
-        url = asked.tool.get("server_url")
+    def _allowed_url(self, context: ToolContext) -> str:
+        url = context.tool.get("server_url")
         if url is None:
-            raise InvalidRequest("`server_url` is missing.", param=f"{asked.where}.server_url")
+            raise InvalidRequest("`server_url` is missing.", param=f"{context.where}.server_url")
         if url.rstrip("/") not in self._urls:
             raise InvalidRequest(
-                f"This server may not speak to {url}: whoever runs it allows it with the setting "
+                f"This server may not connect to {url}: its operator allows it with the setting "
                 "`mcp_servers` (LLM_BACKEND_MCP_SERVERS).",
-                param=f"{asked.where}.server_url",
+                param=f"{context.where}.server_url",
             )
         return str(url)
 
 
 class McpTools(ServerTool):
-    """Tools of one MCP server for one response. `listing` is the item that lists them; `tells` is
+    """Tools of one MCP server for one response. `listing` is the item that lists them; `is_new` is
     True if the item is new and has to be output."""
 
     type = "mcp"
 
     def __init__(
-        self, asked: ToolContext, server: "McpServer", listing: Item, *, tells: bool
+        self, context: ToolContext, server: "McpServer", listing: Item, *, is_new: bool
     ) -> None:
-        self._label = asked.tool["server_label"]
-        self._entry = asked.tool
+        self._label = context.tool["server_label"]
+        self._entry = context.tool
         self._server = server
         self._listing = listing
-        self._tells = tells
+        self._is_new_listing = is_new
         allowed = [
-            tool for tool in listing["tools"] if allows(asked.tool.get("allowed_tools"), tool)
+            tool for tool in listing["tools"] if allows(context.tool.get("allowed_tools"), tool)
         ]
         self._tools = {model_tool_name(self._label, tool["name"]): tool for tool in allowed}
-        self.functions = [_function(name, asked.tool, tool) for name, tool in self._tools.items()]
-        self._due = find_approved_calls(asked, self._label)
-        for call in self._due:
+        self.functions = [_function(name, context.tool, tool) for name, tool in self._tools.items()]
+        self._approved_calls = find_approved_calls(context, self._label)
+        for call in self._approved_calls:
             if call.name not in self._tools:
                 raise InvalidRequest(
                     f"The call that `{call.request_id}` asks for is of a tool that is not offered.",
-                    param=asked.where,
+                    param=context.where,
                 )
 
-    def told_first(self) -> Sequence[Step]:
+    def initial_steps(self) -> Sequence[Step]:
         """Returns the steps of the tool list's item, if the item is new."""
-        if not self._tells:
+        if not self._is_new_listing:
             return ()
         result = "failed" if self._listing.get("error") else "completed"
         return [
@@ -131,21 +133,21 @@ class McpTools(ServerTool):
             CallEnded(item=dict(self._listing)),
         ]
 
-    def due(self) -> Sequence[ServerCall]:
+    def pending_calls(self) -> Sequence[ServerCall]:
         """Returns the calls that the client has approved and that have not been run."""
-        return self._due
+        return self._approved_calls
 
     async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
         """Runs a tool call, or outputs a request for its approval."""
         tool = self._tools[call.name]
-        what: JsonObject = {"server_label": self._label, "name": tool["name"]}
+        common: JsonObject = {"server_label": self._label, "name": tool["name"]}
         request_id = call.request_id if isinstance(call, ApprovedCall) else None
         if request_id is None and needs_approval(self._entry.get("require_approval"), tool):
-            item = {**new_item("mcp_approval_request"), **what, "arguments": call.arguments}
+            item = {**new_item("mcp_approval_request"), **common, "arguments": call.arguments}
             yield CallBegan(item=item)
             yield CallEnded(item=item, awaits_client=True)
             return
-        item = {**new_item("mcp_call"), **what, "approval_request_id": request_id, "output": None,
+        item = {**new_item("mcp_call"), **common, "approval_request_id": request_id, "output": None,
                 "error": None}  # fmt: skip
         yield CallBegan(item={**item, "arguments": "", "status": "in_progress"})
         yield CallProgress(kind="response.mcp_call.in_progress")
@@ -155,11 +157,11 @@ class McpTools(ServerTool):
         yield CallProgress(
             kind="response.mcp_call_arguments.done", fields={"arguments": call.arguments}
         )
-        outcome = await _outcome_of(self._server, tool["name"], call.arguments)
+        outcome = await _run_call(self._server, tool["name"], call.arguments)
         yield CallProgress(kind=f"response.mcp_call.{outcome['status']}")
         yield CallEnded(item={**item, "arguments": call.arguments, **outcome})
 
-    def chosen(self, choice: Item) -> Collection[str]:
+    def select_functions(self, choice: Item) -> Collection[str]:
         """Returns all function names of this server, or the one that `tool_choice` names."""
         if choice["type"] != "mcp" or choice.get("server_label") != self._label:
             return ()
@@ -168,17 +170,17 @@ class McpTools(ServerTool):
         return [name for name, tool in self._tools.items() if tool["name"] == choice["name"]]
 
 
-async def _list(asked: ToolContext, server: "McpServer") -> JsonObject:
+async def _list_tools(context: ToolContext, server: "McpServer") -> JsonObject:
     """Asks the server for its tools and returns them as an item; a failure leaves the list empty
     and sets `error`."""
     from llm_backend.backends.mcp_server import McpFailed
 
-    item = {**new_item("mcp_list_tools"), "server_label": asked.tool["server_label"]}
+    item = {**new_item("mcp_list_tools"), "server_label": context.tool["server_label"]}
     try:
         tools = await server.tools()
     except McpFailed as failed:
         return {**item, "tools": [], "error": str(failed)}
-    shown = [
+    descriptions = [
         {
             "name": tool.name,
             "description": tool.description,
@@ -187,7 +189,7 @@ async def _list(asked: ToolContext, server: "McpServer") -> JsonObject:
         }
         for tool in tools
     ]
-    return {**item, "tools": shown, "error": None}
+    return {**item, "tools": descriptions, "error": None}
 
 
 def _function(name: str, entry: Item, tool: Item) -> JsonObject:
@@ -200,16 +202,16 @@ def _function(name: str, entry: Item, tool: Item) -> JsonObject:
     return {"type": "function", "function": function}
 
 
-async def _outcome_of(server: "McpServer", name: str, arguments: str) -> JsonObject:
+async def _run_call(server: "McpServer", name: str, arguments: str) -> JsonObject:
     """Runs the call and returns the result fields of its item: `status`, and `output` or
     `error`."""
     from llm_backend.backends.mcp_server import McpFailed, ToolRefused
 
     try:
-        given = exact_json.loads(arguments)
-        if not isinstance(given, dict):
+        parsed = exact_json.loads(arguments)
+        if not isinstance(parsed, dict):
             raise McpFailed("The arguments are not an object.", code=-32602)
-        return {"status": "completed", "output": await server.call(name, given)}
+        return {"status": "completed", "output": await server.call(name, parsed)}
     except ToolRefused as refused:
         content = [{"type": "text", "text": str(refused)}]
         error: JsonObject = {"type": "mcp_tool_execution_error", "content": content}

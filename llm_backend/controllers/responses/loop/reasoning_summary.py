@@ -19,18 +19,20 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Length:
-    told: str
+class _SummaryLength:
+    description: str
     max_tokens: int
 
 
 LENGTHS = {
-    "concise": _Length(told="one or two sentences", max_tokens=128),
-    "detailed": _Length(told="a sentence or two for each of its steps", max_tokens=512),
+    "concise": _SummaryLength(description="one or two sentences", max_tokens=128),
+    "detailed": _SummaryLength(
+        description="a sentence or two for each of its steps", max_tokens=512
+    ),
 }
-ORDER = (
-    "Somebody has thought about how to answer, and this is what was thought:\n<thoughts>\n{}\n"
-    "</thoughts>\nSay in {} what was thought, as who thought it would. Write nothing else."
+SUMMARY_PROMPT = (
+    "This is how you have reasoned about an answer:\n<reasoning>\n{}\n</reasoning>\n"
+    "Summarize the reasoning in {}, in the first person. Write nothing else."
 )
 
 
@@ -44,13 +46,13 @@ class SummaryText:
 class ReasoningSummary:
     """Summarizes the model's reasoning in one response; `usage` counts the summaries' tokens."""
 
-    def __init__(self, model: ResponseModel, length: _Length) -> None:
+    def __init__(self, model: ResponseModel, length: _SummaryLength) -> None:
         self._model = model
         self._length = length
         self.usage = Usage()
 
     @classmethod
-    async def wanted(cls, model: ResponseModel, body: Mapping[str, Any]) -> Self | None:
+    async def from_body(cls, model: ResponseModel, body: Mapping[str, Any]) -> Self | None:
         """Returns the summarizer that `reasoning.summary` asks for; None if it asks for none.
         Raises `UnsupportedField` for a model that always reasons: it would reason about the
         summary first."""
@@ -58,44 +60,46 @@ class ReasoningSummary:
         name = reasoning.get("summary") or reasoning.get("generate_summary") or "auto"
         if name not in LENGTHS:
             return None
-        thoughts = cls(model, LENGTHS[name])
+        summarizer = cls(model, LENGTHS[name])
         try:
-            await model.prompt_tokens(thoughts._chat(""))
+            await model.prompt_tokens(summarizer._chat(""))
         except InvalidRequest as error:
             raise UnsupportedField(
-                f"The model `{body['model']}` cannot be asked to sum up what it thought: "
+                f"The model `{body['model']}` cannot be asked to summarize its reasoning: "
                 "`summary` is `auto` or left out.",
                 param="reasoning.summary",
             ) from error
-        return thoughts
+        return summarizer
 
-    async def told(
+    async def add_summaries(
         self, deltas: AsyncGenerator[ChatDelta, None]
     ) -> AsyncGenerator[ChatDelta | SummaryText, None]:
         """Yields the deltas, with a summary after each completed block of reasoning."""
-        thought: list[str] = []
+        reasoning: list[str] = []
         async with aclosing(deltas):
             async for delta in deltas:
-                thought.append(delta.reasoning)
-                goes_on = delta.content or delta.refusal or delta.tool_calls or delta.finish_reason
-                if not goes_on or not any(thought):
+                reasoning.append(delta.reasoning)
+                is_after_reasoning = (
+                    delta.content or delta.refusal or delta.tool_calls or delta.finish_reason
+                )
+                if not is_after_reasoning or not any(reasoning):
                     yield delta
                     continue
                 if delta.reasoning:
                     yield ChatDelta(choice=delta.choice, reasoning=delta.reasoning)
-                if text := await self._summary("".join(thought)):
+                if text := await self._summarize("".join(reasoning)):
                     yield SummaryText(text=text)
-                thought.clear()
+                reasoning.clear()
                 yield replace(delta, reasoning="")
 
-    async def _summary(self, thought: str) -> str:
-        chat = self._chat(thought)
+    async def _summarize(self, reasoning: str) -> str:
+        chat = self._chat(reasoning)
         pieces = []
         try:
             answer = await self._model.chat(chat)
         # The reasoning alone fills the context: it is sent without a summary.
         except ContextLengthExceeded:
-            log.warning("reasoning_not_summed_up", extra={"characters": len(thought)})
+            log.warning("reasoning_not_summed_up", extra={"characters": len(reasoning)})
             return ""
         async with answer, aclosing(answer.chat(chat)) as deltas:
             async for delta in deltas:
@@ -103,9 +107,14 @@ class ReasoningSummary:
         self.usage += answer.usage
         return "".join(pieces).strip()
 
-    def _chat(self, thought: str) -> Chat:
+    def _chat(self, reasoning: str) -> Chat:
         return Chat(
-            messages=[{"role": "user", "content": ORDER.format(thought, self._length.told)}],
+            messages=[
+                {
+                    "role": "user",
+                    "content": SUMMARY_PROMPT.format(reasoning, self._length.description),
+                }
+            ],
             has_personality=False,
             reasoning_effort="none",
             limits=GenerationLimits(max_tokens=self._length.max_tokens),

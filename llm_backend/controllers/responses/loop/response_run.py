@@ -14,13 +14,13 @@ from llm_backend.controllers.responses.input.chat_request import (
     echoed_fields,
     translate_error_paths,
 )
-from llm_backend.controllers.responses.input.context_management import cut_if_due
+from llm_backend.controllers.responses.input.context_management import plan_compaction
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
-from llm_backend.controllers.responses.input.truncation import fitting
+from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.reasoning_summary import ReasoningSummary, SummaryText
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.loop.tool_loop import (
-    Happening,
+    LoopEvent,
     RoundEnded,
     ToolLoop,
     WithheldToolLoop,
@@ -51,7 +51,7 @@ def new_head(body: Body, *, is_stored: bool, passages_limit: int) -> JsonObject:
 async def open_run(
     services: Services,
     model: ResponseModel,
-    question: ResolvedRequest,
+    resolved: ResolvedRequest,
     head: Body,
     *,
     number: int = 0,
@@ -59,37 +59,37 @@ async def open_run(
     """Retrieves, compacts, truncates and moderates a resolved request and has the model admit it.
     `number` events of the response were sent before. Leaving the context releases the engine's
     resources."""
-    limit = _calls_limit(services, question.body)
-    question = await question.retrieved(services, model.vector_stores)
-    if question.retrieval is not None:
-        head = {**head, "retrieval": question.retrieval.told()}
+    limit = _calls_limit(services, resolved.body)
+    resolved = await resolved.with_retrieval(services, model.vector_stores)
+    if resolved.retrieval is not None:
+        head = {**head, "retrieval": resolved.retrieval.told()}
     state = ResponseState(
         head,
-        include=question.body.get("include") or (),
-        annotate=question.annotations,
-        clients=question.clients,
+        include=resolved.body.get("include") or (),
+        annotate=resolved.annotations,
+        clients=resolved.clients,
         number=number,
     )
-    with translate_error_paths(question.tool_places):
-        cut = await cut_if_due(model, question)
-        question = await fitting(model, question)
-    moderation = moderation_of(services, question.body, question.own_messages)
+    with translate_error_paths(resolved.tool_indices):
+        cut = await plan_compaction(model, resolved)
+        resolved = await truncate(model, resolved)
+    moderation = moderation_of(services, resolved.body, resolved.input_messages)
     if moderation is not None and await moderation.withholds():
-        yield ResponseRun(question, WithheldToolLoop(), state, moderation)
+        yield ResponseRun(resolved, WithheldToolLoop(), state, moderation)
         return
-    thoughts = await ReasoningSummary.wanted(model, question.body)
+    reasoning_summary = await ReasoningSummary.from_body(model, resolved.body)
     async with ToolLoop(
         model,
-        question,
+        resolved,
         calls_limit=limit,
         tries=services.settings.structured_tries,
         cut=cut,
         moderation=moderation,
-        thoughts=thoughts,
-    ) as rounds:
-        with translate_error_paths(question.tool_places):
-            await rounds.admit()
-        yield ResponseRun(question, rounds, state, moderation)
+        reasoning_summary=reasoning_summary,
+    ) as tool_loop:
+        with translate_error_paths(resolved.tool_indices):
+            await tool_loop.admit()
+        yield ResponseRun(resolved, tool_loop, state, moderation)
 
 
 class ResponseRun:
@@ -97,78 +97,78 @@ class ResponseRun:
 
     def __init__(
         self,
-        question: ResolvedRequest,
-        rounds: ToolLoop | WithheldToolLoop,
+        resolved: ResolvedRequest,
+        tool_loop: ToolLoop | WithheldToolLoop,
         state: ResponseState,
         moderation: ModeratedAnswer | None,
     ) -> None:
-        self.question = question
+        self.resolved = resolved
         self.state = state
-        self._rounds = rounds
+        self._tool_loop = tool_loop
         self._moderation = moderation
 
     async def events(self) -> AsyncGenerator[JsonObject, None]:
         """Yields all events but the last, which is the state's `end`."""
-        async with aclosing(self._rounds.said(self._output)) as said:
-            async for happening in said:
-                for event in self._take(happening):
+        async with aclosing(self._tool_loop.events(self._output)) as loop_events:
+            async for loop_event in loop_events:
+                for event in self._apply(loop_event):
                     yield event
         for event in await self._finish():
             yield event
 
-    async def whole(self) -> None:
+    async def run_to_end(self) -> None:
         """Runs the response to its end without events. Deltas are joined before the state takes
         them: no client reads the single ones."""
         transcript = Transcript()
 
-        def said_until_now() -> Sequence[JsonObject]:
+        def flush_deltas() -> Sequence[JsonObject]:
             nonlocal transcript
             for delta in transcript.deltas():
-                self.state.take(delta)
+                self.state.add_delta(delta)
             transcript = Transcript()
             return self._output()
 
         try:
-            async with aclosing(self._rounds.said(said_until_now)) as said:
-                async for happening in said:
-                    if isinstance(happening, ChatDelta):
-                        transcript.add(happening)
+            async with aclosing(self._tool_loop.events(flush_deltas)) as loop_events:
+                async for event in loop_events:
+                    if isinstance(event, ChatDelta):
+                        transcript.add(event)
                     else:
-                        said_until_now()
-                        self._take(happening)
+                        flush_deltas()
+                        self._apply(event)
         finally:
-            said_until_now()
+            flush_deltas()
         await self._finish()
 
     def _output(self) -> Sequence[JsonObject]:
         return self.state.output
 
-    def _take(self, happening: Happening) -> list[JsonObject]:
-        match happening:
+    def _apply(self, event: LoopEvent) -> list[JsonObject]:
+        match event:
             case ChatDelta():
-                return self.state.take(happening)
+                return self.state.add_delta(event)
             case SummaryText(text=text):
-                return self.state.sum_up(text)
+                return self.state.add_summary(text)
             case RoundEnded():
-                return self.state.pause()
+                return self.state.close_item()
             case _:
-                return self.state.tell(happening)
+                return self.state.add_step(event)
 
     async def _finish(self) -> list[JsonObject]:
-        usage = usage_object(self._rounds.usage)
+        usage = usage_object(self._tool_loop.usage)
         more: JsonObject = {}
         if self._moderation is not None:
             more["moderation"] = await self._moderation.told(results_in_lists=False)
-        if self._rounds.left_out:
-            more["truncated_items"] = self._rounds.left_out
-        return self.state.finish(self._rounds.reason, usage, int(time.time()), more)
+        if self._tool_loop.truncated_items:
+            more["truncated_items"] = self._tool_loop.truncated_items
+        return self.state.finish(self._tool_loop.reason, usage, int(time.time()), more)
 
 
 def _calls_limit(services: Services, body: Body) -> int:
     """Returns the most calls of server tools that this response may run."""
     limit = services.settings.tool_calls_limit
-    wanted = body.get("max_tool_calls")
-    return limit if wanted is None else min(limit, int(wanted))
+    requested = body.get("max_tool_calls")
+    return limit if requested is None else min(limit, int(requested))
 
 
 def usage_object(usage: Usage) -> JsonObject:

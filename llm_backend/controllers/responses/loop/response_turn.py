@@ -17,25 +17,25 @@ __all__ = ["ResponseTurn"]
 
 Body = Mapping[str, Any]
 
-PIECES = ("response.output_text.delta", "response.reasoning_text.delta")
+DELTA_TYPES = ("response.output_text.delta", "response.reasoning_text.delta")
 
 
 class ResponseTurn:
-    """One response being answered, streamed or whole, and stored in either case. `held` releases
-    its resources afterwards."""
+    """One response being answered, streamed or whole, and stored in either case. `resources` are
+    released afterwards."""
 
     def __init__(
-        self, services: Services, body: Body, answering: ResponseRun, held: AsyncExitStack
+        self, services: Services, body: Body, run: ResponseRun, resources: AsyncExitStack
     ) -> None:
         self._services = services
         self._body = body
-        self._answering = answering
-        self._state = answering.state
-        self._held = held
-        self._remembers = services.memory.wants(body)
-        usual = services.settings.obfuscate_streams
-        self._obfuscation = obfuscation_for(body.get("stream_options"), usual=usual)
-        self._is_kept = False
+        self._run = run
+        self._state = run.state
+        self._resources = resources
+        self._stores_response = services.memory.wants(body)
+        default = services.settings.obfuscate_streams
+        self._obfuscation = obfuscation_for(body.get("stream_options"), usual=default)
+        self._is_stored = False
         # type and item id of the latest delta event
         self._latest: tuple[str, str | None] | None = None
 
@@ -45,10 +45,10 @@ class ResponseTurn:
         `response`. Raises the errors of validation, store, tools and model."""
         is_stored, limit = services.memory.wants(body), services.settings.passages_limit
         head = new_head(body, is_stored=is_stored, passages_limit=limit)
-        async with AsyncExitStack() as held:
-            question = await held.enter_async_context(open_request(services, model, body))
-            answering = await held.enter_async_context(open_run(services, model, question, head))
-            return cls(services, body, answering, held.pop_all())
+        async with AsyncExitStack() as resources:
+            resolved = await resources.enter_async_context(open_request(services, model, body))
+            run = await resources.enter_async_context(open_run(services, model, resolved, head))
+            return cls(services, body, run, resources.pop_all())
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yields the encoded events. The response is stored before the last event, or when the
@@ -57,27 +57,27 @@ class ResponseTurn:
             for event in self._state.start():
                 yield _encode(event)
             try:
-                async with aclosing(self._answering.events()) as events:
+                async with aclosing(self._run.events()) as events:
                     async for event in events:
-                        yield self._alike(event)
-                await self._keep()
+                        yield self._encode_event(event)
+                await self._store()
             except errors.ApiError as error:
                 for event in self._state.fail(error):
                     yield _encode(event)
-                self._keep_behind()
+                self._store_in_background()
             yield _encode(self._state.end())
 
     async def response(self) -> JsonObject:
         """Returns the whole response, stored before."""
         async with self._ending():
             try:
-                await self._answering.whole()
-                await self._keep()
+                await self._run.run_to_end()
+                await self._store()
             except errors.ApiError as error:
                 self._state.fail(error)
-                self._keep_behind()
+                self._store_in_background()
                 raise
-        return self._state.shown
+        return self._state.public_response
 
     def error_event(self, error: errors.ApiError) -> bytes:
         """Returns the event that ends a stream after an internal error."""
@@ -87,40 +87,40 @@ class ResponseTurn:
     async def _ending(self) -> AsyncIterator[None]:
         """Stores the response on exit as far as it got, whatever exception ends the block."""
         try:
-            async with self._held:
+            async with self._resources:
                 yield
         finally:
-            if not self._is_kept:
-                self._state.leave()
-                self._keep_behind()
+            if not self._is_stored:
+                self._state.cancel()
+                self._store_in_background()
 
-    def _alike(self, event: JsonObject) -> bytes:
+    def _encode_event(self, event: JsonObject) -> bytes:
         """Encodes an event. A delta of the same type and item as the last one is marked `Alike`,
         so that it is not validated against the document again."""
         kind = (event["type"], event.get("item_id"))
-        encoded = _encode(self._obfuscated(event))
-        if event["type"] in PIECES and not event.get("logprobs"):
+        encoded = _encode(self._obfuscate(event))
+        if event["type"] in DELTA_TYPES and not event.get("logprobs"):
             if kind == self._latest:
                 return Alike(encoded)
             self._latest = kind
         return encoded
 
-    def _obfuscated(self, event: JsonObject) -> JsonObject:
+    def _obfuscate(self, event: JsonObject) -> JsonObject:
         return event if self._obfuscation is None else self._obfuscation.with_event(event)
 
-    async def _keep(self) -> None:
+    async def _store(self) -> None:
         memory, response = self._services.responses, self._state.response
-        if self._remembers:
-            await memory.remember(self._body, response, self._answering.question.own)
+        if self._stores_response:
+            await memory.remember(self._body, response, self._run.resolved.input_items)
         else:
-            await memory.append(self._body, response, self._answering.question.own)
-        self._is_kept = True
+            await memory.append(self._body, response, self._run.resolved.input_items)
+        self._is_stored = True
 
-    def _keep_behind(self) -> None:
-        self._is_kept = True
-        if self._remembers:
-            self._services.responses.remember_behind(
-                self._body, self._state.response, self._answering.question.own
+    def _store_in_background(self) -> None:
+        self._is_stored = True
+        if self._stores_response:
+            self._services.responses.remember_in_background(
+                self._body, self._state.response, self._run.resolved.input_items
             )
 
 

@@ -104,11 +104,11 @@ class ServerTool(ABC):
     """Function tools shown to the model, in the form that chats have. Their names must differ from
     those of all other tools."""
 
-    def told_first(self) -> Sequence[Step]:
+    def initial_steps(self) -> Sequence[Step]:
         """Returns the steps to output before the model is asked, such as a list of tools."""
         return ()
 
-    def due(self) -> Sequence[ServerCall]:
+    def pending_calls(self) -> Sequence[ServerCall]:
         """Returns calls to run before the model is asked: those that the client has approved."""
         return ()
 
@@ -116,7 +116,7 @@ class ServerTool(ABC):
     def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
         """Runs a call of one of its functions. Closing the generator abandons the call."""
 
-    def chosen(self, choice: Item) -> Collection[str]:
+    def select_functions(self, choice: Item) -> Collection[str]:
         """Returns the names of its functions that this `tool_choice` selects; none if it selects
         another tool."""
         return self.names if choice["type"] == self.type else ()
@@ -149,7 +149,7 @@ class ToolKind(ABC):
     """True if another server may run a call again after a crash."""
 
     @abstractmethod
-    def open(self, asked: ToolContext) -> AbstractAsyncContextManager[ServerTool]:
+    def open(self, context: ToolContext) -> AbstractAsyncContextManager[ServerTool]:
         """Opens the tool for one response. The context may be left in another task than the one
         that entered it."""
 
@@ -167,29 +167,29 @@ class OpenTools:
         self.readers = readers
         self._by_name = _by_name(tools)
 
-    def at(self, place: int) -> ServerTool | None:
+    def at(self, index: int) -> ServerTool | None:
         """Returns the server tool at `tools[place]`; None for a tool of the client."""
-        return self._tools.get(place)
+        return self._tools.get(index)
 
     def runs(self, name: str) -> bool:
         """True if a server tool has a function of this name."""
         return name in self._by_name
 
-    def told_first(self) -> list[Step]:
+    def initial_steps(self) -> list[Step]:
         """Returns all steps to output before the model is asked."""
-        return [step for tool in self._tools.values() for step in tool.told_first()]
+        return [step for tool in self._tools.values() for step in tool.initial_steps()]
 
-    def due(self) -> list[ServerCall]:
+    def pending_calls(self) -> list[ServerCall]:
         """Returns all calls to run before the model is asked."""
-        return [call for tool in self._tools.values() for call in tool.due()]
+        return [call for tool in self._tools.values() for call in tool.pending_calls()]
 
     def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
         """Runs a call of one of their functions."""
         return self._by_name[call.name].run(call)
 
-    def chosen(self, choice: Item) -> list[str]:
+    def select_functions(self, choice: Item) -> list[str]:
         """Returns the names of the functions that a `tool_choice` selects."""
-        return [name for tool in self._tools.values() for name in tool.chosen(choice)]
+        return [name for tool in self._tools.values() for name in tool.select_functions(choice)]
 
     def annotations(self, text: str) -> list[JsonObject]:
         """Returns all annotations of a message."""
@@ -209,28 +209,30 @@ class ServerTools:
         return all(kind is None or kind.may_be_repeated for kind in kinds)
 
     @asynccontextmanager
-    async def opened(self, body: Item, items: Sequence[Item]) -> AsyncIterator[OpenTools]:
+    async def open(self, body: Item, items: Sequence[Item]) -> AsyncIterator[OpenTools]:
         """Opens the server tools of a request for as long as it is answered."""
         async with AsyncExitStack() as stack:
             tools = {}
-            for place, tool in enumerate(body.get("tools") or ()):
+            for index, tool in enumerate(body.get("tools") or ()):
                 if kind := self._kinds.get(tool["type"]):
-                    asked = ToolContext(tool=tool, where=f"tools[{place}]", body=body, items=items)
-                    tools[place] = await stack.enter_async_context(kind.open(asked))
+                    context = ToolContext(
+                        tool=tool, where=f"tools[{index}]", body=body, items=items
+                    )
+                    tools[index] = await stack.enter_async_context(kind.open(context))
             readers = dict(self._readers)
-            for opened in tools.values():
-                readers.update(opened.readers)
+            for tool in tools.values():
+                readers.update(tool.readers)
             yield OpenTools(tools, readers)
 
 
 def _by_name(tools: Mapping[int, ServerTool]) -> dict[str, ServerTool]:
     by_name: dict[str, ServerTool] = {}
-    for place, tool in tools.items():
+    for index, tool in tools.items():
         for name in tool.names:
             if name in by_name:
                 raise InvalidRequest(
                     f"Two tools have a function `{name}`; every function has a name of its own.",
-                    param=f"tools[{place}]",
+                    param=f"tools[{index}]",
                 )
             by_name[name] = tool
     return by_name

@@ -18,7 +18,7 @@ from llm_backend.controllers.responses.input.context_management import (
     summary_of,
 )
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
-from llm_backend.controllers.responses.input.truncation import fitting
+from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.reasoning_summary import ReasoningSummary, SummaryText
 from llm_backend.controllers.responses.loop.response_model import ModelAnswer, ResponseModel
 from llm_backend.controllers.responses.loop.server_tools import (
@@ -30,7 +30,7 @@ from llm_backend.controllers.responses.loop.server_tools import (
 )
 from llm_backend.json_types import JsonObject
 
-__all__ = ["Happening", "RoundEnded", "ToolLoop", "WithheldToolLoop"]
+__all__ = ["LoopEvent", "RoundEnded", "ToolLoop", "WithheldToolLoop"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class RoundEnded:
     """End of a round: later text of the model belongs to a new item."""
 
 
-Happening = ChatDelta | SummaryText | Step | RoundEnded
+LoopEvent = ChatDelta | SummaryText | Step | RoundEnded
 
 
 class ToolLoop:
@@ -51,26 +51,26 @@ class ToolLoop:
     def __init__(
         self,
         model: ResponseModel,
-        question: ResolvedRequest,
+        resolved: ResolvedRequest,
         *,
         calls_limit: int,
         tries: int = 1,
         cut: CompactionCut | None = None,
         moderation: ModeratedAnswer | None = None,
-        thoughts: ReasoningSummary | None = None,
+        reasoning_summary: ReasoningSummary | None = None,
     ) -> None:
         self._model = model
-        self._question = question
-        self._tools: OpenTools = question.tools
+        self._resolved = resolved
+        self._tools: OpenTools = resolved.tools
         self._calls_left = calls_limit
         self._tries = tries if isinstance(model, LocalModel) else 1
         self._cut = cut
         self._moderation = moderation
-        self._thoughts = thoughts
-        self._chat = question.chat
+        self._reasoning_summary = reasoning_summary
+        self._chat = resolved.chat
         self._answer: ModelAnswer | None = None
         self._usage = Usage()  # of the finished rounds
-        self._summing_up = Usage()  # of the compaction: `max_output_tokens` does not count it
+        self._compaction_usage = Usage()  # of the compaction: `max_output_tokens` does not count it
         self.reason = "stop"
 
     async def __aenter__(self) -> Self:
@@ -80,16 +80,16 @@ class ToolLoop:
         await self._close()
 
     @property
-    def left_out(self) -> int:
+    def truncated_items(self) -> int:
         """Number of the oldest items that truncation removed."""
-        return self._question.left_out
+        return self._resolved.truncated_items
 
     @property
     def usage(self) -> Usage:
         """Tokens and seconds so far."""
-        usage = self._usage + self._summing_up
-        if self._thoughts is not None:
-            usage += self._thoughts.usage
+        usage = self._usage + self._compaction_usage
+        if self._reasoning_summary is not None:
+            usage += self._reasoning_summary.usage
         return usage if self._answer is None else usage + self._answer.usage
 
     async def admit(self) -> None:
@@ -99,41 +99,41 @@ class ToolLoop:
         if self._cut is not None:
             self._chat = summary_chat(self._chat, self._cut.summary_tokens)
             self._answer = await self._model.chat(self._chat)
-        elif not self._tools.due():
+        elif not self._tools.pending_calls():
             self._answer = await self._model.chat(self._chat)
 
-    async def said(
+    async def events(
         self, output: Callable[[], Sequence[JsonObject]]
-    ) -> AsyncGenerator[Happening, None]:
+    ) -> AsyncGenerator[LoopEvent, None]:
         """Yields all events of the loop as they occur. `output` returns the items made so far,
         from which the model gets the results of tools."""
         if self._cut is not None:
-            async with aclosing(self._compacted(self._cut)) as steps:
+            async with aclosing(self._compact(self._cut)) as steps:
                 async for step in steps:
                     yield step
             self._chat = await self._first_chat(output())
-        for step in self._tools.told_first():
+        for step in self._tools.initial_steps():
             yield step
-        is_clients_turn, due = False, self._tools.due()
+        is_clients_turn, pending = False, self._tools.pending_calls()
         while True:
-            if not due:
-                calls = _Calls(self._tools)
-                async with aclosing(self._thought_and_said()) as deltas:
+            if not pending:
+                calls = _ServerCalls(self._tools)
+                async with aclosing(self._generate_with_summaries()) as deltas:
                     async for delta in deltas:
-                        yield delta if isinstance(delta, SummaryText) else calls.take(delta)
-                if self.reason in ("length", "content_filter") or not calls.made:
+                        yield delta if isinstance(delta, SummaryText) else calls.collect(delta)
+                if self.reason in ("length", "content_filter") or not calls.calls:
                     return
-                due, is_clients_turn = calls.made, calls.has_clients
+                pending, is_clients_turn = calls.calls, calls.has_clients
                 yield RoundEnded()
-            async with aclosing(self._run(due)) as steps:
+            async with aclosing(self._run_calls(pending)) as steps:
                 async for step in steps:
                     yield step
                     is_clients_turn |= isinstance(step, CallEnded) and step.awaits_client
-            if is_clients_turn or not await self._goes_on(output()):
+            if is_clients_turn or not await self._prepare_next_round(output()):
                 return
-            due = []
+            pending = []
 
-    async def _compacted(self, cut: CompactionCut) -> AsyncGenerator[Step, None]:
+    async def _compact(self, cut: CompactionCut) -> AsyncGenerator[Step, None]:
         """Generates the summary and yields it as a `compaction` item in place of the dropped
         items."""
         assert self._answer is not None, "it has been admitted"
@@ -144,24 +144,28 @@ class ToolLoop:
                     pieces.append(delta.content)
         finally:
             await self._close()
-        self._usage, self._summing_up = Usage(), self._usage
+        self._usage, self._compaction_usage = Usage(), self._usage
         item = compaction_item(Compaction(summary=summary_of(pieces), kept=cut.kept))
         yield CallBegan(item=item)
         yield CallEnded(item=item)
 
     async def _first_chat(self, output: Sequence[JsonObject]) -> Chat:
-        question = self._question
-        is_asked = not (question.left_out or output)
-        chat = question.chat if is_asked else await question.chat_after(output)
+        resolved = self._resolved
+        is_unchanged = not (resolved.truncated_items or output)
+        chat = resolved.chat if is_unchanged else await resolved.chat_after(output)
         return self._with_free_choice(chat) if self._calls_left < 1 else chat
 
-    def _thought_and_said(self) -> AsyncGenerator[ChatDelta | SummaryText, None]:
-        return self._asked() if self._thoughts is None else self._thoughts.told(self._asked())
+    def _generate_with_summaries(self) -> AsyncGenerator[ChatDelta | SummaryText, None]:
+        return (
+            self._generate()
+            if self._reasoning_summary is None
+            else self._reasoning_summary.add_summaries(self._generate())
+        )
 
-    async def _asked(self) -> AsyncGenerator[ChatDelta, None]:
+    async def _generate(self) -> AsyncGenerator[ChatDelta, None]:
         if self._answer is None:
             self._answer = await self._model.chat(self._chat)
-        structure = self._question.structure
+        structure = self._resolved.structure
         if (structure.schema is not None or structure.calls) and not self._chat.limits.stop:
             self._answer = CheckedAnswer(
                 self._answer, structure, self._model.chat, tries=self._tries
@@ -170,38 +174,38 @@ class ToolLoop:
         if self._moderation is not None:
             deltas = self._moderation.watched(deltas)
         try:
-            async with aclosing(deltas) as said:
-                async for delta in said:
+            async with aclosing(deltas) as deltas:
+                async for delta in deltas:
                     self.reason = delta.finish_reason or self.reason
                     yield delta
         finally:
             await self._close()
 
-    async def _run(self, calls: Sequence[ServerCall]) -> AsyncGenerator[Step, None]:
+    async def _run_calls(self, calls: Sequence[ServerCall]) -> AsyncGenerator[Step, None]:
         for call in calls[: self._calls_left]:
             self._calls_left -= 1
             async with aclosing(self._tools.run(call)) as steps:
                 async for step in steps:
                     yield step
 
-    async def _goes_on(self, output: Sequence[JsonObject]) -> bool:
+    async def _prepare_next_round(self, output: Sequence[JsonObject]) -> bool:
         """True if another round fits the token limit; sets the chat of that round."""
-        self._question = await fitting(self._model, self._question, output)
-        chat = await self._question.chat_after(output)
-        limits = self._question.chat.limits
+        self._resolved = await truncate(self._model, self._resolved, output)
+        chat = await self._resolved.chat_after(output)
+        limits = self._resolved.chat.limits
         if limits.max_tokens is not None:
-            left = limits.max_tokens - self._usage.completion_tokens
-            if left < 1:
+            remaining = limits.max_tokens - self._usage.completion_tokens
+            if remaining < 1:
                 self.reason = "length"
                 return False
-            limits = replace(limits, max_tokens=left)
+            limits = replace(limits, max_tokens=remaining)
         self._chat = self._with_free_choice(replace(chat, limits=limits))
         return True
 
     def _with_free_choice(self, chat: Chat) -> Chat:
         """Returns the chat of a later round: a forced call has been made, so the choice is free,
         and server tools are removed once the limit of calls is reached."""
-        names, tools = self._question.allowed_names, chat.tools
+        names, tools = self._resolved.allowed_names, chat.tools
         if self._calls_left < 1:
             tools = [tool for tool in tools if not self._tools.runs(tool["function"]["name"])]
         if names is not None and not any(tool["function"]["name"] in names for tool in tools):
@@ -220,47 +224,45 @@ class WithheldToolLoop:
 
     usage = Usage()
     reason = FILTERED
-    left_out = 0
+    truncated_items = 0
 
-    async def said(
+    async def events(
         self, output: Callable[[], Sequence[JsonObject]]
-    ) -> AsyncGenerator[Happening, None]:
+    ) -> AsyncGenerator[LoopEvent, None]:
         """Yields nothing."""
-        nothing: Sequence[Happening] = ()
-        for happening in nothing:
-            yield happening
+        nothing: Sequence[LoopEvent] = ()
+        for event in nothing:
+            yield event
 
 
-class _Calls:
+class _ServerCalls:
     """Tool calls of one round: collects those of server tools and passes on the client's."""
 
     def __init__(self, tools: OpenTools) -> None:
         self._tools = tools
         # by index of the call: name, pieces of the arguments
-        self._kept: dict[int, tuple[str, list[str]]] = {}
+        self._collected: dict[int, tuple[str, list[str]]] = {}
         self.has_clients = False
 
     @property
-    def made(self) -> list[ServerCall]:
+    def calls(self) -> list[ServerCall]:
         """Calls of server tools."""
         return [
             ServerCall(name=name, arguments="".join(arguments) or "{}")
-            for name, arguments in self._kept.values()
+            for name, arguments in self._collected.values()
         ]
 
-    def take(self, delta: ChatDelta) -> ChatDelta:
+    def collect(self, delta: ChatDelta) -> ChatDelta:
         """Collects calls of server tools and returns the delta without them."""
         if not delta.tool_calls:
             return delta
-        return replace(
-            delta, tool_calls=[call for call in delta.tool_calls if self._is_shown(call)]
-        )
+        return replace(delta, tool_calls=[call for call in delta.tool_calls if self._passes(call)])
 
-    def _is_shown(self, call: ToolCall) -> bool:
+    def _passes(self, call: ToolCall) -> bool:
         if call.name is not None and self._tools.runs(call.name):
-            self._kept[call.index] = (call.name, [])
-        if call.index in self._kept:
-            self._kept[call.index][1].append(call.arguments)
+            self._collected[call.index] = (call.name, [])
+        if call.index in self._collected:
+            self._collected[call.index][1].append(call.arguments)
             return False
         self.has_clients = True
         return True

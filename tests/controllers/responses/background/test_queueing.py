@@ -12,7 +12,7 @@ from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
-from llm_backend.controllers.responses.background.queueing import begin_in_background
+from llm_backend.controllers.responses.background.queueing import queue_response
 from llm_backend.controllers.responses.loop.server_tools import ServerTools
 from llm_backend.controllers.responses.response_memory import ResponseMemory
 from llm_backend.errors import InvalidRequest, NotFound, Overloaded, Unauthorized
@@ -82,7 +82,7 @@ class Server:
         return Caller(key_id=key_id)
 
     async def ask(self, **fields):
-        return await begin_in_background(self.services, self.model, {**BODY, **fields}, Caller())
+        return await queue_response(self.services, self.model, {**BODY, **fields}, Caller())
 
     async def response(self, id):
         return await self.services.responses.responses.get(id)
@@ -178,7 +178,7 @@ async def test_what_nobody_streams_has_no_events(database):
         id = (await server.ask())["id"]
         await server.ended(id)
 
-        assert not await server.services.background.tells(id)
+        assert not await server.services.background.has_events(id)
 
 
 async def test_a_follower_in_another_process_hears_all(database):

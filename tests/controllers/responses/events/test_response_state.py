@@ -35,7 +35,7 @@ def told(said, reason="stop"):
     state = ResponseState(HEAD)
     events = state.start()
     for delta in said:
-        events += state.take(delta)
+        events += state.add_delta(delta)
     events += [*state.finish(reason, USAGE, 2), state.end()]
     return events, state.response
 
@@ -59,7 +59,7 @@ def test_an_answer_that_was_cut_is_incomplete():
 def test_an_answer_that_fails_keeps_what_was_said():
     state = ResponseState(HEAD)
     state.start()
-    state.take(ChatDelta(choice=0, content="so"))
+    state.add_delta(ChatDelta(choice=0, content="so"))
     state.fail(Internal("It broke."))
 
     assert state.end()["type"] == "response.failed"
@@ -76,7 +76,7 @@ def test_the_logprobs_of_reasoning_open_no_message():
 
 def test_a_response_that_could_not_be_kept_is_failed_with_contiguous_numbers():
     state = ResponseState(HEAD)
-    events = [*state.start(), *state.take(ChatDelta(choice=0, content="so"))]
+    events = [*state.start(), *state.add_delta(ChatDelta(choice=0, content="so"))]
     events += [
         *state.finish("stop", USAGE, 2),
         *state.fail(Overloaded("It was not stored.")),

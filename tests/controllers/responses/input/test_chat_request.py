@@ -11,7 +11,7 @@ from llm_backend.controllers.responses.input.chat_request import (
 )
 from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.input.tools import chat_tools
-from llm_backend.controllers.responses.input.unsupported_fields import refuse_others
+from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.errors import ApiError, InvalidRequest
 
@@ -21,9 +21,9 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
 def chat(items=HELLO, **fields):
     body = {"model": "m", **fields}
-    refuse_others(body)
+    check_supported_fields(body)
     tools = chat_tools(body, OpenTools({}, {}))
-    with translate_error_paths(tools.places):
+    with translate_error_paths(tools.indices):
         chat = chat_body(body, chat_messages(body, [], items), tools.fields)
         return chat_from(chat, choices_limit=1)
 

@@ -33,7 +33,7 @@ def told(tools, name, *pieces):
     calls += [ToolCall(index=0, arguments=piece) for piece in pieces]
     events = state.start()
     for call in calls:
-        events += state.take(ChatDelta(choice=0, tool_calls=[call]))
+        events += state.add_delta(ChatDelta(choice=0, tool_calls=[call]))
     return [*events, *state.finish("tool_calls", USAGE, 2), state.end()], state
 
 

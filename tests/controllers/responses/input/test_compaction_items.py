@@ -8,9 +8,9 @@ from llm_backend.controllers.responses.input.compaction_items import (
     Compaction,
     compaction_item,
     parse_compaction,
-    read_places,
+    reading_order,
 )
-from llm_backend.controllers.responses.input.context_management import ORDER
+from llm_backend.controllers.responses.input.context_management import COMPACTION_PROMPT
 from llm_backend.controllers.responses.input.items import messages_from, stored_form
 from llm_backend.errors import Internal, UnsupportedField
 from tests.controllers.responses.scripted import Answer, Model, saying
@@ -55,7 +55,7 @@ async def test_a_long_conversation_is_summed_up_and_the_question_is_kept():
 
     summing, answering = model.asked
     assert [item["type"] for item in response["output"]] == ["compaction", "message"]
-    assert summing.messages[-1] == {"role": "user", "content": ORDER}
+    assert summing.messages[-1] == {"role": "user", "content": COMPACTION_PROMPT}
     assert len(summing.messages) == 4
     assert shown(answering) == [
         ("user", "What was said before, in short?"), ("assistant", SUMMARY), ("user", "Now?"),
@@ -207,7 +207,7 @@ def test_what_only_looks_like_a_compaction_is_none(content):
 def test_a_summary_of_what_is_not_there_any_more_leaves_the_rest_where_it_is():
     item = {"type": "compaction", "id": "cmp_1", "encrypted_content": encode_opaque("Owls.")}
 
-    assert read_places([*LONG, item]) == [0, 1, 2]
+    assert reading_order([*LONG, item]) == [0, 1, 2]
 
 
 def test_the_latest_summary_counts():
@@ -215,4 +215,4 @@ def test_the_latest_summary_counts():
     newer = compaction_item(Compaction(summary="b", kept=2))
     items = [*LONG, older, said("user", "1"), said("assistant", "2"), said("user", "3"), newer]
 
-    assert read_places(items) == [6, 4, 5]
+    assert reading_order(items) == [6, 4, 5]

@@ -51,7 +51,7 @@ def item_of(text, filename="a"):
 async def test_a_file_that_many_ask_for_at_once_is_read_once_and_kept():
     extractor = Extractor()
     texts = FileTexts(None, extractor, web())
-    large = item_of("x" * (file_texts.KEPT_CHARACTERS // 3))
+    large = item_of("x" * (file_texts.CACHE_CHARACTERS // 3))
     await asyncio.gather(*(texts.read([large]) for _ in range(8)))
     for other in "bc":
         await texts.read([item_of(other, other)])
@@ -64,7 +64,7 @@ async def test_what_was_asked_for_last_is_kept():
     extractor = Extractor()
     texts = FileTexts(None, extractor, web())
     for filename in "abcac":
-        third = item_of(filename + "x" * (file_texts.KEPT_CHARACTERS // 3), filename)
+        third = item_of(filename + "x" * (file_texts.CACHE_CHARACTERS // 3), filename)
         await texts.read([third])
 
     assert extractor.asked == ["a", "b", "c", "a"]

@@ -11,7 +11,7 @@ from llm_backend.controllers.generation.structured_output import StructuredOutpu
 from llm_backend.controllers.responses.input.chat_request import chat_messages
 from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
-from llm_backend.controllers.responses.input.truncation import fitting
+from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from tests.controllers.responses.scripted import Model
 
@@ -33,7 +33,8 @@ def question(items, truncation="auto", max_tokens=10):
     chat = chat_from({"model": "m", "messages": chat_messages(body, items, [])}, choices_limit=1)
     limits = dataclasses.replace(chat.limits, max_tokens=max_tokens)
     return ResolvedRequest(
-        body=body, first=[], before=items, own=[], items=items, structure=StructuredOutput(),
+        body=body, leading_messages=[], context_items=items, input_items=[], items=items,
+        structure=StructuredOutput(),
         allowed_names=None,
         clients={},
         chat=dataclasses.replace(chat, limits=limits), tools=OpenTools({}, {}),
@@ -52,13 +53,13 @@ TURNS = [said(role, "x" * 20) for role in ("user", "assistant") * 3] + [said("us
 async def test_what_fits_is_left_as_it_is():
     asked = question(TURNS)
 
-    assert await fitting(model(1000), asked) is asked
+    assert await truncate(model(1000), asked) is asked
 
 
 async def test_whole_turns_are_left_out_from_the_oldest_on():
-    fitted = await fitting(model(111), question(TURNS))
+    fitted = await truncate(model(111), question(TURNS))
 
-    assert fitted.left_out == 2
+    assert fitted.truncated_items == 2
     assert [one["role"] for one in (await fitted.chat_after(())).messages] == [
         "user", "assistant", "user", "assistant", "user",
     ]  # fmt: skip
@@ -67,31 +68,31 @@ async def test_whole_turns_are_left_out_from_the_oldest_on():
 async def test_nothing_is_left_out_unless_it_is_asked_for():
     asked = question(TURNS, truncation="disabled")
 
-    assert (await fitting(model(50), asked)).left_out == 0
+    assert (await truncate(model(50), asked)).truncated_items == 0
 
 
 async def test_room_is_kept_for_the_answer():
-    few = await fitting(model(130), question(TURNS, max_tokens=10))
-    many = await fitting(model(130), question(TURNS, max_tokens=1000))
+    few = await truncate(model(130), question(TURNS, max_tokens=10))
+    many = await truncate(model(130), question(TURNS, max_tokens=1000))
 
-    assert few.left_out < many.left_out
+    assert few.truncated_items < many.truncated_items
 
 
 async def test_a_long_turn_is_cut_between_its_calls():
     items = [said("user", "x" * 50)]
     for number in range(4):
         items += [call(str(number)), output(str(number), "z" * 20)]
-    fitted = await fitting(model(60), question(items))
+    fitted = await truncate(model(60), question(items))
 
     first, *_ = (await fitted.chat_after(())).messages
     assert first["role"] == "assistant"
-    assert fitted.left_out % 2 == 1
+    assert fitted.truncated_items % 2 == 1
 
 
 async def test_what_can_never_fit_is_left_to_be_refused():
-    fitted = await fitting(model(10), question(TURNS))
+    fitted = await truncate(model(10), question(TURNS))
 
-    assert fitted.left_out == 0
+    assert fitted.truncated_items == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
@@ -103,11 +104,11 @@ async def test_no_output_is_left_without_its_call(steps):
         else:
             open_calls.append(str(number))
             items.append(call(str(number)))
-    fitted = await fitting(model(30), question(items))
+    fitted = await truncate(model(30), question(items))
 
-    kept = items[fitted.left_out :]
+    kept = items[fitted.truncated_items :]
     calls = {item["call_id"] for item in kept if item["type"] == "function_call"}
-    if fitted.left_out:
+    if fitted.truncated_items:
         assert all(
             item["call_id"] in calls for item in kept if item["type"] == "function_call_output"
         )
@@ -117,4 +118,4 @@ async def test_no_output_is_left_without_its_call(steps):
 async def test_the_default_is_to_refuse(truncation):
     asked = question(TURNS, truncation=truncation)
 
-    assert await fitting(model(10), asked) is asked
+    assert await truncate(model(10), asked) is asked

@@ -66,10 +66,10 @@ class Memory:
     def wants(self, body):
         return True
 
-    async def said_before(self, body):
+    async def load_context(self, body):
         return []
 
-    async def input_items(self, given):
+    async def resolve_items(self, given):
         return [stored_form({"role": "user", "content": given})]
 
     async def remember(self, body, response, items):
@@ -77,7 +77,7 @@ class Memory:
             raise self.failure
         self.kept.append(response)
 
-    def remember_behind(self, body, response, items):
+    def remember_in_background(self, body, response, items):
         self.kept_behind.append(response)
 
 

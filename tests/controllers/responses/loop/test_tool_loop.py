@@ -36,7 +36,7 @@ class Lookup(ServerTool):
     def __init__(self, kind) -> None:
         self._kind = kind
 
-    def due(self):
+    def pending_calls(self):
         return [ServerCall(name="lookup", arguments="{}")] * self._kind.due
 
     async def run(self, call):
@@ -93,16 +93,16 @@ class Memory:
     def wants(self, body):
         return True
 
-    async def said_before(self, body):
+    async def load_context(self, body):
         return []
 
-    async def input_items(self, given):
+    async def resolve_items(self, given):
         return [stored_form({"role": "user", "content": given})]
 
     async def remember(self, body, response, items):
         self.kept.append(response)
 
-    def remember_behind(self, body, response, items):
+    def remember_in_background(self, body, response, items):
         self.kept.append(response)
 
 
