@@ -22,8 +22,9 @@ class ApiRequest:
     `body` is the parsed JSON body, None if there is none or it is not JSON; `raw_body` holds its
     bytes as sent. Other bodies (uploads) are unread: a local operation with a form reads them from
     `form`, others from `http.stream()`. `form_head` is the beginning of a form that is relayed to
-    an upstream. `query` holds typed values, only for the parameters that the client sent; `path`
-    is decoded. `caller` is the result of `authenticate`, None for operations that need no key.
+    an upstream. `query` is a dict of typed values, only for the parameters that the client sent;
+    `path` is decoded. Handlers give `body` and `query` the types of `contract/api_types.pyi`.
+    `caller` is the result of `authenticate`, None for operations that need no key.
     """
 
     operation: Operation
@@ -31,7 +32,7 @@ class ApiRequest:
     request_id: str
     caller: Any
     path: Mapping[str, str]
-    query: Mapping[str, JsonValue]
+    query: JsonValue
     body: JsonValue
     raw_body: bytes
     form: Form | None = None

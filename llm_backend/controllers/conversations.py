@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -15,8 +16,10 @@ from llm_backend.controllers.rendering.store_errors import store_errors_translat
 from llm_backend.controllers.responses.input.items import item_list, public_form
 from llm_backend.controllers.responses.response_memory import to_stored_items
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonObject
 from llm_backend.store import Page, StoredConversation
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "create_conversation",
@@ -37,7 +40,7 @@ async def create_conversation(services: Services, request: ApiRequest) -> Respon
     is_upstreams = upstream is not None and upstream.keeps_responses(operation_of(request))
     if is_upstreams and not services.registry.local:
         return await relay(services, request)
-    body = request.body or {}
+    body: api.CreateConversationBody = request.body or {}
     conversation = StoredConversation(
         id=f"conv_{uuid.uuid4().hex}",
         created_at=int(time.time()),
@@ -61,8 +64,9 @@ async def get_conversation(services: Services, request: ApiRequest) -> Response:
 @local_or_upstream("conversation", "conversation_id")
 async def update_conversation(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations/{conversation_id}`: replaces the metadata."""
+    body: api.UpdateConversationBody = request.body
     conversation = await services.responses.conversations.update_metadata(
-        request.path["conversation_id"], request.body["metadata"] or {}
+        request.path["conversation_id"], body["metadata"] or {}
     )
     return JsonResponse(_conversation_object(conversation))
 
@@ -72,22 +76,29 @@ async def delete_conversation(services: Services, request: ApiRequest) -> Respon
     """`DELETE /conversations/{conversation_id}`"""
     conversation_id = request.path["conversation_id"]
     await services.responses.conversations.delete(conversation_id)
-    return JsonResponse({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
+    answer: api.DeletedConversationResource = {
+        "id": conversation_id,
+        "object": "conversation.deleted",
+        "deleted": True,
+    }
+    return JsonResponse(answer)
 
 
 @local_or_upstream("conversation", "conversation_id")
 async def create_conversation_items(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations/{conversation_id}/items`"""
-    items = to_stored_items(await services.responses.resolve_items(request.body["items"], "items"))
+    body: api.CreateConversationItemsRequest = request.body
+    query: api.CreateConversationItemsQuery = request.query
+    items = to_stored_items(await services.responses.resolve_items(body["items"], "items"))
     added = await services.responses.conversations.add_items(request.path["conversation_id"], items)
-    include = request.query.get("include") or ()
+    include = query.get("include") or ()
     return JsonResponse(item_list(Page(items=added, has_more=False), include))
 
 
 @local_or_upstream("conversation", "conversation_id")
 async def list_conversation_items(services: Services, request: ApiRequest) -> Response:
     """`GET /conversations/{conversation_id}/items`"""
-    query = request.query
+    query: api.ListConversationItemsQuery = request.query
     page = await services.responses.conversations.items(
         request.path["conversation_id"],
         **page_wanted(query),
@@ -99,8 +110,9 @@ async def list_conversation_items(services: Services, request: ApiRequest) -> Re
 async def get_conversation_item(services: Services, request: ApiRequest) -> Response:
     """`GET /conversations/{conversation_id}/items/{item_id}`"""
     path = request.path
+    query: api.GetConversationItemQuery = request.query
     stored = await services.responses.conversations.item(path["conversation_id"], path["item_id"])
-    return JsonResponse(public_form(stored.item, request.query.get("include") or ()))
+    return JsonResponse(public_form(stored.item, query.get("include") or ()))
 
 
 @local_or_upstream("conversation", "conversation_id", part="item")
@@ -113,7 +125,7 @@ async def delete_conversation_item(services: Services, request: ApiRequest) -> R
     return JsonResponse(_conversation_object(conversation))
 
 
-def _conversation_object(conversation: StoredConversation) -> JsonObject:
+def _conversation_object(conversation: StoredConversation) -> "api.ConversationResource":
     return {
         "id": conversation.id,
         "object": "conversation",

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -23,6 +23,9 @@ from llm_backend.store import (
     StoredUpload,
 )
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["add_upload_part", "cancel_upload", "complete_upload", "create_upload"]
 
 LIFETIME_S = 3600  # OpenAI's
@@ -30,7 +33,8 @@ LIFETIME_S = 3600  # OpenAI's
 
 async def create_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads`"""
-    settings, body = services.settings, request.body
+    settings = services.settings
+    body: api.CreateUploadRequest = request.body
     if settings.files == "upstream":
         return await relay(services, request)
     if body["bytes"] > settings.parted_upload_limit_bytes:
@@ -83,7 +87,8 @@ async def add_upload_part(services: Services, request: ApiRequest) -> Response:
 
 async def complete_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/complete`: joins the parts, in the given order, to a file."""
-    upload_id, body = request.path["upload_id"], request.body
+    upload_id = request.path["upload_id"]
+    body: api.CompleteUploadRequest = request.body
     with store_errors_translated("upload"):
         if await _open_here(services, upload_id) is None:
             return await relay(services, request)
@@ -125,7 +130,7 @@ async def _within(upload: StoredUpload, pieces: AsyncIterator[bytes]) -> AsyncIt
         yield piece
 
 
-def _upload_object(upload: StoredUpload, file: StoredFile | None = None) -> dict[str, Any]:
+def _upload_object(upload: StoredUpload, file: StoredFile | None = None) -> "api.Upload":
     return {
         "id": upload.id,
         "object": "upload",
@@ -139,7 +144,7 @@ def _upload_object(upload: StoredUpload, file: StoredFile | None = None) -> dict
     }
 
 
-def _part_object(part: StoredPart) -> dict[str, Any]:
+def _part_object(part: StoredPart) -> "api.UploadPart":
     return {
         "id": part.id,
         "object": "upload.part",

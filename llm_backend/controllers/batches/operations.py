@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from starlette.responses import Response
 
@@ -18,6 +18,9 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, StoredBatch, TokenCounts
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["cancel_batch", "create_batch", "list_batches", "retrieve_batch"]
 
 PURPOSE = "batch"
@@ -27,7 +30,7 @@ WINDOWS_S = {"24h": 24 * 3600}  # OpenAI's completion windows
 
 async def create_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /batches`: the input is validated later, in the background."""
-    body = request.body
+    body: api.CreateBatchRequest = request.body
     file_id = body["input_file_id"]
     with store_errors_translated("batch"):
         try:
@@ -61,7 +64,7 @@ async def list_batches(services: Services, request: ApiRequest) -> Response:
     """`GET /batches`: newest first; relayed if files are stored at the upstream."""
     if services.settings.files == "upstream":
         return await relay(services, request)
-    query = request.query
+    query: api.ListBatchesQuery = request.query
     with store_errors_translated("batch"):
         page = await services.batches.list(
             after=query.get("after"), limit=query.get("limit", DEFAULT_LIMIT)
@@ -86,9 +89,9 @@ async def cancel_batch(services: Services, request: ApiRequest) -> Response:
     return JsonResponse(_batch_object(await services.batches.stop(request.path["batch_id"])))
 
 
-def _batch_object(batch: StoredBatch) -> dict[str, Any]:
+def _batch_object(batch: StoredBatch) -> "api.Batch":
     """Renders a batch; leaves out fields without a value yet."""
-    told = {
+    fields = {
         "id": batch.id,
         "object": "batch",
         "endpoint": batch.endpoint,
@@ -110,10 +113,10 @@ def _batch_object(batch: StoredBatch) -> dict[str, Any]:
         "usage": None if batch.usage is None else _usage(batch.usage),
         "metadata": batch.metadata,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return cast("api.Batch", {name: one for name, one in fields.items() if one is not None})
 
 
-def _usage(tokens: TokenCounts) -> dict[str, Any]:
+def _usage(tokens: TokenCounts) -> "api.BatchUsage":
     return {
         "input_tokens": tokens.input_tokens,
         "input_tokens_details": {"cached_tokens": tokens.cached_tokens},

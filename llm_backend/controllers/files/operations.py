@@ -6,7 +6,7 @@ unknown id is relayed to the upstream, if there is one.
 
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
@@ -21,6 +21,9 @@ from llm_backend.controllers.rendering.page_query import page_wanted
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
 from llm_backend.store import StoredFile
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "create_file",
@@ -68,7 +71,7 @@ async def list_files(services: Services, request: ApiRequest) -> Response:
     """`GET /files`"""
     if services.settings.files == "upstream":
         return await relay(services, request)
-    query = request.query
+    query: api.ListFilesQuery = request.query
     with store_errors_translated("file"):
         page = await services.files.list(
             purpose=query.get("purpose"),
@@ -95,7 +98,8 @@ async def delete_file(services: Services, request: ApiRequest) -> Response:
     """`DELETE /files/{file_id}`"""
     file_id = request.path["file_id"]
     await services.files.delete(file_id)
-    return JsonResponse({"id": file_id, "object": "file", "deleted": True})
+    answer: api.DeleteFileResponse = {"id": file_id, "object": "file", "deleted": True}
+    return JsonResponse(answer)
 
 
 def declared_bytes(request: ApiRequest) -> int:
@@ -109,16 +113,17 @@ def new_file_id() -> str:
     return f"file-{uuid.uuid4().hex}"
 
 
-def file_object(file: StoredFile) -> dict[str, Any]:
+def file_object(file: StoredFile) -> "api.OpenAIFile":
     """Renders a file."""
-    expiry = {} if file.expires_at is None else {"expires_at": file.expires_at}
-    return {
+    answer: api.OpenAIFile = {
         "id": file.id,
         "object": "file",
         "bytes": file.size_bytes,
         "created_at": file.created_at,
         "filename": file.filename,
-        "purpose": file.purpose,
+        "purpose": cast("Any", file.purpose),
         "status": "processed",
-        **expiry,
     }
+    if file.expires_at is not None:
+        answer["expires_at"] = file.expires_at
+    return answer

@@ -7,7 +7,7 @@ flagged output is withheld.
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.backends.local.local_model import LocalModel
@@ -16,7 +16,15 @@ from llm_backend.controllers.chat.events import Transcript
 from llm_backend.controllers.moderations.operations import OPENAIS_MODELS, moderation
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, ModelNotFound, UnsupportedField
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+    Results = list[api.ModerationResultBody]
+    ModerationSide = (
+        api.ModerationResultBody | api.ChatCompletionModerationResults | api.ModerationErrorBody
+    )
 
 __all__ = ["FILTERED", "ModeratedAnswer", "WithheldStream", "moderation_of"]
 
@@ -33,11 +41,11 @@ _WHERE = "moderation.model"
 
 
 def moderation_of(
-    services: Services, body: Mapping[str, Any], messages: Callable[[], Sequence[Message]]
+    services: Services, body: JsonMapping, messages: Callable[[], Sequence[Message]]
 ) -> "ModeratedAnswer | None":
     """Returns the moderation of the answer to these chat messages; None if the body has no
     `moderation`. Raises `UnsupportedField` if no local model can judge."""
-    asked = body.get("moderation")
+    asked: api.ModerationParam | None = body.get("moderation")
     if asked is None:
         return None
     judge = _judge(services.registry, asked["model"], services.settings.moderation_model)
@@ -50,7 +58,7 @@ def moderation_of(
     )
 
 
-def _blocks(config: Mapping[str, Any] | None) -> bool:
+def _blocks(config: "api.ModerationConfigParam | None") -> bool:
     return config is not None and config["mode"] == "block"
 
 
@@ -85,8 +93,8 @@ class ModeratedAnswer:
     messages: Sequence[Message]
     blocks_input: bool
     blocks_output: bool
-    _input: Sequence[JsonObject] | ApiError | None = field(default=None, init=False)
-    _output: Sequence[JsonObject] | ApiError | None = field(default=None, init=False)
+    _input: "Results | ApiError | None" = field(default=None, init=False)
+    _output: "Results | ApiError | None" = field(default=None, init=False)
     _said: dict[int, list[str]] = field(default_factory=dict, init=False)  # deltas by choice
     _is_withheld: bool = field(default=False, init=False)
 
@@ -145,23 +153,23 @@ class ModeratedAnswer:
     def _texts(self) -> list[str]:
         return ["".join(self._said[choice]) for choice in sorted(self._said)] or [""]
 
-    async def _tried(self, given: Sequence[Any]) -> Sequence[JsonObject] | ApiError:
+    async def _tried(self, given: list[Any]) -> "Results | ApiError":
         """Judges without blocking: an error is reported as the result, and the answer is sent."""
         try:
             return await self._judged(given)
         except ApiError as error:
             return error
 
-    async def _judged(self, given: Sequence[Any]) -> Sequence[JsonObject]:
+    async def _judged(self, given: list[Any]) -> "Results":
         try:
             verdict = await moderation(self.judge, {"input": given}, inputs_limit=len(given))
         except ApiError as error:
             error.param = "moderation"
             raise
         head = {"type": "moderation_result", "model": verdict["model"]}
-        return [{**head, **result} for result in verdict["results"]]
+        return cast("Results", [{**head, **result} for result in verdict["results"]])
 
-    def _side(self, found: Sequence[JsonObject] | ApiError, results_in_lists: bool) -> JsonObject:
+    def _side(self, found: "Results | ApiError", results_in_lists: bool) -> "ModerationSide":
         if isinstance(found, ApiError):
             return {"type": "error", "code": found.code, "message": found.message}
         if not results_in_lists:
@@ -187,7 +195,7 @@ class WithheldStream:
             yield ChatDelta(choice=choice, finish_reason=FILTERED)
 
 
-def _user_input(messages: Sequence[Message], *, sees: bool) -> Sequence[Any]:
+def _user_input(messages: Sequence[Message], *, sees: bool) -> list[Any]:
     """Returns the user messages as one moderation input, with images if the judge sees them."""
     texts: list[str] = []
     pictures: list[JsonObject] = []

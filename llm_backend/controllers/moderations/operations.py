@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
@@ -30,8 +30,10 @@ from llm_backend.errors import (
     Unsupported,
     UnsupportedField,
 )
-from llm_backend.json_types import JsonMapping
 from llm_backend.offload import is_large, offload
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["create_moderation", "judge", "moderation"]
 
@@ -63,7 +65,7 @@ async def _judge_inputs(services: Services, request: ApiRequest, model: LocalMod
     )
 
 
-def judge(services: Services, body: JsonMapping) -> str:
+def judge(services: Services, body: "api.CreateModerationRequest") -> str:
     """Returns the name of the model that judges. OpenAI's model names mean the setting
     `moderation_model`, unless a served model has that name, or only an upstream can judge an image.
 
@@ -84,7 +86,7 @@ def judge(services: Services, body: JsonMapping) -> str:
     return name
 
 
-def _is_upstreams(services: Services, name: str, body: JsonMapping) -> bool:
+def _is_upstreams(services: Services, name: str, body: "api.CreateModerationRequest") -> bool:
     """True if the input has an image, the local judge has no vision and the upstream serves the
     model."""
     upstream = services.upstream
@@ -97,17 +99,17 @@ def _is_upstreams(services: Services, name: str, body: JsonMapping) -> bool:
     return upstream.serves(name, OPERATION)
 
 
-def _is_image(part: Any) -> bool:
+def _is_image(part: object) -> bool:
     return isinstance(part, Mapping) and part["type"] == "image_url"
 
 
 async def moderation(
     model: LocalModel,
-    body: JsonMapping,
+    body: "api.CreateModerationRequest",
     *,
     inputs_limit: int,
     priority: Priority = Priority.INTERACTIVE,
-) -> dict[str, Any]:
+) -> "api.CreateModerationResponse":
     """Judges a moderation request with this model; returns the response object."""
     refuse_others({"model": model.card.id, **body}, FIELDS)
     model = model.as_personality(None)  # the question holds the whole instruction
@@ -186,11 +188,16 @@ async def _score(model: LocalModel, asked: YesNoQuestion, field: str, priority: 
         ) from error
 
 
-def _result(scores: Mapping[str, float], judged: CategoryJudgement) -> dict[str, Any]:
+def _result(
+    scores: Mapping[str, float], judged: CategoryJudgement
+) -> "api.CreateModerationResponseResult":
     flags = {kind: score >= FLAGGED_FROM for kind, score in scores.items()}
-    return {
+    types = {kind: judged.as_kind(kind).types for kind in scores}
+    return {  # the keys of the three are `KINDS`, which are the document's
         "flagged": any(flags.values()),
-        "categories": flags,
-        "category_scores": dict(scores),
-        "category_applied_input_types": {kind: judged.as_kind(kind).types for kind in scores},
+        "categories": cast("api.CreateModerationResponseResultCategories", flags),
+        "category_scores": cast("api.CreateModerationResponseResultCategoryScores", dict(scores)),
+        "category_applied_input_types": cast(
+            "api.CreateModerationResponseResultCategoryAppliedInputTypes", types
+        ),
     }

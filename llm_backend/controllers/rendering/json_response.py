@@ -1,10 +1,12 @@
 """JSON responses, encoded by orjson."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
 from llm_backend import exact_json
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Page
 
 __all__ = ["JsonResponse", "list_object"]
@@ -19,7 +21,7 @@ class JsonResponse(Response):
         return exact_json.dumps(content)
 
 
-def list_object(page: Page[Any], data: list[dict[str, Any]]) -> dict[str, Any]:
+def list_object(page: Page[Any], data: Sequence[JsonMapping]) -> JsonObject:
     """Returns one page of a list as the document's list object."""
     return {
         "object": "list",

@@ -1,8 +1,8 @@
 """File batches of vector stores: create, get, cancel, list files."""
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -11,10 +11,13 @@ from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.new_files import new_files
+from llm_backend.controllers.vector_stores.new_files import FileEntry, new_files
 from llm_backend.controllers.vector_stores.response_objects import batch_object, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
 from llm_backend.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "cancel_vector_store_file_batch",
@@ -30,10 +33,11 @@ of_a_batch = local_or_upstream("vector store", "vector_store_id", part="file bat
 async def create_vector_store_file_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/file_batches`"""
     library, store_id = services.library, request.path["vector_store_id"]
+    body: api.CreateVectorStoreFileBatchRequest = request.body
     store = await library.stores.get(store_id)
     embedder = await library.embedders.named(store.embedding_model)
-    where = "file_ids[{}]" if request.body.get("files") is None else "files[{}].file_id"
-    wanted = _files_of_body(request.body)
+    where = "file_ids[{}]" if body.get("files") is None else "files[{}].file_id"
+    wanted = _files_of_body(body)
     files = await new_files(services, request.caller, wanted, embedder, where=where)
     batch = await library.stores.add_batch(store_id, f"vsfb_{uuid.uuid4().hex}", files)
     return JsonResponse(batch_object(batch))
@@ -71,11 +75,16 @@ async def list_files_in_vector_store_batch(services: Services, request: ApiReque
     return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
 
 
-def _files_of_body(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    files: Sequence[Mapping[str, Any]] | None = body.get("files")
+def _files_of_body(
+    body: "api.CreateVectorStoreFileBatchRequest",
+) -> "Sequence[FileEntry | api.CreateVectorStoreFileRequest]":
+    files = body.get("files")
     if files is not None and body.get("file_ids") is not None:
         raise InvalidRequest("Give either `file_ids` or `files`.", param="files")
     if files is not None:
         return files
-    common = {key: body.get(key) for key in ("attributes", "chunking_strategy")}
-    return [{"file_id": file_id, **common} for file_id in body["file_ids"]]
+    attributes, chunking = body.get("attributes"), body.get("chunking_strategy")
+    return [
+        {"file_id": file_id, "attributes": attributes, "chunking_strategy": chunking}
+        for file_id in body["file_ids"]
+    ]

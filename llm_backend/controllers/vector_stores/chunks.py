@@ -1,5 +1,7 @@
 """Chunking of a file's text, as for vector stores."""
 
+from typing import TYPE_CHECKING
+
 from starlette.responses import Response
 
 from llm_backend.contract.client_disconnect import unless_gone
@@ -12,6 +14,9 @@ from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.extraction import Chunking, ExtractionError, ReaderKilled, chunks_of
 from llm_backend.store import StoredFile
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["create_chunks"]
 
 RETRY_AFTER_S = 1.0  # if the process that extracts the text was killed
@@ -19,14 +24,15 @@ RETRY_AFTER_S = 1.0  # if the process that extracts the text was killed
 
 async def create_chunks(services: Services, request: ApiRequest) -> Response:
     """`POST /chunks`: returns chunks without overlap."""
-    body = request.body
+    body: api.CreateChunksRequest = request.body
     with store_errors_translated("file"):
         file = await services.files.get(body["file_id"] if "file_id" in body else body["id"])
     filename = body.get("filename") or file.filename
     chunks = await unless_gone(
         request, _chunks(services, file, filename, body.get("chunk_capacity"))
     )
-    return JsonResponse({"id": file.id, "filename": filename, "chunks": chunks})
+    answer: api.CreateChunksResponse = {"id": file.id, "filename": filename, "chunks": chunks}
+    return JsonResponse(answer)
 
 
 async def _chunks(

@@ -1,5 +1,7 @@
 """Vector store files: create, list, get, update attributes, delete, read content."""
 
+from typing import TYPE_CHECKING
+
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
@@ -12,6 +14,9 @@ from llm_backend.controllers.vector_stores.new_files import new_files
 from llm_backend.controllers.vector_stores.request_values import attributes_from
 from llm_backend.controllers.vector_stores.response_objects import content_page, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "create_vector_store_file",
@@ -29,9 +34,10 @@ of_a_file = local_or_upstream("vector store", "vector_store_id", part="file")
 async def create_vector_store_file(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/files`"""
     library, store_id = services.library, request.path["vector_store_id"]
+    body: api.CreateVectorStoreFileRequest = request.body
     store = await library.stores.get(store_id)
     embedder = await library.embedders.named(store.embedding_model)
-    (file,) = await new_files(services, request.caller, [request.body], embedder)
+    (file,) = await new_files(services, request.caller, [body], embedder)
     return JsonResponse(file_object(await library.stores.add_file(store_id, file)))
 
 
@@ -60,7 +66,8 @@ async def update_vector_store_file_attributes(services: Services, request: ApiRe
     """`POST /vector_stores/{vector_store_id}/files/{file_id}`"""
     library, path = services.library, request.path
     await library.stores.get(path["vector_store_id"])
-    attributes = attributes_from(request.body["attributes"])
+    body: api.UpdateVectorStoreFileAttributesRequest = request.body
+    attributes = attributes_from(body["attributes"])
     file = await update_attributes(library, path["vector_store_id"], path["file_id"], attributes)
     return JsonResponse(file_object(file))
 
@@ -70,9 +77,12 @@ async def delete_vector_store_file(services: Services, request: ApiRequest) -> R
     """`DELETE /vector_stores/{vector_store_id}/files/{file_id}`"""
     stores, path = services.library.stores, request.path
     await stores.delete_file(path["vector_store_id"], path["file_id"])
-    return JsonResponse(
-        {"id": path["file_id"], "object": "vector_store.file.deleted", "deleted": True}
-    )
+    answer: api.DeleteVectorStoreFileResponse = {
+        "id": path["file_id"],
+        "object": "vector_store.file.deleted",
+        "deleted": True,
+    }
+    return JsonResponse(answer)
 
 
 @of_a_file

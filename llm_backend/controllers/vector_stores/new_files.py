@@ -1,9 +1,9 @@
 """Validates the files that a request adds to a vector store."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from llm_backend.access import Caller, Principal
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
@@ -13,24 +13,35 @@ from llm_backend.controllers.vector_stores.request_values import attributes_from
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, NewVectorFile, StoredFile
 
-__all__ = ["new_files"]
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+__all__ = ["FileEntry", "new_files"]
 
 PURPOSES = ("assistants", "user_data")  # of files that can be added
+
+
+class FileEntry(TypedDict):
+    """A file to add, with the values that it shares with others of its request."""
+
+    file_id: str
+    attributes: NotRequired["api.VectorStoreFileAttributes"]
+    chunking_strategy: "api.ChunkingStrategyRequestParam | None"
 
 
 async def new_files(
     services: Services,
     caller: Caller,
-    wanted: Sequence[Mapping[str, Any]],
+    wanted: "Sequence[FileEntry | api.CreateVectorStoreFileRequest]",
     embedder: EmbeddingModel,
     *,
     where: str = "file_id",
 ) -> list[NewVectorFile]:
     """Returns a file to add for each of `wanted`, whose embedding is charged to the caller.
 
-    An entry of `wanted` has a `file_id` and maybe `attributes` and `chunking_strategy`; of
-    duplicates the last one counts. `where` is the request's field of an id, with `{}` for its
-    index. Raises `NotFound`, and `QuotaExceeded` if the caller's project has spent its budget.
+    Of duplicates in `wanted` the last one counts. `where` is the request's field of an id, with
+    `{}` for its index. Raises `NotFound`, and `QuotaExceeded` if the caller's project has spent
+    its budget.
     """
     services.library.check()
     if wanted and caller.project is not None:

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonMapping
 from llm_backend.search import Comparison, Condition, Every, Some, Weights
 from llm_backend.store.vector_stores import Attribute, StoredChunking
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "attributes_from",
@@ -23,7 +26,9 @@ DEPTH_LIMIT = 8
 _ORDERED = ("gt", "gte", "lt", "lte")
 
 
-def chunking_from(strategy: JsonMapping | None, *, room: int) -> StoredChunking:
+def chunking_from(
+    strategy: "api.ChunkingStrategyRequestParam | None", *, room: int
+) -> StoredChunking:
     """Parses a chunking strategy; `room` is the embedding model's input limit in tokens."""
     if strategy is None or strategy["type"] == "auto":
         most = min(AUTO_TOKENS, room)
@@ -39,17 +44,20 @@ def chunking_from(strategy: JsonMapping | None, *, room: int) -> StoredChunking:
     return StoredChunking(max_tokens=most, overlap_tokens=overlap)
 
 
-def attributes_from(given: JsonMapping | None) -> dict[str, Attribute]:
+def attributes_from(given: "api.VectorStoreFileAttributes") -> dict[str, Attribute]:
     """Returns a file's attributes, by default none."""
     return dict(given or {})
 
 
-def expiry_from(expires_after: JsonMapping | None) -> int | None:
+def expiry_from(expires_after: "api.VectorStoreExpirationAfter | None") -> int | None:
     """Parses `expires_after`: days without use until a store expires."""
     return None if expires_after is None else int(expires_after["days"])
 
 
-def ranking_from(options: JsonMapping | None, where: str = "") -> tuple[Weights | None, float]:
+def ranking_from(
+    options: "api.RankingOptions | api.VectorStoreSearchRequestRankingOptions | None",
+    where: str = "",
+) -> tuple[Weights | None, float]:
     """Parses ranking options: weights of both rankings, None for embeddings alone; least score."""
     options = options or {}
     threshold = float(options.get("score_threshold") or 0.0)
@@ -60,7 +68,9 @@ def ranking_from(options: JsonMapping | None, where: str = "") -> tuple[Weights 
         )
     if options.get("ranker") == "none":
         return None, threshold
-    weights = options.get("hybrid_search") or {"embedding_weight": 1.0, "text_weight": 1.0}
+    # The document has `hybrid_search` in tools only; the search operation honours it, too.
+    given = cast("api.HybridSearchOptions | None", options.get("hybrid_search"))
+    weights = given or {"embedding_weight": 1.0, "text_weight": 1.0}
     embedding, text = float(weights["embedding_weight"]), float(weights["text_weight"])
     whole = embedding + text
     if embedding < 0 or text < 0 or not 0 < whole < math.inf:
@@ -72,7 +82,7 @@ def ranking_from(options: JsonMapping | None, where: str = "") -> tuple[Weights 
     return Weights(embedding=embedding, text=text), threshold
 
 
-def condition_from(filters: JsonMapping | None, where: str = "filters") -> Condition | None:
+def condition_from(filters: "api.Filters | None", where: str = "filters") -> Condition | None:
     """Parses an attribute filter. Raises `InvalidRequest` for an invalid comparison."""
     if filters is None:
         return None
@@ -86,7 +96,7 @@ class _Reading:
         self._whole = whole
         self._read = 0
 
-    def condition(self, given: JsonMapping, where: str, depth: int) -> Condition:
+    def condition(self, given: "api.Filters", where: str, depth: int) -> Condition:
         self._read += 1
         if depth > DEPTH_LIMIT or self._read > CONDITIONS_LIMIT:
             raise InvalidRequest(
@@ -94,7 +104,7 @@ class _Reading:
                 f"{DEPTH_LIMIT} deep.",
                 param=self._whole,
             )
-        if given["type"] not in ("and", "or"):
+        if given["type"] != "and" and given["type"] != "or":
             return _comparison(given, where)
         parts = [
             self.condition(one, f"{where}.filters[{place}]", depth + 1)
@@ -103,7 +113,7 @@ class _Reading:
         return Every(conditions=parts) if given["type"] == "and" else Some(conditions=parts)
 
 
-def _comparison(given: JsonMapping, where: str) -> Comparison:
+def _comparison(given: "api.ComparisonFilter", where: str) -> Comparison:
     operator, value = given["type"], given["value"]
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     if is_list != (operator in ("in", "nin")):

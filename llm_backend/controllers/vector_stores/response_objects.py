@@ -1,38 +1,48 @@
 """Response objects for vector stores, their files, batches and search results (pure)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from typing import TYPE_CHECKING, Literal, NotRequired
 
 from llm_backend.controllers.vector_stores.hybrid_search import Hit
-from llm_backend.json_types import JsonObject
 from llm_backend.store import StoredFileBatch, StoredVectorFile, StoredVectorStore
-from llm_backend.store.vector_stores import FileCounts
+from llm_backend.store.vector_stores import FileCounts, FileError
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+    class DescribedVectorStore(api.VectorStoreObject):
+        """A vector store with the description that the document has in requests only."""
+
+        description: NotRequired[str]
+
 
 __all__ = ["batch_object", "content_page", "file_object", "results_page", "store_object"]
 
 
-def store_object(store: StoredVectorStore, now: int) -> JsonObject:
+def store_object(store: StoredVectorStore, now: int) -> "DescribedVectorStore":
     """Renders a vector store; `now` in Unix seconds."""
     expires_at = store.expires_at
     is_over = expires_at is not None and expires_at <= now
-    expiry = {} if store.expires_after_days is None else _expiry(store.expires_after_days)
-    return {
+    answer: DescribedVectorStore = {
         "id": store.id,
         "object": "vector_store",
         "created_at": store.created_at,
         "name": store.name,
-        **({} if store.description is None else {"description": store.description}),
         "usage_bytes": store.usage_bytes,
         "file_counts": _counts(store.files),
         "status": "expired" if is_over else _progress(store.files),
-        **expiry,
         "expires_at": expires_at,
         "last_active_at": store.last_active_at,
         "metadata": dict(store.metadata),
     }
+    if store.description is not None:
+        answer["description"] = store.description
+    if store.expires_after_days is not None:
+        answer["expires_after"] = {"anchor": "last_active_at", "days": store.expires_after_days}
+    return answer
 
 
-def file_object(file: StoredVectorFile) -> JsonObject:
+def file_object(file: StoredVectorFile) -> "api.VectorStoreFileObject":
     """Renders a vector store file."""
     return {
         "id": file.id,
@@ -41,7 +51,7 @@ def file_object(file: StoredVectorFile) -> JsonObject:
         "created_at": file.created_at,
         "vector_store_id": file.store_id,
         "status": file.status,
-        "last_error": None if file.error is None else asdict(file.error),
+        "last_error": None if file.error is None else _last_error(file.error),
         "chunking_strategy": {
             "type": "static",
             "static": {
@@ -53,7 +63,7 @@ def file_object(file: StoredVectorFile) -> JsonObject:
     }
 
 
-def batch_object(batch: StoredFileBatch) -> JsonObject:
+def batch_object(batch: StoredFileBatch) -> "api.VectorStoreFileBatchObject":
     """Renders a file batch."""
     return {
         "id": batch.id,
@@ -65,7 +75,7 @@ def batch_object(batch: StoredFileBatch) -> JsonObject:
     }
 
 
-def content_page(text: str) -> JsonObject:
+def content_page(text: str) -> "api.VectorStoreFileContentResponse":
     """Renders the extracted text of a file."""
     return {
         "object": "vector_store.file_content.page",
@@ -75,7 +85,7 @@ def content_page(text: str) -> JsonObject:
     }
 
 
-def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> JsonObject:
+def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> "api.VectorStoreSearchResultsPage":
     """Renders search results."""
     return {
         "object": "vector_store.search_results.page",
@@ -95,19 +105,25 @@ def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> JsonObject:
     }
 
 
-def _expiry(days: int) -> JsonObject:
-    return {"expires_after": {"anchor": "last_active_at", "days": days}}
+def _last_error(error: FileError) -> "api.VectorStoreFileObjectLastError":
+    return {"code": error.code, "message": error.message}
 
 
-def _counts(files: FileCounts) -> JsonObject:
-    return {**asdict(files), "total": files.total}
+def _counts(files: FileCounts) -> "api.VectorStoreObjectFileCounts":
+    return {
+        "in_progress": files.in_progress,
+        "completed": files.completed,
+        "failed": files.failed,
+        "cancelled": files.cancelled,
+        "total": files.total,
+    }
 
 
-def _progress(files: FileCounts) -> str:
+def _progress(files: FileCounts) -> Literal["in_progress", "completed"]:
     return "in_progress" if files.in_progress else "completed"
 
 
-def _outcome(files: FileCounts) -> str:
+def _outcome(files: FileCounts) -> Literal["in_progress", "completed", "failed"]:
     """Returns the status of a batch: `failed` only if all of its files failed."""
     has_failed = files.failed and files.failed == files.total
     return "failed" if has_failed else _progress(files)

@@ -1,5 +1,7 @@
 """Vector store search."""
 
+from typing import TYPE_CHECKING
+
 from starlette.responses import Response
 
 from llm_backend.contract.client_disconnect import unless_gone
@@ -13,6 +15,9 @@ from llm_backend.controllers.vector_stores.request_values import condition_from,
 from llm_backend.controllers.vector_stores.response_objects import results_page
 from llm_backend.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["search_vector_store"]
 
 DEFAULT_LIMIT = 10  # OpenAI's
@@ -23,7 +28,7 @@ QUERIES_LIMIT = 16
 async def search_vector_store(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/search`. With `rewrite_query` the model of the setting
     `query_model` rewrites the queries; `search_query` returns the queries that were used."""
-    body = request.body
+    body: api.VectorStoreSearchRequest = request.body
     queries = [body["query"]] if isinstance(body["query"], str) else list(body["query"])
     if not 1 <= len(queries) <= QUERIES_LIMIT or not all(query.strip() for query in queries):
         raise InvalidRequest(

@@ -1,7 +1,7 @@
 """Vector stores: create, list, get, modify, delete."""
 
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -13,10 +13,13 @@ from llm_backend.controllers.rendering.page_query import both_sides_refused, pag
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.new_files import new_files
+from llm_backend.controllers.vector_stores.new_files import FileEntry, new_files
 from llm_backend.controllers.vector_stores.request_values import expiry_from
 from llm_backend.controllers.vector_stores.response_objects import store_object
 from llm_backend.store import StoredVectorStore
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "create_vector_store",
@@ -32,10 +35,11 @@ async def create_vector_store(services: Services, request: ApiRequest) -> Respon
     """`POST /vector_stores`"""
     if services.settings.vector_stores == "upstream":
         return await relay(services, request)
-    body, library = request.body, services.library
+    body: api.CreateVectorStoreRequest = request.body
+    library = services.library
     library.check()
     embedder = await library.embedders.for_new_stores()
-    wanted = [
+    wanted: list[FileEntry] = [
         {"file_id": file_id, "chunking_strategy": body.get("chunking_strategy")}
         for file_id in body.get("file_ids") or ()
     ]
@@ -76,7 +80,7 @@ async def get_vector_store(services: Services, request: ApiRequest) -> Response:
 @local_or_upstream("vector store", "vector_store_id")
 async def modify_vector_store(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}`"""
-    body = request.body
+    body: api.UpdateVectorStoreRequest = request.body
     values: dict[str, Any] = {}
     if body.get("name") is not None:
         values["name"] = body["name"]
@@ -93,7 +97,12 @@ async def delete_vector_store(services: Services, request: ApiRequest) -> Respon
     """`DELETE /vector_stores/{vector_store_id}`"""
     store_id = request.path["vector_store_id"]
     await services.library.stores.delete(store_id)
-    return JsonResponse({"id": store_id, "object": "vector_store.deleted", "deleted": True})
+    answer: api.DeleteVectorStoreResponse = {
+        "id": store_id,
+        "object": "vector_store.deleted",
+        "deleted": True,
+    }
+    return JsonResponse(answer)
 
 
 def page_of(request: ApiRequest) -> dict[str, Any]:
