@@ -1,5 +1,7 @@
 """Admin API keys: authorize administration, but no model requests."""
 
+from typing import TYPE_CHECKING
+
 from starlette.responses import Response
 
 from llm_backend.access import new_key
@@ -9,6 +11,9 @@ from llm_backend.controllers.administration.keys import admin_key_object
 from llm_backend.controllers.administration.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "admin_api_keys_create",
@@ -30,12 +35,13 @@ async def admin_api_keys_list(services: Services, request: ApiRequest) -> Respon
 
 async def admin_api_keys_create(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/admin_api_keys`: only this response contains the key."""
-    body = request.body
+    body: api.AdminApiKeysCreateRequest = request.body
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
     made = change(request, "api_key.created", key.stored.id, data={"scopes": []})
     async with making_key(services, THING) as headers:
         await services.access.administration.add_key(made, key.stored)
-    return JsonResponse({**admin_key_object(key.stored), "value": key.value}, headers=headers)
+    answer: api.AdminApiKeyCreateResponse = {**admin_key_object(key.stored), "value": key.value}
+    return JsonResponse(answer, headers=headers)
 
 
 async def admin_api_keys_get(services: Services, request: ApiRequest) -> Response:
@@ -51,5 +57,9 @@ async def admin_api_keys_delete(services: Services, request: ApiRequest) -> Resp
     async with changing(services, THING):
         await services.access.administration.key(id)
         await services.access.administration.remove_key(change(request, "api_key.deleted", id), id)
-    deleted = {"id": id, "object": "organization.admin_api_key.deleted", "deleted": True}
+    deleted: api.AdminApiKeysDeleteResponse = {
+        "id": id,
+        "object": "organization.admin_api_key.deleted",
+        "deleted": True,
+    }
     return JsonResponse(deleted)

@@ -1,7 +1,7 @@
 """Audit log: every administrative change and its actor."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -13,13 +13,16 @@ from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import AuditEntry, AuditFilter
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["list_audit_logs"]
 
 
 async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/audit_logs`: the newest first. There are no tenants here, so `tenant_only`
     returns an empty list."""
-    query = request.query
+    query: api.ListAuditLogsQuery = request.query
     if query.get("tenant_only"):
         return JsonResponse(list_object([], has_more=False))
     wanted = _filter(query)
@@ -34,7 +37,7 @@ async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-def _filter(query: Mapping[str, Any]) -> AuditFilter:
+def _filter(query: "api.ListAuditLogsQuery") -> AuditFilter:
     times = query.get("effective_at", {})
     return AuditFilter(
         types=query.get("event_types[]"),

@@ -2,6 +2,8 @@
 even if a request has `store: true`.
 """
 
+from typing import TYPE_CHECKING, Literal
+
 from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
@@ -10,6 +12,9 @@ from llm_backend.controllers.administration.changes import project_of
 from llm_backend.controllers.administration.own_settings import put_setting, setting_of
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "retrieve_organization_data_retention",
@@ -22,17 +27,17 @@ __all__ = [
 async def retrieve_organization_data_retention(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/data_retention`"""
     own = await setting_of(services, resource_kinds.DATA_RETENTION)
-    return JsonResponse(
-        {
-            "object": "organization.data_retention",
-            "type": own["type"] if own else _by_settings(services),
-        }
-    )
+    answer: api.OrganizationDataRetention = {
+        "object": "organization.data_retention",
+        "type": own["type"] if own else _by_settings(services),
+    }
+    return JsonResponse(answer)
 
 
 async def update_organization_data_retention(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/data_retention`"""
-    own = {"type": request.body["retention_type"]}
+    body: api.UpdateOrganizationDataRetentionBody = request.body
+    own = {"type": body["retention_type"]}
     put = await put_setting(
         services, request, resource_kinds.DATA_RETENTION, own, type="organization.updated"
     )
@@ -43,25 +48,31 @@ async def retrieve_project_data_retention(services: Services, request: ApiReques
     """`GET /organization/projects/{project_id}/data_retention`"""
     project = await project_of(services, request)
     own = await setting_of(services, resource_kinds.DATA_RETENTION, project.id)
-    type = own["type"] if own else "organization_default"
-    return JsonResponse({"object": "project.data_retention", "type": type})
+    answer: api.ProjectDataRetention = {
+        "object": "project.data_retention",
+        "type": own["type"] if own else "organization_default",
+    }
+    return JsonResponse(answer)
 
 
 async def update_project_data_retention(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/data_retention`"""
+    body: api.UpdateProjectDataRetentionBody = request.body
     project = await project_of(services, request, is_changed=True)
     put = await put_setting(
         services,
         request,
         resource_kinds.DATA_RETENTION,
-        {"type": request.body["retention_type"]},
+        {"type": body["retention_type"]},
         type="project.updated",
         project_id=project.id,
     )
     return JsonResponse({"object": "project.data_retention", **put})
 
 
-def _by_settings(services: Services) -> str:
+def _by_settings(
+    services: Services,
+) -> Literal["zero_data_retention", "modified_abuse_monitoring"]:
     """Maps the setting `store_chats` to OpenAI's type; there is no abuse monitoring here."""
     keeps_nothing = services.settings.store_chats == "never"
     return "zero_data_retention" if keeps_nothing else "modified_abuse_monitoring"

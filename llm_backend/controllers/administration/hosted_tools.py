@@ -1,5 +1,7 @@
 """Hosted tool permissions of a project."""
 
+from typing import TYPE_CHECKING, Final
+
 from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
@@ -9,12 +11,15 @@ from llm_backend.controllers.administration.own_settings import put_setting, set
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = [
     "retrieve_project_hosted_tool_permissions",
     "update_project_hosted_tool_permissions",
 ]
 
-TOOLS = ("file_search", "web_search", "image_generation", "mcp", "code_interpreter")
+TOOLS: Final = ("file_search", "web_search", "image_generation", "mcp", "code_interpreter")
 
 
 async def retrieve_project_hosted_tool_permissions(
@@ -32,7 +37,8 @@ async def update_project_hosted_tool_permissions(
     """`POST /organization/projects/{project_id}/hosted_tool_permissions`: a partial update."""
     project = await project_of(services, request, is_changed=True)
     own = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
-    given = {tool: request.body[tool] for tool in TOOLS if request.body.get(tool) is not None}
+    body: api.ProjectHostedToolPermissionsUpdateRequest = request.body
+    given = {tool: body[tool] for tool in TOOLS if body.get(tool) is not None}
     all_of_them = {tool: own.get(tool, {"enabled": True}) for tool in TOOLS} | given
     put = await put_setting(
         services,

@@ -4,6 +4,7 @@ address (`llm-backend keys create --user MAIL`).
 
 import time
 import uuid
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -14,8 +15,10 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
-from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["delete_invite", "invite_user", "list_invites", "retrieve_invite"]
 
@@ -37,11 +40,12 @@ async def list_invites(services: Services, request: ApiRequest) -> Response:
 
 async def invite_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/invites`"""
-    email, role = request.body["email"], request.body["role"]
+    body: api.InviteRequest = request.body
+    email, role = body["email"], body["role"]
     if "@" not in email:
         raise InvalidRequest(f"`email` is {email[:64]!r}, which is no address.", param="email")
     now = int(time.time())
-    projects = request.body.get("projects") or []
+    projects = body.get("projects") or []
     await _check_projects(services, projects)
     invite = Record(
         id=f"invite-{uuid.uuid4().hex[:24]}",
@@ -79,23 +83,31 @@ async def delete_invite(services: Services, request: ApiRequest) -> Response:
             raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
         made = change(request, "invite.deleted", id)
         await services.access.administration.remove(made, resource_kinds.INVITE, id)
-    return JsonResponse({"object": "organization.invite.deleted", "id": id, "deleted": True})
+    deleted: api.InviteDeleteResponse = {
+        "object": "organization.invite.deleted",
+        "id": id,
+        "deleted": True,
+    }
+    return JsonResponse(deleted)
 
 
-async def _check_projects(services: Services, projects: list[JsonObject]) -> None:
+async def _check_projects(services: Services, projects: "list[api.InviteRequestProject]") -> None:
     with reading("project"):
         for project in projects:
             await services.access.administration.get(resource_kinds.PROJECT, project["id"])
 
 
-def _invite_object(invite: Record) -> JsonObject:
+def _invite_object(invite: Record) -> "api.Invite":
     body = invite.body
     is_over = body["expires_at"] <= time.time()
-    status = "accepted" if body["accepted_at"] else "expired" if is_over else "pending"
     return {
         "object": "organization.invite",
         "id": invite.id,
-        "status": status,
+        "email": body["email"],
+        "role": body["role"],
+        "status": "accepted" if body["accepted_at"] else "expired" if is_over else "pending",
         "created_at": invite.created_at,
-        **body,
+        "expires_at": body["expires_at"],
+        "accepted_at": body["accepted_at"],
+        "projects": body["projects"],
     }

@@ -1,16 +1,20 @@
 """Response objects for API keys: admin keys, project keys, new service account keys."""
 
+from typing import TYPE_CHECKING
+
 from llm_backend.access import NewKey
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record, StoredKey
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["admin_key_object", "new_service_account_key", "project_key_object"]
 
 
-def admin_key_object(key: StoredKey) -> JsonObject:
+def admin_key_object(key: StoredKey) -> "api.AdminApiKey":
     """Renders an admin key; its owner is the organization, rendered as a service account."""
     return {
         "object": "organization.admin_api_key",
@@ -31,7 +35,7 @@ def admin_key_object(key: StoredKey) -> JsonObject:
     }
 
 
-async def project_key_object(services: Services, key: StoredKey) -> JsonObject:
+async def project_key_object(services: Services, key: StoredKey) -> "api.ProjectApiKey":
     """Renders a project's key with its owner."""
     return {
         "object": "organization.project.api_key",
@@ -46,7 +50,7 @@ async def project_key_object(services: Services, key: StoredKey) -> JsonObject:
     }
 
 
-def new_service_account_key(key: NewKey) -> JsonObject:
+def new_service_account_key(key: NewKey) -> "api.ProjectServiceAccountApiKey":
     """Renders a new key of a service account, with its value, which is shown only once."""
     return {
         "object": "organization.project.service_account.api_key",
@@ -57,10 +61,10 @@ def new_service_account_key(key: NewKey) -> JsonObject:
     }
 
 
-async def _owner(services: Services, key: StoredKey) -> JsonObject:
+async def _owner(services: Services, key: StoredKey) -> "api.ProjectApiKeyOwner":
     if key.user_id is not None:
         user = await _record(services, resource_kinds.USER, key.user_id)
-        return {"type": "user", "user": _person(user, key)}
+        return {"type": "user", "user": _user_object(key.user_id, user, key)}
     account = await _record(services, resource_kinds.SERVICE_ACCOUNT, key.service_account_id)
     return {"type": "service_account", "service_account": _account(account, key)}
 
@@ -74,10 +78,10 @@ async def _record(services: Services, kind: str, id: str | None) -> Record | Non
         return None
 
 
-def _person(user: Record | None, key: StoredKey) -> JsonObject:
+def _user_object(id: str, user: Record | None, key: StoredKey) -> "api.ProjectApiKeyOwnerUser":
     body = user.body if user else {}
     return {
-        "id": key.user_id,
+        "id": id,
         "email": body.get("email", ""),
         "name": body.get("name") or "",
         "created_at": user.created_at if user else key.created_at,
@@ -85,7 +89,7 @@ def _person(user: Record | None, key: StoredKey) -> JsonObject:
     }
 
 
-def _account(account: Record | None, key: StoredKey) -> JsonObject:
+def _account(account: Record | None, key: StoredKey) -> "api.ProjectApiKeyOwnerServiceAccount":
     """Renders the service account; a key created in the shell without an owner is its own."""
     return {
         "id": account.id if account else key.id,

@@ -1,12 +1,12 @@
 """Cursor pagination of administration lists."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT, both_sides_refused
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store.keyset_pages import Identified, Order, Page, PageRequest
 
 __all__ = ["list_object", "list_page"]
@@ -48,7 +48,7 @@ async def list_page(
     return page
 
 
-def list_object(data: list[JsonObject], *, has_more: bool) -> JsonObject:
+def list_object(data: Sequence[JsonMapping], *, has_more: bool) -> JsonObject:
     """Renders a list; `first_id` and `last_id` of an empty one are null."""
     return {
         "object": "list",

@@ -1,6 +1,6 @@
 """Model permissions of a project: an allow list or a deny list."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -14,6 +14,10 @@ from llm_backend.controllers.administration.own_settings import (
 )
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonMapping
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "delete_project_model_permissions",
@@ -21,30 +25,29 @@ __all__ = [
     "update_project_model_permissions",
 ]
 
-OBJECT = "project.model_permissions"
-EVERYTHING = {"mode": "deny_list", "model_ids": []}  # the default
+EVERYTHING: JsonMapping = {"mode": "deny_list", "model_ids": []}  # the default
 
 
 async def retrieve_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/model_permissions`"""
     project = await project_of(services, request)
     own = await setting_of(services, resource_kinds.MODEL_PERMISSIONS, project.id)
-    return JsonResponse({"object": OBJECT, **(own or EVERYTHING)})
+    return JsonResponse(_answer(own or EVERYTHING))
 
 
 async def update_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/model_permissions`"""
     project = await project_of(services, request, is_changed=True)
-    given: dict[str, Any] = {name: request.body[name] for name in EVERYTHING}
+    body: api.ProjectModelPermissionsUpdateRequest = request.body
     own = await put_setting(
         services,
         request,
         resource_kinds.MODEL_PERMISSIONS,
-        given,
+        {"mode": body["mode"], "model_ids": body["model_ids"]},
         type="project.updated",
         project_id=project.id,
     )
-    return JsonResponse({"object": OBJECT, **own})
+    return JsonResponse(_answer(own))
 
 
 async def delete_project_model_permissions(services: Services, request: ApiRequest) -> Response:
@@ -57,4 +60,16 @@ async def delete_project_model_permissions(services: Services, request: ApiReque
         type="project.updated",
         project_id=project.id,
     )
-    return JsonResponse({"object": f"{OBJECT}.deleted", "deleted": True})
+    deleted: api.ProjectModelPermissionsDeleteResponse = {
+        "object": "project.model_permissions.deleted",
+        "deleted": True,
+    }
+    return JsonResponse(deleted)
+
+
+def _answer(own: JsonMapping) -> "api.ProjectModelPermissions":
+    return {
+        "object": "project.model_permissions",
+        "mode": own["mode"],
+        "model_ids": own["model_ids"],
+    }

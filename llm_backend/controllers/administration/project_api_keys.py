@@ -1,5 +1,7 @@
 """API keys of a project: authorize model requests and access to the project's stored objects."""
 
+from typing import TYPE_CHECKING
+
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
@@ -9,6 +11,9 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["delete_project_api_key", "list_project_api_keys", "retrieve_project_api_key"]
 
 THING = "API key"
@@ -17,10 +22,11 @@ THING = "API key"
 async def list_project_api_keys(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/api_keys`"""
     project = await project_of(services, request)
-    shows = request.query.get("owner_project_access", "any") != "inactive"
+    query: api.ListProjectApiKeysQuery = request.query
+    shows = query.get("owner_project_access", "any") != "inactive"
     with reading(THING):
         page = await list_page(
-            request.query,
+            query,
             lambda page: services.access.administration.keys(page, project_id=project.id),
             wanted=lambda _: shows,  # an owner without access has no keys
         )
@@ -45,5 +51,9 @@ async def delete_project_api_key(services: Services, request: ApiRequest) -> Res
     async with changing(services, THING):
         await services.access.administration.key(id, project_id=project.id)
         await services.access.administration.remove_key(made, id)
-    deleted = {"object": "organization.project.api_key.deleted", "id": id, "deleted": True}
+    deleted: api.ProjectApiKeyDeleteResponse = {
+        "object": "organization.project.api_key.deleted",
+        "id": id,
+        "deleted": True,
+    }
     return JsonResponse(deleted)

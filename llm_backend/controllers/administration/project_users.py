@@ -1,9 +1,8 @@
 """Users of a project; a removed user loses its keys in the project."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -20,9 +19,11 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
-from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "create_project_user",
@@ -55,7 +56,8 @@ async def list_project_users(services: Services, request: ApiRequest) -> Respons
 async def create_project_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/users`: adds a user of the organization."""
     project = await project_of(services, request, is_changed=True)
-    role, user_id = _role(request.body["role"]), await _user_id(services, request.body)
+    body: api.ProjectUserCreateRequest = request.body
+    role, user_id = _role(body["role"]), await _user_id(services, body)
     member = Record(
         id=unique_id(user_id, project.id),
         kind=resource_kinds.MEMBER,
@@ -76,7 +78,8 @@ async def retrieve_project_user(services: Services, request: ApiRequest) -> Resp
 
 async def modify_project_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/users/{user_id}`: changes the role."""
-    member, role = await _member(services, request), request.body.get("role")
+    request_body: api.ProjectUserUpdateRequest = request.body
+    member, role = await _member(services, request), request_body.get("role")
     if role is None:
         return JsonResponse(await _member_object(services, member))
     body = {**member.body, "role": _role(role)}
@@ -103,7 +106,11 @@ async def delete_project_user(services: Services, request: ApiRequest) -> Respon
         await services.access.administration.remove(
             made, resource_kinds.MEMBER, member.id, project_id=project_id, user_id=id
         )
-    deleted = {"object": "organization.project.user.deleted", "id": id, "deleted": True}
+    deleted: api.ProjectUserDeleteResponse = {
+        "object": "organization.project.user.deleted",
+        "id": id,
+        "deleted": True,
+    }
     return JsonResponse(deleted)
 
 
@@ -118,7 +125,7 @@ async def _member(services: Services, request: ApiRequest) -> Record:
             raise NotFound(f"No user of the project has the id `{id}`.") from error
 
 
-async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
+async def _user_id(services: Services, body: "api.ProjectUserCreateRequest") -> str:
     """Returns the id of the user that the body names, by id or by e-mail address."""
     id, email = body.get("user_id"), body.get("email")
     with reading(THING):
@@ -133,7 +140,7 @@ async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
     raise NotFound(f"No user has the address `{email}`: invite them first.", param="email")
 
 
-async def _member_object(services: Services, member: Record) -> JsonObject:
+async def _member_object(services: Services, member: Record) -> "api.ProjectUser":
     user = await services.access.administration.get(resource_kinds.USER, member.body["user_id"])
     return {
         "object": "organization.project.user",

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -14,8 +14,10 @@ from llm_backend.controllers.administration.listing import list_object, list_pag
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
-from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "archive_project",
@@ -28,10 +30,11 @@ __all__ = [
 
 async def list_projects(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects`"""
-    with_archived = request.query.get("include_archived", False)
+    query: api.ListProjectsQuery = request.query
+    with_archived = query.get("include_archived", False)
     with reading("project"):
         page = await list_page(
-            request.query,
+            query,
             lambda page: services.access.administration.find(resource_kinds.PROJECT, page),
             wanted=lambda project: with_archived or project.body.get("archived_at") is None,
         )
@@ -41,7 +44,7 @@ async def list_projects(services: Services, request: ApiRequest) -> Response:
 
 async def create_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects`"""
-    body = request.body
+    body: api.ProjectCreateRequest = request.body
     _refuse_unhonoured(body)
     project = Record(
         id=f"proj_{uuid.uuid4().hex[:24]}",
@@ -64,9 +67,10 @@ async def retrieve_project(services: Services, request: ApiRequest) -> Response:
 
 async def modify_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}`"""
-    _refuse_unhonoured(request.body)
+    body: api.ProjectUpdateRequest = request.body
+    _refuse_unhonoured(body)
     project = await project_of(services, request, is_changed=True)
-    name = request.body.get("name")
+    name = body.get("name")
     if name is None:
         return JsonResponse(project_object(project))
     return await _alter(services, request, "project.updated", name=_name(name))
@@ -80,7 +84,7 @@ async def archive_project(services: Services, request: ApiRequest) -> Response:
     return await _alter(services, request, "project.archived", archived_at=int(time.time()))
 
 
-def project_object(project: Record) -> JsonObject:
+def project_object(project: Record) -> "api.Project":
     """Renders a project."""
     archived_at = project.body.get("archived_at")
     return {
@@ -116,7 +120,9 @@ def _name(name: str) -> str:
     return name
 
 
-def _refuse_unhonoured(body: JsonObject) -> None:
+def _refuse_unhonoured(
+    body: "api.ProjectCreateRequest | api.ProjectUpdateRequest",
+) -> None:
     if body.get("residency") not in (None, "GLOBAL"):
         raise UnsupportedField(
             "Where data lies is the operator's to decide: leave `residency` out.",

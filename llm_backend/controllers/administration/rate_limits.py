@@ -7,7 +7,7 @@ limits of its models, and by those set for its own name. An absent limit is rend
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from starlette.responses import Response
 
@@ -18,8 +18,10 @@ from llm_backend.controllers.administration.listing import LIMIT_MOST, list_obje
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
-from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["list_project_rate_limits", "update_project_rate_limits"]
 
@@ -34,7 +36,8 @@ async def list_project_rate_limits(services: Services, request: ApiRequest) -> R
     project = await project_of(services, request)
     own = _own(services, project.id)
     models = await _models(services, own)
-    page, has_more = _page(models, request.query)
+    query: api.ListProjectRateLimitsQuery = request.query
+    page, has_more = _page(models, query)
     data = [_limit_object(services, model, own.get(model, {})) for model in page]
     return JsonResponse(list_object(data, has_more=has_more))
 
@@ -47,7 +50,8 @@ async def update_project_rate_limits(services: Services, request: ApiRequest) ->
     model = id.removeprefix("rl-")
     if model == id or model not in await _models(services, own):
         raise NotFound(f"No rate limit has the id `{id}`.")
-    given = _limits_of_body(request.body)
+    body: api.ProjectRateLimitUpdateRequest = request.body
+    given = _limits_of_body(body)
     limits = {**own.get(model, {}), **given}
     record = Record(
         id=unique_id(id, project.id),
@@ -75,46 +79,44 @@ async def _models(services: Services, own: Mapping[str, Mapping[str, int]]) -> l
     return list(dict.fromkeys([*local, *others, *own]))
 
 
-def _page(models: list[str], query: Mapping[str, Any]) -> tuple[list[str], bool]:
+def _page(models: list[str], query: "api.ListProjectRateLimitsQuery") -> tuple[list[str], bool]:
     limit = query.get("limit", LIMIT)
     if not 0 <= limit <= LIMIT_MOST:
         raise InvalidRequest(f"`limit` is {limit}; it must be 0 to {LIMIT_MOST}.", param="limit")
-    first = _place(models, query, "after") + 1 if "after" in query else 0
+    first = _place(models, query["after"], "after") + 1 if "after" in query else 0
     if "before" in query:
-        end = _place(models, query, "before")
+        end = _place(models, query["before"], "before")
         return models[max(first, end - limit) : end], end - limit > first
     return models[first : first + limit], len(models) > first + limit
 
 
-def _place(models: list[str], query: Mapping[str, Any], name: str) -> int:
-    model = query[name].removeprefix("rl-")
+def _place(models: list[str], id: str, name: str) -> int:
+    model = id.removeprefix("rl-")
     if model not in models:
-        raise InvalidRequest(f"`{name}` names `{query[name]}`, which does not exist.", param=name)
+        raise InvalidRequest(f"`{name}` names `{id}`, which does not exist.", param=name)
     return models.index(model)
 
 
-def _limits_of_body(body: Mapping[str, Any]) -> dict[str, int]:
-    for name, value in body.items():
+def _limits_of_body(body: "api.ProjectRateLimitUpdateRequest") -> dict[str, int]:
+    limits = cast("dict[str, int]", body)
+    for name, value in limits.items():
         if name not in HONOURED:
             raise UnsupportedField(f"`{name}` is not limited by this server.", param=name)
         if value < 0:
             raise InvalidRequest(f"`{name}` is {value}; it must not be negative.", param=name)
-    return dict(body)
+    return dict(limits)
 
 
-def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> JsonObject:
+def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> "api.ProjectRateLimit":
     settings, is_route = services.settings, services.access.plans.is_route(model)
     # The default limits apply to the models of a route, and not to the route itself.
     requests = None if is_route else settings.requests_per_minute
     tokens = None if is_route else settings.tokens_per_minute
-    usual = {
-        "max_requests_per_1_minute": requests or UNLIMITED,
-        "max_tokens_per_1_minute": tokens or UNLIMITED,
-    }
-    return {
+    usual: api.ProjectRateLimit = {
         "object": "project.rate_limit",
         "id": f"rl-{model}",
         "model": model,
-        **usual,
-        **own,
+        "max_requests_per_1_minute": requests or UNLIMITED,
+        "max_tokens_per_1_minute": tokens or UNLIMITED,
     }
+    return cast("api.ProjectRateLimit", {**usual, **own})

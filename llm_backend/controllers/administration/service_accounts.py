@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
@@ -24,6 +25,9 @@ from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = [
     "create_project_service_account",
     "createan_apikeyforaserviceaccount",
@@ -35,6 +39,7 @@ __all__ = [
 
 
 THING = "service account"
+NAMES: Final = ("name", "role")  # that can be changed
 
 
 async def list_project_service_accounts(services: Services, request: ApiRequest) -> Response:
@@ -55,7 +60,7 @@ async def create_project_service_account(services: Services, request: ApiRequest
     """`POST /organization/projects/{project_id}/service_accounts`: also creates a key, shown only
     in this response, unless `create_service_account_only` is set."""
     project = await project_of(services, request, is_changed=True)
-    body = request.body
+    body: api.ProjectServiceAccountCreateRequest = request.body
     account = Record(
         id=f"svc_acct_{uuid.uuid4().hex[:24]}",
         kind=resource_kinds.SERVICE_ACCOUNT,
@@ -76,7 +81,8 @@ async def create_project_service_account(services: Services, request: ApiRequest
     async with making_key(services, THING) as headers:
         await services.access.administration.add(made, account, *([key.stored] if key else []))
     shown = None if key is None else new_service_account_key(key)
-    return JsonResponse({**_account_object(account), "api_key": shown}, headers=headers)
+    answer = {**_account_object(account), "api_key": shown}
+    return JsonResponse(answer, headers=headers)
 
 
 async def retrieve_project_service_account(services: Services, request: ApiRequest) -> Response:
@@ -87,7 +93,8 @@ async def retrieve_project_service_account(services: Services, request: ApiReque
 async def update_project_service_account(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/service_accounts/{service_account_id}`"""
     account = await _account(services, request)
-    values = {name: request.body[name] for name in ("name", "role") if name in request.body}
+    body: api.UpdateProjectServiceAccountBody = request.body
+    values: JsonObject = {name: body[name] for name in NAMES if name in body}
     made = change(
         request,
         "service_account.updated",
@@ -127,7 +134,7 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
     """`POST .../service_accounts/{service_account_id}/api_keys`: shows the key only this once."""
     await project_of(services, request, is_changed=True)
     account = await _account(services, request)
-    body = request.body or {}
+    body: api.CreateProjectServiceAccountApiKeyBody = request.body or {}
     if body.get("scopes"):
         raise UnsupportedField(
             "Keys have no scopes here: what a key may do is its project's to say.", param="scopes"
@@ -160,7 +167,7 @@ async def _account(services: Services, request: ApiRequest) -> Record:
     return account
 
 
-def _account_object(account: Record) -> JsonObject:
+def _account_object(account: Record) -> "api.ProjectServiceAccount":
     return {
         "object": "organization.project.service_account",
         "id": account.id,

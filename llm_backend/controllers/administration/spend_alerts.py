@@ -4,9 +4,8 @@ usage reaches its threshold. No mail is sent: the log event names the recipients
 
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Final, cast
 
 from starlette.responses import Response
 
@@ -16,8 +15,12 @@ from llm_backend.controllers.administration.changes import change, changing, pro
 from llm_backend.controllers.administration.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "create_organization_spend_alert",
@@ -34,7 +37,7 @@ __all__ = [
 
 THING = "spend alert"
 CHANGED = "tenant.billing.alerts.updated"
-FIELDS = ("threshold_amount", "currency", "interval", "notification_channel")
+FIELDS: Final = ("threshold_amount", "currency", "interval", "notification_channel")
 
 
 async def list_organization_spend_alerts(services: Services, request: ApiRequest) -> Response:
@@ -132,7 +135,8 @@ async def _delete(services: Services, request: ApiRequest, project_id: str | Non
     made = change(request, CHANGED, alert.id, project_id=project_id)
     async with changing(services, THING):
         await services.access.administration.remove(made, resource_kinds.SPEND_ALERT, alert.id)
-    deleted = f"{_object(alert)}.deleted"
+    owner = "organization" if project_id is None else "project"
+    deleted = f"{owner}.spend_alert.deleted"
     return JsonResponse({"id": alert.id, "object": deleted, "deleted": True})
 
 
@@ -145,14 +149,12 @@ async def _alert(services: Services, request: ApiRequest, project_id: str | None
     return alert
 
 
-def _alert_of_body(body: Mapping[str, Any]) -> dict[str, Any]:
+def _alert_of_body(body: "api.CreateSpendAlertBody") -> JsonObject:
     return {name: body[name] for name in FIELDS}
 
 
-def _alert_object(alert: Record) -> dict[str, Any]:
-    return {"id": alert.id, "object": _object(alert), **alert.body}
-
-
-def _object(alert: Record) -> str:
-    owner = "organization" if alert.project_id is None else "project"
-    return f"{owner}.spend_alert"
+def _alert_object(alert: Record) -> "api.OrganizationSpendAlert | api.ProjectSpendAlert":
+    body = cast("api.CreateSpendAlertBody", alert.body)
+    if alert.project_id is None:
+        return {"id": alert.id, "object": "organization.spend_alert", **body}
+    return {"id": alert.id, "object": "project.spend_alert", **body}

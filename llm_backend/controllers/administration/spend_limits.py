@@ -2,7 +2,7 @@
 of the settings, reaches the limit, model requests are refused until the month ends.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
@@ -17,6 +17,10 @@ from llm_backend.controllers.administration.own_settings import (
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
+from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "deleteorganizationspendlimit",
@@ -28,7 +32,7 @@ __all__ = [
 ]
 
 CHANGED = "tenant.billing.overage_limit.updated"
-FIELDS = ("threshold_amount", "currency", "interval")
+FIELDS: Final = ("threshold_amount", "currency", "interval")
 
 
 async def getorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
@@ -70,7 +74,8 @@ async def _get(services: Services, project_id: str | None) -> Response:
 
 
 async def _update(services: Services, request: ApiRequest, project_id: str | None) -> Response:
-    given = {name: request.body[name] for name in FIELDS}
+    body: api.UpdateOrganizationSpendLimitBody = request.body  # a project's is the same
+    given: JsonObject = {name: body[name] for name in FIELDS}
     put = await put_setting(
         services, request, resource_kinds.SPEND_LIMIT, given, type=CHANGED, project_id=project_id
     )
@@ -87,7 +92,7 @@ async def _delete(services: Services, request: ApiRequest, project_id: str | Non
     return JsonResponse({"object": f"{_object(project_id)}.deleted", "deleted": True})
 
 
-def _answer(services: Services, own: dict[str, Any], project_id: str | None) -> Response:
+def _answer(services: Services, own: JsonObject, project_id: str | None) -> Response:
     is_reached = services.access.spending.cents(project_id) >= own["threshold_amount"]
     status = "enforcing" if is_reached else "inactive"
     return JsonResponse({"object": _object(project_id), **own, "enforcement": {"status": status}})

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
@@ -19,8 +19,11 @@ from llm_backend.controllers.administration.usage_query import (
 )
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store.administration import UsageSum
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "usage_audio_speeches",
@@ -106,16 +109,17 @@ async def usage_vector_stores(services: Services, request: ApiRequest) -> Respon
     """`GET /organization/usage/vector_stores`: current bytes, in the current bucket; past values
     are not recorded."""
     now = _now()
-    buckets = buckets_of(request.query, now)
+    query: api.UsageVectorStoresQuery = request.query
+    buckets = buckets_of(query, now)
     with reading("usage"):
         held = await services.access.usage.vector_store_bytes()
     by_project = {owner or DEFAULT_PROJECT: size for owner, size in held.items()}
-    wanted = request.query.get("project_ids") or by_project
+    wanted = query.get("project_ids") or by_project
     parts = {project: size for project, size in by_project.items() if project in wanted}
-    results: list[JsonObject] = [
+    results: list[api.UsageVectorStoresResult] = [
         {"object": "organization.usage.vector_stores.result", "usage_bytes": sum(parts.values())}
     ]
-    if "project_id" in (request.query.get("group_by") or ()):
+    if "project_id" in (query.get("group_by") or ()):
         results = [
             {**results[0], "usage_bytes": size, "project_id": project}
             for project, size in parts.items()
@@ -126,7 +130,8 @@ async def usage_vector_stores(services: Services, request: ApiRequest) -> Respon
 
 async def usage_costs(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/costs`: by the prices of the settings."""
-    query, prices = request.query, services.settings.prices
+    query: api.UsageCostsQuery = request.query
+    prices = services.settings.prices
     buckets = buckets_of(query, _now(), limits=COSTS_LIMITS)
     names = list(dict.fromkeys(query.get("group_by") or ()))
     columns = [COLUMNS[name] for name in names if name in COLUMNS]
@@ -134,7 +139,9 @@ async def usage_costs(services: Services, request: ApiRequest) -> Response:
     results: dict[int, dict[tuple[Any, ...], tuple[JsonObject, list[Cost]]]] = {}
     for one in used:
         for cost in costs_of(one, one.group["model"], prices):
-            groups = {name: one.group.get(name) or None for name in names if name in COLUMNS}
+            groups: JsonObject = {
+                name: one.group.get(name) or None for name in names if name in COLUMNS
+            }
             if "line_item" in names:
                 groups["line_item"] = cost.line_item
             bucket = results.setdefault(one.bucket_at, {})
@@ -187,20 +194,24 @@ async def _sums(
         )
 
 
-def _answer(buckets: Buckets, results: Mapping[int, list[JsonObject]]) -> Response:
-    data = [
+def _answer(buckets: Buckets, results: Mapping[int, Sequence[JsonMapping]]) -> Response:
+    data: list[api.UsageTimeBucket] = [
         {
             "object": "bucket",
             "start_time": max(start, buckets.start_at),
             "end_time": min(start + buckets.width_s, buckets.end_at),
-            "results": results.get(start, []),
+            "results": cast("Any", results.get(start, [])),
         }
         for start in buckets.starts()
     ]
     next_page = buckets.next_page
-    return JsonResponse(
-        {"object": "page", "data": data, "has_more": next_page is not None, "next_page": next_page}
-    )
+    answer: api.UsageResponse = {
+        "object": "page",
+        "data": data,
+        "has_more": next_page is not None,
+        "next_page": next_page,
+    }
+    return JsonResponse(answer)
 
 
 def _costs(groups: JsonObject, costs: Sequence[Cost]) -> JsonObject:

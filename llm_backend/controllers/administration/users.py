@@ -3,7 +3,7 @@
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -16,6 +16,9 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.store.administration import Record
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["delete_user", "list_users", "modify_user", "retrieve_user"]
 
 THING = "user"
@@ -25,10 +28,11 @@ UNHONOURED = ("role_id", "technical_level", "developer_persona")
 
 async def list_users(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/users`"""
-    emails = request.query.get("emails")
+    query: api.ListUsersQuery = request.query
+    emails = query.get("emails")
     with reading(THING):
         page = await list_page(
-            request.query,
+            query,
             lambda page: services.access.administration.find(resource_kinds.USER, page),
             wanted=lambda user: emails is None or user.body["email"] in emails,
         )
@@ -47,9 +51,10 @@ async def retrieve_user(services: Services, request: ApiRequest) -> Response:
 
 async def modify_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/users/{user_id}`: changes the role."""
-    id, role = request.path["user_id"], request.body.get("role")
+    body: api.UserRoleUpdateRequest = request.body
+    id, role = request.path["user_id"], body.get("role")
     for name in UNHONOURED:
-        if request.body.get(name) is not None:
+        if body.get(name) is not None:
             raise UnsupportedField(f"`{name}` means nothing here: leave it out.", param=name)
     if role is None:
         return await retrieve_user(services, request)
@@ -74,10 +79,15 @@ async def delete_user(services: Services, request: ApiRequest) -> Response:
         await services.access.administration.remove(
             made, resource_kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
         )
-    return JsonResponse({"id": id, "object": "organization.user.deleted", "deleted": True})
+    deleted: api.UserDeleteResponse = {
+        "id": id,
+        "object": "organization.user.deleted",
+        "deleted": True,
+    }
+    return JsonResponse(deleted)
 
 
-def _user_object(user: Record) -> dict[str, Any]:
+def _user_object(user: Record) -> "api.User":
     return {
         "object": "organization.user",
         "id": user.id,
