@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
+CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py) $(wildcard llm_backend/contract/compilation/*.py)
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
 PYTEST := $(BIN)/python -m pytest
 # Folders whose language the check of words holds; others follow as they are rewritten.

@@ -25,7 +25,7 @@ class Compile(BuildHookInterface):
         root = Path(self.root)
         sys.path.insert(0, self.root)
         try:
-            from llm_backend.contract.compiler import compile_contract
+            from llm_backend.contract.compilation.compiler import compile_contract
         finally:
             sys.path.remove(self.root)
         compile_contract(root / "openapi", root / "llm_backend" / "contract" / "compiled")

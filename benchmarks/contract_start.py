@@ -31,9 +31,9 @@ mark("uvicorn")
 from llm_backend.contract import load_document
 document = load_document()
 mark("document")
-from llm_backend.contract.answers import AnswerChecks
+from llm_backend.contract.response_validation import AnswerChecks
 from llm_backend.contract.body import Limits
-from llm_backend.contract.connexion_app import build_app
+from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.validation import Validators
 mark("connexion_imported")
 import asyncio

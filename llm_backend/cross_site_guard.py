@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.contract.refusal import send_refusal
+from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.errors import Forbidden
 
 __all__ = ["CrossSiteGuard"]

@@ -9,7 +9,11 @@ from starlette.types import ASGIApp
 from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.ingestion import Ingestion, IngestionLimits, Removal
+from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
+    Ingestion,
+    IngestionLimits,
+    Removal,
+)
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import BackgroundStore, JobKind
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG

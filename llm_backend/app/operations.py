@@ -9,9 +9,9 @@ from starlette.types import ASGIApp
 
 from llm_backend.access.idempotency.idempotency_keys import Idempotency
 from llm_backend.contract import Document, Operation
-from llm_backend.contract.answers import AnswerChecks
-from llm_backend.contract.connexion_app import build_app
+from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.request import ApiRequest, Handler
+from llm_backend.contract.response_validation import AnswerChecks
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.internal.internal_request import json_limits
 from llm_backend.controllers.services import Services

@@ -16,7 +16,7 @@ def contract_build(
     target: Annotated[Path, typer.Option(help="File to write.")] = Path("openapi/openapi.yaml"),
 ) -> None:
     """Write the contract: OpenAI's document without its descriptions."""
-    from llm_backend.contract.builder import build_contract
+    from llm_backend.contract.compilation.builder import build_contract
 
     build_contract(source, target)
     print(f"Wrote {target}. Run `make setup` to compile it and `make test` to check it.")

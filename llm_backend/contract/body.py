@@ -10,7 +10,7 @@ from starlette.types import Message, Receive
 
 from llm_backend import exact_json
 from llm_backend.contract.body_bounds import check_size
-from llm_backend.contract.complaint import Path, field_name
+from llm_backend.contract.validation_messages import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
 from llm_backend.json_types import JsonValue
 

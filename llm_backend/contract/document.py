@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from llm_backend.contract.fingerprint import FORMAT, SOURCES, digest_of
+from llm_backend.contract.compilation.fingerprint import FORMAT, SOURCES, digest_of
 from llm_backend.contract.operations import Operation, Operations
 from llm_backend.json_types import JsonValue
 

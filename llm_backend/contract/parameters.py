@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from llm_backend.contract.complaint import field_name
+from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 

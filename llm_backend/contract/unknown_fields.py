@@ -6,7 +6,7 @@ accepts any field, all are known. The known fields of a place are computed on fi
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from llm_backend.contract.complaint import Path, field_name
+from llm_backend.contract.validation_messages import Path, field_name
 from llm_backend.json_types import JsonValue
 
 __all__ = ["KnownFields", "unknown_fields"]

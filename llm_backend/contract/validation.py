@@ -13,8 +13,8 @@ from threading import Lock
 import orjson
 from jsonschema_rs import Draft202012Validator
 
-from llm_backend.contract.complaint import ValidationMessage, complaint_about
 from llm_backend.contract.document import Document
+from llm_backend.contract.validation_messages import ValidationMessage, complaint_about
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 

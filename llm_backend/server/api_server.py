@@ -11,7 +11,7 @@ from functools import partial
 from types import FrameType
 
 from llm_backend.app import App
-from llm_backend.contract.unused_imports import block_imports
+from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
 

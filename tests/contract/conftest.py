@@ -8,10 +8,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.testclient import TestClient
 
 from llm_backend.contract import Document, Operation, load_document
-from llm_backend.contract.answers import AnswerChecks
+from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.body import BodyLimits
-from llm_backend.contract.connexion_app import build_app
 from llm_backend.contract.request import ApiRequest, Handler
+from llm_backend.contract.response_validation import AnswerChecks
 from llm_backend.contract.validation import Validators
 
 

@@ -11,10 +11,10 @@ from starlette.types import Message
 
 from llm_backend.contract import Document
 from llm_backend.contract.body import BodyLimits
-from llm_backend.contract.checking import Checks
 from llm_backend.contract.forms.form import Form, FormCheck
 from llm_backend.contract.forms.multipart import events
 from llm_backend.contract.request import ApiRequest
+from llm_backend.contract.request_validation import Checks
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 

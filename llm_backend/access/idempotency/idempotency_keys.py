@@ -10,8 +10,8 @@ from starlette.types import Send
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.shared_answers import KEPT_S, SharedAnswers
 from llm_backend.access.idempotency.stored_answer import AnswerRecorder, StoredAnswer, replay
+from llm_backend.contract.application.connexion_app import Answer, Gate
 from llm_backend.contract.client_disconnect import unless_gone
-from llm_backend.contract.connexion_app import Answer, Gate
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.offload import offload

@@ -23,8 +23,8 @@ from llm_backend.access.usage.metered_operations import METERED, MeteredOperatio
 from llm_backend.access.usage.metered_response import MeteredResponse
 from llm_backend.access.usage.spending import Spending
 from llm_backend.backends.upstream.stream_ending import SentEvents
+from llm_backend.contract.application.connexion_app import Answer
 from llm_backend.contract.client_disconnect import unless_gone
-from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, DeadlineExceeded
 from llm_backend.offload import offload

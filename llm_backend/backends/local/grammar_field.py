@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llm_backend.backends.local.markup.grammar import Function
 from llm_backend.backends.local.schemas import Followed
-from llm_backend.contract.complaint import field_name
+from llm_backend.contract.validation_messages import field_name
 
 __all__ = ["GrammarField"]
 

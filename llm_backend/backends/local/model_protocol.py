@@ -21,7 +21,7 @@ from llm_backend.backends.local.markup.parameters import (
 )
 from llm_backend.backends.local.media import Marks, Shown
 from llm_backend.backends.local.schemas import AnswerSchema, Path, follow
-from llm_backend.contract.complaint import field_name
+from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from starlette.requests import Request as HttpRequest
 
 from llm_backend.contract.body import check_length
-from llm_backend.contract.complaint import field_name
 from llm_backend.contract.forms.multipart import Event, PartBegan, PartEnded, boundary_of, events
 from llm_backend.contract.parameters import QueryParameter, read_pairs
 from llm_backend.contract.validation import Check
+from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.json_types import JsonValue
 

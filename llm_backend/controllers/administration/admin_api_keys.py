@@ -6,9 +6,14 @@ from starlette.responses import Response
 
 from llm_backend.access import new_key
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.changes import change, changing, making_key, reading
-from llm_backend.controllers.administration.keys import admin_key_object
-from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.administration.records.changes import (
+    change,
+    changing,
+    making_key,
+    reading,
+)
+from llm_backend.controllers.administration.records.key_objects import admin_key_object
+from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.changes import reading
-from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.administration.records.changes import reading
+from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject

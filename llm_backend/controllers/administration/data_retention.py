@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.changes import project_of
-from llm_backend.controllers.administration.own_settings import put_setting, setting_of
+from llm_backend.controllers.administration.records.changes import project_of
+from llm_backend.controllers.administration.records.single_settings import put_setting, setting_of
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 

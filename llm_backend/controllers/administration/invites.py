@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.changes import change, changing, reading
-from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.administration.records.changes import change, changing, reading
+from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest

@@ -5,9 +5,14 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.changes import change, changing, project_of, reading
-from llm_backend.controllers.administration.keys import project_key_object
-from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.administration.records.changes import (
+    change,
+    changing,
+    project_of,
+    reading,
+)
+from llm_backend.controllers.administration.records.key_objects import project_key_object
+from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 

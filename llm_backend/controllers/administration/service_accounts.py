@@ -9,15 +9,15 @@ from starlette.responses import Response
 from llm_backend.access import new_key
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.changes import (
+from llm_backend.controllers.administration.records.changes import (
     change,
     changing,
     making_key,
     project_of,
     reading,
 )
-from llm_backend.controllers.administration.keys import new_service_account_key
-from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.administration.records.key_objects import new_service_account_key
+from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import UnsupportedField

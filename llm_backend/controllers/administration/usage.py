@@ -10,7 +10,7 @@ from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.access.usage.prices import Cost, costs_of
 from llm_backend.access.usage.spending import PRICED
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.changes import reading
+from llm_backend.controllers.administration.records.changes import reading
 from llm_backend.controllers.administration.usage_query import (
     COSTS_LIMITS,
     Buckets,

@@ -42,7 +42,7 @@ from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieve
+from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import Retrieval, retrieve
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.sse import encode

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from llm_backend.backends.base import Grammar, JsonContent
 from llm_backend.backends.local.schemas import AnswerSchema, Followed, Path, follow
-from llm_backend.contract.complaint import field_name
+from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonValue
 

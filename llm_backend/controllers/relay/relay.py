@@ -18,9 +18,9 @@ from llm_backend.backends.upstream.headers import (
     observable_headers,
 )
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
-from llm_backend.controllers.relay.client_disconnect import UploadProgress, WhileConnected
 from llm_backend.controllers.relay.relayed_response import Finish, RelayedResponse
 from llm_backend.controllers.relay.unknown_fields import UnknownFields
+from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 from llm_backend.offload import offload
 

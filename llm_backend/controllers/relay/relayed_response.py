@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, plain
 from llm_backend.backends.upstream.stream_ending import StreamEnding
-from llm_backend.controllers.relay.client_disconnect import UploadProgress, WhileConnected
+from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
 from llm_backend.errors import ApiError
 
 __all__ = ["Finish", "RelayedResponse"]

@@ -11,7 +11,7 @@ from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.new_files import FileEntry, new_files
+from llm_backend.controllers.vector_stores.ingestion.new_files import FileEntry, new_files
 from llm_backend.controllers.vector_stores.response_objects import batch_object, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
 from llm_backend.errors import InvalidRequest

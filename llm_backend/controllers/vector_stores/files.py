@@ -9,8 +9,8 @@ from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.file_attributes import update_attributes
-from llm_backend.controllers.vector_stores.new_files import new_files
+from llm_backend.controllers.vector_stores.ingestion.file_attributes import update_attributes
+from llm_backend.controllers.vector_stores.ingestion.new_files import new_files
 from llm_backend.controllers.vector_stores.request_values import attributes_from
 from llm_backend.controllers.vector_stores.response_objects import content_page, file_object
 from llm_backend.controllers.vector_stores.stores import page_of

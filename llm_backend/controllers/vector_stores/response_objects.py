@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NotRequired
 
-from llm_backend.controllers.vector_stores.hybrid_search import Hit
+from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Hit
 from llm_backend.store import StoredFileBatch, StoredVectorFile, StoredVectorStore
 from llm_backend.store.vector_stores import FileCounts, FileError
 

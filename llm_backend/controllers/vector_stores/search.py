@@ -9,10 +9,10 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.hybrid_search import Query, search
-from llm_backend.controllers.vector_stores.query_rewriting import rewrite_queries
 from llm_backend.controllers.vector_stores.request_values import condition_from, ranking_from
 from llm_backend.controllers.vector_stores.response_objects import results_page
+from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
+from llm_backend.controllers.vector_stores.retrieval.query_rewriting import rewrite_queries
 from llm_backend.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from llm_backend.controllers.rendering.page_query import both_sides_refused, pag
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.new_files import FileEntry, new_files
+from llm_backend.controllers.vector_stores.ingestion.new_files import FileEntry, new_files
 from llm_backend.controllers.vector_stores.request_values import expiry_from
 from llm_backend.controllers.vector_stores.response_objects import store_object
 from llm_backend.store import StoredVectorStore

@@ -8,7 +8,7 @@ from llm_backend.controllers.generation.structured_output import StructuredOutpu
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.settings import Settings
-from tests.controllers.vector_stores.test_ingestion import (
+from tests.controllers.vector_stores.ingestion.test_ingestion_worker import (
     add_store,
     database,
     indexes,

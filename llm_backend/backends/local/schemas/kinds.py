@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from llm_backend.contract.complaint import field_name
+from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 

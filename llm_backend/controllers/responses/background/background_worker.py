@@ -16,10 +16,10 @@ from llm_backend.access import Caller, RequestMeter, metering
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.controllers.responses.events.event_log import EventLog, as_lines
 from llm_backend.controllers.responses.events.response_state import ResponseState
+from llm_backend.controllers.responses.events.stored_events import to_stored_event
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
 from llm_backend.controllers.responses.response_memory import to_stored_items
-from llm_backend.controllers.responses.unshown import to_stored_event
 from llm_backend.controllers.services import Services
 from llm_backend.store import (
     Events,

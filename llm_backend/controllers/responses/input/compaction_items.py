@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_backend.controllers.responses.encrypted_content import decode_opaque, encode_opaque
+from llm_backend.controllers.responses.input.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.json_types import JsonObject
 
 __all__ = ["Compaction", "compaction_item", "parse_compaction", "reading_order"]

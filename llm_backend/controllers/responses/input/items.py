@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llm_backend.controllers.generation.custom_tools import INPUT
-from llm_backend.controllers.responses.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.controllers.responses.input.client_tools import chat_name
 from llm_backend.controllers.responses.input.compaction_items import parse_compaction, reading_order
+from llm_backend.controllers.responses.input.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.controllers.responses.input.input_parts import without_fetched
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonObject

@@ -25,7 +25,10 @@ from llm_backend.controllers.responses.input.tools import chat_tools
 from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieve_from_own
+from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
+    Retrieval,
+    retrieve_from_own,
+)
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import add_weight, offload
 

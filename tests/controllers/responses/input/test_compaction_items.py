@@ -3,7 +3,6 @@
 import pytest
 
 from llm_backend.backends.base import ChatDelta
-from llm_backend.controllers.responses.encrypted_content import encode_opaque
 from llm_backend.controllers.responses.input.compaction_items import (
     Compaction,
     compaction_item,
@@ -11,6 +10,7 @@ from llm_backend.controllers.responses.input.compaction_items import (
     reading_order,
 )
 from llm_backend.controllers.responses.input.context_management import COMPACTION_PROMPT
+from llm_backend.controllers.responses.input.encrypted_content import encode_opaque
 from llm_backend.controllers.responses.input.items import messages_from, stored_form
 from llm_backend.errors import Internal, UnsupportedField
 from tests.controllers.responses.scripted import Answer, Model, saying

@@ -1,0 +1,281 @@
+"""The ASGI application: Connexion's routing, authentication, request validation, dispatch.
+
+A request passes, from the outside in:
+
+    Envelope                      request id, `/v1` prefix
+    ExceptionMiddleware           any exception -> OpenAI's error body       (Connexion's)
+    LifespanMiddleware            start and stop                             (Connexion's)
+    Routing                       path and method -> operationId             (mostly Connexion's)
+    Authentication                bearer token -> caller
+    Checking                      parameters and body, validated against the document
+    Dispatcher                    operationId -> handler, response validated
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeAlias
+from warnings import catch_warnings
+
+from starlette.datastructures import Headers
+from starlette.requests import Request as HttpRequest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llm_backend.contract.application.envelope import Envelope
+from llm_backend.contract.application.error_handlers import add_error_handlers
+from llm_backend.contract.application.unknown_operation import UNKNOWN, UnknownPaths
+from llm_backend.contract.application.unused_imports import block_imports
+from llm_backend.contract.body import BodyLimits
+from llm_backend.contract.document import Document
+from llm_backend.contract.forms.form import Form
+from llm_backend.contract.forms.form_model import put_back, read_form_head
+from llm_backend.contract.operations import Operation
+from llm_backend.contract.request import ApiRequest, Handler
+from llm_backend.contract.request_validation import Checked, Checking, Checks, operation_of
+from llm_backend.contract.response_validation import AnswerChecks, Answers
+from llm_backend.contract.validation import Validators
+from llm_backend.errors import InvalidRequest
+
+with (
+    block_imports(
+        "flask",
+        requests=(),
+        httpx=(),
+        starlette__testclient=("TestClient",),
+        werkzeug=("Request",),
+        werkzeug__local=("LocalProxy",),
+    ),
+    catch_warnings(action="ignore", category=DeprecationWarning),  # Connexion's own imports
+):
+    from connexion.middleware import ConnexionMiddleware
+    from connexion.middleware.abstract import ROUTING_CONTEXT
+    from connexion.middleware.exceptions import ExceptionMiddleware
+    from connexion.middleware.lifespan import LifespanMiddleware
+    from connexion.middleware.routing import RoutingMiddleware
+    from connexion.resolver import Resolution, Resolver
+
+__all__ = ["Answer", "Authenticate", "Gate", "build_app"]
+
+Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
+"""Maps headers and operation to the caller; raises `Unauthorized` or `Forbidden`."""
+
+Answer: TypeAlias = Callable[[ApiRequest, Send], Awaitable[None]]
+"""Sends the whole response to one request, through the gate's `send`."""
+
+Gate: TypeAlias = Callable[[ApiRequest, Answer, Send], Awaitable[None]]
+"""Admission control: refuses, delays or answers a request, and meters the response."""
+
+_log = logging.getLogger(__name__)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def build_app(
+    document: Document,
+    validators: Validators,
+    services: Any,
+    *,
+    handler_of: Callable[[Operation], Handler],
+    authenticate: Authenticate,
+    limits: BodyLimits,
+    check_relayed: bool,
+    answers: AnswerChecks,
+    admission: Gate | None = None,
+    logs_bodies: bool = False,
+    not_relayed: str | None = "there is no upstream",
+) -> ASGIApp:
+    """Builds the application over `document`; resolves every handler, raises for a missing one.
+
+    `handler_of` returns an operation's handler, which is called with `services` and an
+    `ApiRequest`. `admission` is called for every valid request, with the function that answers it.
+    `logs_bodies` writes JSON bodies to the log, to debug a client. `not_relayed` is the reason why
+    an operation outside of the document is not relayed; None if it is relayed.
+    """
+    unknown = UnknownPaths(not_relayed)
+    resolver = HandlerResolver(document, services, handler_of)
+    checks = Checks(document, validators, limits, check_relayed=check_relayed)
+    app = ConnexionMiddleware(
+        Dispatcher(
+            document,
+            resolver,
+            Answers(validators, answers),
+            admission or _open,
+            unknown,
+            logs_bodies=logs_bodies,
+        ),
+        lifespan=lambda _app: nullcontext(),  # the caller opens and closes the services
+        middlewares=[
+            ExceptionMiddleware,
+            LifespanMiddleware,
+            partial(Routing, document=document),
+            partial(Authentication, document=document, authenticate=authenticate, unknown=unknown),
+            partial(Checking, checks=checks),
+        ],
+        resolver=resolver,
+    )
+    add_error_handlers(app, document.operations)
+    app.add_api(dict(document.view), base_path="")
+    return Envelope(app)
+
+
+class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no types
+    """Resolves each operation's handler once; Connexion calls `resolve` several times."""
+
+    def __init__(
+        self, document: Document, services: Any, handler_of: Callable[[Operation], Handler]
+    ) -> None:
+        super().__init__()
+        operations = {**document.operations, UNKNOWN.operation_id: UNKNOWN}
+        self._resolutions = {
+            name: Resolution(partial(handler_of(operation), services), name)
+            for name, operation in operations.items()
+        }
+
+    def resolve(self, operation: Any) -> Any:
+        """Returns the resolution of an operation (Connexion's interface)."""
+        return self._resolutions[operation.operation_id]
+
+    def handler(self, operation_id: str) -> Callable[[ApiRequest], Awaitable[Any]]:
+        """Returns the handler with its services bound."""
+        function: Callable[[ApiRequest], Awaitable[Any]] = self._resolutions[operation_id].function
+        return function
+
+
+class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no types
+    """Connexion's routing behind a table of the paths without parameters.
+
+    Most requests are for one of these, and no pattern has to be matched to find it.
+    """
+
+    def __init__(self, app: ASGIApp, *, document: Document) -> None:
+        super().__init__(app)
+        self._without_parameters = {
+            (operation.method, operation.path): operation.operation_id
+            for operation in document.operations.values()
+            if "{" not in operation.path
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stores the operationId in the scope, as Connexion does."""
+        operation_id = self._found(scope)
+        if operation_id is None:
+            await super().__call__(scope, receive, send)
+            return
+        found = {ROUTING_CONTEXT: {"api_base_path": "", "operation_id": operation_id}}
+        scope["extensions"] = {**scope.get("extensions", {}), **found}
+        scope["path_params"] = {}
+        await self.app(scope, receive, send)
+
+    def _found(self, scope: Scope) -> str | None:
+        # The patterns leave out a `root_path`; the table holds no prefix.
+        if scope["type"] != "http" or scope.get("root_path"):
+            return None
+        return self._without_parameters.get((scope["method"], scope["path"]))
+
+
+class Authentication:
+    """ASGI middleware: authenticates the caller before the body is read.
+
+    Refuses paths with control characters: route patterns treat a line break in their own way, and
+    Connexion would take such a path for that of another API, which it does not validate.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        document: Document,
+        authenticate: Authenticate,
+        unknown: UnknownPaths,
+    ) -> None:
+        self._app = app
+        self._document = document
+        self._authenticate = authenticate
+        self._unknown = unknown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stores operation and caller in the state; open operations and refused paths have none.
+
+        A caller that is in the state already was put there by an internal request of this server.
+        """
+        if scope["type"] == "http":
+            if _CONTROL.search(scope["path"]):
+                raise InvalidRequest("The path holds control characters.")
+            operation = operation_of(scope, self._document)
+            if operation is None:
+                operation = scope["state"]["unknown_operation"] = self._unknown.operation(scope)
+            if operation is not None:
+                scope["state"]["operation_id"] = operation.operation_id
+                if not operation.is_open and "caller" not in scope["state"]:
+                    headers = Headers(scope=scope)
+                    scope["state"]["caller"] = await self._authenticate(headers, operation)
+        await self._app(scope, receive, send)
+
+
+class Dispatcher:
+    """Calls the handler of the routed operation, and sends its response."""
+
+    def __init__(
+        self,
+        document: Document,
+        resolver: HandlerResolver,
+        answers: Answers,
+        admission: Gate,
+        unknown: UnknownPaths,
+        *,
+        logs_bodies: bool,
+    ) -> None:
+        self._document = document
+        self._resolver = resolver
+        self._answers = answers
+        self._admission = admission
+        self._unknown = unknown
+        self._logs_bodies = logs_bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers HTTP requests; closes websockets, which are not served here."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        operation = operation_of(scope, self._document)
+        if operation is None:
+            raise self._unknown.refusal(scope)
+        state = scope["state"]
+        checked: Checked = state["checked"]
+        http = HttpRequest(scope, receive)
+        head = await read_form_head(http) if operation.answered == "upstream" else None
+        if head is not None:
+            http = put_back(http, head)
+        request = ApiRequest(
+            operation=operation,
+            http=http,
+            request_id=state["request_id"],
+            caller=state.get("caller"),
+            path={"path": state["sent_path"]} if operation is UNKNOWN else scope["path_params"],
+            query=checked.query,
+            body=checked.body,
+            raw_body=checked.raw_body,
+            form=Form(http, checked.form) if checked.form else None,
+            form_head=head,
+        )
+        if self._logs_bodies and checked.raw_body:
+            _log_body(request)
+
+        async def answer(request: ApiRequest, send: Send) -> None:
+            response = await self._resolver.handler(operation.operation_id)(request)
+            await self._answers.checked(operation, response)(scope, receive, send)
+
+        await self._admission(request, answer, send)
+
+
+async def _open(request: ApiRequest, answer: Answer, send: Send) -> None:
+    await answer(request, send)
+
+
+def _log_body(request: ApiRequest) -> None:
+    body = request.raw_body.decode(errors="replace")
+    line = body.translate({10: " ", 13: " "})  # line breaks, which JSON has between tokens only
+    told = {"request_id": request.request_id, "operation": request.operation.operation_id}
+    _log.info("asked", extra={**told, "body": line})

@@ -1,0 +1,217 @@
+"""Compiles `openapi/` into the JSON files that the server loads at startup.
+
+Three files, so that startup parses only the part it needs:
+
+    start.json     the table of operations and the view that Connexion routes by
+    openapi.json   the whole document, as it is served and as validators read it
+    index.json     position of each operation and schema in openapi.json: [offset, length] bytes
+
+The same sources give the same bytes; `digest_of` detects a compiled form that is out of date.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import orjson
+import yaml
+
+from llm_backend.contract.compilation.fingerprint import FORMAT, SOURCES, digest_of
+from llm_backend.contract.compilation.overlay import apply_overlay
+from llm_backend.json_types import JsonValue
+
+__all__ = ["ContractError", "compile_contract"]
+
+
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+ASKED_MOST = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
+
+
+class ContractError(ValueError):
+    """Raised if the files under `openapi/` contradict each other; the message names the place."""
+
+
+def compile_contract(openapi_dir: Path, target: Path) -> None:
+    """Writes the compiled form of `openapi_dir` into the directory `target`.
+
+    Raises `ContractError` or `OverlayError` if the four sources are inconsistent.
+    """
+    contract, overlay, extensions, answers = (_load(openapi_dir / name) for name in SOURCES)
+    document = _extend(apply_overlay(contract, overlay), extensions)
+    _check_references(document)
+    operations = _operations(document, answers)
+    start = {
+        "format": FORMAT,
+        "digest": digest_of(openapi_dir),
+        "operations": operations,
+        "view": _view(document, operations),
+    }
+    text, index = _slice_document(document)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "openapi.json").write_bytes(text)
+    (target / "index.json").write_bytes(orjson.dumps(index))
+    (target / "start.json").write_bytes(orjson.dumps(start))
+
+
+def _load(path: Path) -> JsonValue:
+    return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+
+
+def _extend(
+    document: dict[str, JsonValue], extensions: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
+    """Adds this server's own operations, tags and components; names may not collide."""
+    document["tags"] = [*document["tags"], *extensions["tags"]]
+    named = {tag["name"] for tag in document["tags"]}
+    used = [o["tags"][0] for _, _, o in _each_operation(document)]
+    document["tags"] += [{"name": tag} for tag in dict.fromkeys(used) if tag not in named]
+    for path, item in extensions["paths"].items():
+        _join(document["paths"].setdefault(path, {}), item, f" of {path}")
+    for kind, components in extensions.get("components", {}).items():
+        _join(document["components"].setdefault(kind, {}), components)
+    return document
+
+
+def _join(ours: dict[str, JsonValue], theirs: Mapping[str, JsonValue], place: str = "") -> None:
+    if collisions := ours.keys() & theirs.keys():
+        raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}{place}.")
+    ours.update(theirs)
+
+
+def _check_references(document: Mapping[str, JsonValue]) -> None:
+    for reference in set(re.findall(rb'"\$ref":"(.*?)"', orjson.dumps(document))):
+        node: JsonValue = document
+        for part in reference.decode().removeprefix("#/").split("/"):
+            node = node.get(part) if isinstance(node, dict) else None
+        if node is None:
+            raise ContractError(f"The document refers to {reference.decode()}, which is not there.")
+
+
+def _each_operation(
+    document: Mapping[str, JsonValue],
+) -> Iterator[tuple[str, str, Mapping[str, JsonValue]]]:
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def _operations(
+    document: Mapping[str, JsonValue], answers: Mapping[str, JsonValue]
+) -> list[dict[str, JsonValue]]:
+    """Builds the table of operations: one row for each, in the document's order."""
+    rows = []
+    for path, method, operation in _each_operation(document):
+        operation_id = operation["operationId"]
+        if operation_id not in answers:
+            raise ContractError(f"operations.yaml does not say who answers {operation_id}.")
+        if "summary" not in operation:
+            raise ContractError(f"overlay.yaml has no summary for {operation_id}.")
+        answer = answers[operation_id]
+        is_local = isinstance(answer, dict)
+        rows.append(
+            {
+                "operation_id": operation_id,
+                "method": method.upper(),
+                "path": path,
+                "tag": operation["tags"][0],
+                "summary": operation["summary"],
+                "answered": "local" if is_local else answer,
+                "controller": answer["local"] if is_local else None,
+                "is_open": operation.get("security") == [],
+                "administers": any(
+                    "AdminApiKeyAuth" in one for one in operation.get("security", ())
+                ),
+            }
+        )
+    named = [row["operation_id"] for row in rows]
+    if leftovers := [name for name in answers if named.count(name) != 1]:
+        raise ContractError(f"operations.yaml names {leftovers[0]}, which is not one operation.")
+    return rows
+
+
+def _view(
+    document: Mapping[str, JsonValue], rows: Iterable[Mapping[str, JsonValue]]
+) -> dict[str, JsonValue]:
+    """Builds the OpenAPI 3.0 view for Connexion: paths, methods, operations.
+
+    Routes are matched in this order: the most frequent paths first, then local operations. Among
+    paths of one length, fixed segments come before parameters.
+    """
+    paths: dict[str, dict[str, JsonValue]] = {}
+    for row in sorted(rows, key=_routing_order):
+        operation = document["paths"][row["path"]][row["method"].lower()]
+        paths.setdefault(row["path"], {})[row["method"].lower()] = _route_view(operation)
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "view", "version": "1"},
+        "paths": paths,
+    }
+
+
+def _routing_order(row: Mapping[str, JsonValue]) -> tuple[bool, bool, bool, int, list[bool]]:
+    segments = row["path"].split("/")
+    are_parameters = [part.startswith("{") for part in segments]
+    takes_the_rest = row["path"] == "/models/{model}"
+    is_rare = row["path"] not in ASKED_MOST
+    return is_rare, row["answered"] != "local", takes_the_rest, -len(segments), are_parameters
+
+
+def _route_view(operation: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    routed: dict[str, JsonValue] = {
+        "operationId": operation["operationId"],
+        "responses": {"x-described-elsewhere": {}},
+    }
+    tails = [p for p in operation.get("parameters", []) if p["schema"].get("format") == "path"]
+    if tails:
+        routed["parameters"] = tails
+    return routed
+
+
+def _slice_document(
+    document: Mapping[str, JsonValue],
+) -> tuple[bytes, dict[str, dict[str, tuple[int, int]]]]:
+    """Returns the document as JSON, and the offset and length of its operations and schemas."""
+    writer = _Writer()
+    index: dict[str, dict[str, tuple[int, int]]] = {"operations": {}, "schemas": {}}
+
+    def write_path(item: Mapping[str, JsonValue]) -> None:
+        for key in writer.each_key(item):
+            where = writer.value(item[key])
+            if key in METHODS:
+                index["operations"][item[key]["operationId"]] = where
+
+    for key in writer.each_key(document):
+        if key == "paths":
+            for path in writer.each_key(document["paths"]):
+                write_path(document["paths"][path])
+        elif key == "components":
+            for kind in writer.each_key(document["components"]):
+                components = document["components"][kind]
+                places = index.setdefault(kind, {})
+                for name in writer.each_key(components):
+                    places[name] = writer.value(components[name])
+        else:
+            writer.value(document[key])
+    return bytes(writer.text), index
+
+
+class _Writer:
+    """JSON writer that returns the offset and length of each value."""
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+
+    def each_key(self, node: Mapping[str, JsonValue]) -> Iterator[str]:
+        """Writes an object: yields each key, and the caller writes its value."""
+        self.text += b"{"
+        for position, key in enumerate(node):
+            self.text += (b"," if position else b"") + orjson.dumps(key) + b":"
+            yield key
+        self.text += b"}"
+
+    def value(self, node: JsonValue) -> tuple[int, int]:
+        """Writes a value; returns its offset and length."""
+        start = len(self.text)
+        self.text += orjson.dumps(node)
+        return start, len(self.text) - start

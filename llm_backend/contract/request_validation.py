@@ -1,0 +1,218 @@
+"""Request validation middleware: checks routed requests against the OpenAPI document.
+
+Parsed query and body travel to the handler in the ASGI scope, as `Checked`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llm_backend.contract.application.unknown_operation import UNKNOWN
+from llm_backend.contract.body import (
+    BodyLimits,
+    check_encoding,
+    check_length,
+    limit_body,
+    parse_json,
+    read_body,
+    replay_body,
+)
+from llm_backend.contract.document import Document
+from llm_backend.contract.forms.form import FRAMING_BYTES, FormCheck
+from llm_backend.contract.operations import Operation
+from llm_backend.contract.parameters import (
+    QueryParameter,
+    form_parameters,
+    query_parameters,
+    read_query,
+)
+from llm_backend.contract.validation import Validators
+from llm_backend.contract.validation_messages import abbreviate
+from llm_backend.errors import InvalidRequest, UnsupportedMediaType
+from llm_backend.json_types import JsonValue
+from llm_backend.offload import REQUEST_BYTES, offload, return_memory
+
+__all__ = ["Checked", "Checking", "Checks", "operation_of"]
+
+
+_MODEL_CHARACTERS = 512
+
+
+@dataclass(kw_only=True, slots=True)
+class Checked:
+    """Parsed and validated parts of one request; owned by that request."""
+
+    query: Mapping[str, JsonValue] = field(default_factory=dict)
+    body: JsonValue = None
+    raw_body: bytes = b""
+    form: FormCheck | None = None
+
+
+class Checks:
+    """Document, validators and limits, shared by the checks of all requests."""
+
+    def __init__(
+        self, document: Document, validators: Validators, limits: BodyLimits, *, check_relayed: bool
+    ) -> None:
+        self.document = document
+        self.validators = validators
+        self.limits = limits
+        self._check_relayed = check_relayed
+        self.query_parameters = lru_cache(maxsize=None)(self._query_parameters)
+        self.form = lru_cache(maxsize=None)(self._form)
+        self.takes_body = lru_cache(maxsize=None)(self._takes_body)
+        self._media_types = lru_cache(maxsize=None)(self._described_media_types)
+
+    def are_for(self, operation: Operation) -> bool:
+        """True if requests to this operation are validated against the document."""
+        return operation.answered == "local" or self._check_relayed
+
+    def media_type(self, operation_id: str, headers: Headers) -> None:
+        """Raises `UnsupportedMediaType` for a content type that the operation does not accept."""
+        described = self._media_types(operation_id)
+        given = headers.get("content-type")
+        if given is None or not described or _media_type(given) in described:
+            return
+        raise UnsupportedMediaType(
+            f"The content type {abbreviate(_media_type(given))} is not taken here;"
+            f" send {' or '.join(described)}."
+        )
+
+    def _form(self, operation_id: str) -> FormCheck | None:
+        """Returns the check of a form that this server reads itself; None for other operations."""
+        if self.document.operations[operation_id].answered != "local":
+            return None
+        check = self.validators.form(operation_id)
+        if check is None:
+            return None
+        parameters = form_parameters(
+            check.schema["properties"], lambda name: self.document.component("schemas", name)
+        )
+        return FormCheck(check=check, parameters=parameters)
+
+    def _takes_body(self, operation_id: str) -> bool:
+        """True if the document describes a request body for the operation."""
+        return "requestBody" in self.document.operation(operation_id)
+
+    def _described_media_types(self, operation_id: str) -> tuple[str, ...]:
+        body = self.document.operation(operation_id).get("requestBody", {})
+        return tuple(body.get("content", {}))
+
+    def _query_parameters(self, operation_id: str) -> Mapping[str, QueryParameter]:
+        operation = self.document.operation(operation_id)
+        return query_parameters(operation, lambda name: self.document.component("schemas", name))
+
+
+def operation_of(scope: Scope, document: Document) -> Operation | None:
+    """Returns the operation found by Connexion's routing, else `UNKNOWN` where the path may be
+    relayed, else None."""
+    operation_id = scope["extensions"]["connexion_routing"]["operation_id"]
+    if operation_id is None:
+        unknown: Operation | None = scope["state"].get("unknown_operation")
+        return unknown
+    return document.operations[operation_id]
+
+
+class Checking:
+    """ASGI middleware after routing; a request without an operation passes unchecked."""
+
+    def __init__(self, app: ASGIApp, *, checks: Checks) -> None:
+        self._app = app
+        self._checks = checks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stores `Checked` in the scope's state. Raises `ApiError` for an invalid request."""
+        operation = operation_of(scope, self._checks.document) if scope["type"] == "http" else None
+        if operation is None:
+            await self._app(scope, receive, send)
+            return
+        checked = scope["state"]["checked"] = Checked()
+        headers = Headers(scope=scope)
+        try:
+            if operation is UNKNOWN:
+                receive = await self._read(operation, checked, headers, receive)
+            else:
+                receive = await self._check(operation, checked, headers, scope, receive)
+            await self._app(scope, receive, send)
+        finally:  # an idle connection keeps the scope of its last request alive
+            checked.body, checked.raw_body = None, b""
+            return_memory()
+
+    async def _check(
+        self,
+        operation: Operation,
+        checked: Checked,
+        headers: Headers,
+        scope: Scope,
+        receive: Receive,
+    ) -> Receive:
+        self._checks.media_type(operation.operation_id, headers)
+        self._check_query(operation, checked, scope["query_string"])
+        if not self._checks.takes_body(operation.operation_id):
+            return receive
+        checked.form = self._checks.form(operation.operation_id)
+        return await self._read(operation, checked, headers, receive)
+
+    def _check_query(self, operation: Operation, checked: Checked, query_string: bytes) -> None:
+        checks = self._checks
+        if not checks.are_for(operation):
+            return
+        parameters = checks.query_parameters(operation.operation_id)
+        is_open = operation.answered != "local"
+        checked.query = read_query(query_string, parameters, is_open=is_open)
+        if parameters and (check := checks.validators.query(operation.operation_id)):
+            check.request(checked.query)
+
+    async def _read(
+        self, operation: Operation, checked: Checked, headers: Headers, receive: Receive
+    ) -> Receive:
+        """Reads, checks and replays a JSON body; other bodies are streamed within the limit."""
+        checks = self._checks
+        if _media_type(headers.get("content-type", "application/json")) != "application/json":
+            limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
+            check_length(headers, limit_bytes)
+            return limit_body(receive, limit_bytes)
+        if checked.form:
+            raise UnsupportedMediaType("This operation takes a form; send multipart/form-data.")
+        check_length(headers, checks.limits.json_bytes)
+        check_encoding(headers)
+        raw = await read_body(limit_body(receive, checks.limits.json_bytes))
+        checked.raw_body = raw
+        REQUEST_BYTES.set(len(raw))
+        await offload(self._parse_and_check, operation, checked)
+        return replay_body(raw, receive)
+
+    def _parse_and_check(self, operation: Operation, checked: Checked) -> None:
+        if checked.raw_body:
+            checked.body = parse_json(checked.raw_body, self._checks.limits)
+            _check_model(checked.body)
+        self._check_body(operation, checked)
+
+    def _check_body(self, operation: Operation, checked: Checked) -> None:
+        if operation is UNKNOWN:
+            return
+        if not self._checks.are_for(operation) or checked.query.get("beta") is True:
+            return
+        check = self._checks.validators.body(operation.operation_id)
+        if check is None:
+            return
+        if checked.raw_body:
+            check.request(checked.body)
+        elif self._checks.validators.needs_body(operation.operation_id):
+            message = "The body is missing; this operation takes a JSON object."
+            raise InvalidRequest(message, code="missing_body")
+
+
+def _check_model(body: JsonValue) -> None:
+    """Raises `InvalidRequest` for an overlong model name: names are stored, logged and counted."""
+    model = body.get("model") if isinstance(body, dict) else None
+    if isinstance(model, str) and len(model) > _MODEL_CHARACTERS:
+        message = f"`model` has more than {_MODEL_CHARACTERS} characters; no model is named so."
+        raise InvalidRequest(message, param="model")
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()

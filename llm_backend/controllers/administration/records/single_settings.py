@@ -1,0 +1,77 @@
+"""Single-valued settings of a project or the organization: permissions, retention, spend limit."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.administration.records.changes import (
+    change,
+    changing,
+    reading,
+    unique_id,
+)
+from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonObject
+from llm_backend.store import Missing
+from llm_backend.store.administration import Record
+
+__all__ = ["put_setting", "remove_setting", "setting_of"]
+
+
+ORGANIZATION = "organization"
+
+
+async def setting_of(
+    services: Services, kind: str, project_id: str | None = None
+) -> Mapping[str, Any] | None:
+    """Returns the setting of a project, or of the organization; None if it is unset."""
+    with reading(kind):
+        try:
+            found = await services.access.administration.get(kind, _id(kind, project_id))
+        except Missing:
+            return None
+    return found.body
+
+
+async def put_setting(
+    services: Services,
+    request: ApiRequest,
+    kind: str,
+    body: JsonObject,
+    *,
+    type: str,
+    project_id: str | None = None,
+) -> JsonObject:
+    """Stores the setting, with an audit log entry of `type`; returns the body."""
+    record = Record(
+        id=_id(kind, project_id),
+        kind=kind,
+        created_at=int(time.time()),
+        project_id=project_id,
+        body=body,
+    )
+    made = change(
+        request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: body}
+    )
+    async with changing(services, kind):
+        await services.access.administration.put(made, record)
+    return body
+
+
+async def remove_setting(
+    services: Services, request: ApiRequest, kind: str, *, type: str, project_id: str | None = None
+) -> bool:
+    """Removes the setting; returns True if it was set."""
+    if await setting_of(services, kind, project_id) is None:
+        return False
+    made = change(
+        request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: None}
+    )
+    async with changing(services, kind):
+        await services.access.administration.remove(made, kind, _id(kind, project_id))
+    return True
+
+
+def _id(kind: str, project_id: str | None) -> str:
+    return unique_id(kind, project_id or ORGANIZATION)

@@ -1,0 +1,90 @@
+"""Embedding model of an upstream, for vector stores."""
+
+import logging
+from collections.abc import Sequence
+
+import orjson
+
+from llm_backend.access import count_embedding
+from llm_backend.access.usage.estimate import BYTES_A_TOKEN
+from llm_backend.access.usage.usage_parser import parse_usage
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.controllers.relay.relay import Exchanger
+from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
+from llm_backend.errors import Overloaded, UpstreamFailed
+
+__all__ = ["OPERATION", "upstream_embedder"]
+
+log = logging.getLogger(__name__)
+
+OPERATION = ("createEmbedding", "Embeddings")
+ROOM_TOKENS = 8000  # input limit: OpenAI's models read 8,191
+BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit really fits
+ANSWER_BYTES = 64 * 1024 * 1024
+RETRY_AFTER_S = 10.0
+_HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
+
+
+def upstream_embedder(upstream: Exchanger, model: str) -> EmbeddingModel:
+    """Returns the upstream's embedding model of this name."""
+    return EmbeddingModel(_UpstreamSource(upstream, model), ROOM_TOKENS)
+
+
+class _UpstreamSource:
+    def __init__(self, upstream: Exchanger, model: str) -> None:
+        self.name = model
+        self._upstream = upstream
+
+    async def count(self, texts: Sequence[str]) -> Sequence[int]:
+        """Estimates the number of tokens of each text: the upstream's tokenizer is unknown."""
+        return [-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts]
+
+    async def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """Returns the upstream's vectors. Raises `UpstreamFailed`, and errors of the exchange."""
+        body = {"model": self.name, "input": list(texts), "encoding_format": "float"}
+        relayed = await self._upstream.exchange(
+            UpstreamRequest(
+                method="POST",
+                path="/embeddings",
+                query=b"",
+                headers=_HEADERS,
+                body=orjson.dumps(body),
+                operation=OPERATION,
+                model=self.name,
+                streams=False,
+            )
+        )
+        held = bytearray()
+        try:
+            async for piece in relayed.body:
+                held += piece
+                if len(held) > ANSWER_BYTES:
+                    raise UpstreamFailed("The upstream's embeddings are too large.")
+        finally:
+            await relayed.aclose()
+        if relayed.status == 429:
+            raise Overloaded("The upstream embeds no more now.", retry_after_s=RETRY_AFTER_S)
+        if relayed.status != 200:
+            log.warning("upstream_refused", extra={"status": relayed.status})
+            raise UpstreamFailed("The upstream did not embed the texts.")
+        count_embedding(self.name, tokens=_tokens(bytes(held), texts))
+        return _rows(bytes(held), len(texts))
+
+
+def _tokens(answer: bytes, texts: Sequence[str]) -> int:
+    """Returns the input tokens from the upstream's usage, or an estimate."""
+    told = parse_usage(answer)
+    if told is not None:
+        return told.input_tokens
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN
+
+
+def _rows(answer: bytes, number: int) -> list[list[float]]:
+    try:
+        data = sorted(orjson.loads(answer)["data"], key=lambda one: one["index"])
+        rows = [[float(value) for value in one["embedding"]] for one in data]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UpstreamFailed("The upstream's embeddings cannot be read.") from error
+    if len(rows) != number or not all(rows):
+        raise UpstreamFailed("The upstream's embeddings are not one for each text.")
+    return rows

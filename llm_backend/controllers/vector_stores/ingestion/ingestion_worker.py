@@ -1,0 +1,239 @@
+"""File ingestion into vector stores, and removal from the vector index: background jobs.
+
+A file is extracted, chunked, embedded some chunks at a time and put into the vector index; then, in
+one transaction, its chunks are stored and it is `completed`. A job of a killed server is run again
+from the beginning. Point ids are deterministic, so points are overwritten and not duplicated.
+Points without a stored chunk never reach a search result, and are marked as incomplete.
+
+There are two queues, for short and for long files, so that long files do not block short ones. A
+file begins in the queue of short files. If its extraction takes more than a time slice or its text
+is long, it moves to the other queue and is ingested from the beginning.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from llm_backend.access import Ledger, Principal, RequestMeter, metering
+from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
+from llm_backend.controllers.vector_stores.ingestion.completeness import incomplete
+from llm_backend.controllers.vector_stores.library import VectorLibrary
+from llm_backend.errors import InvalidRequest
+from llm_backend.extraction import (
+    Chunking,
+    ExtractionError,
+    Extractor,
+    TakesLong,
+    TextChunk,
+    UnsupportedFile,
+    chunks_of,
+)
+from llm_backend.search import IndexPoint, words_of_text
+from llm_backend.store import (
+    AttributesChanged,
+    FileError,
+    FileStore,
+    Job,
+    Missing,
+    StoredChunk,
+    StoredVectorFile,
+)
+
+__all__ = ["Ingestion", "IngestionLimits", "Removal"]
+
+_NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # namespace of point ids
+_PUT_AT_ONCE = 64  # points: locks the index for some milliseconds
+_NUMBER_BYTES = 4
+_NOBODY = (
+    "The vectors of this store are in the vector index of a server that has not come for a day."
+)
+
+
+class _Elsewhere(Exception):
+    """Raised if the store's vectors are in another index, whose server has to do the job."""
+
+    def __init__(self, index_name: str) -> None:
+        super().__init__(index_name)
+        self.index_name = index_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestionLimits:
+    """Limits of one ingestion: `timeout_s` in all, and the longest text of a short file."""
+
+    timeout_s: float = 4 * 3600
+    short_characters: int = 256 * 1024
+
+
+class Ingestion:
+    """Ingestion worker; embedding usage is charged to the principal that added the file. The worker
+    of short files (`only_short`) moves long files to the other queue."""
+
+    def __init__(
+        self,
+        library: VectorLibrary,
+        files: FileStore,
+        extractor: Extractor,
+        ledger: Ledger,
+        *,
+        limits: IngestionLimits,
+        only_short: bool,
+    ) -> None:
+        self._library = library
+        self._files = files
+        self._extractor = extractor
+        self._ledger = ledger
+        self._limits = limits
+        self._only_short = only_short
+
+    async def work(self, job: Job) -> None:
+        """Ingests the file whose document is the job's subject."""
+        try:
+            file = await self._library.stores.file_of_document(job.subject)
+        except Missing:  # it has been removed from the store meanwhile
+            return
+        if await self._is_abandoned(job):
+            await self._fail(job, FileError(code="server_error", message=_NOBODY))
+            return
+        try:
+            with self._metering(job):
+                async with asyncio.timeout(self._limits.timeout_s) as deadline:
+                    await self._take_in(job, file)
+        except _Elsewhere as elsewhere:
+            await self._library.stores.leave_to(job, elsewhere.index_name)
+        except TakesLong:
+            await self._library.stores.leave_to_long(job)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            message = f"Taking the file in takes longer than {self._limits.timeout_s:g} s."
+            await self._fail(job, FileError(code="server_error", message=message))
+        except UnsupportedFile as error:
+            await self._fail(job, FileError(code="unsupported_file", message=str(error)))
+        except (ExtractionError, InvalidRequest) as error:
+            await self._fail(job, FileError(code="invalid_file", message=str(error)))
+        except Missing:
+            gone = FileError(code="invalid_file", message=f"The file `{file.id}` was deleted.")
+            await self._fail(job, gone)
+
+    async def give_up(self, job: Job) -> None:
+        """Fails the file after several failed attempts of the server."""
+        message = "The server could not take the file in; its log says why."
+        await self._fail(job, FileError(code="server_error", message=message))
+
+    async def _is_abandoned(self, job: Job) -> bool:
+        return job.place not in (None, await self._library.index.name())
+
+    def _metering(self, job: Job) -> AbstractContextManager[None]:
+        asked_by = job.details.get("asked_by")
+        if not asked_by:  # a job from an older version, which did not record the principal
+            return nullcontext()
+        return metering(RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings"))
+
+    async def _take_in(self, job: Job, file: StoredVectorFile) -> None:
+        library, index = self._library, self._library.index
+        store = await library.stores.get(file.store_id)
+        if store.index_name not in (None, await index.name()):
+            raise _Elsewhere(store.index_name)
+        embedder = await library.embedders.named(store.embedding_model)
+        if job.attempt > 1:
+            await index.remove(store.id, file.document)
+        chunks = await self._chunks(file, embedder)
+        size_bytes = 0
+        for start in range(0, len(chunks), _PUT_AT_ONCE):
+            some = chunks[start : start + _PUT_AT_ONCE]
+            vectors = await embedder.embed([chunk.text for chunk in some])
+            if store.dimensions is None and not start:
+                await self._make_collection(store.id, len(vectors[0]))
+            await index.put(store.id, _points(file, some, vectors, start))
+            size_bytes += sum(len(chunk.text.encode()) for chunk in some)
+            size_bytes += _NUMBER_BYTES * sum(map(len, vectors))
+        stored = [
+            StoredChunk(
+                point_id=_point_id(file.document, place), text=chunk.text, repeated=chunk.repeated
+            )
+            for place, chunk in enumerate(chunks)
+        ]
+        await self._complete(job, file, stored, size_bytes)
+
+    async def _make_collection(self, store_id: str, dimensions: int) -> None:
+        stores, index = self._library.stores, self._library.index
+        name = await index.name()
+        taken = await stores.take_index(store_id, name)
+        if taken != name:
+            raise _Elsewhere(taken)
+        await index.create(store_id, dimensions)
+        await stores.set_dimensions(store_id, dimensions)
+
+    async def _complete(
+        self, job: Job, file: StoredVectorFile, chunks: Sequence[StoredChunk], size_bytes: int
+    ) -> None:
+        """Marks the points as complete, with the file's current attributes, and stores the
+        chunks."""
+        attributes = (await self._library.stores.file_of_document(file.document)).attributes
+        while True:
+            if chunks:  # without chunks there may be no collection
+                await self._library.index.describe(file.store_id, file.document, attributes)
+            try:
+                await self._library.stores.complete(job, chunks, size_bytes, attributes)
+                return
+            except AttributesChanged as changed:
+                attributes = changed.attributes
+
+    async def _chunks(self, file: StoredVectorFile, embedder: EmbeddingModel) -> list[TextChunk]:
+        stored = await self._files.get(file.id)
+        extracted = await self._extractor.extract(
+            self._files.read(stored, 0, stored.size_bytes),
+            filename=stored.filename,
+            media_type=stored.media_type,
+            only_short=self._only_short,
+        )
+        if self._only_short and len(extracted.text) > self._limits.short_characters:
+            raise TakesLong
+        chunking = Chunking(
+            max_tokens=file.chunking.max_tokens, overlap_tokens=file.chunking.overlap_tokens
+        )
+        return await chunks_of(extracted.text, extracted.format, chunking, embedder.count)
+
+    async def _fail(self, job: Job, error: FileError) -> None:
+        await self._library.stores.fail(job, error)
+
+
+class Removal:
+    """Removes points of deleted rows from the vector index: those of a file, or of a whole
+    store."""
+
+    def __init__(self, library: VectorLibrary) -> None:
+        self._library = library
+
+    async def work(self, job: Job) -> None:
+        """Removes the points of the job's subject."""
+        store_id = job.details.get("store_id")
+        if store_id is None:
+            await self._library.index.drop(job.subject)
+        else:
+            await self._library.index.remove(store_id, job.subject)
+
+    async def give_up(self, job: Job) -> None:
+        """Leaves the points: no search returns them."""
+
+
+def _points(
+    file: StoredVectorFile, chunks: Sequence[TextChunk], vectors: Sequence[list[float]], first: int
+) -> list[IndexPoint]:
+    return [
+        IndexPoint(
+            id=_point_id(file.document, first + place),
+            document=file.document,
+            vector=vector,
+            words=words_of_text(chunk.text),
+            attributes=incomplete(file.attributes),
+        )
+        for place, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
+    ]
+
+
+def _point_id(document: str, place: int) -> str:
+    return str(uuid.uuid5(_NAMES, f"{document}/{place}"))

@@ -1,0 +1,197 @@
+"""Retrieval for chat completions (RAG): searches vector stores and adds passages to the prompt.
+
+A chat names vector stores with the tool `file_search`, as responses do, or its model is configured
+with some, which are searched for responses too. There is one search, before the model is called;
+its outcome is part of the chat's answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Hit, Query, search
+from llm_backend.controllers.vector_stores.retrieval.passages import (
+    Passage,
+    find_citations,
+    format_passages,
+)
+from llm_backend.controllers.vector_stores.retrieval.tool_entry import query_from, stores_named
+from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonObject
+from llm_backend.store import Missing, StoreError, as_owner
+
+__all__ = ["Retrieval", "retrieve", "retrieve_from_own"]
+
+Body = Mapping[str, Any]
+
+FAILED = "The user's files could not be searched. Say so if the answer depends on them."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """Outcome of a search: query, hits, or the error. `policy` is the place of the passages in the
+    messages."""
+
+    query: str
+    policy: str
+    hits: Sequence[Hit] = ()
+    error: str | None = None
+
+    @property
+    def passages(self) -> list[Passage]:
+        """Hits as passages for the prompt."""
+        return [
+            Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in self.hits
+        ]
+
+    def told(self) -> JsonObject:
+        """Renders the outcome for the client."""
+        found = "found" if self.hits else "nothing_found"
+        return {
+            "status": "failed" if self.error is not None else found,
+            "query": self.query,
+            "results": [
+                {
+                    "file_id": hit.file_id,
+                    "filename": hit.filename,
+                    "score": hit.score,
+                    "text": hit.text,
+                }
+                for hit in self.hits
+            ],
+            "error": self.error,
+        }
+
+    def shown_in(self, messages: Sequence[Body]) -> list[Body]:
+        """Returns the messages with the passages inserted, for the model."""
+        context = FAILED if self.error is not None else format_passages(self.passages)
+        return _PLACES[self.policy](messages, context)
+
+    def annotations(self, text: str = "") -> list[JsonObject]:
+        """Returns citations of the files that a text cites, or of all found if it cites none."""
+        return [
+            {"type": "file_citation", "file_id": one.file_id, "filename": one.filename,
+             "index": one.index}
+            for one in find_citations(text, self.passages)
+        ]  # fmt: skip
+
+
+async def retrieve(
+    services: Services, body: Body, own: Sequence[str]
+) -> tuple[Body, Retrieval | None]:
+    """Searches for a chat with a local model, and returns its body with passages and the retrieval.
+
+    `own` are the vector stores configured for the model. Returns the body unchanged and None if
+    nothing is searched. Raises `ApiError` for an invalid search in the request.
+    """
+    places = [
+        place for place, tool in enumerate(body.get("tools") or ()) if tool["type"] == "file_search"
+    ]
+    if not places and not own:
+        return body, None
+    if len(places) > 1:
+        raise InvalidRequest(
+            "One tool `file_search` can name several vector stores; there are two.",
+            param=f"tools[{places[1]}]",
+        )
+    store_ids, query = await _search_of_body(services, body, places, own)
+    asked = _without_tools(body, places)
+    question = _question(asked["messages"])
+    if not question:
+        return asked, None
+    # The caller may not own the stores that the server's settings name: no owner filter.
+    with nullcontext() if places else as_owner(None):
+        retrieval = await _search(services, store_ids, query.of([question]))
+    return {**asked, "messages": retrieval.shown_in(asked["messages"])}, retrieval
+
+
+async def retrieve_from_own(
+    services: Services, messages: Sequence[Body], own: Sequence[str]
+) -> Retrieval | None:
+    """Searches a model's `own` vector stores for the last user message; None if there are no stores
+    or the message is empty."""
+    question = _question(messages)
+    if not own or not question:
+        return None
+    store_ids, query = await _search_of_body(services, {}, (), own)
+    with as_owner(None):  # no owner filter: the server's settings name the stores
+        return await _search(services, store_ids, query.of([question]))
+
+
+async def _search_of_body(
+    services: Services, body: Body, places: Sequence[int], own: Sequence[str]
+) -> tuple[Sequence[str], Query]:
+    settings = services.settings
+    least, limit = settings.retrieval_least_similarity, settings.passages_limit
+    if not places:
+        query = query_from({}, "model", limit=limit)
+        return list(dict.fromkeys(own)), replace(query, least_similarity=least)
+    entry, where = body["tools"][places[0]], f"tools[{places[0]}]"
+    store_ids = await stores_named(services.library.stores, entry, where)
+    query = query_from(entry, where, limit=limit)
+    is_ranked = bool(entry.get("ranking_options"))
+    return store_ids, query if is_ranked else replace(query, least_similarity=least)
+
+
+async def _search(services: Services, store_ids: Sequence[str], query: Query) -> Retrieval:
+    (question,) = query.texts
+    told = partial(Retrieval, query=question, policy=services.settings.retrieval_policy)
+    try:
+        return told(hits=await search(services.library, store_ids, query))
+    except Missing as error:
+        return told(error=f"No vector store has the id `{error.id}`.")
+    except ApiError as error:
+        return told(error=error.message)
+    except StoreError:
+        return told(error="The database cannot be used now.")
+
+
+def _without_tools(body: Body, places: Sequence[int]) -> JsonObject:
+    left = [tool for place, tool in enumerate(body.get("tools") or ()) if place not in places]
+    without = {name: value for name, value in body.items() if name != "tools"}
+    if left:
+        return {**without, "tools": left}
+    if without.get("tool_choice") in ("auto", "none"):  # meaningless without tools
+        del without["tool_choice"]
+    return without
+
+
+def _question(messages: Sequence[Body]) -> str:
+    """Returns the text of the last user message."""
+    said = [message for message in messages if message["role"] == "user"]
+    content = said[-1]["content"] if said else ""
+    if not isinstance(content, str):
+        content = "\n".join(part["text"] for part in content if part["type"] == "text")
+    return content.strip()
+
+
+def _in_system_message(messages: Sequence[Body], context: str) -> list[Body]:
+    first = messages[0]
+    if first["role"] not in ("system", "developer"):
+        return [{"role": "system", "content": context}, *messages]
+    return [{**first, "content": _after(first["content"], context)}, *messages[1:]]
+
+
+def _in_user_message(messages: Sequence[Body], context: str) -> list[Body]:
+    last = max(place for place, one in enumerate(messages) if one["role"] == "user")
+    told = list(messages)
+    told[last] = {**told[last], "content": _before(told[last]["content"], context)}
+    return told
+
+
+_PLACES = {"system-message": _in_system_message, "last-user-message": _in_user_message}
+
+
+def _after(content: Any, context: str) -> Any:
+    if isinstance(content, str):
+        return f"{content}\n\n{context}"
+    return [*content, {"type": "text", "text": context}]
+
+
+def _before(content: Any, context: str) -> Any:
+    if isinstance(content, str):
+        return f"{context}\n\n{content}"
+    return [{"type": "text", "text": context}, *content]

@@ -1,0 +1,144 @@
+"""Hybrid search in vector stores: dense vectors and sparse words, fused into one ranking."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from llm_backend.controllers.vector_stores.ingestion.completeness import only_complete
+from llm_backend.controllers.vector_stores.library import VectorLibrary, index_errors_translated
+from llm_backend.errors import InvalidRequest
+from llm_backend.search import Condition, Found, FusedPoint, Weights, fuse, words_of_query
+from llm_backend.store import Expired, StoredVectorStore
+from llm_backend.store.vector_stores import Attribute, FoundChunk
+
+__all__ = ["Hit", "Query", "search"]
+
+Vectors = Sequence[Sequence[float]]
+
+LEAST_CANDIDATES = 50  # per ranking: a low rank in one may be a high rank in the other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Search query. Without `weights` only the dense ranking counts, and a score is a cosine.
+    `least_similarity` is the least cosine of a chunk from the dense ranking."""
+
+    texts: Sequence[str]
+    limit: int
+    condition: Condition | None = None
+    weights: Weights | None = field(default_factory=Weights)
+    least_score: float = 0.0
+    least_similarity: float = 0.0
+
+    def of(self, texts: Sequence[str]) -> "Query":
+        """Returns the same query for other texts."""
+        return replace(self, texts=texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A search result. `similarity` is its cosine, None for a chunk found by its words only."""
+
+    store_id: str
+    file_id: str
+    filename: str
+    attributes: Mapping[str, Attribute]
+    text: str
+    score: float
+    similarity: float | None
+
+
+async def search(library: VectorLibrary, store_ids: Sequence[str], query: Query) -> list[Hit]:
+    """Returns the best chunks of the stores, best first. Raises `Missing` for an unknown store."""
+    stores = [await library.stores.get(id) for id in dict.fromkeys(store_ids)]
+    for store in stores:
+        _check(store, library)
+        await library.stores.record_use(store)
+    asked = [(store, await _vectors(library, store, query)) for store in stores if store.dimensions]
+    best, texts, stores_of = await _chunks(library, asked, query)
+    if len(texts) < len(best):  # points without rows consumed part of the result limit
+        complete = replace(query, condition=only_complete(query.condition))
+        best, texts, stores_of = await _chunks(library, asked, complete)
+    hits = [
+        Hit(
+            store_id=stores_of[one.id],
+            file_id=texts[one.id].file_id,
+            filename=texts[one.id].filename,
+            attributes=texts[one.id].attributes,
+            text=texts[one.id].text,
+            score=one.score,
+            similarity=one.similarity,
+        )
+        for one in best
+        if one.id in texts and one.score >= query.least_score and _is_similar(one, query)
+    ]
+    return hits[: query.limit]
+
+
+def _check(store: StoredVectorStore, library: VectorLibrary) -> None:
+    expires_at = store.expires_at
+    if expires_at is not None and expires_at <= library.stores.now:
+        raise InvalidRequest(str(Expired(store.id)))
+
+
+def _is_similar(one: FusedPoint, query: Query) -> bool:
+    return one.similarity is None or one.similarity >= query.least_similarity
+
+
+async def _vectors(library: VectorLibrary, store: StoredVectorStore, query: Query) -> Vectors:
+    embedder = await library.embedders.named(store.embedding_model)
+    return await embedder.embed(query.texts)
+
+
+async def _chunks(
+    library: VectorLibrary, asked: Sequence[tuple[StoredVectorStore, Vectors]], query: Query
+) -> tuple[list[FusedPoint], dict[str, FoundChunk], dict[str, str]]:
+    """Returns the best points of the stores, their chunks by point id, and their store ids."""
+    with index_errors_translated():
+        rankings = [await _rank(library, store, query, vectors) for store, vectors in asked]
+    best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
+    chunks = await library.stores.texts([one.id for one in best])
+    stores_of = {
+        one.id: store.id for (store, _), some in zip(asked, rankings, strict=True) for one in some
+    }
+    return best, {chunk.point_id: chunk for chunk in chunks}, stores_of
+
+
+async def _rank(
+    library: VectorLibrary, store: StoredVectorStore, query: Query, vectors: Vectors
+) -> list[FusedPoint]:
+    """Returns the best points of a store, each with its best score over the queries."""
+    rankings = await asyncio.gather(
+        *(
+            _rank_for_query(library, store, query, text, vector)
+            for text, vector in zip(query.texts, vectors, strict=True)
+        )
+    )
+    best: dict[str, FusedPoint] = {}
+    for one in (one for ranking in rankings for one in ranking):
+        if one.id not in best or best[one.id].score < one.score:
+            best[one.id] = one
+    return list(best.values())
+
+
+async def _rank_for_query(
+    library: VectorLibrary,
+    store: StoredVectorStore,
+    query: Query,
+    text: str,
+    vector: Sequence[float],
+) -> list[FusedPoint]:
+    index, wanted = library.index, max(LEAST_CANDIDATES, 2 * query.limit)
+    nearest = await index.nearest(store.id, vector, limit=wanted, condition=query.condition)
+    if query.weights is None:
+        return [_by_meaning(found) for found in nearest]
+    words = words_of_query(text)
+    worded: Sequence[Found] = ()
+    if words.indices:
+        worded = await index.with_words(store.id, words, limit=wanted, condition=query.condition)
+    return fuse(nearest, worded, query.weights)
+
+
+def _by_meaning(found: Found) -> FusedPoint:
+    similarity = min(1.0, max(0.0, found.score))
+    return FusedPoint(id=found.id, score=similarity, similarity=similarity)

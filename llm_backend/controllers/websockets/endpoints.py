@@ -1,0 +1,134 @@
+"""WebSocket endpoints: authentication, routing by path, and refusals."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, NoReturn, TypeAlias
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from llm_backend.backends.upstream.websockets import model_of, with_key
+from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.controllers.relay.relay import fairness_key, upstream_query
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.controllers.websockets.relayed_socket import (
+    open_upstream_socket,
+    pump,
+    upstream_steps,
+)
+from llm_backend.controllers.websockets.response_socket import serve_responses
+from llm_backend.errors import ApiError, ClientGone, NotFound, error_body
+
+__all__ = ["WebSocketEndpoints"]
+
+log = logging.getLogger(__name__)
+
+CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
+"""Returns the caller of request headers; raises `Unauthorized` or `Forbidden`."""
+
+Look: TypeAlias = Callable[[], Any]
+"""Returns the caller of an open socket by the current keys; raises as `CallerOf` does."""
+
+Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, Look], Awaitable[None]]
+"""Serves one socket; requests inside it are sent to the application."""
+
+_FAILED = 1011  # RFC 6455: an unexpected condition
+
+
+class WebSocketEndpoints:
+    """ASGI middleware that serves WebSockets; all else is passed to the application. Requests in
+    messages are sent to `asked`, which logs them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        services: Services,
+        caller_of: CallerOf,
+        *,
+        asked: ASGIApp,
+    ) -> None:
+        self._app = app
+        self._services = services
+        self._caller_of = caller_of
+        self._asked = asked
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        socket = WebSocket(scope, receive, send)
+        try:
+            await self._serve(socket)
+        except ClientGone:
+            return
+        except ApiError as error:
+            log.info("socket_failed", extra={"path": scope["path"], "code": error.code})
+            with suppress(WebSocketDisconnect):  # the client may have disconnected meanwhile
+                await _refuse(socket, error)
+
+    async def _serve(self, socket: WebSocket) -> None:
+        path = socket.scope["path"].removeprefix("/v1").rstrip("/")
+        serve = _SERVED.get(path)
+        if serve is None:
+            sent = socket.scope["path"][:256]
+            raise NotFound(f"There is no WebSocket at {sent}.", code="unknown_url")
+        protocols = socket.scope.get("subprotocols") or []
+        look = partial(self._caller_of, with_key(socket.headers, protocols))
+        look()
+        await serve(self._services, socket, self._asked, look)
+
+
+async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
+    """`/realtime`: relayed; accepted once the upstream has accepted, charged as it reports."""
+    model = model_of(upstream_query(socket.scope))
+    async with services.access.admission.session(look, model or "") as session:
+        steps = upstream_steps(services, model)
+        await socket.receive()  # the connect event
+        async with ClientSocket(socket) as client:
+            opening = open_upstream_socket(services, socket, steps, who=fairness_key(look()))
+            upstream, _ = await client.unless_gone(opening)
+            await socket.accept(upstream.protocol)
+            await pump(client, upstream, session)
+
+
+async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: Look) -> None:
+    """`/responses`: each message is a request of its own, with its own model and usage, as long as
+    the key is valid."""
+    if model := socket.query_params.get("model"):
+        services.access.admission.check(look(), model)
+    serving = asyncio.create_task(serve_responses(services, socket, app))
+    looking = asyncio.create_task(_looks(look, services.settings.keys_refresh_s))
+    try:
+        await asyncio.wait({serving, looking}, return_when=asyncio.FIRST_COMPLETED)
+        await (looking if looking.done() else serving)
+    finally:
+        for task in (serving, looking):
+            task.cancel()
+        await asyncio.gather(serving, looking, return_exceptions=True)
+
+
+async def _looks(look: Look, every_s: float) -> NoReturn:
+    """Polls the key; raises the errors of `look` once it is not valid any more."""
+    while True:
+        await asyncio.sleep(every_s)
+        look()
+
+
+_SERVED: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses}
+
+
+async def _refuse(socket: WebSocket, error: ApiError) -> None:
+    """Refuses with the error's status; after the accept, with an error event and a close."""
+    if socket.application_state is WebSocketState.CONNECTING:
+        await send_refusal(socket.scope, socket.send, error)
+        return
+    if socket.application_state is WebSocketState.CONNECTED:
+        event = {"type": "error", "status": error.status, **error_body(error)}
+        await socket.send_text(orjson.dumps(event).decode())
+        await socket.close(_FAILED)

@@ -1,0 +1,115 @@
+"""The builder takes prose out of a document, and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typer.testing import CliRunner
+
+from llm_backend.cli import app
+from llm_backend.contract.compilation.builder import build_contract, facts_of
+
+PROSE = {"description": "prose", "title": "prose", "summary": "prose", "x-oaiMeta": {"a": 1}}
+
+
+def document(**schemas: Any) -> dict[str, Any]:
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "An API", "version": "1", "license": {"name": "MIT"}, "description": "p"},
+        "tags": [{"name": "Things", "description": "prose"}],
+        "paths": {
+            "/things": {
+                "get": {
+                    "operationId": "listThings",
+                    "description": "prose",
+                    "parameters": [{"name": "title", "in": "query", "description": "prose"}],
+                    "responses": {"200": {"description": "prose"}},
+                }
+            }
+        },
+        "components": {"schemas": schemas},
+        "x-oaiMeta": {"navigation": []},
+    }
+
+
+def test_annotations_are_dropped_at_every_depth():
+    item = {"type": "array", "items": {"type": "string", **PROSE}, **PROSE}
+
+    facts = facts_of(document(Thing={"type": "object", "properties": {"a": item}, **PROSE}))
+
+    assert facts["components"]["schemas"]["Thing"] == {
+        "type": "object",
+        "properties": {"a": {"type": "array", "items": {"type": "string"}}},
+    }
+    assert "prose" not in yaml.dump(facts)
+
+
+def test_properties_named_like_annotations_are_kept():
+    names = ["description", "title", "summary", "example", "examples", "x-id", "properties"]
+    properties = {name: {"type": "string", **PROSE} for name in names}
+
+    facts = facts_of(document(Thing={"properties": properties, "required": names}))
+
+    assert facts["components"]["schemas"]["Thing"] == {
+        "properties": {name: {"type": "string"} for name in names},
+        "required": names,
+    }
+
+
+def test_defaults_enums_and_constants_are_kept_whole():
+    schema = {"default": {"description": "kept"}, "enum": ["title"], "const": {"example": 1}}
+
+    assert facts_of(document(Thing=schema))["components"]["schemas"]["Thing"] == schema
+
+
+def test_responses_keep_a_description_of_our_own():
+    facts = facts_of(document())
+
+    assert facts["paths"]["/things"]["get"]["responses"]["200"]["description"] == "OK"
+
+
+def test_beta_twins_are_folded_into_their_operation():
+    given = document()
+    given["paths"]["/things?beta=true"] = {
+        "get": {
+            "operationId": "beta_listThings",
+            "parameters": [{"name": "openai-beta", "in": "header"}],
+            "responses": {"200": {"description": "prose"}},
+        }
+    }
+
+    paths = facts_of(given)["paths"]
+
+    assert list(paths) == ["/things"]
+    operation = paths["/things"]["get"]
+    assert [p["name"] for p in operation["parameters"]] == ["title", "beta", "openai-beta"]
+    assert operation["x-beta"]["operationId"] == "beta_listThings"
+
+
+def test_building_twice_gives_the_same_bytes(tmp_path: Path):
+    source = tmp_path / "source.yaml"
+    source.write_text(yaml.dump(document(Thing={"type": "object", **PROSE})))
+
+    build_contract(str(source), tmp_path / "one.yaml")
+    build_contract(str(source), tmp_path / "two.yaml")
+
+    assert (tmp_path / "one.yaml").read_bytes() == (tmp_path / "two.yaml").read_bytes()
+
+
+def test_the_contract_holds_no_prose():
+    contract = yaml.load(Path("openapi/openapi.yaml").read_bytes(), Loader=yaml.CSafeLoader)
+
+    text = yaml.dump(contract["paths"], Dumper=yaml.CSafeDumper)
+
+    words = ("x-oaiMeta", "summary:", "example:", "externalDocs")
+    assert [word for word in words if word in text] == []
+
+
+def test_the_command_writes_the_facts(tmp_path):
+    source, target = tmp_path / "source.yaml", tmp_path / "facts.yaml"
+    source.write_text(yaml.dump(document(Thing={"type": "object", **PROSE})))
+
+    done = CliRunner().invoke(app, ["contract", "build", str(source), "--target", str(target)])
+
+    assert done.exit_code == 0, done.output
+    assert yaml.safe_load(target.read_text()) == facts_of(yaml.safe_load(source.read_text()))

@@ -1,0 +1,72 @@
+"""Vectors from an upstream's model."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.controllers.vector_stores.embedding.upstream_embedder import upstream_embedder
+from llm_backend.errors import Overloaded, UpstreamFailed
+
+
+class Exchange:
+    """An upstream that answers each text with how long it is."""
+
+    def __init__(self, status: int = 200, answer: Any = None) -> None:
+        self._status = status
+        self._answer = answer
+        self.asked: list[dict[str, Any]] = []
+        self.closed = 0
+
+    async def exchange(self, asked: UpstreamRequest) -> UpstreamAnswer:
+        body = orjson.loads(asked.body)
+        self.asked.append(body)
+        data = [
+            {"index": place, "embedding": [float(len(text)), 0.0]}
+            for place, text in enumerate(body["input"])
+        ]
+        answer = self._answer or {"data": data[::-1]}
+
+        async def pieces():
+            yield orjson.dumps(answer)[:5]
+            yield orjson.dumps(answer)[5:]
+
+        return UpstreamAnswer(status=self._status, headers=(), body=pieces(), close=self._close)
+
+    def _close(self) -> None:
+        self.closed += 1
+
+
+async def test_vectors_come_in_the_order_of_the_texts() -> None:
+    upstream = Exchange()
+
+    vectors = await upstream_embedder(upstream, "m").embed(["a", "bbb"])
+
+    assert vectors == [[1.0, 0.0], [3.0, 0.0]]
+    assert upstream.asked[0]["model"] == "m"
+    assert upstream.closed == 1
+
+
+async def test_a_text_that_may_be_too_long_is_sent_in_parts() -> None:
+    upstream = Exchange()
+
+    (vector,) = await upstream_embedder(upstream, "m").embed(["many words " * 4000])
+
+    assert vector == [1.0, 0.0]
+    assert all(len(text) <= 24_000 for body in upstream.asked for text in body["input"])
+
+
+@pytest.mark.parametrize(
+    ("upstream", "error"),
+    [
+        (Exchange(status=500), UpstreamFailed),
+        (Exchange(status=429), Overloaded),
+        (Exchange(answer={"data": []}), UpstreamFailed),
+        (Exchange(answer=["what"]), UpstreamFailed),
+    ],
+)
+async def test_what_is_no_embedding_is_the_upstreams_failure(upstream, error) -> None:
+    with pytest.raises(error):
+        await upstream_embedder(upstream, "m").embed(["a"])

@@ -1,0 +1,330 @@
+"""Files taken in and searched: real rows and a real index, with vectors that are easy to see."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from llm_backend.controllers.vector_stores.ingestion.file_attributes import update_attributes
+from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
+    Ingestion,
+    IngestionLimits,
+    Removal,
+)
+from llm_backend.controllers.vector_stores.library import VectorLibrary
+from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
+from llm_backend.extraction import Extracted, Format, TakesLong
+from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
+from llm_backend.search.base import NoCollection
+from llm_backend.store import (
+    Blobs,
+    Bucket,
+    Database,
+    Jobs,
+    NewVectorFile,
+    StoredFile,
+    StoredVectorStore,
+    VectorStores,
+    migrate,
+)
+from llm_backend.store import FileStore as UploadedFiles
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG, StoredChunking
+
+NOBODYS: Any = None  # the ledger of files that nobody has asked for
+LINES = 150  # chunks of a large file: more than a search takes candidates
+
+
+class Embedder:
+    """What is said of gates is alike; other things are a little so. It breaks off at `!`."""
+
+    async def named(self, name: str) -> "Embedder":
+        return self
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if "for ever" in "".join(texts):
+            await asyncio.Event().wait()
+        if "!" in "".join(texts):
+            raise RuntimeError("broken off")
+        return [[1.0, 0.0] if "gate" in text else [0.8, 0.6] for text in texts]
+
+
+class Files:
+    """Each file's text is its id's."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+
+    async def get(self, id: str) -> Any:
+        return SimpleNamespace(size_bytes=1, filename=self._texts[id], media_type="")
+
+    def read(self, file: Any, start: int, end: int) -> None: ...
+
+    async def extract(
+        self, pieces: Any, *, filename: str, media_type: str, only_short: bool
+    ) -> Extracted:
+        if filename == "long" and only_short:
+            raise TakesLong
+        return Extracted(text=filename, format=Format.TEXT)
+
+
+@pytest_asyncio.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as one:
+        await migrate(one)
+        yield one
+
+
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database)
+
+
+@pytest.fixture
+def stores(database: Database, jobs: Jobs) -> VectorStores:
+    return VectorStores(database, jobs)
+
+
+@pytest_asyncio.fixture
+async def indexes(tmp_path: Path) -> AsyncIterator[list[EmbeddedIndex]]:
+    both = [EmbeddedIndex(tmp_path / name) for name in ("one", "two")]
+    yield both
+    for index in both:
+        await index.close()
+
+
+def library(stores: VectorStores, index: VectorIndex) -> VectorLibrary:
+    embedders: Any = Embedder()
+    return VectorLibrary(stores=stores, vectors=index, embedders=embedders)
+
+
+def new_file(name: str) -> NewVectorFile:
+    chunking = StoredChunking(max_tokens=8, overlap_tokens=0)
+    return NewVectorFile(document=f"vsf_{name}", file_id=name, filename=name, chunking=chunking)
+
+
+async def add_store(stores: VectorStores, *names: str) -> None:
+    store = StoredVectorStore(
+        id="vs_1", created_at=0, name="", last_active_at=stores.now, embedding_model="m"
+    )
+    await stores.add(store, [new_file(name) for name in names])
+
+
+async def take_in(
+    jobs: Jobs, library: VectorLibrary, texts: dict[str, str], kind: str = INGEST, **limits: float
+) -> None:
+    """The next file."""
+    files: Any = Files(texts)
+    (job,) = await jobs.claim(kind, 1, await library.index.name())
+    bounds: Any = IngestionLimits(**limits)  # type: ignore[arg-type]
+    only_short = kind == INGEST
+    worker = Ingestion(library, files, files, NOBODYS, limits=bounds, only_short=only_short)
+    await worker.work(job)
+
+
+async def remove(jobs: Jobs, library: VectorLibrary, kind: str) -> None:
+    """What has been left in the vector index."""
+    (job,) = await jobs.claim(kind, 1, await library.index.name())
+    await Removal(library).work(job)
+
+
+async def found(library: VectorLibrary, **more: Any) -> set[str]:
+    hits = await search(library, ["vs_1"], Query(texts=["gate"], limit=10, **more))
+    return {hit.file_id for hit in hits}
+
+
+@pytest.mark.parametrize("more", [{}, {"weights": None}])
+async def test_a_file_that_is_being_taken_in_takes_no_places(jobs, stores, indexes, more) -> None:
+    live = "A door opens with 4711."
+    large = "\n\n".join(f"The gate number {number} opens with a key." for number in range(LINES))
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "live")
+    await take_in(jobs, shelf, {"live": live})
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("large")])
+    with pytest.raises(RuntimeError):
+        await take_in(jobs, shelf, {"large": f"{large}\n\nStop!"})
+
+    meanwhile = await found(shelf, **more)
+    await stores.cancel_batch("vs_1", "vsfb_1")
+    afterwards = await found(shelf, **more)
+
+    assert meanwhile == afterwards == {"live"}
+
+
+async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    assert await found(shelf) == {"a"}
+    assert (await stores.get_with_counts("vs_1")).files.completed == 1
+
+
+async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_stay(
+    database, jobs, stores, indexes, tmp_path
+) -> None:
+    index, shelf = indexes[0], library(stores, indexes[0])
+    uploaded = UploadedFiles(database, Blobs(database, Bucket((tmp_path / "files").as_uri())))
+    named = {"purpose": "user_data", "filename": "a", "media_type": "text/plain"}
+    await uploaded.add(StoredFile(id="a", created_at=int(time.time()), content=(), **named))
+    await add_store(stores, "a", "b")
+    for _ in range(2):
+        await take_in(jobs, shelf, {"a": "The gate opens.", "b": "A gate."})
+
+    await uploaded.delete("a")
+    await remove(jobs, shelf, FORGET)
+    (left,) = await index.nearest("vs_1", [1.0, 0.0], limit=10, condition=None)
+
+    (chunk,) = await stores.texts([left.id])
+    assert (chunk.file_id, chunk.text) == ("b", "A gate.")
+
+
+async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes) -> None:
+    index, shelf = indexes[0], library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    await stores.delete("vs_1")
+    await remove(jobs, shelf, DROP)
+
+    with pytest.raises(NoCollection):
+        await index.nearest("vs_1", [1.0, 0.0], limit=10, condition=None)
+
+
+async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
+    jobs, stores, tmp_path
+) -> None:
+    class LateIndex(EmbeddedIndex):
+        """Whose points are described, then somebody changes the row."""
+
+        async def describe(self, collection: str, document: str, attributes: Any) -> None:
+            await super().describe(collection, document, attributes)
+            await stores.describe("vs_1", "a", {"color": "red"})
+
+    await add_store(stores, "a")
+    late = LateIndex(tmp_path / "vectors")
+    await take_in(jobs, library(stores, late), {"a": "The gate opens."})
+
+    color = Comparison(key="color", operator="eq", value="red")
+    assert await found(library(stores, late), condition=color) == {"a"}
+    await late.close()
+
+
+async def test_the_last_who_describes_a_file_wins_in_store_and_index(
+    jobs, stores, tmp_path
+) -> None:
+    class LateIndex(EmbeddedIndex):
+        """While it takes in the first colour, somebody else gives the file another one."""
+
+        async def describe(self, collection: str, document: str, attributes: Any) -> None:
+            await super().describe(collection, document, attributes)
+            if attributes == {"color": "red"} and not others:
+                others.append(await update_attributes(shelf, "vs_1", "a", {"color": "blue"}))
+
+    others: list[Any] = []
+    await add_store(stores, "a")
+    late = LateIndex(tmp_path / "vectors")
+    shelf = library(stores, late)
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+    file = await update_attributes(shelf, "vs_1", "a", {"color": "red"})
+
+    stored = await stores.file("vs_1", "a")
+    assert file.attributes == stored.attributes == {"color": "red"}
+    red, blue = (Comparison(key="color", operator="eq", value=one) for one in ("red", "blue"))
+    assert await found(shelf, condition=red) == {"a"}
+    assert await found(shelf, condition=blue) == set()
+    await late.close()
+
+
+async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -> None:
+    one, other = (library(stores, index) for index in indexes)
+    await add_store(stores, "a", "b")
+    name = await indexes[0].name()
+    assert await stores.take_index("vs_1", name) == name  # the two came at the same time
+
+    await take_in(jobs, other, {"a": "The gate opens."})
+    taken_there = await jobs.claim(INGEST, 2, await indexes[1].name())  # "b" is for anybody
+    await jobs.give_back(taken_there[0], counts=False)
+    for _ in range(2):
+        await take_in(jobs, one, {"a": "The gate opens.", "b": "The gate opens."})
+
+    assert [job.subject for job in taken_there] == ["vsf_b"]
+    assert await found(one) == {"a", "b"}
+
+
+async def test_files_of_a_store_are_for_who_has_its_vectors(jobs, stores, indexes) -> None:
+    one, other = (library(stores, index) for index in indexes)
+    await add_store(stores, "a")
+    await take_in(jobs, one, {"a": "The gate opens."})
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("b")])
+
+    assert await jobs.claim(INGEST, 1, await other.index.name()) == []
+    await take_in(jobs, one, {"b": "The gate opens."})
+    assert await found(one) == {"a", "b"}
+
+
+async def test_a_file_whose_server_does_not_come_has_failed_and_says_so(
+    database, stores, indexes
+) -> None:
+    shelves = [library(stores, index) for index in indexes]
+    await add_store(stores, "a")
+    assert await stores.take_index("vs_1", await indexes[0].name())
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
+    tomorrow = Jobs(database, clock=lambda: time.time() + 25 * 3600)
+    await take_in(tomorrow, shelves[1], {"a": "The gate opens."})
+
+    file = await stores.file("vs_1", "a")
+    assert (file.status, file.error and file.error.code) == ("failed", "server_error")
+
+
+async def test_an_index_keeps_its_name(tmp_path: Path) -> None:
+    names = []
+    for folder in ("one", "one", "two"):
+        index = EmbeddedIndex(tmp_path / folder)
+        names.append(await index.name())
+        await index.close()
+
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("text", ["long", "The gate opens again."])
+async def test_a_long_file_goes_to_a_queue_of_its_own(jobs, stores, indexes, text) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a", "b")
+    for _ in range(2):
+        await take_in(jobs, shelf, {"a": text, "b": "A gate."}, short_characters=10)
+
+    assert (await stores.file("vs_1", "a")).status == "in_progress"
+    assert (await stores.file("vs_1", "b")).status == "completed"
+    await take_in(jobs, shelf, {"a": text}, INGEST_LONG)
+    assert (await stores.file("vs_1", "a")).status == "completed"
+
+
+async def test_a_long_file_that_is_taken_out_is_not_taken_in(jobs, stores, indexes) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "long"})
+
+    await stores.delete_file("vs_1", "a")
+
+    assert await jobs.claim(INGEST_LONG, 1, await shelf.index.name()) == []
+
+
+async def test_a_file_that_takes_too_long_in_all_has_failed_and_says_so(
+    jobs, stores, indexes
+) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "This takes for ever."}, timeout_s=0.05)
+
+    file = await stores.file("vs_1", "a")
+    assert file.error is not None
+    assert (file.status, file.error.code) == ("failed", "server_error")
+    assert "longer than 0.05 s" in file.error.message
