@@ -32,7 +32,7 @@ from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.pool import UpstreamPool
 from llm_backend.controllers.relay.chat_observer import ChatObserver
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.server.api_server import COLLECTED_EVERY
+from llm_backend.server.api_server import GC_THRESHOLD
 from llm_backend.sse import DONE
 
 EVENTS = 100
@@ -156,7 +156,7 @@ def ours_observed(base_url: str) -> ASGIApp:
 
 def run_app(build: Callable[[str], ASGIApp], base_url: str, listener: socket.socket) -> None:
     gc.freeze()  # as the server does: else looking through what was imported is all of its p99
-    gc.set_threshold(COLLECTED_EVERY)
+    gc.set_threshold(GC_THRESHOLD)
     config = uvicorn.Config(build(base_url), log_level="warning", access_log=False, ws="none")
     uvicorn.Server(config).run(sockets=[listener])
 

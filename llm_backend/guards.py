@@ -69,7 +69,7 @@ class AbortedStreams:
             await self._app(scope, receive, watch)
         except asyncio.CancelledError:
             error = Overloaded(
-                "The server is being stopped; ask again when it is back.", retry_after_s=RESTART_S
+                "The server is stopping; retry when it is back.", retry_after_s=RESTART_S
             )
             if not sent.has_begun:
                 await send_refusal(scope, send, error)
@@ -104,18 +104,18 @@ class AccessLog:
             await self._app(scope, receive, watch)
         finally:
             self._metrics.in_flight.dec()
-            self._tell(scope, status, time.perf_counter() - began_s)
+            self._record(scope, status, time.perf_counter() - began_s)
 
-    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         state = scope.get("state", {})
         operation = state.get("operation_id") or "none"
-        self._metrics.ended(operation, status, seconds)
+        self._metrics.record_request(operation, status, seconds)
         if (error := state.get("error")) is not None and "caller" in state:
             self._remember(state, operation, error)
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
         if log.isEnabledFor(level):
-            told = {"operation": operation, "status": status, "ms": round(seconds * 1e3, 1)}
-            log.log(level, "answered", extra={**told, "request_id": state.get("request_id")})
+            fields = {"operation": operation, "status": status, "ms": round(seconds * 1e3, 1)}
+            log.log(level, "answered", extra={**fields, "request_id": state.get("request_id")})
 
     def _remember(self, state: Mapping[str, Any], operation: str, error: ApiError) -> None:
         """Stores an error that a known caller received, also one inside a stream."""

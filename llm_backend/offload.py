@@ -24,8 +24,8 @@ LARGE_BYTES = 32 * 1024
 REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 """Size of the current request, including rows that were loaded for it."""
 
-_RETURNED_BYTES = 256 * 1024
-_RETURNED_AFTER_S = 1.0
+_TRIM_BYTES = 256 * 1024
+_TRIM_DELAY_S = 1.0
 _VALUE_BYTES = 16  # size of a value beside its text
 
 
@@ -55,7 +55,7 @@ def add_weight(*values: Any) -> None:  # Any: JSON values
 def return_memory() -> None:
     """Schedules a `malloc_trim` after a very large request: fragmented free memory goes back to
     the system. Requests that end within the delay share one call."""
-    if REQUEST_BYTES.get() >= _RETURNED_BYTES:
+    if REQUEST_BYTES.get() >= _TRIM_BYTES:
         _freed_memory().return_soon()
 
 
@@ -67,7 +67,7 @@ class _FreedMemory:
     def return_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_later(_RETURNED_AFTER_S, self._return)
+            asyncio.get_running_loop().call_later(_TRIM_DELAY_S, self._return)
 
     def _return(self) -> None:
         self._is_due = False

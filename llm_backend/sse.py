@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from llm_backend.errors import UpstreamFailed
 
-__all__ = ["DONE", "Alike", "Decoder", "Event", "encode"]
+__all__ = ["DONE", "Decoder", "Event", "SimilarEvent", "encode"]
 
 DONE = b"data: [DONE]\n\n"
 
 
-class Alike(bytes):
+class SimilarEvent(bytes):
     """A whole event that differs from an earlier one of its stream only in free text: checks of the
     earlier one hold for this one too.
     """
@@ -46,7 +46,7 @@ class Decoder:
         self._after_cr = False
         self._data: list[str] = []
         self._name: str | None = None
-        self._held_bytes = 0
+        self._buffered_bytes = 0
 
     @property
     def is_between_events(self) -> bool:
@@ -64,17 +64,17 @@ class Decoder:
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]  # the LF of a CRLF whose CR has ended the line already
         self._after_cr = chunk.endswith(b"\r")
-        *ended, rest = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        for piece in ended:
-            self._line += piece
+        *lines, remainder = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for part in lines:
+            self._line += part
             line, self._line = bytes(self._line), bytearray()
             if line:
-                self._take(line)
+                self._parse_line(line)
             elif event := self._finish():
                 yield event
             self._is_first_line = False
-        self._line += rest
-        if self._held_bytes + len(self._line) > self._limit_bytes:
+        self._line += remainder
+        if self._buffered_bytes + len(self._line) > self._limit_bytes:
             raise UpstreamFailed("The stream held an event over the size limit.")
 
     def _is_one_event(self, chunk: bytes) -> bool:
@@ -82,18 +82,18 @@ class Decoder:
         is_line = chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")
         return self.is_between_events and is_line and chunk.count(b"\n") == 2 and b"\r" not in chunk
 
-    def _take(self, line: bytes) -> None:
+    def _parse_line(self, line: bytes) -> None:
         if self._is_first_line:
             line = line.removeprefix(codecs.BOM_UTF8)
         field, _, value = line.decode("utf-8", errors="replace").partition(":")
         value = value.removeprefix(" ")
         if field == "data":
             self._data.append(value)
-            self._held_bytes += len(line)
+            self._buffered_bytes += len(line)
         elif field == "event":
             self._name = value or None
 
     def _finish(self) -> Event | None:
         event = Event(data="\n".join(self._data), name=self._name) if self._data else None
-        self._data, self._name, self._held_bytes = [], None, 0
+        self._data, self._name, self._buffered_bytes = [], None, 0
         return event

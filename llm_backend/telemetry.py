@@ -39,40 +39,40 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure_logging(
-    level: str, form: Literal["text", "json"], *, tells_process: bool = False
+    level: str, form: Literal["text", "json"], *, shows_process: bool = False
 ) -> None:
     """Configures log lines to standard error, as text or JSON, with the process id if there are
     several processes."""
     handler = logging.StreamHandler(sys.stderr)
-    lines = _JsonLines if form == "json" else _TextLines
-    handler.setFormatter(lines(tells_process))
+    lines = _JsonFormatter if form == "json" else _TextFormatter
+    handler.setFormatter(lines(shows_process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("connexion", "asyncio", "alembic", "httpx2", "mcp"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # It warns of each malformed form; such a request is refused and logged anyway.
+    for verbose in ("connexion", "asyncio", "alembic", "httpx2", "mcp"):
+        logging.getLogger(verbose).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # It warns about each malformed form, which is refused and logged anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 _SPEEDS = (1, 2, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)  # tokens per second
 _ENGINE = "llm_backend_engine_"
 _ENGINE_GAUGES = {
-    "slots": "Sequences that can run at once.",
+    "slots": "Slots: sequences that can be computed concurrently.",
     "running": "Sequences that have a slot.",
     "waiting": "Requests in the queue.",
     "held_tokens": "Tokens in KV cells, of running and of finished sequences.",
-    "prefix_files": "Prefixes that are kept in files.",
-    "prefix_bytes": "Bytes of these files.",
+    "prefix_files": "Prefix files.",
+    "prefix_bytes": "Bytes of the prefix files.",
 }
 _ENGINE_COUNTERS = {
     "passes": "Forward passes.",
     "sequences": "Sequences added up over passes; by passes it is the occupancy of a batch.",
     "computed_tokens": "Tokens computed in forward passes.",
-    "busy_s": "Seconds spent in turns.",
-    "prefix_reads": "Files of prefixes read into KV cells.",
-    "prefix_read_tokens": "Tokens read so that would have been computed.",
-    "prefix_writes": "Files of prefixes written.",
-    "media_tokens": "Tokens of pictures and sounds that were taken in.",
-    "media_s": "Seconds spent on pictures and sounds, of those in turns.",
+    "busy_s": "Seconds spent in engine turns.",
+    "prefix_reads": "Prefix files restored into KV cells.",
+    "prefix_read_tokens": "Tokens restored from prefix files instead of being computed.",
+    "prefix_writes": "Prefix files saved.",
+    "media_tokens": "Tokens of pictures and sounds that were encoded.",
+    "media_s": "Seconds spent encoding pictures and sounds, included in busy_s.",
 }
 
 
@@ -88,10 +88,10 @@ class Metrics:
 
     def __init__(self, shared: Path | None = None) -> None:
         self._registry = CollectorRegistry()
-        self._told = self._registry
+        self._rendered_registry = self._registry
         if shared is not None:
-            self._told = CollectorRegistry()
-            MultiProcessCollector(self._told, str(shared))  # type: ignore[no-untyped-call] # its library's
+            self._rendered_registry = CollectorRegistry()
+            MultiProcessCollector(self._rendered_registry, str(shared))  # type: ignore[no-untyped-call] # its library's
         self.requests = Counter(
             "llm_backend_requests",
             "Answered requests.",
@@ -100,7 +100,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "llm_backend_request_seconds",
-            "From a request's arrival to the end of its answer.",
+            "Time from a request's arrival to the end of its answer.",
             ["operation"],
             registry=self._registry,
         )
@@ -109,7 +109,7 @@ class Metrics:
         self._seconds_of = lru_cache(maxsize=None)(self.seconds.labels)
         self.unknown_fields = Counter(
             "llm_backend_unknown_fields",
-            "Fields of relayed requests that the document does not know.",
+            "Unknown fields of relayed requests.",
             ["operation"],
             registry=self._registry,
         )
@@ -121,18 +121,18 @@ class Metrics:
         )
 
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
-        self.cached_tokens = self._counter("cached_tokens", "Of these, those found in cells.")
+        self.cached_tokens = self._counter("cached_tokens", "Prompt tokens found in the KV cache.")
         self.completion_tokens = self._counter("completion_tokens", "Tokens generated.")
-        self.queue_seconds = self._histogram("queue_seconds", "From a request to its slot.")
+        self.queue_seconds = self._histogram("queue_seconds", "Time until a request gets its slot.")
         self.first_token_seconds = self._histogram(
-            "first_token_seconds", "From a request to its first token."
+            "first_token_seconds", "Time until the first token of an answer."
         )
         self.tokens_per_second = self._histogram(
             "tokens_per_second", "Speed of one answer after its first token.", _SPEEDS
         )
         self.write_seconds = Histogram(
             "llm_backend_store_write_seconds",
-            "From a write to the database to its being durable.",
+            "Time until a write to the database is durable.",
             registry=self._registry,
         )
         self.writes_waiting = Gauge(
@@ -143,46 +143,46 @@ class Metrics:
         )
         self.write_failures = Counter(
             "llm_backend_store_write_failures",
-            "Writes that the database could not take.",
+            "Writes that the database refused.",
             registry=self._registry,
         )
         self.not_stored = Counter(
             "llm_backend_not_stored",
-            "Chats and responses that were answered and could not be stored.",
+            "Chats and responses that were answered but not stored.",
             ["what"],
             registry=self._registry,
         )
         self.upstream_outstanding = Gauge(
             "llm_backend_upstream_outstanding",
-            "Requests that are out to an upstream.",
+            "Requests that an upstream is answering.",
             ["upstream"],
             registry=self._registry,
             multiprocess_mode="livesum",
         )
         self.upstream_up = Gauge(
             "llm_backend_upstream_up",
-            "1 while an upstream is asked, 0 while it has failed too often in some process.",
+            "1 while an upstream gets requests, 0 while it is ejected in some process.",
             ["upstream"],
             registry=self._registry,
             multiprocess_mode="livemin",
         )
         self.upstream_failures = Counter(
             "llm_backend_upstream_failures",
-            "Requests that an upstream has not answered, or with an error of its own.",
+            "Requests that an upstream did not answer, or answered with a server error.",
             ["upstream"],
             registry=self._registry,
         )
         self.engines = EngineMetrics()
         self.jobs = JobMetrics()
-        self._told.register(self.engines)
-        self._told.register(self.jobs)
+        self._rendered_registry.register(self.engines)
+        self._rendered_registry.register(self.jobs)
 
-    def ended(self, operation: str, status: int, seconds: float) -> None:
+    def record_request(self, operation: str, status: int, seconds: float) -> None:
         """Counts an answered request, with any status."""
         self._requests_of(operation, str(status)).inc()
         self._seconds_of(operation).observe(seconds)
 
-    def answered(
+    def record_answer(
         self,
         model: str,
         *,
@@ -215,7 +215,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Renders the text format of Prometheus."""
-        return generate_latest(self._told)
+        return generate_latest(self._rendered_registry)
 
 
 def forget_process(shared: Path, pid: int) -> None:
@@ -224,27 +224,25 @@ def forget_process(shared: Path, pid: int) -> None:
 
 
 class EngineMetrics(Collector):
-    """Metrics of the engines, as of the last `tell`. A restarted engine counts from zero, as
+    """Metrics of the engines, as of the last `set`. A restarted engine counts from zero, as
     Prometheus expects."""
 
     def __init__(self) -> None:
         self._states: Mapping[str, Mapping[str, float]] = {}
 
-    def tell(self, states: Mapping[str, Mapping[str, float]]) -> None:
+    def set(self, states: Mapping[str, Mapping[str, float]]) -> None:
         """Sets the latest numbers, by model and then by name."""
         self._states = states
 
     def collect(self) -> Iterator[Metric]:
         """Yields a metric family for each number."""
         for name, meaning in _ENGINE_GAUGES.items():
-            yield self._filled(
-                GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name
-            )
+            yield self._fill(GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name)
         for name, meaning in _ENGINE_COUNTERS.items():
             family = CounterMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"])
-            yield self._filled(family, name)
+            yield self._fill(family, name)
 
-    def _filled(
+    def _fill(
         self, family: GaugeMetricFamily | CounterMetricFamily, name: str
     ) -> GaugeMetricFamily | CounterMetricFamily:
         for model, state in self._states.items():
@@ -253,13 +251,13 @@ class EngineMetrics(Collector):
 
 
 class JobMetrics(Collector):
-    """Metrics of the jobs of all servers that share the database, as of the last `tell`."""
+    """Metrics of the jobs of all servers that share the database, as of the last `set`."""
 
     def __init__(self) -> None:
         self._numbers: Mapping[str, Mapping[str, int]] = {}
         self._lags_s: Mapping[str, float] = {}
 
-    def tell(self, numbers: Mapping[str, Mapping[str, int]], lags_s: Mapping[str, float]) -> None:
+    def set(self, numbers: Mapping[str, Mapping[str, int]], lags_s: Mapping[str, float]) -> None:
         """Sets the number of jobs by kind and state, and the age of the oldest waiting one."""
         self._numbers, self._lags_s = numbers, lags_s
 
@@ -271,7 +269,7 @@ class JobMetrics(Collector):
                 jobs.add_metric([kind, state], number)
         lag = GaugeMetricFamily(
             "llm_backend_jobs_lag_seconds",
-            "Since the first job that waits is due.",
+            "Age of the oldest waiting job.",
             labels=["kind"],
         )
         for kind, lag_s in self._lags_s.items():
@@ -283,28 +281,28 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
-class _Lines(logging.Formatter):
-    def __init__(self, tells_process: bool) -> None:
+class _LineFormatter(logging.Formatter):
+    def __init__(self, shows_process: bool) -> None:
         super().__init__()
-        self._tells_process = tells_process
+        self._shows_process = shows_process
 
 
-class _TextLines(_Lines):
+class _TextFormatter(_LineFormatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
-        extra = "".join(f" {name}={_in_a_line(value)}" for name, value in _extra(record).items())
-        process = f"[{record.process}] " if self._tells_process else ""
+        extra = "".join(f" {name}={_on_one_line(value)}" for name, value in _extra(record).items())
+        process = f"[{record.process}] " if self._shows_process else ""
         line = f"{stamp} {record.levelname.lower():7} {process}{record.getMessage()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def _in_a_line(value: object) -> str:
+def _on_one_line(value: object) -> str:
     """Formats a value on one line without control characters: some values come from clients."""
     text = str(value)
     return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-class _JsonLines(_Lines):
+class _JsonFormatter(_LineFormatter):
     def format(self, record: logging.LogRecord) -> str:
         event = {
             "at": round(record.created, 3),
@@ -313,7 +311,7 @@ class _JsonLines(_Lines):
             "event": record.getMessage(),
             **_extra(record),
         }
-        if self._tells_process:
+        if self._shows_process:
             event["process"] = record.process
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["GenerationSpan", "Traced", "Tracing"]
+__all__ = ["GenerationSpan", "TracedRequests", "Tracing"]
 
 NS = 1_000_000_000
 
@@ -56,7 +56,7 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._provider.shutdown)  # it waits for the collector
 
-    def answered(self, model: str, usage: GenerationSpan) -> None:
+    def record_answer(self, model: str, usage: GenerationSpan) -> None:
         """Records the span of a local model's finished answer, below the span of its request."""
         ended = time.time_ns()
         first_token = ended - int(usage.generation_s * NS)
@@ -78,7 +78,7 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
         span.end(end_time=ended)
 
 
-class Traced:
+class TracedRequests:
     """Wraps each request in a span, as a child of the client's span if `traceparent` names one."""
 
     def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
@@ -107,10 +107,10 @@ class Traced:
             try:
                 await self._app(scope, receive, watch)
             finally:
-                _tell(span, scope.get("state", {}), status)
+                _describe_span(span, scope.get("state", {}), status)
 
 
-def _tell(span: Span, state: Mapping[str, object], status: int) -> None:
+def _describe_span(span: Span, state: Mapping[str, object], status: int) -> None:
     if operation := state.get("operation_id"):
         span.update_name(str(operation))
     span.set_attribute("http.response.status_code", status)

@@ -16,7 +16,7 @@ async def gateway(data_dir: Path, **settings: Any) -> AsyncIterator[Relay]:
     """Served on a free port; `store_chats` is off unless asked for."""
     given = {"models": (), "store_chats": "never", "allowed_hosts": ("relay",), **settings}
     app = App(load_settings({"data_dir": data_dir, **given}))
-    async with app.opened(), serving(app) as port:
+    async with app.open(), serving(app) as port:
         yield Relay(port=port)
 
 

@@ -6,19 +6,19 @@ import os
 
 import pytest
 
-from llm_backend.telemetry import _JsonLines, _TextLines, configure_logging
+from llm_backend.telemetry import _JsonFormatter, _TextFormatter, configure_logging
 from tests.logged import logging_as_it_was
 
 RECORD = logging.makeLogRecord({"msg": "answered", "levelname": "INFO", "status": 200})
 
 
-@pytest.mark.parametrize("tells_process", [True, False])
-def test_a_line_tells_its_process_only_where_there_are_several(tells_process):
-    event = json.loads(_JsonLines(tells_process).format(RECORD))
-    line = _TextLines(tells_process).format(RECORD)
+@pytest.mark.parametrize("shows_process", [True, False])
+def test_a_line_tells_its_process_only_where_there_are_several(shows_process):
+    event = json.loads(_JsonFormatter(shows_process).format(RECORD))
+    line = _TextFormatter(shows_process).format(RECORD)
 
-    assert event.get("process") == (os.getpid() if tells_process else None)
-    assert (f"[{os.getpid()}] answered status=200" in line) is tells_process
+    assert event.get("process") == (os.getpid() if shows_process else None)
+    assert (f"[{os.getpid()}] answered status=200" in line) is shows_process
 
 
 def test_an_application_that_logs_little_silences_no_other_test():
@@ -35,6 +35,6 @@ def test_an_application_that_logs_little_silences_no_other_test():
 
 def test_what_a_client_says_is_no_line_of_its_own():
     said = {"msg": "refused", "levelname": "INFO", "path": "/é\n12:00:00 info\x1b[2J", "status": 1}
-    line = _TextLines(False).format(logging.makeLogRecord(said))
+    line = _TextFormatter(False).format(logging.makeLogRecord(said))
 
     assert line.endswith(r"refused path=/é\n12:00:00 info\x1b[2J status=1")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.app.startup_errors import CannotStart, start_translated
+from llm_backend.app.startup_errors import CannotStart, translate_startup_errors
 from llm_backend.app.wiring import open_services
 from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
 from llm_backend.telemetry import configure_logging
@@ -25,7 +25,7 @@ def create_app() -> "App":
 
 
 class App:
-    """The ASGI application. It answers while it is open: by `opened`, or by a server's lifespan.
+    """The ASGI application. It answers while it is open: by `open`, or by a server's lifespan.
 
     With several processes, `shared` is the folder where another process has opened engines. The
     config file of `source` is watched. `cut_off` is set when the process that owns the engines
@@ -42,36 +42,36 @@ class App:
         self._source = source
         self._shared = shared
         self._answer: ASGIApp | None = None
-        self._leaving = asyncio.Event()
+        self._draining = asyncio.Event()
         self._stopping = asyncio.Event()
         self.cut_off = asyncio.Event()
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Marks the server as not ready before it stops; requests are answered as before."""
-        self._leaving.set()
+        self._draining.set()
 
     def stop(self) -> None:
         """Begins to stop: ends streams that have no end of their own."""
-        self.leave()
+        self.drain()
         self._stopping.set()
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
+    async def open(self) -> AsyncIterator[None]:
         """Opens database, engines and upstreams, and closes them at the end.
 
         Raises `CannotStart`, with one sentence for the operator.
         """
         settings, shared = self._settings, self._shared
         configure_logging(
-            settings.log_level, settings.log_format, tells_process=settings.processes > 1
+            settings.log_level, settings.log_format, shows_process=settings.processes > 1
         )
         async with AsyncExitStack() as stack:
-            with start_translated():
+            with translate_startup_errors():
                 opening = open_services(
                     settings,
                     shared,
                     self._source,
-                    leaving=self._leaving,
+                    draining=self._draining,
                     stopping=self._stopping,
                     cut_off=self.cut_off,
                 )
@@ -80,16 +80,16 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
             return
         assert self._answer is not None, "the application has not been opened"
         await self._answer(scope, receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as stack:
             await receive()  # lifespan.startup
             try:
-                await stack.enter_async_context(self.opened())
+                await stack.enter_async_context(self.open())
             except CannotStart as error:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return

@@ -15,7 +15,7 @@ __all__ = ["Serve", "merge_changes", "watch_config"]
 
 log = logging.getLogger(__name__)
 
-LOOKS_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 _APPLIED = frozenset(
     {"models", "models_dir", "aliases", "tool_formats", "draft_models", "context_tokens",
      "cache_type", "flash_attention", "slots", "batch_tokens", "speculation", "draft_tokens",
@@ -31,12 +31,12 @@ def merge_changes(running: Settings, latest: Settings) -> Settings:
 
 
 async def watch_config(
-    source: SettingsSource, running: Settings, serve: Serve, every_s: float = LOOKS_EVERY_S
+    source: SettingsSource, running: Settings, serve: Serve, every_s: float = POLL_INTERVAL_S
 ) -> None:
     """Polls the file of `source` for ever; `running` are the settings of the start. On a change
     `serve` is called with the merged settings and the models to serve.
     """
-    assert source.file is not None, "there is a file to watch"
+    assert source.file is not None, "the config file is given"
     stamp = _stamp(source.file)
     while True:
         await asyncio.sleep(every_s)
@@ -48,23 +48,23 @@ async def watch_config(
 
 async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> None:
     try:
-        settings, served = await asyncio.to_thread(_load_wanted, source)
+        settings, served = await asyncio.to_thread(_load_models, source)
         await serve(merge_changes(running, settings), served)
     # `OSError`: a file was deleted meanwhile
     except (SettingsError, InvalidRequest, OSError) as error:
         log.error("config_file_refused", extra={"reason": str(error)})
         return
     log.info("config_file_applied", extra={"models": ", ".join(one.card.id for one in served)})
-    others = [
+    unapplied = [
         name
         for name in Settings.model_fields
         if name not in _APPLIED and getattr(settings, name) != getattr(running, name)
     ]
-    if others:
-        log.warning("settings_need_restart", extra={"settings": ", ".join(others)})
+    if unapplied:
+        log.warning("settings_need_restart", extra={"settings": ", ".join(unapplied)})
 
 
-def _load_wanted(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
+def _load_models(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
     settings = source.load()
     served = build_served_models(settings)
     check_named_models(settings, served)
@@ -74,7 +74,7 @@ def _load_wanted(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
 def _stamp(file: Path) -> tuple[int, int, int] | None:
     """Returns values that change with the file; None while it does not exist."""
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

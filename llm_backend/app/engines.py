@@ -6,10 +6,10 @@ from pathlib import Path
 
 from llm_backend.app.database_startup import migrate_for_others
 from llm_backend.app.local_models import LocalModels
-from llm_backend.app.models import budget_bytes, open_config_watch, patience, serve_first
+from llm_backend.app.models import budget_bytes, load_queue_limits, open_config_watch, serve_first
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.app.served_upstreams import upstream_configs
-from llm_backend.app.startup_errors import start_translated
+from llm_backend.app.startup_errors import translate_startup_errors
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.shared_manager import ModelManagerServer
 from llm_backend.backends.registry import Registry
@@ -33,17 +33,19 @@ async def open_shared_engines(
     Raises `CannotStart`.
     """
     async with AsyncExitStack() as stack:
-        with start_translated():
+        with translate_startup_errors():
             await migrate_for_others(settings)
             served = build_served_models(settings)
             check_named_models(settings, served)
-            room = await stack.enter_async_context(
+            manager = await stack.enter_async_context(
                 ModelManagerServer(shared, budget_bytes(settings))
             )
             upstreams = upstream_configs(settings)
             await stack.enter_async_context(PermitServer(shared, upstreams))
-            nobody_asks = Registry([])
-            models = LocalModels(nobody_asks, room, Engine, _ignore_usage, patience(settings))
+            empty_registry = Registry([])
+            models = LocalModels(
+                empty_registry, manager, Engine, _ignore_usage, load_queue_limits(settings)
+            )
             await serve_first(models, served)
 
         async def serve(changed: Settings, served: Sequence[ServedModel]) -> None:
@@ -51,7 +53,7 @@ async def open_shared_engines(
                 await models.serve(served)
             finally:  # also with one that never fits, which is served as such
                 on_change(changed)
-                await room.change(settings_as_json(changed))
+                await manager.change(settings_as_json(changed))
 
         await stack.enter_async_context(open_config_watch(source, settings, serve))
         yield

@@ -44,9 +44,9 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
     app = add_access_log(AbortedStreams(app), services)
     if tracing is None:
         return app
-    from llm_backend.tracing import Traced
+    from llm_backend.tracing import TracedRequests
 
-    return Traced(app, tracing)
+    return TracedRequests(app, tracing)
 
 
 def add_access_log(app: ASGIApp, services: Services) -> ASGIApp:

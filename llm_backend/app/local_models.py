@@ -37,20 +37,20 @@ class LocalModels:
     def __init__(
         self,
         registry: Registry,
-        room: ModelManager,
+        manager: ModelManager,
         make_engine: MakeEngine,
         observe: Observe,
-        patience: LoadQueueLimits,
+        queue_limits: LoadQueueLimits,
         reader: MediaReader | None = None,
         *,
         tokenize_characters: int = 4_000_000,
     ) -> None:
         self._tokenize_characters = tokenize_characters
         self._registry = registry
-        self._room = room
+        self._manager = manager
         self._make_engine = make_engine
         self._observe = observe
-        self._patience = patience
+        self._queue_limits = queue_limits
         self._reader = reader or MediaReader()
         self._served: Sequence[ServedModel] = ()
         self._handles: dict[str, ModelHandle] = {}
@@ -63,28 +63,28 @@ class LocalModels:
         registered nevertheless, its requests fail with the same error, and the others are served.
         """
         before = {model.card.id: model for model in self._served}
-        kept = {
+        unchanged = {
             model.card.id
             for model in served
             if model.card.id in before and _same_engine(model, before[model.card.id])
         }
         handles = {
             model.card.id: self._handles[model.card.id]
-            if model.card.id in kept
+            if model.card.id in unchanged
             else self._handle(model)
             for model in served
         }
-        leaving = [handle for name, handle in self._handles.items() if name not in kept]
+        removed = [handle for name, handle in self._handles.items() if name not in unchanged]
         self._served, self._handles = served, handles
         aliases = {alias: model.card.id for model in served for alias in model.aliases}
         self._registry.serve([self._local(one, handles[one.card.id]) for one in served], aliases)
-        for handle in leaving:
+        for handle in removed:
             handle.dismiss()
         await self._start(
             [
                 handles[one.card.id]
                 for one in served
-                if one.card.id not in kept and one.loads_at_start
+                if one.card.id not in unchanged and one.loads_at_start
             ]
         )
 
@@ -103,11 +103,11 @@ class LocalModels:
         async def needs() -> int:
             return await asyncio.to_thread(memory_bytes, model)
 
-        return self._room.handle(
+        return self._manager.handle(
             model.card.id,
             lambda door: self._make_engine(replace(model.engine, door=door)),
             needs,
-            patience=self._patience,
+            patience=self._queue_limits,
             idle_unload_s=model.idle_unload_s,
         )
 

@@ -15,15 +15,15 @@ __all__ = ["aliases", "check_tool_format", "draft_models", "tool_formats"]
 def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
     """Returns the aliases of local models, each with its model."""
     named: dict[str, str] = {}
-    for given in settings.aliases:
-        name, _, model = given.partition("=")
+    for flag in settings.aliases:
+        name, _, model = flag.partition("=")
         model = model or next(iter(models), "")
         if model and model not in models and settings.has_upstream:
             continue  # a route to the upstream
         if model not in models:
             raise SettingsError(
                 f"The alias `{name}` is for `{model}`, which is not served; "
-                f"there is {', '.join(models) or 'no local model'}."
+                f"the local models are: {', '.join(models) or 'none'}."
             )
         if name in models or name in named:
             raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
@@ -34,10 +34,10 @@ def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
 def tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
     """Returns the formats of tool calls, by model."""
     formats: dict[str, str] = {}
-    for given in settings.tool_formats:
-        model, _, name = given.rpartition("=")
+    for flag in settings.tool_formats:
+        model, _, name = flag.rpartition("=")
         if model and model not in models:
-            raise SettingsError(f"The tool format `{given}` is for a model that is not served.")
+            raise SettingsError(f"The tool format `{flag}` is for a model that is not served.")
         check_tool_format(name)
         formats |= dict.fromkeys([model] if model else models, name)
     return formats
@@ -47,7 +47,7 @@ def check_tool_format(name: str | None) -> str | None:
     """Returns the name. Raises for a format that no model family has."""
     if name is not None and name not in FAMILIES:
         raise SettingsError(
-            f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
+            f"The tool format `{name}` is unknown; the formats are: {', '.join(FAMILIES)}."
         )
     return name
 
@@ -55,11 +55,11 @@ def check_tool_format(name: str | None) -> str | None:
 def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path]:
     """Returns the files of draft models, by the model that they draft for."""
     drafts: dict[str, Path] = {}
-    for given in settings.draft_models:
-        model, _, file = given.rpartition("=")
+    for flag in settings.draft_models:
+        model, _, file = flag.rpartition("=")
         model = model or next(iter(models), "")
         if model not in models:
-            raise SettingsError(f"The draft model `{given}` is for a model that is not served.")
+            raise SettingsError(f"The draft model `{flag}` is for a model that is not served.")
         if model in drafts:
             raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
         drafts[model] = Path(file).expanduser()

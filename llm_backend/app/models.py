@@ -24,9 +24,9 @@ from llm_backend.settings import Settings, SettingsError, SettingsSource, settin
 __all__ = [
     "ChoosePersonality",
     "budget_bytes",
+    "load_queue_limits",
     "open_config_watch",
     "open_models",
-    "patience",
     "serve_first",
 ]
 
@@ -62,8 +62,8 @@ async def open_models(
             await manager_client.arrived()
             yield manager_client.choose
             return
-        room = await stack.enter_async_context(LocalModelManager(budget_bytes(settings)))
-        models = local_models(room, Engine)
+        manager = await stack.enter_async_context(LocalModelManager(budget_bytes(settings)))
+        models = local_models(manager, Engine)
         await serve_first(models, served)
 
         async def serve(_settings: Settings, served: Sequence[ServedModel]) -> None:
@@ -81,15 +81,15 @@ def _local_models(
     registry: Registry,
     observe: Observe,
     reader: MediaReader,
-    room: ModelManager,
+    manager: ModelManager,
     make_engine: MakeEngine,
 ) -> LocalModels:
     return LocalModels(
         registry,
-        room,
+        manager,
         make_engine,
         observe,
-        patience(settings),
+        load_queue_limits(settings),
         reader,
         tokenize_characters=settings.tokenize_limit_characters,
     )
@@ -108,7 +108,7 @@ def budget_bytes(settings: Settings) -> int | None:
     return settings.memory_budget or machine_memory_bytes()
 
 
-def patience(settings: Settings) -> LoadQueueLimits:
+def load_queue_limits(settings: Settings) -> LoadQueueLimits:
     """Returns the limits of requests that wait for a model to be loaded."""
     return LoadQueueLimits(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
 

@@ -15,7 +15,7 @@ from llm_backend.telemetry import REQUEST_ID, Metrics
 if TYPE_CHECKING:  # OpenTelemetry is imported only with an endpoint
     from llm_backend.tracing import Tracing
 
-__all__ = ["observing", "open_tracing"]
+__all__ = ["open_tracing", "usage_observer"]
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +36,16 @@ async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
         yield tracing
 
 
-def observing(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Observe:
+def usage_observer(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Observe:
     """Returns the observer of each answer's usage; `logs`: it also writes a log line."""
 
     def observe(model: str, usage: Usage) -> None:
         if tracing is not None:
-            tracing.answered(model, usage)
+            tracing.record_answer(model, usage)
         answer_metered(usage)
         if logs:
             _log(model, usage)
-        metrics.answered(
+        metrics.record_answer(
             model,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
@@ -60,7 +60,7 @@ def observing(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Obs
 
 def _log(model: str, usage: Usage) -> None:
     """Logs counts and times of an answer, and nothing of its content."""
-    told = {
+    fields = {
         "model": model,
         "prompt_tokens": usage.prompt_tokens,
         "cached_tokens": usage.cached_tokens,
@@ -71,7 +71,7 @@ def _log(model: str, usage: Usage) -> None:
         "generation_ms": round(usage.generation_s * 1e3, 1),
         "tokens_per_second": round(usage.tokens_per_second, 1),
     }
-    log.info("generated", extra={**_request_fields(), **told})
+    log.info("generated", extra={**_request_fields(), **fields})
 
 
 def _request_fields() -> Mapping[str, str]:

@@ -40,9 +40,9 @@ def build_operations(document: Document, validators: Validators, services: Servi
 def _not_relayed(services: Services) -> str | None:
     """Returns the reason why unknown operations are not relayed; None if they are."""
     if services.upstream is None:
-        return "no upstream is configured that may have it: set OPENAI_API_KEY, or `backends`"
+        return "no upstream is configured: set OPENAI_API_KEY or `backends`"
     if services.settings.strict:
-        return "`strict` lets nothing be relayed that the document does not have"
+        return "with `strict`, operations that the document does not have are not relayed"
     return None
 
 

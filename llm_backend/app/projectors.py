@@ -23,16 +23,16 @@ class NamedProjector:
     modalities: tuple[str, ...]
 
 
-def find_projector(settings: Settings, given: str | None) -> NamedProjector | None:
+def find_projector(settings: Settings, name: str | None) -> NamedProjector | None:
     """Returns the projector of a model's entry. Raises `SettingsError` for an invalid file."""
-    if given is None:
+    if name is None:
         return None
     try:
-        path = find_projector_file(given, settings.models_folder)
+        path = find_projector_file(name, settings.models_folder)
         shape = projector_shape(read_header(path))
     except ModelFileMissing as error:
         raise SettingsError(str(error)) from error
     except HeaderError as error:
-        raise SettingsError(f"The projector {given} cannot be used: {error}") from error
+        raise SettingsError(f"The projector {name} cannot be used: {error}") from error
     senses = (("image", shape.sees), ("audio", shape.hears))
     return NamedProjector(path=path, modalities=tuple(name for name, has in senses if has))

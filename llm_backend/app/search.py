@@ -43,7 +43,7 @@ async def open_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
     """Opens the vector index; None if several processes would need a folder that one owns."""
     if settings.vector_stores == "upstream" and not settings.has_upstream:
         raise SettingsError(
-            "The setting `vector_stores` is `upstream`, and there is none: set a key for it."
+            "The setting `vector_stores` is `upstream`, but no upstream is configured: set its key."
         )
     index = _vector_index(settings)
     try:

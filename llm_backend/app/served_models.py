@@ -70,8 +70,8 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     entries = [_entry(given) for given in settings.models]
     files = [_model_file(settings, entry.path) for entry in entries]
     ids = [_id(entry, path) for entry, path in zip(entries, files, strict=True)]
-    for place, name in enumerate(ids):
-        if name in ids[:place]:
+    for index, name in enumerate(ids):
+        if name in ids[:index]:
             raise SettingsError(f"Two models are named `{name}`; give one of them another `id`.")
     aliases = model_flags.aliases(settings, ids)
     formats = model_flags.tool_formats(settings, ids)
@@ -88,8 +88,8 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             defaults={**entry.defaults.fields(), **_grammar(entry)},
             vector_stores=entry.vector_stores,
             engine=_engine(settings, entry, path, drafts.get(name), projector),
-            loads_at_start=_chosen(entry.load, settings.load_models) == "start",
-            idle_unload_s=_chosen(entry.idle_unload_s, settings.idle_unload_s),
+            loads_at_start=_override(entry.load, settings.load_models) == "start",
+            idle_unload_s=_override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
         )
         for name, path, entry, projector in zip(ids, files, entries, projectors, strict=True)
@@ -115,19 +115,19 @@ def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> Non
         raise SettingsError(f"The embedding model `{name}` is not served under this name.")
 
 
-def _entry(given: str | ModelSettings) -> ModelSettings:
-    return ModelSettings.model_validate({"path": given}) if isinstance(given, str) else given
+def _entry(model: str | ModelSettings) -> ModelSettings:
+    return ModelSettings.model_validate({"path": model}) if isinstance(model, str) else model
 
 
 def _id(entry: ModelSettings, path: Path) -> str:
     return entry.id or (BUILTIN_ID if entry.path == BUILTIN else path.stem)
 
 
-def _model_file(settings: Settings, given: str) -> Path:
-    if given == BUILTIN:
+def _model_file(settings: Settings, name: str) -> Path:
+    if name == BUILTIN:
         return BUILTIN_PATH
     try:
-        path = find_model_file(given, settings.models_folder)
+        path = find_model_file(name, settings.models_folder)
     except ModelFileMissing as error:
         raise SettingsError(str(error)) from error
     _check_model_file(path)
@@ -158,15 +158,15 @@ def _check_model_file(path: Path) -> None:
 
 
 def _check_names(served: Sequence[ServedModel]) -> None:
-    taken: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for model in served:
         for name in (model.card.id, *model.aliases, *list(model.names)[1 + len(model.aliases) :]):
-            if name in taken:
+            if name in owners:
                 raise SettingsError(
                     f"The name `{name}` of the model `{model.card.id}` is taken by "
-                    f"`{taken[name]}`; every name is one model's."
+                    f"`{owners[name]}`; every name is one model's."
                 )
-            taken[name] = model.card.id
+            owners[name] = model.card.id
 
 
 def _with_adapters(
@@ -175,8 +175,8 @@ def _with_adapters(
     """Returns the model with each of its adapters as a model of its own, loaded by its first
     request: an adapter changes everything that an engine computes."""
     adapted = []
-    for name, given in entry.adapters.items():
-        one = given if isinstance(given, AdapterSettings) else AdapterSettings(path=given, scale=1)
+    for name, value in entry.adapters.items():
+        one = value if isinstance(value, AdapterSettings) else AdapterSettings(path=value, scale=1)
         path = one.path.expanduser()
         _check_model_file(path)
         card = replace(
@@ -208,42 +208,42 @@ def _grammar(entry: ModelSettings) -> Mapping[str, str]:
 
 
 def _personality(name: str, entry: ModelSettings) -> str | None:
-    chosen = entry.personality
-    if chosen is not None and chosen not in entry.personalities:
+    personality = entry.personality
+    if personality is not None and personality not in entry.personalities:
         raise SettingsError(
-            f"The model `{name}` has no personality `{chosen}`; "
-            f"there is {', '.join(entry.personalities) or 'none'}."
+            f"The model `{name}` has no personality `{personality}`; "
+            f"its personalities are: {', '.join(entry.personalities) or 'none'}."
         )
-    return chosen
+    return personality
 
 
-def _chat_format(name: str, given: str | ChatTurnFrames | None) -> ChatFormat | None:
+def _chat_format(name: str, template: str | ChatTurnFrames | None) -> ChatFormat | None:
     """Returns the configured chat template, tested; None for the model's own."""
-    if given is None:
+    if template is None:
         return None
-    chosen = _chat_format_of(name, given)
+    chat_format = _chat_format_of(name, template)
     try:
-        ChatTemplate(chosen.source)
+        ChatTemplate(chat_format.source)
     except InvalidRequest as error:
         raise SettingsError(
             f"The chat template of the model `{name}` cannot be used: {error.__cause__}."
         ) from error
-    return chosen
+    return chat_format
 
 
-def _chat_format_of(name: str, given: str | ChatTurnFrames) -> ChatFormat:
-    if isinstance(given, ChatTurnFrames):
-        return format_of_turns(**given.model_dump())
-    if given in CHAT_FORMATS:
-        return CHAT_FORMATS[given]
-    if "{{" in given or "{%" in given:
-        return ChatFormat(source=given)
+def _chat_format_of(name: str, template: str | ChatTurnFrames) -> ChatFormat:
+    if isinstance(template, ChatTurnFrames):
+        return format_of_turns(**template.model_dump())
+    if template in CHAT_FORMATS:
+        return CHAT_FORMATS[template]
+    if "{{" in template or "{%" in template:
+        return ChatFormat(source=template)
     try:
-        return ChatFormat(source=Path(given).expanduser().read_text(encoding="utf-8"))
+        return ChatFormat(source=Path(template).expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
-            f"The chat template `{given}` of the model `{name}` is no file that can be read, no "
-            f"Jinja text and no known name; there are {', '.join(CHAT_FORMATS)}."
+            f"The chat template `{template}` of the model `{name}` is neither a readable file nor "
+            f"Jinja text nor a known name; the names are: {', '.join(CHAT_FORMATS)}."
         ) from error
 
 
@@ -254,13 +254,13 @@ def _engine(
     flat_draft: Path | None,
     projector: NamedProjector | None,
 ) -> EngineConfig:
-    speculation = _chosen(entry.speculation, settings.speculation)
+    speculation = _override(entry.speculation, settings.speculation)
     draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
     if draft is not None:
         if not speculation:
             raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
         _check_model_file(draft)
-    gpu_layers = _chosen(entry.gpu_layers, settings.gpu_layers)
+    gpu_layers = _override(entry.gpu_layers, settings.gpu_layers)
     return EngineConfig(
         model_path=path,
         draft_model_path=draft,
@@ -268,16 +268,16 @@ def _engine(
         picture_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
         kind=_KINDS[entry.role] if entry.role else None,
-        context_tokens=_chosen(entry.context_tokens, settings.context_tokens),
-        cache_type=_chosen(entry.cache_type, settings.cache_type),
-        flash_attention=_chosen(entry.flash_attention, settings.flash_attention),
-        mmap=_chosen(entry.mmap, settings.mmap),
-        mlock=_chosen(entry.mlock, settings.mlock),
-        slots=_chosen(entry.slots, settings.slots),
-        batch_tokens=_chosen(entry.batch_tokens, settings.batch_tokens),
+        context_tokens=_override(entry.context_tokens, settings.context_tokens),
+        cache_type=_override(entry.cache_type, settings.cache_type),
+        flash_attention=_override(entry.flash_attention, settings.flash_attention),
+        mmap=_override(entry.mmap, settings.mmap),
+        mlock=_override(entry.mlock, settings.mlock),
+        slots=_override(entry.slots, settings.slots),
+        batch_tokens=_override(entry.batch_tokens, settings.batch_tokens),
         speculation=speculation,
-        draft_tokens=_chosen(entry.draft_tokens, settings.draft_tokens),
-        threads=_chosen(entry.threads, settings.threads),
+        draft_tokens=_override(entry.draft_tokens, settings.draft_tokens),
+        threads=_override(entry.threads, settings.threads),
         gpu_layers=None if gpu_layers == -1 else gpu_layers,
         hang_timeout_s=settings.hang_timeout_s,
         start_timeout_s=settings.start_timeout_s,
@@ -309,6 +309,6 @@ def _prefixes(settings: Settings) -> PrefixLimits | None:
     )
 
 
-def _chosen(own: _T | None, flat: _T) -> _T:
+def _override(own: _T | None, flat: _T) -> _T:
     """Returns the value of the model's entry, or else the value for all models."""
     return flat if own is None else own

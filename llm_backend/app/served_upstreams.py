@@ -29,29 +29,29 @@ def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
     return configs
 
 
-def _config(given: BackendSettings, check_bytes: int) -> UpstreamConfig:
+def _config(backend: BackendSettings, check_bytes: int) -> UpstreamConfig:
     try:
         return UpstreamConfig(
-            name=given.name,
-            base_url=given.base_url,
-            api_key=given.api_key.get_secret_value() if given.api_key else None,
-            headers=[(name, value.get_secret_value()) for name, value in given.headers.items()],
-            pass_headers=given.pass_headers,
-            kind=UpstreamKind(given.kind),
-            api_version=given.api_version,
-            wire=WireProtocol(given.wire),
-            models=given.models,
-            weight=given.weight,
-            concurrency=given.concurrency,
-            connect_timeout_s=given.connect_timeout_s,
-            first_byte_timeout_s=given.first_byte_timeout_s,
-            idle_timeout_s=given.idle_timeout_s,
-            total_timeout_s=given.total_timeout_s,
-            honours_idempotency_key=given.honours_idempotency_key,
+            name=backend.name,
+            base_url=backend.base_url,
+            api_key=backend.api_key.get_secret_value() if backend.api_key else None,
+            headers=[(name, value.get_secret_value()) for name, value in backend.headers.items()],
+            pass_headers=backend.pass_headers,
+            kind=UpstreamKind(backend.kind),
+            api_version=backend.api_version,
+            wire=WireProtocol(backend.wire),
+            models=backend.models,
+            weight=backend.weight,
+            concurrency=backend.concurrency,
+            connect_timeout_s=backend.connect_timeout_s,
+            first_byte_timeout_s=backend.first_byte_timeout_s,
+            idle_timeout_s=backend.idle_timeout_s,
+            total_timeout_s=backend.total_timeout_s,
+            honours_idempotency_key=backend.honours_idempotency_key,
             check_bytes=check_bytes,
         )
     except ValueError as error:
-        raise SettingsError(f"The backend `{given.name}` cannot be used: {error}") from error
+        raise SettingsError(f"The backend `{backend.name}` cannot be used: {error}") from error
 
 
 def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
@@ -69,21 +69,25 @@ def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
 
 
 def operations(
-    settings: Settings, upstreams: Sequence[UpstreamConfig], known: Collection[Operation]
+    settings: Settings,
+    upstreams: Sequence[UpstreamConfig],
+    document_operations: Collection[Operation],
 ) -> Mapping[str, str]:
     """Returns the operations and tags that are bound to one upstream."""
     names = {one.name for one in upstreams}
-    words = {word.lower() for one in known for word in (one.operation_id, one.tag)}
+    operation_names = {
+        word.lower() for one in document_operations for word in (one.operation_id, one.tag)
+    }
     for operation, upstream in settings.operations.items():
-        if operation.lower() not in words:
+        if operation.lower() not in operation_names:
             raise SettingsError(
-                f"The setting `operations` names `{operation}`, which is no operationId and no tag "
-                "of the document; see `llm-backend operations`."
+                f"The setting `operations` names `{operation}`, which is neither an operationId "
+                "nor a tag of the document; see `llm-backend operations`."
             )
         if upstream not in names:
             raise SettingsError(
                 f"The setting `operations` gives `{operation}` to `{upstream}`, "
-                f"which is no backend; there is {', '.join(sorted(names)) or 'none'}."
+                f"which is not a backend; the backends are: {', '.join(sorted(names)) or 'none'}."
             )
     return settings.operations
 
@@ -94,13 +98,13 @@ def routes(
     """Returns routes: names with their steps in order; a string is a local model."""
     choices = Choices(upstreams)
     names = {one.name for one in upstreams}
-    asked = {**dict(_upstream_aliases(settings, local)), **settings.routes}
-    found: dict[str, Sequence[UpstreamModel | str]] = {}
-    for name, steps in asked.items():
+    configured = {**dict(_upstream_aliases(settings, local)), **settings.routes}
+    targets: dict[str, Sequence[UpstreamModel | str]] = {}
+    for name, steps in configured.items():
         if not steps:
             raise SettingsError(f"The route `{name}` leads nowhere; name a model.")
-        found[name] = [_step(name, step, local, names, choices) for step in steps]
-    return found
+        targets[name] = [_step(name, step, local, names, choices) for step in steps]
+    return targets
 
 
 def targets_of(
@@ -123,7 +127,7 @@ def _step(
     if step in local:
         return step
     if not choices.serves(step):
-        raise SettingsError(f"The route `{route}` leads to `{step}`, which nobody serves.")
+        raise SettingsError(f"The route `{route}` leads to `{step}`, which no backend serves.")
     return UpstreamModel(model=step)
 
 

@@ -7,7 +7,7 @@ from llm_backend.contract import ContractMissing
 from llm_backend.settings import SettingsError
 from llm_backend.store import StoreError
 
-__all__ = ["CannotStart", "start_translated"]
+__all__ = ["CannotStart", "translate_startup_errors"]
 
 
 class CannotStart(Exception):
@@ -15,7 +15,7 @@ class CannotStart(Exception):
 
 
 @contextmanager
-def start_translated() -> Iterator[None]:
+def translate_startup_errors() -> Iterator[None]:
     """Raises errors that need the operator as `CannotStart`."""
     try:
         yield

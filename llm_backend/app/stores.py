@@ -87,11 +87,13 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     files, uploads = _files(settings, database)
     background = BackgroundStore(database, jobs, limit=settings.background_waiting_limit)
     lost = metrics.not_stored.labels
-    chats = Losses("chat_not_stored", "chat_id", lost("chat").inc)
-    others = Losses("response_not_stored", "response_id", lost("response").inc)
+    lost_chats = Losses("chat_not_stored", "chat_id", lost("chat").inc)
+    lost_responses = Losses("response_not_stored", "response_id", lost("response").inc)
     return Stores(
-        memory=ChatMemory(ChatStore(database), settings.store_chats, chats),
-        responses=ResponseMemory(ResponseStore(database), ConversationStore(database), others),
+        memory=ChatMemory(ChatStore(database), settings.store_chats, lost_chats),
+        responses=ResponseMemory(
+            ResponseStore(database), ConversationStore(database), lost_responses
+        ),
         files=files,
         uploads=uploads,
         jobs=jobs,
@@ -104,7 +106,7 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
 def _files(settings: Settings, database: Database) -> tuple[FileStore, UploadStore]:
     if settings.files == "upstream" and not settings.has_upstream:
         raise SettingsError(
-            "The setting `files` is `upstream`, and there is none: set a key for it."
+            "The setting `files` is `upstream`, but no upstream is configured: set its key."
         )
     blobs = Blobs(database, Bucket(settings.object_store))
     files = FileStore(database, blobs, limit_bytes=settings.files_limit_bytes)

@@ -40,29 +40,29 @@ async def open_upstreams(
     from llm_backend.backends.upstream.permits.permit_client import PermitClient
     from llm_backend.backends.upstream.pool import UpstreamPool
 
-    asked = [Upstream(config, _watch(metrics, config.name)) for config in configs]
+    upstreams = [Upstream(config, _watch(metrics, config.name)) for config in configs]
     async with AsyncExitStack() as stack:
-        places = None
+        permits = None
         if shared is not None:
-            places = await stack.enter_async_context(
-                PermitClient.opened(shared, asked, cut_off.set)
+            permits = await stack.enter_async_context(
+                PermitClient.opened(shared, upstreams, cut_off.set)
             )
-        upstreams = UpstreamPool(asked, operations, places, _described_by(document))
-        yield await stack.enter_async_context(upstreams)
+        pool = UpstreamPool(upstreams, operations, permits, _media_types_of(document))
+        yield await stack.enter_async_context(pool)
 
 
-def _described_by(document: Document) -> Callable[[str], frozenset[str]]:
+def _media_types_of(document: Document) -> Callable[[str], frozenset[str]]:
     """Returns the media types of successful answers, by operationId; none for unknown ones."""
 
     @cache
-    def described(operation_id: str) -> frozenset[str]:
+    def media_types(operation_id: str) -> frozenset[str]:
         if operation_id not in document.operations:
             return frozenset()
         answers = document.operation(operation_id)["responses"]
         good = [answer for status, answer in answers.items() if status.startswith("2")]
         return frozenset(kind for answer in good for kind in answer.get("content", ()))
 
-    return described
+    return media_types
 
 
 def _watch(metrics: Metrics, name: str) -> UpstreamObserver:

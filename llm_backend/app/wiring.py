@@ -14,7 +14,7 @@ from llm_backend.app.database_startup import open_database
 from llm_backend.app.guards import add_access_log, add_guards
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.models import ChoosePersonality, open_models
-from llm_backend.app.observability import observing, open_tracing
+from llm_backend.app.observability import open_tracing, usage_observer
 from llm_backend.app.operations import build_operations
 from llm_backend.app.search import SearchServices, open_index, search_over
 from llm_backend.app.served_models import build_served_models, check_named_models
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
 __all__ = ["open_services"]
 
 # Validators to compile at start; the others (10 MB) are compiled at first use.
-WARMED = (
+WARM_OPERATIONS = (
     "createChatCompletion",
     "createCompletion",
     "createEmbedding",
@@ -54,7 +54,7 @@ async def open_services(
     shared: Path | None,
     source: SettingsSource | None,
     *,
-    leaving: asyncio.Event,
+    draining: asyncio.Event,
     stopping: asyncio.Event,
     cut_off: asyncio.Event,
 ) -> AsyncIterator[ASGIApp]:
@@ -65,28 +65,28 @@ async def open_services(
     document, metrics = load_document(), Metrics(shared)
     validators = Validators(document)
     async with AsyncExitStack() as stack:
-        opened = stack.enter_async_context
-        database = await opened(open_database(settings, metrics))
+        enter = stack.enter_async_context
+        database = await enter(open_database(settings, metrics))
         configs = served_upstreams.upstream_configs(settings)
         names = {name: model.card.id for model in served for name in model.names}
         routes = served_upstreams.routes(settings, names, configs)
         targets_of = served_upstreams.targets_of(names, routes)
-        access = await opened(open_access(settings, database, targets_of))
-        upstream = await opened(
+        access = await enter(open_access(settings, database, targets_of))
+        upstream = await enter(
             open_upstreams(settings, configs, document, metrics, shared, cut_off)
         )
-        tracing = await opened(open_tracing(settings))
+        tracing = await enter(open_tracing(settings))
         registry = Registry([], {}, upstream, routes)
-        observe = observing(metrics, tracing, logs=settings.logs_statistics)
-        choose_personality = await opened(
+        observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
+        choose_personality = await enter(
             open_models(settings, served, shared, source, registry, observe, cut_off)
         )
-        vectors = await opened(open_index(settings))
-        stores = await opened(open_stores(settings, database, metrics))
-        await opened(open_sweeper(settings, database, stores, access))
+        vectors = await enter(open_index(settings))
+        stores = await enter(open_stores(settings, database, metrics))
+        await enter(open_sweeper(settings, database, stores, access))
         services = _build_services(
             settings=settings,
-            leaving=leaving,
+            draining=draining,
             stopping=stopping,
             document=document,
             validators=validators,
@@ -99,10 +99,10 @@ async def open_services(
             stores=stores,
             search=search_over(settings, stores, vectors, registry, upstream),
         )
-        warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
+        warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARM_OPERATIONS))
         stack.callback(warming.cancel)
         app = build_operations(document, validators, services)
-        await opened(stores.jobs.running(job_kinds(services, add_access_log(app, services))))
+        await enter(stores.jobs.running(job_kinds(services, add_access_log(app, services))))
         yield add_guards(app, services, tracing)
 
 
@@ -119,7 +119,7 @@ def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:
 def _build_services(
     *,
     settings: Settings,
-    leaving: asyncio.Event,
+    draining: asyncio.Event,
     stopping: asyncio.Event,
     document: Document,
     validators: Validators,
@@ -135,7 +135,7 @@ def _build_services(
     has_upstream = upstream is not None
     return Services(
         settings=settings,
-        leaving=leaving,
+        draining=draining,
         registry=registry,
         choose_personality=choose_personality,
         database=database,

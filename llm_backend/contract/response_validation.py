@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.errors import Internal, error_body
-from llm_backend.sse import Alike, Decoder, encode
+from llm_backend.sse import Decoder, SimilarEvent, encode
 
 __all__ = ["AnswerChecks", "Answers"]
 
@@ -85,7 +85,7 @@ class Answers:
         decoder = Decoder()
         try:
             async for chunk in chunks:
-                if isinstance(chunk, Alike):
+                if isinstance(chunk, SimilarEvent):
                     yield chunk
                     continue
                 data = chunk.encode() if isinstance(chunk, str) else bytes(chunk)

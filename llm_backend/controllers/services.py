@@ -39,7 +39,7 @@ class Services:
     the server is going to shut down."""
 
     settings: Settings
-    leaving: asyncio.Event
+    draining: asyncio.Event
     registry: Registry
     choose_personality: Callable[[str, str], Awaitable[None]]
     database: Database

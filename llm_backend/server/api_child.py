@@ -13,13 +13,13 @@ from llm_backend.engine.process.exit_status import describe_exit
 from llm_backend.settings import Settings, environment_with, settings_as_json
 from llm_backend.telemetry import METRICS_FOLDER_NAME
 
-__all__ = ["ASK", "HERE", "STOP", "ApiChild"]
+__all__ = ["PING", "PONG", "STOP", "ApiChild"]
 
-ASK = b"there\n"
-HERE = b"here\n"
-STOP = b"stop\n"  # a closed control socket without this means to leave
-_LOOKS = 4  # checks within the patience: a hang is noticed at most a quarter later
-_WORD_BYTES = 1 << 20  # the longest message
+PING = b"ping\n"
+PONG = b"pong\n"
+STOP = b"stop\n"  # a closed control socket without this means to drain
+_PINGS_PER_TIMEOUT = 4  # a hang is noticed at most a quarter later
+_MESSAGE_BYTES = 1 << 20  # the longest message
 
 
 class ApiChild:
@@ -34,19 +34,19 @@ class ApiChild:
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._serves = False
-        self._is_told_to_end = False
+        self._is_serving = False
+        self._is_ending = False
 
     @classmethod
-    async def begin(cls, settings: Settings, listener: socket.socket, shared: Path) -> Self:
+    async def start(cls, settings: Settings, listener: socket.socket, shared: Path) -> Self:
         """Starts a process, in a session of its own: Ctrl-C in the terminal must not reach it.
 
         Raises `OSError` if no process can be started.
         """
-        ours, theirs = socket.socketpair()
-        inherited = [listener.fileno(), theirs.fileno()]
-        with contextlib.ExitStack() as on_failure, theirs:
-            on_failure.enter_context(ours)
+        parent_end, child_end = socket.socketpair()
+        inherited = [listener.fileno(), child_end.fileno()]
+        with contextlib.ExitStack() as on_failure, child_end:
+            on_failure.enter_context(parent_end)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "llm_backend.server.api_process", *map(str, inherited)),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -55,9 +55,9 @@ class ApiChild:
                 env=environment_with({METRICS_FOLDER_NAME: str(shared)}),
             )
             on_failure.pop_all()
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_WORD_BYTES)
-        told = {"settings": settings_as_json(settings), "shared": str(shared)}
-        writer.write(json.dumps(told).encode() + b"\n")
+        reader, writer = await asyncio.open_unix_connection(sock=parent_end, limit=_MESSAGE_BYTES)
+        message = {"settings": settings_as_json(settings), "shared": str(shared)}
+        writer.write(json.dumps(message).encode() + b"\n")
         return cls(process, reader, writer)
 
     @property
@@ -65,7 +65,7 @@ class ApiChild:
         """The process id."""
         return self._process.pid
 
-    async def cannot_serve(self) -> str | None:
+    async def wait_until_serving(self) -> str | None:
         """Waits for the start; returns the reason of a failure, or None once the process serves."""
         try:
             line = await self._reader.readline()
@@ -73,43 +73,42 @@ class ApiChild:
             line = b""
         if line:
             reason: str | None = json.loads(line)
-            self._serves = reason is None
+            self._is_serving = reason is None
             return reason
-        return f"An API process {await self.ended()} before it served."
+        return f"An API process {await self.wait_for_exit()} before it served."
 
-    async def ended(self) -> str:
+    async def wait_for_exit(self) -> str:
         """Waits for the exit and describes it."""
         status = await self._process.wait()
         self._writer.close()
         return describe_exit(status)
 
-    async def hung(self, patience_s: float) -> None:
-        """Returns after a ping has been unanswered for `patience_s`; never once the process is told
-        to end."""
-        is_there = True
-        while is_there:
-            await asyncio.sleep(patience_s / _LOOKS)
-            is_there = await self._is_there(patience_s)
+    async def wait_for_hang(self, timeout_s: float) -> None:
+        """Returns once a ping is unanswered for `timeout_s`; never if the process is ending."""
+        is_alive = True
+        while is_alive:
+            await asyncio.sleep(timeout_s / _PINGS_PER_TIMEOUT)
+            is_alive = await self._answers_ping(timeout_s)
 
-    async def _is_there(self, patience_s: float) -> bool:
-        if self._is_told_to_end or self._writer.is_closing():
-            # It may take long to end; if it has exited, `ended` reports that.
+    async def _answers_ping(self, timeout_s: float) -> bool:
+        if self._is_ending or self._writer.is_closing():
+            # It may take long to end; if it has exited, `wait_for_exit` reports that.
             return True
-        self._writer.write(ASK)
+        self._writer.write(PING)
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 if not await self._reader.readline():
                     await self._process.wait()  # it is exiting
         except TimeoutError:
-            return self._is_told_to_end
+            return self._is_ending
         except OSError:
-            return True  # it has exited, which `ended` reports
+            return True  # it has exited, which `wait_for_exit` reports
         return True
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Asks it to stop after the delay in which load balancers notice that it is not ready."""
-        self._is_told_to_end = True
-        if not self._serves:  # it does not listen yet
+        self._is_ending = True
+        if not self._is_serving:  # it does not listen yet
             self.signal(signal.SIGTERM)
         if not self._writer.is_closing():  # closed: it has exited
             with contextlib.suppress(OSError):  # it is exiting
@@ -117,9 +116,9 @@ class ApiChild:
 
     def stop(self) -> None:
         """Asks it to end after its running answers or their grace period."""
-        if self._serves and not self._writer.is_closing():
+        if self._is_serving and not self._writer.is_closing():
             self._writer.write(STOP)
-        self.leave()
+        self.drain()
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal, if the process is alive."""

@@ -1,11 +1,10 @@
-"""One of several API processes: `python -m llm_backend.server.api_process LISTENER CONTROL`; both
-arguments are inherited file descriptors.
+"""One of several API processes: `python -m llm_backend.server.api_process LISTENER CONTROL`.
 
-On CONTROL the parent sends one line with the settings and the shared folder. The process replies
-with one line: `null` when it serves, or the reason of its failure. From then on it answers pings of
-the parent. It stops when told to, and leaves when the parent closes CONTROL. The parent also owns
-the engines. If it drops the process from them, the process exits as if it had died, and the parent
-starts another.
+Both arguments are inherited file descriptors. On CONTROL the parent sends one line with the
+settings and the shared folder. The process replies with one line: `null` when it serves, or the
+reason of its failure. From then on it answers pings of the parent. It stops on the command to stop,
+and drains when the parent closes CONTROL. The parent also owns the engines. If it drops the process
+from them, the process exits as if it had died, and the parent starts another.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from llm_backend.app import App, CannotStart
 from llm_backend.engine.process.parent_death import die_with_parent
-from llm_backend.server.api_child import ASK, HERE, STOP
+from llm_backend.server.api_child import PING, PONG, STOP
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.settings import settings_from_json
 
@@ -28,16 +27,16 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Serves until told to stop; exits with status 1 if that is not possible."""
+    """Serves until a command to stop; exits with status 1 if that is not possible."""
     die_with_parent()
     listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[-2:])
     with control.makefile("rb") as file:
         line = file.readline()
     if not line:  # the parent has exited already
         return
-    told = json.loads(line)
-    settings = settings_from_json(told["settings"])
-    app = App(settings, shared=Path(told["shared"]))
+    message = json.loads(line)
+    settings = settings_from_json(message["settings"])
+    app = App(settings, shared=Path(message["shared"]))
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(_serve(app, ApiServer(app, settings), listener, control))
 
@@ -46,40 +45,40 @@ async def _serve(
     app: App, server: ApiServer, listener: socket.socket, control: socket.socket
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=control)
-    watching = (
-        asyncio.create_task(_obey(reader, writer, server)),
+    watchers = (
+        asyncio.create_task(_handle_commands(reader, writer, server)),
         asyncio.create_task(_stop_when_cut_off(app, server)),
     )
     try:
-        await server.serve(listener, lambda: _tell(writer, None))
+        await server.serve(listener, lambda: _send_status(writer, None))
     except CannotStart as error:
-        _tell(writer, str(error))
+        _send_status(writer, str(error))
         with contextlib.suppress(OSError):  # the parent may have exited
             await writer.drain()
         raise SystemExit(1) from error
     finally:
-        for task in watching:
+        for task in watchers:
             task.cancel()
         writer.close()
     if app.cut_off.is_set():
         raise SystemExit(1)
 
 
-def _tell(writer: asyncio.StreamWriter, reason: str | None) -> None:
+def _send_status(writer: asyncio.StreamWriter, reason: str | None) -> None:
     if not writer.is_closing():  # closed: the parent has exited
         writer.write(json.dumps(reason).encode() + b"\n")
 
 
-async def _obey(
+async def _handle_commands(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: ApiServer
 ) -> None:
-    while (word := await reader.readline()) == ASK:
+    while (command := await reader.readline()) == PING:
         if not writer.is_closing():
-            writer.write(HERE)
-    if word == STOP:
+            writer.write(PONG)
+    if command == STOP:
         server.stop()
     else:
-        server.leave()
+        server.drain()
 
 
 async def _stop_when_cut_off(app: App, server: ApiServer) -> None:

@@ -24,20 +24,22 @@ with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
     from llm_backend.server.request_pace import PaceLimits
     from llm_backend.server.socket_protocol import SocketProtocol
 
-__all__ = ["ENDING_S", "ApiServer", "auto_loop_factory"]
+__all__ = ["CANCEL_TIMEOUT_S", "ApiServer", "auto_loop_factory"]
 
 # Seconds between checks of the connections for slow clients.
-LOOKS_EVERY_S = 1.0
-ENDING_S = 5.0  # for requests that still run after the grace period
+CHECK_INTERVAL_S = 1.0
+CANCEL_TIMEOUT_S = 5.0  # for requests that still run after the grace period
 # Larger allocations are mapped one by one, and unmapped when freed.
-MAPPED_BYTES = 256 * 1024
+MMAP_THRESHOLD_BYTES = 256 * 1024
 # Objects between garbage collections: reference counts free nearly all objects of a request.
-COLLECTED_EVERY = 5000
+GC_THRESHOLD = 5000
 
 
 class ApiServer:
-    """Answers requests on a listening socket until `stop` or SIGINT, or until the configured delay
-    after `leave` or SIGTERM."""
+    """Answers requests on a listening socket.
+
+    Ends at `stop` or SIGINT, or at the configured delay after `drain` or SIGTERM.
+    """
 
     def __init__(self, app: App, settings: Settings) -> None:
         self._app = app
@@ -61,9 +63,9 @@ class ApiServer:
         )
         self._server = _Server(config, app, settings.shutdown_delay_s, settings.header_timeout_s)
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Marks the server as not ready, and stops when load balancers have noticed."""
-        self._server.leave()
+        self._server.drain()
 
     def stop(self) -> None:
         """Accepts no more connections; running answers get their grace period."""
@@ -76,22 +78,22 @@ class ApiServer:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop())
         _return_freed_memory()
-        gc.set_threshold(COLLECTED_EVERY)
+        gc.set_threshold(GC_THRESHOLD)
         gc.freeze()  # imported modules stay: the collector can skip them
-        async with self._app.opened():
+        async with self._app.open():
             gc.freeze()  # as do the opened services
             on_open()
             await self._server.serve(sockets=[listener])
-            await self._ended()
+            await self._wait_for_requests()
 
-    async def _ended(self) -> None:
+    async def _wait_for_requests(self) -> None:
         """Waits for requests that still run after the grace period."""
         tasks = set(self._server.server_state.tasks)
         if self._server.force_exit:  # otherwise they have been cancelled
             for task in tasks:
                 task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=ENDING_S)
+            await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT_S)
 
 
 def _http_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
@@ -104,8 +106,10 @@ def _http_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server that notifies the application of `leave` and `stop`; a second signal
-    hurries. Checks its connections periodically."""
+    """uvicorn's server that notifies the application of `drain` and `stop`.
+
+    A second signal stops without a grace period. Checks its connections periodically.
+    """
 
     def __init__(
         self, config: uvicorn.Config, app: App, delay_s: float, handshake_timeout_s: float
@@ -115,7 +119,7 @@ class _Server(uvicorn.Server):
         self._delay_s = delay_s
         self._handshake_timeout_s = handshake_timeout_s
         self._stops_at: float | None = None
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, for the given sockets, with a timeout of the TLS handshake."""
@@ -136,16 +140,16 @@ class _Server(uvicorn.Server):
             ssl_shutdown_timeout=self._handshake_timeout_s if is_wrapped else None,
         )
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Schedules the stop, at the configured delay after the first call."""
-        self._app.leave()
+        self._app.drain()
         if self._stops_at is None:
             self._stops_at = time.monotonic() + self._delay_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's, except for SIGTERM, which first waits for the configured delay."""
         if sig == signal.SIGTERM:
-            self.leave()
+            self.drain()
             return
         if self._stops_at is not None:
             self.should_exit = True  # this signal is the second one
@@ -155,22 +159,22 @@ class _Server(uvicorn.Server):
         """uvicorn's, several times a second. Returns True if it is time to stop."""
         if self._stops_at is not None and time.monotonic() >= self._stops_at:
             self.should_exit = True
-        self._look_after_connections()
+        self._check_connections()
         return await super().on_tick(counter)
 
-    def _look_after_connections(self) -> None:
+    def _check_connections(self) -> None:
         now_s = time.monotonic()
-        if (waited_s := now_s - self._looked_at) < LOOKS_EVERY_S:
+        if (waited_s := now_s - self._checked_at) < CHECK_INTERVAL_S:
             return
-        self._looked_at = now_s
+        self._checked_at = now_s
         loop_s = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
                 # A longer interval means that this process was busy, not that the client was slow.
-                connection.look(loop_s, min(waited_s, 2 * LOOKS_EVERY_S))
+                connection.check_timeouts(loop_s, min(waited_s, 2 * CHECK_INTERVAL_S))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, after endless streams have been told to end."""
+        """uvicorn's, after endless streams have been ended."""
         self._app.stop()
         await super().shutdown(sockets)
 
@@ -181,8 +185,8 @@ def _return_freed_memory() -> None:
     30 MB."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # only glibc has it
-        mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, MAPPED_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -27,8 +27,11 @@ HEAD_LIMIT_BYTES = 256 * 1024
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. Malformed requests never reach the application. `look` is called
-    periodically and closes connections of slow clients, without a timer for each request."""
+    """One connection. Malformed requests never reach the application.
+
+    `check_timeouts` is called periodically and closes connections of slow clients, without a timer
+    for each request.
+    """
 
     _running: RequestResponseCycle | None = None
     _head_bytes = 0
@@ -47,7 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Wraps the transport of a new connection."""
         super().connection_made(transport)
-        self._plain = transport
+        self._raw_transport = transport
         self._heads = HeadsWithBodies(transport, self.loop)
         self.transport = self._heads  # type: ignore[assignment] # like one
 
@@ -56,15 +59,15 @@ class HttpProtocol(HttpToolsProtocol):
         request. Drops the requests queued behind it."""
         self.pipeline.clear()
         if self._running is not None:
-            _cut_off(self._running)
+            _disconnect(self._running)
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
         """Ends HTTP parsing for a WebSocket."""
-        self.transport = self._plain
+        self.transport = self._raw_transport
         super().handle_websocket_upgrade()
 
-    def look(self, now_s: float, waited_s: float) -> None:
+    def check_timeouts(self, now_s: float, waited_s: float) -> None:
         """Refuses a request that arrives too slowly, and aborts a connection whose client reads
         nothing. `waited_s` has gone by since the last call."""
         sent_bytes, waiting_bytes = self._heads.sent_bytes()
@@ -75,7 +78,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         if self._is_ready_to_read():
-            self._pace.drain(waited_s)
+            self._pace.charge_wait(waited_s)
         if self._pace.is_too_slow(now_s) and not self._is_refused:
             self._refuse_slow()
 
@@ -85,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         super().data_received(data)
         if self._is_in_head or not self._is_answering():
-            self._pace.head_goes_on(self.loop.time())
+            self._pace.record_head(self.loop.time())
         self._head_bytes = self._head_bytes + len(data) if self._is_in_head else 0
         if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
             self._refuse(431, f"The headers are larger than {HEAD_LIMIT_BYTES} bytes.")
@@ -103,16 +106,16 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError(fault)
         super().on_headers_complete()
         self._is_in_head = False
-        self._pace.head_ends()
+        self._pace.end_head()
 
     def on_body(self, body: bytes) -> None:
         """Counts bytes of the body."""
-        self._pace.body_goes_on(len(body))
+        self._pace.record_body(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Ends the request."""
-        self._pace.request_ends()
+        self._pace.end_request()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -142,7 +145,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()  # no request has begun
             return
         log.info("request_too_slow", extra={"is_answering": self._is_answering()})
-        self._refuse(408, "The request came too slowly and was given up.", code="request_timeout")
+        self._refuse(408, "The request arrived too slowly.", code="request_timeout")
 
     def _refuse(self, status: int, message: str, *, code: str = "invalid_http") -> None:
         """Answers a faulty request, unless an earlier answer on this connection is unfinished, and
@@ -158,11 +161,11 @@ class HttpProtocol(HttpToolsProtocol):
         if faulty is None or not faulty.response_started:
             self.transport.write(_refusal(status, message, code))
         if faulty is not None:
-            _cut_off(faulty)
+            _disconnect(faulty)
         self.transport.close()
 
 
-def _cut_off(cycle: RequestResponseCycle) -> None:
+def _disconnect(cycle: RequestResponseCycle) -> None:
     """Notifies the application of a disconnect, unless its answer is complete."""
     if not cycle.response_complete:
         cycle.disconnected = True

@@ -16,9 +16,9 @@ __all__ = ["private_folder", "sweep"]
 
 _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
-# Longest path of the folder: the address of a Unix socket in it has room for 103.
-_BYTES = 90
-_SHORT = Path("/tmp")  # if the configured folder's path is too long
+# Longest path of the folder: the address of a Unix socket holds at most 103 bytes.
+_MAX_PATH_BYTES = 90
+_SHORT_PARENT = Path("/tmp")  # if the configured folder's path is too long
 
 
 @contextlib.contextmanager
@@ -26,9 +26,9 @@ def private_folder() -> Iterator[Path]:
     """Creates a folder that only this user can enter, with a path short enough for Unix sockets,
     and removes it at the end. Raises `OSError`."""
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    if len(os.fsencode(folder)) > _BYTES:
+    if len(os.fsencode(folder)) > _MAX_PATH_BYTES:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_SHORT))
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_SHORT_PARENT))
     try:
         with _lock_folder(folder):
             sweep(folder.parent)
@@ -54,10 +54,10 @@ def sweep(parent: Path | None = None) -> None:
         # It is locked, of another user, of another kind, or just being removed.
         with contextlib.suppress(OSError):
             if not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
-                _remove_if_left(folder)
+                _remove_if_orphaned(folder)
 
 
-def _remove_if_left(folder: Path) -> None:
+def _remove_if_orphaned(folder: Path) -> None:
     with (folder / _LOCK).open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from llm_backend.app import CannotStart, open_shared_engines
 from llm_backend.server.api_child import ApiChild
-from llm_backend.server.api_server import ENDING_S
+from llm_backend.server.api_server import CANCEL_TIMEOUT_S
 from llm_backend.server.private_folder import private_folder
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.telemetry import configure_logging, forget_process
 
-__all__ = ["serve_together"]
+__all__ = ["serve_processes"]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ SAME_SIGNAL_S = 0.5
 QUICK_DEATH_S = 30.0  # a process that lived longer did not die of its start
 
 
-async def serve_together(
+async def serve_processes(
     settings: Settings,
     listener: socket.socket,
     on_open: Callable[[], None],
@@ -41,7 +41,7 @@ async def serve_together(
     all of them answer. Changes in the config file of `source` are applied as far as possible.
     Closes `listener`. Raises `CannotStart`.
     """
-    configure_logging(settings.log_level, settings.log_format, tells_process=True)
+    configure_logging(settings.log_level, settings.log_format, shows_process=True)
     processes = _Processes(settings, listener)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,15 +64,15 @@ class _Processes:
 
     async def run(self, shared: Path, on_open: Callable[[], None]) -> None:
         """Runs from the start of the first process to the end of the last one."""
-        keepers = [
-            asyncio.create_task(self._keep_alive(shared)) for _ in range(self._settings.processes)
+        supervisors = [
+            asyncio.create_task(self._supervise(shared)) for _ in range(self._settings.processes)
         ]
         try:
-            if await self._have_opened(keepers):
+            if await self._wait_until_open(supervisors):
                 on_open()
-            await _wait_for(self._is_ending, keepers)
+            await _wait_for(self._is_ending, supervisors)
         finally:
-            await self._end(keepers)
+            await self._stop_children(supervisors)
 
     def change(self, settings: Settings) -> None:
         """Sets the settings of processes that are started from now on."""
@@ -89,8 +89,8 @@ class _Processes:
                 child.signal(signal.SIGINT)  # hurries a process that is already ending
         self._is_ending.set()
 
-    async def _have_opened(self, keepers: Sequence[asyncio.Task[None]]) -> bool:
-        opening = asyncio.create_task(_wait_for(self._is_open, keepers))
+    async def _wait_until_open(self, supervisors: Sequence[asyncio.Task[None]]) -> bool:
+        opening = asyncio.create_task(_wait_for(self._is_open, supervisors))
         ending = asyncio.create_task(self._is_ending.wait())
         try:
             await asyncio.wait({opening, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,11 +101,11 @@ class _Processes:
             for task in (opening, ending):
                 task.cancel()
 
-    async def _keep_alive(self, shared: Path) -> None:
+    async def _supervise(self, shared: Path) -> None:
         quick_deaths = 0
         while not self._is_ending.is_set():
             began_s = time.monotonic()
-            reason = await self._live(shared)
+            reason = await self._run_child(shared)
             if self._is_ending.is_set():
                 return
             if not self._is_open.is_set():
@@ -117,74 +117,74 @@ class _Processes:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_ending.wait(), delay_s)
 
-    async def _live(self, shared: Path) -> str:
+    async def _run_child(self, shared: Path) -> str:
         """Runs one process from its start to its end, and returns the reason of the end."""
         try:
-            child = await ApiChild.begin(self._settings, self._listener, shared)
+            child = await ApiChild.start(self._settings, self._listener, shared)
         except OSError as error:
             return f"An API process cannot be started: {error}."
         self._children.add(child)
         if self._is_ending.is_set():
-            self._tell_to_end(child)
+            self._ask_to_end(child)
         try:
-            reason = await child.cannot_serve()
+            reason = await child.wait_until_serving()
             if reason is None:
-                self._opened(child)
-                reason = f"The API process {child.pid} {await self._ended(child)}."
-            await child.ended()
+                self._mark_serving(child)
+                reason = f"The API process {child.pid} {await self._wait_for_end(child)}."
+            await child.wait_for_exit()
             return reason
         finally:
             self._children.discard(child)
             forget_process(shared, child.pid)
 
-    async def _ended(self, child: ApiChild) -> str:
+    async def _wait_for_end(self, child: ApiChild) -> str:
         """Waits for the end and describes it. A process that hangs is killed, because it holds
         requests that it accepted, and engines that are to be unloaded."""
-        patience_s = self._settings.process_hang_timeout_s
-        ending = asyncio.create_task(child.ended())
-        hanging = asyncio.create_task(child.hung(patience_s))
+        timeout_s = self._settings.process_hang_timeout_s
+        ending = asyncio.create_task(child.wait_for_exit())
+        hanging = asyncio.create_task(child.wait_for_hang(timeout_s))
         try:
             await asyncio.wait({ending, hanging}, return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
-                log.error("api_process_hung", extra={"api_process": child.pid, "s": patience_s})
+                log.error("api_process_hung", extra={"api_process": child.pid, "s": timeout_s})
                 child.signal(signal.SIGKILL)
             return await ending
         finally:
             for task in (ending, hanging):
                 task.cancel()
 
-    def _opened(self, child: ApiChild) -> None:
+    def _mark_serving(self, child: ApiChild) -> None:
         log.info("api_process_serves", extra={"api_process": child.pid})
         self._starting -= 1
         if self._starting == 0:
             self._is_open.set()
 
-    async def _end(self, keepers: Sequence[asyncio.Task[None]]) -> None:
+    async def _stop_children(self, supervisors: Sequence[asyncio.Task[None]]) -> None:
         self._is_ending.set()
         self._listener.close()
         for child in self._children:
-            self._tell_to_end(child)
+            self._ask_to_end(child)
         settings = self._settings
-        patience_s = settings.shutdown_delay_s + settings.shutdown_grace_s + 2 * ENDING_S
-        await asyncio.wait(keepers, timeout=patience_s)
+        timeout_s = settings.shutdown_delay_s + settings.shutdown_grace_s + 2 * CANCEL_TIMEOUT_S
+        await asyncio.wait(supervisors, timeout=timeout_s)
         for child in self._children:
             log.error("api_process_killed", extra={"api_process": child.pid})
             child.signal(signal.SIGKILL)
         # The first error is being raised already.
-        await asyncio.gather(*keepers, return_exceptions=True)
+        await asyncio.gather(*supervisors, return_exceptions=True)
 
-    def _tell_to_end(self, child: ApiChild) -> None:
+    def _ask_to_end(self, child: ApiChild) -> None:
         if self._is_terminated:
-            child.leave()
+            child.drain()
         else:
             child.stop()
 
 
-async def _wait_for(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]]) -> None:
+async def _wait_for(event: asyncio.Event, supervisors: Sequence[asyncio.Task[None]]) -> None:
     """Waits for an event; raises an error of a keeper task that ends before."""
     waiting = asyncio.create_task(event.wait())
     try:
-        done, _ = await asyncio.wait({waiting, *keepers}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({waiting, *supervisors}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:

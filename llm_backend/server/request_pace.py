@@ -28,27 +28,27 @@ class RequestPace:
         self._credit_s = 0.0
         self.is_in_body = False
 
-    def head_goes_on(self, now_s: float) -> None:
+    def record_head(self, now_s: float) -> None:
         """Bytes of a head, or of a possible head, have arrived."""
         if self._head_since_s is None and not self.is_in_body:
             self._head_since_s = now_s
 
-    def head_ends(self) -> None:
+    def end_head(self) -> None:
         """The head is complete; a body may follow."""
         self._head_since_s = None
         self._credit_s = self._limits.body_grace_s
         self.is_in_body = True
 
-    def body_goes_on(self, size_bytes: int) -> None:
+    def record_body(self, size_bytes: int) -> None:
         """Bytes of a body have arrived."""
         earned_s = size_bytes / self._limits.body_bytes_per_s
         self._credit_s = min(self._limits.body_grace_s, self._credit_s + earned_s)
 
-    def request_ends(self) -> None:
+    def end_request(self) -> None:
         """The request is complete."""
         self.is_in_body = False
 
-    def drain(self, seconds: float) -> None:
+    def charge_wait(self, seconds: float) -> None:
         """Charges time in which the server waited for bytes of the client."""
         if self.is_in_body:
             self._credit_s -= seconds

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from llm_backend.app import App, CannotStart
 from llm_backend.server import private_folder
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
-from llm_backend.server.processes import serve_together
+from llm_backend.server.processes import serve_processes
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings, SettingsSource
 
@@ -48,7 +48,7 @@ async def _serve(
     source: SettingsSource | None,
 ) -> None:
     if settings.processes > 1:
-        await serve_together(settings, listener, on_open, source)
+        await serve_processes(settings, listener, on_open, source)
     else:
         # Folders of killed servers with several processes.
         await asyncio.to_thread(private_folder.sweep)

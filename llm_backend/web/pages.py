@@ -64,8 +64,8 @@ class WebPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers GET and HEAD for the pages' files; passes other requests on."""
-        is_asked_for = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        file = _file(scope["path"]) if is_asked_for else None
+        is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        file = _file(scope["path"]) if is_read else None
         if file is None:
             await self._app(scope, receive, send)
             return
@@ -103,15 +103,15 @@ def _response(file: _PageFile, scope: Scope) -> Response:
 @functools.cache
 def _names() -> frozenset[str]:
     """Returns the relative paths of all files of `static/`."""
-    found: set[str] = set()
+    names: set[str] = set()
     folders = [("", STATIC)]
     for prefix, folder in folders:
         for entry in folder.iterdir():
             if entry.is_dir():
                 folders.append((f"{prefix}{entry.name}/", entry))
             elif entry.name.rpartition(".")[2] in MEDIA_TYPES:
-                found.add(prefix + entry.name)
-    return frozenset(found)
+                names.add(prefix + entry.name)
+    return frozenset(names)
 
 
 @functools.cache

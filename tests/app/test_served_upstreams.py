@@ -101,7 +101,7 @@ def test_routes_lead_to_local_models_and_to_upstreams():
 
 
 @pytest.mark.parametrize(
-    ("steps", "says"), [("nobody", "which nobody serves"), ("", "leads nowhere")]
+    ("steps", "says"), [("unknown", "which no backend serves"), ("", "leads nowhere")]
 )
 def test_a_route_to_nobody_is_refused(steps, says):
     with pytest.raises(SettingsError, match=says):
@@ -110,7 +110,10 @@ def test_a_route_to_nobody_is_refused(steps, says):
 
 @pytest.mark.parametrize(
     ("given", "says"),
-    [({"Paintings": "a"}, "no operationId and no tag"), ({"Images": "b"}, "which is no backend")],
+    [
+        ({"Paintings": "a"}, "neither an operationId nor a tag"),
+        ({"Images": "b"}, "which is not a backend"),
+    ],
 )
 def test_operations_are_the_documents_and_their_backends_are_there(given, says):
     settings = settings_of({"name": "a"}, operations=given)

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from llm_backend.contract.request import ApiRequest
 from llm_backend.contract.response_validation import LOGGED_BYTES, AnswerChecks
 from llm_backend.contract.validation import ContractViolation, Validators
-from llm_backend.sse import Alike
+from llm_backend.sse import SimilarEvent
 from tests.logged import logged
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
@@ -34,7 +34,7 @@ def answering(response: Response) -> Any:
 def streaming(*events: Any) -> Any:
     async def chunks() -> AsyncIterator[bytes]:
         for event in events:
-            if isinstance(event, Alike):
+            if isinstance(event, SimilarEvent):
                 yield event
                 continue
             text = event if isinstance(event, str) else json.dumps(event)
@@ -117,7 +117,7 @@ def test_a_stream_is_cut_at_the_event_that_breaks_the_document(client_for, broke
 
 
 def test_an_event_like_an_earlier_one_passes_as_that_did(client_for):
-    alike = Alike(b'data: {"not": "looked into"}\n\n')
+    alike = SimilarEvent(b'data: {"not": "looked into"}\n\n')
     handler = streaming(CHUNK, alike, CHUNK)
     with client_for(handler, answers=AnswerChecks.ENFORCE) as client:
         response = client.post("/v1/chat/completions", json=CHAT)

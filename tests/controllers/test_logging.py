@@ -7,7 +7,7 @@ import re
 import pytest
 
 from llm_backend.settings import load_settings
-from llm_backend.telemetry import _JsonLines
+from llm_backend.telemetry import _JsonFormatter
 from tests.gateway import gateway
 from tests.logged import logged
 from tests.upstream import Message, post
@@ -23,7 +23,7 @@ METRICS = b"GET /metrics HTTP/1.1\r\nhost: relay\r\n\r\n"
 
 def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
     """The lines of one event, as a collector of JSON lines reads them."""
-    form = _JsonLines(tells_process=False)
+    form = _JsonFormatter(shows_process=False)
     told = [json.loads(form.format(record)) for record in caplog.records]
     return [line for line in told if line["event"] == event]
 

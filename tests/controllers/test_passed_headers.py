@@ -57,7 +57,7 @@ FOR_UPSTREAMS = {
 @contextlib.asynccontextmanager
 async def served_with_sockets(tmp_path: Path, entry: dict[str, Any]) -> AsyncIterator[str]:
     app = App(load_settings({"models": (), "data_dir": tmp_path, "backends": [entry]}))
-    async with app.opened(), serving(app, ws="auto") as port:
+    async with app.open(), serving(app, ws="auto") as port:
         yield f"http://127.0.0.1:{port}/v1"
 
 

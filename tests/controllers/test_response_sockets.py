@@ -44,7 +44,7 @@ async def connected(tmp_path: Path) -> AsyncIterator[tuple[Upstream, ClientWebSo
         backends = [{"name": "far", "base_url": f"http://127.0.0.1:{far_port}/v1", "api_key": "k"}]
         app = App(load_settings({"models": (), "data_dir": tmp_path, "backends": backends}))
         async with (
-            app.opened(),
+            app.open(),
             serving(app, ws="auto") as port,
             ClientSession() as session,
             session.ws_connect(f"http://127.0.0.1:{port}/v1/responses") as socket,

@@ -71,7 +71,7 @@ async def relayed_sockets(tmp_path, **more: Any) -> AsyncIterator[tuple[FarSocke
         backends = [{"name": "far", "base_url": f"http://127.0.0.1:{far_port}/v1", "api_key": "k"}]
         settings = {"models": (), "data_dir": tmp_path, "backends": backends, **more}
         app = App(load_settings(settings))
-        async with app.opened(), serving(app, ws="auto") as port:
+        async with app.open(), serving(app, ws="auto") as port:
             yield far, f"http://127.0.0.1:{port}/v1"
 
 

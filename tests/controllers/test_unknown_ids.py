@@ -42,7 +42,7 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[http
     headers = {"authorization": f"Bearer {ROOT_KEY}"}
     transport = httpx.ASGITransport(app)
     async with (
-        app.opened(),
+        app.open(),
         httpx.AsyncClient(transport=transport, base_url="http://server/v1", headers=headers) as one,
     ):
         yield one

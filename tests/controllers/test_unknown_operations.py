@@ -26,7 +26,7 @@ def error_of(got: Message) -> dict[str, str]:
     ("path", "reason"),
     [
         ("/v1/v1/models", "begins with `/v1` twice"),
-        ("/v1/webhook_endpoints", "set OPENAI_API_KEY, or `backends`"),
+        ("/v1/webhook_endpoints", "set OPENAI_API_KEY or `backends`"),
         ("/v1/a%2Fb/c%20d/", "no such operation is known"),
         ("/nowhere", "begin with /v1/"),
         ("/v1x", "begin with /v1/"),

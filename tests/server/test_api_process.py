@@ -60,16 +60,16 @@ async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
             allowed_hosts=("relay",), backends=(backend(fake, "a"),),
         )  # fmt: skip
         await stack.enter_async_context(PermitServer(room._folder, upstream_configs(settings)))
-        child = await ApiChild.begin(settings, listener, room._folder)
+        child = await ApiChild.start(settings, listener, room._folder)
         stack.callback(child.signal, signal.SIGKILL)
-        assert await child.cannot_serve() is None
+        assert await child.wait_until_serving() is None
         asking = asyncio.create_task(Relay(port=listener.getsockname()[1]).ask(post(CHAT)))
         await came.wait()
         for session in list(room._sessions):
             session.close()
         may_answer.set()
         answered = await asking
-        ended = await child.ended()
+        ended = await child.wait_for_exit()
 
     assert answered.status == 200
     assert ended == "ended with status 1"

@@ -7,13 +7,13 @@ LIMITS = PaceLimits(head_s=30, body_bytes_per_s=100, body_grace_s=10)
 
 def in_body() -> RequestPace:
     pace = RequestPace(LIMITS, 0)
-    pace.head_ends()
+    pace.end_head()
     return pace
 
 
 def test_connection_has_its_time_for_the_first_head():
     pace = RequestPace(LIMITS, 5)
-    pace.head_goes_on(20)  # bytes do not add any
+    pace.record_head(20)  # bytes do not add any
 
     assert not pace.is_too_slow(34.9)
     assert pace.is_too_slow(35)
@@ -21,11 +21,11 @@ def test_connection_has_its_time_for_the_first_head():
 
 def test_later_head_has_its_time_from_its_first_byte_on():
     pace = in_body()
-    pace.request_ends()
+    pace.end_request()
 
     assert not pace.is_too_slow(1000)
-    pace.head_goes_on(1000)
-    pace.head_goes_on(1020)
+    pace.record_head(1000)
+    pace.record_head(1020)
     assert not pace.is_too_slow(1029)
     assert pace.is_too_slow(1030)
 
@@ -33,16 +33,16 @@ def test_later_head_has_its_time_from_its_first_byte_on():
 def test_body_at_the_least_rate_goes_on_for_ever():
     pace = in_body()
     for second in range(100_000):
-        pace.body_goes_on(100)
-        pace.drain(1)
+        pace.record_body(100)
+        pace.charge_wait(1)
         assert not pace.is_too_slow(second)
 
 
 def test_body_below_the_least_rate_ends_by_and_by():
     pace, seconds = in_body(), 0
     while not pace.is_too_slow(seconds):
-        pace.body_goes_on(50)
-        pace.drain(1)
+        pace.record_body(50)
+        pace.charge_wait(1)
         seconds += 1
 
     assert (
@@ -52,20 +52,20 @@ def test_body_below_the_least_rate_ends_by_and_by():
 
 def test_pause_of_a_body_is_as_long_as_the_grace_however_fast_it_was():
     pace = in_body()
-    pace.body_goes_on(10**9)
-    pace.drain(9.9)
+    pace.record_body(10**9)
+    pace.charge_wait(9.9)
 
     assert not pace.is_too_slow(0)
-    pace.drain(0.1)
+    pace.charge_wait(0.1)
     assert pace.is_too_slow(0)
 
 
 def test_time_in_which_nothing_is_awaited_does_not_count():
     pace = RequestPace(LIMITS, 0)
-    pace.drain(1000)
-    pace.head_ends()
+    pace.charge_wait(1000)
+    pace.end_head()
 
     assert not pace.is_too_slow(0)
-    pace.request_ends()
-    pace.drain(1000)
+    pace.end_request()
+    pace.charge_wait(1000)
     assert not pace.is_too_slow(0)

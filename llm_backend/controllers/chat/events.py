@@ -14,7 +14,7 @@ from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.rendering import chunks
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.json_types import JsonObject
-from llm_backend.sse import Alike, encode
+from llm_backend.sse import SimilarEvent, encode
 
 __all__ = ["ChatEvents", "Transcript"]
 
@@ -51,8 +51,8 @@ class ChatEvents:
             return self._rendered(delta)
         text = orjson.dumps(delta.content)
         if self._obfuscation is None:
-            return Alike(frame[0] + text + frame[1])
-        return Alike(
+            return SimilarEvent(frame[0] + text + frame[1])
+        return SimilarEvent(
             frame[0] + text + frame[1] + self._obfuscation.beside_text(text) + _AFTER_OBFUSCATION
         )
 

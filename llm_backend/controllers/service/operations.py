@@ -58,7 +58,7 @@ async def get_ping(services: Services, request: ApiRequest) -> Response:
 async def get_readiness(services: Services, request: ApiRequest) -> Response:
     """`GET /readyz`: readiness probe: a model or an upstream can answer, the database is reachable,
     and the server is not shutting down."""
-    if services.leaving.is_set():
+    if services.draining.is_set():
         raise Overloaded("The server is being stopped.", retry_after_s=RETRY_AFTER_S)
     with store_errors_translated():
         await services.database.check()
@@ -85,7 +85,7 @@ async def get_metrics(services: Services, request: ApiRequest) -> Response:
     models = services.registry.local
     told = await engine_states(models)
     slots = {model.card.id: _slots(model) for model in models}
-    services.metrics.engines.tell(
+    services.metrics.engines.set(
         {model: {**state, "slots": slots[model]} for model, state in told.items()}
     )
     await _observe_jobs(services)
@@ -126,7 +126,7 @@ async def _observe_jobs(services: Services) -> None:
     with contextlib.suppress(StoreError, TimeoutError):
         async with asyncio.timeout(STORE_ANSWERS_S):
             backlog = await services.jobs.backlog()
-    services.metrics.jobs.tell(
+    services.metrics.jobs.set(
         {
             one.kind: {"waiting": one.waiting, "running": one.running, "later": one.later}
             for one in backlog

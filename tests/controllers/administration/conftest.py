@@ -48,7 +48,7 @@ async def served(folder: Path, **more: object) -> AsyncIterator[Client]:
     """Makes clients of one server: `client(key)`; the key of the settings is the default."""
     async with AsyncExitStack() as stack:
         app = App(settings_for(folder, **more))
-        await stack.enter_async_context(app.opened())
+        await stack.enter_async_context(app.open())
 
         def client(key: str = ROOT_KEY) -> openai.AsyncOpenAI:
             transport = httpx.ASGITransport(app)

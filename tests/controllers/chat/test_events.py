@@ -9,7 +9,7 @@ from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
 from llm_backend.controllers.chat.events import ChatEvents, Transcript
 from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.rendering import chunks
-from llm_backend.sse import Alike, Decoder
+from llm_backend.sse import Decoder, SimilarEvent
 
 HEAD = chunks.ChunkHead(
     id="chatcmpl-1",
@@ -49,7 +49,7 @@ def test_only_events_like_an_earlier_one_of_their_choice_are_marked_so():
         ChatDelta(choice=0),
     ]
 
-    marked = [isinstance(events.event(delta), Alike) for delta in deltas]
+    marked = [isinstance(events.event(delta), SimilarEvent) for delta in deltas]
 
     assert marked == [False, True, False, False, False, False, False]
 

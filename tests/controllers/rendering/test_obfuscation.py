@@ -7,7 +7,7 @@ from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.chat.events import ChatEvents, Transcript
 from llm_backend.controllers.rendering import chunks
 from llm_backend.controllers.rendering.obfuscation import BLOCK, Obfuscation, obfuscation_for
-from llm_backend.sse import Alike, Decoder
+from llm_backend.sse import Decoder, SimilarEvent
 
 HEAD = chunks.ChunkHead(id="chatcmpl-1", kind="chat.completion.chunk", created_at=1, model="m")
 TEXTS = ["a", " the", "fifteen letters", 'a "quoted" \\', "é", "\n", "😀", "\u2028"]
@@ -53,7 +53,7 @@ def test_events_that_differ_in_their_texts_alone_are_still_marked_so():
     events = ChatEvents(HEAD, Transcript(), Obfuscation())
     made = [events.event(ChatDelta(choice=0, content=text)) for text in "ab"]
 
-    assert [isinstance(event, Alike) for event in made] == [False, True]
+    assert [isinstance(event, SimilarEvent) for event in made] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, new_head, open_run
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
-from llm_backend.sse import Alike, encode
+from llm_backend.sse import SimilarEvent, encode
 
 __all__ = ["ResponseTurn"]
 
@@ -95,13 +95,16 @@ class ResponseTurn:
                 self._store_in_background()
 
     def _encode_event(self, event: JsonObject) -> bytes:
-        """Encodes an event. A delta of the same type and item as the last one is marked `Alike`,
-        so that it is not validated against the document again."""
+        """Encodes an event.
+
+        A delta of the same type and item as the last one is marked `SimilarEvent`, so that it is
+        not validated against the document again.
+        """
         kind = (event["type"], event.get("item_id"))
         encoded = _encode(self._obfuscate(event))
         if event["type"] in DELTA_TYPES and not event.get("logprobs"):
             if kind == self._latest:
-                return Alike(encoded)
+                return SimilarEvent(encoded)
             self._latest = kind
         return encoded
 
