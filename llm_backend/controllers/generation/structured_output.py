@@ -8,6 +8,7 @@ schema before it is sent.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import Grammar, JsonContent
 from llm_backend.backends.local.schemas import AnswerSchema, Followed, Path, follow
@@ -15,12 +16,19 @@ from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonValue
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+    ResponseFormat = (
+        api.ResponseFormatText | api.ResponseFormatJsonSchema | api.ResponseFormatJsonObject
+    )
+
 __all__ = ["StructuredOutput", "structure_from"]
 
 
 NODES = 40_000
 SCHEMA_PATH: Path = ("response_format", "json_schema", "schema")
-TEXT: Mapping[str, JsonValue] = {"type": "text"}
+TEXT: "api.ResponseFormatText" = {"type": "text"}
 ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 
 
@@ -36,14 +44,14 @@ class StructuredOutput:
 
 
 async def structure_from(
-    body: Mapping[str, JsonValue], *, nodes_limit: int = NODES
+    body: "api.CreateChatCompletionRequest", *, nodes_limit: int = NODES
 ) -> StructuredOutput:
     """Compiles the constraints of a body. Raises `InvalidRequest` with the field and, in a schema,
     the path."""
     wanted = body.get("response_format") or TEXT
     grammar = body.get("grammar")
     tools = _strict_tools(body)
-    if grammar is None and wanted == TEXT and not tools:
+    if grammar is None and wanted["type"] == "text" and not tools:
         return StructuredOutput()
     _refuse_two(body)
     if grammar is not None:
@@ -52,7 +60,7 @@ async def structure_from(
     return await asyncio.to_thread(_structure_of, wanted, tools, nodes_limit)
 
 
-def _strict_tools(body: Mapping[str, JsonValue]) -> Mapping[int, Mapping[str, JsonValue]]:
+def _strict_tools(body: "api.CreateChatCompletionRequest") -> "Mapping[int, api.FunctionObject]":
     """Returns the strict functions by index among the tools."""
     if body.get("tool_choice") == "none":
         return {}
@@ -65,9 +73,9 @@ def _strict_tools(body: Mapping[str, JsonValue]) -> Mapping[int, Mapping[str, Js
     }
 
 
-def _refuse_two(body: Mapping[str, JsonValue]) -> None:
+def _refuse_two(body: "api.CreateChatCompletionRequest") -> None:
     """Raises `InvalidRequest` if a body has more than one constraint."""
-    is_text = (body.get("response_format") or TEXT) == TEXT
+    is_text = (body.get("response_format") or TEXT)["type"] == "text"
     if body.get("grammar") is not None and not is_text:
         raise InvalidRequest(
             "`grammar` and `response_format` each say what the answer is; give one of them.",
@@ -83,7 +91,7 @@ def _refuse_two(body: Mapping[str, JsonValue]) -> None:
 
 
 def _structure_of(
-    wanted: Mapping[str, JsonValue], tools: Mapping[int, Mapping[str, JsonValue]], nodes_limit: int
+    wanted: "ResponseFormat", tools: "Mapping[int, api.FunctionObject]", nodes_limit: int
 ) -> StructuredOutput:
     calls: dict[str, AnswerSchema] = {}
     is_exact = True
@@ -91,7 +99,7 @@ def _structure_of(
         path = ("tools", place, "function", "parameters")
         followed, calls[function["name"]] = _followed(function["parameters"], path, nodes_limit)
         is_exact &= followed.is_exact
-    if wanted == TEXT:
+    if wanted["type"] == "text":
         return StructuredOutput(calls=calls, is_exact=is_exact)
     if wanted["type"] == "json_object":
         content = JsonContent(schema=ANY_OBJECT, field="response_format")

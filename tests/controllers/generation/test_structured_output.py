@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from llm_backend.controllers.generation.structured_output import structure_from
+from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 
 
@@ -149,3 +149,10 @@ async def test_tools_that_may_not_be_called_leave_the_grammar():
     )
 
     assert structure.grammar is not None
+
+
+async def test_response_format_of_plain_text_may_have_more_fields():
+    body = {"response_format": {"type": "text", "json_schema": None}}
+
+    assert await structure_from(body) == StructuredOutput()
+    assert (await structure_from({**body, "grammar": 'start: "a"'})).grammar is not None
