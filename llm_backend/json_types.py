@@ -1,9 +1,9 @@
 """Types of parsed JSON whose fields no generated type names."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["JsonMapping", "JsonObject", "JsonValue"]
+__all__ = ["JsonMapping", "JsonMappingT", "JsonObject", "JsonValue"]
 
 JsonValue: TypeAlias = Any
 """Any JSON value: an object, a list, a string, a number, a boolean or null."""
@@ -13,3 +13,6 @@ JsonObject: TypeAlias = dict[str, Any]
 
 JsonMapping: TypeAlias = Mapping[str, Any]
 """A JSON object that is only read."""
+
+JsonMappingT = TypeVar("JsonMappingT", bound=JsonMapping)
+"""The type of a JSON object that a function returns with other values."""

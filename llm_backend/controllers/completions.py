@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -25,6 +26,9 @@ from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["create_completion"]
 
 
@@ -34,7 +38,7 @@ async def create_completion(services: Services, request: ApiRequest) -> Response
 
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    body = request.body
+    body: api.CreateCompletionRequest = request.body
     asked = await offload(
         prompts_from,
         model.filled(body),
@@ -69,7 +73,7 @@ class _CompletionTurn:
 
     def __init__(
         self,
-        body: JsonObject,
+        body: "api.CreateCompletionRequest",
         answers: Sequence[AdmittedGeneration],
         prompt: TextPrompt,
         obfuscation: Obfuscation | None,

@@ -6,7 +6,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, ModelCard, TextPrompt, Usage
@@ -30,6 +30,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     RankScores,
 )
+from llm_backend.json_types import JsonMappingT
 from llm_backend.offload import offload
 
 __all__ = ["LocalModel", "Observe", "RenderedChat"]
@@ -155,7 +156,7 @@ class LocalModel:
         other._personality = name
         return other
 
-    def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def filled(self, body: JsonMappingT) -> JsonMappingT:
         """Returns a request's body with this model's defaults for missing fields. The default
         grammar is only for requests without `response_format` and `tools`."""
         said = {name: value for name, value in body.items() if value is not None}
@@ -163,7 +164,7 @@ class LocalModel:
         defaults = {
             name: value for name, value in self._defaults.items() if is_free or name != "grammar"
         }
-        return defaults | said
+        return cast("JsonMappingT", defaults | said)
 
     async def chat(self, request: Chat) -> AdmittedGeneration:
         """Renders a chat and submits it to the engine."""

@@ -1,6 +1,7 @@
 """Single question to a model by GET, for shells and old clients."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -11,17 +12,20 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.create import complete_chat, create_chat_completion
 from llm_backend.controllers.services import Services
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["ask_chat"]
 
 
 async def ask_chat(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/ask`: the answer as text, or as the events of a streamed chat."""
-    query = request.query
+    query: api.AskChatQuery = request.query
     model = _model(services, query.get("model"))
     name, project = query.get("model", model.card.id), request.caller.project
     # The default model is checked, too, though the query does not name it.
     services.access.admission.check(request.caller, name)
-    body = {
+    body: api.CreateChatCompletionRequest = {
         "model": name,
         "messages": [{"role": "user", "content": query["question"]}],
         "stream": bool(query.get("stream")),

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, cast
 
 import orjson
 from starlette.responses import Response
@@ -47,6 +48,9 @@ from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.sse import encode
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["complete_chat", "create_chat_completion"]
 
 AnyAnswer = AdmittedGeneration | BridgedAnswer | CheckedAnswer | WithheldStream
@@ -60,14 +64,16 @@ async def create_chat_completion(services: Services, request: ApiRequest) -> Res
 async def _answer(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> Response:
-    body = request.body
+    body: api.CreateChatCompletionRequest = request.body
     turn, answer = await _admit(services, request, model)
     if body.get("stream"):
         return await event_stream(turn.events(answer))
     return JsonResponse(await unless_gone(request, turn.completion(answer)))
 
 
-async def complete_chat(services: Services, request: ApiRequest, model: LocalModel) -> JsonObject:
+async def complete_chat(
+    services: Services, request: ApiRequest, model: LocalModel
+) -> "api.CreateChatCompletionResponse":
     """Returns the whole completion of a chat by a local model."""
     turn, answer = await _admit(services, request, model)
     return await unless_gone(request, turn.completion(answer))
@@ -76,7 +82,7 @@ async def complete_chat(services: Services, request: ApiRequest, model: LocalMod
 async def _admit(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> tuple["_ChatTurn", AnyAnswer]:
-    body = request.body
+    body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
     filled = model.filled(with_tools(body))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
@@ -99,7 +105,7 @@ class _ChatTurn:
     def __init__(
         self,
         services: Services,
-        body: JsonObject,
+        body: "api.CreateChatCompletionRequest",
         chat: Chat,
         structure: StructuredOutput,
         retrieval: Retrieval | None,
@@ -165,7 +171,7 @@ class _ChatTurn:
             if self._tells_usage:
                 yield encode(orjson.dumps(chunks.usage_chunk(self._head, answer.usage)))
 
-    async def completion(self, answer: AnyAnswer) -> JsonObject:
+    async def completion(self, answer: AnyAnswer) -> "api.CreateChatCompletionResponse":
         """Returns the whole completion, stored before."""
         async with self._remembering(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
@@ -199,7 +205,9 @@ class _ChatTurn:
             if self._remembers and not is_complete:
                 self._memory.remember_behind(self._body, self._completion(answer))
 
-    def _role_chunk(self, choice: int, first: ChatDelta | None = None) -> JsonObject:
+    def _role_chunk(
+        self, choice: int, first: ChatDelta | None = None
+    ) -> "api.CreateChatCompletionStreamResponse":
         """Returns the first chunk of a choice; `first` is the choice's first delta, if known."""
         content: str | None = ""
         if first is not None and not first.content and (first.tool_calls or first.reasoning):
@@ -208,15 +216,17 @@ class _ChatTurn:
             return chunks.role_chunk(self._head, choice, content=content)
         cites, told = self._retrieval.annotations(), self._retrieval.told()
         chunk = chunks.role_chunk(self._head, choice, content=content, annotations=cites)
-        return chunk | {"retrieval": told}
+        chunk["retrieval"] = told
+        return chunk
 
-    def _completion(self, answer: AnyAnswer) -> JsonObject:
+    def _completion(self, answer: AnyAnswer) -> "api.CreateChatCompletionResponse":
         """Folds the chunks of the answer: streamed and whole answers cannot differ."""
         said = [chunks.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
         usage = chunks.usage_object(answer.usage)
         roles = [self._role_chunk(choice) for choice in range(self._chat.limits.choices)]
-        completion = fold([*roles, *said])
+        completion = cast("api.CreateChatCompletionResponse", fold([*roles, *said]))
         if self._chat.sampling.logprobs is not None:
             for choice in completion["choices"]:
                 choice["logprobs"] = choice["logprobs"] or chunks.chat_logprobs(())
-        return completion | {"usage": usage} | self._judged
+        completion["usage"] = usage
+        return cast("api.CreateChatCompletionResponse", {**completion, **self._judged})

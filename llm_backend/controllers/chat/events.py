@@ -13,7 +13,7 @@ import orjson
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.rendering import chunks
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping
 from llm_backend.sse import SimilarEvent, encode
 
 __all__ = ["ChatEvents", "Transcript"]
@@ -56,14 +56,14 @@ class ChatEvents:
             frame[0] + text + frame[1] + self._obfuscation.beside_text(text) + _AFTER_OBFUSCATION
         )
 
-    def role(self, chunk: JsonObject) -> bytes:
+    def role(self, chunk: JsonMapping) -> bytes:
         """Encodes the first chunk of a choice."""
         return self._encoded(chunk, None)
 
     def _rendered(self, delta: ChatDelta) -> bytes:
         return self._encoded(chunks.chat_chunk(self._head, delta), delta)
 
-    def _encoded(self, chunk: JsonObject, delta: ChatDelta | None) -> bytes:
+    def _encoded(self, chunk: JsonMapping, delta: ChatDelta | None) -> bytes:
         if self._obfuscation is not None:
             chunk = self._obfuscation.with_chunk(chunk, delta)
         return encode(orjson.dumps(chunk))

@@ -1,5 +1,7 @@
 """Stored chats: list, get, messages, update metadata, delete."""
 
+from typing import TYPE_CHECKING
+
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
@@ -9,6 +11,9 @@ from llm_backend.controllers.rendering.store_errors import store_errors_translat
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.store import ChatStore, StoredChat, StoredMessage
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "delete_chat_completion",
@@ -21,7 +26,7 @@ __all__ = [
 
 async def list_chat_completions(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/completions`"""
-    query = request.query
+    query: api.ListChatCompletionsQuery = request.query
     with store_errors_translated("chat completion"):
         page = await (await _chats(services)).list(
             model=query.get("model"),
@@ -40,7 +45,7 @@ async def get_chat_completion(services: Services, request: ApiRequest) -> Respon
 
 async def get_chat_completion_messages(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/completions/{completion_id}/messages`"""
-    query = request.query
+    query: api.GetChatCompletionMessagesQuery = request.query
     with store_errors_translated("chat completion"):
         page = await (await _chats(services)).messages(
             request.path["completion_id"],
@@ -51,9 +56,10 @@ async def get_chat_completion_messages(services: Services, request: ApiRequest) 
 
 async def update_chat_completion(services: Services, request: ApiRequest) -> Response:
     """`POST /chat/completions/{completion_id}`: replaces the metadata."""
+    body: api.UpdateChatCompletionRequest = request.body
     with store_errors_translated("chat completion"):
         chat = await (await _chats(services)).update_metadata(
-            request.path["completion_id"], request.body["metadata"] or {}
+            request.path["completion_id"], body["metadata"] or {}
         )
     return JsonResponse(_completion(chat))
 
@@ -63,7 +69,12 @@ async def delete_chat_completion(services: Services, request: ApiRequest) -> Res
     chat_id = request.path["completion_id"]
     with store_errors_translated("chat completion"):
         await (await _chats(services)).delete(chat_id)
-    return JsonResponse({"object": "chat.completion.deleted", "id": chat_id, "deleted": True})
+    deleted: api.ChatCompletionDeleted = {
+        "object": "chat.completion.deleted",
+        "id": chat_id,
+        "deleted": True,
+    }
+    return JsonResponse(deleted)
 
 
 async def _chats(services: Services) -> ChatStore:

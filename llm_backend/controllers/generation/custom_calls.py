@@ -5,13 +5,16 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.generation.custom_tools import INPUT, custom_function
 from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["CustomCalls", "custom_names", "translate_error_names", "with_functions"]
 
@@ -21,13 +24,13 @@ _FUNCTION = re.compile(r"tools\[(\d+)\]\.function\b")
 _FORMAT = re.compile(rf"\.parameters\.properties\.{INPUT}\.[\w-]+")
 
 
-def custom_names(body: Body) -> frozenset[str]:
+def custom_names(body: "api.CreateChatCompletionRequest") -> frozenset[str]:
     """Returns the names of the chat's custom tools."""
     tools = body.get("tools") or ()
     return frozenset(tool["custom"]["name"] for tool in tools if tool["type"] == "custom")
 
 
-def with_functions(body: Body) -> Body:
+def with_functions(body: "api.CreateChatCompletionRequest") -> "api.CreateChatCompletionRequest":
     """Returns the chat with functions in place of custom tools, of their calls, and of a choice of
     one. Raises `UnsupportedField` for a format that cannot be enforced."""
     messages = [_with_function_calls(message) for message in body["messages"]]
@@ -38,11 +41,11 @@ def with_functions(body: Body) -> Body:
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping):
         changed["tool_choice"] = _choice(choice, custom_names(body))
-    return changed
+    return cast("api.CreateChatCompletionRequest", changed)
 
 
 @contextmanager
-def translate_error_names(body: Body) -> Iterator[None]:
+def translate_error_names(body: "api.CreateChatCompletionRequest") -> Iterator[None]:
     """Rewrites `param` of errors in a custom tool's function to the client's name of the field."""
     tools = body.get("tools") or ()
     try:

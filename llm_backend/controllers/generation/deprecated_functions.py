@@ -6,10 +6,14 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import ChatDelta
 from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["as_function_calls", "named_as_functions", "with_tools"]
 
@@ -18,7 +22,7 @@ Body = Mapping[str, Any]
 _TOOL = re.compile(r"tools\[(\d+)\]\.function\b")
 
 
-def with_tools(body: Body) -> Body:
+def with_tools(body: "api.CreateChatCompletionRequest") -> "api.CreateChatCompletionRequest":
     """Returns the chat with `tools` in place of `functions`, limited to one call. Raises
     `InvalidRequest` for a chat that has both forms."""
     functions, choice = body.get("functions"), body.get("function_call")
@@ -27,15 +31,18 @@ def with_tools(body: Body) -> Body:
             raise InvalidRequest("`function_call` needs `functions`.", param="function_call")
         return body
     _refuse_both(body)
-    others = {name: body[name] for name in body if name not in ("functions", "function_call")}
+    others: JsonObject = {
+        name: value for name, value in body.items() if name not in ("functions", "function_call")
+    }
     if choice is not None:
         others["tool_choice"] = choice if isinstance(choice, str) else _named(choice, functions)
     tools = [{"type": "function", "function": function} for function in functions]
-    return {**others, "tools": tools, "parallel_tool_calls": False}
+    changed = {**others, "tools": tools, "parallel_tool_calls": False}
+    return cast("api.CreateChatCompletionRequest", changed)
 
 
 @contextmanager
-def named_as_functions(body: Body) -> Iterator[None]:
+def named_as_functions(body: "api.CreateChatCompletionRequest") -> Iterator[None]:
     """Rewrites `param` of errors in such tools to the client's `functions`."""
     try:
         yield
@@ -57,7 +64,7 @@ async def as_function_calls(
                 yield told
 
 
-def _refuse_both(body: Body) -> None:
+def _refuse_both(body: "api.CreateChatCompletionRequest") -> None:
     if body.get("tools") is not None:
         raise InvalidRequest(
             "`functions` is the deprecated form of `tools`; give one of them.", param="functions"
@@ -71,7 +78,10 @@ def _refuse_both(body: Body) -> None:
         )
 
 
-def _named(choice: Body, functions: list[Body]) -> Body:
+def _named(
+    choice: "api.ChatCompletionFunctionCallOption",
+    functions: "list[api.ChatCompletionFunctions]",
+) -> "api.ChatCompletionNamedToolChoice":
     if all(function["name"] != choice["name"] for function in functions):
         raise InvalidRequest(
             f"`{choice['name'][:80]}` is not among the `functions`.", param="function_call.name"

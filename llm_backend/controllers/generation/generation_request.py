@@ -3,7 +3,7 @@ are translated here; an unsupported field is refused by name, never dropped. Pur
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.backends.base import (
     Chat,
@@ -19,6 +19,9 @@ from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
 from llm_backend.controllers.generation.tool_choice import tool_choice_of
 from llm_backend.errors import InvalidRequest, UnsupportedField
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["chat_from", "prompts_from", "refuse_others", "tokens_from"]
 
@@ -60,7 +63,10 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
 
 
 def chat_from(
-    body: Body, *, choices_limit: int, grammar: Grammar | JsonContent | None = None
+    body: "api.CreateChatCompletionRequest",
+    *,
+    choices_limit: int,
+    grammar: Grammar | JsonContent | None = None,
 ) -> Chat:
     """Returns the chat request of a body, constrained by `grammar`; raises `InvalidRequest` with
     the field's name."""
@@ -68,7 +74,11 @@ def chat_from(
         return _chat_from(with_functions(body), choices_limit, grammar)
 
 
-def _chat_from(body: Body, choices_limit: int, grammar: Grammar | JsonContent | None) -> Chat:
+def _chat_from(
+    body: "api.CreateChatCompletionRequest",
+    choices_limit: int,
+    grammar: Grammar | JsonContent | None,
+) -> Chat:
     refuse_others(body, CHAT_FIELDS)
     choice = tool_choice_of(body)
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
@@ -101,7 +111,9 @@ def _chat_from(body: Body, choices_limit: int, grammar: Grammar | JsonContent | 
     )
 
 
-def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[TextPrompt]:
+def prompts_from(
+    body: "api.CreateCompletionRequest", *, choices_limit: int, prompts_limit: int
+) -> list[TextPrompt]:
     """Returns the prompts of a body; raises `InvalidRequest` with the field's name."""
     refuse_others(body, COMPLETION_FIELDS)
     choices = _choices(body, choices_limit)

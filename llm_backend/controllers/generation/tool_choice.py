@@ -3,10 +3,15 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.errors import InvalidRequest, UnsupportedField
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+    ChatTool = api.ChatCompletionTool | api.CustomToolChatCompletions | api.FileSearchTool
 
 __all__ = ["ToolChoice", "tool_choice_of"]
 
@@ -22,7 +27,7 @@ class ToolChoice:
     names: frozenset[str] | None = None
 
 
-def tool_choice_of(body: Mapping[str, Any]) -> ToolChoice:
+def tool_choice_of(body: "api.CreateChatCompletionRequest") -> ToolChoice:
     """Returns the tool choice of a body; raises `InvalidRequest` with the field's name."""
     choice = body.get("tool_choice")
     tools = _functions(body.get("tools") or [])
@@ -30,7 +35,7 @@ def tool_choice_of(body: Mapping[str, Any]) -> ToolChoice:
         raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
     if choice == "none":
         return ToolChoice()
-    if choice in (None, "auto"):
+    if choice is None or choice == "auto":
         return ToolChoice(tools=tools)
     if choice == "required":
         return ToolChoice(tools=tools, must_call=True)
@@ -43,7 +48,8 @@ def tool_choice_of(body: Mapping[str, Any]) -> ToolChoice:
     )
 
 
-def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _functions(tools: "Sequence[ChatTool]") -> "Sequence[api.ChatCompletionTool]":
+    functions: list[api.ChatCompletionTool] = []
     for position, tool in enumerate(tools):
         if tool["type"] != "function":
             raise UnsupportedField(
@@ -52,7 +58,8 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
             )
         where = f"tools[{position}].function.parameters"
         _check_parameters(tool["function"].get("parameters") or {}, where)
-    names = [tool["function"]["name"] for tool in tools]
+        functions.append(tool)
+    names = [tool["function"]["name"] for tool in functions]
     for position, name in enumerate(names):
         if name in names[:position]:
             raise InvalidRequest(
@@ -65,7 +72,7 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
                 "letters, digits, `_`, `-` or `.`.",
                 param=f"tools[{position}].function.name",
             )
-    return tools
+    return functions
 
 
 def _check_parameters(schema: Mapping[str, Any], where: str) -> None:

@@ -5,9 +5,9 @@ streamed and whole answers cannot differ.
 """
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from orjson import Fragment
 
@@ -19,7 +19,7 @@ from llm_backend.backends.base import (
     ToolCall,
     Usage,
 )
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -53,7 +53,7 @@ class ChunkHead:
     tells_usage: bool = False
     service_tier: str | None = None
 
-    def chunk(self, choices: list[JsonObject]) -> JsonObject:
+    def chunk(self, choices: Sequence[JsonMapping]) -> JsonObject:
         """Returns a chunk with these choices."""
         chunk: JsonObject = {
             "id": self.id,
@@ -72,16 +72,16 @@ class ChunkHead:
 
 def role_chunk(
     head: ChunkHead, choice: int, *, content: str | None = "", **more: JsonObject | list[JsonObject]
-) -> JsonObject:
+) -> "api.CreateChatCompletionStreamResponse":
     """Returns the first chunk of a chat's choice: its role, and `more` fields of its message;
     `content` is null if the choice begins with a call."""
-    said = {"role": "assistant", "content": content, "refusal": None, **more}
-    return _chat_choice(head, choice, said)
+    delta = {"role": "assistant", "content": content, "refusal": None, **more}
+    return _chat_choice(head, choice, cast("api.ChatCompletionStreamResponseDelta", delta))
 
 
-def chat_chunk(head: ChunkHead, delta: ChatDelta) -> JsonObject:
+def chat_chunk(head: ChunkHead, delta: ChatDelta) -> "api.CreateChatCompletionStreamResponse":
     """Returns the chunk of one delta."""
-    shown: JsonObject = {}
+    shown: api.ChatCompletionStreamResponseDelta = {}
     if delta.reasoning:
         shown["reasoning_content"] = delta.reasoning
     if delta.content:
@@ -89,29 +89,33 @@ def chat_chunk(head: ChunkHead, delta: ChatDelta) -> JsonObject:
     if delta.refusal:
         shown["refusal"] = delta.refusal
     if delta.tool_calls:
-        shown |= _calls(delta.tool_calls)
+        shown.update(_calls(delta.tool_calls))
     return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)
 
 
-def _calls(calls: Sequence[ToolCall]) -> JsonObject:
+def _calls(calls: Sequence[ToolCall]) -> "api.ChatCompletionStreamResponseDelta":
     """Returns the calls of one delta, in the form of the client's request."""
     if not calls[0].is_deprecated:
         return {"tool_calls": [_call(call) for call in calls]}
-    names: JsonObject = {} if calls[0].name is None else {"name": calls[0].name}
-    return {"function_call": {**names, "arguments": "".join(call.arguments for call in calls)}}
+    function: api.ChatCompletionStreamResponseDeltaFunctionCall = {}
+    if calls[0].name is not None:
+        function["name"] = calls[0].name
+    function["arguments"] = "".join(call.arguments for call in calls)
+    return {"function_call": function}
 
 
-def _call(call: ToolCall) -> JsonObject:
+def _call(call: ToolCall) -> "api.ChatCompletionMessageToolCallChunk":
     """Returns the beginning of a call, or more of its arguments."""
     kind, field = ("custom", "input") if call.is_custom else ("function", "arguments")
-    if call.id is None:
-        return {"index": call.index, kind: {field: call.arguments}}
-    return {
-        "index": call.index,
-        "id": call.id,
-        "type": kind,
-        kind: {"name": call.name, field: call.arguments},
-    }
+    chunk: JsonObject = {"index": call.index, kind: {field: call.arguments}}
+    if call.id is not None:
+        chunk = {
+            "index": call.index,
+            "id": call.id,
+            "type": kind,
+            kind: {"name": call.name, field: call.arguments},
+        }
+    return cast("api.ChatCompletionMessageToolCallChunk", chunk)
 
 
 def usage_chunk(head: ChunkHead, usage: Usage) -> JsonObject:
@@ -119,7 +123,7 @@ def usage_chunk(head: ChunkHead, usage: Usage) -> JsonObject:
     return head.chunk([]) | {"usage": usage_object(usage)}
 
 
-def usage_object(usage: Usage) -> JsonObject:
+def usage_object(usage: Usage) -> "api.CompletionUsage":
     """Returns the document's usage object."""
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -193,32 +197,31 @@ def embeddings(
 def _chat_choice(
     head: ChunkHead,
     choice: int,
-    delta: JsonObject,
+    delta: "api.ChatCompletionStreamResponseDelta",
     logprobs: Sequence[TokenLogprob] = (),
     finish_reason: str | None = None,
-) -> JsonObject:
-    return head.chunk(
-        [
-            {
-                "index": choice,
-                "delta": delta,
-                "logprobs": chat_logprobs(logprobs) if logprobs else None,
-                "finish_reason": finish_reason,
-            }
-        ]
-    )
+) -> "api.CreateChatCompletionStreamResponse":
+    rendered: api.CreateChatCompletionStreamResponseChoice = {
+        "index": choice,
+        "delta": delta,
+        "logprobs": chat_logprobs(logprobs) if logprobs else None,
+        "finish_reason": cast("Any", finish_reason),
+    }
+    return cast("api.CreateChatCompletionStreamResponse", head.chunk([rendered]))
 
 
-def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> JsonObject:
+def chat_logprobs(
+    logprobs: Sequence[TokenLogprob],
+) -> "api.CreateChatCompletionStreamResponseChoiceLogprobs":
     """Returns the document's logprobs of a chat's choice."""
-    content = [
+    content: list[api.ChatCompletionTokenLogprob] = [
         {**token_object(entry), "top_logprobs": [token_object(other) for other in entry.top]}
         for entry in logprobs
     ]
     return {"content": content, "refusal": None}
 
 
-def token_object(entry: TokenLogprob) -> JsonObject:
+def token_object(entry: TokenLogprob) -> "api.ChatCompletionTokenLogprobTopLogprob":
     """Returns the document's token object with its logprob."""
     return {
         "token": _token_text(entry),
@@ -227,7 +230,9 @@ def token_object(entry: TokenLogprob) -> JsonObject:
     }
 
 
-def _text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> JsonObject:
+def _text_logprobs(
+    logprobs: Sequence[TokenLogprob], offset: int
+) -> "api.CreateCompletionResponseChoiceLogprobs":
     tokens, offsets, tops = [], [], []
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for entry in logprobs:
@@ -243,7 +248,7 @@ def _text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> JsonObject:
     }
 
 
-def _top(entry: TokenLogprob) -> Mapping[str, float] | None:
+def _top(entry: TokenLogprob) -> dict[str, float] | None:
     if entry.logprob is None:
         return None
     return {_token_text(other): _finite(other.logprob) for other in entry.top}

@@ -4,13 +4,11 @@ the encrypted traffic cannot learn the length of each piece.
 
 import base64
 import os
-from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
 from llm_backend.backends.base import ChatDelta
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 __all__ = ["Obfuscation", "obfuscation_for"]
 
@@ -20,7 +18,7 @@ _STOCK_BYTES = 3072  # of randomness at a time: one system call for some hundred
 _QUOTES = 2
 
 
-def obfuscation_for(options: Mapping[str, Any] | None, *, usual: bool) -> "Obfuscation | None":
+def obfuscation_for(options: JsonMapping | None, *, usual: bool) -> "Obfuscation | None":
     """Returns the obfuscation of a stream with these `stream_options`, or None; `usual` is the
     default."""
     wanted = (options or {}).get("include_obfuscation")
@@ -54,7 +52,7 @@ class Obfuscation:
             return event
         return {**event, "obfuscation": self.beside_text(orjson.dumps(delta)).decode()}
 
-    def with_chunk(self, chunk: JsonObject, delta: ChatDelta | None = None) -> JsonObject:
+    def with_chunk(self, chunk: JsonMapping, delta: ChatDelta | None = None) -> JsonObject:
         """Returns a chunk of a chat with padding for this delta."""
         said = () if delta is None else (
             delta.content,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
-from typing import Any, Protocol, Self
+from typing import Protocol, Self, cast
 
 import orjson
 
@@ -26,7 +26,7 @@ from llm_backend.errors import (
     UpstreamFailed,
     from_status,
 )
-from llm_backend.json_types import JsonMapping
+from llm_backend.json_types import JsonMapping, JsonMappingT
 from llm_backend.offload import offload
 from llm_backend.sse import Decoder
 
@@ -82,10 +82,11 @@ class BridgedModel:
         self.vector_stores: Sequence[str] = ()
         self.sees = False  # the upstream fetches images itself
 
-    def filled(self, body: JsonMapping) -> dict[str, Any]:
+    def filled(self, body: JsonMappingT) -> JsonMappingT:
         """Returns the body without the fields that only the upstream enforces. Defaults are the
         upstream's, too."""
-        return {name: value for name, value in body.items() if name not in _ITS_OWN}
+        kept = {name: value for name, value in body.items() if name not in _ITS_OWN}
+        return cast("JsonMappingT", kept)
 
     @property
     def context_tokens(self) -> int:

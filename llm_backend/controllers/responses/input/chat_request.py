@@ -5,12 +5,15 @@ the response object repeats. All differences of field names are here. Pure.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.controllers.responses.input.items import NO_READERS, Readers, messages_from
 from llm_backend.controllers.responses.input.tools import public_tool
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["chat_body", "chat_messages", "echoed_fields", "translate_error_paths"]
 
@@ -58,14 +61,16 @@ def chat_messages(
     return messages
 
 
-def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> JsonObject:
+def chat_body(
+    body: Body, messages: Sequence[Body], tools: Body
+) -> "api.CreateChatCompletionRequest":
     """Returns the chat request with these messages and fields about tools."""
     chat: JsonObject = {name: body[name] for name in SAME if body.get(name) is not None}
     chat |= {"messages": messages, **_limits(body), **_format(body), **tools}
     effort = (body.get("reasoning") or {}).get("effort")
     if effort is not None:
         chat["reasoning_effort"] = effort
-    return chat
+    return cast("api.CreateChatCompletionRequest", chat)
 
 
 def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 20) -> JsonObject:

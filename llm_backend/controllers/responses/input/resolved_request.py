@@ -29,7 +29,7 @@ from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
     Retrieval,
     retrieve_from_own,
 )
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMappingT, JsonObject
 from llm_backend.offload import add_weight, offload
 
 __all__ = ["MediaSource", "ResolvedRequest", "open_request"]
@@ -41,7 +41,7 @@ class MediaSource(Protocol):
 
     @property
     def sees(self) -> bool: ...
-    def filled(self, body: Mapping[str, Any]) -> JsonObject: ...
+    def filled(self, body: JsonMappingT) -> JsonMappingT: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Hit, Query, search
@@ -22,6 +22,9 @@ from llm_backend.controllers.vector_stores.retrieval.tool_entry import query_fro
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing, StoreError, as_owner
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["Retrieval", "retrieve", "retrieve_from_own"]
 
@@ -47,11 +50,12 @@ class Retrieval:
             Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in self.hits
         ]
 
-    def told(self) -> JsonObject:
+    def told(self) -> "api.CreateChatCompletionResponseRetrieval":
         """Renders the outcome for the client."""
-        found = "found" if self.hits else "nothing_found"
         return {
-            "status": "failed" if self.error is not None else found,
+            "status": "failed"
+            if self.error is not None
+            else ("found" if self.hits else "nothing_found"),
             "query": self.query,
             "results": [
                 {
@@ -80,8 +84,8 @@ class Retrieval:
 
 
 async def retrieve(
-    services: Services, body: Body, own: Sequence[str]
-) -> tuple[Body, Retrieval | None]:
+    services: Services, body: "api.CreateChatCompletionRequest", own: Sequence[str]
+) -> "tuple[api.CreateChatCompletionRequest, Retrieval | None]":
     """Searches for a chat with a local model, and returns its body with passages and the retrieval.
 
     `own` are the vector stores configured for the model. Returns the body unchanged and None if
@@ -105,7 +109,8 @@ async def retrieve(
     # The caller may not own the stores that the server's settings name: no owner filter.
     with nullcontext() if places else as_owner(None):
         retrieval = await _search(services, store_ids, query.of([question]))
-    return {**asked, "messages": retrieval.shown_in(asked["messages"])}, retrieval
+    messages = cast("list[api.ChatCompletionRequestMessage]", retrieval.shown_in(asked["messages"]))
+    return {**asked, "messages": messages}, retrieval
 
 
 async def retrieve_from_own(
@@ -149,14 +154,16 @@ async def _search(services: Services, store_ids: Sequence[str], query: Query) ->
         return told(error="The database cannot be used now.")
 
 
-def _without_tools(body: Body, places: Sequence[int]) -> JsonObject:
+def _without_tools(
+    body: "api.CreateChatCompletionRequest", places: Sequence[int]
+) -> "api.CreateChatCompletionRequest":
     left = [tool for place, tool in enumerate(body.get("tools") or ()) if place not in places]
-    without = {name: value for name, value in body.items() if name != "tools"}
+    without: JsonObject = {name: value for name, value in body.items() if name != "tools"}
     if left:
-        return {**without, "tools": left}
-    if without.get("tool_choice") in ("auto", "none"):  # meaningless without tools
+        without["tools"] = left
+    elif without.get("tool_choice") in ("auto", "none"):  # meaningless without tools
         del without["tool_choice"]
-    return without
+    return cast("api.CreateChatCompletionRequest", without)
 
 
 def _question(messages: Sequence[Body]) -> str:
