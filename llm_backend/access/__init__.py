@@ -7,17 +7,7 @@ from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.limits.websocket_session import MeteredSession
 from llm_backend.access.usage.estimate import text_bytes
 from llm_backend.access.usage.ledger import Ledger
-from llm_backend.access.usage.meter import (
-    RequestMeter,
-    answer_metered,
-    count_embedding,
-    count_estimated,
-    count_tokens,
-    expects_upstream_usage,
-    mark_sent,
-    metering,
-    switch_model,
-)
+from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.spending import Spending
 from llm_backend.access.usage.usage_parser import UsageTail, read_usage
 from llm_backend.store.administration import Tokens
@@ -38,16 +28,8 @@ __all__ = [
     "Spending",
     "Tokens",
     "UsageTail",
-    "answer_metered",
-    "count_embedding",
-    "count_estimated",
-    "count_tokens",
-    "expects_upstream_usage",
-    "mark_sent",
-    "metering",
     "new_key",
     "policy_of",
     "read_usage",
-    "switch_model",
     "text_bytes",
 ]

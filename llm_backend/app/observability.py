@@ -1,4 +1,4 @@
-"""Observability of local answers: metrics, spans, log lines, and metered usage."""
+"""Observability of local answers: metrics, spans and log lines."""
 
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from llm_backend import __version__
-from llm_backend.access import answer_metered
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.local_model import Observe
 from llm_backend.settings import Settings, SettingsError
@@ -42,7 +41,6 @@ def usage_observer(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -
     def observe(model: str, usage: Usage) -> None:
         if tracing is not None:
             tracing.record_answer(model, usage)
-        answer_metered(usage)
         if logs:
             _log(model, usage)
         metrics.record_answer(

@@ -5,7 +5,7 @@ OpenAI's names are used only in the controllers, the engine's tokens only below 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 from llm_backend.backends.local.schemas import Followed
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
@@ -19,6 +19,7 @@ __all__ = [
     "Grammar",
     "JsonContent",
     "Message",
+    "Meter",
     "ModelCard",
     "Priority",
     "Sampling",
@@ -208,3 +209,10 @@ class ModelCard:
     created_at: int
     owned_by: str
     more: tuple[tuple[str, Any], ...] = ()
+
+
+class Meter(Protocol):
+    """Counts the usage of one request; access control implements it."""
+
+    def count_answer(self, usage: Usage) -> None: ...
+    def count_embedding(self, model: str, tokens: int) -> None: ...

@@ -25,6 +25,7 @@ class ApiRequest:
     an upstream. `query` is a dict of typed values, only for the parameters that the client sent;
     `path` is decoded. Handlers give `body` and `query` the types of `contract/api_types.pyi`.
     `caller` is the result of `authenticate`, None for operations that need no key.
+    `meter` counts the usage of the request; admission control sets it for metered operations.
     """
 
     operation: Operation
@@ -37,6 +38,7 @@ class ApiRequest:
     raw_body: bytes
     form: Form | None = None
     form_head: FormHead | None = None
+    meter: Any = None  # Any: a `RequestMeter` of access control, which is above this package
 
 
 Handler: TypeAlias = Callable[[Any, ApiRequest], Awaitable[Response]]

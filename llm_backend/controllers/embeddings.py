@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import orjson
 from starlette.responses import Response
 
-from llm_backend.access import Tokens, count_tokens
+from llm_backend.access import Tokens
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import unless_gone
 from llm_backend.contract.request import ApiRequest
@@ -42,7 +42,7 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
     given = await offload(inputs_of, body, limit=services.settings.inputs_limit)
     inputs = await as_own_inputs(services.token_files, body["model"], given, "input")
     answer = await unless_gone(request, model.embed(inputs))
-    count_tokens(Tokens(input_tokens=answer.prompt_tokens))
+    request.meter.count_tokens(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)
     rows = await _rows(answer, size, body.get("encoding_format") or "float")
     return JsonResponse(embeddings(rows, body["model"], answer.prompt_tokens))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from llm_backend.access import Tokens, count_tokens
+from llm_backend.access import Tokens
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import unless_gone
 from llm_backend.contract.request import ApiRequest
@@ -40,7 +40,7 @@ async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> R
         )
     texts = [one if isinstance(one, str) else one["text"] for one in documents]
     ranked = await unless_gone(request, model.rank(body["query"], texts))
-    count_tokens(Tokens(input_tokens=ranked.prompt_tokens))
+    request.meter.count_tokens(Tokens(input_tokens=ranked.prompt_tokens))
     return JsonResponse(_answer(body, ranked))
 
 

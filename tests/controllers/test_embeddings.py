@@ -21,7 +21,8 @@ async def test_dimensions_that_the_model_has_not_are_named_as_they_were_given():
     settings = SimpleNamespace(inputs_limit=1)
     services = SimpleNamespace(settings=settings, token_files=TokenFiles(None))
     body = {"model": "m", "input": "text", "dimensions": 1536}
-    request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))
+    meter = SimpleNamespace(count_tokens=lambda _tokens: None)
+    request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive), meter=meter)
 
     with pytest.raises(InvalidRequest, match="`dimensions` is 1536; this model's vectors have 8"):
         await _answer(services, request, SimpleNamespace(embed=embed))

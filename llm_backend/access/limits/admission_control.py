@@ -5,6 +5,7 @@ concurrency limits, fair queue. Then the request runs, and its usage is counted.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from starlette.types import Message, Send
 
@@ -18,7 +19,7 @@ from llm_backend.access.limits.reservation import RateLimitReservation
 from llm_backend.access.limits.websocket_session import MeteredSession
 from llm_backend.access.usage.estimate import text_bytes
 from llm_backend.access.usage.ledger import Ledger
-from llm_backend.access.usage.meter import METER, RequestMeter, metering
+from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
 from llm_backend.access.usage.metered_response import MeteredResponse
 from llm_backend.access.usage.spending import Spending
@@ -99,12 +100,13 @@ class AdmissionControl:
             service_tier=_tier(request),
             is_batch=is_batch,
             detail=metered.detail(request),
-            turn=None if is_batch else reservation.turn_to,
+            reserve_step=None if is_batch else reservation.switch_step,
         )
         watched = MeteredResponse(send, reservation, meter, metered.texts)
         counts = False
         try:
-            await self._run(request, answer, watched, meter, () if is_batch else plan.slots)
+            metered_request = replace(request, meter=meter)
+            await self._run(metered_request, answer, watched, () if is_batch else plan.slots)
         except ClientGone:
             counts = meter.is_begun
             raise
@@ -132,11 +134,11 @@ class AdmissionControl:
             kind="completions",
             model=plan.model,
             is_route=plan.is_route,
-            turn=reservation.turn_to,
+            reserve_step=reservation.switch_step,
         )
         await enter(plan.slots)
         try:
-            with metering(meter), as_owner(caller.owner):
+            with as_owner(caller.owner):
                 yield MeteredSession(
                     self._permission, meter, reservation, look, model, every_s=self._look_every_s
                 )
@@ -157,11 +159,9 @@ class AdmissionControl:
         request: ApiRequest,
         answer: Answer,
         watched: MeteredResponse,
-        meter: RequestMeter,
         slots: Sequence[ConcurrencyLimit],
     ) -> None:
         await enter(slots)
-        before = METER.set(meter)
         try:
             if self._line is None:
                 await self._answered(request, answer, watched)
@@ -169,7 +169,6 @@ class AdmissionControl:
                 await self._in_turn(self._line, request, answer, watched)
         finally:
             leave(slots)
-            METER.reset(before)
 
     async def _in_turn(
         self, line: FairQueue, request: ApiRequest, answer: Answer, watched: MeteredResponse
@@ -220,12 +219,13 @@ def _count(
 ) -> None:
     """Counts an answer: with the tokens that an upstream reports at its end, or else with an
     estimate from its text. A local model has already counted its own tokens."""
-    if meter.tokens is None and (told := watched.usage()):
-        meter.used(told)
+    if meter.tokens is None and (reported := watched.usage()):
+        meter.count_tokens(reported)
     elif _is_guessed(meter, metered):
-        asked_bytes, said_bytes = text_bytes(request.raw_body), watched.said_bytes()
-        meter.estimated(input_bytes=asked_bytes, output_bytes=said_bytes)
-    meter.answered(metered.units(request.body if isinstance(request.body, dict) else {}))
+        meter.count_estimate(
+            input_bytes=text_bytes(request.raw_body), output_bytes=watched.said_bytes()
+        )
+    meter.count_request(metered.units(request.body if isinstance(request.body, dict) else {}))
 
 
 def _is_guessed(meter: RequestMeter, metered: MeteredOperation) -> bool:

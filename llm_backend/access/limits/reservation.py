@@ -42,7 +42,7 @@ class RateLimitReservation:
         self._taken = await self._limits.take(allowances, await offload(self._tokens))
         self.headers = self._limits.headers(allowances)
 
-    async def turn_to(self, model: str) -> None:
+    async def switch_step(self, model: str) -> None:
         """Reserves for the step that is about to answer, and returns the reservation of a step that
         failed. Raises `RateLimited`."""
         if self._step is not None:

@@ -42,7 +42,7 @@ class MeteredSession:
         every_s: float,
     ) -> None:
         self._permission = permission
-        self._meter = meter
+        self.meter = meter
         self._reservation = reservation
         self._look = look
         self._model = model
@@ -92,7 +92,7 @@ class MeteredSession:
         model = session.get("model")
         if not self._model and isinstance(model, str):
             self._permission.check_models(project_of(self._caller), [model])
-            self._model = self._meter.model = model
+            self._model = self.meter.model = model
         below = {name: value for name, value in session.items() if name != "model"}
         self._hearing = next(models_in(below), None)
 
@@ -100,12 +100,12 @@ class MeteredSession:
         usage = parse_usage(message.encode())
         if usage is None:
             return
-        model = self._meter.model
+        model = self.meter.model
         if kind != "response.done":
-            self._meter.model = self._hearing or model
-        self._meter.used(usage)
-        self._meter.answered()
-        self._meter.model = model
+            self.meter.model = self._hearing or model
+        self.meter.count_tokens(usage)
+        self.meter.count_request()
+        self.meter.model = model
         self._reservation.charge(usage.input_tokens + usage.output_tokens)
 
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from llm_backend.access.usage.meter import METER
+from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Tokens, Unsettled, UnsettledUsage
 
@@ -31,22 +31,21 @@ class DeferredUsage:
         self._clock = clock
         self._most = most
 
-    async def expect(self, id: str, *, said_bytes: tuple[int, int] | None = None) -> None:
-        """Registers that the current request continues under this id. If its client disconnected
-        early, `said_bytes` (bytes of input and output) are counted as an estimate at once."""
-        meter = METER.get()
-        if meter is None:
-            return
-        key, counted = meter.expects(), (0, 0)
-        if said_bytes is not None:
-            counted = meter.estimated(input_bytes=said_bytes[0], output_bytes=said_bytes[1])
+    async def expect(
+        self, meter: RequestMeter, id: str, *, text_bytes: tuple[int, int] | None = None
+    ) -> None:
+        """Registers that the request of this meter continues under this id. If its client
+        disconnected early, an estimate from `text_bytes` (input, output) is counted at once."""
+        key, counted = meter.defer_usage(), (0, 0)
+        if text_bytes is not None:
+            counted = meter.count_estimate(input_bytes=text_bytes[0], output_bytes=text_bytes[1])
         begun = Unsettled(id=id, key=key, input_tokens=counted[0], output_tokens=counted[1])
         try:
             await self._stored.add(begun)
         except StoreError as error:
             log.warning("usage_not_expected", extra={"id": id, "reason": str(error)})
 
-    async def told(self, id: str, usage: Tokens) -> None:
+    async def settle(self, id: str, usage: Tokens) -> None:
         """Counts the reported usage of finished work."""
         now = int(self._clock())
         try:

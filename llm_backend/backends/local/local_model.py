@@ -2,14 +2,13 @@
 
 import asyncio
 import copy
-import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 from llm_backend import errors
-from llm_backend.backends.base import Chat, ModelCard, TextPrompt, Usage
+from llm_backend.backends.base import Chat, Meter, ModelCard, TextPrompt, Usage
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.chat_formats import ChatFormat
 from llm_backend.backends.local.chat_template import ChatTemplate
@@ -98,6 +97,7 @@ class LocalModel:
         self._personality = personality
         self._defaults = dict(defaults or {})
         self._context_tokens: int | None = None
+        self.meter: Meter | None = None  # of the request that it answers
 
     @property
     def state(self) -> ModelState:
@@ -155,6 +155,12 @@ class LocalModel:
         other = copy.copy(self)
         other._personality = name
         return other
+
+    def with_meter(self, meter: Meter | None) -> Self:
+        """Returns a copy of the model whose generations are counted by the meter of a request."""
+        metered = copy.copy(self)
+        metered.meter = meter
+        return metered
 
     def filled(self, body: JsonMappingT) -> JsonMappingT:
         """Returns a request's body with this model's defaults for missing fields. The default
@@ -296,9 +302,12 @@ class LocalModel:
         with translate_engine_errors(**names):
             await engine.ready()
             generation = await engine.generate(command)
-        return AdmittedGeneration(
-            generation, functools.partial(self._observe, self.card.id), parser, names
-        )
+        return AdmittedGeneration(generation, self._count, parser, names)
+
+    def _count(self, usage: Usage) -> None:
+        self._observe(self.card.id, usage)
+        if self.meter is not None:
+            self.meter.count_answer(usage)
 
     async def _begin_token(self, engine: Engine) -> str:
         with translate_engine_errors():

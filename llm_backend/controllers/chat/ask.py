@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from starlette.responses import PlainTextResponse, Response
 
 from llm_backend import errors
-from llm_backend.access import switch_model
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.create import complete_chat, create_chat_completion
@@ -35,8 +34,8 @@ async def ask_chat(services: Services, request: ApiRequest) -> Response:
     asked = replace(request, body=body)
     if body["stream"]:
         return await create_chat_completion(services, asked)
-    await switch_model(model.card.id)
-    completion = await complete_chat(services, asked, model)
+    await request.meter.switch_model(model.card.id)
+    completion = await complete_chat(services, asked, model.with_meter(request.meter))
     return PlainTextResponse(completion["choices"][0]["message"]["content"] or "")
 
 

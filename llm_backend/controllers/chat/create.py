@@ -87,10 +87,10 @@ async def _admit(
     filled = model.filled(with_tools(body))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
     limit = services.settings.choices_limit
-    asked, retrieval = await retrieve(services, filled, model.vector_stores)
+    asked, retrieval = await retrieve(services, filled, model.vector_stores, model.meter)
     with named_as_functions(body):
         chat = await offload(chat_from, asked, choices_limit=limit, grammar=structure.grammar)
-    moderation = moderation_of(services, body, lambda: body["messages"])
+    moderation = moderation_of(services, body, lambda: body["messages"], model.meter)
     names = custom_names(filled)
     turn = _ChatTurn(services, body, chat, structure, retrieval, names, moderation)
     if moderation is not None and await unless_gone(request, moderation.withholds()):

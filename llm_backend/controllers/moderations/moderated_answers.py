@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from llm_backend.backends.base import ChatDelta, Usage
+from llm_backend.backends.base import ChatDelta, Meter, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.chat.events import Transcript
@@ -41,17 +41,21 @@ _WHERE = "moderation.model"
 
 
 def moderation_of(
-    services: Services, body: JsonMapping, messages: Callable[[], Sequence[Message]]
+    services: Services,
+    body: JsonMapping,
+    messages: Callable[[], Sequence[Message]],
+    meter: Meter | None,
 ) -> "ModeratedAnswer | None":
     """Returns the moderation of the answer to these chat messages; None if the body has no
-    `moderation`. Raises `UnsupportedField` if no local model can judge."""
+    `moderation`. The judge's usage is counted by `meter`. Raises `UnsupportedField` if no local
+    model can judge."""
     asked: api.ModerationParam | None = body.get("moderation")
     if asked is None:
         return None
     judge = _judge(services.registry, asked["model"], services.settings.moderation_model)
     policy = asked.get("policy") or {}
     return ModeratedAnswer(
-        judge=judge,
+        judge=judge.with_meter(meter),
         messages=messages(),
         blocks_input=_blocks(policy.get("input")),
         blocks_output=_blocks(policy.get("output")),

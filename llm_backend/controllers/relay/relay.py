@@ -8,8 +8,7 @@ from urllib.parse import quote
 from starlette.requests import Request as HttpRequest
 from starlette.types import Scope
 
-from llm_backend.access import expects_upstream_usage as counted_as_relayed
-from llm_backend.access import mark_sent as counted_as_sent
+from llm_backend.access import RequestMeter
 from llm_backend.backends.upstream.body_rewriting import rename_model
 from llm_backend.backends.upstream.headers import (
     Headers,
@@ -90,6 +89,8 @@ class RelayRequest(Protocol):
     def http(self) -> HttpRequest: ...
     @property
     def caller(self) -> Any: ...  # Any: the result of `authenticate`
+    @property
+    def meter(self) -> RequestMeter | None: ...
 
 
 async def relay(
@@ -121,8 +122,11 @@ async def relay(
     http = request.http
     upload = UploadProgress(http)
     headers: Headers = http.scope["headers"]
+    meter = request.meter
+    if meter is not None:
+        meter.mark_relayed()
     # Counting and observing parse the body, so its content coding must be known.
-    if counted_as_relayed() or observe is not None:
+    if meter is not None or observe is not None:
         headers = observable_headers(headers)
     client = WhileConnected(http.receive, upload)
     relayed: UpstreamAnswer | None = None
@@ -141,7 +145,7 @@ async def relay(
                     streams=_streams(request.body),
                     has_other=to.has_other if to else False,
                     who=fairness_key(request.caller),
-                    on_left=counted_as_sent,
+                    on_left=_ignore if meter is None else meter.mark_sent,
                 )
             )
     except ApiError:
@@ -149,12 +153,16 @@ async def relay(
             raise
     if client.has_left:
         if relayed is not None:
-            if 200 <= relayed.status < 300:
-                counted_as_sent()
+            if meter is not None and 200 <= relayed.status < 300:
+                meter.mark_sent()
             await relayed.aclose()
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"
     return RelayedResponse(relayed, upload, told=told, observe=observe, finish=finish)
+
+
+def _ignore() -> None:
+    """Default of `on_left`, for a request without a meter."""
 
 
 async def _body(

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from starlette.responses import Response
 
-from llm_backend.access import switch_model
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Step, UpstreamModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
@@ -70,7 +69,7 @@ async def _relay_form(
         return await relay(services, request)
     step = steps[0]
     assert isinstance(step, UpstreamModel), "these steps are upstreams"
-    await switch_model(step.model)
+    await _switch_model(request, step)
     if step.model != head.model:
         request = replace(request, http=with_model(request.http, head, step.model))
     return await relay(services, request, to=Destination(model=step.model, upstream=step.upstream))
@@ -128,6 +127,11 @@ def _name(step: Step) -> str:
     return step.card.id if isinstance(step, LocalModel) else step.model
 
 
+async def _switch_model(request: ApiRequest, step: Step) -> None:
+    if request.meter is not None:  # relayed operations that call no model have none
+        await request.meter.switch_model(_name(step))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _RouteOptions:
     """Handlers of one operation, by kind of step."""
@@ -141,9 +145,9 @@ class _RouteOptions:
     ) -> Response:
         """Returns the answer of one step, charged to that step's model. Raises `RateLimited` if
         the model's limits are exceeded."""
-        await switch_model(_name(step))
+        await _switch_model(request, step)
         if isinstance(step, LocalModel):
-            return await self.here(services, request, step)
+            return await self.here(services, request, step.with_meter(request.meter))
         to = Destination(model=step.model, upstream=step.upstream, has_other=has_other)
         other = _other_wire(services, request, step) if self.bridged else None
         if self.bridged is None or other is None:
@@ -151,7 +155,13 @@ class _RouteOptions:
         assert services.upstream is not None, "a step of an upstream needs one"
         operation = operation_of(request)
         model = BridgedModel(
-            services.upstream, to, request.body, other, operation, who=fairness_key(request.caller)
+            services.upstream,
+            to,
+            request.body,
+            other,
+            operation,
+            who=fairness_key(request.caller),
+            meter=request.meter,
         )
         return await self.bridged(services, request, model)
 

@@ -43,7 +43,9 @@ async def relay_response(
         counted = (
             (text_bytes(request.raw_body), usage_tail.said_bytes()) if observer.is_stream else None
         )
-        return services.access.deferred_usage.expect(response["id"], said_bytes=counted)
+        return services.access.deferred_usage.expect(
+            request.meter, response["id"], text_bytes=counted
+        )
 
     return await relay(services, request, to=to, observe=observe, finish=expect)
 
@@ -63,7 +65,9 @@ async def relay_stored_response(services: Services, request: ApiRequest) -> Resp
         if response is None or is_under_way(response):
             return None
         usage = _parse_usage(response.get("usage"))
-        return None if usage is None else services.access.deferred_usage.told(response["id"], usage)
+        return (
+            None if usage is None else services.access.deferred_usage.settle(response["id"], usage)
+        )
 
     return await _relay_to_owner(services, request, observe=observer.feed, finish=settle)
 

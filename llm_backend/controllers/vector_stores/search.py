@@ -37,7 +37,7 @@ async def search_vector_store(services: Services, request: ApiRequest) -> Respon
     weights, least_score = ranking_from(body.get("ranking_options"))
     query_model = services.settings.query_model
     if body.get("rewrite_query") and query_model is not None:
-        rewriting = rewrite_queries(services.registry, query_model, queries)
+        rewriting = rewrite_queries(services.registry, query_model, queries, request.meter)
         queries = await unless_gone(request, rewriting)
     query = Query(
         texts=queries,
@@ -46,7 +46,6 @@ async def search_vector_store(services: Services, request: ApiRequest) -> Respon
         weights=weights,
         least_score=least_score,
     )
-    hits = await unless_gone(
-        request, search(services.library, [request.path["vector_store_id"]], query)
-    )
+    searching = search(services.library, [request.path["vector_store_id"]], query, request.meter)
+    hits = await unless_gone(request, searching)
     return JsonResponse(results_page(queries, hits))

@@ -91,7 +91,9 @@ async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: 
         steps = upstream_steps(services, model)
         await socket.receive()  # the connect event
         async with ClientSocket(socket) as client:
-            opening = open_upstream_socket(services, socket, steps, who=fairness_key(look()))
+            opening = open_upstream_socket(
+                services, socket, steps, session.meter, who=fairness_key(look())
+            )
             upstream, _ = await client.unless_gone(opening)
             await socket.accept(upstream.protocol)
             await pump(client, upstream, session)

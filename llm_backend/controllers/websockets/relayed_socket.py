@@ -6,7 +6,7 @@ from contextlib import aclosing, suppress
 
 from starlette.websockets import WebSocket
 
-from llm_backend.access import MeteredSession, switch_model
+from llm_backend.access import MeteredSession, RequestMeter
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import (
@@ -48,29 +48,35 @@ def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel 
 
 
 async def open_upstream_socket(
-    services: Services, socket: WebSocket, steps: list[UpstreamModel | None], *, who: str
+    services: Services,
+    socket: WebSocket,
+    steps: list[UpstreamModel | None],
+    meter: RequestMeter,
+    *,
+    who: str,
 ) -> tuple[UpstreamSocket, UpstreamModel | None]:
     """Returns the socket of the first step that opens one, and that step."""
     for step in steps[:-1]:
         try:
-            return await _connect(services, socket, step, has_other=True, who=who), step
+            return await _connect(services, socket, step, meter, has_other=True, who=who), step
         except PASSED_ON as error:
             log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
     last = steps[-1]
-    return await _connect(services, socket, last, has_other=False, who=who), last
+    return await _connect(services, socket, last, meter, has_other=False, who=who), last
 
 
 async def _connect(
     services: Services,
     socket: WebSocket,
     step: UpstreamModel | None,
+    meter: RequestMeter,
     *,
     has_other: bool,
     who: str,
 ) -> UpstreamSocket:
     assert services.upstream is not None, "there are no steps without upstreams"
     if step is not None:
-        await switch_model(step.model)
+        await meter.switch_model(step.model)
     query = upstream_query(socket.scope)
     asked = UpstreamRequest(
         method="GET",

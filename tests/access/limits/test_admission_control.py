@@ -4,22 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
+from starlette.requests import Request as HttpRequest
 
-from llm_backend.access import Keyring, Ledger, Spending
+from llm_backend.access import Keyring, Ledger, RequestMeter, Spending
 from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.limits.fair_queue import FairQueue
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolicies
-from llm_backend.access.usage.meter import (
-    count_tokens,
-    expects_upstream_usage,
-    mark_sent,
-    switch_model,
-)
+from llm_backend.contract.operations import Operation
+from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import (
     ApiError,
     ClientGone,
@@ -31,6 +28,8 @@ from llm_backend.errors import (
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration, StoredUsage, Tokens
+
+AnswerRequest = Callable[[ApiRequest, Any], Awaitable[None]]
 
 
 class Wire:
@@ -77,7 +76,7 @@ class Gates:
     async def ask(
         self,
         admission: AdmissionControl,
-        answer: Callable[[Any], Awaitable[None]],
+        answer: AnswerRequest,
         operation: str = "createChatCompletion",
         leaves: asyncio.Event | None = None,
         **state: Any,
@@ -89,15 +88,17 @@ class Gates:
             await leaving.wait()
             return {"type": "http.disconnect"}
 
-        request = SimpleNamespace(
-            operation=SimpleNamespace(operation_id=operation),
-            http=SimpleNamespace(scope={"state": state}, receive=receive),
+        request = ApiRequest(
+            operation=cast(Operation, SimpleNamespace(operation_id=operation)),
+            http=HttpRequest({"type": "http", "state": state}, receive),
             caller=self.keyring.caller({"authorization": "Bearer sk-one"}),
+            request_id="r",
             path={},
+            query={},
             body=body,
             raw_body=orjson.dumps(body),
         )
-        await admission(request, lambda _request, send: answer(send), wire)
+        await admission(request, answer, wire)
         return wire
 
     def counted(self) -> list[tuple[bool, int, int, int]]:
@@ -118,13 +119,14 @@ async def gates(tmp_path: Path) -> AsyncIterator[Gates]:
         yield Gates(keyring, Ledger(stored), Spending(stored, keyring, {}))
 
 
-async def good(send: Any) -> None:
-    count_tokens(Tokens(input_tokens=20, output_tokens=5))
+async def good(request: ApiRequest, send: Any) -> None:
+    if request.meter is not None:
+        request.meter.count_tokens(Tokens(input_tokens=20, output_tokens=5))
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-async def bad(send: Any) -> None:
+async def bad(_request: ApiRequest, send: Any) -> None:
     await send({"type": "http.response.start", "status": 400, "headers": []})
     await send({"type": "http.response.body", "body": b"{}"})
 
@@ -144,9 +146,9 @@ EVENT = b'data: {"choices":[{"delta":{"content":"four"}}]}\n\n'
 def streamed(*events: bytes, leaves: bool = False, is_relayed: bool = True) -> Any:
     """A stream of an upstream's; its client may leave in the middle."""
 
-    async def answer(send: Any) -> None:
+    async def answer(request: ApiRequest, send: Any) -> None:
         if is_relayed:
-            expects_upstream_usage()
+            request.meter.mark_relayed()
         await send({"type": "http.response.start", "status": 200, "headers": STREAM})
         for event in events:
             await send({"type": "http.response.body", "body": event, "more_body": True})
@@ -183,13 +185,13 @@ async def test_a_stream_of_a_local_model_counts_itself(gates):
 async def test_what_goes_on_behind_an_answer_counts_for_it(gates):
     behind: list[asyncio.Task[None]] = []
 
-    async def later() -> None:
+    async def later(meter: RequestMeter) -> None:
         await asyncio.sleep(0.01)
-        count_tokens(Tokens(input_tokens=1, output_tokens=1))
+        meter.count_tokens(Tokens(input_tokens=1, output_tokens=1))
 
-    async def answer(send: Any) -> None:
-        behind.append(asyncio.create_task(later()))
-        await good(send)
+    async def answer(request: ApiRequest, send: Any) -> None:
+        behind.append(asyncio.create_task(later(request.meter)))
+        await good(request, send)
 
     await gates.ask(gates.admission(), answer)
     await behind[0]
@@ -231,13 +233,13 @@ async def test_another_name_of_a_model_has_no_limit_and_no_price_of_its_own(gate
     }  # fmt: skip
 
 
-def by(*steps: str) -> Callable[[Any], Awaitable[None]]:
+def by(*steps: str) -> AnswerRequest:
     """An answer of the last of these models; those before could not."""
 
-    async def answer(send: Any) -> None:
+    async def answer(request: ApiRequest, send: Any) -> None:
         for step in steps:
-            await switch_model(step)
-        await good(send)
+            await request.meter.switch_model(step)
+        await good(request, send)
 
     return answer
 
@@ -306,16 +308,20 @@ async def test_a_batch_has_a_pace_of_its_own(gates):
     assert gates.counted() == [(True, 3, 60, 15)]
 
 
-async def held(started: asyncio.Event, go_on: asyncio.Event, send: Any) -> None:
+async def held(
+    started: asyncio.Event, go_on: asyncio.Event, request: ApiRequest, send: Any
+) -> None:
     started.set()
     await go_on.wait()
-    await good(send)
+    await good(request, send)
 
 
 @pytest.mark.parametrize("usual", ["key_concurrent_requests", "project_concurrent_requests"])
 async def test_no_more_run_at_once_than_may(gates, usual):
     admission, started, go_on = gates.admission(**{usual: 1}), asyncio.Event(), asyncio.Event()
-    first = asyncio.create_task(gates.ask(admission, lambda send: held(started, go_on, send)))
+    first = asyncio.create_task(
+        gates.ask(admission, lambda request, send: held(started, go_on, request, send))
+    )
     await started.wait()
 
     with pytest.raises(RequestsLimited, match="at once"):
@@ -328,7 +334,9 @@ async def test_no_more_run_at_once_than_may(gates, usual):
 async def test_a_request_waits_for_its_turn_unless_its_client_leaves(gates):
     line = FairQueue(1, depth=10, deadline_s=5)
     admission, started, go_on = gates.admission(line), asyncio.Event(), asyncio.Event()
-    first = asyncio.create_task(gates.ask(admission, lambda send: held(started, go_on, send)))
+    first = asyncio.create_task(
+        gates.ask(admission, lambda request, send: held(started, go_on, request, send))
+    )
     await started.wait()
     leaves = asyncio.Event()
     second = asyncio.create_task(gates.ask(admission, good, leaves=leaves))
@@ -353,7 +361,7 @@ async def test_a_line_that_is_full_is_load(gates):
 
 
 async def test_an_answer_that_takes_too_long_is_given_up(gates):
-    async def slow(_send: Any) -> None:
+    async def slow(_request: ApiRequest, _send: Any) -> None:
         await asyncio.sleep(5)
 
     with pytest.raises(DeadlineExceeded) as refused:
@@ -362,7 +370,7 @@ async def test_an_answer_that_takes_too_long_is_given_up(gates):
 
 
 async def test_a_stream_that_takes_too_long_ends_with_an_error_event(gates):
-    async def endless(send: Any) -> None:
+    async def endless(_request: ApiRequest, send: Any) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
@@ -383,7 +391,7 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error_event(gates):
     ],
 )
 async def test_a_deadline_in_the_middle_of_an_event_adds_only_what_can_be_read(gates, more, end):
-    async def stuck(send: Any) -> None:
+    async def stuck(_request: ApiRequest, send: Any) -> None:
         headers = [(b"content-type", b"text/event-stream"), *more]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for piece in (b"data: {}\n\n", b"data: {", b"half"):
@@ -398,7 +406,7 @@ async def test_a_deadline_in_the_middle_of_an_event_adds_only_what_can_be_read(g
 
 
 async def test_a_deadline_after_the_end_of_an_answer_says_nothing(gates):
-    async def lingering(send: Any) -> None:
+    async def lingering(_request: ApiRequest, send: Any) -> None:
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"data: {}\n\n"})
@@ -410,7 +418,7 @@ async def test_a_deadline_after_the_end_of_an_answer_says_nothing(gates):
 
 
 async def test_an_answer_that_breaks_gives_its_places_back(gates):
-    async def broken(_send: Any) -> None:
+    async def broken(_request: ApiRequest, _send: Any) -> None:
         raise ApiError("no")
 
     line = FairQueue(1, depth=0, deadline_s=5)
@@ -422,16 +430,16 @@ async def test_an_answer_that_breaks_gives_its_places_back(gates):
     assert line.entered()
 
 
-async def leaves_early(_send: Any) -> None:
+async def leaves_early(request: ApiRequest, _send: Any) -> None:
     """An upstream has got it, and has not begun to answer."""
-    expects_upstream_usage()
-    mark_sent()
+    request.meter.mark_relayed()
+    request.meter.mark_sent()
     raise ClientGone
 
 
-async def leaves_the_line(_send: Any) -> None:
+async def leaves_the_line(request: ApiRequest, _send: Any) -> None:
     """No upstream has got it."""
-    expects_upstream_usage()
+    request.meter.mark_relayed()
     raise ClientGone
 
 
@@ -449,8 +457,8 @@ async def test_what_an_upstream_has_got_counts_though_its_client_leaves(gates):
 
 
 async def test_what_a_local_model_has_begun_counts_though_its_client_leaves(gates):
-    async def begun(_send: Any) -> None:
-        count_tokens(Tokens(input_tokens=20, output_tokens=1))
+    async def begun(request: ApiRequest, _send: Any) -> None:
+        request.meter.count_tokens(Tokens(input_tokens=20, output_tokens=1))
         raise ClientGone
 
     with pytest.raises(ClientGone):

@@ -23,7 +23,7 @@ def of(judge, says="Hello", **modes):
     """The moderation of an answer to somebody who says this."""
     body = {"model": "m", "moderation": asked(**modes)}
     messages = [{"role": "system", "content": HARM}, {"role": "user", "content": says}]
-    return moderation_of(services(Model(), Memory(), judge=judge), body, lambda: messages)
+    return moderation_of(services(Model(), Memory(), judge=judge), body, lambda: messages, None)
 
 
 async def stream(*texts):
@@ -127,7 +127,7 @@ async def test_pictures_are_judged_by_who_sees():
     said = [{"role": "user", "content": [{"type": "text", "text": "Look"}, picture]}]
     body = {"model": "m", "moderation": {"model": "judge"}}
     told = await moderation_of(
-        services(Model(), Memory(), judge=judge), body, lambda: said
+        services(Model(), Memory(), judge=judge), body, lambda: said, None
     ).told(results_in_lists=False)  # fmt: skip
 
     assert told["input"]["category_applied_input_types"]["violence"] == ["text", "image"]
@@ -141,7 +141,7 @@ def test_without_a_model_that_judges_it_is_refused():
     given.registry = SimpleNamespace(knows=lambda name: False, for_model=nobody)
     for name in ("omni-moderation-latest", "nobody"):
         with pytest.raises(UnsupportedField) as refused:
-            moderation_of(given, {"model": "m", "moderation": {"model": name}}, list)
+            moderation_of(given, {"model": "m", "moderation": {"model": name}}, list, None)
 
         assert refused.value.param == "moderation.model"
 
@@ -149,14 +149,14 @@ def test_without_a_model_that_judges_it_is_refused():
 def test_a_judge_of_an_upstream_is_refused():
     given = services(Model(), Memory(), judge=None)
     with pytest.raises(UnsupportedField, match="upstream"):
-        moderation_of(given, {"model": "m", "moderation": {"model": "judge"}}, list)
+        moderation_of(given, {"model": "m", "moderation": {"model": "judge"}}, list, None)
 
 
 def test_openais_names_mean_the_configured_model():
     given = services(Model(), Memory(), judge=Judge(), moderation_model="judge")
     body = {"model": "m", "moderation": {"model": "omni-moderation-latest"}}
 
-    assert moderation_of(given, body, list).judge.card.id == "judge"
+    assert moderation_of(given, body, list, None).judge.card.id == "judge"
 
 
 async def test_nothing_is_said_to_any_choice_that_is_withheld():

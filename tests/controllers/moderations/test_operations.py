@@ -42,6 +42,9 @@ class Judge:
         assert name is None
         return self
 
+    def with_meter(self, meter: object) -> Self:
+        return self
+
     async def template(self) -> ChatTemplate:
         return ChatTemplate(None)
 

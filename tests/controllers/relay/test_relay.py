@@ -378,6 +378,7 @@ async def test_a_server_that_ends_cancels_what_it_relays():
         body = None
         raw_body = b"{}"
         caller = None
+        meter = None
         http = HttpRequest(
             {
                 "type": "http", "method": "POST", "path": "/v1/x", "raw_path": b"/v1/x",

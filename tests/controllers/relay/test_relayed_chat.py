@@ -59,6 +59,7 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
         raw_body=b"{}",
         request_id="req_1",
         caller=None,
+        meter=None,
         operation=SimpleNamespace(operation_id="createChatCompletion", tag="Chat"),
         http=HttpRequest(scope, receive),
     )

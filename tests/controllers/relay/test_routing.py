@@ -111,7 +111,7 @@ def near(tmp_path) -> LocalModel:
 async def asked(steps, *, here, there) -> Response:
     services = SimpleNamespace(registry=SimpleNamespace(steps=lambda _name, _operation: steps))
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
-    request = SimpleNamespace(body={"model": "m"}, operation=operation, request_id="r")
+    request = SimpleNamespace(body={"model": "m"}, operation=operation, request_id="r", meter=None)
     return await answer_by_route(services, request, here=here, there=there)
 
 

@@ -37,9 +37,14 @@ class Model:
     context_tokens = 1000
     vector_stores = ()
     sees = False
+    meter = None
 
     def __init__(self, *answers) -> None:
         self.answers, self.asked = list(answers), []
+
+    def with_meter(self, meter):
+        self.meter = meter
+        return self
 
     def filled(self, body):
         return body

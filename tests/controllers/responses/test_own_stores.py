@@ -30,7 +30,7 @@ def question(**body: Any) -> ResolvedRequest:
         body={"model": "m", **body}, leading_messages=(), context_items=(), input_items=[USER],
         items=[USER],
         chat=Chat(messages=[]), structure=StructuredOutput(), tools=OpenTools({}, {}), clients={},
-        allowed_names=None,
+        allowed_names=None, meter=None,
     )  # fmt: skip
 
 

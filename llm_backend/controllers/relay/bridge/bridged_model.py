@@ -9,7 +9,7 @@ from typing import Protocol, Self, cast
 import orjson
 
 from llm_backend import exact_json
-from llm_backend.access import answer_metered, count_estimated, mark_sent, text_bytes
+from llm_backend.access import RequestMeter, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.upstream.config import WireProtocol
 from llm_backend.backends.upstream.headers import UpstreamAnswer
@@ -72,6 +72,7 @@ class BridgedModel:
         operation: Sequence[str],
         *,
         who: str,
+        meter: RequestMeter,
     ) -> None:
         self._upstream = upstream
         self._to = to
@@ -79,6 +80,7 @@ class BridgedModel:
         self._wire = wire
         self._operation = operation
         self._who = who
+        self.meter = meter
         self.vector_stores: Sequence[str] = ()
         self.sees = False  # the upstream fetches images itself
 
@@ -120,12 +122,12 @@ class BridgedModel:
                 streams=True,
                 has_other=self._to.has_other,
                 who=self._who,
-                on_left=mark_sent,
+                on_left=self.meter.mark_sent,
             )
         )
         if relayed.status != 200:
             raise await _refusal(relayed)
-        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader, body)
+        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader, body, self.meter)
 
 
 class BridgedAnswer:
@@ -133,11 +135,16 @@ class BridgedAnswer:
     charges its usage: the upstream's numbers, or an estimate from the text so far."""
 
     def __init__(
-        self, relayed: UpstreamAnswer, reader: Callable[[], BridgeReader], sent: bytes
+        self,
+        relayed: UpstreamAnswer,
+        reader: Callable[[], BridgeReader],
+        sent: bytes,
+        meter: RequestMeter,
     ) -> None:
         self._relayed = relayed
         self._reader = reader()
         self._sent = sent
+        self._meter = meter
         self._said_bytes = 0
 
     @property
@@ -152,9 +159,11 @@ class BridgedAnswer:
         await self._relayed.aclose()
         usage = self.usage
         if usage.prompt_tokens or usage.completion_tokens:
-            answer_metered(usage)
+            self._meter.count_answer(usage)
         else:
-            count_estimated(input_bytes=text_bytes(self._sent), output_bytes=self._said_bytes)
+            self._meter.count_estimate(
+                input_bytes=text_bytes(self._sent), output_bytes=self._said_bytes
+            )
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas. Raises `ApiError` if the stream breaks off or contains an error."""

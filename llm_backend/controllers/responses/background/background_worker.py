@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from llm_backend import errors
-from llm_backend.access import Caller, RequestMeter, metering
+from llm_backend.access import Caller, RequestMeter
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.controllers.responses.events.event_log import EventLog, as_lines
 from llm_backend.controllers.responses.events.response_state import ResponseState
@@ -109,10 +109,13 @@ class _ResponseJob:
         try:
             self._check_repeatable()
             caller = self._services.access.keyring.caller_of(self._job.details["key_id"])
-            with metering(self._meter(caller, model)), as_owner(caller.owner):
+            metered = model.with_meter(self._meter(caller, model))
+            with as_owner(caller.owner):
                 async with (
-                    open_request(self._services, model, self._body, self._input_items) as resolved,
-                    self._open_run(model, resolved) as run,
+                    open_request(
+                        self._services, metered, self._body, self._input_items
+                    ) as resolved,
+                    self._open_run(metered, resolved) as run,
                 ):
                     state = run.state
                     await (

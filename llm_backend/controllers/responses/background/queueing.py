@@ -31,7 +31,7 @@ async def queue_response(
     async with open_request(services, model, body) as resolved:
         own = resolved.input_items
         # Raises if no moderation model is available.
-        moderation_of(services, body, resolved.input_messages)
+        moderation_of(services, body, resolved.input_messages, model.meter)
     head = new_head(body, is_stored=True, passages_limit=services.settings.passages_limit)
     state = ResponseState(head, include=body.get("include") or ())
     events = state.queue()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from llm_backend.backends.base import Chat
+from llm_backend.backends.base import Chat, Meter
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.generation_request import chat_from
 from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
@@ -37,8 +37,10 @@ __all__ = ["MediaSource", "ResolvedRequest", "open_request"]
 
 class MediaSource(Protocol):
     """A model with defaults of its own for omitted fields; `sees` is True if it accepts images,
-    which are fetched only then."""
+    which are fetched only then. `meter` counts the usage of the request."""
 
+    @property
+    def meter(self) -> Meter | None: ...
     @property
     def sees(self) -> bool: ...
     def filled(self, body: JsonMappingT) -> JsonMappingT: ...
@@ -63,6 +65,7 @@ class ResolvedRequest:
     tools: OpenTools
     clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None
+    meter: Meter | None
     tool_indices: Sequence[int] = ()
     truncated_items: int = 0
     retrieval: Retrieval | None = None
@@ -85,7 +88,7 @@ class ResolvedRequest:
         if not own:
             return self
         messages = await offload(self._messages, self.items)
-        retrieval = await retrieve_from_own(services, messages, own)
+        retrieval = await retrieve_from_own(services, messages, own, self.meter)
         found = replace(self, retrieval=retrieval)
         return replace(found, chat=await found.chat_after(())) if retrieval else self
 
@@ -130,7 +133,9 @@ async def open_request(
     await offload(check_file_count, input_items, "input", services.settings.input_files_limit)
     read_before = await _read_context(services, context_items)
     input_items, read_input = await _read_input(services, input_items, sees=model.sees)
-    async with services.server_tools.open(body, [*context_items, *input_items]) as tools:
+    async with services.server_tools.open(
+        body, [*context_items, *input_items], model.meter
+    ) as tools:
         chats = await offload(chat_tools, body, tools)
         with translate_error_paths(chats.indices):
             messages = await offload(
@@ -154,6 +159,7 @@ async def open_request(
             tools=tools,
             clients=chats.clients,
             allowed_names=chats.allowed_names,
+            meter=model.meter,
             tool_indices=chats.indices,
         )
 

@@ -73,7 +73,7 @@ async def open_run(
     with translate_error_paths(resolved.tool_indices):
         cut = await plan_compaction(model, resolved)
         resolved = await truncate(model, resolved)
-    moderation = moderation_of(services, resolved.body, resolved.input_messages)
+    moderation = moderation_of(services, resolved.body, resolved.input_messages, model.meter)
     if moderation is not None and await moderation.withholds():
         yield ResponseRun(resolved, WithheldToolLoop(), state, moderation)
         return

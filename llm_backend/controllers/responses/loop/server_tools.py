@@ -27,6 +27,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_backend.backends.base import Meter
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject
 
@@ -86,12 +87,14 @@ Step = CallBegan | CallProgress | CallEnded
 @dataclass(frozen=True, kw_only=True)
 class ToolContext:
     """Context in which a tool is opened: its entry in `tools`, the entry's path (`tools[2]`, for
-    errors), the whole body, and all items of the conversation, the request's own input last."""
+    errors), the whole body, all items of the conversation, the request's own input last, and the
+    meter of the request."""
 
     tool: Item
     where: str
     body: Item
     items: Sequence[Item]
+    meter: Meter | None
 
 
 class ServerTool(ABC):
@@ -209,14 +212,17 @@ class ServerTools:
         return all(kind is None or kind.may_be_repeated for kind in kinds)
 
     @asynccontextmanager
-    async def open(self, body: Item, items: Sequence[Item]) -> AsyncIterator[OpenTools]:
-        """Opens the server tools of a request for as long as it is answered."""
+    async def open(
+        self, body: Item, items: Sequence[Item], meter: Meter | None
+    ) -> AsyncIterator[OpenTools]:
+        """Opens the server tools of a request for as long as it is answered; `meter` counts their
+        usage."""
         async with AsyncExitStack() as stack:
             tools = {}
             for index, tool in enumerate(body.get("tools") or ()):
                 if kind := self._kinds.get(tool["type"]):
                     context = ToolContext(
-                        tool=tool, where=f"tools[{index}]", body=body, items=items
+                        tool=tool, where=f"tools[{index}]", body=body, items=items, meter=meter
                     )
                     tools[index] = await stack.enter_async_context(kind.open(context))
             readers = dict(self._readers)

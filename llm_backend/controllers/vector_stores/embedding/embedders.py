@@ -4,8 +4,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from llm_backend.access import count_embedding
-from llm_backend.backends.base import ModelCard
+from llm_backend.backends.base import Meter, ModelCard
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.engine.messages import ModelInfo, ModelKind
@@ -29,11 +28,9 @@ class Source(Protocol):
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
         """Returns the number of tokens of each text."""
 
-    async def vectors(self, texts: Sequence[str]) -> list[Vector]:
-        """Returns a vector of norm 1 for each text, none of which may be too long.
-
-        Records the input tokens as usage of the current request.
-        """
+    async def vectors(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
+        """Returns a vector of norm 1 for each text, none of which may be too long. Counts the input
+        tokens."""
 
 
 class LocalSource:
@@ -47,10 +44,11 @@ class LocalSource:
         """Returns the number of tokens of each text."""
         return await self._model.count_tokens(texts)
 
-    async def vectors(self, texts: Sequence[str]) -> list[Vector]:
-        """Returns a vector of norm 1 for each text."""
+    async def vectors(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
+        """Returns a vector of norm 1 for each text. Counts the input tokens."""
         answer = await self._model.embed(texts)
-        count_embedding(self.name, tokens=answer.prompt_tokens)
+        if meter is not None:
+            meter.count_embedding(self.name, answer.prompt_tokens)
         numbers = struct.iter_unpack(f"<{answer.embedding_size}f", answer.vectors)
         return [list(row) for row in numbers]
 
@@ -67,13 +65,13 @@ class EmbeddingModel:
         """Returns the number of tokens of each text."""
         return await self._source.count(texts)
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
         """Returns a vector of norm 1 for each text; for a text over `room`, the mean of the vectors
-        of its parts."""
+        of its parts. `meter` counts the input tokens; None if they are not charged."""
         parts: list[list[str]] = []
         for text, tokens in zip(texts, await self.count(texts), strict=True):
             parts.append([text] if tokens <= self.room else await self._parts(text))
-        vectors = await self._embed([part for some in parts for part in some])
+        vectors = await self._embed([part for some in parts for part in some], meter)
         means, begin = [], 0
         for some in parts:
             means.append(_mean(vectors[begin : begin + len(some)]))
@@ -84,10 +82,10 @@ class EmbeddingModel:
         whole = Chunking(max_tokens=self.room, overlap_tokens=0)
         return [chunk.text for chunk in await chunks_of(text, Format.TEXT, whole, self.count)]
 
-    async def _embed(self, texts: Sequence[str]) -> list[Vector]:
+    async def _embed(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
         vectors: list[Vector] = []
         for start in range(0, len(texts), AT_ONCE):
-            vectors += await self._source.vectors(texts[start : start + AT_ONCE])
+            vectors += await self._source.vectors(texts[start : start + AT_ONCE], meter)
         return vectors
 
 

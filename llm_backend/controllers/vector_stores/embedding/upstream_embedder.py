@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from llm_backend.access import count_embedding
 from llm_backend.access.usage.estimate import BYTES_A_TOKEN
 from llm_backend.access.usage.usage_parser import parse_usage
+from llm_backend.backends.base import Meter
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
@@ -39,7 +39,7 @@ class _UpstreamSource:
         """Estimates the number of tokens of each text: the upstream's tokenizer is unknown."""
         return [-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts]
 
-    async def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+    async def vectors(self, texts: Sequence[str], meter: Meter | None) -> list[list[float]]:
         """Returns the upstream's vectors. Raises `UpstreamFailed`, and errors of the exchange."""
         body = {"model": self.name, "input": list(texts), "encoding_format": "float"}
         relayed = await self._upstream.exchange(
@@ -67,7 +67,8 @@ class _UpstreamSource:
         if relayed.status != 200:
             log.warning("upstream_refused", extra={"status": relayed.status})
             raise UpstreamFailed("The upstream did not embed the texts.")
-        count_embedding(self.name, tokens=_tokens(bytes(held), texts))
+        if meter is not None:
+            meter.count_embedding(self.name, _tokens(bytes(held), texts))
         return _rows(bytes(held), len(texts))
 
 

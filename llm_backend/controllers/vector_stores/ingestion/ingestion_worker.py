@@ -13,10 +13,9 @@ is long, it moves to the other queue and is ingested from the beginning.
 import asyncio
 import uuid
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from llm_backend.access import Ledger, Principal, RequestMeter, metering
+from llm_backend.access import Ledger, Principal, RequestMeter
 from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
 from llm_backend.controllers.vector_stores.ingestion.completeness import incomplete
 from llm_backend.controllers.vector_stores.library import VectorLibrary
@@ -98,9 +97,8 @@ class Ingestion:
             await self._fail(job, FileError(code="server_error", message=_NOBODY))
             return
         try:
-            with self._metering(job):
-                async with asyncio.timeout(self._limits.timeout_s) as deadline:
-                    await self._take_in(job, file)
+            async with asyncio.timeout(self._limits.timeout_s) as deadline:
+                await self._take_in(job, file)
         except _Elsewhere as elsewhere:
             await self._library.stores.leave_to(job, elsewhere.index_name)
         except TakesLong:
@@ -126,11 +124,11 @@ class Ingestion:
     async def _is_abandoned(self, job: Job) -> bool:
         return job.place not in (None, await self._library.index.name())
 
-    def _metering(self, job: Job) -> AbstractContextManager[None]:
+    def _meter(self, job: Job) -> RequestMeter | None:
         asked_by = job.details.get("asked_by")
         if not asked_by:  # a job from an older version, which did not record the principal
-            return nullcontext()
-        return metering(RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings"))
+            return None
+        return RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings")
 
     async def _take_in(self, job: Job, file: StoredVectorFile) -> None:
         library, index = self._library, self._library.index
@@ -140,11 +138,11 @@ class Ingestion:
         embedder = await library.embedders.named(store.embedding_model)
         if job.attempt > 1:
             await index.remove(store.id, file.document)
-        chunks = await self._chunks(file, embedder)
+        chunks, meter = await self._chunks(file, embedder), self._meter(job)
         size_bytes = 0
         for start in range(0, len(chunks), _PUT_AT_ONCE):
             some = chunks[start : start + _PUT_AT_ONCE]
-            vectors = await embedder.embed([chunk.text for chunk in some])
+            vectors = await embedder.embed([chunk.text for chunk in some], meter)
             if store.dimensions is None and not start:
                 await self._make_collection(store.id, len(vectors[0]))
             await index.put(store.id, _points(file, some, vectors, start))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from llm_backend.backends.base import Meter
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Hit, Query, search
 from llm_backend.controllers.vector_stores.retrieval.passages import (
@@ -84,12 +85,16 @@ class Retrieval:
 
 
 async def retrieve(
-    services: Services, body: "api.CreateChatCompletionRequest", own: Sequence[str]
+    services: Services,
+    body: "api.CreateChatCompletionRequest",
+    own: Sequence[str],
+    meter: Meter | None,
 ) -> "tuple[api.CreateChatCompletionRequest, Retrieval | None]":
     """Searches for a chat with a local model, and returns its body with passages and the retrieval.
 
-    `own` are the vector stores configured for the model. Returns the body unchanged and None if
-    nothing is searched. Raises `ApiError` for an invalid search in the request.
+    `own` are the vector stores configured for the model; `meter` counts the search. Returns the
+    body unchanged and None if nothing is searched. Raises `ApiError` for an invalid search in the
+    request.
     """
     places = [
         place for place, tool in enumerate(body.get("tools") or ()) if tool["type"] == "file_search"
@@ -108,13 +113,13 @@ async def retrieve(
         return asked, None
     # The caller may not own the stores that the server's settings name: no owner filter.
     with nullcontext() if places else as_owner(None):
-        retrieval = await _search(services, store_ids, query.of([question]))
+        retrieval = await _search(services, store_ids, query.of([question]), meter)
     messages = cast("list[api.ChatCompletionRequestMessage]", retrieval.shown_in(asked["messages"]))
     return {**asked, "messages": messages}, retrieval
 
 
 async def retrieve_from_own(
-    services: Services, messages: Sequence[Body], own: Sequence[str]
+    services: Services, messages: Sequence[Body], own: Sequence[str], meter: Meter | None
 ) -> Retrieval | None:
     """Searches a model's `own` vector stores for the last user message; None if there are no stores
     or the message is empty."""
@@ -123,7 +128,7 @@ async def retrieve_from_own(
         return None
     store_ids, query = await _search_of_body(services, {}, (), own)
     with as_owner(None):  # no owner filter: the server's settings name the stores
-        return await _search(services, store_ids, query.of([question]))
+        return await _search(services, store_ids, query.of([question]), meter)
 
 
 async def _search_of_body(
@@ -141,11 +146,13 @@ async def _search_of_body(
     return store_ids, query if is_ranked else replace(query, least_similarity=least)
 
 
-async def _search(services: Services, store_ids: Sequence[str], query: Query) -> Retrieval:
+async def _search(
+    services: Services, store_ids: Sequence[str], query: Query, meter: Meter | None
+) -> Retrieval:
     (question,) = query.texts
     told = partial(Retrieval, query=question, policy=services.settings.retrieval_policy)
     try:
-        return told(hits=await search(services.library, store_ids, query))
+        return told(hits=await search(services.library, store_ids, query, meter))
     except Missing as error:
         return told(error=f"No vector store has the id `{error.id}`.")
     except ApiError as error:

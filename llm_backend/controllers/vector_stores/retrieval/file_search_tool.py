@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from llm_backend.backends.base import Meter
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.controllers.responses.loop.server_tools import (
     CallBegan,
@@ -84,7 +85,7 @@ class FileSearchKind(ToolKind):
         store_ids = await stores_named(self._library.stores, entry, where)
         query = query_from(entry, where, limit=self._limit)
         question = _question(context.items) if self._searches_first else None
-        yield FileSearch(self._library, store_ids, query, question, context.items)
+        yield FileSearch(self._library, store_ids, query, question, context.items, context.meter)
 
     def messages(self, item: Item) -> Sequence[JsonObject]:
         """Returns the messages of the call and its results."""
@@ -105,11 +106,13 @@ class FileSearch(ServerTool):
         query: Query,
         question: str | None,
         before: Sequence[Item],
+        meter: Meter | None,
     ) -> None:
         self._library = library
         self._store_ids = store_ids
         self._query = query
         self._question = question
+        self._meter = meter
         self._found: list[Passage] = []
         self._firsts: dict[str, int] = {}  # number of the first passage, by the search's item
         for item in before:
@@ -144,7 +147,9 @@ class FileSearch(ServerTool):
         yield CallProgress(kind="response.file_search_call.searching")
         status, results = "completed", None
         try:
-            hits = await search(self._library, self._store_ids, self._query.of(queries))
+            hits = await search(
+                self._library, self._store_ids, self._query.of(queries), self._meter
+            )
             results = [_result(hit) for hit in hits]
         except (ApiError, StoreError):
             status = "failed"

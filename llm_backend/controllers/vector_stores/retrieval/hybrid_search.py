@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from llm_backend.backends.base import Meter
 from llm_backend.controllers.vector_stores.ingestion.completeness import only_complete
 from llm_backend.controllers.vector_stores.library import VectorLibrary, index_errors_translated
 from llm_backend.errors import InvalidRequest
@@ -48,13 +49,20 @@ class Hit:
     similarity: float | None
 
 
-async def search(library: VectorLibrary, store_ids: Sequence[str], query: Query) -> list[Hit]:
-    """Returns the best chunks of the stores, best first. Raises `Missing` for an unknown store."""
+async def search(
+    library: VectorLibrary, store_ids: Sequence[str], query: Query, meter: Meter | None
+) -> list[Hit]:
+    """Returns the best chunks of the stores, best first; `meter` counts the embedding of the query.
+    Raises `Missing` for an unknown store."""
     stores = [await library.stores.get(id) for id in dict.fromkeys(store_ids)]
     for store in stores:
         _check(store, library)
         await library.stores.record_use(store)
-    asked = [(store, await _vectors(library, store, query)) for store in stores if store.dimensions]
+    asked = [
+        (store, await _vectors(library, store, query, meter))
+        for store in stores
+        if store.dimensions
+    ]
     best, texts, stores_of = await _chunks(library, asked, query)
     if len(texts) < len(best):  # points without rows consumed part of the result limit
         complete = replace(query, condition=only_complete(query.condition))
@@ -85,9 +93,11 @@ def _is_similar(one: FusedPoint, query: Query) -> bool:
     return one.similarity is None or one.similarity >= query.least_similarity
 
 
-async def _vectors(library: VectorLibrary, store: StoredVectorStore, query: Query) -> Vectors:
+async def _vectors(
+    library: VectorLibrary, store: StoredVectorStore, query: Query, meter: Meter | None
+) -> Vectors:
     embedder = await library.embedders.named(store.embedding_model)
-    return await embedder.embed(query.texts)
+    return await embedder.embed(query.texts, meter)
 
 
 async def _chunks(

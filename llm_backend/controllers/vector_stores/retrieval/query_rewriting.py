@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import orjson
 
-from llm_backend.backends.base import Chat, GenerationLimits, JsonContent, Sampling
+from llm_backend.backends.base import Chat, GenerationLimits, JsonContent, Meter, Sampling
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.errors import InvalidRequest, Unsupported
@@ -33,9 +33,11 @@ _CONTENT = JsonContent(
 )
 
 
-async def rewrite_queries(registry: Registry, name: str, queries: Sequence[str]) -> list[str]:
-    """Rewrites the queries with the model of this name; keeps a query if the model's output is
-    unusable. Raises `ApiError` if the model is unavailable."""
+async def rewrite_queries(
+    registry: Registry, name: str, queries: Sequence[str], meter: Meter | None
+) -> list[str]:
+    """Rewrites the queries with the model of this name, counted by `meter`; keeps a query if the
+    model's output is unusable. Raises `ApiError` if the model is unavailable."""
     model = registry.for_model(name)
     if model is None:
         raise Unsupported(
@@ -43,9 +45,10 @@ async def rewrite_queries(registry: Registry, name: str, queries: Sequence[str])
             "that is served here.",
             param=_FIELD,
         )
+    metered = model.with_meter(meter)
     try:
         async with asyncio.TaskGroup() as asking:
-            asked = [asking.create_task(_rewrite(model, query)) for query in queries]
+            asked = [asking.create_task(_rewrite(metered, query)) for query in queries]
     except ExceptionGroup as failed:  # the first failure cancelled the other tasks
         raise failed.exceptions[0] from None
     return [one.result() for one in asked]

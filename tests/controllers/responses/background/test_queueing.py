@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from llm_backend.access import Caller, Tokens, count_tokens
+from llm_backend.access import Caller, Tokens
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
@@ -279,10 +279,11 @@ async def test_what_the_model_refuses_and_nobody_streams_is_a_failed_response(da
 
 async def test_what_it_uses_is_counted_for_who_asked(database):
     async def use(_seconds):
-        count_tokens(Tokens(input_tokens=3))
+        server.model.meter.count_tokens(Tokens(input_tokens=3))
 
     answer = Answer(ChatDelta(choice=0, finish_reason="stop"), before_the_last=use)
-    async with Server(database, answer).running() as server:
+    server = Server(database, answer)
+    async with server.running():
         await server.ended((await server.ask())["id"])
 
     assert server.counted == [("m", 3)]

@@ -35,7 +35,7 @@ def question(items, truncation="auto", max_tokens=10):
     return ResolvedRequest(
         body=body, leading_messages=[], context_items=items, input_items=[], items=items,
         structure=StructuredOutput(),
-        allowed_names=None,
+        allowed_names=None, meter=None,
         clients={},
         chat=dataclasses.replace(chat, limits=limits), tools=OpenTools({}, {}),
     )  # fmt: skip

@@ -27,7 +27,9 @@ REQUEST = {
 
 def asked(*items, **tool) -> ToolContext:
     entry = {"type": "mcp", "server_label": "a", "server_url": "http://a/mcp", **tool}
-    return ToolContext(tool=entry, where="tools[0]", body={"tools": [entry]}, items=items)
+    return ToolContext(
+        tool=entry, where="tools[0]", body={"tools": [entry]}, items=items, meter=None
+    )
 
 
 def answer(approve: bool, request_id: str = "mcpr_1", **fields) -> dict:
@@ -134,13 +136,17 @@ def test_what_is_not_offered_is_refused_by_name(tool, param):
 
 def test_labels_are_told_apart_and_servers_are_few():
     entry = {"type": "mcp", "server_label": "a"}
-    twice = ToolContext(tool=entry, where="tools[1]", body={"tools": [entry, entry]}, items=())
+    twice = ToolContext(
+        tool=entry, where="tools[1]", body={"tools": [entry, entry]}, items=(), meter=None
+    )
     many = [{**entry, "server_label": str(number)} for number in range(9)]
 
     with pytest.raises(InvalidRequest, match="Two MCP servers have the label `a`"):
         check_entry(twice)
     with pytest.raises(InvalidRequest, match="more than 8"):
-        check_entry(ToolContext(tool=many[0], where="tools[0]", body={"tools": many}, items=()))
+        check_entry(
+            ToolContext(tool=many[0], where="tools[0]", body={"tools": many}, items=(), meter=None)
+        )
 
 
 def test_a_token_is_sent_as_a_header():

@@ -42,6 +42,7 @@ class Model:
 
     vector_stores = ()
     sees = False
+    meter = None
 
     def __init__(self, *answers, **defaults) -> None:
         self.answers = list(answers)

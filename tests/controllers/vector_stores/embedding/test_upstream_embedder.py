@@ -42,7 +42,7 @@ class Exchange:
 async def test_vectors_come_in_the_order_of_the_texts() -> None:
     upstream = Exchange()
 
-    vectors = await upstream_embedder(upstream, "m").embed(["a", "bbb"])
+    vectors = await upstream_embedder(upstream, "m").embed(["a", "bbb"], None)
 
     assert vectors == [[1.0, 0.0], [3.0, 0.0]]
     assert upstream.asked[0]["model"] == "m"
@@ -52,7 +52,7 @@ async def test_vectors_come_in_the_order_of_the_texts() -> None:
 async def test_a_text_that_may_be_too_long_is_sent_in_parts() -> None:
     upstream = Exchange()
 
-    (vector,) = await upstream_embedder(upstream, "m").embed(["many words " * 4000])
+    (vector,) = await upstream_embedder(upstream, "m").embed(["many words " * 4000], None)
 
     assert vector == [1.0, 0.0]
     assert all(len(text) <= 24_000 for body in upstream.asked for text in body["input"])
@@ -69,4 +69,4 @@ async def test_a_text_that_may_be_too_long_is_sent_in_parts() -> None:
 )
 async def test_what_is_no_embedding_is_the_upstreams_failure(upstream, error) -> None:
     with pytest.raises(error):
-        await upstream_embedder(upstream, "m").embed(["a"])
+        await upstream_embedder(upstream, "m").embed(["a"], None)

@@ -48,7 +48,7 @@ class Embedder:
     async def count(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], meter: object) -> list[list[float]]:
         if "for ever" in "".join(texts):
             await asyncio.Event().wait()
         if "!" in "".join(texts):
@@ -136,7 +136,7 @@ async def remove(jobs: Jobs, library: VectorLibrary, kind: str) -> None:
 
 
 async def found(library: VectorLibrary, **more: Any) -> set[str]:
-    hits = await search(library, ["vs_1"], Query(texts=["gate"], limit=10, **more))
+    hits = await search(library, ["vs_1"], Query(texts=["gate"], limit=10, **more), None)
     return {hit.file_id for hit in hits}
 
 

@@ -44,7 +44,7 @@ def chat(*messages: tuple[str, Any], **more: Any) -> dict[str, Any]:
 async def test_a_chat_that_names_no_store_stays_as_it_is() -> None:
     body = chat(("user", "Hi"), tools=[FUNCTION])
 
-    assert await retrieve(services(), body, ()) == (body, None)
+    assert await retrieve(services(), body, (), None) == (body, None)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ async def test_a_chat_that_names_no_store_stays_as_it_is() -> None:
     ],
 )
 async def test_the_model_reads_how_the_search_went(policy, messages, asked) -> None:
-    told, retrieval = await retrieve(services(policy), chat(*messages, tools=[TOOL]), ())
+    told, retrieval = await retrieve(services(policy), chat(*messages, tools=[TOOL]), (), None)
 
     assert told == chat(*asked)
     assert retrieval is not None
@@ -82,7 +82,7 @@ async def test_the_model_reads_how_the_search_went(policy, messages, asked) -> N
 async def test_stores_of_a_model_are_searched_for_whoever_asks(tools, own, in_nobodys_name) -> None:
     asked = services(times=len(tools))
     with as_owner(Owner(id="proj_1")):
-        await retrieve(asked, chat(("user", "Hi"), tools=tools), own)
+        await retrieve(asked, chat(("user", "Hi"), tools=tools), own, None)
 
     assert asked.library.stores.in_nobodys_name[-1] is in_nobodys_name
 
@@ -90,20 +90,22 @@ async def test_stores_of_a_model_are_searched_for_whoever_asks(tools, own, in_no
 async def test_other_tools_stay() -> None:
     body = chat(("user", "Hi"), tools=[TOOL, FUNCTION], tool_choice="auto")
 
-    told, _ = await retrieve(services(), body, ())
+    told, _ = await retrieve(services(), body, (), None)
 
     assert told["tools"] == [FUNCTION]
     assert told["tool_choice"] == "auto"
 
 
 async def test_a_choice_among_no_tools_goes_with_them() -> None:
-    told, _ = await retrieve(services(), chat(("user", "Hi"), tools=[TOOL], tool_choice="auto"), ())
+    told, _ = await retrieve(
+        services(), chat(("user", "Hi"), tools=[TOOL], tool_choice="auto"), (), None
+    )
 
     assert "tool_choice" not in told
 
 
 async def test_two_searches_are_refused_by_the_second() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await retrieve(services(), chat(("user", "Hi"), tools=[TOOL, TOOL]), ())
+        await retrieve(services(), chat(("user", "Hi"), tools=[TOOL, TOOL]), (), None)
 
     assert refused.value.param == "tools[1]"

@@ -45,7 +45,7 @@ def kind(**more: bool) -> FileSearchKind:
 
 def asked(*items: dict[str, Any]) -> ToolContext:
     tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
-    return ToolContext(tool=tool, where="tools[0]", body={}, items=items)
+    return ToolContext(tool=tool, where="tools[0]", body={}, items=items, meter=None)
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Findable:
     async def named(self, name: str) -> Any:
         return self
 
-    async def embed(self, texts: Sequence[str]) -> Sequence[str]:
+    async def embed(self, texts: Sequence[str], meter: object) -> Sequence[str]:
         return texts
 
     async def nearest(self, store_id: str, vector: str, **more: Any) -> list[Found]:

@@ -30,7 +30,7 @@ def saying(text: str, reason: str = "stop") -> Answer:
 
 async def asked(model: Model | None, *queries: str) -> list[str]:
     registry: Any = Registry(model)
-    return await rewrite_queries(registry, "m", queries or [QUERY])
+    return await rewrite_queries(registry, "m", queries or [QUERY], None)
 
 
 async def test_each_query_is_what_the_model_would_search_for():
