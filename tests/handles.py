@@ -16,6 +16,6 @@ def idle_handle(name: str, path: Path) -> LocalModelHandle:
     return LocalModelHandle(
         LocalModelManager(),
         name,
-        lambda door: Engine(EngineConfig(model_path=path, door=door)),
+        lambda socket_path: Engine(EngineConfig(model_path=path, socket_path=socket_path)),
         needs,
     )

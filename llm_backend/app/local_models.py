@@ -105,7 +105,7 @@ class LocalModels:
 
         return self._manager.handle(
             model.card.id,
-            lambda door: self._make_engine(replace(model.engine, door=door)),
+            lambda socket_path: self._make_engine(replace(model.engine, socket_path=socket_path)),
             needs,
             patience=self._queue_limits,
             idle_unload_s=model.idle_unload_s,

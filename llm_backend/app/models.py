@@ -56,7 +56,7 @@ async def open_models(
     async with AsyncExitStack() as stack:
         if shared is not None:
             manager_client = await stack.enter_async_context(ModelManagerClient.opened(shared))
-            models = local_models(manager_client, Engine.of_another)
+            models = local_models(manager_client, Engine.for_remote_worker)
             await models.serve(served)
             manager_client.follow(_ModelUpdates(models, registry, cut_off))
             await manager_client.arrived()

@@ -34,5 +34,5 @@ def find_projector(settings: Settings, name: str | None) -> NamedProjector | Non
         raise SettingsError(str(error)) from error
     except HeaderError as error:
         raise SettingsError(f"The projector {name} cannot be used: {error}") from error
-    senses = (("image", shape.sees), ("audio", shape.hears))
+    senses = (("image", shape.has_vision), ("audio", shape.has_audio))
     return NamedProjector(path=path, modalities=tuple(name for name, has in senses if has))

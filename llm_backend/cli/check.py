@@ -123,7 +123,7 @@ def _build() -> str:
     summary = "llama.cpp computes"
     if not repacks:
         summary += ", without repacked weights, with which it crashes on this processor"
-    if not NativeNucleus.is_there():
+    if not NativeNucleus.is_available():
         summary += "; numpy samples the tokens, more slowly than the compiled sampler"
     return f"{summary}."
 

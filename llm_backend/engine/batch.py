@@ -31,27 +31,27 @@ class BatchArrays:
         offsets = np.arange(capacity, dtype=np.uintp) * np.uintp(self.slots.itemsize)
         self.slot_addresses = offsets + np.uintp(self.slots.ctypes.data)
         self.length = 0
-        self.wanted = 0  # number of outputs
+        self.output_count = 0  # number of outputs
 
     def fill(self, chunks: list[BatchChunk]) -> None:
         """Replace the contents by `chunks`."""
-        self.length = self.wanted = 0
+        self.length = self.output_count = 0
         for chunk in chunks:
             if len(chunk.tokens) == 1:  # of a decoding sequence: values cost less than slices
-                self._put_one(chunk)
+                self._write_token(chunk)
             else:
-                self._put(chunk)
+                self._write_tokens(chunk)
             self.length += len(chunk.tokens)
-            self.wanted += len(chunk.outputs)
+            self.output_count += len(chunk.outputs)
 
-    def _put_one(self, chunk: BatchChunk) -> None:
-        place = self.length
-        self.tokens[place] = chunk.tokens[0]
-        self.positions[place] = chunk.position
-        self.slots[place] = chunk.slot
-        self.outputs[place] = len(chunk.outputs)
+    def _write_token(self, chunk: BatchChunk) -> None:
+        index = self.length
+        self.tokens[index] = chunk.tokens[0]
+        self.positions[index] = chunk.position
+        self.slots[index] = chunk.slot
+        self.outputs[index] = len(chunk.outputs)
 
-    def _put(self, chunk: BatchChunk) -> None:
+    def _write_tokens(self, chunk: BatchChunk) -> None:
         start, end = self.length, self.length + len(chunk.tokens)
         self.tokens[start:end] = chunk.tokens
         self.positions[start:end] = np.arange(chunk.position, chunk.position + end - start)

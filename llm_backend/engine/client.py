@@ -29,7 +29,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.process.engine_connection import Call, EngineConnection, Request
 from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
 from llm_backend.engine.process.remote_engine import RemoteEngine
-from llm_backend.engine.process.request_timing import Timing
+from llm_backend.engine.process.request_timing import RequestTiming
 from llm_backend.engine.process.supervisor import Supervisor
 
 __all__ = ["Engine", "Generation"]
@@ -45,14 +45,14 @@ class Engine:
     process is not running.
     """
 
-    def __init__(self, config: EngineConfig, presence: EngineLifecycle | None = None) -> None:
+    def __init__(self, config: EngineConfig, lifecycle: EngineLifecycle | None = None) -> None:
         self.config = config
-        self._presence = presence or Supervisor(config)
+        self._lifecycle = lifecycle or Supervisor(config)
         self._numbers = itertools.count()
 
     @classmethod
-    def of_another(cls, config: EngineConfig) -> Self:
-        """Client of an engine that another process owns, which listens at `config.door`."""
+    def for_remote_worker(cls, config: EngineConfig) -> Self:
+        """Client of an engine that another process owns, which listens at `config.socket_path`."""
         return cls(config, RemoteEngine(config))
 
     async def __aenter__(self) -> "Engine":
@@ -64,60 +64,60 @@ class Engine:
 
     def start(self) -> None:
         """Begin to load the model, without waiting for it."""
-        self._presence.start()
+        self._lifecycle.start()
 
     async def close(self) -> None:
         """Shut down the process, or disconnect from that of another owner; pending calls raise
         `EngineDown`."""
-        await self._presence.close()
+        await self._lifecycle.close()
 
     @property
     def state(self) -> EngineState:
         """State of the engine's lifecycle."""
-        return self._presence.state
+        return self._lifecycle.state
 
     @property
     def is_abandoned(self) -> bool:
         """True if no task keeps the engine alive any more, so that only another process can
         serve the model."""
-        return self._presence.is_abandoned
+        return self._lifecycle.is_abandoned
 
     @property
     def info(self) -> ModelInfo | None:
         """Information about the loaded model; None before it was ready for the first time."""
-        return self._presence.info
+        return self._lifecycle.info
 
     @property
     def pid(self) -> int | None:
         """Process id of the worker while there is one."""
-        return self._presence.pid
+        return self._lifecycle.pid
 
     async def ready(self) -> ModelInfo:
         """Wait until the model is loaded. Raises `EngineStartError` with the reason if it cannot
         be served, for now."""
-        return await self._presence.ready()
+        return await self._lifecycle.ready()
 
     async def generate(self, request: Generate) -> "Generation":
         """Submit a request; returns when it has got its slot. The caller closes the returned
         generation. The id must differ from those of pending requests."""
-        timing = Timing()
-        link, call = self._call(request)
+        timing = RequestTiming()
+        connection, call = self._begin_call(request)
         try:
-            accepted = _answer(await call.next(), Accepted)
+            accepted = _expect(await call.next(), Accepted)
         except BaseException:  # also if the caller is cancelled while its request is queued
-            link.hang_up(call)
+            connection.end_call(call)
             raise
-        timing.placed()
-        return Generation(self._presence, link, call, accepted, timing)
+        timing.record_slot()
+        return Generation(self._lifecycle, connection, call, accepted, timing)
 
     async def embed(self, inputs: list[str | list[int]]) -> Embedded:
         """Embeddings, one vector for each input."""
-        return _answer(await self._ask(Embed(id=self._next_id(), inputs=inputs)), Embedded)
+        return _expect(await self._request(Embed(id=self._next_id(), inputs=inputs)), Embedded)
 
     async def rank(self, query: str, documents: list[str]) -> RankScores:
         """Relevance of each document to the query."""
         command = Rank(id=self._next_id(), query=query, documents=documents)
-        return _answer(await self._ask(command), RankScores)
+        return _expect(await self._request(command), RankScores)
 
     async def tokenize(
         self,
@@ -128,10 +128,12 @@ class Engine:
         add_bos: bool = False,
     ) -> list[int]:
         """The tokens of a text, none of them across a cut."""
-        tokens = await self.read(text, cuts=cuts, parse_special=parse_special, add_bos=add_bos)
+        tokens = await self.tokenize_with_media(
+            text, cuts=cuts, parse_special=parse_special, add_bos=add_bos
+        )
         return [token for token in tokens if token is not None]
 
-    async def read(
+    async def tokenize_with_media(
         self,
         text: str,
         *,
@@ -150,37 +152,37 @@ class Engine:
             parse_special=parse_special,
             add_bos=add_bos,
         )
-        return _answer(await self._ask(command), Tokenized).tokens
+        return _expect(await self._request(command), Tokenized).tokens
 
     async def detokenize(self, tokens: list[int]) -> str:
         """The text of tokens."""
         command = Detokenize(id=self._next_id(), tokens=tokens)
-        return _answer(await self._ask(command), Detokenized).text
+        return _expect(await self._request(command), Detokenized).text
 
     async def status(self) -> Status:
         """Current status of the engine; it answers between two passes."""
-        return _answer(await self._ask(Probe(id=self._next_id())), Status)
+        return _expect(await self._request(Probe(id=self._next_id())), Status)
 
-    async def _ask(self, command: Request) -> Event:
-        link, call = self._call(command)
+    async def _request(self, command: Request) -> Event:
+        connection, call = self._begin_call(command)
         try:
             event = await call.next()
         finally:
-            link.hang_up(call)
-        self._presence.poison_requests.clear(command)
+            connection.end_call(call)
+        self._lifecycle.poison_requests.clear(command)
         return event
 
-    def _call(self, command: Request) -> tuple[EngineConnection, Call]:
-        link = self._presence.link()
+    def _begin_call(self, command: Request) -> tuple[EngineConnection, Call]:
+        connection = self._lifecycle.connection()
         try:
-            if self._presence.poison_requests.is_convicted(command):
+            if self._lifecycle.poison_requests.is_quarantined(command):
                 raise EngineRefused(
                     Failure.CRASHED,
-                    "This same request has ended the engine process before; it is not tried again.",
+                    "This same request has crashed the engine process before; it is quarantined.",
                 )
-            return link, link.call(command)
+            return connection, connection.call(command)
         except UnicodeEncodeError as error:
-            message = f"A text holds half of a surrogate pair at place {error.start}."
+            message = f"A text holds half of a surrogate pair at offset {error.start}."
             raise EngineRefused(Failure.INVALID, message) from error
 
     def _next_id(self) -> str:
@@ -196,16 +198,16 @@ class Generation:
 
     def __init__(
         self,
-        presence: EngineLifecycle,
-        link: EngineConnection,
+        lifecycle: EngineLifecycle,
+        connection: EngineConnection,
         call: Call,
         accepted: Accepted,
-        timing: Timing,
+        timing: RequestTiming,
     ) -> None:
         self.accepted = accepted
         self.timing = timing
-        self._presence = presence
-        self._link = link
+        self._lifecycle = lifecycle
+        self._connection = connection
         self._call = call
         command = call.command
         self._unfinished = command.n if isinstance(command, Generate) else 0
@@ -217,15 +219,15 @@ class Generation:
         if not self._unfinished:
             raise StopAsyncIteration
         try:
-            delta = _answer(await self._call.next(), Delta)
+            delta = _expect(await self._call.next(), Delta)
         except (EngineDown, EngineRefused):
             self._unfinished = 0
             raise
-        self.timing.told()
+        self.timing.record_delta()
         if delta.finish_reason is not None:
             self._unfinished -= 1
             if not self._unfinished:
-                self._presence.poison_requests.clear(self._call.command)
+                self._lifecycle.poison_requests.clear(self._call.command)
         return delta
 
     async def __aenter__(self) -> "Generation":
@@ -237,12 +239,12 @@ class Generation:
     async def aclose(self) -> None:
         """Cancel the request; its slot is free at the next turn."""
         self._unfinished = 0
-        self._link.hang_up(self._call)
+        self._connection.end_call(self._call)
 
 
-def _answer(event: Event, kind: type[_Answer]) -> _Answer:
+def _expect(event: Event, kind: type[_Answer]) -> _Answer:
     """Returns the expected event; raises `EngineRefused` for a failure."""
     if isinstance(event, Failed):
-        raise EngineRefused(event.failure, event.message, event.field, event.place)
+        raise EngineRefused(event.failure, event.message, event.field, event.location)
     assert isinstance(event, kind), f"the worker answered with {type(event).__name__}"
     return event

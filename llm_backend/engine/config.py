@@ -42,13 +42,14 @@ class EngineConfig:
     `picture_tokens` at most (None: what the file says). A sound has at most `sound_limit_s`.
     `prefixes` configures prefix files, for prefixes that no slot holds any longer; None keeps none.
 
-    A command that has crashed the worker `crashes_limit` times is refused until `suspects_age_s`
-    have passed since the last time; `suspects_limit` commands are remembered. At most `queue_limit`
-    requests wait, each for `queue_deadline_s` at most. Batch requests have limits of their own, so
-    that they neither keep others out nor time out before these have gone. `kind` None is detected
-    from the file. `command` replaces the worker's command line; the number of its socket's file
-    descriptor is appended. `door` is the path of the Unix socket at which at most `guests_limit`
-    other processes may use the same worker; None is no socket.
+    A command that has crashed the worker `crashes_limit` times is quarantined until
+    `poison_requests_age_s` have passed since its last crash; `poison_requests_limit` commands are
+    remembered. At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch
+    requests have limits of their own, so that they neither fill the queue of interactive requests
+    nor time out before these have finished. `kind` None is detected from the file. `command`
+    replaces the worker's command line; the number of its socket's file descriptor is appended.
+    `socket_path` is the path of the Unix socket over which at most `connections_limit` other
+    processes may use the same worker; None is no socket.
     """
 
     model_path: Path
@@ -97,8 +98,8 @@ class EngineConfig:
     crashes_limit: int = 2
     poison_requests_age_s: float = 3600
     log_level: str = "WARNING"
-    door: Path | None = None
-    guests_limit: int = 64
+    socket_path: Path | None = None
+    connections_limit: int = 64
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:

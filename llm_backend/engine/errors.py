@@ -12,20 +12,21 @@ __all__ = ["EngineDown", "EngineError", "EngineRefused", "EngineStartError"]
 
 
 class EngineError(Exception):
-    """An engine has no answer; the message says why, and what to do."""
+    """An engine does not answer; the message gives the reason and the remedy."""
 
 
 class EngineRefused(EngineError):
     """The command was refused at admission or failed later; `failure` is the kind of reason,
-    `field` the invalid field of the command, if there is one, and `place` the place in it."""
+    `field` the invalid field of the command, if there is one, and `location` a JSON pointer into
+    it."""
 
     def __init__(
-        self, failure: Failure, message: str, field: str | None = None, place: str | None = None
+        self, failure: Failure, message: str, field: str | None = None, location: str | None = None
     ) -> None:
         super().__init__(message)
         self.failure = failure
         self.field = field
-        self.place = place
+        self.location = location
 
 
 class EngineDown(EngineError):

@@ -1,5 +1,5 @@
-"""Text generation: takes `Generate` commands, computes one forward pass over all sequences a
-turn, and publishes deltas."""
+"""Text generation: accepts `Generate` commands, computes one forward pass over all sequences in
+each turn, and publishes deltas."""
 
 import time
 from dataclasses import asdict
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.cache import Cache
-from llm_backend.engine.kv_cache.prefix_files import Prefixes, PrefixFolder
+from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, StoredPrefixes
 from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.messages import (
     Accepted,
@@ -17,14 +17,14 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    MediaSpan,
     ModelKind,
     Rank,
-    Seen,
     Start,
     Status,
 )
-from llm_backend.engine.messages.address import Address, Outgoing
-from llm_backend.engine.model import Model, NoRoom
+from llm_backend.engine.messages.address import Address, EventSink
+from llm_backend.engine.model import CellsExhausted, Model
 from llm_backend.engine.output.output_builder import OutputBuilder
 from llm_backend.engine.prompt.media_runs import MediaError
 from llm_backend.engine.sampling import NoChoice, Row
@@ -35,13 +35,13 @@ from llm_backend.engine.scheduling.prefill_budget import PrefillBudget
 from llm_backend.engine.scheduling.request_table import RequestTable
 from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotAdmission
 from llm_backend.engine.scheduling.sequence import Sequence
-from llm_backend.engine.speculation.draft_length import Speculation
-from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.speculation.drafter import Drafter
+from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter, Statistics
 
 __all__ = ["Generator"]
 
-_REST_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
+_WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_SHARE = 128  # copying a slot costs about as much as computing this part of a context
 
 
@@ -52,7 +52,7 @@ class Generator:
         self,
         model: Model,
         start: Start,
-        outbox: Outgoing,
+        outbox: EventSink,
         drafter: Drafter | None = None,
         prefixes: PrefixFolder | None = None,
     ) -> None:
@@ -63,11 +63,11 @@ class Generator:
         self._meter = PassMeter(self.statistics)
         cache = Cache(
             slots=model.slots,
-            worth_copying=model.context_tokens // _COPY_SHARE,
+            copy_threshold=model.context_tokens // _COPY_SHARE,
             can_roll_back=model.can_roll_back,
             prefers_neighbours=not start.unified_cells,
             copies_used=model.copies_used,
-            worth_keeping=prefixes.least_tokens if prefixes else None,
+            save_threshold=prefixes.minimum_tokens if prefixes else None,
         )
         self._scheduler = Scheduler(
             cache=cache,
@@ -77,12 +77,17 @@ class Generator:
         )
         self._slots = SlotCells(model, self._scheduler, drafter)
         self._may_draft = start.draft_tokens > 0
-        self._speculation = Speculation(start.draft_tokens, drafter)
-        self._pace = PrefillBudget()
-        self._prefixes = Prefixes(
-            model, cache, self._slots, self.statistics, prefixes, lambda: self._pace.tokens_per_s
+        self._speculation = SpeculativeDecoding(start.draft_tokens, drafter)
+        self._prefill_budget = PrefillBudget()
+        self._prefixes = StoredPrefixes(
+            model,
+            cache,
+            self._slots,
+            self.statistics,
+            prefixes,
+            lambda: self._prefill_budget.tokens_per_s,
         )
-        self._has_room = True  # True unless the last pass ran out of cells
+        self._has_free_cells = True  # True unless the last pass ran out of cells
         self._answers: dict[Sequence, OutputBuilder] = {}  # of unfinished sequences
 
     @property
@@ -96,7 +101,7 @@ class Generator:
             id=name,
             running=len(self._scheduler.running),
             waiting=len(self._requests.waiting),
-            held_tokens=self._scheduler.held_tokens,
+            held_tokens=self._scheduler.cell_tokens,
             **self._prefixes.status(),
             **asdict(self.statistics),
         )
@@ -112,7 +117,7 @@ class Generator:
 
     def cancel(self, address: Address) -> None:
         """Remove a request; its slots are free at once."""
-        request = self._requests.forget(address)
+        request = self._requests.remove(address)
         if request is None:
             return
         for answer in request.answers:
@@ -124,17 +129,17 @@ class Generator:
         for address in [address for address in self._requests if address.connection == connection]:
             self.cancel(address)
 
-    def rest(self) -> None:
+    def wait(self) -> None:
         """Wait a moment if there is nothing to do before a grammar is compiled or a file is
         read."""
         if self._scheduler.is_idle and self._requests.is_compiling:
-            self._requests.rest(_REST_S)
+            self._requests.wait(_WAIT_S)
         elif not self._scheduler.running:
-            self._prefixes.rest(_REST_S)
+            self._prefixes.wait_for_read(_WAIT_S)
 
-    def rests_for_s(self, now: float) -> float | None:
+    def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until an idle engine has something to do without a command; None for never."""
-        return self._prefixes.rests_for_s(now)
+        return self._prefixes.idle_timeout_s(now)
 
     def close(self) -> None:
         """Write prefixes for which there is time; no further command comes."""
@@ -142,61 +147,63 @@ class Generator:
 
     def turn(self, now: float) -> None:
         """One turn: admit sequences, plan a pass, compute it, sample, publish events."""
-        self._learn()
-        self._take_compiled()
-        for request, message in self._requests.late(now):
+        self._update_costs()
+        self._enqueue_compiled()
+        for request, message in self._requests.expired(now):
             self._fail(request, Failure.QUEUE_DEADLINE, message)
         self._prefixes.turn(now, is_idle=self._scheduler.is_idle)
         for admitted in self._scheduler.admit() or self._scheduler.compact():
-            self._place(admitted)
-        self._take_in_media()
-        work = self._with_drafts(self._scheduler.plan(self._batch_prefill_tokens(now)))
+            self._prepare_slot(admitted)
+        self._encode_media()
+        work = self._add_drafts(self._scheduler.plan(self._batch_prefill_tokens(now)))
         if not work:
             self._outbox.send()
             return
-        self._outbox.pass_begins(is_brief=all(item.count == 1 for item in work))
+        self._outbox.begin_pass(is_brief=all(item.count == 1 for item in work))
         try:
             rows = self._forward(work)
-        except NoRoom:
-            self._without_room(work)
+        except CellsExhausted:
+            self._free_cells(work)
             return
-        self._outbox.pass_ended()
-        self._has_room = True
+        self._outbox.end_pass()
+        self._has_free_cells = True
         self.statistics.count(
             sequences=len(work), tokens=sum(item.count + len(item.draft) for item in work)
         )
-        self._settle(work, list(rows))
+        self._distribute(work, list(rows))
 
     def abort(self, message: str) -> None:
         """Fail the requests of a turn that raised an error, and discard the cells that it may
         have changed."""
         running = self._scheduler.running
         slots = [sequence.slot for sequence in running if sequence.slot is not None]
-        doomed = {sequence.request for sequence in running} or set(self._requests)
-        for request in [self._requests[address] for address in self._requests if address in doomed]:
+        affected = {sequence.request for sequence in running} or set(self._requests)
+        for request in [
+            self._requests[address] for address in self._requests if address in affected
+        ]:
             self._fail(request, Failure.INTERNAL, message)
-        self._slots.forget(slots)
+        self._slots.clear(slots)
 
-    def _learn(self) -> None:
+    def _update_costs(self) -> None:
         """Update the cost models of prefill and speculation by the last pass."""
         newest = self._meter.newest()
         if newest is not None:
-            self._pace.measured(*newest)
-            self._speculation.measured(*newest)
+            self._prefill_budget.record_pass(*newest)
+            self._speculation.record_pass(*newest)
 
     def _batch_prefill_tokens(self, now: float) -> int | None:
         """Limit of batch prompt tokens in the next pass."""
         if self._requests.has_interactive:
-            self._pace.somebody_is_there(now)
-        return self._pace.batch_prefill_tokens(now)
+            self._prefill_budget.record_interactive(now)
+        return self._prefill_budget.batch_prefill_tokens(now)
 
-    def _take_compiled(self) -> None:
+    def _enqueue_compiled(self) -> None:
         """Queue the requests whose grammar is compiled, and fail those whose grammar is invalid."""
-        for request, grammar in self._requests.take_compiled():
+        for request, grammar in self._requests.pop_compiled():
             try:
                 compiled = grammar.result()
             except GrammarError as error:
-                self._fail(request, Failure.INVALID, str(error), "grammar", error.place)
+                self._fail(request, Failure.INVALID, str(error), "grammar", error.location)
                 continue
             except CompilerError as error:
                 self._fail(request, Failure.INTERNAL, str(error))
@@ -212,20 +219,20 @@ class Generator:
             return
         self._answers.update({answer.sequence: answer for answer in request.answers})
         self._scheduler.add(*(answer.sequence for answer in request.answers))
-        self._prefixes.want(request.answers[0].sequence)
+        self._prefixes.request(request.answers[0].sequence)
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
         """Answer a request that needs no tokens and no computation."""
         self._accept(request)
         for answer in request.answers:
-            self._show(request, answer.end_at_prompt())
+            self._publish(request, answer.end_at_prompt())
         self._close(request)
 
-    def _place(self, admitted: SlotAdmission) -> None:
+    def _prepare_slot(self, admitted: SlotAdmission) -> None:
         self.statistics.placed_tokens += len(admitted.sequence.tokens)
-        self.statistics.cached_tokens += admitted.placement.keep
-        self._prefixes.overwritten(admitted.placement)
-        self._slots.place(admitted)
+        self.statistics.cached_tokens += admitted.allocation.cached_tokens
+        self._prefixes.save_overwritten(admitted.allocation)
+        self._slots.prepare(admitted)
         self._accept(self._requests[admitted.sequence.request])
 
     def _accept(self, request: GenerationRequest) -> None:
@@ -237,56 +244,56 @@ class Generator:
             id=request.address.id,
             prompt_tokens=first.sequence.prompt_tokens,
             prediction_tokens=len(first.prediction),
-            seen=[
-                Seen(medium=run.media.medium, start=run.start, tokens=run.part.count)
+            media=[
+                MediaSpan(medium=run.media.medium, start=run.start, tokens=run.part.count)
                 for run in first.sequence.runs
             ],
         )
         self._outbox.publish(request.address, event)
 
-    def _take_in_media(self) -> None:
+    def _encode_media(self) -> None:
         """Compute the next part of a picture or a sound, apart from the pass: embeddings and
         tokens cannot be mixed."""
         work = self._scheduler.plan_media()
         if work is None:
             return
         run = work.sequence.next_run
-        assert run is not None, "it is planned for that"
+        assert run is not None, "a media run was planned"
         self._outbox.send()
-        began_at = time.monotonic()
+        started_at = time.monotonic()
         try:
-            self._slots.take_in(run, work)
+            self._slots.encode_media(run, work)
         except MediaError as error:
             request = self._requests[work.sequence.request]
             self._fail(request, Failure.INVALID, str(error), f"media[{run.number}]")
             return
-        except NoRoom:
-            self._without_room([work])
+        except CellsExhausted:
+            self._free_cells([work])
             return
         finally:
-            self.statistics.media_s += time.monotonic() - began_at
+            self.statistics.media_s += time.monotonic() - started_at
         self.statistics.media_tokens += work.count
-        self._scheduler.settle([work])
+        self._scheduler.complete_pass([work])
 
-    def _with_drafts(self, work: list[ScheduledTokens]) -> list[ScheduledTokens]:
+    def _add_drafts(self, work: list[ScheduledTokens]) -> list[ScheduledTokens]:
         """Add drafts of decoding sequences to the pass (speculative decoding), where that is
         worth it."""
-        may_draft = self._may_draft and self._slots.can_be_cut
+        may_draft = self._may_draft and self._slots.can_truncate
         guessers = {}
         for item in work:
             if item.sequence.uncomputed_tokens == 1:
                 answer = self._answers[item.sequence]
                 if may_draft or answer.prediction:
-                    guessers[item.sequence] = answer.guess(self._speculation.chances)
-        if not may_draft or not self._has_room:
+                    guessers[item.sequence] = answer.guesser(self._speculation.guess_rates)
+        if not may_draft or not self._has_free_cells:
             return work
-        return self._speculation.with_drafts(work, guessers, self._scheduler.room(work))
+        return self._speculation.add_drafts(work, guessers, self._scheduler.draft_capacity(work))
 
-    def _without_room(self, work: list[ScheduledTokens]) -> None:
+    def _free_cells(self, work: list[ScheduledTokens]) -> None:
         """Handle a pass that ran out of cells: draft nothing next time, or evict a slot."""
-        self._has_room = False
+        self._has_free_cells = False
         if not any(item.draft for item in work):
-            self._slots.make_room()
+            self._slots.evict()
 
     def _forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `work`; in parallel, grammars compute the masks of allowed tokens. Returns
@@ -299,13 +306,13 @@ class Generator:
         constraints = [answer.constraint for answer in answers if answer.constraint is not None]
         if not constraints:
             return self._model.forward(work)
-        looking = self._requests.grammars.look_ahead(constraints)
+        masks = self._requests.grammars.compute_masks(constraints)
         try:
             return self._model.forward(work)
         finally:
-            looking.result()
+            masks.result()
 
-    def _settle(self, work: list[ScheduledTokens], rows: list[Row]) -> None:
+    def _distribute(self, work: list[ScheduledTokens], rows: list[Row]) -> None:
         """Distribute the rows of logits to their sequences, in the order of the pass."""
         last_rows: dict[Sequence, list[Row]] = {item.sequence: [] for item in work}
         remaining = iter(rows)
@@ -316,50 +323,51 @@ class Generator:
                 else:
                     self._answers[item.sequence].read_prompt(next(remaining), position)
         drafts = {item.sequence: (item.sequence.slot, item.draft) for item in work}
-        for sequence in self._scheduler.settle(work):
+        for sequence in self._scheduler.complete_pass(work):
             slot, draft = drafts[sequence]
-            length, kept = len(sequence.tokens), 0
+            length, accepted = len(sequence.tokens), 0
             if sequence in self._answers:  # its request may just have failed
-                kept = self._advance(self._answers[sequence], last_rows[sequence], draft)
-            if slot is not None and kept < len(draft):
-                self._slots.cut(sequence, slot, length + kept)
+                accepted = self._advance(self._answers[sequence], last_rows[sequence], draft)
+            if slot is not None and accepted < len(draft):
+                self._slots.truncate(sequence, slot, length + accepted)
 
     def _advance(self, answer: OutputBuilder, rows: list[Row], draft: tuple[int, ...]) -> int:
-        """Continue an answer by a sampling step; returns the number of accepted draft tokens."""
-        request, kept = self._requests[answer.sequence.request], 0
+        """Continue an answer by a sampling step, by the logits of its rows: [rows, vocab] float32.
+        Returns the number of accepted draft tokens."""
+        request, accepted = self._requests[answer.sequence.request], 0
         length = len(answer.sequence.tokens)
         try:
             if answer.sequence.is_full:
                 delta = answer.end_at_prompt()
             else:
-                delta, kept = answer.follow(rows, draft)
+                delta, accepted = answer.advance_with_draft(rows, draft)
         except NoChoice as error:
             self._fail(request, Failure.INTERNAL, str(error))
             return 0
         except GrammarError as error:
-            self._fail(request, Failure.INVALID, str(error), "grammar", error.place)
+            self._fail(request, Failure.INVALID, str(error), "grammar", error.location)
             return 0
-        self._scheduler.keep(answer.sequence, draft[:kept])
+        self._scheduler.accept_draft(answer.sequence, draft[:accepted])
         self.statistics.generated_tokens += len(answer.sequence.tokens) - length
-        self._show(request, delta)
+        self._publish(request, delta)
         if answer.is_finished:
-            self._retire(request, answer)
-        return kept
+            self._remove_answer(request, answer)
+        return accepted
 
-    def _retire(self, request: GenerationRequest, answer: OutputBuilder) -> None:
+    def _remove_answer(self, request: GenerationRequest, answer: OutputBuilder) -> None:
         del self._answers[answer.sequence]
         self._scheduler.remove(answer.sequence)
         if request.is_finished:
             self._close(request)
 
-    def _show(self, request: GenerationRequest, delta: Delta | None) -> None:
+    def _publish(self, request: GenerationRequest, delta: Delta | None) -> None:
         if delta is not None:
             self._outbox.publish(request.address, delta)
 
     def _close(self, request: GenerationRequest) -> None:
-        self._requests.forget(request.address)
+        self._requests.remove(request.address)
         for delta in request.best():
-            self._show(request, delta)
+            self._publish(request, delta)
 
     def _fail(
         self,
@@ -367,10 +375,10 @@ class Generator:
         failure: Failure,
         message: str,
         field: str | None = None,
-        place: str | None = None,
+        location: str | None = None,
     ) -> None:
         self.cancel(request.address)
         event = Failed(
-            id=request.address.id, failure=failure, message=message, field=field, place=place
+            id=request.address.id, failure=failure, message=message, field=field, location=location
         )
         self._outbox.publish(request.address, event)

@@ -1,4 +1,4 @@
-"""Interface between the engine and a model: the `Model` and `Vocabulary` protocols."""
+"""Interface between the engine and a model: the protocols `Model` and `Vocabulary`."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,15 +10,15 @@ from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.prompt.media_runs import Projector, Run
 from llm_backend.engine.scheduling.scheduler import ScheduledTokens
 
-__all__ = ["DecodeError", "LoadError", "Model", "NoRoom", "PairFrame", "Vocabulary"]
+__all__ = ["CellsExhausted", "DecodeError", "LoadError", "Model", "PairFrame", "Vocabulary"]
 
 
 class LoadError(Exception):
     """The model cannot be loaded; the message is one sentence that says why."""
 
 
-class NoRoom(Exception):
-    """There are not enough free cells for this pass; nothing was computed."""
+class CellsExhausted(Exception):
+    """There are not enough free KV cells for this pass; nothing was computed."""
 
 
 class DecodeError(Exception):
@@ -99,11 +99,12 @@ class Model(Protocol):
 
     def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `work`, in the order of slots. Returns logits: [output positions, vocab]
-        float32, a view that the next pass overwrites. Raises `NoRoom` or `DecodeError`."""
+        float32, a view that the next pass overwrites. Raises `CellsExhausted` or `DecodeError`."""
 
-    def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
+    def encode_media(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
         """Compute `count` embeddings of a media run, from its `first` on, into the cells of a
-        slot; the run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
+        slot; the run begins at `position`. Raises `MediaError`, `CellsExhausted` or
+        `DecodeError`."""
 
     def copy(self, source: int, target: int) -> None:
         """Replace the cells of slot `target` by a copy of the cells of `source`."""
@@ -120,7 +121,7 @@ class Model(Protocol):
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
         """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
-        the bytes are invalid or there is no room; the slot is empty then."""
+        the bytes are invalid or cells are exhausted; the slot is empty then."""
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """L2-normalised embeddings: [inputs, dimensions] float32; all inputs together fit one

@@ -17,7 +17,7 @@ __all__ = ["ThreadCount"]
 
 # share of granted processor time below which threads are starved; an idle machine grants 0.97
 _STARVED = 0.75
-_FORGETTING = 0.9  # decay of the processor time measured before, at each pass
+_DECAY = 0.9  # decay of the processor time measured before, at each pass
 _BETTER = 0.95  # largest relative cost at which fewer threads are kept; for more threads it is 1
 _WORSE = 2.0  # relative cost that ends a trial early
 _SETTLING_PASSES = 8  # measured with a thread count before another one is tried
@@ -56,7 +56,7 @@ class _Trial:
     of tokens with the count before."""
 
     rung: int
-    most_cost: float  # relative to the cost before, for the count to be kept
+    cost_limit: float  # relative to the cost before, for the count to be kept
     costs: PassCosts
     compared: int = 0
     not_compared: int = 0
@@ -72,7 +72,7 @@ class _Trial:
     @property
     def is_better(self) -> bool:
         """True if it costs little enough to be kept."""
-        return self.seconds < self.most_cost * self.expected_s
+        return self.seconds < self.cost_limit * self.expected_s
 
     @property
     def is_hopeless(self) -> bool:
@@ -82,10 +82,10 @@ class _Trial:
 
 
 class ThreadCount:
-    """Thread count for the next pass, from 1 to `most`."""
+    """Thread count for the next pass, from 1 to `maximum`."""
 
-    def __init__(self, most: int) -> None:
-        self._rungs = _rungs(most)
+    def __init__(self, maximum: int) -> None:
+        self._rungs = _rungs(maximum)
         self._rung = 0
         self._costs = _costs()
         self._trial: _Trial | None = None
@@ -93,7 +93,7 @@ class ThreadCount:
         self._more = _Interval(_MORE_AFTER_S, _MORE_AT_LEAST_EVERY_S)
         self._passes = 0  # with the current count
         self._seconds = 0.0
-        self._wanted_s = 0.0
+        self._requested_s = 0.0
         self._granted_s = 0.0
 
     @property
@@ -101,17 +101,17 @@ class ThreadCount:
         """Thread count for the next pass."""
         return self._rungs[self._rung if self._trial is None else self._trial.rung]
 
-    def measured(self, tokens: int, seconds: float, processor_s: float) -> None:
+    def record_pass(self, tokens: int, seconds: float, processor_s: float) -> None:
         """Update the costs by a pass of so many tokens with the current count; `processor_s` is
         the processor time of all threads together."""
         if self._trial is not None:
-            self._judge(self._trial, tokens, seconds)
+            self._evaluate(self._trial, tokens, seconds)
             return
-        self._costs.measured(tokens, seconds)
+        self._costs.record_pass(tokens, seconds)
         self._passes += 1
         self._seconds += seconds
-        self._wanted_s = _FORGETTING * self._wanted_s + seconds * self.current
-        self._granted_s = _FORGETTING * self._granted_s + processor_s
+        self._requested_s = _DECAY * self._requested_s + seconds * self.current
+        self._granted_s = _DECAY * self._granted_s + processor_s
         if self._passes >= _SETTLING_PASSES or self._seconds >= _LONG_TRIAL_S:
             self._try_another()
 
@@ -120,19 +120,19 @@ class ThreadCount:
         self._trial = None
         self._passes = 0
         self._seconds = 0.0
-        self._wanted_s = self._granted_s = 0.0
+        self._requested_s = self._granted_s = 0.0
 
     def _try_another(self) -> None:
-        is_starved = self._granted_s < _STARVED * self._wanted_s
+        is_starved = self._granted_s < _STARVED * self._requested_s
         can_fall = self._rung + 1 < len(self._rungs)
         if is_starved and can_fall and self._seconds >= self._fewer.seconds:
-            self._trial = _Trial(rung=self._rung + 1, most_cost=_BETTER, costs=_costs())
+            self._trial = _Trial(rung=self._rung + 1, cost_limit=_BETTER, costs=_costs())
             return
         if self._rung and self._seconds >= self._more.seconds:
-            self._trial = _Trial(rung=self._rung - 1, most_cost=1.0, costs=_costs())
+            self._trial = _Trial(rung=self._rung - 1, cost_limit=1.0, costs=_costs())
 
-    def _judge(self, trial: _Trial, tokens: int, seconds: float) -> None:
-        trial.costs.measured(tokens, seconds)
+    def _evaluate(self, trial: _Trial, tokens: int, seconds: float) -> None:
+        trial.costs.record_pass(tokens, seconds)
         if not self._costs.covers(tokens):
             trial.not_compared += 1
         else:
@@ -163,9 +163,9 @@ def _costs() -> PassCosts:
     return PassCosts(largest=_LARGEST_PASS, outlier=inf)
 
 
-def _rungs(most: int) -> list[int]:
+def _rungs(maximum: int) -> list[int]:
     """Thread counts that are tried, falling to 1: first one fewer, then by a quarter at a time."""
-    rungs = [most]
+    rungs = [maximum]
     while rungs[-1] > 1:
         step = 1 if len(rungs) == 1 else ceil(rungs[-1] / 4)
         rungs.append(max(1, rungs[-1] - step))

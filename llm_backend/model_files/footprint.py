@@ -48,7 +48,7 @@ class Footprint:
 
 def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
     """Estimates the memory of the model of this header with these settings."""
-    trained = _whole(header.of_architecture("context_length")) or _DEFAULT_CONTEXT
+    trained = _count(header.of_architecture("context_length")) or _DEFAULT_CONTEXT
     context = shape.context_tokens or min(trained, _DEFAULT_CONTEXT)
     is_generating = generates(header)
     tokens = shape.slots * context if is_generating else 0
@@ -56,9 +56,9 @@ def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
     outputs = shape.slots + shape.output_rows if is_generating else 0
     return Footprint(
         weights=header.weights_bytes,
-        cells=int(_numbers_of_a_cell(header) * _CELL_BYTES[shape.cache_type] * tokens)
+        cells=int(_values_per_cell(header) * _CELL_BYTES[shape.cache_type] * tokens)
         + _state_bytes(header) * (shape.slots if is_generating else 0),
-        compute=4 * (batch * _numbers_of_a_token(header) + 2 * outputs * _vocabulary(header)),
+        compute=4 * (batch * _values_per_token(header) + 2 * outputs * _vocabulary(header)),
     )
 
 
@@ -68,46 +68,46 @@ def generates(header: GgufHeader) -> bool:
     return not pools and header.of_architecture("attention.causal") is not False
 
 
-def _numbers_of_a_cell(header: GgufHeader) -> int:
+def _values_per_cell(header: GgufHeader) -> int:
     """Counts the key and value numbers of one token in all layers."""
-    layers = _whole(header.of_architecture("block_count"))
-    heads = _of_layers(header.of_architecture("attention.head_count"), layers)
+    layers = _count(header.of_architecture("block_count"))
+    heads = _values_by_layer(header.of_architecture("attention.head_count"), layers)
     own = header.of_architecture("attention.head_count_kv")
-    own_heads = heads if own is None else _of_layers(own, layers)
-    width = _whole(header.of_architecture("embedding_length"))
+    own_heads = heads if own is None else _values_by_layer(own, layers)
+    width = _count(header.of_architecture("embedding_length"))
     usual = width // max(heads, default=1) if max(heads, default=0) else 0
-    key = _whole(header.of_architecture("attention.key_length")) or usual
-    value = _whole(header.of_architecture("attention.value_length")) or usual
+    key = _count(header.of_architecture("attention.key_length")) or usual
+    value = _count(header.of_architecture("attention.value_length")) or usual
     return sum(own_heads) * (key + value)
 
 
 def _state_bytes(header: GgufHeader) -> int:
     """Returns the bytes of a sequence's recurrent state (SSM), instead of or besides its cells."""
-    inner = _whole(header.of_architecture("ssm.inner_size"))
-    each = _whole(header.of_architecture("ssm.state_size"))
-    window = _whole(header.of_architecture("ssm.conv_kernel"))
-    return 4 * inner * (each + window) * _whole(header.of_architecture("block_count"))
+    inner = _count(header.of_architecture("ssm.inner_size"))
+    each = _count(header.of_architecture("ssm.state_size"))
+    window = _count(header.of_architecture("ssm.conv_kernel"))
+    return 4 * inner * (each + window) * _count(header.of_architecture("block_count"))
 
 
-def _numbers_of_a_token(header: GgufHeader) -> int:
-    width = _whole(header.of_architecture("embedding_length"))
-    forward = max(_of_layers(header.of_architecture("feed_forward_length"), 1), default=0)
+def _values_per_token(header: GgufHeader) -> int:
+    width = _count(header.of_architecture("embedding_length"))
+    forward = max(_values_by_layer(header.of_architecture("feed_forward_length"), 1), default=0)
     return _ACTIVATIONS * width + 2 * forward
 
 
 def _vocabulary(header: GgufHeader) -> int:
-    return _whole(header.of_architecture("vocab_size")) or _whole(
+    return _count(header.of_architecture("vocab_size")) or _count(
         header.values.get("tokenizer.ggml.tokens.length")
     )
 
 
-def _of_layers(value: object, layers: int) -> Sequence[int]:
+def _values_by_layer(value: object, layers: int) -> Sequence[int]:
     """Returns a value per layer: one value repeated, or the list of each layer's."""
     if isinstance(value, list):
-        return [_whole(one) for one in value]
-    return [_whole(value)] * layers
+        return [_count(one) for one in value]
+    return [_count(value)] * layers
 
 
-def _whole(value: object) -> int:
+def _count(value: object) -> int:
     """Returns a count of the header; 0 if it is absent or implausible."""
     return value if isinstance(value, int) and 0 < value < 1 << 40 else 0

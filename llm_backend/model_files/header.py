@@ -26,7 +26,7 @@ _BLOCKS = {
     41: (128, 18),
 }  # fmt: skip
 """Numbers and bytes per block, by GGML tensor type."""
-_KEPT = 4096  # longest array that is kept in memory; vocabularies are longer
+_LONGEST_ARRAY = 4096  # longest array that is kept in memory; vocabularies are longer
 _KEYS, _TENSORS, _DIMENSIONS = 100_000, 1_000_000, 8  # more than any file has
 _PART = re.compile(r"^(.*)-00001-of-(\d{5})\.gguf$")
 
@@ -81,7 +81,7 @@ def model_parts(path: Path) -> list[Path]:
 def _read(path: Path) -> GgufHeader:
     try:
         with path.open("rb") as file:
-            return _Reader(file, path).header()
+            return _HeaderReader(file, path).header()
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, OverflowError) as error:
@@ -96,7 +96,7 @@ class _Tensor:
     end: int
 
 
-class _Reader:
+class _HeaderReader:
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
         self._path = path
@@ -114,8 +114,8 @@ class _Reader:
             values[key] = self._value(self._number("<I"), key, values)
         found = [self._tensor() for _ in range(tensors)]
         self._check_end(self._file.tell(), "header")
-        given = values.get("general.alignment")
-        alignment = given if isinstance(given, int) and given > 0 else 32
+        declared = values.get("general.alignment")
+        alignment = declared if isinstance(declared, int) and declared > 0 else 32
         data_starts = -(-self._file.tell() // alignment) * alignment
         self._check_end(max((data_starts + one.end for one in found), default=0), "tensors")
         return GgufHeader(
@@ -129,7 +129,7 @@ class _Reader:
     def _tensor(self) -> _Tensor:
         self._string()
         numbers = 1
-        for _ in range(self._bounded(self._number("<I"), _DIMENSIONS)):
+        for _ in range(self._check_count(self._number("<I"), _DIMENSIONS)):
             numbers *= self._number("<Q")
         of_block, block_bytes = _BLOCKS.get(self._number("<I"), (1, 0))
         offset = self._number("<Q")
@@ -148,27 +148,27 @@ class _Reader:
         if kind == _STRING:
             return self._string()
         if kind != _ARRAY:
-            return self._number(self._form(kind))
+            return self._number(self._format(kind))
         kind, count = self._number("<I"), self._count(self._size)
         values[f"{key}.length"] = count
         if kind == _STRING:
             return self._strings(count)
-        form = self._form(kind)
-        if count > _KEPT:
+        form = self._format(kind)
+        if count > _LONGEST_ARRAY:
             self._file.seek(struct.calcsize(form) * count, 1)
             return None
         return [self._number(form) for _ in range(count)]
 
     def _strings(self, count: int) -> list[str] | None:
-        if count <= _KEPT:
+        if count <= _LONGEST_ARRAY:
             return [self._string() for _ in range(count)]
         read, seek = self._bytes, self._file.seek
         for _ in range(count):
             (length,) = struct.unpack("<Q", read(8))
-            seek(self._bounded(length, self._size), 1)
+            seek(self._check_count(length, self._size), 1)
         return None
 
-    def _form(self, kind: int) -> str:
+    def _format(self, kind: int) -> str:
         if kind not in _SCALARS:
             raise HeaderError(f"The header of {self._path} has a value of an unknown type, {kind}.")
         return _SCALARS[kind]
@@ -177,9 +177,9 @@ class _Reader:
         return self._bytes(self._count(self._size)).decode(errors="replace")
 
     def _count(self, limit: int) -> int:
-        return self._bounded(self._number("<Q"), limit)
+        return self._check_count(self._number("<Q"), limit)
 
-    def _bounded(self, count: int, limit: int) -> int:
+    def _check_count(self, count: int, limit: int) -> int:
         if count > limit:
             raise HeaderError(
                 f"The header of {self._path} is broken: it counts {count} of a thing."

@@ -18,19 +18,19 @@ class _Hierarchy:
 
     folder: str
     limits: tuple[str, ...]
-    held: tuple[str, ...]
+    used: tuple[str, ...]
 
 
-_UNIFIED = _Hierarchy(folder="", limits=("memory.max", "memory.high"), held=("anon", "shmem"))
+_UNIFIED = _Hierarchy(folder="", limits=("memory.max", "memory.high"), used=("anon", "shmem"))
 _MEMORY = _Hierarchy(
-    folder="memory", limits=("memory.limit_in_bytes",), held=("total_rss", "total_shmem")
+    folder="memory", limits=("memory.limit_in_bytes",), used=("total_rss", "total_shmem")
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Bound:
     limit: int
-    held: int
+    used: int
 
 
 def machine_memory_bytes() -> int:
@@ -42,8 +42,8 @@ def machine_memory_bytes() -> int:
 def available_memory_bytes() -> int:
     """Returns the bytes that can be allocated now without swapping or an OOM kill; 0 if the system
     does not report it."""
-    free = _figures(_PROC / "meminfo").get("MemAvailable:", 0) * 1024
-    return max(0, min([free, *(bound.limit - bound.held for bound in _bounds())]))
+    free = _read_numbers(_PROC / "meminfo").get("MemAvailable:", 0) * 1024
+    return max(0, min([free, *(bound.limit - bound.used for bound in _bounds())]))
 
 
 def _bounds() -> Iterator[_Bound]:
@@ -55,19 +55,19 @@ def _bounds() -> Iterator[_Bound]:
         hierarchy = _MEMORY if controllers else _UNIFIED
         own = PurePosixPath(group.lstrip("/"))
         for one in (own, *own.parents):  # in a container the root may be this process's own
-            yield from _bound(_GROUPS / hierarchy.folder / one, hierarchy)
+            yield from _read_bound(_GROUPS / hierarchy.folder / one, hierarchy)
 
 
-def _bound(folder: Path, hierarchy: _Hierarchy) -> Iterator[_Bound]:
-    told = [_text(folder / name).strip() for name in hierarchy.limits]
-    limits = [int(limit) for limit in told if limit.isdecimal()]  # "max" is none
+def _read_bound(folder: Path, hierarchy: _Hierarchy) -> Iterator[_Bound]:
+    values = [_text(folder / name).strip() for name in hierarchy.limits]
+    limits = [int(limit) for limit in values if limit.isdecimal()]  # "max" is none
     if limits:
-        figures = _figures(folder / "memory.stat")
-        held = sum(figures.get(name, 0) for name in hierarchy.held)
-        yield _Bound(limit=min(limits), held=held)
+        numbers = _read_numbers(folder / "memory.stat")
+        used = sum(numbers.get(name, 0) for name in hierarchy.used)
+        yield _Bound(limit=min(limits), used=used)
 
 
-def _figures(file: Path) -> dict[str, int]:
+def _read_numbers(file: Path) -> dict[str, int]:
     """Parses the numbers of a file by their names."""
     words = (line.split() for line in _text(file).splitlines())
     return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}

@@ -12,8 +12,8 @@ from llm_backend.model_files.header import GgufHeader, HeaderError
 __all__ = ["ProjectorShape", "projector_footprint", "projector_shape"]
 
 _ACTIVATIONS = 16  # vectors of the projector's embedding length in memory per patch
-_MOST_PATCHES = 4 * 4096  # of an image of variable size, before four are merged into one
-_KEPT_BYTES = 64 << 20  # the engine's cache of media embeddings
+_LARGEST_PATCH_COUNT = 4 * 4096  # of an image of variable size, before four are merged into one
+_CACHE_BYTES = 64 << 20  # the engine's cache of media embeddings
 _SOUND_PATCHES = 3000  # half a minute
 
 
@@ -21,18 +21,18 @@ _SOUND_PATCHES = 3000  # half a minute
 class ProjectorShape:
     """Media that a projector encodes: images, audio."""
 
-    sees: bool
-    hears: bool
+    has_vision: bool
+    has_audio: bool
 
 
 def projector_shape(header: GgufHeader) -> ProjectorShape:
     """Reads the supported media. Raises `HeaderError` for a file that is no projector."""
     values = header.values
     shape = ProjectorShape(
-        sees=values.get("clip.has_vision_encoder") is True,
-        hears=values.get("clip.has_audio_encoder") is True,
+        has_vision=values.get("clip.has_vision_encoder") is True,
+        has_audio=values.get("clip.has_audio_encoder") is True,
     )
-    if header.architecture != "clip" or not (shape.sees or shape.hears):
+    if header.architecture != "clip" or not (shape.has_vision or shape.has_audio):
         raise HeaderError(f"it is no projector: it says that it is a `{header.architecture}`.")
     return shape
 
@@ -40,26 +40,25 @@ def projector_shape(header: GgufHeader) -> ProjectorShape:
 def projector_footprint(header: GgufHeader) -> int:
     """Estimates the bytes of a projector, in addition to its model."""
     computes = [
-        _patches(header, sense) * _numbers_of_a_patch(header, sense)
-        for sense in ("vision", "audio")
+        _patches(header, sense) * _values_per_patch(header, sense) for sense in ("vision", "audio")
     ]
-    return header.weights_bytes + 4 * max(computes) + _KEPT_BYTES
+    return header.weights_bytes + 4 * max(computes) + _CACHE_BYTES
 
 
 def _patches(header: GgufHeader, sense: str) -> int:
     if sense == "audio":
         return _SOUND_PATCHES
-    side, patch = _whole(header, "clip.vision.image_size"), _whole(header, "clip.vision.patch_size")
+    side, patch = _count(header, "clip.vision.image_size"), _count(header, "clip.vision.patch_size")
     if "merger" in str(header.values.get("clip.projector_type")) or not side or not patch:
-        return _MOST_PATCHES
+        return _LARGEST_PATCH_COUNT
     return (side // patch) ** 2
 
 
-def _numbers_of_a_patch(header: GgufHeader, sense: str) -> int:
-    width = _whole(header, f"clip.{sense}.embedding_length")
-    return _ACTIVATIONS * width + 2 * _whole(header, f"clip.{sense}.feed_forward_length")
+def _values_per_patch(header: GgufHeader, sense: str) -> int:
+    width = _count(header, f"clip.{sense}.embedding_length")
+    return _ACTIVATIONS * width + 2 * _count(header, f"clip.{sense}.feed_forward_length")
 
 
-def _whole(header: GgufHeader, key: str) -> int:
+def _count(header: GgufHeader, key: str) -> int:
     value = header.values.get(key)
     return value if isinstance(value, int) and 0 < value < 1 << 40 else 0

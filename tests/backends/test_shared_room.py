@@ -34,7 +34,7 @@ class EngineAt(FakeEngine):
 
     def __init__(self, door: Path | None, **more: bool) -> None:
         super().__init__(**more)
-        self.config = EngineConfig(model_path=Path("m.gguf"), door=door)
+        self.config = EngineConfig(model_path=Path("m.gguf"), socket_path=door)
 
 
 class Follower:

@@ -81,4 +81,4 @@ def test_the_database_tells_its_revision(tmp_path):
 
 @pytest.mark.skipif("CI" not in os.environ, reason="a source tree may be used without an install")
 def test_an_installation_has_the_compiled_draw():
-    assert NativeNucleus.is_there()
+    assert NativeNucleus.is_available()

@@ -22,7 +22,7 @@ class DiesOfExtraBuffers(LlamaModel):
     def prove(self) -> None:
         if self._start.use_extra_buffers:
             die()
-        super().prove()
+        super().verify()
 
 
 class DiesAlways(LlamaModel):

@@ -18,9 +18,9 @@ from llm_backend.engine.messages import (
     Start,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.model import NoRoom, PairFrame
-from llm_backend.engine.prompt.media_runs import MediaError, Part, Piece, Run, stand_ins
-from llm_backend.engine.prompt.prompt_tokens import read
+from llm_backend.engine.model import CellsExhausted, PairFrame
+from llm_backend.engine.prompt.media_runs import MediaError, Part, Piece, Run, placeholder_tokens
+from llm_backend.engine.prompt.prompt_tokens import tokenize_prompt
 from llm_backend.engine.sampling import Sampler
 from llm_backend.engine.scheduling.scheduler import ScheduledTokens
 
@@ -54,14 +54,14 @@ class FakeVocabulary:
 
 
 class SlowVocabulary(FakeVocabulary):
-    """Grammars for it are not compiled before `gate` is set, and none while it `is_broken`."""
+    """Grammars for it are compiled once `may_compile` is set, and not while it `is_broken`."""
 
     def __init__(self) -> None:
-        self.admission = threading.Event()
+        self.may_compile = threading.Event()
         self.is_broken = False
 
     def label(self, token: int) -> bytes:
-        assert self.admission.wait(30), "nobody opened the gate"
+        assert self.may_compile.wait(30), "the test has not allowed compilation"
         if self.is_broken:
             raise RuntimeError("no token has a label")
         return super().label(token)
@@ -69,13 +69,13 @@ class SlowVocabulary(FakeVocabulary):
 
 class FakeProjector:
     """A picture is its `width` embeddings between two tokens; they take half as many positions, and
-    see each other if it is two pixels high. One without height is none."""
+    see each other if it is two pixels high. One without height has no height."""
 
     media = frozenset({Medium.PICTURE})
 
     def pieces(self, media: Media) -> list[Piece]:
         if not media.height:
-            raise MediaError("The picture is none.")
+            raise MediaError("The picture has no height.")
         part = Part(
             count=media.width, positions=max(1, media.width // 2), is_whole=media.height == 2
         )
@@ -115,68 +115,70 @@ class FakeModel:
         self.can_roll_back = can_roll_back
         self.copies_used = False
         self.vocabulary = FakeVocabulary()
-        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.slot_tokens: list[list[int]] = [[] for _ in range(slots)]
         self.positions: list[list[int]] = [[] for _ in range(slots)]  # of what is held
-        self.taken_in = 0  # embeddings
+        self.encoded_embeddings = 0  # embeddings
         self.computed_tokens = 0
         self.largest_pass = 0
-        self.broken = False  # raises at the next pass
+        self.fails_next_pass = False  # raises at the next pass
         self.refuses_states = False
-        self.states_given = 0
+        self.saved_states = 0
         self._cells = cells
 
     def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
-        if self.broken:
-            self.broken = False
+        if self.fails_next_pass:
+            self.fails_next_pass = False
             raise RuntimeError("the pass went wrong")
         total = sum(len(item.tokens) for item in work)
-        if self._cells is not None and sum(map(len, self.held)) + total > self._cells:
-            raise NoRoom
+        if self._cells is not None and sum(map(len, self.slot_tokens)) + total > self._cells:
+            raise CellsExhausted
         assert [item.sequence.slot for item in work] == sorted(item.sequence.slot for item in work)
         rows = [row for item in work for row in self._compute(item)]
         self.computed_tokens += total
         self.largest_pass = max(self.largest_pass, total)
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.vocabulary.size)
 
-    def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
+    def encode_media(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
         if run.media.digest == b"dragon":
             raise MediaError("There are no dragons.")
-        if self._cells is not None and sum(map(len, self.held)) + count > self._cells:
-            raise NoRoom
+        if self._cells is not None and sum(map(len, self.slot_tokens)) + count > self._cells:
+            raise CellsExhausted
         assert count == run.part.count if run.part.is_whole else 0 < count <= self.batch_tokens
-        cells, positions = self.held[slot], self.positions[slot]
+        cells, positions = self.slot_tokens[slot], self.positions[slot]
         assert len(cells) == run.start + first, "the cells are not the sequence's"
         assert not positions or positions[-1] == (position if first else position - 1)
-        cells += stand_ins(run.media, run.place, run.part.count)[first : first + count]
+        cells += placeholder_tokens(run.media, run.part_index, run.part.count)[
+            first : first + count
+        ]
         positions += [position] * count
-        self.taken_in += count
+        self.encoded_embeddings += count
 
     def copy(self, source: int, target: int) -> None:
-        self.held[target] = list(self.held[source])
+        self.slot_tokens[target] = list(self.slot_tokens[source])
         self.positions[target] = list(self.positions[source])
 
     def truncate(self, slot: int, position: int) -> bool:
         positions = self.positions[slot]
-        kept = sum(one < position for one in positions)
+        kept = sum(kept_position < position for kept_position in positions)
         if not self.can_roll_back and 0 < kept < len(positions):
             return False
-        del self.held[slot][kept:], positions[kept:]
+        del self.slot_tokens[slot][kept:], positions[kept:]
         return True
 
     def end(self, slot: int) -> int:
-        return self.positions[slot][-1] + 1 if self.held[slot] else 0
+        return self.positions[slot][-1] + 1 if self.slot_tokens[slot] else 0
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        self.states_given += 1
-        return np.array(self.held[slot], dtype=np.int64).view(np.uint8)
+        self.saved_states += 1
+        return np.array(self.slot_tokens[slot], dtype=np.int64).view(np.uint8)
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
         self.truncate(slot, 0)
         if self.refuses_states:
             return False
-        self.held[slot] = state.view(np.int64).tolist()
+        self.slot_tokens[slot] = state.view(np.int64).tolist()
         self.positions[slot] = list(range(end))
-        assert len(self.held[slot]) == end <= self.context_tokens
+        assert len(self.slot_tokens[slot]) == end <= self.context_tokens
         return True
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
@@ -190,7 +192,7 @@ class FakeModel:
     def _compute(self, item: ScheduledTokens) -> list[NDArray[np.float32]]:
         sequence = item.sequence
         assert sequence.slot is not None
-        cells = self.held[sequence.slot]
+        cells = self.slot_tokens[sequence.slot]
         assert cells == sequence.tokens[: sequence.computed], "the cells are not the sequence's"
         assert item.count > 0
         rows = []
@@ -225,9 +227,9 @@ def greedy(prompt: str, max_tokens: int, memory: int | None = None) -> str:
     return text
 
 
-def spoken(command: Generate, index: int, memory: int | None = None) -> str:
+def expected_text(command: Generate, index: int, memory: int | None = None) -> str:
     """Answer `index` to a command, chosen token by token and computed alone."""
-    tokens = read(command.prompt, command, FakeVocabulary(), FakeProjector()).tokens
+    tokens = tokenize_prompt(command.prompt, command, FakeVocabulary(), FakeProjector()).tokens
     sampler = Sampler(command.sampling, index=index, prompt=tokens, label=bytes)
     text = ""
     for _ in range(command.max_tokens):
@@ -255,10 +257,10 @@ class Outbox:
     def publish(self, address: Address, event: Event) -> None:
         self.events.setdefault(address.id, []).append(event)
 
-    def pass_begins(self, *, is_brief: bool) -> None:
+    def begin_pass(self, *, is_brief: bool) -> None:
         self.passes.append(is_brief)
 
-    def pass_ended(self) -> None:
+    def end_pass(self) -> None:
         pass
 
     def send(self) -> None:
@@ -301,8 +303,8 @@ def start(**fields: object) -> Start:
         "grammars": GrammarLimits(),
         "prefixes": None,
         "outbox_bytes": 1 << 20,
-        "door": None,
-        "guests_limit": 4,
+        "listening_fd": None,
+        "connections_limit": 4,
         "log_level": logging.WARNING,
     }
     return Start(**{**defaults, **fields})

@@ -76,14 +76,14 @@ def test_locked_models_have_all_their_cells_from_the_start(opened):
     model = opened(slots=64, context_tokens=4096, mlock=True)
 
     assert resident_bytes() - before > room * 7 / 8
-    assert not model._cell_memory.is_taken_by_use
+    assert not model._cell_memory.is_lazy
 
 
 @pytest.mark.parametrize("value", [0, 7])
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_a_buffer_that_is_cleared_holds_the_value_from_its_first_byte_to_its_last(size, value):
     library, memory = NativeLibrary(), CellMemory()
-    with memory.taken_by_use():
+    with memory.allocate_lazily():
         place = library.allocate(library.kind, size)
     buffer = Buffer.from_address(place)
     ctypes.memset(buffer.context, 255, size)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.dry import Dry
+from llm_backend.engine.sampling.dry import DryPenalty
 
 LABELS = [b"a", b"b", b"ab", b"c\n", b""]
 TOKENS = st.lists(st.integers(0, len(LABELS) - 1), max_size=40)
@@ -60,7 +60,7 @@ def unbroken(tokens: list[int], breakers: tuple[str, ...]) -> int:
     ),
 )
 def test_repetitions_cost_what_the_rule_says(prompt, answer, sampling):
-    dry = Dry(sampling, prompt, LABELS.__getitem__)
+    dry = DryPenalty(sampling, prompt, LABELS.__getitem__)
     for token in answer:
         dry.accept(token)
     row = np.zeros(len(LABELS), dtype=np.float32)
@@ -81,7 +81,7 @@ def test_only_the_window_counts(prompt, answer, window, allowed):
         dry_allowed_length=allowed,
         dry_sequence_breakers=(),
     )
-    dry = Dry(sampling, prompt, LABELS.__getitem__)
+    dry = DryPenalty(sampling, prompt, LABELS.__getitem__)
     for token in answer:
         dry.accept(token)
     row = np.zeros(len(LABELS), dtype=np.float32)
@@ -91,7 +91,7 @@ def test_only_the_window_counts(prompt, answer, window, allowed):
 
 
 def test_a_long_repetition_costs_a_number():
-    dry = Dry(Sampling(dry_multiplier=1000, dry_base=1000), [1] * 500, LABELS.__getitem__)
+    dry = DryPenalty(Sampling(dry_multiplier=1000, dry_base=1000), [1] * 500, LABELS.__getitem__)
     row = np.zeros(len(LABELS), dtype=np.float32)
     dry.apply(row)
 

@@ -418,7 +418,7 @@ async def test_a_control_token_is_text_only_if_it_is_asked_for(engine):
     held = {"grammar": 'start: <|im_start|> "a"', "ignore_eos": False}
 
     hidden = await answer(engine, request(**held))
-    shown = await answer(engine, request(**held, shown_tokens=[270]))
+    shown = await answer(engine, request(**held, visible_tokens=[270]))
 
     assert text(hidden) == "a"
     assert text(shown) == "<|im_start|>a"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling import Sampler
-from llm_backend.engine.sampling.draw import Filtered
+from llm_backend.engine.sampling.draw import Candidates
 
 SHARE = st.floats(0, 1, allow_nan=False, width=16)
 LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=30, unique=True)
@@ -55,8 +55,8 @@ def left(logits: list[int], wishes: dict[str, float]) -> set[int]:
     order = np.argsort(-weights)
     found = []
     for candidates in (
-        Filtered.of(weights, sampling),
-        Filtered.of_likeliest(order, weights[order], sampling),
+        Candidates.of(weights, sampling),
+        Candidates.of_likeliest(order, weights[order], sampling),
     ):
         if sampling.xtc_threshold <= 0.5:
             candidates.drop_strong(sampling.xtc_threshold)
@@ -133,7 +133,7 @@ def test_a_large_vocabulary_is_filtered_like_a_small_one(wishes, spread):
     weights = np.exp(logits - logits.max()).astype(np.float32)
     whole = {"typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "xtc_threshold": 1.0} | wishes
     shares = normal(dict(enumerate(weights.astype(np.float64).tolist())))
-    candidates = Filtered.of(weights, Sampling(**wishes))
+    candidates = Candidates.of(weights, Sampling(**wishes))
     if "xtc_threshold" in wishes:
         candidates.drop_strong(wishes["xtc_threshold"])
 

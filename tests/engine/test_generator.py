@@ -14,7 +14,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.scheduling.admission import CommandRefused
-from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.fakes import (
     LETTERS,
     FakeModel,
@@ -44,7 +44,7 @@ class Bench:
         for _ in range(turns):
             if self.generator.is_idle:
                 return
-            self.generator.rest()
+            self.generator.wait()
             self.generator.turn(now)
         raise AssertionError("it does not come to an end")
 
@@ -66,7 +66,7 @@ class Bench:
 
     def compiled(self) -> list:
         """The grammars that were asked for, and what became of them."""
-        return list(self.generator._requests.grammars._kept.items())
+        return list(self.generator._requests.grammars._cache.items())
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def slow() -> Iterator[Bench]:
     model = FakeModel(slots=1)
     model.vocabulary = SlowVocabulary()
     yield Bench(model, queue_limit=2, queue_deadline_s=10)
-    model.vocabulary.admission.set()
+    model.vocabulary.may_compile.set()
 
 
 def refusal(bench: Bench, command) -> CommandRefused:
@@ -460,14 +460,14 @@ def test_a_grammar_that_nobody_waits_for_is_not_compiled(slow):
     assert not shared
     assert left.cancelled()
     slow.submit(generate(id="fourth", grammar='start: "b"'))
-    slow.model.vocabulary.admission.set()
+    slow.model.vocabulary.may_compile.set()
     slow.run()
     assert slow.text("fourth") == "b"
 
 
 def test_a_compiler_that_goes_wrong_fails_one_request_and_is_asked_again(slow):
     slow.model.vocabulary.is_broken = True
-    slow.model.vocabulary.admission.set()
+    slow.model.vocabulary.may_compile.set()
     slow.submit(generate(id="a", grammar='start: "a"'), generate("abc", id="b"))
     slow.run()
     slow.model.vocabulary.is_broken = False
@@ -517,7 +517,7 @@ def test_a_failing_turn_fails_its_requests_and_leaves_no_trace_in_the_cells():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abcdef", id="a"), generate("abcdefg", id="b"))
     bench.generator.turn(0)
-    bench.model.broken = True
+    bench.model.fails_next_pass = True
     with pytest.raises(RuntimeError):
         bench.generator.turn(0)
     bench.generator.abort("went wrong")

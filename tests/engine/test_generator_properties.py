@@ -15,8 +15,8 @@ from llm_backend.engine.messages import (
     Sampling,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.speculation.draft_model import Drafter
-from tests.engine.fakes import FakeModel, Outbox, generate, picture, spoken, start
+from llm_backend.engine.speculation.drafter import Drafter
+from tests.engine.fakes import FakeModel, Outbox, expected_text, generate, picture, start
 from tests.examples import examples
 
 PROMPTS = st.builds(
@@ -108,7 +108,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_interactive_waits_for_what_batch_work_computes(self) -> None:
-        for follower, (leader, _) in self.generator._scheduler._line._joining.items():
+        for follower, (leader, _) in self.generator._scheduler._waiting_queue._leaders.items():
             assert (follower.priority, leader.priority) != (Priority.INTERACTIVE, Priority.BATCH)
 
     @invariant()
@@ -125,7 +125,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def cells_hold_what_is_believed(self) -> None:
         for slot in self.generator._scheduler._cache._slots:
-            assert self.model.held[slot.number] == slot.tokens
+            assert self.model.slot_tokens[slot.number] == slot.tokens
             assert self.model.positions[slot.number] == sorted(self.model.positions[slot.number])
 
     def teardown(self) -> None:
@@ -152,7 +152,7 @@ def check(command: Generate, events: list, memory: int | None) -> None:
     """Accepted first, each answer right, each ended exactly once."""
     assert isinstance(events[0], Accepted)
     for index in range(command.n):
-        expected = spoken(command, index, memory)
+        expected = expected_text(command, index, memory)
         deltas = [event for event in events if isinstance(event, Delta) and event.index == index]
         assert "".join(delta.text for delta in deltas) == expected
         assert [delta.finish_reason is not None for delta in deltas].count(True) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages
-from llm_backend.engine.llama.huge_pages import fits, weights_loaded
+from llm_backend.engine.llama.huge_pages import fits, prepare_weights
 from llm_backend.engine.llama.processor_buffers import Buffer
 from tests.engine.fakes import start
 from tests.engine.gguf_models import write_llama
@@ -87,22 +87,22 @@ def test_weights_are_read_unless_somebody_wants_them_mapped(opened, tiny_llama, 
 
 
 def test_what_may_not_be_copied_is_mapped():
-    with weights_loaded([Path(__file__)], may_copy=False) as copies:
+    with prepare_weights([Path(__file__)], may_copy=False) as copies:
         assert not copies
 
 
 def test_who_loads_while_another_does_waits_for_it(monkeypatch):
     monkeypatch.setattr(huge_pages, "_WAIT_S", 0.1)
-    with weights_loaded([], may_copy=True) as copies, weights_loaded([], may_copy=True) as again:
+    with prepare_weights([], may_copy=True) as copies, prepare_weights([], may_copy=True) as again:
         assert copies
         assert not again
-    with weights_loaded([], may_copy=True) as copies:
+    with prepare_weights([], may_copy=True) as copies:
         assert copies
 
 
 def test_where_nobody_may_look_for_huge_pages_weights_are_mapped(monkeypatch, tmp_path):
     monkeypatch.setattr(huge_pages, "_SETTING", tmp_path)  # a folder, which cannot be read
-    with weights_loaded([], may_copy=True) as copies:
+    with prepare_weights([], may_copy=True) as copies:
         assert not copies
 
 

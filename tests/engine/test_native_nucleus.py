@@ -21,8 +21,8 @@ def _compiled() -> None:
     """A source tree that is used without being installed has none yet."""
     if not LIBRARY.exists():
         hatch_build.compile_nucleus(LIBRARY.parent)
-        NativeNucleus.is_there.cache_clear()
-    if not NativeNucleus.is_there():
+        NativeNucleus.is_available.cache_clear()
+    if not NativeNucleus.is_available():
         pytest.skip("this processor is older than what it is compiled for")
 
 

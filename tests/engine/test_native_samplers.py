@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.draw import Filtered, without_strong
-from llm_backend.engine.sampling.dry import Dry
+from llm_backend.engine.sampling.draw import Candidates, remove_strong
+from llm_backend.engine.sampling.dry import DryPenalty
 from llm_backend.engine.sampling.mirostat import Mirostat
 
 SEEDS = range(12)
 
 
-class Candidates:
+class NativeCandidates:
     """A native list of tokens and logits."""
 
     def __init__(self, logits: np.ndarray) -> None:
@@ -55,10 +55,10 @@ def some_logits(seed: int, size: int = 60) -> np.ndarray:
 
 def left(logits: np.ndarray, **wishes: float) -> set[int]:
     weights = np.exp(logits - logits.max())
-    candidates = Filtered.of(weights, Sampling(**wishes))
+    candidates = Candidates.of(weights, Sampling(**wishes))
     if "xtc_threshold" in wishes:
         candidates.drop_strong(wishes["xtc_threshold"])
-        alone = without_strong(weights, wishes["xtc_threshold"])
+        alone = remove_strong(weights, wishes["xtc_threshold"])
         assert set(np.flatnonzero(alone)) == set(candidates.tokens.tolist())
     return set(candidates.tokens.tolist())
 
@@ -68,7 +68,7 @@ def left(logits: np.ndarray, **wishes: float) -> set[int]:
 def test_typical(sampler, seed, share):
     logits = some_logits(seed)
 
-    theirs = Candidates(logits).after(sampler("typical", share, 1))
+    theirs = NativeCandidates(logits).after(sampler("typical", share, 1))
     assert left(logits, typical_p=share) == set(theirs)
 
 
@@ -77,7 +77,7 @@ def test_typical(sampler, seed, share):
 def test_xtc(sampler, seed, threshold):
     logits = some_logits(seed)
 
-    theirs = Candidates(logits).after(sampler("xtc", 1.0, threshold, 1, 7))
+    theirs = NativeCandidates(logits).after(sampler("xtc", 1.0, threshold, 1, 7))
     assert left(logits, xtc_threshold=threshold) == set(theirs)
 
 
@@ -91,7 +91,7 @@ def test_mirostat(sampler, seed, version):
     for step in range(6):
         logits = some_logits(seed * 100 + step, size=14) / 2
         weights = np.exp(logits - logits.max())
-        candidates = Candidates(logits)
+        candidates = NativeCandidates(logits)
         kept = candidates.after(theirs)
         outcomes = {}
         for fraction in np.linspace(0, 1, 1500, endpoint=False):
@@ -140,11 +140,11 @@ def test_dry(sampler, vocabulary, seed, breakers):
         dry_penalty_last_n=window,
         dry_sequence_breakers=breakers,
     )
-    ours = Dry(sampling, tokens[:20], lambda token: label(vocabulary, token))
+    ours = DryPenalty(sampling, tokens[:20], lambda token: label(vocabulary, token))
     for token in tokens[20:]:
         ours.accept(token)
     row = np.zeros(size, dtype=np.float32)
     ours.apply(row)
 
-    expected = Candidates(np.zeros(size)).after(theirs)
+    expected = NativeCandidates(np.zeros(size)).after(theirs)
     assert row == pytest.approx([expected[token] for token in range(size)], rel=1e-5)

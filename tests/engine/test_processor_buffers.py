@@ -9,9 +9,9 @@ from llm_backend.engine.llama.processor_buffers import (
     Buffer,
     BufferType,
     NativeLibrary,
+    hook_buffers,
+    is_hookable,
     processor_buffer_kind,
-    seen_buffers,
-    works,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there anything is exchanged")
@@ -25,7 +25,7 @@ def kind() -> BufferType:
 
 def test_a_buffer_is_seen_before_anything_is_written_to_it():
     library, sizes = NativeLibrary(), []
-    with seen_buffers(lambda buffer: sizes.append(buffer.size)) as works_here:
+    with hook_buffers(lambda buffer: sizes.append(buffer.size)) as works_here:
         place = library.allocate(library.kind, 12345)
     library.free(place)
 
@@ -35,7 +35,7 @@ def test_a_buffer_is_seen_before_anything_is_written_to_it():
 
 def test_what_is_exchanged_is_put_back(kind):
     before = kind.alloc_buffer
-    with seen_buffers(lambda buffer: None):
+    with hook_buffers(lambda buffer: None):
         assert kind.alloc_buffer != before
 
     assert kind.alloc_buffer == before
@@ -43,7 +43,7 @@ def test_what_is_exchanged_is_put_back(kind):
 
 def test_buffers_that_are_made_later_are_not_seen():
     library, seen = NativeLibrary(), []
-    with seen_buffers(seen.append):
+    with hook_buffers(seen.append):
         pass
     library.free(library.allocate(library.kind, 100))
 
@@ -54,7 +54,7 @@ def test_in_structs_that_are_not_as_they_are_known_nothing_is_exchanged(kind):
     before = kind.alloc_buffer
     kind.context = before  # the processor's have none
     try:
-        with seen_buffers(lambda buffer: None) as works_here:
+        with hook_buffers(lambda buffer: None) as works_here:
             during = kind.alloc_buffer
     finally:
         kind.context = None
@@ -68,13 +68,13 @@ def test_functions_that_are_not_the_ones_called_do_not_work(kind):
     other = BufferType.from_buffer_copy(kind)
 
     assert processor_buffer_kind() is not None
-    assert not works(NativeLibrary(), other)
+    assert not is_hookable(NativeLibrary(), other)
 
 
 def test_where_the_functions_do_not_work_nothing_is_exchanged(kind, monkeypatch):
     before = kind.alloc_buffer
-    monkeypatch.setattr(processor_buffers, "works", lambda library, kind: False)
-    with seen_buffers(lambda buffer: None) as works_here:
+    monkeypatch.setattr(processor_buffers, "is_hookable", lambda library, kind: False)
+    with hook_buffers(lambda buffer: None) as works_here:
         assert kind.alloc_buffer == before
 
     assert not works_here
@@ -82,7 +82,7 @@ def test_where_the_functions_do_not_work_nothing_is_exchanged(kind, monkeypatch)
 
 def test_a_buffer_tells_where_its_memory_is():
     library, places = NativeLibrary(), []
-    with seen_buffers(lambda buffer: places.append(buffer.context)):
+    with hook_buffers(lambda buffer: places.append(buffer.context)):
         place = library.allocate(library.kind, 1 << 16)
     again = Buffer.from_address(place).context
     library.free(place)

@@ -157,7 +157,7 @@ def test_greedy_choice_reads_the_row_and_nothing_else():
     logits = row(0.2, 0.5, 0.3)
     chooser = sampler(temperature=0, mirostat=2, xtc_probability=1.0, min_p=0.5)
 
-    assert chooser._adjusted(logits) is logits
+    assert chooser._adjust(logits) is logits
 
 
 def test_the_same_seed_gives_the_same_tokens_and_another_answer_gives_others():

@@ -158,7 +158,7 @@ def written(schema: object, dice: random.Random) -> str | None:
     constraint = GRAMMARS.compile(grammar(schema)).result().constraint()
     text = b""
     for _ in range(400):
-        (allowed,) = constraint.allowed().nonzero()
+        (allowed,) = constraint.mask().nonzero()
         token = int(dice.choice(allowed))
         if token in Letters.end_tokens:
             return text.decode()

@@ -37,7 +37,7 @@ def compute(count: ThreadCount, machine: Machine, seconds: float, tokens=(1,)) -
         for each in tokens:
             threads = count.current
             took_s, processor_s = machine(each, threads)
-            count.measured(each, took_s, processor_s)
+            count.record_pass(each, took_s, processor_s)
             spent[threads] = spent.get(threads, 0) + took_s
     return spent
 
@@ -92,6 +92,6 @@ def test_a_trial_whose_passes_have_other_sizes_decides_nothing():
         compute(count, machine, 0.001)
 
     for _ in range(100):
-        count.measured(400, 0.001, 0.001)
+        count.record_pass(400, 0.001, 0.001)
 
     assert count.current == 2

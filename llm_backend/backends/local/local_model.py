@@ -216,7 +216,7 @@ class LocalModel:
                 )
             media = await self._media(engine, prompt)
             with translate_engine_errors(**_names_of_media(prompt)):
-                tokens = await engine.read(
+                tokens = await engine.tokenize_with_media(
                     prompt.text, cuts=prompt.cuts, media=media, add_bos=prompt.add_bos
                 )
         return RenderedChat(text=prompt.text, tokens=tokens)

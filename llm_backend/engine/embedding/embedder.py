@@ -83,7 +83,7 @@ class Embedder:
             **asdict(self.statistics),
         )
 
-    def rests_for_s(self, now: float) -> float | None:
+    def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until an idle engine has something to do without a command: None, for never."""
         return None
 
@@ -113,7 +113,7 @@ class Embedder:
         for address in [address for address in self._requests if address.connection == connection]:
             self.cancel(address)
 
-    def rest(self) -> None:
+    def wait(self) -> None:
         """Nothing to wait for, as nothing is computed in parallel to the passes."""
 
     def turn(self, now: float) -> None:
@@ -139,10 +139,10 @@ class Embedder:
         match command:
             case Embed() if self._model.kind is ModelKind.EMBEDDING:
                 self._check_count(len(command.inputs), "inputs")
-                return [self._tokens(value) for value in command.inputs]
+                return [self._tokenize(value) for value in command.inputs]
             case Rank() if self._model.kind is ModelKind.RERANK:
                 self._check_count(len(command.documents), "documents")
-                return self._paired(command)
+                return self._tokenize_pairs(command)
         raise unsupported_command(self._model.kind, command)
 
     def _check_count(self, count: int, field: str) -> None:
@@ -153,20 +153,20 @@ class Embedder:
     def _check_length(self, text: str, field: str) -> None:
         """Raises `CommandRefused` for a text that is far too long, before all of it is
         tokenized."""
-        least = tokens_beyond(self._room, text, self._model.vocabulary, parse_special=False)
+        least = tokens_beyond(self._input_limit, text, self._model.vocabulary, parse_special=False)
         if least is not None:
-            message = f"This model takes {self._room} tokens; {field} has more than {least}."
+            message = f"This model takes {self._input_limit} tokens; {field} has more than {least}."
             raise CommandRefused(Failure.CONTEXT_LENGTH, message, field)
 
     @property
-    def _room(self) -> int:
+    def _input_limit(self) -> int:
         """Maximum number of tokens of an input."""
         return min(self._model.context_tokens, self._model.batch_tokens)
 
-    def _paired(self, command: Rank) -> list[list[int]]:
+    def _tokenize_pairs(self, command: Rank) -> list[list[int]]:
         self._check_length(command.query, "query")
-        for place, document in enumerate(command.documents):
-            self._check_length(document, f"documents[{place}]")
+        for index, document in enumerate(command.documents):
+            self._check_length(document, f"documents[{index}]")
         pairs: list[list[int]] = []
         for tokens in self._pairs.tokens(command.query, command.documents):
             self._check_pair(tokens, f"documents[{len(pairs)}]")
@@ -176,17 +176,17 @@ class Embedder:
     def _check_pair(self, tokens: list[int], field: str) -> None:
         if not tokens:
             raise CommandRefused(Failure.INVALID, f"The query and {field} have no tokens.", field)
-        if len(tokens) > self._room:
+        if len(tokens) > self._input_limit:
             raise CommandRefused(
                 Failure.CONTEXT_LENGTH,
-                f"This model takes {self._room} tokens; the query and {field} together have "
+                f"This model takes {self._input_limit} tokens; the query and {field} together have "
                 f"{len(tokens)}. Shorten them.",
                 field,
             )
 
-    def _tokens(self, value: str | list[int]) -> list[int]:
+    def _tokenize(self, value: str | list[int]) -> list[int]:
         vocabulary = self._model.vocabulary
-        room = self._room
+        limit = self._input_limit
         if isinstance(value, str):
             self._check_length(value, "inputs")
             tokens = vocabulary.tokenize(value, parse_special=False, add_special=True)
@@ -195,23 +195,23 @@ class Embedder:
             check_tokens(tokens, vocabulary.size, "inputs")
         if not tokens:
             raise CommandRefused(Failure.INVALID, "An input has no tokens.", "inputs")
-        if len(tokens) > room:
+        if len(tokens) > limit:
             raise CommandRefused(
                 Failure.CONTEXT_LENGTH,
-                f"This model takes {room} tokens; an input has {len(tokens)}. Shorten it.",
+                f"This model takes {limit} tokens; an input has {len(tokens)}. Shorten it.",
                 "inputs",
             )
         return tokens
 
     def _plan(self) -> list[tuple[_Request, list[int]]]:
-        room = self._model.batch_tokens
+        capacity = self._model.batch_tokens
         planned: list[tuple[_Request, list[int]]] = []
         while self._turns and len(planned) < self._model.slots:
             request = self._turns[0]
             tokens = request.inputs[request.started]
-            if len(tokens) > room:
+            if len(tokens) > capacity:
                 break
-            room -= len(tokens)
+            capacity -= len(tokens)
             if not request.started:
                 self._accept(request)
             request.started += 1

@@ -7,7 +7,7 @@ from llm_backend.engine.model import Vocabulary
 
 __all__ = ["PairTokenizer"]
 
-_PLACES = re.compile(r"\{query\}|\{document\}")
+_PLACEHOLDERS = re.compile(r"\{query\}|\{document\}")
 
 
 class PairTokenizer:
@@ -22,23 +22,23 @@ class PairTokenizer:
     def tokens(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
         """Tokenizes the query with each document."""
         if self._template is None:
-            return self._framed(query, documents)
-        return (self._filled(self._template, query, document) for document in documents)
+            return self._frame_pairs(query, documents)
+        return (self._fill_template(self._template, query, document) for document in documents)
 
-    def _framed(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
+    def _frame_pairs(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
         frame = self._vocabulary.pair_frame
         head = [*frame.before, *self._text(query), *frame.between]
         for document in documents:
             yield [*head, *self._text(document), *frame.after]
 
-    def _filled(self, template: list[int | str], query: str, document: str) -> list[int]:
+    def _fill_template(self, template: list[int | str], query: str, document: str) -> list[int]:
         texts = {"{query}": query, "{document}": document}
         tokens: list[int] = []
         for part in template:
             if isinstance(part, int):
                 tokens.append(part)
             else:
-                tokens += self._text(_PLACES.sub(lambda place: texts[place[0]], part))
+                tokens += self._text(_PLACEHOLDERS.sub(lambda place: texts[place[0]], part))
         return tokens
 
     def _text(self, text: str) -> list[int]:

@@ -3,21 +3,21 @@
 A slot is one sequence id of the native cache. A finished sequence leaves its cells as a cached
 prefix for sequences that begin with the same tokens, until the slot is needed; the least recently
 used slot is evicted first. Copying cells from another slot costs about as much as computing
-`worth_copying` tokens, and less from a slot with few tokens where only used cells are copied.
+`copy_threshold` tokens, and less from a slot with few tokens where only used cells are copied.
 
 Where slots have cells of their own, the native code computes runs of consecutive slots together and
-each run for itself, so neighbours are preferred, and the prefixes they displace are copied to other
-slots.
+each run for itself, so neighbouring slots are preferred, and the prefixes that they overwrite are
+copied to other slots.
 """
 
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
-from llm_backend.engine.prompt.media_runs import whole
+from llm_backend.engine.prompt.media_runs import length_of_whole_runs
 
 __all__ = ["Cache", "Copy", "SlotAllocation", "SlotTokens", "common_prefix"]
 
-_COPIED_A_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
+_CELLS_COPIED_PER_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
 _LEAST_COPIED = 4  # tokens: what a copy costs however small
 
 
@@ -40,21 +40,22 @@ class SlotTokens:
 @dataclass(frozen=True, kw_only=True)
 class SlotAllocation:
     """Allocation of `slot` to a sequence: make the copies in their order, then keep the first
-    `keep` tokens. Cached prefixes that are overwritten and were worth keeping are `lost`."""
+    `cached_tokens`. Cached prefixes that are overwritten and long enough for a prefix file are
+    `overwritten`."""
 
     slot: int
-    keep: int
+    cached_tokens: int
     copies: tuple[Copy, ...] = ()
-    lost: tuple[SlotTokens, ...] = ()
+    overwritten: tuple[SlotTokens, ...] = ()
 
 
 @dataclass(kw_only=True)
 class _Slot:
     number: int
     tokens: list[int] = field(default_factory=list)  # whose cells it holds
-    # the number of prompt tokens among them and those to come; the others are generated
-    asked: int = 0
-    is_taken: bool = False
+    # how many of the tokens, present and future, are a prompt; the others are generated
+    prompt_tokens: int = 0
+    is_running: bool = False
     used_at: int = 0
 
 
@@ -81,51 +82,51 @@ class Cache:
     `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): they can
     only continue from the very end of a slot's tokens. `prefers_neighbours` is for slots with cells
     of their own; `copies_used` is True if a copy costs by the used cells alone. Overwritten
-    prefixes of `worth_keeping` tokens or more are reported as lost, if that is not None. `expected`
-    are prefixes that are being restored from files.
+    prefixes of `save_threshold` tokens or more are reported, if that is not None. `expected` are
+    prefixes that are being restored from files.
     """
 
     def __init__(
         self,
         *,
         slots: int,
-        worth_copying: int = 1,
+        copy_threshold: int = 1,
         can_roll_back: bool = True,
         prefers_neighbours: bool = True,
         copies_used: bool = False,
-        worth_keeping: int | None = None,
+        save_threshold: int | None = None,
     ) -> None:
         self._slots = [_Slot(number=number) for number in range(slots)]
-        self._worth_copying = max(1, worth_copying)
+        self._copy_threshold = max(1, copy_threshold)
         self._prefers_neighbours = prefers_neighbours
         self._copies_used = copies_used
-        self._worth_keeping = worth_keeping
+        self._save_threshold = save_threshold
         self.expected: tuple[Tokens[int], ...] = ()
-        self._lost: list[SlotTokens] = []
+        self._overwritten: list[SlotTokens] = []
         self._clock = 0
         self.can_roll_back = can_roll_back
 
     @property
-    def held_tokens(self) -> int:
+    def cell_tokens(self) -> int:
         """Number of tokens in all slots."""
         return sum(len(slot.tokens) for slot in self._slots)
 
     @property
     def free(self) -> int:
         """Number of slots without a running sequence."""
-        return sum(not slot.is_taken for slot in self._slots)
+        return sum(not slot.is_running for slot in self._slots)
 
     @property
-    def worth_copying(self) -> int:
+    def copy_threshold(self) -> int:
         """Number of shared tokens from which on a copy is cheaper than computing them."""
-        return self._worth_copying
+        return self._copy_threshold
 
-    def best(self, tokens: Tokens[int]) -> int:
+    def longest_prefix(self, tokens: Tokens[int]) -> int:
         """Length of the longest cached prefix of `tokens`."""
         return max(self._usable(slot, tokens) for slot in self._slots)
 
     @property
-    def held(self) -> list[SlotTokens]:
+    def cached_slots(self) -> list[SlotTokens]:
         """Tokens of the slots that are not empty, most recently used first."""
         latest = sorted(self._slots, key=lambda slot: slot.used_at, reverse=True)
         return [SlotTokens(slot=slot.number, tokens=slot.tokens) for slot in latest if slot.tokens]
@@ -133,62 +134,65 @@ class Cache:
     def is_expecting(self, tokens: Tokens[int]) -> bool:
         """True if a prefix of `tokens` is being restored that is longer than any cached one."""
         longest = max((common_prefix(one, tokens) for one in self.expected), default=0)
-        return longest - self.best(tokens) >= self._worth_copying
+        return longest - self.longest_prefix(tokens) >= self._copy_threshold
 
-    def take_in(self, tokens: Tokens[int]) -> SlotAllocation | None:
+    def allocate_restored(self, tokens: Tokens[int]) -> SlotAllocation | None:
         """Allocate a free slot for restored `tokens`, as a cached prefix without a running
         sequence; None if no slot is free."""
         if not self.free:
             return None
-        target = _next_given(self._near())
-        copies = self._rescue(target, 0, target)
-        target.tokens, target.asked = list(tokens), len(tokens)
+        target = _least_recently_used(self._neighbours())
+        copies = self._copy_to_older(target, 0, target)
+        target.tokens, target.prompt_tokens = list(tokens), len(tokens)
         self._touch(target)
-        return self._placement(target, 0, copies)
+        return self._allocation(target, 0, copies)
 
-    def place(self, tokens: Tokens[int], asked: int | None = None) -> SlotAllocation | None:
+    def allocate(
+        self, tokens: Tokens[int], prompt_tokens: int | None = None
+    ) -> SlotAllocation | None:
         """Allocate a slot for a sequence that begins with `tokens`; None if no slot is free. Of
-        the tokens that it will hold, the first `asked` are a prompt; None is all of `tokens`."""
+        the tokens that it will hold, the first `prompt_tokens` are a prompt; None is all of
+        `tokens`."""
         if not self.free:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
         source = max(
             self._slots,
-            key=lambda slot: (usable[slot.number], not slot.is_taken, -len(slot.tokens)),
+            key=lambda slot: (usable[slot.number], not slot.is_running, -len(slot.tokens)),
         )
         shared = usable[source.number]
         target = self._target(source, shared)
         keep = usable[target.number]
-        copies = self._rescue(target, keep, source)
-        if target is not source and shared - keep >= self._worth_copying_from(source):
+        copies = self._copy_to_older(target, keep, source)
+        if target is not source and shared - keep >= self._copy_threshold_of(source):
             copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
         target.tokens = list(tokens[:keep])
-        target.asked = len(tokens) if asked is None else asked
-        target.is_taken = True
+        target.prompt_tokens = len(tokens) if prompt_tokens is None else prompt_tokens
+        target.is_running = True
         self._touch(target)
-        return self._placement(target, keep, copies)
+        return self._allocation(target, keep, copies)
 
     def compact(self) -> tuple[int, SlotAllocation] | None:
         """Move one running sequence so that fewer runs of slots are computed. Returns the slot
         that it leaves and its new allocation."""
         if not self._prefers_neighbours or not self.can_roll_back or self._runs() < 2:
             return None
-        taken = [slot for slot in self._slots if slot.is_taken]
-        free = [slot for slot in self._slots if not slot.is_taken]
-        moves = [(left, target) for left in taken for target in free]
+        running = [slot for slot in self._slots if slot.is_running]
+        free = [slot for slot in self._slots if not slot.is_running]
+        moves = [(left, target) for left in running for target in free]
         if not moves:
             return None
-        left, target = min(moves, key=lambda move: (self._runs(*move), move[1].used_at))
-        if self._runs(left, target) >= self._runs():
+        source, target = min(moves, key=lambda move: (self._runs(*move), move[1].used_at))
+        if self._runs(source, target) >= self._runs():
             return None
-        copies = self._rescue(target, 0, left)
-        copies = (*copies, Copy(source=left.number, target=target.number))
-        target.tokens, left.tokens = left.tokens, list(left.tokens)
-        target.asked = left.asked
-        target.is_taken, left.is_taken = True, False
+        copies = self._copy_to_older(target, 0, source)
+        copies = (*copies, Copy(source=source.number, target=target.number))
+        target.tokens, source.tokens = source.tokens, list(source.tokens)
+        target.prompt_tokens = source.prompt_tokens
+        target.is_running, source.is_running = True, False
         self._touch(target)
-        left.used_at = 0  # the other slot holds the same tokens
-        return left.number, self._placement(target, len(target.tokens), copies)
+        source.used_at = 0  # the other slot holds the same tokens
+        return source.number, self._allocation(target, len(target.tokens), copies)
 
     def extend(self, slot: int, tokens: Tokens[int]) -> None:
         """Append `tokens` that were computed into the cells of `slot`."""
@@ -197,17 +201,17 @@ class Cache:
     def release(self, slot: int) -> None:
         """Release the slot of a sequence that has ended; its cells stay as a cached prefix until
         the slot is needed."""
-        self._slots[slot].is_taken = False
+        self._slots[slot].is_running = False
         self._touch(self._slots[slot])
 
-    def forget(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         """Note that the cells of `slot` are empty."""
         self._slots[slot].tokens = []
 
     def evict(self) -> int | None:
         """Evict the least recently used cached prefix and return its slot; None if there are
         none."""
-        idle = [slot for slot in self._slots if not slot.is_taken and slot.tokens]
+        idle = [slot for slot in self._slots if not slot.is_running and slot.tokens]
         if not idle:
             return None
         victim = min(idle, key=lambda slot: slot.used_at)
@@ -218,78 +222,80 @@ class Cache:
         """Target slot of an allocation, among the free slots that make the fewest runs: the
         source itself if few cached tokens are lost by that, else an empty slot, else the least
         recently used one."""
-        near = self._near()
-        target, lost = _next_given(near), len(source.tokens) - shared
+        near = self._neighbours()
+        target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:
             return target
-        is_little = self._is_little(source, shared) or (target.tokens and lost <= shared)
+        is_little = self._is_disposable(source, shared) or (target.tokens and discarded <= shared)
         return source if is_little else target
 
-    def _near(self) -> list[_Slot]:
+    def _neighbours(self) -> list[_Slot]:
         """Free slots that make the fewest runs."""
-        free = [slot for slot in self._slots if not slot.is_taken]
+        free = [slot for slot in self._slots if not slot.is_running]
         runs = {slot.number: self._runs(None, slot) for slot in free}
         fewest = min(runs.values())
         return [slot for slot in free if runs[slot.number] == fewest]
 
-    def _rescue(self, slot: _Slot, keep: int, source: _Slot) -> tuple[Copy, ...]:
-        """Copy the tokens that `slot` holds beyond `keep` into a less recently used slot, if
+    def _copy_to_older(self, slot: _Slot, kept: int, source: _Slot) -> tuple[Copy, ...]:
+        """Copy the tokens that `slot` holds beyond `kept` into a less recently used slot, if
         that is worth it. `source` may not be overwritten, as it is copied afterwards."""
-        victim = self._victim(slot, keep, source)
+        victim = self._victim(slot, kept, source)
         if victim is None:
-            self._give_up(slot, keep)
+            self._record_overwritten(slot, kept)
             return ()
-        self._give_up(victim, 0)
+        self._record_overwritten(victim, 0)
         victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
-        victim.asked = slot.asked
+        victim.prompt_tokens = slot.prompt_tokens
         return (Copy(source=slot.number, target=victim.number),)
 
-    def _is_little(self, slot: _Slot, keep: int) -> bool:
-        """True if the tokens that a slot holds beyond `keep` are discarded rather than copied:
+    def _is_disposable(self, slot: _Slot, kept: int) -> bool:
+        """True if the tokens that a slot holds beyond `kept` are discarded rather than copied:
         few tokens, or the end of an answer, whose chat has sent it back as other tokens. Prompt
         tokens of another chat never are."""
-        lost = len(slot.tokens) - keep
-        is_of_answer = keep + _LEAST_COPIED >= slot.asked
-        return lost <= self._worth_copying or (is_of_answer and 2 * lost <= keep)
+        discarded = len(slot.tokens) - kept
+        is_of_answer = kept + _LEAST_COPIED >= slot.prompt_tokens
+        return discarded <= self._copy_threshold or (is_of_answer and 2 * discarded <= kept)
 
-    def _worth_copying_from(self, source: _Slot) -> int:
+    def _copy_threshold_of(self, source: _Slot) -> int:
         """Number of shared tokens from which on copying a slot is cheaper than computing them."""
         if not self._copies_used:
-            return self._worth_copying
-        return min(self._worth_copying, max(_LEAST_COPIED, len(source.tokens) // _COPIED_A_TOKEN))
+            return self._copy_threshold
+        return min(
+            self._copy_threshold, max(_LEAST_COPIED, len(source.tokens) // _CELLS_COPIED_PER_TOKEN)
+        )
 
-    def _victim(self, slot: _Slot, keep: int, source: _Slot) -> _Slot | None:
+    def _victim(self, slot: _Slot, kept: int, source: _Slot) -> _Slot | None:
         """The slot that is overwritten to save the tokens of another slot, if they are to be
         saved."""
-        if not self.can_roll_back or self._is_little(slot, keep):
+        if not self.can_roll_back or self._is_disposable(slot, kept):
             return None
         older = [
             other
             for other in self._slots
-            if not other.is_taken and other.used_at < slot.used_at and other is not source
+            if not other.is_running and other.used_at < slot.used_at and other is not source
         ]
         return min(older, key=lambda other: other.used_at, default=None)
 
-    def _give_up(self, slot: _Slot, keep: int) -> None:
-        if self._worth_keeping is not None and len(slot.tokens) - keep >= self._worth_keeping:
-            self._lost.append(SlotTokens(slot=slot.number, tokens=slot.tokens))
+    def _record_overwritten(self, slot: _Slot, kept: int) -> None:
+        if self._save_threshold is not None and len(slot.tokens) - kept >= self._save_threshold:
+            self._overwritten.append(SlotTokens(slot=slot.number, tokens=slot.tokens))
 
-    def _placement(self, slot: _Slot, keep: int, copies: tuple[Copy, ...]) -> SlotAllocation:
-        lost, self._lost = tuple(self._lost), []
-        return SlotAllocation(slot=slot.number, keep=keep, copies=copies, lost=lost)
+    def _allocation(self, slot: _Slot, keep: int, copies: tuple[Copy, ...]) -> SlotAllocation:
+        lost, self._overwritten = tuple(self._overwritten), []
+        return SlotAllocation(slot=slot.number, cached_tokens=keep, copies=copies, overwritten=lost)
 
-    def _runs(self, left: _Slot | None = None, entered: _Slot | None = None) -> int:
-        """Number of runs of consecutive allocated slots, with `left` released and `entered`
-        allocated."""
+    def _runs(self, released: _Slot | None = None, allocated: _Slot | None = None) -> int:
+        """Number of runs of consecutive allocated slots, with `released` and `allocated`
+        changed."""
         if not self._prefers_neighbours:
             return 1
-        taken = {slot.number for slot in self._slots if slot.is_taken and slot is not left}
-        if entered is not None:
-            taken.add(entered.number)
-        return sum(number - 1 not in taken for number in taken)
+        running = {slot.number for slot in self._slots if slot.is_running and slot is not released}
+        if allocated is not None:
+            running.add(allocated.number)
+        return sum(number - 1 not in running for number in running)
 
     def _usable(self, slot: _Slot, tokens: Tokens[int]) -> int:
-        shared = whole(tokens, common_prefix(slot.tokens, tokens))
+        shared = length_of_whole_runs(tokens, common_prefix(slot.tokens, tokens))
         if self.can_roll_back or shared == len(slot.tokens):
             return shared
         return 0
@@ -299,6 +305,6 @@ class Cache:
         slot.used_at = self._clock
 
 
-def _next_given(slots: list[_Slot]) -> _Slot:
+def _least_recently_used(slots: list[_Slot]) -> _Slot:
     """The first empty slot, else the least recently used one."""
     return min(slots, key=lambda slot: (bool(slot.tokens), slot.used_at if slot.tokens else 0))

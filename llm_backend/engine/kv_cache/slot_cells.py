@@ -10,42 +10,42 @@ from llm_backend.engine.model import Model
 from llm_backend.engine.prompt.media_runs import Run
 from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotAdmission
 from llm_backend.engine.scheduling.sequence import Sequence
-from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.speculation.drafter import Drafter
 
 __all__ = ["SlotCells"]
 
 
 class SlotCells:
-    """Applies the scheduler's decisions to the KV cells, and tells it of operations that failed."""
+    """Applies the scheduler's decisions to the KV cells, and reports failed operations to it."""
 
     def __init__(self, model: Model, scheduler: Scheduler, drafter: Drafter | None) -> None:
         self._model = model
         self._scheduler = scheduler
         self._drafter = drafter
         # as far as is known: a failed truncation sets it to False
-        self.can_be_cut = model.can_roll_back
+        self.can_truncate = model.can_roll_back
 
-    def place(self, admitted: SlotAdmission) -> None:
+    def prepare(self, admitted: SlotAdmission) -> None:
         """Prepare the slot of an admitted sequence: copy cells, and truncate to its cached
         prefix."""
-        sequence, placement = admitted.sequence, admitted.placement
-        self._copy(placement)
-        if not self._model.truncate(placement.slot, sequence.position(placement.keep)):
-            self._model.truncate(placement.slot, 0)
+        sequence, allocation = admitted.sequence, admitted.allocation
+        self._copy(allocation)
+        if not self._model.truncate(allocation.slot, sequence.position(allocation.cached_tokens)):
+            self._model.truncate(allocation.slot, 0)
             self._scheduler.recompute(sequence)
 
-    def fill(self, placement: SlotAllocation, state: NDArray[np.uint8], end: int) -> bool:
+    def restore(self, allocation: SlotAllocation, state: NDArray[np.uint8], end: int) -> bool:
         """Restore a saved `state` of the tokens before position `end` into a slot. False if it
         could not be restored; the slot is empty then."""
-        self._copy(placement)
-        return self._model.restore(placement.slot, state, end)
+        self._copy(allocation)
+        return self._model.restore(allocation.slot, state, end)
 
-    def take_in(self, run: Run, work: ScheduledTokens) -> None:
+    def encode_media(self, run: Run, work: ScheduledTokens) -> None:
         """Encode and compute the next part of a picture or a sound. Raises `MediaError` or
-        `NoRoom`."""
+        `CellsExhausted`."""
         sequence, slot = work.sequence, work.sequence.slot
-        assert slot is not None, "who is planned has a slot"
-        self._model.take_in(
+        assert slot is not None, "a scheduled sequence has a slot"
+        self._model.encode_media(
             run,
             slot=slot,
             position=sequence.position(run.start),
@@ -53,35 +53,35 @@ class SlotCells:
             count=work.count,
         )
 
-    def cut(self, sequence: Sequence, slot: int, length: int) -> None:
+    def truncate(self, sequence: Sequence, slot: int, length: int) -> None:
         """Truncate the cells of a rejected draft."""
         if self._model.truncate(slot, sequence.position(length)):
             return
-        self.can_be_cut = False
+        self.can_truncate = False
         self._model.truncate(slot, 0)
         if sequence.slot is None:
-            self._scheduler.forget(slot)
+            self._scheduler.clear(slot)
         else:
             self._scheduler.recompute(sequence)
 
-    def make_room(self) -> None:
+    def evict(self) -> None:
         """Empty a slot, as the running sequences have no cells left. Raises `MemoryError` if
         there is none to empty."""
-        slot = self._scheduler.make_room()
+        slot = self._scheduler.evict()
         if slot is None:
             raise MemoryError("the cells do not hold even one sequence")
         self._model.truncate(slot, 0)
 
-    def forget(self, slots: Iterable[int]) -> None:
+    def clear(self, slots: Iterable[int]) -> None:
         """Empty slots whose cells may be wrong."""
         for slot in slots:
             self._model.truncate(slot, 0)
-            self._scheduler.forget(slot)
+            self._scheduler.clear(slot)
             if self._drafter is not None:
-                self._drafter.forget(slot)
+                self._drafter.clear(slot)
 
-    def _copy(self, placement: SlotAllocation) -> None:
-        for copy in placement.copies:
+    def _copy(self, allocation: SlotAllocation) -> None:
+        for copy in allocation.copies:
             self._model.copy(copy.source, copy.target)
             if self._drafter is not None:
                 self._drafter.copy(copy.source, copy.target)

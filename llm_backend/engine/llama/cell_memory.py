@@ -17,7 +17,7 @@ from llm_backend.engine.llama.processor_buffers import (
     CLEAR,
     Buffer,
     address_of,
-    seen_buffers,
+    hook_buffers,
 )
 
 __all__ = ["CellMemory"]
@@ -31,28 +31,28 @@ class CellMemory:
     """Must outlive the contexts that were made with it: it clears their buffers."""
 
     def __init__(self) -> None:
-        self.is_taken_by_use = False
+        self.is_lazy = False
         self._our_clear = CLEAR(_clear)
 
     @contextmanager
-    def taken_by_use(self, *, is_wanted: bool = True) -> Iterator[None]:
+    def allocate_lazily(self, *, is_wanted: bool = True) -> Iterator[None]:
         """Context manager: contexts that are made in it allocate memory of cells lazily, if that
-        is wanted and the system and the libraries support it; `is_taken_by_use` is the result."""
+        is wanted and the system and the libraries support it; `is_lazy` is the result."""
         if not is_wanted:
             yield
             return
-        with seen_buffers(self._clears) as self.is_taken_by_use:
-            if not self.is_taken_by_use:
+        with hook_buffers(self._replace_clear) as self.is_lazy:
+            if not self.is_lazy:
                 _log.debug("engine.cells_taken_at_once")
             yield
 
-    def _clears(self, buffer: Buffer) -> None:
+    def _replace_clear(self, buffer: Buffer) -> None:
         buffer.clear = address_of(self._our_clear)
 
 
-def _clear(place: int, value: int) -> None:
+def _clear(address: int, value: int) -> None:
     """Replaces a buffer's `clear`."""
-    buffer = Buffer.from_address(place)
+    buffer = Buffer.from_address(address)
     if value or not _release_pages(buffer.context, buffer.size):
         ctypes.memset(buffer.context, value, buffer.size)
 

@@ -22,7 +22,7 @@ class Cells:
     def __init__(self, context: Handle, memory: Handle, *, copies_used: bool) -> None:
         self._context = context
         self._memory = memory
-        self._room = native.llama_n_ctx_seq(context)  # cells of a slot
+        self._slot_cells = native.llama_n_ctx_seq(context)  # cells of a slot
         self._copies_used = copies_used
 
     def truncate(self, slot: int, position: int) -> bool:
@@ -33,7 +33,7 @@ class Cells:
     def copy(self, source: int, target: int) -> None:
         """Replace the cells of slot `target` by a copy of the cells of `source`."""
         self.truncate(target, 0)
-        are_few = self._copies_used and 2 * self.end(source) < self._room
+        are_few = self._copies_used and 2 * self.end(source) < self._slot_cells
         if are_few and self._write(target, self.state(source)):  # through memory of our own
             return
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
@@ -46,7 +46,7 @@ class Cells:
         """Save the state of a slot's used cells: [bytes] uint8."""
         size = native.llama_state_seq_get_size(self._context, slot)
         state = np.empty(size, dtype=np.uint8)
-        read = native.llama_state_seq_get_data(self._context, _place(state), size, slot)
+        read = native.llama_state_seq_get_data(self._context, _pointer(state), size, slot)
         return state[:read]
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
@@ -60,9 +60,9 @@ class Cells:
 
     def _write(self, slot: int, state: NDArray[np.uint8]) -> bool:
         """True if the native code has read all of a state into an empty slot."""
-        taken = native.llama_state_seq_set_data(self._context, _place(state), state.size, slot)
-        return bool(taken) and taken == state.size
+        read = native.llama_state_seq_set_data(self._context, _pointer(state), state.size, slot)
+        return bool(read) and read == state.size
 
 
-def _place(state: NDArray[np.uint8]) -> Any:  # the binding's own type of pointer
+def _pointer(state: NDArray[np.uint8]) -> Any:  # the binding's own type of pointer
     return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -7,15 +7,15 @@ from llm_backend.engine.llama.model import LlamaModel
 from llm_backend.engine.messages import ModelKind, Start
 from llm_backend.engine.model import LoadError
 
-__all__ = ["draft_model"]
+__all__ = ["load_draft_model"]
 
 
-def draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
+def load_draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
     """Load the model of `start.draft_model_path` with the settings of `model`, and verify it by
     a pass. It has as many slots of as many tokens, if it was trained for so many. Raises
     `LoadError` if it cannot draft for `model`."""
     path = start.draft_model_path
-    assert path is not None, "a draft model is wanted"
+    assert path is not None, "a draft model is configured"
     if model.kind is not ModelKind.CHAT:
         raise LoadError(f"{start.model_path} generates nothing, so {path} cannot draft for it")
     if not model.can_roll_back:
@@ -41,7 +41,7 @@ def draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
         raise LoadError(
             f"{path} cannot draft for {start.model_path}, as its vocabulary differs: {difference}"
         )
-    draft.prove()
+    draft.verify()
     if not draft.can_roll_back:
         raise LoadError(f"{path} keeps a state that cannot be cut, so it cannot draft")
     return draft

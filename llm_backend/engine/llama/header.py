@@ -17,7 +17,9 @@ _ENCODERS = frozenset(  # architectures of embedding models, whatever else the f
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
     | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}
 )
-_YES_OR_NO = frozenset({"qwen3", "qwen3vl"})  # whose heads return the probabilities of two labels
+_TWO_LABEL_ARCHITECTURES = frozenset(
+    {"qwen3", "qwen3vl"}
+)  # whose heads return the probabilities of two labels
 _HEAD, _ONE_LAYER_HEADS = b"cls.output.weight", {"jina-bert-v2": b"cls.weight"}
 _NO_POOLING = frozenset({"", "0"})  # pooling types that mean none
 
@@ -43,7 +45,7 @@ class Header:
     @property
     def gives_probabilities(self) -> bool:
         """True if the classification head returns probabilities, of two labels."""
-        return self.architecture in _YES_OR_NO
+        return self.architecture in _TWO_LABEL_ARCHITECTURES
 
     def rerank_template(self) -> str | None:
         """The template of a rerank model's pairs, if the file has one. Raises `LoadError` for a
@@ -115,18 +117,18 @@ def _has_tensor(path: str, name: bytes) -> bool:
     header = library.gguf_init_from_file(path.encode(), _GgufParams(True, None))
     if not header:
         raise LoadError(f"the header of {path} cannot be read")
-    place: int = library.gguf_find_tensor(header, name)
+    index: int = library.gguf_find_tensor(header, name)
     library.gguf_free(header)
-    return place >= 0
+    return index >= 0
 
 
 # Any: functions of the bindings are untyped
 def native_text(function: Any, *arguments: Any) -> str:
     """Text that a native function writes into a buffer, of any length."""
-    room = 256
+    size = 256
     while True:
-        buffer = ctypes.create_string_buffer(room)
-        count = int(function(*arguments, buffer, room))
-        if count < room:
+        buffer = ctypes.create_string_buffer(size)
+        count = int(function(*arguments, buffer, size))
+        if count < size:
             return buffer.value.decode(errors="replace") if count > 0 else ""
-        room = count + 1
+        size = count + 1

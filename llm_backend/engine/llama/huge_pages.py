@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from llm_backend.engine.llama.processor_buffers import ADVISE, Buffer, seen_buffers
+from llm_backend.engine.llama.processor_buffers import ADVISE, Buffer, hook_buffers
 from llm_backend.model_files import available_memory_bytes, model_parts
 
-__all__ = ["fits", "weights_loaded"]
+__all__ = ["fits", "prepare_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,20 +31,20 @@ _LOCK = f"\0llm-backend/loading/{os.getuid()}"
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _SHARE = 0.5  # of the free memory; the rest is for cells, and for other processes
 _WAIT_S = 20.0  # for other engines that load, a part of the time in which an engine has to be ready
-_LOOK_S = 0.05  # polling interval of the lock
+_POLL_INTERVAL_S = 0.05  # polling interval of the lock
 
 
 @contextmanager
-def weights_loaded(files: Sequence[Path], *, may_copy: bool) -> Iterator[bool]:
+def prepare_weights(files: Sequence[Path], *, may_copy: bool) -> Iterator[bool]:
     """Context manager in which weights are loaded, into huge pages if the system has them.
     Yields True if they are to be read rather than mapped: they may be copied, there are huge
     pages, and all of `files` together fit."""
-    with seen_buffers(_advise) as can_advise:
+    with hook_buffers(_advise) as can_advise:
         if not (may_copy and can_advise and _gives_huge_pages()):
             yield False
             return
-        with _alone() as is_alone:
-            copies = is_alone and fits(files, available_memory_bytes())
+        with _lock_loading() as is_locked:
+            copies = is_locked and fits(files, available_memory_bytes())
             _log.debug("engine.weights copied=%s", copies)
             yield copies
 
@@ -71,18 +71,18 @@ def _advise(buffer: Buffer) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[bool]:
+def _lock_loading() -> Iterator[bool]:
     """Lock: yields True if no other engine of this user loads, as free memory would include what
     it is about to use. The lock is a socket name that only one process can bind; it is released
     when the process ends."""
     give_up_at = time.monotonic() + _WAIT_S
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
-        while not (is_alone := _has_name(lock)) and time.monotonic() < give_up_at:
-            time.sleep(_LOOK_S)
-        yield is_alone
+        while not (is_locked := _bind(lock)) and time.monotonic() < give_up_at:
+            time.sleep(_POLL_INTERVAL_S)
+        yield is_locked
 
 
-def _has_name(lock: socket.socket) -> bool:
+def _bind(lock: socket.socket) -> bool:
     try:
         lock.bind(_LOCK)
     except OSError:

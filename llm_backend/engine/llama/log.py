@@ -19,9 +19,9 @@ class NativeLog:
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=4)
-        self.callback = native.llama_log_callback(self._take)
+        self.callback = native.llama_log_callback(self._forward)
 
-    def _take(self, level: int, text: bytes, _user_data: object) -> None:
+    def _forward(self, level: int, text: bytes, _user_data: object) -> None:
         line = text.decode(errors="replace").strip()
         if not line or line == ".":
             return
@@ -29,11 +29,11 @@ class NativeLog:
             self.errors.append(line)
         _log.debug("%s", line)
 
-    def reason(self) -> str:
+    def pop_reason(self) -> str:
         """Returns the last errors, the first of which says most, and clears them."""
-        told = "; ".join(self.errors) or "the native code gives no reason"
+        reason = "; ".join(self.errors) or "the native code gives no reason"
         self.errors.clear()
-        return told
+        return reason
 
 
 def capture_log() -> NativeLog:

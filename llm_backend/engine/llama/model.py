@@ -18,7 +18,7 @@ from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.llama.weights import load_weights
 from llm_backend.engine.messages import ModelInfo, ModelKind, Start
-from llm_backend.engine.model import DecodeError, LoadError, NoRoom
+from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError
 from llm_backend.engine.prompt.media_runs import Run
 from llm_backend.engine.scheduling.scheduler import ScheduledTokens
 
@@ -29,9 +29,9 @@ _FLASH_ATTENTION = {
     True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     False: native.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
-_EMBEDDED_AT_ONCE = 32  # minimum number of inputs in one pass of an embedding model
+_INPUTS_PER_PASS = 32  # minimum number of inputs in one pass of an embedding model
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code uses a default
-_PROOF_TOKENS = 32  # enough to run the matrix kernels that a single token does not use
+_VERIFICATION_TOKENS = 32  # enough to run the matrix kernels that a single token does not use
 
 
 class LlamaModel:
@@ -53,13 +53,13 @@ class LlamaModel:
         self.context_tokens = self._context_size()
         self.slots = start.slots
         if self.kind is not ModelKind.CHAT:
-            self.slots = max(start.slots, _EMBEDDED_AT_ONCE)
+            self.slots = max(start.slots, _INPUTS_PER_PASS)
         self.batch_tokens = max(start.batch_tokens, self.slots)
         if self.kind is not ModelKind.CHAT:
             self.batch_tokens = max(start.batch_tokens, self.context_tokens)
         self._rows_limit = self.slots + start.logit_rows
         self._view: NDArray[np.float32] | None = None
-        self._view_place = 0
+        self._view_address = 0
         self._cell_memory = CellMemory()
         self._first_threads = first_thread_count(start, native.llama_model_size(self._model))
         self._context = self._open_context()
@@ -75,11 +75,11 @@ class LlamaModel:
         self.projector = self._projector()
         self.can_roll_back = True
 
-    def prove(self) -> None:
+    def verify(self) -> None:
         """Verify the model by a pass, as the first one crashes on a processor that the build
         does not suit; and find out if the state can be truncated."""
         token = next(iter(self.vocabulary.end_tokens), 0)
-        length = min(_PROOF_TOKENS, self.context_tokens - 1, self.batch_tokens)
+        length = min(_VERIFICATION_TOKENS, self.context_tokens - 1, self.batch_tokens)
         if self.kind is not ModelKind.CHAT:
             self._pool([[token] * length], 1)
             return
@@ -98,12 +98,13 @@ class LlamaModel:
         """Replace the cells of slot `target` by a copy of the cells of `source`."""
         self._cells.copy(source, target)
 
-    def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
+    def encode_media(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
         """Compute `count` embeddings of a media run, from its `first` on, into the cells of a
-        slot; the run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
-        assert self.projector is not None, "who has a run was read with it"
+        slot; the run begins at `position`. Raises `MediaError`, `CellsExhausted` or
+        `DecodeError`."""
+        assert self.projector is not None, "a media run exists only with a projector"
         embeddings = self.projector.embeddings(run)
-        batch = self._batch.of_embeddings(embeddings, slot, position, first, count)
+        batch = self._batch.from_embeddings(embeddings, slot, position, first, count)
         if embeddings.is_whole:
             native.llama_set_causal_attn(self._context, False)
         try:
@@ -128,11 +129,11 @@ class LlamaModel:
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
         """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
-        the bytes are invalid or there is no room; the slot is empty then."""
+        the bytes are invalid or cells are exhausted; the slot is empty then."""
         return self._cells.restore(slot, state, end)
 
     @property
-    def keeps_states(self) -> bool:
+    def can_save_states(self) -> bool:
         """True if `state` saves all cells of a slot: with sliding window attention it does not."""
         return self.kind is ModelKind.CHAT and native.llama_model_n_swa(self._model) == 0
 
@@ -169,7 +170,7 @@ class LlamaModel:
         status = self._threads.compute(batch.n_tokens, lambda: compute(self._context, batch))
         if status:
             raise DecodeError(
-                f"the model could not read its inputs: status {status}; {self._log.reason()}"
+                f"the model could not read its inputs: status {status}; {self._log.pop_reason()}"
             )
         results = np.empty((len(inputs), size), dtype=np.float32)
         for slot in range(len(inputs)):
@@ -204,7 +205,7 @@ class LlamaModel:
     def _load(self) -> Handle:
         model = load_weights(self._start)
         if not model:
-            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._log.reason()}")
+            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._log.pop_reason()}")
         return model
 
     def _open_context(self) -> Handle:
@@ -224,12 +225,12 @@ class LlamaModel:
             params.n_ctx = start.cells or self.slots * self.context_tokens
             params.n_outputs_max = self._rows_limit
             params.n_outputs_max_per_seq = params.n_outputs_max
-        with self._cell_memory.taken_by_use(is_wanted=not start.mlock):
+        with self._cell_memory.allocate_lazily(is_wanted=not start.mlock):
             context = native.llama_init_from_model(self._model, params)
         if not context:
             raise LoadError(
-                f"there is no room for {self.slots} slots of {self.context_tokens} tokens: "
-                f"{self._log.reason()}"
+                f"there is no memory for {self.slots} slots of {self.context_tokens} tokens: "
+                f"{self._log.pop_reason()}"
             )
         return context
 
@@ -241,24 +242,24 @@ class LlamaModel:
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0
         is_shared = start.unified_cells or _is_on_gpu(start)
-        return self._cell_memory.is_taken_by_use and is_whole and not is_shared
+        return self._cell_memory.is_lazy and is_whole and not is_shared
 
     def _apply_adapters(self) -> None:
         """Apply the LoRA adapters to all later passes."""
-        wanted = self._start.adapters
-        if not wanted:
+        adapters = self._start.adapters
+        if not adapters:
             return
-        loaded = (native.llama_adapter_lora_p_ctypes * len(wanted))()
-        for place, one in enumerate(wanted):
-            check_file(Path(one.path))
-            loaded[place] = native.llama_adapter_lora_init(self._model, one.path.encode())
-            if not loaded[place]:
+        loaded = (native.llama_adapter_lora_p_ctypes * len(adapters))()
+        for index, adapter in enumerate(adapters):
+            check_file(Path(adapter.path))
+            loaded[index] = native.llama_adapter_lora_init(self._model, adapter.path.encode())
+            if not loaded[index]:
                 raise LoadError(
-                    f"the adapter {one.path} cannot be applied to {self._start.model_path}: "
-                    f"{self._log.reason()}"
+                    f"the adapter {adapter.path} cannot be applied to {self._start.model_path}: "
+                    f"{self._log.pop_reason()}"
                 )
-        scales = (ctypes.c_float * len(wanted))(*(one.scale for one in wanted))
-        native.llama_set_adapters_lora(self._context, loaded, len(wanted), scales)
+        scales = (ctypes.c_float * len(adapters))(*(one.scale for one in adapters))
+        native.llama_set_adapters_lora(self._context, loaded, len(adapters), scales)
 
     def _projector(self) -> NativeProjector | None:
         if self._start.projector_path is None:
@@ -290,10 +291,10 @@ class LlamaModel:
         """Logits of the last pass, as rows: [rows limit, vocab] float32. The view is kept until
         their address changes: making it takes longer than the next plan."""
         pointer = native.llama_get_logits(self._context)
-        place = ctypes.addressof(pointer.contents)
-        if self._view is None or self._view_place != place:
+        address = ctypes.addressof(pointer.contents)
+        if self._view is None or self._view_address != address:
             shape = (self._rows_limit, self.vocabulary.size)
-            self._view, self._view_place = np.ctypeslib.as_array(pointer, shape=shape), place
+            self._view, self._view_address = np.ctypeslib.as_array(pointer, shape=shape), address
         return self._view
 
     def _compute(self, batch: Handle) -> None:
@@ -301,9 +302,9 @@ class LlamaModel:
             batch.n_tokens, lambda: int(native.llama_decode(self._context, batch))
         )
         if status == 1:
-            raise NoRoom
+            raise CellsExhausted
         if status:
-            raise DecodeError(f"the forward pass failed: status {status}; {self._log.reason()}")
+            raise DecodeError(f"the forward pass failed: status {status}; {self._log.pop_reason()}")
 
 
 def _is_on_gpu(start: Start) -> bool:
@@ -312,7 +313,7 @@ def _is_on_gpu(start: Start) -> bool:
 
 def _chunk(work: ScheduledTokens) -> BatchChunk:
     sequence, start = work.sequence, work.sequence.computed
-    assert sequence.slot is not None, "who is planned has a slot"
+    assert sequence.slot is not None, "a scheduled sequence has a slot"
     return BatchChunk(
         slot=sequence.slot,
         position=sequence.position(start),

@@ -32,9 +32,9 @@ class NativeBatch:
         """Replace the contents by `chunks`; returns the number of outputs."""
         self.arrays.fill(chunks)
         self.native.n_tokens = self.arrays.length
-        return self.arrays.wanted
+        return self.arrays.output_count
 
-    def of_embeddings(
+    def from_embeddings(
         self, embeddings: Embeddings, slot: int, position: int, first: int, count: int
     ) -> Handle:
         """A native batch of embeddings instead of tokens, without outputs; it uses the same
@@ -44,11 +44,11 @@ class NativeBatch:
         positions = np.ascontiguousarray(whole[:, first : first + count])
         self.arrays.slots[:count] = slot
         self.arrays.outputs[:count] = 0
-        made, kinds = native.llama_batch(), dict(native.llama_batch._fields_)
+        batch, kinds = native.llama_batch(), dict(native.llama_batch._fields_)
         for name in ("n_seq_id", "seq_id", "logits"):
-            setattr(made, name, getattr(self.native, name))
-        made.embd = ctypes.cast(rows.ctypes.data, kinds["embd"])
-        made.pos = ctypes.cast(positions.ctypes.data, kinds["pos"])
-        made.n_tokens = count
-        made.held = (rows, positions)
-        return made
+            setattr(batch, name, getattr(self.native, name))
+        batch.embd = ctypes.cast(rows.ctypes.data, kinds["embd"])
+        batch.pos = ctypes.cast(positions.ctypes.data, kinds["pos"])
+        batch.n_tokens = count
+        batch.held = (rows, positions)
+        return batch

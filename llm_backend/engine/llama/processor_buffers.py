@@ -22,12 +22,12 @@ __all__ = [
     "BufferType",
     "NativeLibrary",
     "address_of",
+    "hook_buffers",
+    "is_hookable",
     "processor_buffer_kind",
-    "seen_buffers",
-    "works",
 ]
 
-_TRIED = 1 << 12  # bytes of the test buffer
+_TEST_BYTES = 1 << 12  # bytes of the test buffer
 
 _GetType = ctypes.CFUNCTYPE(ctypes.c_void_p)
 _Allocate = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -81,18 +81,18 @@ class NativeLibrary:
         self.free = _Free(("ggml_backend_buffer_free", library))
 
 
-Look = Callable[[Buffer], None]
+BufferHook = Callable[[Buffer], None]
 
 
 @contextmanager
-def seen_buffers(look: Look) -> Iterator[bool]:
-    """Context manager: `look` is called with each buffer allocated in it, before the buffer is
+def hook_buffers(hook: BufferHook) -> Iterator[bool]:
+    """Context manager: `hook` is called with each buffer allocated in it, before the buffer is
     written. Yields True if that is supported: on Linux, with the known libraries."""
     kind = processor_buffer_kind()
     if kind is None:
         yield False
         return
-    with _replace_allocator(kind, look):
+    with _replace_allocator(kind, hook):
         yield True
 
 
@@ -107,19 +107,19 @@ def processor_buffer_kind() -> BufferType | None:
     kind = BufferType.from_address(library.kind)
     if kind.get_max_size or kind.get_alloc_size or kind.device or kind.context:
         return None  # fields that this type leaves empty: the layout differs
-    return kind if works(library, kind) else None
+    return kind if is_hookable(library, kind) else None
 
 
-def works(library: NativeLibrary, kind: BufferType) -> bool:
+def is_hookable(library: NativeLibrary, kind: BufferType) -> bool:
     """True if the functions in these structs are the ones that are called."""
     cleared: list[int] = []
-    tells = CLEAR(lambda place, _: cleared.append(place))
+    record_clear = CLEAR(lambda address, _: cleared.append(address))
 
-    def look(buffer: Buffer) -> None:
-        buffer.clear = address_of(tells)
+    def hook(buffer: Buffer) -> None:
+        buffer.clear = address_of(record_clear)
 
-    with _replace_allocator(kind, look):
-        place = library.allocate(library.kind, _TRIED)
+    with _replace_allocator(kind, hook):
+        place = library.allocate(library.kind, _TEST_BYTES)
     if not place:
         return False
     library.clear(place, 0)
@@ -128,24 +128,24 @@ def works(library: NativeLibrary, kind: BufferType) -> bool:
 
 
 @contextmanager
-def _replace_allocator(kind: BufferType, look: Look) -> Iterator[None]:
-    own_address = kind.alloc_buffer
-    own = _Allocate(own_address)
+def _replace_allocator(kind: BufferType, hook: BufferHook) -> Iterator[None]:
+    original_address = kind.alloc_buffer
+    original = _Allocate(original_address)
 
-    def allocated(kind_place: int, size: int) -> int | None:
-        place: int | None = own(kind_place, size)
-        if place:
-            buffer = Buffer.from_address(place)
-            if (buffer.kind, buffer.size) == (kind_place, size) and buffer.context:
-                look(buffer)
-        return place
+    def allocate(kind_address: int, size: int) -> int | None:
+        address: int | None = original(kind_address, size)
+        if address:
+            buffer = Buffer.from_address(address)
+            if (buffer.kind, buffer.size) == (kind_address, size) and buffer.context:
+                hook(buffer)
+        return address
 
-    ours = _Allocate(allocated)  # must live for as long as it may be called
-    kind.alloc_buffer = address_of(ours)
+    replacement = _Allocate(allocate)  # must live for as long as it may be called
+    kind.alloc_buffer = address_of(replacement)
     try:
         yield
     finally:
-        kind.alloc_buffer = own_address
+        kind.alloc_buffer = original_address
 
 
 def address_of(function: "ctypes._CFunctionType") -> int | None:

@@ -22,37 +22,39 @@ from llm_backend.model_files import HeaderError, read_header
 
 __all__ = ["Embeddings", "NativeProjector"]
 
-_KEPT_BYTES = 64 << 20  # cache of embeddings: media of a conversation are sent again with each turn
-_COUNTED = 256  # media whose pieces are cached: a conversation sends its own each turn
+_CACHE_BYTES = (
+    64 << 20
+)  # cache of embeddings: media of a conversation are sent again with each turn
+_CACHED_MEDIA = 256  # media whose pieces are cached: a conversation sends its own each turn
 _LEAST_SOUND_S = 0.01  # less is no sound, and a single sample crashes the native code
 # the whole text that a medium is tokenized in, so it cannot conflict with a prompt
-_MARK = b"<media>"
+_MARKER = b"<media>"
 _DIMENSIONS = 4  # of a position, where it has several: time, row, column, and one unused
-_BY_WHAT_PRECEDES = {"hunyuanvl", "deepseek4v"}
+_CONTEXT_DEPENDENT = {"hunyuanvl", "deepseek4v"}
 """Projectors whose embeddings depend on where in the prompt a picture stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """The embeddings of one run, [count, embedding size], and their positions in each dimension,
-    from 0 on. The run's start is added in the dimensions where `moves` is 1. `is_whole`:
-    attention among them is not causal."""
+    """The embeddings of one run: [count, embedding size] float32, and their positions in each
+    dimension, from 0 on: [dimensions, count] int32. The run's start is added in the dimensions
+    where `dimension_offsets` is 1. `is_whole`: attention among them is not causal."""
 
     rows: NDArray[np.float32]
     positions: NDArray[np.int32]
-    moves: NDArray[np.int32]
+    dimension_offsets: NDArray[np.int32]
     is_whole: bool
 
     def positions_from(self, position: int) -> NDArray[np.int32]:
-        """The positions of a run that begins at `position`."""
-        return self.positions + self.moves[:, np.newaxis] * np.int32(position)
+        """The positions of a run that begins at `position`: [dimensions, count] int32."""
+        return self.positions + self.dimension_offsets[:, np.newaxis] * np.int32(position)
 
 
 class NativeProjector:
     """The file at `start.projector_path`, for the model of this handle. Raises `LoadError`."""
 
     def __init__(self, start: Start, model: Handle, log: NativeLog) -> None:
-        assert start.projector_path is not None, "a projector is wanted"
+        assert start.projector_path is not None, "a projector is configured"
         self._path = start.projector_path
         self._log = log
         check_file(Path(self._path))
@@ -62,10 +64,10 @@ class NativeProjector:
         self._width: int = native.llama_model_n_embd_inp(model)
         self._sound_limit_s = start.sound_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
-        self._counted: OrderedDict[Identity, list[Piece]] = OrderedDict()
-        self._open: tuple[Identity, Handle] | None = None  # the medium split last, in chunks
-        self._kept: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
-        self._kept_bytes = 0
+        self._cached_pieces: OrderedDict[Identity, list[Piece]] = OrderedDict()
+        self._open_chunks: tuple[Identity, Handle] | None = None  # the medium split last, in chunks
+        self._cached_embeddings: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
+        self._cached_bytes = 0
 
     @property
     def media(self) -> frozenset[Medium]:
@@ -74,38 +76,38 @@ class NativeProjector:
             Medium.PICTURE: mtmd.mtmd_support_vision(self._context),
             Medium.SOUND: mtmd.mtmd_support_audio(self._context),
         }
-        return frozenset(medium for medium, is_there in can.items() if is_there)
+        return frozenset(medium for medium, is_supported in can.items() if is_supported)
 
     def pieces(self, media: Media) -> list[Piece]:
         """Returns the text and runs of a medium in a prompt, without computing it. Raises
         `MediaError`."""
         key = identity(media)
-        found = self._counted.get(key)
+        found = self._cached_pieces.get(key)
         if found is None:
-            found = self._counted[key] = self._pieces(media)
-        self._counted.move_to_end(key)
-        if len(self._counted) > _COUNTED:
-            self._counted.popitem(last=False)
+            found = self._cached_pieces[key] = self._pieces(media)
+        self._cached_pieces.move_to_end(key)
+        if len(self._cached_pieces) > _CACHED_MEDIA:
+            self._cached_pieces.popitem(last=False)
         return found
 
     def embeddings(self, run: Run) -> Embeddings:
         """Encode a run, unless its embeddings are cached. Raises `MediaError`."""
-        key = (identity(run.media), run.place)
-        found = self._kept.get(key)
+        key = (identity(run.media), run.part_index)
+        found = self._cached_embeddings.get(key)
         if found is None:
-            found = self._kept[key] = self._encoded(run)
-            self._kept_bytes += found.rows.nbytes
-        self._kept.move_to_end(key)
-        while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= oldest.rows.nbytes
+            found = self._cached_embeddings[key] = self._encode(run)
+            self._cached_bytes += found.rows.nbytes
+        self._cached_embeddings.move_to_end(key)
+        while self._cached_bytes > _CACHE_BYTES and len(self._cached_embeddings) > 1:
+            _, oldest = self._cached_embeddings.popitem(last=False)
+            self._cached_bytes -= oldest.rows.nbytes
         return found
 
     def _pieces(self, media: Media) -> list[Piece]:
         if media.medium is Medium.SOUND:  # to count its tokens costs as much as to split it
-            found = [self._piece(chunk) for chunk in _each(self._looked_at(media))]
+            found = [self._piece(chunk) for chunk in _each(self._split(media))]
         else:
-            chunks = self._chunks(media, is_counted=True)
+            chunks = self._chunks(media, counts_only=True)
             found = [self._piece(chunk) for chunk in _each(chunks)]
             mtmd.mtmd_input_chunks_free(chunks)
         if not any(isinstance(piece, Part) for piece in found):
@@ -117,7 +119,7 @@ class NativeProjector:
         params.use_gpu = start.gpu_layers != 0
         params.print_timings = False
         params.n_threads = start.threads
-        params.media_marker = _MARK
+        params.media_marker = _MARKER
         if start.picture_tokens is not None:
             params.image_max_tokens = start.picture_tokens
         context = mtmd.mtmd_init_from_file(self._path.encode(), model, params)
@@ -127,21 +129,23 @@ class NativeProjector:
             )
         return context
 
-    def _encoded(self, run: Run) -> Embeddings:
-        chunks = self._looked_at(run.media)
+    def _encode(self, run: Run) -> Embeddings:
+        chunks = self._split(run.media)
         parts = [chunk for chunk in _each(chunks) if not _is_text(chunk)]
-        chunk = parts[run.place]
+        chunk = parts[run.part_index]
         if mtmd.mtmd_encode_chunk(self._context, chunk):
             raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
         shape = (run.part.count, self._width)
         rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
         positions = self._positions(chunk, run)
-        moves = np.ones(len(positions), dtype=np.int32)
+        offsets = np.ones(len(positions), dtype=np.int32)
         if self._has_dimensions and run.media.medium is Medium.PICTURE:
-            moves[-1] = 0
-        if run.place == len(parts) - 1:
-            self._look_away()
-        return Embeddings(rows=rows, positions=positions, moves=moves, is_whole=run.part.is_whole)
+            offsets[-1] = 0
+        if run.part_index == len(parts) - 1:
+            self._free_chunks()
+        return Embeddings(
+            rows=rows, positions=positions, dimension_offsets=offsets, is_whole=run.part.is_whole
+        )
 
     def _positions(self, chunk: Handle, run: Run) -> NDArray[np.int32]:
         along = np.arange(run.part.count, dtype=np.int32)
@@ -149,43 +153,45 @@ class NativeProjector:
             return along[np.newaxis]
         if run.media.medium is Medium.SOUND:
             return np.tile(along, (_DIMENSIONS, 1))
-        places = (mtmd.mtmd_decoder_pos * run.part.count)()
+        decoder_positions = (mtmd.mtmd_decoder_pos * run.part.count)()
         tokens = mtmd.mtmd_input_chunk_get_tokens_image(chunk)
-        mtmd.mtmd_helper_image_get_decoder_pos(tokens, 0, places)
-        found = np.frombuffer(places, dtype=np.uint32).reshape(run.part.count, _DIMENSIONS)
+        mtmd.mtmd_helper_image_get_decoder_pos(tokens, 0, decoder_positions)
+        found = np.frombuffer(decoder_positions, dtype=np.uint32).reshape(
+            run.part.count, _DIMENSIONS
+        )
         time, column, row, spare = found.astype(np.int32).T
         return np.stack([time, row, column, spare])
 
     def _piece(self, chunk: Handle) -> Piece:
         count: int = mtmd.mtmd_input_chunk_get_n_tokens(chunk)
         if _is_text(chunk):
-            room = ctypes.c_size_t()
-            tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(room))
-            return list(tokens[: room.value])
+            length = ctypes.c_size_t()
+            tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(length))
+            return list(tokens[: length.value])
         return Part(
             count=count,
             positions=mtmd.mtmd_input_chunk_get_n_pos(chunk),
             is_whole=bool(mtmd.mtmd_decode_use_non_causal(self._context, chunk)),
         )
 
-    def _looked_at(self, media: Media) -> Handle:
+    def _split(self, media: Media) -> Handle:
         """A medium's chunks, kept until the last of them is encoded, or another medium is split."""
-        if self._open is not None and self._open[0] == identity(media):
-            return self._open[1]
-        self._look_away()
-        chunks = self._chunks(media, is_counted=False)
-        self._open = (identity(media), chunks)
+        if self._open_chunks is not None and self._open_chunks[0] == identity(media):
+            return self._open_chunks[1]
+        self._free_chunks()
+        chunks = self._chunks(media, counts_only=False)
+        self._open_chunks = (identity(media), chunks)
         return chunks
 
-    def _look_away(self) -> None:
-        if self._open is not None:
-            mtmd.mtmd_input_chunks_free(self._open[1])
-            self._open = None
+    def _free_chunks(self) -> None:
+        if self._open_chunks is not None:
+            mtmd.mtmd_input_chunks_free(self._open_chunks[1])
+            self._open_chunks = None
 
-    def _chunks(self, media: Media, *, is_counted: bool) -> Handle:
-        """Split a medium into chunks; if `is_counted`, only for their numbers of tokens."""
-        text = mtmd.mtmd_input_text(text=_MARK, text_len=len(_MARK), parse_special=True)
-        with self._bitmap(media, is_counted=is_counted) as bitmap:
+    def _chunks(self, media: Media, *, counts_only: bool) -> Handle:
+        """Split a medium into chunks; if `counts_only`, only for their numbers of tokens."""
+        text = mtmd.mtmd_input_text(text=_MARKER, text_len=len(_MARKER), parse_special=True)
+        with self._bitmap(media, counts_only=counts_only) as bitmap:
             chunks = mtmd.mtmd_input_chunks_init()
             bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
             status = mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1)
@@ -195,10 +201,10 @@ class NativeProjector:
         return chunks
 
     @contextmanager
-    def _bitmap(self, media: Media, *, is_counted: bool) -> Iterator[Handle]:
+    def _bitmap(self, media: Media, *, counts_only: bool) -> Iterator[Handle]:
         is_sound = media.medium is Medium.SOUND
         make = self._sound if is_sound else self._picture
-        bitmap = make(media, is_counted)
+        bitmap = make(media, counts_only)
         if not bitmap:
             raise MediaError(f"The {media.medium} cannot be decoded.")
         try:
@@ -206,15 +212,15 @@ class NativeProjector:
         finally:
             mtmd.mtmd_bitmap_free(bitmap)
 
-    def _picture(self, media: Media, is_counted: bool) -> Handle:
+    def _picture(self, media: Media, counts_only: bool) -> Handle:
         if len(media.data) != 3 * media.width * media.height:
             raise MediaError("The picture has another size than it says.")
-        data = None if is_counted else _bytes_of(media.data)
+        data = None if counts_only else _bytes_of(media.data)
         return mtmd.mtmd_bitmap_init(media.width, media.height, data)
 
-    def _sound(self, media: Media, is_counted: bool) -> Handle:
+    def _sound(self, media: Media, counts_only: bool) -> Handle:
         bitmap = mtmd.mtmd_helper_bitmap_init_from_buf(
-            self._context, _bytes_of(media.data), len(media.data), is_counted
+            self._context, _bytes_of(media.data), len(media.data), counts_only
         )
         if not bitmap or not mtmd.mtmd_bitmap_is_audio(bitmap):
             mtmd.mtmd_bitmap_free(bitmap)
@@ -246,7 +252,7 @@ def _check_kind(path: str) -> None:
     if header.architecture != "clip":
         raise LoadError(f"{path} is no projector: it says that it is a `{header.architecture}`")
     keys = ("clip.projector_type", "clip.vision.projector_type")
-    for kind in {header.values.get(key) for key in keys} & _BY_WHAT_PRECEDES:
+    for kind in {header.values.get(key) for key in keys} & _CONTEXT_DEPENDENT:
         raise LoadError(
             f"{path} is a `{kind}`: what it makes of a picture depends on the text before it, "
             "which is not supported"
@@ -254,8 +260,8 @@ def _check_kind(path: str) -> None:
 
 
 def _each(chunks: Handle) -> Iterator[Handle]:
-    for place in range(mtmd.mtmd_input_chunks_size(chunks)):
-        yield mtmd.mtmd_input_chunks_get(chunks, place)
+    for index in range(mtmd.mtmd_input_chunks_size(chunks)):
+        yield mtmd.mtmd_input_chunks_get(chunks, index)
 
 
 def _is_text(chunk: Handle) -> bool:

@@ -29,24 +29,24 @@ class PassThreads:
 
     def __init__(self, context: Handle, count: int, *, is_learning: bool) -> None:
         self._context = context
-        self._now = count
+        self._current = count
         self._count = ThreadCount(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int, native_pass: Callable[[], int]) -> int:
         """Run a pass of so many tokens; returns its status."""
         if self._count is None:
             return native_pass()
-        self._use(self._count.current)
+        self._set_count(self._count.current)
         began_at, used_s = time.monotonic(), time.process_time()
         status = native_pass()
         if not status:
             seconds, processor_s = time.monotonic() - began_at, time.process_time() - used_s
-            self._count.measured(tokens, seconds, processor_s)
+            self._count.record_pass(tokens, seconds, processor_s)
         return status
 
-    def _use(self, count: int) -> None:
-        if count == self._now:
+    def _set_count(self, count: int) -> None:
+        if count == self._current:
             return
-        _log.debug("engine.threads count=%d before=%d", count, self._now)
+        _log.debug("engine.threads count=%d before=%d", count, self._current)
         native.llama_set_n_threads(self._context, count, count)
-        self._now = count
+        self._current = count

@@ -10,7 +10,9 @@ from llm_backend.engine.model import PairFrame
 
 __all__ = ["Handle", "LlamaVocabulary"]
 
-_SPARE = 128  # tokens by which sizes may differ: files of one family are padded differently
+_PADDING_TOKENS = (
+    128  # tokens by which sizes may differ: files of one family are padded differently
+)
 
 Handle = Any  # handles of the bindings are untyped: what crosses this edge is Any
 
@@ -30,12 +32,12 @@ class LlamaVocabulary:
         numbers. A few more tokens at the end are ignored."""
         if native.llama_vocab_type(self._handle) != native.llama_vocab_type(other._handle):
             return "the tokens are of another kind"
-        if abs(self.size - other.size) > _SPARE:
+        if abs(self.size - other.size) > _PADDING_TOKENS:
             return f"there are {other.size:,} tokens, not {self.size:,}"
         if (self._bos, self.eos) != (other._bos, other.eos):
             return "a text begins or ends with another token"
         for token in range(min(self.size, other.size)):
-            ours, theirs = self.written(token), other.written(token)
+            ours, theirs = self.spelling(token), other.spelling(token)
             if ours != theirs:
                 return f"token {token} is {theirs!r}, not {ours!r}"
         return None
@@ -96,15 +98,15 @@ class LlamaVocabulary:
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """Tokenize a text; `add_special` adds the tokens that the model expects around it."""
         data = text.encode("utf-8", errors="replace")
-        room = len(data) + 8
+        capacity = len(data) + 8
         while True:
-            tokens = (native.llama_token * room)()
+            tokens = (native.llama_token * capacity)()
             count = native.llama_tokenize(
-                self._handle, data, len(data), tokens, room, add_special, parse_special
+                self._handle, data, len(data), tokens, capacity, add_special, parse_special
             )
             if count >= 0:
                 return list(tokens[:count])
-            room = -count
+            capacity = -count
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token adds to a text; control tokens add none."""
@@ -131,7 +133,7 @@ class LlamaVocabulary:
         end: int = native.llama_vocab_eos(self._handle)
         return end
 
-    def written(self, token: int) -> str:
+    def spelling(self, token: int) -> str:
         """The spelling of an existing token in the model's file."""
         text: bytes = native.llama_vocab_get_text(self._handle, token)
         return text.decode(errors="replace")
@@ -154,13 +156,13 @@ class LlamaVocabulary:
         return piece.startswith(b"<") and piece.endswith(b">")
 
     def _render(self, token: int, *, special: bool) -> bytes:
-        room = 64
+        size = 64
         while True:
-            buffer = ctypes.create_string_buffer(room)
-            count = native.llama_token_to_piece(self._handle, token, buffer, room, 0, special)
+            buffer = ctypes.create_string_buffer(size)
+            count = native.llama_token_to_piece(self._handle, token, buffer, size, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
-            room = -count
+            size = -count
 
 
 def _existing(tokens: list[int]) -> list[int]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import llama_cpp as native
 
-from llm_backend.engine.llama.huge_pages import weights_loaded
+from llm_backend.engine.llama.huge_pages import prepare_weights
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import Start
 
@@ -16,7 +16,7 @@ def load_weights(start: Start) -> Handle | None:
     params = native.llama_model_default_params()
     params.n_gpu_layers = start.gpu_layers
     params.use_extra_bufts = start.use_extra_buffers
-    with weights_loaded(_files(start), may_copy=_may_copy(start)) as copies:
+    with prepare_weights(_files(start), may_copy=_may_copy(start)) as copies:
         params.load_mode = _load_mode(start, copies=copies)
         return native.llama_model_load_from_file(start.model_path.encode(), params) or None
 

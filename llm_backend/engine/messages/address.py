@@ -7,7 +7,7 @@ from typing import Protocol
 
 from llm_backend.engine.messages import Event
 
-__all__ = ["Address", "Outgoing", "Publish"]
+__all__ = ["Address", "EventSink", "Publish"]
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Address:
 Publish = Callable[[Address, Event], None]
 
 
-class Outgoing(Protocol):
-    """Interface of the outbox: a generator publishes events, and tells when it computes."""
+class EventSink(Protocol):
+    """Interface of the outbox: a generator publishes events and marks forward passes."""
 
     def publish(self, address: Address, event: Event) -> None:
         """Queue `event` for sending."""
 
-    def pass_begins(self, *, is_brief: bool) -> None:
+    def begin_pass(self, *, is_brief: bool) -> None:
         """Note that a forward pass begins; `is_brief`: of one token of each sequence."""
 
-    def pass_ended(self) -> None:
+    def end_pass(self) -> None:
         """Note that the pass has ended."""
 
     def send(self) -> None:

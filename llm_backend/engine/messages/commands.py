@@ -38,8 +38,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     picture has at most `picture_tokens`, if its projector leaves the choice; a sound has at most
     `sound_limit_s`. `threads` is the largest thread count of a pass; it may have fewer unless
     `are_threads_set`. `prefixes` configures prefix files, for prefixes that no slot holds any
-    longer; None is none. `door` is the inherited descriptor of the socket at which other processes
-    connect.
+    longer; None is none. `listening_fd` is the inherited descriptor of the socket at which at most
+    `connections_limit` other processes connect.
     """
 
     model_path: str
@@ -75,8 +75,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     grammars: GrammarLimits
     prefixes: PrefixLimits | None
     outbox_bytes: int
-    door: int | None
-    guests_limit: int
+    listening_fd: int | None
+    connections_limit: int
     log_level: int
 
 
@@ -110,7 +110,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     grammar: str | None = None
     cuts: list[int] = []  # offsets in a text prompt that no token reaches across
     media: list[Media] = []
-    shown_tokens: list[int] = []  # control tokens whose name is text in the answer
+    visible_tokens: list[int] = []  # control tokens whose name is text in the answer
     prediction: str | None = None
     priority: Priority = Priority.INTERACTIVE
     sampling: Sampling = Sampling()

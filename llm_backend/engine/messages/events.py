@@ -17,11 +17,11 @@ __all__ = [
     "Embedded",
     "Event",
     "Failed",
+    "MediaSpan",
     "NotReady",
     "Queued",
     "RankScores",
     "Ready",
-    "Seen",
     "Status",
     "Tokenized",
     "join_deltas",
@@ -48,7 +48,7 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: str
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
     """Position of a picture or a sound in the prompt: `tokens` tokens from `start` on."""
 
     medium: Medium
@@ -59,19 +59,19 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A `Generate`, `Embed` or `Rank` has got its slot and is computed from now on; its answer
     follows. `prediction_tokens` are those of its prediction, as many as an answer could hold.
-    `seen` lists pictures and sounds in the order of the prompt."""
+    `media` lists pictures and sounds in the order of the prompt."""
 
     id: str
     prompt_tokens: int
     prediction_tokens: int = 0
-    seen: list[Seen] = []
+    media: list[MediaSpan] = []
 
     def tokens_of(self, medium: Medium, until: int | None = None) -> int:
         """Number of media tokens of one medium among the first `until` tokens of the prompt, or
         all."""
         end = self.prompt_tokens if until is None else until
         return sum(
-            min(one.tokens, max(0, end - one.start)) for one in self.seen if one.medium is medium
+            min(one.tokens, max(0, end - one.start)) for one in self.media if one.medium is medium
         )
 
 
@@ -161,13 +161,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The command failed; it gets no further event. `field` is the invalid field of the command,
-    if there is one, and `place` the place in it."""
+    if there is one, and `location` a JSON pointer into it."""
 
     id: str
     failure: Failure
     message: str
     field: str | None = None
-    place: str | None = None
+    location: str | None = None
 
 
 Event = (

@@ -154,7 +154,7 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     `step_fuel` (about 20 a microsecond), and `lexer_states` (1 to 2 KB each).
     """
 
-    kept: int = 32
+    cached: int = 32
     bytes: int = 128 << 10
     literals: int = 1000
     literal: int = 4096

@@ -11,16 +11,16 @@ from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.output.text_stream import ReleasedText, TextStream
 from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
 from llm_backend.engine.sampling.constraint import Constraint
-from llm_backend.engine.scheduling.admission import answers_wanted
+from llm_backend.engine.scheduling.admission import count_answers
 from llm_backend.engine.scheduling.sequence import Sequence
-from llm_backend.engine.speculation.guesser import Chances, Guesser
+from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 
 __all__ = ["OutputBuilder"]
 
 
 class OutputBuilder:
-    """Choice `sequence.index` of a command. Returns deltas one by one, or joins them into `held`
-    for `best_of`."""
+    """Choice `sequence.index` of a command. Returns deltas one by one, or joins them into
+    `buffered` for `best_of`."""
 
     def __init__(
         self,
@@ -33,8 +33,8 @@ class OutputBuilder:
         self.prediction = prediction
         self._command = command
         self._vocabulary = vocabulary
-        self._is_held = answers_wanted(command) > command.n
-        self.held: Delta | None = None
+        self._is_buffered = count_answers(command) > command.n
+        self.buffered: Delta | None = None
         self._text = TextStream(command.stop)
         ignored = vocabulary.end_tokens if command.ignore_eos else frozenset[int]()
         self._ends = frozenset(command.stop_token_ids) | (vocabulary.end_tokens - ignored)
@@ -43,12 +43,12 @@ class OutputBuilder:
         self._sampler = Sampler(
             command.sampling,
             index=sequence.index,
-            prompt=_texts_own(sequence),
+            prompt=_text_tokens(sequence),
             label=vocabulary.label,
             suppressed=self._suppressed,
             delayed=self._delayed,
             min_tokens=command.min_tokens,
-            wants_logprobs=self._is_held,
+            wants_logprobs=self._is_buffered,
         )
         self.constraint: Constraint | None = None
         self._guesser: Guesser | None = None
@@ -78,49 +78,49 @@ class OutputBuilder:
         choice = log_probabilities(row, token, self._command.sampling.logprobs or 0)
         self._prompt_logprobs.append(self._logprob(choice))
 
-    def guess(self, chances: Chances) -> Guesser:
+    def guesser(self, rates: GuessRates) -> Guesser:
         """The guesser of its next tokens, made at the first call."""
         if self._guesser is None:
             prompt = self.sequence.prompt_tokens
-            self._guesser = Guesser(self.sequence.tokens[:prompt], chances, self.prediction)
+            self._guesser = Guesser(self.sequence.tokens[:prompt], rates, self.prediction)
             for token in self.sequence.tokens[prompt:]:
                 self._guesser.push(token)
         return self._guesser
 
-    def follow(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+    def advance_with_draft(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
         """Run the sampling steps of a pass, by the logits of the last token and of each token of
         `draft`: one more than draft tokens are accepted. Every token is chosen as it would be
         without a draft. Returns the delta, if any, and the number of accepted draft tokens."""
-        place, accepted = len(self.sequence.tokens), self._accepted_tokens
+        length, accepted_before = len(self.sequence.tokens), self._accepted_tokens
         self._draft = list(reversed(draft))
         self._drafted_tokens += len(draft)
         delta = self.advance(rows[0])
         while not self.is_finished:
-            taken = len(self.sequence.tokens) - place
-            if taken != self._accepted_tokens - accepted:
+            appended = len(self.sequence.tokens) - length
+            if appended != self._accepted_tokens - accepted_before:
                 break
-            delta = _after(delta, self.advance(rows[taken]))
-        return delta, self._accepted_tokens - accepted
+            delta = _join_optional(delta, self.advance(rows[appended]))
+        return delta, self._accepted_tokens - accepted_before
 
     def advance(self, row: Row) -> Delta | None:
         """Run one sampling step, and append the chosen token and those that the grammar forces.
         Returns the delta, if any."""
-        allowed = None if self.constraint is None else self._allowed(self.constraint)
+        allowed = None if self.constraint is None else self._token_mask(self.constraint)
         if allowed is not None and not allowed.any():
             return self._finish(self._text.finish(), FinishReason.STOP)
         choice = self._sampler.choose(row, allowed)
         if choice.token in self._ends:
             return self._finish(self._text.finish(), FinishReason.STOP)
-        released = self._take(choice)
-        for token in self._forced():
-            if self._ending(released) is not None:
+        released = self._append(choice)
+        for token in self._fast_forward_tokens():
+            if self._finish_reason(released) is not None:
                 break
             self._sampler.accept(token)
-            released = _both(released, self._take(Choice(token=token)))
-        reason = self._ending(released)
+            released = _join_released(released, self._append(Choice(token=token)))
+        reason = self._finish_reason(released)
         if reason is not None:
             rest = ReleasedText() if self._text.is_stopped else self._text.finish()
-            return self._finish(_both(released, rest), reason)
+            return self._finish(_join_released(released, rest), reason)
         if released.text or released.logprobs or self._echo_is_due:
             return self._delta(released)
         return None
@@ -129,16 +129,16 @@ class OutputBuilder:
         """End an answer without generated tokens: only the prompt's echo, if that is wanted."""
         return self._finish(ReleasedText(), FinishReason.LENGTH)
 
-    def _allowed(self, constraint: Constraint) -> NDArray[np.bool_]:
+    def _token_mask(self, constraint: Constraint) -> NDArray[np.bool_]:
         """Mask of the tokens that the grammar allows, without end tokens if they are ignored or
         too early: [vocab] bool."""
-        allowed = constraint.allowed()
+        allowed = constraint.mask()
         allowed[self._suppressed] = False
         if self.sequence.generated < self._command.min_tokens:
             allowed[self._delayed] = False
         return allowed
 
-    def _take(self, choice: Choice) -> ReleasedText:
+    def _append(self, choice: Choice) -> ReleasedText:
         """Append a token; returns the text that it releases."""
         self.sequence.append(choice.token)
         self._compare(choice.token)
@@ -151,8 +151,8 @@ class OutputBuilder:
         return self._text.push(self._piece(choice.token), logprob, may_stop=may_stop)
 
     def _piece(self, token: int) -> bytes:
-        is_shown = token in self._command.shown_tokens
-        return self._vocabulary.label(token) if is_shown else self._vocabulary.piece(token)
+        is_visible = token in self._command.visible_tokens
+        return self._vocabulary.label(token) if is_visible else self._vocabulary.piece(token)
 
     def _compare(self, token: int) -> None:
         """Compare a chosen token with the draft and the prediction."""
@@ -164,14 +164,21 @@ class OutputBuilder:
         if self._guesser is not None:
             self._guesser.push(token)
 
-    def _forced(self) -> list[int]:
+    def _fast_forward_tokens(self) -> list[int]:
         """Tokens that the grammar forces: their logits need not be known."""
-        if self.constraint is None or self._is_held or self._command.sampling.logprobs is not None:
+        if (
+            self.constraint is None
+            or self._is_buffered
+            or self._command.sampling.logprobs is not None
+        ):
             return []
-        forced, ends = self.constraint.forced(), self._ends | self._vocabulary.end_tokens
+        forced, ends = (
+            self.constraint.fast_forward_tokens(),
+            self._ends | self._vocabulary.end_tokens,
+        )
         return list(takewhile(lambda token: token not in ends, forced))
 
-    def _ending(self, released: ReleasedText) -> FinishReason | None:
+    def _finish_reason(self, released: ReleasedText) -> FinishReason | None:
         """Finish reason after the text that was just released, if the answer ends there."""
         if released.stop is not None:
             return FinishReason.STOP
@@ -190,7 +197,7 @@ class OutputBuilder:
         if self._echo_is_due:
             self._echo_is_due = False
             text = self._prompt_text() + text
-            logprobs = self._whole_prompt_logprobs() + logprobs
+            logprobs = self._echoed_logprobs() + logprobs
         delta = Delta(
             id=self._command.id,
             index=self.sequence.index,
@@ -199,21 +206,21 @@ class OutputBuilder:
             cached_tokens=self.sequence.cached_tokens,
             drafted_tokens=self._drafted_tokens,
             accepted_tokens=self._accepted_tokens,
-            predicted_tokens=0 if self._guesser is None else self._guesser.predicted_right,
+            predicted_tokens=0 if self._guesser is None else self._guesser.predicted_tokens,
             logprobs=logprobs,
             finish_reason=reason,
             stop_sequence=released.stop,
         )
-        if not self._is_held:
+        if not self._is_buffered:
             return delta
-        self.held = delta if self.held is None else join_deltas(self.held, delta)
+        self.buffered = delta if self.buffered is None else join_deltas(self.buffered, delta)
         return None
 
     def _prompt_text(self) -> str:
         prompt = self._command.prompt
         return prompt if isinstance(prompt, str) else self._vocabulary.text(prompt)
 
-    def _whole_prompt_logprobs(self) -> list[TokenLogprob]:
+    def _echoed_logprobs(self) -> list[TokenLogprob]:
         if self._command.sampling.logprobs is None or self._prompt_logprobs:
             return self._prompt_logprobs
         token = self.sequence.tokens[0]  # a prompt of one token, which nothing precedes
@@ -233,18 +240,18 @@ class OutputBuilder:
         )
 
 
-def _texts_own(sequence: Sequence) -> Rows[int]:
+def _text_tokens(sequence: Sequence) -> Rows[int]:
     """The tokens of a prompt without those of pictures and sounds."""
     if not sequence.runs:
         return sequence.tokens
     return [token for token in sequence.tokens if token >= 0]
 
 
-def _after(earlier: Delta | None, later: Delta | None) -> Delta | None:
+def _join_optional(earlier: Delta | None, later: Delta | None) -> Delta | None:
     return join_deltas(earlier, later) if earlier and later else later or earlier
 
 
-def _both(first: ReleasedText, last: ReleasedText) -> ReleasedText:
+def _join_released(first: ReleasedText, last: ReleasedText) -> ReleasedText:
     return ReleasedText(
         text=first.text + last.text,
         logprobs=first.logprobs + last.logprobs,

@@ -23,7 +23,7 @@ class ReleasedText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Held:
+class _PendingLogprob:
     """A token's logprob, and the offsets in characters where the token begins and ends."""
 
     logprob: TokenLogprob
@@ -37,9 +37,9 @@ class TextStream:
     def __init__(self, stops: list[str]) -> None:
         self._stops = [stop for stop in stops if stop]
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._held = ""  # text not released yet
-        self._shown = 0  # characters released
-        self._logprobs: deque[_Held] = deque()
+        self._pending = ""  # text not released yet
+        self._released = 0  # characters released
+        self._logprobs: deque[_PendingLogprob] = deque()
         self.is_stopped = False
 
     def push(
@@ -47,60 +47,62 @@ class TextStream:
     ) -> ReleasedText:
         """Add a token; returns the text that it releases. Without `may_stop`, its text is
         released and is no part of a stop string."""
-        start = self._shown + len(self._held)
-        self._held += self._decoder.decode(piece)
+        start = self._released + len(self._pending)
+        self._pending += self._decoder.decode(piece)
         if logprob is None and not self._stops and not self._logprobs:  # as most requests are
-            return self._show(len(self._held))
+            return self._release_text(len(self._pending))
         if logprob is not None:
             unfinished = bool(self._decoder.getstate()[0])  # its character is incomplete
-            end = self._shown + len(self._held) + unfinished
-            self._logprobs.append(_Held(logprob=logprob, start=start, end=end))
+            end = self._released + len(self._pending) + unfinished
+            self._logprobs.append(_PendingLogprob(logprob=logprob, start=start, end=end))
         if not may_stop:
-            return self._show(len(self._held))
-        return self._release(len(self._held) - self._possible_stop())
+            return self._release_text(len(self._pending))
+        return self._release(len(self._pending) - self._possible_stop())
 
     def finish(self) -> ReleasedText:
         """Flush after the last token: bytes of an unfinished character become U+FFFD."""
-        self._held += self._decoder.decode(b"", final=True)
-        return self._release(len(self._held))
+        self._pending += self._decoder.decode(b"", final=True)
+        return self._release(len(self._pending))
 
     def _release(self, length: int) -> ReleasedText:
         stop, cut = self._first_stop()
         if stop is not None:
             self.is_stopped = True
-            released = ReleasedText(text=self._held[:cut], logprobs=self._before(cut), stop=stop)
-            self._held = ""
+            released = ReleasedText(text=self._pending[:cut], logprobs=self._before(cut), stop=stop)
+            self._pending = ""
             self._logprobs.clear()
             return released
-        return self._show(length)
+        return self._release_text(length)
 
-    def _show(self, length: int) -> ReleasedText:
-        text = self._held[:length]
-        self._held = self._held[length:]
-        self._shown += length
+    def _release_text(self, length: int) -> ReleasedText:
+        text = self._pending[:length]
+        self._pending = self._pending[length:]
+        self._released += length
         return ReleasedText(text=text, logprobs=self._complete())
 
     def _first_stop(self) -> tuple[str | None, int]:
         """The stop string that begins first in the held text, the longest of several."""
-        found = [(self._held.find(stop), stop) for stop in self._stops]
+        found = [(self._pending.find(stop), stop) for stop in self._stops]
         found = [(place, stop) for place, stop in found if place >= 0]
         if not found:
             return None, 0
-        place, stop = min(found, key=lambda match: (match[0], -len(match[1])))
-        return stop, place
+        index, stop = min(found, key=lambda match: (match[0], -len(match[1])))
+        return stop, index
 
     def _possible_stop(self) -> int:
         """Length of the longest suffix of the text that is a prefix of a stop string."""
-        return max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        return max((_overlap(self._pending, stop) for stop in self._stops), default=0)
 
     def _before(self, cut: int) -> list[TokenLogprob]:
         """Logprobs of tokens that begin before `cut` in the held text."""
-        return [held.logprob for held in self._logprobs if held.start < self._shown + cut]
+        return [
+            pending.logprob for pending in self._logprobs if pending.start < self._released + cut
+        ]
 
     def _complete(self) -> list[TokenLogprob]:
         """Logprobs of tokens whose text is released completely."""
         complete = []
-        while self._logprobs and self._logprobs[0].end <= self._shown:
+        while self._logprobs and self._logprobs[0].end <= self._released:
             complete.append(self._logprobs.popleft().logprob)
         return complete
 

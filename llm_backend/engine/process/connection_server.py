@@ -18,7 +18,7 @@ _RECEIVE_BYTES = 1 << 20
 # Seconds in which a peer with a full buffer has read nothing, after which it will not read again: a
 # garbage collection, a swapping machine or a short stop in a debugger is over by then.
 _STALL_S = 30.0
-_REST_S = 0.5  # a client that connects when no descriptor is left waits so long
+_ACCEPT_PAUSE_S = 0.5  # a client that connects when no descriptor is left waits so long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class ReceivedCommand:
 @dataclass(frozen=True, kw_only=True)
 class _ListeningSocket:
     socket: socket.socket
-    greeting: Event
+    first_event: Event
     limit: int
 
 
@@ -63,7 +63,7 @@ class _Connection:
             return [*commands, None]
         return commands if data else [*commands, None]
 
-    def put(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """Send `data` after the outbox. Mostly that is empty, and the peer takes all of it."""
         if not self.outbox:
             try:
@@ -101,37 +101,37 @@ class ConnectionServer:
     def __init__(self) -> None:
         self.outbox_bytes = 1 << 20
         self.stall_s = _STALL_S
-        self.rest_s = _REST_S
+        self.accept_pause_s = _ACCEPT_PAUSE_S
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, _Connection] = {}
         self._numbers = itertools.count(1)
-        self._door: _ListeningSocket | None = None
+        self._listening: _ListeningSocket | None = None
         # when a listening socket that is paused is polled again
-        self._opens_at: float | None = None
+        self._accepts_at: float | None = None
 
     def add(self, sock: socket.socket) -> int:
         """Serve a connection; returns its number."""
-        return self._added(sock, is_remote=False)
+        return self._register(sock, is_remote=False)
 
-    def listen(self, sock: socket.socket, *, greeting: Event, limit: int) -> None:
-        """Serve every process that connects to `sock`, and send it `greeting` first; connections
+    def listen(self, sock: socket.socket, *, first_event: Event, limit: int) -> None:
+        """Serve every process that connects to `sock`, and send it `first_event` first; connections
         beyond `limit` are closed."""
         sock.setblocking(False)
-        self._door = _ListeningSocket(socket=sock, greeting=greeting, limit=limit)
+        self._listening = _ListeningSocket(socket=sock, first_event=first_event, limit=limit)
         self._selector.register(sock, selectors.EVENT_READ, None)
 
     def poll(self, timeout_s: float | None) -> list[ReceivedCommand]:
         """Returns the commands that have arrived; waits up to `timeout_s`, for ever if None, and
         not beyond the pause of the listening socket."""
         received: list[ReceivedCommand] = []
-        for key, ready in self._selector.select(self._awake_within(timeout_s)):
+        for key, ready in self._selector.select(self._poll_timeout_s(timeout_s)):
             connection: _Connection | None = key.data
             if connection is None:
-                self._let_in()
+                self._accept()
                 continue
             if ready & selectors.EVENT_WRITE:
                 connection.flush()
-                self._watch(connection)
+                self._update_interest(connection)
             if ready & selectors.EVENT_READ:
                 number = connection.number
                 received += [
@@ -151,14 +151,14 @@ class ConnectionServer:
             return
         if connection.outbox:
             connection.flush()  # so that data that the peer has read meanwhile is counted
-            if self._has_given_up(connection):
-                self._cut_off(connection)
+            if self._is_stalled(connection):
+                self._disconnect(connection)
                 return
         for data in frames(events):
-            connection.put(data)
+            connection.send(data)
         if connection.outbox:
             connection.flush()
-        self._watch(connection)
+        self._update_interest(connection)
 
     def drop(self, number: int) -> None:
         """Close a connection."""
@@ -167,13 +167,13 @@ class ConnectionServer:
             self._selector.unregister(connection.socket)
             connection.socket.close()
 
-    def _added(self, sock: socket.socket, *, is_remote: bool) -> int:
+    def _register(self, sock: socket.socket, *, is_remote: bool) -> int:
         connection = _Connection(next(self._numbers), sock, is_remote=is_remote)
         self._connections[connection.number] = connection
         self._selector.register(sock, selectors.EVENT_READ, connection)
         return connection.number
 
-    def _has_given_up(self, connection: _Connection) -> bool:
+    def _is_stalled(self, connection: _Connection) -> bool:
         since = connection.stalled_since
         return (
             connection.is_remote
@@ -182,43 +182,43 @@ class ConnectionServer:
             and time.monotonic() - since > self.stall_s
         )
 
-    def _cut_off(self, connection: _Connection) -> None:
+    def _disconnect(self, connection: _Connection) -> None:
         with contextlib.suppress(OSError):  # the next poll sees the closed connection
             connection.socket.shutdown(socket.SHUT_RDWR)
         connection.outbox.clear()
-        self._watch(connection)
+        self._update_interest(connection)
 
-    def _let_in(self) -> None:
-        assert self._door is not None, "only a door is registered without a connection"
+    def _accept(self) -> None:
+        assert self._listening is not None, "only it is registered without a connection"
         try:
-            sock, _ = self._door.socket.accept()
+            sock, _ = self._listening.socket.accept()
         except (BlockingIOError, ConnectionAbortedError):  # the client has closed it again
             return
         except OSError:
             # no descriptor is left, and a waiting client would wake every poll until one is
-            self._selector.unregister(self._door.socket)
-            self._opens_at = time.monotonic() + self.rest_s
+            self._selector.unregister(self._listening.socket)
+            self._accepts_at = time.monotonic() + self.accept_pause_s
             return
-        if len(self._connections) > self._door.limit:  # the owner's is one of them
+        if len(self._connections) > self._listening.limit:  # the owner's is one of them
             sock.close()
             return
-        self.send(self._added(sock, is_remote=True), [self._door.greeting])
+        self.send(self._register(sock, is_remote=True), [self._listening.first_event])
 
-    def _awake_within(self, timeout_s: float | None) -> float | None:
+    def _poll_timeout_s(self, timeout_s: float | None) -> float | None:
         """Limit of the next wait in seconds; resumes a listening socket whose pause is over."""
-        if self._opens_at is None:
+        if self._accepts_at is None:
             return timeout_s
-        rest_s = self._opens_at - time.monotonic()
-        if rest_s > 0:
-            return rest_s if timeout_s is None else min(rest_s, timeout_s)
-        assert self._door is not None, "what rests is the door"
-        self._selector.register(self._door.socket, selectors.EVENT_READ, None)
-        self._opens_at = None
+        pause_s = self._accepts_at - time.monotonic()
+        if pause_s > 0:
+            return pause_s if timeout_s is None else min(pause_s, timeout_s)
+        assert self._listening is not None, "only a listening socket is paused"
+        self._selector.register(self._listening.socket, selectors.EVENT_READ, None)
+        self._accepts_at = None
         return timeout_s
 
-    def _watch(self, connection: _Connection) -> None:
+    def _update_interest(self, connection: _Connection) -> None:
         is_full = bool(connection.outbox)
         if is_full != connection.is_full:
             connection.is_full = is_full
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if is_full else 0)
-            self._selector.modify(connection.socket, wanted, connection)
+            interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if is_full else 0)
+            self._selector.modify(connection.socket, interest, connection)

@@ -28,12 +28,12 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame
 
-__all__ = ["Call", "CrashRecord", "EngineConnection", "Request"]
+__all__ = ["Call", "CrashCandidate", "EngineConnection", "Request"]
 
 Request = Generate | Embed | Rank | Tokenize | Detokenize | Probe
 
 _LIKELY, _POSSIBLE = 1.0, 0.5
-_GREETINGS = (Ready, NotReady)
+_FIRST_EVENTS = (Ready, NotReady)
 
 
 class _Stage(Enum):
@@ -43,7 +43,7 @@ class _Stage(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrashRecord:
+class CrashCandidate:
     """A command that may have crashed the worker; `weight` is its share of the blame: 1, or less
     where other commands are more likely to be the cause."""
 
@@ -61,17 +61,17 @@ class Call:
     def __init__(self, command: Request) -> None:
         self.command = command
         self.is_complete = False  # its last event has arrived
-        self.has_shown = False  # a delta has arrived
+        self.has_delta = False  # a delta has arrived
         self.stage = _Stage.SENT
         self._unfinished = command.n if isinstance(command, Generate) else 1
         self._events: dict[int | str, Event] = {}  # by choice, or by kind; in order of arrival
-        self._lost: EngineDown | None = None
+        self._error: EngineDown | None = None
         self._reader: asyncio.Future[None] | None = None  # resolved by the next event
 
-    def put(self, event: Event) -> None:
+    def add_event(self, event: Event) -> None:
         """Add an event that has arrived."""
         if isinstance(event, Delta):
-            self._put_delta(event)
+            self._add_delta(event)
         elif isinstance(event, Queued):
             self.stage = _Stage.QUEUED
             return  # no caller reads this event
@@ -85,23 +85,23 @@ class Call:
             self.is_complete = True
         self._wake()
 
-    def lose(self, error: EngineDown) -> None:
+    def fail(self, error: EngineDown) -> None:
         """Mark the call as lost: after the events so far, `error` is raised."""
-        self._lost = error
+        self._error = error
         self._wake()
 
     async def next(self) -> Event:
         """Returns the next event, for one reader; raises `EngineDown` after the last event of a
         lost call."""
         while not self._events:
-            if self._lost is not None:
-                raise self._lost
+            if self._error is not None:
+                raise self._error
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         return self._events.pop(next(iter(self._events)))
 
-    def _put_delta(self, delta: Delta) -> None:
-        self.has_shown = True
+    def _add_delta(self, delta: Delta) -> None:
+        self.has_delta = True
         earlier = self._events.get(delta.index)
         self._events[delta.index] = (
             join_deltas(earlier, delta) if isinstance(earlier, Delta) else delta
@@ -123,21 +123,21 @@ class EngineConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self._frames = FrameReader()
         self._calls: dict[str, Call] = {}
-        self._is_lost: EngineDown | None = None
+        self._lost_error: EngineDown | None = None
         self._first: asyncio.Future[Ready | NotReady | None]
         self._first = asyncio.get_running_loop().create_future()
-        self._gone = asyncio.Event()
+        self._closed = asyncio.Event()
 
     @classmethod
-    async def over(cls, sock: socket.socket) -> "EngineConnection":
+    async def from_socket(cls, sock: socket.socket) -> "EngineConnection":
         """Wraps a connected socket, which the connection owns from now on."""
         _, link = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
         return link
 
     @classmethod
-    async def to(cls, door: Path) -> "EngineConnection":
+    async def connect(cls, socket_path: Path) -> "EngineConnection":
         """Connects to the socket path of a worker. Raises `OSError` if no process listens there."""
-        _, link = await asyncio.get_running_loop().create_unix_connection(cls, str(door))
+        _, link = await asyncio.get_running_loop().create_unix_connection(cls, str(socket_path))
         return link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -150,13 +150,13 @@ class EngineConnection(asyncio.Protocol):
         try:
             for body in self._frames.feed(data):
                 for event in events_in(body):
-                    self._deal(event)
+                    self._dispatch(event)
         except FrameError:
-            self._end()
+            self._close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the event loop when the connection is closed."""
-        self._end()
+        self._close()
 
     @property
     def is_busy(self) -> bool:
@@ -169,7 +169,7 @@ class EngineConnection(asyncio.Protocol):
         connection."""
         return not self._transport.is_closing()
 
-    def poison_requests(self) -> list[CrashRecord]:
+    def crash_candidates(self) -> list[CrashCandidate]:
         """Returns the commands that may have crashed the worker.
 
         The likely ones are the running commands without a delta so far, as a command that crashes
@@ -178,17 +178,17 @@ class EngineConnection(asyncio.Protocol):
         waited; the first of them is returned if there is no other.
         """
         calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
-        untaken = [call for call in calls if call.stage is _Stage.SENT]
+        sent = [call for call in calls if call.stage is _Stage.SENT]
         running = [call for call in calls if call.stage is _Stage.RUNNING]
         queued = [call for call in calls if call.stage is _Stage.QUEUED]
-        likely = [*(call for call in running if not call.has_shown), *untaken[:1]]
-        possible = [call for call in running if call.has_shown]
+        likely = [*(call for call in running if not call.has_delta), *sent[:1]]
+        possible = [call for call in running if call.has_delta]
         possible += [call for call in queued if _has_grammar(call.command)]
         if not likely:
             likely, possible = possible or queued[:1], []
         return [
-            *(CrashRecord(command=call.command, weight=_LIKELY) for call in likely),
-            *(CrashRecord(command=call.command, weight=_POSSIBLE) for call in possible),
+            *(CrashCandidate(command=call.command, weight=_LIKELY) for call in likely),
+            *(CrashCandidate(command=call.command, weight=_POSSIBLE) for call in possible),
         ]
 
     def send(self, command: Command) -> None:
@@ -203,14 +203,14 @@ class EngineConnection(asyncio.Protocol):
             raise ValueError(f"the command {command.id!r} is under way already")
         data = frame([command])
         call = Call(command)
-        if self._is_lost is not None:
-            call.lose(self._is_lost)
+        if self._lost_error is not None:
+            call.fail(self._lost_error)
             return call
         self._calls[command.id] = call
         self._transport.write(data)
         return call
 
-    def hang_up(self, call: Call) -> None:
+    def end_call(self, call: Call) -> None:
         """End a call whose events are not read any more: the worker is told to cancel it, unless
         it has finished."""
         if self._calls.get(call.command.id) is call:
@@ -222,38 +222,38 @@ class EngineConnection(asyncio.Protocol):
         invalid frame came."""
         return await self._first
 
-    async def gone(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until the connection has ended."""
-        await self._gone.wait()
+        await self._closed.wait()
 
-    def lose(self, error: EngineDown) -> None:
+    def fail_calls(self, error: EngineDown) -> None:
         """Mark all calls as lost, as the worker has ended."""
-        self._is_lost = error
+        self._lost_error = error
         for call in self._calls.values():
-            call.lose(error)
+            call.fail(error)
         self._calls.clear()
         self._transport.close()
 
-    def _deal(self, event: Event) -> None:
-        if isinstance(event, _GREETINGS):
-            self._greet(event)
+    def _dispatch(self, event: Event) -> None:
+        if isinstance(event, _FIRST_EVENTS):
+            self._resolve_first(event)
             return
         call = self._calls.get(event.id)
         if call is None:
             return  # it was cancelled meanwhile
-        call.put(event)
+        call.add_event(event)
         if call.is_complete:
             del self._calls[event.id]
 
-    def _greet(self, event: Ready | NotReady | None) -> None:
+    def _resolve_first(self, event: Ready | NotReady | None) -> None:
         if not self._first.done():  # or the wait was cancelled
             self._first.set_result(event)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         """End the connection: nothing more can be received."""
         self._transport.close()
-        self._greet(None)
-        self._gone.set()
+        self._resolve_first(None)
+        self._closed.set()
 
 
 def _has_grammar(command: Request) -> bool:

@@ -32,7 +32,7 @@ class EngineLifecycle:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._link: EngineConnection | None = None
+        self._connection: EngineConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_decided = asyncio.Event()  # ready, failed or closed
         self._reason = "The engine has not been started."
@@ -60,13 +60,17 @@ class EngineLifecycle:
             return self.info
         raise EngineStartError(self._reason, self._retry_after_s)
 
-    def link(self) -> EngineConnection:
+    def connection(self) -> EngineConnection:
         """The connection to a worker that is ready. Raises `EngineDown`."""
-        if self.state is EngineState.READY and self._link is not None and self._link.is_open:
-            return self._link
-        raise self._down()
+        if (
+            self.state is EngineState.READY
+            and self._connection is not None
+            and self._connection.is_open
+        ):
+            return self._connection
+        raise self._down_error()
 
-    def _become(self, state: EngineState, reason: str) -> None:
+    def _set_state(self, state: EngineState, reason: str) -> None:
         self.state, self._reason = state, reason
         if state in (EngineState.STARTING, EngineState.RESTARTING):
             self._is_decided.clear()
@@ -79,7 +83,7 @@ class EngineLifecycle:
         after which only another process can serve the model."""
         return self._task is not None and self._task.done() and self.state is not EngineState.CLOSED
 
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
+    def _handle_task_end(self, task: asyncio.Task[None]) -> None:
         """Refuse requests if the task that keeps the engine alive has ended without a `close`."""
         if task.cancelled():
             return
@@ -87,7 +91,7 @@ class EngineLifecycle:
             _log.critical("engine_abandoned", exc_info=error)
         if self.state is EngineState.CLOSED:
             return
-        self._become(EngineState.FAILED, "The engine is not kept alive; restart the server.")
+        self._set_state(EngineState.FAILED, "The engine is not kept alive; restart the server.")
 
     @property
     def _retry_after_s(self) -> float | None:
@@ -99,7 +103,7 @@ class EngineLifecycle:
             delay_s = max(0.0, self._next_start_at - time.monotonic())
         return max(1.0, self._start_s + delay_s)
 
-    def _down(self) -> EngineDown:
+    def _down_error(self) -> EngineDown:
         reason = self._reason or "The engine died and is being restarted."  # it is not noted yet
         return EngineDown(reason, self._retry_after_s)
 
@@ -110,7 +114,7 @@ def _poison_requests(config: EngineConfig) -> PoisonRequests:
         config.crashes_limit,
         config.poison_requests_age_s,
     )
-    if config.door is None:
+    if config.socket_path is None:
         return PoisonRequests(limit=limit, crashes=crashes, age_s=age_s)
-    path = config.door.with_suffix(".suspects")
+    path = config.socket_path.with_suffix(".suspects")
     return SharedPoisonRequests(path, limit=limit, crashes=crashes, age_s=age_s)

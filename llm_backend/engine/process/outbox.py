@@ -23,13 +23,13 @@ _SHARE = 0.2  # of the newest pass in the moving average
 
 
 class Outbox:
-    """Holds events until they are due. `waits`: passes run on processors of this machine, which
-    the API process shares."""
+    """Queues events until they are due. `delays_deltas`: passes run on processors of this machine,
+    which the API process shares."""
 
-    def __init__(self, connections: ConnectionServer, *, waits: bool = True) -> None:
+    def __init__(self, connections: ConnectionServer, *, delays_deltas: bool = True) -> None:
         self._connections = connections
-        self._waits = waits
-        self._held: defaultdict[int, list[Event]] = defaultdict(list)
+        self._delays_deltas = delays_deltas
+        self._queued: defaultdict[int, list[Event]] = defaultdict(list)
         self._is_due = False
         # of the pass in progress, if it is one token of each sequence
         self._began_at: float | None = None
@@ -38,23 +38,23 @@ class Outbox:
 
     def publish(self, address: Address, event: Event) -> None:
         """Queue `event`; `Queued` and `Accepted` are sent at once, to find poison requests."""
-        self._held[address.connection].append(event)
+        self._queued[address.connection].append(event)
         self._is_due = self._is_due or not _can_wait(event)
         if isinstance(event, Queued | Accepted):
             self.send()
 
-    def turn_ended(self, *, is_idle: bool) -> None:
+    def end_turn(self, *, is_idle: bool) -> None:
         """Send all events, unless all of them can wait and another pass follows."""
-        if self._is_due or is_idle or not self._waits:
+        if self._is_due or is_idle or not self._delays_deltas:
             self.send()
 
-    def pass_begins(self, *, is_brief: bool) -> None:
+    def begin_pass(self, *, is_brief: bool) -> None:
         """Send all events before a long pass. `is_brief`: it is one token of each sequence."""
         if not is_brief or not self._is_brief:
             self.send()
         self._began_at = time.monotonic() if is_brief else None
 
-    def pass_ended(self) -> None:
+    def end_pass(self) -> None:
         """Send the events that have waited for the end of the pass."""
         if self._began_at is not None:
             self._pass_s += _SHARE * (time.monotonic() - self._began_at - self._pass_s)
@@ -64,9 +64,9 @@ class Outbox:
     def send(self) -> None:
         """Send all queued events, one frame for each connection."""
         self._is_due = False
-        for connection, events in self._held.items():
+        for connection, events in self._queued.items():
             self._connections.send(connection, events)
-        self._held.clear()
+        self._queued.clear()
 
 
 def _can_wait(event: Event) -> bool:

@@ -14,24 +14,24 @@ from pathlib import Path
 import msgspec
 
 from llm_backend.engine.messages.framing import frame
-from llm_backend.engine.process.engine_connection import CrashRecord, Request
+from llm_backend.engine.process.engine_connection import CrashCandidate, Request
 
 __all__ = ["PoisonRequests", "SharedPoisonRequests"]
 
 _log = logging.getLogger(__name__)
 
 
-_ACQUITTED_S = 60.0  # for which it is remembered that no command caused a worker's death
+_KILLED_WORKERS_S = 60.0  # for which it is remembered that no command caused a worker's death
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
-    deaths: dict[int, float]  # share of the blame, by worker
-    blamed_at: float
+    crashes: dict[int, float]  # share of the blame, by worker
+    crashed_at: float
 
 
-class _Kept(msgspec.Struct, frozen=True, array_like=True):
+class _StoredRecords(msgspec.Struct, frozen=True, array_like=True):
     records: list[tuple[bytes, _Record]]
-    acquitted: dict[int, float]
+    killed_workers: dict[int, float]
 
 
 class PoisonRequests:
@@ -56,29 +56,29 @@ class PoisonRequests:
         self._age_s = age_s
         self._clock = clock
         self._records: OrderedDict[bytes, _Record] = OrderedDict()
-        self._acquitted: dict[int, float] = {}  # workers, by the time of their acquittal
+        self._killed_workers: dict[int, float] = {}  # workers, by the time of their acquittal
 
-    def blame(self, suspicions: Sequence[CrashRecord], worker: int) -> None:
+    def record_crash(self, suspicions: Sequence[CrashCandidate], worker: int) -> None:
         """Blame the commands that were pending when a worker died."""
         self._forget()
-        if worker in self._acquitted:
+        if worker in self._killed_workers:
             return
         for suspicion in suspicions:
             key = _fingerprint(suspicion.command)
             record = self._records.pop(key, None)
-            deaths = dict(record.deaths) if record else {}
+            deaths = dict(record.crashes) if record else {}
             deaths[worker] = max(suspicion.weight, deaths.get(worker, 0.0))
             self._records[key] = _Record(deaths, self._clock())
         while len(self._records) > self._limit:
             self._records.popitem(last=False)
 
-    def acquit(self, worker: int) -> None:
+    def discard_crash(self, worker: int) -> None:
         """Note that a worker was killed from outside: no command is to blame for its death."""
         self._forget()
-        self._acquitted[worker] = self._clock()
+        self._killed_workers[worker] = self._clock()
         for key, record in list(self._records.items()):
-            deaths = {one: weight for one, weight in record.deaths.items() if one != worker}
-            self._records[key] = _Record(deaths, record.blamed_at)
+            deaths = {one: weight for one, weight in record.crashes.items() if one != worker}
+            self._records[key] = _Record(deaths, record.crashed_at)
             if not deaths:
                 del self._records[key]
 
@@ -87,25 +87,25 @@ class PoisonRequests:
         if self._records:
             self._records.pop(_fingerprint(command), None)
 
-    def is_convicted(self, command: Request) -> bool:
+    def is_quarantined(self, command: Request) -> bool:
         """True if such a command has crashed the engine too often."""
-        return bool(self._records) and self._deaths(_fingerprint(command)) >= self._crashes
+        return bool(self._records) and self._crash_weight(_fingerprint(command)) >= self._crashes
 
-    def _deaths(self, key: bytes) -> float:
+    def _crash_weight(self, key: bytes) -> float:
         record = self._records.get(key)
         if record is None or self._is_old(record):
             return 0
-        return sum(record.deaths.values())
+        return sum(record.crashes.values())
 
     def _forget(self) -> None:
         """Remove records that are too old."""
         for key in [key for key, record in self._records.items() if self._is_old(record)]:
             del self._records[key]
-        since = self._clock() - _ACQUITTED_S
-        self._acquitted = {one: at for one, at in self._acquitted.items() if at >= since}
+        since = self._clock() - _KILLED_WORKERS_S
+        self._killed_workers = {one: at for one, at in self._killed_workers.items() if at >= since}
 
     def _is_old(self, record: _Record) -> bool:
-        return self._clock() - record.blamed_at > self._age_s
+        return self._clock() - record.crashed_at > self._age_s
 
 
 class SharedPoisonRequests(PoisonRequests):
@@ -125,29 +125,29 @@ class SharedPoisonRequests(PoisonRequests):
         super().__init__(limit=limit, crashes=crashes, age_s=age_s, clock=clock)
         self._path = path
 
-    def blame(self, suspicions: Sequence[CrashRecord], worker: int) -> None:
+    def record_crash(self, suspicions: Sequence[CrashCandidate], worker: int) -> None:
         """Blame the commands that were pending when a worker died."""
         if suspicions:
-            with self._shared():
-                super().blame(suspicions, worker)
+            with self._lock():
+                super().record_crash(suspicions, worker)
 
-    def acquit(self, worker: int) -> None:
+    def discard_crash(self, worker: int) -> None:
         """Note that a worker was killed from outside: no command is to blame for its death."""
-        with self._shared():
-            super().acquit(worker)
+        with self._lock():
+            super().discard_crash(worker)
 
     def clear(self, command: Request) -> None:
         """Remove a command that was answered: it was not to blame."""
         if self._has_any():
-            with self._shared():
+            with self._lock():
                 super().clear(command)
 
-    def is_convicted(self, command: Request) -> bool:
+    def is_quarantined(self, command: Request) -> bool:
         """True if such a command has crashed the engine too often."""
         if not self._has_any():
             return False
-        with self._shared():
-            return super().is_convicted(command)
+        with self._lock():
+            return super().is_quarantined(command)
 
     def _has_any(self) -> bool:
         try:
@@ -156,36 +156,38 @@ class SharedPoisonRequests(PoisonRequests):
             return False
 
     @contextmanager
-    def _shared(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """Locks the file and reads the counts; they are written back for the other processes at
         the end."""
         with self._path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             file.seek(0)
             found = file.read()
-            self._records, self._acquitted = _read(found)
+            self._records, self._killed_workers = _decode(found)
             self._forget()
             yield
             kept = b""
-            if self._records or self._acquitted:
-                kept = msgspec.msgpack.encode(_Kept(list(self._records.items()), self._acquitted))
+            if self._records or self._killed_workers:
+                kept = msgspec.msgpack.encode(
+                    _StoredRecords(list(self._records.items()), self._killed_workers)
+                )
             if kept != found:
                 _write(file, kept)
 
 
-_kept = msgspec.msgpack.Decoder(_Kept)
+_decoder = msgspec.msgpack.Decoder(_StoredRecords)
 
 
-def _read(found: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
+def _decode(found: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
     if not found:
         return OrderedDict(), {}
     try:
-        kept = _kept.decode(found)
+        kept = _decoder.decode(found)
     # the process that wrote it was killed, or the disk was full
     except msgspec.MsgspecError as error:
         _log.warning("suspects_unreadable", extra={"reason": str(error)})
         return OrderedDict(), {}
-    return OrderedDict(kept.records), kept.acquitted
+    return OrderedDict(kept.records), kept.killed_workers
 
 
 def _write(file: FileIO, kept: bytes) -> None:

@@ -5,18 +5,18 @@ import time
 
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.messages import Ready
-from llm_backend.engine.process.engine_connection import CrashRecord, EngineConnection
+from llm_backend.engine.process.engine_connection import CrashCandidate, EngineConnection
 from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
-from llm_backend.engine.process.restart_policy import grown_delay_s
+from llm_backend.engine.process.restart_policy import backoff_delay_s
 
 __all__ = ["RemoteEngine"]
 
-_LOOKS_EVERY_S = 1.0  # polling for the next start of an engine that has failed
-_CLOSED_DOOR = (ConnectionRefusedError, FileNotFoundError)
+_POLL_INTERVAL_S = 1.0  # polling for the next start of an engine that has failed
+_SOCKET_CLOSED = (ConnectionRefusedError, FileNotFoundError)
 
 
 class RemoteEngine(EngineLifecycle):
-    """Keeps a connection to the worker at the socket path `config.door` between `start` and
+    """Keeps a connection to the worker at the socket path `config.socket_path` between `start` and
     `close`.
 
     The worker's owner restarts it; a remote process only waits for the next one. It refuses
@@ -24,21 +24,21 @@ class RemoteEngine(EngineLifecycle):
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        assert config.door is not None, "a guest needs a door"
+        assert config.socket_path is not None, "a guest needs a door"
         super().__init__(config)
-        self._door = config.door
-        self._blamed: list[CrashRecord] = []  # for the end of the last connection
+        self._socket_path = config.socket_path
+        self._candidates: list[CrashCandidate] = []  # for the end of the last connection
 
     def start(self) -> None:
         """Begin to connect, without waiting."""
         if self._task is None:
             self._reason = "The engine is loading its model."
             self._task = asyncio.create_task(self._keep_connected(), name="engine-guest")
-            self._task.add_done_callback(self._task_ended)
+            self._task.add_done_callback(self._handle_task_end)
 
     async def close(self) -> None:
         """Disconnect; the worker cancels the requests of this process."""
-        self._become(EngineState.CLOSED, "The engine is closed.")
+        self._set_state(EngineState.CLOSED, "The engine is closed.")
         if self._task is None:
             return
         self._task.cancel()
@@ -48,15 +48,15 @@ class RemoteEngine(EngineLifecycle):
         failures = 0
         while True:
             try:
-                was_ready = await self._visit()
-            except _CLOSED_DOOR:
+                was_ready = await self._use_connection()
+            except _SOCKET_CLOSED:
                 self._fail()
-                await asyncio.sleep(_LOOKS_EVERY_S)
+                await asyncio.sleep(_POLL_INTERVAL_S)
                 continue
             except OSError:  # the backlog is full, or no descriptor is left at the moment
                 was_ready = False
             failures = 0 if was_ready else failures + 1
-            self._delay_s = grown_delay_s(
+            self._delay_s = backoff_delay_s(
                 self._config.restart_delay_s, failures + 1, self._config.restart_delay_limit_s
             )
             await asyncio.sleep(self._delay_s)
@@ -66,33 +66,33 @@ class RemoteEngine(EngineLifecycle):
         engine."""
         self._next_start_at = time.monotonic() + self._config.restart_pause_s
         reason = "The engine has failed; the log of the process that owns it says why."
-        self._become(EngineState.FAILED, reason)
+        self._set_state(EngineState.FAILED, reason)
 
-    async def _visit(self) -> bool:
+    async def _use_connection(self) -> bool:
         """Run one connection from its start to its end. True if the worker was ready in it."""
-        came_at = time.monotonic()
-        link = await EngineConnection.to(self._door)
+        began_at = time.monotonic()
+        connection = await EngineConnection.connect(self._socket_path)
         try:
-            first = await link.first()
+            first = await connection.first()
             if not isinstance(first, Ready):
                 return False
-            self._start_s = time.monotonic() - came_at
-            self._welcome(first, link)
-            await link.gone()
+            self._start_s = time.monotonic() - began_at
+            self._set_ready(first, connection)
+            await connection.wait_closed()
             return True
         finally:
-            self._link = None
+            self._connection = None
             if self.state is EngineState.READY:
-                self._blamed = link.poison_requests()
-                self.poison_requests.blame(self._blamed, self.pid or 0)
-                self._become(EngineState.RESTARTING, "The engine died and is being restarted.")
-            link.lose(self._down())
+                self._candidates = connection.crash_candidates()
+                self.poison_requests.record_crash(self._candidates, self.pid or 0)
+                self._set_state(EngineState.RESTARTING, "The engine died and is being restarted.")
+            connection.fail_calls(self._down_error())
 
-    def _welcome(self, ready: Ready, link: EngineConnection) -> None:
+    def _set_ready(self, ready: Ready, connection: EngineConnection) -> None:
         if ready.pid == self.pid:  # only the connection had ended, the worker has not
-            for suspicion in self._blamed:
+            for suspicion in self._candidates:
                 self.poison_requests.clear(suspicion.command)
-        self._blamed = []
+        self._candidates = []
         self.info, self.pid = ready.info, ready.pid
-        self._link = link
-        self._become(EngineState.READY, "")
+        self._connection = connection
+        self._set_state(EngineState.READY, "")

@@ -3,23 +3,23 @@
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["Timing"]
+__all__ = ["RequestTiming"]
 
 
 @dataclass(kw_only=True)
-class Timing:
+class RequestTiming:
     """Timestamps of a request, in seconds of the monotonic clock; None for those not reached."""
 
     submitted_at: float = field(default_factory=time.monotonic)
-    placed_at: float | None = None  # time of the slot
+    slot_at: float | None = None  # time of the slot
     first_at: float | None = None  # time of the first delta
     last_at: float | None = None  # time of the latest delta
 
-    def placed(self) -> None:
+    def record_slot(self) -> None:
         """Note that the request got its slot."""
-        self.placed_at = time.monotonic()
+        self.slot_at = time.monotonic()
 
-    def told(self) -> None:
+    def record_delta(self) -> None:
         """Note that a delta arrived."""
         self.last_at = time.monotonic()
         if self.first_at is None:
@@ -28,12 +28,12 @@ class Timing:
     @property
     def queue_s(self) -> float:
         """Queue time in seconds, from submission to the slot."""
-        return _between(self.submitted_at, self.placed_at)
+        return _between(self.submitted_at, self.slot_at)
 
     @property
     def prompt_s(self) -> float:
         """Prefill time in seconds, from the slot to the first delta; it includes one token."""
-        return _between(self.placed_at, self.first_at)
+        return _between(self.slot_at, self.first_at)
 
     @property
     def generation_s(self) -> float:

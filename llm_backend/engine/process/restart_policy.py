@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llm_backend.engine.config import EngineConfig
 
-__all__ = ["Restart", "Restarts", "grown_delay_s"]
+__all__ = ["Restart", "RestartPolicy", "backoff_delay_s"]
 
 _DOUBLINGS = 30  # more than any limit needs
 
@@ -23,7 +23,7 @@ class Restart:
     is_pause: bool
 
 
-class Restarts:
+class RestartPolicy:
     """Counts deaths in a row of one engine's workers."""
 
     def __init__(self, config: EngineConfig) -> None:
@@ -31,7 +31,7 @@ class Restarts:
         self._deaths = 0
         self._pauses = 0
 
-    def after(self, *, lived_s: float, was_ready: bool, cannot_start: bool) -> Restart:
+    def next_restart(self, *, lived_s: float, was_ready: bool, cannot_start: bool) -> Restart:
         """Returns the next start after a death. `cannot_start`: no worker has been ready yet,
         and this one has reported why."""
         config = self._config
@@ -39,15 +39,17 @@ class Restarts:
             self._deaths = self._pauses = 0
         self._deaths += 1
         if self._deaths <= config.restart_limit and not cannot_start:
-            delay_s = grown_delay_s(
+            delay_s = backoff_delay_s(
                 config.restart_delay_s, self._deaths, config.restart_delay_limit_s
             )
             return Restart(delay_s=delay_s, is_pause=False)
         self._pauses += 1
-        pause_s = grown_delay_s(config.restart_pause_s, self._pauses, config.restart_pause_limit_s)
+        pause_s = backoff_delay_s(
+            config.restart_pause_s, self._pauses, config.restart_pause_limit_s
+        )
         return Restart(delay_s=pause_s, is_pause=True)
 
 
-def grown_delay_s(first_s: float, number: int, limit_s: float) -> float:
+def backoff_delay_s(first_s: float, number: int, limit_s: float) -> float:
     """Exponential delay of the given number, from 1 on: each is twice as long as the one before."""
     return min(first_s * 2.0 ** min(number - 1, _DOUBLINGS), limit_s)

@@ -17,18 +17,18 @@ _BACKLOG = 64  # connections that wait for a worker
 
 def open_socket(path: Path) -> socket.socket:
     """Listen at `path`; the mode of its folder must keep other users out."""
-    door = socket.socket(socket.AF_UNIX)
+    sock = socket.socket(socket.AF_UNIX)
     try:
-        door.bind(str(path))
-        door.listen(_BACKLOG)
+        sock.bind(str(path))
+        sock.listen(_BACKLOG)
     except OSError:
-        door.close()
+        sock.close()
         raise
-    return door
+    return sock
 
 
-def close_socket(door: socket.socket) -> None:
+def close_socket(sock: socket.socket) -> None:
     """Close the socket: waiting and later connections are refused."""
     with contextlib.suppress(OSError):  # its folder was removed already
-        Path(door.getsockname()).unlink()
-    door.close()
+        Path(sock.getsockname()).unlink()
+    sock.close()

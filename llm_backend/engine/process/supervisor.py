@@ -14,16 +14,18 @@ from llm_backend.engine.messages import NotReady, Shutdown, Start
 from llm_backend.engine.process.engine_connection import EngineConnection
 from llm_backend.engine.process.exit_status import describe_exit, oom_kills, was_killed_from_outside
 from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
-from llm_backend.engine.process.restart_policy import Restarts
+from llm_backend.engine.process.restart_policy import RestartPolicy
 from llm_backend.engine.process.socket_path import close_socket, open_socket
-from llm_backend.engine.process.watchdog import hung
+from llm_backend.engine.process.watchdog import wait_until_hung
 from llm_backend.engine.process.worker_log import log_lines
 
 __all__ = ["Supervisor"]
 
 _log = logging.getLogger(__name__)
 
-_SPINS = "10000"  # more than threads wait in a pass and between two, far less than a time slice
+_SPIN_COUNT = (
+    "10000"  # more than threads wait in a pass and between two, far less than a time slice
+)
 _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may hold it open
 
 
@@ -46,39 +48,39 @@ class Supervisor(EngineLifecycle):
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
         self._extra_buffers = config.use_extra_buffers
-        self._door: socket.socket | None = None
+        self._listening_socket: socket.socket | None = None
 
     def start(self) -> None:
         """Begin to start a worker, without waiting. Raises `OSError` if the socket of other
         processes cannot be opened."""
         if self._task is None:
-            self._open_door()
+            self._open_socket()
             self._reason = "The engine is loading its model."
             self._task = asyncio.create_task(self._keep_alive(), name="engine-supervisor")
-            self._task.add_done_callback(self._task_ended)
+            self._task.add_done_callback(self._handle_task_end)
 
     async def close(self) -> None:
         """Shut the worker down, and kill it if it does not end in time."""
-        self._become(EngineState.CLOSED, "The engine is closed.")
-        self._close_door()
-        if self._link is not None:
-            self._link.send(Shutdown())
+        self._set_state(EngineState.CLOSED, "The engine is closed.")
+        self._close_socket()
+        if self._connection is not None:
+            self._connection.send(Shutdown())
         if self._task is None:
             return
-        if self._link is not None:
+        if self._connection is not None:
             await asyncio.wait([self._task], timeout=self._config.stop_timeout_s)
         self._task.cancel()
         await asyncio.wait([self._task])
 
     async def _keep_alive(self) -> None:
-        restarts = Restarts(self._config)
+        restarts = RestartPolicy(self._config)
         while True:
-            death = await self._live()
+            death = await self._run_worker()
             if self.state is EngineState.CLOSED:
                 return
-            if self._can_do_without_extra_buffers(death):
+            if self._drop_extra_buffers(death):
                 continue
-            restart = restarts.after(
+            restart = restarts.next_restart(
                 lived_s=death.lived_s,
                 was_ready=death.was_ready,
                 cannot_start=death.is_final and self.info is None,
@@ -93,19 +95,19 @@ class Supervisor(EngineLifecycle):
     def _fail(self, reason: str) -> None:
         """Refuse requests until the next start has succeeded, those of other processes too."""
         self._next_start_at = time.monotonic() + self._delay_s
-        self._become(EngineState.FAILED, reason)
-        self._close_door()
+        self._set_state(EngineState.FAILED, reason)
+        self._close_socket()
 
-    def _open_door(self) -> None:
-        if self._door is None and self._config.door is not None:
-            self._door = open_socket(self._config.door)
+    def _open_socket(self) -> None:
+        if self._listening_socket is None and self._config.socket_path is not None:
+            self._listening_socket = open_socket(self._config.socket_path)
 
-    def _close_door(self) -> None:
-        if self._door is not None:
-            close_socket(self._door)
-            self._door = None
+    def _close_socket(self) -> None:
+        if self._listening_socket is not None:
+            close_socket(self._listening_socket)
+            self._listening_socket = None
 
-    def _can_do_without_extra_buffers(self, death: _Death) -> bool:
+    def _drop_extra_buffers(self, death: _Death) -> bool:
         """True if the worker is to be restarted without repacked weights: native code that
         repacks them crashes at its first product on some processors."""
         if death.was_ready or not death.by_signal or not self._extra_buffers:
@@ -114,43 +116,43 @@ class Supervisor(EngineLifecycle):
         self._extra_buffers = False
         return True
 
-    async def _live(self) -> _Death:
+    async def _run_worker(self) -> _Death:
         """Run one worker from its start to its end."""
         started_at, oom_kills_before = time.monotonic(), oom_kills()
         try:
-            self._open_door()
-            process, link = await self._spawn()
+            self._open_socket()
+            process, connection = await self._spawn()
         except OSError as error:  # no memory or no room for another process at the moment
             return _Death(reason=f"The engine process cannot be started: {error}.")
         self.pid = process.pid
         assert process.stderr is not None, "it was asked for"
-        logging_lines = asyncio.create_task(log_lines(process.stderr))
+        log_task = asyncio.create_task(log_lines(process.stderr))
         death = _Death(reason="The engine was stopped.", must_be_killed=True)
         try:
-            link.send(self._start_command())
-            death = await self._serve(link, started_at)
+            connection.send(self._start_command())
+            death = await self._serve(connection, started_at)
         finally:
-            self._link = None
-            is_ours = self.state is EngineState.CLOSED
-            poison_requests = link.poison_requests()
-            if not is_ours and death.was_ready:
-                self._become(EngineState.RESTARTING, "The engine died and is being restarted.")
-            link.lose(self._down())
+            self._connection = None
+            is_closing = self.state is EngineState.CLOSED
+            candidates = connection.crash_candidates()
+            if not is_closing and death.was_ready:
+                self._set_state(EngineState.RESTARTING, "The engine died and is being restarted.")
+            connection.fail_calls(self._down_error())
             grace_s = 0 if death.must_be_killed else self._config.stop_timeout_s
             try:
-                ending = await _end(process, grace_s)
-                await asyncio.wait([logging_lines], timeout=_LAST_LINES_S)
+                exit_ = await _end(process, grace_s)
+                await asyncio.wait([log_task], timeout=_LAST_LINES_S)
             finally:
-                logging_lines.cancel()
+                log_task.cancel()
                 self.pid = None
-        if death.was_ready and not is_ours:
-            if ending.is_from_outside(oom_kills_before):
-                self.poison_requests.acquit(process.pid)
+        if death.was_ready and not is_closing:
+            if exit_.is_from_outside(oom_kills_before):
+                self.poison_requests.discard_crash(process.pid)
             else:
-                self.poison_requests.blame(poison_requests, process.pid)
+                self.poison_requests.record_crash(candidates, process.pid)
         if death.is_final:
             return death
-        reason = f"The engine process {describe_exit(ending.status)}"
+        reason = f"The engine process {describe_exit(exit_.status)}"
         if death.was_ready:
             reason = f"{reason}. {death.reason}".rstrip()
         else:
@@ -159,13 +161,13 @@ class Supervisor(EngineLifecycle):
             reason=reason,
             lived_s=time.monotonic() - started_at,
             was_ready=death.was_ready,
-            by_signal=ending.status < 0,
+            by_signal=exit_.status < 0,
         )
 
-    async def _serve(self, link: EngineConnection, started_at: float) -> _Death:
+    async def _serve(self, connection: EngineConnection, started_at: float) -> _Death:
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
-                first = await link.first()
+                first = await connection.first()
         except TimeoutError:
             limit_s = self._config.start_timeout_s
             reason = f"The model was not ready within {limit_s:g} s."
@@ -176,19 +178,21 @@ class Supervisor(EngineLifecycle):
             return _Death(reason="before the model had computed its first pass.")
         self._start_s = time.monotonic() - started_at
         self.info = first.info
-        self._link = link
+        self._connection = connection
         if self.state is not EngineState.CLOSED:
-            self._become(EngineState.READY, "")
-        if await self._runs_until_gone(link):
+            self._set_state(EngineState.READY, "")
+        if await self._wait_until_closed(connection):
             return _Death(reason="", was_ready=True)
-        patience_s = self._config.hang_timeout_s
-        reason = f"It had not answered for {patience_s:g} s."
+        timeout_s = self._config.hang_timeout_s
+        reason = f"It had not answered for {timeout_s:g} s."
         return _Death(reason=reason, was_ready=True, must_be_killed=True)
 
-    async def _runs_until_gone(self, link: EngineConnection) -> bool:
+    async def _wait_until_closed(self, connection: EngineConnection) -> bool:
         """Wait until the worker has ended; False if it hangs."""
-        running = asyncio.create_task(link.gone())
-        watching = asyncio.create_task(hung(link, self._config.hang_timeout_s, self._has_work))
+        running = asyncio.create_task(connection.wait_closed())
+        watching = asyncio.create_task(
+            wait_until_hung(connection, self._config.hang_timeout_s, self._has_work)
+        )
         try:
             await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
             return running.done()
@@ -197,12 +201,14 @@ class Supervisor(EngineLifecycle):
                 task.cancel()
             await asyncio.gather(running, watching, return_exceptions=True)
 
-    def _has_work(self, link: EngineConnection) -> bool:
-        return link.is_busy or self._door is not None  # other processes may have pending requests
+    def _has_work(self, connection: EngineConnection) -> bool:
+        return (
+            connection.is_busy or self._listening_socket is not None
+        )  # other processes may have pending requests
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, EngineConnection]:
         ours, theirs = socket.socketpair()
-        inherited = [theirs, *([self._door] if self._door else [])]
+        inherited = [theirs, *([self._listening_socket] if self._listening_socket else [])]
         command = self._config.command or (
             sys.executable,
             "-m",
@@ -219,7 +225,7 @@ class Supervisor(EngineLifecycle):
                 pass_fds=[one.fileno() for one in inherited],
             )
             on_failure.pop_all()
-        return process, await EngineConnection.over(ours)
+        return process, await EngineConnection.from_socket(ours)
 
     def _start_command(self) -> Start:
         config = self._config
@@ -258,8 +264,8 @@ class Supervisor(EngineLifecycle):
             grammars=config.grammars,
             prefixes=config.prefixes,
             outbox_bytes=config.outbox_bytes,
-            door=self._door.fileno() if self._door else None,
-            guests_limit=config.guests_limit,
+            listening_fd=self._listening_socket.fileno() if self._listening_socket else None,
+            connections_limit=config.connections_limit,
             log_level=logging.getLevelNamesMapping()[config.log_level],
         )
 
@@ -271,7 +277,7 @@ def _environment() -> dict[str, str]:
     inherited = dict(os.environ)  # noqa: TID251 # handed on, not read for a setting
     if inherited.get("OMP_WAIT_POLICY") or inherited.get("GOMP_SPINCOUNT"):
         return inherited
-    return {**inherited, "GOMP_SPINCOUNT": _SPINS}
+    return {**inherited, "GOMP_SPINCOUNT": _SPIN_COUNT}
 
 
 def _cores() -> int:
@@ -281,7 +287,7 @@ def _cores() -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ending:
+class _ProcessExit:
     """A worker's exit status, and whether its owner had to kill it."""
 
     status: int
@@ -291,7 +297,7 @@ class _Ending:
         return not self.was_killed_here and was_killed_from_outside(self.status, oom_kills_before)
 
 
-async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _Ending:
+async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _ProcessExit:
     """Wait until a process has ended; kill it after `grace_s`, or if the wait is cancelled."""
     was_killed_here = False
     try:
@@ -304,4 +310,4 @@ async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _Ending:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         status = await process.wait()
-    return _Ending(status=status, was_killed_here=was_killed_here)
+    return _ProcessExit(status=status, was_killed_here=was_killed_here)

@@ -8,25 +8,25 @@ from collections.abc import Callable
 from llm_backend.engine.messages import Probe
 from llm_backend.engine.process.engine_connection import EngineConnection
 
-__all__ = ["hung"]
+__all__ = ["wait_until_hung"]
 
-_LOOKS = 4  # checks within the timeout, so that a hang is noticed at most a quarter later
+_CHECKS = 4  # checks within the timeout, so that a hang is noticed at most a quarter later
 
 
-async def hung(
-    link: EngineConnection, patience_s: float, has_work: Callable[[EngineConnection], bool]
+async def wait_until_hung(
+    connection: EngineConnection, timeout_s: float, has_work: Callable[[EngineConnection], bool]
 ) -> None:
-    """Returns once the worker has left a probe unanswered for `patience_s`. An idle worker is
+    """Returns once the worker has left a probe unanswered for `timeout_s`. An idle worker is
     not probed."""
     for number in itertools.count():
-        await asyncio.sleep(patience_s / _LOOKS)
-        if not has_work(link):
+        await asyncio.sleep(timeout_s / _CHECKS)
+        if not has_work(connection):
             continue
-        call = link.call(Probe(id=f"watchdog-{number}"))
+        call = connection.call(Probe(id=f"watchdog-{number}"))
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 await call.next()
         except TimeoutError:
             return
         finally:
-            link.hang_up(call)
+            connection.end_call(call)

@@ -23,7 +23,7 @@ from llm_backend.engine.llama import (
     LlamaModel,
     NativeLog,
     capture_log,
-    draft_model,
+    load_draft_model,
 )
 from llm_backend.engine.messages import (
     Cancel,
@@ -51,9 +51,9 @@ from llm_backend.engine.process.connection_server import ConnectionServer, Recei
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.process.parent_death import die_with_parent
 from llm_backend.engine.process.worker_log import FORMAT
-from llm_backend.engine.prompt.prompt_tokens import read
+from llm_backend.engine.prompt.prompt_tokens import tokenize_prompt
 from llm_backend.engine.scheduling.admission import CommandRefused, check_tokens
-from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.speculation.drafter import Drafter
 
 __all__ = ["Worker", "main"]
 
@@ -75,14 +75,14 @@ class Worker:
         self._connections = connections
         self._owner = owner
         self._model = model
-        self._outbox = Outbox(connections, waits=not start.gpu_layers)
+        self._outbox = Outbox(connections, delays_deltas=not start.gpu_layers)
         self._engine: Embedder | Generator = (
             Generator(model, start, self._outbox, drafter, prefixes)
             if model.kind is ModelKind.CHAT
             else Embedder(model, start, self._outbox.publish)
         )
         self._inbox: deque[ReceivedCommand] = deque()
-        self._handled: Address | None = None  # whose command is being handled
+        self._current: Address | None = None  # whose command is being handled
         self._is_over = False
 
     def run(self) -> None:
@@ -93,37 +93,37 @@ class Worker:
             except Exception as error:  # an error of one turn must not end the others
                 _log.exception("engine.turn_failed")
                 self._fail(f"{type(error).__name__}: {error}")
-            self._outbox.turn_ended(is_idle=self._engine.is_idle)
+            self._outbox.end_turn(is_idle=self._engine.is_idle)
         self._engine.close()
 
     def turn(self) -> None:
         """One iteration of the main loop; waits for commands if there is nothing else to do."""
         is_idle = self._engine.is_idle and not self._inbox
-        rest_s = self._engine.rests_for_s(time.monotonic()) if is_idle else 0
-        self._inbox.extend(self._connections.poll(rest_s))
+        timeout_s = self._engine.idle_timeout_s(time.monotonic()) if is_idle else 0
+        self._inbox.extend(self._connections.poll(timeout_s))
         while self._inbox:
-            self._take(self._inbox.popleft())
-        self._engine.rest()
+            self._handle(self._inbox.popleft())
+        self._engine.wait()
         # waiting is not work: the cost of passes is learnt from this time
         started_at = time.monotonic()
         self._engine.turn(started_at)
         self._engine.statistics.busy_s += time.monotonic() - started_at
 
-    def _take(self, received: ReceivedCommand) -> None:
+    def _handle(self, received: ReceivedCommand) -> None:
         """Handle a command: requests are submitted and cancelled only here."""
         command = received.command
         if command is None:
             self._engine.abandon(received.connection)
             self._is_over = self._is_over or received.connection == self._owner
             return
-        self._handled = Address(received.connection, getattr(command, "id", ""))
+        self._current = Address(received.connection, getattr(command, "id", ""))
         try:
-            self._obey(self._handled, command)
+            self._execute(self._current, command)
         except CommandRefused as refusal:
-            self._refuse(self._handled, refusal)
-        self._handled = None
+            self._refuse(self._current, refusal)
+        self._current = None
 
-    def _obey(self, address: Address, command: Command) -> None:
+    def _execute(self, address: Address, command: Command) -> None:
         match command:
             case Generate() | Embed() | Rank():
                 self._engine.submit(address, command, time.monotonic())
@@ -131,9 +131,9 @@ class Worker:
             case Cancel():
                 self._engine.cancel(address)
             case Tokenize():
-                self._outbox.publish(address, self._tokenized(command))
+                self._outbox.publish(address, self._tokenize(command))
             case Detokenize():
-                self._outbox.publish(address, self._detokenized(command))
+                self._outbox.publish(address, self._detokenize(command))
             case Probe():
                 self._outbox.publish(address, self._engine.status(command.id))
             case Shutdown() if address.connection == self._owner:
@@ -141,22 +141,24 @@ class Worker:
             case Shutdown() | Start():
                 _log.warning("engine.command_refused", extra={"command": type(command).__name__})
 
-    def _tokenized(self, command: Tokenize) -> Tokenized:
-        reading = read(command.text, command, self._model.vocabulary, self._model.projector)
-        return Tokenized(id=command.id, tokens=reading.shown())
+    def _tokenize(self, command: Tokenize) -> Tokenized:
+        prompt = tokenize_prompt(
+            command.text, command, self._model.vocabulary, self._model.projector
+        )
+        return Tokenized(id=command.id, tokens=prompt.mask_media())
 
-    def _detokenized(self, command: Detokenize) -> Detokenized:
+    def _detokenize(self, command: Detokenize) -> Detokenized:
         check_tokens(command.tokens, self._model.vocabulary.size, "tokens")
         return Detokenized(id=command.id, text=self._model.vocabulary.text(command.tokens))
 
     def _fail(self, message: str) -> None:
         """Fail the command that was being handled, or else the requests of the turn."""
-        if self._handled is None:
+        if self._current is None:
             self._engine.abort(message)
             return
-        self._engine.cancel(self._handled)
-        self._refuse(self._handled, CommandRefused(Failure.INTERNAL, message))
-        self._handled = None
+        self._engine.cancel(self._current)
+        self._refuse(self._current, CommandRefused(Failure.INTERNAL, message))
+        self._current = None
 
     def _refuse(self, address: Address, refusal: CommandRefused) -> None:
         event = Failed(
@@ -181,7 +183,7 @@ def main() -> None:
     log = capture_log()
     try:
         model = LlamaModel(start, log)
-        model.prove()
+        model.verify()
         drafter = _drafter(model, start, log)
         prefixes = _prefixes(model, start)
     except (LoadError, DecodeError) as error:
@@ -190,9 +192,11 @@ def main() -> None:
     gc.freeze()
     ready = Ready(info=model.info(), pid=os.getpid())
     connections.send(owner, [ready])
-    if start.door is not None:
+    if start.listening_fd is not None:
         connections.listen(
-            socket.socket(fileno=start.door), greeting=ready, limit=start.guests_limit
+            socket.socket(fileno=start.listening_fd),
+            first_event=ready,
+            limit=start.connections_limit,
         )
     Worker(connections, owner, model, start, drafter, prefixes).run()
 
@@ -201,7 +205,7 @@ def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
     """The drafter of a draft model, if one is configured."""
     if start.draft_model_path is None:
         return None
-    return Drafter(draft_model(model, start, log), model.vocabulary.size)
+    return Drafter(load_draft_model(model, start, log), model.vocabulary.size)
 
 
 def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
@@ -209,7 +213,7 @@ def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
     `LoadError` if it cannot be used."""
     if start.prefixes is None or model.kind is not ModelKind.CHAT:
         return None
-    if not model.keeps_states:
+    if not model.can_save_states:
         _log.warning("engine.prefixes_not_kept reason=the model forgets what is behind a window")
         return None
     return open_folder(start, STATE_FORMAT)

@@ -1,7 +1,7 @@
 """Pictures and sounds among the tokens of a text. Pure.
 
 A projector turns a medium into runs of embeddings. In the tokens of a text a run is represented by
-as many stand-ins, numbers below zero that are equal only for the same medium. So texts are
+as many placeholder tokens, numbers below zero that are equal only for the same medium. So texts are
 compared, and cached prefixes shared, as if there were nothing but tokens. A run is kept as a whole
 or not at all, as it may take fewer positions than it has embeddings.
 """
@@ -14,12 +14,20 @@ from typing import Protocol
 from llm_backend.engine.messages import Media, Medium
 
 __all__ = [
-    "Identity", "MediaError", "Part", "Piece", "Projector", "Run", "identity", "position_of",
-    "stand_ins", "whole",
+    "Identity",
+    "MediaError",
+    "Part",
+    "Piece",
+    "Projector",
+    "Run",
+    "identity",
+    "length_of_whole_runs",
+    "placeholder_tokens",
+    "position_of",
 ]  # fmt: skip
 
-_PLACE_BITS = 20  # of a stand-in: how many of its run follow it
-_PLACE = (1 << _PLACE_BITS) - 1
+_INDEX_BITS = 20  # of a placeholder token: how many of its run follow it
+_INDEX_MASK = (1 << _INDEX_BITS) - 1
 _DIGEST_BYTES = 16
 
 
@@ -43,11 +51,12 @@ Piece = list[int] | Part
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Part `place` of `media`, the request's medium `number`, as the tokens from `start` on."""
+    """Part `part_index` of `media`, the request's medium `number`, as the tokens from
+    `start` on."""
 
     media: Media
     number: int
-    place: int
+    part_index: int
     part: Part
     start: int
 
@@ -78,22 +87,22 @@ def identity(media: Media) -> Identity:
     return media.digest, media.width, media.height
 
 
-def stand_ins(media: Media, place: int, count: int) -> list[int]:
-    """The stand-in tokens of part `place` of a medium."""
-    told = f"{media.medium}:{media.width}:{media.height}:{place}:".encode() + media.digest
-    key = hashlib.blake2b(told, digest_size=_DIGEST_BYTES).digest()
-    base = int.from_bytes(key) + 1 << _PLACE_BITS
-    return [-(base + left) for left in range(count - 1, -1, -1)]
+def placeholder_tokens(media: Media, part_index: int, count: int) -> list[int]:
+    """The placeholder tokens of one part of a medium."""
+    source = f"{media.medium}:{media.width}:{media.height}:{part_index}:".encode() + media.digest
+    key = hashlib.blake2b(source, digest_size=_DIGEST_BYTES).digest()
+    base = int.from_bytes(key) + 1 << _INDEX_BITS
+    return [-(base + following) for following in range(count - 1, -1, -1)]
 
 
-def whole(tokens: Tokens[int], length: int) -> int:
+def length_of_whole_runs(tokens: Tokens[int], length: int) -> int:
     """Number of the first `length` tokens that can be kept: a run that would be cut is left out."""
-    while length and tokens[length - 1] < 0 and -tokens[length - 1] & _PLACE:
+    while length and tokens[length - 1] < 0 and -tokens[length - 1] & _INDEX_MASK:
         length -= 1
     return length
 
 
-def position_of(runs: Tokens[Run], place: int) -> int:
+def position_of(runs: Tokens[Run], index: int) -> int:
     """The position of the token at an index that is outside all runs, or the first of one."""
-    spared = sum(run.part.count - run.part.positions for run in runs if run.end <= place)
-    return place - spared
+    saved = sum(run.part.count - run.part.positions for run in runs if run.end <= index)
+    return index - saved

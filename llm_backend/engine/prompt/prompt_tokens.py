@@ -5,10 +5,16 @@ from itertools import groupby
 
 from llm_backend.engine.messages import Failure, Generate, Media, Medium, Tokenize
 from llm_backend.engine.model import Vocabulary
-from llm_backend.engine.prompt.media_runs import MediaError, Part, Projector, Run, stand_ins
+from llm_backend.engine.prompt.media_runs import (
+    MediaError,
+    Part,
+    Projector,
+    Run,
+    placeholder_tokens,
+)
 from llm_backend.engine.scheduling.command_refused import CommandRefused
 
-__all__ = ["PromptTokens", "read"]
+__all__ = ["PromptTokens", "tokenize_prompt"]
 
 _SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 
@@ -25,7 +31,7 @@ class PromptTokens:
         """True if nothing follows the last medium."""
         return bool(self.runs) and self.runs[-1].end == len(self.tokens)
 
-    def shown(self) -> list[int | None]:
+    def mask_media(self) -> list[int | None]:
         """The tokens, None for those of media."""
         if not self.runs:
             return list(self.tokens)
@@ -47,12 +53,14 @@ class PromptTokens:
                 self.tokens += piece
                 continue
             start = len(self.tokens)
-            self.runs.append(Run(media=media, number=number, place=parts, part=piece, start=start))
-            self.tokens += stand_ins(media, parts, piece.count)
+            self.runs.append(
+                Run(media=media, number=number, part_index=parts, part=piece, start=start)
+            )
+            self.tokens += placeholder_tokens(media, parts, piece.count)
             parts += 1
 
 
-def read(
+def tokenize_prompt(
     text: str,
     command: Generate | Tokenize,
     vocabulary: Vocabulary,
@@ -60,20 +68,20 @@ def read(
 ) -> PromptTokens:
     """Tokenizes each piece between two cuts, after the begin token if it is wanted, and inserts
     the command's media. Raises `CommandRefused` for a medium that cannot be read."""
-    reading, start = PromptTokens(), 0
+    prompt, start = PromptTokens(), 0
     media = {
         at: list(group)
         for at, group in groupby(enumerate(command.media), key=lambda one: one[1].at)
     }
     for end in sorted({*command.cuts, *media, len(text)}):
         piece = text[start:end]
-        if not reading.tokens and start == 0:
-            reading.tokens += vocabulary.prompt_tokens(
+        if not prompt.tokens and start == 0:
+            prompt.tokens += vocabulary.prompt_tokens(
                 piece, parse_special=command.parse_special, add_bos=command.add_bos
             )
         else:
-            reading.tokens += vocabulary.tokenize(piece, parse_special=command.parse_special)
+            prompt.tokens += vocabulary.tokenize(piece, parse_special=command.parse_special)
         for number, one in media.get(end, ()):
-            reading.add(one, number, projector)
+            prompt.add(one, number, projector)
         start = end
-    return reading
+    return prompt

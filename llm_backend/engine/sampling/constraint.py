@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.engine.model import Vocabulary
-from llm_backend.engine.sampling.grammar_blame import blamed
+from llm_backend.engine.sampling.grammar_blame import find_invalid_schema
 from llm_backend.engine.sampling.grammar_bounds import GrammarError, check_grammar
 
 if TYPE_CHECKING:
@@ -54,35 +54,35 @@ class Constraint:
         self._words = allowed
         self._address = allowed.ctypes.data
         self._size = size
-        self._is_known = True  # `_words` is the mask of the next token
+        self._is_computed = True  # `_words` is the mask of the next token
 
     @property
     def is_complete(self) -> bool:
         """True if no token can follow: the answer is complete."""
         return bool(self._matcher.is_stopped())
 
-    def look_ahead(self) -> None:
+    def compute_mask(self) -> None:
         """Compute the mask of the next token; may be called from another thread, and more than
         once."""
-        if not self._is_known:
+        if not self._is_computed:
             self._matcher.unsafe_compute_mask_ptr(self._address, self._words.nbytes)
-            self._is_known = True
+            self._is_computed = True
 
-    def allowed(self) -> NDArray[np.bool_]:
+    def mask(self) -> NDArray[np.bool_]:
         """Mask of the allowed tokens: [vocab] bool. End tokens are allowed if the answer can be
         complete here. Raises `GrammarError` if the mask exceeds the limits of computation."""
-        self.look_ahead()
+        self.compute_mask()
         self._check()
         bits = np.unpackbits(self._words.view(np.uint8), count=self._size, bitorder="little")
         return bits.view(np.bool_)
 
     def accept(self, token: int) -> None:
         """Advance by `token`, which must be allowed."""
-        self._is_known = False
+        self._is_computed = False
         self._matcher.consume_token(token)
         self._check()
 
-    def forced(self) -> list[int]:
+    def fast_forward_tokens(self) -> list[int]:
         """Tokens that the grammar forces (fast-forward); `accept` each."""
         return list(self._matcher.compute_ff_tokens())
 
@@ -90,8 +90,8 @@ class Constraint:
         if self._matcher.is_error():
             _log.info("engine.answer_stuck", extra={"reason": _sentence(self._matcher.get_error())})
             raise GrammarError(
-                "The answer cannot go on by this grammar: what may come next takes more work to "
-                "find out than is allowed."
+                "The answer cannot go on by this grammar: the mask of the next token takes more "
+                "work to compute than is allowed."
             )
 
 
@@ -109,40 +109,40 @@ class CompiledGrammar:
 
 
 class Grammars:
-    """The grammars of one model, compiled at first use; the last `limits.kept` are kept."""
+    """The grammars of one model, compiled at first use; the last `limits.cached` stay in memory."""
 
     def __init__(self, vocabulary: Vocabulary, limits: GrammarLimits) -> None:
         self._vocabulary = vocabulary
         self._limits = limits
-        self._kept: OrderedDict[str, Future[CompiledGrammar]] = OrderedDict()
+        self._cache: OrderedDict[str, Future[CompiledGrammar]] = OrderedDict()
         self._compiler = ThreadPoolExecutor(1, "grammar-compiler")
-        self._looker = ThreadPoolExecutor(1, "grammar-looker")
+        self._mask_executor = ThreadPoolExecutor(1, "grammar-looker")
 
     def compile(self, grammar: str) -> "Future[CompiledGrammar]":
         """Compile a grammar in the background. The future raises `GrammarError` if the grammar
         is invalid, and `CompilerError` if the compiler failed; then it is compiled again the
         next time."""
-        known = self._kept.get(grammar)
-        if known is None or _went_wrong(known):
-            known = self._kept[grammar] = self._submit(grammar)
-            if len(self._kept) > self._limits.kept:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(grammar)
-        return known
+        cached = self._cache.get(grammar)
+        if cached is None or _has_failed(cached):
+            cached = self._cache[grammar] = self._submit(grammar)
+            if len(self._cache) > self._limits.cached:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(grammar)
+        return cached
 
-    def give_up(self, grammar: str, compiled: "Future[CompiledGrammar]") -> None:
+    def cancel(self, grammar: str, compiled: "Future[CompiledGrammar]") -> None:
         """Cancel a compilation that no request waits for, unless it has begun already."""
-        if compiled.cancel() and self._kept.get(grammar) is compiled:
-            del self._kept[grammar]
+        if compiled.cancel() and self._cache.get(grammar) is compiled:
+            del self._cache[grammar]
 
-    def look_ahead(self, constraints: Sequence[Constraint]) -> "Future[None]":
+    def compute_masks(self, constraints: Sequence[Constraint]) -> "Future[None]":
         """Compute the masks of `constraints`, in parallel to the caller."""
 
-        def look() -> None:
+        def compute() -> None:
             for constraint in constraints:
-                constraint.look_ahead()
+                constraint.compute_mask()
 
-        return self._looker.submit(look)
+        return self._mask_executor.submit(compute)
 
     def _submit(self, grammar: str) -> "Future[CompiledGrammar]":
         before = threading.stack_size(self._limits.bytes * _STACK_BYTES)
@@ -154,7 +154,7 @@ class Grammars:
     def _compile(self, grammar: str) -> CompiledGrammar:
         """Runs in the compiler's thread: any error there fails one grammar, never the worker."""
         try:
-            return self._compiled(grammar)
+            return self._compile_checked(grammar)
         except GrammarError:
             raise
         except BaseException as error:  # a panic of native code is not even an `Exception`
@@ -162,13 +162,13 @@ class Grammars:
             message = f"The grammar could not be compiled: {type(error).__name__}."
             raise CompilerError(message) from error
 
-    def _compiled(self, grammar: str) -> CompiledGrammar:
+    def _compile_checked(self, grammar: str) -> CompiledGrammar:
         if _GBNF.search(grammar):
             grammar = _lark(grammar)
         check_grammar(grammar, self._limits)
         matcher = self._matcher(grammar)
         if matcher.is_error():
-            raise self._refusal(grammar, matcher.get_error())
+            raise self._invalid_grammar(grammar, matcher.get_error())
         words = -(-self._vocabulary.size // _WORD_BITS)
         allowed = np.zeros(words, dtype=np.uint32)
         matcher.unsafe_compute_mask_ptr(allowed.ctypes.data, allowed.nbytes)
@@ -183,7 +183,7 @@ class Grammars:
         source = json.dumps({"grammars": [{"lark_grammar": grammar}]})  # nothing but Lark
         return LLMatcher(self._tokenizer, source, log_level=0, limits=self._native_limits)
 
-    def _refusal(self, grammar: str, complaint: str) -> GrammarError:
+    def _invalid_grammar(self, grammar: str, message: str) -> GrammarError:
         """The error of a grammar: the native code's message, or for a schema our own words and
         place."""
 
@@ -191,11 +191,11 @@ class Grammars:
             matcher = self._matcher(f"start: %json {json.dumps(schema)}")
             return matcher.get_error().partition("\n")[0] if matcher.is_error() else None
 
-        blame = blamed(grammar, reason)
+        blame = find_invalid_schema(grammar, reason)
         if blame is None:
-            return GrammarError(f"The grammar cannot be used: {_sentence(complaint)}")
-        _log.info("engine.schema_refused", extra={"reason": _sentence(complaint)})
-        return GrammarError(blame.sentence, blame.place)
+            return GrammarError(f"The grammar cannot be used: {_sentence(message)}")
+        _log.info("engine.schema_refused", extra={"reason": _sentence(message)})
+        return GrammarError(blame.sentence, blame.location)
 
     @cached_property
     def _tokenizer(self) -> "LLTokenizer":
@@ -240,12 +240,12 @@ class _Tokens:
         self._before = _CONTROL if self._split("a", b" a") is not None else ""
 
     def __call__(self, text: str) -> list[int]:
-        before, wanted = self._before, text.encode()
-        tokens = self._split(before + text, b" " * bool(before) + before.encode() + wanted)
+        before, data = self._before, text.encode()
+        tokens = self._split(before + text, b" " * bool(before) + before.encode() + data)
         if tokens is None:
-            return self._greedy(wanted)
+            return self._greedy(data)
         skipped = 0
-        while sum(len(self.tokens[token]) for token in tokens[skipped:]) > len(wanted):
+        while sum(len(self.tokens[token]) for token in tokens[skipped:]) > len(data):
             skipped += 1
         return tokens[skipped:]
 
@@ -284,7 +284,7 @@ class _Tokens:
         return max(map(len, self._plain), default=0)
 
 
-def _went_wrong(compiled: "Future[CompiledGrammar]") -> bool:
+def _has_failed(compiled: "Future[CompiledGrammar]") -> bool:
     return compiled.done() and isinstance(compiled.exception(), CompilerError)
 
 
@@ -300,8 +300,8 @@ def _lark(gbnf: str) -> str:
         raise GrammarError(f"The GBNF grammar cannot be read: {_sentence(str(error))}") from error
 
 
-def _sentence(complaint: str) -> str:
+def _sentence(message: str) -> str:
     """The first sentence of the native code's message, without the source that it quotes."""
-    line = complaint.strip().partition("\n")[0].strip() or "no reason is given"
+    line = message.strip().partition("\n")[0].strip() or "no reason is given"
     line = line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 3] + "..."
     return line.rstrip(".") + "."

@@ -3,16 +3,16 @@
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.likeliest import Places, Row, largest_until
+from llm_backend.engine.sampling.likeliest import Indices, Row, largest_until
 
 __all__ = [
     "DRAWS",
-    "Filtered",
+    "Candidates",
     "applies_xtc",
     "draw_any",
     "draw_nucleus",
-    "typical",
-    "without_strong",
+    "remove_strong",
+    "typical_indices",
 ]
 
 DRAWS = 8  # rejected draws before the likely tokens are partitioned
@@ -25,27 +25,27 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
     """Rejection sampling: draw indices from all tokens until one passes top-p and min-p.
     `weights` are unnormalised probabilities, 1 for the likeliest: [vocab] float32. None if all
     of `DRAWS` draws are rejected."""
-    drawn = _Distribution(weights)
+    distribution = _Distribution(weights)
     if sampling.top_p >= 1 and sampling.min_p <= 0:
-        return drawn.at(rng.random())
+        return distribution.index_at(rng.random())
     for _ in range(DRAWS):
-        place = drawn.at(rng.random())
-        weight = weights[place]
+        index = distribution.index_at(rng.random())
+        weight = weights[index]
         if weight < sampling.min_p:
             continue
         # A product with a mask is many times faster than indexing with it.
         likelier = (weights > weight).view(np.int8).astype(np.float32)
-        if float(weights.dot(likelier)) < sampling.top_p * drawn.total:
-            return place
+        if float(weights.dot(likelier)) < sampling.top_p * distribution.total:
+            return index
     return None
 
 
 def draw_any(weights: Row, rng: np.random.Generator) -> int:
     """Draw an index from all weights."""
-    return _Distribution(weights).at(rng.random())
+    return _Distribution(weights).index_at(rng.random())
 
 
-def without_strong(weights: Row, threshold: float) -> Row:
+def remove_strong(weights: Row, threshold: float) -> Row:
     """XTC: of several tokens with at least probability `threshold` only the least likely is
     kept."""
     strong = np.flatnonzero(weights >= threshold * weights.sum(dtype=np.float64))
@@ -63,7 +63,7 @@ def applies_xtc(sampling: Sampling, rng: np.random.Generator) -> bool:
     return wants_xtc and rng.random() <= sampling.xtc_probability
 
 
-def typical(weights: Row, mass: float) -> Places:
+def typical_indices(weights: Row, mass: float) -> Indices:
     """Locally typical sampling: indices whose surprise is nearest to the mean surprise, up to
     `mass`."""
     possible = np.flatnonzero(weights)
@@ -75,24 +75,24 @@ def typical(weights: Row, mass: float) -> Places:
     return possible[nearest[:reached]]
 
 
-class Filtered:
+class Candidates:
     """Candidates from the likeliest down; each filter removes some."""
 
-    def __init__(self, tokens: Places, weights: Row) -> None:
+    def __init__(self, tokens: Indices, weights: Row) -> None:
         self.tokens = tokens
         self.weights = weights
         self._total = float(weights.sum(dtype=np.float64))
 
     @classmethod
-    def of(cls, weights: Row, sampling: Sampling) -> "Filtered":
+    def of(cls, weights: Row, sampling: Sampling) -> "Candidates":
         """Candidates of a whole vocabulary after typical-p, top-p and min-p."""
         tokens = np.arange(len(weights))
         if sampling.typical_p < 1:
-            tokens = typical(weights, sampling.typical_p)
+            tokens = typical_indices(weights, sampling.typical_p)
             weights = weights[tokens]
         total, peak = float(weights.sum(dtype=np.float64)), float(weights.max())
 
-        def decides(places: Places) -> bool:
+        def decides(places: Indices) -> bool:
             found = weights[places]
             mass = float(found.sum(dtype=np.float64))
             return mass >= sampling.top_p * total or bool(found[-1] < sampling.min_p * peak)
@@ -104,11 +104,11 @@ class Filtered:
         return candidates
 
     @classmethod
-    def of_likeliest(cls, tokens: Places, weights: Row, sampling: Sampling) -> "Filtered":
+    def of_likeliest(cls, tokens: Indices, weights: Row, sampling: Sampling) -> "Candidates":
         """Candidates of sorted `tokens` after typical-p, top-p and min-p."""
         if sampling.typical_p < 1:
-            kept = np.sort(typical(weights, sampling.typical_p))
-            tokens, weights = tokens[kept], weights[kept]
+            selected = np.sort(typical_indices(weights, sampling.typical_p))
+            tokens, weights = tokens[selected], weights[selected]
         candidates = cls(tokens, weights)
         candidates.keep_likely(sampling)
         return candidates
@@ -118,8 +118,8 @@ class Filtered:
         if applies_xtc(sampling, rng):
             self.drop_strong(sampling.xtc_threshold)
         cumulated = np.cumsum(self.weights, dtype=np.float64)
-        place = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], "right"))
-        return int(self.tokens[min(place, len(self.tokens) - 1)])
+        index = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], "right"))
+        return int(self.tokens[min(index, len(self.tokens) - 1)])
 
     def keep_likely(self, sampling: Sampling) -> None:
         """Apply top-p and min-p."""
@@ -129,13 +129,13 @@ class Filtered:
         self._keep(slice(0, max(1, min(inside, strong))))
 
     def drop_strong(self, threshold: float) -> None:
-        """Apply XTC, as `without_strong`."""
+        """Apply XTC, as `remove_strong`."""
         least = threshold * self.weights.sum(dtype=np.float64)
         strong = int(np.count_nonzero(self.weights >= least))
         self._keep(slice(max(0, strong - 1), None))
 
-    def _keep(self, places: slice) -> None:
-        self.tokens, self.weights = self.tokens[places], self.weights[places]
+    def _keep(self, indices: slice) -> None:
+        self.tokens, self.weights = self.tokens[indices], self.weights[indices]
 
 
 class _Distribution:
@@ -152,7 +152,7 @@ class _Distribution:
         self._cumulated = sums.cumsum(dtype=np.float64)
         self.total = float(self._cumulated[-1])
 
-    def at(self, fraction: float) -> int:
+    def index_at(self, fraction: float) -> int:
         """The index at a fraction in [0, 1) of the total weight."""
         target = fraction * self.total
         found = int(self._cumulated.searchsorted(target, "right"))
@@ -160,9 +160,9 @@ class _Distribution:
         below = float(self._cumulated[block - 1]) if block else 0.0
         start = block * _BLOCK
         within = self._weights[start : start + _BLOCK].cumsum(dtype=np.float64)
-        place = int(within.searchsorted(target - below, "right"))
-        if place >= len(within):  # rounding: the last token of the block that weighs anything
-            place = (
+        index = int(within.searchsorted(target - below, "right"))
+        if index >= len(within):  # rounding: the last token of the block that weighs anything
+            index = (
                 int(np.flatnonzero(within < within[-1])[-1]) + 1 if within[0] < within[-1] else 0
             )
-        return start + place
+        return start + index

@@ -19,14 +19,14 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.likeliest import Row
 
-__all__ = ["Dry"]
+__all__ = ["DryPenalty"]
 
 _GROWTH = 256  # initial capacity in tokens beyond the prompt
 _LARGEST = 88.0  # natural logarithm of the largest factor: larger ones overflow float32
 _HIGHEST = 1e30  # of a penalty: a logit minus it is still finite
 
 
-class Dry:
+class DryPenalty:
     """The repetitions of one sequence. `label` returns the bytes that show a token."""
 
     def __init__(
@@ -36,19 +36,19 @@ class Dry:
         self._allowed = sampling.dry_allowed_length
         self._window = sampling.dry_penalty_last_n
         growth = math.log(self._base)
-        self._most = _LARGEST / growth if growth > 1e-6 else math.inf
-        seen = list(prompt if self._window is None else prompt[-self._window :])
-        self._count = len(seen)
+        self._largest_power = _LARGEST / growth if growth > 1e-6 else math.inf
+        tokens = list(prompt if self._window is None else prompt[-self._window :])
+        self._count = len(tokens)
         self._tokens = np.zeros(self._count + _GROWTH, dtype=np.intp)
-        self._tokens[: self._count] = seen
+        self._tokens[: self._count] = tokens
         # of the repetition before each place
         self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)
-        self._lengths[: self._count] = _repetitions(seen)
+        self._lengths[: self._count] = _repetitions(tokens)
         self._breakers = _Breakers(sampling.dry_sequence_breakers, label)
-        self._unbroken = 0  # the place behind the last breaker
-        for place, token in enumerate(seen, start=1):
-            if self._breakers.end_in(token):
-                self._unbroken = place
+        self._after_breaker = 0  # the place behind the last breaker
+        for index, token in enumerate(tokens, start=1):
+            if self._breakers.append(token):
+                self._after_breaker = index
 
     @staticmethod
     def is_wanted(sampling: Sampling) -> bool:
@@ -59,17 +59,17 @@ class Dry:
         """Subtract from each token the penalty of the longest repetition that it continues.
         `row`: [vocab] float32."""
         start = self._start
-        longest = self._count - max(start, self._unbroken)
+        longest = self._count - max(start, self._after_breaker)
         if longest < self._allowed or self._count - start <= self._allowed:
             return
         first = start + 1  # the window must hold the token before a place
-        places = first + np.flatnonzero(self._lengths[first : self._count] >= self._allowed)
-        lengths = np.minimum(self._lengths[places], np.minimum(places - start, longest))
-        places, lengths = places[lengths >= self._allowed], lengths[lengths >= self._allowed]
-        tokens, which = np.unique(self._tokens[places], return_inverse=True)
+        indices = first + np.flatnonzero(self._lengths[first : self._count] >= self._allowed)
+        lengths = np.minimum(self._lengths[indices], np.minimum(indices - start, longest))
+        indices, lengths = indices[lengths >= self._allowed], lengths[lengths >= self._allowed]
+        tokens, which = np.unique(self._tokens[indices], return_inverse=True)
         worst = np.zeros(len(tokens), dtype=np.intp)
         np.maximum.at(worst, which, lengths)
-        free = [not self._breakers.is_in(int(token)) for token in tokens]
+        free = [not self._breakers.occurs_in(int(token)) for token in tokens]
         penalties = self._penalties(worst[free])
         row[tokens[free]] -= penalties.astype(np.float32)
 
@@ -83,15 +83,15 @@ class Dry:
         self._lengths[start + 1 : count + 1] = (self._lengths[start:count] + 1) * continues
         self._tokens[count] = token
         self._count += 1
-        if self._breakers.end_in(token):
-            self._unbroken = self._count
+        if self._breakers.append(token):
+            self._after_breaker = self._count
 
     @property
     def _start(self) -> int:
         return 0 if self._window is None else max(0, self._count - self._window)
 
     def _penalties(self, lengths: np.ndarray) -> np.ndarray:
-        powers = np.minimum(lengths - self._allowed, self._most)
+        powers = np.minimum(lengths - self._allowed, self._largest_power)
         penalties: np.ndarray = np.minimum(self._multiplier * self._base**powers, _HIGHEST)
         return penalties
 
@@ -102,21 +102,21 @@ class _Breakers:
     def __init__(self, breakers: Tokens[str], label: Callable[[int], bytes]) -> None:
         self._breakers = [breaker.encode() for breaker in breakers]
         self._label = label
-        self._before = b""  # the text's end, one byte too short for the longest breaker
-        self._kept = max(map(len, self._breakers), default=1) - 1
+        self._tail = b""  # the text's end, one byte too short for the longest breaker
+        self._tail_bytes = max(map(len, self._breakers), default=1) - 1
 
-    def end_in(self, token: int) -> bool:
+    def append(self, token: int) -> bool:
         """True if a breaker ends in `token`, which is appended."""
         label = self._label(token)
-        text = self._before + label
+        text = self._tail + label
         found = bool(label) and any(
             breaker in text[max(0, len(text) - len(label) - len(breaker) + 1) :]
             for breaker in self._breakers
         )
-        self._before = text[max(0, len(text) - self._kept) :]
+        self._tail = text[max(0, len(text) - self._tail_bytes) :]
         return found
 
-    def is_in(self, token: int) -> bool:
+    def occurs_in(self, token: int) -> bool:
         """True if `token` alone contains a breaker."""
         label = self._label(token)
         return any(breaker in label for breaker in self._breakers)
@@ -129,11 +129,11 @@ def _repetitions(tokens: list[int]) -> list[int]:
     count = len(tokens)
     same = [0] * count
     left = right = 0  # the match found so far that extends furthest
-    for place in range(1, count):
-        length = min(right - place, same[place - left]) if place < right else 0
-        while place + length < count and backward[length] == backward[place + length]:
+    for index in range(1, count):
+        length = min(right - index, same[index - left]) if index < right else 0
+        while index + length < count and backward[length] == backward[index + length]:
             length += 1
-        same[place] = length
-        if place + length > right:
-            left, right = place, place + length
+        same[index] = length
+        if index + length > right:
+            left, right = index, index + length
     return [0, *same[:0:-1]] if count else []

@@ -11,22 +11,22 @@ from dataclasses import dataclass
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["Blame", "blamed"]
+__all__ = ["InvalidSchema", "find_invalid_schema"]
 
-Tried = Callable[[JsonValue], str | None]
+TryCompile = Callable[[JsonValue], str | None]
 """Function that tries to compile a schema: returns the error, or None if it compiles."""
 
 _RULE = re.compile(r"^(?P<rule>\w+)(?:\[[^\]]*\])?: %json (?P<schema>\{.*\})$", re.MULTILINE)
-_TRIES_MOST = 200
+_MOST_TRIALS = 200
 _NAMED = ("properties", "patternProperties", "$defs")
 _LISTED = ("allOf", "anyOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
-_NOTHING = "no value is what it says"
+_UNSATISFIABLE = "no value is what it says"
 _OTHER = "a part of it is not supported"
 _SENTENCES = (
-    ("Unsatisfiable", _NOTHING),
-    ("unsatisfiable", _NOTHING),
-    ("incompatible types", _NOTHING),
+    ("Unsatisfiable", _UNSATISFIABLE),
+    ("unsatisfiable", _UNSATISFIABLE),
+    ("incompatible types", _UNSATISFIABLE),
     ("lookaround", "its regular expression looks ahead or behind, which is not supported"),
     ("not disjoint", "expressions of `patternProperties` may not meet in one name"),
     ("are disjoint", "whether its `patternProperties` meet in one name cannot be told"),
@@ -44,56 +44,56 @@ _SENTENCES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blame:
-    """The invalid part: `place` is the rule of a grammar with a JSON pointer into its schema."""
+class InvalidSchema:
+    """The invalid part: `location` is the rule of a grammar with a JSON pointer into its schema."""
 
-    place: str
+    location: str
     sentence: str
 
 
-def blamed(grammar: str, reason_of: Tried) -> Blame | None:
+def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | None:
     """Finds the invalid schema of a grammar; None if the error is not in a schema."""
-    tries = _Tries(reason_of)
+    tries = _Trials(reason_of)
     for found in _RULE.finditer(grammar):
         schema = json.loads(found["schema"])
         reason = tries.reason(schema)
         if reason is not None:
             pointer = _innermost(schema, reason, tries)
             steps = [str(step).replace("~", "~0").replace("/", "~1") for step in pointer]
-            return Blame(
-                place="/".join([found["rule"], *steps]),
+            return InvalidSchema(
+                location="/".join([found["rule"], *steps]),
                 sentence=f"No answer can be held to this schema: {reason}.",
             )
     return None
 
 
-class _Tries:
+class _Trials:
     """Counts the trials: each takes as long as a grammar may take."""
 
-    def __init__(self, reason_of: Tried) -> None:
+    def __init__(self, reason_of: TryCompile) -> None:
         self._reason_of = reason_of
-        self._left = _TRIES_MOST
+        self._remaining = _MOST_TRIALS
 
     def reason(self, schema: JsonValue) -> str | None:
-        if self._left < 1:
+        if self._remaining < 1:
             return None
-        self._left -= 1
+        self._remaining -= 1
         reason = self._reason_of(schema)
-        return None if reason is None else _why(reason)
+        return None if reason is None else _explain(reason)
 
 
-def _innermost(schema: JsonValue, reason: str, tries: _Tries) -> list[str | int]:
+def _innermost(schema: JsonValue, reason: str, tries: _Trials) -> list[str | int]:
     around = {name: schema[name] for name in ("$defs", "x-guidance") if name in schema}
     pointer: list[str | int] = []
-    place = schema
+    part = schema
     while True:
-        for steps, part in _parts(place, is_needed=reason == _NOTHING):
-            if isinstance(part, dict) and tries.reason({**around, **part}) == reason:
+        for steps, inner in _parts(part, is_needed=reason == _UNSATISFIABLE):
+            if isinstance(inner, dict) and tries.reason({**around, **inner}) == reason:
                 pointer += steps
-                place = part
+                part = inner
                 break
         else:
-            return [*pointer, *_keyword(place, around, reason, tries)]
+            return [*pointer, *_keyword(part, around, reason, tries)]
 
 
 def _parts(schema: JsonValue, *, is_needed: bool) -> Iterator[tuple[list[str | int], JsonValue]]:
@@ -110,7 +110,7 @@ def _parts(schema: JsonValue, *, is_needed: bool) -> Iterator[tuple[list[str | i
             yield [keyword], schema[keyword]
 
 
-def _keyword(schema: JsonValue, around: JsonValue, reason: str, tries: _Tries) -> list[str]:
+def _keyword(schema: JsonValue, around: JsonValue, reason: str, tries: _Trials) -> list[str]:
     names = [name for name in schema if name not in around]
     for name in reversed(names):
         rest = {other: value for other, value in schema.items() if other != name}
@@ -119,5 +119,5 @@ def _keyword(schema: JsonValue, around: JsonValue, reason: str, tries: _Tries) -
     return names[:1]
 
 
-def _why(reason: str) -> str:
+def _explain(reason: str) -> str:
     return next((why for mark, why in _SENTENCES if mark in reason), _OTHER)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from llm_backend.engine.messages import GrammarLimits
-from llm_backend.engine.sampling.grammar_meets import meeting
+from llm_backend.engine.sampling.grammar_meets import count_intersecting
 
 __all__ = ["GrammarError", "check_grammar"]
 
@@ -35,43 +35,43 @@ _decoder = json.JSONDecoder()
 
 
 class GrammarError(Exception):
-    """The grammar is invalid or too large; the message is one sentence that says why. `place` is
+    """The grammar is invalid or too large; the message is one sentence that says why. `location` is
     the rule of the grammar with a JSON pointer into its schema, if that is to blame."""
 
-    def __init__(self, message: str, place: str | None = None) -> None:
+    def __init__(self, message: str, location: str | None = None) -> None:
         super().__init__(message)
-        self.place = place
+        self.location = location
 
 
 def check_grammar(grammar: str, limits: GrammarLimits) -> None:
     """Raises `GrammarError` for a grammar in Lark that exceeds `limits`."""
-    place = literals = meeting = 0
-    while found := _PARTS.search(grammar, place):
-        place = found.end()
+    offset = literals = intersections = 0
+    while found := _PARTS.search(grammar, offset):
+        offset = found.end()
         if found.lastgroup == "literal":
             literals += 1
-            _check("an expression's characters", place - found.start(), limits.literal)
+            _check("an expression's characters", offset - found.start(), limits.literal)
         elif found.lastgroup == "meet":
-            meeting += 1
+            intersections += 1
         elif found.lastgroup == "json":
-            place = _check_schema(grammar, place, limits)
+            offset = _check_schema(grammar, offset, limits)
     _check("the number of expressions", literals, limits.literals)
-    _check("the number of `&`", meeting, limits.meet)
+    _check("the number of `&`", intersections, limits.meet)
 
 
-def _check_schema(grammar: str, place: int, limits: GrammarLimits) -> int:
-    """Check the JSON that begins at `place`; returns the offset of its end."""
-    start = _SPACE.match(grammar, place).end()  # type: ignore[union-attr]  # it matches anywhere
+def _check_schema(grammar: str, offset: int, limits: GrammarLimits) -> int:
+    """Check the JSON that begins at `offset`; returns the offset of its end."""
+    start = _SPACE.match(grammar, offset).end()  # type: ignore[union-attr]  # it matches anywhere
     try:
         schema, end = _decoder.raw_decode(grammar, start)
     except (ValueError, RecursionError) as error:
         raise GrammarError("The grammar holds `%json` without JSON that can be read.") from error
-    rule = _RULE.match(grammar, grammar.rfind("\n", 0, place) + 1)
-    _Schema(limits, rule[1] if rule is not None else None).check(schema)
+    rule = _RULE.match(grammar, grammar.rfind("\n", 0, offset) + 1)
+    _SchemaCounts(limits, rule[1] if rule is not None else None).check(schema)
     return end
 
 
-class _Schema:
+class _SchemaCounts:
     """Counters of one schema; `rule` is the rule of the grammar that holds it."""
 
     def __init__(self, limits: GrammarLimits, rule: str | None) -> None:
@@ -85,13 +85,13 @@ class _Schema:
         meets = False
         for pointer, keyword, value, is_alone in _keywords(schema):
             meets = meets or (keyword in _COMBINING and not is_alone)
-            place = (*pointer, keyword)
-            self._check("a schema's nesting", len(pointer), self._limits.nesting, place)
-            self._count(keyword, value, place)
+            location = (*pointer, keyword)
+            self._check("a schema's nesting", len(pointer), self._limits.nesting, location)
+            self._count(keyword, value, location)
         if _has_lowest_integer(schema):
             raise GrammarError("The grammar is refused: a schema's numbers lie above -2^63.")
         if meets and self._patterns > self._limits.meet:
-            most = meeting(schema)
+            most = count_intersecting(schema)
             most = self._patterns if most is None else most
             self._check(
                 "a schema's patterns under `allOf` and the like, for one text,",
@@ -100,64 +100,64 @@ class _Schema:
                 (),
             )
 
-    def _count(self, keyword: str, value: Any, place: tuple[str | int, ...]) -> None:
+    def _count(self, keyword: str, value: Any, location: tuple[str | int, ...]) -> None:
         limits = self._limits
         match keyword, value:
             case "properties", dict():
                 self._properties += len(value)
-                self._check("a schema's properties", self._properties, limits.properties, place)
+                self._check("a schema's properties", self._properties, limits.properties, location)
             case "enum", list():
                 self._choices += len(value)
-                self._check("a schema's enum values", self._choices, limits.choices, place)
+                self._check("a schema's enum values", self._choices, limits.choices, location)
             case "pattern", str():
                 self._patterns += 1
-                self._check("a pattern's characters", len(value), limits.literal, place)
+                self._check("a pattern's characters", len(value), limits.literal, location)
             case "patternProperties", dict():
                 self._patterns += len(value)
                 longest = max(map(len, value), default=0)
-                self._check("a pattern's characters", longest, limits.literal, place)
+                self._check("a pattern's characters", longest, limits.literal, location)
             case "multipleOf", int() | float() if not isinstance(value, bool):
                 self._multiple = math.lcm(self._multiple, _digits(value))
                 what = "the digits of a schema's multipleOf, taken together,"
-                self._check(what, self._multiple, limits.multiple, place)
+                self._check(what, self._multiple, limits.multiple, location)
 
     def _check(self, what: str, count: int, limit: int, pointer: tuple[str | int, ...]) -> None:
-        place = None if self._rule is None else "/".join([self._rule, *map(_escaped, pointer)])
-        _check(what, count, limit, place)
+        location = None if self._rule is None else "/".join([self._rule, *map(_escape, pointer)])
+        _check(what, count, limit, location)
 
 
 def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
     """True if there is the lowest 64-bit integer, which the native code cannot negate: it would
     loop for ever."""
-    unread = [schema]
-    while unread:
-        value = unread.pop()
+    pending = [schema]
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
-            unread += value.values()
+            pending += value.values()
         elif isinstance(value, list):
-            unread += value
+            pending += value
         elif isinstance(value, int | float) and value <= _INTEGERS_BEGIN:
             return True
     return False
 
 
-def _escaped(step: str | int) -> str:
+def _escape(step: str | int) -> str:
     return str(step).replace("~", "~0").replace("/", "~1")
 
 
 def _keywords(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any, bool]]:  # Any: JSON
     """Every keyword in a schema: the pointer to its object, its name and value, and True if it
     is the only constraint of its schema."""
-    unread: list[tuple[tuple[str | int, ...], Any]] = [((), schema)]
-    while unread:
-        pointer, value = unread.pop()
+    pending: list[tuple[tuple[str | int, ...], Any]] = [((), schema)]
+    while pending:
+        pointer, value = pending.pop()
         if isinstance(value, dict):
             alone = len(value.keys() - _ANNOTATIONS) == 1
             for name, part in value.items():
                 yield pointer, name, part, alone and not _joins(name, part)
-            unread += [((*pointer, name), part) for name, part in value.items()]
+            pending += [((*pointer, name), part) for name, part in value.items()]
         elif isinstance(value, list):
-            unread += [((*pointer, number), part) for number, part in enumerate(value)]
+            pending += [((*pointer, number), part) for number, part in enumerate(value)]
 
 
 def _joins(name: str, value: Any) -> bool:  # Any: JSON
@@ -172,7 +172,7 @@ def _digits(number: float) -> int:
     return int(digits.rstrip("0"))
 
 
-def _check(what: str, count: int, limit: int, place: str | None = None) -> None:
+def _check(what: str, count: int, limit: int, location: str | None = None) -> None:
     if count > limit:
         message = f"The grammar is refused: {what} may be {limit} at most, not {count}."
-        raise GrammarError(message, place)
+        raise GrammarError(message, location)

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Places", "Row", "largest_until", "likeliest"]
+__all__ = ["Indices", "Row", "largest_until", "likeliest"]
 
 Row = NDArray[np.float32]
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
-_AT_FIRST = 1024  # values checked before more are: a nucleus is rarely larger
+_FIRST_COUNT = 1024  # values checked before more are: a nucleus is rarely larger
 _GROUP = 64  # size of the groups whose peaks locate the largest values
 
 
-def likeliest(values: Row, count: int) -> Places:
+def likeliest(values: Row, count: int) -> Indices:
     """Indices of the `count` largest values, largest first.
 
     They lie in the `count` groups with the largest peaks, so only those groups are searched. A
@@ -26,26 +26,26 @@ def likeliest(values: Row, count: int) -> Places:
     peaks = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
     best = np.argpartition(peaks, groups - count)[groups - count :]
     members = (np.sort(best) + groups * np.arange(_GROUP)[:, None]).ravel()
-    places = np.concatenate((members, np.arange(groups * _GROUP, len(values))))
-    return _partition(values, places, count)
+    indices = np.concatenate((members, np.arange(groups * _GROUP, len(values))))
+    return _partition(values, indices, count)
 
 
-def largest_until(values: Row, is_enough: Callable[[Places], bool]) -> Places:
+def largest_until(values: Row, is_enough: Callable[[Indices], bool]) -> Indices:
     """Indices of the largest values, largest first, as many as are enough, and maybe more."""
-    count = _AT_FIRST
+    count = _FIRST_COUNT
     while count < len(values):
-        places = likeliest(values, count)
-        if is_enough(places):
-            return places
+        indices = likeliest(values, count)
+        if is_enough(indices):
+            return indices
         count *= 8
     return likeliest(values, len(values))
 
 
-def _partition(values: Row, places: Places, count: int) -> Places:
-    """The `count` of `places` with the largest values, largest first."""
-    found = values[places]
-    if count < len(places):
-        likely = np.argpartition(found, len(places) - count)[len(places) - count :]
-        places, found = places[likely], found[likely]
-    order: Places = places[np.argsort(-found, kind="stable")]
+def _partition(values: Row, indices: Indices, count: int) -> Indices:
+    """The `count` of `indices` with the largest values, largest first."""
+    found = values[indices]
+    if count < len(indices):
+        likely = np.argpartition(found, len(indices) - count)[len(indices) - count :]
+        indices, found = indices[likely], found[likely]
+    order: Indices = indices[np.argsort(-found, kind="stable")]
     return order

@@ -8,7 +8,7 @@ of them keep the target; version 2 keeps those whose own surprise is at most `mu
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.likeliest import Places, Row, likeliest
+from llm_backend.engine.sampling.likeliest import Indices, Row, likeliest
 
 __all__ = ["Mirostat"]
 
@@ -26,24 +26,28 @@ class Mirostat:
 
     def draw(self, weights: Row, fraction: float) -> int:
         """The token at a `fraction` in [0, 1) of the kept weights. `weights`: [vocab] float32."""
-        kept = self._few(weights) if self._version == 1 else self._unsurprising(weights)
-        cumulated = np.cumsum(weights[kept], dtype=np.float64)
-        place = int(np.searchsorted(cumulated, fraction * cumulated[-1], "right"))
-        token = int(kept[min(place, len(kept) - 1)])
+        selected = (
+            self._select_by_steepness(weights)
+            if self._version == 1
+            else self._select_by_surprise(weights)
+        )
+        cumulated = np.cumsum(weights[selected], dtype=np.float64)
+        index = int(np.searchsorted(cumulated, fraction * cumulated[-1], "right"))
+        token = int(selected[min(index, len(selected) - 1)])
         surprise = float(np.log2(cumulated[-1] / weights[token]))
         self._mu -= self._eta * (surprise - self._tau)
         return token
 
-    def _unsurprising(self, weights: Row) -> Places:
+    def _select_by_surprise(self, weights: Row) -> Indices:
         least = weights.sum(dtype=np.float64) * np.exp2(-self._mu)
-        kept: Places = np.flatnonzero((weights >= least) & (weights > 0))
-        return kept if kept.size else np.array([weights.argmax()])
+        selected: Indices = np.flatnonzero((weights >= least) & (weights > 0))
+        return selected if selected.size else np.array([weights.argmax()])
 
-    def _few(self, weights: Row) -> Places:
+    def _select_by_steepness(self, weights: Row) -> Indices:
         best = likeliest(weights, min(_STEEPNESS_OF, len(weights)))
         best = best[weights[best] > 0]
-        kept = likeliest(weights, self._count(weights[best], len(weights)))
-        return kept[weights[kept] > 0]
+        selected = likeliest(weights, self._count(weights[best], len(weights)))
+        return selected[weights[selected] > 0]
 
     def _count(self, best: Row, size: int) -> int:
         """Number of the `size` tokens that keeps the target, estimated from the likeliest
@@ -58,5 +62,7 @@ class Mirostat:
             return size
         excess = exponent - 1
         per_bit = 1 / np.log(size) if abs(excess) < _NEARLY_NONE else excess / (1 - size**-excess)
-        wanted = (np.log2(per_bit) + self._mu) / exponent  # a logarithm: the number itself is huge
-        return max(1, int(min(size, np.exp2(min(wanted, 64.0)))))
+        exponent_of_count = (
+            np.log2(per_bit) + self._mu
+        ) / exponent  # a logarithm: the number itself is huge
+        return max(1, int(min(size, np.exp2(min(exponent_of_count, 64.0)))))

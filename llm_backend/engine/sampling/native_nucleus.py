@@ -34,35 +34,37 @@ class NativeNucleus:
     def __init__(self, sampling: Sampling, rng: np.random.Generator) -> None:
         numbers = rng.bit_generator.ctypes
         self._rng = rng  # keeps alive the state that is pointed to
-        self._wishes = (1 / sampling.temperature, sampling.top_p, sampling.min_p, DRAWS)
+        self._parameters = (1 / sampling.temperature, sampling.top_p, sampling.min_p, DRAWS)
         self._numbers = (ctypes.cast(numbers.next_double, ctypes.c_void_p), numbers.state_address)
-        self._room = _DrawBuffers(0)
+        self._buffers = _DrawBuffers(0)
         self._call = _library().llm_backend_nucleus
 
     @staticmethod
     @functools.cache  # it is called for every answer
-    def is_there() -> bool:
+    def is_available() -> bool:
         """True if the library is installed and this processor supports it."""
         return LIBRARY.exists() and bool(_library().llm_backend_nucleus_suits())
 
     def draw(self, row: Row) -> int | None:
         """Draw an index from a contiguous row of logits, [vocab] float32; None if that takes too
         long. Raises `NotFinite`."""
-        room = self._room if self._room.size == len(row) else self._fitting(len(row))
-        place: int = self._call(
+        buffers = (
+            self._buffers if self._buffers.size == len(row) else self._resize_buffers(len(row))
+        )
+        index: int = self._call(
             row.__array_interface__["data"][0],
             len(row),
-            *self._wishes,
+            *self._parameters,
             *self._numbers,
-            *room.places,
+            *buffers.addresses,
         )
-        if place == _NOT_FINITE:
+        if index == _NOT_FINITE:
             raise NotFinite
-        return None if place == _NOT_DRAWN else place
+        return None if index == _NOT_DRAWN else index
 
-    def _fitting(self, size: int) -> "_DrawBuffers":
-        self._room = _room(size)
-        return self._room
+    def _resize_buffers(self, size: int) -> "_DrawBuffers":
+        self._buffers = _buffers(size)
+        return self._buffers
 
 
 class _DrawBuffers:
@@ -72,11 +74,11 @@ class _DrawBuffers:
         self.size = size
         self._weights = np.empty(size, dtype=np.float32)
         self._sums = np.empty(size // _BLOCK + 1, dtype=np.float64)
-        self.places = (self._weights.ctypes.data, self._sums.ctypes.data)
+        self.addresses = (self._weights.ctypes.data, self._sums.ctypes.data)
 
 
 @functools.lru_cache(maxsize=2)  # a process has one vocabulary; tests have several
-def _room(size: int) -> _DrawBuffers:
+def _buffers(size: int) -> _DrawBuffers:
     return _DrawBuffers(size)
 
 

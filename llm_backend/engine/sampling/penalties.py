@@ -10,10 +10,10 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.likeliest import Row
 
-__all__ = ["Adjuster", "Bias", "CountPenalty", "RepeatPenalty"]
+__all__ = ["CountPenalty", "LogitAdjuster", "LogitBias", "RepeatPenalty"]
 
 
-class Adjuster(Protocol):
+class LogitAdjuster(Protocol):
     """Changes the logits of one sequence's next token."""
 
     def apply(self, row: Row) -> None:
@@ -79,7 +79,7 @@ class CountPenalty:
         self._counts[token] += 1
 
 
-class Bias:
+class LogitBias:
     """Logit bias: constants on the logits of some tokens; `forbidden` ones can never be chosen."""
 
     def __init__(self, biases: Mapping[int, float], forbidden: Iterable[int] = ()) -> None:

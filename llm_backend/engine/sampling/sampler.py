@@ -27,17 +27,22 @@ from numpy.typing import NDArray
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.choice import Choice, NoChoice, log_probabilities
 from llm_backend.engine.sampling.draw import (
-    Filtered,
+    Candidates,
     applies_xtc,
     draw_any,
     draw_nucleus,
-    without_strong,
+    remove_strong,
 )
-from llm_backend.engine.sampling.dry import Dry
+from llm_backend.engine.sampling.dry import DryPenalty
 from llm_backend.engine.sampling.likeliest import Row, likeliest
 from llm_backend.engine.sampling.mirostat import Mirostat
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus, NotFinite
-from llm_backend.engine.sampling.penalties import Adjuster, Bias, CountPenalty, RepeatPenalty
+from llm_backend.engine.sampling.penalties import (
+    CountPenalty,
+    LogitAdjuster,
+    LogitBias,
+    RepeatPenalty,
+)
 
 __all__ = ["Sampler"]
 
@@ -69,7 +74,7 @@ class Sampler:
         seed = None if sampling.seed is None else [sampling.seed & (2**64 - 1), index]
         self._rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._adjusters = _adjusters(sampling, prompt, label, suppressed)
-        self._delay = Bias({}, delayed) if delayed else None
+        self._delay = LogitBias({}, delayed) if delayed else None
         self._delayed_for = min_tokens
         self._is_greedy = sampling.temperature < _GREEDY_BELOW
         self._mirostat = Mirostat(sampling) if sampling.mirostat else None
@@ -81,20 +86,20 @@ class Sampler:
         )
         self._needs_candidates = sampling.typical_p < 1 or sampling.xtc_probability > 0
         is_plain = not (self._is_greedy or self._mirostat or self._needs_candidates)
-        draws_natively = is_plain and sampling.top_k <= 0 and NativeNucleus.is_there()
+        draws_natively = is_plain and sampling.top_k <= 0 and NativeNucleus.is_available()
         self._native = NativeNucleus(sampling, self._rng) if draws_natively else None
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
         """Run a sampling step. `row`: [vocab] float32 logits, which are not changed; `allowed`:
         [vocab] bool."""
-        changed = self._adjusted(row)
-        if allowed is not None and not (self._is_greedy and allowed[changed.argmax()]):
-            changed = np.where(allowed, changed, _FORBIDDEN)
-        is_settled = self._is_greedy or (allowed is not None and np.count_nonzero(allowed) == 1)
-        token = int(changed.argmax()) if is_settled else self._drawn(changed)
-        if not math.isfinite(changed[token]):
-            raise NoChoice(f"no token can be chosen: the best has the logit {changed[token]}")
+        adjusted = self._adjust(row)
+        if allowed is not None and not (self._is_greedy and allowed[adjusted.argmax()]):
+            adjusted = np.where(allowed, adjusted, _FORBIDDEN)
+        is_determined = self._is_greedy or (allowed is not None and np.count_nonzero(allowed) == 1)
+        token = int(adjusted.argmax()) if is_determined else self._draw(adjusted)
+        if not math.isfinite(adjusted[token]):
+            raise NoChoice(f"no token can be chosen: the best has the logit {adjusted[token]}")
         self.accept(token)
         if not self._wants_logprobs:
             return Choice(token=token)
@@ -108,7 +113,7 @@ class Sampler:
         for adjuster in self._adjusters:
             adjuster.accept(token)
 
-    def _adjusted(self, row: Row) -> Row:
+    def _adjust(self, row: Row) -> Row:
         is_delayed = self._delay is not None and self._delayed_for > 0
         if not self._adjusters and not is_delayed:
             return row
@@ -119,10 +124,10 @@ class Sampler:
             self._delay.apply(row)
         return row
 
-    def _drawn(self, row: Row) -> int:
+    def _draw(self, row: Row) -> int:
         """Draw a token from adjusted logits, natively if possible."""
         if self._native is None:
-            return self._draw(row)
+            return self._draw_in_numpy(row)
         try:
             token = self._native.draw(row)
         except NotFinite:
@@ -130,9 +135,9 @@ class Sampler:
         if token is not None:
             return token
         weights = self._weights(row, np.maximum.reduce(row))
-        return Filtered.of(weights, self._sampling).draw(self._sampling, self._rng)
+        return Candidates.of(weights, self._sampling).draw(self._sampling, self._rng)
 
-    def _draw(self, row: Row) -> int:
+    def _draw_in_numpy(self, row: Row) -> int:
         """Draw a token from adjusted logits, in numpy."""
         sampling = self._sampling
         peak = np.maximum.reduce(row)
@@ -143,7 +148,7 @@ class Sampler:
         if 0 < sampling.top_k < len(row):
             likely = likeliest(row, sampling.top_k)
             weights = self._weights(row[likely], peak)
-            return Filtered.of_likeliest(likely, weights, sampling).draw(sampling, self._rng)
+            return Candidates.of_likeliest(likely, weights, sampling).draw(sampling, self._rng)
         weights = self._weights(row, peak)
         if not self._needs_candidates:
             token = draw_nucleus(weights, sampling, self._rng)
@@ -151,9 +156,9 @@ class Sampler:
                 return token
         if self._is_xtc_alone:
             if applies_xtc(sampling, self._rng):
-                weights = without_strong(weights, sampling.xtc_threshold)
+                weights = remove_strong(weights, sampling.xtc_threshold)
             return draw_any(weights, self._rng)
-        return Filtered.of(weights, sampling).draw(sampling, self._rng)
+        return Candidates.of(weights, sampling).draw(sampling, self._rng)
 
     def _weights(self, logits: Row, peak: np.float32) -> Row:
         """Unnormalised probabilities, 1 for the likeliest token: [vocab] float32."""
@@ -168,15 +173,15 @@ def _adjusters(
     prompt: Tokens[int],
     label: Callable[[int], bytes],
     suppressed: Tokens[int],
-) -> list[Adjuster]:
+) -> list[LogitAdjuster]:
     """The adjusters that change logits, in their order; empty if none does."""
-    adjusters: list[Adjuster] = []
+    adjusters: list[LogitAdjuster] = []
     if RepeatPenalty.is_wanted(sampling):
         adjusters.append(RepeatPenalty(sampling, prompt))
     if CountPenalty.is_wanted(sampling):
         adjusters.append(CountPenalty(sampling))
-    if Dry.is_wanted(sampling):
-        adjusters.append(Dry(sampling, prompt, label))
+    if DryPenalty.is_wanted(sampling):
+        adjusters.append(DryPenalty(sampling, prompt, label))
     if sampling.logit_bias or suppressed:
-        adjusters.append(Bias(sampling.logit_bias, suppressed))
+        adjusters.append(LogitBias(sampling.logit_bias, suppressed))
     return adjusters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llm_backend.engine.messages import Failure, Generate, Start
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.prompt.media_runs import Projector, Run
-from llm_backend.engine.prompt.prompt_tokens import PromptTokens, read
+from llm_backend.engine.prompt.prompt_tokens import PromptTokens, tokenize_prompt
 from llm_backend.engine.sampling.bounds import check_sampling
 from llm_backend.engine.scheduling.command_refused import CommandRefused
 
@@ -15,8 +15,8 @@ __all__ = [
     "AdmissionBounds",
     "AdmittedPrompt",
     "CommandRefused",
-    "answers_wanted",
     "check_tokens",
+    "count_answers",
     "tokens_beyond",
 ]
 
@@ -69,21 +69,23 @@ class AdmissionBounds:
             self._check_length(command.suffix, False, vocabulary)
         if command.media:
             _check_media(command)
-        reading = _read(command, vocabulary, projector)
-        tokens = reading.tokens
-        self._check_runs(reading.runs)
-        room = self.context_tokens - len(tokens)
-        if room < (0 if command.max_tokens == 0 else 1):
+        prompt = _tokenize_prompt(command, vocabulary, projector)
+        tokens = prompt.tokens
+        self._check_runs(prompt.runs)
+        available = self.context_tokens - len(tokens)
+        if available < (0 if command.max_tokens == 0 else 1):
             raise self._too_long(str(len(tokens)))
-        wanted = room if command.max_tokens is None else min(room, command.max_tokens)
+        answer_tokens = (
+            available if command.max_tokens is None else min(available, command.max_tokens)
+        )
         return AdmittedPrompt(
             tokens=tokens,
-            runs=tuple(reading.runs),
-            limit=len(tokens) + wanted,
-            prediction=self._predicted(command.prediction or "", vocabulary),
+            runs=tuple(prompt.runs),
+            limit=len(tokens) + answer_tokens,
+            prediction=self._tokenize_prediction(command.prediction or "", vocabulary),
         )
 
-    def _predicted(self, text: str, vocabulary: Vocabulary) -> list[int]:
+    def _tokenize_prediction(self, text: str, vocabulary: Vocabulary) -> list[int]:
         """Tokenizes a prediction, at most as much of it as an answer could hold."""
         text = text[: self.context_tokens * _TOKEN_CHARACTERS]
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
@@ -114,7 +116,7 @@ class AdmissionBounds:
         )
 
     def _check(self, command: Generate, vocabulary: Vocabulary) -> None:
-        if command.n < 1 or answers_wanted(command) > self.choices:
+        if command.n < 1 or count_answers(command) > self.choices:
             raise CommandRefused(Failure.INVALID, f"n and best_of must be 1 to {self.choices}.")
         if len(command.stop) > self.stops:
             message = f"There may be at most {self.stops} stop strings."
@@ -138,7 +140,7 @@ class AdmissionBounds:
             _check_infill(command, vocabulary)
 
 
-def answers_wanted(command: Generate) -> int:
+def count_answers(command: Generate) -> int:
     """Number of answers that are generated; the best `n` of them are returned."""
     return max(command.n, command.best_of or 0)
 
@@ -194,23 +196,25 @@ def _check_media(command: Generate) -> None:
         raise CommandRefused(Failure.INVALID, message, "media")
 
 
-def _read(command: Generate, vocabulary: Vocabulary, projector: Projector | None) -> PromptTokens:
+def _tokenize_prompt(
+    command: Generate, vocabulary: Vocabulary, projector: Projector | None
+) -> PromptTokens:
     if command.suffix is not None:
-        return PromptTokens(tokens=_with_hole(command, command.suffix, vocabulary))
+        return PromptTokens(tokens=_infill_prompt(command, command.suffix, vocabulary))
     if isinstance(command.prompt, str):
-        reading = read(command.prompt, command, vocabulary, projector)
+        prompt = tokenize_prompt(command.prompt, command, vocabulary, projector)
     else:
-        reading = PromptTokens(tokens=list(command.prompt))
-        check_tokens(reading.tokens, vocabulary.size, "prompt")
-    if not reading.tokens:
+        prompt = PromptTokens(tokens=list(command.prompt))
+        check_tokens(prompt.tokens, vocabulary.size, "prompt")
+    if not prompt.tokens:
         raise CommandRefused(Failure.INVALID, "The prompt has no tokens.", "prompt")
-    if reading.ends_with_media:
-        message = f"There is no text behind the last {reading.runs[-1].media.medium}."
-        raise CommandRefused(Failure.INVALID, message, f"media[{reading.runs[-1].number}]")
-    return reading
+    if prompt.ends_with_media:
+        message = f"There is no text behind the last {prompt.runs[-1].media.medium}."
+        raise CommandRefused(Failure.INVALID, message, f"media[{prompt.runs[-1].number}]")
+    return prompt
 
 
-def _with_hole(command: Generate, suffix: str, vocabulary: Vocabulary) -> list[int]:
+def _infill_prompt(command: Generate, suffix: str, vocabulary: Vocabulary) -> list[int]:
     """Infill prompt (fill in the middle): prefix, suffix, and the token after which the model
     writes the text between them."""
     assert vocabulary.infill is not None, "checked before"

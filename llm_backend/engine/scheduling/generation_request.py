@@ -42,5 +42,7 @@ class GenerationRequest:
         """Returns the best `n` of the answers that were held back (`best_of`), best first,
         renumbered from 0."""
         ranked = sorted(self.answers, key=lambda answer: -answer.quality)
-        deltas = [answer.held for answer in ranked[: self.command.n] if answer.held is not None]
+        deltas = [
+            answer.buffered for answer in ranked[: self.command.n] if answer.buffered is not None
+        ]
         return [msgspec.structs.replace(delta, index=index) for index, delta in enumerate(deltas)]

@@ -35,13 +35,13 @@ class GrammarCompilation:
         if grammar is None or future is None:
             return
         if all(other is not future for _, other in self._waiting.values()):
-            self._grammars.give_up(grammar, future)
+            self._grammars.cancel(grammar, future)
 
-    def rest(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait until a grammar is ready, at most `seconds`."""
         wait([future for _, future in self._waiting.values()], seconds, "FIRST_COMPLETED")
 
-    def take_ready(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
+    def pop_ready(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
         """Remove and return the requests whose compilation has ended, in success or in an error."""
         ready = [(one, future) for one, (_, future) in self._waiting.items() if future.done()]
         for request, _ in ready:

@@ -10,9 +10,9 @@ passes, which are a good deal faster.
 __all__ = ["PrefillBudget"]
 
 # that batch prefill may add to the time to first token of an interactive request
-_PATIENCE_S = 0.05
-_PEOPLE_S = 30.0  # after an interactive request, in which the next one is expected
-_LEAST = 32  # tokens: with fewer, reading the weights takes most of a pass
+_ADDED_LATENCY_S = 0.05
+_INTERACTIVE_S = 30.0  # after an interactive request, in which the next one is expected
+_MINIMUM_TOKENS = 32  # tokens: with fewer, reading the weights takes most of a pass
 _SHARE = 0.2  # of the newest speed in the moving average
 
 
@@ -21,21 +21,21 @@ class PrefillBudget:
 
     def __init__(self) -> None:
         self._tokens_per_s: float | None = None
-        self._somebody_at: float | None = None
+        self._interactive_at: float | None = None
 
-    def somebody_is_there(self, now: float) -> None:
+    def record_interactive(self, now: float) -> None:
         """Note that an interactive request is running or waiting."""
-        self._somebody_at = now
+        self._interactive_at = now
 
     @property
     def tokens_per_s(self) -> float | None:
         """Prefill speed in tokens per second; None if it is not measured yet."""
         return self._tokens_per_s
 
-    def measured(self, tokens: int, seconds: float) -> None:
+    def record_pass(self, tokens: int, seconds: float) -> None:
         """Update the speed by a pass; small passes are ignored, as they do not show the prefill
         speed."""
-        if tokens < _LEAST or seconds <= 0:
+        if tokens < _MINIMUM_TOKENS or seconds <= 0:
             return
         known = tokens / seconds if self._tokens_per_s is None else self._tokens_per_s
         self._tokens_per_s = known + _SHARE * (tokens / seconds - known)
@@ -43,6 +43,6 @@ class PrefillBudget:
     def batch_prefill_tokens(self, now: float) -> int | None:
         """Limit of batch prompt tokens in the next pass; None if only the size of the pass
         limits them."""
-        if self._somebody_at is None or now - self._somebody_at > _PEOPLE_S:
+        if self._interactive_at is None or now - self._interactive_at > _INTERACTIVE_S:
             return None
-        return max(_LEAST, int((self._tokens_per_s or 0.0) * _PATIENCE_S))
+        return max(_MINIMUM_TOKENS, int((self._tokens_per_s or 0.0) * _ADDED_LATENCY_S))

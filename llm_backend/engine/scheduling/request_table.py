@@ -8,7 +8,7 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
 from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
-from llm_backend.engine.scheduling.admission import AdmissionBounds, CommandRefused, answers_wanted
+from llm_backend.engine.scheduling.admission import AdmissionBounds, CommandRefused, count_answers
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.queue_limits import QueueLimits
@@ -18,14 +18,14 @@ __all__ = ["RequestTable"]
 
 
 class RequestTable:
-    """All requests from `admit` to `forget`."""
+    """All requests from `admit` to `remove`."""
 
     def __init__(self, model: Model, start: Start) -> None:
         self._model = model
         self._bounds = AdmissionBounds.of(
             start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
         )
-        self._patience = QueueLimits.of(start)
+        self._queue_limits = QueueLimits.of(start)
         self.grammars = Grammars(model.vocabulary, start.grammars)
         self._compiling = GrammarCompilation(self.grammars)
         self._requests: dict[Address, GenerationRequest] = {}
@@ -59,7 +59,9 @@ class RequestTable:
     ) -> GenerationRequest | None:
         """Add a new request. Returns it if it needs nothing more than a slot, None while its
         grammar is compiled. Raises `CommandRefused`."""
-        request = GenerationRequest(address, command, self._answers_to(address, command, now), now)
+        request = GenerationRequest(
+            address, command, self._build_answers(address, command, now), now
+        )
         if command.grammar is not None or request.needs_slot:
             self._check_queue(request.priority, free_slots)
         self._requests[address] = request
@@ -68,35 +70,37 @@ class RequestTable:
         self._compiling.add(request, command.grammar)
         return None
 
-    def forget(self, address: Address) -> GenerationRequest | None:
+    def remove(self, address: Address) -> GenerationRequest | None:
         """Remove a request from everything that it waits for; None if it was removed before."""
         request = self._requests.pop(address, None)
         if request is not None:
             self._compiling.remove(request)
         return request
 
-    def rest(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait until a grammar is ready, at most `seconds`."""
-        self._compiling.rest(seconds)
+        self._compiling.wait(seconds)
 
-    def take_compiled(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
+    def pop_compiled(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
         """Remove and return the requests whose grammar compilation has ended, in success or in
         an error."""
-        return self._compiling.take_ready()
+        return self._compiling.pop_ready()
 
-    def late(self, now: float) -> list[tuple[GenerationRequest, str]]:
+    def expired(self, now: float) -> list[tuple[GenerationRequest, str]]:
         """Requests that have exceeded their queue deadline, each with the message of its
         failure."""
         late = []
         for request in self.waiting:
-            deadline_s = self._patience.ended_s(request, now)
+            deadline_s = self._queue_limits.exceeded_deadline_s(request, now)
             if deadline_s is not None:
                 is_compiling = request in self._compiling
                 missing = "Its grammar was not ready" if is_compiling else "No slot became free"
                 late.append((request, f"{missing} within {deadline_s:g} seconds; try later."))
         return late
 
-    def _answers_to(self, address: Address, command: Generate, now: float) -> list[OutputBuilder]:
+    def _build_answers(
+        self, address: Address, command: Generate, now: float
+    ) -> list[OutputBuilder]:
         prompt = self._bounds.admit(command, self._model.vocabulary, self._model.projector)
         sequences = [
             Sequence(
@@ -109,14 +113,14 @@ class RequestTable:
                 priority=command.priority,
                 wants_prompt_logits=command.echo and command.sampling.logprobs is not None,
             )
-            for index in range(answers_wanted(command))
+            for index in range(count_answers(command))
         ]
         vocabulary = self._model.vocabulary
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
 
     def _check_queue(self, priority: Priority, free_slots: int) -> None:
         """Raises `CommandRefused` if the queue of a priority is full."""
-        limit = self._patience.limit(priority)
+        limit = self._queue_limits.limit(priority)
         waiting = sum(request.priority is priority for request in self.waiting)
         if waiting >= limit + free_slots:
             raise CommandRefused(

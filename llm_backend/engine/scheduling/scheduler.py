@@ -22,9 +22,9 @@ from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 
 __all__ = ["ScheduledTokens", "Scheduler", "SlotAdmission"]
 
-_FAIR_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
+_OLDEST_FIRST_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
 # tokens that cost more in a native batch of their own than with other sequences, measured with 8
-_FEW = 8
+_MOST_DECODE_TOKENS = 8
 _BATCH_SHARE = 64  # tokens that a batch sequence computes before it may be preempted
 
 
@@ -67,7 +67,7 @@ class SlotAdmission:
     """A sequence that got a slot, and the cell operations that the model must do for it."""
 
     sequence: Sequence
-    placement: SlotAllocation
+    allocation: SlotAllocation
 
 
 class Scheduler:
@@ -86,19 +86,19 @@ class Scheduler:
         self._cache = cache
         self._slots_apart = slots_apart
         self._batch_tokens = max(batch_tokens, cache.free)
-        self._enough = self._batch_tokens // 2 if slots_apart else self._batch_tokens
+        self._completing_tokens = self._batch_tokens // 2 if slots_apart else self._batch_tokens
         self._logit_rows = logit_rows
-        self._worth_moving = cache.worth_copying
-        self._line = WaitingQueue(cache)
+        self._move_threshold = cache.copy_threshold
+        self._waiting_queue = WaitingQueue(cache)
         self._running: list[Sequence] = []
-        self._unfair = 0  # how many pictures were preferred since one was chosen by age
+        self._chosen_by_priority = 0  # how many pictures were preferred since one was chosen by age
         # cells ran out: no sequence is admitted until a running one has ended
-        self._is_crowded = False
+        self._is_out_of_cells = False
 
     @property
     def is_idle(self) -> bool:
         """True if there is nothing to compute."""
-        return self._line.is_empty and not self._running
+        return self._waiting_queue.is_empty and not self._running
 
     @property
     def running(self) -> tuple[Sequence, ...]:
@@ -106,9 +106,9 @@ class Scheduler:
         return tuple(self._running)
 
     @property
-    def held_tokens(self) -> int:
+    def cell_tokens(self) -> int:
         """Number of tokens in cells, of running sequences and of cached prefixes."""
-        return self._cache.held_tokens
+        return self._cache.cell_tokens
 
     @property
     def free_slots(self) -> int:
@@ -117,54 +117,58 @@ class Scheduler:
 
     def add(self, *sequences: Sequence) -> None:
         """Queue sequences, in order of arrival."""
-        self._line.add(*sequences)
+        self._waiting_queue.add(*sequences)
 
     def remove(self, sequence: Sequence) -> None:
         """Remove a sequence that has finished, failed or been cancelled, from the queue or from
         its slot."""
         if sequence.slot is None:
-            self._line.remove(sequence)
+            self._waiting_queue.remove(sequence)
             return
         self._cache.release(sequence.slot)
         self._running.remove(sequence)
-        self._is_crowded = False
+        self._is_out_of_cells = False
         sequence.slot = None
 
     def admit(self) -> list[SlotAdmission]:
         """Give free slots to the next sequences of the waiting queue."""
         admitted: list[SlotAdmission] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
-            placement = self._cache.place(sequence.reusable, asked=sequence.prompt_tokens)
-            assert placement is not None, "a slot is free for who is next"
-            self._start(sequence, placement)
-            admitted.append(SlotAdmission(sequence=sequence, placement=placement))
+            allocation = self._cache.allocate(
+                sequence.reusable, prompt_tokens=sequence.prompt_tokens
+            )
+            assert allocation is not None, "a slot is free for the next sequence"
+            self._start(sequence, allocation)
+            admitted.append(SlotAdmission(sequence=sequence, allocation=allocation))
         return admitted
 
     def compact(self) -> list[SlotAdmission]:
         """Move a running sequence next to the others, if enough of its tokens are still to come."""
         if len(self._running) < 2:
             return []
-        if all(item.limit - len(item.tokens) < self._worth_moving for item in self._running):
+        if all(item.limit - len(item.tokens) < self._move_threshold for item in self._running):
             return []
         move = self._cache.compact()
         if move is None:
             return []
-        left, placement = move
-        (sequence,) = (item for item in self._running if item.slot == left)
-        sequence.slot = placement.slot
-        return [SlotAdmission(sequence=sequence, placement=placement)]
+        old_slot, allocation = move
+        (sequence,) = (item for item in self._running if item.slot == old_slot)
+        sequence.slot = allocation.slot
+        return [SlotAdmission(sequence=sequence, allocation=allocation)]
 
     def plan(self, batch_prefill_tokens: int | None = None) -> list[ScheduledTokens]:
         """Plan the next pass, in the order of slots; `batch_prefill_tokens` limits the prompt
         tokens of batch requests."""
-        few = self._few()
-        going = [one for one in self._running if one.uncomputed_tokens and one.next_run is None]
-        targets = [one for one in going if _keeps_step(one, few)]
-        readers = [one for one in going if not _keeps_step(one, few)]
-        work = [ScheduledTokens(sequence, 1) for sequence in targets]
-        budget = self._batch_tokens - len(targets)
+        decode_limit = self._decode_limit()
+        unfinished = [
+            one for one in self._running if one.uncomputed_tokens and one.next_run is None
+        ]
+        decoding = [one for one in unfinished if _is_decoding(one, decode_limit)]
+        prefilling = [one for one in unfinished if not _is_decoding(one, decode_limit)]
+        work = [ScheduledTokens(sequence, 1) for sequence in decoding]
+        budget = self._batch_tokens - len(decoding)
         work += self._shares(
-            readers, budget, budget if batch_prefill_tokens is None else batch_prefill_tokens
+            prefilling, budget, budget if batch_prefill_tokens is None else batch_prefill_tokens
         )
         return sorted(work, key=lambda item: item.sequence.slot or 0)
 
@@ -174,22 +178,22 @@ class Scheduler:
         waiting = [sequence for sequence in self._running if sequence.next_run is not None]
         if not waiting:
             return None
-        self._unfair = (self._unfair + 1) % _FAIR_EVERY
-        sequence = min(waiting, key=_comes_first if self._unfair else _arrival)
+        self._chosen_by_priority = (self._chosen_by_priority + 1) % _OLDEST_FIRST_EVERY
+        sequence = min(waiting, key=_priority_order if self._chosen_by_priority else _arrival)
         run = sequence.next_run
-        assert run is not None, "it was chosen for that"
-        left = run.end - sequence.computed
+        assert run is not None, "only sequences with a media run were chosen from"
+        remaining = run.end - sequence.computed
         return ScheduledTokens(
-            sequence, left if run.part.is_whole else min(left, self._batch_tokens)
+            sequence, remaining if run.part.is_whole else min(remaining, self._batch_tokens)
         )
 
-    def room(self, work: list[ScheduledTokens]) -> int:
+    def draft_capacity(self, work: list[ScheduledTokens]) -> int:
         """Number of draft tokens for which a pass has room besides `work`."""
         tokens = sum(item.count for item in work)
         rows = sum(len(item.output_positions) - item.catches_up for item in work)
         return min(self._batch_tokens - tokens, self._logit_rows - rows)
 
-    def settle(self, work: list[ScheduledTokens]) -> list[Sequence]:
+    def complete_pass(self, work: list[ScheduledTokens]) -> list[Sequence]:
         """Count a computed pass. Returns the sequences without uncomputed tokens, which need a
         sampling step."""
         for item in work:
@@ -199,7 +203,7 @@ class Scheduler:
                 self._cache.extend(sequence.slot, sequence.tokens[start : sequence.computed])
         return [item.sequence for item in work if not item.sequence.uncomputed_tokens]
 
-    def keep(self, sequence: Sequence, draft: tuple[int, ...]) -> None:
+    def accept_draft(self, sequence: Sequence, draft: tuple[int, ...]) -> None:
         """Accept drafted tokens of a sequence: their cells are computed already."""
         sequence.computed += len(draft)
         if sequence.slot is not None:
@@ -208,140 +212,149 @@ class Scheduler:
     def recompute(self, sequence: Sequence) -> None:
         """Restart a running sequence in its slot, as its cells are lost."""
         if sequence.slot is not None:
-            self._cache.forget(sequence.slot)
+            self._cache.clear(sequence.slot)
         sequence.computed = 0
         sequence.cached_tokens = 0
 
-    def make_room(self) -> int | None:
+    def evict(self) -> int | None:
         """Evict cells as there are none left, and return the slot to be emptied. Cached prefixes
         come first, then the newest of several running sequences, batch ones before others; such
         a sequence is computed again when another one has ended. None if only one sequence is
         left."""
         slot = self._cache.evict()
-        return self._preempt() if slot is None else slot
+        return self._preempt_for_cells() if slot is None else slot
 
-    def forget(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         """Note that the cells of a slot without a running sequence are lost."""
-        self._cache.forget(slot)
+        self._cache.clear(slot)
 
-    def _few(self) -> int:
+    def _decode_limit(self) -> int:
         """Number of uncomputed tokens up to which a decoding sequence gets one token as the
         others do."""
         if not self._slots_apart:
             return 1
-        return min(_FEW, max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)))
+        return min(
+            _MOST_DECODE_TOKENS,
+            max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)),
+        )
 
     def _has_copied_enough(self, admitted: list[SlotAdmission]) -> bool:
         """True if cells were copied for as many sequences as complete their prefill in the
         next pass, or for two that do not. For other sequences cells are copied before the
         pass that computes them, so that no request waits for that now."""
-        if not any(one.placement.copies for one in admitted):
+        if not any(one.allocation.copies for one in admitted):
             return False
-        short = [one for one in admitted if one.sequence.uncomputed_tokens <= self._enough]
+        short = [
+            one for one in admitted if one.sequence.uncomputed_tokens <= self._completing_tokens
+        ]
         tokens = sum(one.sequence.uncomputed_tokens for one in short)
-        return len(admitted) - len(short) > 1 or tokens >= self._enough
+        return len(admitted) - len(short) > 1 or tokens >= self._completing_tokens
 
-    def _preempt(self) -> int | None:
+    def _preempt_for_cells(self) -> int | None:
         if len(self._running) < 2:
             return None
-        slot = self._set_aside(max(self._running, key=_can_leave))
-        self._cache.forget(slot)
-        self._is_crowded = True
+        slot = self._requeue(max(self._running, key=_preemption_order))
+        self._cache.clear(slot)
+        self._is_out_of_cells = True
         return slot
 
     def _next(self) -> Sequence | None:
         """Take the next sequence of the waiting queue, if a slot is free or a batch sequence can
         be preempted for it."""
-        if self._line.is_empty or self._is_crowded:
+        if self._waiting_queue.is_empty or self._is_out_of_cells:
             return None
         if self._cache.free:
-            return self._line.take_next(self._running)
-        sated = [sequence for sequence in self._running if _is_sated(sequence)]
-        if not sated:
+            return self._waiting_queue.take_next(self._running)
+        preemptible = [sequence for sequence in self._running if _is_preemptible(sequence)]
+        if not preemptible:
             return None
-        sequence = self._line.take_next_interactive(self._running)
+        sequence = self._waiting_queue.take_next_interactive(self._running)
         if sequence is not None:
-            self._set_aside(max(sated, key=lambda one: one.arrived_at))
+            self._requeue(max(preemptible, key=lambda one: one.arrived_at))
         return sequence
 
-    def _set_aside(self, victim: Sequence) -> int:
+    def _requeue(self, victim: Sequence) -> int:
         """Preempt a running sequence: put it back into the waiting queue, and return its slot."""
         slot = victim.slot
-        assert slot is not None, "who runs has a slot"
+        assert slot is not None, "a running sequence has a slot"
         self.remove(victim)
-        victim.reached = max(victim.reached, victim.computed)
+        victim.computed_at_admission = max(victim.computed_at_admission, victim.computed)
         victim.computed = 0
-        self._line.put_back(victim)
+        self._waiting_queue.put_back(victim)
         return slot
 
-    def _start(self, sequence: Sequence, placement: SlotAllocation) -> None:
-        sequence.slot = placement.slot
-        sequence.computed = placement.keep
-        sequence.reached = max(sequence.reached, placement.keep)
+    def _start(self, sequence: Sequence, allocation: SlotAllocation) -> None:
+        sequence.slot = allocation.slot
+        sequence.computed = allocation.cached_tokens
+        sequence.computed_at_admission = max(
+            sequence.computed_at_admission, allocation.cached_tokens
+        )
         if not sequence.has_started:
-            sequence.cached_tokens = min(placement.keep, sequence.prompt_tokens)
+            sequence.cached_tokens = min(allocation.cached_tokens, sequence.prompt_tokens)
         sequence.has_started = True
         self._running.append(sequence)
 
-    def _shares(self, readers: list[Sequence], budget: int, patient: int) -> list[ScheduledTokens]:
-        """Divide `budget` among prefilling sequences, with at most `patient` of it for batch
+    def _shares(
+        self, prefilling: list[Sequence], budget: int, batch_budget: int
+    ) -> list[ScheduledTokens]:
+        """Divide `budget` among prefilling sequences, with at most `batch_budget` of it for batch
         requests. Interactive prompts that were not started get nothing once enough of them
         complete their prefill."""
-        if not readers or budget <= 0:
+        if not prefilling or budget <= 0:
             return []
-        oldest = min(readers, key=lambda sequence: sequence.arrived_at)
-        shares, rows, ended = dict.fromkeys(readers, 0), self._logit_rows, 0
-        in_turn = sorted(
-            readers,
+        oldest = min(prefilling, key=lambda sequence: sequence.arrived_at)
+        shares, rows, completing = dict.fromkeys(prefilling, 0), self._logit_rows, 0
+        ordered = sorted(
+            prefilling,
             key=lambda reader: (reader.priority is Priority.BATCH, reader.uncomputed_tokens),
         )
-        for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in in_turn)]:
-            is_patient, had = sequence.priority is Priority.BATCH, shares[sequence]
-            if ended >= self._enough and not is_patient and not sequence.generated:
+        for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
+            is_batch, earlier = sequence.priority is Priority.BATCH, shares[sequence]
+            if completing >= self._completing_tokens and not is_batch and not sequence.generated:
                 continue
-            wanted = self._wanted(sequence, rows + had) - had
-            share = min(wanted, most, budget, patient if is_patient else budget)
+            wanted = self._prefill_tokens(sequence, rows + earlier) - earlier
+            share = min(wanted, most, budget, batch_budget if is_batch else budget)
             rows -= share if sequence.needs_prompt_logits else 0
-            patient -= share if is_patient else 0
+            batch_budget -= share if is_batch else 0
             budget -= share
-            shares[sequence] = had + share
+            shares[sequence] = earlier + share
             if share and shares[sequence] == sequence.uncomputed_tokens and not sequence.generated:
-                ended += shares[sequence]
+                completing += shares[sequence]
         return [ScheduledTokens(sequence, share) for sequence, share in shares.items() if share]
 
-    def _wanted(self, sequence: Sequence, rows: int) -> int:
+    def _prefill_tokens(self, sequence: Sequence, rows: int) -> int:
         return (
             min(sequence.uncomputed_tokens, rows)
             if sequence.needs_prompt_logits
-            else sequence.ahead
+            else sequence.tokens_before_run
         )
 
 
-def _keeps_step(sequence: Sequence, few: int) -> bool:
+def _is_decoding(sequence: Sequence, limit: int) -> bool:
     """True if the sequence gets one token in each pass."""
-    return sequence.uncomputed_tokens <= (few if sequence.generated else 1)
+    return sequence.uncomputed_tokens <= (limit if sequence.generated else 1)
 
 
 def _arrival(sequence: Sequence) -> float:
     return sequence.arrived_at
 
 
-def _comes_first(sequence: Sequence) -> tuple[bool, float]:
+def _priority_order(sequence: Sequence) -> tuple[bool, float]:
     return sequence.priority is Priority.BATCH, sequence.arrived_at
 
 
-def _is_sated(sequence: Sequence) -> bool:
+def _is_preemptible(sequence: Sequence) -> bool:
     """True if it is a batch sequence that has computed its share since it got its slot."""
-    has_had = sequence.computed - sequence.reached
-    return sequence.priority is Priority.BATCH and has_had >= _share(sequence)
+    computed = sequence.computed - sequence.computed_at_admission
+    return sequence.priority is Priority.BATCH and computed >= _minimum_share(sequence)
 
 
-def _share(sequence: Sequence) -> int:
+def _minimum_share(sequence: Sequence) -> int:
     """Number of tokens that a batch sequence computes before it may be preempted: enough to be
     worth computing its evicted tokens again."""
-    return max(_BATCH_SHARE, sequence.reached // 2)
+    return max(_BATCH_SHARE, sequence.computed_at_admission // 2)
 
 
-def _can_leave(sequence: Sequence) -> tuple[bool, float]:
+def _preemption_order(sequence: Sequence) -> tuple[bool, float]:
     """Sort key of preemption; the largest leaves first: batch sequences, then the newest."""
     return sequence.priority is Priority.BATCH, sequence.arrived_at

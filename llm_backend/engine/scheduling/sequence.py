@@ -28,7 +28,7 @@ class Sequence:
     wants_prompt_logits: bool = False
     computed: int = 0
     slot: int | None = None
-    reached: int = 0  # `computed` at its last preemption
+    computed_at_admission: int = 0  # `computed` at its last preemption
     has_started: bool = False
     cached_tokens: int = 0  # of the prompt, from a cached prefix when it first got a slot
 
@@ -46,7 +46,7 @@ class Sequence:
         return next((run for run in self.runs if run.start <= self.computed < run.end), None)
 
     @property
-    def ahead(self) -> int:
+    def tokens_before_run(self) -> int:
         """Number of tokens to compute before the next run, or before the end."""
         starts = (run.start for run in self.runs if run.start > self.computed)
         return next(starts, len(self.tokens)) - self.computed
@@ -71,9 +71,9 @@ class Sequence:
         """Tokens that may come from a cached prefix: all but the last, whose logits are needed."""
         return [] if self.needs_prompt_logits else self.tokens[:-1]
 
-    def position(self, place: int) -> int:
+    def position(self, index: int) -> int:
         """The position of the token at an index that is outside all runs."""
-        return position_of(self.runs, place) if self.runs else place
+        return position_of(self.runs, index) if self.runs else index
 
     def append(self, token: int) -> None:
         """Append a generated or forced `token`."""

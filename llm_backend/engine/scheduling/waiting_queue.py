@@ -16,7 +16,7 @@ from llm_backend.engine.scheduling.sequence import Sequence
 
 __all__ = ["WaitingQueue"]
 
-_FAIR_EVERY = 8  # of so many sequences that get a slot, one is chosen by age alone
+_OLDEST_FIRST_EVERY = 8  # of so many sequences that get a slot, one is chosen by age alone
 
 
 class WaitingQueue:
@@ -26,8 +26,10 @@ class WaitingQueue:
         self._cache = cache
         self._waiting: list[Sequence] = []
         # follower -> leader, length of the common prefix
-        self._joining: dict[Sequence, tuple[Sequence, int]] = {}
-        self._unfair = 0  # how many sequences were preferred since one was chosen by age
+        self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
+        self._chosen_by_priority = (
+            0  # how many sequences were preferred since one was chosen by age
+        )
 
     @property  # how many sequences were preferred since one was chosen by age
     def is_empty(self) -> bool:
@@ -45,36 +47,41 @@ class WaitingQueue:
     def remove(self, sequence: Sequence) -> None:
         """Remove a waiting sequence."""
         self._waiting.remove(sequence)
-        self._joining.pop(sequence, None)
+        self._leaders.pop(sequence, None)
 
     def take_next(self, running: Sequences[Sequence]) -> Sequence | None:
         """Remove and return the sequence that gets a free slot, given those that are `running`;
         None if all others wait for a prefix that these compute."""
-        is_fair = self._unfair >= _FAIR_EVERY - 1
-        line = sorted(self._waiting, key=_age) if is_fair else self._by_priority(running)
-        found = self._take_first(line, running)
+        is_fair = self._chosen_by_priority >= _OLDEST_FIRST_EVERY - 1
+        ordered = sorted(self._waiting, key=_arrival) if is_fair else self._by_priority(running)
+        found = self._take_first(ordered, running)
         if found is not None and is_fair:
-            self._unfair = 0
+            self._chosen_by_priority = 0
         return found
 
     def take_next_interactive(self, running: Sequences[Sequence]) -> Sequence | None:
         """Remove and return the next interactive sequence, for which one of those `running` is
         preempted."""
-        line = [one for one in self._by_priority(running) if one.priority is Priority.INTERACTIVE]
-        return self._take_first(line, running)
+        ordered = [
+            one for one in self._by_priority(running) if one.priority is Priority.INTERACTIVE
+        ]
+        return self._take_first(ordered, running)
 
-    def _take_first(self, line: list[Sequence], running: Sequences[Sequence]) -> Sequence | None:
-        found = next((one for one in line if not self._must_wait(one, running)), None)
+    def _take_first(self, ordered: list[Sequence], running: Sequences[Sequence]) -> Sequence | None:
+        found = next((one for one in ordered if not self._must_wait(one, running)), None)
         if found is not None:
             self.remove(found)
-            self._unfair += 1
+            self._chosen_by_priority += 1
         return found
 
     def _by_priority(self, running: Sequences[Sequence]) -> list[Sequence]:
-        having = Counter(sequence.request for sequence in running)
+        running_counts = Counter(sequence.request for sequence in running)
         return sorted(
             self._waiting,
-            key=lambda waiting: (waiting.priority is Priority.BATCH, having[waiting.request]),
+            key=lambda waiting: (
+                waiting.priority is Priority.BATCH,
+                running_counts[waiting.request],
+            ),
         )
 
     def _must_wait(self, sequence: Sequence, running: Sequences[Sequence]) -> bool:
@@ -82,19 +89,19 @@ class WaitingQueue:
         from a file, or computed by another sequence."""
         if self._cache.expected and self._cache.is_expecting(sequence.reusable):
             return True
-        leader, length = self._joining.pop(sequence, (None, 0))
+        leader, length = self._leaders.pop(sequence, (None, 0))
         if leader is None or leader.slot is None or leader.computed >= length:
             leader, length = self._leader(sequence, running)
         if leader is None:
             return False
-        self._joining[sequence] = (leader, length)
+        self._leaders[sequence] = (leader, length)
         return True
 
     def _leader(
         self, sequence: Sequence, running: Sequences[Sequence]
     ) -> tuple[Sequence | None, int]:
         """The running sequence that computes such a prefix, and the prefix's length."""
-        leaders = [one for one in running if not _has_uncomputed_tokens(one, sequence)]
+        leaders = [one for one in running if not _is_preemptible_for(one, sequence)]
         if not self._cache.can_roll_back or not leaders:
             return None, 0
         tokens = sequence.reusable
@@ -102,16 +109,16 @@ class WaitingQueue:
         leader = max(leaders, key=lambda one: shared[one])
         if leader.computed >= shared[leader]:
             return None, 0
-        if shared[leader] - self._cache.best(tokens) < self._cache.worth_copying:
+        if shared[leader] - self._cache.longest_prefix(tokens) < self._cache.copy_threshold:
             return None, 0
         return leader, shared[leader]
 
 
-def _age(sequence: Sequence) -> float:
+def _arrival(sequence: Sequence) -> float:
     return sequence.arrived_at
 
 
-def _has_uncomputed_tokens(leader: Sequence, follower: Sequence) -> bool:
+def _is_preemptible_for(leader: Sequence, follower: Sequence) -> bool:
     """True if a leader is preemptible by its follower, and so may not compute for long: batch
     and interactive."""
     return leader.priority is Priority.BATCH and follower.priority is not Priority.BATCH

@@ -10,27 +10,28 @@ from collections.abc import Callable
 from collections.abc import Sequence as Texts
 from dataclasses import dataclass
 
-__all__ = ["DraftCosts", "DraftTarget", "drafts_to_write"]
+__all__ = ["DraftCosts", "DraftTarget", "choose_draft_lengths"]
 
 _MARGIN = 1.05  # by how much a pass with drafts must be better: both sides are estimates
-_USUAL_BEHIND = 2  # uncomputed tokens of a text for which it has just drafted
-_NEAR = 16  # tokens whose pass costs little more than one of a few
+_USUAL_UNCOMPUTED = 2  # uncomputed tokens of a text for which it has just drafted
+_SHORT_PREFILL = 16  # tokens whose pass costs little more than one of a few
 
 
 @dataclass(frozen=True, kw_only=True)
 class DraftTarget:
-    """A decoding sequence. The draft model's next token is accepted by `chance`, after `unread`
-    uncomputed tokens; `most` limits its tokens. Without the draft model `guesses` are computed,
-    of which `expected` are right, the first one by `guess_chance`. About `ahead` tokens are
-    still to come."""
+    """A decoding sequence. The draft model's next token is accepted with the probability
+    `acceptance_rate`, after a prefill of `uncomputed_tokens`; it drafts `draft_limit` tokens at
+    most. Without the draft model `guesses` are computed, of which `expected_accepted` are
+    accepted, the first one with the probability `guess_acceptance_rate`. About
+    `remaining_tokens` are still to be generated."""
 
-    chance: float
-    unread: int
-    most: int
-    ahead: int
+    acceptance_rate: float
+    uncomputed_tokens: int
+    draft_limit: int
+    remaining_tokens: int
     guesses: int = 0
-    expected: float = 0.0
-    guess_chance: float = 0.0
+    expected_accepted: float = 0.0
+    guess_acceptance_rate: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class DraftCosts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Choice:
+class _DraftPlan:
     """At most `count` tokens for each of `members`: the tokens that all sequences gain by a
     pass, and the cost of all its parts."""
 
@@ -56,83 +57,97 @@ class _Choice:
         return self.gain / self.cost
 
 
-def drafts_to_write(
-    targets: Texts[DraftTarget], *, tokens: int, room: int, costs: DraftCosts
+def choose_draft_lengths(
+    targets: Texts[DraftTarget], *, tokens: int, capacity: int, costs: DraftCosts
 ) -> list[int]:
     """Number of tokens to draft for each of `targets`, in a pass that computes `tokens` besides
-    guesses and has `room` for them."""
+    guesses and holds at most `capacity` of them."""
     ranked = sorted(
-        (place for place, one in enumerate(targets) if one.most and one.chance > one.guess_chance),
-        key=lambda place: -targets[place].chance,
+        (
+            place
+            for place, one in enumerate(targets)
+            if one.draft_limit and one.acceptance_rate > one.guess_acceptance_rate
+        ),
+        key=lambda place: -targets[place].acceptance_rate,
     )
-    near = [place for place in ranked if targets[place].unread <= _NEAR]
-    plain = _without(targets, tokens, costs)
-    best = _best(targets, near, tokens, room, costs, default=plain)
+    near = [place for place in ranked if targets[place].uncomputed_tokens <= _SHORT_PREFILL]
+    without_drafts = _plan_without_drafts(targets, tokens, costs)
+    best = _best_plan(targets, near, tokens, capacity, costs, default=without_drafts)
     if len(near) < len(ranked):
-        far = min(set(ranked) - set(near), key=lambda place: targets[place].unread)
+        far = min(set(ranked) - set(near), key=lambda place: targets[place].uncomputed_tokens)
         more = [place for place in ranked if place == far or place in near]
-        joined = _best(targets, more, tokens, room, costs, default=plain)
-        if far in joined.members and _is_worth_reading(targets, far, joined, best, costs):
+        joined = _best_plan(targets, more, tokens, capacity, costs, default=without_drafts)
+        if far in joined.members and _is_worth_prefill(targets, far, joined, best, costs):
             best = joined
-    if best.speed <= plain.speed * _MARGIN:
+    if best.speed <= without_drafts.speed * _MARGIN:
         return [0] * len(targets)
     return [
-        min(best.count, target.most) if place in best.members else 0
+        min(best.count, target.draft_limit) if place in best.members else 0
         for place, target in enumerate(targets)
     ]
 
 
-def _without(targets: Texts[DraftTarget], tokens: int, costs: DraftCosts) -> _Choice:
+def _plan_without_drafts(targets: Texts[DraftTarget], tokens: int, costs: DraftCosts) -> _DraftPlan:
     """A pass without the draft model."""
-    gain = len(targets) + sum(target.expected for target in targets)
+    gain = len(targets) + sum(target.expected_accepted for target in targets)
     cost = costs.model(tokens + sum(target.guesses for target in targets))
-    return _Choice(members=(), count=0, gain=gain, cost=cost)
+    return _DraftPlan(members=(), count=0, gain=gain, cost=cost)
 
 
-def _best(
+def _best_plan(
     targets: Texts[DraftTarget],
     ranked: list[int],
     tokens: int,
-    room: int,
+    capacity: int,
     costs: DraftCosts,
     *,
-    default: _Choice,
-) -> _Choice:
+    default: _DraftPlan,
+) -> _DraftPlan:
     """The fastest choice for the first ones of `ranked`, or `default` if that is faster."""
-    choices = [
+    plans = [
         choice
-        for end in range(1, min(len(ranked), room) + 1)
-        for choice in _choices(targets, tuple(ranked[:end]), tokens, room, costs)
+        for end in range(1, min(len(ranked), capacity) + 1)
+        for choice in _plans(targets, tuple(ranked[:end]), tokens, capacity, costs)
     ]
-    return max([default, *choices], key=lambda choice: choice.speed)
+    return max([default, *plans], key=lambda choice: choice.speed)
 
 
-def _choices(
-    targets: Texts[DraftTarget], members: tuple[int, ...], tokens: int, room: int, costs: DraftCosts
-) -> list[_Choice]:
+def _plans(
+    targets: Texts[DraftTarget],
+    members: tuple[int, ...],
+    tokens: int,
+    capacity: int,
+    costs: DraftCosts,
+) -> list[_DraftPlan]:
     """One token for each member, two tokens, and so on while there is room."""
     others = [target for place, target in enumerate(targets) if place not in members]
-    gain = len(targets) + sum(target.expected for target in others)
+    gain = len(targets) + sum(target.expected_accepted for target in others)
     computed = sum(target.guesses for target in others)
-    going = [targets[place] for place in members]
-    writing = costs.draft(sum(min(target.unread, _USUAL_BEHIND) for target in going))
-    choices: list[_Choice] = []
-    while going and computed + len(going) <= room:
-        count = len(choices) + 1
+    drafting = [targets[place] for place in members]
+    draft_cost = costs.draft(
+        sum(min(target.uncomputed_tokens, _USUAL_UNCOMPUTED) for target in drafting)
+    )
+    plans: list[_DraftPlan] = []
+    while drafting and computed + len(drafting) <= capacity:
+        count = len(plans) + 1
         if count > 1:
-            writing += costs.draft(len(going))
-        computed += len(going)
-        gain += sum(target.chance**count for target in going)
-        cost = costs.model(tokens + computed) + writing
-        choices.append(_Choice(members=members, count=count, gain=gain, cost=cost))
-        going = [target for target in going if target.most > count]
-    return choices
+            draft_cost += costs.draft(len(drafting))
+        computed += len(drafting)
+        gain += sum(target.acceptance_rate**count for target in drafting)
+        cost = costs.model(tokens + computed) + draft_cost
+        plans.append(_DraftPlan(members=members, count=count, gain=gain, cost=cost))
+        drafting = [target for target in drafting if target.draft_limit > count]
+    return plans
 
 
-def _is_worth_reading(
-    targets: Texts[DraftTarget], reader: int, joined: _Choice, without: _Choice, costs: DraftCosts
+def _is_worth_prefill(
+    targets: Texts[DraftTarget],
+    index: int,
+    joined: _DraftPlan,
+    without: _DraftPlan,
+    costs: DraftCosts,
 ) -> bool:
     """True if the prefill of a long text costs less than its drafts gain until its end."""
     gained = joined.gain / without.speed - joined.cost
-    passes = targets[reader].ahead * len(targets) / joined.gain
-    return gained * passes > costs.draft(targets[reader].unread)
+    passes = targets[index].remaining_tokens * len(targets) / joined.gain
+    return gained * passes > costs.draft(targets[index].uncomputed_tokens)

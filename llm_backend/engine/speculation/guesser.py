@@ -10,18 +10,18 @@ from collections.abc import Sequence as Tokens
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.prompt_lookup import PromptLookup
 
-__all__ = ["Chances", "Guesser"]
+__all__ = ["GuessRates", "Guesser"]
 
 _LENGTHS = (3, 4, 6, 9, 17)  # of repetitions: boundaries between separate estimates
-_AT_FIRST = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # priors of the chances
-_HOPELESS = 0.02  # a chance that no processor makes worth a token
+_PRIORS = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # priors of the chances
+_LEAST_PROBABILITY = 0.02  # a chance that no processor makes worth a token
 
 
-class Chances:
+class GuessRates:
     """Acceptance rates of guesses, by the length of the repetition they continue."""
 
-    def __init__(self, general: "Chances | None" = None) -> None:
-        before = _AT_FIRST if general is None else general._rates
+    def __init__(self, general: "GuessRates | None" = None) -> None:
+        before = _PRIORS if general is None else general._rates
         self._rates: list[AcceptanceRate] = [AcceptanceRate(rate) for rate in before]
 
     def count(self, length: int, is_right: bool) -> None:
@@ -34,33 +34,33 @@ class Chances:
 
 
 class Guesser:
-    """Guesses the next tokens of one text. `predicted_right` counts the tokens that were as in
+    """Guesses the next tokens of one text. `predicted_tokens` counts the tokens that were as in
     the request's prediction."""
 
-    def __init__(self, tokens: Tokens[int], chances: Chances, prediction: Tokens[int]) -> None:
+    def __init__(self, tokens: Tokens[int], rates: GuessRates, prediction: Tokens[int]) -> None:
         self._lookup = PromptLookup(prediction)
         self._lookup.extend(tokens)
         self._lookup.begin()
-        self._chances = Chances(chances)
+        self._rates = GuessRates(rates)
         self._match = self._lookup.match()
-        self.predicted_right = 0
+        self.predicted_tokens = 0
 
     def push(self, token: int) -> None:
         """Append `token` to the text."""
-        guess = None if self._match is None else self._lookup.at(self._match[0])
+        guess = None if self._match is None else self._lookup.token_at(self._match[0])
         self._lookup.push(token)
         if self._match is None or guess is None:
             self._match = self._lookup.match()
             return
-        place, length = self._match
-        self._chances.count(length, guess == token)
+        index, length = self._match
+        self._rates.count(length, guess == token)
         if guess != token:
             self._match = self._lookup.match()
             return
-        self.predicted_right += self._lookup.is_prediction(place)
-        self._match = (place + 1, length + 1)
+        self.predicted_tokens += self._lookup.is_prediction(index)
+        self._match = (index + 1, length + 1)
 
-    def chances(self, count: int) -> list[float]:
+    def probabilities(self, count: int) -> list[float]:
         """For up to `count` tokens the chance that all up to there are guessed right, as long as
         there is a guess."""
         if self._match is None:
@@ -68,8 +68,8 @@ class Guesser:
         place, length = self._match
         found, chance = [], 1.0
         for ahead in range(len(self._lookup.continuation(place, count))):
-            chance *= self._chances.of(length + ahead)
-            if chance < _HOPELESS:
+            chance *= self._rates.of(length + ahead)
+            if chance < _LEAST_PROBABILITY:
                 break
             found.append(chance)
         return found

@@ -30,7 +30,7 @@ class PassCosts:
         """The fewest tokens of a pass that was measured."""
         return self._sizes[0] if self._sizes else None
 
-    def measured(self, tokens: int, seconds: float) -> None:
+    def record_pass(self, tokens: int, seconds: float) -> None:
         """Update the cost by a pass of so many tokens."""
         self._passes += 1
         self._forget_stale()
@@ -52,14 +52,14 @@ class PassCosts:
         """Cost of a pass of so many tokens, in a unit that only compares."""
         if tokens in self._seconds:
             return self._seconds[tokens]
-        place = bisect_right(self._sizes, tokens)
-        if not 0 < place < len(self._sizes):
-            return self._unmeasured(tokens)
-        below, above = self._sizes[place - 1], self._sizes[place]
+        index = bisect_right(self._sizes, tokens)
+        if not 0 < index < len(self._sizes):
+            return self._extrapolate(tokens)
+        below, above = self._sizes[index - 1], self._sizes[index]
         low, high = self._seconds[below], max(self._seconds[above], self._seconds[below])
         return low + (high - low) * (tokens - below) / (above - below)
 
-    def _unmeasured(self, tokens: int) -> float:
+    def _extrapolate(self, tokens: int) -> float:
         """Extrapolates from the nearest measured cost."""
         nearest, nearest_cost = 1, 1.0
         if self._sizes:

@@ -24,12 +24,12 @@ class PromptLookup:
         self._tokens: list[int] = []
         self._latest: dict[tuple[int, int], int] = {}
         self._earlier: list[int] = [0, 0]  # by place; 0 where a pair is new
-        self._predicted = 0
+        self._prediction_end = 0
         predicted = list(prediction)
-        self._is_predicted = bool(predicted)
+        self._has_prediction = bool(predicted)
         if predicted:
             self.extend((*_BEGIN, *predicted, _END))
-            self._predicted = len(self._tokens)
+            self._prediction_end = len(self._tokens)
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -41,61 +41,61 @@ class PromptLookup:
 
     def begin(self) -> None:
         """Mark the beginning of the text that the prediction is about, if there is one."""
-        if self._is_predicted:
+        if self._has_prediction:
             self.extend(_BEGIN)
 
     def push(self, token: int) -> None:
         """Append `token` to the text."""
         self._tokens.append(token)
-        place = len(self._tokens)
-        if place < 2:
+        index = len(self._tokens)
+        if index < 2:
             return
         pair = (self._tokens[-2], token)
         self._earlier.append(self._latest.get(pair, 0))
-        self._latest[pair] = place
+        self._latest[pair] = index
 
     def match(self) -> tuple[int, int] | None:
         """The place behind the longest earlier repetition of the text's end, and its length; of
         several one in the prediction, else the latest. None if not even the last two tokens were
         there."""
         best: tuple[int, int] | None = None
-        place = self._earlier[len(self._tokens)]
+        index = self._earlier[len(self._tokens)]
         for _ in range(_STEPS):
-            if not place:
+            if not index:
                 break
-            length = self._same(place)
-            if best is None or self._rank(place, length) > self._rank(*best):
-                best = (place, length)
-            place = self._earlier[place]
+            length = self._repetition_length(index)
+            if best is None or self._rank(index, length) > self._rank(*best):
+                best = (index, length)
+            index = self._earlier[index]
         return best
 
-    def at(self, place: int) -> int | None:
+    def token_at(self, index: int) -> int | None:
         """The token at a place; None where the text may not be continued from."""
-        token = self._tokens[place]
+        token = self._tokens[index]
         return token if token >= 0 else None
 
-    def is_prediction(self, place: int) -> bool:
+    def is_prediction(self, index: int) -> bool:
         """True if a place is in the prediction."""
-        return place < self._predicted
+        return index < self._prediction_end
 
-    def continuation(self, place: int, count: int) -> list[int]:
+    def continuation(self, index: int, count: int) -> list[int]:
         """Up to `count` tokens that followed at a place. If they reach the end of the text, it
         repeats itself, and so do they."""
-        ahead = len(self._tokens) - place
-        found = self._tokens[place : place + min(count, ahead)]
+        ahead = len(self._tokens) - index
+        found = self._tokens[index : index + min(count, ahead)]
         found = list(takewhile(lambda token: token >= 0, found))
         if len(found) == ahead:
             found += [found[number % ahead] for number in range(ahead, count)]
         return found
 
-    def _rank(self, place: int, length: int) -> tuple[int, bool]:
-        return length, self.is_prediction(place)
+    def _rank(self, index: int, length: int) -> tuple[int, bool]:
+        return length, self.is_prediction(index)
 
-    def _same(self, place: int) -> int:
+    def _repetition_length(self, index: int) -> int:
         tokens, end = self._tokens, len(self._tokens)
         length = 2
         while (
-            length < min(_LONGEST, place) and tokens[place - 1 - length] == tokens[end - 1 - length]
+            length < min(_LONGEST, index) and tokens[index - 1 - length] == tokens[end - 1 - length]
         ):
             length += 1
         return length

@@ -29,7 +29,7 @@ class WholeWords:
 @pytest.fixture(scope="module")
 def allowed() -> np.ndarray:
     grammar = Grammars(WholeWords(), GrammarLimits()).compile(YES_OR_NO.grammar).result(30)
-    return grammar.constraint().allowed()
+    return grammar.constraint().mask()
 
 
 def test_only_what_begins_a_yes_or_a_no_can_be_said(allowed):

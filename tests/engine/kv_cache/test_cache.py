@@ -2,15 +2,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.engine.kv_cache.cache import Cache, Copy, SlotAllocation, SlotTokens, common_prefix
-from llm_backend.engine.prompt.media_runs import stand_ins
+from llm_backend.engine.prompt.media_runs import placeholder_tokens
 from tests.engine.fakes import picture
 
 
 def placed(cache: Cache, tokens: list[int]) -> SlotAllocation:
     """Place a sequence and compute it whole."""
-    placement = cache.place(tokens)
+    placement = cache.allocate(tokens)
     assert placement is not None
-    cache.extend(placement.slot, tokens[placement.keep :])
+    cache.extend(placement.slot, tokens[placement.cached_tokens :])
     return placement
 
 
@@ -29,7 +29,7 @@ def test_newcomers_fill_the_slots_from_the_lowest_number():
     cache = Cache(slots=3)
 
     assert [placed(cache, [number]).slot for number in (7, 8, 9)] == [0, 1, 2]
-    assert cache.place([10]) is None
+    assert cache.allocate([10]) is None
 
 
 def test_a_chat_goes_on_where_it_stopped():
@@ -37,15 +37,15 @@ def test_a_chat_goes_on_where_it_stopped():
     placed(cache, [1, 2, 3])
     cache.release(0)
 
-    assert cache.place([1, 2, 3, 4, 5]) == SlotAllocation(slot=0, keep=3)
+    assert cache.allocate([1, 2, 3, 4, 5]) == SlotAllocation(slot=0, cached_tokens=3)
 
 
 def test_a_prefix_of_a_running_sequence_is_copied():
     cache = Cache(slots=2)
     placed(cache, [1, 2, 3, 4])
 
-    assert cache.place([1, 2, 3, 9]) == SlotAllocation(
-        slot=1, keep=3, copies=(Copy(source=0, target=1),)
+    assert cache.allocate([1, 2, 3, 9]) == SlotAllocation(
+        slot=1, cached_tokens=3, copies=(Copy(source=0, target=1),)
     )
 
 
@@ -54,10 +54,10 @@ def test_a_finished_sequence_keeps_its_cells_while_there_are_empty_slots():
     placed(cache, [1, 2, 3, 4, 5, 6])
     cache.release(0)
 
-    assert cache.place([1, 2, 9]) == SlotAllocation(
-        slot=1, keep=2, copies=(Copy(source=0, target=1),)
+    assert cache.allocate([1, 2, 9]) == SlotAllocation(
+        slot=1, cached_tokens=2, copies=(Copy(source=0, target=1),)
     )
-    assert cache.best([1, 2, 3, 4, 5, 6]) == 6
+    assert cache.longest_prefix([1, 2, 3, 4, 5, 6]) == 6
 
 
 def answered(cache: Cache, tokens: list[int], answer: list[int]) -> SlotAllocation:
@@ -72,26 +72,28 @@ def test_a_chat_goes_on_in_its_slot_where_the_end_of_its_last_answer_came_back_o
     cache = Cache(slots=2)
     answered(cache, list(range(70)), list(range(70, 100)))
 
-    assert cache.place([*range(70), *range(200, 240)]) == SlotAllocation(slot=0, keep=70)
+    assert cache.allocate([*range(70), *range(200, 240)]) == SlotAllocation(
+        slot=0, cached_tokens=70
+    )
 
 
 def test_what_was_asked_is_kept_though_nothing_of_it_could_be_reused():
     cache = Cache(slots=2)
-    cache.place([], asked=90)
+    cache.allocate([], prompt_tokens=90)
     cache.extend(0, list(range(100)))
     cache.release(0)
-    incoming = cache.place([*range(70), *range(200, 240)])
+    incoming = cache.allocate([*range(70), *range(200, 240)])
 
-    assert incoming == SlotAllocation(slot=1, keep=70, copies=(Copy(source=0, target=1),))
+    assert incoming == SlotAllocation(slot=1, cached_tokens=70, copies=(Copy(source=0, target=1),))
 
 
 def test_a_long_answer_stays_where_another_goes_on_from_its_prompt():
     cache = Cache(slots=2)
     answered(cache, list(range(60)), list(range(60, 100)))
-    incoming = cache.place([*range(60), *range(200, 240)])
+    incoming = cache.allocate([*range(60), *range(200, 240)])
 
-    assert incoming == SlotAllocation(slot=1, keep=60, copies=(Copy(source=0, target=1),))
-    assert cache.best(list(range(100))) == 100
+    assert incoming == SlotAllocation(slot=1, cached_tokens=60, copies=(Copy(source=0, target=1),))
+    assert cache.longest_prefix(list(range(100))) == 100
 
 
 @given(st.integers(2, 4))
@@ -100,11 +102,11 @@ def test_chats_under_one_system_prompt_do_not_take_each_others_slots(slots):
     chats = [[*system, 1000 + number, 2, 3, 4, 5, 6] for number in range(2)]
     for turn in range(3):
         for chat in chats:
-            known = cache.best(chat)
+            known = cache.longest_prefix(chat)
             answer = [*range(5000 + turn, 5030 + turn)]
             placement = answered(cache, list(chat), answer)
-            assert placement.keep == (known if turn else placement.keep)
-            assert not turn or placement.keep > len(system)
+            assert placement.cached_tokens == (known if turn else placement.cached_tokens)
+            assert not turn or placement.cached_tokens > len(system)
             chat += [*answer, 7, 8, 9]
 
 
@@ -115,31 +117,31 @@ def test_of_what_was_moved_away_it_is_still_known_what_was_asked():
     placed(cache, [2])  # beside the first: what was there is moved
     placed(cache, [*asked[:60], 3])  # another question under the same words
 
-    assert cache.best(list(range(100, 200))) == 100
+    assert cache.longest_prefix(list(range(100, 200))) == 100
 
 
 def test_a_short_prefix_is_not_worth_a_copy():
-    cache = Cache(slots=2, worth_copying=4)
+    cache = Cache(slots=2, copy_threshold=4)
     placed(cache, [1, 2, 3, 4, 5, 6, 7, 8, 9])
 
-    assert cache.place([1, 2, 3, 9]) == SlotAllocation(slot=1, keep=0)
+    assert cache.allocate([1, 2, 3, 9]) == SlotAllocation(slot=1, cached_tokens=0)
 
 
 def test_where_only_used_cells_are_copied_a_short_prefix_is_worth_it_from_a_short_text():
-    cache = Cache(slots=3, worth_copying=16, copies_used=True)
+    cache = Cache(slots=3, copy_threshold=16, copies_used=True)
     placed(cache, [*range(8), *[8] * 400])
     copied = placed(cache, [*range(8), *[9] * 200])
     short = placed(cache, [*range(8), 7])
 
-    assert copied == SlotAllocation(slot=1, keep=0)  # 408 cells for 8 tokens are too many
-    assert short == SlotAllocation(slot=2, keep=8, copies=(Copy(source=1, target=2),))
+    assert copied == SlotAllocation(slot=1, cached_tokens=0)  # 408 cells for 8 tokens are too many
+    assert short == SlotAllocation(slot=2, cached_tokens=8, copies=(Copy(source=1, target=2),))
 
 
 def test_a_prefix_of_three_tokens_is_not_worth_a_copy():
-    cache = Cache(slots=2, worth_copying=16, copies_used=True)
+    cache = Cache(slots=2, copy_threshold=16, copies_used=True)
     placed(cache, [1, 2, 3, 4])
 
-    assert cache.place([1, 2, 3, 5]) == SlotAllocation(slot=1, keep=0)
+    assert cache.allocate([1, 2, 3, 5]) == SlotAllocation(slot=1, cached_tokens=0)
 
 
 def test_the_slot_used_longest_ago_is_given_up_first():
@@ -149,8 +151,8 @@ def test_the_slot_used_longest_ago_is_given_up_first():
     cache.release(1)
     cache.release(0)
 
-    assert cache.place([3, 3]) == SlotAllocation(slot=1, keep=0)
-    assert cache.best([2, 2]) == 0
+    assert cache.allocate([3, 3]) == SlotAllocation(slot=1, cached_tokens=0)
+    assert cache.longest_prefix([2, 2]) == 0
 
 
 def test_evicting_spares_those_who_run():
@@ -168,8 +170,8 @@ def test_a_state_that_cannot_be_cut_is_used_from_its_very_end_only():
     placed(cache, [1, 2, 3])
     cache.release(0)
 
-    assert cache.best([1, 2, 9]) == 0
-    assert cache.place([1, 2, 3, 4]) == SlotAllocation(slot=0, keep=3)
+    assert cache.longest_prefix([1, 2, 9]) == 0
+    assert cache.allocate([1, 2, 3, 4]) == SlotAllocation(slot=0, cached_tokens=3)
 
 
 def test_newcomers_go_beside_those_who_run_and_what_is_displaced_is_saved():
@@ -179,11 +181,11 @@ def test_newcomers_go_beside_those_who_run_and_what_is_displaced_is_saved():
     for slot in (3, 1, 2):
         cache.release(slot)  # 0 runs on; 3 was used longest ago
 
-    assert cache.place([5] * 9) == SlotAllocation(
-        slot=1, keep=0, copies=(Copy(source=1, target=3),)
+    assert cache.allocate([5] * 9) == SlotAllocation(
+        slot=1, cached_tokens=0, copies=(Copy(source=1, target=3),)
     )
-    assert cache.best([2] * 9) == 9
-    assert cache.best([4] * 9) == 0
+    assert cache.longest_prefix([2] * 9) == 9
+    assert cache.longest_prefix([4] * 9) == 0
 
 
 def test_a_gap_is_closed_by_moving_a_sequence_into_it():
@@ -193,7 +195,7 @@ def test_a_gap_is_closed_by_moving_a_sequence_into_it():
     cache.release(1)
 
     left, placement = cache.compact()
-    assert (left, placement.slot, placement.keep) in {(2, 1, 9), (0, 1, 9)}
+    assert (left, placement.slot, placement.cached_tokens) in {(2, 1, 9), (0, 1, 9)}
     assert placement.copies[-1] == Copy(source=left, target=1)
     assert cache.compact() is None
 
@@ -208,27 +210,27 @@ def test_slots_that_share_their_cells_need_not_be_neighbours():
 
 
 def test_a_picture_is_kept_as_a_whole_or_not_at_all():
-    cat = stand_ins(picture("cat"), 0, 5)
+    cat = placeholder_tokens(picture("cat"), 0, 5)
     cache = Cache(slots=1)
-    cache.place([7, 8])
+    cache.allocate([7, 8])
     cache.extend(0, [7, 8, *cat[:3]])
     cache.release(0)
 
-    placement = cache.place([7, 8, *cat, 9])
+    placement = cache.allocate([7, 8, *cat, 9])
 
     assert placement is not None
-    assert placement.keep == 2
+    assert placement.cached_tokens == 2
 
 
 def test_a_whole_picture_is_shared_and_another_one_is_not():
-    cat, dog = stand_ins(picture("cat"), 0, 5), stand_ins(picture("dog"), 0, 5)
+    cat, dog = placeholder_tokens(picture("cat"), 0, 5), placeholder_tokens(picture("dog"), 0, 5)
     cache = Cache(slots=1)
-    cache.place([7])
+    cache.allocate([7])
     cache.extend(0, [7, *cat, 9])
 
-    assert cache.best([7, *cat, 8]) == 6
-    assert cache.best([7, *dog, 9]) == 1
-    assert cache.best([7, *stand_ins(picture("cat"), 1, 5), 9]) == 1
+    assert cache.longest_prefix([7, *cat, 8]) == 6
+    assert cache.longest_prefix([7, *dog, 9]) == 1
+    assert cache.longest_prefix([7, *placeholder_tokens(picture("cat"), 1, 5), 9]) == 1
 
 
 def test_what_comes_from_elsewhere_goes_into_the_free_slot_that_is_needed_least():
@@ -238,41 +240,41 @@ def test_what_comes_from_elsewhere_goes_into_the_free_slot_that_is_needed_least(
     cache.release(2)
     cache.release(1)
 
-    assert cache.take_in([4] * 5) == SlotAllocation(slot=2, keep=0)
-    assert cache.best([4] * 9) == 5
-    assert cache.place([4] * 9) == SlotAllocation(slot=2, keep=5)
+    assert cache.allocate_restored([4] * 5) == SlotAllocation(slot=2, cached_tokens=0)
+    assert cache.longest_prefix([4] * 9) == 5
+    assert cache.allocate([4] * 9) == SlotAllocation(slot=2, cached_tokens=5)
     placed(cache, [5])
-    assert cache.take_in([6]) is None
+    assert cache.allocate_restored([6]) is None
 
 
 def test_it_tells_what_is_overwritten_if_that_was_worth_keeping():
-    cache = Cache(slots=1, worth_keeping=4)
+    cache = Cache(slots=1, save_threshold=4)
     placed(cache, [1, 1, 1])
     cache.release(0)
-    assert placed(cache, [2, 2, 2, 2, 2]).lost == ()
+    assert placed(cache, [2, 2, 2, 2, 2]).overwritten == ()
     cache.release(0)
-    assert placed(cache, [2, 2, 9, 9]).lost == ()
+    assert placed(cache, [2, 2, 9, 9]).overwritten == ()
     cache.release(0)
 
-    assert placed(cache, [3] * 9).lost == (SlotTokens(slot=0, tokens=[2, 2, 9, 9]),)
+    assert placed(cache, [3] * 9).overwritten == (SlotTokens(slot=0, tokens=[2, 2, 9, 9]),)
     cache.release(0)
-    assert cache.take_in([4]).lost == (SlotTokens(slot=0, tokens=[3] * 9),)
+    assert cache.allocate_restored([4]).overwritten == (SlotTokens(slot=0, tokens=[3] * 9),)
 
 
 def test_what_is_saved_in_another_slot_is_not_lost_but_what_was_there():
-    cache = Cache(slots=2, worth_keeping=4)
+    cache = Cache(slots=2, save_threshold=4)
     placed(cache, [1] * 6)
     placed(cache, [2] * 6)
     cache.release(0)
     cache.release(1)
-    placement = cache.place([2, 2, 3])
+    placement = cache.allocate([2, 2, 3])
 
-    assert placement.lost == (SlotTokens(slot=0, tokens=[1] * 6),)
-    assert cache.best([2] * 6) == 6
+    assert placement.overwritten == (SlotTokens(slot=0, tokens=[1] * 6),)
+    assert cache.longest_prefix([2] * 6) == 6
 
 
 def test_a_newcomer_expects_only_what_brings_more_than_any_slot_holds():
-    cache = Cache(slots=2, worth_copying=2)
+    cache = Cache(slots=2, copy_threshold=2)
     placed(cache, [1, 1, 1])
     cache.expected = ([1] * 4, [2] * 4)
 
@@ -288,4 +290,4 @@ def test_those_used_last_are_told_first():
         placed(cache, [number])
     cache.release(0)
 
-    assert cache.held == [SlotTokens(slot=0, tokens=[1]), SlotTokens(slot=1, tokens=[2])]
+    assert cache.cached_slots == [SlotTokens(slot=0, tokens=[1]), SlotTokens(slot=1, tokens=[2])]

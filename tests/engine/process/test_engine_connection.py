@@ -39,7 +39,7 @@ async def connected() -> tuple[EngineConnection, ConnectionServer]:
     ours, theirs = socket.socketpair()
     connections = ConnectionServer()
     connections.add(theirs)
-    return await EngineConnection.over(ours), connections
+    return await EngineConnection.from_socket(ours), connections
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 1000])
@@ -67,10 +67,10 @@ def test_what_is_no_frame_is_an_error():
 
 async def test_deltas_that_nobody_reads_are_joined_by_choice():
     call = Call(generate(n=2))
-    call.put(Accepted(id="1", prompt_tokens=3))
+    call.add_event(Accepted(id="1", prompt_tokens=3))
     for number in range(1000):
-        call.put(delta("ab", index=number % 2))
-    call.put(delta("!", finish=FinishReason.STOP))
+        call.add_event(delta("ab", index=number % 2))
+    call.add_event(delta("!", finish=FinishReason.STOP))
 
     assert isinstance(await call.next(), Accepted)
     first, second = await call.next(), await call.next()
@@ -81,8 +81,8 @@ async def test_deltas_that_nobody_reads_are_joined_by_choice():
 
 async def test_what_came_before_a_death_is_read_before_the_death():
     call = Call(generate())
-    call.put(delta("a"))
-    call.lose(EngineDown("dead"))
+    call.add_event(delta("a"))
+    call.fail(EngineDown("dead"))
 
     assert (await call.next()).text == "a"
     with pytest.raises(EngineDown):
@@ -91,23 +91,23 @@ async def test_what_came_before_a_death_is_read_before_the_death():
 
 async def test_a_first_frame_that_is_none_is_the_end():
     ours, theirs = socket.socketpair()
-    link = await EngineConnection.over(ours)
+    link = await EngineConnection.from_socket(ours)
     theirs.sendall(b"HTTP/1.1 400 Bad Request")
 
     assert await link.first() is None
-    link.lose(EngineDown("closed"))
+    link.fail_calls(EngineDown("closed"))
     theirs.close()
 
 
 async def test_hanging_up_cancels_only_what_has_not_finished():
     link, connections = await connected()
     left = link.call(generate(id="left"))
-    link.hang_up(left)
-    link.hang_up(left)
+    link.end_call(left)
+    link.end_call(left)
     await asyncio.sleep(0)
 
     assert [item.command for item in connections.poll(1)] == [left.command, Cancel(id="left")]
-    link.lose(EngineDown("closed"))
+    link.fail_calls(EngineDown("closed"))
     connections.drop(1)
 
 
@@ -124,9 +124,9 @@ async def blamed(
     events += [Delta(id=name, index=0, text="a", completion_tokens=1) for name in shown]
     connections.send(1, events)
     connections.drop(1)
-    await link.gone()
-    suspicions = link.poison_requests()
-    link.lose(EngineDown("dead"))
+    await link.wait_closed()
+    suspicions = link.crash_candidates()
+    link.fail_calls(EngineDown("dead"))
     return {one.command.id: one.weight for one in suspicions}
 
 
@@ -154,10 +154,10 @@ async def test_where_all_have_waited_the_first_is_blamed():
 async def test_nobody_reads_how_far_an_embedding_is():
     call = Call(Embed(id="1", inputs=["a"]))
     for event in (Queued(id="1"), Accepted(id="1", prompt_tokens=1)):
-        call.put(event)
+        call.add_event(event)
     assert not call.is_complete
 
-    call.put(Tokenized(id="1", tokens=[]))
+    call.add_event(Tokenized(id="1", tokens=[]))
 
     assert isinstance(await call.next(), Tokenized)
 
@@ -168,7 +168,7 @@ def visited(folder: Path) -> Iterator[tuple[ConnectionServer, socket.socket]]:
     connections = ConnectionServer()
     remote_engine = socket.socket(socket.AF_UNIX)
     with open_socket(folder / "door") as door, remote_engine:
-        connections.listen(door, greeting=NotReady(message="Welcome!"), limit=1)
+        connections.listen(door, first_event=NotReady(message="Welcome!"), limit=1)
         remote_engine.connect(str(folder / "door"))
         connections.poll(1)
         yield connections, remote_engine
@@ -219,9 +219,9 @@ def no_descriptor_left() -> Iterator[None]:
 
 def test_who_cannot_be_let_in_for_want_of_descriptors_waits_and_wakes_nobody(tmp_path):
     connections, remote_engine = ConnectionServer(), socket.socket(socket.AF_UNIX)
-    connections.rest_s = 0.2
+    connections.accept_pause_s = 0.2
     with open_socket(tmp_path / "door") as door, remote_engine:
-        connections.listen(door, greeting=NotReady(message="Welcome!"), limit=1)
+        connections.listen(door, first_event=NotReady(message="Welcome!"), limit=1)
         remote_engine.connect(str(tmp_path / "door"))
         began_at = time.monotonic()
         with no_descriptor_left():
@@ -245,7 +245,7 @@ async def test_the_owner_is_never_cut_off():
         connections.send(1, LARGE)
 
     assert connections.poll(0) == []
-    link.lose(EngineDown("closed"))
+    link.fail_calls(EngineDown("closed"))
     connections.drop(1)
 
 
@@ -267,7 +267,7 @@ async def test_what_does_not_fit_now_is_sent_later():
     connections.outbox_bytes = 1 << 30
     call = link.call(generate(id="1"))
     connections.poll(1)
-    running = asyncio.create_task(link.gone())
+    running = asyncio.create_task(link.wait_closed())
     for _ in range(50):
         connections.send(1, [delta("x" * 100_000)])
     connections.send(1, [delta("", finish=FinishReason.STOP)])
@@ -276,7 +276,7 @@ async def test_what_does_not_fit_now_is_sent_later():
         await asyncio.sleep(0)
 
     assert len((await call.next()).text) == 5_000_000
-    link.lose(EngineDown("closed"))
+    link.fail_calls(EngineDown("closed"))
     connections.drop(1)
     await running
 
@@ -285,12 +285,12 @@ async def test_a_connection_that_has_just_ended_takes_no_command(tmp_path):
     """Before its owner has noted the end: a write would be an error of the event loop's."""
     link, connections = await connected()
     presence = EngineLifecycle(EngineConfig(model_path=tmp_path))
-    presence._become(EngineState.READY, "")
-    presence._link = link
-    assert presence.link() is link
+    presence._set_state(EngineState.READY, "")
+    presence._connection = link
+    assert presence.connection() is link
     connections.drop(1)
-    await link.gone()
+    await link.wait_closed()
 
     with pytest.raises(EngineDown, match="restarted") as caught:
-        presence.link()
+        presence.connection()
     assert caught.value.retry_after_s

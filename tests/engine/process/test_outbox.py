@@ -20,8 +20,8 @@ def middle(text: str, count: int = 2, **fields) -> Delta:
 def after_a_pass(connections: FakeHub, **options) -> Outbox:
     """An outbox that has seen how short the passes of talkers are."""
     outbox = Outbox(connections, **options)
-    outbox.pass_begins(is_brief=True)
-    outbox.pass_ended()
+    outbox.begin_pass(is_brief=True)
+    outbox.end_pass()
     return outbox
 
 
@@ -29,10 +29,10 @@ def test_the_middle_of_an_answer_leaves_after_the_next_pass():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
-    outbox.turn_ended(is_idle=False)
-    outbox.pass_begins(is_brief=True)
+    outbox.end_turn(is_idle=False)
+    outbox.begin_pass(is_brief=True)
     during = list(connections.frames)
-    outbox.pass_ended()
+    outbox.end_pass()
 
     assert during == []
     assert connections.frames == [["b"]]
@@ -42,9 +42,9 @@ def test_the_beginning_and_the_end_of_an_answer_leave_with_their_turn():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("a", count=1))
-    outbox.turn_ended(is_idle=False)
+    outbox.end_turn(is_idle=False)
     outbox.publish(HERE, middle("z", finish_reason=FinishReason.STOP))
-    outbox.turn_ended(is_idle=False)
+    outbox.end_turn(is_idle=False)
 
     assert connections.frames == [["a"], ["z"]]
 
@@ -62,8 +62,8 @@ def test_nothing_waits_for_a_pass_that_reads_prompts():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
-    outbox.turn_ended(is_idle=False)
-    outbox.pass_begins(is_brief=False)
+    outbox.end_turn(is_idle=False)
+    outbox.begin_pass(is_brief=False)
 
     assert connections.frames == [["b"]]
 
@@ -79,11 +79,11 @@ def test_nothing_waits_where_passes_of_talkers_take_long(monkeypatch):
         early = 0
         for _ in range(passes):
             outbox.publish(HERE, middle("b"))
-            outbox.turn_ended(is_idle=False)
-            outbox.pass_begins(is_brief=True)
+            outbox.end_turn(is_idle=False)
+            outbox.begin_pass(is_brief=True)
             early += len(connections.frames)
             clock[0] += seconds
-            outbox.pass_ended()
+            outbox.end_pass()
             connections.frames.clear()
         return early
 
@@ -98,15 +98,15 @@ def test_nothing_waits_if_no_pass_is_to_come():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
-    outbox.turn_ended(is_idle=True)
+    outbox.end_turn(is_idle=True)
 
     assert connections.frames == [["b"]]
 
 
 def test_nothing_waits_where_another_processor_computes():
     connections = FakeHub()
-    outbox = after_a_pass(connections, waits=False)
+    outbox = after_a_pass(connections, delays_deltas=False)
     outbox.publish(HERE, middle("b"))
-    outbox.turn_ended(is_idle=False)
+    outbox.end_turn(is_idle=False)
 
     assert connections.frames == [["b"]]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from llm_backend.engine.messages import Generate
-from llm_backend.engine.process.engine_connection import CrashRecord
+from llm_backend.engine.process.engine_connection import CrashCandidate
 from llm_backend.engine.process.poison_requests import PoisonRequests, SharedPoisonRequests
 
 LIMITS = {"limit": 10, "crashes": 2, "age_s": 60}
@@ -14,8 +14,8 @@ def command(prompt: str, name: str = "1") -> Generate:
     return Generate(id=name, prompt=prompt)
 
 
-def suspicion(prompt: str, name: str = "1", weight: float = 1) -> CrashRecord:
-    return CrashRecord(command=command(prompt, name), weight=weight)
+def suspicion(prompt: str, name: str = "1", weight: float = 1) -> CrashCandidate:
+    return CrashCandidate(command=command(prompt, name), weight=weight)
 
 
 @pytest.fixture(params=["of one process", "of several"])
@@ -30,26 +30,26 @@ def poison_requests_of(request, tmp_path) -> Callable[..., PoisonRequests]:
 
 def test_the_same_content_is_convicted_whatever_its_name(poison_requests_of):
     poison_requests = poison_requests_of()
-    poison_requests.blame([suspicion("a", "1")], 1)
-    poison_requests.blame([suspicion("a", "2"), suspicion("b")], 2)
+    poison_requests.record_crash([suspicion("a", "1")], 1)
+    poison_requests.record_crash([suspicion("a", "2"), suspicion("b")], 2)
 
-    assert poison_requests.is_convicted(command("a", "3"))
-    assert not poison_requests.is_convicted(command("b"))
+    assert poison_requests.is_quarantined(command("a", "3"))
+    assert not poison_requests.is_quarantined(command("b"))
 
 
 def test_an_answer_clears_a_suspect(poison_requests_of):
     poison_requests = poison_requests_of(crashes=1)
-    poison_requests.blame([suspicion("a")], 1)
+    poison_requests.record_crash([suspicion("a")], 1)
     poison_requests.clear(command("a"))
 
-    assert not poison_requests.is_convicted(command("a"))
+    assert not poison_requests.is_quarantined(command("a"))
 
 
 def test_only_so_many_are_remembered(poison_requests_of):
     poison_requests = poison_requests_of(limit=2, crashes=1)
-    poison_requests.blame([suspicion("a"), suspicion("b"), suspicion("c")], 1)
+    poison_requests.record_crash([suspicion("a"), suspicion("b"), suspicion("c")], 1)
 
-    assert [poison_requests.is_convicted(command(prompt)) for prompt in "abc"] == [
+    assert [poison_requests.is_quarantined(command(prompt)) for prompt in "abc"] == [
         False,
         True,
         True,
@@ -60,8 +60,8 @@ def test_who_is_less_likely_to_blame_is_convicted_later(poison_requests_of):
     poison_requests = poison_requests_of()
     convictions = []
     for worker in range(4):
-        poison_requests.blame([suspicion("a", weight=0.5)], worker)
-        convictions.append(poison_requests.is_convicted(command("a")))
+        poison_requests.record_crash([suspicion("a", weight=0.5)], worker)
+        convictions.append(poison_requests.is_quarantined(command("a")))
 
     assert convictions == [False, False, False, True]
 
@@ -69,43 +69,43 @@ def test_who_is_less_likely_to_blame_is_convicted_later(poison_requests_of):
 def test_a_death_is_forgotten_with_time(poison_requests_of):
     now = 0.0
     poison_requests = poison_requests_of(clock=lambda: now)
-    poison_requests.blame([suspicion("a"), suspicion("b")], 1)
+    poison_requests.record_crash([suspicion("a"), suspicion("b")], 1)
     now = 50.0
-    poison_requests.blame([suspicion("a")], 2)
+    poison_requests.record_crash([suspicion("a")], 2)
     now = 100.0
-    poison_requests.blame([suspicion("b")], 3)
+    poison_requests.record_crash([suspicion("b")], 3)
 
-    assert poison_requests.is_convicted(command("a"))
-    assert not poison_requests.is_convicted(command("b"))
+    assert poison_requests.is_quarantined(command("a"))
+    assert not poison_requests.is_quarantined(command("b"))
     now = 111.0
-    assert not poison_requests.is_convicted(command("a"))
+    assert not poison_requests.is_quarantined(command("a"))
 
 
 def test_several_processes_convict_together(tmp_path):
     one, other = (SharedPoisonRequests(tmp_path / "poison_requests", **LIMITS) for _ in range(2))
     for worker, poison_requests in enumerate((one, other)):
-        poison_requests.blame([suspicion("a")], worker)
+        poison_requests.record_crash([suspicion("a")], worker)
 
-    assert one.is_convicted(command("a"))
+    assert one.is_quarantined(command("a"))
 
 
 def test_a_file_that_is_half_written_counts_as_empty(tmp_path):
     path: Path = tmp_path / "poison_requests"
     poison_requests = SharedPoisonRequests(path, **LIMITS)
-    poison_requests.blame([suspicion("a"), suspicion("b")], 1)
+    poison_requests.record_crash([suspicion("a"), suspicion("b")], 1)
     path.write_bytes(path.read_bytes()[:-5])
 
-    assert not poison_requests.is_convicted(command("a"))
+    assert not poison_requests.is_quarantined(command("a"))
     for worker in (2, 3):
-        poison_requests.blame([suspicion("a")], worker)
-    assert poison_requests.is_convicted(command("a"))
+        poison_requests.record_crash([suspicion("a")], worker)
+    assert poison_requests.is_quarantined(command("a"))
 
 
 def test_one_death_counts_once_however_many_sent_the_command(poison_requests_of):
     poison_requests = poison_requests_of()
-    poison_requests.blame([suspicion("a", "1"), suspicion("a", "2")], 1)
+    poison_requests.record_crash([suspicion("a", "1"), suspicion("a", "2")], 1)
 
-    assert not poison_requests.is_convicted(command("a"))
+    assert not poison_requests.is_quarantined(command("a"))
 
 
 @pytest.mark.parametrize("is_said_first", [True, False])
@@ -115,20 +115,20 @@ def test_a_worker_that_was_killed_from_outside_is_no_commands_fault(
     poison_requests = poison_requests_of()
     for worker in (1, 2):
         if is_said_first:
-            poison_requests.acquit(worker)
-        poison_requests.blame([suspicion("a")], worker)
+            poison_requests.discard_crash(worker)
+        poison_requests.record_crash([suspicion("a")], worker)
         if not is_said_first:
-            poison_requests.acquit(worker)
+            poison_requests.discard_crash(worker)
 
-    assert not poison_requests.is_convicted(command("a"))
+    assert not poison_requests.is_quarantined(command("a"))
 
 
 def test_the_file_is_empty_again_after_a_while(tmp_path):
     now = 0.0
     path: Path = tmp_path / "poison_requests"
     poison_requests = SharedPoisonRequests(path, **LIMITS, clock=lambda: now)
-    poison_requests.blame([suspicion("a")], 1)
-    poison_requests.acquit(2)
+    poison_requests.record_crash([suspicion("a")], 1)
+    poison_requests.discard_crash(2)
     now = 61.0
 
     poison_requests.clear(command("b"))

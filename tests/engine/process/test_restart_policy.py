@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from llm_backend.engine import EngineConfig
-from llm_backend.engine.process.restart_policy import Restarts
+from llm_backend.engine.process.restart_policy import RestartPolicy
 
 CONFIG = EngineConfig(
     model_path=Path("none.gguf"),
@@ -16,23 +16,24 @@ CONFIG = EngineConfig(
 )
 
 
-def delays(restarts: Restarts, number: int, lived_s: float = 1) -> list[tuple[float, bool]]:
+def delays(restarts: RestartPolicy, number: int, lived_s: float = 1) -> list[tuple[float, bool]]:
     """Those after so many deaths in a row."""
     made = [
-        restarts.after(lived_s=lived_s, was_ready=True, cannot_start=False) for _ in range(number)
+        restarts.next_restart(lived_s=lived_s, was_ready=True, cannot_start=False)
+        for _ in range(number)
     ]
     return [(restart.delay_s, restart.is_pause) for restart in made]
 
 
 def test_deaths_in_a_row_are_followed_by_delays_and_then_by_pauses_that_grow():
-    assert delays(Restarts(CONFIG), 8) == [
+    assert delays(RestartPolicy(CONFIG), 8) == [
         (1, False), (2, False), (3, False), (10, True), (20, True), (40, True), (50, True),
         (50, True),
     ]  # fmt: skip
 
 
 def test_a_worker_that_lived_ends_the_row():
-    restarts = Restarts(CONFIG)
+    restarts = RestartPolicy(CONFIG)
     delays(restarts, 6)
 
     assert delays(restarts, 1, lived_s=31) == [(1, False)]
@@ -40,10 +41,10 @@ def test_a_worker_that_lived_ends_the_row():
 
 
 def test_a_model_that_cannot_be_loaded_pauses_at_once():
-    restart = Restarts(CONFIG).after(lived_s=99, was_ready=False, cannot_start=True)
+    restart = RestartPolicy(CONFIG).next_restart(lived_s=99, was_ready=False, cannot_start=True)
 
     assert (restart.delay_s, restart.is_pause) == (10, True)
 
 
 def test_a_pause_never_exceeds_its_limit():
-    assert delays(Restarts(CONFIG), 5000)[-1] == (50, True)
+    assert delays(RestartPolicy(CONFIG), 5000)[-1] == (50, True)

@@ -88,7 +88,7 @@ async def test_a_picture_is_read_and_another_one_changes_the_answer(seeing):
 async def test_the_places_of_a_picture_are_tokens_of_the_prompt(seeing):
     async with await seeing.generate(ask()) as plain, await seeing.generate(ask(picture())) as seen:
         assert seen.accepted.prompt_tokens == plain.accepted.prompt_tokens + 4
-    read = await seeing.read(TEXT, media=[picture()])
+    read = await seeing.tokenize_with_media(TEXT, media=[picture()])
     assert read[-4:] == [None] * 4
     assert None not in read[:-4]
 
@@ -106,7 +106,7 @@ async def test_an_equal_picture_under_equal_text_is_computed_once(seeing):
     after_again = (await seeing.status()).media_tokens
     (*_, different) = await answer(seeing, other)
 
-    tokens = await seeing.read(TEXT + "what is it?", media=[picture(7)])
+    tokens = await seeing.tokenize_with_media(TEXT + "what is it?", media=[picture(7)])
     assert same.cached_tokens >= len(tokens) - 1
     assert after_again == before_again
     assert 0 < different.cached_tokens <= before
@@ -218,7 +218,7 @@ async def test_a_model_may_see_and_hear(tiny_llama, tmp_path):
         seen = await answer(engine, ask(picture(at=3)))
 
     assert set(info.media) == {Medium.PICTURE, Medium.SOUND}
-    assert [(one.medium, one.tokens) for one in generation.accepted.seen] == [
+    assert [(one.medium, one.tokens) for one in generation.accepted.media] == [
         (Medium.PICTURE, 4), (Medium.SOUND, 30),
     ]  # fmt: skip
     assert text_of(both) != text_of(seen)

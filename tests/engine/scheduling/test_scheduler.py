@@ -38,7 +38,9 @@ def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:
 
 def pictured(count: int) -> Sequence:
     """A sequence with a picture of so many tokens behind its first one."""
-    run = Run(media=picture(), number=0, place=0, part=Part(count=count, positions=count), start=1)
+    run = Run(
+        media=picture(), number=0, part_index=0, part=Part(count=count, positions=count), start=1
+    )
     return sequence(count + 2, runs=(run,))
 
 
@@ -48,7 +50,7 @@ def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
     while any(item.uncomputed_tokens != 1 or item.generated == 0 for item in sequences):
         scheduler.admit()
         seen = scheduler.plan_media()
-        for ready in scheduler.settle([seen] if seen else scheduler.plan()):
+        for ready in scheduler.complete_pass([seen] if seen else scheduler.plan()):
             ready.append(-len(ready.tokens))
 
 
@@ -76,7 +78,7 @@ def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_ne
     loop.add(*readers)
     loop.admit()
     first = loop.plan()
-    for ready in loop.settle(first):
+    for ready in loop.complete_pass(first):
         ready.append(-1)
 
     assert first == [ScheduledTokens(one, 10) for one in readers[:2]]
@@ -90,7 +92,7 @@ def test_who_is_a_few_tokens_behind_gets_one_a_pass_in_the_company_of_others():
     for token in (1, 2):
         targets[0].append(token)
     first = loop.plan()
-    loop.settle(first)
+    loop.complete_pass(first)
 
     assert [item.count for item in first] == [1, 1, 1, 1]
     assert targets[0].uncomputed_tokens == 2
@@ -170,7 +172,7 @@ def test_who_comes_to_a_picture_again_waits_for_it_in_company_too():
     viewer = pictured(2)
     caught_up(loop, *targets, viewer)
     loop.recompute(viewer)
-    loop.settle(loop.plan())  # the token before the picture
+    loop.complete_pass(loop.plan())  # the token before the picture
 
     assert viewer.next_run is not None
     assert viewer not in [item.sequence for item in loop.plan()]
@@ -230,10 +232,10 @@ def test_a_newcomer_waits_for_the_prefix_that_another_is_computing():
     assert [admitted.sequence for admitted in loop.admit()] == [leader]
     for _ in range(3):
         assert not loop.admit()
-        loop.settle(loop.plan())
+        loop.complete_pass(loop.plan())
     (admitted,) = loop.admit()
     assert admitted.sequence is follower
-    assert [copy.source for copy in admitted.placement.copies] == [leader.slot]
+    assert [copy.source for copy in admitted.allocation.copies] == [leader.slot]
     assert follower.cached_tokens == 19
 
 
@@ -242,7 +244,7 @@ def test_a_newcomer_does_not_wait_for_a_leader_that_is_gone():
     leader, follower = sequence(20, first=1), sequence(20, first=1)
     loop.add(leader, follower)
     loop.admit()
-    loop.settle(loop.plan())
+    loop.complete_pass(loop.plan())
     loop.remove(leader)
 
     (admitted,) = loop.admit()
@@ -268,7 +270,7 @@ def test_prompt_logits_are_bounded_in_each_pass():
         work = loop.plan()
         outputs += [position for item in work for position in item.output_positions]
         assert sum(len(item.output_positions) for item in work) <= 4 + 2
-        loop.settle(work)
+        loop.complete_pass(work)
 
     assert sorted(outputs) == sorted([*range(30)] * 2)
 
@@ -278,7 +280,7 @@ def test_the_newest_gives_way_when_cells_run_out_and_comes_back():
     old, new = sequence(4, arrived_at=1), sequence(4, arrived_at=2)
     caught_up(loop, old, new)
 
-    assert loop.make_room() == 1
+    assert loop.evict() == 1
     assert (new.slot, new.computed) == (None, 0)
     assert not loop.admit()
     loop.remove(old)
@@ -291,9 +293,9 @@ def test_cells_that_nobody_runs_on_are_given_up_before_anybody_is():
     caught_up(loop, finished, running)
     loop.remove(finished)
 
-    assert loop.make_room() == 0
+    assert loop.evict() == 0
     assert running.slot == 1
-    assert loop.make_room() is None
+    assert loop.evict() is None
 
 
 def batch(length: int, **fields):
@@ -303,7 +305,7 @@ def batch(length: int, **fields):
 def computed(loop: Scheduler, passes: int) -> None:
     """Compute so many passes, in which everybody goes on talking."""
     for _ in range(passes):
-        for ready in loop.settle(loop.plan()):
+        for ready in loop.complete_pass(loop.plan()):
             ready.append(-len(ready.tokens))
 
 
@@ -330,7 +332,7 @@ def test_who_comes_waits_for_no_more_of_the_prompts_of_batch_work_than_he_can():
     loop.add(*jobs)
     loop.admit()
     before = loop.plan(batch_prefill_tokens=10)
-    loop.settle(before)
+    loop.complete_pass(before)
     loop.add(person)
     loop.admit()
 
@@ -417,7 +419,7 @@ def test_a_person_does_not_wait_for_a_prefix_that_batch_work_is_computing():
     job, person = batch(40, first=1), sequence(40, first=1, arrived_at=1)
     loop.add(job)
     loop.admit()
-    loop.settle(loop.plan())
+    loop.complete_pass(loop.plan())
     loop.add(person)
     (admitted,) = loop.admit()
 

@@ -7,9 +7,13 @@ import pytest
 from llm_backend.engine.messages import Delta, Sampling
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import DecodeError
-from llm_backend.engine.speculation.draft_model import Drafter
-from llm_backend.engine.speculation.draft_planning import DraftCosts, DraftTarget, drafts_to_write
-from tests.engine.fakes import FakeModel, generate, spoken
+from llm_backend.engine.speculation.draft_planning import (
+    DraftCosts,
+    DraftTarget,
+    choose_draft_lengths,
+)
+from llm_backend.engine.speculation.drafter import Drafter
+from tests.engine.fakes import FakeModel, expected_text, generate
 from tests.engine.test_generator import Bench
 
 SAMPLINGS = [
@@ -133,7 +137,7 @@ def test_nothing_is_drafted_beyond_the_context_of_the_draft_model():
 
 def test_what_it_took_to_read_a_prompt_is_not_held_against_writing():
     drafter = Drafter(twin(), 99, clock=lambda: 0.0)
-    drafter._costs.measured(128, 2.0)
+    drafter._costs.record_pass(128, 2.0)
 
     assert drafter.cost(128) == 2
     assert drafter.cost(1) == 0
@@ -171,7 +175,7 @@ def test_a_turn_that_fails_leaves_the_draft_model_in_order():
     where.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
     for _ in range(5):
         where.generator.turn(0)
-    draft.broken = True
+    draft.fails_next_pass = True
     with pytest.raises(RuntimeError):
         where.generator.turn(0)
     where.generator.abort("it went wrong")
@@ -188,7 +192,7 @@ def test_a_draft_model_of_fewer_tokens_proposes_none_that_the_model_lacks():
     where.submit(generate("abc", max_tokens=30))
     where.run()
 
-    assert where.text("1") == spoken(generate("abc", max_tokens=30), 0)
+    assert where.text("1") == expected_text(generate("abc", max_tokens=30), 0)
 
 
 def test_what_was_given_up_is_tried_again_after_a_while():
@@ -226,11 +230,19 @@ CHEAP = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.01))
 
 
 def target(**fields: float) -> DraftTarget:
-    return DraftTarget(**{"chance": 0.8, "unread": 1, "most": 8, "ahead": 64, **fields})
+    return DraftTarget(
+        **{
+            "acceptance_rate": 0.8,
+            "uncomputed_tokens": 1,
+            "draft_limit": 8,
+            "remaining_tokens": 64,
+            **fields,
+        }
+    )
 
 
 def test_a_cheap_draft_that_is_mostly_right_is_written():
-    (count,) = drafts_to_write([target()], tokens=1, room=8, costs=CHEAP)
+    (count,) = choose_draft_lengths([target()], tokens=1, capacity=8, costs=CHEAP)
 
     assert 2 < count <= 8
 
@@ -238,24 +250,24 @@ def test_a_cheap_draft_that_is_mostly_right_is_written():
 def test_a_dear_draft_is_not_written():
     costs = DraftCosts(model=linear(10, 0.1), draft=linear(9, 0.1))
 
-    assert drafts_to_write([target()], tokens=1, room=8, costs=costs) == [0]
+    assert choose_draft_lengths([target()], tokens=1, capacity=8, costs=costs) == [0]
 
 
 def test_what_is_guessed_as_well_is_not_written():
-    guessed = target(guesses=8, expected=7, guess_chance=0.97)
+    guessed = target(guesses=8, expected_accepted=7, guess_acceptance_rate=0.97)
 
-    assert drafts_to_write([guessed], tokens=1, room=8, costs=CHEAP) == [0]
+    assert choose_draft_lengths([guessed], tokens=1, capacity=8, costs=CHEAP) == [0]
 
 
 def test_what_is_guessed_badly_is_written_instead():
-    guessed = target(guesses=1, expected=0.2, guess_chance=0.2)
+    guessed = target(guesses=1, expected_accepted=0.2, guess_acceptance_rate=0.2)
 
-    assert drafts_to_write([guessed], tokens=1, room=8, costs=CHEAP)[0] > 2
+    assert choose_draft_lengths([guessed], tokens=1, capacity=8, costs=CHEAP)[0] > 2
 
 
 def test_drafts_and_guesses_together_fit_the_room():
-    guessed = target(guesses=6, expected=5, guess_chance=0.95)
-    counts = drafts_to_write([guessed, target(), target()], tokens=3, room=11, costs=CHEAP)
+    guessed = target(guesses=6, expected_accepted=5, guess_acceptance_rate=0.95)
+    counts = choose_draft_lengths([guessed, target(), target()], tokens=3, capacity=11, costs=CHEAP)
 
     assert counts[0] == 0
     assert 0 < sum(counts) <= 5
@@ -264,18 +276,25 @@ def test_drafts_and_guesses_together_fit_the_room():
 def test_a_long_text_is_read_only_for_who_has_far_to_go():
     costs = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.05))
 
-    assert drafts_to_write([target(unread=4000, ahead=20)], tokens=1, room=8, costs=costs) == [0]
-    assert drafts_to_write([target(unread=4000, ahead=900)], tokens=1, room=8, costs=costs) != [0]
+    assert choose_draft_lengths(
+        [target(uncomputed_tokens=4000, remaining_tokens=20)], tokens=1, capacity=8, costs=costs
+    ) == [0]
+    assert choose_draft_lengths(
+        [target(uncomputed_tokens=4000, remaining_tokens=900)], tokens=1, capacity=8, costs=costs
+    ) != [0]
 
 
 def test_who_must_read_long_keeps_nobody_else_from_being_written_for():
     costs = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.05))
-    counts = drafts_to_write(
-        [target(unread=4000, ahead=20), target()], tokens=2, room=8, costs=costs
+    counts = choose_draft_lengths(
+        [target(uncomputed_tokens=4000, remaining_tokens=20), target()],
+        tokens=2,
+        capacity=8,
+        costs=costs,
     )
 
     assert counts[0] == 0 < counts[1]
 
 
 def test_nobody_who_is_near_the_end_is_written_for():
-    assert drafts_to_write([target(most=0)], tokens=1, room=8, costs=CHEAP) == [0]
+    assert choose_draft_lengths([target(draft_limit=0)], tokens=1, capacity=8, costs=CHEAP) == [0]

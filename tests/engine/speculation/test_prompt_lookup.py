@@ -75,5 +75,5 @@ def test_nothing_is_repeated_into_the_end_of_a_prediction():
     lookup = looked_up([5, 6], prediction=[5, 6])
     place, _ = lookup.match()
 
-    assert lookup.at(place) is None
+    assert lookup.token_at(place) is None
     assert lookup.continuation(place, 3) == []

@@ -272,7 +272,7 @@ class _ClientSession:
         match asked:
             case UseEngine(model=model):
                 async with self._room.named(model).used() as engine:
-                    self.tell(LoadGranted(ask=asked.ask, door=str(engine.config.door)))
+                    self.tell(LoadGranted(ask=asked.ask, door=str(engine.config.socket_path)))
                     await asyncio.Event().wait()  # until `LoadDone`, which cancels this task
             case LoadModel(model=model):
                 await self._room.named(model).load()
@@ -290,4 +290,4 @@ class _ClientSession:
 
 def _socket_path(handle: LocalModelHandle) -> str:
     assert handle.engine is not None, "only what is in memory has a door"
-    return str(handle.engine.config.door)
+    return str(handle.engine.config.socket_path)

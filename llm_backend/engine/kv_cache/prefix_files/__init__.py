@@ -6,6 +6,6 @@ with its tokens; the scheduler then finds it there as a cached prefix.
 """
 
 from llm_backend.engine.kv_cache.prefix_files.folder import PrefixFolder, open_folder
-from llm_backend.engine.kv_cache.prefix_files.stored_prefixes import Prefixes
+from llm_backend.engine.kv_cache.prefix_files.stored_prefixes import StoredPrefixes
 
-__all__ = ["PrefixFolder", "Prefixes", "open_folder"]
+__all__ = ["PrefixFolder", "StoredPrefixes", "open_folder"]

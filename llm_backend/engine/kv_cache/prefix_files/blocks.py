@@ -36,4 +36,4 @@ def token_bytes(tokens: Tokens[int]) -> bytes:
 
 def plain_length(tokens: Tokens[int]) -> int:
     """Number of tokens before the first picture or sound."""
-    return next((place for place, token in enumerate(tokens) if token < 0), len(tokens))
+    return next((index for index, token in enumerate(tokens) if token < 0), len(tokens))

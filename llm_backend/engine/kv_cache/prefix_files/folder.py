@@ -35,7 +35,7 @@ __all__ = ["PrefixFolder", "RestoredPrefix", "open_folder"]
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _SUFFIX = ".prefix"
-_UNFINISHED_S = 3600  # after which an unfinished file is abandoned
+_UNFINISHED_S = 3600  # after which an unfinished file is removed
 _UNUSED_S = 30 * 86400  # without an engine, after which the folder of a model is removed
 
 
@@ -52,16 +52,16 @@ class PrefixFolder:
     thread."""
 
     def __init__(
-        self, path: Path, model: bytes, limits: PrefixLimits, at_work: Executor | None = None
+        self, path: Path, model: bytes, limits: PrefixLimits, executor: Executor | None = None
     ) -> None:
         self._path = path
         self._model = model
         self._limits = limits
-        self._at_work = at_work or ThreadPoolExecutor(2, "prefixes")  # one reads, one writes
+        self._executor = executor or ThreadPoolExecutor(2, "prefixes")  # one reads, one writes
         self.index = Index(limits.bytes)
 
     @property
-    def least_tokens(self) -> int:
+    def minimum_tokens(self) -> int:
         """Minimum number of tokens for which a file is written."""
         return self._limits.tokens
 
@@ -80,58 +80,60 @@ class PrefixFolder:
             except BadPrefix as bad:
                 _log.warning("engine.prefix_removed reason=%s", bad)
                 path.unlink(missing_ok=True)
-        self._remove(self._leave(self.index.crowded_out(0, ()) or ()))
+        self._remove(self._remove_from_index(self.index.find_evictable(0, ()) or ()))
         for path in self._path.glob(f"*{_SUFFIX}.*.part"):
             if time.time() - _last_use(path) > _UNFINISHED_S:
                 path.unlink(missing_ok=True)
 
     def read(self, name: str) -> "Future[RestoredPrefix]":
         """Begin to read a file. The future may raise `OSError` or `BadPrefix`."""
-        self.index.used(name)
-        return self._at_work.submit(self._read, self._file(name))
+        self.index.mark_used(name)
+        return self._executor.submit(self._read, self._file(name))
 
-    def write(self, prefix: Prefix, spared: Collection[str]) -> "Future[Entry] | None":
+    def write(self, prefix: Prefix, retained: Collection[str]) -> "Future[Entry] | None":
         """Begin to write a file; the future may raise `OSError`. Files that it replaces or
-        evicts are removed before, but none that is `spared`. None if there is no room without
-        those."""
+        evicts are removed before, but none that is `retained`. None if the size limit would
+        require those."""
         entry = self._entry(prefix.tokens, file_bytes(prefix))
-        going = self.index.giving_way(entry, spared)
-        if going is None:
+        evicted = self.index.find_removable(entry, retained)
+        if evicted is None:
             return None
-        return self._at_work.submit(self._write, prefix, entry, self._leave(going))
+        return self._executor.submit(self._write, prefix, entry, self._remove_from_index(evicted))
 
     def remove(self, name: str) -> None:
         """Remove a file that is of no use."""
-        self._at_work.submit(self._remove, self._leave([name]))
+        self._executor.submit(self._remove, self._remove_from_index([name]))
 
     def close(self) -> None:
         """Stop: no further file is read or written."""
-        self._at_work.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, path: Path) -> RestoredPrefix:
-        began_at = time.monotonic()
+        started_at = time.monotonic()
         prefix = read_prefix(path, self._model)
-        return RestoredPrefix(prefix=prefix, seconds=time.monotonic() - began_at)
+        return RestoredPrefix(prefix=prefix, seconds=time.monotonic() - started_at)
 
-    def _write(self, prefix: Prefix, entry: Entry, doomed: list[Path]) -> Entry:
-        self._remove(doomed)
+    def _write(self, prefix: Prefix, entry: Entry, evicted: list[Path]) -> Entry:
+        self._remove(evicted)
         self._path.mkdir(mode=0o700, exist_ok=True)  # another server may have removed it as unused
         write_prefix(self._file(entry.name), self._model, prefix)
         return entry
 
-    def _leave(self, names: Iterable[str]) -> list[Path]:
+    def _remove_from_index(self, names: Iterable[str]) -> list[Path]:
         """Remove names from the index, and return the paths of their files."""
-        left = list(names)
-        for name in left:
+        removed = list(names)
+        for name in removed:
             self.index.remove(name)
-        return [self._file(name) for name in left]
+        return [self._file(name) for name in removed]
 
     def _remove(self, paths: Iterable[Path]) -> None:
         for path in paths:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                _log.warning("engine.prefix_stays file=%s reason=%s", path.name, error.strerror)
+                _log.warning(
+                    "engine.prefix_not_removed file=%s reason=%s", path.name, error.strerror
+                )
 
     def _entry(self, tokens: list[int], size: int) -> Entry:
         return Entry(
@@ -154,16 +156,16 @@ def open_folder(start: Start, state_format: str) -> PrefixFolder | None:
         path.mkdir(mode=0o700, exist_ok=True)
         path.chmod(0o700)
         path.touch()
-        _sweep(shared)
+        _remove_unused(shared)
         folder = PrefixFolder(path, model_digest(start, state_format), start.prefixes)
         folder.scan()
     except OSError as error:
-        raise LoadError(f"prefixes cannot be kept in {path}: {error.strerror}") from error
+        raise LoadError(f"prefix files cannot be stored in {path}: {error.strerror}") from error
     _log.info("engine.prefixes files=%s bytes=%s", len(folder.index), folder.index.bytes)
     return folder
 
 
-def _sweep(shared: Path) -> None:
+def _remove_unused(shared: Path) -> None:
     """Remove the folders of models that no engine has used for `_UNUSED_S`."""
     for path in shared.iterdir():
         if not FOLDER_NAME.fullmatch(path.name) or time.time() - _last_use(path) < _UNUSED_S:

@@ -36,8 +36,8 @@ class Index:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._entries: dict[str, Entry] = {}  # least recently used first
-        self._holders: dict[bytes, dict[str, Entry]] = {}  # by the hash of a block
-        self._ending: dict[bytes, dict[str, Entry]] = {}  # by the hash of their last block
+        self._by_block: dict[bytes, dict[str, Entry]] = {}  # by the hash of a block
+        self._by_last_block: dict[bytes, dict[str, Entry]] = {}  # by the hash of their last block
         self._read: set[str] = set()
         self.bytes = 0
 
@@ -53,8 +53,8 @@ class Index:
         self._entries[entry.name] = entry
         self.bytes += entry.size
         for block in entry.blocks:
-            self._holders.setdefault(block, {})[entry.name] = entry
-        self._ending.setdefault(entry.blocks[-1], {})[entry.name] = entry
+            self._by_block.setdefault(block, {})[entry.name] = entry
+        self._by_last_block.setdefault(entry.blocks[-1], {})[entry.name] = entry
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is in the index."""
@@ -64,10 +64,10 @@ class Index:
         self._read.discard(name)
         self.bytes -= entry.size
         for block in entry.blocks:
-            _drop(self._holders, block, name)
-        _drop(self._ending, entry.blocks[-1], name)
+            _drop(self._by_block, block, name)
+        _drop(self._by_last_block, entry.blocks[-1], name)
 
-    def used(self, name: str) -> None:
+    def mark_used(self, name: str) -> None:
         """Note that a file was read: it becomes the most recently used one."""
         if name in self._entries:
             self._entries[name] = self._entries.pop(name)
@@ -75,54 +75,54 @@ class Index:
 
     def match(self, tokens: Tokens[int]) -> Match | None:
         """The file with the longest prefix of a text, the smallest of several."""
-        shared = self._along(tokens)
+        shared = self._known_blocks(tokens)
         if not shared:
             return None
-        smallest = min(self._holders[shared[-1]].values(), key=lambda entry: entry.size)
+        smallest = min(self._by_block[shared[-1]].values(), key=lambda entry: entry.size)
         return Match(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
 
     def whole_match(self, tokens: Tokens[int]) -> Match | None:
         """The longest file of whose tokens all are a prefix of the text."""
-        for block in reversed(self._along(tokens)):
-            ending = self._ending.get(block, {}).values()
+        for block in reversed(self._known_blocks(tokens)):
+            ending = self._by_last_block.get(block, {}).values()
             for entry in sorted(ending, key=lambda entry: entry.tokens, reverse=True):
                 if entry.name == text_name(tokens[: entry.tokens]):
                     return Match(entry=entry, tokens=entry.tokens)
         return None
 
-    def outdone(self, entry: Entry) -> list[str]:
+    def find_replaced(self, entry: Entry) -> list[str]:
         """Files that hold a prefix of `entry` and were never read: a longer version of a chat
         replaces the shorter ones."""
         return [
             other.name
             for block in entry.blocks
-            for other in self._ending.get(block, {}).values()
+            for other in self._by_last_block.get(block, {}).values()
             if other.name not in self._read and other.tokens < entry.tokens
         ]
 
-    def giving_way(self, entry: Entry, spared: Collection[str]) -> list[str] | None:
+    def find_removable(self, entry: Entry, retained: Collection[str]) -> list[str] | None:
         """Files to remove for a new one: those that it replaces, and those evicted for its size.
-        None if that would take `spared` ones."""
-        outdone = [name for name in self.outdone(entry) if name not in spared]
-        freed = sum(self._entries[name].size for name in outdone)
-        crowded = self.crowded_out(entry.size - freed, {*spared, *outdone})
-        return None if crowded is None else [*outdone, *crowded]
+        None if that would require `retained` ones."""
+        replaced = [name for name in self.find_replaced(entry) if name not in retained]
+        freed = sum(self._entries[name].size for name in replaced)
+        evicted = self.find_evictable(entry.size - freed, {*retained, *replaced})
+        return None if evicted is None else [*replaced, *evicted]
 
-    def crowded_out(self, size: int, spared: Collection[str]) -> list[str] | None:
+    def find_evictable(self, size: int, retained: Collection[str]) -> list[str] | None:
         """Files to evict for one of `size` bytes, least recently used first; None if that would
-        take `spared` ones."""
-        crowded, left = [], self.bytes + size - self._limit_bytes
+        require `retained` ones."""
+        evicted, excess = [], self.bytes + size - self._limit_bytes
         for entry in self._entries.values():
-            if left <= 0:
+            if excess <= 0:
                 break
-            if entry.name not in spared:
-                crowded.append(entry.name)
-                left -= entry.size
-        return crowded if left <= 0 else None
+            if entry.name not in retained:
+                evicted.append(entry.name)
+                excess -= entry.size
+        return evicted if excess <= 0 else None
 
-    def _along(self, tokens: Tokens[int]) -> list[bytes]:
+    def _known_blocks(self, tokens: Tokens[int]) -> list[bytes]:
         """Hashes of the leading blocks of a text that some file holds too."""
-        return list(takewhile(self._holders.__contains__, block_hashes(tokens)))
+        return list(takewhile(self._by_block.__contains__, block_hashes(tokens)))
 
 
 def _drop(files: dict[bytes, dict[str, Entry]], block: bytes, name: str) -> None:

@@ -12,7 +12,7 @@ __all__ = ["FOLDER_NAME", "folder_name", "model_digest"]
 FOLDER_NAME = re.compile(r"[A-Za-z0-9._-]*-[0-9a-f]{16}")
 
 _DIGEST_BYTES = 16
-_LOOKED_AT = 1 << 20  # bytes at both ends of a file: header and vocabulary, and weights
+_DIGESTED_BYTES = 1 << 20  # bytes at both ends of a file: header and vocabulary, and weights
 _PART = re.compile(r"-\d{5}-(of-\d{5}\.gguf)$")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")  # for the name of a folder
 
@@ -33,19 +33,19 @@ def folder_name(start: Start) -> str:
 def model_digest(start: Start, state_format: str) -> bytes:
     """Digest that changes with each file of the model or of an adapter, and with the native
     code. Raises `OSError`."""
-    told = hashlib.blake2b(
+    digest = hashlib.blake2b(
         f"{state_format}, {start.use_extra_buffers}, {folder_name(start)}".encode(),
         digest_size=_DIGEST_BYTES,
     )
     model = Path(start.model_path)
     for path in (*_parts(model), *(Path(one.path) for one in start.adapters)):
-        about = path.stat()
-        told.update(f"{path.name}:{about.st_size}:{about.st_mtime_ns}".encode())
+        status = path.stat()
+        digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())
         with path.open("rb") as file:
-            told.update(file.read(_LOOKED_AT))
-            file.seek(max(0, about.st_size - _LOOKED_AT))
-            told.update(file.read(_LOOKED_AT))
-    return told.digest()
+            digest.update(file.read(_DIGESTED_BYTES))
+            file.seek(max(0, status.st_size - _DIGESTED_BYTES))
+            digest.update(file.read(_DIGESTED_BYTES))
+    return digest.digest()
 
 
 def _parts(model: Path) -> list[Path]:

@@ -1,19 +1,19 @@
 """Cost model of prefix files: is reading a file faster than computing its tokens? Pure: times
 are arguments."""
 
-__all__ = ["ReadingCosts"]
+__all__ = ["ReadCosts"]
 
 _SHARE = 0.3  # of the newest cost in the moving average
-_FORGETTING = 0.9  # factor by which a cost that was too high decays, until reading is tried again
+_DECAY = 0.9  # factor by which a cost that was too high decays, until reading is tried again
 
 
-class ReadingCosts:
+class ReadCosts:
     """Measured cost of reading; while either cost is unknown, reading is tried."""
 
     def __init__(self) -> None:
         self._seconds_per_byte: float | None = None
 
-    def measured(self, size: int, seconds: float) -> None:
+    def record_read(self, size: int, seconds: float) -> None:
         """Update the cost: a file of `size` bytes was restored in `seconds`."""
         newest = seconds / max(1, size)
         known = self._seconds_per_byte
@@ -25,5 +25,5 @@ class ReadingCosts:
             return True
         if size * self._seconds_per_byte < tokens / tokens_per_s:
             return True
-        self._seconds_per_byte *= _FORGETTING
+        self._seconds_per_byte *= _DECAY
         return False

@@ -18,12 +18,12 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_file import Prefix
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
-__all__ = ["LOOKED_S", "PrefixSaver"]
+__all__ = ["POLL_INTERVAL_S", "PrefixSaver"]
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
-_SETTLED_S = 10.0  # of rest, after which a conversation is likely to pause
-LOOKED_S = 0.05  # polling interval at rest for a pending read or write
+_IDLE_S = 10.0  # idle time after which a conversation is likely to pause
+POLL_INTERVAL_S = 0.05  # of an idle engine, for a pending read or write
 _CLOSING_S = 3.0  # for all writes at shutdown: the owner kills the worker soon after
 
 
@@ -45,71 +45,71 @@ class PrefixSaver:
         self._clock = clock
         self._writing: Future[Entry] | None = None
         # files that hold prefixes of slots, as far as these were checked since the last work
-        self._spared: set[str] = set()
-        self._has_room = True  # for files older than all spared ones
+        self._retained: set[str] = set()
+        self._has_space = True  # for files older than all retained ones
         self._worked_at = 0.0
         self._is_done = True  # nothing is left to be written before the next work
 
-    def overwritten(self, placement: SlotAllocation) -> None:
+    def save_overwritten(self, allocation: SlotAllocation) -> None:
         """Save the prefixes that a slot allocation is about to overwrite."""
-        for held in placement.lost:
-            self._keep(held)
+        for slot in allocation.overwritten:
+            self._save(slot)
 
-    def work(self, now: float) -> None:
+    def record_work(self, now: float) -> None:
         """Note that the engine is at work."""
-        self._settle()
+        self._finish_write()
         self._worked_at, self._is_done = now, False
-        self._spared.clear()
-        self._has_room = True
+        self._retained.clear()
+        self._has_space = True
 
-    def rest(self, now: float) -> None:
+    def save_when_idle(self, now: float) -> None:
         """Save the next prefix, if the engine has been idle for long enough."""
-        self._settle()
-        if self._is_done or self._writing or now - self._worked_at < _SETTLED_S:
+        self._finish_write()
+        if self._is_done or self._writing or now - self._worked_at < _IDLE_S:
             return
-        self._is_done = not self._keeps_next()
+        self._is_done = not self._save_next()
 
-    def rests_for_s(self, now: float) -> float | None:
-        """Seconds until `rest` has something to do; None for never."""
+    def idle_timeout_s(self, now: float) -> float | None:
+        """Seconds until `save_when_idle` has something to do; None for never."""
         if self._writing is not None:
-            return LOOKED_S
-        return None if self._is_done else max(0.0, self._worked_at + _SETTLED_S - now)
+            return POLL_INTERVAL_S
+        return None if self._is_done else max(0.0, self._worked_at + _IDLE_S - now)
 
     def close(self) -> None:
         """Save prefixes for which there is time."""
         until, self._is_done = self._clock() + _CLOSING_S, False
         self._wait(until)
         while self._writing is None and not self._is_done and self._clock() < until:
-            self._is_done = not self._keeps_next()
+            self._is_done = not self._save_next()
             self._wait(until)
 
-    def _keeps_next(self) -> bool:
+    def _save_next(self) -> bool:
         """Begin to save the most recently used slot that is not saved. True if one is being
         written. Prefixes that are in a file already are not evicted for older ones."""
-        return any(self._keep(held) for held in self._cache.held)
+        return any(self._save(held) for held in self._cache.cached_slots)
 
-    def _keep(self, held: SlotTokens) -> bool:
+    def _save(self, slot: SlotTokens) -> bool:
         """Begin to save the prefix of a slot. True if it is being written."""
-        if self._writing is not None or not self._has_room or not self._is_worth(held.tokens):
+        if self._writing is not None or not self._has_space or not self._is_worth(slot.tokens):
             return False
-        if self._model.end(held.slot) != len(held.tokens):  # some of its cells were removed since
+        if self._model.end(slot.slot) != len(slot.tokens):  # some of its cells were removed since
             return False
-        prefix = Prefix(tokens=list(held.tokens), state=self._model.state(held.slot))
-        self._writing = self._folder.write(prefix, self._spared)
-        self._has_room = self._writing is not None
-        return self._has_room
+        prefix = Prefix(tokens=list(slot.tokens), state=self._model.state(slot.slot))
+        self._writing = self._folder.write(prefix, self._retained)
+        self._has_space = self._writing is not None
+        return self._has_space
 
     def _is_worth(self, tokens: list[int]) -> bool:
-        least, index = self._folder.least_tokens, self._folder.index
+        least, index = self._folder.minimum_tokens, self._folder.index
         if len(tokens) < least or plain_length(tokens) < len(tokens):
             return False
         match = index.match(tokens) if self._cache.can_roll_back else index.whole_match(tokens)
         if match is None or len(tokens) - match.tokens >= least:
             return True
-        self._spared.add(match.entry.name)
+        self._retained.add(match.entry.name)
         return False
 
-    def _settle(self) -> None:
+    def _finish_write(self) -> None:
         """Handle the result of a finished write."""
         if self._writing is None or not self._writing.done():
             return
@@ -126,4 +126,4 @@ class PrefixSaver:
     def _wait(self, until: float) -> None:
         if self._writing is not None:
             wait([self._writing], max(0.0, until - self._clock()))
-            self._settle()
+            self._finish_write()

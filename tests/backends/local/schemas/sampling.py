@@ -35,7 +35,7 @@ def written(schema: object, dice: random.Random) -> str | None:
     constraint = GRAMMARS.compile(grammar(schema)).result().constraint()
     text = b""
     for _ in range(600):
-        (allowed,) = constraint.allowed().nonzero()
+        (allowed,) = constraint.mask().nonzero()
         ends = [token for token in allowed if token in ENDS]
         token = int(dice.choice(ends if ends and dice.random() < 0.6 else allowed))
         if token in Bytes.end_tokens:

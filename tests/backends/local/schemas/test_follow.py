@@ -286,7 +286,7 @@ def test_a_text_by_any_schema_is_what_it_says_or_is_checked_before(schema, dice)
     except InvalidRequest as refusal:
         refused = (refusal.code, bool(refusal.param))
     except GrammarError as error:
-        steps = (error.place or "").split("/")[1:]
+        steps = (error.location or "").split("/")[1:]
         place = [step.replace("~1", "/").replace("~0", "~") for step in steps]
         refused = ("invalid_json_schema", isinstance(followed.place(place), tuple))
 
@@ -370,9 +370,12 @@ def test_what_native_code_refuses_is_told_by_its_place(schema, place):
     with pytest.raises(GrammarError) as caught:
         GRAMMARS.compile(grammar(followed.schema)).result()
 
-    assert caught.value.place is not None
+    assert caught.value.location is not None
     path = followed.place(
-        [step.replace("~1", "/").replace("~0", "~") for step in caught.value.place.split("/")[1:]]
+        [
+            step.replace("~1", "/").replace("~0", "~")
+            for step in caught.value.location.split("/")[1:]
+        ]
     )
     named = ".".join(map(str, path)).replace(".0", "[0]")
     assert named.startswith(f"S.{place}"), named

@@ -179,5 +179,5 @@ def test_folders_that_no_engine_has_had_for_long_go(begin, model):
 def test_a_folder_that_cannot_be_used_is_told(begin, tmp_path):
     (tmp_path / "kept").write_text("a file")
 
-    with pytest.raises(LoadError, match=r"prefixes cannot be kept in .*kept"):
+    with pytest.raises(LoadError, match=r"prefix files cannot be stored in .*kept"):
         open_folder(begin, "1")

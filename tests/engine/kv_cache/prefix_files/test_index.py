@@ -62,27 +62,27 @@ def test_what_is_removed_is_not_found_any_longer():
 
 def test_a_longer_text_outdoes_those_that_nobody_has_come_for():
     files = index(entry(text([1])), entry(text([1, 2])), entry(text([2])), entry(text([1, 3])))
-    files.used(text_name(text([1])))
+    files.mark_used(text_name(text([1])))
 
-    assert files.outdone(entry(text([1, 2, 3]))) == [text_name(text([1, 2]))]
+    assert files.find_replaced(entry(text([1, 2, 3]))) == [text_name(text([1, 2]))]
 
 
 def test_those_used_longest_ago_make_room():
     one, two, three = (entry(text([number, 1])) for number in (1, 2, 3))
     files = index(one, two, three, limit_bytes=300)
-    files.used(one.name)
+    files.mark_used(one.name)
 
-    assert files.crowded_out(150, spared=()) == [two.name, three.name]
-    assert files.crowded_out(100, spared={two.name}) == [three.name]
-    assert files.crowded_out(200, spared={one.name, two.name}) is None
-    assert files.crowded_out(0, spared=()) == []
+    assert files.find_evictable(150, retained=()) == [two.name, three.name]
+    assert files.find_evictable(100, retained={two.name}) == [three.name]
+    assert files.find_evictable(200, retained={one.name, two.name}) is None
+    assert files.find_evictable(0, retained=()) == []
 
 
 def test_the_room_of_what_is_outdone_counts():
     chat, other = entry(text([1, 2]), 200), entry(text([3]), 100)
     files = index(other, chat, limit_bytes=350)
 
-    assert files.giving_way(entry(text([1, 2, 3]), 250), spared=()) == [chat.name]
-    assert files.giving_way(entry(text([1, 2, 3]), 260), spared=()) == [chat.name, other.name]
-    assert files.giving_way(entry(text([1, 2, 3]), 260), spared={other.name}) is None
+    assert files.find_removable(entry(text([1, 2, 3]), 250), retained=()) == [chat.name]
+    assert files.find_removable(entry(text([1, 2, 3]), 260), retained=()) == [chat.name, other.name]
+    assert files.find_removable(entry(text([1, 2, 3]), 260), retained={other.name}) is None
     assert len(files) == 2

@@ -13,7 +13,7 @@ from hypothesis.stateful import invariant, rule
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
 from llm_backend.engine.messages import PrefixLimits, Priority
-from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.fakes import start
 from tests.engine.test_generator_properties import DEADLINES_S, SAMPLINGS, EngineMachine
 from tests.examples import examples
@@ -83,10 +83,10 @@ class KeepingMachine(EngineMachine):
         for _ in range(len(self.commands) * 200):
             self.generator.turn(self.now)
             self.disk.work(1)
-            if self.generator.is_idle and self.generator.rests_for_s(self.now) is None:
+            if self.generator.is_idle and self.generator.idle_timeout_s(self.now) is None:
                 break
             self.now += self.generator.is_idle
-        self.generator._slots.forget(range(self.model.slots))
+        self.generator._slots.clear(range(self.model.slots))
 
     @rule()
     def a_file_disappears(self) -> None:

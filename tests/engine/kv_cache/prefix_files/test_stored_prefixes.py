@@ -34,7 +34,7 @@ class Kept(Bench):
 
     def rest(self) -> None:
         """Long enough for all that is to be written."""
-        while self.generator.rests_for_s(RESTED_S) is not None:
+        while self.generator.idle_timeout_s(RESTED_S) is not None:
             self.generator.turn(RESTED_S)
 
     @property
@@ -124,7 +124,7 @@ def size_of(path: Path) -> int:
 
 
 def test_an_engine_that_nobody_has_asked_anything_never_wakes(begin):
-    assert begin().generator.rests_for_s(0.0) is None
+    assert begin().generator.idle_timeout_s(0.0) is None
 
 
 def test_what_a_newcomer_overwrites_is_written(begin):
@@ -262,7 +262,7 @@ def test_a_cancelled_request_leaves_nothing_waiting(begin):
     kept.submit(generate(SYSTEM + "what now?"))
     (address,) = kept.generator._requests
     kept.generator.cancel(address)
-    while kept.generator.rests_for_s(0.0) is not None:
+    while kept.generator.idle_timeout_s(0.0) is not None:
         kept.generator.rest()
         kept.generator.turn(0.0)
     kept.answer(generate(SYSTEM + "and now?", id="2"))
@@ -275,7 +275,7 @@ class Stuck:
 
     def __init__(self, folder: PrefixFolder) -> None:
         self.index = folder.index
-        self.least_tokens = folder.least_tokens
+        self.minimum_tokens = folder.minimum_tokens
 
     def read(self, name: str) -> Future:
         return Future()
@@ -289,17 +289,17 @@ def test_nobody_waits_for_long_for_a_disk_that_does_not_answer(begin):
         SlotCells(FakeModel(), Scheduler(cache=cache, batch_tokens=8), None),
         Stuck(begin().folder),
         Statistics(),
-        overwritten=lambda placement: None,
+        save_overwritten=lambda placement: None,
         tokens_per_s=lambda: None,
         clock=lambda: now[0],
     )
     tokens = [LETTERS.index(letter) for letter in SYSTEM]
-    recalling.want(tokens)
+    recalling.request(tokens)
     recalling.turn()
     waits_at_first = cache.is_expecting(tokens)
     now[0] = 10.0
     recalling.turn()
-    recalling.want(tokens)
+    recalling.request(tokens)
 
     assert waits_at_first
     assert not cache.is_expecting(tokens)
@@ -313,16 +313,16 @@ def test_a_file_that_takes_longer_to_read_than_to_compute_is_left_alone(begin):
         SlotCells(FakeModel(), Scheduler(cache=cache, batch_tokens=8), None),
         folder,
         Statistics(),
-        overwritten=lambda placement: None,
+        save_overwritten=lambda placement: None,
         tokens_per_s=lambda: 1000.0,
     )
-    recalling._costs.measured(1000, seconds=1000)
+    recalling._costs.record_read(1000, seconds=1000)
     tokens = [LETTERS.index(letter) for letter in SYSTEM]
-    recalling.want(tokens)
+    recalling.request(tokens)
 
     assert not cache.is_expecting(tokens)
     for _ in range(1000):  # what was so once is not believed for ever
-        recalling.want(tokens)
+        recalling.request(tokens)
     assert cache.is_expecting(tokens)
 
 
@@ -333,4 +333,4 @@ def test_what_has_no_room_is_copied_once_and_not_for_every_slot(begin, files):
     kept.rest()
 
     assert files() == []
-    assert kept.model.states_given == 1
+    assert kept.model.saved_states == 1

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.speculation.draft_length import drafts_worth
-from llm_backend.engine.speculation.guesser import Chances, Guesser
+from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 from llm_backend.engine.speculation.pass_costs import PassCosts
+from llm_backend.engine.speculation.speculative_decoding import choose_guess_counts
 
 CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).map(
     lambda found: list(itertools.accumulate(found, lambda left, right: left * right))
@@ -17,7 +17,7 @@ CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).
 
 
 def guesser(prompt: list[int], prediction: tuple[int, ...] = ()) -> Guesser:
-    return Guesser(prompt, Chances(), prediction)
+    return Guesser(prompt, GuessRates(), prediction)
 
 
 def test_what_the_prompt_said_is_guessed():
@@ -32,7 +32,7 @@ def test_what_the_prompt_said_is_guessed():
 
 def test_guesses_that_were_right_are_trusted_and_others_are_not():
     right, wrong = guesser([1, 2, 3] * 4), guesser([1, 2, 3] * 4)
-    before = right.chances(1)[0]
+    before = right.probabilities(1)[0]
     for token in [1, 2, 3] * 10:
         right.push(token)
     for other in range(10, 30):
@@ -41,20 +41,21 @@ def test_guesses_that_were_right_are_trusted_and_others_are_not():
     for token in (1, 2):
         wrong.push(token)
 
-    assert right.chances(1)[0] > before
-    assert right.chances(8)[7] > 0.5
-    assert wrong.chances(1)[0] < before
+    assert right.probabilities(1)[0] > before
+    assert right.probabilities(8)[7] > 0.5
+    assert wrong.probabilities(1)[0] < before
 
 
 def test_what_one_text_taught_is_known_of_the_next():
-    chances = Chances()
+    chances = GuessRates()
     first = Guesser([1, 2, 3], chances, ())
     for other in range(10, 30):
         for token in (1, 2, other):
             first.push(token)
 
     assert (
-        Guesser([1, 2, 3, 1, 2], chances, ()).chances(1)[0] < guesser([1, 2, 3, 1, 2]).chances(1)[0]
+        Guesser([1, 2, 3, 1, 2], chances, ()).probabilities(1)[0]
+        < guesser([1, 2, 3, 1, 2]).probabilities(1)[0]
     )
 
 
@@ -64,7 +65,7 @@ def test_tokens_of_a_prediction_that_came_are_counted():
     for token in (5, 6, 9, 5, 6, 7, 8):
         guesses.push(token)
 
-    assert guesses.predicted_right == 4  # 5 6, and 7 8 once the place was found again
+    assert guesses.predicted_tokens == 4  # 5 6, and 7 8 once the place was found again
 
 
 def linear(base: float, each: float):
@@ -80,7 +81,9 @@ def linear(base: float, each: float):
 )
 def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, room, base, each):
     targets, cost = len(chances) + 1, linear(base, each)
-    counts = drafts_worth(chances, targets=targets, tokens=targets + readers, room=room, cost=cost)
+    counts = choose_guess_counts(
+        chances, targets=targets, tokens=targets + readers, capacity=room, cost=cost
+    )
 
     def speed(numbers: tuple[int, ...]) -> float:
         expected = sum(sum(each[:count]) for each, count in zip(chances, numbers, strict=True))
@@ -94,23 +97,27 @@ def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, r
 
 def test_guesses_that_are_less_likely_do_not_displace_others():
     chances = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
-    counts = drafts_worth(chances, targets=4, tokens=4, room=5, cost=linear(10, 0.1))
+    counts = choose_guess_counts(chances, targets=4, tokens=4, capacity=5, cost=linear(10, 0.1))
 
     assert counts == [1, 0, 4]
 
 
 def test_where_every_token_costs_the_same_nothing_is_guessed():
-    assert drafts_worth([[0.9, 0.8]], targets=1, tokens=1, room=9, cost=linear(0, 1)) == [0]
+    assert choose_guess_counts(
+        [[0.9, 0.8]], targets=1, tokens=1, capacity=9, cost=linear(0, 1)
+    ) == [0]
 
 
 def test_where_more_tokens_cost_nothing_all_are_guessed():
-    assert drafts_worth([[0.2, 0.1]], targets=1, tokens=1, room=9, cost=linear(1, 0)) == [2]
+    assert choose_guess_counts(
+        [[0.2, 0.1]], targets=1, tokens=1, capacity=9, cost=linear(1, 0)
+    ) == [2]
 
 
 def test_costs_are_those_measured_and_straight_lines_between():
     costs = PassCosts()
-    costs.measured(1, 1.0)
-    costs.measured(9, 5.0)
+    costs.record_pass(1, 1.0)
+    costs.record_pass(9, 5.0)
 
     assert [costs.of(tokens) for tokens in (1, 5, 9)] == [1.0, 3.0, 5.0]
 
@@ -118,7 +125,7 @@ def test_costs_are_those_measured_and_straight_lines_between():
 def test_costs_that_are_not_known_are_small():
     costs = PassCosts()
     assert costs.of(5) < 2 * costs.of(1)
-    costs.measured(1, 0.01)
+    costs.record_pass(1, 0.01)
 
     assert costs.of(1) < costs.of(5) < 2 * costs.of(1)
 
@@ -126,18 +133,18 @@ def test_costs_that_are_not_known_are_small():
 def test_one_slow_pass_is_not_believed():
     costs = PassCosts()
     for _ in range(10):
-        costs.measured(1, 1.0)
-    costs.measured(1, 1000.0)
+        costs.record_pass(1, 1.0)
+    costs.record_pass(1, 1000.0)
 
     assert costs.of(1) == pytest.approx(1.2)
 
 
 def test_costs_of_long_ago_are_tried_again():
     costs = PassCosts()
-    costs.measured(1, 1.0)
-    costs.measured(8, 100.0)
+    costs.record_pass(1, 1.0)
+    costs.record_pass(8, 100.0)
     for _ in range(1001):
-        costs.measured(1, 1.0)
+        costs.record_pass(1, 1.0)
 
     assert costs.of(8) < 2
 
@@ -154,7 +161,7 @@ def test_costs_are_between_those_of_the_nearest_known_sizes(passes, asked):
     costs, known, number = PassCosts(), {}, 0
     for tokens, seconds, times in passes:
         for _ in range(times):
-            costs.measured(tokens, seconds)
+            costs.record_pass(tokens, seconds)
         number += times
         known[tokens] = number
     fresh = [tokens for tokens, at in known.items() if number - at <= 1000]
@@ -170,9 +177,9 @@ def test_costs_are_between_those_of_the_nearest_known_sizes(passes, asked):
 def test_a_cost_is_found_as_fast_among_many_sizes_as_among_few():
     few, many = PassCosts(), PassCosts()
     for tokens in (1, 200):
-        few.measured(tokens, 1.0)
+        few.record_pass(tokens, 1.0)
     for tokens in range(1, 200):
-        many.measured(tokens, 1.0)
+        many.record_pass(tokens, 1.0)
 
     assert fastest(lambda: many.of(100)) < 5 * fastest(lambda: few.of(100))
 

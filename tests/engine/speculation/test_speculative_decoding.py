@@ -6,7 +6,7 @@ import pytest
 
 from llm_backend.engine.messages import Delta, Failed, Sampling
 from llm_backend.engine.messages.address import Address
-from tests.engine.fakes import LETTERS, FakeModel, generate, spoken
+from tests.engine.fakes import LETTERS, FakeModel, expected_text, generate
 from tests.engine.test_generator import Bench
 
 PROMPT = "say it again, say it again"
@@ -115,7 +115,7 @@ def test_a_wrong_prediction_changes_nothing():
 
 
 def test_a_prediction_is_counted_where_nothing_is_computed_ahead():
-    answer = spoken(generate("abc", max_tokens=12), 0)
+    answer = expected_text(generate("abc", max_tokens=12), 0)
     where = bench(draft_tokens=0, memory=None)
     told(where, generate("abc", max_tokens=12, prediction=answer))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llm_backend.engine.kv_cache.cache import common_prefix
-from llm_backend.engine.model import DecodeError, Model, NoRoom
+from llm_backend.engine.model import CellsExhausted, DecodeError, Model
 from llm_backend.engine.scheduling.scheduler import ScheduledTokens
 from llm_backend.engine.scheduling.sequence import Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
@@ -19,11 +19,13 @@ from llm_backend.engine.speculation.pass_costs import PassCosts
 
 __all__ = ["Drafter"]
 
-_log = logging.getLogger("llm_backend.engine.speculation.draft_model")
+_log = logging.getLogger("llm_backend.engine.speculation.drafter")
 
-_READING = 128  # uncomputed tokens of a text in one pass, so that decoding sequences hardly wait
-_AT_FIRST = 0.7  # prior of its acceptance rate
-_PATIENCE = 500  # passes without a draft after which it is tried again
+_PREFILL_TOKENS = (
+    128  # uncomputed tokens of a text in one pass, so that decoding sequences hardly wait
+)
+_PRIOR = 0.7  # prior of its acceptance rate
+_RETRY_PASSES = 500  # passes without a draft after which it is tried again
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,13 +46,13 @@ class Drafter:
         self, model: Model, vocabulary_size: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._model = model
-        self._known = min(vocabulary_size, model.vocabulary.size)
+        self._vocabulary_size = min(vocabulary_size, model.vocabulary.size)
         self._ends = model.vocabulary.end_tokens
         self._clock = clock
         self._copies: dict[int, _Copy] = {}
-        self._rate = AcceptanceRate(_AT_FIRST)
+        self._rate = AcceptanceRate(_PRIOR)
         self._costs = PassCosts()
-        self._resting = 0  # passes since it drafted anything
+        self._skipped_passes = 0  # passes since it drafted anything
         self._is_broken = False
         self.busy_s = 0.0
 
@@ -60,7 +62,7 @@ class Drafter:
         least = self._costs.least
         return 0.0 if least is None or tokens < least else self._costs.of(tokens)
 
-    def most(self, sequence: Sequence) -> int:
+    def draft_limit(self, sequence: Sequence) -> int:
         """Maximum number of tokens that it could draft for a sequence; none for one with media."""
         return (
             0
@@ -68,35 +70,37 @@ class Drafter:
             else max(0, self._model.context_tokens - len(sequence.tokens))
         )
 
-    def look(self, sequence: Sequence) -> tuple[float, int]:
+    def follow(self, sequence: Sequence) -> tuple[float, int]:
         """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
         tokens must be computed before."""
-        copy = self._followed(sequence)
+        copy = self._copy_of(sequence)
         self._compare(copy)
         return copy.rate.value, copy.own.uncomputed_tokens
 
-    def write(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+    def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """Draft so many tokens for sequences that were followed; none for those with more
         uncomputed tokens than one call computes."""
         began_at = self._clock()
-        self._resting = 0
-        wanted = {self._copies[_slot(sequence)].own: count for sequence, count in counts.items()}
+        self._skipped_passes = 0
+        own_counts = {
+            self._copies[_slot(sequence)].own: count for sequence, count in counts.items()
+        }
         try:
-            written = self._write(wanted)
-        except (DecodeError, NoRoom):
+            drafts = self._draft(own_counts)
+        except (DecodeError, CellsExhausted):
             _log.exception("engine.draft_failed")
             self._is_broken = True
             return {}
         finally:
             self.busy_s += self._clock() - began_at
-        return {sequence: tuple(written[self._copies[_slot(sequence)].own]) for sequence in counts}
+        return {sequence: tuple(drafts[self._copies[_slot(sequence)].own]) for sequence in counts}
 
-    def rest(self) -> None:
+    def skip_pass(self) -> None:
         """Note that nothing is drafted in this pass. After many such passes the estimates are
         reset, as texts and the machine's load change."""
-        self._resting += 1
-        if self._resting % _PATIENCE == 0:
-            self._rate.forget()
+        self._skipped_passes += 1
+        if self._skipped_passes % _RETRY_PASSES == 0:
+            self._rate.reset()
             self._costs = PassCosts()
 
     def copy(self, source: int, target: int) -> None:
@@ -111,12 +115,12 @@ class Drafter:
             source=copy.source, own=own, same=min(copy.same, own.computed), rate=copy.rate
         )
 
-    def forget(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         """Empty a slot whose cells may be wrong."""
         self._model.truncate(slot, 0)
         self._copies.pop(slot, None)
 
-    def _followed(self, sequence: Sequence) -> _Copy:
+    def _copy_of(self, sequence: Sequence) -> _Copy:
         """The copy of a sequence; a new one keeps the common prefix of its slot's cells."""
         slot = _slot(sequence)
         copy = self._copies.get(slot)
@@ -124,7 +128,7 @@ class Drafter:
             return copy
         own = _own(sequence, slot, []) if copy is None else copy.own
         same = common_prefix(own.tokens[: own.computed], sequence.tokens)
-        self._cut(own, same)
+        self._truncate(own, same)
         del own.tokens[own.computed :]
         self._copies[slot] = _Copy(
             source=sequence, own=own, same=own.computed, rate=AcceptanceRate(self._rate)
@@ -134,17 +138,17 @@ class Drafter:
     def _compare(self, copy: _Copy) -> None:
         """Compare drafted tokens with the sequence, count them, and truncate rejected ones."""
         own, tokens = copy.own, copy.source.tokens
-        written, came = own.tokens[copy.same :], tokens[copy.same :]
-        right = common_prefix(written, came)
-        for _ in range(right):
+        drafted, appended = own.tokens[copy.same :], tokens[copy.same :]
+        accepted = common_prefix(drafted, appended)
+        for _ in range(accepted):
             copy.rate.count(True)
-        if right < min(len(written), len(came)):
+        if accepted < min(len(drafted), len(appended)):
             copy.rate.count(False)
-        self._cut(own, min(copy.same + right, len(tokens) - 1))
+        self._truncate(own, min(copy.same + accepted, len(tokens) - 1))
         own.tokens[own.computed :] = tokens[own.computed :]
         copy.same = len(tokens)
 
-    def _cut(self, own: Sequence, length: int) -> None:
+    def _truncate(self, own: Sequence, length: int) -> None:
         """Keep the first `length` computed tokens, or none if the cells cannot be truncated."""
         if own.computed <= length:
             return
@@ -153,28 +157,28 @@ class Drafter:
             self._model.truncate(_slot(own), 0)
             own.computed = 0
 
-    def _write(self, wanted: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
+    def _draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
         """Compute missing tokens in one pass, then draft one token of each in every further
         pass."""
-        written: dict[Sequence, list[int]] = {own: [] for own in wanted}
-        work = self._to_read(list(wanted))
+        drafts: dict[Sequence, list[int]] = {own: [] for own in counts}
+        work = self._plan_prefill(list(counts))
         while work:
-            going = []
+            unfinished = []
             for own, token in self._forward(work):
                 own.append(token)
-                written[own].append(token)
-                if token not in self._ends and len(written[own]) < wanted[own]:
-                    going.append(own)
-            work = [ScheduledTokens(own, 1) for own in going]
-        return written
+                drafts[own].append(token)
+                if token not in self._ends and len(drafts[own]) < counts[own]:
+                    unfinished.append(own)
+            work = [ScheduledTokens(own, 1) for own in unfinished]
+        return drafts
 
-    def _to_read(self, owns: list[Sequence]) -> list[ScheduledTokens]:
+    def _plan_prefill(self, owns: list[Sequence]) -> list[ScheduledTokens]:
         """Missing tokens for one pass, those of nearly complete sequences first."""
-        left = min(max(_READING, 2 * len(owns)), self._model.batch_tokens)
+        budget = min(max(_PREFILL_TOKENS, 2 * len(owns)), self._model.batch_tokens)
         work = []
         for own in sorted(owns, key=lambda own: own.uncomputed_tokens):
-            count = min(own.uncomputed_tokens, left)
-            left -= count
+            count = min(own.uncomputed_tokens, budget)
+            budget -= count
             if count:
                 work.append(ScheduledTokens(own, count))
         return sorted(work, key=lambda item: _slot(item.sequence))
@@ -185,10 +189,10 @@ class Drafter:
         began_at = self._clock()
         ready = [item.sequence for item in work if item.catches_up]
         rows = self._model.forward(work)
-        best = rows[:, : self._known].argmax(axis=1).tolist()
+        best = rows[:, : self._vocabulary_size].argmax(axis=1).tolist()
         for item in work:
             item.sequence.computed += item.count
-        self._costs.measured(sum(item.count for item in work), self._clock() - began_at)
+        self._costs.record_pass(sum(item.count for item in work), self._clock() - began_at)
         return list(zip(ready, best, strict=True))
 
 
@@ -205,5 +209,5 @@ def _own(source: Sequence, slot: int, tokens: list[int]) -> Sequence:
 
 
 def _slot(sequence: Sequence) -> int:
-    assert sequence.slot is not None, "who is written ahead of has a slot"
+    assert sequence.slot is not None, "a sequence with a draft has a slot"
     return sequence.slot

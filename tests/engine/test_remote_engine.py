@@ -1,4 +1,4 @@
-"""Several processes use one worker: its owner, and guests that come through a door."""
+"""Several processes use one worker: its owner, and guests that come through a socket_path."""
 
 import asyncio
 import os
@@ -35,13 +35,13 @@ def text(deltas: list[Delta]) -> str:
 
 
 @pytest.fixture
-def door(tmp_path) -> Path:
-    return tmp_path / "door"
+def socket_path(tmp_path) -> Path:
+    return tmp_path / "s"
 
 
 @pytest.fixture
-def settings(tiny_llama, door):
-    return config(tiny_llama, door=door)
+def settings(tiny_llama, socket_path):
+    return config(tiny_llama, socket_path=socket_path)
 
 
 @pytest_asyncio.fixture
@@ -52,7 +52,7 @@ async def owner(settings):
 
 @pytest_asyncio.fixture
 async def remote_engine(owner, settings):
-    async with Engine.of_another(settings) as engine:
+    async with Engine.for_remote_worker(settings) as engine:
         yield engine
 
 
@@ -83,7 +83,7 @@ async def test_the_same_ids_in_two_processes_are_two_requests(owner, remote_engi
 
 async def test_a_guest_that_goes_away_frees_what_it_held(owner, settings):
     await owner.ready()
-    async with Engine.of_another(settings) as remote_engine:
+    async with Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
         held = [
             await remote_engine.generate(request(name=str(number), max_tokens=None))
@@ -115,10 +115,10 @@ async def test_after_a_death_guests_are_back_with_the_next_worker(owner, remote_
     assert await answer(remote_engine, request())
 
 
-async def test_a_guest_of_an_engine_that_has_failed_says_so(tiny_llama, door):
+async def test_a_guest_of_an_engine_that_has_failed_says_so(tiny_llama, socket_path):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "always")
-    settings = config(tiny_llama, door=door, command=command, restart_limit=0)
-    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
+    settings = config(tiny_llama, socket_path=socket_path, command=command, restart_limit=0)
+    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         with pytest.raises(EngineStartError, match="SIGSEGV"):
             await owner.ready()
         with pytest.raises(EngineStartError, match="has failed") as caught:
@@ -126,24 +126,26 @@ async def test_a_guest_of_an_engine_that_has_failed_says_so(tiny_llama, door):
 
         assert remote_engine.state == "failed"
         assert caught.value.retry_after_s >= 1
-    assert not door.exists()
+    assert not socket_path.exists()
 
 
-async def test_a_guest_is_back_after_the_pause_of_an_engine_that_has_failed(tiny_llama, door):
-    settings = config(tiny_llama, door=door, restart_limit=0, restart_pause_s=2)
-    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
+async def test_a_guest_is_back_after_the_pause_of_an_engine_that_has_failed(
+    tiny_llama, socket_path
+):
+    settings = config(tiny_llama, socket_path=socket_path, restart_limit=0, restart_pause_s=2)
+    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
         os.kill(owner.pid, signal.SIGKILL)
         await eventually(lambda: owner.state == remote_engine.state == "failed")
-        assert not door.exists()
+        assert not socket_path.exists()
 
         await eventually(lambda: owner.state == remote_engine.state == "ready")
         assert await answer(remote_engine, request())
 
 
-async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, door):
-    settings = config(tiny_llama, door=door, hang_timeout_s=1.5)
-    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
+async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, socket_path):
+    settings = config(tiny_llama, socket_path=socket_path, hang_timeout_s=1.5)
+    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
         generation = await remote_engine.generate(request(max_tokens=None))
         os.kill(owner.pid, signal.SIGSTOP)
@@ -155,44 +157,44 @@ async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, door):
         assert await answer(remote_engine, request())
 
 
-async def test_no_guest_ends_the_worker(owner, door):
+async def test_no_guest_ends_the_worker(owner, socket_path):
     await owner.ready()
-    link = await EngineConnection.to(door)
+    link = await EngineConnection.connect(socket_path)
     assert isinstance(await link.first(), Ready)
     link.send(Shutdown())
     call = link.call(Detokenize(id="1", tokens=[1]))
-    running = asyncio.create_task(link.gone())
+    running = asyncio.create_task(link.wait_closed())
 
     assert await call.next()
     assert owner.state == "ready"
-    link.lose(EngineDown("closed"))
+    link.fail_calls(EngineDown("closed"))
     await running
 
 
-async def test_the_door_is_shut_when_the_engine_is_closed(owner, remote_engine, door):
+async def test_the_door_is_shut_when_the_engine_is_closed(owner, remote_engine, socket_path):
     await remote_engine.ready()
     await owner.close()
 
     await eventually(lambda: remote_engine.state == "failed")
-    assert not door.exists()
+    assert not socket_path.exists()
 
 
 async def test_a_door_that_cannot_be_is_an_error_at_start(tiny_llama, tmp_path):
-    engine = Engine(config(tiny_llama, door=tmp_path / ("long" * 30)))
+    engine = Engine(config(tiny_llama, socket_path=tmp_path / ("long" * 30)))
 
     with pytest.raises(OSError, match="too long"):
         engine.start()
 
 
-async def test_guests_beyond_the_limit_are_turned_away_until_one_leaves(tiny_llama, door):
-    async with Engine(config(tiny_llama, door=door, guests_limit=1)) as owner:
+async def test_guests_beyond_the_limit_are_turned_away_until_one_leaves(tiny_llama, socket_path):
+    async with Engine(config(tiny_llama, socket_path=socket_path, connections_limit=1)) as owner:
         await owner.ready()
-        _, first = await come(door)
-        greeting, turned_away = await come(door)
+        _, first = await come(socket_path)
+        greeting, turned_away = await come(socket_path)
         first.close()
         await first.wait_closed()
         await owner.tokenize("the worker has taken note")
-        another, last = await come(door)
+        another, last = await come(socket_path)
 
     assert not greeting
     assert another
@@ -200,19 +202,19 @@ async def test_guests_beyond_the_limit_are_turned_away_until_one_leaves(tiny_lla
         writer.close()
 
 
-async def come(door: Path) -> tuple[bytes, asyncio.StreamWriter]:
+async def come(socket_path: Path) -> tuple[bytes, asyncio.StreamWriter]:
     """What a new guest is told."""
-    reader, writer = await asyncio.open_unix_connection(door)
+    reader, writer = await asyncio.open_unix_connection(socket_path)
     return await reader.read(1), writer
 
 
-async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_llama, door):
+async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_llama, socket_path):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "word")
-    settings = config(tiny_llama, door=door, command=command)
+    settings = config(tiny_llama, socket_path=socket_path, command=command)
     async with (
         Engine(settings),
-        Engine.of_another(settings) as one,
-        Engine.of_another(settings) as other,
+        Engine.for_remote_worker(settings) as one,
+        Engine.for_remote_worker(settings) as other,
     ):
         for remote_engine, name in ((one, "first"), (other, "second")):
             await remote_engine.ready()
@@ -226,9 +228,9 @@ async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_lla
             assert caught.value.failure is Failure.CRASHED
 
 
-async def test_a_worker_that_is_killed_from_outside_convicts_nobody(tiny_llama, door):
-    settings = config(tiny_llama, door=door, crashes_limit=1)
-    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
+async def test_a_worker_that_is_killed_from_outside_convicts_nobody(tiny_llama, socket_path):
+    settings = config(tiny_llama, socket_path=socket_path, crashes_limit=1)
+    async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         for _ in range(2):
             await owner.ready()
             await remote_engine.ready()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from llm_backend.engine import Engine, EngineStartError
-from llm_backend.engine.llama import LlamaModel, NativeLog, draft_model, huge_pages
+from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages, load_draft_model
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.model import LoadError
-from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start
 from tests.engine.gguf_models import MERGED, write_llama
@@ -41,7 +41,7 @@ def drafted(path: Path, draft: Path | None) -> Bench:
     model = LlamaModel(command, log)
     drafter = None
     if draft is not None:
-        second = draft_model(model, command, log)
+        second = load_draft_model(model, command, log)
         drafter = Drafter(second, model.vocabulary.size, clock=lambda: 0.0)
     return Bench(model, drafter, draft_tokens=4, logit_rows=16)
 

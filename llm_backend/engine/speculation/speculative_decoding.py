@@ -1,0 +1,169 @@
+"""Draft length: how many tokens to draft for each sequence. No clock is read: times are arguments.
+
+Drafted tokens are computed in the same pass as the token they follow. Accepted ones save a pass
+each; the others were computed for nothing. Both sides are estimated, and tokens are drafted while
+that brings more tokens in less time: many where a text is copied, none where nothing repeats or the
+processor is busy already. A draft model's tokens replace those of prompt lookup where that is
+faster still.
+"""
+
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Texts
+from dataclasses import replace
+
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens
+from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.speculation.draft_planning import (
+    DraftCosts,
+    DraftTarget,
+    choose_draft_lengths,
+)
+from llm_backend.engine.speculation.drafter import Drafter
+from llm_backend.engine.speculation.guesser import Guesser, GuessRates
+from llm_backend.engine.speculation.pass_costs import PassCosts
+
+__all__ = ["SpeculativeDecoding", "choose_guess_counts"]
+
+_MARGIN = 1.05  # by how much a pass with drafts must be better: both sides are estimates
+_REMAINING_TOKENS = 64  # expected length of an answer, until it is longer
+
+
+class SpeculativeDecoding:
+    """Speculative decoding of one worker: at most `draft_tokens` a sequence, by prompt lookup or
+    by `drafter`."""
+
+    def __init__(self, draft_tokens: int, drafter: Drafter | None = None) -> None:
+        self._draft_tokens = draft_tokens
+        self._drafter = drafter
+        self.guess_rates = GuessRates()
+        self._costs = PassCosts()
+        self._counted_drafting_s = 0.0
+
+    def record_pass(self, tokens: int, seconds: float) -> None:
+        """Update the cost of passes by one that took `seconds`, with the drafts made for it."""
+        if self._drafter is not None:
+            before_s, self._counted_drafting_s = self._counted_drafting_s, self._drafter.busy_s
+            seconds -= self._counted_drafting_s - before_s
+        self._costs.record_pass(tokens, seconds)
+
+    def add_drafts(
+        self, work: list[ScheduledTokens], guessers: Mapping[Sequence, Guesser], capacity: int
+    ) -> list[ScheduledTokens]:
+        """Returns `work` with the drafts that are worth computing, at most `capacity` tokens
+        of them."""
+        if capacity < 1:
+            return work
+        probabilities = [
+            guessers[item.sequence].probabilities(self._draft_limit(item))
+            if item.sequence in guessers
+            else []
+            for item in work
+        ]
+        counts = (
+            self._guess_counts(work, probabilities, capacity)
+            if any(probabilities)
+            else [0] * len(work)
+        )
+        drafts = self._draft(work, probabilities, counts, capacity)
+        return [
+            replace(item, draft=drafts[item.sequence])
+            if item.sequence in drafts
+            else replace(item, draft=tuple(guessers[item.sequence].guess(count)))
+            if count
+            else item
+            for item, count in zip(work, counts, strict=True)
+        ]
+
+    def _guess_counts(
+        self, work: list[ScheduledTokens], probabilities: list[list[float]], capacity: int
+    ) -> list[int]:
+        return choose_guess_counts(
+            probabilities,
+            targets=sum(item.catches_up for item in work),
+            tokens=sum(item.count for item in work),
+            capacity=capacity,
+            cost=self._costs.of,
+        )
+
+    def _draft(
+        self,
+        work: list[ScheduledTokens],
+        probabilities: list[list[float]],
+        counts: list[int],
+        capacity: int,
+    ) -> dict[Sequence, tuple[int, ...]]:
+        """Drafts of the draft model, where they are faster than so many guesses; none while it
+        has too many tokens to prefill first."""
+        drafter = self._drafter
+        if drafter is None:
+            return {}
+        targets = {
+            item.sequence: self._target(drafter, item, found[:count])
+            for item, found, count in zip(work, probabilities, counts, strict=True)
+            if item.sequence.uncomputed_tokens == 1
+        }
+        lengths = choose_draft_lengths(
+            list(targets.values()),
+            tokens=sum(item.count for item in work),
+            capacity=capacity,
+            costs=DraftCosts(model=self._costs.of, draft=drafter.cost),
+        )
+        counts_by_target = {
+            target: length for target, length in zip(targets, lengths, strict=True) if length
+        }
+        if not counts_by_target:
+            drafter.skip_pass()
+            return {}
+        return drafter.draft(counts_by_target)
+
+    def _target(
+        self, drafter: Drafter, item: ScheduledTokens, probabilities: list[float]
+    ) -> DraftTarget:
+        sequence = item.sequence
+        acceptance_rate, uncomputed_tokens = drafter.follow(sequence)
+        return DraftTarget(
+            acceptance_rate=acceptance_rate,
+            uncomputed_tokens=uncomputed_tokens,
+            draft_limit=min(self._draft_limit(item), drafter.draft_limit(sequence)),
+            remaining_tokens=min(
+                sequence.limit - len(sequence.tokens), max(_REMAINING_TOKENS, sequence.generated)
+            ),
+            guesses=len(probabilities),
+            expected_accepted=sum(probabilities),
+            guess_acceptance_rate=probabilities[0] if probabilities else 0.0,
+        )
+
+    def _draft_limit(self, item: ScheduledTokens) -> int:
+        """Maximum useful draft length: the last token of an answer is never computed."""
+        return max(0, min(self._draft_tokens, item.sequence.limit - len(item.sequence.tokens) - 1))
+
+
+def choose_guess_counts(
+    probabilities: Texts[Texts[float]],
+    *,
+    targets: int,
+    tokens: int,
+    capacity: int,
+    cost: Callable[[int], float],
+) -> list[int]:
+    """Number of guesses of each text to compute in a pass that samples `targets` tokens and
+    computes `tokens` without drafts. `probabilities` are those of each text, falling; `capacity`
+    limits the number of guesses."""
+    ranked = sorted((probability for each in probabilities for probability in each), reverse=True)[
+        :capacity
+    ]
+    best, least, expected = targets / cost(tokens) * _MARGIN, 2.0, float(targets)
+    for count, probability in enumerate(ranked, start=1):
+        expected += probability
+        speed = expected / cost(tokens + count)
+        if speed > best:
+            best, least = speed, probability
+    counts = [sum(probability > least for probability in each) for each in probabilities]
+    remaining = sum(probability >= least for probability in ranked) - sum(counts)
+    for index, each in enumerate(
+        probabilities
+    ):  # of those that are equal only as many as were counted
+        equal = min(each.count(least), remaining)
+        counts[index] += equal
+        remaining -= equal
+    return counts
