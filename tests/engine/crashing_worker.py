@@ -1,4 +1,4 @@
-"""A worker that dies on purpose: `python -m tests.engine.crashing_worker HOW FD`."""
+"""A worker that crashes on purpose: `python -m tests.engine.crashing_worker HOW FD`."""
 
 import logging
 import os
@@ -11,41 +11,41 @@ from llm_backend.engine.llama import LlamaModel
 from llm_backend.engine.process import worker
 
 
-def die() -> None:
-    """As a fault in native code would."""
+def crash() -> None:
+    """Crash as a fault in native code does: by SIGSEGV."""
     signal.signal(signal.SIGSEGV, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGSEGV)
     time.sleep(60)
 
 
-class DiesOfExtraBuffers(LlamaModel):
-    def prove(self) -> None:
+class CrashingWithExtraBuffers(LlamaModel):
+    def verify(self) -> None:
         if self._start.use_extra_buffers:
-            die()
+            crash()
         super().verify()
 
 
-class DiesAlways(LlamaModel):
-    def prove(self) -> None:
-        die()
+class CrashingModel(LlamaModel):
+    def verify(self) -> None:
+        crash()
 
 
-class DiesOfWord(Generator):
+class CrashingAtSubmit(Generator):
     def submit(self, address, command, now) -> None:
         if "deadly" in str(getattr(command, "prompt", "")):
-            die()
+            crash()
         super().submit(address, command, now)
 
 
-class DiesComputingWord(Generator):
+class CrashingInPass(Generator):
     def _forward(self, work):
         for item in work:
             if "deadly" in str(self._requests[item.sequence.request].command.prompt):
-                die()
+                crash()
         return super()._forward(work)
 
 
-class FailsOfWord(Generator):
+class FailingGenerator(Generator):
     def submit(self, address, command, now) -> None:
         if "broken" in str(command.prompt):
             raise RuntimeError("a bug in taking a command")
@@ -58,28 +58,28 @@ class FailsOfWord(Generator):
         super().turn(now)
 
 
-class SaysWhy(LlamaModel):
-    def prove(self) -> None:
+class AbortingModel(LlamaModel):
+    def verify(self) -> None:
         logging.getLogger("llm_backend.engine.process.worker").error("engine.example")
         sys.stderr.write("ggml.c:1: GGML_ASSERT(everything) failed\n")
         sys.stderr.flush()
-        die()
+        crash()
 
 
 def main() -> None:
     match sys.argv[1]:
         case "extra-buffers":
-            worker.LlamaModel = DiesOfExtraBuffers
+            worker.LlamaModel = CrashingWithExtraBuffers
         case "always":
-            worker.LlamaModel = DiesAlways
+            worker.LlamaModel = CrashingModel
         case "word":
-            worker.Generator = DiesOfWord
+            worker.Generator = CrashingAtSubmit
         case "computing":
-            worker.Generator = DiesComputingWord
+            worker.Generator = CrashingInPass
         case "fails":
-            worker.Generator = FailsOfWord
+            worker.Generator = FailingGenerator
         case "says-why":
-            worker.LlamaModel = SaysWhy
+            worker.LlamaModel = AbortingModel
         case "hangs":
             time.sleep(60)
     worker.main()
