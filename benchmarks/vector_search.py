@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine import Engine, EngineConfig
-from llm_backend.search import EmbeddedIndex, IndexPoint, fuse, words_of_query, words_of_text
+from llm_backend.search import EmbeddedIndex, IndexPoint, fuse, query_keywords, text_keywords
 from llm_backend.search.fusion import Weights
 
 DIMENSIONS, TOPICS, QUERIES, WANTED = 384, 2000, 300, 10
@@ -55,7 +55,7 @@ async def measure(folder: Path, number: int, model: Path | None) -> None:
 
     began = time.perf_counter()
     for start in range(0, number, PUT_AT_ONCE):
-        await index.put("bench", points(vectors[start : start + PUT_AT_ONCE], texts, start))
+        await index.upsert("bench", points(vectors[start : start + PUT_AT_ONCE], texts, start))
     stored_s = time.perf_counter() - began
     print(f"ingestion: {number / stored_s:,.0f} chunks/s into the index", flush=True)
     began = time.perf_counter()
@@ -83,7 +83,7 @@ def points(vectors: Vectors, texts: list[str], start: int) -> list[IndexPoint]:
             id=str(uuid.UUID(int=start + place)),
             document=f"file-{(start + place) // 100}",
             vector=vector.tolist(),
-            words=words_of_text(texts[(start + place) % len(texts)]),
+            words=text_keywords(texts[(start + place) % len(texts)]),
         )
         for place, vector in enumerate(vectors)
     ]
@@ -116,7 +116,7 @@ async def searched(index: EmbeddedIndex, queries: Vectors) -> tuple[list[set[int
     found, cost = [], Cost()
     for query in queries:
         with cost.measured():
-            hits = await index.nearest("bench", query.tolist(), limit=WANTED, condition=None)
+            hits = await index.search_vectors("bench", query.tolist(), limit=WANTED, condition=None)
         found.append({uuid.UUID(hit.id).int for hit in hits})
     return found, cost
 
@@ -124,11 +124,11 @@ async def searched(index: EmbeddedIndex, queries: Vectors) -> tuple[list[set[int
 async def searched_both(index: EmbeddedIndex, queries: Vectors, texts: list[str]) -> Cost:
     cost = Cost()
     for place, query in enumerate(queries):
-        words = words_of_query(" ".join(texts[place].split()[:8]))
+        words = query_keywords(" ".join(texts[place].split()[:8]))
         with cost.measured():
             nearest, worded = await asyncio.gather(
-                index.nearest("bench", query.tolist(), limit=CANDIDATES, condition=None),
-                index.with_words("bench", words, limit=CANDIDATES, condition=None),
+                index.search_vectors("bench", query.tolist(), limit=CANDIDATES, condition=None),
+                index.search_keywords("bench", words, limit=CANDIDATES, condition=None),
             )
             fuse(nearest, worded, Weights())
     return cost

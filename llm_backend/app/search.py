@@ -86,9 +86,9 @@ def _vector_index(settings: Settings) -> VectorIndex | None:
     if settings.qdrant_url is not None:
         if find_spec("qdrant_client") is None:
             raise SettingsError("`qdrant_url` needs the package qdrant-client; install it.")
-        server = importlib.import_module("llm_backend.search.server")
+        qdrant = importlib.import_module("llm_backend.search.qdrant")
         key = settings.qdrant_api_key
-        index: VectorIndex = server.ServerIndex.at(
+        index: VectorIndex = qdrant.QdrantIndex.at(
             settings.qdrant_url,
             api_key=key and key.get_secret_value(),
             prefix=settings.qdrant_prefix,
@@ -104,7 +104,7 @@ def _extractor(settings: Settings) -> Extractor:
             memory_bytes=settings.extraction_memory_bytes,
             text_bytes=settings.text_limit_bytes,
             slice_s=settings.extraction_slice_s,
-            at_once=settings.extractors,
+            processes=settings.extractors,
         )
     )
 

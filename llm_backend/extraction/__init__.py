@@ -1,31 +1,31 @@
 """Text extraction from files (plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV),
 and chunking of the text."""
 
-from llm_backend.extraction.chunking import Chunking, CountTokens, TextChunk, chunks_of
+from llm_backend.extraction.chunking import Chunking, CountTokens, TextChunk, split_into_chunks
 from llm_backend.extraction.errors import (
     ExtractionError,
+    ExtractionLimitExceeded,
     ReaderKilled,
-    TakesLong,
-    TooMuchWork,
+    TimeSliceExceeded,
     UnreadableFile,
     UnsupportedFile,
 )
-from llm_backend.extraction.extractor import Extracted, ExtractionLimits, Extractor
+from llm_backend.extraction.extractor import ExtractedText, ExtractionLimits, Extractor
 from llm_backend.extraction.formats import Format
 
 __all__ = [
     "Chunking",
     "CountTokens",
-    "Extracted",
+    "ExtractedText",
     "ExtractionError",
+    "ExtractionLimitExceeded",
     "ExtractionLimits",
     "Extractor",
     "Format",
     "ReaderKilled",
-    "TakesLong",
     "TextChunk",
-    "TooMuchWork",
+    "TimeSliceExceeded",
     "UnreadableFile",
     "UnsupportedFile",
-    "chunks_of",
+    "split_into_chunks",
 ]

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from llm_backend.extraction.errors import ReaderKilled, TooMuchWork, UnreadableFile
+from llm_backend.extraction.errors import ExtractionLimitExceeded, ReaderKilled, UnreadableFile
 from llm_backend.extraction.formats import Format
 from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
 
-__all__ = ["Child", "ExtractionLimits", "reading"]
+__all__ = ["ExtractionLimits", "ReaderProcess", "start_reader"]
 
-_TICK_S = 0.02  # the least time between polls of the processor time
+_POLL_INTERVAL_S = 0.02  # the least time between polls of the processor time
 _HAS_PROC = Path("/proc/self/stat").exists()
 
 # Signals from people, other programs or the kernel; the file's content never causes them.
-_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+_EXTERNAL_SIGNALS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +37,16 @@ class ExtractionLimits:
     slice_s: float = 1
     memory_bytes: int = 1024 * 1024 * 1024
     text_bytes: int = 20 * 1024 * 1024
-    at_once: int = 2
+    processes: int = 2
 
     def __post_init__(self) -> None:
-        if self.at_once < 2:
-            raise ValueError(f"at_once is {self.at_once}: one is left for files that are short")
+        if self.processes < 2:
+            raise ValueError(
+                f"processes is {self.processes}: at least 2, as one is reserved for short files"
+            )
 
 
-class Child:
+class ReaderProcess:
     """A running child process."""
 
     def __init__(self, output: asyncio.Task[bytes], process: asyncio.subprocess.Process) -> None:
@@ -61,10 +63,10 @@ class Child:
         """Waits until it ends, or has used this much processor time. Returns True if it ended.
         Processor time, because a file must not count as long on a busy machine."""
         while not self._output.done():
-            left_s = seconds - self._processor_s()
-            if left_s <= 0:
+            remaining_s = seconds - self._processor_s()
+            if remaining_s <= 0:
                 return False
-            await asyncio.wait([self._output], timeout=max(left_s, _TICK_S))
+            await asyncio.wait([self._output], timeout=max(remaining_s, _POLL_INTERVAL_S))
         return True
 
     def _processor_s(self) -> float:
@@ -84,18 +86,18 @@ class Child:
         if code == UNREADABLE:
             raise UnreadableFile(output.decode())
         if code == TOO_MUCH:
-            raise TooMuchWork(output.decode())
+            raise ExtractionLimitExceeded(output.decode())
         if code == -signal.SIGXCPU:
-            raise TooMuchWork("Reading the file takes longer than it may.")
-        if code in _FROM_OUTSIDE:
+            raise ExtractionLimitExceeded("Reading the file exceeds its time limit.")
+        if code in _EXTERNAL_SIGNALS:
             raise ReaderKilled("The process that read the file was killed; try again.")
-        raise UnreadableFile("The file is damaged, or reading it takes more than it may.")
+        raise UnreadableFile("The file is damaged, or reading it exceeds a limit.")
 
 
 @asynccontextmanager
-async def reading(
+async def start_reader(
     file: IO[bytes], format: Format, limits: ExtractionLimits
-) -> AsyncIterator[Child]:
+) -> AsyncIterator[ReaderProcess]:
     """Starts a child process that reads the file from its beginning, and kills it at the end."""
     file.flush()
     # `file.seek` makes no system call if its buffer covers the position.
@@ -115,7 +117,7 @@ async def reading(
     )
     output = asyncio.create_task(_output(process))
     try:
-        yield Child(output, process)
+        yield ReaderProcess(output, process)
     finally:
         output.cancel()
         if process.returncode is None:

@@ -14,13 +14,13 @@ from itertools import accumulate
 
 from llm_backend.extraction.formats import Format
 
-__all__ = ["Chunking", "CountTokens", "TextChunk", "chunks_of"]
+__all__ = ["Chunking", "CountTokens", "TextChunk", "split_into_chunks"]
 
 CountTokens = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 """Returns the number of tokens of each text."""
 
 _SEGMENT_CHARACTERS = 240  # two or three sentences
-_COUNTED_AT_ONCE = 1000  # segments
+_COUNT_BATCH = 1000  # segments
 _HEADING = re.compile(r"#{1,6}\s")
 _FENCE = re.compile(r"\s*(```|~~~)")
 # Possessive: an end of a sentence matches as a whole and only at its start, so that a line of dots
@@ -64,28 +64,28 @@ class _Segment:
     tokens: int = 0
 
 
-async def chunks_of(
+async def split_into_chunks(
     text: str, format: Format, chunking: Chunking, count: CountTokens
 ) -> list[TextChunk]:
     """Cuts a non-blank text into chunks. Chunks of a table begin with its head line."""
     uncounted = await asyncio.to_thread(lambda: list(_segments(text, format)))  # may be a million
     segments = await _count_tokens(uncounted, chunking.max_tokens, count)
-    head = segments[0] if format is Format.TABLE and _have_text(segments[1:]) else None
+    head = segments[0] if format is Format.TABLE and _has_text(segments[1:]) else None
     if head is None or head.tokens > chunking.max_tokens // 2:
         return await asyncio.to_thread(_join_segments, segments, chunking)
-    room = Chunking(
+    body_chunking = Chunking(
         max_tokens=chunking.max_tokens - head.tokens,
         overlap_tokens=min(chunking.overlap_tokens, (chunking.max_tokens - head.tokens) // 2),
     )
-    chunks = await asyncio.to_thread(_join_segments, segments[1:], room)
-    return [_under(head, chunk, is_first=not place) for place, chunk in enumerate(chunks)]
+    chunks = await asyncio.to_thread(_join_segments, segments[1:], body_chunking)
+    return [_prepend_head(head, chunk, is_first=not index) for index, chunk in enumerate(chunks)]
 
 
-def _have_text(segments: Sequence[_Segment]) -> bool:
+def _has_text(segments: Sequence[_Segment]) -> bool:
     return any(segment.text.strip() for segment in segments)
 
 
-def _under(head: _Segment, chunk: TextChunk, *, is_first: bool) -> TextChunk:
+def _prepend_head(head: _Segment, chunk: TextChunk, *, is_first: bool) -> TextChunk:
     return TextChunk(
         text=head.text + chunk.text,
         repeated=0 if is_first else len(head.text) + chunk.repeated,
@@ -107,10 +107,10 @@ def _segments(text: str, format: Format) -> Iterator[_Segment]:
         if len(line) <= _SEGMENT_CHARACTERS:
             yield _Segment(text=line, rank=rank)
         else:
-            yield from _parts(line, rank)
+            yield from _split_line(line, rank)
 
 
-def _parts(line: str, rank: Break) -> Iterator[_Segment]:
+def _split_line(line: str, rank: Break) -> Iterator[_Segment]:
     """Splits a long line into sentences, and long sentences into groups of words."""
     ends = [match.end() for match in _SENTENCE_END.finditer(line)]
     begin = 0
@@ -135,8 +135,8 @@ async def _count_tokens(
 ) -> list[_Segment]:
     """Counts the tokens of the segments; those over a quarter of a chunk are halved."""
     counted: list[_Segment] = []
-    for start in range(0, len(segments), _COUNTED_AT_ONCE):
-        some = segments[start : start + _COUNTED_AT_ONCE]
+    for start in range(0, len(segments), _COUNT_BATCH):
+        some = segments[start : start + _COUNT_BATCH]
         tokens = await count([segment.text for segment in some])
         for segment, number in zip(some, tokens, strict=True):
             if number > max_tokens // 4 and len(segment.text) > 1:
@@ -162,12 +162,12 @@ def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[Tex
     before = [0, *accumulate(segment.tokens for segment in segments)]
     chunks: list[TextChunk] = []
     # Where the chunk begins; the end of the text that is in chunks already.
-    begin = told = 0
+    begin = emitted = 0
     lead = ""  # blank lines before the first chunk
-    while told < len(segments):
-        end = _end(segments, before, begin, told, chunking.max_tokens)
+    while emitted < len(segments):
+        end = _chunk_end(segments, before, begin, emitted, chunking.max_tokens)
         text = "".join(segment.text for segment in segments[begin:end])
-        repeated = sum(len(segment.text) for segment in segments[begin:told])
+        repeated = sum(len(segment.text) for segment in segments[begin:emitted])
         if text.strip():
             tokens = before[end] - before[begin]
             chunks.append(TextChunk(text=lead + text, repeated=repeated, tokens=tokens))
@@ -175,34 +175,34 @@ def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[Tex
         elif not chunks:
             lead += text[repeated:]
         else:  # blank lines make no chunk of their own
-            chunks[-1] = _with(chunks[-1], text[repeated:])
-        told = end
-        begin = _overlap(before, begin, end, chunking.overlap_tokens)
+            chunks[-1] = _append_blank(chunks[-1], text[repeated:])
+        emitted = end
+        begin = _next_start(before, begin, end, chunking.overlap_tokens)
     return chunks
 
 
-def _with(chunk: TextChunk, blank: str) -> TextChunk:
+def _append_blank(chunk: TextChunk, blank: str) -> TextChunk:
     return TextChunk(text=chunk.text + blank, repeated=chunk.repeated, tokens=chunk.tokens)
 
 
-def _end(
-    segments: Sequence[_Segment], before: Sequence[int], begin: int, told: int, max_tokens: int
+def _chunk_end(
+    segments: Sequence[_Segment], before: Sequence[int], begin: int, emitted: int, max_tokens: int
 ) -> int:
     """Returns the end of a chunk: after `told`, at the last best break in its second half."""
-    furthest = told + 1
+    furthest = emitted + 1
     while furthest < len(segments) and before[furthest + 1] - before[begin] <= max_tokens:
         furthest += 1
     if furthest == len(segments):
         return furthest
     middle = before[begin] + max_tokens // 2
-    ends = range(furthest, told, -1)
+    ends = range(furthest, emitted, -1)
     return max(
         (end for end in ends if before[end] >= middle or end == furthest),
         key=lambda end: segments[end].rank,
     )
 
 
-def _overlap(before: Sequence[int], begin: int, end: int, overlap_tokens: int) -> int:
+def _next_start(before: Sequence[int], begin: int, end: int, overlap_tokens: int) -> int:
     """Returns the start of the next chunk, after the start of this one."""
     start = end
     while start - 1 > begin and before[end] - before[start - 1] <= overlap_tokens:

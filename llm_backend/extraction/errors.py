@@ -1,21 +1,21 @@
 """Errors of text extraction.
 
     ExtractionError
-    |- UnsupportedFile    this kind of file is not read here
+    |- UnsupportedFile    this kind of file is not supported
     `- UnreadableFile     the file is damaged, locked or without text
-       `- TooMuchWork     reading exceeds a limit of time, memory or text
+       `- ExtractionLimitExceeded  reading exceeds a limit of time, memory or text
 
-    TakesLong             no error of the file: reading exceeds one time slice
-    ReaderKilled          no error of the file: its child process was killed from outside
+    TimeSliceExceeded    no error of the file: reading exceeds one time slice
+    ReaderKilled         no error of the file: its child process was killed from outside
 
 A message describes the error of the file in one sentence, without the file's name.
 """
 
 __all__ = [
     "ExtractionError",
+    "ExtractionLimitExceeded",
     "ReaderKilled",
-    "TakesLong",
-    "TooMuchWork",
+    "TimeSliceExceeded",
     "UnreadableFile",
     "UnsupportedFile",
 ]
@@ -26,18 +26,18 @@ class ExtractionError(Exception):
 
 
 class UnsupportedFile(ExtractionError):
-    """This kind of file is not read here."""
+    """This kind of file is not supported."""
 
 
 class UnreadableFile(ExtractionError):
     """The file is damaged, locked by a password, or holds no text."""
 
 
-class TooMuchWork(UnreadableFile):
+class ExtractionLimitExceeded(UnreadableFile):
     """Reading the file exceeds a limit of time, memory or text."""
 
 
-class TakesLong(Exception):
+class TimeSliceExceeded(Exception):
     """Reading exceeds one time slice, and the caller wants no more than that."""
 
 

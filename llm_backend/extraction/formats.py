@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from llm_backend.extraction.errors import UnsupportedFile
 
-__all__ = ["HEAD_BYTES", "Format", "format_of"]
+__all__ = ["HEAD_BYTES", "Format", "detect_format"]
 
 HEAD_BYTES = 1024  # in which a PDF must have its signature
 
@@ -30,7 +30,7 @@ _BY_MEDIA_TYPE = {
     "text/markdown": "MARKDOWN",
     _WORD: "DOCX",
 }
-_READ_HERE = "Text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV are read."
+_SUPPORTED = "Supported are text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV."
 
 
 class Format(Enum):
@@ -49,25 +49,25 @@ class Format(Enum):
         return self in (Format.TEXT, Format.MARKDOWN, Format.TABLE)
 
 
-def format_of(head: bytes, filename: str, media_type: str) -> Format:
+def detect_format(head: bytes, filename: str, media_type: str) -> Format:
     """Detects the format of a file that begins with `head`. Raises `UnsupportedFile` for an
     archive other than DOCX. A file detected as text may still fail to decode."""
     if b"%PDF-" in head[:HEAD_BYTES]:
         return Format.PDF
-    said = _declared_format(filename, media_type)
+    declared = _declared_format(filename, media_type)
     if head.startswith(_ZIP):
-        if said is not Format.DOCX:
-            raise UnsupportedFile(f"The file is an archive and not a DOCX document. {_READ_HERE}")
+        if declared is not Format.DOCX:
+            raise UnsupportedFile(f"The file is an archive and not a DOCX document. {_SUPPORTED}")
         return Format.DOCX
     if head.startswith(_OLE):
         raise UnsupportedFile(
-            "The file is an Office document of the kind before 2007; save it as DOCX or PDF."
+            "The file is an Office document of a format before 2007; save it as DOCX or PDF."
         )
-    if said is Format.DOCX:
-        raise UnsupportedFile("The file is named a DOCX document and is none.")
-    if said is Format.TEXT and _looks_like_html(head):
+    if declared is Format.DOCX:
+        raise UnsupportedFile("The file is declared as a DOCX document, but is not one.")
+    if declared is Format.TEXT and _looks_like_html(head):
         return Format.HTML
-    return said
+    return declared
 
 
 def _declared_format(filename: str, media_type: str) -> Format:

@@ -23,11 +23,11 @@ NESTING = 10_000
 UNPACKED_BYTES = 256 * 1024 * 1024
 
 
-class _Unreadable(Exception):
+class _UnreadableInput(Exception):
     """The file is damaged or locked."""
 
 
-class _TooMuch(Exception):
+class _LimitExceeded(Exception):
     """The file exceeds a limit."""
 
 
@@ -39,24 +39,24 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.setrecursionlimit(NESTING)
-    code, text = _outcome(_READERS[name], text_bytes)
+    code, text = _run(_READERS[name], text_bytes)
     sys.stdout.buffer.write(text)
     return code
 
 
-def _outcome(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tuple[int, bytes]:
+def _run(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tuple[int, bytes]:
     text = bytearray()
     try:
-        for piece in read(sys.stdin.buffer):
-            text += clean(piece).encode("utf-8", "replace")
+        for part in read(sys.stdin.buffer):
+            text += clean(part).encode("utf-8", "replace")
             if len(text) > text_bytes:
-                raise _TooMuch(f"The file holds more than {text_bytes} bytes of text.")
-    except _Unreadable as error:
+                raise _LimitExceeded(f"The file holds more than {text_bytes} bytes of text.")
+    except _UnreadableInput as error:
         return UNREADABLE, str(error).encode()
-    except _TooMuch as error:
+    except _LimitExceeded as error:
         return TOO_MUCH, str(error).encode()
     except MemoryError:
-        return TOO_MUCH, b"Reading the file takes more memory than it may."
+        return TOO_MUCH, b"Reading the file exceeds its memory limit."
     except RecursionError:
         return TOO_MUCH, b"The file is nested too deeply to be read."
     return READ, bytes(text)
@@ -76,13 +76,13 @@ def _pdf(file: IO[bytes]) -> Iterator[str]:
     except pypdfium2.PdfiumError as error:
         is_locked = "assword" in str(error)
         reason = "The PDF is locked by a password." if is_locked else "The PDF is damaged."
-        raise _Unreadable(reason) from error
+        raise _UnreadableInput(reason) from error
     for number in range(len(document)):
         try:
             page = document[number]
             text = page.get_textpage().get_text_range()
         except pypdfium2.PdfiumError as error:
-            raise _Unreadable(f"Page {number + 1} of the PDF is damaged.") from error
+            raise _UnreadableInput(f"Page {number + 1} of the PDF is damaged.") from error
         page.close()
         yield f"{text.strip()}\n\n"
 
@@ -111,11 +111,13 @@ def _docx(file: IO[bytes]) -> Iterator[str]:
             unpacked_bytes = sum(one.file_size for one in archive.infolist())
             has_text = "word/document.xml" in archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise _Unreadable("The DOCX document is damaged.") from error
+        raise _UnreadableInput("The DOCX document is damaged.") from error
     if not has_text:
-        raise _Unreadable("The archive is no DOCX document: it holds no word/document.xml.")
+        raise _UnreadableInput("The archive is not a DOCX document: it has no word/document.xml.")
     if unpacked_bytes > UNPACKED_BYTES:
-        raise _TooMuch(f"The document unpacks to {unpacked_bytes} bytes; {UNPACKED_BYTES} may be.")
+        raise _LimitExceeded(
+            f"The document unpacks to {unpacked_bytes} bytes; the limit is {UNPACKED_BYTES}."
+        )
     file.seek(0)
     yield _markdown(_docx_as_html(file))
 
@@ -130,7 +132,7 @@ def _docx_as_html(file: IO[bytes]) -> str:
     try:
         converted = mammoth.convert_to_html(file, convert_image=lambda image: [])
     except (zipfile.BadZipFile, zlib.error, ExpatError, KeyError, ValueError, EOFError) as error:
-        raise _Unreadable("The DOCX document is damaged.") from error
+        raise _UnreadableInput("The DOCX document is damaged.") from error
     return str(converted.value)
 
 

@@ -1,42 +1,42 @@
 """Vector index: similarity search over texts, embedded or on a server, behind one interface."""
 
 from llm_backend.search.base import (
+    AllOf,
+    AnyOf,
     Attribute,
     Comparison,
     Condition,
-    Every,
-    Found,
     IndexBusy,
     IndexFailure,
     IndexPoint,
     IndexUnavailable,
     NoCollection,
-    Some,
-    Sparse,
+    ScoredPoint,
+    SparseVector,
     VectorIndex,
 )
 from llm_backend.search.embedded import EmbeddedIndex
 from llm_backend.search.fusion import FusedPoint, Weights, fuse
-from llm_backend.search.keywords import words_of_query, words_of_text
+from llm_backend.search.keywords import query_keywords, text_keywords
 
 __all__ = [
+    "AllOf",
+    "AnyOf",
     "Attribute",
     "Comparison",
     "Condition",
     "EmbeddedIndex",
-    "Every",
-    "Found",
     "FusedPoint",
     "IndexBusy",
     "IndexFailure",
     "IndexPoint",
     "IndexUnavailable",
     "NoCollection",
-    "Some",
-    "Sparse",
+    "ScoredPoint",
+    "SparseVector",
     "VectorIndex",
     "Weights",
     "fuse",
-    "words_of_query",
-    "words_of_text",
+    "query_keywords",
+    "text_keywords",
 ]

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 __all__ = [
+    "AllOf",
+    "AnyOf",
     "Attribute",
     "Comparison",
     "Condition",
-    "Every",
-    "Found",
     "IndexBusy",
     "IndexFailure",
     "IndexPoint",
     "IndexUnavailable",
     "NoCollection",
-    "Some",
-    "Sparse",
+    "ScoredPoint",
+    "SparseVector",
     "VectorIndex",
 ]
 
@@ -61,24 +61,24 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Every:
+class AllOf:
     """True if all conditions hold."""
 
     conditions: Sequence["Condition"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Some:
+class AnyOf:
     """True if at least one condition holds."""
 
     conditions: Sequence["Condition"]
 
 
-Condition = Comparison | Every | Some
+Condition = Comparison | AllOf | AnyOf
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sparse:
+class SparseVector:
     """A sparse vector: numbers that stand for words, with their weights."""
 
     indices: Sequence[int]
@@ -92,12 +92,12 @@ class IndexPoint:
     id: str
     document: str
     vector: Sequence[float]
-    words: Sparse
+    words: SparseVector
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ScoredPoint:
     """A point and its score: cosine similarity, or BM25."""
 
     id: str
@@ -117,25 +117,25 @@ class VectorIndex(Protocol):
     async def drop(self, collection: str) -> None:
         """Deletes a collection with its points."""
 
-    async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
+    async def upsert(self, collection: str, points: Sequence[IndexPoint]) -> None:
         """Inserts points, or replaces those with the same ids."""
 
     async def remove(self, collection: str, document: str) -> None:
         """Deletes the points of a document."""
 
-    async def describe(
+    async def set_attributes(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
     ) -> None:
         """Replaces the attributes of a document's points."""
 
-    async def nearest(
+    async def search_vectors(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
-    ) -> Sequence[Found]:
+    ) -> Sequence[ScoredPoint]:
         """Returns the points with the highest cosine similarity to the vector."""
 
-    async def with_words(
-        self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
-    ) -> Sequence[Found]:
+    async def search_keywords(
+        self, collection: str, words: SparseVector, *, limit: int, condition: Condition | None
+    ) -> Sequence[ScoredPoint]:
         """Returns the points with the highest BM25 score for these words."""
 
     async def check(self) -> None:

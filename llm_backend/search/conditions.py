@@ -8,14 +8,14 @@ are stored as words, and texts begin with a sign so that they differ from them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_backend.search.base import Attribute, Comparison, Condition, Every
+from llm_backend.search.base import AllOf, Attribute, Comparison, Condition
 
-__all__ = ["DOCUMENT", "FilterKit", "filter_of", "payload_of"]
+__all__ = ["DOCUMENT", "FilterBuilder", "filter_of", "payload_of"]
 
 DOCUMENT, ATTRIBUTES = "document", "attributes"
 
 
-class FilterKit:
+class FilterBuilder:
     """Builds filters from a library's own classes."""
 
     def all_of(self, conditions: Sequence[Any]) -> Any:
@@ -45,30 +45,30 @@ def payload_of(document: str, attributes: Mapping[str, Attribute]) -> dict[str, 
     return {DOCUMENT: document, ATTRIBUTES: named}
 
 
-def filter_of(condition: Condition, kit: FilterKit) -> Any:
+def filter_of(condition: Condition, kit: FilterBuilder) -> Any:
     """Converts a condition to a filter."""
     if isinstance(condition, Comparison):
         return _comparison(condition, kit)
     parts = [filter_of(one, kit) for one in condition.conditions]
-    return kit.all_of(parts) if isinstance(condition, Every) else kit.one_of(parts)
+    return kit.all_of(parts) if isinstance(condition, AllOf) else kit.one_of(parts)
 
 
-def _comparison(comparison: Comparison, kit: FilterKit) -> Any:
+def _comparison(comparison: Comparison, kit: FilterBuilder) -> Any:
     key = f"{ATTRIBUTES}.{comparison.key.encode().hex()}"
     value, operator = comparison.value, comparison.operator
     if operator in ("eq", "ne", "in", "nin"):
         values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        same = [_same(key, one, kit) for one in values]
+        same = [_equals(key, one, kit) for one in values]
         return kit.none_of(same) if operator in ("ne", "nin") else kit.one_of(same)
     assert isinstance(value, int | float), "only numbers are greater or less"
     return kit.all_of([kit.within(key, **{operator: float(value)})])
 
 
-def _same(key: str, value: Attribute, kit: FilterKit) -> Any:
-    kept = _payload_value(value)
-    if isinstance(kept, str):
-        return kit.equals(key, kept)
-    return kit.within(key, gte=kept, lte=kept)
+def _equals(key: str, value: Attribute, kit: FilterBuilder) -> Any:
+    payload_value = _payload_value(value)
+    if isinstance(payload_value, str):
+        return kit.equals(key, payload_value)
+    return kit.within(key, gte=payload_value, lte=payload_value)
 
 
 def _payload_value(value: Attribute) -> str | float:

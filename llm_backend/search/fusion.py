@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llm_backend.search.base import Found
+from llm_backend.search.base import ScoredPoint
 
 __all__ = ["FusedPoint", "Weights", "fuse"]
 
@@ -29,13 +29,15 @@ class FusedPoint:
     similarity: float | None
 
 
-def fuse(nearest: Sequence[Found], worded: Sequence[Found], weights: Weights) -> list[FusedPoint]:
+def fuse(
+    nearest: Sequence[ScoredPoint], keyword_hits: Sequence[ScoredPoint], weights: Weights
+) -> list[FusedPoint]:
     """Fuses both rankings, best first; among equals, the more similar one first."""
-    whole = weights.embedding + weights.text
+    total_weight = weights.embedding + weights.text
     scores: dict[str, float] = {}
-    for ranking, weight in ((nearest, weights.embedding), (worded, weights.text)):
-        for place, found in enumerate(ranking):
-            share = weight / whole * (SMOOTHING + 1) / (SMOOTHING + 1 + place)
+    for ranking, weight in ((nearest, weights.embedding), (keyword_hits, weights.text)):
+        for rank, found in enumerate(ranking):
+            share = weight / total_weight * (SMOOTHING + 1) / (SMOOTHING + 1 + rank)
             scores[found.id] = scores.get(found.id, 0.0) + share
     similarities = {found.id: min(1.0, max(0.0, found.score)) for found in nearest}
     ranked = [

@@ -11,31 +11,32 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
-from llm_backend.search.base import Sparse
+from llm_backend.search.base import SparseVector
 
-__all__ = ["words_of_query", "words_of_text"]
+__all__ = ["query_keywords", "text_keywords"]
 
-SATURATION, LENGTH_SHARE = 1.2, 0.75  # BM25's k and b, with the common values
-USUAL_WORDS = 256  # of a chunk
+SATURATION, LENGTH_WEIGHT = 1.2, 0.75  # BM25's k and b, with the common values
+TYPICAL_WORDS = 256  # of a chunk
 
 _RUN = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 
-def words_of_text(text: str) -> Sparse:
+def text_keywords(text: str) -> SparseVector:
     """Returns the weighted words of a stored text."""
     counts = Counter(_words(text))
-    share = sum(counts.values()) / USUAL_WORDS
-    longer = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * share)
+    length_ratio = sum(counts.values()) / TYPICAL_WORDS
+    length_norm = SATURATION * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * length_ratio)
     weights = {
-        _number(word): times * (SATURATION + 1) / (times + longer) for word, times in counts.items()
+        _hash_word(word): count * (SATURATION + 1) / (count + length_norm)
+        for word, count in counts.items()
     }
     return _sparse(weights)
 
 
-def words_of_query(text: str) -> Sparse:
+def query_keywords(text: str) -> SparseVector:
     """Returns the words of a query, all with the same weight."""
-    return _sparse({_number(word): 1.0 for word in _words(text)})
+    return _sparse({_hash_word(word): 1.0 for word in _words(text)})
 
 
 def _words(text: str) -> Iterator[str]:
@@ -55,15 +56,15 @@ def _words(text: str) -> Iterator[str]:
 def _pairs(run: str) -> Iterator[str]:
     if len(run) == 1:
         yield run
-    for place in range(len(run) - 1):
-        yield run[place : place + 2]
+    for start in range(len(run) - 1):
+        yield run[start : start + 2]
 
 
-def _number(word: str) -> int:
+def _hash_word(word: str) -> int:
     """Hashes a word to 32 bits; collisions within a store are rare and harmless."""
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big")
 
 
-def _sparse(weights: dict[int, float]) -> Sparse:
+def _sparse(weights: dict[int, float]) -> SparseVector:
     indices = sorted(weights)
-    return Sparse(indices=indices, values=[weights[index] for index in indices])
+    return SparseVector(indices=indices, values=[weights[index] for index in indices])

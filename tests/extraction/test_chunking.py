@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.extraction import Format
-from llm_backend.extraction.chunking import Chunking, TextChunk, chunks_of
+from llm_backend.extraction.chunking import Chunking, TextChunk, split_into_chunks
 
 
 async def words(texts: Sequence[str]) -> list[int]:
@@ -19,7 +19,9 @@ async def words(texts: Sequence[str]) -> list[int]:
 async def chunked(
     text: str, *, size: int, overlap: int = 0, format: Format = Format.TEXT
 ) -> list[TextChunk]:
-    return await chunks_of(text, format, Chunking(max_tokens=size, overlap_tokens=overlap), words)
+    return await split_into_chunks(
+        text, format, Chunking(max_tokens=size, overlap_tokens=overlap), words
+    )
 
 
 def restored(chunks: Sequence[TextChunk]) -> str:

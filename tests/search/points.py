@@ -4,7 +4,7 @@ import uuid
 
 import numpy as np
 
-from llm_backend.search import Attribute, IndexPoint, words_of_text
+from llm_backend.search import Attribute, IndexPoint, text_keywords
 
 __all__ = ["DIMENSIONS", "axis", "point", "random_points"]
 
@@ -24,7 +24,7 @@ def point(
         id=str(uuid.UUID(int=number)),
         document=document,
         vector=axis(number % DIMENSIONS),
-        words=words_of_text(text),
+        words=text_keywords(text),
         attributes=attributes,
     )
 
@@ -37,7 +37,7 @@ def random_points(number: int, *, dimensions: int = DIMENSIONS, begin: int = 0) 
             id=str(uuid.UUID(int=begin + place)),
             document="d",
             vector=vector.tolist(),
-            words=words_of_text(f"w{place}"),
+            words=text_keywords(f"w{place}"),
         )
         for place, vector in enumerate(vectors)
     ]

@@ -2,10 +2,14 @@
 
 import pytest
 
-from llm_backend.search import Found, Weights, fuse
+from llm_backend.search import ScoredPoint, Weights, fuse
 
-NEAREST = [Found(id="a", score=0.9), Found(id="b", score=0.5), Found(id="c", score=-0.1)]
-WORDED = [Found(id="d", score=7.0), Found(id="b", score=3.0)]
+NEAREST = [
+    ScoredPoint(id="a", score=0.9),
+    ScoredPoint(id="b", score=0.5),
+    ScoredPoint(id="c", score=-0.1),
+]
+WORDED = [ScoredPoint(id="d", score=7.0), ScoredPoint(id="b", score=3.0)]
 
 
 def ids(embedding: float, text: float) -> list[str]:
@@ -25,7 +29,7 @@ def test_a_ranking_without_weight_finds_nothing(embedding, text, found):
 
 
 def test_the_first_of_both_has_all_and_a_similarity_is_none_or_from_0_to_1():
-    ranked = fuse(NEAREST[:1], [Found(id="a", score=2.0)], Weights(embedding=2, text=6))
+    ranked = fuse(NEAREST[:1], [ScoredPoint(id="a", score=2.0)], Weights(embedding=2, text=6))
     others = {one.id: one.similarity for one in fuse(NEAREST, WORDED, Weights())}
 
     assert [(one.id, one.score, one.similarity) for one in ranked] == [("a", 1.0, 0.9)]

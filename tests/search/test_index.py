@@ -13,18 +13,18 @@ import pytest
 import pytest_asyncio
 
 from llm_backend.search import (
+    AllOf,
+    AnyOf,
     Comparison,
     Condition,
     EmbeddedIndex,
-    Every,
     IndexBusy,
     IndexUnavailable,
     NoCollection,
-    Some,
     VectorIndex,
-    words_of_query,
+    query_keywords,
 )
-from llm_backend.search.server import ServerIndex
+from llm_backend.search.qdrant import QdrantIndex
 from tests.qdrant import QdrantStandIn, qdrant_server
 from tests.search.points import DIMENSIONS, axis, point, random_points
 
@@ -40,7 +40,7 @@ async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     one: VectorIndex = EmbeddedIndex(tmp_path / "vectors")
     if request.param == "server":
         url, _ = request.getfixturevalue("qdrant")
-        one = ServerIndex.at(url, api_key=None, prefix="test-")
+        one = QdrantIndex.at(url, api_key=None, prefix="test-")
         await one.drop("c")
     await one.create("c", DIMENSIONS)
     yield one
@@ -62,19 +62,19 @@ def names(folder: Path) -> list[str]:
 async def nearest(
     index: VectorIndex, number: int, condition: Condition | None = None, *, limit: int = 10
 ) -> list[int]:
-    found = await index.nearest("c", axis(number), limit=limit, condition=condition)
+    found = await index.search_vectors("c", axis(number), limit=limit, condition=condition)
     return [int(one.id[-4:], 16) for one in found]
 
 
 async def worded(index: VectorIndex, text: str) -> list[int]:
-    found = await index.with_words("c", words_of_query(text), limit=10, condition=None)
+    found = await index.search_keywords("c", query_keywords(text), limit=10, condition=None)
     return [int(one.id[-4:], 16) for one in found]
 
 
 async def test_the_nearest_come_first_with_their_cosine(index: VectorIndex) -> None:
-    await index.put("c", [point(1), point(2), point(3)])
+    await index.upsert("c", [point(1), point(2), point(3)])
 
-    found = await index.nearest("c", axis(2), limit=2, condition=None)
+    found = await index.search_vectors("c", axis(2), limit=2, condition=None)
 
     assert found[0].id == point(2).id
     assert found[0].score == pytest.approx(1.0)
@@ -82,8 +82,8 @@ async def test_the_nearest_come_first_with_their_cosine(index: VectorIndex) -> N
 
 
 async def test_rare_words_count_more_than_frequent_ones(index: VectorIndex) -> None:
-    await index.put("c", [point(number, "the common words") for number in range(1, 6)])
-    await index.put("c", [point(6, "the zebra"), point(7, "nothing of it")])
+    await index.upsert("c", [point(number, "the common words") for number in range(1, 6)])
+    await index.upsert("c", [point(6, "the zebra"), point(7, "nothing of it")])
 
     found = await worded(index, "common zebra")
 
@@ -92,15 +92,17 @@ async def test_rare_words_count_more_than_frequent_ones(index: VectorIndex) -> N
 
 
 async def test_points_with_the_same_id_are_replaced(index: VectorIndex) -> None:
-    await index.put("c", [point(1, "before")])
-    await index.put("c", [point(1, "after")])
+    await index.upsert("c", [point(1, "before")])
+    await index.upsert("c", [point(1, "after")])
 
     assert await worded(index, "before") == []
     assert await worded(index, "after") == [1]
 
 
 async def test_a_document_is_removed_whole(index: VectorIndex) -> None:
-    await index.put("c", [point(1, document="a"), point(2, document="a"), point(3, document="b")])
+    await index.upsert(
+        "c", [point(1, document="a"), point(2, document="a"), point(3, document="b")]
+    )
 
     await index.remove("c", "a")
 
@@ -108,9 +110,9 @@ async def test_a_document_is_removed_whole(index: VectorIndex) -> None:
 
 
 async def test_attributes_are_given_anew(index: VectorIndex) -> None:
-    await index.put("c", [point(1, colour="red", size=3)])
+    await index.upsert("c", [point(1, colour="red", size=3)])
 
-    await index.describe("c", "d", {"colour": "blue"})
+    await index.set_attributes("c", "d", {"colour": "blue"})
 
     assert await nearest(index, 1, Comparison(key="colour", operator="eq", value="blue")) == [1]
     assert await nearest(index, 1, Comparison(key="colour", operator="eq", value="red")) == []
@@ -132,13 +134,13 @@ CONDITIONS: list[tuple[Condition, set[int]]] = [
     (Comparison(key="n", operator="nin", value=[]), {1, 2, 3, 4}),
     (Comparison(key="b", operator="eq", value=True), {4}),
     (Comparison(key="b", operator="eq", value="true"), set()),
-    (Every(conditions=[]), {1, 2, 3, 4}),
-    (Some(conditions=[]), set()),
+    (AllOf(conditions=[]), {1, 2, 3, 4}),
+    (AnyOf(conditions=[]), set()),
     (
-        Some(
+        AnyOf(
             conditions=[
                 Comparison(key="b", operator="eq", value=True),
-                Every(
+                AllOf(
                     conditions=[
                         Comparison(key="n", operator="gt", value=1),
                         Comparison(key="n", operator="lt", value=3.2),
@@ -157,7 +159,7 @@ async def test_conditions_narrow_a_search(
 ) -> None:
     odd = {"a.b[]\"'": "x"}
     points = [point(1, **odd), point(2, n=3), point(3, n=3.5), point(4, b=True)]
-    await index.put("c", points)
+    await index.upsert("c", points)
 
     assert set(await nearest(index, 1, condition)) == kept
 
@@ -166,16 +168,16 @@ async def test_a_collection_that_is_elsewhere_is_not_taken_for_an_empty_one(
     index: VectorIndex,
 ) -> None:
     with pytest.raises(NoCollection, match="qdrant_url"):
-        await index.put("none", [point(1)])
+        await index.upsert("none", [point(1)])
     with pytest.raises(NoCollection, match="qdrant_url"):
-        await index.nearest("none", axis(1), limit=1, condition=None)
+        await index.search_vectors("none", axis(1), limit=1, condition=None)
 
     await index.remove("none", "d")
     await index.drop("none")
 
 
 async def test_a_dropped_collection_is_gone(index: VectorIndex) -> None:
-    await index.put("c", [point(1)])
+    await index.upsert("c", [point(1)])
 
     await index.drop("c")
 
@@ -193,7 +195,7 @@ async def test_a_server_is_told_the_key_and_its_failure_is_an_unavailable_index(
     qdrant: tuple[str, QdrantStandIn],
 ) -> None:
     url, stand_in = qdrant
-    index = ServerIndex.at(url, api_key="secret", prefix="test-")
+    index = QdrantIndex.at(url, api_key="secret", prefix="test-")
     await index.check()
     assert stand_in.keys[-1] == "secret"
     stand_in.fails_with = 500
@@ -206,10 +208,10 @@ async def test_a_server_is_told_the_key_and_its_failure_is_an_unavailable_index(
 
 
 async def test_a_server_that_is_not_there_is_an_unavailable_index() -> None:
-    index = ServerIndex.at("http://127.0.0.1:9", api_key=None, prefix="test-")
+    index = QdrantIndex.at("http://127.0.0.1:9", api_key=None, prefix="test-")
 
     with pytest.raises(IndexUnavailable, match="cannot be reached"):
-        await index.put("c", [point(1)])
+        await index.upsert("c", [point(1)])
 
     await index.close()
 
@@ -220,7 +222,7 @@ async def test_a_server_that_is_not_there_is_an_unavailable_index() -> None:
 async def test_an_index_is_found_again(tmp_path: Path) -> None:
     first = EmbeddedIndex(tmp_path)
     await first.create("c", DIMENSIONS)
-    await first.put("c", [point(1, "word")])
+    await first.upsert("c", [point(1, "word")])
     await first.close()
 
     second = EmbeddedIndex(tmp_path)
@@ -267,7 +269,7 @@ def _put_and_die(folder: Path) -> None:
     async def put() -> None:
         index = EmbeddedIndex(folder)
         await index.create("c", DIMENSIONS)
-        await index.put("c", [point(1)])
+        await index.upsert("c", [point(1)])
         os.kill(os.getpid(), signal.SIGKILL)
 
     asyncio.run(put())
@@ -277,10 +279,10 @@ async def test_more_collections_than_may_be_open_are_closed_and_opened(tmp_path:
     index = EmbeddedIndex(tmp_path, collections=2)
     for number in range(4):
         await index.create(f"c{number}", DIMENSIONS)
-        await index.put(f"c{number}", [point(number)])
+        await index.upsert(f"c{number}", [point(number)])
 
     found = [
-        await index.nearest(f"c{number}", axis(number), limit=1, condition=None)
+        await index.search_vectors(f"c{number}", axis(number), limit=1, condition=None)
         for number in range(4)
     ]
 
@@ -293,10 +295,10 @@ async def test_a_grown_collection_is_written_and_searched_while_it_is_optimized(
 ) -> None:
     index = EmbeddedIndex(tmp_path, growth=1000)
     await index.create("c", DIMENSIONS)
-    await index.put("c", random_points(1500))
+    await index.upsert("c", random_points(1500))
     while not (tmp_path / "c.copy").exists():  # noqa: ASYNC110 # another process's doing
         await asyncio.sleep(0.005)
-    await index.put("c", [point(0xF001, "meanwhile", document="new")])
+    await index.upsert("c", [point(0xF001, "meanwhile", document="new")])
     await index.remove("c", "gone")
     assert await worded(index, "meanwhile") == [0xF001]
 
@@ -313,7 +315,7 @@ async def test_what_grows_while_it_is_optimized_is_optimized_again(tmp_path: Pat
     index = EmbeddedIndex(tmp_path, growth=400)
     await index.create("c", DIMENSIONS)
     for begin in range(0, 1500, 300):
-        await index.put("c", random_points(300, begin=begin))
+        await index.upsert("c", random_points(300, begin=begin))
 
     await index.settle()
 
@@ -324,7 +326,7 @@ async def test_what_grows_while_it_is_optimized_is_optimized_again(tmp_path: Pat
 async def test_a_replacement_that_was_broken_off_is_mended(tmp_path: Path) -> None:
     index = EmbeddedIndex(tmp_path)
     await index.create("c", DIMENSIONS)
-    await index.put("c", [point(1)])
+    await index.upsert("c", [point(1)])
     await index.close()
     (tmp_path / "c").rename(tmp_path / "c.next")
     (tmp_path / "c.old").mkdir()
@@ -342,7 +344,7 @@ async def test_a_folder_that_cannot_be_mended_is_not_used_before_it_is(tmp_path:
     index = EmbeddedIndex(tmp_path)
 
     for _ in range(2):
-        with pytest.raises(IndexUnavailable, match="cannot be put right"):
+        with pytest.raises(IndexUnavailable, match="cannot be recovered"):
             await index.check()
 
     left.unlink()

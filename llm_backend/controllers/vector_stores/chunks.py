@@ -11,7 +11,7 @@ from llm_backend.controllers.rendering.store_errors import store_errors_translat
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.request_values import chunking_from
 from llm_backend.errors import InvalidRequest, Overloaded
-from llm_backend.extraction import Chunking, ExtractionError, ReaderKilled, chunks_of
+from llm_backend.extraction import Chunking, ExtractionError, ReaderKilled, split_into_chunks
 from llm_backend.store import StoredFile
 
 if TYPE_CHECKING:
@@ -51,5 +51,5 @@ async def _chunks(
     except ReaderKilled as error:
         raise Overloaded(str(error), param="file_id", retry_after_s=RETRY_AFTER_S) from error
     chunking = Chunking(max_tokens=most, overlap_tokens=0)
-    chunks = await chunks_of(extracted.text, extracted.format, chunking, embedder.count)
+    chunks = await split_into_chunks(extracted.text, extracted.format, chunking, embedder.count)
     return [chunk.text for chunk in chunks]

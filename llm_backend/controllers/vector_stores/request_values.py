@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from llm_backend.errors import InvalidRequest
-from llm_backend.search import Comparison, Condition, Every, Some, Weights
+from llm_backend.search import AllOf, AnyOf, Comparison, Condition, Weights
 from llm_backend.store.vector_stores import Attribute, StoredChunking
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class _Reading:
             self.condition(one, f"{where}.filters[{place}]", depth + 1)
             for place, one in enumerate(given["filters"])
         ]
-        return Every(conditions=parts) if given["type"] == "and" else Some(conditions=parts)
+        return AllOf(conditions=parts) if given["type"] == "and" else AnyOf(conditions=parts)
 
 
 def _comparison(given: "api.ComparisonFilter", where: str) -> Comparison:

@@ -8,10 +8,10 @@ from typing import IO
 from llm_backend.search.base import IndexBusy, IndexUnavailable
 
 __all__ = [
-    "copy_of",
+    "built_points",
+    "copy_path",
     "lock_folder",
-    "mend",
-    "points_built",
+    "recover",
     "remove",
     "remove_collection",
     "replace",
@@ -36,18 +36,18 @@ def lock_folder(folder: Path) -> IO[bytes]:
     return lock
 
 
-def mend(folder: Path) -> None:
+def recover(folder: Path) -> None:
     """Recovers collections after a crash during their replacement."""
     for path in folder.iterdir():
-        _mend(path)
+        _recover_collection(path)
 
 
-def copy_of(path: Path) -> Path:
+def copy_path(path: Path) -> Path:
     """Returns the path of a collection that is still incomplete."""
     return path.with_name(f"{path.name}.copy")
 
 
-def points_built(path: Path) -> int:
+def built_points(path: Path) -> int:
     """Returns the number of points in the graph of the collection."""
     try:
         return int(_note(path).read_text())
@@ -57,7 +57,7 @@ def points_built(path: Path) -> int:
 
 def replace(path: Path, points: int) -> None:
     """Replaces the collection by its copy, whose graph has this many points."""
-    complete = copy_of(path).rename(path.with_name(f"{path.name}.next"))
+    complete = copy_path(path).rename(path.with_name(f"{path.name}.next"))
     old = path.with_name(f"{path.name}.old")
     path.rename(old)
     complete.rename(path)
@@ -77,7 +77,7 @@ def remove_collection(path: Path) -> None:
     _note(path).unlink(missing_ok=True)
 
 
-def _mend(folder: Path) -> None:
+def _recover_collection(folder: Path) -> None:
     if folder.suffix == ".next":
         path = folder.with_suffix("")
         if path.exists():

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, TypeVar
 from llm_backend.search.base import (
     Attribute,
     Condition,
-    Found,
     IndexPoint,
     IndexUnavailable,
     NoCollection,
-    Sparse,
+    ScoredPoint,
+    SparseVector,
 )
-from llm_backend.search.embedded.folder import copy_of, points_built, remove
+from llm_backend.search.embedded.folder import built_points, copy_path, remove
 from llm_backend.search.embedded.open_shards import OpenShards
 
 if TYPE_CHECKING:  # 4 MB, which only searching processes pay
@@ -51,18 +51,18 @@ class EmbeddedIndex:
         self._growth = growth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
         self._shards = OpenShards(folder, collections)  # used only in the thread
-        self._writing: dict[str, asyncio.Lock] = {}
+        self._write_locks: dict[str, asyncio.Lock] = {}
         self._journals: dict[str, list[Work[None]]] = {}  # of collections that are being optimized
         self._optimizing: dict[str, asyncio.Task[None]] = {}
         self._is_closing = False
 
     async def name(self) -> str:
         """Returns the unique name that is written beside the lock."""
-        return await self._in_thread(self._shards.name)
+        return await self._run_in_thread(self._shards.name)
 
     async def create(self, collection: str, dimensions: int) -> None:
         """Creates an empty collection unless it exists."""
-        await self._in_thread(self._shards.create, collection, dimensions)
+        await self._run_in_thread(self._shards.create, collection, dimensions)
 
     async def drop(self, collection: str) -> None:
         """Deletes a collection with its points."""
@@ -70,39 +70,43 @@ class EmbeddedIndex:
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        async with self._lock_of(collection):
-            await self._in_thread(self._shards.drop, collection)
-        self._writing.pop(collection, None)
+        async with self._write_lock(collection):
+            await self._run_in_thread(self._shards.drop, collection)
+        self._write_locks.pop(collection, None)
 
-    async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
+    async def upsert(self, collection: str, points: Sequence[IndexPoint]) -> None:
         """Inserts or replaces points."""
-        await self._write(collection, lambda shard: shard.put(points), len(points))
+        await self._write(collection, lambda shard: shard.upsert(points), len(points))
 
     async def remove(self, collection: str, document: str) -> None:
         """Deletes a document's points."""
-        await self._write(collection, lambda shard: shard.remove(document), is_there=False)
+        await self._write(collection, lambda shard: shard.remove(document), must_exist=False)
 
-    async def describe(
+    async def set_attributes(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
     ) -> None:
         """Replaces the attributes of a document's points."""
-        await self._write(collection, lambda shard: shard.describe(document, attributes))
+        await self._write(collection, lambda shard: shard.set_attributes(document, attributes))
 
-    async def nearest(
+    async def search_vectors(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
-    ) -> Sequence[Found]:
+    ) -> Sequence[ScoredPoint]:
         """Returns the most similar points."""
-        return await self._read(collection, lambda shard: shard.nearest(vector, limit, condition))
+        return await self._read(
+            collection, lambda shard: shard.search_vectors(vector, limit, condition)
+        )
 
-    async def with_words(
-        self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
-    ) -> Sequence[Found]:
+    async def search_keywords(
+        self, collection: str, words: SparseVector, *, limit: int, condition: Condition | None
+    ) -> Sequence[ScoredPoint]:
         """Returns the points with the highest BM25 score for these words."""
-        return await self._read(collection, lambda shard: shard.with_words(words, limit, condition))
+        return await self._read(
+            collection, lambda shard: shard.search_keywords(words, limit, condition)
+        )
 
     async def check(self) -> None:
         """Returns if this process owns the folder."""
-        await self._in_thread(self._shards.hold)
+        await self._run_in_thread(self._shards.lock)
 
     async def settle(self) -> None:
         """Waits until no collection is being optimized."""
@@ -119,37 +123,37 @@ class EmbeddedIndex:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._shards.close)
         self._thread.shutdown()
 
-    async def _read(self, collection: str, work: Work[list[Found]]) -> list[Found]:
-        def reading() -> list[Found]:
+    async def _read(self, collection: str, work: Work[list[ScoredPoint]]) -> list[ScoredPoint]:
+        def reading() -> list[ScoredPoint]:
             shard = self._shards.get(collection)
             if shard is None:
                 raise NoCollection(collection)
             return work(shard)
 
-        return await self._in_thread(reading)
+        return await self._run_in_thread(reading)
 
     async def _write(
-        self, collection: str, work: Work[None], points: int = 0, *, is_there: bool = True
+        self, collection: str, work: Work[None], points: int = 0, *, must_exist: bool = True
     ) -> None:
         def writing() -> None:
             shard = self._shards.get(collection)
             if shard is None:
-                if is_there:
+                if must_exist:
                     raise NoCollection(collection)
                 return
             work(shard)
             shard.flush()
             self._shards.unbuilt[collection] += points
 
-        async with self._lock_of(collection):
-            await self._in_thread(writing)
+        async with self._write_lock(collection):
+            await self._run_in_thread(writing)
             if collection in self._journals:
                 self._journals[collection].append(work)
         self._optimize_if_grown(collection)
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        def guarded() -> T:
-            self._shards.hold()
+    async def _run_in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        def run() -> T:
+            self._shards.lock()
             try:
                 return work(*arguments)
             except IndexUnavailable:
@@ -157,36 +161,38 @@ class EmbeddedIndex:
             except Exception as error:  # Qdrant raises no other kind
                 raise IndexUnavailable(f"The vector index failed: {error}") from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
-    def _lock_of(self, collection: str) -> asyncio.Lock:
-        return self._writing.setdefault(collection, asyncio.Lock())
+    def _write_lock(self, collection: str) -> asyncio.Lock:
+        return self._write_locks.setdefault(collection, asyncio.Lock())
 
     def _optimize_if_grown(self, collection: str) -> None:
-        built = points_built(self._shards.path(collection))
+        built = built_points(self._shards.path(collection))
         unbuilt = self._shards.unbuilt.get(collection, 0)
         if unbuilt < max(self._growth, built * GROWTH_SHARE) or collection in self._optimizing:
             return
         task = asyncio.create_task(self._optimize(collection))
         self._optimizing[collection] = task
-        task.add_done_callback(lambda done: self._optimized(collection, done))
+        task.add_done_callback(lambda done: self._finish_optimizing(collection, done))
 
-    def _optimized(self, collection: str, done: asyncio.Task[None]) -> None:
+    def _finish_optimizing(self, collection: str, done: asyncio.Task[None]) -> None:
         self._optimizing.pop(collection, None)
         if not done.cancelled() and not self._is_closing:
             self._optimize_if_grown(collection)  # because of writes during the optimization
 
     async def _optimize(self, collection: str) -> None:
         path = self._shards.path(collection)
-        copy = copy_of(path)
+        copy = copy_path(path)
         try:
-            async with self._lock_of(collection):
+            async with self._write_lock(collection):
                 self._shards.unbuilt[collection] = 0
                 await asyncio.to_thread(shutil.copytree, path, copy)
                 self._journals[collection] = []
             await _run_optimizer(copy)
-            async with self._lock_of(collection):
-                await self._in_thread(self._shards.replace, collection, self._journals[collection])
+            async with self._write_lock(collection):
+                await self._run_in_thread(
+                    self._shards.replace, collection, self._journals[collection]
+                )
             log.info("vectors_optimized", extra={"collection": collection})
         # Retried when the collection grows.
         except (OSError, IndexUnavailable) as error:

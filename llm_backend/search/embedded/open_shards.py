@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING
 
 from llm_backend.search.base import IndexUnavailable
 from llm_backend.search.embedded.folder import (
-    copy_of,
+    built_points,
+    copy_path,
     lock_folder,
-    mend,
-    points_built,
+    recover,
     remove_collection,
     replace,
 )
@@ -37,23 +37,23 @@ class OpenShards:
         self._open: OrderedDict[str, Shard] = OrderedDict()
         self.unbuilt: dict[str, int] = {}
 
-    def hold(self) -> None:
+    def lock(self) -> None:
         """Locks the folder for this process, unless it has. Raises `IndexUnavailable`."""
         if self._lock is not None:
             return
         lock = lock_folder(self._folder)
         try:
-            mend(self._folder)
+            recover(self._folder)
         except OSError as error:
             lock.close()
             raise IndexUnavailable(
-                f"What a process that died has left in {self._folder} cannot be put right: {error}."
+                f"The vector index in {self._folder} cannot be recovered after a crash: {error}."
             ) from error
         self._lock = lock
 
     def name(self) -> str:
         """Returns the folder's unique name, written beside its lock."""
-        assert self._lock is not None, "it is held before any work"
+        assert self._lock is not None, "the folder is locked before any work"
         self._lock.seek(0)
         name = self._lock.read().decode()
         if not name:
@@ -77,15 +77,15 @@ class OpenShards:
         if not path.is_dir():
             return None
         shard = _open_shard(path)
-        self.unbuilt[collection] = max(0, shard.count() - points_built(path))
-        self._keep(collection, shard)
+        self.unbuilt[collection] = max(0, shard.count() - built_points(path))
+        self._cache_shard(collection, shard)
         return shard
 
     def create(self, collection: str, dimensions: int) -> None:
         """Creates an empty collection unless it exists."""
         if self.get(collection) is None:
             self.unbuilt[collection] = 0
-            self._keep(collection, _create_shard(self.path(collection), dimensions))
+            self._cache_shard(collection, _create_shard(self.path(collection), dimensions))
 
     def drop(self, collection: str) -> None:
         """Deletes a collection with its points."""
@@ -95,33 +95,33 @@ class OpenShards:
         remove_collection(self.path(collection))
         self.unbuilt.pop(collection, None)
 
-    def replace(self, collection: str, written: list[Callable[["Shard"], None]]) -> None:
+    def replace(self, collection: str, journal: list[Callable[["Shard"], None]]) -> None:
         """Replaces a collection by its copy, after applying the writes made meanwhile."""
         path = self.path(collection)
-        shard = _open_shard(copy_of(path))
+        shard = _open_shard(copy_path(path))
         count = shard.count()
-        for work in written:
+        for work in journal:
             work(shard)
         shard.flush()
         shard.close()
-        self._let_go(collection)
+        self._close_shard(collection)
         replace(path, count)
 
     def close(self) -> None:
         """Closes all shards and unlocks the folder."""
         for collection in list(self._open):
-            self._let_go(collection)
+            self._close_shard(collection)
         if self._lock is not None:
             self._lock.close()
 
-    def _keep(self, collection: str, shard: "Shard") -> None:
+    def _cache_shard(self, collection: str, shard: "Shard") -> None:
         self._open[collection] = shard
         while len(self._open) > self._limit:
             _, oldest = self._open.popitem(last=False)
             oldest.flush()
             oldest.close()
 
-    def _let_go(self, collection: str) -> None:
+    def _close_shard(self, collection: str) -> None:
         shard = self._open.pop(collection, None)
         if shard is not None:
             shard.flush()
@@ -138,7 +138,7 @@ def _create_shard(path: Path, dimensions: int) -> "Shard":
     """Creates the shard under another path and renames it, so that a crash leaves no half of it."""
     from llm_backend.search.embedded.shard import Shard
 
-    copy = copy_of(path)
+    copy = copy_path(path)
     shard = Shard(copy, dimensions)
     shard.flush()
     shard.close()

@@ -11,19 +11,19 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from llm_backend.search.base import Attribute, Condition, Found, IndexPoint, Sparse
-from llm_backend.search.conditions import DOCUMENT, FilterKit, filter_of, payload_of
+from llm_backend.search.base import Attribute, Condition, IndexPoint, ScoredPoint, SparseVector
+from llm_backend.search.conditions import DOCUMENT, FilterBuilder, filter_of, payload_of
 
 __all__ = ["Shard"]
 
 VECTOR, WORDS = "vector", "words"
-LINKS, BREADTH = 16, 128  # of the graph; recall 0.99 and better on 100,000 vectors
+HNSW_M, HNSW_EF_CONSTRUCT = 16, 128  # of the graph; recall 0.99 and better on 100,000 vectors
 # Breadth of a search in the graph: half a millisecond more, for hard queries.
-SEARCH_BREADTH = 256
-SCANNED_KB = 10_000  # below which scanning all vectors is as fast
+HNSW_EF = 256
+FULL_SCAN_KB = 10_000  # below which scanning all vectors is as fast
 
 
-class _Kit(FilterKit):
+class _EdgeFilterBuilder(FilterBuilder):
     def all_of(self, conditions: Sequence[Any]) -> edge.Filter:
         return edge.Filter(must=list(conditions))
 
@@ -43,7 +43,7 @@ class _Kit(FilterKit):
         return edge.FieldCondition(key=key, range=edge.RangeFloat(**bounds))
 
 
-_KIT = _Kit()
+_FILTERS = _EdgeFilterBuilder()
 
 
 class Shard:
@@ -56,7 +56,7 @@ class Shard:
         else:
             self._shard = edge.EdgeShard.create(str(path), _config(dimensions))
 
-    def put(self, points: Sequence[IndexPoint]) -> None:
+    def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Inserts or replaces points."""
         self._shard.update(edge.UpdateOperation.upsert_points([_point(one) for one in points]))
 
@@ -64,18 +64,20 @@ class Shard:
         """Deletes a document's points."""
         self._shard.update(edge.UpdateOperation.delete_points_by_filter(_of(document)))
 
-    def describe(self, document: str, attributes: Mapping[str, Attribute]) -> None:
+    def set_attributes(self, document: str, attributes: Mapping[str, Attribute]) -> None:
         """Replaces the attributes of a document's points."""
         payload = payload_of(document, attributes)
         self._shard.update(edge.UpdateOperation.set_payload_by_filter(_of(document), payload))
 
-    def nearest(
+    def search_vectors(
         self, vector: Sequence[float], limit: int, condition: Condition | None
-    ) -> list[Found]:
+    ) -> list[ScoredPoint]:
         """Returns the most similar points."""
         return self._search(edge.Query.Nearest(list(vector), using=VECTOR), limit, condition)
 
-    def with_words(self, words: Sparse, limit: int, condition: Condition | None) -> list[Found]:
+    def search_keywords(
+        self, words: SparseVector, limit: int, condition: Condition | None
+    ) -> list[ScoredPoint]:
         """Returns the points with the highest BM25 score for these words."""
         query = edge.SparseVector(list(words.indices), list(words.values))
         return self._search(edge.Query.Nearest(query, using=WORDS), limit, condition)
@@ -100,14 +102,14 @@ class Shard:
         with suppress(Exception):
             self._shard.close()
 
-    def _search(self, query: Any, limit: int, condition: Condition | None) -> list[Found]:
+    def _search(self, query: Any, limit: int, condition: Condition | None) -> list[ScoredPoint]:
         request = edge.QueryRequest(
             limit=limit,
             query=query,
-            filter=None if condition is None else filter_of(condition, _KIT),
-            params=edge.SearchParams(hnsw_ef=SEARCH_BREADTH),
+            filter=None if condition is None else filter_of(condition, _FILTERS),
+            params=edge.SearchParams(hnsw_ef=HNSW_EF),
         )
-        return [Found(id=str(one.id), score=one.score) for one in self._shard.query(request)]
+        return [ScoredPoint(id=str(one.id), score=one.score) for one in self._shard.query(request)]
 
 
 def _config(dimensions: int) -> edge.EdgeConfig:
@@ -115,7 +117,10 @@ def _config(dimensions: int) -> edge.EdgeConfig:
         vectors={VECTOR: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)},
         sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
         hnsw_config=edge.HnswIndexConfig(
-            m=LINKS, ef_construct=BREADTH, full_scan_threshold=SCANNED_KB, max_indexing_threads=1
+            m=HNSW_M,
+            ef_construct=HNSW_EF_CONSTRUCT,
+            full_scan_threshold=FULL_SCAN_KB,
+            max_indexing_threads=1,
         ),
         optimizers=edge.EdgeOptimizersConfig(default_segment_number=1),
         max_search_threads=1,

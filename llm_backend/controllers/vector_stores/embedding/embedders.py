@@ -9,7 +9,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
-from llm_backend.extraction import Chunking, Format, chunks_of
+from llm_backend.extraction import Chunking, Format, split_into_chunks
 
 __all__ = ["Embedders", "EmbeddingModel", "Source"]
 
@@ -80,7 +80,9 @@ class EmbeddingModel:
 
     async def _parts(self, text: str) -> list[str]:
         whole = Chunking(max_tokens=self.room, overlap_tokens=0)
-        return [chunk.text for chunk in await chunks_of(text, Format.TEXT, whole, self.count)]
+        return [
+            chunk.text for chunk in await split_into_chunks(text, Format.TEXT, whole, self.count)
+        ]
 
     async def _embed(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
         vectors: list[Vector] = []

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from llm_backend.search import Attribute, Comparison, Condition, Every
+from llm_backend.search import AllOf, Attribute, Comparison, Condition
 
 __all__ = ["incomplete", "only_complete"]
 
@@ -17,4 +17,4 @@ def incomplete(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 def only_complete(condition: Condition | None) -> Condition:
     """Returns the condition, restricted to points of complete files."""
     complete = Comparison(key=_INCOMPLETE, operator="ne", value=True)
-    return complete if condition is None else Every(conditions=[complete, condition])
+    return complete if condition is None else AllOf(conditions=[complete, condition])

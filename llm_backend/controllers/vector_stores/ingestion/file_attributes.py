@@ -31,4 +31,4 @@ async def _tell_index(
     library: VectorLibrary, file: StoredVectorFile, attributes: Mapping[str, Attribute]
 ) -> None:
     with index_errors_translated():
-        await library.index.describe(file.store_id, file.document, attributes)
+        await library.index.set_attributes(file.store_id, file.document, attributes)

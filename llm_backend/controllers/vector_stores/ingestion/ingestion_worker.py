@@ -24,12 +24,12 @@ from llm_backend.extraction import (
     Chunking,
     ExtractionError,
     Extractor,
-    TakesLong,
     TextChunk,
+    TimeSliceExceeded,
     UnsupportedFile,
-    chunks_of,
+    split_into_chunks,
 )
-from llm_backend.search import IndexPoint, words_of_text
+from llm_backend.search import IndexPoint, text_keywords
 from llm_backend.store import (
     AttributesChanged,
     FileError,
@@ -101,7 +101,7 @@ class Ingestion:
                 await self._take_in(job, file)
         except _Elsewhere as elsewhere:
             await self._library.stores.leave_to(job, elsewhere.index_name)
-        except TakesLong:
+        except TimeSliceExceeded:
             await self._library.stores.leave_to_long(job)
         except TimeoutError:
             if not deadline.expired():
@@ -145,7 +145,7 @@ class Ingestion:
             vectors = await embedder.embed([chunk.text for chunk in some], meter)
             if store.dimensions is None and not start:
                 await self._make_collection(store.id, len(vectors[0]))
-            await index.put(store.id, _points(file, some, vectors, start))
+            await index.upsert(store.id, _points(file, some, vectors, start))
             size_bytes += sum(len(chunk.text.encode()) for chunk in some)
             size_bytes += _NUMBER_BYTES * sum(map(len, vectors))
         stored = [
@@ -173,7 +173,7 @@ class Ingestion:
         attributes = (await self._library.stores.file_of_document(file.document)).attributes
         while True:
             if chunks:  # without chunks there may be no collection
-                await self._library.index.describe(file.store_id, file.document, attributes)
+                await self._library.index.set_attributes(file.store_id, file.document, attributes)
             try:
                 await self._library.stores.complete(job, chunks, size_bytes, attributes)
                 return
@@ -189,11 +189,11 @@ class Ingestion:
             only_short=self._only_short,
         )
         if self._only_short and len(extracted.text) > self._limits.short_characters:
-            raise TakesLong
+            raise TimeSliceExceeded
         chunking = Chunking(
             max_tokens=file.chunking.max_tokens, overlap_tokens=file.chunking.overlap_tokens
         )
-        return await chunks_of(extracted.text, extracted.format, chunking, embedder.count)
+        return await split_into_chunks(extracted.text, extracted.format, chunking, embedder.count)
 
     async def _fail(self, job: Job, error: FileError) -> None:
         await self._library.stores.fail(job, error)
@@ -226,7 +226,7 @@ def _points(
             id=_point_id(file.document, first + place),
             document=file.document,
             vector=vector,
-            words=words_of_text(chunk.text),
+            words=text_keywords(chunk.text),
             attributes=incomplete(file.attributes),
         )
         for place, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))

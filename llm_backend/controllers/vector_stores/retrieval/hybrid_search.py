@@ -8,7 +8,7 @@ from llm_backend.backends.base import Meter
 from llm_backend.controllers.vector_stores.ingestion.completeness import only_complete
 from llm_backend.controllers.vector_stores.library import VectorLibrary, index_errors_translated
 from llm_backend.errors import InvalidRequest
-from llm_backend.search import Condition, Found, FusedPoint, Weights, fuse, words_of_query
+from llm_backend.search import Condition, FusedPoint, ScoredPoint, Weights, fuse, query_keywords
 from llm_backend.store import Expired, StoredVectorStore
 from llm_backend.store.vector_stores import Attribute, FoundChunk
 
@@ -139,16 +139,18 @@ async def _rank_for_query(
     vector: Sequence[float],
 ) -> list[FusedPoint]:
     index, wanted = library.index, max(LEAST_CANDIDATES, 2 * query.limit)
-    nearest = await index.nearest(store.id, vector, limit=wanted, condition=query.condition)
+    nearest = await index.search_vectors(store.id, vector, limit=wanted, condition=query.condition)
     if query.weights is None:
         return [_by_meaning(found) for found in nearest]
-    words = words_of_query(text)
-    worded: Sequence[Found] = ()
+    words = query_keywords(text)
+    worded: Sequence[ScoredPoint] = ()
     if words.indices:
-        worded = await index.with_words(store.id, words, limit=wanted, condition=query.condition)
+        worded = await index.search_keywords(
+            store.id, words, limit=wanted, condition=query.condition
+        )
     return fuse(nearest, worded, query.weights)
 
 
-def _by_meaning(found: Found) -> FusedPoint:
+def _by_meaning(found: ScoredPoint) -> FusedPoint:
     similarity = min(1.0, max(0.0, found.score))
     return FusedPoint(id=found.id, score=similarity, similarity=similarity)

@@ -18,7 +18,7 @@ from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
 )
 from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
-from llm_backend.extraction import Extracted, Format, TakesLong
+from llm_backend.extraction import ExtractedText, Format, TimeSliceExceeded
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
 from llm_backend.search.base import NoCollection
 from llm_backend.store import (
@@ -69,10 +69,10 @@ class Files:
 
     async def extract(
         self, pieces: Any, *, filename: str, media_type: str, only_short: bool
-    ) -> Extracted:
+    ) -> ExtractedText:
         if filename == "long" and only_short:
-            raise TakesLong
-        return Extracted(text=filename, format=Format.TEXT)
+            raise TimeSliceExceeded
+        return ExtractedText(text=filename, format=Format.TEXT)
 
 
 @pytest_asyncio.fixture
@@ -180,7 +180,7 @@ async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_sta
 
     await uploaded.delete("a")
     await remove(jobs, shelf, FORGET)
-    (left,) = await index.nearest("vs_1", [1.0, 0.0], limit=10, condition=None)
+    (left,) = await index.search_vectors("vs_1", [1.0, 0.0], limit=10, condition=None)
 
     (chunk,) = await stores.texts([left.id])
     assert (chunk.file_id, chunk.text) == ("b", "A gate.")
@@ -195,7 +195,7 @@ async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes)
     await remove(jobs, shelf, DROP)
 
     with pytest.raises(NoCollection):
-        await index.nearest("vs_1", [1.0, 0.0], limit=10, condition=None)
+        await index.search_vectors("vs_1", [1.0, 0.0], limit=10, condition=None)
 
 
 async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
@@ -204,8 +204,8 @@ async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
     class LateIndex(EmbeddedIndex):
         """Whose points are described, then somebody changes the row."""
 
-        async def describe(self, collection: str, document: str, attributes: Any) -> None:
-            await super().describe(collection, document, attributes)
+        async def set_attributes(self, collection: str, document: str, attributes: Any) -> None:
+            await super().set_attributes(collection, document, attributes)
             await stores.describe("vs_1", "a", {"color": "red"})
 
     await add_store(stores, "a")
@@ -223,8 +223,8 @@ async def test_the_last_who_describes_a_file_wins_in_store_and_index(
     class LateIndex(EmbeddedIndex):
         """While it takes in the first colour, somebody else gives the file another one."""
 
-        async def describe(self, collection: str, document: str, attributes: Any) -> None:
-            await super().describe(collection, document, attributes)
+        async def set_attributes(self, collection: str, document: str, attributes: Any) -> None:
+            await super().set_attributes(collection, document, attributes)
             if attributes == {"color": "red"} and not others:
                 others.append(await update_attributes(shelf, "vs_1", "a", {"color": "blue"}))
 

@@ -12,7 +12,7 @@ from llm_backend.controllers.vector_stores.retrieval.passages import (
     format_passages,
 )
 from llm_backend.errors import Overloaded
-from llm_backend.search import Found
+from llm_backend.search import ScoredPoint
 from llm_backend.store import StoredVectorStore
 from llm_backend.store.vector_stores import FoundChunk
 
@@ -103,10 +103,10 @@ class Findable:
     async def embed(self, texts: Sequence[str], meter: object) -> Sequence[str]:
         return texts
 
-    async def nearest(self, store_id: str, vector: str, **more: Any) -> list[Found]:
-        return [Found(id=vector, score=1.0)]
+    async def search_vectors(self, store_id: str, vector: str, **more: Any) -> list[ScoredPoint]:
+        return [ScoredPoint(id=vector, score=1.0)]
 
-    async def with_words(self, store_id: str, words: Any, **more: Any) -> list[Found]:
+    async def search_keywords(self, store_id: str, words: Any, **more: Any) -> list[ScoredPoint]:
         return []
 
     async def texts(self, ids: Sequence[str]) -> list[FoundChunk]:

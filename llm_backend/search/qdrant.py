@@ -15,24 +15,24 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 from llm_backend.search.base import (
     Attribute,
     Condition,
-    Found,
     IndexPoint,
     IndexUnavailable,
     NoCollection,
-    Sparse,
+    ScoredPoint,
+    SparseVector,
 )
-from llm_backend.search.conditions import DOCUMENT, FilterKit, filter_of, payload_of
+from llm_backend.search.conditions import DOCUMENT, FilterBuilder, filter_of, payload_of
 
-__all__ = ["ServerIndex"]
+__all__ = ["QdrantIndex"]
 
 VECTOR, WORDS = "vector", "words"
-LINKS, BREADTH, SEARCH_BREADTH = 16, 128, 256  # as in the embedded index
+HNSW_M, HNSW_EF_CONSTRUCT, HNSW_EF = 16, 128, 256  # as in the embedded index
 TIMEOUT_S = 30
 NAME = "qdrant"
 _MISSING, _EXISTS = 404, 409
 
 
-class _Kit(FilterKit):
+class _QdrantFilterBuilder(FilterBuilder):
     def all_of(self, conditions: Sequence[Any]) -> models.Filter:
         return models.Filter(must=list(conditions))
 
@@ -52,10 +52,10 @@ class _Kit(FilterKit):
         return models.FieldCondition(key=key, range=models.Range(**bounds))
 
 
-_KIT = _Kit()
+_FILTERS = _QdrantFilterBuilder()
 
 
-class ServerIndex:
+class QdrantIndex:
     """Collections of a server whose names begin with `prefix`. `connect` creates the client at the
     first call."""
 
@@ -65,7 +65,7 @@ class ServerIndex:
         self._client: AsyncQdrantClient | None = None
 
     @classmethod
-    def at(cls, url: str, *, api_key: str | None, prefix: str) -> "ServerIndex":
+    def at(cls, url: str, *, api_key: str | None, prefix: str) -> "QdrantIndex":
         """Creates the index at a server's URL."""
         return cls(
             lambda: AsyncQdrantClient(
@@ -82,7 +82,7 @@ class ServerIndex:
         """Creates an empty collection unless it exists."""
         vector = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
         words = models.SparseVectorParams(modifier=models.Modifier.IDF)
-        async with self._asked(collection) as (client, name):
+        async with self._client_for(collection) as (client, name):
             if await client.collection_exists(name):
                 return
             try:
@@ -90,7 +90,7 @@ class ServerIndex:
                     name,
                     vectors_config={VECTOR: vector},
                     sparse_vectors_config={WORDS: words},
-                    hnsw_config=models.HnswConfigDiff(m=LINKS, ef_construct=BREADTH),
+                    hnsw_config=models.HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
                 )
             except UnexpectedResponse as error:
                 if error.status_code != _EXISTS:  # another process has created it meanwhile
@@ -101,43 +101,43 @@ class ServerIndex:
     async def drop(self, collection: str) -> None:
         """Deletes a collection with its points."""
         with suppress(NoCollection):
-            async with self._asked(collection) as (client, name):
+            async with self._client_for(collection) as (client, name):
                 await client.delete_collection(name)
 
-    async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
+    async def upsert(self, collection: str, points: Sequence[IndexPoint]) -> None:
         """Inserts or replaces points."""
-        async with self._asked(collection) as (client, name):
+        async with self._client_for(collection) as (client, name):
             await client.upsert(name, [_point(one) for one in points], wait=True)
 
     async def remove(self, collection: str, document: str) -> None:
         """Deletes a document's points."""
         with suppress(NoCollection):
-            async with self._asked(collection) as (client, name):
+            async with self._client_for(collection) as (client, name):
                 await client.delete(name, _of(document), wait=True)
 
-    async def describe(
+    async def set_attributes(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
     ) -> None:
         """Replaces the attributes of a document's points."""
         payload = payload_of(document, attributes)
-        async with self._asked(collection) as (client, name):
+        async with self._client_for(collection) as (client, name):
             await client.set_payload(name, payload, points=_of(document), wait=True)
 
-    async def nearest(
+    async def search_vectors(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
-    ) -> Sequence[Found]:
+    ) -> Sequence[ScoredPoint]:
         """Returns the most similar points."""
         return await self._search(collection, list(vector), VECTOR, limit, condition)
 
-    async def with_words(
-        self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
-    ) -> Sequence[Found]:
+    async def search_keywords(
+        self, collection: str, words: SparseVector, *, limit: int, condition: Condition | None
+    ) -> Sequence[ScoredPoint]:
         """Returns the points with the highest BM25 score for these words."""
         return await self._search(collection, _sparse(words), WORDS, limit, condition)
 
     async def check(self) -> None:
         """Returns if the server answers."""
-        async with self._asked("") as (client, _):
+        async with self._client_for("") as (client, _):
             await client.get_collections()
 
     async def close(self) -> None:
@@ -152,21 +152,21 @@ class ServerIndex:
         using: str,
         limit: int,
         condition: Condition | None,
-    ) -> Sequence[Found]:
-        async with self._asked(collection) as (client, name):
+    ) -> Sequence[ScoredPoint]:
+        async with self._client_for(collection) as (client, name):
             answer = await client.query_points(
                 name,
                 query=query,
                 using=using,
                 limit=limit,
-                query_filter=None if condition is None else filter_of(condition, _KIT),
-                search_params=models.SearchParams(hnsw_ef=SEARCH_BREADTH),
+                query_filter=None if condition is None else filter_of(condition, _FILTERS),
+                search_params=models.SearchParams(hnsw_ef=HNSW_EF),
                 with_payload=False,
             )
-        return [Found(id=str(one.id), score=one.score) for one in answer.points]
+        return [ScoredPoint(id=str(one.id), score=one.score) for one in answer.points]
 
     @asynccontextmanager
-    async def _asked(self, collection: str) -> AsyncIterator[tuple[AsyncQdrantClient, str]]:
+    async def _client_for(self, collection: str) -> AsyncIterator[tuple[AsyncQdrantClient, str]]:
         """Yields the client and the server's name of the collection; translates Qdrant's errors."""
         if self._client is None:
             self._client = self._connect()
@@ -188,7 +188,7 @@ def _point(point: IndexPoint) -> models.PointStruct:
     )
 
 
-def _sparse(words: Sparse) -> models.SparseVector:
+def _sparse(words: SparseVector) -> models.SparseVector:
     return models.SparseVector(indices=list(words.indices), values=list(words.values))
 
 
