@@ -42,9 +42,8 @@ async def open_shared_engines(
             )
             upstreams = upstream_configs(settings)
             await stack.enter_async_context(PermitServer(shared, upstreams))
-            empty_registry = Registry([])
             models = LocalModels(
-                empty_registry, manager, Engine, _ignore_usage, load_queue_limits(settings)
+                Registry([]), manager, Engine, _ignore_usage, load_queue_limits(settings)
             )
             await serve_first(models, served)
 
@@ -53,7 +52,7 @@ async def open_shared_engines(
                 await models.serve(served)
             finally:  # also with one that never fits, which is served as such
                 on_change(changed)
-                await manager.change(settings_as_json(changed))
+                await manager.apply_settings(settings_as_json(changed))
 
         await stack.enter_async_context(open_config_watch(source, settings, serve))
         yield

@@ -100,14 +100,14 @@ class LocalModels:
             raise too_large
 
     def _handle(self, model: ServedModel) -> ModelHandle:
-        async def needs() -> int:
+        async def estimate_bytes() -> int:
             return await asyncio.to_thread(memory_bytes, model)
 
-        return self._manager.handle(
+        return self._manager.add_model(
             model.card.id,
-            lambda socket_path: self._make_engine(replace(model.engine, socket_path=socket_path)),
-            needs,
-            patience=self._queue_limits,
+            lambda path: self._make_engine(replace(model.engine, socket_path=path)),
+            estimate_bytes,
+            limits=self._queue_limits,
             idle_unload_s=model.idle_unload_s,
         )
 

@@ -55,12 +55,12 @@ async def open_models(
     )
     async with AsyncExitStack() as stack:
         if shared is not None:
-            manager_client = await stack.enter_async_context(ModelManagerClient.opened(shared))
+            manager_client = await stack.enter_async_context(ModelManagerClient.connect(shared))
             models = local_models(manager_client, Engine.for_remote_worker)
             await models.serve(served)
-            manager_client.follow(_ModelUpdates(models, registry, cut_off))
-            await manager_client.arrived()
-            yield manager_client.choose
+            manager_client.start(_ModelUpdates(models, registry, cut_off))
+            await manager_client.wait_until_connected()
+            yield manager_client.choose_personality
             return
         manager = await stack.enter_async_context(LocalModelManager(budget_bytes(settings)))
         models = local_models(manager, Engine)
@@ -136,14 +136,14 @@ class _ModelUpdates:
         self._registry = registry
         self._cut_off = cut_off
 
-    def choose(self, personalities: dict[str, str]) -> None:
+    def choose_personalities(self, personalities: dict[str, str]) -> None:
         """Sets the default personalities, by model."""
         for model in self._registry.local:
             personality = personalities.get(model.card.id)
             if personality in model.personalities:
                 self._registry.choose_personality(model.card.id, personality)
 
-    async def change(self, settings: str) -> None:
+    async def apply_settings(self, settings: str) -> None:
         """Applies changed settings of local models."""
         try:
             served = await asyncio.to_thread(
@@ -154,7 +154,7 @@ class _ModelUpdates:
         except (SettingsError, InvalidRequest, OSError) as error:
             log.error("config_file_refused", extra={"reason": str(error)})
 
-    def cut_off(self) -> None:
+    def disconnect(self) -> None:
         """Handles that the owner has dropped this process."""
         self._cut_off.set()
 

@@ -45,7 +45,7 @@ async def open_upstreams(
         permits = None
         if shared is not None:
             permits = await stack.enter_async_context(
-                PermitClient.opened(shared, upstreams, cut_off.set)
+                PermitClient.connect(shared, upstreams, cut_off.set)
             )
         pool = UpstreamPool(upstreams, operations, permits, _media_types_of(document))
         yield await stack.enter_async_context(pool)

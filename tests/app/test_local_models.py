@@ -41,10 +41,10 @@ def wanted(name: str, *, memory: int | None = 3, **engine: object) -> ServedMode
 class House:
     def __init__(self) -> None:
         self.registry = Registry([])
-        self.room = LocalModelManager(10)
+        self.manager = LocalModelManager(10)
         self.made: list[str] = []
         self.models = LocalModels(
-            self.registry, self.room, self._engine, lambda *_: None, LoadQueueLimits()
+            self.registry, self.manager, self._engine, lambda *_: None, LoadQueueLimits()
         )
 
     def _engine(self, config: EngineConfig) -> FakeEngine:
@@ -58,7 +58,7 @@ class House:
 @pytest_asyncio.fixture
 async def house() -> AsyncIterator[House]:
     one = House()
-    async with one.room:
+    async with one.manager:
         yield one
 
 
@@ -74,7 +74,7 @@ async def test_models_come_and_go_and_those_that_stay_are_left_as_they_are(house
     assert first.handle is house.registry.for_model("a-alias").handle
     with pytest.raises(ModelNotFound):
         house.registry.for_model("b")
-    assert house.room.held_bytes == 6
+    assert house.manager.memory_bytes == 6
 
 
 async def test_a_model_that_is_set_up_otherwise_is_loaded_anew_and_one_named_otherwise_is_not(

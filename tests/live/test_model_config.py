@@ -9,7 +9,6 @@ import yaml
 
 from llm_backend.backends.base import Chat, ModelCard
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.local.model_handle import LocalModelHandle
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.engine import Engine, EngineConfig
@@ -165,18 +164,17 @@ def test_answers_follow_the_models_grammar_unless_the_request_says_what_they_are
 
 
 async def test_a_question_of_the_servers_own_has_no_personality():
-    room = LocalModelManager()
+    manager = LocalModelManager()
     card = ModelCard(id="m", created_at=1, owned_by="test")
     config = EngineConfig(model_path=BUILTIN_PATH, slots=1, context_tokens=128, threads=1)
 
-    async def needs() -> int:
+    async def estimate_bytes() -> int:
         return 0
 
-    handle = LocalModelHandle(room, "m", lambda _door: Engine(config), needs)
-    room.add(handle)
+    handle = manager.add_model("m", lambda _path: Engine(config), estimate_bytes)
     model = LocalModel(card, handle, personalities={"p": "Speak like a poet."}, personality="p")
     hi = [{"role": "user", "content": "Hi"}]
-    async with room:
+    async with manager:
         told = await model.prompt_tokens(Chat(messages=hi))
         own = await model.prompt_tokens(Chat(messages=hi, has_personality=False))
 

@@ -33,15 +33,15 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-async def room() -> AsyncIterator[ModelManagerServer]:
-    """One without engines, in a folder whose path is short enough for a socket."""
+async def manager() -> AsyncIterator[ModelManagerServer]:
+    """Manager without engines, in a folder whose path is short enough for a socket."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         async with ModelManagerServer(Path(name)) as one:
             yield one
 
 
 async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
-    tmp_path: Path, listener: socket.socket, room: ModelManagerServer
+    tmp_path: Path, listener: socket.socket, manager: ModelManagerServer
 ) -> None:
     came, may_answer = asyncio.Event(), asyncio.Event()
 
@@ -59,13 +59,13 @@ async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
             models=(), data_dir=tmp_path, store_chats="never", processes=2,
             allowed_hosts=("relay",), backends=(backend(fake, "a"),),
         )  # fmt: skip
-        await stack.enter_async_context(PermitServer(room._folder, upstream_configs(settings)))
-        child = await ApiChild.start(settings, listener, room._folder)
+        await stack.enter_async_context(PermitServer(manager._folder, upstream_configs(settings)))
+        child = await ApiChild.start(settings, listener, manager._folder)
         stack.callback(child.signal, signal.SIGKILL)
         assert await child.wait_until_serving() is None
         asking = asyncio.create_task(Relay(port=listener.getsockname()[1]).ask(post(CHAT)))
         await came.wait()
-        for session in list(room._sessions):
+        for session in list(manager._server.sessions):
             session.close()
         may_answer.set()
         answered = await asking

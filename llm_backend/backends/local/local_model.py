@@ -107,7 +107,7 @@ class LocalModel:
     @property
     def engine(self) -> Engine | None:
         """The model's engine while it is loaded; None otherwise. For requests use
-        `ModelHandle.used`, which keeps it loaded."""
+        `ModelHandle.use`, which keeps it loaded."""
         return self.handle.engine
 
     @property
@@ -176,7 +176,7 @@ class LocalModel:
         """Renders a chat and submits it to the engine."""
         async with AsyncExitStack() as held:
             with translate_engine_errors():
-                engine = await held.enter_async_context(self.handle.used())
+                engine = await held.enter_async_context(self.handle.use())
             prompt = await self._prompt(engine, request)
             answer = await self._asked(engine, request, prompt)
             answer.holds(held.pop_all())
@@ -244,7 +244,7 @@ class LocalModel:
         """
         async with AsyncExitStack() as held:
             with translate_engine_errors():
-                engine = await held.enter_async_context(self.handle.used())
+                engine = await held.enter_async_context(self.handle.use())
             answer = await self._continued(engine, request)
             answer.holds(held.pop_all())
             return answer
@@ -288,7 +288,7 @@ class LocalModel:
         """Yields the loaded engine and translates its errors; `names` maps the engine's fields to
         the client's."""
         with translate_engine_errors(**names):
-            async with self.handle.used() as engine:
+            async with self.handle.use() as engine:
                 yield engine
 
     async def _generate(

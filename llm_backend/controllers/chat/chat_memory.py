@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Literal
 
 from llm_backend import errors
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
-from llm_backend.controllers.write_behind.background_tasks import BackgroundTasks
 from llm_backend.controllers.write_behind.group_commit import GroupCommit
 from llm_backend.controllers.write_behind.lost_writes import Losses
 from llm_backend.controllers.write_behind.write_behind_buffer import WriteBehindBuffer

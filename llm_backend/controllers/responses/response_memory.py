@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend import errors
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.responses.input.items import is_reference, stored_form
-from llm_backend.controllers.write_behind.background_tasks import BackgroundTasks
 from llm_backend.controllers.write_behind.lost_writes import Losses
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload

@@ -13,7 +13,7 @@ from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.backends.upstream.health import FAILURES
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.permits.permit_client import PermitClient
-from llm_backend.backends.upstream.permits.permit_messages import PLACES
+from llm_backend.backends.upstream.permits.permit_messages import SOCKET
 from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.errors import Overloaded
@@ -76,7 +76,7 @@ class Server:
     @asynccontextmanager
     async def passing_process(self) -> AsyncIterator[Process]:
         upstreams = [Upstream(config) for config in self.configs]
-        async with PermitClient.opened(self._folder, upstreams, self._cut_off) as places:
+        async with PermitClient.connect(self._folder, upstreams, self._cut_off) as places:
             yield Process(places, upstreams, self.came)
 
 
@@ -234,7 +234,7 @@ async def test_a_keeper_that_does_not_read_is_left_and_fills_no_memory(folder: P
         reader._transport.pause_reading()
         connections.append(writer)
 
-    async with await asyncio.start_unix_server(stuck, folder / PLACES), AsyncExitStack() as stack:
+    async with await asyncio.start_unix_server(stuck, folder / SOCKET), AsyncExitStack() as stack:
         one = await Server(folder, stack, {"a": 1}).process()
         waiting = [asyncio.create_task(one.enter("x" * 100_000)) for _ in range(30)]
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)

@@ -1,9 +1,10 @@
 """Model manager shared by several processes: one process owns the engines, the others are clients.
 
-    owner    ModelManagerServer: loads and unloads engines within the budget, notifies clients
-    client   ModelManagerClient: a client's copy of the engine states, and its requests to the owner
-
-Both communicate over a Unix socket in their shared folder, one JSON message a line.
+manager_messages.py  the messages between them, over a Unix socket in their shared folder
+manager_server.py    ModelManagerServer: loads and unloads engines within the budget
+manager_client.py    ModelManagerClient: a client's copy of the engine states, and its requests
+remote_handle.py     RemoteModelHandle: a model handle of a client
+engine_lease.py      EngineLease: a client's right to use one engine
 """
 
 from llm_backend.backends.local.shared_manager.manager_client import ModelManagerClient

@@ -12,111 +12,100 @@ from llm_backend.errors import (
     ModelNotFound,
     Overloaded,
 )
+from llm_backend.ipc import Channel
 
 __all__ = [
-    "LINE_BYTES",
-    "ROOM",
-    "UNREAD_BYTES",
-    "Asked",
-    "ChooseModels",
+    "CLIENT_CHANNEL",
+    "SERVER_CHANNEL",
+    "SOCKET",
+    "ChoosePersonality",
+    "ClientMessage",
     "EngineBusy",
     "EngineIdle",
     "EngineReleased",
     "EngineStates",
-    "FromLodger",
-    "FromOwner",
-    "LoadDone",
-    "LoadGranted",
     "LoadModel",
-    "LoadRefused",
-    "ModelsChanged",
-    "ModelsChosen",
+    "ManagerRequest",
     "OpenEngine",
-    "ReleaseAgreed",
-    "SettleEngine",
+    "PersonalitiesChosen",
+    "RequestDone",
+    "RequestEnded",
+    "RequestFailed",
+    "ServerMessage",
+    "SettingsChanged",
+    "Synchronize",
+    "Synchronized",
     "UnloadModel",
     "UseEngine",
-    "from_client",
-    "from_owner",
-    "line",
 ]
 
-ROOM = Path("room.sock")  # in the folder that is shared
-LINE_BYTES = 16 << 20  # settings are the longest line, and they are written by hand
-UNREAD_BYTES = LINE_BYTES  # only a stuck process leaves more than the longest line unread
+SOCKET = Path("model_manager.sock")  # in the folder that is shared
+_LINE_BYTES = 16 << 20  # settings are the longest line, and they are written by hand
 
 
 class _ManagerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 
-class UseEngine(_ManagerMessage, frozen=True, kw_only=True):
-    """Request: load the model, and keep it loaded until `LoadDone`."""
-
-    ask: int
+class _ModelRequest(_ManagerMessage, frozen=True, kw_only=True):
+    number: int
     model: str
 
 
-class LoadModel(_ManagerMessage, frozen=True, kw_only=True):
+class UseEngine(_ModelRequest, frozen=True, kw_only=True):
+    """Request: load the model, and keep it loaded until `RequestEnded`."""
+
+
+class LoadModel(_ModelRequest, frozen=True, kw_only=True):
     """Request: load the model, by an explicit command."""
 
-    ask: int
-    model: str
 
-
-class UnloadModel(_ManagerMessage, frozen=True, kw_only=True):
+class UnloadModel(_ModelRequest, frozen=True, kw_only=True):
     """Request: unload the model."""
 
-    ask: int
-    model: str
 
-
-class ChooseModels(_ManagerMessage, frozen=True, kw_only=True):
+class ChoosePersonality(_ModelRequest, frozen=True, kw_only=True):
     """Request: set the personality of requests that name none, in all processes."""
 
-    ask: int
-    model: str
     personality: str
 
 
-class LoadDone(_ManagerMessage, frozen=True, kw_only=True):
-    """The request `ask` has ended, answered or cancelled."""
+class RequestEnded(_ManagerMessage, frozen=True, kw_only=True):
+    """The request `number` has ended, answered or cancelled."""
 
-    ask: int
+    number: int
 
 
-class EngineBusy(_ManagerMessage, frozen=True, kw_only=True):
+class _EngineMessage(_ManagerMessage, frozen=True, kw_only=True):
+    socket_path: str
+
+
+class EngineBusy(_EngineMessage, frozen=True, kw_only=True):
     """This client has requests on the engine with this socket path."""
 
-    door: str
 
-
-class EngineIdle(_ManagerMessage, frozen=True, kw_only=True):
+class EngineIdle(_EngineMessage, frozen=True, kw_only=True):
     """This client has no requests on the engine any more."""
 
-    door: str
 
-
-class EngineReleased(_ManagerMessage, frozen=True, kw_only=True):
+class EngineReleased(_EngineMessage, frozen=True, kw_only=True):
     """This client has closed its connection to the engine with this socket path."""
 
-    door: str
 
-
-class ReleaseAgreed(_ManagerMessage, frozen=True, kw_only=True):
-    """This client has applied all messages before `SettleEngine`."""
+class Synchronized(_ManagerMessage, frozen=True, kw_only=True):
+    """This client has applied all messages before `Synchronize`."""
 
     number: int
 
 
 class OpenEngine(msgspec.Struct, frozen=True, kw_only=True):
-    """Engine in memory and its socket path. One that is leaving accepts no new requests;
-    `is_ready` is a snapshot of the time of sending."""
+    """Engine in memory and its socket path. It accepts no new requests while
+    it is unloaded; `is_ready` is a snapshot of the time of sending."""
 
     model: str
-    door: str
+    socket_path: str
     is_ready: bool
-    is_leaving: bool
+    is_unloading: bool
 
 
 class EngineStates(_ManagerMessage, frozen=True, kw_only=True):
@@ -126,35 +115,37 @@ class EngineStates(_ManagerMessage, frozen=True, kw_only=True):
     loading: list[str]
 
 
-class ModelsChosen(_ManagerMessage, frozen=True, kw_only=True):
+class PersonalitiesChosen(_ManagerMessage, frozen=True, kw_only=True):
     """Personalities of requests that name none, by model."""
 
     personalities: dict[str, str]
 
 
-class ModelsChanged(_ManagerMessage, frozen=True, kw_only=True):
+class SettingsChanged(_ManagerMessage, frozen=True, kw_only=True):
     """New settings of local models."""
 
     settings: str
 
 
-class SettleEngine(_ManagerMessage, frozen=True, kw_only=True):
-    """Asks the client for `ReleaseAgreed` when it has applied all messages so far."""
+class Synchronize(_ManagerMessage, frozen=True, kw_only=True):
+    """Asks the client for `Synchronized` when it has applied all messages so far."""
 
     number: int
 
 
-class LoadGranted(_ManagerMessage, frozen=True, kw_only=True):
-    """The request is done; `door` is the socket path of a requested engine."""
+class RequestDone(_ManagerMessage, frozen=True, kw_only=True):
+    """The request is done; `socket_path` is that of a requested engine."""
 
-    ask: int
-    door: str | None = None
+    number: int
+    model: str
+    socket_path: str | None = None
 
 
-class LoadRefused(_ManagerMessage, frozen=True, kw_only=True):
+class RequestFailed(_ManagerMessage, frozen=True, kw_only=True):
     """The request has failed, with the fields of its error."""
 
-    ask: int
+    number: int
+    model: str
     kind: str
     message: str
     param: str | None = None
@@ -162,23 +153,24 @@ class LoadRefused(_ManagerMessage, frozen=True, kw_only=True):
     retry_after_s: float | None = None
 
     @classmethod
-    def because(cls, ask: int, error: Exception) -> "LoadRefused":
+    def encode_error(cls, request: "ManagerRequest", error: Exception) -> "RequestFailed":
         """Encodes an error for the client process."""
-        named = error if isinstance(error, ApiError) else None
+        api_error = error if isinstance(error, ApiError) else None
         retry_after_s = error.retry_after_s if isinstance(error, ApiError | EngineDown) else None
         return cls(
-            ask=ask,
+            number=request.number,
+            model=request.model,
             kind=type(error).__name__,
             message=str(error),
-            param=named.param if named else None,
-            code=named.code if named else None,
+            param=api_error.param if api_error else None,
+            code=api_error.code if api_error else None,
             retry_after_s=retry_after_s,
         )
 
-    def error(self, model: str) -> Exception:
+    def decode_error(self) -> Exception:
         """Decodes the owner's error."""
         if self.kind == ModelNotFound.__name__:
-            return ModelNotFound(model)
+            return ModelNotFound(self.model)
         if kind := _ERRORS.get(self.kind):
             return kind(
                 self.message,
@@ -193,14 +185,17 @@ class LoadRefused(_ManagerMessage, frozen=True, kw_only=True):
 
 _ERRORS = {one.__name__: one for one in (EngineUnavailable, InvalidRequest, Overloaded)}
 
-Asked = UseEngine | LoadModel | UnloadModel | ChooseModels
-FromLodger = Asked | LoadDone | EngineBusy | EngineIdle | EngineReleased | ReleaseAgreed
-FromOwner = EngineStates | ModelsChosen | ModelsChanged | SettleEngine | LoadGranted | LoadRefused
+ManagerRequest = UseEngine | LoadModel | UnloadModel | ChoosePersonality
+ClientMessage = (
+    ManagerRequest | RequestEnded | EngineBusy | EngineIdle | EngineReleased | Synchronized
+)
+ServerMessage = (
+    EngineStates | PersonalitiesChosen | SettingsChanged | Synchronize | RequestDone | RequestFailed
+)
 
-from_client = msgspec.json.Decoder(FromLodger).decode
-from_owner = msgspec.json.Decoder(FromOwner).decode
-
-
-def line(message: FromLodger | FromOwner) -> bytes:
-    """Encodes a message as one line of JSON."""
-    return msgspec.json.encode(message) + b"\n"
+SERVER_CHANNEL = Channel(
+    decode=msgspec.json.Decoder(ClientMessage).decode, peer="api_process", limit_bytes=_LINE_BYTES
+)
+CLIENT_CHANNEL = Channel(
+    decode=msgspec.json.Decoder(ServerMessage).decode, peer="model_manager", limit_bytes=_LINE_BYTES
+)

@@ -1,8 +1,6 @@
 """Permit client: permits for upstreams that one process holds, acquires and releases."""
 
 import asyncio
-import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,18 +13,19 @@ from llm_backend.backends.upstream.balance import Balance
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.permit_queue import busy
 from llm_backend.backends.upstream.permits.permit_messages import (
-    PLACES,
+    CLIENT_CHANNEL,
+    SOCKET,
     AcquireCancelled,
     AcquirePermit,
-    FromTaker,
+    PermitClientMessage,
     PermitGranted,
+    PermitServerMessage,
     PermitsScarce,
     PermitTimeout,
     ReleasePermit,
-    from_server,
-    line,
 )
-from llm_backend.backends.upstream.permits.permit_server import BLOCKS, UNREAD_BYTES
+from llm_backend.backends.upstream.permits.permit_server import BLOCKS
+from llm_backend.ipc import MessageConnection, PendingRequests
 
 __all__ = ["PermitClient"]
 
@@ -47,36 +46,33 @@ class PermitClient:
     def __init__(
         self,
         upstreams: Sequence[Upstream],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        connection: MessageConnection[PermitServerMessage, PermitClientMessage],
     ) -> None:
         self._upstreams = {one.name: one for one in upstreams}
         self._balance = Balance()
-        self._reader = reader
-        self._writer = writer
-        self._numbers = itertools.count()
-        self._asking: dict[int, asyncio.Future[Upstream]] = {}
+        self._connection = connection
+        self._requests: PendingRequests[Upstream] = PendingRequests(self._give_back)
         self._scarce: frozenset[str] = frozenset()
-        self._server_is_gone = False
         for one in upstreams:
             one.places = 0
             one.on_room = partial(self._settle, one)
 
     @classmethod
     @asynccontextmanager
-    async def opened(
-        cls, folder: Path, upstreams: Sequence[Upstream], on_cut_off: Callable[[], None]
+    async def connect(
+        cls, folder: Path, upstreams: Sequence[Upstream], on_disconnect: Callable[[], None]
     ) -> AsyncIterator[Self]:
-        """Connects to the server's socket in `folder`; `on_cut_off` is called when the connection
-        is lost. Raises `OSError`."""
-        reader, writer = await asyncio.open_unix_connection(folder / PLACES)
-        places = cls(upstreams, reader, writer)
-        reading = asyncio.create_task(places._read(on_cut_off))
+        """Connects to the server's socket in `folder`; `on_disconnect` is called when the
+        connection is lost. Raises `OSError`."""
+        connection: MessageConnection[PermitServerMessage, PermitClientMessage]
+        connection = await MessageConnection.connect(folder / SOCKET, CLIENT_CHANNEL)
+        client = cls(upstreams, connection)
+        reading = asyncio.create_task(client._read(on_disconnect))
         try:
-            yield places
+            yield client
         finally:
             reading.cancel()
-            writer.close()
+            connection.close()
 
     async def next(self, attempt: Attempts) -> Upstream:
         """Waits for a permit and returns its upstream; the caller sends the request before it
@@ -94,63 +90,45 @@ class PermitClient:
             self._settle(upstream)  # it was ejected meanwhile
 
     async def _given(self, who: str, among: list[str], within_s: float) -> Upstream:
-        if self._server_is_gone:
-            raise busy()
-        number = next(self._numbers)
-        given: asyncio.Future[Upstream] = asyncio.get_running_loop().create_future()
-        self._asking[number] = given
-        self._tell(AcquirePermit(number=number, who=who, among=among, within_s=within_s))
+        number = self._requests.begin()
+        self._connection.send(AcquirePermit(number=number, who=who, among=among, within_s=within_s))
         try:
-            upstream = await given
+            upstream = await self._requests.wait(number)
         except asyncio.CancelledError:
-            self._give_up(number, given)
+            self._connection.send(AcquireCancelled(number=number))
             raise
-        finally:
-            del self._asking[number]
         upstream.promised -= 1
         return upstream
 
-    def _give_up(self, number: int, given: asyncio.Future[Upstream]) -> None:
-        """Cancels a waiting request. A permit granted meanwhile becomes spare."""
-        if not given.done() or given.cancelled():
-            self._tell(AcquireCancelled(number=number))
-        elif given.exception() is None:
-            upstream = given.result()
-            upstream.promised -= 1
-            self._settle(upstream)
+    def _give_back(self, upstream: Upstream) -> None:
+        """Makes the permit of a cancelled request a spare one."""
+        upstream.promised -= 1
+        self._settle(upstream)
 
-    async def _read(self, on_cut_off: Callable[[], None]) -> None:
-        with contextlib.suppress(OSError):  # the server was killed
-            while (received := await self._reader.readline()).endswith(b"\n"):
-                self._take(received)
-        self._server_is_gone = True
-        log.error("places_not_kept", extra={"waiting": len(self._asking)})
-        for given in self._asking.values():
-            if not given.done():
-                given.set_exception(busy())
-        on_cut_off()
+    async def _read(self, on_disconnect: Callable[[], None]) -> None:
+        while (message := await self._connection.receive()) is not None:
+            self._handle(message)
+        log.error("permit_server_disconnected", extra={"waiting": len(self._requests)})
+        self._requests.disconnect(busy)
+        on_disconnect()
 
-    def _take(self, received: bytes) -> None:
-        match from_server(received):
+    def _handle(self, message: PermitServerMessage) -> None:
+        match message:
             case PermitGranted(number=number, upstream=name, count=count):
-                self._have(number, self._upstreams[name], count)
+                self._add_permits(number, self._upstreams[name], count)
             case PermitTimeout(number=number):
-                given = self._asking.get(number)
-                if given is not None and not given.done():
-                    given.set_exception(busy())
+                self._requests.fail(number, busy())
             case PermitsScarce(upstreams=names):
                 self._scarce = frozenset(names)
                 for name in names:
                     self._settle(self._upstreams[name])
 
-    def _have(self, number: int, upstream: Upstream, count: int) -> None:
+    def _add_permits(self, number: int, upstream: Upstream, count: int) -> None:
         upstream.places += count
-        given = self._asking.get(number)
-        if given is None or given.done():  # the request was cancelled
+        if self._requests.answer(number, upstream):
+            upstream.promised += 1
+        else:  # the request was cancelled
             self._settle(upstream)
-            return
-        upstream.promised += 1
-        given.set_result(upstream)
 
     def _settle(self, upstream: Upstream) -> None:
         """Releases spare permits: all if permits are scarce; otherwise those beyond one block, once
@@ -159,15 +137,4 @@ class PermitClient:
         block = 0 if upstream.name in self._scarce else upstream.config.concurrency // BLOCKS
         if spare > 2 * block:
             upstream.places -= spare - block
-            self._tell(ReleasePermit(upstream=upstream.name, count=spare - block))
-
-    def _tell(self, message: FromTaker) -> None:
-        """Sends a message without waiting; disconnects from a server with too many unread bytes."""
-        if self._writer.is_closing():
-            return
-        unread = self._writer.transport.get_write_buffer_size()
-        if unread > UNREAD_BYTES:
-            log.error("places_keeper_stuck", extra={"unread_bytes": unread})
-            self._writer.transport.abort()  # which ends the read loop
-            return
-        self._writer.write(line(message))
+            self._connection.send(ReleasePermit(upstream=upstream.name, count=spare - block))

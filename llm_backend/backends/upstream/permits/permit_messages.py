@@ -4,22 +4,24 @@ from pathlib import Path
 
 import msgspec
 
+from llm_backend.ipc import Channel
+
 __all__ = [
-    "PLACES",
+    "CLIENT_CHANNEL",
+    "SERVER_CHANNEL",
+    "SOCKET",
     "AcquireCancelled",
     "AcquirePermit",
-    "FromKeeper",
-    "FromTaker",
+    "PermitClientMessage",
     "PermitGranted",
+    "PermitServerMessage",
     "PermitTimeout",
     "PermitsScarce",
     "ReleasePermit",
-    "from_client",
-    "from_server",
-    "line",
 ]
 
-PLACES = Path("places.sock")  # in the folder that is shared
+SOCKET = Path("permits.sock")  # in the folder that is shared
+_LIMIT_BYTES = 1 << 20  # some 10,000 messages: only a stuck process leaves so many unread
 
 
 class _PermitMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -69,13 +71,16 @@ class PermitsScarce(_PermitMessage, frozen=True, kw_only=True):
     upstreams: list[str]
 
 
-FromTaker = AcquirePermit | AcquireCancelled | ReleasePermit
-FromKeeper = PermitGranted | PermitTimeout | PermitsScarce
+PermitClientMessage = AcquirePermit | AcquireCancelled | ReleasePermit
+PermitServerMessage = PermitGranted | PermitTimeout | PermitsScarce
 
-from_client = msgspec.json.Decoder(FromTaker).decode
-from_server = msgspec.json.Decoder(FromKeeper).decode
-
-
-def line(message: FromTaker | FromKeeper) -> bytes:
-    """Encodes a message as one line of JSON."""
-    return msgspec.json.encode(message) + b"\n"
+SERVER_CHANNEL = Channel(
+    decode=msgspec.json.Decoder(PermitClientMessage).decode,
+    peer="api_process",
+    limit_bytes=_LIMIT_BYTES,
+)
+CLIENT_CHANNEL = Channel(
+    decode=msgspec.json.Decoder(PermitServerMessage).decode,
+    peer="permit_server",
+    limit_bytes=_LIMIT_BYTES,
+)

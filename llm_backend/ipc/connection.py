@@ -1,0 +1,78 @@
+"""Connection of two processes: messages as lines of JSON, with bounded memory for unread ones."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import msgspec
+
+__all__ = ["Channel", "MessageConnection"]
+
+log = logging.getLogger(__name__)
+
+Received = TypeVar("Received")
+Sent = TypeVar("Sent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel(Generic[Received]):
+    """One end of a protocol: how its messages are decoded, and the name of its peer in logs.
+
+    `limit_bytes` bounds a line, and the unread bytes that only a stuck peer exceeds.
+    """
+
+    decode: Callable[[bytes], Received]
+    peer: str
+    limit_bytes: int
+
+
+class MessageConnection(Generic[Received, Sent]):
+    """Connection to another process, which receives and sends messages."""
+
+    def __init__(
+        self,
+        channel: Channel[Received],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._channel = channel
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, path: Path, channel: Channel[Received]) -> Self:
+        """Connects to the server that listens at this socket path. Raises `OSError`."""
+        return cls(channel, *await asyncio.open_unix_connection(path, limit=channel.limit_bytes))
+
+    @property
+    def unread_bytes(self) -> int:
+        """Number of bytes sent that the peer has not read yet, beyond the socket's own buffer."""
+        return self._writer.transport.get_write_buffer_size()
+
+    def send(self, message: Sent) -> None:
+        """Sends a message without waiting; disconnects from a peer with too many unread bytes."""
+        if self._writer.is_closing():
+            return
+        if self.unread_bytes > self._channel.limit_bytes:
+            stuck = {"peer": self._channel.peer, "unread_bytes": self.unread_bytes}
+            log.error("ipc_peer_stuck", extra=stuck)
+            self._writer.transport.abort()  # which ends `receive`, and so the connection's owner
+            return
+        self._writer.write(msgspec.json.encode(message) + b"\n")
+
+    async def receive(self) -> Received | None:
+        """Waits for the next message; None once the peer has disconnected or was killed."""
+        try:
+            line = await self._reader.readline()
+        except OSError:  # the peer was killed
+            return None
+        if not line.endswith(b"\n"):  # the peer's death cut the line off
+            return None
+        return self._channel.decode(line)
+
+    def close(self) -> None:
+        """Disconnects, after all messages are sent."""
+        self._writer.close()
