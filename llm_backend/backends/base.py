@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from llm_backend.backends.local.schemas import Followed
+from llm_backend.backends.local.schemas import LoweredSchema
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
 
 __all__ = [
@@ -65,11 +65,11 @@ class Grammar:
 @dataclass(frozen=True, kw_only=True)
 class JsonContent:
     """Schema that constrains the content of every answer, not its reasoning, and the client's field
-    name of it; `followed` maps its places to the client's schema."""
+    name of it; `lowered` maps its parts to paths of the client's schema."""
 
     schema: Mapping[str, Any]
     field: str
-    followed: Followed | None = None
+    lowered: LoweredSchema | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.schemas import follow
+from llm_backend.backends.local.schemas import lower_schema
 from llm_backend.engine.messages import FinishReason, Generate, GrammarLimits, Sampling
 from llm_backend.engine.sampling.constraint import GrammarError, Grammars
 from llm_backend.errors import InvalidRequest
@@ -221,12 +221,12 @@ def combined(inner):
 @given(schema=st.recursive(leaves, combined, max_leaves=8), dice=st.randoms(use_true_random=False))
 def test_a_text_by_any_schema_is_what_it_says(schema, dice):
     try:
-        followed = follow(schema, ())
+        lowered = lower_schema(schema, ())
     except InvalidRequest as refusal:  # an integer that no grammar can write
         text = None
         assume(refusal.param and "2^53" in str(refusal))
     else:
-        text = written(followed.schema, dice)
+        text = written(lowered.schema, dice)
 
     if text is not None:
         assert jsonschema_rs.validator_for(schema).is_valid(json.loads(text)), text

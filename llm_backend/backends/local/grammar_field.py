@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.local.markup.grammar import Function
-from llm_backend.backends.local.schemas import Followed
+from llm_backend.backends.local.schemas import LoweredSchema
 from llm_backend.contract.validation_messages import field_name
 
 __all__ = ["GrammarField"]
@@ -20,7 +20,7 @@ class GrammarField:
     content; `functions` are those that may be called, in the grammar's order."""
 
     name: str
-    content: Followed | None = None
+    content: LoweredSchema | None = None
     functions: Sequence[Function] = ()
 
     def at(self, place: str | None) -> str | None:
@@ -31,14 +31,14 @@ class GrammarField:
         rule, *steps = place.split("/")
         pointer = [step.replace("~1", "/").replace("~0", "~") for step in steps]
         if rule == _CONTENT and self.content is not None:
-            return field_name(self.content.place(pointer))
+            return field_name(self.content.client_path(pointer))
         found = _ARGUMENTS.fullmatch(rule)
         if found is None:
             return self.name
         function = self.functions[int(found[1])]
-        if function.followed is None or function.parameters is None:
+        if function.lowered is None or function.parameters is None:
             return function.where
         if found[2] is not None:
             name = list(function.parameters["properties"])[int(found[2])]
             pointer = ["properties", name, *pointer]
-        return field_name(function.followed.place(pointer))
+        return field_name(function.lowered.client_path(pointer))

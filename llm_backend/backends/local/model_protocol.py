@@ -20,7 +20,7 @@ from llm_backend.backends.local.markup.parameters import (
     without_grammar_pattern,
 )
 from llm_backend.backends.local.media import Marks, Shown
-from llm_backend.backends.local.schemas import AnswerSchema, Path, follow
+from llm_backend.backends.local.schemas import AnswerSchema, Path, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -154,7 +154,7 @@ class ModelProtocol:
         made_of = GrammarField(name=chat.grammar.field)
         if isinstance(chat.grammar, Grammar):
             return _alone(chat.grammar, is_thinking=is_thinking), made_of
-        made_of = replace(made_of, content=chat.grammar.followed)
+        made_of = replace(made_of, content=chat.grammar.lowered)
         content = chat.grammar.schema
         if not chat.tools:
             alone = content_grammar(self._markup, content, self._tokens, is_thinking=is_thinking)
@@ -209,13 +209,13 @@ class ModelProtocol:
         # A grammar of JSON resolves references itself, with one rule per definition.
         if arguments is not ArgumentStyle.JSON:
             parameters = plain
-        followed = follow(parameters, path, is_lenient=not is_strict)
+        lowered = lower_schema(parameters, path, is_lenient=not is_strict)
         return Function(
             name=name,
             where=where,
-            parameters=followed.schema,
+            parameters=lowered.schema,
             is_strict=is_strict,
-            followed=followed,
+            lowered=lowered,
         )
 
     def _switches(self, chat: Chat) -> Mapping[str, Any]:

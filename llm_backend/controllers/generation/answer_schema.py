@@ -66,10 +66,10 @@ class _Said:
         is_believed = structure.is_exact
         if reason == FinishReason.STOP and structure.schema is not None:
             content = "".join(delta.content for delta in self.deltas)
-            return structure.schema.is_broken_by(content, is_believed=is_believed)
+            return structure.schema.rejects(content, is_constrained=is_believed)
         whole = list(self.calls.values())
         return any(
-            structure.calls[name].is_broken_by("".join(pieces) or "{}", is_believed=is_believed)
+            structure.calls[name].rejects("".join(pieces) or "{}", is_constrained=is_believed)
             for name, pieces in (whole[:-1] if reason == FinishReason.LENGTH else whole)
             if name in structure.calls
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import Grammar, JsonContent
-from llm_backend.backends.local.schemas import AnswerSchema, Followed, Path, follow
+from llm_backend.backends.local.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonValue
@@ -97,8 +97,8 @@ def _structure_of(
     is_exact = True
     for place, function in tools.items():
         path = ("tools", place, "function", "parameters")
-        followed, calls[function["name"]] = _followed(function["parameters"], path, nodes_limit)
-        is_exact &= followed.is_exact
+        lowered, calls[function["name"]] = _lower(function["parameters"], path, nodes_limit)
+        is_exact &= lowered.is_exact
     if wanted["type"] == "text":
         return StructuredOutput(calls=calls, is_exact=is_exact)
     if wanted["type"] == "json_object":
@@ -111,20 +111,20 @@ def _structure_of(
             param=field_name(SCHEMA_PATH),
             code="missing_required_parameter",
         )
-    followed, schema = _followed(wanted["json_schema"]["schema"], SCHEMA_PATH, nodes_limit)
+    lowered, schema = _lower(wanted["json_schema"]["schema"], SCHEMA_PATH, nodes_limit)
     name = ".".join(map(str, SCHEMA_PATH))
-    content = JsonContent(schema=followed.schema, field=name, followed=followed)
-    is_exact &= followed.is_exact
+    content = JsonContent(schema=lowered.schema, field=name, lowered=lowered)
+    is_exact &= lowered.is_exact
     return StructuredOutput(grammar=content, schema=schema, calls=calls, is_exact=is_exact)
 
 
-def _followed(schema: JsonValue, path: Path, nodes_limit: int) -> tuple[Followed, AnswerSchema]:
+def _lower(schema: JsonValue, path: Path, nodes_limit: int) -> tuple[LoweredSchema, AnswerSchema]:
     _check_size(schema, path, nodes_limit)
     checked = AnswerSchema(schema, path)
-    followed = follow(schema, path)
-    if followed.is_exact:
-        return followed, checked
-    return followed, AnswerSchema(schema, path, has_formats=True)
+    lowered = lower_schema(schema, path)
+    if lowered.is_exact:
+        return lowered, checked
+    return lowered, AnswerSchema(schema, path, has_formats=True)
 
 
 def _check_size(schema: JsonValue, path: Path, nodes_limit: int) -> None:

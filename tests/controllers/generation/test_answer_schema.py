@@ -54,7 +54,7 @@ def whole(content: str, reason: str = "stop", choice: int = 0) -> list[ChatDelta
     ],
 )  # fmt: skip
 def test_an_answer_by_the_schema_passes(value, text):
-    assert not schema(value).is_broken_by(text)
+    assert not schema(value).rejects(text)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_an_answer_by_the_schema_passes(value, text):
     ],
 )
 def test_an_answer_that_breaks_the_schema_is_found(value, text):
-    assert schema(value).is_broken_by(text)
+    assert schema(value).rejects(text)
 
 
 def test_a_schema_that_multiplies_is_not_followed_for_ever():
@@ -83,12 +83,12 @@ def test_a_schema_that_multiplies_is_not_followed_for_ever():
     explosive = schema({"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"})
     begun = time.process_time()
 
-    assert not explosive.is_broken_by("null")
+    assert not explosive.rejects("null")
     assert time.process_time() - begun < 2
 
 
 def test_a_schema_that_refers_to_itself_is_not_followed_for_ever():
-    assert not schema({"$ref": "#"}).is_broken_by("1")
+    assert not schema({"$ref": "#"}).rejects("1")
 
 
 async def test_choices_are_checked_each_at_their_end():

@@ -38,8 +38,8 @@ async def test_a_json_object_is_any_object():
     assert structure.grammar is not None
     assert structure.grammar.schema == {"type": "object"}
     assert structure.schema is not None
-    assert structure.schema.is_broken_by("[]")
-    assert not structure.schema.is_broken_by('{"a": 1}')
+    assert structure.schema.rejects("[]")
+    assert not structure.schema.rejects('{"a": 1}')
 
 
 @pytest.mark.parametrize("strict", [True, False, None])

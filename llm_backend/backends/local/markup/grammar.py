@@ -14,7 +14,7 @@ from typing import Any
 from llm_backend.backends.local.markup.family import ArgumentStyle, Markup, Spelling, Thinking
 from llm_backend.backends.local.markup.lark import LARK
 from llm_backend.backends.local.markup.parameters import is_text
-from llm_backend.backends.local.schemas import Followed
+from llm_backend.backends.local.schemas import LoweredSchema
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.errors import InvalidRequest
 
@@ -39,13 +39,13 @@ _NO_PARAMETERS: Mapping[str, Any] = {
 class Function:
     """Function that may be called; `parameters` None: without parameters. Schema keywords that
     llguidance does not support are an error if `is_strict`, otherwise they are ignored. `where`
-    (the parameters' place in the request) and `followed` serve error messages."""
+    (the parameters' place in the request) and `lowered` serve error messages."""
 
     name: str
     parameters: Mapping[str, Any] | None
     is_strict: bool = False
     where: str = "tools"
-    followed: Followed | None = None
+    lowered: LoweredSchema | None = None
 
 
 def calls_grammar(

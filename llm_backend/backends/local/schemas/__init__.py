@@ -1,8 +1,18 @@
-"""JSON Schema for structured output: rewrites clients' schemas for llguidance, or rejects them with
-the place of the unsupported keyword. Pure."""
+"""JSON Schema for structured output: lowers clients' schemas to those that llguidance compiles, or
+rejects them at an unsupported keyword. Pure.
+
+    lowering.py       lower_schema: the whole schema, keyword by keyword
+    node.py           one schema within it, and the interface of the lowering
+    keywords.py       the keywords and types of JSON Schema
+    objects.py, arrays.py, numbers.py, formats.py  keywords of one type of values
+    conditions.py     `not`, `if`, `oneOf`, dependencies
+    logic.py          disjointness and negation of schemas
+    references.py     targets of `$ref`
+    answer_schema.py  validation of a finished answer
+"""
 
 from llm_backend.backends.local.schemas.answer_schema import AnswerSchema
-from llm_backend.backends.local.schemas.followed import Followed, follow
-from llm_backend.backends.local.schemas.kinds import Path
+from llm_backend.backends.local.schemas.keywords import Path
+from llm_backend.backends.local.schemas.lowering import LoweredSchema, lower_schema
 
-__all__ = ["AnswerSchema", "Followed", "Path", "follow"]
+__all__ = ["AnswerSchema", "LoweredSchema", "Path", "lower_schema"]

@@ -1,7 +1,7 @@
 """Array keywords, rewritten for llguidance."""
 
-from llm_backend.backends.local.schemas.kinds import Schema, types_of
-from llm_backend.backends.local.schemas.node import Node, Whole
+from llm_backend.backends.local.schemas.keywords import Schema, types_of
+from llm_backend.backends.local.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
 __all__ = ["ARRAY_KEYWORDS", "lower_array"]
@@ -10,27 +10,27 @@ ARRAY_KEYWORDS = frozenset({
     "items", "prefixItems", "additionalItems", "contains", "minContains", "maxContains",
     "minItems", "maxItems", "uniqueItems", "unevaluatedItems",
 })  # fmt: skip
-_CONTAINED_MOST = 16
+_CONTAINED_LIMIT = 16
 _APPLICATORS = {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
 
 
-def lower_array(whole: Whole, node: Node) -> dict[str, JsonValue]:
+def lower_array(lowering: Lowering, node: Node) -> dict[str, JsonValue]:
     """Rewrites a schema's array keywords."""
     schema: Schema = node.schema
     first, first_name, rest, rest_name = _items(schema)
-    rest = _unevaluated(whole, schema, rest)
+    rest = _merge_unevaluated(lowering, schema, rest)
     lowered: dict[str, JsonValue] = {}
     if first:
         lowered["prefixItems"] = [
-            whole.lower(node.below(one, first_name, place)) for place, one in enumerate(first)
+            lowering.lower(node.child(one, first_name, index)) for index, one in enumerate(first)
         ]
     if rest is not True:
-        lowered["items"] = whole.lower(node.below(rest, rest_name))
+        lowered["items"] = lowering.lower(node.child(rest, rest_name))
     for keyword in ("minItems", "maxItems"):
         if keyword in schema:
             lowered[keyword] = int(schema[keyword])
-    _contain(whole, node, lowered, rest)
-    _be_unique(whole, node, lowered, rest)
+    _lower_contains(lowering, node, lowered, rest)
+    _lower_unique(lowering, node, lowered, rest)
     return lowered
 
 
@@ -42,42 +42,46 @@ def _items(schema: Schema) -> tuple[list[JsonValue], str, JsonValue, str]:
     return schema.get("prefixItems", []), "prefixItems", items, "items"
 
 
-def _unevaluated(whole: Whole, schema: Schema, rest: JsonValue) -> JsonValue:
+def _merge_unevaluated(lowering: Lowering, schema: Schema, rest: JsonValue) -> JsonValue:
     others = schema.get("unevaluatedItems", True)
     if others in (True, {}) or "items" in schema:
         return rest
     if _APPLICATORS & schema.keys() or "contains" in schema:
-        whole.widen()
+        lowering.widen()
         return rest
     return others
 
 
-def _contain(whole: Whole, node: Node, lowered: dict[str, JsonValue], rest: JsonValue) -> None:
+def _lower_contains(
+    lowering: Lowering, node: Node, lowered: dict[str, JsonValue], rest: JsonValue
+) -> None:
     """Rewrites `contains`: the required items become the first ones."""
     schema = node.schema
     if "contains" not in schema:
         return
     if "maxContains" in schema:
-        whole.widen()
+        lowering.widen()
     count = int(schema.get("minContains", 1))
     if not count:
         return
-    if "prefixItems" in lowered or count > _CONTAINED_MOST:
-        whole.widen()
+    if "prefixItems" in lowered or count > _CONTAINED_LIMIT:
+        lowering.widen()
     else:
-        contained = whole.lower(node.below(schema["contains"], "contains"))
+        contained = lowering.lower(node.child(schema["contains"], "contains"))
         both = contained if rest is True else {"allOf": [lowered["items"], contained]}
         lowered["prefixItems"] = [both] * count
     lowered["minItems"] = max(count, lowered.get("minItems", 0))
 
 
-def _be_unique(whole: Whole, node: Node, lowered: dict[str, JsonValue], rest: JsonValue) -> None:
+def _lower_unique(
+    lowering: Lowering, node: Node, lowered: dict[str, JsonValue], rest: JsonValue
+) -> None:
     """Rewrites `uniqueItems`: at most as many items as there are possible values."""
     if not node.schema.get("uniqueItems"):
         return
     if "prefixItems" not in lowered:
-        values = whole.logic.finite(whole.logic.facets(rest, node.base))
+        values = lowering.logic.finite_values(lowering.logic.facets(rest, node.base))
         if values is not None:
             lowered["maxItems"] = min(len(values), lowered.get("maxItems", len(values)))
     if lowered.get("maxItems", 2) > 1 and "array" in types_of(node.schema):
-        whole.widen()
+        lowering.widen()

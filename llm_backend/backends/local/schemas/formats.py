@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping
 
-from llm_backend.backends.local.schemas.kinds import Path, SchemaUnsupported
+from llm_backend.backends.local.schemas.keywords import Path, SchemaUnsupported
 from llm_backend.json_types import JsonValue
 
-__all__ = ["format_of", "lowered_pattern", "other_than", "with_plain_escapes"]
+__all__ = ["lower_escapes", "lower_format", "lower_pattern", "pattern_excluding"]
 
 _NATIVE = {
     "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
@@ -25,7 +25,7 @@ _PATTERNS: Mapping[str, str] = {
 """Patterns of formats, which may be narrower: every match is valid by the format."""
 _UNSUPPORTED = {"regex"}
 _ANY = r"[\s\S]*"
-_WORDS_MOST = 400  # limit of characters in strings to exclude
+_WORDS_LIMIT = 400  # limit of characters in strings to exclude
 
 _PARTS = re.compile(
     r"""\\0(?![0-9])              (?P<nul>)
@@ -42,40 +42,39 @@ _AROUND = {"?=": "lookahead", "?!": "lookahead", "?<=": "lookbehind", "?<!": "lo
 _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
 
 
-def format_of(name: str, path: Path) -> dict[str, str]:
+def lower_format(name: str, path: Path) -> dict[str, str]:
     """Returns the keywords that enforce a format; none for an unspecified one. Raises
     `SchemaUnsupported`."""
     if name in _UNSUPPORTED:
         known = ", ".join(sorted(_NATIVE | _NARROWER.keys() | _PATTERNS.keys()))
-        raise SchemaUnsupported(
-            f"No answer can be held to the `format` `{name}`, only to {known}.", path
-        )
+        raise SchemaUnsupported(f"The `format` `{name}` cannot be enforced, only {known}.", path)
     if name in _PATTERNS:
         return {"pattern": _PATTERNS[name]}
     name = _NARROWER.get(name, name)
     return {"format": name} if name in _NATIVE else {}
 
 
-def lowered_pattern(pattern: str, keyword: str, path: Path) -> str:
+def lower_pattern(pattern: str, keyword: str, path: Path) -> str:
     """Rewrites a regular expression to llguidance's syntax. Raises `SchemaUnsupported` if
     there is no equivalent."""
     for part in _PARTS.finditer(pattern):
-        found = None
+        construct = None
         if part["around"] is not None:
-            found = f"{_AROUND[part['around']]} (`({part['around']}`)"
+            construct = f"{_AROUND[part['around']]} (`({part['around']}`)"
         elif part["back"] is not None or part["named"] is not None:
-            found = f"a reference back (`{part[0]}`)"
-        if found is not None:
+            construct = f"a reference back (`{part[0]}`)"
+        if construct is not None:
             raise SchemaUnsupported(
-                f"The expression of this `{keyword}` uses {found}, which is not supported.", path
+                f"The expression of this `{keyword}` uses {construct}, which is not supported.",
+                path,
             )
     return _ESCAPES.sub(_escape, pattern)
 
 
-def with_plain_escapes(schema: JsonValue) -> JsonValue:
+def lower_escapes(schema: JsonValue) -> JsonValue:
     """Rewrites the escapes `\\0` and `\\cA`, which not every regex engine supports, as numbers."""
     if isinstance(schema, list):
-        return [with_plain_escapes(one) for one in schema]
+        return [lower_escapes(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     plain: dict[str, JsonValue] = {}
@@ -84,13 +83,12 @@ def with_plain_escapes(schema: JsonValue) -> JsonValue:
             plain[keyword] = _ESCAPES.sub(_escape, value)
         elif keyword == "patternProperties" and isinstance(value, dict):
             plain[keyword] = {
-                _ESCAPES.sub(_escape, pattern): with_plain_escapes(one)
-                for pattern, one in value.items()
+                _ESCAPES.sub(_escape, pattern): lower_escapes(one) for pattern, one in value.items()
             }
         elif keyword in ("const", "enum", "default", "examples"):
             plain[keyword] = value
         else:
-            plain[keyword] = with_plain_escapes(value)
+            plain[keyword] = lower_escapes(value)
     return plain
 
 
@@ -100,22 +98,22 @@ def _escape(found: re.Match[str]) -> str:
     return r"\x00" if found[0] == r"\0" else found[0]
 
 
-def other_than(words: list[str]) -> str | None:
+def pattern_excluding(words: list[str]) -> str | None:
     """Returns a regular expression of all strings but these; None if it would be too long."""
-    if sum(map(len, words)) > _WORDS_MOST:
+    if sum(map(len, words)) > _WORDS_LIMIT:
         return None
-    return f"^{_others(sorted(set(words)))}$"
+    return f"^{_excluding(sorted(set(words)))}$"
 
 
-def _others(words: list[str]) -> str:
-    """Excludes strings with a common prefix, given without it."""
+def _excluding(words: list[str]) -> str:
+    """Excludes strings with a common prefix, whose rest is given."""
     begins = dict.fromkeys(word[0] for word in words if word)
     if not begins:
         return f"[\\s\\S]{_ANY}" if words else _ANY
     letters = "".join(f"\\u{{{ord(letter):x}}}" for letter in begins)
     choices = [f"[^{letters}]{_ANY}"]
     for letter in begins:
-        rest = _others([word[1:] for word in words if word.startswith(letter)])
+        rest = _excluding([word[1:] for word in words if word.startswith(letter)])
         choices.append(f"\\u{{{ord(letter):x}}}{rest}")
     if "" not in words:
         choices.append("")

@@ -1,18 +1,18 @@
 """Logic of JSON schemas: disjointness and negation.
 
-Both are conservative: two schemas are `disjoint` only if that is easy to prove, and `negated`
+Both are conservative: two schemas are disjoint only if that is easy to prove, and `negate`
 returns None if no schema expresses the negation.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llm_backend.backends.local.schemas.formats import other_than
-from llm_backend.backends.local.schemas.kinds import (
+from llm_backend.backends.local.schemas.formats import pattern_excluding
+from llm_backend.backends.local.schemas.keywords import (
     TYPES,
     Schema,
-    number_like,
-    said,
+    is_number,
+    keywords_of,
     types_of,
 )
 from llm_backend.backends.local.schemas.references import References
@@ -21,10 +21,10 @@ from llm_backend.json_types import JsonValue
 __all__ = ["Logic"]
 
 _DEPTH = 6
-_STEPS_MOST = 20_000
-_FACETS_MOST = 64
-_ALTERNATIVES_MOST = 24
-_MIRRORED: dict[str, tuple[str, str, int]] = {
+_STEPS_LIMIT = 20_000
+_FACETS_LIMIT = 64
+_ALTERNATIVES_LIMIT = 24
+_NEGATED_BOUNDS: dict[str, tuple[str, str, int]] = {
     "minimum": ("number", "exclusiveMaximum", 0),
     "maximum": ("number", "exclusiveMinimum", 0),
     "exclusiveMinimum": ("number", "maximum", 0),
@@ -46,9 +46,9 @@ class Logic:
 
     def __init__(self, references: References) -> None:
         self._references = references
-        self._steps_left = _STEPS_MOST
+        self._steps_left = _STEPS_LIMIT
 
-    def _is_tired(self) -> bool:
+    def _is_out_of_steps(self) -> bool:
         """Counts a step; returns True if the budget of steps is used up."""
         self._steps_left -= 1
         return self._steps_left < 0
@@ -57,43 +57,43 @@ class Logic:
         """Returns the schemas that a value must all satisfy: it, its `$ref`, its `allOf`."""
         found: list[JsonValue] = []
         unread = [(schema, base, 0)]
-        while unread and len(found) < _FACETS_MOST and not self._is_tired():
+        while unread and len(found) < _FACETS_LIMIT and not self._is_out_of_steps():
             one, its_base, depth = unread.pop()
             found.append(one)
             if not isinstance(one, dict) or depth > _DEPTH:
                 continue
             if isinstance(one.get("$ref"), str):
-                target = self._references.target(one["$ref"], its_base)
+                target = self._references.resolve(one["$ref"], its_base)
                 if target is not None:
                     unread.append((target.schema, target.base, depth + 1))
             unread += [(part, its_base, depth + 1) for part in one.get("allOf", ())]
         return found
 
-    def is_nothing(self, schema: JsonValue, base: str) -> bool:
+    def is_unsatisfiable(self, schema: JsonValue, base: str) -> bool:
         """Returns True if provably no value is valid by it."""
         if not isinstance(schema, dict) or "not" not in schema:
             return schema is False
-        return self.negated(schema["not"], base, ()) == [False]
+        return self.negate(schema["not"], base, ()) == [False]
 
-    def disjoint(self, one: Facets, other: Facets, depth: int = 0) -> bool:
+    def are_disjoint(self, one: Facets, other: Facets, depth: int = 0) -> bool:
         """Returns True if provably no value is valid by both."""
         if False in one or False in other:
             return True
-        if depth > _DEPTH or self._is_tired():
+        if depth > _DEPTH or self._is_out_of_steps():
             return False
-        if not self._types(one) & self._types(other):
+        if not self._types_of_all(one) & self._types_of_all(other):
             return True
-        first, second = self.finite(one), self.finite(other)
+        first, second = self.finite_values(one), self.finite_values(other)
         if first is not None and second is not None:
-            return not any(_same(value, two) for value in first for two in second)
+            return not any(_are_equal(value, two) for value in first for two in second)
         return (
-            self._by_branches(one, other, depth)
-            or self._by_branches(other, one, depth)
-            or self._by_range(one, other)
-            or self._by_properties(one, other, depth)
+            self._are_disjoint_by_branches(one, other, depth)
+            or self._are_disjoint_by_branches(other, one, depth)
+            or self._are_disjoint_by_range(one, other)
+            or self._are_disjoint_by_properties(one, other, depth)
         )
 
-    def _types(self, facets: Facets) -> frozenset[str]:
+    def _types_of_all(self, facets: Facets) -> frozenset[str]:
         types = frozenset(TYPES)
         for facet in facets:
             if isinstance(facet, dict):
@@ -103,54 +103,57 @@ class Logic:
                     types &= frozenset(_type_of(value) for value in values)
         return types
 
-    def finite(self, facets: Facets) -> list[JsonValue] | None:
+    def finite_values(self, facets: Facets) -> list[JsonValue] | None:
         """Returns the only values that may satisfy all of these; None if unknown."""
         lists = [_own_values(facet) for facet in facets if isinstance(facet, dict)]
         known = [values for values in lists if values is not None]
         if not known:
-            types = self._types(facets)
+            types = self._types_of_all(facets)
             return [False, True] if types == {"boolean"} else None
         first, *others = known
-        types = self._types(facets)
+        types = self._types_of_all(facets)
         return [
             value
             for value in first
             if _type_of(value) in types
-            and all(any(_same(value, two) for two in other) for other in others)
+            and all(any(_are_equal(value, two) for two in other) for other in others)
         ]
 
-    def _by_branches(self, one: Facets, other: Facets, depth: int) -> bool:
+    def _are_disjoint_by_branches(self, one: Facets, other: Facets, depth: int) -> bool:
         for facet in one:
             for keyword in ("anyOf", "oneOf"):
                 branches = facet.get(keyword) if isinstance(facet, dict) else None
-                if branches and len(branches) <= _ALTERNATIVES_MOST and all(
-                    self.disjoint(self.facets(branch), other, depth + 1) for branch in branches
+                if branches and len(branches) <= _ALTERNATIVES_LIMIT and all(
+                    self.are_disjoint(self.facets(branch), other, depth + 1) for branch in branches
                 ):  # fmt: skip
                     return True
         return False
 
-    def _by_range(self, one: Facets, other: Facets) -> bool:
+    def _are_disjoint_by_range(self, one: Facets, other: Facets) -> bool:
         for low, high, kind in (
             ("minimum", "maximum", "number"),
             ("minLength", "maxLength", "string"),
             ("minItems", "maxItems", "array"),
         ):
-            if self._types(one) & self._types(other) == {kind} and (
-                _most(one, low) > _least(other, high) or _most(other, low) > _least(one, high)
+            if self._types_of_all(one) & self._types_of_all(other) == {kind} and (
+                _lower_bound(one, low) > _upper_bound(other, high)
+                or _lower_bound(other, low) > _upper_bound(one, high)
             ):
                 return True
         return False
 
-    def _by_properties(self, one: Facets, other: Facets, depth: int) -> bool:
-        if self._types(one) & self._types(other) != {"object"}:
+    def _are_disjoint_by_properties(self, one: Facets, other: Facets, depth: int) -> bool:
+        if self._types_of_all(one) & self._types_of_all(other) != {"object"}:
             return False
-        names = dict.fromkeys([*_required(one), *_required(other)])
+        names = dict.fromkeys([*_required_names(one), *_required_names(other)])
         return any(
-            self.disjoint(self.property(one, name), self.property(other, name), depth + 1)
+            self.are_disjoint(
+                self.property_schemas(one, name), self.property_schemas(other, name), depth + 1
+            )
             for name in names
         )
 
-    def property(self, facets: Facets, name: str) -> list[JsonValue]:
+    def property_schemas(self, facets: Facets, name: str) -> list[JsonValue]:
         """Returns the schemas that a property must satisfy."""
         found: list[JsonValue] = []
         for facet in facets:
@@ -163,76 +166,80 @@ class Logic:
                 found.append(False)
         return found
 
-    def negated(
+    def negate(
         self, schema: JsonValue, base: str, context: Facets, depth: int = 0
     ) -> Alternatives | None:
         """Returns alternative schemas: every value valid by `context` and not by `schema` is valid
         by one of them. None if no schema expresses it."""
         if schema is False:
             return [True]
-        if schema is True or not said(schema):
+        if schema is True or not keywords_of(schema):
             return [False]
-        if depth > _DEPTH or self._is_tired():
+        if depth > _DEPTH or self._is_out_of_steps():
             return None
         found: Alternatives = []
-        for keyword in sorted(said(schema)):
-            part = self._negated_keyword(keyword, schema, base, context, depth)
+        for keyword in sorted(keywords_of(schema)):
+            part = self._negate_keyword(keyword, schema, base, context, depth)
             if part is None:
                 return None
             found += part
-        if len(found) > _ALTERNATIVES_MOST:
+        if len(found) > _ALTERNATIVES_LIMIT:
             return None
         return [one for one in found if one is not False] or [False]
 
-    def _negated_keyword(
+    def _negate_keyword(
         self, keyword: str, schema: Schema, base: str, context: Facets, depth: int
     ) -> Alternatives | None:
         value = schema[keyword]
-        if keyword in _MIRRORED and number_like(value):
-            return _mirrored(keyword, value)
+        if keyword in _NEGATED_BOUNDS and is_number(value):
+            return _negate_bound(keyword, value)
         match keyword:
             case "type":
                 are_integers = any(_is_integer(facet) for facet in context)
-                return _other_types(value, self._types(context), are_integers=are_integers)
+                return _schemas_of_other_types(
+                    value, self._types_of_all(context), are_integers=are_integers
+                )
             case "required":
                 return [{"type": "object", "properties": {name: False}} for name in value]
             case "const" | "enum":
-                return self._other_values([value] if keyword == "const" else value, context)
+                return self._schemas_of_other_values(
+                    [value] if keyword == "const" else value, context
+                )
             case "not":
                 return [value]
-        return self._negated_parts(keyword, value, base, context, depth)
+        return self._negate_subschemas(keyword, value, base, context, depth)
 
-    def _negated_parts(
+    def _negate_subschemas(
         self, keyword: str, value: JsonValue, base: str, context: Facets, depth: int
     ) -> Alternatives | None:
         match keyword:
             case "properties":
-                return self._negated_properties(value, base, context, depth)
+                return self._negate_properties(value, base, context, depth)
             case "anyOf":
-                return self._negated_all(value, base, context, depth)
+                return self._negate_all(value, base, context, depth)
             case "allOf":
-                parts = [self.negated(one, base, context, depth + 1) for one in value]
+                parts = [self.negate(one, base, context, depth + 1) for one in value]
                 return None if None in parts else [one for part in parts for one in part or ()]
             case "$ref":
-                target = self._references.target(value, base)
+                target = self._references.resolve(value, base)
                 if target is None:
                     return None
-                return self.negated(target.schema, target.base, context, depth + 1)
+                return self.negate(target.schema, target.base, context, depth + 1)
         return None
 
-    def _negated_all(
+    def _negate_all(
         self, schemas: Facets, base: str, context: Facets, depth: int
     ) -> Alternatives | None:
-        parts = [self.negated(one, base, context, depth + 1) for one in schemas]
+        parts = [self.negate(one, base, context, depth + 1) for one in schemas]
         return None if None in parts else [{"allOf": [{"anyOf": part} for part in parts]}]
 
-    def _negated_properties(
+    def _negate_properties(
         self, properties: Schema, base: str, context: Facets, depth: int
     ) -> Alternatives | None:
         found: Alternatives = []
         for name, schema in properties.items():
-            inner = self.property(context, name)
-            parts = self.negated(schema, base, inner, depth + 1)
+            inner = self.property_schemas(context, name)
+            parts = self.negate(schema, base, inner, depth + 1)
             if parts is None:
                 return None
             found += [
@@ -242,33 +249,35 @@ class Logic:
             ]
         return found or [False]
 
-    def _other_values(self, values: Sequence[JsonValue], context: Facets) -> Alternatives | None:
-        known = self.finite(context)
+    def _schemas_of_other_values(
+        self, values: Sequence[JsonValue], context: Facets
+    ) -> Alternatives | None:
+        known = self.finite_values(context)
         if known is not None:
-            left = [one for one in known if not any(_same(one, two) for two in values)]
-            return [{"enum": left}] if left else [False]
-        types = self._types(context)
+            remaining = [one for one in known if not any(_are_equal(one, two) for two in values)]
+            return [{"enum": remaining}] if remaining else [False]
+        types = self._types_of_all(context)
         found: Alternatives = []
         for kind in sorted(types):
             own = [value for value in values if _type_of(value) == kind]
-            other = _others_of(kind, own)
+            other = _schemas_of_other_values(kind, own)
             if other is None:
                 return None
             found += other
         return found
 
 
-def _others_of(kind: str, values: Sequence[Any]) -> Alternatives | None:
+def _schemas_of_other_values(kind: str, values: Sequence[Any]) -> Alternatives | None:
     """Returns schemas of all values of a type but these."""
     if not values:
         return [{"type": kind}]
     if kind == "null":
         return []
     if kind == "boolean":
-        left = [one for one in (False, True) if one not in values]
-        return [{"enum": left}] if left else []
+        remaining = [one for one in (False, True) if one not in values]
+        return [{"enum": remaining}] if remaining else []
     if kind == "string":
-        pattern = other_than(list(values))
+        pattern = pattern_excluding(list(values))
         return None if pattern is None else [{"type": "string", "pattern": pattern}]
     if kind == "number" and len(values) == 1:
         [value] = values
@@ -279,23 +288,23 @@ def _others_of(kind: str, values: Sequence[Any]) -> Alternatives | None:
     return None
 
 
-def _other_types(
-    given: JsonValue, context: frozenset[str], *, are_integers: bool
+def _schemas_of_other_types(
+    types: JsonValue, context: frozenset[str], *, are_integers: bool
 ) -> Alternatives | None:
-    names = [given] if isinstance(given, str) else given
+    names = [types] if isinstance(types, str) else types
     is_partly = "integer" in names and "number" not in names and not are_integers
     if is_partly and "number" in context:
         return None
-    left = [one for one in TYPES if one in context and one not in types_of({"type": names})]
-    return [{"type": left}] if left else [False]
+    remaining = [one for one in TYPES if one in context and one not in types_of({"type": names})]
+    return [{"type": remaining}] if remaining else [False]
 
 
 def _is_integer(facet: JsonValue) -> bool:
     return isinstance(facet, dict) and facet.get("type") in ("integer", ["integer"])
 
 
-def _mirrored(keyword: str, value: float) -> Alternatives | None:
-    kind, other, step = _MIRRORED[keyword]
+def _negate_bound(keyword: str, value: float) -> Alternatives | None:
+    kind, other, step = _NEGATED_BOUNDS[keyword]
     bound = value + step
     return [{"type": kind, other: bound}] if kind == "number" or bound >= 0 else [False]
 
@@ -314,30 +323,30 @@ def _type_of(value: JsonValue) -> str:
     return kinds.get(type(value), "number")
 
 
-def _same(one: JsonValue, other: JsonValue) -> bool:
+def _are_equal(one: JsonValue, other: JsonValue) -> bool:
     """Compares JSON values; unlike in Python, true does not equal 1."""
     if _type_of(one) != _type_of(other):
         return False
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(_are_equal, one, other))
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_are_equal(one[key], other[key]) for key in one)
     return bool(one == other)
 
 
-def _required(facets: Facets) -> Iterator[str]:
+def _required_names(facets: Facets) -> Iterator[str]:
     for facet in facets:
         if isinstance(facet, dict):
             yield from (name for name in facet.get("required", ()) if isinstance(name, str))
 
 
-def _most(facets: Facets, keyword: str) -> float:
-    return max(_given(facets, keyword), default=float("-inf"))
+def _lower_bound(facets: Facets, keyword: str) -> float:
+    return max(_keyword_values(facets, keyword), default=float("-inf"))
 
 
-def _least(facets: Facets, keyword: str) -> float:
-    return min(_given(facets, keyword), default=float("inf"))
+def _upper_bound(facets: Facets, keyword: str) -> float:
+    return min(_keyword_values(facets, keyword), default=float("inf"))
 
 
-def _given(facets: Facets, keyword: str) -> list[float]:
+def _keyword_values(facets: Facets, keyword: str) -> list[float]:
     return [facet[keyword] for facet in facets if isinstance(facet, dict) and keyword in facet]

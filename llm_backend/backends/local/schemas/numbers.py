@@ -9,62 +9,62 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import cast
 
-from llm_backend.backends.local.schemas.kinds import (
+from llm_backend.backends.local.schemas.keywords import (
     Path,
     Schema,
     SchemaUnsupported,
-    number_like,
+    is_number,
 )
 from llm_backend.json_types import JsonValue
 
-__all__ = ["bounds", "check_value", "is_sayable", "multiple"]
+__all__ = ["check_value", "is_representable", "lower_bounds", "lower_multiple"]
 
-_FINE = 2**53
-_MOST = 10**17  # llguidance misreads larger numbers
-_DIGITS_MOST = 2**32 - 1
-_DECIMALS_MOST = 9
+_EXACT_LIMIT = 2**53
+_BOUND_LIMIT = 10**17  # llguidance misreads larger numbers
+_MULTIPLE_LIMIT = 2**32 - 1
+_DECIMALS_LIMIT = 9
 _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
-def bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
+def lower_bounds(schema: Schema, path: Path) -> dict[str, JsonValue]:
     """Rewrites `minimum`, `maximum` and the exclusive ones to floats that are no wider. Raises
     `SchemaUnsupported` if the range is empty."""
-    low, low_keyword = _strictest(schema, "minimum", 1)
-    high, high_keyword = _strictest(schema, "maximum", -1)
-    if low is not None and low < -_FINE and (high is None or high > -_FINE):
-        low, low_keyword = -_FINE, "minimum"
-    if high is not None and high > _FINE and (low is None or low < _FINE):
-        high, high_keyword = _FINE, "maximum"
-    said: dict[str, JsonValue] = {}
+    low, low_keyword = _strictest_bound(schema, "minimum", 1)
+    high, high_keyword = _strictest_bound(schema, "maximum", -1)
+    if low is not None and low < -_EXACT_LIMIT and (high is None or high > -_EXACT_LIMIT):
+        low, low_keyword = -_EXACT_LIMIT, "minimum"
+    if high is not None and high > _EXACT_LIMIT and (low is None or low < _EXACT_LIMIT):
+        high, high_keyword = _EXACT_LIMIT, "maximum"
+    lowered: dict[str, JsonValue] = {}
     for bound, keyword, side in ((low, low_keyword, math.inf), (high, high_keyword, -math.inf)):
         if bound is not None:
-            if abs(bound) > _MOST:
+            if abs(bound) > _BOUND_LIMIT:
                 raise _beyond(keyword, path)
-            said |= _inward(bound, keyword, side)
+            lowered |= _round_inward(bound, keyword, side)
     if low is not None and high is not None and low <= high:
-        first, last = (said.get(name) for name in ("minimum", "maximum"))
+        first, last = (lowered.get(name) for name in ("minimum", "maximum"))
         if first is not None and last is not None and first > last:
             raise _beyond(low_keyword, path)
-    return said
+    return lowered
 
 
-def _strictest(schema: Schema, keyword: str, sign: int) -> tuple[int | float | None, str]:
+def _strictest_bound(schema: Schema, keyword: str, sign: int) -> tuple[int | float | None, str]:
     """Returns the narrower of a bound and the exclusive one, a boolean in old drafts."""
     bound, exclusive = schema.get(keyword), schema.get(_EXCLUSIVE[keyword])
-    if exclusive is True and number_like(bound):
+    if exclusive is True and is_number(bound):
         return bound, _EXCLUSIVE[keyword]
-    if not number_like(exclusive):
-        return (bound, keyword) if number_like(bound) else (None, keyword)
-    if number_like(bound) and sign * cast("float", bound) > sign * cast("float", exclusive):
+    if not is_number(exclusive):
+        return (bound, keyword) if is_number(bound) else (None, keyword)
+    if is_number(bound) and sign * cast("float", bound) > sign * cast("float", exclusive):
         return bound, keyword
     return exclusive, _EXCLUSIVE[keyword]
 
 
-def _inward(bound: float, keyword: str, side: float) -> dict[str, JsonValue]:
+def _round_inward(bound: float, keyword: str, side: float) -> dict[str, JsonValue]:
     """Returns the nearest float within the bound, as an integer if it is one. Beyond 2^53, where
     llguidance cannot distinguish adjacent integers, the result is inclusive."""
     number, is_exclusive = float(bound), keyword in _EXCLUSIVE.values()
-    if abs(bound) >= _FINE:
+    if abs(bound) >= _EXACT_LIMIT:
         while not _is_within(number, bound, side, is_exclusive):
             number = math.nextafter(number, side)
         keyword = "minimum" if side > 0 else "maximum"
@@ -81,15 +81,15 @@ def _is_within(number: float, bound: float, side: float, is_exclusive: bool) -> 
 
 def _beyond(keyword: str, path: Path) -> SchemaUnsupported:
     return SchemaUnsupported(
-        f"`{keyword}` lies so far beyond 2^53 that answers could not be held to it exactly; bounds "
+        f"`{keyword}` lies so far beyond 2^53 that no grammar enforces it exactly; bounds "
         "may go up to 10^17.",
         (*path, keyword),
     )
 
 
-def is_sayable(value: JsonValue) -> bool:
+def is_representable(value: JsonValue) -> bool:
     """Returns True if llguidance writes exactly this number."""
-    if not number_like(value) or abs(value) <= _FINE:
+    if not is_number(value) or abs(value) <= _EXACT_LIMIT:
         return True
     return abs(value) < 2**63 and isinstance(value, int) and int(float(value)) == value
 
@@ -98,32 +98,32 @@ def check_value(value: JsonValue, path: Path) -> None:
     """Raises `SchemaUnsupported` for a value that is or contains a number not written exactly."""
     unread: list[tuple[Path, JsonValue]] = [(path, value)]
     while unread:
-        place, one = unread.pop()
+        location, one = unread.pop()
         if isinstance(one, dict):
-            unread += [((*place, name), part) for name, part in one.items()]
+            unread += [((*location, name), part) for name, part in one.items()]
         elif isinstance(one, list):
-            unread += [((*place, number), part) for number, part in enumerate(one)]
-        elif not is_sayable(one):
+            unread += [((*location, number), part) for number, part in enumerate(one)]
+        elif not is_representable(one):
             keyword = "enum" if "enum" in path[-2:] else "const"
             raise SchemaUnsupported(
-                f"`{keyword}` has a number beyond 2^53 here, which answers could not be held to "
+                f"`{keyword}` has a number beyond 2^53 here, which no grammar enforces "
                 "exactly; give it as a string.",
-                place,
+                location,
             )
 
 
-def multiple(value: float, *, is_integer: bool) -> int | float | None:
+def lower_multiple(value: float, *, is_integer: bool) -> int | float | None:
     """Returns a `multipleOf` that llguidance reads correctly and that is a multiple of `value`;
     None if only zero would be valid."""
     exact = Fraction(Decimal(str(value)))
     if is_integer:
         exact = Fraction(exact.numerator)
     if exact.denominator == 1:
-        return int(exact) if 0 < exact <= _DIGITS_MOST else None
+        return int(exact) if 0 < exact <= _MULTIPLE_LIMIT else None
     number, decimals = float(value), 0
-    while number != int(number) and decimals <= _DECIMALS_MOST:
+    while number != int(number) and decimals <= _DECIMALS_LIMIT:
         number, decimals = number * 10, decimals + 1
     is_read = number == int(number) and Fraction(int(number), 10**decimals) == exact
-    if is_read and number <= _DIGITS_MOST:
+    if is_read and number <= _MULTIPLE_LIMIT:
         return value
-    return multiple(exact.numerator, is_integer=True)
+    return lower_multiple(exact.numerator, is_integer=True)

@@ -4,17 +4,17 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, urldefrag, urljoin
 
-from llm_backend.backends.local.schemas.kinds import Path
+from llm_backend.backends.local.schemas.keywords import Path
 from llm_backend.json_types import JsonValue
 
-__all__ = ["Place", "References", "unresolved", "without_unused"]
+__all__ = ["References", "Subschema", "find_unresolved", "without_unused"]
 
 _VALUES = frozenset({"const", "default", "enum", "examples"})
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Subschema:
     """Subschema, its path, and the base URI of its references."""
 
     schema: JsonValue
@@ -26,41 +26,45 @@ class References:
     """Reference targets of one schema, indexed once."""
 
     def __init__(self, schema: JsonValue) -> None:
-        self.root = Place(schema=schema, path=(), base=_own_base(schema, ""))
+        self.root = Subschema(schema=schema, path=(), base=_base_of(schema, ""))
         self.paths: dict[int, Path] = {}  # of all subschemas, by `id()`
         self._named = {("", ""): self.root}
-        for place in _all_places(schema):
-            self.paths[id(place.schema)] = place.path
-            self._name(place)
+        for subschema in _walk_subschemas(schema):
+            self.paths[id(subschema.schema)] = subschema.path
+            self._index_names(subschema)
 
-    def _name(self, place: Place) -> None:
-        uri, fragment = urldefrag(_id_of(place.schema))
+    def _index_names(self, subschema: Subschema) -> None:
+        uri, fragment = urldefrag(_id_of(subschema.schema))
         if uri:
-            self._named.setdefault((place.base, ""), place)
-        for anchor in (fragment, place.schema.get("$anchor"), place.schema.get("$dynamicAnchor")):
+            self._named.setdefault((subschema.base, ""), subschema)
+        for anchor in (
+            fragment,
+            subschema.schema.get("$anchor"),
+            subschema.schema.get("$dynamicAnchor"),
+        ):
             if isinstance(anchor, str) and anchor:
-                self._named.setdefault((place.base, anchor), place)
+                self._named.setdefault((subschema.base, anchor), subschema)
 
-    def target(self, reference: str, base: str) -> Place | None:
+    def resolve(self, reference: str, base: str) -> Subschema | None:
         """Resolves a reference relative to this base URI; None if it is outside the schema."""
         uri, fragment = urldefrag(reference)
-        uri = _joined(base, uri)
+        uri = _join_uri(base, uri)
         fragment = unquote(fragment)
         if fragment and not fragment.startswith("/"):
             return self._named.get((uri, fragment))
         start = self._named.get((uri, ""))
         if start is None and uri == self.root.base:
             start = self.root
-        return start and _below(start, fragment)
+        return start and _follow_pointer(start, fragment)
 
 
-def unresolved(references: References) -> Path | None:
+def find_unresolved(references: References) -> Path | None:
     """Returns the path of the first used reference without a target in the schema."""
-    for place in _used(references):
+    for subschema in _walk_used(references):
         for keyword in ("$ref", "$dynamicRef"):
-            reference = place.schema.get(keyword)
-            if isinstance(reference, str) and references.target(reference, place.base) is None:
-                return (*place.path, keyword)
+            reference = subschema.schema.get(keyword)
+            if isinstance(reference, str) and references.resolve(reference, subschema.base) is None:
+                return (*subschema.path, keyword)
     return None
 
 
@@ -68,7 +72,7 @@ def without_unused(schema: JsonValue) -> JsonValue:
     """Replaces unused definitions by the schema of any value."""
     if not isinstance(schema, dict):
         return schema
-    used = {place.path[:2] for place in _used(References(schema))}
+    used = {subschema.path[:2] for subschema in _walk_used(References(schema))}
     kept = dict(schema)
     for keyword in _DEFINITIONS & schema.keys():
         if isinstance(schema[keyword], dict):
@@ -79,24 +83,26 @@ def without_unused(schema: JsonValue) -> JsonValue:
     return kept
 
 
-def _used(references: References) -> Iterator[Place]:
+def _walk_used(references: References) -> Iterator[Subschema]:
     """Yields all subschemas except unused definitions."""
     unread, seen = [references.root], set[Path]()
     while unread:
-        place = unread.pop()
-        if place.path in seen:
+        subschema = unread.pop()
+        if subschema.path in seen:
             continue
-        seen.add(place.path)
-        if isinstance(place.schema, dict):
-            yield place
+        seen.add(subschema.path)
+        if isinstance(subschema.schema, dict):
+            yield subschema
             for keyword in ("$ref", "$dynamicRef"):
-                reference = place.schema.get(keyword)
-                target = isinstance(reference, str) and references.target(reference, place.base)
+                reference = subschema.schema.get(keyword)
+                target = isinstance(reference, str) and references.resolve(
+                    reference, subschema.base
+                )
                 unread += [target] if target else []
-        unread += _inside(place, _VALUES | _DEFINITIONS)
+        unread += _children(subschema, _VALUES | _DEFINITIONS)
 
 
-def _below(start: Place, pointer: str) -> Place | None:
+def _follow_pointer(start: Subschema, pointer: str) -> Subschema | None:
     schema, path, base = start.schema, start.path, start.base
     for part in pointer.split("/")[1:]:
         name: str | int = part.replace("~1", "/").replace("~0", "~")
@@ -108,33 +114,35 @@ def _below(start: Place, pointer: str) -> Place | None:
             return None
         schema = schema[name]
         path = (*path, name)
-        base = _own_base(schema, base)
-    return Place(schema=schema, path=path, base=base)
+        base = _base_of(schema, base)
+    return Subschema(schema=schema, path=path, base=base)
 
 
-def _all_places(schema: JsonValue) -> Iterator[Place]:
-    unread = [Place(schema=schema, path=(), base=_own_base(schema, ""))]
+def _walk_subschemas(schema: JsonValue) -> Iterator[Subschema]:
+    unread = [Subschema(schema=schema, path=(), base=_base_of(schema, ""))]
     while unread:
-        place = unread.pop()
-        if isinstance(place.schema, dict):
-            yield place
-        unread += _inside(place, _VALUES)
+        subschema = unread.pop()
+        if isinstance(subschema.schema, dict):
+            yield subschema
+        unread += _children(subschema, _VALUES)
 
 
-def _inside(place: Place, skipped: Container[str]) -> Iterator[Place]:
-    """Yields the subschemas of a place, except those under the skipped keywords."""
+def _children(subschema: Subschema, skipped: Container[str]) -> Iterator[Subschema]:
+    """Yields the subschemas of a subschema, except those under the skipped keywords."""
     parts: Iterable[tuple[str | int, JsonValue]] = ()
-    if isinstance(place.schema, dict):
-        parts = [pair for pair in place.schema.items() if pair[0] not in skipped]
-    elif isinstance(place.schema, list):
-        parts = enumerate(place.schema)
+    if isinstance(subschema.schema, dict):
+        parts = [pair for pair in subschema.schema.items() if pair[0] not in skipped]
+    elif isinstance(subschema.schema, list):
+        parts = enumerate(subschema.schema)
     for name, part in parts:
         if isinstance(part, dict | list):
-            yield Place(schema=part, path=(*place.path, name), base=_own_base(part, place.base))
+            yield Subschema(
+                schema=part, path=(*subschema.path, name), base=_base_of(part, subschema.base)
+            )
 
 
-def _own_base(schema: JsonValue, base: str) -> str:
-    return _joined(base, urldefrag(_id_of(schema)).url) if isinstance(schema, dict) else base
+def _base_of(schema: JsonValue, base: str) -> str:
+    return _join_uri(base, urldefrag(_id_of(schema)).url) if isinstance(schema, dict) else base
 
 
 def _id_of(schema: JsonValue) -> str:
@@ -142,7 +150,7 @@ def _id_of(schema: JsonValue) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _joined(base: str, uri: str) -> str:
+def _join_uri(base: str, uri: str) -> str:
     try:
         return urljoin(base, uri) if uri else base
     except ValueError:  # not a URI

@@ -1,4 +1,4 @@
-"""Texts by a schema, as native code has them written when every token is any of those allowed."""
+"""Random texts by a schema: each token is any that llguidance allows."""
 
 import json
 import random
@@ -10,7 +10,7 @@ ENDS = {ord(character) for character in '"}],:'}
 
 
 class Bytes:
-    """A vocabulary of bytes and an end."""
+    """Vocabulary of single bytes and an end token."""
 
     size = 257
     end_tokens = markers = frozenset({256})
@@ -30,8 +30,8 @@ def grammar(schema: object) -> str:
     return f"start: %json {json.dumps(schema | compact)}"
 
 
-def written(schema: object, dice: random.Random) -> str | None:
-    """A text by the schema, in which whatever may end soon does; None if it becomes too long."""
+def sample(schema: object, dice: random.Random) -> str | None:
+    """Returns a text by the schema, ended as soon as it may; None if it becomes too long."""
     constraint = GRAMMARS.compile(grammar(schema)).result().constraint()
     text = b""
     for _ in range(600):

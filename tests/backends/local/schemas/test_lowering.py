@@ -1,5 +1,5 @@
-"""Whatever a grammar of a followed schema allows is what the client's schema says; where it is not,
-the schema is said to be inexact, and answers by it are checked before they are seen."""
+"""Lowering of schemas: a grammar allows only valid values, or the lowered schema is inexact and its
+answers are validated before they are sent."""
 
 import json
 import random
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.schemas import AnswerSchema, Followed, Path, follow
+from llm_backend.backends.local.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
 from llm_backend.engine.sampling.constraint import GrammarError
 from llm_backend.errors import InvalidRequest
-from tests.backends.local.schemas.sampling import GRAMMARS, grammar, written
+from tests.backends.local.schemas.sampling import GRAMMARS, grammar, sample
 from tests.examples import examples
 
 WORD = {"type": "string", "maxLength": 4}
@@ -156,26 +156,26 @@ WIDER: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("schema", EXACT, ids=lambda schema: json.dumps(schema)[:80])
-def test_what_a_grammar_says_exactly_is_what_the_schema_says(schema):
+def test_exact_grammar_allows_exactly_the_valid_values(schema):
     check = AnswerSchema(schema, ())
-    followed = follow(schema, ())
+    lowered = lower_schema(schema, ())
 
-    texts = [written(followed.schema, random.Random(seed)) for seed in range(12)]
+    texts = [sample(lowered.schema, random.Random(seed)) for seed in range(12)]
 
-    assert followed.is_exact
-    assert [text for text in texts if text is not None and check.is_broken_by(text)] == []
+    assert lowered.is_exact
+    assert [text for text in texts if text is not None and check.rejects(text)] == []
     assert any(text is not None for text in texts)
 
 
 @pytest.mark.parametrize("schema", WIDER, ids=lambda schema: json.dumps(schema)[:80])
-def test_what_a_grammar_says_in_part_is_known_to_be(schema):
+def test_grammar_wider_than_its_schema_is_not_exact(schema):
     check = AnswerSchema(schema, ())
-    followed = follow(schema, ())
+    lowered = lower_schema(schema, ())
 
-    texts = [written(followed.schema, random.Random(seed)) for seed in range(60)]
+    texts = [sample(lowered.schema, random.Random(seed)) for seed in range(60)]
 
-    assert not followed.is_exact
-    assert any(text is not None and not check.is_broken_by(text) for text in texts)
+    assert not lowered.is_exact
+    assert any(text is not None and not check.rejects(text) for text in texts)
 
 
 names = st.text('ab c"\\é', max_size=3)
@@ -274,29 +274,29 @@ def combined(inner):
 @example(schema={"enum": [9007199254740992, 1152921504606846976]}, dice=random.Random(1))
 @example(schema={"const": -(2**63)}, dice=random.Random(1))
 @given(schema=st.recursive(leaves, combined, max_leaves=8), dice=st.randoms(use_true_random=False))
-def test_a_text_by_any_schema_is_what_it_says_or_is_checked_before(schema, dice):
+def test_text_by_any_lowered_schema_is_valid_or_must_be_validated(schema, dice):
     schema = {"allOf": [schema]} if isinstance(schema, bool) else schema
     refused = text = None
     is_exact = False
     try:
         check = AnswerSchema(schema, ())
-        followed = follow(schema, ())
-        is_exact = followed.is_exact
-        text = written(followed.schema, dice)
+        lowered = lower_schema(schema, ())
+        is_exact = lowered.is_exact
+        text = sample(lowered.schema, dice)
     except InvalidRequest as refusal:
         refused = (refusal.code, bool(refusal.param))
     except GrammarError as error:
         steps = (error.location or "").split("/")[1:]
         place = [step.replace("~1", "/").replace("~0", "~") for step in steps]
-        refused = ("invalid_json_schema", isinstance(followed.place(place), tuple))
+        refused = ("invalid_json_schema", isinstance(lowered.client_path(place), tuple))
 
     assert refused in (None, ("invalid_json_schema", True))
-    assert text is None or not is_exact or not check.is_broken_by(text), text
+    assert text is None or not is_exact or not check.rejects(text), text
 
 
-def followed(schema: object, path: Path) -> Followed:
+def lower_valid(schema: object, path: Path) -> LoweredSchema:
     AnswerSchema(schema, path)
-    return follow(schema, path)
+    return lower_schema(schema, path)
 
 
 @pytest.mark.parametrize(
@@ -319,9 +319,9 @@ def followed(schema: object, path: Path) -> Followed:
         ({"type": "integer", "multipleOf": 2**40}, "multipleOf"),
     ],
 )
-def test_what_no_grammar_says_is_refused_by_its_place(schema, place):
+def test_unsupported_keyword_is_refused_by_its_path(schema, place):
     with pytest.raises(InvalidRequest) as caught:
-        followed(schema, ("tools", 2))
+        lower_valid(schema, ("tools", 2))
 
     keyword = place.rpartition(".")[2].partition("[")[0]
     assert (caught.value.param, caught.value.code) == (f"tools[2].{place}", "invalid_json_schema")
@@ -333,13 +333,13 @@ def test_what_no_grammar_says_is_refused_by_its_place(schema, place):
 
 
 @pytest.mark.parametrize("schema", EXACT[:20], ids=str)
-def test_a_lenient_schema_leaves_out_what_cannot_be_followed(schema):
+def test_lenient_lowering_drops_unsupported_keywords(schema):
     spoilt = {"type": "object", "properties": {"a": {**schema, "format": "regex"}}}
 
-    followed = follow(spoilt, (), is_lenient=True)
+    lowered = lower_schema(spoilt, (), is_lenient=True)
 
-    assert not followed.is_exact
-    GRAMMARS.compile(grammar(followed.schema)).result()
+    assert not lowered.is_exact
+    GRAMMARS.compile(grammar(lowered.schema)).result()
 
 
 @pytest.mark.parametrize(
@@ -364,14 +364,14 @@ def test_a_lenient_schema_leaves_out_what_cannot_be_followed(schema):
          "anyOf[0].properties"),
     ],
 )  # fmt: skip
-def test_what_native_code_refuses_is_told_by_its_place(schema, place):
-    followed = follow(schema, ("S",))
+def test_error_of_llguidance_names_the_clients_path(schema, place):
+    lowered = lower_schema(schema, ("S",))
 
     with pytest.raises(GrammarError) as caught:
-        GRAMMARS.compile(grammar(followed.schema)).result()
+        GRAMMARS.compile(grammar(lowered.schema)).result()
 
     assert caught.value.location is not None
-    path = followed.place(
+    path = lowered.client_path(
         [
             step.replace("~1", "/").replace("~0", "~")
             for step in caught.value.location.split("/")[1:]
@@ -382,7 +382,7 @@ def test_what_native_code_refuses_is_told_by_its_place(schema, place):
     assert "coerce" not in str(caught.value)
 
 
-def test_conditions_that_multiply_are_bounded():
+def test_combinations_of_conditions_are_bounded():
     schema: dict[str, Any] = {"type": "object"}
     for depth in range(6):
         inner = json.dumps(schema)
@@ -393,16 +393,16 @@ def test_conditions_that_multiply_are_bounded():
         }
 
     try:
-        is_exact = follow(schema, ()).is_exact
+        is_exact = lower_schema(schema, ()).is_exact
     except InvalidRequest as refusal:
         is_exact = "too many" not in str(refusal)
 
     assert not is_exact
 
 
-def test_what_a_value_is_held_to_does_not_double_at_each_level_of_alternatives():
+def test_facets_do_not_double_at_each_level_of_alternatives():
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(40):
         schema = {"anyOf": [schema, {"type": "null"}]}
 
-    assert follow(schema, ()).is_exact
+    assert lower_schema(schema, ()).is_exact

@@ -14,8 +14,8 @@ __all__ = [
     "Path",
     "Schema",
     "SchemaUnsupported",
-    "number_like",
-    "said",
+    "is_number",
+    "keywords_of",
     "types_of",
 ]
 
@@ -43,18 +43,18 @@ class SchemaUnsupported(InvalidRequest):
         super().__init__(sentence, param=field_name(path), code=CODE)
 
 
-def said(schema: Schema) -> frozenset[str]:
+def keywords_of(schema: Schema) -> frozenset[str]:
     """Returns the schema's keywords that may affect which values are valid."""
     return KEYWORDS & schema.keys()
 
 
 def types_of(schema: Schema) -> frozenset[str]:
     """Returns the types that `type` allows; an integer counts as a number."""
-    given = schema.get("type", TYPES)
-    names = [given] if isinstance(given, str) else given
+    types = schema.get("type", TYPES)
+    names = [types] if isinstance(types, str) else types
     return frozenset("number" if name == "integer" else name for name in names)
 
 
-def number_like(value: JsonValue) -> bool:
+def is_number(value: JsonValue) -> bool:
     """Returns True for a number but not for a boolean, which Python counts as an `int`."""
     return isinstance(value, int | float) and not isinstance(value, bool)
