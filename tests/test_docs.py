@@ -67,7 +67,7 @@ BOUND = re.compile(r"\w+_(limit(_\w+)?|timeout_s|deadline_s|grace_s|slice_s|per_
 
 def test_security_page_tells_every_bound_by_its_setting():
     page = (ROOT / "docs/security.md").read_text()
-    table = page.partition("| is bounded by |")[2].partition("\n\n")[0]
+    table = page.partition("| resource | limit |")[2].partition("\n\n")[0]
     named = re.findall(r"`(\w+)`", table)
     elsewhere = set(re.findall(r"`([a-z]+_[a-z_]+)`", page)) - {
         "origin_not_allowed",
