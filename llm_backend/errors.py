@@ -38,6 +38,8 @@ from collections.abc import Mapping
 from typing import ClassVar, TypedDict
 
 __all__ = [
+    "OUTAGE_RETRY_AFTER_S",
+    "RETRY_AFTER_S",
     "ApiError",
     "ClientGone",
     "Conflict",
@@ -69,6 +71,13 @@ __all__ = [
     "error_body",
     "from_status",
 ]
+
+
+RETRY_AFTER_S = 1.0
+"""`Retry-After` of overload and of a restart of an own process: both end soon."""
+
+OUTAGE_RETRY_AFTER_S = 5.0
+"""`Retry-After` while a server that this one needs is down: a database or an object store."""
 
 
 class ErrorDetail(TypedDict):
@@ -295,6 +304,16 @@ class Overloaded(ApiError):
 
     status = 503
     default_code = "overloaded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = RETRY_AFTER_S,
+    ) -> None:
+        super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
 
 
 class EngineUnavailable(Overloaded):

@@ -12,7 +12,7 @@ from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.shared_answers import SharedAnswers
 from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.limits.concurrency import SharedConcurrencyLimits
-from llm_backend.access.limits.fair_queue import FairQueue
+from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolicies, TargetsOf
 from llm_backend.access.usage.deferred_usage import DeferredUsage
@@ -118,7 +118,7 @@ async def open_access(
                 spending=spending,
                 plans=plans,
                 limits=limits,
-                line=_line(settings),
+                capacity=_capacity(settings),
                 run_deadline_s=settings.run_deadline_s,
                 look_every_s=settings.keys_refresh_s,
             ),
@@ -177,11 +177,11 @@ def _usual(settings: Settings) -> DefaultLimits:
     )
 
 
-def _line(settings: Settings) -> FairQueue | None:
+def _capacity(settings: Settings) -> FairSemaphore | None:
     if settings.concurrent_requests is None:
         return None
-    return FairQueue(
+    return FairSemaphore(
         settings.concurrent_requests,
         depth=settings.waiting_requests,
-        deadline_s=settings.waiting_deadline_s,
+        timeout_s=settings.waiting_deadline_s,
     )

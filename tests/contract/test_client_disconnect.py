@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_backend.access.limits.fair_queue import FairQueue
+from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.contract.client_disconnect import WATCHED_AFTER_S, unless_left
 from llm_backend.errors import ClientGone
 
@@ -50,41 +50,41 @@ async def test_who_leaves_ends_the_work():
 
 @pytest.mark.parametrize("pauses", range(6))
 async def test_a_place_that_is_got_at_the_moment_of_cancelling_is_free_again(pauses: int):
-    line = FairQueue(1, depth=5, deadline_s=5)
-    line.entered()
+    semaphore = FairSemaphore(1, depth=5, timeout_s=5)
+    semaphore.try_acquire()
 
     async def asking() -> None:
-        await unless_left(line.enter("somebody"), forever)
-        line.leave()
+        await unless_left(semaphore.acquire("somebody"), forever)
+        semaphore.release()
 
     task = asyncio.create_task(asking())
     await asyncio.sleep(0.01)
-    line.leave()
+    semaphore.release()
     for _ in range(pauses):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})
 
-    assert line.entered()
+    assert semaphore.try_acquire()
 
 
 @pytest.mark.parametrize("pauses", range(6))
 async def test_a_place_that_is_got_as_its_client_leaves_is_free_again(pauses: int):
-    line = FairQueue(1, depth=5, deadline_s=5)
-    line.entered()
+    semaphore = FairSemaphore(1, depth=5, timeout_s=5)
+    semaphore.try_acquire()
     leaving = asyncio.Event()
 
     async def asking() -> None:
-        await unless_left(line.enter("somebody"), leaving.wait)
-        line.leave()
+        await unless_left(semaphore.acquire("somebody"), leaving.wait)
+        semaphore.release()
 
     task = asyncio.create_task(asking())
     await asyncio.sleep(2 * WATCHED_AFTER_S)
-    line.leave()
+    semaphore.release()
     for _ in range(pauses):
         await asyncio.sleep(0)
     leaving.set()
     await asyncio.wait({task})
 
-    assert line.entered()
+    assert semaphore.try_acquire()
     assert task.exception() is None or isinstance(task.exception(), ClientGone)

@@ -19,7 +19,7 @@ from typing import NoReturn
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.access.authentication.policy import Policy, Project, policy_of
 from llm_backend.access.authentication.principal import DEFAULT_PROJECT, Caller
-from llm_backend.errors import Forbidden, Overloaded, Unauthorized
+from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Forbidden, Overloaded, Unauthorized
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Administration, Change, Known, Record, StoredKey
 
@@ -27,7 +27,6 @@ __all__ = ["CLOSED", "Keyring", "NewKey", "UnknownKey", "make_default_project", 
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_S = 5.0
 LOOK_TIMEOUT_S = 2.0  # a request with an unknown key waits this long for the database
 CLOSED = (
     "This was the first key: the server was open to everybody and lets nobody in without a key from"
@@ -286,7 +285,7 @@ def _check_kind(caller: Caller, *, administers: bool) -> None:
 def _not_known() -> Overloaded:
     return Overloaded(
         "The database cannot be used now, so this key cannot be checked; try again later.",
-        retry_after_s=RETRY_AFTER_S,
+        retry_after_s=OUTAGE_RETRY_AFTER_S,
     )
 
 

@@ -12,7 +12,7 @@ from starlette.types import Message, Send
 from llm_backend.access.authentication.permission import Permission, project_of
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.concurrency import ConcurrencyLimit, enter, leave
-from llm_backend.access.limits.fair_queue import FairQueue
+from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.limits.reservation import RateLimitReservation
@@ -48,7 +48,7 @@ class AdmissionControl:
         spending: Spending,
         plans: RequestPolicies,
         limits: RateLimits,
-        line: FairQueue | None = None,
+        capacity: FairSemaphore | None = None,
         run_deadline_s: float | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
@@ -56,7 +56,7 @@ class AdmissionControl:
         self._plans = plans
         self._permission = Permission(plans, spending)
         self._limits = limits
-        self._line = line
+        self._capacity = capacity
         self._run_deadline_s = run_deadline_s
         self._look_every_s = look_every_s
 
@@ -163,24 +163,24 @@ class AdmissionControl:
     ) -> None:
         await enter(slots)
         try:
-            if self._line is None:
+            if self._capacity is None:
                 await self._answered(request, answer, watched)
             else:
-                await self._in_turn(self._line, request, answer, watched)
+                await self._in_turn(self._capacity, request, answer, watched)
         finally:
             leave(slots)
 
     async def _in_turn(
-        self, line: FairQueue, request: ApiRequest, answer: Answer, watched: MeteredResponse
+        self, capacity: FairSemaphore, request: ApiRequest, answer: Answer, watched: MeteredResponse
     ) -> None:
-        if not line.entered():
-            entering = line.enter(request.caller.key_id or "")
+        if not capacity.try_acquire():
+            acquiring = capacity.acquire(request.caller.key_id or "")
             # While a body is still unread, a disconnect of its client cannot be noticed.
-            await (unless_gone(request, entering) if request.raw_body else entering)
+            await (unless_gone(request, acquiring) if request.raw_body else acquiring)
         try:
             await self._answered(request, answer, watched)
         finally:
-            line.leave()
+            capacity.release()
 
     async def _answered(
         self, request: ApiRequest, answer: Answer, watched: MeteredResponse

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import NoReturn
 
-from llm_backend.errors import RequestsLimited
+from llm_backend.block_grants import BLOCKS, surplus
+from llm_backend.errors import RETRY_AFTER_S, RequestsLimited
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Exchange, Running
 
@@ -23,13 +24,10 @@ __all__ = ["ConcurrencyLimit", "SharedConcurrencyLimits", "enter", "leave"]
 
 log = logging.getLogger(__name__)
 
-# Blocks that a limit is divided into; a smaller limit is leased permit by permit.
-BLOCKS = 20
 LEASE_S = 30  # after which permits of a dead server are free
 LINGER_S = 0.02  # before surplus permits are returned: the next request may need them
 ASK_AGAIN_S = 0.25  # after an exchange that granted none
 DOWN_S = 5.0  # pause after a database error
-BUSY_S = 1.0  # retry-after of a request beyond the limit
 
 
 class ConcurrencyLimit:
@@ -78,8 +76,7 @@ class ConcurrencyLimit:
     @property
     def spare(self) -> int:
         """The number of surplus permits."""
-        block, unused = self.most // BLOCKS, self.granted - self.running - self._waiting
-        return unused - block if unused > 2 * block else 0
+        return surplus(self.granted - self.running - self._waiting, self.most // BLOCKS)
 
     @property
     def _is_alone(self) -> bool:
@@ -99,8 +96,8 @@ class ConcurrencyLimit:
         where = "" if self._shared is None else ", at all processes and servers together"
         return RequestsLimited(
             f"Rate limit reached for {self.scope} on requests running at once{where}: Limit "
-            f"{self.most}, Used {self.most}, Requested 1. Please try again in {BUSY_S:g}s.",
-            retry_after_s=BUSY_S,
+            f"{self.most}, Used {self.most}, Requested 1. Please try again in {RETRY_AFTER_S:g}s.",
+            retry_after_s=RETRY_AFTER_S,
             more_headers={},
         )
 

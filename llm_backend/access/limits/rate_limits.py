@@ -9,11 +9,11 @@ server enforces the whole limit by itself.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llm_backend.access.limits.rate_window import RateLimitWindow
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Grants
@@ -82,7 +82,7 @@ class RateLimits:
         self._asking: dict[RateLimitWindow, asyncio.Lock] = {}
         # Requests between grant and use: none of it is returned meanwhile.
         self._sessions = 0
-        self._asked: set[asyncio.Task[None]] = set()  # database calls in flight
+        self._database_calls = BackgroundTasks()
         self._is_shared = grants is not None
         self.generation = 0  # raised when windows were evicted: cached policies are then stale
 
@@ -140,7 +140,7 @@ class RateLimits:
         async with lock:
             missing = allowance.missing(amount)
             if missing and not self._is_vain(allowance, amount):
-                granting = self._behind(self._grant(self._grants, allowance, missing))
+                granting = self._database_calls.start(self._grant(self._grants, allowance, missing))
                 await asyncio.shield(granting)  # the lease is kept even if this request leaves
         if not lock.locked():
             self._asking.pop(allowance, None)
@@ -178,17 +178,13 @@ class RateLimits:
     def _give_back(self, allowance: RateLimitWindow) -> None:
         if self._grants is None or self._sessions or not (amount := allowance.shed()):
             return
-        self._behind(_give_back(self._grants, allowance.name, allowance.window_at, amount))
-
-    def _behind(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
-        return task
+        self._database_calls.start(
+            _give_back(self._grants, allowance.name, allowance.window_at, amount)
+        )
 
     async def settle(self) -> None:
         """Waits for all database calls in flight."""
-        await asyncio.gather(*self._asked)
+        await self._database_calls.settle()
 
     def _allowance(self, limit: RateLimit) -> RateLimitWindow:
         key = (limit.scope, limit.what, limit.window_s)

@@ -6,9 +6,9 @@ clients do not all return at once; the offset is the same on every server.
 
 from zlib import crc32
 
-__all__ = ["RateLimitWindow"]
+from llm_backend.block_grants import BLOCKS, surplus
 
-BLOCKS = 20  # blocks that a limit is divided into
+__all__ = ["RateLimitWindow"]
 
 
 class RateLimitWindow:
@@ -87,10 +87,9 @@ class RateLimitWindow:
 
     def shed(self) -> int:
         """Gives up all but one block of an unused grant over two; returns the amount given up."""
-        unused = self.granted - self.used
-        if self.is_alone or unused <= 2 * self.block:
+        amount = 0 if self.is_alone else surplus(self.granted - self.used, self.block)
+        if not amount:
             return 0
-        amount = unused - self.block
         self.granted -= amount
         self.is_spent, self.vain_at = False, 0.0
         return amount

@@ -23,7 +23,6 @@ _REFUSALS: dict[Failure, type[errors.ApiError]] = {
     Failure.CRASHED: errors.InvalidRequest,
     Failure.INTERNAL: errors.Internal,
 }
-_RETRY_AFTER_S = 1.0
 
 
 @contextmanager
@@ -38,7 +37,7 @@ def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
         if kind is errors.Internal:
             log.error("engine_failed_request", extra={"reason": str(refused)})
             raise errors.Internal("The engine failed this request; its log says why.") from refused
-        retry_after_s = _RETRY_AFTER_S if kind is errors.Overloaded else None
+        retry_after_s = errors.RETRY_AFTER_S if kind is errors.Overloaded else None
         field = refused.field
         if field is None and refused.failure is Failure.UNSUPPORTED:
             field = "model"

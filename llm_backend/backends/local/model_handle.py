@@ -15,7 +15,6 @@ from llm_backend.errors import EngineUnavailable, Overloaded
 
 __all__ = ["LoadQueueLimits", "MakeEngine", "ModelHandle", "ModelManager", "ModelState"]
 
-_RETRY_AFTER_S = 2.0
 
 MakeEngine = Callable[[Path | None], Engine]
 """Creates an engine that serves other processes at this socket path; None: at none."""
@@ -117,7 +116,6 @@ class ModelHandle(ABC):
         if self._waiting >= self._limits.waiting_limit:
             raise Overloaded(
                 f"{self._waiting} requests wait for `{self.name}` to be loaded, as many as may.",
-                retry_after_s=_RETRY_AFTER_S,
             )
         self._waiting += 1
         try:
@@ -126,7 +124,6 @@ class ModelHandle(ABC):
         except TimeoutError as error:
             raise EngineUnavailable(
                 f"`{self.name}` was not loaded within {self._limits.deadline_s:g} s.",
-                retry_after_s=_RETRY_AFTER_S,
             ) from error
         finally:
             self._waiting -= 1

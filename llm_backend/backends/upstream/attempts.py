@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from llm_backend.backends.upstream.answer_kinds import ANY, Due
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
-from llm_backend.backends.upstream.permit_queue import RETRY_AFTER_S
 from llm_backend.backends.upstream.retry import ATTEMPTS, GIVEN_UP, REFUSED, is_safe, names_itself
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import UpstreamSocket
@@ -115,7 +114,7 @@ class Attempts:
         allowed = self._allowed
         well = [one for one in allowed if one.health.admits(now_s)]
         if not well and self.asked.has_other:
-            raise Overloaded("No upstream that could answer is up.", retry_after_s=RETRY_AFTER_S)
+            raise Overloaded("No upstream that could answer is up.")
         return well or allowed
 
     @property

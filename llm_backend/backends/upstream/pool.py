@@ -52,11 +52,11 @@ class UpstreamPool:
         self._upstreams = {one.name: one for one in upstreams}
         self.choices = Choices([one.config for one in upstreams], operations)
         self._balance = Balance()
-        self._line: PermitQueue[Upstream] = PermitQueue(self._balance.choose)
+        self._queue: PermitQueue[Upstream] = PermitQueue(self._balance.choose)
         self._shared = shared
         self._described = described
         for one in upstreams if shared is None else ():
-            one.on_room = self._line.let_in
+            one.on_room = self._queue.grant
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -169,11 +169,11 @@ class UpstreamPool:
             return self._balance.choose(free)
         if attempt.asked.has_other:
             raise busy()
-        return await self._line.place(
+        return await self._queue.acquire(
             attempt.asked.who,
-            among=attempt.names,
+            group=attempt.names,
             free=attempt.candidates,
-            within_s=attempt.longest_wait_s,
+            timeout_s=attempt.longest_wait_s,
         )
 
 

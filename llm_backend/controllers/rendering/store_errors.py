@@ -33,7 +33,6 @@ __all__ = ["store_errors_translated"]
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_S = 5.0
 
 # Field of the error message, for errors that only one field can cause.
 _FIELDS: Mapping[type[StoreError], str] = {
@@ -64,7 +63,7 @@ def store_errors_translated(
     except FilesFull as error:
         raise errors.TooLarge(str(error), code="storage_full") from error
     except QueueFull as error:
-        raise errors.Overloaded(str(error), retry_after_s=RETRY_AFTER_S) from error
+        raise errors.Overloaded(str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S) from error
     except BlobGone as error:
         raise errors.Overloaded(
             "The bytes came too slowly and were given up; send them again.", retry_after_s=0
@@ -72,14 +71,15 @@ def store_errors_translated(
     except ObjectsUnavailable as error:
         log.error("object_store_unavailable", extra={**told, "reason": str(error)})
         raise errors.Overloaded(
-            "The object store cannot be used now; try again later.", retry_after_s=RETRY_AFTER_S
+            "The object store cannot be used now; try again later.",
+            retry_after_s=errors.OUTAGE_RETRY_AFTER_S,
         ) from error
     except (StoreUnavailable, UnknownSchema, OldSchema) as error:
         log.error(event, extra={**told, "reason": str(error)})
         is_full = isinstance(error, StoreFull)
         reason = "has no room left on its disk" if is_full else "cannot be used now"
         raise errors.Overloaded(
-            f"The database {reason}; try again later.", retry_after_s=RETRY_AFTER_S
+            f"The database {reason}; try again later.", retry_after_s=errors.OUTAGE_RETRY_AFTER_S
         ) from error
 
 

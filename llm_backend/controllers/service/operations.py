@@ -29,7 +29,6 @@ __all__ = [
     "list_operations",
 ]
 
-RETRY_AFTER_S = 2.0
 STORE_ANSWERS_S = 2.0  # timeout of the database, as of engines
 CAN_ANSWER = frozenset({"ready", "unloaded"})  # an unloaded model is loaded by its next request
 
@@ -45,7 +44,6 @@ async def get_health(services: Services, request: ApiRequest) -> Response:
     if abandoned:
         raise EngineUnavailable(
             f"Nothing keeps {', '.join(abandoned)} alive any longer: restart the server.",
-            retry_after_s=RETRY_AFTER_S,
         )
     return JsonResponse({"status": "ok"})
 
@@ -59,7 +57,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     """`GET /readyz`: readiness probe: a model or an upstream can answer, the database is reachable,
     and the server is not shutting down."""
     if services.draining.is_set():
-        raise Overloaded("The server is being stopped.", retry_after_s=RETRY_AFTER_S)
+        raise Overloaded("The server is being stopped.")
     with store_errors_translated():
         await services.database.check()
         await check_schema(services.database)
@@ -68,7 +66,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     is_able = upstream is not None and upstream.are_able
     if not is_able and not CAN_ANSWER.intersection(models.values()):
         why = _no_model_answers(models, has_upstream=upstream is not None)
-        raise Overloaded(why, retry_after_s=RETRY_AFTER_S)
+        raise Overloaded(why)
     return JsonResponse({"status": "ok", "models": models})
 
 

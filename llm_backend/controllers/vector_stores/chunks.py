@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["create_chunks"]
 
-RETRY_AFTER_S = 1.0  # if the process that extracts the text was killed
-
 
 async def create_chunks(services: Services, request: ApiRequest) -> Response:
     """`POST /chunks`: returns chunks without overlap."""
@@ -49,7 +47,7 @@ async def _chunks(
     except ExtractionError as error:
         raise InvalidRequest(str(error), param="file_id") from error
     except ReaderKilled as error:
-        raise Overloaded(str(error), param="file_id", retry_after_s=RETRY_AFTER_S) from error
+        raise Overloaded(str(error), param="file_id") from error
     chunking = Chunking(max_tokens=most, overlap_tokens=0)
     chunks = await split_into_chunks(extracted.text, extracted.format, chunking, embedder.count)
     return [chunk.text for chunk in chunks]

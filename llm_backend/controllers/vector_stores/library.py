@@ -11,8 +11,6 @@ from llm_backend.store import VectorStores
 
 __all__ = ["VectorLibrary", "index_errors_translated"]
 
-RETRY_AFTER_S = 5.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class VectorLibrary:
@@ -45,4 +43,4 @@ def index_errors_translated() -> Iterator[None]:
     try:
         yield
     except IndexFailure as error:
-        raise errors.Overloaded(str(error), retry_after_s=RETRY_AFTER_S) from error
+        raise errors.Overloaded(str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S) from error

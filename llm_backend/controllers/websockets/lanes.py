@@ -1,10 +1,9 @@
 """Lanes: queues of one connection's requests, concurrent with each other."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import RateLimited
 
 __all__ = ["Lanes"]
@@ -20,7 +19,7 @@ class Lanes:
         self._lanes_limit = lanes_limit
         self._waiting_limit = waiting_limit
         self._waiting: dict[str | None, deque[Work]] = {}  # by active lane
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     def add(self, lane: str | None, work: Work) -> None:
         """Queues work in its lane. Raises `RateLimited` beyond a limit."""
@@ -39,9 +38,7 @@ class Lanes:
                 code="websocket_stream_limit_reached",
             )
         self._waiting[lane] = deque()
-        task = asyncio.create_task(self._run(lane, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._run(lane, work))
 
     @property
     def is_quiet(self) -> bool:
@@ -50,12 +47,7 @@ class Lanes:
 
     async def aclose(self) -> None:
         """Cancels all unfinished work."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await self._tasks.cancel()
 
     async def _run(self, lane: str | None, first: Work) -> None:
         try:

@@ -6,7 +6,6 @@ row that claims the blob, in one transaction with the removal of the mark. A blo
 or not at all, so no multipart upload is ever left open.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -14,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from secrets import token_hex
 
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.store.database.database import Database
 from llm_backend.store.errors import StoreError
 from llm_backend.store.objects import orphans
@@ -45,7 +45,7 @@ class Blobs:
         self._clock = clock
         self._block_bytes = block_bytes
         self._sweep_cursor = ""  # the last key of the last sweep
-        self._removals: set[asyncio.Task[None]] = set()
+        self._removals = BackgroundTasks()
 
     @asynccontextmanager
     async def writing(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Blob, None]:
@@ -81,8 +81,7 @@ class Blobs:
 
     async def settle(self) -> None:
         """Wait until the removals in the background have ended."""
-        while self._removals:
-            await asyncio.wait(self._removals)
+        await self._removals.settle()
 
     async def _remove(self, keys: Sequence[str]) -> int:
         """Remove these blobs; returns how many were tried: all, unless so many fail that the rest
@@ -141,6 +140,4 @@ class Blobs:
             await self.remove([key])
 
     def _drop_in_background(self, key: str) -> None:
-        task = asyncio.create_task(self._drop(key))
-        self._removals.add(task)
-        task.add_done_callback(self._removals.discard)
+        self._removals.start(self._drop(key))

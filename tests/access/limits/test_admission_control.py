@@ -12,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 
 from llm_backend.access import Keyring, Ledger, RequestMeter, Spending
 from llm_backend.access.limits.admission_control import AdmissionControl
-from llm_backend.access.limits.fair_queue import FairQueue
+from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolicies
 from llm_backend.contract.operations import Operation
@@ -57,7 +57,7 @@ class Gates:
         self.spending = spending
 
     def admission(
-        self, line: FairQueue | None = None, deadline_s: float | None = None, **usual: int
+        self, capacity: FairSemaphore | None = None, deadline_s: float | None = None, **usual: int
     ) -> AdmissionControl:
         limits = RateLimits()
         targets = {"alias": ["m"], "route": ["m", "n"]}
@@ -69,7 +69,7 @@ class Gates:
             spending=self.spending,
             plans=plans,
             limits=limits,
-            line=line,
+            capacity=capacity,
             run_deadline_s=deadline_s,
         )
 
@@ -332,8 +332,8 @@ async def test_no_more_run_at_once_than_may(gates, usual):
 
 
 async def test_a_request_waits_for_its_turn_unless_its_client_leaves(gates):
-    line = FairQueue(1, depth=10, deadline_s=5)
-    admission, started, go_on = gates.admission(line), asyncio.Event(), asyncio.Event()
+    capacity = FairSemaphore(1, depth=10, timeout_s=5)
+    admission, started, go_on = gates.admission(capacity), asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(
         gates.ask(admission, lambda request, send: held(started, go_on, request, send))
     )
@@ -348,15 +348,15 @@ async def test_a_request_waits_for_its_turn_unless_its_client_leaves(gates):
         await second
     go_on.set()
     assert [(await first).status, (await third).status] == [200, 200]
-    assert line.entered()
+    assert capacity.try_acquire()
 
 
 async def test_a_line_that_is_full_is_load(gates):
-    line = FairQueue(1, depth=0, deadline_s=5)
-    await line.enter("somebody")
+    capacity = FairSemaphore(1, depth=0, timeout_s=5)
+    await capacity.acquire("caller")
 
     with pytest.raises(Overloaded):
-        await gates.ask(gates.admission(line), good)
+        await gates.ask(gates.admission(capacity), good)
     assert gates.counted() == []
 
 
@@ -421,13 +421,13 @@ async def test_an_answer_that_breaks_gives_its_places_back(gates):
     async def broken(_request: ApiRequest, _send: Any) -> None:
         raise ApiError("no")
 
-    line = FairQueue(1, depth=0, deadline_s=5)
-    admission = gates.admission(line, key_concurrent_requests=1)
+    capacity = FairSemaphore(1, depth=0, timeout_s=5)
+    admission = gates.admission(capacity, key_concurrent_requests=1)
     for _ in range(2):
         with pytest.raises(ApiError, match="no"):
             await gates.ask(admission, broken)
 
-    assert line.entered()
+    assert capacity.try_acquire()
 
 
 async def leaves_early(request: ApiRequest, _send: Any) -> None:

@@ -16,15 +16,15 @@ class Rooms:
         self.rooms = {
             name: SimpleNamespace(name=name, promised=0, room=n) for name, n in free.items()
         }
-        self.line: PermitQueue = PermitQueue(lambda rooms: rooms[0], most=4)
+        self.queue: PermitQueue = PermitQueue(lambda rooms: rooms[0], depth=4)
         self.came: list[str] = []
 
     def free(self, names: str):
         return [one for name in names if (one := self.rooms[name]).room > one.promised]
 
     async def ask(self, who: str, names: str = "x", within_s: float = 5) -> str:
-        room = await self.line.place(
-            who, among=names, free=lambda: self.free(names), within_s=within_s
+        room = await self.queue.acquire(
+            who, group=names, free=lambda: self.free(names), timeout_s=within_s
         )
         room.room -= 1
         self.came.append(who)
@@ -32,7 +32,7 @@ class Rooms:
 
     def leave(self, name: str) -> None:
         self.rooms[name].room += 1
-        self.line.let_in()
+        self.queue.grant()
 
 
 async def begun(*asking):
@@ -67,7 +67,7 @@ async def test_who_waits_too_long_is_told_and_keeps_nothing():
     with pytest.raises(Overloaded):
         await rooms.ask("a", within_s=0.01)
 
-    assert rooms.line.waiting == 0
+    assert len(rooms.queue) == 0
 
 
 async def test_a_place_given_to_who_leaves_goes_to_the_next():
@@ -89,7 +89,7 @@ async def test_a_line_that_is_full_takes_the_last_place_of_who_has_most():
     with pytest.raises(Overloaded):
         await tasks[3]
 
-    assert rooms.line.waiting == 4
+    assert len(rooms.queue) == 4
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -36,7 +36,6 @@ from llm_backend.ipc import MessageConnection, PendingRequests
 __all__ = ["ModelManagerClient"]
 
 CONNECT_S = 5.0  # seconds; an engine accepts connections between two passes
-_RETRY_AFTER_S = 2.0
 _STOPPING = "This process of the server is being stopped; ask again."
 
 
@@ -240,4 +239,4 @@ def _leave(lease: EngineLease | None) -> None:
 
 
 def _manager_unavailable() -> EngineUnavailable:
-    return EngineUnavailable(_STOPPING, retry_after_s=_RETRY_AFTER_S)
+    return EngineUnavailable(_STOPPING)

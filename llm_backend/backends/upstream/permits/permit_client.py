@@ -24,7 +24,7 @@ from llm_backend.backends.upstream.permits.permit_messages import (
     PermitTimeout,
     ReleasePermit,
 )
-from llm_backend.backends.upstream.permits.permit_server import BLOCKS
+from llm_backend.block_grants import BLOCKS, surplus
 from llm_backend.ipc import MessageConnection, PendingRequests
 
 __all__ = ["PermitClient"]
@@ -133,8 +133,8 @@ class PermitClient:
     def _settle(self, upstream: Upstream) -> None:
         """Releases spare permits: all if permits are scarce; otherwise those beyond one block, once
         there are more than two blocks."""
-        spare = upstream.places - upstream.outstanding - upstream.promised
+        unused = upstream.places - upstream.outstanding - upstream.promised
         block = 0 if upstream.name in self._scarce else upstream.config.concurrency // BLOCKS
-        if spare > 2 * block:
-            upstream.places -= spare - block
-            self._connection.send(ReleasePermit(upstream=upstream.name, count=spare - block))
+        if count := surplus(unused, block):
+            upstream.places -= count
+            self._connection.send(ReleasePermit(upstream=upstream.name, count=count))

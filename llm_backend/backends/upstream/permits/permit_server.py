@@ -21,12 +21,11 @@ from llm_backend.backends.upstream.permits.permit_messages import (
     PermitTimeout,
     ReleasePermit,
 )
+from llm_backend.block_grants import BLOCKS
 from llm_backend.errors import Overloaded
 from llm_backend.ipc import ClientSession, MessageConnection, MessageServer
 
-__all__ = ["BLOCKS", "PermitServer"]
-
-BLOCKS = 20  # a block, granted at once while many permits are free, is 1/20 of the concurrency
+__all__ = ["PermitServer"]
 
 
 class PermitServer:
@@ -40,7 +39,7 @@ class PermitServer:
     def __init__(self, folder: Path, upstreams: Sequence[UpstreamConfig]) -> None:
         self._places = {one.name: _UpstreamPermits(one) for one in upstreams}
         self._balance = Balance()
-        self._line: PermitQueue[_UpstreamPermits] = PermitQueue(self._balance.choose)
+        self._queue: PermitQueue[_UpstreamPermits] = PermitQueue(self._balance.choose)
         self._waiting: Counter[str] = Counter()  # waiting requests, by upstream
         self._server: MessageServer[PermitClientMessage, PermitServerMessage, _PermitSession]
         self._server = MessageServer(folder / SOCKET, SERVER_CHANNEL, partial(_PermitSession, self))
@@ -56,7 +55,7 @@ class PermitServer:
         """Takes back `count` permits of a client."""
         session.given[name] -= count
         self._places[name].outstanding -= count
-        self._line.let_in()
+        self._queue.grant()
 
     def acquire(self, session: "_PermitSession", ask: AcquirePermit) -> None:
         """Grants a permit at once, or when the client's request has its turn."""
@@ -68,11 +67,11 @@ class PermitServer:
     async def _wait(self, session: "_PermitSession", ask: AcquirePermit) -> None:
         self._count_waiting(ask.among, 1)
         try:
-            place = await self._line.place(
+            place = await self._queue.acquire(
                 ask.who,
-                among=tuple(sorted(ask.among)),
+                group=tuple(sorted(ask.among)),
                 free=lambda: self._free(ask.among),
-                within_s=ask.within_s,
+                timeout_s=ask.within_s,
             )
         except Overloaded:
             session.connection.send(PermitTimeout(number=ask.number))

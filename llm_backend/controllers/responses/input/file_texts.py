@@ -30,7 +30,6 @@ __all__ = ["FILE_WORDS", "FileTexts"]
 Part = Mapping[str, Any]
 
 CACHE_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again
-RETRY_AFTER_S = 1.0  # after the process that extracts texts was killed
 FILE_WORDS = FetchMessages(
     noun="file",
     instead="send `file_data`, upload the file and send its `file_id`",
@@ -108,7 +107,7 @@ class FileTexts:
             raise InvalidRequest(f"`{file.filename}`: {error}", param=where) from error
         except ReaderKilled as error:
             message = f"`{file.filename}`: {error}"
-            raise Overloaded(message, param=where, retry_after_s=RETRY_AFTER_S) from error
+            raise Overloaded(message, param=where) from error
         return extracted.text
 
     async def _file(self, part: Part, where: str, fetched: FetchedFiles | None) -> _File:

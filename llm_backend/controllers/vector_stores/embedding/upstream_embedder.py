@@ -11,7 +11,7 @@ from llm_backend.backends.base import Meter
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
-from llm_backend.errors import Overloaded, UpstreamFailed
+from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Overloaded, UpstreamFailed
 
 __all__ = ["OPERATION", "upstream_embedder"]
 
@@ -21,7 +21,6 @@ OPERATION = ("createEmbedding", "Embeddings")
 ROOM_TOKENS = 8000  # input limit: OpenAI's models read 8,191
 BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit really fits
 ANSWER_BYTES = 64 * 1024 * 1024
-RETRY_AFTER_S = 10.0
 _HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
 
@@ -63,7 +62,7 @@ class _UpstreamSource:
         finally:
             await relayed.aclose()
         if relayed.status == 429:
-            raise Overloaded("The upstream embeds no more now.", retry_after_s=RETRY_AFTER_S)
+            raise Overloaded("The upstream embeds no more now.", retry_after_s=OUTAGE_RETRY_AFTER_S)
         if relayed.status != 200:
             log.warning("upstream_refused", extra={"status": relayed.status})
             raise UpstreamFailed("The upstream did not embed the texts.")

@@ -4,20 +4,20 @@ import asyncio
 
 import pytest
 
-from llm_backend.access.limits.fair_queue import FairQueue
+from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.errors import Overloaded
 
 
-def line(room: int = 1, depth: int = 100, deadline_s: float = 5) -> FairQueue:
-    return FairQueue(room, depth=depth, deadline_s=deadline_s)
+def semaphore(depth: int = 100, timeout_s: float = 5) -> FairSemaphore:
+    return FairSemaphore(1, depth=depth, timeout_s=timeout_s)
 
 
-async def waiting(one: FairQueue, *callers: str) -> tuple[list[str], list[asyncio.Task[None]]]:
+async def waiting(one: FairSemaphore, *callers: str) -> tuple[list[str], list[asyncio.Task[None]]]:
     """These callers in the line, in this order; and who has entered, as they do."""
     entered: list[str] = []
 
     async def enter(who: str) -> None:
-        await one.enter(who)
+        await one.acquire(who)
         entered.append(who)
 
     tasks = []
@@ -28,78 +28,78 @@ async def waiting(one: FairQueue, *callers: str) -> tuple[list[str], list[asynci
 
 
 async def test_callers_take_turns_however_many_requests_each_has():
-    busy = line()
-    await busy.enter("x")
+    busy = semaphore()
+    await busy.acquire("x")
     entered, tasks = await waiting(busy, "a", "a", "a", "b", "c")
     for _ in tasks:
-        busy.leave()
+        busy.release()
         await asyncio.sleep(0.01)
 
     assert entered == ["a", "b", "c", "a", "a"]
 
 
 async def test_whoever_waits_too_long_is_told_to_come_back():
-    busy = line(deadline_s=0.01)
-    await busy.enter("x")
+    busy = semaphore(timeout_s=0.01)
+    await busy.acquire("x")
 
     with pytest.raises(Overloaded, match="waited") as refused:
-        await busy.enter("a")
+        await busy.acquire("a")
     assert (refused.value.status, busy.waiting) == (503, 0)
     assert refused.value.retry_after_s
-    busy.leave()
-    assert busy.entered()
+    busy.release()
+    assert busy.try_acquire()
 
 
 async def test_in_a_full_line_who_has_most_in_it_loses_the_last():
-    busy = line(depth=3)
-    await busy.enter("x")
+    busy = semaphore(depth=3)
+    await busy.acquire("x")
     entered, tasks = await waiting(busy, "a", "a", "a", "b")
 
     with pytest.raises(Overloaded):
         await tasks[2]
     with pytest.raises(Overloaded):
-        await busy.enter("a")
+        await busy.acquire("a")
     for _ in range(3):
-        busy.leave()
+        busy.release()
         await asyncio.sleep(0.01)
     assert entered == ["a", "b", "a"]
 
 
 async def test_who_leaves_the_line_leaves_no_hole_in_it():
-    busy = line()
-    await busy.enter("x")
+    busy = semaphore()
+    await busy.acquire("x")
     entered, tasks = await waiting(busy, "a", "b", "c")
     tasks[0].cancel()
     await asyncio.sleep(0)
-    busy.leave()
+    busy.release()
     tasks[1].cancel()  # its place has been given, and not been taken yet
     await asyncio.sleep(0.01)
 
     assert entered == ["c"]
-    busy.leave()
-    assert busy.entered()
+    busy.release()
+    assert busy.try_acquire()
     assert busy.waiting == 0
 
 
 async def test_without_a_queue_there_is_room_or_there_is_none():
-    busy = line(depth=0)
-    await busy.enter("x")
+    busy = semaphore(depth=0)
+    await busy.acquire("x")
 
     with pytest.raises(Overloaded):
-        await busy.enter("a")
+        await busy.acquire("a")
 
 
 async def test_who_is_leaving_makes_way_as_well():
-    busy = line(depth=3)
-    await busy.enter("x")
+    busy = semaphore(depth=3)
+    await busy.acquire("x")
     _, tasks = await waiting(busy, "a", "a", "a")
     tasks[2].cancel()  # and has not been told yet
-    coming = asyncio.create_task(busy.enter("b"))
+    coming = asyncio.create_task(busy.acquire("b"))
     await asyncio.sleep(0.01)
 
     assert not coming.done()
     assert busy.waiting == 3
-    busy.leave()
+    busy.release()
     await tasks[0]
-    busy.leave()
+    busy.release()
     await coming

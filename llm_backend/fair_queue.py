@@ -1,0 +1,120 @@
+"""Fair queue: requests that wait for a resource, served round-robin by caller."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from llm_backend.errors import Overloaded
+
+__all__ = ["FairQueue"]
+
+Resource = TypeVar("Resource")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Waiter(Generic[Resource]):
+    """One waiting request, and a future of its resource."""
+
+    caller: str
+    group: Hashable
+    acquire: Callable[[], Resource | None]
+    granted: asyncio.Future[Resource]
+
+
+class FairQueue(Generic[Resource]):
+    """Callers are served round-robin, and each caller's own requests first in, first out.
+
+    At most `depth` requests wait; if the queue is full, the caller with the most waiting requests
+    loses its newest one. `release` gets a resource back whose request was cancelled before it could
+    use it. `refusal` begins the messages of errors.
+    """
+
+    def __init__(
+        self,
+        release: Callable[[Resource], None],
+        *,
+        depth: int,
+        refusal: str = "The server is busy",
+    ) -> None:
+        self._release = release
+        self._depth = depth
+        self._refusal = refusal
+        self._waiting: dict[str, deque[_Waiter[Resource]]] = {}  # by caller, in round-robin order
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    async def wait(
+        self,
+        caller: str,
+        acquire: Callable[[], Resource | None],
+        *,
+        timeout_s: float,
+        group: Hashable = None,
+    ) -> Resource:
+        """Waits for this request's turn, and returns what `acquire` got then; it returns None while
+        nothing is free. Requests of equal `group` wait for the same resources. Raises `Overloaded`
+        after `timeout_s`, or if the queue is full."""
+        self._make_room(caller)
+        granted: asyncio.Future[Resource] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(caller=caller, group=group, acquire=acquire, granted=granted)
+        self._waiting.setdefault(caller, deque()).append(waiter)
+        is_granted = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                resource = await granted
+                is_granted = True
+        except TimeoutError:
+            raise self._overloaded(f"this request has waited for {timeout_s:g} s") from None
+        finally:
+            if not is_granted:
+                self._remove(waiter)
+        return resource
+
+    def grant_next(self) -> bool:
+        """Grants a resource to the next request in turn. Returns False if none of them can get
+        one."""
+        busy: set[Hashable] = set()  # groups whose resources are all in use
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                if waiter.group in busy or waiter.granted.done():
+                    continue
+                if (resource := waiter.acquire()) is not None:
+                    self._grant(waiter, resource)
+                    return True
+                busy.add(waiter.group)
+        return False
+
+    def _grant(self, waiter: _Waiter[Resource], resource: Resource) -> None:
+        waiters = self._waiting.pop(waiter.caller)
+        waiters.remove(waiter)
+        if waiters:
+            self._waiting[waiter.caller] = waiters  # behind all others
+        waiter.granted.set_result(resource)
+
+    def _remove(self, waiter: _Waiter[Resource]) -> None:
+        """Removes a request that stops waiting; a resource that it got meanwhile is released."""
+        waiters = self._waiting.get(waiter.caller)
+        if waiters and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiting[waiter.caller]
+        granted = waiter.granted
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
+            self._release(granted.result())
+
+    def _make_room(self, caller: str) -> None:
+        if len(self) < self._depth:
+            return
+        own = len(self._waiting.get(caller, ()))
+        longest = max(self._waiting.values(), key=len, default=deque[_Waiter[Resource]]())
+        if own + 1 >= len(longest):
+            raise self._overloaded("as many requests wait as may")
+        newest = longest.pop()
+        if not newest.granted.done():  # otherwise the request was about to leave by itself
+            newest.granted.set_exception(self._overloaded("as many requests wait as may"))
+
+    def _overloaded(self, reason: str) -> Overloaded:
+        return Overloaded(f"{self._refusal}, and {reason}; try again later.")

@@ -1,0 +1,40 @@
+"""Background tasks: settled or cancelled together, and forgotten once they end."""
+
+import asyncio
+
+from llm_backend.background_tasks import BackgroundTasks
+
+
+async def test_settle_waits_for_all_tasks_including_those_that_tasks_start() -> None:
+    tasks, done = BackgroundTasks(), []
+
+    async def finish(name: str) -> None:
+        await asyncio.sleep(0)
+        done.append(name)
+
+    async def start_another() -> None:
+        tasks.start(finish("second"))
+        done.append("first")
+
+    tasks.start(start_another())
+    await tasks.settle()
+
+    assert done == ["first", "second"]
+    assert len(tasks) == 0
+
+
+async def test_cancel_ends_all_tasks_and_waits_for_their_cleanup() -> None:
+    tasks, cleaned = BackgroundTasks(), []
+
+    async def run() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    tasks.start(run())
+    await asyncio.sleep(0)
+    await tasks.cancel()
+
+    assert cleaned == [True]
