@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 PLAIN := llm_backend/store llm_backend/settings llm_backend/cli llm_backend/app llm_backend/server llm_backend/search llm_backend/extraction llm_backend/web llm_backend/*.py tests/store docs/glossary.md ARCHITECTURE.md
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test test-clients lint fuzz chaos soak large-bodies bench peers setup dev lock docs clean
+.PHONY: help run test test-clients lint words fuzz chaos soak large-bodies bench peers setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -32,7 +32,10 @@ lint: dev ## format, lint, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/check_words.py $(PLAIN)
+	@$(MAKE) --silent words
+
+words: # a part of `lint`: names and sentences
+	@$(BIN)/python scripts/check_words.py $(PLAIN)
 
 fuzz: dev ## try what was never tried: every property, every operation (EXAMPLES of each)
 	$(PYTEST) -m hypothesis --fuzz-examples=$(or $(EXAMPLES),200) -o faulthandler_timeout=0 $(ARGS)

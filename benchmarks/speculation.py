@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.engine_throughput import LAYER_SHAPES, LAYERS, SIZE, VOCABULARY, write_model
 from llm_backend.engine import Engine, EngineConfig
-from llm_backend.engine.messages import Generate, Sampling
+from llm_backend.engine.messages import Delta, Generate, Sampling
 
 NUMBERS = itertools.count()
 FIRST = 8  # tokens below it are left alone: one of them ends a generation
@@ -129,7 +129,9 @@ async def run(engine: Engine, task: Task, streams: int, tokens: int, seed: int) 
     )
 
 
-async def stream(engine: Engine, task: Task, prompt: list[int], tokens: int):
+async def stream(
+    engine: Engine, task: Task, prompt: list[int], tokens: int
+) -> tuple[float | None, float, Delta, str]:
     """When one answer began and ended, its last delta, and its text."""
     request = Generate(
         id=f"b{next(NUMBERS)}",

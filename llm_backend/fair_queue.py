@@ -67,7 +67,7 @@ class FairQueue(Generic[Resource]):
                 resource = await granted
                 is_granted = True
         except TimeoutError:
-            raise self._overloaded(f"this request has waited for {timeout_s:g} s") from None
+            raise self._overload_error(f"this request has waited for {timeout_s:g} s") from None
         finally:
             if not is_granted:
                 self._remove(waiter)
@@ -111,10 +111,10 @@ class FairQueue(Generic[Resource]):
         own = len(self._waiting.get(caller, ()))
         longest = max(self._waiting.values(), key=len, default=deque[_Waiter[Resource]]())
         if own + 1 >= len(longest):
-            raise self._overloaded("as many requests wait as may")
+            raise self._overload_error("as many requests wait as may")
         newest = longest.pop()
         if not newest.granted.done():  # otherwise the request was about to leave by itself
-            newest.granted.set_exception(self._overloaded("as many requests wait as may"))
+            newest.granted.set_exception(self._overload_error("as many requests wait as may"))
 
-    def _overloaded(self, reason: str) -> Overloaded:
+    def _overload_error(self, reason: str) -> Overloaded:
         return Overloaded(f"{self._refusal}, and {reason}; try again later.")

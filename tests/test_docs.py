@@ -178,3 +178,17 @@ def test_the_operations_command_prints_every_operation_as_json():
         and row["answered"] in ("local", "upstream", "unsupported")
         for row in rows
     )
+
+
+def test_pre_commit_hooks_are_the_parts_of_lint():
+    makefile = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+
+    tools = [
+        line.split("/")[-1].removesuffix(" .") for line in makefile.splitlines() if "BIN" in line
+    ]
+    entries = [hook["entry"].removeprefix(".venv/bin/") for hook in hooks]
+    assert [entry.removesuffix(" --force-exclude") for entry in entries] == [
+        *(tool.removesuffix(" --check") for tool in tools),
+        "make --silent words",
+    ]

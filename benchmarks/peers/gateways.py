@@ -159,7 +159,9 @@ def passing_through(far: int) -> Iterator[Gateway]:
         listener.close()
 
 
-def measure(gateways: list[Gateway], body: bytes, connections: int, seconds: float, rounds: int):
+def measure(
+    gateways: list[Gateway], body: bytes, connections: int, seconds: float, rounds: int
+) -> None:
     rates: dict[str, list[float]] = {one.name: [] for one in gateways}
     times: dict[str, list[float]] = {one.name: [] for one in gateways}
     costs: dict[str, list[float]] = {one.name: [] for one in gateways}

@@ -49,7 +49,6 @@ def _not_relayed(services: Services) -> str | None:
 def _handler_of(operation: Operation) -> Handler:
     """Returns the handler of an operation. Its controller is imported on the first request: most
     are never used, and the start does not wait for them."""
-
     controller = cache(lambda: _controller_of(operation))
 
     def handle(services: Services, request: ApiRequest) -> Awaitable[Response]:

@@ -1,0 +1,10 @@
+"""Backends, which answer models: engines of this machine, and upstreams.
+
+- `base.py`        interface of a backend, and the values that it takes and returns
+- `registry.py`    names of models and routes, each with its backend
+- `local/`         local models: templates, markup, media, schemas, model manager
+- `upstream/`      other servers: HTTP client, pool, health, permits
+- `mcp_server.py`  client of MCP servers
+- `web_files.py`   files fetched from allowed hosts
+- `data_url.py`    data: URLs
+"""

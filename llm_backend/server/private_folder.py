@@ -18,7 +18,7 @@ _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
 # Longest path of the folder: the address of a Unix socket holds at most 103 bytes.
 _MAX_PATH_BYTES = 90
-_SHORT_PARENT = Path("/tmp")  # if the configured folder's path is too long
+_SHORT_PARENT = Path("/tmp")  # noqa: S108 # only for `mkdtemp`, if the usual path is too long
 
 
 @contextlib.contextmanager

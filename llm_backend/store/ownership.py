@@ -56,7 +56,7 @@ _OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 _KEY = "owner"  # in the connection's `info`, as long as a unit of work lasts
 
 
-class as_owner:  # reads as the context that it is; a class, for its speed
+class as_owner:  # noqa: N801 # reads as the context that it is; a class, for its speed
     """Context in which the work on the database belongs to this owner, or to none."""
 
     __slots__ = ("_before", "_owner")

@@ -47,7 +47,7 @@ def listening(body: bytes, media_type: str) -> Iterator[Listening]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = answer
+        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = answer  # noqa: N815 # of http.server
 
         def log_message(self, *_: object) -> None:
             pass

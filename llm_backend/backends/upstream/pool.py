@@ -178,7 +178,7 @@ class UpstreamPool:
 
 
 async def _pause(attempt: Attempts) -> None:
-    await asyncio.sleep(pause_s(len(attempt.tried), random.random()))
+    await asyncio.sleep(pause_s(len(attempt.tried), random.random()))  # noqa: S311 # jitter
 
 
 async def _models_of(upstream: Upstream) -> list[dict[str, Any]]:

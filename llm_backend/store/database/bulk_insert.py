@@ -60,7 +60,9 @@ def _insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> d
         return {row["id"]: last - new + place for place, row in enumerate(rows, 1)}
     if not new:
         return {}
-    between = text(f"SELECT id, seq FROM {table.name} WHERE seq > :after AND seq <= :last")
+    between = text(
+        f"SELECT id, seq FROM {table.name} WHERE seq > :after AND seq <= :last"  # noqa: S608 # our name
+    )
     found = connection.execute(between, {"after": last - new, "last": last})
     return {row.id: row.seq for row in found}
 
@@ -68,7 +70,7 @@ def _insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> d
 def _insert(connection: Connection, table: Table, rows: Sequence[Row], tail: str) -> Any:
     names = tuple(rows[0])
     values = ",".join(["(" + ",".join("?" * len(names)) + ")"] * len(rows))
-    statement = f"INSERT INTO {table.name} ({','.join(names)}) VALUES {values}{tail}"
+    statement = f"INSERT INTO {table.name} ({','.join(names)}) VALUES {values}{tail}"  # noqa: S608 # our names
     flat = tuple([row[name] for row in rows for name in names])
     return connection.exec_driver_sql(statement, flat)
 

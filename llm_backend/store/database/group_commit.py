@@ -56,7 +56,9 @@ class WriteQueue:
     """Queue of writes. At most `depth` writes wait, and further callers block; `tasks` transactions
     run at once."""
 
-    def __init__(self, commit: Commit, *, tasks: int = 1, depth: int = 1024, batch: int = 64):
+    def __init__(
+        self, commit: Commit, *, tasks: int = 1, depth: int = 1024, batch: int = 64
+    ) -> None:
         self._commit = commit
         self._batch = batch
         self._queued: deque[_Write] = deque()

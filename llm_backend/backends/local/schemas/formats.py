@@ -72,7 +72,7 @@ def lower_pattern(pattern: str, keyword: str, path: Path) -> str:
 
 
 def lower_escapes(schema: JsonValue) -> JsonValue:
-    """Rewrites the escapes `\\0` and `\\cA`, which not every regex engine supports, as numbers."""
+    r"""Rewrites the escapes `\0` and `\cA`, which not every regex engine supports, as numbers."""
     if isinstance(schema, list):
         return [lower_escapes(one) for one in schema]
     if not isinstance(schema, dict):
