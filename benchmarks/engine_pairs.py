@@ -27,7 +27,7 @@ OURS = "llm-backend"
 PAUSE_S = 0.3  # between two runs, for what the last one left behind
 SHOWN = (
     *("tokens_s", "ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms", "itl_p95_ms"),
-    *("later_ttft_p50_ms", "newcomer_ttft_ms", "failed"),
+    *("later_ttft_p50_ms", "arrival_ttft_ms", "failed"),
 )
 
 Figures = dict[str, Any]

@@ -150,7 +150,7 @@ SHOWN = {
     "ttft_p50_ms": "first p50",
     "ttft_p95_ms": "first p95",
     "later_ttft_p50_ms": "later turns",
-    "newcomer_ttft_ms": "newcomer",
+    "arrival_ttft_ms": "arrival",
     "itl_p50_ms": "next p50",
     "itl_p95_ms": "next p95",
     "failed": "failed",

@@ -20,7 +20,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "context_tokens": 1024,
         "rounds": 2,
     },
-    "newcomer": {"servers": _BOTH, "workloads": "N15", "no_limit": True},
+    "arrival": {"servers": _BOTH, "workloads": "N15", "no_limit": True},
     "limit": {"servers": "llm-backend", "workloads": _STREAMS},
     "python": {
         "servers": "llm-backend,llama_cpp.server,example server",

@@ -31,7 +31,7 @@ async def measured(name: str, port: int, seed: str) -> Figures:
     if name == "MT":
         return await _chat(port, dice)
     if name == "N15":
-        return await _newcomer(port, dice)
+        return await _arrival(port, dice)
     return await _streams(NAMED[name], port, dice)
 
 
@@ -58,23 +58,23 @@ async def _chat(port: int, dice: random.Random) -> Figures:
     return figures | {"later_ttft_p50_ms": _milliseconds(later, 50)}
 
 
-async def _newcomer(port: int, dice: random.Random) -> Figures:
+async def _arrival(port: int, dice: random.Random) -> Figures:
     """How soon somebody is answered who comes while all but one of the slots talk."""
     talk = Workload(name="talk", streams=_TALKERS, new_tokens=_TALKER_TOKENS)
     new = Workload(name="new", streams=1, prompt_words=256, new_tokens=16)
-    (talkers,), ((newcomer,),) = requests(talk, dice), requests(new, dice)
+    (decoding,), ((arrival,),) = requests(talk, dice), requests(new, dice)
     started_at = time.perf_counter()
-    talking = [asyncio.create_task(ask(port, one)) for one in talkers]
+    talking = [asyncio.create_task(ask(port, one)) for one in decoding]
     await asyncio.sleep(_NEWCOMER_AFTER_S)
     came_s = time.perf_counter() - started_at
-    answer = await ask(port, newcomer)
+    answer = await ask(port, arrival)
     seen = await asyncio.gather(*talking)
     figures = _figures([*seen, answer], time.perf_counter() - started_at)
     were_talking = [one for one in seen if one.arrivals and one.arrivals[-1] > came_s]
     return figures | {
-        "newcomer_ttft_ms": _milliseconds(answer.arrivals[:1], 50),
+        "arrival_ttft_ms": _milliseconds(answer.arrivals[:1], 50),
         "talkers_longest_gap_ms": _milliseconds(_gaps(were_talking), 100),
-        "talkers": len(were_talking),
+        "decoding": len(were_talking),
     }
 
 

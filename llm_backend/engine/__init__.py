@@ -1,6 +1,25 @@
 """The local engine: continuous batching over llama.cpp, in a process of its own.
 
 `Engine` is the entry point. It knows tokens and text, not HTTP, not OpenAI, not SQL.
+
+client.py        `Engine`: commands of the API process, and their events
+config.py        `EngineConfig`: every limit and its default
+errors.py        exceptions of the client
+messages/        commands and events between the processes
+process/         the worker process, its supervision, and connections to it
+scheduling/      admission, the waiting queue, and the tokens of each pass
+generator.py     text generation: one turn of the worker
+prompt/          prompts as tokens, with pictures and sounds
+kv_cache/        slots, cached prefixes, prefix files
+speculation/     speculative decoding
+sampling/        logits to tokens, grammars
+output/          tokens to text deltas
+embedding/       embeddings and relevance scores
+model.py         protocols of a model and its vocabulary
+llama/           llama.cpp's implementation of these protocols
+batch.py         the tokens of one pass as arrays
+statistics.py    counters of passes
+thread_count.py  thread count of passes, learnt from their cost
 """
 
 from llm_backend.engine import messages

@@ -57,4 +57,4 @@ class BatchArrays:
         self.positions[start:end] = np.arange(chunk.position, chunk.position + end - start)
         self.slots[start:end] = chunk.slot
         self.outputs[start:end] = 0
-        self.outputs[[start + place for place in chunk.outputs]] = 1
+        self.outputs[[start + index for index in chunk.outputs]] = 1

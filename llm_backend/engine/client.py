@@ -1,4 +1,4 @@
-"""The API process's side of an engine: submit and cancel in, deltas out."""
+"""Client of an engine in the API process: sends commands, receives deltas and answers."""
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
@@ -190,7 +190,7 @@ class Engine:
 
 
 class Generation:
-    """A request that was accepted: iterate its deltas, then `aclose`, which cancels what is left.
+    """A request that was accepted: iterate its deltas, then `aclose`, which cancels the rest.
 
     Iteration raises `EngineDown` if the process dies, `EngineRefused` if the engine fails the
     request. Deltas that are not read in time are joined.

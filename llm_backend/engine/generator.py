@@ -149,28 +149,28 @@ class Generator:
         """One turn: admit sequences, plan a pass, compute it, sample, publish events."""
         self._update_costs()
         self._enqueue_compiled()
-        for request, message in self._requests.expired(now):
+        for request, message in self._requests.find_expired(now):
             self._fail(request, Failure.QUEUE_DEADLINE, message)
         self._prefixes.turn(now, is_idle=self._scheduler.is_idle)
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._prepare_slot(admitted)
         self._encode_media()
-        work = self._add_drafts(self._scheduler.plan(self._batch_prefill_tokens(now)))
-        if not work:
+        scheduled = self._add_drafts(self._scheduler.plan(self._batch_prefill_tokens(now)))
+        if not scheduled:
             self._outbox.send()
             return
-        self._outbox.begin_pass(is_brief=all(item.count == 1 for item in work))
+        self._outbox.begin_pass(is_brief=all(item.count == 1 for item in scheduled))
         try:
-            rows = self._forward(work)
+            rows = self._forward(scheduled)
         except CellsExhausted:
-            self._free_cells(work)
+            self._free_cells(scheduled)
             return
         self._outbox.end_pass()
         self._has_free_cells = True
         self.statistics.count(
-            sequences=len(work), tokens=sum(item.count + len(item.draft) for item in work)
+            sequences=len(scheduled), tokens=sum(item.count + len(item.draft) for item in scheduled)
         )
-        self._distribute(work, list(rows))
+        self._distribute(scheduled, list(rows))
 
     def abort(self, message: str) -> None:
         """Fail the requests of a turn that raised an error, and discard the cells that it may
@@ -254,76 +254,78 @@ class Generator:
     def _encode_media(self) -> None:
         """Compute the next part of a picture or a sound, apart from the pass: embeddings and
         tokens cannot be mixed."""
-        work = self._scheduler.plan_media()
-        if work is None:
+        scheduled = self._scheduler.plan_media()
+        if scheduled is None:
             return
-        run = work.sequence.next_run
+        run = scheduled.sequence.next_run
         assert run is not None, "a media run was planned"
         self._outbox.send()
         started_at = time.monotonic()
         try:
-            self._slots.encode_media(run, work)
+            self._slots.encode_media(run, scheduled)
         except MediaError as error:
-            request = self._requests[work.sequence.request]
+            request = self._requests[scheduled.sequence.request]
             self._fail(request, Failure.INVALID, str(error), f"media[{run.number}]")
             return
         except CellsExhausted:
-            self._free_cells([work])
+            self._free_cells([scheduled])
             return
         finally:
             self.statistics.media_s += time.monotonic() - started_at
-        self.statistics.media_tokens += work.count
-        self._scheduler.complete_pass([work])
+        self.statistics.media_tokens += scheduled.count
+        self._scheduler.complete_pass([scheduled])
 
-    def _add_drafts(self, work: list[ScheduledTokens]) -> list[ScheduledTokens]:
+    def _add_drafts(self, scheduled: list[ScheduledTokens]) -> list[ScheduledTokens]:
         """Add drafts of decoding sequences to the pass (speculative decoding), where that is
         worth it."""
         may_draft = self._may_draft and self._slots.can_truncate
         guessers = {}
-        for item in work:
+        for item in scheduled:
             if item.sequence.uncomputed_tokens == 1:
                 answer = self._answers[item.sequence]
                 if may_draft or answer.prediction:
                     guessers[item.sequence] = answer.guesser(self._speculation.guess_rates)
         if not may_draft or not self._has_free_cells:
-            return work
-        return self._speculation.add_drafts(work, guessers, self._scheduler.draft_capacity(work))
+            return scheduled
+        return self._speculation.add_drafts(
+            scheduled, guessers, self._scheduler.draft_capacity(scheduled)
+        )
 
-    def _free_cells(self, work: list[ScheduledTokens]) -> None:
+    def _free_cells(self, scheduled: list[ScheduledTokens]) -> None:
         """Handle a pass that ran out of cells: draft nothing next time, or evict a slot."""
         self._has_free_cells = False
-        if not any(item.draft for item in work):
+        if not any(item.draft for item in scheduled):
             self._slots.evict()
 
-    def _forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `work`; in parallel, grammars compute the masks of allowed tokens. Returns
+    def _forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
+        """Compute `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns
         logits: [output positions, vocab] float32."""
         answers = [
             self._answers[item.sequence]
-            for item in work
+            for item in scheduled
             if item.count == item.sequence.uncomputed_tokens
         ]
         constraints = [answer.constraint for answer in answers if answer.constraint is not None]
         if not constraints:
-            return self._model.forward(work)
+            return self._model.forward(scheduled)
         masks = self._requests.grammars.compute_masks(constraints)
         try:
-            return self._model.forward(work)
+            return self._model.forward(scheduled)
         finally:
             masks.result()
 
-    def _distribute(self, work: list[ScheduledTokens], rows: list[Row]) -> None:
+    def _distribute(self, scheduled: list[ScheduledTokens], rows: list[Row]) -> None:
         """Distribute the rows of logits to their sequences, in the order of the pass."""
-        last_rows: dict[Sequence, list[Row]] = {item.sequence: [] for item in work}
+        last_rows: dict[Sequence, list[Row]] = {item.sequence: [] for item in scheduled}
         remaining = iter(rows)
-        for item in work:
+        for item in scheduled:
             for position in item.output_positions:
                 if position >= len(item.sequence.tokens) - 1:
                     last_rows[item.sequence].append(next(remaining))
                 else:
                     self._answers[item.sequence].read_prompt(next(remaining), position)
-        drafts = {item.sequence: (item.sequence.slot, item.draft) for item in work}
-        for sequence in self._scheduler.complete_pass(work):
+        drafts = {item.sequence: (item.sequence.slot, item.draft) for item in scheduled}
+        for sequence in self._scheduler.complete_pass(scheduled):
             slot, draft = drafts[sequence]
             length, accepted = len(sequence.tokens), 0
             if sequence in self._answers:  # its request may just have failed

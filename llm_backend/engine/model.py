@@ -97,8 +97,8 @@ class Model(Protocol):
     def projector(self) -> Projector | None:
         """The projector that encodes media for the model, if there is one."""
 
-    def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `work`, in the order of slots. Returns logits: [output positions, vocab]
+    def forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
+        """Compute `scheduled`, in the order of slots. Returns logits: [output positions, vocab]
         float32, a view that the next pass overwrites. Raises `CellsExhausted` or `DecodeError`."""
 
     def encode_media(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:

@@ -18,7 +18,7 @@ __all__ = ["ThreadCount"]
 # share of granted processor time below which threads are starved; an idle machine grants 0.97
 _STARVED = 0.75
 _DECAY = 0.9  # decay of the processor time measured before, at each pass
-_BETTER = 0.95  # largest relative cost at which fewer threads are kept; for more threads it is 1
+_BETTER = 0.95  # largest relative cost at which fewer threads are adopted; for more threads it is 1
 _WORSE = 2.0  # relative cost that ends a trial early
 _SETTLING_PASSES = 8  # measured with a thread count before another one is tried
 _TRIAL_PASSES = 4  # minimum of a trial
@@ -56,7 +56,7 @@ class _Trial:
     of tokens with the count before."""
 
     rung: int
-    cost_limit: float  # relative to the cost before, for the count to be kept
+    cost_limit: float  # relative to the cost before, for the count to be adopted
     costs: PassCosts
     compared: int = 0
     not_compared: int = 0
@@ -71,7 +71,7 @@ class _Trial:
 
     @property
     def is_better(self) -> bool:
-        """True if it costs little enough to be kept."""
+        """True if it costs little enough to be adopted."""
         return self.seconds < self.cost_limit * self.expected_s
 
     @property

@@ -1,4 +1,11 @@
-"""GGUF model files without the engine: location, header, and memory footprint."""
+"""GGUF model files without the engine: location, header, and memory footprint.
+
+location.py   finds the file of a model or a projector
+header.py     GGUF header parser
+footprint.py  memory of a model
+projector.py  media and memory of a projector
+memory.py     total and available memory of this machine
+"""
 
 from llm_backend.model_files.footprint import (
     Footprint,

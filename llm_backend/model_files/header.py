@@ -26,7 +26,7 @@ _BLOCKS = {
     41: (128, 18),
 }  # fmt: skip
 """Numbers and bytes per block, by GGML tensor type."""
-_LONGEST_ARRAY = 4096  # longest array that is kept in memory; vocabularies are longer
+_LONGEST_ARRAY = 4096  # longest array that is stored in memory; vocabularies are longer
 _KEYS, _TENSORS, _DIMENSIONS = 100_000, 1_000_000, 8  # more than any file has
 _PART = re.compile(r"^(.*)-00001-of-(\d{5})\.gguf$")
 

@@ -125,15 +125,17 @@ class FakeModel:
         self.saved_states = 0
         self._cells = cells
 
-    def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
+    def forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
         if self.fails_next_pass:
             self.fails_next_pass = False
             raise RuntimeError("the pass went wrong")
-        total = sum(len(item.tokens) for item in work)
+        total = sum(len(item.tokens) for item in scheduled)
         if self._cells is not None and sum(map(len, self.slot_tokens)) + total > self._cells:
             raise CellsExhausted
-        assert [item.sequence.slot for item in work] == sorted(item.sequence.slot for item in work)
-        rows = [row for item in work for row in self._compute(item)]
+        assert [item.sequence.slot for item in scheduled] == sorted(
+            item.sequence.slot for item in scheduled
+        )
+        rows = [row for item in scheduled for row in self._compute(item)]
         self.computed_tokens += total
         self.largest_pass = max(self.largest_pass, total)
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.vocabulary.size)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling import Sampler
-from llm_backend.engine.sampling.draw import Candidates
+from llm_backend.engine.sampling.filters import Candidates
 
 SHARE = st.floats(0, 1, allow_nan=False, width=16)
 LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=30, unique=True)

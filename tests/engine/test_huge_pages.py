@@ -11,7 +11,7 @@ import pytest
 
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages
-from llm_backend.engine.llama.huge_pages import fits, prepare_weights
+from llm_backend.engine.llama.huge_pages import fit_in_memory, prepare_weights
 from llm_backend.engine.llama.processor_buffers import Buffer
 from tests.engine.fakes import start
 from tests.engine.gguf_models import write_llama
@@ -121,5 +121,5 @@ def test_all_files_and_their_parts_have_to_fit_in_half_of_what_is_free(tmp_path)
     (tmp_path / "draft.gguf").write_bytes(bytes(50))
     files = [tmp_path / "x-00001-of-00002.gguf", tmp_path / "draft.gguf"]
 
-    assert fits(files, 500)
-    assert not fits(files, 499)
+    assert fit_in_memory(files, 500)
+    assert not fit_in_memory(files, 499)

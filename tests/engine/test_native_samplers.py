@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.draw import Candidates, remove_strong
 from llm_backend.engine.sampling.dry import DryPenalty
+from llm_backend.engine.sampling.filters import Candidates, remove_strong
 from llm_backend.engine.sampling.mirostat import Mirostat
 
 SEEDS = range(12)

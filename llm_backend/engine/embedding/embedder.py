@@ -230,7 +230,7 @@ class Embedder:
         waiting = [request for request in self._turns if not request.started]
         for request in waiting:
             if now - request.arrived_at > deadline_s:
-                message = f"No pass had room within {deadline_s:g} seconds; try later."
+                message = f"No pass was free within {deadline_s:g} seconds; try later."
                 self._fail(request, Failure.QUEUE_DEADLINE, message)
 
     def _compute(self, inputs: list[list[int]]) -> _Results:
@@ -241,7 +241,9 @@ class Embedder:
     def _close(self, request: _Request) -> None:
         answer = self._answer(request)
         if isinstance(answer, Embedded) and len(answer.vectors) > self.answer_bytes:
-            message = f"The vectors of {len(request.inputs)} inputs are too much for one answer."
+            message = (
+                f"The vectors of {len(request.inputs)} inputs exceed the size limit of one answer."
+            )
             self._fail(request, Failure.INVALID, f"{message} Send fewer.", "inputs")
             return
         del self._requests[request.address]

@@ -38,7 +38,7 @@ class PairTokenizer:
             if isinstance(part, int):
                 tokens.append(part)
             else:
-                tokens += self._text(_PLACEHOLDERS.sub(lambda place: texts[place[0]], part))
+                tokens += self._text(_PLACEHOLDERS.sub(lambda match: texts[match[0]], part))
         return tokens
 
     def _text(self, text: str) -> list[int]:

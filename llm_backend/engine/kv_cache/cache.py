@@ -59,17 +59,17 @@ class _Slot:
     used_at: int = 0
 
 
-def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
+def common_prefix(first: Tokens[int], second: Tokens[int]) -> int:
     """Length of the common prefix of two token lists."""
-    end = min(len(left), len(right))
+    end = min(len(first), len(second))
     step, same = 16, 0
-    while same < end and left[same : same + step] == right[same : same + step]:
+    while same < end and first[same : same + step] == second[same : same + step]:
         same = min(same + step, end)
         step *= 2
     high = min(same + step, end)
     while same < high:  # the first difference is in [same, high)
         middle = (same + high + 1) // 2
-        if left[same:middle] == right[same:middle]:
+        if first[same:middle] == second[same:middle]:
             same = middle
         else:
             high = middle - 1
@@ -179,7 +179,7 @@ class Cache:
             return None
         running = [slot for slot in self._slots if slot.is_running]
         free = [slot for slot in self._slots if not slot.is_running]
-        moves = [(left, target) for left in running for target in free]
+        moves = [(source, target) for source in running for target in free]
         if not moves:
             return None
         source, target = min(moves, key=lambda move: (self._runs(*move), move[1].used_at))

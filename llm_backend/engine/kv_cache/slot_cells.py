@@ -40,17 +40,17 @@ class SlotCells:
         self._copy(allocation)
         return self._model.restore(allocation.slot, state, end)
 
-    def encode_media(self, run: Run, work: ScheduledTokens) -> None:
+    def encode_media(self, run: Run, scheduled: ScheduledTokens) -> None:
         """Encode and compute the next part of a picture or a sound. Raises `MediaError` or
         `CellsExhausted`."""
-        sequence, slot = work.sequence, work.sequence.slot
+        sequence, slot = scheduled.sequence, scheduled.sequence.slot
         assert slot is not None, "a scheduled sequence has a slot"
         self._model.encode_media(
             run,
             slot=slot,
             position=sequence.position(run.start),
             first=sequence.computed - run.start,
-            count=work.count,
+            count=scheduled.count,
         )
 
     def truncate(self, sequence: Sequence, slot: int, length: int) -> None:
@@ -65,7 +65,7 @@ class SlotCells:
             self._scheduler.recompute(sequence)
 
     def evict(self) -> None:
-        """Empty a slot, as the running sequences have no cells left. Raises `MemoryError` if
+        """Empty a slot, as the cells are exhausted. Raises `MemoryError` if
         there is none to empty."""
         slot = self._scheduler.evict()
         if slot is None:

@@ -1,8 +1,23 @@
 """llama.cpp: the only package that imports llama_cpp. Only one thread may use it, as a second
-OpenMP team would halve the speed."""
+OpenMP team would halve the speed.
+
+model.py               a loaded model and its context: passes, cells, embeddings
+draft_model_loader.py  loads a draft model for another one
+weights.py             weights: mapped from their file, or read
+huge_pages.py          weights in huge pages
+header.py              metadata and kind of a model
+vocabulary.py          tokenizer
+native_batch.py        the native batch of a pass
+cells.py               KV cells by slot
+cell_memory.py         lazily allocated memory of cells
+processor_buffers.py   hook on the native code's buffers
+projector.py           pictures and sounds to embeddings
+threads.py             thread count of passes
+log.py                 the native code's log
+"""
 
 from llm_backend.engine.llama.cells import STATE_FORMAT
-from llm_backend.engine.llama.draft import load_draft_model
+from llm_backend.engine.llama.draft_model_loader import load_draft_model
 from llm_backend.engine.llama.log import NativeLog, capture_log
 from llm_backend.engine.llama.model import LlamaModel
 

@@ -51,7 +51,7 @@ class Cells:
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
         """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
-        the bytes are invalid or there is no room; the slot is empty then."""
+        the bytes are invalid or cells are exhausted; the slot is empty then."""
         self.truncate(slot, 0)
         if self._write(slot, state) and self.end(slot) == end:
             return True

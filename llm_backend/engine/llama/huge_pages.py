@@ -22,7 +22,7 @@ from pathlib import Path
 from llm_backend.engine.llama.processor_buffers import ADVISE, Buffer, hook_buffers
 from llm_backend.model_files import available_memory_bytes, model_parts
 
-__all__ = ["fits", "prepare_weights"]
+__all__ = ["fit_in_memory", "prepare_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ def prepare_weights(files: Sequence[Path], *, may_copy: bool) -> Iterator[bool]:
             yield False
             return
         with _lock_loading() as is_locked:
-            copies = is_locked and fits(files, available_memory_bytes())
+            copies = is_locked and fit_in_memory(files, available_memory_bytes())
             _log.debug("engine.weights copied=%s", copies)
             yield copies
 
 
-def fits(files: Sequence[Path], free_bytes: int) -> bool:
+def fit_in_memory(files: Sequence[Path], free_bytes: int) -> bool:
     """True if these models' files, with all their parts, leave enough free memory. A missing
     part is reported by the loader."""
     parts = [part for file in files for part in model_parts(file) if part.exists()]

@@ -1,4 +1,4 @@
-"""Log of the native code: forwarded at debug level, with its last errors kept."""
+"""Log of the native code: forwarded at debug level, with a buffer of its last errors."""
 
 import ctypes
 import logging
@@ -14,7 +14,7 @@ _ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the bindings do not name
 
 
 class NativeLog:
-    """Forwards lines of the native code at debug level; keeps the last errors to explain a
+    """Forwards lines of the native code at debug level; stores the last errors to explain a
     failure."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class NativeLog:
 
 
 def capture_log() -> NativeLog:
-    """Redirect the native log for as long as the value is kept."""
+    """Redirect the native log for as long as the returned object lives."""
     log = NativeLog()
     native.llama_log_set(log.callback, ctypes.c_void_p(0))
     return log

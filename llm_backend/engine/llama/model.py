@@ -89,10 +89,10 @@ class LlamaModel:
         self.can_roll_back = self.truncate(0, length)
         self.truncate(0, 0)
 
-    def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `work`, in the order of slots. Returns logits: [output positions, vocab]
+    def forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
+        """Compute `scheduled`, in the order of slots. Returns logits: [output positions, vocab]
         float32, a view that the next pass overwrites."""
-        return self._decode([_chunk(item) for item in work])
+        return self._decode([_chunk(item) for item in scheduled])
 
     def copy(self, source: int, target: int) -> None:
         """Replace the cells of slot `target` by a copy of the cells of `source`."""
@@ -288,7 +288,7 @@ class LlamaModel:
         return self._logits()[:outputs]
 
     def _logits(self) -> NDArray[np.float32]:
-        """Logits of the last pass, as rows: [rows limit, vocab] float32. The view is kept until
+        """Logits of the last pass, as rows: [rows limit, vocab] float32. The view is cached until
         their address changes: making it takes longer than the next plan."""
         pointer = native.llama_get_logits(self._context)
         address = ctypes.addressof(pointer.contents)
@@ -311,12 +311,12 @@ def _is_on_gpu(start: Start) -> bool:
     return bool(start.gpu_layers and native.llama_supports_gpu_offload())
 
 
-def _chunk(work: ScheduledTokens) -> BatchChunk:
-    sequence, start = work.sequence, work.sequence.computed
+def _chunk(scheduled: ScheduledTokens) -> BatchChunk:
+    sequence, start = scheduled.sequence, scheduled.sequence.computed
     assert sequence.slot is not None, "a scheduled sequence has a slot"
     return BatchChunk(
         slot=sequence.slot,
         position=sequence.position(start),
-        tokens=work.tokens,
-        outputs=[position - start for position in work.output_positions],
+        tokens=scheduled.tokens,
+        outputs=[position - start for position in scheduled.output_positions],
     )

@@ -37,8 +37,8 @@ class NativeBatch:
     def from_embeddings(
         self, embeddings: Embeddings, slot: int, position: int, first: int, count: int
     ) -> Handle:
-        """A native batch of embeddings instead of tokens, without outputs; it uses the same
-        arrays and some more that it keeps alive."""
+        """A native batch of embeddings instead of tokens, without outputs: rows [count, embedding
+        size] float32. It uses the same arrays and some more that it keeps alive."""
         rows = np.ascontiguousarray(embeddings.rows[first : first + count])
         whole = embeddings.positions_from(position)
         positions = np.ascontiguousarray(whole[:, first : first + count])
@@ -50,5 +50,5 @@ class NativeBatch:
         batch.embd = ctypes.cast(rows.ctypes.data, kinds["embd"])
         batch.pos = ctypes.cast(positions.ctypes.data, kinds["pos"])
         batch.n_tokens = count
-        batch.held = (rows, positions)
+        batch.keep_alive = (rows, positions)
         return batch

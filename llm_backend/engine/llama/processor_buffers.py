@@ -119,12 +119,12 @@ def is_hookable(library: NativeLibrary, kind: BufferType) -> bool:
         buffer.clear = address_of(record_clear)
 
     with _replace_allocator(kind, hook):
-        place = library.allocate(library.kind, _TEST_BYTES)
-    if not place:
+        address = library.allocate(library.kind, _TEST_BYTES)
+    if not address:
         return False
-    library.clear(place, 0)
-    library.free(place)
-    return cleared == [place]
+    library.clear(address, 0)
+    library.free(address)
+    return cleared == [address]
 
 
 @contextmanager

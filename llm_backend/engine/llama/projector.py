@@ -175,7 +175,8 @@ class NativeProjector:
         )
 
     def _split(self, media: Media) -> Handle:
-        """A medium's chunks, kept until the last of them is encoded, or another medium is split."""
+        """The chunks of a medium, cached until the last one is encoded or another medium is
+        split."""
         if self._open_chunks is not None and self._open_chunks[0] == identity(media):
             return self._open_chunks[1]
         self._free_chunks()

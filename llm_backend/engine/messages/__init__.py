@@ -5,6 +5,12 @@ Commands go to the worker (`Start` first, then `Generate`, `Embed`, `Rank`, `Tok
 `Queued`, `Accepted`, `Delta`, `Embedded`, `RankScores`, `Tokenized`, `Detokenized`, `Status`,
 `Failed`). Every event but the first names the command it answers by `id`. The engine speaks tokens
 and text; it knows nothing of chats.
+
+commands.py  commands to the worker
+events.py    events from it
+values.py    values in both
+framing.py   frames on the socket
+address.py   the address of an event
 """
 
 from llm_backend.engine.messages.commands import (

@@ -149,8 +149,8 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     1,000,000 take 14 s).
 
     Of the native code, which has units of its own: the `symbols` of a compiled grammar, the
-    `row_items` that its parser holds at one place (500 bound a token of an ambiguous grammar to 30
-    ms, 2,000 to 1.5 s) and the `step_items` in one step (20 a microsecond), `compile_fuel` and
+    `row_items` that its parser holds at one position (500 bound a token of an ambiguous grammar to
+    30 ms, 2,000 to 1.5 s) and the `step_items` in one step (20 a microsecond), `compile_fuel` and
     `step_fuel` (about 20 a microsecond), and `lexer_states` (1 to 2 KB each).
     """
 

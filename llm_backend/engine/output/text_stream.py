@@ -1,6 +1,6 @@
 """Incremental detokenization: whole characters only, cut before a stop string. Pure.
 
-Bytes of an unfinished character are held back, and so is text that may be the beginning of a stop
+Bytes of an unfinished character are buffered, and so is text that may be the beginning of a stop
 string; both are flushed at the end. Logprobs are released with the text of their token.
 """
 
@@ -81,9 +81,9 @@ class TextStream:
         return ReleasedText(text=text, logprobs=self._complete())
 
     def _first_stop(self) -> tuple[str | None, int]:
-        """The stop string that begins first in the held text, the longest of several."""
+        """The stop string that begins first in the pending text, the longest of several."""
         found = [(self._pending.find(stop), stop) for stop in self._stops]
-        found = [(place, stop) for place, stop in found if place >= 0]
+        found = [(index, stop) for index, stop in found if index >= 0]
         if not found:
             return None, 0
         index, stop = min(found, key=lambda match: (match[0], -len(match[1])))
@@ -94,7 +94,7 @@ class TextStream:
         return max((_overlap(self._pending, stop) for stop in self._stops), default=0)
 
     def _before(self, cut: int) -> list[TokenLogprob]:
-        """Logprobs of tokens that begin before `cut` in the held text."""
+        """Logprobs of tokens that begin before `cut` in the pending text."""
         return [
             pending.logprob for pending in self._logprobs if pending.start < self._released + cut
         ]

@@ -44,8 +44,8 @@ class _Stage(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class CrashCandidate:
-    """A command that may have crashed the worker; `weight` is its share of the blame: 1, or less
-    where other commands are more likely to be the cause."""
+    """A command that may have crashed the worker; `weight` is the share of a crash that
+    counts: 1, or less where other commands are more likely to be the cause."""
 
     command: Request
     weight: float
@@ -131,14 +131,15 @@ class EngineConnection(asyncio.Protocol):
     @classmethod
     async def from_socket(cls, sock: socket.socket) -> "EngineConnection":
         """Wraps a connected socket, which the connection owns from now on."""
-        _, link = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
-        return link
+        _, connection = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
+        return connection
 
     @classmethod
     async def connect(cls, socket_path: Path) -> "EngineConnection":
         """Connects to the socket path of a worker. Raises `OSError` if no process listens there."""
-        _, link = await asyncio.get_running_loop().create_unix_connection(cls, str(socket_path))
-        return link
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_unix_connection(cls, str(socket_path))
+        return connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop when the connection is open."""
@@ -200,7 +201,7 @@ class EngineConnection(asyncio.Protocol):
         """Send a command; its events come to the `Call`. Its id must not be pending already.
         Raises `UnicodeEncodeError` for text with surrogates."""
         if command.id in self._calls:
-            raise ValueError(f"the command {command.id!r} is under way already")
+            raise ValueError(f"the command {command.id!r} is pending already")
         data = frame([command])
         call = Call(command)
         if self._lost_error is not None:
@@ -211,8 +212,8 @@ class EngineConnection(asyncio.Protocol):
         return call
 
     def end_call(self, call: Call) -> None:
-        """End a call whose events are not read any more: the worker is told to cancel it, unless
-        it has finished."""
+        """End a call whose events are not read any more: a `Cancel` is sent, unless it has
+        finished."""
         if self._calls.get(call.command.id) is call:
             del self._calls[call.command.id]
             self.send(Cancel(id=call.command.id))

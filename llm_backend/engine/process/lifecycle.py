@@ -45,7 +45,7 @@ class EngineLifecycle:
         self.poison_requests = _poison_requests(config)
 
     def start(self) -> None:
-        """Begin to start or to connect, without waiting."""
+        """Begin to start the worker or to connect to it, without waiting."""
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -91,7 +91,9 @@ class EngineLifecycle:
             _log.critical("engine_abandoned", exc_info=error)
         if self.state is EngineState.CLOSED:
             return
-        self._set_state(EngineState.FAILED, "The engine is not kept alive; restart the server.")
+        self._set_state(
+            EngineState.FAILED, "The engine is not supervised any more; restart the server."
+        )
 
     @property
     def _retry_after_s(self) -> float | None:
@@ -104,7 +106,9 @@ class EngineLifecycle:
         return max(1.0, self._start_s + delay_s)
 
     def _down_error(self) -> EngineDown:
-        reason = self._reason or "The engine died and is being restarted."  # it is not noted yet
+        reason = (
+            self._reason or "The engine died and is being restarted."
+        )  # before the crash is recorded
         return EngineDown(reason, self._retry_after_s)
 
 
@@ -116,5 +120,5 @@ def _poison_requests(config: EngineConfig) -> PoisonRequests:
     )
     if config.socket_path is None:
         return PoisonRequests(limit=limit, crashes=crashes, age_s=age_s)
-    path = config.socket_path.with_suffix(".suspects")
+    path = config.socket_path.with_suffix(".poison")
     return SharedPoisonRequests(path, limit=limit, crashes=crashes, age_s=age_s)

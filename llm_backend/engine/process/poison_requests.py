@@ -1,5 +1,5 @@
-"""Poison requests: commands that were pending when the worker crashed. One that crashes it again
-is quarantined: it is not tried a third time."""
+"""Poison requests: commands that were pending when the worker crashed. A command that crashes it
+again is quarantined: the worker does not get it a third time."""
 
 import fcntl
 import hashlib
@@ -21,11 +21,11 @@ __all__ = ["PoisonRequests", "SharedPoisonRequests"]
 _log = logging.getLogger(__name__)
 
 
-_KILLED_WORKERS_S = 60.0  # for which it is remembered that no command caused a worker's death
+_KILLED_WORKERS_S = 60.0  # for which workers that were killed from outside are remembered
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
-    crashes: dict[int, float]  # share of the blame, by worker
+    crashes: dict[int, float]  # weight of each crash, by worker
     crashed_at: float
 
 
@@ -39,8 +39,8 @@ class PoisonRequests:
     `limit`, each for `age_s` after its last crash. `clock` must be the same for all processes that
     share the counts.
 
-    Workers are named by their process ids. The death of a worker that was killed from outside does
-    not count, in whichever order its owner acquits it and other processes blame their commands.
+    Workers are named by their process ids. A worker that was killed from outside does not count,
+    whether `discard_crash` of its owner or `record_crash` of other processes is called first.
     """
 
     def __init__(
@@ -58,37 +58,37 @@ class PoisonRequests:
         self._records: OrderedDict[bytes, _Record] = OrderedDict()
         self._killed_workers: dict[int, float] = {}  # workers, by the time of their acquittal
 
-    def record_crash(self, suspicions: Sequence[CrashCandidate], worker: int) -> None:
-        """Blame the commands that were pending when a worker died."""
+    def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
+        """Count a crash of the commands that were pending when a worker crashed."""
         self._forget()
         if worker in self._killed_workers:
             return
-        for suspicion in suspicions:
-            key = _fingerprint(suspicion.command)
+        for candidate in candidates:
+            key = _fingerprint(candidate.command)
             record = self._records.pop(key, None)
-            deaths = dict(record.crashes) if record else {}
-            deaths[worker] = max(suspicion.weight, deaths.get(worker, 0.0))
-            self._records[key] = _Record(deaths, self._clock())
+            crashes = dict(record.crashes) if record else {}
+            crashes[worker] = max(candidate.weight, crashes.get(worker, 0.0))
+            self._records[key] = _Record(crashes, self._clock())
         while len(self._records) > self._limit:
             self._records.popitem(last=False)
 
     def discard_crash(self, worker: int) -> None:
-        """Note that a worker was killed from outside: no command is to blame for its death."""
+        """Remove the crash of a worker that was killed from outside: no command caused it."""
         self._forget()
         self._killed_workers[worker] = self._clock()
         for key, record in list(self._records.items()):
-            deaths = {one: weight for one, weight in record.crashes.items() if one != worker}
-            self._records[key] = _Record(deaths, record.crashed_at)
-            if not deaths:
+            crashes = {one: weight for one, weight in record.crashes.items() if one != worker}
+            self._records[key] = _Record(crashes, record.crashed_at)
+            if not crashes:
                 del self._records[key]
 
     def clear(self, command: Request) -> None:
-        """Remove a command that was answered: it was not to blame."""
+        """Remove the crashes of a command that was answered: it did not cause them."""
         if self._records:
             self._records.pop(_fingerprint(command), None)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if such a command has crashed the engine too often."""
+        """True if such a command has crashed the worker `crashes` times."""
         return bool(self._records) and self._crash_weight(_fingerprint(command)) >= self._crashes
 
     def _crash_weight(self, key: bytes) -> float:
@@ -125,25 +125,25 @@ class SharedPoisonRequests(PoisonRequests):
         super().__init__(limit=limit, crashes=crashes, age_s=age_s, clock=clock)
         self._path = path
 
-    def record_crash(self, suspicions: Sequence[CrashCandidate], worker: int) -> None:
-        """Blame the commands that were pending when a worker died."""
-        if suspicions:
+    def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
+        """Count a crash of the commands that were pending when a worker crashed."""
+        if candidates:
             with self._lock():
-                super().record_crash(suspicions, worker)
+                super().record_crash(candidates, worker)
 
     def discard_crash(self, worker: int) -> None:
-        """Note that a worker was killed from outside: no command is to blame for its death."""
+        """Remove the crash of a worker that was killed from outside: no command caused it."""
         with self._lock():
             super().discard_crash(worker)
 
     def clear(self, command: Request) -> None:
-        """Remove a command that was answered: it was not to blame."""
+        """Remove the crashes of a command that was answered: it did not cause them."""
         if self._has_any():
             with self._lock():
                 super().clear(command)
 
     def is_quarantined(self, command: Request) -> bool:
-        """True if such a command has crashed the engine too often."""
+        """True if such a command has crashed the worker `crashes` times."""
         if not self._has_any():
             return False
         with self._lock():
@@ -162,45 +162,48 @@ class SharedPoisonRequests(PoisonRequests):
         with self._path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             file.seek(0)
-            found = file.read()
-            self._records, self._killed_workers = _decode(found)
+            stored = file.read()
+            self._records, self._killed_workers = _decode(stored)
             self._forget()
             yield
-            kept = b""
+            current = b""
             if self._records or self._killed_workers:
-                kept = msgspec.msgpack.encode(
+                current = msgspec.msgpack.encode(
                     _StoredRecords(list(self._records.items()), self._killed_workers)
                 )
-            if kept != found:
-                _write(file, kept)
+            if current != stored:
+                _write(file, current)
 
 
 _decoder = msgspec.msgpack.Decoder(_StoredRecords)
 
 
-def _decode(found: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
-    if not found:
+def _decode(stored: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
+    if not stored:
         return OrderedDict(), {}
     try:
-        kept = _decoder.decode(found)
+        decoded = _decoder.decode(stored)
     # the process that wrote it was killed, or the disk was full
     except msgspec.MsgspecError as error:
-        _log.warning("suspects_unreadable", extra={"reason": str(error)})
+        _log.warning("poison_requests_unreadable", extra={"reason": str(error)})
         return OrderedDict(), {}
-    return OrderedDict(kept.records), kept.killed_workers
+    return OrderedDict(decoded.records), decoded.killed_workers
 
 
-def _write(file: FileIO, kept: bytes) -> None:
+def _write(file: FileIO, data: bytes) -> None:
     file.truncate(0)
     try:
-        written = file.write(kept)
+        written = file.write(data)
     except OSError as error:  # the disk is full: no reason to fail the engine
-        _log.warning("suspects_not_written", extra={"reason": str(error)})
+        _log.warning("poison_requests_not_written", extra={"reason": str(error)})
         return
-    if written != len(kept):
-        _log.warning("suspects_not_written", extra={"reason": f"{written} bytes had room"})
+    if written != len(data):
+        _log.warning(
+            "poison_requests_not_written",
+            extra={"reason": f"only {written} of {len(data)} bytes were written"},
+        )
 
 
 def _fingerprint(command: Request) -> bytes:
-    nameless = msgspec.structs.replace(command, id="")
-    return hashlib.blake2b(frame([nameless]), digest_size=16).digest()
+    anonymous = msgspec.structs.replace(command, id="")
+    return hashlib.blake2b(frame([anonymous]), digest_size=16).digest()

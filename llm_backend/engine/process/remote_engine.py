@@ -24,16 +24,16 @@ class RemoteEngine(EngineLifecycle):
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        assert config.socket_path is not None, "a guest needs a door"
+        assert config.socket_path is not None, "a remote engine has a socket path"
         super().__init__(config)
         self._socket_path = config.socket_path
-        self._candidates: list[CrashCandidate] = []  # for the end of the last connection
+        self._candidates: list[CrashCandidate] = []  # of the end of the last connection
 
     def start(self) -> None:
         """Begin to connect, without waiting."""
         if self._task is None:
             self._reason = "The engine is loading its model."
-            self._task = asyncio.create_task(self._keep_connected(), name="engine-guest")
+            self._task = asyncio.create_task(self._keep_connected(), name="engine-remote")
             self._task.add_done_callback(self._handle_task_end)
 
     async def close(self) -> None:
@@ -70,13 +70,13 @@ class RemoteEngine(EngineLifecycle):
 
     async def _use_connection(self) -> bool:
         """Run one connection from its start to its end. True if the worker was ready in it."""
-        began_at = time.monotonic()
+        started_at = time.monotonic()
         connection = await EngineConnection.connect(self._socket_path)
         try:
             first = await connection.first()
             if not isinstance(first, Ready):
                 return False
-            self._start_s = time.monotonic() - began_at
+            self._start_s = time.monotonic() - started_at
             self._set_ready(first, connection)
             await connection.wait_closed()
             return True
@@ -90,8 +90,8 @@ class RemoteEngine(EngineLifecycle):
 
     def _set_ready(self, ready: Ready, connection: EngineConnection) -> None:
         if ready.pid == self.pid:  # only the connection had ended, the worker has not
-            for suspicion in self._candidates:
-                self.poison_requests.clear(suspicion.command)
+            for candidate in self._candidates:
+                self.poison_requests.clear(candidate.command)
         self._candidates = []
         self.info, self.pid = ready.info, ready.pid
         self._connection = connection

@@ -122,10 +122,10 @@ class Supervisor(EngineLifecycle):
         try:
             self._open_socket()
             process, connection = await self._spawn()
-        except OSError as error:  # no memory or no room for another process at the moment
+        except OSError as error:  # no memory or no process slot is free at the moment
             return _Death(reason=f"The engine process cannot be started: {error}.")
         self.pid = process.pid
-        assert process.stderr is not None, "it was asked for"
+        assert process.stderr is not None, "it is a pipe"
         log_task = asyncio.create_task(log_lines(process.stderr))
         death = _Death(reason="The engine was stopped.", must_be_killed=True)
         try:
@@ -222,7 +222,7 @@ class Supervisor(EngineLifecycle):
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 env=_environment(),
-                pass_fds=[one.fileno() for one in inherited],
+                pass_fds=[sock.fileno() for sock in inherited],
             )
             on_failure.pop_all()
         return process, await EngineConnection.from_socket(ours)
@@ -274,7 +274,7 @@ def _environment() -> dict[str, str]:
     """Environment of the worker: this process's, and a bound of the spin count of its threads.
     Without a bound, threads that wait for the others would hold cores for longer than the pass
     takes, while other processes need them. A value set by the operator stays."""
-    inherited = dict(os.environ)  # noqa: TID251 # handed on, not read for a setting
+    inherited = dict(os.environ)  # noqa: TID251 # passed on, not read for a setting
     if inherited.get("OMP_WAIT_POLICY") or inherited.get("GOMP_SPINCOUNT"):
         return inherited
     return {**inherited, "GOMP_SPINCOUNT": _SPIN_COUNT}

@@ -2,8 +2,8 @@
 
 A projector turns a medium into runs of embeddings. In the tokens of a text a run is represented by
 as many placeholder tokens, numbers below zero that are equal only for the same medium. So texts are
-compared, and cached prefixes shared, as if there were nothing but tokens. A run is kept as a whole
-or not at all, as it may take fewer positions than it has embeddings.
+compared, and cached prefixes shared, as if there were nothing but tokens. A run is cached as a
+whole or not at all, as it may take fewer positions than it has embeddings.
 """
 
 import hashlib
@@ -96,7 +96,8 @@ def placeholder_tokens(media: Media, part_index: int, count: int) -> list[int]:
 
 
 def length_of_whole_runs(tokens: Tokens[int], length: int) -> int:
-    """Number of the first `length` tokens that can be kept: a run that would be cut is left out."""
+    """Number of the first `length` tokens that can be cached: a run that would be cut is
+    omitted."""
     while length and tokens[length - 1] < 0 and -tokens[length - 1] & _INDEX_MASK:
         length -= 1
     return length

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llm_backend.engine.sampling.likeliest import Row, likeliest
+from llm_backend.engine.sampling.top_k import Row, top_k
 
 __all__ = ["Alternative", "Choice", "NoChoice", "log_probabilities"]
 
@@ -35,7 +35,7 @@ def log_probabilities(row: Row, token: int, top: int) -> Choice:
     ones. `row`: [vocab] float32."""
     peak = float(row.max())
     total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
-    best = likeliest(row, top) if top else np.empty(0, dtype=np.intp)
+    best = top_k(row, top) if top else np.empty(0, dtype=np.intp)
     return Choice(
         token=token,
         logprob=float(row[token]) - total,

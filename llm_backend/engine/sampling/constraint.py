@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.engine.model import Vocabulary
-from llm_backend.engine.sampling.grammar_blame import find_invalid_schema
-from llm_backend.engine.sampling.grammar_bounds import GrammarError, check_grammar
+from llm_backend.engine.sampling.grammar_limits import GrammarError, check_grammar
+from llm_backend.engine.sampling.invalid_schema import find_invalid_schema
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -185,17 +185,17 @@ class Grammars:
 
     def _invalid_grammar(self, grammar: str, message: str) -> GrammarError:
         """The error of a grammar: the native code's message, or for a schema our own words and
-        place."""
+        the location in it."""
 
         def reason(schema: object) -> str | None:
             matcher = self._matcher(f"start: %json {json.dumps(schema)}")
             return matcher.get_error().partition("\n")[0] if matcher.is_error() else None
 
-        blame = find_invalid_schema(grammar, reason)
-        if blame is None:
+        invalid = find_invalid_schema(grammar, reason)
+        if invalid is None:
             return GrammarError(f"The grammar cannot be used: {_sentence(message)}")
         _log.info("engine.schema_refused", extra={"reason": _sentence(message)})
-        return GrammarError(blame.sentence, blame.location)
+        return GrammarError(invalid.sentence, invalid.location)
 
     @cached_property
     def _tokenizer(self) -> "LLTokenizer":

@@ -6,8 +6,8 @@ allowed_length)`, where `length` is the number of equal tokens before it. Repeti
 over a token in which a sequence breaker ends; breakers are searched in the text, regardless of
 token boundaries.
 
-`length` is kept for every earlier place at once: a chosen token makes it one longer at all places
-that it continues and zero at all others, which is one vector operation and no search.
+`length` is stored for every earlier position at once: a chosen token makes it one longer at all
+positions that it continues and zero at all others, which is one vector operation and no search.
 """
 
 import math
@@ -17,7 +17,7 @@ from collections.abc import Sequence as Tokens
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.likeliest import Row
+from llm_backend.engine.sampling.top_k import Row
 
 __all__ = ["DryPenalty"]
 
@@ -41,11 +41,11 @@ class DryPenalty:
         self._count = len(tokens)
         self._tokens = np.zeros(self._count + _GROWTH, dtype=np.intp)
         self._tokens[: self._count] = tokens
-        # of the repetition before each place
+        # of the repetition before each position
         self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)
         self._lengths[: self._count] = _repetitions(tokens)
         self._breakers = _Breakers(sampling.dry_sequence_breakers, label)
-        self._after_breaker = 0  # the place behind the last breaker
+        self._after_breaker = 0  # the position after the last breaker
         for index, token in enumerate(tokens, start=1):
             if self._breakers.append(token):
                 self._after_breaker = index
@@ -62,7 +62,7 @@ class DryPenalty:
         longest = self._count - max(start, self._after_breaker)
         if longest < self._allowed or self._count - start <= self._allowed:
             return
-        first = start + 1  # the window must hold the token before a place
+        first = start + 1  # the window must hold the token before a position
         indices = first + np.flatnonzero(self._lengths[first : self._count] >= self._allowed)
         lengths = np.minimum(self._lengths[indices], np.minimum(indices - start, longest))
         indices, lengths = indices[lengths >= self._allowed], lengths[lengths >= self._allowed]
@@ -123,7 +123,7 @@ class _Breakers:
 
 
 def _repetitions(tokens: list[int]) -> list[int]:
-    """For each place the length of the common suffix of the tokens before it and of all tokens:
+    """For each position the length of the common suffix of the tokens before it and of all tokens:
     the Z-function of the reversed list, in linear time."""
     backward = tokens[::-1]
     count = len(tokens)

@@ -8,7 +8,7 @@ of them keep the target; version 2 keeps those whose own surprise is at most `mu
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.likeliest import Indices, Row, likeliest
+from llm_backend.engine.sampling.top_k import Indices, Row, top_k
 
 __all__ = ["Mirostat"]
 
@@ -25,7 +25,8 @@ class Mirostat:
         self._mu = 2 * self._tau
 
     def draw(self, weights: Row, fraction: float) -> int:
-        """The token at a `fraction` in [0, 1) of the kept weights. `weights`: [vocab] float32."""
+        """The token at a `fraction` in [0, 1) of the selected weights. `weights`: [vocab]
+        float32."""
         selected = (
             self._select_by_steepness(weights)
             if self._version == 1
@@ -44,9 +45,9 @@ class Mirostat:
         return selected if selected.size else np.array([weights.argmax()])
 
     def _select_by_steepness(self, weights: Row) -> Indices:
-        best = likeliest(weights, min(_STEEPNESS_OF, len(weights)))
+        best = top_k(weights, min(_STEEPNESS_OF, len(weights)))
         best = best[weights[best] > 0]
-        selected = likeliest(weights, self._count(weights[best], len(weights)))
+        selected = top_k(weights, self._count(weights[best], len(weights)))
         return selected[weights[selected] > 0]
 
     def _count(self, best: Row, size: int) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.draw import DRAWS
-from llm_backend.engine.sampling.likeliest import Row
+from llm_backend.engine.sampling.filters import DRAWS
+from llm_backend.engine.sampling.top_k import Row
 
 __all__ = ["LIBRARY", "NativeNucleus", "NotFinite"]
 
@@ -84,7 +84,7 @@ def _buffers(size: int) -> _DrawBuffers:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = ctypes.PyDLL(str(LIBRARY))  # so short that other threads may wait: the GIL is kept
+    library = ctypes.PyDLL(str(LIBRARY))  # so short that it does not release the GIL
     pointer, number = ctypes.c_void_p, ctypes.c_float
     library.llm_backend_nucleus.restype = ctypes.c_int32
     library.llm_backend_nucleus.argtypes = (

@@ -15,7 +15,7 @@
 #else
 #define LANES 4
 #endif
-#define BLOCK 512 /* weights that are summed together, and looked through where a draw falls */
+#define BLOCK 512 /* weights that are summed together, and searched where a draw falls */
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -61,13 +61,13 @@ INLINE floats powers(floats x) {
 
 /* The largest of the row; what is no number shows as not equal to itself. */
 INLINE float peak_of(const float *row, size_t count, int *has_nan) {
-    size_t place = 0;
+    size_t index = 0;
     float peak = row[0];
     if (count >= LANES) {
         floats most = *(const floats *)row;
         ints odd = most != most;
-        for (; place + LANES <= count; place += LANES) {
-            floats here = *(const floats *)(row + place);
+        for (; index + LANES <= count; index += LANES) {
+            floats here = *(const floats *)(row + index);
             odd |= here != here;
             most = larger(here, most);
         }
@@ -76,9 +76,9 @@ INLINE float peak_of(const float *row, size_t count, int *has_nan) {
             if (most[lane] > peak) peak = most[lane];
         }
     }
-    for (; place < count; place++) {
-        *has_nan |= row[place] != row[place];
-        if (row[place] > peak) peak = row[place];
+    for (; index < count; index++) {
+        *has_nan |= row[index] != row[index];
+        if (row[index] > peak) peak = row[index];
     }
     return peak;
 }
@@ -86,17 +86,17 @@ INLINE float peak_of(const float *row, size_t count, int *has_nan) {
 /* Weights of one block, 1 for the peak; gives their sum. */
 INLINE double weigh(const float *row, float *weights, size_t count, float peak, float scale) {
     floats sums = {0};
-    size_t place = 0;
-    for (; place + LANES <= count; place += LANES) {
-        floats found = powers((*(const floats *)(row + place) - peak) * scale);
-        *(floats *)(weights + place) = found;
+    size_t index = 0;
+    for (; index + LANES <= count; index += LANES) {
+        floats found = powers((*(const floats *)(row + index) - peak) * scale);
+        *(floats *)(weights + index) = found;
         sums += found;
     }
     float sum = sum_of(sums);
-    for (; place < count; place++) {
-        floats one = {(row[place] - peak) * scale};
-        weights[place] = powers(one)[0];
-        sum += weights[place];
+    for (; index < count; index++) {
+        floats one = {(row[index] - peak) * scale};
+        weights[index] = powers(one)[0];
+        sum += weights[index];
     }
     return sum;
 }
@@ -105,35 +105,35 @@ INLINE double weigh(const float *row, float *weights, size_t count, float peak, 
 INLINE double mass_above(const float *weights, size_t count, float weight, double enough) {
     double mass = 0;
     for (size_t start = 0; start < count && mass < enough; start += BLOCK) {
-        size_t place = start, end = start + BLOCK < count ? start + BLOCK : count;
+        size_t index = start, end = start + BLOCK < count ? start + BLOCK : count;
         floats sums = {0};
-        for (; place + LANES <= end; place += LANES) {
-            floats here = *(const floats *)(weights + place);
+        for (; index + LANES <= end; index += LANES) {
+            floats here = *(const floats *)(weights + index);
             sums += where(here > weight, here);
         }
         mass += sum_of(sums);
-        for (; place < end; place++)
-            if (weights[place] > weight) mass += weights[place];
+        for (; index < end; index++)
+            if (weights[index] > weight) mass += weights[index];
     }
     return mass;
 }
 
-/* The place where the running sum passes `target`; the last that weighs anything if rounding lets
- * none do so. */
-INLINE size_t place_at(const float *weights, const double *sums, size_t count, double target) {
+/* The index at which the running sum passes `target`; the last one with a weight if rounding lets
+ * none pass. */
+INLINE size_t index_at(const float *weights, const double *sums, size_t count, double target) {
     size_t block = 0, blocks = (count + BLOCK - 1) / BLOCK, last = 0;
     double below = 0;
     while (block + 1 < blocks && below + sums[block] <= target) below += sums[block++];
-    for (size_t place = block * BLOCK; place < count; place++) {
-        if (weights[place] > 0) last = place;
-        below += weights[place];
-        if (below > target) return place;
+    for (size_t index = block * BLOCK; index < count; index++) {
+        if (weights[index] > 0) last = index;
+        below += weights[index];
+        if (below > target) return index;
     }
     while (last == 0 && count > 1 && weights[count - 1] == 0) count--;
     return last ? last : count - 1;
 }
 
-/* Whether this processor has what the rest was compiled for. */
+/* 1 if this processor has the instructions that the rest was compiled for. */
 int llm_backend_nucleus_suits(void) {
 #if defined(__x86_64__)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -142,9 +142,9 @@ int llm_backend_nucleus_suits(void) {
 #endif
 }
 
-/* Draws until a place lies in what `top_p` and `min_p` leave, `draws` times at most: gives that
- * place, NOT_DRAWN, or NOT_FINITE where the row has no largest number. `weights` has room for
- * `count` and `sums` for one of each block; `next` gives evenly distributed numbers from 0 to 1.
+/* Draws until an index passes `top_p` and `min_p`, `draws` times at most: returns that index,
+ * NOT_DRAWN, or NOT_FINITE if the row has no largest number. `weights` holds `count` numbers and
+ * `sums` one for each block; `next` returns evenly distributed numbers from 0 to 1.
  */
 int32_t llm_backend_nucleus(const float *row, size_t count, float scale, float top_p, float min_p,
                          int draws, double (*next)(void *), void *state, float *weights,
@@ -160,12 +160,12 @@ int32_t llm_backend_nucleus(const float *row, size_t count, float scale, float t
     }
     int takes_all = top_p >= 1 && min_p <= 0;
     while (takes_all || draws-- > 0) {
-        size_t place = place_at(weights, sums, count, next(state) * total);
-        if (takes_all) return (int32_t)place;
-        if (weights[place] < min_p) continue;
-        if (top_p >= 1) return (int32_t)place;
-        if (mass_above(weights, count, weights[place], top_p * total) < top_p * total)
-            return (int32_t)place;
+        size_t index = index_at(weights, sums, count, next(state) * total);
+        if (takes_all) return (int32_t)index;
+        if (weights[index] < min_p) continue;
+        if (top_p >= 1) return (int32_t)index;
+        if (mass_above(weights, count, weights[index], top_p * total) < top_p * total)
+            return (int32_t)index;
     }
     return NOT_DRAWN;
 }

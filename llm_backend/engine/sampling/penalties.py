@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.likeliest import Row
+from llm_backend.engine.sampling.top_k import Row
 
 __all__ = ["CountPenalty", "LogitAdjuster", "LogitBias", "RepeatPenalty"]
 

@@ -7,8 +7,8 @@ The order of a request's parameters, each skipped where it changes nothing:
    change logits;
 2. temperature; one near zero takes the likeliest token, and the following steps are skipped;
 3. Mirostat, which replaces the following filters; or
-4. top-k, typical-p, top-p and min-p, XTC: they remove tokens, each from those that the one before
-   has left;
+4. top-k, typical-p, top-p and min-p, XTC: they remove tokens, each from the result of the one
+   before;
 5. the draw.
 
 Top-p and min-p alone are sampled by rejection: a token drawn from the whole distribution is
@@ -26,15 +26,14 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.choice import Choice, NoChoice, log_probabilities
-from llm_backend.engine.sampling.draw import (
+from llm_backend.engine.sampling.dry import DryPenalty
+from llm_backend.engine.sampling.filters import (
     Candidates,
     applies_xtc,
-    draw_any,
+    draw_index,
     draw_nucleus,
     remove_strong,
 )
-from llm_backend.engine.sampling.dry import DryPenalty
-from llm_backend.engine.sampling.likeliest import Row, likeliest
 from llm_backend.engine.sampling.mirostat import Mirostat
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus, NotFinite
 from llm_backend.engine.sampling.penalties import (
@@ -43,6 +42,7 @@ from llm_backend.engine.sampling.penalties import (
     LogitBias,
     RepeatPenalty,
 )
+from llm_backend.engine.sampling.top_k import Row, top_k
 
 __all__ = ["Sampler"]
 
@@ -146,7 +146,7 @@ class Sampler:
         if self._mirostat is not None:
             return self._mirostat.draw(self._weights(row, peak), self._rng.random())
         if 0 < sampling.top_k < len(row):
-            likely = likeliest(row, sampling.top_k)
+            likely = top_k(row, sampling.top_k)
             weights = self._weights(row[likely], peak)
             return Candidates.of_likeliest(likely, weights, sampling).draw(sampling, self._rng)
         weights = self._weights(row, peak)
@@ -157,7 +157,7 @@ class Sampler:
         if self._is_xtc_alone:
             if applies_xtc(sampling, self._rng):
                 weights = remove_strong(weights, sampling.xtc_threshold)
-            return draw_any(weights, self._rng)
+            return draw_index(weights, self._rng)
         return Candidates.of(weights, sampling).draw(sampling, self._rng)
 
     def _weights(self, logits: Row, peak: np.float32) -> Row:

@@ -8,7 +8,7 @@ from llm_backend.engine.messages import Failure, Generate, Start
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.prompt.media_runs import Projector, Run
 from llm_backend.engine.prompt.prompt_tokens import PromptTokens, tokenize_prompt
-from llm_backend.engine.sampling.bounds import check_sampling
+from llm_backend.engine.sampling.parameter_limits import check_sampling
 from llm_backend.engine.scheduling.command_refused import CommandRefused
 
 __all__ = [

@@ -39,7 +39,7 @@ class GenerationRequest:
         return all(answer.is_finished for answer in self.answers)
 
     def best(self) -> list[Delta]:
-        """Returns the best `n` of the answers that were held back (`best_of`), best first,
+        """Returns the best `n` of the buffered answers (`best_of`), best first,
         renumbered from 0."""
         ranked = sorted(self.answers, key=lambda answer: -answer.quality)
         deltas = [

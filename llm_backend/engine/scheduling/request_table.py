@@ -86,7 +86,7 @@ class RequestTable:
         an error."""
         return self._compiling.pop_ready()
 
-    def expired(self, now: float) -> list[tuple[GenerationRequest, str]]:
+    def find_expired(self, now: float) -> list[tuple[GenerationRequest, str]]:
         """Requests that have exceeded their queue deadline, each with the message of its
         failure."""
         late = []

@@ -4,10 +4,10 @@ no I/O.
 Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
 that a long prompt never stalls them; together with others, so do sequences with a few uncomputed
 tokens that a grammar has forced. The rest is chunked prefill: interactive and short prompts come
-first, and a quarter is kept for the sequence that has waited longest. Where a token costs the same
-in a small pass, no further prompt is added once half a budget of prompts completes its prefill: the
-first to be done would only wait for the last. While interactive requests are expected, prompts
-of batch requests get only a limited part.
+first, and a quarter is reserved for the sequence that has waited longest. Where a token costs the
+same in a small pass, no further prompt is added once half a budget of prompts completes its
+prefill: the first to be done would only wait for the last. While interactive requests are expected,
+prompts of batch requests get only a limited part.
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, a batch sequence
 is preempted for it once it has computed its share of tokens.
@@ -165,12 +165,12 @@ class Scheduler:
         ]
         decoding = [one for one in unfinished if _is_decoding(one, decode_limit)]
         prefilling = [one for one in unfinished if not _is_decoding(one, decode_limit)]
-        work = [ScheduledTokens(sequence, 1) for sequence in decoding]
+        scheduled = [ScheduledTokens(sequence, 1) for sequence in decoding]
         budget = self._batch_tokens - len(decoding)
-        work += self._shares(
+        scheduled += self._shares(
             prefilling, budget, budget if batch_prefill_tokens is None else batch_prefill_tokens
         )
-        return sorted(work, key=lambda item: item.sequence.slot or 0)
+        return sorted(scheduled, key=lambda item: item.sequence.slot or 0)
 
     def plan_media(self) -> ScheduledTokens | None:
         """Plan the computation of a picture or a sound before the next pass, with which it
@@ -187,21 +187,21 @@ class Scheduler:
             sequence, remaining if run.part.is_whole else min(remaining, self._batch_tokens)
         )
 
-    def draft_capacity(self, work: list[ScheduledTokens]) -> int:
-        """Number of draft tokens for which a pass has room besides `work`."""
-        tokens = sum(item.count for item in work)
-        rows = sum(len(item.output_positions) - item.catches_up for item in work)
+    def draft_capacity(self, scheduled: list[ScheduledTokens]) -> int:
+        """Number of draft tokens that fit into a pass besides `scheduled`."""
+        tokens = sum(item.count for item in scheduled)
+        rows = sum(len(item.output_positions) - item.catches_up for item in scheduled)
         return min(self._batch_tokens - tokens, self._logit_rows - rows)
 
-    def complete_pass(self, work: list[ScheduledTokens]) -> list[Sequence]:
+    def complete_pass(self, scheduled: list[ScheduledTokens]) -> list[Sequence]:
         """Count a computed pass. Returns the sequences without uncomputed tokens, which need a
         sampling step."""
-        for item in work:
+        for item in scheduled:
             sequence, start = item.sequence, item.sequence.computed
             sequence.computed += item.count
             if sequence.slot is not None:
                 self._cache.extend(sequence.slot, sequence.tokens[start : sequence.computed])
-        return [item.sequence for item in work if not item.sequence.uncomputed_tokens]
+        return [item.sequence for item in scheduled if not item.sequence.uncomputed_tokens]
 
     def accept_draft(self, sequence: Sequence, draft: tuple[int, ...]) -> None:
         """Accept drafted tokens of a sequence: their cells are computed already."""
@@ -217,10 +217,10 @@ class Scheduler:
         sequence.cached_tokens = 0
 
     def evict(self) -> int | None:
-        """Evict cells as there are none left, and return the slot to be emptied. Cached prefixes
+        """Evict cells as they are exhausted, and return the slot to be emptied. Cached prefixes
         come first, then the newest of several running sequences, batch ones before others; such
         a sequence is computed again when another one has ended. None if only one sequence is
-        left."""
+        running."""
         slot = self._cache.evict()
         return self._preempt_for_cells() if slot is None else slot
 

@@ -1,1 +1,10 @@
-"""Speculative decoding: prompt lookup, a draft model, and how far ahead each one drafts."""
+"""Speculative decoding: prompt lookup, a draft model, and how many tokens each one drafts.
+
+speculative_decoding.py  adds drafts to a pass
+guesser.py               guesses of one text, and their acceptance rates
+prompt_lookup.py         earlier repetitions of a text's end
+drafter.py               drafts of a draft model
+draft_planning.py        sequences and lengths of these drafts
+acceptance_rate.py       acceptance rate of drafts
+pass_costs.py            cost of passes by their number of tokens
+"""

@@ -64,26 +64,26 @@ def choose_draft_lengths(
     guesses and holds at most `capacity` of them."""
     ranked = sorted(
         (
-            place
-            for place, one in enumerate(targets)
+            index
+            for index, one in enumerate(targets)
             if one.draft_limit and one.acceptance_rate > one.guess_acceptance_rate
         ),
-        key=lambda place: -targets[place].acceptance_rate,
+        key=lambda index: -targets[index].acceptance_rate,
     )
-    near = [place for place in ranked if targets[place].uncomputed_tokens <= _SHORT_PREFILL]
+    near = [index for index in ranked if targets[index].uncomputed_tokens <= _SHORT_PREFILL]
     without_drafts = _plan_without_drafts(targets, tokens, costs)
     best = _best_plan(targets, near, tokens, capacity, costs, default=without_drafts)
     if len(near) < len(ranked):
-        far = min(set(ranked) - set(near), key=lambda place: targets[place].uncomputed_tokens)
-        more = [place for place in ranked if place == far or place in near]
+        far = min(set(ranked) - set(near), key=lambda index: targets[index].uncomputed_tokens)
+        more = [index for index in ranked if index == far or index in near]
         joined = _best_plan(targets, more, tokens, capacity, costs, default=without_drafts)
         if far in joined.members and _is_worth_prefill(targets, far, joined, best, costs):
             best = joined
     if best.speed <= without_drafts.speed * _MARGIN:
         return [0] * len(targets)
     return [
-        min(best.count, target.draft_limit) if place in best.members else 0
-        for place, target in enumerate(targets)
+        min(best.count, target.draft_limit) if index in best.members else 0
+        for index, target in enumerate(targets)
     ]
 
 
@@ -119,11 +119,11 @@ def _plans(
     capacity: int,
     costs: DraftCosts,
 ) -> list[_DraftPlan]:
-    """One token for each member, two tokens, and so on while there is room."""
-    others = [target for place, target in enumerate(targets) if place not in members]
+    """One token for each member, two tokens, and so on up to `capacity`."""
+    others = [target for index, target in enumerate(targets) if index not in members]
     gain = len(targets) + sum(target.expected_accepted for target in others)
     computed = sum(target.guesses for target in others)
-    drafting = [targets[place] for place in members]
+    drafting = [targets[index] for index in members]
     draft_cost = costs.draft(
         sum(min(target.uncomputed_tokens, _USUAL_UNCOMPUTED) for target in drafting)
     )

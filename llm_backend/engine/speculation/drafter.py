@@ -161,38 +161,38 @@ class Drafter:
         """Compute missing tokens in one pass, then draft one token of each in every further
         pass."""
         drafts: dict[Sequence, list[int]] = {own: [] for own in counts}
-        work = self._plan_prefill(list(counts))
-        while work:
+        scheduled = self._plan_prefill(list(counts))
+        while scheduled:
             unfinished = []
-            for own, token in self._forward(work):
+            for own, token in self._forward(scheduled):
                 own.append(token)
                 drafts[own].append(token)
                 if token not in self._ends and len(drafts[own]) < counts[own]:
                     unfinished.append(own)
-            work = [ScheduledTokens(own, 1) for own in unfinished]
+            scheduled = [ScheduledTokens(own, 1) for own in unfinished]
         return drafts
 
     def _plan_prefill(self, owns: list[Sequence]) -> list[ScheduledTokens]:
         """Missing tokens for one pass, those of nearly complete sequences first."""
         budget = min(max(_PREFILL_TOKENS, 2 * len(owns)), self._model.batch_tokens)
-        work = []
+        scheduled = []
         for own in sorted(owns, key=lambda own: own.uncomputed_tokens):
             count = min(own.uncomputed_tokens, budget)
             budget -= count
             if count:
-                work.append(ScheduledTokens(own, count))
-        return sorted(work, key=lambda item: _slot(item.sequence))
+                scheduled.append(ScheduledTokens(own, count))
+        return sorted(scheduled, key=lambda item: _slot(item.sequence))
 
-    def _forward(self, work: list[ScheduledTokens]) -> list[tuple[Sequence, int]]:
+    def _forward(self, scheduled: list[ScheduledTokens]) -> list[tuple[Sequence, int]]:
         """Compute a pass; returns the likeliest next token of each sequence without uncomputed
         tokens."""
         began_at = self._clock()
-        ready = [item.sequence for item in work if item.catches_up]
-        rows = self._model.forward(work)
+        ready = [item.sequence for item in scheduled if item.catches_up]
+        rows = self._model.forward(scheduled)
         best = rows[:, : self._vocabulary_size].argmax(axis=1).tolist()
-        for item in work:
+        for item in scheduled:
             item.sequence.computed += item.count
-        self._costs.record_pass(sum(item.count for item in work), self._clock() - began_at)
+        self._costs.record_pass(sum(item.count for item in scheduled), self._clock() - began_at)
         return list(zip(ready, best, strict=True))
 
 

@@ -1,7 +1,7 @@
-"""Guesses the next tokens of a text by prompt lookup, with the chance of each guess. Pure.
+"""Guesses the next tokens of a text by prompt lookup, with the acceptance rate of each guess. Pure.
 
-Every answer keeps a guess of its next token, whether it is drafted or not. So chances are learnt at
-no cost while nothing is drafted, and drafting resumes when it is worth it.
+Every answer keeps a guess of its next token, whether it is drafted or not. So acceptance rates
+are learnt at no cost while nothing is drafted, and drafting resumes when it is worth it.
 """
 
 from bisect import bisect_right
@@ -65,9 +65,9 @@ class Guesser:
         there is a guess."""
         if self._match is None:
             return []
-        place, length = self._match
+        index, length = self._match
         found, chance = [], 1.0
-        for ahead in range(len(self._lookup.continuation(place, count))):
+        for ahead in range(len(self._lookup.continuation(index, count))):
             chance *= self._rates.of(length + ahead)
             if chance < _LEAST_PROBABILITY:
                 break

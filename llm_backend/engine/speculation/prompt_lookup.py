@@ -1,7 +1,7 @@
 """Prompt lookup: finds earlier repetitions of a text's end; the tokens that followed there may
 follow again. Pure.
 
-Every pair of neighbouring tokens is indexed by the place behind it and the previous place of the
+Every pair of neighbouring tokens is indexed by the index after it and the previous index of the
 same pair. So a token costs one dictionary entry, and the longest of the recent repetitions is found
 by walking that chain a bounded number of steps.
 """
@@ -11,8 +11,8 @@ from itertools import takewhile
 
 __all__ = ["PromptLookup"]
 
-_STEPS = 32  # earlier places that are compared: a frequent pair has thousands
-_LONGEST = 32  # tokens compared at a place; a longer repetition is no better evidence
+_STEPS = 32  # earlier indices that are compared: a frequent pair has thousands
+_LONGEST = 32  # tokens compared at a index; a longer repetition is no better evidence
 _BEGIN = (-2, -1)  # before a prediction, and before the text that it predicts
 _END = -3  # repetitions do not extend across it
 
@@ -23,7 +23,7 @@ class PromptLookup:
     def __init__(self, prediction: Iterable[int] = ()) -> None:
         self._tokens: list[int] = []
         self._latest: dict[tuple[int, int], int] = {}
-        self._earlier: list[int] = [0, 0]  # by place; 0 where a pair is new
+        self._earlier: list[int] = [0, 0]  # by index; 0 where a pair is new
         self._prediction_end = 0
         predicted = list(prediction)
         self._has_prediction = bool(predicted)
@@ -55,7 +55,7 @@ class PromptLookup:
         self._latest[pair] = index
 
     def match(self) -> tuple[int, int] | None:
-        """The place behind the longest earlier repetition of the text's end, and its length; of
+        """The index behind the longest earlier repetition of the text's end, and its length; of
         several one in the prediction, else the latest. None if not even the last two tokens were
         there."""
         best: tuple[int, int] | None = None
@@ -70,16 +70,16 @@ class PromptLookup:
         return best
 
     def token_at(self, index: int) -> int | None:
-        """The token at a place; None where the text may not be continued from."""
+        """The token at a index; None where the text may not be continued from."""
         token = self._tokens[index]
         return token if token >= 0 else None
 
     def is_prediction(self, index: int) -> bool:
-        """True if a place is in the prediction."""
+        """True if a index is in the prediction."""
         return index < self._prediction_end
 
     def continuation(self, index: int, count: int) -> list[int]:
-        """Up to `count` tokens that followed at a place. If they reach the end of the text, it
+        """Up to `count` tokens that followed at a index. If they reach the end of the text, it
         repeats itself, and so do they."""
         ahead = len(self._tokens) - index
         found = self._tokens[index : index + min(count, ahead)]

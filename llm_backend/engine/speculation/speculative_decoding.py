@@ -1,4 +1,4 @@
-"""Draft length: how many tokens to draft for each sequence. No clock is read: times are arguments.
+"""Speculative decoding: how many tokens to draft for each sequence. Times are arguments.
 
 Drafted tokens are computed in the same pass as the token they follow. Accepted ones save a pass
 each; the others were computed for nothing. Both sides are estimated, and tokens are drafted while
@@ -47,47 +47,47 @@ class SpeculativeDecoding:
         self._costs.record_pass(tokens, seconds)
 
     def add_drafts(
-        self, work: list[ScheduledTokens], guessers: Mapping[Sequence, Guesser], capacity: int
+        self, scheduled: list[ScheduledTokens], guessers: Mapping[Sequence, Guesser], capacity: int
     ) -> list[ScheduledTokens]:
-        """Returns `work` with the drafts that are worth computing, at most `capacity` tokens
+        """Returns `scheduled` with the drafts that are worth computing, at most `capacity` tokens
         of them."""
         if capacity < 1:
-            return work
+            return scheduled
         probabilities = [
             guessers[item.sequence].probabilities(self._draft_limit(item))
             if item.sequence in guessers
             else []
-            for item in work
+            for item in scheduled
         ]
         counts = (
-            self._guess_counts(work, probabilities, capacity)
+            self._guess_counts(scheduled, probabilities, capacity)
             if any(probabilities)
-            else [0] * len(work)
+            else [0] * len(scheduled)
         )
-        drafts = self._draft(work, probabilities, counts, capacity)
+        drafts = self._draft(scheduled, probabilities, counts, capacity)
         return [
             replace(item, draft=drafts[item.sequence])
             if item.sequence in drafts
             else replace(item, draft=tuple(guessers[item.sequence].guess(count)))
             if count
             else item
-            for item, count in zip(work, counts, strict=True)
+            for item, count in zip(scheduled, counts, strict=True)
         ]
 
     def _guess_counts(
-        self, work: list[ScheduledTokens], probabilities: list[list[float]], capacity: int
+        self, scheduled: list[ScheduledTokens], probabilities: list[list[float]], capacity: int
     ) -> list[int]:
         return choose_guess_counts(
             probabilities,
-            targets=sum(item.catches_up for item in work),
-            tokens=sum(item.count for item in work),
+            targets=sum(item.catches_up for item in scheduled),
+            tokens=sum(item.count for item in scheduled),
             capacity=capacity,
             cost=self._costs.of,
         )
 
     def _draft(
         self,
-        work: list[ScheduledTokens],
+        scheduled: list[ScheduledTokens],
         probabilities: list[list[float]],
         counts: list[int],
         capacity: int,
@@ -99,12 +99,12 @@ class SpeculativeDecoding:
             return {}
         targets = {
             item.sequence: self._target(drafter, item, found[:count])
-            for item, found, count in zip(work, probabilities, counts, strict=True)
+            for item, found, count in zip(scheduled, probabilities, counts, strict=True)
             if item.sequence.uncomputed_tokens == 1
         }
         lengths = choose_draft_lengths(
             list(targets.values()),
-            tokens=sum(item.count for item in work),
+            tokens=sum(item.count for item in scheduled),
             capacity=capacity,
             costs=DraftCosts(model=self._costs.of, draft=drafter.cost),
         )

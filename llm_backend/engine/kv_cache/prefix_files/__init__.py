@@ -3,9 +3,19 @@
 The tokens and cells of a slot are written when the engine is idle, when another sequence needs the
 slot, and at shutdown. A file is read into a free slot when a request arrives whose prompt begins
 with its tokens; the scheduler then finds it there as a cached prefix.
+
+stored_prefixes.py  the facade that the generator uses
+prefix_saver.py     saves prefixes of slots
+prefix_restorer.py  restores prefixes into slots
+read_costs.py       is reading faster than computing?
+prefix_folder.py    the files of one model, read and written by threads
+prefix_index.py     index of the files by blocks of tokens
+blocks.py           hashes of these blocks
+prefix_file.py      the format of a file
+model_identity.py   digest and folder name of a model
 """
 
-from llm_backend.engine.kv_cache.prefix_files.folder import PrefixFolder, open_folder
+from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, open_folder
 from llm_backend.engine.kv_cache.prefix_files.stored_prefixes import StoredPrefixes
 
 __all__ = ["PrefixFolder", "StoredPrefixes", "open_folder"]

@@ -1,5 +1,5 @@
-"""Cost model of prefix files: is reading a file faster than computing its tokens? Pure: times
-are arguments."""
+"""Cost model of prefix files: the time to read a file, and to compute its tokens. Pure: times are
+arguments."""
 
 __all__ = ["ReadCosts"]
 

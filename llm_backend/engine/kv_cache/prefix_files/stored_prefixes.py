@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation
-from llm_backend.engine.kv_cache.prefix_files.folder import PrefixFolder
-from llm_backend.engine.kv_cache.prefix_files.restoring import PrefixRestorer
-from llm_backend.engine.kv_cache.prefix_files.saving import POLL_INTERVAL_S, PrefixSaver
+from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
+from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import PrefixRestorer
+from llm_backend.engine.kv_cache.prefix_files.prefix_saver import POLL_INTERVAL_S, PrefixSaver
 from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.model import Model
 from llm_backend.engine.scheduling.sequence import Sequence

@@ -10,7 +10,7 @@ import pytest
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
-from llm_backend.engine.kv_cache.prefix_files.restoring import PrefixRestorer
+from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import PrefixRestorer
 from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.messages import PrefixLimits
 from llm_backend.engine.scheduling.scheduler import Scheduler

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["count_intersecting"]
+__all__ = ["count_intersections"]
 
 _MOST_STEPS = 20_000
 _MOST_DEPTH = 40
@@ -19,7 +19,7 @@ _UNSUPPORTED = {"oneOf", "additionalItems"}  # not supported in schemas of respo
 
 @dataclass
 class _ValueExpressions:
-    """Expressions for one place of a value, and for its parts: those with a name, and the rest."""
+    """Expressions for one value, and for its parts: those with a name, and the rest."""
 
     own: int = 0
     parts: dict[str, "_ValueExpressions"] = field(default_factory=dict)
@@ -34,23 +34,23 @@ class _CannotCount(Exception):
     """Counting takes more than `_MOST_STEPS` steps, or is not supported."""
 
 
-def count_intersecting(schema: JsonValue) -> int | None:
-    """The maximum number of expressions that apply to one place; None if they cannot
+def count_intersections(schema: JsonValue) -> int | None:
+    """The maximum number of expressions that apply to one value; None if they cannot
     be counted."""
     try:
-        return _Counter(schema.get("$defs", {})).count(schema, 0).most()
+        return _IntersectionCounter(schema.get("$defs", {})).count(schema, 0).most()
     except _CannotCount:
         return None
 
 
-class _Counter:
+class _IntersectionCounter:
     def __init__(self, definitions: JsonValue) -> None:
         self._definitions = definitions
         self._remaining_steps = _MOST_STEPS
         self._open: list[str] = []
 
     def count(self, schema: JsonValue, depth: int) -> _ValueExpressions:
-        """Expressions at the place of a value that `schema` describes."""
+        """Expressions for a value that `schema` describes."""
         self._step()
         if not isinstance(schema, dict) or depth > _MOST_DEPTH:
             return _ValueExpressions()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from llm_backend.engine.kv_cache.cache import common_prefix
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
-from llm_backend.engine.kv_cache.prefix_files.index import Entry, Index
+from llm_backend.engine.kv_cache.prefix_files.prefix_index import Index, PrefixEntry
 
 BLOCK = 64
 blocks = st.lists(st.integers(0, 1), max_size=4)
@@ -16,11 +16,13 @@ def text(letters: list[int], tail: int = 0) -> list[int]:
     return [letter for letter in letters for _ in range(BLOCK)] + [7] * tail
 
 
-def entry(tokens: list[int], size: int = 100) -> Entry:
-    return Entry(name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens))
+def entry(tokens: list[int], size: int = 100) -> PrefixEntry:
+    return PrefixEntry(
+        name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
+    )
 
 
-def index(*entries: Entry, limit_bytes: int = 1000) -> Index:
+def index(*entries: PrefixEntry, limit_bytes: int = 1000) -> Index:
     one = Index(limit_bytes)
     for each in entries:
         one.add(each)

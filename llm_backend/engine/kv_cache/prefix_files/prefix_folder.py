@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
-from llm_backend.engine.kv_cache.prefix_files.index import Entry, Index
 from llm_backend.engine.kv_cache.prefix_files.model_identity import (
     FOLDER_NAME,
     folder_name,
@@ -27,6 +26,7 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_file import (
     read_tokens,
     write_prefix,
 )
+from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry, PrefixIndex
 from llm_backend.engine.messages import PrefixLimits, Start
 from llm_backend.engine.model import LoadError
 
@@ -58,7 +58,7 @@ class PrefixFolder:
         self._model = model
         self._limits = limits
         self._executor = executor or ThreadPoolExecutor(2, "prefixes")  # one reads, one writes
-        self.index = Index(limits.bytes)
+        self.index = PrefixIndex(limits.bytes)
 
     @property
     def minimum_tokens(self) -> int:
@@ -90,7 +90,7 @@ class PrefixFolder:
         self.index.mark_used(name)
         return self._executor.submit(self._read, self._file(name))
 
-    def write(self, prefix: Prefix, retained: Collection[str]) -> "Future[Entry] | None":
+    def write(self, prefix: Prefix, retained: Collection[str]) -> "Future[PrefixEntry] | None":
         """Begin to write a file; the future may raise `OSError`. Files that it replaces or
         evicts are removed before, but none that is `retained`. None if the size limit would
         require those."""
@@ -113,7 +113,7 @@ class PrefixFolder:
         prefix = read_prefix(path, self._model)
         return RestoredPrefix(prefix=prefix, seconds=time.monotonic() - started_at)
 
-    def _write(self, prefix: Prefix, entry: Entry, evicted: list[Path]) -> Entry:
+    def _write(self, prefix: Prefix, entry: PrefixEntry, evicted: list[Path]) -> PrefixEntry:
         self._remove(evicted)
         self._path.mkdir(mode=0o700, exist_ok=True)  # another server may have removed it as unused
         write_prefix(self._file(entry.name), self._model, prefix)
@@ -135,8 +135,8 @@ class PrefixFolder:
                     "engine.prefix_not_removed file=%s reason=%s", path.name, error.strerror
                 )
 
-    def _entry(self, tokens: list[int], size: int) -> Entry:
-        return Entry(
+    def _entry(self, tokens: list[int], size: int) -> PrefixEntry:
+        return PrefixEntry(
             name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
         )
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from llm_backend.engine.messages import GrammarLimits
-from llm_backend.engine.sampling.grammar_meets import count_intersecting
+from llm_backend.engine.sampling.pattern_intersections import count_intersections
 
 __all__ = ["GrammarError", "check_grammar"]
 
@@ -36,7 +36,7 @@ _decoder = json.JSONDecoder()
 
 class GrammarError(Exception):
     """The grammar is invalid or too large; the message is one sentence that says why. `location` is
-    the rule of the grammar with a JSON pointer into its schema, if that is to blame."""
+    the rule of the grammar with a JSON pointer into its schema, if that is invalid."""
 
     def __init__(self, message: str, location: str | None = None) -> None:
         super().__init__(message)
@@ -91,7 +91,7 @@ class _SchemaCounts:
         if _has_lowest_integer(schema):
             raise GrammarError("The grammar is refused: a schema's numbers lie above -2^63.")
         if meets and self._patterns > self._limits.meet:
-            most = count_intersecting(schema)
+            most = count_intersections(schema)
             most = self._patterns if most is None else most
             self._check(
                 "a schema's patterns under `allOf` and the like, for one text,",

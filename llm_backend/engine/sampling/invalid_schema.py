@@ -1,7 +1,7 @@
 """Finds the part of a JSON schema that cannot be compiled, and says why in a sentence. Pure.
 
 The native code reports neither. Parts of the schema are tried one by one: the innermost that fails
-for the same reason is to blame, and the keyword without which it does not fail.
+for the same reason is reported, and the keyword without which it does not fail.
 """
 
 import json
@@ -28,8 +28,8 @@ _SENTENCES = (
     ("unsatisfiable", _UNSATISFIABLE),
     ("incompatible types", _UNSATISFIABLE),
     ("lookaround", "its regular expression looks ahead or behind, which is not supported"),
-    ("not disjoint", "expressions of `patternProperties` may not meet in one name"),
-    ("are disjoint", "whether its `patternProperties` meet in one name cannot be told"),
+    ("not disjoint", "expressions of `patternProperties` may not match the same name"),
+    ("are disjoint", "it cannot be decided if its `patternProperties` match the same name"),
     ("regex", "its regular expression, or its range of numbers, is not supported"),
     ("multipleOf", "its `multipleOf` has too many digits"),
     ("min/maxProperties", "its number of properties cannot be counted beside optional ones"),
@@ -62,7 +62,7 @@ def find_invalid_schema(grammar: str, reason_of: TryCompile) -> InvalidSchema | 
             steps = [str(step).replace("~", "~0").replace("/", "~1") for step in pointer]
             return InvalidSchema(
                 location="/".join([found["rule"], *steps]),
-                sentence=f"No answer can be held to this schema: {reason}.",
+                sentence=f"No answer can be constrained to this schema: {reason}.",
             )
     return None
 

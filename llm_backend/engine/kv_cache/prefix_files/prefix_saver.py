@@ -12,9 +12,9 @@ from concurrent.futures import Future, wait
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
 from llm_backend.engine.kv_cache.prefix_files.blocks import plain_length
-from llm_backend.engine.kv_cache.prefix_files.folder import PrefixFolder
-from llm_backend.engine.kv_cache.prefix_files.index import Entry
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import Prefix
+from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
+from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
@@ -43,12 +43,12 @@ class PrefixSaver:
         self._folder = folder
         self._statistics = statistics
         self._clock = clock
-        self._writing: Future[Entry] | None = None
+        self._writing: Future[PrefixEntry] | None = None
         # files that hold prefixes of slots, as far as these were checked since the last work
         self._retained: set[str] = set()
         self._has_space = True  # for files older than all retained ones
         self._worked_at = 0.0
-        self._is_done = True  # nothing is left to be written before the next work
+        self._is_done = True  # nothing more is to be written before the next work
 
     def save_overwritten(self, allocation: SlotAllocation) -> None:
         """Save the prefixes that a slot allocation is about to overwrite."""
@@ -86,7 +86,7 @@ class PrefixSaver:
     def _save_next(self) -> bool:
         """Begin to save the most recently used slot that is not saved. True if one is being
         written. Prefixes that are in a file already are not evicted for older ones."""
-        return any(self._save(held) for held in self._cache.cached_slots)
+        return any(self._save(slot) for slot in self._cache.cached_slots)
 
     def _save(self, slot: SlotTokens) -> bool:
         """Begin to save the prefix of a slot. True if it is being written."""

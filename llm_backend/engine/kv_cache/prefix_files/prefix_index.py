@@ -9,11 +9,11 @@ from itertools import takewhile
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
 from llm_backend.engine.messages import PREFIX_BLOCK
 
-__all__ = ["Entry", "Index", "Match"]
+__all__ = ["PrefixEntry", "PrefixIndex", "PrefixMatch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class PrefixEntry:
     """A file of `size` bytes with the prefix `name`, of so many tokens, at least one block."""
 
     name: str
@@ -23,21 +23,23 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
+class PrefixMatch:
     """A stored prefix of a text: `entry`, with which it has at least `tokens` tokens in common."""
 
-    entry: Entry
+    entry: PrefixEntry
     tokens: int
 
 
-class Index:
+class PrefixIndex:
     """The files of one model, `limit_bytes` of them at most."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._entries: dict[str, Entry] = {}  # least recently used first
-        self._by_block: dict[bytes, dict[str, Entry]] = {}  # by the hash of a block
-        self._by_last_block: dict[bytes, dict[str, Entry]] = {}  # by the hash of their last block
+        self._entries: dict[str, PrefixEntry] = {}  # least recently used first
+        self._by_block: dict[bytes, dict[str, PrefixEntry]] = {}  # by the hash of a block
+        self._by_last_block: dict[
+            bytes, dict[str, PrefixEntry]
+        ] = {}  # by the hash of their last block
         self._read: set[str] = set()
         self.bytes = 0
 
@@ -47,7 +49,7 @@ class Index:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: PrefixEntry) -> None:
         """Add a file, as the most recently used one."""
         self.remove(entry.name)
         self._entries[entry.name] = entry
@@ -73,24 +75,24 @@ class Index:
             self._entries[name] = self._entries.pop(name)
             self._read.add(name)
 
-    def match(self, tokens: Tokens[int]) -> Match | None:
+    def match(self, tokens: Tokens[int]) -> PrefixMatch | None:
         """The file with the longest prefix of a text, the smallest of several."""
         shared = self._known_blocks(tokens)
         if not shared:
             return None
         smallest = min(self._by_block[shared[-1]].values(), key=lambda entry: entry.size)
-        return Match(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
+        return PrefixMatch(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
 
-    def whole_match(self, tokens: Tokens[int]) -> Match | None:
+    def whole_match(self, tokens: Tokens[int]) -> PrefixMatch | None:
         """The longest file of whose tokens all are a prefix of the text."""
         for block in reversed(self._known_blocks(tokens)):
             ending = self._by_last_block.get(block, {}).values()
             for entry in sorted(ending, key=lambda entry: entry.tokens, reverse=True):
                 if entry.name == text_name(tokens[: entry.tokens]):
-                    return Match(entry=entry, tokens=entry.tokens)
+                    return PrefixMatch(entry=entry, tokens=entry.tokens)
         return None
 
-    def find_replaced(self, entry: Entry) -> list[str]:
+    def find_replaced(self, entry: PrefixEntry) -> list[str]:
         """Files that hold a prefix of `entry` and were never read: a longer version of a chat
         replaces the shorter ones."""
         return [
@@ -100,7 +102,7 @@ class Index:
             if other.name not in self._read and other.tokens < entry.tokens
         ]
 
-    def find_removable(self, entry: Entry, retained: Collection[str]) -> list[str] | None:
+    def find_removable(self, entry: PrefixEntry, retained: Collection[str]) -> list[str] | None:
         """Files to remove for a new one: those that it replaces, and those evicted for its size.
         None if that would require `retained` ones."""
         replaced = [name for name in self.find_replaced(entry) if name not in retained]
@@ -125,7 +127,7 @@ class Index:
         return list(takewhile(self._by_block.__contains__, block_hashes(tokens)))
 
 
-def _drop(files: dict[bytes, dict[str, Entry]], block: bytes, name: str) -> None:
+def _drop(files: dict[bytes, dict[str, PrefixEntry]], block: bytes, name: str) -> None:
     del files[block][name]
     if not files[block]:
         del files[block]

@@ -12,9 +12,9 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_prefix
-from llm_backend.engine.kv_cache.prefix_files.folder import PrefixFolder, RestoredPrefix
-from llm_backend.engine.kv_cache.prefix_files.index import Match
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import BadPrefix, file_bytes
+from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, RestoredPrefix
+from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixMatch
 from llm_backend.engine.kv_cache.prefix_files.read_costs import ReadCosts
 from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.statistics import Statistics
@@ -141,11 +141,11 @@ class PrefixRestorer:
         self._statistics.prefix_reads += 1
         self._statistics.prefix_read_tokens += shared
 
-    def _match(self, tokens: list[int]) -> Match | None:
+    def _match(self, tokens: list[int]) -> PrefixMatch | None:
         index = self._folder.index
         return index.match(tokens) if self._cache.can_roll_back else index.whole_match(tokens)
 
-    def _is_worth(self, match: Match, tokens: list[int]) -> bool:
+    def _is_worth(self, match: PrefixMatch, tokens: list[int]) -> bool:
         gain = self._gain(tokens[: match.tokens])
         if gain < self._folder.minimum_tokens:
             return False

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from llm_backend.engine.messages import GrammarLimits
-from llm_backend.engine.sampling.grammar_bounds import GrammarError, check_grammar
+from llm_backend.engine.sampling.grammar_limits import GrammarError, check_grammar
 
 UNUSED = """
 import sys

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Indices", "Row", "largest_until", "likeliest"]
+__all__ = ["Indices", "Row", "largest_until", "top_k"]
 
 Row = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -14,8 +14,8 @@ _FIRST_COUNT = 1024  # values checked before more are: a nucleus is rarely large
 _GROUP = 64  # size of the groups whose peaks locate the largest values
 
 
-def likeliest(values: Row, count: int) -> Indices:
-    """Indices of the `count` largest values, largest first.
+def top_k(values: Row, count: int) -> Indices:
+    """Indices of the `count` largest of `values` [vocab] float32, largest first: [count] intp.
 
     They lie in the `count` groups with the largest peaks, so only those groups are searched. A
     group is a column: its members are a stride apart, as peaks are found fastest along rows.
@@ -34,11 +34,11 @@ def largest_until(values: Row, is_enough: Callable[[Indices], bool]) -> Indices:
     """Indices of the largest values, largest first, as many as are enough, and maybe more."""
     count = _FIRST_COUNT
     while count < len(values):
-        indices = likeliest(values, count)
+        indices = top_k(values, count)
         if is_enough(indices):
             return indices
         count *= 8
-    return likeliest(values, len(values))
+    return top_k(values, len(values))
 
 
 def _partition(values: Row, indices: Indices, count: int) -> Indices:

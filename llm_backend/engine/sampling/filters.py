@@ -3,13 +3,13 @@
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.likeliest import Indices, Row, largest_until
+from llm_backend.engine.sampling.top_k import Indices, Row, largest_until
 
 __all__ = [
     "DRAWS",
     "Candidates",
     "applies_xtc",
-    "draw_any",
+    "draw_index",
     "draw_nucleus",
     "remove_strong",
     "typical_indices",
@@ -40,14 +40,14 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
     return None
 
 
-def draw_any(weights: Row, rng: np.random.Generator) -> int:
-    """Draw an index from all weights."""
+def draw_index(weights: Row, rng: np.random.Generator) -> int:
+    """Draw an index from all `weights`: [vocab] float32."""
     return _Distribution(weights).index_at(rng.random())
 
 
 def remove_strong(weights: Row, threshold: float) -> Row:
-    """XTC: of several tokens with at least probability `threshold` only the least likely is
-    kept."""
+    """XTC: of several tokens with at least probability `threshold` only the least likely
+    remains. `weights`: [vocab] float32."""
     strong = np.flatnonzero(weights >= threshold * weights.sum(dtype=np.float64))
     if len(strong) < 2:
         return weights
@@ -65,18 +65,19 @@ def applies_xtc(sampling: Sampling, rng: np.random.Generator) -> bool:
 
 def typical_indices(weights: Row, mass: float) -> Indices:
     """Locally typical sampling: indices whose surprise is nearest to the mean surprise, up to
-    `mass`."""
+    `mass`. `weights`: [vocab] float32; returns [selected] intp."""
     possible = np.flatnonzero(weights)
     shares = weights[possible] / weights.sum(dtype=np.float64)
     surprise = -np.log(shares)
     nearness = -np.abs(surprise - shares @ surprise)
-    nearest = largest_until(nearness, lambda places: float(shares[places].sum()) > mass)
+    nearest = largest_until(nearness, lambda indices: float(shares[indices].sum()) > mass)
     reached = int(np.searchsorted(np.cumsum(shares[nearest]), mass, "right")) + 1
     return possible[nearest[:reached]]
 
 
 class Candidates:
-    """Candidates from the likeliest down; each filter removes some."""
+    """Candidates from the likeliest down, tokens [candidates] intp with their weights float32; each
+    filter removes some."""
 
     def __init__(self, tokens: Indices, weights: Row) -> None:
         self.tokens = tokens
@@ -92,12 +93,12 @@ class Candidates:
             weights = weights[tokens]
         total, peak = float(weights.sum(dtype=np.float64)), float(weights.max())
 
-        def decides(places: Indices) -> bool:
-            found = weights[places]
+        def is_enough(indices: Indices) -> bool:
+            found = weights[indices]
             mass = float(found.sum(dtype=np.float64))
             return mass >= sampling.top_p * total or bool(found[-1] < sampling.min_p * peak)
 
-        likely = largest_until(weights, decides)
+        likely = largest_until(weights, is_enough)
         candidates = cls(tokens[likely], weights[likely])
         candidates._total = total
         candidates.keep_likely(sampling)
