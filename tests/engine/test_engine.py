@@ -215,7 +215,7 @@ async def test_a_model_that_generates_does_not_embed(engine):
 async def test_an_id_under_way_is_not_taken_twice(engine):
     first = request(max_tokens=None)
     async with await engine.generate(first):
-        with pytest.raises(ValueError, match="under way"):
+        with pytest.raises(ValueError, match="pending"):
             await engine.generate(first)
 
 

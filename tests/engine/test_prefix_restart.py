@@ -95,7 +95,7 @@ def test_the_state_of_a_model_with_a_window_is_not_to_be_cut_and_so_not_kept(ope
     assert restored
     assert cut == (True, True)
     assert not np.allclose(logits(second, 0, 60), logits(first, 0, 60), atol=0.1)
-    assert not first.keeps_states
+    assert not first.can_save_states
 
 
 def test_bytes_that_are_no_state_leave_an_empty_slot(opened, tiny_llama):

@@ -55,7 +55,9 @@ def said(bench: Bench, *commands: Generate) -> list[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="only there weights are copied")
 def test_weights_of_both_models_have_to_fit_and_count_once(tmp_path, tiny_llama, monkeypatch):
     asked, draft = [], write_llama(tmp_path / "draft.gguf", seed=1)
-    monkeypatch.setattr(huge_pages, "fits", lambda files, free: asked.append(files) or True)
+    monkeypatch.setattr(
+        huge_pages, "fit_in_memory", lambda files, free: asked.append(files) or True
+    )
     monkeypatch.setattr(huge_pages, "_gives_huge_pages", lambda: True)
     drafted(tiny_llama, draft)
 

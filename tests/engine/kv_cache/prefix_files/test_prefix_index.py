@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from llm_backend.engine.kv_cache.cache import common_prefix
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
-from llm_backend.engine.kv_cache.prefix_files.prefix_index import Index, PrefixEntry
+from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry, PrefixIndex
 
 BLOCK = 64
 blocks = st.lists(st.integers(0, 1), max_size=4)
@@ -22,8 +22,8 @@ def entry(tokens: list[int], size: int = 100) -> PrefixEntry:
     )
 
 
-def index(*entries: PrefixEntry, limit_bytes: int = 1000) -> Index:
-    one = Index(limit_bytes)
+def index(*entries: PrefixEntry, limit_bytes: int = 1000) -> PrefixIndex:
+    one = PrefixIndex(limit_bytes)
     for each in entries:
         one.add(each)
     return one
