@@ -31,7 +31,7 @@ mark("uvicorn")
 from llm_backend.contract import load_document
 document = load_document()
 mark("document")
-from llm_backend.contract.response_validation import AnswerChecks
+from llm_backend.contract.response_validation import ResponseCheckMode
 from llm_backend.contract.body import Limits
 from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.validation import Validators
@@ -47,7 +47,7 @@ async def authenticate(headers, operation):
 validators = Validators(document)
 app = build_app(document, validators, None, handler_of=lambda operation: handler,
                 authenticate=authenticate, limits=Limits(), check_relayed=True,
-                answers=AnswerChecks.OFF)
+                response_checks=ResponseCheckMode.OFF)
 
 def scope(body):
     return {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"",

@@ -118,7 +118,7 @@ def bare(base_url: str) -> ASGIApp:
 def ours(base_url: str, *, observed: bool = False) -> ASGIApp:
     """The relay's controller in the same frame."""
     unknown_fields = SimpleNamespace(
-        told=lambda _operation_id, _body: []
+        report=lambda _operation_id, _body: []
     )  # bodies are not parsed here
     services = SimpleNamespace(upstream=None, unknown_fields=unknown_fields)
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")

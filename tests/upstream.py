@@ -110,7 +110,7 @@ class Connection:
 class NothingUnfamiliar:
     """Knows every field."""
 
-    def told(self, _operation_id: str, _body: object) -> list[tuple[bytes, bytes]]:
+    def report(self, _operation_id: str, _body: object) -> list[tuple[bytes, bytes]]:
         return []
 
 
@@ -226,6 +226,7 @@ async def relaying(
         http = HttpRequest(scope, receive)
         is_json = http.headers.get("content-type") == "application/json"
         request = SimpleNamespace(
+            meter=None,
             operation=SimpleNamespace(operation_id="createChatCompletion", tag="Chat"),
             body=None,
             raw_body=await http.body() if is_json else b"",

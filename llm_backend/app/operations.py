@@ -11,7 +11,7 @@ from llm_backend.access.idempotency.idempotency_keys import Idempotency
 from llm_backend.contract import Document, Operation
 from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.request import ApiRequest, Handler
-from llm_backend.contract.response_validation import AnswerChecks
+from llm_backend.contract.response_validation import ResponseCheckMode
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.internal.internal_request import json_limits
 from llm_backend.controllers.services import Services
@@ -31,7 +31,7 @@ def build_operations(document: Document, validators: Validators, services: Servi
         admission=Idempotency(services.access.admission, services.access.shared_answers),
         limits=json_limits(settings),
         check_relayed=True,
-        answers=AnswerChecks(settings.response_validation),
+        response_checks=ResponseCheckMode(settings.response_validation),
         logs_bodies=settings.logs_prompts,
         not_relayed=_not_relayed(services),
     )

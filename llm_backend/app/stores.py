@@ -9,7 +9,7 @@ from llm_backend.access.wiring import Access
 from llm_backend.controllers.chat.chat_memory import ChatMemory
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.response_memory import ResponseMemory
-from llm_backend.controllers.write_behind.lost_writes import Losses
+from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import (
     BackgroundStore,
@@ -87,8 +87,8 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     files, uploads = _files(settings, database)
     background = BackgroundStore(database, jobs, limit=settings.background_waiting_limit)
     lost = metrics.not_stored.labels
-    lost_chats = Losses("chat_not_stored", "chat_id", lost("chat").inc)
-    lost_responses = Losses("response_not_stored", "response_id", lost("response").inc)
+    lost_chats = LostWrites("chat_not_stored", "chat_id", lost("chat").inc)
+    lost_responses = LostWrites("response_not_stored", "response_id", lost("response").inc)
     return Stores(
         memory=ChatMemory(ChatStore(database), settings.store_chats, lost_chats),
         responses=ResponseMemory(

@@ -80,13 +80,13 @@ def replay_body(body: bytes, receive: Receive, *, more: bool = False) -> Receive
 
     `more`: the body was read in part.
     """
-    is_told = False
+    is_replayed = False
 
     async def receive_again() -> Message:
-        nonlocal is_told
-        if is_told:
+        nonlocal is_replayed
+        if is_replayed:
             return await receive()
-        is_told = True
+        is_replayed = True
         return {"type": "http.request", "body": body, "more_body": more}
 
     return receive_again

@@ -54,32 +54,32 @@ def text_bytes(body: bytes) -> int:
 def _has_more_nodes(body: bytes, limit: int) -> bool:
     """True if the body has more nodes than `limit`. Counts marks everywhere first, which is cheap
     and enough for most bodies, then only marks outside of strings."""
-    found = 0
+    count = 0
     for start in range(0, len(body), _STRETCH_BYTES):
-        found += _marks(body, start, start + _STRETCH_BYTES)
-        if found > limit:
+        count += _marks(body, start, start + _STRETCH_BYTES)
+        if count > limit:
             return _has_more_marks_outside(body, limit)
     return False
 
 
 def _has_more_marks_outside(body: bytes, limit: int) -> bool:
-    found = end = 0
-    while found <= limit:
+    count = end = 0
+    while count <= limit:
         start = body.find(b'"', end)
-        found += _marks(body, end, len(body) if start < 0 else start)
+        count += _marks(body, end, len(body) if start < 0 else start)
         if start < 0:
             break
         end = _string_end(body, start + 1)
-    return found > limit
+    return count > limit
 
 
-def _string_end(body: bytes, place: int) -> int:
-    """Returns the offset after the closing quote of the string that `place` is in."""
-    while (end := body.find(b'"', place)) >= 0:
-        escape = body.find(b"\\", place, end)
+def _string_end(body: bytes, offset: int) -> int:
+    """Returns the offset after the closing quote of the string that `offset` is in."""
+    while (end := body.find(b'"', offset)) >= 0:
+        escape = body.find(b"\\", offset, end)
         if escape < 0:
             return end + 1
-        place = _ESCAPES.match(body, escape).end()  # type: ignore[union-attr]  # it matches anywhere
+        offset = _ESCAPES.match(body, escape).end()  # type: ignore[union-attr]  # it matches anywhere
     return len(body)
 
 

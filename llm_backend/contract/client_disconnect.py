@@ -8,14 +8,19 @@ from typing import Any, Self, TypeVar
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone
 
-__all__ = ["Left", "WhileClientConnected", "unless_gone", "unless_left"]
+__all__ = [
+    "WaitForDisconnect",
+    "WhileClientConnected",
+    "run_until_disconnect",
+    "run_while_connected",
+]
 
 T = TypeVar("T")
 
-Left = Callable[[], Coroutine[Any, Any, object]]
+WaitForDisconnect = Callable[[], Coroutine[Any, Any, object]]
 """Returns when the client has disconnected; each caller starts a new coroutine."""
 
-WATCHED_AFTER_S = 0.05  # a shorter block is not worth cancelling
+WATCH_DELAY_S = 0.05  # a shorter block is not worth cancelling
 
 
 class WhileClientConnected:
@@ -27,13 +32,13 @@ class WhileClientConnected:
     passes through. Watching costs a task, so it begins only after `WATCHED_AFTER_S`.
     """
 
-    def __init__(self, left: Left) -> None:
-        self._left = left
+    def __init__(self, wait_for_disconnect: WaitForDisconnect) -> None:
+        self._wait_for_disconnect = wait_for_disconnect
         self._has_cancelled = False
         self._watch: asyncio.Task[None] | None = None
 
     @property
-    def has_left(self) -> bool:
+    def is_disconnected(self) -> bool:
         """True if the client disconnected before the block's end."""
         return self._has_cancelled
 
@@ -43,7 +48,7 @@ class WhileClientConnected:
         self._task = task
         self._cancelling = task.cancelling()
         loop = asyncio.get_running_loop()
-        self._beginning = loop.call_later(WATCHED_AFTER_S, self._begin_to_watch)
+        self._beginning = loop.call_later(WATCH_DELAY_S, self._begin_to_watch)
         return self
 
     async def __aexit__(
@@ -65,26 +70,28 @@ class WhileClientConnected:
         self._watch = asyncio.create_task(self._watch_client())
 
     async def _watch_client(self) -> None:
-        await self._left()
+        await self._wait_for_disconnect()
         self._has_cancelled = True
         self._task.cancel()
 
 
-async def unless_gone(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
+async def run_while_connected(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
     """Awaits `work`; if the client disconnects first, cancels it and raises `ClientGone`.
 
     The request's body must have been read, so that only `http.disconnect` is still to come.
     """
 
-    async def left() -> None:
+    async def wait_for_disconnect() -> None:
         while (await request.http.receive())["type"] != "http.disconnect":
             pass
 
-    return await unless_left(work, left)
+    return await run_until_disconnect(work, wait_for_disconnect)
 
 
-async def unless_left(work: Coroutine[Any, Any, T], left: Left) -> T:
-    """Awaits `work`; cancels it and raises `ClientGone` once `left` returns."""
-    async with WhileClientConnected(left):
+async def run_until_disconnect(
+    work: Coroutine[Any, Any, T], wait_for_disconnect: WaitForDisconnect
+) -> T:
+    """Awaits `work`; cancels it and raises `ClientGone` once `wait_for_disconnect` returns."""
+    async with WhileClientConnected(wait_for_disconnect):
         return await work
     raise ClientGone

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Operation", "Operations", "as_json", "coverage_markdown"]
 
-Answered: TypeAlias = Literal["local", "upstream", "unsupported"]
+AnsweredBy: TypeAlias = Literal["local", "upstream", "unsupported"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class Operation:
     path: str
     tag: str
     summary: str
-    answered: Answered
+    answered: AnsweredBy
     controller: str | None
     is_open: bool
     administers: bool

@@ -36,8 +36,8 @@ def query_parameters(
 
     `component` returns a schema's JSON text.
     """
-    given = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
-    return {one["name"]: _parameter(one["name"], one["schema"], component) for one in given}
+    described = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
+    return {one["name"]: _parameter(one["name"], one["schema"], component) for one in described}
 
 
 def form_parameters(
@@ -63,17 +63,17 @@ def read_pairs(
 ) -> dict[str, JsonValue]:
     """Converts decoded names and values into typed values, as `read_query` does."""
     values: dict[str, JsonValue] = {}
-    for given, text in pairs:
-        name, key = _split(given, parameters)
+    for sent_name, text in pairs:
+        name, key = _split(sent_name, parameters)
         parameter = parameters.get(name)
-        if "\x00" in given or "\x00" in text:
-            raise _invalid(given, "Parameters cannot hold NUL characters.")
+        if "\x00" in sent_name or "\x00" in text:
+            raise _invalid(sent_name, "Parameters cannot hold NUL characters.")
         if parameter is not None:
-            _put(values, parameter, key, text, is_open)
+            _add_value(values, parameter, key, text, is_open)
         elif not is_open:
-            shown = field_name((given,)) or given
-            message = f"Unknown parameter: '{shown}'."
-            raise InvalidRequest(message, param=shown, code="unknown_parameter")
+            field = field_name((sent_name,)) or sent_name
+            message = f"Unknown parameter: '{field}'."
+            raise InvalidRequest(message, param=field, code="unknown_parameter")
     return values
 
 
@@ -113,25 +113,25 @@ def _pairs(query_string: bytes) -> Iterable[tuple[str, str]]:
         raise InvalidRequest(f"The query string has more than {_FIELDS} fields.") from None
 
 
-def _split(given: str, parameters: Mapping[str, QueryParameter]) -> tuple[str, str | None]:
+def _split(sent_name: str, parameters: Mapping[str, QueryParameter]) -> tuple[str, str | None]:
     """Splits `metadata[k]` into name and key; maps `include[]` and `include` to the documented
     spelling."""
-    if given in parameters:
-        return given, None
-    name, bracket, key = given.partition("[")
+    if sent_name in parameters:
+        return sent_name, None
+    name, bracket, key = sent_name.partition("[")
     if not bracket:
-        return (f"{given}[]", None) if f"{given}[]" in parameters else (given, None)
+        return (f"{sent_name}[]", None) if f"{sent_name}[]" in parameters else (sent_name, None)
     key = key.removesuffix("]")
     parameter = parameters.get(name)
-    if parameter is None or not given.endswith("]"):
-        return given, None
+    if parameter is None or not sent_name.endswith("]"):
+        return sent_name, None
     if "object" in parameter.types:
         return name, key
     is_item = "array" in parameter.types and (key == "" or key.isdigit())
-    return (name, None) if is_item else (given, None)
+    return (name, None) if is_item else (sent_name, None)
 
 
-def _put(
+def _add_value(
     values: dict[str, JsonValue],
     parameter: QueryParameter,
     key: str | None,
@@ -163,5 +163,5 @@ def _coerce(text: str, types: frozenset[str]) -> JsonValue:
     return text
 
 
-def _invalid(given: str, message: str) -> InvalidRequest:
-    return InvalidRequest(message, param=field_name((given,)), code="invalid_value")
+def _invalid(sent_name: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, param=field_name((sent_name,)), code="invalid_value")

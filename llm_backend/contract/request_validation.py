@@ -35,14 +35,14 @@ from llm_backend.errors import InvalidRequest, UnsupportedMediaType
 from llm_backend.json_types import JsonValue
 from llm_backend.offload import REQUEST_BYTES, offload, return_memory
 
-__all__ = ["Checked", "Checking", "Checks", "operation_of"]
+__all__ = ["RequestChecks", "RequestValidator", "ValidatedInput", "operation_of"]
 
 
 _MODEL_CHARACTERS = 512
 
 
 @dataclass(kw_only=True, slots=True)
-class Checked:
+class ValidatedInput:
     """Parsed and validated parts of one request; owned by that request."""
 
     query: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Checked:
     form: FormCheck | None = None
 
 
-class Checks:
+class RequestChecks:
     """Document, validators and limits, shared by the checks of all requests."""
 
     def __init__(
@@ -116,10 +116,10 @@ def operation_of(scope: Scope, document: Document) -> Operation | None:
     return document.operations[operation_id]
 
 
-class Checking:
+class RequestValidator:
     """ASGI middleware after routing; a request without an operation passes unchecked."""
 
-    def __init__(self, app: ASGIApp, *, checks: Checks) -> None:
+    def __init__(self, app: ASGIApp, *, checks: RequestChecks) -> None:
         self._app = app
         self._checks = checks
 
@@ -129,7 +129,7 @@ class Checking:
         if operation is None:
             await self._app(scope, receive, send)
             return
-        checked = scope["state"]["checked"] = Checked()
+        checked = scope["state"]["checked"] = ValidatedInput()
         headers = Headers(scope=scope)
         try:
             if operation is UNKNOWN:
@@ -144,7 +144,7 @@ class Checking:
     async def _check(
         self,
         operation: Operation,
-        checked: Checked,
+        checked: ValidatedInput,
         headers: Headers,
         scope: Scope,
         receive: Receive,
@@ -156,7 +156,9 @@ class Checking:
         checked.form = self._checks.form(operation.operation_id)
         return await self._read(operation, checked, headers, receive)
 
-    def _check_query(self, operation: Operation, checked: Checked, query_string: bytes) -> None:
+    def _check_query(
+        self, operation: Operation, checked: ValidatedInput, query_string: bytes
+    ) -> None:
         checks = self._checks
         if not checks.are_for(operation):
             return
@@ -164,10 +166,10 @@ class Checking:
         is_open = operation.answered != "local"
         checked.query = read_query(query_string, parameters, is_open=is_open)
         if parameters and (check := checks.validators.query(operation.operation_id)):
-            check.request(checked.query)
+            check.check_request(checked.query)
 
     async def _read(
-        self, operation: Operation, checked: Checked, headers: Headers, receive: Receive
+        self, operation: Operation, checked: ValidatedInput, headers: Headers, receive: Receive
     ) -> Receive:
         """Reads, checks and replays a JSON body; other bodies are streamed within the limit."""
         checks = self._checks
@@ -185,13 +187,13 @@ class Checking:
         await offload(self._parse_and_check, operation, checked)
         return replay_body(raw, receive)
 
-    def _parse_and_check(self, operation: Operation, checked: Checked) -> None:
+    def _parse_and_check(self, operation: Operation, checked: ValidatedInput) -> None:
         if checked.raw_body:
             checked.body = parse_json(checked.raw_body, self._checks.limits)
             _check_model(checked.body)
         self._check_body(operation, checked)
 
-    def _check_body(self, operation: Operation, checked: Checked) -> None:
+    def _check_body(self, operation: Operation, checked: ValidatedInput) -> None:
         if operation is UNKNOWN:
             return
         if not self._checks.are_for(operation) or checked.query.get("beta") is True:
@@ -200,7 +202,7 @@ class Checking:
         if check is None:
             return
         if checked.raw_body:
-            check.request(checked.body)
+            check.check_request(checked.body)
         elif self._checks.validators.needs_body(operation.operation_id):
             message = "The body is missing; this operation takes a JSON object."
             raise InvalidRequest(message, code="missing_body")

@@ -13,7 +13,7 @@ from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.errors import Internal, error_body
 from llm_backend.sse import Decoder, SimilarEvent, encode
 
-__all__ = ["AnswerChecks", "Answers"]
+__all__ = ["ResponseCheckMode", "ResponseValidator"]
 
 # A longer body is checked only under `enforce`: to parse it again holds up all other requests, for
 # a fifth of a second at 2,048 embeddings.
@@ -22,7 +22,7 @@ LOGGED_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 
-class AnswerChecks(StrEnum):
+class ResponseCheckMode(StrEnum):
     """Setting: ignore, log or refuse this server's own responses that break the document."""
 
     OFF = "off"
@@ -30,27 +30,27 @@ class AnswerChecks(StrEnum):
     ENFORCE = "enforce"
 
 
-class Answers:
+class ResponseValidator:
     """Validates the responses of handlers, as strictly as the setting says."""
 
-    def __init__(self, validators: Validators, setting: AnswerChecks) -> None:
+    def __init__(self, validators: Validators, setting: ResponseCheckMode) -> None:
         self._validators = validators
         self._setting = setting
 
-    def checked(self, operation: Operation, response: Response) -> Response:
+    def validate(self, operation: Operation, response: Response) -> Response:
         """Returns the response; under `enforce`, raises `ContractViolation` if it is invalid.
 
         Under `log`, a body over `LOGGED_BYTES` is not parsed. A stream is cut at the first invalid
         event, with an error event in its place. Responses with their own `__call__` (a relayed
         response, a file) are not checked.
         """
-        if self._setting is AnswerChecks.OFF or _sends_itself(response):
+        if self._setting is ResponseCheckMode.OFF or _sends_itself(response):
             return response
         try:
             self._check(operation, response)
         except ContractViolation as violation:
             _log.error("answer_breaks_contract", extra={"reason": str(violation)})
-            if self._setting is AnswerChecks.ENFORCE and operation.answered == "local":
+            if self._setting is ResponseCheckMode.ENFORCE and operation.answered == "local":
                 raise
         return response
 
@@ -66,7 +66,7 @@ class Answers:
             if media_type == "text/event-stream":
                 response.body_iterator = self._events(operation, response.body_iterator)
             return
-        is_long = len(response.body) > LOGGED_BYTES and self._setting is AnswerChecks.LOG
+        is_long = len(response.body) > LOGGED_BYTES and self._setting is ResponseCheckMode.LOG
         if media_type == "application/json" and not is_long:
             self._check_json(name, status, bytes(response.body))
 
@@ -75,7 +75,7 @@ class Answers:
         if check is None:
             return
         try:
-            check.answer(orjson.loads(body), operation_id)
+            check.check_response(orjson.loads(body), operation_id)
         except orjson.JSONDecodeError as error:
             raise ContractViolation(f"{operation_id}: the answer is not JSON: {error}") from error
 
@@ -94,7 +94,7 @@ class Answers:
                         validate(event.data.encode())
                 except (ContractViolation, orjson.JSONDecodeError) as violation:
                     _log.error("event_breaks_contract", extra={"reason": str(violation)})
-                    if self._setting is AnswerChecks.ENFORCE:
+                    if self._setting is ResponseCheckMode.ENFORCE:
                         error = Internal("The server made an event that breaks its own contract.")
                         yield encode(orjson.dumps(error_body(error)))
                         return

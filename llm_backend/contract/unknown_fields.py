@@ -14,8 +14,8 @@ __all__ = ["KnownFields", "unknown_fields"]
 
 _PREFIX = "#/components/schemas/"
 _BRANCHES = ("allOf", "anyOf", "oneOf")
-_SAYING = frozenset({"properties", "items", "additionalProperties"})
-_FIELDS_TOLD = 16
+_DESCRIBING = frozenset({"properties", "items", "additionalProperties"})
+_MAX_FIELDS = 16
 
 
 class KnownFields:
@@ -26,29 +26,29 @@ class KnownFields:
         self._properties: dict[str, list[JsonValue]] = {}
         self._items: list[JsonValue] = []
         self._others: list[JsonValue] = []
-        self._places: dict[str | None, KnownFields] = {}
-        self.takes_any = False
+        self._children: dict[str | None, KnownFields] = {}
+        self.accepts_any = False
         for schema in schemas:
             for part in self._parts(schema, frozenset()):
                 self._add(part)
 
     def field(self, name: str) -> "KnownFields | None":
         """Returns the place of a field's value; None if the field is unknown."""
-        place = self._places.get(name)
-        if place is not None or not (name in self._properties or self.takes_any):
-            return place
-        return self._place(name, self._properties.get(name, self._others))
+        child = self._children.get(name)
+        if child is not None or not (name in self._properties or self.accepts_any):
+            return child
+        return self._child(name, self._properties.get(name, self._others))
 
     def item(self) -> "KnownFields":
         """Returns the place of an array's items."""
-        return self._place(None, self._items)
+        return self._child(None, self._items)
 
-    def _place(self, name: str | None, schemas: list[JsonValue]) -> "KnownFields":
+    def _child(self, name: str | None, schemas: list[JsonValue]) -> "KnownFields":
         if name not in self._properties and name is not None:
             name = ""  # one place for all other fields, as clients choose any number of names
-        if name not in self._places:
-            self._places[name] = KnownFields(schemas or [True], self._component)
-        return self._places[name]
+        if name not in self._children:
+            self._children[name] = KnownFields(schemas or [True], self._component)
+        return self._children[name]
 
     def _parts(self, schema: JsonValue, seen: frozenset[str]) -> Iterator[JsonValue]:
         """Yields the schema and every schema that it is composed of."""
@@ -63,12 +63,12 @@ class KnownFields:
         for branch in composed:
             yield from self._parts(branch, seen)
         is_plain = "$ref" not in schema and not composed
-        if is_plain or _SAYING & set(schema):
+        if is_plain or _DESCRIBING & set(schema):
             yield schema
 
     def _add(self, schema: JsonValue) -> None:
         if not isinstance(schema, Mapping):
-            self.takes_any = self.takes_any or schema is True
+            self.accepts_any = self.accepts_any or schema is True
             return
         for name, inner in schema.get("properties", {}).items():
             self._properties.setdefault(name, []).append(inner)
@@ -76,38 +76,38 @@ class KnownFields:
             self._items.append(schema["items"])
         others = schema.get("additionalProperties")
         if others is not None and others is not False:
-            self.takes_any = True
+            self.accepts_any = True
             self._others.append(others)
-        self.takes_any = self.takes_any or _is_free(schema)
+        self.accepts_any = self.accepts_any or _is_free(schema)
 
 
 def unknown_fields(value: JsonValue, known: KnownFields) -> list[str]:
     """Returns the unknown fields of a body, outermost first, at most sixteen."""
     found: list[str] = []
     level: list[tuple[Path, JsonValue, KnownFields]] = [((), value, known)]
-    while level and len(found) < _FIELDS_TOLD:
+    while level and len(found) < _MAX_FIELDS:
         inner: list[tuple[Path, JsonValue, KnownFields]] = []
-        for path, one, place in level:
+        for path, one, fields in level:
             if isinstance(one, list):
-                item = place.item()
+                item = fields.item()
                 inner += [((*path, number), each, item) for number, each in enumerate(one)
                           if isinstance(each, dict | list)]  # fmt: skip
                 continue
             for name, each in one.items():
-                field = place.field(name)
+                field = fields.field(name)
                 if field is None:
                     found.append(field_name((*path, name)) or name)
                 elif isinstance(each, dict | list):
                     inner.append(((*path, name), each, field))
         level = inner
-    return found[:_FIELDS_TOLD]
+    return found[:_MAX_FIELDS]
 
 
 def _is_free(schema: Mapping[str, JsonValue]) -> bool:
     """True if a schema accepts objects without describing their fields."""
     kind = schema.get("type", "object")
     takes_objects = kind == "object" or "object" in kind
-    says_nothing = not {"properties", "additionalProperties", "items", "enum", "const"} & set(
+    describes_nothing = not {"properties", "additionalProperties", "items", "enum", "const"} & set(
         schema
     )
-    return takes_objects and says_nothing
+    return takes_objects and describes_nothing

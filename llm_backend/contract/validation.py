@@ -14,7 +14,7 @@ import orjson
 from jsonschema_rs import Draft202012Validator
 
 from llm_backend.contract.document import Document
-from llm_backend.contract.validation_messages import ValidationMessage, complaint_about
+from llm_backend.contract.validation_messages import ValidationMessage, find_failure
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 
@@ -39,19 +39,19 @@ class Check:
     component: Callable[[str], JsonValue]
     validator: Callable[[JsonValue], Callable[[JsonValue], bool]]
 
-    def request(self, value: JsonValue, *, what: str | None = None) -> None:
+    def check_request(self, value: JsonValue, *, param: str | None = None) -> None:
         """Raises `InvalidRequest`, naming the field, for a value that breaks the schema."""
         if not self.is_valid(value):
-            found = self._complaint(value)
-            raise InvalidRequest(found.message, param=found.field or what, code=found.code)
+            found = self._failure(value)
+            raise InvalidRequest(found.message, param=found.field or param, code=found.code)
 
-    def answer(self, value: JsonValue, operation_id: str) -> None:
+    def check_response(self, value: JsonValue, operation_id: str) -> None:
         """Raises `ContractViolation` for a value that breaks the schema."""
         if not self.is_valid(value):
-            raise ContractViolation(f"{operation_id}: {self._complaint(value).message}")
+            raise ContractViolation(f"{operation_id}: {self._failure(value).message}")
 
-    def _complaint(self, value: JsonValue) -> ValidationMessage:
-        return complaint_about(value, self.schema, self.component, self.validator)
+    def _failure(self, value: JsonValue) -> ValidationMessage:
+        return find_failure(value, self.schema, self.component, self.validator)
 
 
 class Validators:
@@ -61,7 +61,7 @@ class Validators:
         self._document = document
         self._lock = Lock()
         self._checks: dict[tuple[str, ...], Check | None] = {}
-        self.media_types = lru_cache(maxsize=1024)(self._described_media_types)
+        self.media_types = lru_cache(maxsize=1024)(self._find_media_types)
 
     def body(self, operation_id: str) -> Check | None:
         """Returns the check of a JSON request body; None if the document describes none.
@@ -127,7 +127,7 @@ class Validators:
                 return
             value = orjson.loads(data) if isinstance(data, bytes) else data
             if check is not None and not (isinstance(value, dict) and "error" in value):
-                check.answer(value, operation_id)
+                check.check_response(value, operation_id)
 
         return validate
 
@@ -143,7 +143,7 @@ class Validators:
             self.body(operation_id)
             self.form(operation_id)
 
-    def _described_media_types(self, operation_id: str, status: int) -> frozenset[str] | None:
+    def _find_media_types(self, operation_id: str, status: int) -> frozenset[str] | None:
         """Returns the media types of a response; None for a status that is not described."""
         operation = self._document.operation(operation_id)
         if str(status) not in operation["responses"]:
@@ -173,10 +173,10 @@ class Validators:
         with self._lock:
             if key not in self._checks:
                 schema = find(self._document.operation(key[0]))
-                self._checks[key] = self._compiled(schema, is_open) if schema else None
+                self._checks[key] = self._compile(schema, is_open) if schema else None
             return self._checks[key]
 
-    def _compiled(self, schema: JsonValue, is_open: bool) -> Check:
+    def _compile(self, schema: JsonValue, is_open: bool) -> Check:
         @cache
         def validator_of(part: bytes) -> Callable[[JsonValue], bool]:
             text = self._closure(part)

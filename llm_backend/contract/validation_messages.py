@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["ValidationMessage", "abbreviate", "complaint_about", "field_name"]
+__all__ = ["ValidationMessage", "abbreviate", "field_name", "find_failure"]
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -77,7 +77,7 @@ class ValidationMessage:
         return f"Invalid {field}: {self.detail}."
 
 
-def complaint_about(
+def find_failure(
     value: JsonValue,
     schema: JsonValue,
     component: Callable[[str], JsonValue],
@@ -123,9 +123,7 @@ class _Walk:
         self._steps -= 1
         if self._steps < 0 or len(path) > _DEPTH or schema is True:
             return None
-        if "$ref" in schema and (
-            found := self.failure(self._resolved(schema["$ref"]), value, path)
-        ):
+        if "$ref" in schema and (found := self.failure(self._resolve(schema["$ref"]), value, path)):
             return found
         if "type" in schema and (found := _type_failure(schema["type"], value, path)):
             return found
@@ -134,7 +132,7 @@ class _Walk:
                 return found
         return None
 
-    def _resolved(self, reference: str) -> JsonValue:
+    def _resolve(self, reference: str) -> JsonValue:
         if reference not in self._components:
             self._components[reference] = self._component(reference)
         return self._components[reference]
@@ -145,7 +143,7 @@ class _Walk:
         if isinstance(value, dict):
             yield from self._object_failures(schema, value, path)
         elif isinstance(value, list) and "items" in schema:
-            for position, item in self._suspects(schema["items"], value, path):
+            for position, item in self._items_to_check(schema["items"], value, path):
                 if found := self.failure(schema["items"], item, (*path, position)):
                     yield found
         for part in schema.get("allOf", ()):
@@ -159,14 +157,14 @@ class _Walk:
                 path=path, code="invalid_value", detail="this combination is excluded"
             )
 
-    def _suspects(
+    def _items_to_check(
         self, schema: JsonValue, values: list[JsonValue], path: Path
     ) -> Iterator[tuple[int, JsonValue]]:
         """Returns the items to walk: all, or of a long top-level list only the invalid ones."""
         if len(path) != 1 or not _LONG < len(values) <= _LONGEST:
             return enumerate(values)
         is_valid = self._validator(schema)
-        return ((place, value) for place, value in enumerate(values) if not is_valid(value))
+        return ((index, value) for index, value in enumerate(values) if not is_valid(value))
 
     def _object_failures(
         self, schema: JsonValue, value: Mapping[str, JsonValue], path: Path
@@ -203,7 +201,7 @@ class _Walk:
     def _values(self, schema: JsonValue) -> Sequence[JsonValue]:
         """Returns the values of an `enum` or `const` schema, through references."""
         while isinstance(schema, dict) and "$ref" in schema:
-            schema = self._resolved(schema["$ref"])
+            schema = self._resolve(schema["$ref"])
         if not isinstance(schema, dict):
             return ()
         return [schema["const"]] if "const" in schema else schema.get("enum", ())
@@ -217,9 +215,9 @@ class _Walk:
             if failure is None:
                 return None
             found.append(failure)
-        meant = [one for one in found if not _is_of_another_kind(one, path)]
-        if meant:
-            return max(meant, key=lambda one: len(one.path))
+        intended = [one for one in found if not _is_for_other_branch(one, path)]
+        if intended:
+            return max(intended, key=lambda one: len(one.path))
         tagged = [one for one in found if one.is_tag]
         same = tagged or [one for one in found if one.code == "invalid_type"]
         expected = dict.fromkeys(name for one in same for name in one.expected)
@@ -238,10 +236,10 @@ def _is_tag(name: str | int | None, values: Sequence[JsonValue]) -> bool:
     return len(values) == 1 or (name in ("type", "role") and len(values) > 0)
 
 
-def _is_of_another_kind(complaint: ValidationMessage, path: Path) -> bool:
+def _is_for_other_branch(failure: ValidationMessage, path: Path) -> bool:
     """True if the failure shows that the value was meant for another branch."""
-    depth = len(complaint.path) - len(path)
-    return (complaint.is_tag and depth <= 1) or (complaint.code == "invalid_type" and depth == 0)
+    depth = len(failure.path) - len(path)
+    return (failure.is_tag and depth <= 1) or (failure.code == "invalid_type" and depth == 0)
 
 
 def _type_failure(types: str | list[str], value: JsonValue, path: Path) -> ValidationMessage | None:

@@ -13,9 +13,9 @@ from starlette.responses import Response
 from llm_backend.backends.base import TextDelta, TextPrompt, Usage
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.foreign_tokens import as_own_inputs
+from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
 from llm_backend.controllers.generation.generation_request import prompts_from
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering import chunks
@@ -46,15 +46,15 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
         prompts_limit=services.settings.prompts_limit,
     )
     given = [prompt.prompt for prompt in asked]
-    own = await as_own_inputs(services.token_files, body["model"], given, "prompt")
+    own = await decode_foreign_tokens(services.token_files, body["model"], given, "prompt")
     prompts = [replace(prompt, prompt=one) for prompt, one in zip(asked, own, strict=True)]
-    answers = await unless_gone(request, _admit(model, prompts))
+    answers = await run_while_connected(request, _admit(model, prompts))
     options, usual = body.get("stream_options"), services.settings.obfuscate_streams
-    obfuscation = obfuscation_for(options, usual=usual)
+    obfuscation = obfuscation_for(options, default=usual)
     turn = _CompletionTurn(body, answers, prompts[0], obfuscation)
     if body.get("stream"):
-        return await unless_gone(request, event_stream(turn.chunks()))
-    return JsonResponse(await unless_gone(request, turn.completion()))
+        return await run_while_connected(request, event_stream(turn.chunks()))
+    return JsonResponse(await run_while_connected(request, turn.completion()))
 
 
 async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[AdmittedGeneration]:
@@ -88,7 +88,7 @@ class _CompletionTurn:
             kind="text_completion",
             created_at=int(time.time()),
             model=body["model"],
-            tells_usage=self._tells_usage,
+            includes_usage=self._tells_usage,
         )
 
     async def chunks(self) -> AsyncGenerator[JsonObject, None]:

@@ -11,8 +11,8 @@ from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.relay.routing import operation_of
 from llm_backend.controllers.rendering.json_response import JsonResponse
-from llm_backend.controllers.rendering.page_query import page_wanted
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.page_query import page_arguments
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.items import item_list, public_form
 from llm_backend.controllers.responses.response_memory import to_stored_items
 from llm_backend.controllers.services import Services
@@ -47,7 +47,7 @@ async def create_conversation(services: Services, request: ApiRequest) -> Respon
         metadata=body.get("metadata") or {},
     )
     items = await services.responses.resolve_items(body.get("items"), "items")
-    with store_errors_translated("conversation"):
+    with translate_store_errors("conversation"):
         await services.responses.conversations.add(conversation, to_stored_items(items))
     return JsonResponse(_conversation_object(conversation))
 
@@ -101,7 +101,7 @@ async def list_conversation_items(services: Services, request: ApiRequest) -> Re
     query: api.ListConversationItemsQuery = request.query
     page = await services.responses.conversations.items(
         request.path["conversation_id"],
-        **page_wanted(query),
+        **page_arguments(query),
     )
     return JsonResponse(item_list(page, query.get("include") or ()))
 

@@ -11,10 +11,13 @@ from starlette.responses import Response
 
 from llm_backend.access import Tokens
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.foreign_tokens import as_own_inputs
-from llm_backend.controllers.generation.generation_request import refuse_others, tokens_from
+from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
+from llm_backend.controllers.generation.generation_request import (
+    check_supported_fields,
+    tokens_from,
+)
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.chunks import embeddings
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -38,10 +41,10 @@ async def create_embedding(services: Services, request: ApiRequest) -> Response:
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateEmbeddingRequest = request.body
-    refuse_others(body, FIELDS)
+    check_supported_fields(body, FIELDS)
     given = await offload(inputs_of, body, limit=services.settings.inputs_limit)
-    inputs = await as_own_inputs(services.token_files, body["model"], given, "input")
-    answer = await unless_gone(request, model.embed(inputs))
+    inputs = await decode_foreign_tokens(services.token_files, body["model"], given, "input")
+    answer = await run_while_connected(request, model.embed(inputs))
     request.meter.count_tokens(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)
     rows = await _rows(answer, size, body.get("encoding_format") or "float")

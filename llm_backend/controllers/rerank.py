@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from llm_backend.access import Tokens
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.generation_request import refuse_others
+from llm_backend.controllers.generation.generation_request import check_supported_fields
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
@@ -31,7 +31,7 @@ async def create_rerank(services: Services, request: ApiRequest) -> Response:
 
 async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateRerankRequest = request.body
-    refuse_others(body, FIELDS)
+    check_supported_fields(body, FIELDS)
     documents = body["documents"]
     if len(documents) > (limit := services.settings.inputs_limit):
         raise InvalidRequest(
@@ -39,7 +39,7 @@ async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> R
             param="documents",
         )
     texts = [one if isinstance(one, str) else one["text"] for one in documents]
-    ranked = await unless_gone(request, model.rank(body["query"], texts))
+    ranked = await run_while_connected(request, model.rank(body["query"], texts))
     request.meter.count_tokens(Tokens(input_tokens=ranked.prompt_tokens))
     return JsonResponse(_answer(body, ranked))
 

@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.deprecated_functions import named_as_functions, with_tools
+from llm_backend.controllers.generation.deprecated_functions import (
+    translate_function_errors,
+    with_tools,
+)
 from llm_backend.controllers.generation.generation_request import (
     chat_from,
-    refuse_others,
+    check_supported_fields,
     tokens_from,
 )
 from llm_backend.controllers.generation.structured_output import structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_messages
-from llm_backend.controllers.relay.routing import Here, answer_by_route
+from llm_backend.controllers.relay.routing import LocalStep, answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ModelNotFound
@@ -32,7 +35,7 @@ async def tokenize(services: Services, request: ApiRequest) -> Response:
     return await _with_model(services, request, here=_tokenize)
 
 
-async def _with_model(services: Services, request: ApiRequest, *, here: Here) -> Response:
+async def _with_model(services: Services, request: ApiRequest, *, here: LocalStep) -> Response:
     """Answers with the model that the body names, if the caller's project may use it."""
     name = request.body["model"]
     if not services.access.admission.may_use(request.caller, name):
@@ -42,8 +45,8 @@ async def _with_model(services: Services, request: ApiRequest, *, here: Here) ->
 
 async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.TokenizeRequest = request.body
-    refuse_others(body, {"model", "text", "add_special", "parse_special"})
-    tokens = await unless_gone(
+    check_supported_fields(body, {"model", "text", "add_special", "parse_special"})
+    tokens = await run_while_connected(
         request,
         model.tokenize(
             body["text"],
@@ -67,9 +70,9 @@ async def detokenize(services: Services, request: ApiRequest) -> Response:
 
 async def _detokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.DetokenizeRequest = request.body
-    refuse_others(body, {"model", "tokens"})
+    check_supported_fields(body, {"model", "tokens"})
     tokens = await offload(tokens_from, body["tokens"], "tokens")
-    text = await unless_gone(request, model.detokenize(tokens))
+    text = await run_while_connected(request, model.detokenize(tokens))
     answer: api.Detokenization = {
         "object": "detokenization",
         "model": body["model"],
@@ -89,9 +92,9 @@ async def _render(services: Services, request: ApiRequest, model: LocalModel) ->
     filled = model.filled(with_tools(body))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
     limit, grammar = services.settings.choices_limit, structure.grammar
-    with named_as_functions(body):
+    with translate_function_errors(body):
         chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
-    read = await unless_gone(request, model.rendered(chat))
+    read = await run_while_connected(request, model.rendered(chat))
     answer: api.ChatPrompt = {
         "object": "chat.prompt",
         "model": body["model"],

@@ -12,7 +12,7 @@ from llm_backend.controllers.files.file_types import check_size, check_type
 from llm_backend.controllers.files.operations import declared_bytes, file_object, new_file_id
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.store import (
@@ -54,7 +54,7 @@ async def create_upload(services: Services, request: ApiRequest) -> Response:
         expires_at=created_at + LIFETIME_S,
         file_lifetime_s=int(expiry["seconds"]) if expiry else None,
     )
-    with store_errors_translated("upload"):
+    with translate_store_errors("upload"):
         await services.uploads.add(upload)
     return JsonResponse(_upload_object(upload))
 
@@ -62,7 +62,7 @@ async def create_upload(services: Services, request: ApiRequest) -> Response:
 async def add_upload_part(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/parts`: streams the bytes to the object store."""
     settings, upload_id = services.settings, request.path["upload_id"]
-    with store_errors_translated("upload"):
+    with translate_store_errors("upload"):
         upload = await _open_here(services, upload_id)
         if upload is None:
             return await relay(services, request)
@@ -89,7 +89,7 @@ async def complete_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/complete`: joins the parts, in the given order, to a file."""
     upload_id = request.path["upload_id"]
     body: api.CompleteUploadRequest = request.body
-    with store_errors_translated("upload"):
+    with translate_store_errors("upload"):
         if await _open_here(services, upload_id) is None:
             return await relay(services, request)
         upload, file = await services.uploads.complete(
@@ -101,7 +101,7 @@ async def complete_upload(services: Services, request: ApiRequest) -> Response:
 async def cancel_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/cancel`"""
     upload_id = request.path["upload_id"]
-    with store_errors_translated("upload"):
+    with translate_store_errors("upload"):
         if await _open_here(services, upload_id) is None:
             return await relay(services, request)
         upload = await services.uploads.cancel(upload_id)

@@ -11,7 +11,7 @@ from llm_backend.contract import Document, Operation, load_document
 from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.request import ApiRequest, Handler
-from llm_backend.contract.response_validation import AnswerChecks
+from llm_backend.contract.response_validation import ResponseCheckMode
 from llm_backend.contract.validation import Validators
 
 
@@ -54,7 +54,7 @@ def client_for(document: Document, validators: Validators) -> Callable[..., Test
             "authenticate": nobody,
             "limits": BodyLimits(json_bytes=200_000, upload_bytes=400_000),
             "check_relayed": True,
-            "answers": AnswerChecks.OFF,
+            "response_checks": ResponseCheckMode.OFF,
         }
         app = build_app(document, validators, None, **{**options, **changes})
         return TestClient(app, raise_server_exceptions=False)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from llm_backend.access.limits.fair_semaphore import FairSemaphore
-from llm_backend.contract.client_disconnect import WATCHED_AFTER_S, unless_left
+from llm_backend.contract.client_disconnect import WATCH_DELAY_S, run_until_disconnect
 from llm_backend.errors import ClientGone
 
 
@@ -22,7 +22,7 @@ async def test_what_is_done_is_given():
         await asyncio.sleep(0)
         return 7
 
-    assert await unless_left(work(), forever) == 7
+    assert await run_until_disconnect(work(), forever) == 7
 
 
 async def test_what_fails_says_why():
@@ -30,7 +30,7 @@ async def test_what_fails_says_why():
         raise ValueError("why")
 
     with pytest.raises(ValueError, match="why"):
-        await unless_left(work(), forever)
+        await run_until_disconnect(work(), forever)
 
 
 async def test_who_leaves_ends_the_work():
@@ -43,7 +43,7 @@ async def test_who_leaves_ends_the_work():
             ended.set()
 
     with pytest.raises(ClientGone):
-        await unless_left(work(), gone)
+        await run_until_disconnect(work(), gone)
 
     assert ended.is_set()
 
@@ -54,7 +54,7 @@ async def test_a_place_that_is_got_at_the_moment_of_cancelling_is_free_again(pau
     semaphore.try_acquire()
 
     async def asking() -> None:
-        await unless_left(semaphore.acquire("somebody"), forever)
+        await run_until_disconnect(semaphore.acquire("somebody"), forever)
         semaphore.release()
 
     task = asyncio.create_task(asking())
@@ -75,11 +75,11 @@ async def test_a_place_that_is_got_as_its_client_leaves_is_free_again(pauses: in
     leaving = asyncio.Event()
 
     async def asking() -> None:
-        await unless_left(semaphore.acquire("somebody"), leaving.wait)
+        await run_until_disconnect(semaphore.acquire("somebody"), leaving.wait)
         semaphore.release()
 
     task = asyncio.create_task(asking())
-    await asyncio.sleep(2 * WATCHED_AFTER_S)
+    await asyncio.sleep(2 * WATCH_DELAY_S)
     semaphore.release()
     for _ in range(pauses):
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.forms.form import Form, FormCheck
 from llm_backend.contract.forms.multipart import events
 from llm_backend.contract.request import ApiRequest
-from llm_backend.contract.request_validation import Checks
+from llm_backend.contract.request_validation import RequestChecks
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 
@@ -217,7 +217,7 @@ def http_of(*pieces: bytes) -> HttpRequest:
 
 @pytest.fixture
 def checks(document: Document, validators: Validators) -> FormCheck:
-    every = Checks(document, validators, BodyLimits(), check_relayed=True)
+    every = RequestChecks(document, validators, BodyLimits(), check_relayed=True)
     found = every.form("createFile")
     assert found is not None
     return found

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from llm_backend.contract.request import ApiRequest
-from llm_backend.contract.response_validation import LOGGED_BYTES, AnswerChecks
+from llm_backend.contract.response_validation import LOGGED_BYTES, ResponseCheckMode
 from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.sse import SimilarEvent
 from tests.logged import logged
@@ -58,18 +58,18 @@ def streaming(*events: Any) -> Any:
     ],
 )
 def test_an_answer_that_breaks_the_document_is_a_500_when_enforced(client_for, response: Response):
-    with client_for(answering(response), answers=AnswerChecks.ENFORCE) as client:
+    with client_for(answering(response), response_checks=ResponseCheckMode.ENFORCE) as client:
         assert client.get("/v1/models").status_code == 500
 
 
 @pytest.mark.parametrize(
-    ("answers", "status"), [(AnswerChecks.LOG, 200), (AnswerChecks.ENFORCE, 500)]
+    ("answers", "status"), [(ResponseCheckMode.LOG, 200), (ResponseCheckMode.ENFORCE, 500)]
 )
 def test_the_body_of_a_very_long_answer_is_checked_only_where_checks_are_enforced(
     client_for, caplog, answers, status
 ):
     handler = answering(JSONResponse({"object": "list", "more": "x" * LOGGED_BYTES}))
-    with client_for(handler, answers=answers) as client:
+    with client_for(handler, response_checks=answers) as client:
         assert client.get("/v1/models").status_code == status
 
     assert ("answer_breaks_contract" in logged(caplog)) is (status == 500)
@@ -77,15 +77,15 @@ def test_the_body_of_a_very_long_answer_is_checked_only_where_checks_are_enforce
 
 def test_an_answer_that_breaks_the_document_is_logged(client_for, caplog):
     handler = answering(JSONResponse({"object": "list"}))
-    with client_for(handler, answers=AnswerChecks.LOG) as client:
+    with client_for(handler, response_checks=ResponseCheckMode.LOG) as client:
         assert client.get("/v1/models").json() == {"object": "list"}
 
     assert "listModels: Missing required parameter: 'data'" in logged(caplog)
 
 
-@pytest.mark.parametrize("setting", list(AnswerChecks))
-def test_an_answer_that_keeps_the_document_passes(client_for, caplog, setting: AnswerChecks):
-    with client_for(answering(JSONResponse(MODELS)), answers=setting) as client:
+@pytest.mark.parametrize("setting", list(ResponseCheckMode))
+def test_an_answer_that_keeps_the_document_passes(client_for, caplog, setting: ResponseCheckMode):
+    with client_for(answering(JSONResponse(MODELS)), response_checks=setting) as client:
         assert client.get("/v1/models").json() == MODELS
 
     assert "breaks" not in logged(caplog)
@@ -93,13 +93,13 @@ def test_an_answer_that_keeps_the_document_passes(client_for, caplog, setting: A
 
 def test_answers_of_the_upstream_are_its_own(client_for):
     handler = answering(JSONResponse({"anything": 1}))
-    with client_for(handler, answers=AnswerChecks.ENFORCE) as client:
+    with client_for(handler, response_checks=ResponseCheckMode.ENFORCE) as client:
         assert client.get("/v1/evals").json() == {"anything": 1}
 
 
 def test_a_stream_that_keeps_the_document_passes(client_for):
     handler = streaming(CHUNK, {"error": {"message": "late"}}, "[DONE]")
-    with client_for(handler, answers=AnswerChecks.ENFORCE) as client:
+    with client_for(handler, response_checks=ResponseCheckMode.ENFORCE) as client:
         text = client.post("/v1/chat/completions", json=CHAT).text
 
     assert text.count("data: ") == 3
@@ -108,7 +108,9 @@ def test_a_stream_that_keeps_the_document_passes(client_for):
 
 @pytest.mark.parametrize("broken", [{**CHUNK, "id": None}, {"id": "1"}, "not JSON"])
 def test_a_stream_is_cut_at_the_event_that_breaks_the_document(client_for, broken: Any):
-    with client_for(streaming(CHUNK, broken, CHUNK), answers=AnswerChecks.ENFORCE) as client:
+    with client_for(
+        streaming(CHUNK, broken, CHUNK), response_checks=ResponseCheckMode.ENFORCE
+    ) as client:
         events = client.post("/v1/chat/completions", json=CHAT).text.split("\n\n")
 
     assert json.loads(events[0].removeprefix("data: ")) == CHUNK
@@ -119,7 +121,7 @@ def test_a_stream_is_cut_at_the_event_that_breaks_the_document(client_for, broke
 def test_an_event_like_an_earlier_one_passes_as_that_did(client_for):
     alike = SimilarEvent(b'data: {"not": "looked into"}\n\n')
     handler = streaming(CHUNK, alike, CHUNK)
-    with client_for(handler, answers=AnswerChecks.ENFORCE) as client:
+    with client_for(handler, response_checks=ResponseCheckMode.ENFORCE) as client:
         response = client.post("/v1/chat/completions", json=CHAT)
 
     assert response.text.count("data: ") == 3
@@ -127,7 +129,9 @@ def test_an_event_like_an_earlier_one_passes_as_that_did(client_for):
 
 
 def test_a_broken_event_is_logged_and_passes(client_for, caplog):
-    with client_for(streaming({"id": 1}, "[DONE]"), answers=AnswerChecks.LOG) as client:
+    with client_for(
+        streaming({"id": 1}, "[DONE]"), response_checks=ResponseCheckMode.LOG
+    ) as client:
         text = client.post("/v1/chat/completions", json=CHAT).text
 
     assert text.endswith("[DONE]\n\n")
@@ -146,7 +150,7 @@ def test_events_are_validated_one_by_one(validators: Validators):
 
 def test_plain_text_is_an_answer_where_it_is_described(client_for):
     handler = answering(Response(b"requests 1\n", media_type="text/plain; version=1.0.0"))
-    with client_for(handler, answers=AnswerChecks.ENFORCE) as client:
+    with client_for(handler, response_checks=ResponseCheckMode.ENFORCE) as client:
         assert client.get("/metrics").text == "requests 1\n"
 
 

@@ -61,4 +61,4 @@ def test_names_that_clients_choose_do_not_pile_up():
     metadata = place.field("metadata")
 
     assert metadata is not None
-    assert len(metadata._places) <= 1
+    assert len(metadata._children) <= 1

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from llm_backend.contract.client_disconnect import WATCHED_AFTER_S
+from llm_backend.contract.client_disconnect import WATCH_DELAY_S
 from tests.gateway import backend, gateway
 from tests.upstream import Connection, FakeUpstream, Message, post
 
@@ -34,7 +34,7 @@ async def at_once(request: Message, connection: Connection) -> None:
 
 async def after_a_while(request: Message, connection: Connection) -> None:
     """So late that the client is watched meanwhile."""
-    await asyncio.sleep(2 * WATCHED_AFTER_S)
+    await asyncio.sleep(2 * WATCH_DELAY_S)
     await at_once(request, connection)
 
 

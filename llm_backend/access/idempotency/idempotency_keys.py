@@ -10,8 +10,8 @@ from starlette.types import Send
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.shared_answers import KEPT_S, SharedAnswers
 from llm_backend.access.idempotency.stored_answer import AnswerRecorder, StoredAnswer, replay
-from llm_backend.contract.application.connexion_app import Answer, Gate
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.application.connexion_app import Admission, SendResponse
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.offload import offload
@@ -38,7 +38,7 @@ class Idempotency:
 
     def __init__(
         self,
-        admission: Gate,
+        admission: Admission,
         shared: SharedAnswers | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -49,7 +49,7 @@ class Idempotency:
         self._kept: OrderedDict[Id, StoredAnswer] = OrderedDict()
         self._bytes = 0
 
-    async def __call__(self, request: ApiRequest, answer: Answer, send: Send) -> None:
+    async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
         """Sends the stored answer or a new one. Raises `Conflict` if the key belongs to another
         request, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
@@ -64,7 +64,9 @@ class Idempotency:
             )
         await self._answer(_id(request, key), request, answer, send)
 
-    async def _answer(self, name: Id, request: ApiRequest, answer: Answer, send: Send) -> None:
+    async def _answer(
+        self, name: Id, request: ApiRequest, answer: SendResponse, send: Send
+    ) -> None:
         digest = await offload(_digest, request.raw_body)
         while (kept := self._find(name)) is not None:
             if kept.digest != digest:
@@ -76,7 +78,7 @@ class Idempotency:
         await self._record(name, StoredAnswer(digest=digest), request, answer, send)
 
     async def _record(
-        self, name: Id, kept: StoredAnswer, request: ApiRequest, answer: Answer, send: Send
+        self, name: Id, kept: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> None:
         self._kept[name] = kept
         is_whole = False
@@ -95,7 +97,7 @@ class Idempotency:
             kept.ended.set()
 
     async def _made(
-        self, kept: StoredAnswer, request: ApiRequest, answer: Answer, send: Send
+        self, kept: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> bool:
         """Sends a new answer. Returns True if it is to be stored."""
         recorder = AnswerRecorder(kept, send)
@@ -108,11 +110,11 @@ class Idempotency:
         name: Id,
         kept: StoredAnswer,
         request: ApiRequest,
-        answer: Answer,
+        answer: SendResponse,
         send: Send,
     ) -> bool:
         shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), kept.digest.hex()
-        found = await unless_gone(request, shared.claimed(shared_name, digest))
+        found = await run_while_connected(request, shared.claimed(shared_name, digest))
         if found is not None:
             if found.digest != digest or found.whole is None:
                 raise _key_reused_error()

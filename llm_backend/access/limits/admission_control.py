@@ -24,8 +24,7 @@ from llm_backend.access.usage.metered_operations import METERED, MeteredOperatio
 from llm_backend.access.usage.metered_response import MeteredResponse
 from llm_backend.access.usage.spending import Spending
 from llm_backend.backends.upstream.stream_ending import SentEvents
-from llm_backend.contract.application.connexion_app import Answer
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.application.connexion_app import SendResponse
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, DeadlineExceeded
 from llm_backend.offload import offload
@@ -60,7 +59,7 @@ class AdmissionControl:
         self._run_deadline_s = run_deadline_s
         self._look_every_s = look_every_s
 
-    async def __call__(self, request: ApiRequest, answer: Answer, send: Send) -> None:
+    async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
         """Sends the answer, and counts its usage at its end. Raises `Forbidden`, `QuotaExceeded`,
         `RateLimited`, `Overloaded` or `DeadlineExceeded` if no answer has begun.
         """
@@ -77,7 +76,7 @@ class AdmissionControl:
         request: ApiRequest,
         caller: Caller,
         metered: MeteredOperation,
-        answer: Answer,
+        answer: SendResponse,
         send: Send,
     ) -> None:
         model = model_of(request, metered)
@@ -157,7 +156,7 @@ class AdmissionControl:
     async def _run(
         self,
         request: ApiRequest,
-        answer: Answer,
+        answer: SendResponse,
         watched: MeteredResponse,
         slots: Sequence[ConcurrencyLimit],
     ) -> None:
@@ -171,19 +170,23 @@ class AdmissionControl:
             leave(slots)
 
     async def _in_turn(
-        self, capacity: FairSemaphore, request: ApiRequest, answer: Answer, watched: MeteredResponse
+        self,
+        capacity: FairSemaphore,
+        request: ApiRequest,
+        answer: SendResponse,
+        watched: MeteredResponse,
     ) -> None:
         if not capacity.try_acquire():
             acquiring = capacity.acquire(request.caller.key_id or "")
             # While a body is still unread, a disconnect of its client cannot be noticed.
-            await (unless_gone(request, acquiring) if request.raw_body else acquiring)
+            await (run_while_connected(request, acquiring) if request.raw_body else acquiring)
         try:
             await self._answered(request, answer, watched)
         finally:
             capacity.release()
 
     async def _answered(
-        self, request: ApiRequest, answer: Answer, watched: MeteredResponse
+        self, request: ApiRequest, answer: SendResponse, watched: MeteredResponse
     ) -> None:
         if self._run_deadline_s is None:
             await answer(request, watched)

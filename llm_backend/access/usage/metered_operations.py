@@ -139,7 +139,7 @@ def model_of(request: ApiRequest, metered: MeteredOperation) -> str:
     if isinstance(body, dict):
         model = body.get("model") or next(iter(models_in(body)), None)
     elif request.form_head is not None:
-        model = request.form_head.named
+        model = request.form_head.requested_model
     elif request.operation.method == "GET":
         model = request.query.get("model")
     return model[:MODEL_CHARACTERS] if isinstance(model, str) else metered.default_model

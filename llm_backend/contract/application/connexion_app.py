@@ -7,7 +7,7 @@ A request passes, from the outside in:
     LifespanMiddleware            start and stop                             (Connexion's)
     Routing                       path and method -> operationId             (mostly Connexion's)
     Authentication                bearer token -> caller
-    Checking                      parameters and body, validated against the document
+    RequestValidator              parameters and body, validated against the document
     Dispatcher                    operationId -> handler, response validated
 """
 
@@ -30,11 +30,16 @@ from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.document import Document
 from llm_backend.contract.forms.form import Form
-from llm_backend.contract.forms.form_model import put_back, read_form_head
+from llm_backend.contract.forms.form_model import prepend_head, read_form_head
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.request import ApiRequest, Handler
-from llm_backend.contract.request_validation import Checked, Checking, Checks, operation_of
-from llm_backend.contract.response_validation import AnswerChecks, Answers
+from llm_backend.contract.request_validation import (
+    RequestChecks,
+    RequestValidator,
+    ValidatedInput,
+    operation_of,
+)
+from llm_backend.contract.response_validation import ResponseCheckMode, ResponseValidator
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 
@@ -56,15 +61,15 @@ with (
     from connexion.middleware.routing import RoutingMiddleware
     from connexion.resolver import Resolution, Resolver
 
-__all__ = ["Answer", "Authenticate", "Gate", "build_app"]
+__all__ = ["Admission", "Authenticate", "SendResponse", "build_app"]
 
 Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
 """Maps headers and operation to the caller; raises `Unauthorized` or `Forbidden`."""
 
-Answer: TypeAlias = Callable[[ApiRequest, Send], Awaitable[None]]
+SendResponse: TypeAlias = Callable[[ApiRequest, Send], Awaitable[None]]
 """Sends the whole response to one request, through the gate's `send`."""
 
-Gate: TypeAlias = Callable[[ApiRequest, Answer, Send], Awaitable[None]]
+Admission: TypeAlias = Callable[[ApiRequest, SendResponse, Send], Awaitable[None]]
 """Admission control: refuses, delays or answers a request, and meters the response."""
 
 _log = logging.getLogger(__name__)
@@ -81,8 +86,8 @@ def build_app(
     authenticate: Authenticate,
     limits: BodyLimits,
     check_relayed: bool,
-    answers: AnswerChecks,
-    admission: Gate | None = None,
+    response_checks: ResponseCheckMode,
+    admission: Admission | None = None,
     logs_bodies: bool = False,
     not_relayed: str | None = "there is no upstream",
 ) -> ASGIApp:
@@ -95,12 +100,12 @@ def build_app(
     """
     unknown = UnknownPaths(not_relayed)
     resolver = HandlerResolver(document, services, handler_of)
-    checks = Checks(document, validators, limits, check_relayed=check_relayed)
+    checks = RequestChecks(document, validators, limits, check_relayed=check_relayed)
     app = ConnexionMiddleware(
         Dispatcher(
             document,
             resolver,
-            Answers(validators, answers),
+            ResponseValidator(validators, response_checks),
             admission or _open,
             unknown,
             logs_bodies=logs_bodies,
@@ -111,7 +116,7 @@ def build_app(
             LifespanMiddleware,
             partial(Routing, document=document),
             partial(Authentication, document=document, authenticate=authenticate, unknown=unknown),
-            partial(Checking, checks=checks),
+            partial(RequestValidator, checks=checks),
         ],
         resolver=resolver,
     )
@@ -159,7 +164,7 @@ class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no ty
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stores the operationId in the scope, as Connexion does."""
-        operation_id = self._found(scope)
+        operation_id = self._find_operation(scope)
         if operation_id is None:
             await super().__call__(scope, receive, send)
             return
@@ -168,7 +173,7 @@ class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no ty
         scope["path_params"] = {}
         await self.app(scope, receive, send)
 
-    def _found(self, scope: Scope) -> str | None:
+    def _find_operation(self, scope: Scope) -> str | None:
         # The patterns leave out a `root_path`; the table holds no prefix.
         if scope["type"] != "http" or scope.get("root_path"):
             return None
@@ -221,8 +226,8 @@ class Dispatcher:
         self,
         document: Document,
         resolver: HandlerResolver,
-        answers: Answers,
-        admission: Gate,
+        answers: ResponseValidator,
+        admission: Admission,
         unknown: UnknownPaths,
         *,
         logs_bodies: bool,
@@ -243,11 +248,11 @@ class Dispatcher:
         if operation is None:
             raise self._unknown.refusal(scope)
         state = scope["state"]
-        checked: Checked = state["checked"]
+        checked: ValidatedInput = state["checked"]
         http = HttpRequest(scope, receive)
         head = await read_form_head(http) if operation.answered == "upstream" else None
         if head is not None:
-            http = put_back(http, head)
+            http = prepend_head(http, head)
         request = ApiRequest(
             operation=operation,
             http=http,
@@ -265,17 +270,17 @@ class Dispatcher:
 
         async def answer(request: ApiRequest, send: Send) -> None:
             response = await self._resolver.handler(operation.operation_id)(request)
-            await self._answers.checked(operation, response)(scope, receive, send)
+            await self._answers.validate(operation, response)(scope, receive, send)
 
         await self._admission(request, answer, send)
 
 
-async def _open(request: ApiRequest, answer: Answer, send: Send) -> None:
+async def _open(request: ApiRequest, answer: SendResponse, send: Send) -> None:
     await answer(request, send)
 
 
 def _log_body(request: ApiRequest) -> None:
     body = request.raw_body.decode(errors="replace")
     line = body.translate({10: " ", 13: " "})  # line breaks, which JSON has between tokens only
-    told = {"request_id": request.request_id, "operation": request.operation.operation_id}
-    _log.info("asked", extra={**told, "body": line})
+    fields = {"request_id": request.request_id, "operation": request.operation.operation_id}
+    _log.info("asked", extra={**fields, "body": line})

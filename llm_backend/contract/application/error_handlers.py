@@ -19,7 +19,7 @@ from llm_backend.errors import (
     from_status,
 )
 
-__all__ = ["add_error_handlers", "api_error_of"]
+__all__ = ["add_error_handlers", "to_api_error"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,20 +30,20 @@ def add_error_handlers(app: Any, operations: Operations) -> None:
 
     async def render(request: Any, error: Exception) -> Any:
         state = request.scope["state"]
-        state["error"] = told = api_error_of(error)  # read by outer middleware
-        response = _render(state["request_id"], error, told)
+        state["error"] = api_error = to_api_error(error)  # read by outer middleware
+        response = _render(state["request_id"], error, api_error)
         if response.status_code == 405:
             methods = _allowed_methods(operations, request.scope["path"])
             response.headers["Allow"] = methods or getattr(error, "headers", {}).get("Allow", "")
         _drop_tracebacks(error)
-        _drop_tracebacks(told)
+        _drop_tracebacks(api_error)
         return response
 
     for kind in (ApiError, ProblemException, HTTPException, Exception):
         app.add_error_handler(kind, render)
 
 
-def api_error_of(error: Exception) -> ApiError:
+def to_api_error(error: Exception) -> ApiError:
     """Converts an exception into the error sent to the client; hides the cause of unexpected
     ones."""
     if isinstance(error, ApiError):
@@ -70,21 +70,21 @@ def _drop_tracebacks(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _render(request_id: str, error: Exception, told: ApiError) -> Any:
+def _render(request_id: str, error: Exception, api_error: ApiError) -> Any:
     from connexion.lifecycle import ConnexionResponse
 
-    about = {"request_id": request_id, "status": told.status, "code": told.code}
-    if isinstance(told, Internal):
-        _log.error("request_failed", exc_info=error, extra=about)
-    elif told.status >= 500 and not isinstance(told, Unsupported):
-        _log.error("request_failed", extra=about)
+    fields = {"request_id": request_id, "status": api_error.status, "code": api_error.code}
+    if isinstance(api_error, Internal):
+        _log.error("request_failed", exc_info=error, extra=fields)
+    elif api_error.status >= 500 and not isinstance(api_error, Unsupported):
+        _log.error("request_failed", extra=fields)
     else:
-        _log.info("request_refused", extra=about)
+        _log.info("request_refused", extra=fields)
     return ConnexionResponse(
-        status_code=told.status,
+        status_code=api_error.status,
         mimetype="application/json",
-        body=orjson.dumps(error_body(told)),
-        headers=told.headers,
+        body=orjson.dumps(error_body(api_error)),
+        headers=api_error.headers,
     )
 
 

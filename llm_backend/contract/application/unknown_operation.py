@@ -47,8 +47,8 @@ class UnknownPaths:
     def refusal(self, scope: Scope) -> NotFound:
         """Returns the 404 for a refused request, with the path as it was sent."""
         path = scope["state"]["sent_path"]
-        shown = f"There is no {scope['method']} {path[:_SHOWN_CHARACTERS]} here"
-        return NotFound(f"{shown}{self._reason(path)}.", code="unknown_url")
+        message = f"There is no {scope['method']} {path[:_SHOWN_CHARACTERS]} here"
+        return NotFound(f"{message}{self._reason(path)}.", code="unknown_url")
 
     def _reason(self, sent_path: str) -> str:
         path = _plain(sent_path)

@@ -23,9 +23,9 @@ def block_imports(*missing: str, **names: tuple[str, ...]) -> Iterator[None]:
     loaded already stay; afterwards all of them can be imported as before.
     """
     absent: dict[str, ModuleType | None] = dict.fromkeys(missing)
-    for name, wanted in names.items():
+    for name, members in names.items():
         empty = ModuleType(name.replace("__", "."))
-        vars(empty).update(dict.fromkeys(wanted, _Nothing))
+        vars(empty).update(dict.fromkeys(members, _Nothing))
         absent[empty.__name__] = empty
     absent = {name: module for name, module in absent.items() if name not in sys.modules}
     modules = cast("dict[str, ModuleType | None]", sys.modules)  # None: ModuleNotFoundError

@@ -24,7 +24,7 @@ __all__ = ["ContractError", "compile_contract"]
 
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-ASKED_MOST = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
+FREQUENT_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
 
 
 class ContractError(ValueError):
@@ -72,9 +72,9 @@ def _extend(
     return document
 
 
-def _join(ours: dict[str, JsonValue], theirs: Mapping[str, JsonValue], place: str = "") -> None:
+def _join(ours: dict[str, JsonValue], theirs: Mapping[str, JsonValue], where: str = "") -> None:
     if collisions := ours.keys() & theirs.keys():
-        raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}{place}.")
+        raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}{where}.")
     ours.update(theirs)
 
 
@@ -97,18 +97,18 @@ def _each_operation(
 
 
 def _operations(
-    document: Mapping[str, JsonValue], answers: Mapping[str, JsonValue]
+    document: Mapping[str, JsonValue], handlers: Mapping[str, JsonValue]
 ) -> list[dict[str, JsonValue]]:
     """Builds the table of operations: one row for each, in the document's order."""
     rows = []
     for path, method, operation in _each_operation(document):
         operation_id = operation["operationId"]
-        if operation_id not in answers:
+        if operation_id not in handlers:
             raise ContractError(f"operations.yaml does not say who answers {operation_id}.")
         if "summary" not in operation:
             raise ContractError(f"overlay.yaml has no summary for {operation_id}.")
-        answer = answers[operation_id]
-        is_local = isinstance(answer, dict)
+        handler = handlers[operation_id]
+        is_local = isinstance(handler, dict)
         rows.append(
             {
                 "operation_id": operation_id,
@@ -116,8 +116,8 @@ def _operations(
                 "path": path,
                 "tag": operation["tags"][0],
                 "summary": operation["summary"],
-                "answered": "local" if is_local else answer,
-                "controller": answer["local"] if is_local else None,
+                "answered": "local" if is_local else handler,
+                "controller": handler["local"] if is_local else None,
                 "is_open": operation.get("security") == [],
                 "administers": any(
                     "AdminApiKeyAuth" in one for one in operation.get("security", ())
@@ -125,7 +125,7 @@ def _operations(
             }
         )
     named = [row["operation_id"] for row in rows]
-    if leftovers := [name for name in answers if named.count(name) != 1]:
+    if leftovers := [name for name in handlers if named.count(name) != 1]:
         raise ContractError(f"operations.yaml names {leftovers[0]}, which is not one operation.")
     return rows
 
@@ -152,9 +152,9 @@ def _view(
 def _routing_order(row: Mapping[str, JsonValue]) -> tuple[bool, bool, bool, int, list[bool]]:
     segments = row["path"].split("/")
     are_parameters = [part.startswith("{") for part in segments]
-    takes_the_rest = row["path"] == "/models/{model}"
-    is_rare = row["path"] not in ASKED_MOST
-    return is_rare, row["answered"] != "local", takes_the_rest, -len(segments), are_parameters
+    is_catch_all = row["path"] == "/models/{model}"
+    is_rare = row["path"] not in FREQUENT_PATHS
+    return is_rare, row["answered"] != "local", is_catch_all, -len(segments), are_parameters
 
 
 def _route_view(operation: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -188,9 +188,9 @@ def _slice_document(
         elif key == "components":
             for kind in writer.each_key(document["components"]):
                 components = document["components"][kind]
-                places = index.setdefault(kind, {})
+                positions = index.setdefault(kind, {})
                 for name in writer.each_key(components):
-                    places[name] = writer.value(components[name])
+                    positions[name] = writer.value(components[name])
         else:
             writer.value(document[key])
     return bytes(writer.text), index

@@ -107,14 +107,14 @@ class Form:
         return None
 
     async def _text(self, name: str) -> str:
-        held = bytearray()
+        buffer = bytearray()
         async with aclosing(self._part()) as part:
             async for piece in part:
-                held += piece
-                if len(held) > _FIELD_BYTES:
+                buffer += piece
+                if len(buffer) > _FIELD_BYTES:
                     raise _invalid(name, f"a field holds at most {_FIELD_BYTES} bytes")
         try:
-            return held.decode("utf-8")
+            return buffer.decode("utf-8")
         except UnicodeDecodeError:
             raise _invalid(name, "it is not UTF-8") from None
 
@@ -142,7 +142,7 @@ class Form:
         `is_whole`."""
         fields = read_pairs(self._pairs, self._form_check.parameters, is_open=False)
         try:
-            self._form_check.check.request({**fields, **files})
+            self._form_check.check.check_request({**fields, **files})
         except InvalidRequest as error:
             if is_whole or error.code != "missing_required_parameter":
                 raise

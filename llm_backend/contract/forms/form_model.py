@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 from llm_backend.contract.body import replay_body
 from llm_backend.errors import ClientGone
 
-__all__ = ["FormHead", "put_back", "read_form_head", "with_model"]
+__all__ = ["FormHead", "prepend_head", "read_form_head", "with_model"]
 
 # Clients send their fields before or after the file. A model name beyond this many bytes is not
 # read, and the form goes to the upstream of the operation.
@@ -42,11 +42,11 @@ class FormHead:
         return name or None
 
     @property
-    def named(self) -> str | None:
+    def requested_model(self) -> str | None:
         """Requested model, from the `model` field or the session."""
         return self.model or self.session
 
-    def renamed(self, model: str) -> bytes:
+    def replace_model(self, model: str) -> bytes:
         """Returns the head with the model's name replaced."""
         return self.read[: self.start] + model.encode() + self.read[self.stop :]
 
@@ -64,17 +64,17 @@ async def read_form_head(http: HttpRequest) -> FormHead | None:
 
 
 async def _read(http: HttpRequest, boundary: bytes) -> FormHead:
-    read, more, place, mark = bytearray(), True, 0, b"--" + boundary
+    read, more, offset, mark = bytearray(), True, 0, b"--" + boundary
     while more and len(read) < _HEAD_BYTES:
         message = await http.receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         read += message.get("body", b"")
         more = message.get("more_body", False)
-        for begin, start, stop in _parts(read, mark, place):
+        for begin, start, stop in _parts(read, mark, offset):
             if _NAMES_MODEL.search(read, begin, start - 2):
                 return FormHead(read=bytes(read), start=start, stop=stop, more=more)
-            place = stop
+            offset = stop
     return FormHead(read=bytes(read), more=more, session=_model_of_session(read, mark))
 
 
@@ -94,9 +94,9 @@ def _model_in(text: bytearray) -> str | None:
     return model if isinstance(model, str) else None
 
 
-def _parts(read: bytearray, mark: bytes, place: int) -> Iterator[tuple[int, int, int]]:
-    """Yields the complete parts after `place`: offset of the part, start and stop of its value."""
-    begin = read.find(mark, place)
+def _parts(read: bytearray, mark: bytes, offset: int) -> Iterator[tuple[int, int, int]]:
+    """Yields the complete parts after `offset`: offset of the part, start and stop of its value."""
+    begin = read.find(mark, offset)
     while begin >= 0:
         start = read.find(b"\r\n\r\n", begin) + 4
         stop = read.find(b"\r\n" + mark, start)
@@ -106,35 +106,35 @@ def _parts(read: bytearray, mark: bytes, place: int) -> Iterator[tuple[int, int,
         begin = stop + 2
 
 
-def put_back(http: HttpRequest, head: FormHead) -> HttpRequest:
+def prepend_head(http: HttpRequest, head: FormHead) -> HttpRequest:
     """Returns the request with the bytes of the head in its body again."""
     return HttpRequest(http.scope, replay_body(head.read, http.receive, more=head.more))
 
 
 def with_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
     """Returns the whole request with another model name, and its `Content-Length` adjusted."""
-    first = head.renamed(model)
-    grown = len(first) - len(head.read)
-    headers = [_grown(pair, grown) for pair in http.scope["headers"]]
+    first = head.replace_model(model)
+    added_bytes = len(first) - len(head.read)
+    headers = [_adjust_length(pair, added_bytes) for pair in http.scope["headers"]]
     return HttpRequest({**http.scope, "headers": headers}, _replace_head(first, http.receive))
 
 
-def _grown(pair: tuple[bytes, bytes], grown: int) -> tuple[bytes, bytes]:
+def _adjust_length(pair: tuple[bytes, bytes], added_bytes: int) -> tuple[bytes, bytes]:
     name, value = pair
     is_length = name == b"content-length" and value.isdigit()
-    return (name, b"%d" % (int(value) + grown)) if is_length else pair
+    return (name, b"%d" % (int(value) + added_bytes)) if is_length else pair
 
 
 def _replace_head(first: bytes, receive: Receive) -> Receive:
     """Wraps `receive`: replaces the body of the first message, which is the head."""
-    is_told = False
+    is_replaced = False
 
-    async def receive_exchanged() -> Message:
-        nonlocal is_told
+    async def receive_replaced() -> Message:
+        nonlocal is_replaced
         message = await receive()
-        if not is_told:
-            is_told = True
+        if not is_replaced:
+            is_replaced = True
             return {**message, "body": first}
         return message
 
-    return receive_exchanged
+    return receive_replaced

@@ -25,13 +25,13 @@ def observe_form(http: HttpRequest, names: Collection[str], check: CheckField) -
 
 
 def _observe(receive: Receive, fields: "_Fields") -> Receive:
-    async def receive_watched() -> Message:
+    async def receive_observed() -> Message:
         message = await receive()
         if body := message.get("body"):
-            fields.take(body)
+            fields.feed(body)
         return message
 
-    return receive_watched
+    return receive_observed
 
 
 class _Fields:
@@ -44,11 +44,11 @@ class _Fields:
         self._name: str | None = None  # of the field that is being read
         self._value = bytearray()
 
-    def take(self, piece: bytes) -> None:
+    def feed(self, piece: bytes) -> None:
         for event in self._parts.read(piece):
-            self._see(event)
+            self._handle(event)
 
-    def _see(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         if isinstance(event, PartBegan):
             name = event.name.lower()
             self._name = name if name in self._names else None

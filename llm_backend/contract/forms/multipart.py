@@ -55,7 +55,7 @@ class Parts:
     """Incremental parser: turns pieces of a body into events."""
 
     def __init__(self, boundary: bytes) -> None:
-        reader = self._reader = _Reader()
+        reader = self._reader = _PartCollector()
         self._parser = MultipartParser(
             boundary,
             {
@@ -81,15 +81,15 @@ class Parts:
             self._parser.write(piece)
         except FormParserError as error:
             raise _malformed_form(str(error)) from error
-        found, self._reader.found = self._reader.found, []
-        return found
+        events_read, self._reader.events_read = self._reader.events_read, []
+        return events_read
 
 
 @dataclass(kw_only=True)
-class _Reader:
+class _PartCollector:
     """Callbacks of the parser, collected as a list of events."""
 
-    found: list[Event] = field(default_factory=list)
+    events_read: list[Event] = field(default_factory=list)
     has_ended: bool = False
     parts: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -116,13 +116,13 @@ class _Reader:
         self.name = self.value = b""
 
     def head_end(self) -> None:
-        self.found.append(_head(self.headers))
+        self.events_read.append(_head(self.headers))
 
     def data(self, data: bytes, start: int, end: int) -> None:
-        self.found.append(data[start:end])
+        self.events_read.append(data[start:end])
 
     def part_end(self) -> None:
-        self.found.append(PartEnded())
+        self.events_read.append(PartEnded())
 
     def end(self) -> None:
         self.has_ended = True

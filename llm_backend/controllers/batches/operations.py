@@ -13,7 +13,7 @@ from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
 from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT
 from llm_backend.controllers.rendering.poll_interval import poll_headers
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, StoredBatch, TokenCounts
@@ -32,7 +32,7 @@ async def create_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /batches`: the input is validated later, in the background."""
     body: api.CreateBatchRequest = request.body
     file_id = body["input_file_id"]
-    with store_errors_translated("batch"):
+    with translate_store_errors("batch"):
         try:
             file = await services.files.get(file_id)
         except Missing as missing:
@@ -65,7 +65,7 @@ async def list_batches(services: Services, request: ApiRequest) -> Response:
     if services.settings.files == "upstream":
         return await relay(services, request)
     query: api.ListBatchesQuery = request.query
-    with store_errors_translated("batch"):
+    with translate_store_errors("batch"):
         page = await services.batches.list(
             after=query.get("after"), limit=query.get("limit", DEFAULT_LIMIT)
         )
@@ -80,7 +80,9 @@ async def retrieve_batch(services: Services, request: ApiRequest) -> Response:
         return JsonResponse(batch)
     counts = batch["request_counts"]
     left = counts["total"] - counts["completed"] - counts["failed"]
-    return JsonResponse(batch, headers=poll_headers(batch["created_at"], time.time(), left=left))
+    return JsonResponse(
+        batch, headers=poll_headers(batch["created_at"], time.time(), unfinished=left)
+    )
 
 
 @local_or_upstream("batch", "batch_id")

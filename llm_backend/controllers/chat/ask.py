@@ -31,11 +31,11 @@ async def ask_chat(services: Services, request: ApiRequest) -> Response:
     }
     if project is not None and project.keeps_nothing:
         body["store"] = False
-    asked = replace(request, body=body)
+    chat_request = replace(request, body=body)
     if body["stream"]:
-        return await create_chat_completion(services, asked)
+        return await create_chat_completion(services, chat_request)
     await request.meter.switch_model(model.card.id)
-    completion = await complete_chat(services, asked, model.with_meter(request.meter))
+    completion = await complete_chat(services, chat_request, model.with_meter(request.meter))
     return PlainTextResponse(completion["choices"][0]["message"]["content"] or "")
 
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.write_behind.group_commit import GroupCommit
-from llm_backend.controllers.write_behind.lost_writes import Losses
+from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.controllers.write_behind.write_behind_buffer import WriteBehindBuffer
 from llm_backend.store import (
     ChatStatus,
@@ -37,32 +37,32 @@ class ChatMemory:
     `caught_up` and `settle` wait for those writes.
     """
 
-    def __init__(self, chats: ChatStore, policy: Policy, losses: Losses | None = None) -> None:
+    def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:
         self.chats = chats
-        self._losses = losses or Losses("chat_not_stored", "chat_id")
+        self._losses = losses or LostWrites("chat_not_stored", "chat_id")
         self._policy = policy
         self._background_tasks = BackgroundTasks()
-        self._backlog: WriteBehindBuffer[NewChat] = WriteBehindBuffer(self._store_behind)
-        self._together: GroupCommit[NewChat] = GroupCommit(self._store_all)
+        self._write_behind: WriteBehindBuffer[NewChat] = WriteBehindBuffer(self._store_batch)
+        self._group_commit: GroupCommit[NewChat] = GroupCommit(self._store_all)
 
-    def wants(self, body: Body) -> bool:
+    def should_store(self, body: Body) -> bool:
         """True if this request's chat is to be stored. Raises `UnsupportedField` if it asks to be
         stored and the policy is `never`."""
-        asked = body.get("store")
-        if self._policy == "never" and asked:
+        requested = body.get("store")
+        if self._policy == "never" and requested:
             raise errors.UnsupportedField(
                 "This server stores no chats (`store_chats` is `never`); leave `store` out.",
                 param="store",
             )
         if self._policy == "never":
             return False
-        return self._policy == "always" if asked is None else bool(asked)
+        return self._policy == "always" if requested is None else bool(requested)
 
-    def wants_relayed(self, body: Body) -> bool:
+    def should_store_relayed(self, body: Body) -> bool:
         """True if this server stores a chat that an upstream answers. `store` is then honoured by
         the upstream, so nothing is refused.
         """
-        return self._policy != "never" and self.wants(body)
+        return self._policy != "never" and self.should_store(body)
 
     async def remember(self, body: Body, completion: Body, *, complete: bool = True) -> None:
         """Stores one chat, durably on return.
@@ -72,12 +72,12 @@ class ChatMemory:
 
         `completion` has `id`, `created` and `model`; other required fields are filled in.
         """
-        await self._remember(body, _new(body, completion, complete=complete))
+        await self._remember(body, _new_chat(body, completion, complete=complete))
 
     async def _remember(self, body: Body, new: NewChat) -> None:
-        with store_errors_translated(event="chat_not_stored", chat_id=new.chat.id):
+        with translate_store_errors(event="chat_not_stored", chat_id=new.chat.id):
             try:
-                await self._together.written(new)
+                await self._group_commit.write(new)
             except StoreUnavailable as error:
                 if body.get("store"):
                     raise
@@ -90,43 +90,43 @@ class ChatMemory:
         returned, unless it has `store: true` or the write-behind buffer is full: then the caller
         awaits the returned `remember`.
         """
-        new = _new(body, completion, complete=complete)
-        if not body.get("store") and self._backlog.takes(new, size_bytes):
+        new = _new_chat(body, completion, complete=complete)
+        if not body.get("store") and self._write_behind.try_add(new, size_bytes):
             return None
         return self._remember(body, new)
 
-    def remember_behind(self, body: Body, completion: Body) -> None:
+    def remember_in_background(self, body: Body, completion: Body) -> None:
         """Stores a chat in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, completion))
 
-    async def caught_up(self) -> None:
+    async def flush(self) -> None:
         """Waits until all chats whose answers have ended are stored, so that a query finds them."""
-        await self._backlog.caught_up()
+        await self._write_behind.flush()
 
     async def settle(self) -> None:
         """Waits for all writes in the background."""
         await self._background_tasks.settle()
-        await self._together.settle()
-        await self._backlog.caught_up()
-        self._losses.tell()
+        await self._group_commit.settle()
+        await self._write_behind.flush()
+        self._losses.report()
 
-    async def _store_behind(self, added: Sequence[NewChat]) -> None:
-        for one, failure in zip(added, await self._store_all(added), strict=True):
+    async def _store_batch(self, chats: Sequence[NewChat]) -> None:
+        for one, failure in zip(chats, await self._store_all(chats), strict=True):
             if failure is not None:
                 self._losses.add(one.chat.id, failure)
 
-    async def _store_all(self, added: Sequence[NewChat]) -> Sequence[StoreError | None]:
+    async def _store_all(self, chats: Sequence[NewChat]) -> Sequence[StoreError | None]:
         """Returns the error of each chat, or None. If a batch fails, its chats are stored one by
         one, so that an invalid chat does not affect others."""
         try:
-            _log_accepted(await self.chats.add_free(added))
+            _log_accepted(await self.chats.add_free(chats))
         except StoreUnavailable as error:
-            return [error] * len(added)
+            return [error] * len(chats)
         except StoreError as error:
-            if len(added) == 1:
+            if len(chats) == 1:
                 return [error]
-            return [failure for one in added for failure in await self._store_all([one])]
-        return [None] * len(added)
+            return [failure for one in chats for failure in await self._store_all([one])]
+        return [None] * len(chats)
 
     async def _remember_quietly(self, body: Body, completion: Body) -> None:
         try:
@@ -141,7 +141,7 @@ def _log_accepted(ids: Sequence[str]) -> None:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 
 
-def _new(body: Body, completion: Body, *, complete: bool) -> NewChat:
+def _new_chat(body: Body, completion: Body, *, complete: bool) -> NewChat:
     """Returns the new chat of a request and its completion, owned by the current owner."""
     chat = _stored_chat(body, completion, complete=complete)
     return NewChat(chat=chat, messages=body["messages"])

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from llm_backend.backends.base import Chat, ChatDelta, Priority
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.events import ChatEvents, Transcript
 from llm_backend.controllers.chat.fold import fold
@@ -24,7 +24,7 @@ from llm_backend.controllers.generation.custom_calls import (
 )
 from llm_backend.controllers.generation.deprecated_functions import (
     as_function_calls,
-    named_as_functions,
+    translate_function_errors,
     with_tools,
 )
 from llm_backend.controllers.generation.generation_request import chat_from
@@ -68,7 +68,7 @@ async def _answer(
     turn, answer = await _admit(services, request, model)
     if body.get("stream"):
         return await event_stream(turn.events(answer))
-    return JsonResponse(await unless_gone(request, turn.completion(answer)))
+    return JsonResponse(await run_while_connected(request, turn.completion(answer)))
 
 
 async def complete_chat(
@@ -76,7 +76,7 @@ async def complete_chat(
 ) -> "api.CreateChatCompletionResponse":
     """Returns the whole completion of a chat by a local model."""
     turn, answer = await _admit(services, request, model)
-    return await unless_gone(request, turn.completion(answer))
+    return await run_while_connected(request, turn.completion(answer))
 
 
 async def _admit(
@@ -84,19 +84,21 @@ async def _admit(
 ) -> tuple["_ChatTurn", AnyAnswer]:
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
-    filled = model.filled(with_tools(body))
-    structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
+    with_defaults = model.filled(with_tools(body))
+    structure = await structure_from(
+        with_defaults, nodes_limit=services.settings.schema_nodes_limit
+    )
     limit = services.settings.choices_limit
-    asked, retrieval = await retrieve(services, filled, model.vector_stores, model.meter)
-    with named_as_functions(body):
-        chat = await offload(chat_from, asked, choices_limit=limit, grammar=structure.grammar)
+    chat_body, retrieval = await retrieve(services, with_defaults, model.vector_stores, model.meter)
+    with translate_function_errors(body):
+        chat = await offload(chat_from, chat_body, choices_limit=limit, grammar=structure.grammar)
     moderation = moderation_of(services, body, lambda: body["messages"], model.meter)
-    names = custom_names(filled)
+    names = custom_names(with_defaults)
     turn = _ChatTurn(services, body, chat, structure, retrieval, names, moderation)
-    if moderation is not None and await unless_gone(request, moderation.withholds()):
+    if moderation is not None and await run_while_connected(request, moderation.withholds()):
         return turn, WithheldStream()
-    with named_as_functions(body), translate_error_names(filled):
-        return turn, turn.checked(await unless_gone(request, model.chat(chat)), model)
+    with translate_function_errors(body), translate_error_names(with_defaults):
+        return turn, turn.check_schema(await run_while_connected(request, model.chat(chat)), model)
 
 
 class _ChatTurn:
@@ -117,26 +119,26 @@ class _ChatTurn:
         self._body = body
         self._chat = chat
         self._structure = structure
-        self._tries = services.settings.structured_tries
-        self._remembers = services.memory.wants(body)
+        self._attempts = services.settings.structured_tries
+        self._stores_chat = services.memory.should_store(body)
         options = body.get("stream_options") or {}
-        self._tells_usage = bool(options.get("include_usage"))
-        usual = services.settings.obfuscate_streams
-        self._obfuscation = obfuscation_for(options, usual=usual)
+        self._includes_usage = bool(options.get("include_usage"))
+        default = services.settings.obfuscate_streams
+        self._obfuscation = obfuscation_for(options, default=default)
         self._head = chunks.ChunkHead(
             id=f"chatcmpl-{uuid.uuid4().hex}",
             kind="chat.completion.chunk",
             created_at=int(time.time()),
             model=body["model"],
-            tells_usage=self._tells_usage,
+            includes_usage=self._includes_usage,
             service_tier="flex" if chat.priority is Priority.BATCH else "default",
         )
         self._transcript = Transcript()
         self._custom_names = custom_names
         self._moderation = moderation
-        self._judged: JsonObject = {}  # moderation results, added to the final completion
+        self._moderation_fields: JsonObject = {}  # added to the final completion
 
-    def checked(
+    def check_schema(
         self, answer: AdmittedGeneration | BridgedAnswer, model: LocalModel | BridgedModel
     ) -> AdmittedGeneration | BridgedAnswer | CheckedAnswer:
         """Wraps the answer in validation against its schemas, unless a stop sequence may cut it
@@ -145,35 +147,35 @@ class _ChatTurn:
         is_free = structure.schema is None and not structure.calls
         if is_free or limits.stop or limits.stop_token_ids:
             return answer
-        tries = self._tries if isinstance(model, LocalModel) else 1
-        return CheckedAnswer(answer, structure, model.chat, tries=tries)
+        attempts = self._attempts if isinstance(model, LocalModel) else 1
+        return CheckedAnswer(answer, structure, model.chat, attempts=attempts)
 
     async def events(self, answer: AnyAnswer) -> AsyncGenerator[bytes, None]:
         """Yields the encoded events; at their end, or on disconnect, the chat is stored."""
         events = ChatEvents(self._head, self._transcript, self._obfuscation)
-        async with self._remembering(answer):
+        async with self._storing(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
-                begun: set[int] = set()  # the choices whose first chunk has been sent
+                started_choices: set[int] = set()  # the choices whose first chunk has been sent
                 if self._chat.tools:
                     yield b""  # the answer begins; its first chunk says whether a call comes first
                 else:
-                    begun.update(range(self._chat.limits.choices))
-                    for choice in sorted(begun):
-                        yield events.role(self._role_chunk(choice))
+                    started_choices.update(range(self._chat.limits.choices))
+                    for choice in sorted(started_choices):
+                        yield events.encode_role_chunk(self._role_chunk(choice))
                 async for delta in deltas:
-                    if delta.choice not in begun:
-                        begun.add(delta.choice)
-                        yield events.role(self._role_chunk(delta.choice, delta))
-                    yield events.event(delta)
+                    if delta.choice not in started_choices:
+                        started_choices.add(delta.choice)
+                        yield events.encode_role_chunk(self._role_chunk(delta.choice, delta))
+                    yield events.encode_delta(delta)
             await self._judge()
-            if self._judged:
-                yield encode(orjson.dumps(self._head.chunk([]) | self._judged))
-            if self._tells_usage:
+            if self._moderation_fields:
+                yield encode(orjson.dumps(self._head.chunk([]) | self._moderation_fields))
+            if self._includes_usage:
                 yield encode(orjson.dumps(chunks.usage_chunk(self._head, answer.usage)))
 
     async def completion(self, answer: AnyAnswer) -> "api.CreateChatCompletionResponse":
         """Returns the whole completion, stored before."""
-        async with self._remembering(answer):
+        async with self._storing(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
                 async for delta in deltas:
                     self._transcript.add(delta)
@@ -182,7 +184,9 @@ class _ChatTurn:
 
     async def _judge(self) -> None:
         if self._moderation is not None:
-            self._judged = {"moderation": await self._moderation.told(results_in_lists=True)}
+            self._moderation_fields = {
+                "moderation": await self._moderation.report(results_in_lists=True)
+            }
 
     def _deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
         """Returns the deltas of the answer, moderated if the request asks for it."""
@@ -190,20 +194,20 @@ class _ChatTurn:
         if self._body.get("functions"):
             deltas = as_function_calls(deltas)
         if self._custom_names:
-            deltas = CustomCalls(self._custom_names).told(deltas)
-        return deltas if self._moderation is None else self._moderation.watched(deltas)
+            deltas = CustomCalls(self._custom_names).translate(deltas)
+        return deltas if self._moderation is None else self._moderation.filter_deltas(deltas)
 
     @asynccontextmanager
-    async def _remembering(self, answer: AnyAnswer) -> AsyncIterator[None]:
+    async def _storing(self, answer: AnyAnswer) -> AsyncIterator[None]:
         is_complete = False
         try:
             yield
             is_complete = True
-            if self._remembers:
+            if self._stores_chat:
                 await self._memory.remember(self._body, self._completion(answer))
         finally:
-            if self._remembers and not is_complete:
-                self._memory.remember_behind(self._body, self._completion(answer))
+            if self._stores_chat and not is_complete:
+                self._memory.remember_in_background(self._body, self._completion(answer))
 
     def _role_chunk(
         self, choice: int, first: ChatDelta | None = None
@@ -214,19 +218,19 @@ class _ChatTurn:
             content = None
         if self._retrieval is None:
             return chunks.role_chunk(self._head, choice, content=content)
-        cites, told = self._retrieval.annotations(), self._retrieval.told()
-        chunk = chunks.role_chunk(self._head, choice, content=content, annotations=cites)
-        chunk["retrieval"] = told
+        annotations, retrieval = self._retrieval.annotations(), self._retrieval.told()
+        chunk = chunks.role_chunk(self._head, choice, content=content, annotations=annotations)
+        chunk["retrieval"] = retrieval
         return chunk
 
     def _completion(self, answer: AnyAnswer) -> "api.CreateChatCompletionResponse":
         """Folds the chunks of the answer: streamed and whole answers cannot differ."""
-        said = [chunks.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
+        delta_chunks = [chunks.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
         usage = chunks.usage_object(answer.usage)
         roles = [self._role_chunk(choice) for choice in range(self._chat.limits.choices)]
-        completion = cast("api.CreateChatCompletionResponse", fold([*roles, *said]))
+        completion = cast("api.CreateChatCompletionResponse", fold([*roles, *delta_chunks]))
         if self._chat.sampling.logprobs is not None:
             for choice in completion["choices"]:
                 choice["logprobs"] = choice["logprobs"] or chunks.chat_logprobs(())
         completion["usage"] = usage
-        return cast("api.CreateChatCompletionResponse", {**completion, **self._judged})
+        return cast("api.CreateChatCompletionResponse", {**completion, **self._moderation_fields})

@@ -41,29 +41,29 @@ class ChatEvents:
         self._obfuscation = obfuscation
         self._frames: dict[int, tuple[bytes, bytes]] = {}  # by choice
 
-    def event(self, delta: ChatDelta) -> bytes:
+    def encode_delta(self, delta: ChatDelta) -> bytes:
         """Encodes one delta."""
         if not self._transcript.add(delta):
-            return self._rendered(delta)
+            return self._render(delta)
         frame = self._frames.get(delta.choice)
         if frame is None:
             self._frames[delta.choice] = self._frame(delta.choice)
-            return self._rendered(delta)
+            return self._render(delta)
         text = orjson.dumps(delta.content)
         if self._obfuscation is None:
             return SimilarEvent(frame[0] + text + frame[1])
         return SimilarEvent(
-            frame[0] + text + frame[1] + self._obfuscation.beside_text(text) + _AFTER_OBFUSCATION
+            frame[0] + text + frame[1] + self._obfuscation.text_padding(text) + _AFTER_OBFUSCATION
         )
 
-    def role(self, chunk: JsonMapping) -> bytes:
+    def encode_role_chunk(self, chunk: JsonMapping) -> bytes:
         """Encodes the first chunk of a choice."""
-        return self._encoded(chunk, None)
+        return self._encode(chunk, None)
 
-    def _rendered(self, delta: ChatDelta) -> bytes:
-        return self._encoded(chunks.chat_chunk(self._head, delta), delta)
+    def _render(self, delta: ChatDelta) -> bytes:
+        return self._encode(chunks.chat_chunk(self._head, delta), delta)
 
-    def _encoded(self, chunk: JsonMapping, delta: ChatDelta | None) -> bytes:
+    def _encode(self, chunk: JsonMapping, delta: ChatDelta | None) -> bytes:
         if self._obfuscation is not None:
             chunk = self._obfuscation.with_chunk(chunk, delta)
         return encode(orjson.dumps(chunk))
@@ -92,16 +92,16 @@ class Transcript:
         if delta.content != "" and not any(_beyond_content(delta)):
             self._contents.setdefault(delta.choice, []).append(delta.content)
             return True
-        self._deltas += self._joined(delta.choice)
+        self._deltas += self._join_content(delta.choice)
         self._deltas.append(delta)
         return False
 
     def deltas(self) -> list[ChatDelta]:
         """Returns all deltas so far, in order within each choice."""
         for choice in list(self._contents):
-            self._deltas += self._joined(choice)
+            self._deltas += self._join_content(choice)
         return self._deltas
 
-    def _joined(self, choice: int) -> Iterator[ChatDelta]:
+    def _join_content(self, choice: int) -> Iterator[ChatDelta]:
         if contents := self._contents.pop(choice, None):
             yield ChatDelta(choice=choice, content="".join(contents))

@@ -5,19 +5,19 @@ from typing import Any
 
 from llm_backend.json_types import JsonObject
 
-__all__ = ["ChatFold", "Plain", "fold"]
+__all__ = ["ChatFold", "TextFastPath", "fold"]
 
 
-_NOT_KEPT = frozenset({"choices", "object", "obfuscation"})
-_KEPT_FROM_FIRST = frozenset({"id", "created", "model"})
+_DROPPED = frozenset({"choices", "object", "obfuscation"})
+_FROM_FIRST_CHUNK = frozenset({"id", "created", "model"})
 
 
 def fold(chunks: Iterable[Mapping[str, Any]]) -> JsonObject:
     """Returns the `chat.completion` of these `chat.completion.chunk`s."""
-    folded = ChatFold()
+    chat_fold = ChatFold()
     for chunk in chunks:
-        folded.add(chunk)
-    return folded.completion()
+        chat_fold.add(chunk)
+    return chat_fold.completion()
 
 
 class ChatFold:
@@ -30,31 +30,31 @@ class ChatFold:
 
     def __init__(self) -> None:
         self._fields: JsonObject = {}
-        self._choices: dict[int, _FoldedChoice] = {}
-        self.plain: Plain | None = None  # fast path for chunks like the latest one
+        self._choices: dict[int, _ChoiceFold] = {}
+        self.fast_path: TextFastPath | None = None  # fast path for chunks like the latest one
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Adds the next chunk."""
-        if self.plain is None or not self.plain.takes(chunk):
+        if self.fast_path is None or not self.fast_path.try_append(chunk):
             self._add(chunk)
-            self.plain = self._plain_after(chunk)
+            self.fast_path = self._fast_path_after(chunk)
 
     def _add(self, chunk: Mapping[str, Any]) -> None:
         for name, value in chunk.items():
-            if name in _NOT_KEPT or (name in _KEPT_FROM_FIRST and self._fields.get(name)):
+            if name in _DROPPED or (name in _FROM_FIRST_CHUNK and self._fields.get(name)):
                 continue
-            _keep(self._fields, name, value)
+            _set_last(self._fields, name, value)
         for choice in _mappings(chunk.get("choices")):
             index = choice.get("index", 0)
             if type(index) is int:
-                self._choices.setdefault(index, _FoldedChoice(index)).add(choice)
+                self._choices.setdefault(index, _ChoiceFold(index)).add(choice)
 
-    def _plain_after(self, chunk: Mapping[str, Any]) -> "Plain | None":
+    def _fast_path_after(self, chunk: Mapping[str, Any]) -> "TextFastPath | None":
         """Returns the fast path for chunks like this one, if it only has text of one choice."""
         choices = _mappings(chunk.get("choices"))
         choice = choices[0] if len(choices) == 1 else {}
-        held = self._choices.get(choice.get("index", 0)) if _is_text(choice) else None
-        return None if held is None else Plain(chunk, choice, held.content)
+        choice_fold = self._choices.get(choice.get("index", 0)) if _is_text(choice) else None
+        return None if choice_fold is None else TextFastPath(chunk, choice, choice_fold.content)
 
     @property
     def is_finished(self) -> bool:
@@ -65,11 +65,11 @@ class ChatFold:
 
     def completion(self) -> JsonObject:
         """Returns the completion so far; an interrupted choice has a null `finish_reason`."""
-        choices = [self._choices[index].folded() for index in sorted(self._choices)]
+        choices = [self._choices[index].to_choice() for index in sorted(self._choices)]
         return {"object": "chat.completion", **self._fields, "choices": choices}
 
 
-class Plain:
+class TextFastPath:
     """Fast path for chunks that differ from a given one only in the text of their delta. Nearly
     all chunks of a stream are such; this costs a tenth of the general path."""
 
@@ -80,7 +80,7 @@ class Plain:
         self._choice = {**choice, "delta": None}
         self.texts = texts
 
-    def takes(self, chunk: Mapping[str, Any]) -> bool:
+    def try_append(self, chunk: Mapping[str, Any]) -> bool:
         """Appends the chunk's text and returns True if the chunk is such a one."""
         choices = chunk.get("choices")
         if type(choices) is not list or len(choices) != 1 or not _is_text(choices[0]):
@@ -92,15 +92,15 @@ class Plain:
         return True
 
 
-class _FoldedChoice:
+class _ChoiceFold:
     """One choice with its message under construction."""
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._message = _Joined()
-        self._function_call: _Joined | None = None
-        self._tool_calls: dict[int, _ToolCall] = {}
-        self._logprobs: _Joined | None = None
+        self._message = _JoinedFields()
+        self._function_call: _JoinedFields | None = None
+        self._tool_calls: dict[int, _ToolCallFold] = {}
+        self._logprobs: _JoinedFields | None = None
         self._others: JsonObject = {}
         self.finish_reason: str | None = None
 
@@ -111,20 +111,20 @@ class _FoldedChoice:
             elif name == "finish_reason":
                 self.finish_reason = value if isinstance(value, str) else self.finish_reason
             elif name == "logprobs" and isinstance(value, Mapping):
-                self._logprobs = self._logprobs or _Joined()
+                self._logprobs = self._logprobs or _JoinedFields()
                 self._logprobs.add_all(value)
             elif name not in {"index", "logprobs"}:
-                _keep(self._others, name, value)
+                _set_last(self._others, name, value)
 
     @property
     def content(self) -> list[str]:
         """Pieces of the message's text; at least one."""
         return self._message.texts("content")
 
-    def folded(self) -> JsonObject:
+    def to_choice(self) -> JsonObject:
         return {
             "index": self._index,
-            "message": self._folded_message(),
+            "message": self._message_object(),
             "logprobs": self._logprobs and self._logprobs.value(),
             "finish_reason": self.finish_reason,
             **self._others,
@@ -138,49 +138,51 @@ class _FoldedChoice:
                 for call in _mappings(value):
                     self._tool_call(call).add(call)
             elif name == "function_call" and isinstance(value, Mapping):
-                self._function_call = self._function_call or _Joined()
+                self._function_call = self._function_call or _JoinedFields()
                 self._function_call.add_all(value)
             elif name != "function_call":
                 self._message.add(name, value)
 
-    def _tool_call(self, call: Mapping[str, Any]) -> "_ToolCall":
+    def _tool_call(self, call: Mapping[str, Any]) -> "_ToolCallFold":
         """Returns the call of this fragment: by index, else by id, else the last one."""
         index = call.get("index")
         if type(index) is not int:
             last = max(self._tool_calls, default=-1)
-            same = (at for at, held in self._tool_calls.items() if held.id == call.get("id"))
+            same = (
+                at for at, call_fold in self._tool_calls.items() if call_fold.id == call.get("id")
+            )
             index = next(same, last + 1) if call.get("id") else max(last, 0)
-        return self._tool_calls.setdefault(index, _ToolCall())
+        return self._tool_calls.setdefault(index, _ToolCallFold())
 
-    def _folded_message(self) -> JsonObject:
+    def _message_object(self) -> JsonObject:
         message = {"role": "assistant", "content": None, "refusal": None, **self._message.value()}
         if self._tool_calls:
             calls = [self._tool_calls[index].value() for index in sorted(self._tool_calls)]
             message["tool_calls"] = calls
         if self._function_call is not None:
             message["function_call"] = self._function_call.value()
-        says_otherwise = self._tool_calls or self._function_call or message["refusal"]
-        if message["content"] == "" and says_otherwise:
+        has_other_content = self._tool_calls or self._function_call or message["refusal"]
+        if message["content"] == "" and has_other_content:
             # Many servers begin a stream with an empty text.
             message["content"] = None
         return message
 
 
-class _ToolCall:
+class _ToolCallFold:
     """One tool call: id, type, and the joined fragments of its function or custom tool."""
 
     def __init__(self) -> None:
         self.id: str | None = None
         self._fields: JsonObject = {}
-        self._parts: dict[str, _Joined] = {}
+        self._parts: dict[str, _JoinedFields] = {}
 
     def add(self, call: Mapping[str, Any]) -> None:
         self.id = self.id or call.get("id")
         for name, value in call.items():
             if isinstance(value, Mapping):
-                self._parts.setdefault(name, _Joined()).add_all(value)
+                self._parts.setdefault(name, _JoinedFields()).add_all(value)
             elif name != "index" and not self._fields.get(name):
-                _keep(self._fields, name, value)
+                _set_last(self._fields, name, value)
 
     def value(self) -> JsonObject:
         kind = "custom" if "custom" in self._parts else "function"
@@ -188,7 +190,7 @@ class _ToolCall:
         return {"id": self.id, "type": kind, **self._fields, **parts}
 
 
-class _Joined:
+class _JoinedFields:
     """Named values: texts are joined and lists extended, in nested objects too, `depth` deep."""
 
     _WHOLE = frozenset({"role", "id", "type"})
@@ -207,26 +209,28 @@ class _Joined:
             self.add(name, value)
 
     def add(self, name: str, value: object) -> None:
-        held = self._values.get(name)
+        previous = self._values.get(name)
         if isinstance(value, str) and name not in self._WHOLE:
             self._values.setdefault(name, None)  # keeps the order of the fields
             texts = self._texts.setdefault(name, [])
             if name != "name" or texts != [value]:  # some servers repeat a call's name
                 texts.append(value)
         elif isinstance(value, list):
-            if not isinstance(held, list):
-                self._values[name] = held = []
-            held.extend(value)
+            if not isinstance(previous, list):
+                self._values[name] = previous = []
+            previous.extend(value)
         elif isinstance(value, Mapping) and self._depth > 0:
-            part = held if isinstance(held, _Joined) else _Joined(self._depth - 1)
+            part = (
+                previous if isinstance(previous, _JoinedFields) else _JoinedFields(self._depth - 1)
+            )
             part.add_all(value)
             self._values[name] = part
         else:
-            _keep(self._values, name, value)
+            _set_last(self._values, name, value)
 
     def value(self) -> JsonObject:
         plain = {
-            name: value.value() if isinstance(value, _Joined) else value
+            name: value.value() if isinstance(value, _JoinedFields) else value
             for name, value in self._values.items()
         }
         return plain | {name: "".join(texts) for name, texts in self._texts.items()}
@@ -240,7 +244,7 @@ def _is_text(choice: object) -> bool:
     return type(delta) is dict and len(delta) == 1 and type(delta.get("content")) is str
 
 
-def _keep(fields: JsonObject, name: str, value: object) -> None:
+def _set_last(fields: JsonObject, name: str, value: object) -> None:
     """Keeps the last value that is not null, or null if there is no other."""
     if value is not None or name not in fields:
         fields[name] = value

@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
-from llm_backend.controllers.rendering.page_query import page_wanted
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.page_query import page_arguments
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.store import ChatStore, StoredChat, StoredMessage
@@ -27,18 +27,18 @@ __all__ = [
 async def list_chat_completions(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/completions`"""
     query: api.ListChatCompletionsQuery = request.query
-    with store_errors_translated("chat completion"):
+    with translate_store_errors("chat completion"):
         page = await (await _chats(services)).list(
             model=query.get("model"),
             metadata=query.get("metadata"),
-            **page_wanted(query, order="asc"),
+            **page_arguments(query, order="asc"),
         )
     return JsonResponse(list_object(page, [_completion(chat) for chat in page.items]))
 
 
 async def get_chat_completion(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/completions/{completion_id}`"""
-    with store_errors_translated("chat completion"):
+    with translate_store_errors("chat completion"):
         chat = await (await _chats(services)).get(request.path["completion_id"])
     return JsonResponse(_completion(chat))
 
@@ -46,10 +46,10 @@ async def get_chat_completion(services: Services, request: ApiRequest) -> Respon
 async def get_chat_completion_messages(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/completions/{completion_id}/messages`"""
     query: api.GetChatCompletionMessagesQuery = request.query
-    with store_errors_translated("chat completion"):
+    with translate_store_errors("chat completion"):
         page = await (await _chats(services)).messages(
             request.path["completion_id"],
-            **page_wanted(query, order="asc"),
+            **page_arguments(query, order="asc"),
         )
     return JsonResponse(list_object(page, [_message(message) for message in page.items]))
 
@@ -57,7 +57,7 @@ async def get_chat_completion_messages(services: Services, request: ApiRequest) 
 async def update_chat_completion(services: Services, request: ApiRequest) -> Response:
     """`POST /chat/completions/{completion_id}`: replaces the metadata."""
     body: api.UpdateChatCompletionRequest = request.body
-    with store_errors_translated("chat completion"):
+    with translate_store_errors("chat completion"):
         chat = await (await _chats(services)).update_metadata(
             request.path["completion_id"], body["metadata"] or {}
         )
@@ -67,7 +67,7 @@ async def update_chat_completion(services: Services, request: ApiRequest) -> Res
 async def delete_chat_completion(services: Services, request: ApiRequest) -> Response:
     """`DELETE /chat/completions/{completion_id}`"""
     chat_id = request.path["completion_id"]
-    with store_errors_translated("chat completion"):
+    with translate_store_errors("chat completion"):
         await (await _chats(services)).delete(chat_id)
     deleted: api.ChatCompletionDeleted = {
         "object": "chat.completion.deleted",
@@ -79,7 +79,7 @@ async def delete_chat_completion(services: Services, request: ApiRequest) -> Res
 
 async def _chats(services: Services) -> ChatStore:
     """Returns the chat store once pending writes of answered chats are done."""
-    await services.memory.caught_up()
+    await services.memory.flush()
     return services.memory.chats
 
 

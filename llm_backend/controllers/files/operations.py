@@ -17,8 +17,8 @@ from llm_backend.controllers.files.file_types import check_size, check_type
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
-from llm_backend.controllers.rendering.page_query import page_wanted
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.page_query import page_arguments
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.store import StoredFile
 
@@ -44,10 +44,10 @@ async def create_file(services: Services, request: ApiRequest) -> Response:
     if services.settings.files == "upstream":
         return await relay(services, request)
     assert request.form is not None, "the operation takes a form"
-    with store_errors_translated("file"):
+    with translate_store_errors("file"):
         await services.files.check_capacity(declared_bytes(request))
     part = await request.form.file("file", limit_bytes=services.settings.upload_limit_bytes)
-    with store_errors_translated("file"):
+    with translate_store_errors("file"):
         async with services.files.blobs.writing(part.pieces) as blob:
             fields = await request.form.fields()
             check_type(part.filename, fields["purpose"], param="file")
@@ -72,10 +72,10 @@ async def list_files(services: Services, request: ApiRequest) -> Response:
     if services.settings.files == "upstream":
         return await relay(services, request)
     query: api.ListFilesQuery = request.query
-    with store_errors_translated("file"):
+    with translate_store_errors("file"):
         page = await services.files.list(
             purpose=query.get("purpose"),
-            **page_wanted(query, limit=DEFAULT_LIMIT),
+            **page_arguments(query, limit=DEFAULT_LIMIT),
         )
     return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
 

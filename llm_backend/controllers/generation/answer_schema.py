@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _TEMPERATURE = 0.7  # of a retry: a colder one would give the same answer
 
 
-class _Answer(Protocol):
+class _AdmittedAnswer(Protocol):
     """A generation that a model has admitted."""
 
     @property
@@ -44,7 +44,7 @@ class _Answer(Protocol):
 
 
 @dataclass
-class _Said:
+class _ChoiceOutput:
     """Output of one choice: its deltas, and the arguments of its calls by index."""
 
     deltas: list[ChatDelta] = field(default_factory=list)
@@ -60,7 +60,7 @@ class _Said:
     def is_ended(self) -> bool:
         return bool(self.deltas) and self.deltas[-1].finish_reason is not None
 
-    def is_broken(self, structure: StructuredOutput) -> bool:
+    def violates_schema(self, structure: StructuredOutput) -> bool:
         """True if the output violates the schema; one cut off by its length does not."""
         reason = self.deltas[-1].finish_reason
         is_believed = structure.is_exact
@@ -81,22 +81,22 @@ class CheckedAnswer:
 
     def __init__(
         self,
-        answer: _Answer,
+        answer: _AdmittedAnswer,
         structure: StructuredOutput,
-        ask: Callable[[Chat], Awaitable[_Answer]],
+        ask: Callable[[Chat], Awaitable[_AdmittedAnswer]],
         *,
-        tries: int,
+        attempts: int,
     ) -> None:
         self._answer = answer
         self._structure = structure
         self._ask = ask
-        self._tries = tries
-        self._spent = Usage()
+        self._attempts = attempts
+        self._spent_usage = Usage()
 
     @property
     def usage(self) -> Usage:
         """Tokens and seconds so far."""
-        return self._spent + self._answer.usage
+        return self._spent_usage + self._answer.usage
 
     async def __aenter__(self) -> Self:
         await self._answer.__aenter__()
@@ -115,36 +115,36 @@ class CheckedAnswer:
         if self._structure.is_exact:
             deltas = check_answers(self._answer.chat(request), self._structure)
         else:
-            deltas = self._held(request)
+            deltas = self._withhold(request)
         async with aclosing(deltas):
             async for delta in deltas:
                 yield delta
 
-    async def _held(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+    async def _withhold(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         broken: list[int] = []
-        async for choice, said in _whole(self._answer.chat(request)):
-            if await asyncio.to_thread(said.is_broken, self._structure):
+        async for choice, output in _finished_choices(self._answer.chat(request)):
+            if await asyncio.to_thread(output.violates_schema, self._structure):
                 broken.append(choice)
                 continue
-            for delta in said.deltas:
+            for delta in output.deltas:
                 yield delta
         for choice in broken:
-            for delta in await self._said_again(request):
+            for delta in await self._retry(request):
                 yield replace(delta, choice=choice)
 
-    async def _said_again(self, request: Chat) -> list[ChatDelta]:
+    async def _retry(self, request: Chat) -> list[ChatDelta]:
         """Generates one choice again until it satisfies the schema. Raises `Internal` if none
         does."""
-        for attempt in range(1, self._tries):
-            chat = _asked_again(request, attempt)
+        for attempt in range(1, self._attempts):
+            chat = _retry_request(request, attempt)
             await self._answer.__aexit__(None, None, None)
-            self._spent += self._answer.usage
+            self._spent_usage += self._answer.usage
             self._answer = await self._ask(chat)
             await self._answer.__aenter__()
-            async for _, said in _whole(self._answer.chat(chat)):
-                if not await asyncio.to_thread(said.is_broken, self._structure):
-                    return said.deltas
-        raise _broken(f"In {self._tries} tries")
+            async for _, output in _finished_choices(self._answer.chat(chat)):
+                if not await asyncio.to_thread(output.violates_schema, self._structure):
+                    return output.deltas
+        raise _schema_error(f"In {self._attempts} tries")
 
 
 async def check_answers(
@@ -152,31 +152,31 @@ async def check_answers(
 ) -> AsyncGenerator[ChatDelta, None]:
     """Yields the deltas; raises `Internal` in place of the end of a choice that violates the
     schema. A choice cut off by its length does not."""
-    choices: defaultdict[int, _Said] = defaultdict(_Said)
+    choices: defaultdict[int, _ChoiceOutput] = defaultdict(_ChoiceOutput)
     async with aclosing(deltas):
         async for delta in deltas:
-            said = choices[delta.choice]
-            said.add(delta)
-            if said.is_ended and await asyncio.to_thread(said.is_broken, structure):
+            output = choices[delta.choice]
+            output.add(delta)
+            if output.is_ended and await asyncio.to_thread(output.violates_schema, structure):
                 log.error("answer_breaks_schema", extra={"choice": delta.choice})
-                raise _broken("Against its grammar")
+                raise _schema_error("Against its grammar")
             yield delta
 
 
-async def _whole(
+async def _finished_choices(
     deltas: AsyncGenerator[ChatDelta, None],
-) -> AsyncGenerator[tuple[int, _Said], None]:
+) -> AsyncGenerator[tuple[int, _ChoiceOutput], None]:
     """Yields each choice with its index when it has ended."""
-    choices: defaultdict[int, _Said] = defaultdict(_Said)
+    choices: defaultdict[int, _ChoiceOutput] = defaultdict(_ChoiceOutput)
     async with aclosing(deltas):
         async for delta in deltas:
-            said = choices[delta.choice]
-            said.add(delta)
-            if said.is_ended:
+            output = choices[delta.choice]
+            output.add(delta)
+            if output.is_ended:
                 yield delta.choice, choices.pop(delta.choice)
 
 
-def _asked_again(request: Chat, attempt: int) -> Chat:
+def _retry_request(request: Chat, attempt: int) -> Chat:
     """Returns the chat for one more choice, with another seed and a higher temperature."""
     sampling = request.sampling
     seed = None if sampling.seed is None else (sampling.seed + attempt) % 2**63
@@ -188,7 +188,7 @@ def _asked_again(request: Chat, attempt: int) -> Chat:
     )
 
 
-def _broken(how: str) -> Internal:
+def _schema_error(how: str) -> Internal:
     return Internal(
         f"{how}, the model's answer is not what the schema says. Ask again, or ask for less.",
         code="answer_breaks_schema",

@@ -34,14 +34,14 @@ def with_functions(body: "api.CreateChatCompletionRequest") -> "api.CreateChatCo
     """Returns the chat with functions in place of custom tools, of their calls, and of a choice of
     one. Raises `UnsupportedField` for a format that cannot be enforced."""
     messages = [_with_function_calls(message) for message in body["messages"]]
-    changed: JsonObject = {**body, "messages": messages}
+    translated: JsonObject = {**body, "messages": messages}
     if body.get("tools"):
-        tools = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(body["tools"])]
-        changed["tools"] = tools
+        tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(body["tools"])]
+        translated["tools"] = tools
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping):
-        changed["tool_choice"] = _choice(choice, custom_names(body))
-    return cast("api.CreateChatCompletionRequest", changed)
+        translated["tool_choice"] = _choice(choice, custom_names(body))
+    return cast("api.CreateChatCompletionRequest", translated)
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def translate_error_names(body: "api.CreateChatCompletionRequest") -> Iterator[N
     try:
         yield
     except ApiError as error:
-        place = _FUNCTION.match(error.param or "")
-        if place is not None and tools[int(place[1])]["type"] == "custom":
-            rest = _FORMAT.sub(".format.grammar.definition", str(error.param)[place.end() :])
-            error.param = f"tools[{place[1]}].custom{rest}"
+        match = _FUNCTION.match(error.param or "")
+        if match is not None and tools[int(match[1])]["type"] == "custom":
+            rest = _FORMAT.sub(".format.grammar.definition", str(error.param)[match.end() :])
+            error.param = f"tools[{match[1]}].custom{rest}"
         raise
 
 
@@ -65,18 +65,24 @@ class CustomCalls:
         self._names = names
         self._inputs: dict[tuple[int, int], CustomInput] = {}  # by choice and call
 
-    async def told(
+    async def translate(
         self, deltas: AsyncGenerator[ChatDelta, None]
     ) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas as the client sees them."""
         async with aclosing(deltas):
             async for delta in deltas:
-                yield self._told(delta) if delta.tool_calls or delta.finish_reason else delta
+                yield (
+                    self._translate_delta(delta)
+                    if delta.tool_calls or delta.finish_reason
+                    else delta
+                )
 
-    def _told(self, delta: ChatDelta) -> ChatDelta:
-        calls = [told for call in delta.tool_calls for told in self._call(delta.choice, call)]
+    def _translate_delta(self, delta: ChatDelta) -> ChatDelta:
+        calls = [
+            translated for call in delta.tool_calls for translated in self._call(delta.choice, call)
+        ]
         if delta.finish_reason is not None:
-            calls += self._left(delta.choice)
+            calls += self._finish_inputs(delta.choice)
         return replace(delta, tool_calls=calls)
 
     def _call(self, choice: int, call: ToolCall) -> Iterator[ToolCall]:
@@ -90,10 +96,10 @@ class CustomCalls:
         if text or call.id is not None:
             yield replace(call, arguments=text, is_custom=True)
 
-    def _left(self, choice: int) -> Iterator[ToolCall]:
+    def _finish_inputs(self, choice: int) -> Iterator[ToolCall]:
         """Yields the rest of inputs: arguments in an unexpected form are the input themselves."""
-        for (one, index), given in self._inputs.items():
-            if one == choice and (rest := given.finish()):
+        for (one, index), custom_input in self._inputs.items():
+            if one == choice and (rest := custom_input.finish()):
                 yield ToolCall(index=index, arguments=rest, is_custom=True)
 
 
@@ -103,8 +109,10 @@ def _tool(tool: Body, where: str) -> Body:
     custom = tool["custom"]
     grammar = (custom.get("format") or {}).get("grammar")
     function = custom_function(grammar, f"{where}.custom.format.grammar")
-    told = {name: custom[name] for name in ("name", "description") if custom.get(name) is not None}
-    return {"type": "function", "function": {**told, **function}}
+    fields = {
+        name: custom[name] for name in ("name", "description") if custom.get(name) is not None
+    }
+    return {"type": "function", "function": {**fields, **function}}
 
 
 def _choice(choice: Body, names: frozenset[str]) -> Body:

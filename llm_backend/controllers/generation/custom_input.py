@@ -47,21 +47,21 @@ class CustomInput:
         return "" if self._has_begun else self._rest
 
     def _read(self) -> Iterator[str]:
-        given, place = self._rest, 0
-        while (found := _next(given, place)) is not None:
+        text, offset = self._rest, 0
+        while (found := _next(text, offset)) is not None:
             yield _text(found[0])
-            place = found.end()
-        self._has_ended = given.startswith('"', place)
-        self._rest = given[place:]
+            offset = found.end()
+        self._has_ended = text.startswith('"', offset)
+        self._rest = text[offset:]
 
 
-def _next(given: str, place: int) -> re.Match[str] | None:
+def _next(text: str, offset: int) -> re.Match[str] | None:
     """Returns the token at this place; None at either end, and for an incomplete escape."""
-    if plain := _PLAIN.match(given, place):
+    if plain := _PLAIN.match(text, offset):
         return plain
-    if _CUT.match(given, place):
+    if _CUT.match(text, offset):
         return None
-    return _ESCAPE.match(given, place) or _BACKSLASH.match(given, place)
+    return _ESCAPE.match(text, offset) or _BACKSLASH.match(text, offset)
 
 
 def _text(found: str) -> str:

@@ -15,7 +15,7 @@ from llm_backend.json_types import JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["as_function_calls", "named_as_functions", "with_tools"]
+__all__ = ["as_function_calls", "translate_function_errors", "with_tools"]
 
 Body = Mapping[str, Any]
 
@@ -35,14 +35,16 @@ def with_tools(body: "api.CreateChatCompletionRequest") -> "api.CreateChatComple
         name: value for name, value in body.items() if name not in ("functions", "function_call")
     }
     if choice is not None:
-        others["tool_choice"] = choice if isinstance(choice, str) else _named(choice, functions)
+        others["tool_choice"] = (
+            choice if isinstance(choice, str) else _named_choice(choice, functions)
+        )
     tools = [{"type": "function", "function": function} for function in functions]
     changed = {**others, "tools": tools, "parallel_tool_calls": False}
     return cast("api.CreateChatCompletionRequest", changed)
 
 
 @contextmanager
-def named_as_functions(body: "api.CreateChatCompletionRequest") -> Iterator[None]:
+def translate_function_errors(body: "api.CreateChatCompletionRequest") -> Iterator[None]:
     """Rewrites `param` of errors in such tools to the client's `functions`."""
     try:
         yield
@@ -60,8 +62,8 @@ async def as_function_calls(
         async for delta in deltas:
             if not delta.tool_calls and delta.finish_reason is None:
                 yield delta
-            elif (told := _told(delta)) != ChatDelta(choice=delta.choice):
-                yield told
+            elif (translated := _to_deprecated(delta)) != ChatDelta(choice=delta.choice):
+                yield translated
 
 
 def _refuse_both(body: "api.CreateChatCompletionRequest") -> None:
@@ -78,7 +80,7 @@ def _refuse_both(body: "api.CreateChatCompletionRequest") -> None:
         )
 
 
-def _named(
+def _named_choice(
     choice: "api.ChatCompletionFunctionCallOption",
     functions: "list[api.ChatCompletionFunctions]",
 ) -> "api.ChatCompletionNamedToolChoice":
@@ -89,7 +91,7 @@ def _named(
     return {"type": "function", "function": {"name": choice["name"]}}
 
 
-def _told(delta: ChatDelta) -> ChatDelta:
+def _to_deprecated(delta: ChatDelta) -> ChatDelta:
     calls = tuple(replace(call, is_deprecated=True) for call in delta.tool_calls if not call.index)
     reason = "function_call" if delta.finish_reason == "tool_calls" else delta.finish_reason
     return replace(delta, tool_calls=calls, finish_reason=reason)

@@ -19,13 +19,13 @@ def flatten_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
 
     Raises `UnsupportedField`, with its path, for a part of another type.
     """
-    return [_flatten(message, f"messages[{place}]") for place, message in enumerate(messages)]
+    return [_flatten(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
 def _flatten(message: Mapping[str, Any], where: str) -> Message:
     if message.get("audio"):
         raise UnsupportedField(
-            "Local models do not speak, so none has said what an `audio` names.",
+            "Local models make no audio, so no earlier `audio` of theirs can be named.",
             param=f"{where}.audio",
         )
     flat = {**message, "content": _content(message.get("content"), f"{where}.content")}
@@ -35,11 +35,11 @@ def _flatten(message: Mapping[str, Any], where: str) -> Message:
         flat |= {"role": "tool", "tool_call_id": _CALL}
     if call := flat.pop("function_call", None):
         flat["tool_calls"] = [{"id": _CALL, "type": "function", "function": call}]
-    for place, call in enumerate(flat.get("tool_calls") or ()):
+    for index, call in enumerate(flat.get("tool_calls") or ()):
         if call["type"] != "function":
             raise UnsupportedField(
                 "Local models know calls of type `function` only.",
-                param=f"{where}.tool_calls[{place}].type",
+                param=f"{where}.tool_calls[{index}].type",
             )
     return flat
 
@@ -47,7 +47,7 @@ def _flatten(message: Mapping[str, Any], where: str) -> Message:
 def _content(content: Any, where: str) -> Content:
     if content is None or isinstance(content, str):
         return content
-    pieces = [_piece(part, f"{where}[{place}]") for place, part in enumerate(content)]
+    pieces = [_piece(part, f"{where}[{index}]") for index, part in enumerate(content)]
     texts = [piece for piece in pieces if isinstance(piece, str)]
     return "\n".join(texts) if len(texts) == len(pieces) else pieces
 

@@ -9,7 +9,7 @@ from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.errors import InvalidRequest
 from llm_backend.offload import offload
 
-__all__ = ["as_own_inputs"]
+__all__ = ["decode_foreign_tokens"]
 
 Inputs = Sequence[str | Sequence[int]]
 
@@ -24,7 +24,9 @@ _ENCODINGS = {
 }
 
 
-async def as_own_inputs(files: TokenFiles, model: str, inputs: Inputs, field: str) -> Inputs:
+async def decode_foreign_tokens(
+    files: TokenFiles, model: str, inputs: Inputs, field: str
+) -> Inputs:
     """Returns the inputs with foreign token ids decoded; `field` is their name in the request.
     Raises `InvalidRequest` for tokens that cannot be decoded."""
     encoding = next((name for name, names in _ENCODINGS.items() if names.match(model)), None)
@@ -43,8 +45,8 @@ async def as_own_inputs(files: TokenFiles, model: str, inputs: Inputs, field: st
 
 def _texts(pieces: Mapping[int, bytes], encoding: str, inputs: Inputs, field: str) -> list[str]:
     return [
-        one if isinstance(one, str) else _text(pieces, encoding, one, f"{field}[{place}]")
-        for place, one in enumerate(inputs)
+        one if isinstance(one, str) else _text(pieces, encoding, one, f"{field}[{index}]")
+        for index, one in enumerate(inputs)
     ]
 
 

@@ -23,7 +23,7 @@ from llm_backend.errors import InvalidRequest, UnsupportedField
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["chat_from", "prompts_from", "refuse_others", "tokens_from"]
+__all__ = ["chat_from", "check_supported_fields", "prompts_from", "tokens_from"]
 
 Body = Mapping[str, Any]
 
@@ -55,7 +55,7 @@ RESERVED_SWITCHES = {
     "strftime_now",
 }  # fmt: skip
 
-NEUTRAL: Mapping[str, Collection[Any]] = {
+NEUTRAL_VALUES: Mapping[str, Collection[Any]] = {
     "modalities": [["text"]],
     "verbosity": ["medium"],
 }
@@ -79,7 +79,7 @@ def _chat_from(
     choices_limit: int,
     grammar: Grammar | JsonContent | None,
 ) -> Chat:
-    refuse_others(body, CHAT_FIELDS)
+    check_supported_fields(body, CHAT_FIELDS)
     choice = tool_choice_of(body)
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
@@ -115,7 +115,7 @@ def prompts_from(
     body: "api.CreateCompletionRequest", *, choices_limit: int, prompts_limit: int
 ) -> list[TextPrompt]:
     """Returns the prompts of a body; raises `InvalidRequest` with the field's name."""
-    refuse_others(body, COMPLETION_FIELDS)
+    check_supported_fields(body, COMPLETION_FIELDS)
     choices = _choices(body, choices_limit)
     best_of = _best_of(body, choices, choices_limit)
     max_tokens = _whole(body, "max_tokens")
@@ -149,10 +149,10 @@ def prompts_from(
     ]
 
 
-def refuse_others(body: Body, honoured: Collection[str]) -> None:
+def check_supported_fields(body: Body, supported: Collection[str]) -> None:
     """Raises `UnsupportedField` for an unsupported field that has an effect."""
     for name, value in body.items():
-        if name in honoured or value is None or value in NEUTRAL.get(name, ()):
+        if name in supported or value is None or value in NEUTRAL_VALUES.get(name, ()):
             continue
         if is_hint(name, value, body["model"]):
             continue
@@ -175,7 +175,7 @@ def _prediction(body: Body) -> str | None:
 
 def _sampling(body: Body, logprobs: int | None) -> Sampling:
     neutral = Sampling()
-    given = {
+    values = {
         name: body[name]
         for name in SAMPLING_FIELDS - {"logit_bias", "seed", *WINDOWS}
         if body.get(name) is not None
@@ -185,7 +185,7 @@ def _sampling(body: Body, logprobs: int | None) -> Sampling:
     }
     seed = body.get("seed")
     return Sampling(
-        **{name: type(getattr(neutral, name))(value) for name, value in given.items()},
+        **{name: type(getattr(neutral, name))(value) for name, value in values.items()},
         **windows,
         logit_bias=_logit_bias(body.get("logit_bias") or {}),
         seed=None if seed is None else int(seed) % 2**63,  # range of the random generator
@@ -199,9 +199,9 @@ def _window(body: Body, name: str) -> int | None:
     return None if number == -1 else number
 
 
-def _logit_bias(given: Mapping[str, float]) -> dict[int, float]:
+def _logit_bias(entries: Mapping[str, float]) -> dict[int, float]:
     bias = {}
-    for token, value in given.items():
+    for token, value in entries.items():
         if not token.isascii() or not token.isdigit() or len(token) > 9:
             raise InvalidRequest(f"`{token[:40]}` is not a token id.", param="logit_bias")
         if not -100 <= value <= 100:
@@ -254,9 +254,9 @@ def _stop_tokens(body: Body) -> tuple[int, ...]:
 
 def tokens_from(numbers: Sequence[float], where: str) -> list[int]:
     """Returns token ids; the engine checks that its model has them."""
-    for place, number in enumerate(numbers):
+    for index, number in enumerate(numbers):
         if not 0 <= number < TOKENS_END:
-            raise InvalidRequest(f"{number} is not a token id.", param=f"{where}[{place}]")
+            raise InvalidRequest(f"{number} is not a token id.", param=f"{where}[{index}]")
     return [int(number) for number in numbers]
 
 
@@ -302,6 +302,6 @@ def _prompts(prompt: Any) -> list[str | list[int]]:
     if isinstance(prompt[0], int | float):
         return [tokens_from(prompt, "prompt")]
     return [
-        one if isinstance(one, str) else tokens_from(one, f"prompt[{place}]")
-        for place, one in enumerate(prompt)
+        one if isinstance(one, str) else tokens_from(one, f"prompt[{index}]")
+        for index, one in enumerate(prompt)
     ]

@@ -48,16 +48,16 @@ async def structure_from(
 ) -> StructuredOutput:
     """Compiles the constraints of a body. Raises `InvalidRequest` with the field and, in a schema,
     the path."""
-    wanted = body.get("response_format") or TEXT
+    response_format = body.get("response_format") or TEXT
     grammar = body.get("grammar")
     tools = _strict_tools(body)
-    if grammar is None and wanted["type"] == "text" and not tools:
+    if grammar is None and response_format["type"] == "text" and not tools:
         return StructuredOutput()
-    _refuse_two(body)
+    _check_single_constraint(body)
     if grammar is not None:
         return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"))
     # Compiling a long schema takes time.
-    return await asyncio.to_thread(_structure_of, wanted, tools, nodes_limit)
+    return await asyncio.to_thread(_structure_of, response_format, tools, nodes_limit)
 
 
 def _strict_tools(body: "api.CreateChatCompletionRequest") -> "Mapping[int, api.FunctionObject]":
@@ -65,15 +65,15 @@ def _strict_tools(body: "api.CreateChatCompletionRequest") -> "Mapping[int, api.
     if body.get("tool_choice") == "none":
         return {}
     return {
-        place: tool["function"]
-        for place, tool in enumerate(body.get("tools") or ())
+        index: tool["function"]
+        for index, tool in enumerate(body.get("tools") or ())
         if tool["type"] == "function"
         and tool["function"].get("strict")
         and tool["function"].get("parameters") is not None
     }
 
 
-def _refuse_two(body: "api.CreateChatCompletionRequest") -> None:
+def _check_single_constraint(body: "api.CreateChatCompletionRequest") -> None:
     """Raises `InvalidRequest` if a body has more than one constraint."""
     is_text = (body.get("response_format") or TEXT)["type"] == "text"
     if body.get("grammar") is not None and not is_text:
@@ -91,27 +91,27 @@ def _refuse_two(body: "api.CreateChatCompletionRequest") -> None:
 
 
 def _structure_of(
-    wanted: "ResponseFormat", tools: "Mapping[int, api.FunctionObject]", nodes_limit: int
+    response_format: "ResponseFormat", tools: "Mapping[int, api.FunctionObject]", nodes_limit: int
 ) -> StructuredOutput:
     calls: dict[str, AnswerSchema] = {}
     is_exact = True
-    for place, function in tools.items():
-        path = ("tools", place, "function", "parameters")
+    for index, function in tools.items():
+        path = ("tools", index, "function", "parameters")
         lowered, calls[function["name"]] = _lower(function["parameters"], path, nodes_limit)
         is_exact &= lowered.is_exact
-    if wanted["type"] == "text":
+    if response_format["type"] == "text":
         return StructuredOutput(calls=calls, is_exact=is_exact)
-    if wanted["type"] == "json_object":
+    if response_format["type"] == "json_object":
         content = JsonContent(schema=ANY_OBJECT, field="response_format")
         schema = AnswerSchema(ANY_OBJECT, ())
         return StructuredOutput(grammar=content, schema=schema, calls=calls, is_exact=is_exact)
-    if "schema" not in wanted["json_schema"]:
+    if "schema" not in response_format["json_schema"]:
         raise InvalidRequest(
             "`json_schema` needs the `schema` that the answer must follow.",
             param=field_name(SCHEMA_PATH),
             code="missing_required_parameter",
         )
-    lowered, schema = _lower(wanted["json_schema"]["schema"], SCHEMA_PATH, nodes_limit)
+    lowered, schema = _lower(response_format["json_schema"]["schema"], SCHEMA_PATH, nodes_limit)
     name = ".".join(map(str, SCHEMA_PATH))
     content = JsonContent(schema=lowered.schema, field=name, lowered=lowered)
     is_exact &= lowered.is_exact

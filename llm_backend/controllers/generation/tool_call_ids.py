@@ -10,7 +10,7 @@ __all__ = ["check_items", "check_messages"]
 
 _CALLS = {"function_call": "function call", "custom_tool_call": "custom tool call"}
 _OUTPUTS = {f"{kind}_output": name for kind, name in _CALLS.items()}
-_NAMED_LIMIT = 5  # ids in an error message
+_SHOWN_IDS = 5  # ids in an error message
 _ID_LENGTH = 80
 
 
@@ -19,27 +19,27 @@ def check_messages(messages: Sequence[JsonMapping]) -> None:
     `tool` messages that answer all of them, and by no others."""
     calls: frozenset[str] = frozenset()
     unanswered: dict[str, None] = {}
-    caller = 0
-    for place, message in enumerate(messages):
+    call_index = 0
+    for index, message in enumerate(messages):
         if message["role"] == "tool":
-            _check_output(message, calls, f"messages[{place}]")
+            _check_output(message, calls, f"messages[{index}]")
             unanswered.pop(message["tool_call_id"], None)
             continue
-        _check_answered(unanswered, caller)
+        _check_answered(unanswered, call_index)
         unanswered = dict.fromkeys(str(call["id"]) for call in message.get("tool_calls") or ())
-        calls, caller = frozenset(unanswered), place
-    _check_answered(unanswered, caller)
+        calls, call_index = frozenset(unanswered), index
+    _check_answered(unanswered, call_index)
 
 
-def check_items(before: Iterable[JsonMapping], own: Iterable[JsonMapping]) -> None:
+def check_items(context_items: Iterable[JsonMapping], input_items: Iterable[JsonMapping]) -> None:
     """Raises `InvalidRequest` unless each call among the items has its output after it, and each
-    output its call before it. `own` are the items of the request's input, `before` those of the
-    conversation. An interrupted call needs no output."""
+    output its call before it. `input_items` are those of the request, `context_items`
+    those of the conversation. An interrupted call needs no output."""
     calls: set[tuple[str, str]] = set()
     unanswered: dict[tuple[str, str], None] = {}
-    placed = [("input", item) for item in before]
-    placed += [(f"input[{place}].call_id", item) for place, item in enumerate(own)]
-    for where, item in placed:
+    numbered = [("input", item) for item in context_items]
+    numbered += [(f"input[{index}].call_id", item) for index, item in enumerate(input_items)]
+    for where, item in numbered:
         if name := _CALLS.get(item["type"]):
             key = name, str(item["call_id"])
             calls.add(key)
@@ -72,11 +72,11 @@ def _check_output(message: JsonMapping, calls: frozenset[str], where: str) -> No
         )
 
 
-def _check_answered(unanswered: Mapping[str, None], caller: int) -> None:
+def _check_answered(unanswered: Mapping[str, None], call_index: int) -> None:
     if unanswered:
-        named = ", ".join(f"`{id[:_ID_LENGTH]}`" for id in list(unanswered)[:_NAMED_LIMIT])
+        ids = ", ".join(f"`{id[:_ID_LENGTH]}`" for id in list(unanswered)[:_SHOWN_IDS])
         raise InvalidRequest(
             "A message of the assistant with `tool_calls` must be followed by messages of the role "
-            f"`tool` that answer each `tool_call_id`. These have no answer: {named}.",
-            param=f"messages[{caller}].tool_calls",
+            f"`tool` that answer each `tool_call_id`. These have no answer: {ids}.",
+            param=f"messages[{call_index}].tool_calls",
         )

@@ -41,10 +41,10 @@ def tool_choice_of(body: "api.CreateChatCompletionRequest") -> ToolChoice:
         return ToolChoice(tools=tools, must_call=True)
     if choice["type"] == "allowed_tools":
         allowed = choice["allowed_tools"]
-        names = _chosen_names(allowed["tools"], tools, "tool_choice.allowed_tools.tools")
+        names = _select_names(allowed["tools"], tools, "tool_choice.allowed_tools.tools")
         return ToolChoice(tools=tools, must_call=allowed["mode"] == "required", names=names)
     return ToolChoice(
-        tools=tools, must_call=True, names=_chosen_names([choice], tools, "tool_choice")
+        tools=tools, must_call=True, names=_select_names([choice], tools, "tool_choice")
     )
 
 
@@ -89,14 +89,14 @@ def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _chosen_names(
-    chosen: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], where: str
+def _select_names(
+    choices: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], where: str
 ) -> frozenset[str]:
     """Returns the names of these tools. Raises `InvalidRequest` for one not among `tools`."""
-    if not chosen:
+    if not choices:
         raise InvalidRequest("No tool is allowed; use `tool_choice: none`.", param=where)
     known = {tool["function"]["name"] for tool in tools}
-    names = {str((tool.get("function") or {}).get("name")) for tool in chosen}
+    names = {str((tool.get("function") or {}).get("name")) for tool in choices}
     for name in sorted(names - known):
         raise InvalidRequest(f"`{name[:80]}` is not among the `tools`.", param=where)
     return frozenset(names)

@@ -13,7 +13,7 @@ from llm_backend.backends.base import ChatDelta, Meter, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.chat.events import Transcript
-from llm_backend.controllers.moderations.operations import OPENAIS_MODELS, moderation
+from llm_backend.controllers.moderations.operations import OPENAIS_MODELS, moderate
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, ModelNotFound, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -32,12 +32,12 @@ Message = Mapping[str, Any]
 Deltas = AsyncGenerator[ChatDelta, None]
 
 FILTERED = "content_filter"  # finish reason of a withheld answer
-_NOTHING_SAID = {
+_NO_OUTPUT = {
     "type": "error",
     "code": "no_output",
     "message": "There is no output: the input was flagged, and the policy blocks it.",
 }
-_WHERE = "moderation.model"
+_PARAM = "moderation.model"
 
 
 def moderation_of(
@@ -49,11 +49,11 @@ def moderation_of(
     """Returns the moderation of the answer to these chat messages; None if the body has no
     `moderation`. The judge's usage is counted by `meter`. Raises `UnsupportedField` if no local
     model can judge."""
-    asked: api.ModerationParam | None = body.get("moderation")
-    if asked is None:
+    config: api.ModerationParam | None = body.get("moderation")
+    if config is None:
         return None
-    judge = _judge(services.registry, asked["model"], services.settings.moderation_model)
-    policy = asked.get("policy") or {}
+    judge = _judge(services.registry, config["model"], services.settings.moderation_model)
+    policy = config.get("policy") or {}
     return ModeratedAnswer(
         judge=judge.with_meter(meter),
         messages=messages(),
@@ -73,17 +73,17 @@ def _judge(registry: Registry, name: str, configured: str | None) -> LocalModel:
                 "No model is configured for moderation: set `moderation_model` "
                 "(LLM_BACKEND_MODERATION_MODEL) to the name of a chat model that is served here, "
                 "or leave `moderation` out.",
-                param=_WHERE,
+                param=_PARAM,
             )
         name = configured
     try:
         judge = registry.for_model(name)
     except ModelNotFound as error:
-        raise UnsupportedField(error.message, param=_WHERE) from error
+        raise UnsupportedField(error.message, param=_PARAM) from error
     if judge is None:
         raise UnsupportedField(
             f"`{name}` is an upstream's; answers of local models are judged by local ones.",
-            param=_WHERE,
+            param=_PARAM,
         )
     return judge
 
@@ -99,51 +99,53 @@ class ModeratedAnswer:
     blocks_output: bool
     _input: "Results | ApiError | None" = field(default=None, init=False)
     _output: "Results | ApiError | None" = field(default=None, init=False)
-    _said: dict[int, list[str]] = field(default_factory=dict, init=False)  # deltas by choice
+    _texts_by_choice: dict[int, list[str]] = field(
+        default_factory=dict, init=False
+    )  # deltas by choice
     _is_withheld: bool = field(default=False, init=False)
 
     async def withholds(self) -> bool:
         """True if the input is blocked. Raises `ApiError` if it cannot be judged."""
         if not self.blocks_input:
             return False
-        self._input = await self._judged(_user_input(self.messages, sees=self.judge.sees))
+        self._input = await self._judge_content(_user_input(self.messages, sees=self.judge.sees))
         self._is_withheld = any(result["flagged"] for result in self._input)
         return self._is_withheld
 
-    async def watched(self, deltas: Deltas) -> Deltas:
+    async def filter_deltas(self, deltas: Deltas) -> Deltas:
         """Passes the deltas of an answer on. If the policy blocks outputs, buffers them until they
         are judged, and of a flagged choice yields only its end. Raises `ApiError` if the output
         cannot be judged."""
         async with aclosing(deltas):
             if self.blocks_output:
-                async for delta in self._passed(deltas):
+                async for delta in self._withhold_flagged(deltas):
                     yield delta
                 return
             async for delta in deltas:
-                self._hear(delta)
+                self._record(delta)
                 yield delta
 
-    async def told(self, *, results_in_lists: bool) -> JsonObject:
+    async def report(self, *, results_in_lists: bool) -> JsonObject:
         """Renders `moderation` at the end of the answer; of chats with lists of results."""
         if self._input is None:
-            self._input = await self._tried(_user_input(self.messages, sees=self.judge.sees))
+            self._input = await self._try_judging(_user_input(self.messages, sees=self.judge.sees))
         if self._output is None and not self._is_withheld:
-            self._output = await self._tried(self._texts())
+            self._output = await self._try_judging(self._texts())
         return {
-            "input": self._side(self._input, results_in_lists),
-            "output": dict(_NOTHING_SAID)
+            "input": self._render_side(self._input, results_in_lists),
+            "output": dict(_NO_OUTPUT)
             if self._output is None
-            else self._side(self._output, results_in_lists),
+            else self._render_side(self._output, results_in_lists),
         }
 
-    async def _passed(self, deltas: Deltas) -> Deltas:
+    async def _withhold_flagged(self, deltas: Deltas) -> Deltas:
         transcript = Transcript()
         async for delta in deltas:
-            self._hear(delta)
+            self._record(delta)
             transcript.add(delta)
-        self._output = await self._judged(self._texts())
+        self._output = await self._judge_content(self._texts())
         # An empty output has one result and no choice, so the lengths may differ.
-        choices = zip(sorted(self._said), self._output, strict=False)
+        choices = zip(sorted(self._texts_by_choice), self._output, strict=False)
         flagged = [choice for choice, result in choices if result["flagged"]]
         for delta in transcript.deltas():
             if delta.choice not in flagged:
@@ -151,35 +153,39 @@ class ModeratedAnswer:
         for choice in flagged:
             yield ChatDelta(choice=choice, finish_reason=FILTERED)
 
-    def _hear(self, delta: ChatDelta) -> None:
-        self._said.setdefault(delta.choice, []).append(delta.content + delta.refusal)
+    def _record(self, delta: ChatDelta) -> None:
+        self._texts_by_choice.setdefault(delta.choice, []).append(delta.content + delta.refusal)
 
     def _texts(self) -> list[str]:
-        return ["".join(self._said[choice]) for choice in sorted(self._said)] or [""]
+        return [
+            "".join(self._texts_by_choice[choice]) for choice in sorted(self._texts_by_choice)
+        ] or [""]
 
-    async def _tried(self, given: list[Any]) -> "Results | ApiError":
+    async def _try_judging(self, inputs: list[Any]) -> "Results | ApiError":
         """Judges without blocking: an error is reported as the result, and the answer is sent."""
         try:
-            return await self._judged(given)
+            return await self._judge_content(inputs)
         except ApiError as error:
             return error
 
-    async def _judged(self, given: list[Any]) -> "Results":
+    async def _judge_content(self, inputs: list[Any]) -> "Results":
         try:
-            verdict = await moderation(self.judge, {"input": given}, inputs_limit=len(given))
+            verdict = await moderate(self.judge, {"input": inputs}, inputs_limit=len(inputs))
         except ApiError as error:
             error.param = "moderation"
             raise
         head = {"type": "moderation_result", "model": verdict["model"]}
         return cast("Results", [{**head, **result} for result in verdict["results"]])
 
-    def _side(self, found: "Results | ApiError", results_in_lists: bool) -> "ModerationSide":
-        if isinstance(found, ApiError):
-            return {"type": "error", "code": found.code, "message": found.message}
+    def _render_side(
+        self, results: "Results | ApiError", results_in_lists: bool
+    ) -> "ModerationSide":
+        if isinstance(results, ApiError):
+            return {"type": "error", "code": results.code, "message": results.message}
         if not results_in_lists:
-            return found[0]
+            return results[0]
         name = self.judge.card.id
-        return {"type": "moderation_results", "model": name, "results": list(found)}
+        return {"type": "moderation_results", "model": name, "results": list(results)}
 
 
 class WithheldStream:

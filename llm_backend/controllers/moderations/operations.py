@@ -12,14 +12,14 @@ from llm_backend.backends.base import Priority
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import Picture
 from llm_backend.backends.local.yes_no import YesNoQuestion, probability_of_yes
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.generation_request import refuse_others
+from llm_backend.controllers.generation.generation_request import check_supported_fields
 from llm_backend.controllers.moderations.categories import (
-    KINDS,
-    SEEN_KINDS,
-    CategoryJudgement,
-    way_to_ask,
+    CATEGORIES,
+    IMAGE_CATEGORIES,
+    ModerationInput,
+    question_builder,
 )
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -35,7 +35,7 @@ from llm_backend.offload import is_large, offload
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["create_moderation", "judge", "moderation"]
+__all__ = ["create_moderation", "moderate", "moderation_model_name"]
 
 
 FIELDS = {"input", "model"}
@@ -46,26 +46,28 @@ OPENAIS_MODELS = (
     "text-moderation-latest",
     "text-moderation-stable",
 )
-FLAGGED_FROM = 0.5  # probability of yes
-ASKED_AT_ONCE = 16  # questions of one request: enough to fill a batch without filling the queue
+FLAG_THRESHOLD = 0.5  # probability of yes
+MAX_CONCURRENT_QUESTIONS = (
+    16  # questions of one request: enough to fill a batch without filling the queue
+)
 
-_SEEN_KIND = min(SEEN_KINDS)
+_IMAGE_CATEGORY = min(IMAGE_CATEGORIES)
 
 
 async def create_moderation(services: Services, request: ApiRequest) -> Response:
     """`POST /moderations`"""
-    body = {**request.body, "model": judge(services, request.body)}
+    body = {**request.body, "model": moderation_model_name(services, request.body)}
     return await answer_by_route(services, replace(request, body=body), here=_judge_inputs)
 
 
 async def _judge_inputs(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     limit = services.settings.prompts_limit
     return JsonResponse(
-        await unless_gone(request, moderation(model, request.body, inputs_limit=limit))
+        await run_while_connected(request, moderate(model, request.body, inputs_limit=limit))
     )
 
 
-def judge(services: Services, body: "api.CreateModerationRequest") -> str:
+def moderation_model_name(services: Services, body: "api.CreateModerationRequest") -> str:
     """Returns the name of the model that judges. OpenAI's model names mean the setting
     `moderation_model`, unless a served model has that name, or only an upstream can judge an image.
 
@@ -103,7 +105,7 @@ def _is_image(part: object) -> bool:
     return isinstance(part, Mapping) and part["type"] == "image_url"
 
 
-async def moderation(
+async def moderate(
     model: LocalModel,
     body: "api.CreateModerationRequest",
     *,
@@ -111,25 +113,33 @@ async def moderation(
     priority: Priority = Priority.INTERACTIVE,
 ) -> "api.CreateModerationResponse":
     """Judges a moderation request with this model; returns the response object."""
-    refuse_others({"model": model.card.id, **body}, FIELDS)
+    check_supported_fields({"model": model.card.id, **body}, FIELDS)
     model = model.as_personality(None)  # the question holds the whole instruction
     inputs = _inputs(body["input"], inputs_limit)
-    _check_senses(model, inputs.values())
-    ask, turns = way_to_ask(await model.template()), asyncio.Semaphore(ASKED_AT_ONCE)
+    _check_images(model, inputs.values())
+    build_question, semaphore = (
+        question_builder(await model.template()),
+        asyncio.Semaphore(MAX_CONCURRENT_QUESTIONS),
+    )
 
-    async def score(field: str, judged: CategoryJudgement, kind: str) -> float:
-        if not judged.types:
+    async def score(field: str, content: ModerationInput, category: str) -> float:
+        if not content.types:
             return 0.0
-        async with turns:
-            return await _score(model, await offload(ask, judged, kind), field, priority)
+        async with semaphore:
+            return await _score(
+                model, await offload(build_question, content, category), field, priority
+            )
 
     if is_large():  # one question first, so that a too long input fails only once
         for field, one in inputs.items():
-            await score(field, one, _SEEN_KIND)
+            await score(field, one, _IMAGE_CATEGORY)
     try:
-        async with asyncio.TaskGroup() as asking:
+        async with asyncio.TaskGroup() as group:
             scores = [
-                {kind: asking.create_task(score(field, one.as_kind(kind), kind)) for kind in KINDS}
+                {
+                    category: group.create_task(score(field, one.for_category(category), category))
+                    for category in CATEGORIES
+                }
                 for field, one in inputs.items()
             ]
     except ExceptionGroup as failed:  # the first failure cancelled the other tasks
@@ -138,61 +148,63 @@ async def moderation(
         "id": f"modr-{uuid.uuid4().hex}",
         "model": model.card.id,
         "results": [
-            _result({kind: one.result() for kind, one in each.items()}, judged)
-            for each, judged in zip(scores, inputs.values(), strict=True)
+            _result({category: one.result() for category, one in each.items()}, content)
+            for each, content in zip(scores, inputs.values(), strict=True)
         ],
     }
 
 
-def _inputs(given: Any, limit: int) -> dict[str, CategoryJudgement]:
+def _inputs(inputs: Any, limit: int) -> dict[str, ModerationInput]:
     """Parses the inputs, by their field names: one text, each text of a list, or a list of parts as
     one input."""
-    if isinstance(given, str):
-        return {"input": CategoryJudgement(text=given)}
-    if not 1 <= len(given) <= limit:
+    if isinstance(inputs, str):
+        return {"input": ModerationInput(text=inputs)}
+    if not 1 <= len(inputs) <= limit:
         raise InvalidRequest(
-            f"`input` holds {len(given)} inputs; it must hold 1 to {limit}.", param="input"
+            f"`input` holds {len(inputs)} inputs; it must hold 1 to {limit}.", param="input"
         )
-    if isinstance(given[0], str):
-        return {f"input[{place}]": CategoryJudgement(text=text) for place, text in enumerate(given)}
+    if isinstance(inputs[0], str):
+        return {f"input[{index}]": ModerationInput(text=text) for index, text in enumerate(inputs)}
     pictures = [
-        Picture(url=part["image_url"]["url"], where=f"input[{place}].image_url")
-        for place, part in enumerate(given)
+        Picture(url=part["image_url"]["url"], where=f"input[{index}].image_url")
+        for index, part in enumerate(inputs)
         if _is_image(part)
     ]
-    texts = [part["text"] for part in given if not _is_image(part)]
-    return {"input": CategoryJudgement(text="\n".join(texts) if texts else None, pictures=pictures)}
+    texts = [part["text"] for part in inputs if not _is_image(part)]
+    return {"input": ModerationInput(text="\n".join(texts) if texts else None, pictures=pictures)}
 
 
-def _check_senses(model: LocalModel, inputs: Iterable[CategoryJudgement]) -> None:
-    for judged in inputs:
-        if judged.pictures and not model.sees:
+def _check_images(model: LocalModel, inputs: Iterable[ModerationInput]) -> None:
+    for content in inputs:
+        if content.pictures and not model.sees:
             raise UnsupportedField(
                 f"`{model.card.id}`, which judges here, sees no images; send text only.",
-                param=judged.pictures[0].where,
+                param=content.pictures[0].where,
             )
 
 
-async def _score(model: LocalModel, asked: YesNoQuestion, field: str, priority: Priority) -> float:
+async def _score(
+    model: LocalModel, question: YesNoQuestion, field: str, priority: Priority
+) -> float:
     try:
-        return await probability_of_yes(model, asked, priority)
+        return await probability_of_yes(model, question, priority)
     except ContextLengthExceeded as error:
         raise ContextLengthExceeded(error.message, param=field) from error
     except InvalidRequest as error:
         if error.param != "reasoning_effort":
             raise
         raise InvalidRequest(
-            f"`{model.card.id}` always thinks before it answers, and so cannot be asked for a yes "
+            f"`{model.card.id}` always reasons before it answers, so it cannot be asked for a yes "
             "or no: have another model judge.",
             param="model",
         ) from error
 
 
 def _result(
-    scores: Mapping[str, float], judged: CategoryJudgement
+    scores: Mapping[str, float], content: ModerationInput
 ) -> "api.CreateModerationResponseResult":
-    flags = {kind: score >= FLAGGED_FROM for kind, score in scores.items()}
-    types = {kind: judged.as_kind(kind).types for kind in scores}
+    flags = {category: score >= FLAG_THRESHOLD for category, score in scores.items()}
+    types = {category: content.for_category(category).types for category in scores}
     return {  # the keys of the three are `KINDS`, which are the document's
         "flagged": any(flags.values()),
         "categories": cast("api.CreateModerationResponseResultCategories", flags),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import orjson
 
 from llm_backend import exact_json
-from llm_backend.controllers.chat.fold import ChatFold, Plain
+from llm_backend.controllers.chat.fold import ChatFold, TextFastPath
 from llm_backend.controllers.relay.event_delta import EventDelta
 from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonObject
@@ -18,10 +18,10 @@ _OBSERVED_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Alike:
+class _EventFastPath:
     """Fast path for events that differ only in their text, valid while `plain` is the fold's."""
 
-    plain: Plain
+    plain: TextFastPath
     event_delta: EventDelta
 
 
@@ -40,7 +40,7 @@ class ChatObserver:
         self._is_stream: bool | None = None
         self._events = Decoder(limit_bytes)
         self._fold = ChatFold()
-        self._alike: _Alike | None = None
+        self._fast_path: _EventFastPath | None = None
         self._has_chunks = False
         self._is_done = False
         self._is_broken = False
@@ -57,7 +57,7 @@ class ChatObserver:
         else:
             self._head += chunk
             self._whole = None
-            self._tell_kind()
+            self._detect_kind()
 
     @property
     def is_complete(self) -> bool:
@@ -74,7 +74,7 @@ class ChatObserver:
             return _writable(self._read_whole())
         return _writable(self._fold.completion()) if self._has_chunks else None
 
-    def _tell_kind(self) -> None:
+    def _detect_kind(self) -> None:
         start = bytes(self._head[:64]).lstrip(b" \t\r\n\xef\xbb\xbf")
         if self._is_stream is None and start:
             self._is_stream = not start.startswith((b"{", b"["))
@@ -86,22 +86,22 @@ class ChatObserver:
         *lines, rest = chunk.split(b"\n\n")
         try:
             for line in lines:
-                if not self._is_like_the_last(line):
+                if not self._append_if_alike(line):
                     self._feed_event(line)
             for event in self._events.feed(rest):
-                self._take(event.data)
+                self._add_event(event.data)
         except UpstreamFailed:
             self.is_overlong = True
 
-    def _is_like_the_last(self, line: bytes) -> bool:
+    def _append_if_alike(self, line: bytes) -> bool:
         """Appends the event's text and returns True if it differs from the last in it alone."""
-        plain, alike = self._fold.plain, self._alike
-        if alike is None or plain is None or alike.plain is not plain:
+        text_path, event_path = self._fold.fast_path, self._fast_path
+        if event_path is None or text_path is None or event_path.plain is not text_path:
             return False
-        text = alike.event_delta.text_of(line) if self._events.is_between_events else None
+        text = event_path.event_delta.text_of(line) if self._events.is_between_events else None
         if text is None:
             return False
-        plain.texts.append(text)
+        text_path.texts.append(text)
         return True
 
     def _feed_event(self, line: bytes) -> None:
@@ -109,15 +109,17 @@ class ChatObserver:
         is_whole = self._events.is_between_events
         chunk = None
         for event in self._events.feed(line + b"\n\n"):
-            chunk = self._take(event.data)
-        plain = self._fold.plain
-        if is_whole and chunk is not None and plain is not None:
+            chunk = self._add_event(event.data)
+        text_path = self._fold.fast_path
+        if is_whole and chunk is not None and text_path is not None:
             event_delta = EventDelta.of(line, chunk)
-            self._alike = (
-                None if event_delta is None else _Alike(plain=plain, event_delta=event_delta)
+            self._fast_path = (
+                None
+                if event_delta is None
+                else _EventFastPath(plain=text_path, event_delta=event_delta)
             )
 
-    def _take(self, data: str) -> JsonObject | None:
+    def _add_event(self, data: str) -> JsonObject | None:
         if data == "[DONE]":
             self._is_done = True
             return None

@@ -39,10 +39,10 @@ class EventDelta:
             return None
         before, _, after = parts.groups()
         try:
-            told = orjson.loads(before[6:] + _OTHER.encode() + after)
+            parsed = orjson.loads(before[6:] + _OTHER.encode() + after)
         except orjson.JSONDecodeError:
             return None
-        return cls(before, after) if told == _saying(chunk, _OTHER) else None
+        return cls(before, after) if parsed == _with_text(chunk, _OTHER) else None
 
     def text_of(self, event: bytes) -> str | None:
         """Returns the text of an event that matches the template; None for others."""
@@ -57,7 +57,7 @@ class EventDelta:
         return text
 
 
-def _saying(chunk: Mapping[str, Any], text: str) -> JsonObject:
+def _with_text(chunk: Mapping[str, Any], text: str) -> JsonObject:
     """Returns the chunk with another text."""
     choice = chunk["choices"][0]
     return {**chunk, "choices": [{**choice, "delta": {"content": text}}]}

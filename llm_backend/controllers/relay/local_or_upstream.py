@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest, Handler
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
 from llm_backend.store import Missing
@@ -16,7 +16,7 @@ __all__ = ["local_or_upstream"]
 
 
 def local_or_upstream(
-    thing: str, parameter: str, *, part: str | None = None, elsewhere: Handler = relay
+    kind: str, parameter: str, *, part: str | None = None, relay_by: Handler = relay
 ) -> Callable[[Handler], Handler]:
     """Decorates a handler for one `thing`, whose id is the path's `parameter`, or for a `part` of
     it. On `Missing`, the request is relayed by `elsewhere` if an upstream is configured and the
@@ -25,17 +25,17 @@ def local_or_upstream(
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
         async def here_or_upstream(services: Services, request: ApiRequest) -> Response:
-            with store_errors_translated(thing):
+            with translate_store_errors(kind):
                 try:
                     return await handler(services, request)
                 except Missing as missing:
                     id = request.path[parameter]
                     if missing.id != id and part is not None:
-                        message = f"The {thing} `{id}` has no {part} with the id `{missing.id}`."
+                        message = f"The {kind} `{id}` has no {part} with the id `{missing.id}`."
                         raise NotFound(message) from missing
                     if services.upstream is None or missing.id != id:
                         raise
-                    return await elsewhere(services, request)
+                    return await relay_by(services, request)
 
         return here_or_upstream
 

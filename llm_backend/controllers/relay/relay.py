@@ -29,8 +29,8 @@ __all__ = [
     "RelayRequest",
     "RelayServices",
     "fairness_key",
-    "model_named",
     "relay",
+    "requested_model",
     "upstream_path",
     "upstream_query",
 ]
@@ -118,7 +118,9 @@ async def relay(
             "itself: set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, "
             "and it is relayed there."
         )
-    told = await offload(services.unknown_fields.told, request.operation.operation_id, request.body)
+    extra_headers = await offload(
+        services.unknown_fields.report, request.operation.operation_id, request.body
+    )
     http = request.http
     upload = UploadProgress(http)
     headers: Headers = http.scope["headers"]
@@ -140,7 +142,7 @@ async def relay(
                     headers=headers,
                     body=await _body(request, upload, to),
                     operation=(request.operation.operation_id, request.operation.tag),
-                    model=to.model if to else model_named(request),
+                    model=to.model if to else requested_model(request),
                     upstream=to.upstream if to else None,
                     streams=_streams(request.body),
                     has_other=to.has_other if to else False,
@@ -149,16 +151,18 @@ async def relay(
                 )
             )
     except ApiError:
-        if not client.has_left:
+        if not client.is_disconnected:
             raise
-    if client.has_left:
+    if client.is_disconnected:
         if relayed is not None:
             if meter is not None and 200 <= relayed.status < 300:
                 meter.mark_sent()
             await relayed.aclose()
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"
-    return RelayedResponse(relayed, upload, told=told, observe=observe, finish=finish)
+    return RelayedResponse(
+        relayed, upload, extra_headers=extra_headers, observe=observe, finish=finish
+    )
 
 
 def _ignore() -> None:
@@ -168,14 +172,14 @@ def _ignore() -> None:
 async def _body(
     request: RelayRequest, upload: UploadProgress, to: Destination | None
 ) -> bytes | AsyncIterator[bytes]:
-    if not request.raw_body and _is_still_to_come(request.http):
+    if not request.raw_body and _has_unread_body(request.http):
         return upload.begin()
-    if to is None or to.model == model_named(request):
+    if to is None or to.model == requested_model(request):
         return request.raw_body
     return await offload(rename_model, request.raw_body, to.model)
 
 
-def _is_still_to_come(http: HttpRequest) -> bool:
+def _has_unread_body(http: HttpRequest) -> bool:
     """True if the request has a body that has not been read yet: only JSON is read before."""
     headers = http.headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -193,7 +197,7 @@ def _streams(body: Any) -> bool | None:  # Any: parsed JSON
     return bool(body.get("stream")) if isinstance(body, dict) else None
 
 
-def model_named(request: RelayRequest) -> str | None:
+def requested_model(request: RelayRequest) -> str | None:
     """Returns the model that a JSON body names."""
     named = request.body.get("model") if isinstance(request.body, dict) else None
     return named if isinstance(named, str) else None

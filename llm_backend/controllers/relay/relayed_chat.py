@@ -24,7 +24,7 @@ async def relay_chat(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
     """Relays `POST /chat/completions`; the chat is stored before its last bytes, or behind them."""
-    if not services.memory.wants_relayed(request.body):
+    if not services.memory.should_store_relayed(request.body):
         return await relay(services, request, to=to)
     observer = ChatObserver()
 
@@ -48,14 +48,14 @@ async def relay_chat(
 def _with_required_fields(completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the completion with the fields that the store requires, in place of missing or
     invalid ones."""
-    named = dict(completion)
-    if not isinstance(named.get("id"), str) or not named["id"]:
-        named["id"] = f"chatcmpl-{uuid.uuid4().hex}"
-    if not isinstance(named.get("model"), str):
-        named["model"] = body["model"]
-    if not _is_time(named.get("created")):
-        named["created"] = int(time.time())
-    return named
+    complete = dict(completion)
+    if not isinstance(complete.get("id"), str) or not complete["id"]:
+        complete["id"] = f"chatcmpl-{uuid.uuid4().hex}"
+    if not isinstance(complete.get("model"), str):
+        complete["model"] = body["model"]
+    if not _is_time(complete.get("created")):
+        complete["created"] = int(time.time())
+    return complete
 
 
 def _is_time(value: object) -> bool:

@@ -18,7 +18,7 @@ __all__ = ["Finish", "RelayedResponse"]
 log = logging.getLogger(__name__)
 
 # Quotes inside JSON strings are escaped, so no string can match this.
-_TELLS_ERROR = re.compile(rb'"error"\s*:\s*\{')
+_ERROR_FIELD = re.compile(rb'"error"\s*:\s*\{')
 
 Finish = Callable[[], Awaitable[None] | None]
 """Called at the end of an answer; its result, if any, is awaited."""
@@ -32,12 +32,12 @@ class RelayedResponse(Response):
         relayed: UpstreamAnswer,
         upload: UploadProgress,
         *,
-        told: Sequence[tuple[bytes, bytes]],
+        extra_headers: Sequence[tuple[bytes, bytes]],
         observe: Observe | None,
         finish: Finish | None,
     ) -> None:
         self.status_code = relayed.status
-        self.raw_headers = [*relayed.headers, *told]
+        self.raw_headers = [*relayed.headers, *extra_headers]
         self.background = None
         self.body = b""
         self._relayed = relayed
@@ -47,7 +47,7 @@ class RelayedResponse(Response):
             plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
         )
         self._ending = StreamEnding(relayed.headers)
-        self._may_tell_error = is_good and self._ending.is_readable
+        self._may_contain_error = is_good and self._ending.is_readable
         self._finish = finish
         self._finishing: asyncio.Future[None] | None = None
 
@@ -57,7 +57,7 @@ class RelayedResponse(Response):
                 await self._send_all(send)
         finally:
             await self._relayed.aclose()
-            await self._finish_at_last()
+            await self._finish_and_log()
 
     async def discard(self) -> None:
         """Closes the upstream's answer without sending it."""
@@ -73,15 +73,15 @@ class RelayedResponse(Response):
         is_over = False
         try:
             async for chunk in self._relayed.body:
-                if self._may_tell_error and b'"error"' in chunk:
-                    self._look_for_error(chunk)
+                if self._may_contain_error and b'"error"' in chunk:
+                    self._log_stream_error(chunk)
                 if self._observe is not None:
                     self._observe(chunk)
                 if self._ending.is_reached_by(chunk):
-                    await self._finished()
+                    await self._run_finish()
                     is_over = self._ending.is_told_by_length
                 await send({"type": "http.response.body", "body": chunk, "more_body": not is_over})
-            await self._finished()
+            await self._run_finish()
         except ApiError as error:
             last_words = self._ending.last_words(error)
             if last_words is None:
@@ -93,13 +93,13 @@ class RelayedResponse(Response):
         if not is_over:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _look_for_error(self, chunk: bytes) -> None:
+    def _log_stream_error(self, chunk: bytes) -> None:
         """Logs the upstream of an error inside a successful answer; the bytes pass on."""
-        if _TELLS_ERROR.search(chunk):
+        if _ERROR_FIELD.search(chunk):
             log.warning("upstream_told_error", extra={"upstream": self._relayed.upstream})
-            self._may_tell_error = False
+            self._may_contain_error = False
 
-    async def _finished(self) -> None:
+    async def _run_finish(self) -> None:
         """Calls `finish` at most once. Its awaitable is not cancelled when the client
         disconnects."""
         if self._finish is not None:
@@ -109,8 +109,8 @@ class RelayedResponse(Response):
         if self._finishing is not None:
             await asyncio.shield(self._finishing)
 
-    async def _finish_at_last(self) -> None:
+    async def _finish_and_log(self) -> None:
         try:
-            await self._finished()
+            await self._run_finish()
         except ApiError as error:
             log.warning("answer_not_finished", extra={"code": error.code})

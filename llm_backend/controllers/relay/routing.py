@@ -13,13 +13,13 @@ from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.contract.forms.form_model import FormHead, with_model
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
-from llm_backend.controllers.relay.relay import Destination, fairness_key, model_named, relay
+from llm_backend.controllers.relay.relay import Destination, fairness_key, relay, requested_model
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Overloaded, RateLimited, UpstreamError
 
 __all__ = [
-    "PASSED_ON",
-    "Here",
+    "FALLBACK_ERRORS",
+    "LocalStep",
     "UpstreamStep",
     "answer_by_route",
     "operation_of",
@@ -28,9 +28,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Here = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
+LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
-PASSED_ON = (Overloaded, RateLimited, UpstreamError)
+FALLBACK_ERRORS = (Overloaded, RateLimited, UpstreamError)
 """Errors that the next step may not have: load and outage. An invalid request is no such error."""
 
 Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
@@ -51,14 +51,14 @@ async def relay_operation(
     if services.upstream is None:
         return await relay(services, request)
     head = request.form_head
-    name = model_named(request) if head is None else head.model
+    name = requested_model(request) if head is None else head.model
     steps = _upstream_steps(services, request, name)
     if head is not None:
         return await _relay_form(services, request, head, steps)
     if not steps:
         return await there(services, request)
-    ways = _RouteOptions(here=_no_local_answer, there=there)
-    return await _first_answer(services, request, steps, ways)
+    options = _RouteOptions(here=_no_local_answer, there=there)
+    return await _first_answer(services, request, steps, options)
 
 
 async def _relay_form(
@@ -91,7 +91,7 @@ async def answer_by_route(
     services: Services,
     request: ApiRequest,
     *,
-    here: Here,
+    here: LocalStep,
     there: UpstreamStep = relay,
     bridged: Bridged | None = None,
 ) -> Response:
@@ -102,20 +102,20 @@ async def answer_by_route(
     the last step, and `ModelNotFound`.
     """
     steps = services.registry.steps(request.body["model"], operation_of(request))
-    ways = _RouteOptions(here=here, there=there, bridged=bridged)
-    return await _first_answer(services, request, steps, ways)
+    options = _RouteOptions(here=here, there=there, bridged=bridged)
+    return await _first_answer(services, request, steps, options)
 
 
 async def _first_answer(
-    services: Services, request: ApiRequest, steps: Sequence[Step], ways: "_RouteOptions"
+    services: Services, request: ApiRequest, steps: Sequence[Step], options: "_RouteOptions"
 ) -> Response:
     for step in steps[:-1]:
         try:
-            return await ways.taken(services, request, step, has_other=True)
-        except PASSED_ON as error:
-            told = {"model": _name(step), "code": error.code, "request_id": request.request_id}
-            log.warning("fell_back", extra=told)
-    return await ways.taken(services, request, steps[-1], has_other=False)
+            return await options.answer_step(services, request, step, has_other=True)
+        except FALLBACK_ERRORS as error:
+            fields = {"model": _name(step), "code": error.code, "request_id": request.request_id}
+            log.warning("fell_back", extra=fields)
+    return await options.answer_step(services, request, steps[-1], has_other=False)
 
 
 def operation_of(request: ApiRequest) -> tuple[str, str]:
@@ -136,11 +136,11 @@ async def _switch_model(request: ApiRequest, step: Step) -> None:
 class _RouteOptions:
     """Handlers of one operation, by kind of step."""
 
-    here: Here
+    here: LocalStep
     there: UpstreamStep
     bridged: Bridged | None = None
 
-    async def taken(
+    async def answer_step(
         self, services: Services, request: ApiRequest, step: Step, *, has_other: bool
     ) -> Response:
         """Returns the answer of one step, charged to that step's model. Raises `RateLimited` if

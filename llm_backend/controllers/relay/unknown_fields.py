@@ -23,13 +23,13 @@ class UnknownFields:
         self._strict = strict
         self._known = lru_cache(maxsize=None)(self._known_fields)
 
-    def told(self, operation_id: str, body: Any) -> list[tuple[bytes, bytes]]:  # Any: parsed JSON
+    def report(self, operation_id: str, body: Any) -> list[tuple[bytes, bytes]]:  # Any: parsed JSON
         """Returns the response header that lists unknown fields, if there are any.
 
         Raises `InvalidRequest` instead if `strict` is set.
         """
-        known = self._known(operation_id) if isinstance(body, dict) else None
-        found = unknown_fields(body, known) if known is not None else []
+        known_fields = self._known(operation_id) if isinstance(body, dict) else None
+        found = unknown_fields(body, known_fields) if known_fields is not None else []
         if not found:
             return []
         if self._strict:

@@ -18,7 +18,7 @@ class UploadProgress:
 
     def __init__(self, http: HttpRequest) -> None:
         self._http = http
-        self.has_left = False
+        self.is_disconnected = False
         self.ended = asyncio.Event()
         self.ended.set()
 
@@ -33,7 +33,7 @@ class UploadProgress:
                 if piece:
                     yield piece
         except ClientDisconnect:
-            self.has_left = True
+            self.is_disconnected = True
             raise
         finally:
             self.ended.set()
@@ -49,13 +49,13 @@ class WhileConnected(WhileClientConnected):
         self._upload = upload
 
     @property
-    def has_left(self) -> bool:
+    def is_disconnected(self) -> bool:
         """True if the client disconnected before the block's end or before its body's end."""
-        return super().has_left or self._upload.has_left
+        return super().is_disconnected or self._upload.is_disconnected
 
 
 async def _wait_for_disconnect(receive: Receive, upload: UploadProgress) -> None:
     await upload.ended.wait()
-    while not upload.has_left:
+    while not upload.is_disconnected:
         if (await receive())["type"] == "http.disconnect":
             return

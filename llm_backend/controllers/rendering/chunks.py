@@ -43,14 +43,14 @@ FINGERPRINT = "fp_llm_backend"
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkHead:
-    """Fields repeated by every chunk of one answer. `tells_usage` adds a `usage` key to each.
+    """Fields repeated by every chunk of one answer. `includes_usage` adds a `usage` key to each.
     `service_tier` is a chat's; text completions have none."""
 
     id: str
     kind: str  # `chat.completion.chunk` or `text_completion`
     created_at: int
     model: str
-    tells_usage: bool = False
+    includes_usage: bool = False
     service_tier: str | None = None
 
     def chunk(self, choices: Sequence[JsonMapping]) -> JsonObject:
@@ -65,7 +65,7 @@ class ChunkHead:
         }
         if self.service_tier:
             chunk["service_tier"] = self.service_tier
-        if self.tells_usage:
+        if self.includes_usage:
             chunk["usage"] = None
         return chunk
 
@@ -81,16 +81,16 @@ def role_chunk(
 
 def chat_chunk(head: ChunkHead, delta: ChatDelta) -> "api.CreateChatCompletionStreamResponse":
     """Returns the chunk of one delta."""
-    shown: api.ChatCompletionStreamResponseDelta = {}
+    fields: api.ChatCompletionStreamResponseDelta = {}
     if delta.reasoning:
-        shown["reasoning_content"] = delta.reasoning
+        fields["reasoning_content"] = delta.reasoning
     if delta.content:
-        shown["content"] = delta.content
+        fields["content"] = delta.content
     if delta.refusal:
-        shown["refusal"] = delta.refusal
+        fields["refusal"] = delta.refusal
     if delta.tool_calls:
-        shown.update(_calls(delta.tool_calls))
-    return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)
+        fields.update(_calls(delta.tool_calls))
+    return _chat_choice(head, delta.choice, fields, delta.logprobs, delta.finish_reason)
 
 
 def _calls(calls: Sequence[ToolCall]) -> "api.ChatCompletionStreamResponseDelta":

@@ -80,16 +80,16 @@ class _EventStream(StreamingResponse):
                     yield _encode(chunk)
             except ApiError as error:
                 log.warning("stream_failed", extra={"code": error.code, "status": error.status})
-                yield self._failed(error)
+                yield self._fail(error)
                 return
             except Exception:  # the error renderer of streams: a bug must not look like an end
                 log.exception("stream_failed")
                 message = "The server failed in the middle of the answer; its log says why."
-                yield self._failed(Internal(message))
+                yield self._fail(Internal(message))
                 return
         yield ending
 
-    def _failed(self, error: ApiError) -> bytes:
+    def _fail(self, error: ApiError) -> bytes:
         self._state["error"] = error
         return self._failure(error)
 

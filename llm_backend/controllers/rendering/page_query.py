@@ -6,12 +6,12 @@ from typing import Any, TypedDict
 from llm_backend.errors import InvalidRequest
 from llm_backend.store.keyset_pages import Order
 
-__all__ = ["DEFAULT_LIMIT", "PageWanted", "both_sides_refused", "page_wanted"]
+__all__ = ["DEFAULT_LIMIT", "PageArguments", "page_arguments", "refuse_both_cursors"]
 
 DEFAULT_LIMIT = 20  # of the document, for nearly all lists
 
 
-class PageWanted(TypedDict):
+class PageArguments(TypedDict):
     """Pagination arguments of the store's lists."""
 
     after: str | None
@@ -19,9 +19,9 @@ class PageWanted(TypedDict):
     order: Order
 
 
-def page_wanted(
+def page_arguments(
     query: Mapping[str, Any], *, limit: int = DEFAULT_LIMIT, order: Order = "desc"
-) -> PageWanted:
+) -> PageArguments:
     """Returns the pagination of a validated query; `limit` and `order` are the defaults."""
     return {
         "after": query.get("after"),
@@ -30,7 +30,7 @@ def page_wanted(
     }
 
 
-def both_sides_refused(query: Mapping[str, Any]) -> None:
+def refuse_both_cursors(query: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest` for a query with both `after` and `before`."""
     if query.get("after") is not None and query.get("before") is not None:
         raise InvalidRequest("Only one of `after` and `before` can be given.", param="before")

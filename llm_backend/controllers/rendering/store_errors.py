@@ -29,7 +29,7 @@ from llm_backend.store import (
     WrongDigest,
 )
 
-__all__ = ["store_errors_translated"]
+__all__ = ["translate_store_errors"]
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +42,13 @@ _FIELDS: Mapping[type[StoreError], str] = {
 
 
 @contextmanager
-def store_errors_translated(
-    thing: str = "object", *, event: str = "database_unavailable", **told: str
+def translate_store_errors(
+    thing: str = "object", *, event: str = "database_unavailable", **log_fields: str
 ) -> Iterator[None]:
     """Raises an `ApiError` for a store error inside the block; `thing` is the kind of object.
 
-    The reason of a database failure is only logged, as `event` with the fields of `told`: it may
-    name hosts and users.
+    The reason of a database failure is only logged, as `event` with `log_fields`: it may name hosts
+    and users.
     """
     try:
         yield
@@ -69,13 +69,13 @@ def store_errors_translated(
             "The bytes came too slowly and were given up; send them again.", retry_after_s=0
         ) from error
     except ObjectsUnavailable as error:
-        log.error("object_store_unavailable", extra={**told, "reason": str(error)})
+        log.error("object_store_unavailable", extra={**log_fields, "reason": str(error)})
         raise errors.Overloaded(
             "The object store cannot be used now; try again later.",
             retry_after_s=errors.OUTAGE_RETRY_AFTER_S,
         ) from error
     except (StoreUnavailable, UnknownSchema, OldSchema) as error:
-        log.error(event, extra={**told, "reason": str(error)})
+        log.error(event, extra={**log_fields, "reason": str(error)})
         is_full = isinstance(error, StoreFull)
         reason = "has no room left on its disk" if is_full else "cannot be used now"
         raise errors.Overloaded(

@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 __all__ = ["as_numbers", "shorten"]
 
 # Numbers encoded in two milliseconds; then the event loop runs other tasks.
-NUMBERS_AT_ONCE = 1 << 16
+NUMBERS_PER_STEP = 1 << 16
 
 
 async def as_numbers(vectors: bytes, size: int) -> list[orjson.Fragment]:
     """Returns each row as JSON, with the fewest digits that identify each float32."""
     rows = _rows(vectors, size)
-    at_once = max(1, NUMBERS_AT_ONCE // size)
-    written: list[orjson.Fragment] = []
-    for start in range(0, len(rows), at_once):
-        written += [_json_fragment(row) for row in rows[start : start + at_once]]
+    rows_per_step = max(1, NUMBERS_PER_STEP // size)
+    fragments: list[orjson.Fragment] = []
+    for start in range(0, len(rows), rows_per_step):
+        fragments += [_json_fragment(row) for row in rows[start : start + rows_per_step]]
         await asyncio.sleep(0)
-    return written
+    return fragments
 
 
-def shorten(vectors: bytes, size: int, wanted: int) -> bytes:
+def shorten(vectors: bytes, size: int, dimensions: int) -> bytes:
     """Returns the first `wanted` numbers of each row of `size`, normalized to length 1."""
-    rows = _rows(vectors, size)[:, :wanted]
+    rows = _rows(vectors, size)[:, :dimensions]
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(norms > 0, norms, 1)).tobytes()
 

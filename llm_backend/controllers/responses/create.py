@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from llm_backend import errors
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import relay
@@ -41,10 +41,10 @@ async def _answer(
     body = request.body
     if body.get("background") and isinstance(model, LocalModel):
         return await _in_background(services, request, model)
-    turn = await unless_gone(request, ResponseTurn.begin(services, model, body))
+    turn = await run_while_connected(request, ResponseTurn.begin(services, model, body))
     if body.get("stream"):
         return await event_stream(turn.events(), ending=b"", failure=turn.error_event)
-    return JsonResponse(await unless_gone(request, turn.response()))
+    return JsonResponse(await run_while_connected(request, turn.response()))
 
 
 async def getinputtokencounts(services: Services, request: ApiRequest) -> Response:
@@ -75,7 +75,7 @@ async def _in_background(services: Services, request: ApiRequest, model: LocalMo
     if not request.body.get("stream"):
         return JsonResponse(response)
     options, usual = request.body.get("stream_options"), services.settings.obfuscate_streams
-    obfuscation = obfuscation_for(options, usual=usual)
+    obfuscation = obfuscation_for(options, default=usual)
     follower = services.background.follow(response["id"], FROM_THE_START, obfuscation)
     return await event_stream(follower.events(), ending=b"", failure=follower.failure)
 

@@ -10,7 +10,7 @@ from llm_backend.backends.upstream.headers import Observe
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.relay.relayed_response import Finish
-from llm_backend.controllers.relay.routing import PASSED_ON, operation_of
+from llm_backend.controllers.relay.routing import FALLBACK_ERRORS, operation_of
 from llm_backend.controllers.responses.response_observer import (
     ResponseObserver,
     is_under_way,
@@ -90,7 +90,7 @@ async def _relay_to_owner(
         to = Destination(model="", upstream=name)
         try:
             answer = await relay(services, request, to=to, observe=observe, finish=finish)
-        except PASSED_ON as error:
+        except FALLBACK_ERRORS as error:
             failures.append(error)
             continue
         if answer.status_code != NotFound.status or (name == names[-1] and not failures):

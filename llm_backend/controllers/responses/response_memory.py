@@ -5,9 +5,9 @@ from typing import Any
 
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.items import is_reference, stored_form
-from llm_backend.controllers.write_behind.lost_writes import Losses
+from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.store import (
@@ -53,10 +53,10 @@ class ResponseMemory:
         self,
         responses: ResponseStore,
         conversations: ConversationStore,
-        losses: Losses | None = None,
+        losses: LostWrites | None = None,
     ) -> None:
         self.responses = responses
-        self._losses = losses or Losses("response_not_stored", "response_id")
+        self._losses = losses or LostWrites("response_not_stored", "response_id")
         self.conversations = conversations
         self._background_tasks = BackgroundTasks()
 
@@ -70,7 +70,7 @@ class ResponseMemory:
                 param="conversation",
             )
         try:
-            with store_errors_translated():
+            with translate_store_errors():
                 items = await self.responses.load_context(
                     previous_id=previous_id, conversation_id=conversation_id
                 )
@@ -104,7 +104,7 @@ class ResponseMemory:
         Raises `ApiError` if that fails.
         """
         stored = to_stored_response(body, response, items, response["output"])
-        with store_errors_translated("conversation", event="response_not_stored"):
+        with translate_store_errors("conversation", event="response_not_stored"):
             await self.responses.add(stored)
 
     async def append(self, body: Body, response: JsonObject, items: Sequence[JsonObject]) -> None:
@@ -113,7 +113,7 @@ class ResponseMemory:
         if conversation_id is None:
             return
         rows = to_stored_items([*items, *response["output"]])
-        with store_errors_translated("conversation", event="response_not_stored"):
+        with translate_store_errors("conversation", event="response_not_stored"):
             await self.conversations.add_items(conversation_id, rows)
 
     def remember_in_background(
@@ -125,7 +125,7 @@ class ResponseMemory:
     async def settle(self) -> None:
         """Waits for all stores in the background."""
         await self._background_tasks.settle()
-        self._losses.tell()
+        self._losses.report()
 
     async def _remember_quietly(
         self, body: Body, response: JsonObject, items: Sequence[JsonObject]
@@ -137,7 +137,7 @@ class ResponseMemory:
 
     async def _item(self, id: str, where: str) -> JsonObject:
         try:
-            with store_errors_translated():
+            with translate_store_errors():
                 return dict((await self.responses.item(id)).item)
         except errors.NotFound as error:
             raise errors.InvalidRequest(

@@ -13,7 +13,7 @@ from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
-from llm_backend.controllers.rendering.page_query import page_wanted
+from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.responses.background.queueing import FROM_THE_START
 from llm_backend.controllers.responses.input.items import item_list, public_form
@@ -26,7 +26,7 @@ from llm_backend.controllers.services import Services
 __all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_stored_response)
+@local_or_upstream("response", "response_id", relay_by=relay_stored_response)
 async def get_response(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}`: the current object, or its events from any of them."""
     response_id, query = request.path["response_id"], request.query
@@ -41,7 +41,7 @@ async def get_response(services: Services, request: ApiRequest) -> Response:
     return JsonResponse(response, headers=poll_headers(body["created_at"], time.time()))
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_stored_operation)
+@local_or_upstream("response", "response_id", relay_by=relay_stored_operation)
 async def delete_response(services: Services, request: ApiRequest) -> Response:
     """`DELETE /responses/{response_id}`: a response still being answered is cancelled."""
     response_id = request.path["response_id"]
@@ -49,7 +49,7 @@ async def delete_response(services: Services, request: ApiRequest) -> Response:
     return JsonResponse({"id": response_id, "object": "response", "deleted": True})
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_stored_response)
+@local_or_upstream("response", "response_id", relay_by=relay_stored_response)
 async def cancel_response(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/{response_id}/cancel`: the current object, also if it had ended before."""
     response_id = request.path["response_id"]
@@ -61,13 +61,13 @@ async def cancel_response(services: Services, request: ApiRequest) -> Response:
     return JsonResponse(_public_response(body))
 
 
-@local_or_upstream("response", "response_id", elsewhere=relay_stored_operation)
+@local_or_upstream("response", "response_id", relay_by=relay_stored_operation)
 async def list_input_items(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}/input_items`"""
     query = request.query
     page = await services.responses.responses.input(
         request.path["response_id"],
-        **page_wanted(query),
+        **page_arguments(query),
     )
     return JsonResponse(item_list(page, query.get("include") or ()))
 
@@ -81,7 +81,7 @@ async def _replay_events(
             param="stream",
         )
     after = query.get("starting_after")
-    obfuscation = obfuscation_for(query, usual=services.settings.obfuscate_streams)
+    obfuscation = obfuscation_for(query, default=services.settings.obfuscate_streams)
     begin = FROM_THE_START if after is None else after
     include = query.get("include") or ()
     follower = services.background.follow(response_id, begin, obfuscation, include)

@@ -12,7 +12,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract import as_json
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.service.status import engine_states
 from llm_backend.controllers.services import Services
 from llm_backend.errors import EngineUnavailable, Overloaded
@@ -58,7 +58,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     and the server is not shutting down."""
     if services.draining.is_set():
         raise Overloaded("The server is being stopped.")
-    with store_errors_translated():
+    with translate_store_errors():
         await services.database.check()
         await check_schema(services.database)
     models = {model.card.id: model.engine_state for model in services.registry.local}

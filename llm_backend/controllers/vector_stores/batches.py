@@ -51,7 +51,9 @@ async def get_vector_store_file_batch(services: Services, request: ApiRequest) -
     if batch["status"] != "in_progress":
         return JsonResponse(batch)
     left = batch["file_counts"]["in_progress"]
-    return JsonResponse(batch, headers=poll_headers(batch["created_at"], stores.now, left=left))
+    return JsonResponse(
+        batch, headers=poll_headers(batch["created_at"], stores.now, unfinished=left)
+    )
 
 
 @of_a_batch

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.request_values import chunking_from
 from llm_backend.errors import InvalidRequest, Overloaded
@@ -23,10 +23,10 @@ __all__ = ["create_chunks"]
 async def create_chunks(services: Services, request: ApiRequest) -> Response:
     """`POST /chunks`: returns chunks without overlap."""
     body: api.CreateChunksRequest = request.body
-    with store_errors_translated("file"):
+    with translate_store_errors("file"):
         file = await services.files.get(body["file_id"] if "file_id" in body else body["id"])
     filename = body.get("filename") or file.filename
-    chunks = await unless_gone(
+    chunks = await run_while_connected(
         request, _chunks(services, file, filename, body.get("chunk_capacity"))
     )
     answer: api.CreateChunksResponse = {"id": file.id, "filename": filename, "chunks": chunks}
@@ -40,7 +40,7 @@ async def _chunks(
     most = int(capacity or chunking_from(None, room=embedder.room).max_tokens)
     pieces = services.files.read(file, 0, file.size_bytes)
     try:
-        with store_errors_translated("file"):
+        with translate_store_errors("file"):
             extracted = await services.extractor.extract(
                 pieces, filename=filename, media_type=file.media_type
             )

@@ -9,9 +9,9 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
-from llm_backend.controllers.rendering.page_query import both_sides_refused, page_wanted
+from llm_backend.controllers.rendering.page_query import page_arguments, refuse_both_cursors
 from llm_backend.controllers.rendering.poll_interval import poll_headers
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.ingestion.new_files import FileEntry, new_files
 from llm_backend.controllers.vector_stores.request_values import expiry_from
@@ -54,7 +54,7 @@ async def create_vector_store(services: Services, request: ApiRequest) -> Respon
         last_active_at=library.stores.now,
         embedding_model=embedder.name,
     )
-    with store_errors_translated("vector store"):
+    with translate_store_errors("vector store"):
         await library.stores.add(store, files)
         return _store_answer(services, await library.stores.get_with_counts(store.id))
 
@@ -64,7 +64,7 @@ async def list_vector_stores(services: Services, request: ApiRequest) -> Respons
     if services.settings.vector_stores == "upstream":
         return await relay(services, request)
     stores = services.library.stores
-    with store_errors_translated("vector store"):
+    with translate_store_errors("vector store"):
         page = await stores.list(**page_of(request))
     return JsonResponse(list_object(page, [store_object(one, stores.now) for one in page.items]))
 
@@ -107,8 +107,8 @@ async def delete_vector_store(services: Services, request: ApiRequest) -> Respon
 
 def page_of(request: ApiRequest) -> dict[str, Any]:
     """Parses the page query. Raises `InvalidRequest` if both `after` and `before` are given."""
-    both_sides_refused(request.query)
-    return {**page_wanted(request.query), "before": request.query.get("before")}
+    refuse_both_cursors(request.query)
+    return {**page_arguments(request.query), "before": request.query.get("before")}
 
 
 def _store_answer(services: Services, store: StoredVectorStore) -> Response:
@@ -117,4 +117,4 @@ def _store_answer(services: Services, store: StoredVectorStore) -> Response:
     if shown["status"] != "in_progress":
         return JsonResponse(shown)
     left = shown["file_counts"]["in_progress"]
-    return JsonResponse(shown, headers=poll_headers(store.last_active_at, now, left=left))
+    return JsonResponse(shown, headers=poll_headers(store.last_active_at, now, unfinished=left))

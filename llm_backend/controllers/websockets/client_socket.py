@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from llm_backend.backends.upstream.websockets import CloseReason, Message
-from llm_backend.contract.client_disconnect import unless_left
+from llm_backend.contract.client_disconnect import run_until_disconnect
 from llm_backend.errors import ClientGone
 
 __all__ = ["ClientSocket"]
@@ -44,9 +44,9 @@ class ClientSocket:
         while (message := await self._held.get()) is not None:
             yield message
 
-    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Returns the result of `work`; cancels it and raises `ClientGone` on disconnect."""
-        return await unless_left(work, self._left.wait)
+        return await run_until_disconnect(work, self._left.wait)
 
     async def send(self, message: Message) -> None:
         """Sends one message; raises `ClientGone` after a disconnect."""

@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
 """Returns the caller of request headers; raises `Unauthorized` or `Forbidden`."""
 
-Look: TypeAlias = Callable[[], Any]
+FindCaller: TypeAlias = Callable[[], Any]
 """Returns the caller of an open socket by the current keys; raises as `CallerOf` does."""
 
-Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, Look], Awaitable[None]]
+Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, FindCaller], Awaitable[None]]
 """Serves one socket; requests inside it are sent to the application."""
 
 _FAILED = 1011  # RFC 6455: an unexpected condition
@@ -84,7 +84,7 @@ class WebSocketEndpoints:
         await serve(self._services, socket, self._asked, look)
 
 
-async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
+async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: FindCaller) -> None:
     """`/realtime`: relayed; accepted once the upstream has accepted, charged as it reports."""
     model = model_of(upstream_query(socket.scope))
     async with services.access.admission.session(look, model or "") as session:
@@ -94,12 +94,12 @@ async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: 
             opening = open_upstream_socket(
                 services, socket, steps, session.meter, who=fairness_key(look())
             )
-            upstream, _ = await client.unless_gone(opening)
+            upstream, _ = await client.run_while_connected(opening)
             await socket.accept(upstream.protocol)
             await pump(client, upstream, session)
 
 
-async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: Look) -> None:
+async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: FindCaller) -> None:
     """`/responses`: each message is a request of its own, with its own model and usage, as long as
     the key is valid."""
     if model := socket.query_params.get("model"):
@@ -115,7 +115,7 @@ async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: 
         await asyncio.gather(serving, looking, return_exceptions=True)
 
 
-async def _looks(look: Look, every_s: float) -> NoReturn:
+async def _looks(look: FindCaller, every_s: float) -> NoReturn:
     """Polls the key; raises the errors of `look` once it is not valid any more."""
     while True:
         await asyncio.sleep(every_s)

@@ -16,7 +16,7 @@ from llm_backend.backends.upstream.websockets import (
     with_model,
 )
 from llm_backend.controllers.relay.relay import upstream_path, upstream_query
-from llm_backend.controllers.relay.routing import PASSED_ON
+from llm_backend.controllers.relay.routing import FALLBACK_ERRORS
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.errors import ClientGone, Unsupported
@@ -59,7 +59,7 @@ async def open_upstream_socket(
     for step in steps[:-1]:
         try:
             return await _connect(services, socket, step, meter, has_other=True, who=who), step
-        except PASSED_ON as error:
+        except FALLBACK_ERRORS as error:
             log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
     last = steps[-1]
     return await _connect(services, socket, last, meter, has_other=False, who=who), last

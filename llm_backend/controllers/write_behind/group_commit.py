@@ -9,7 +9,7 @@ __all__ = ["GroupCommit"]
 
 Item = TypeVar("Item")
 
-ITEMS_MOST = 256  # in one write: the first item waits for all of them
+MAX_BATCH_ITEMS = 256  # in one write: the first item waits for all of them
 
 
 class GroupCommit(Generic[Item]):
@@ -22,18 +22,18 @@ class GroupCommit(Generic[Item]):
         self, write_all: Callable[[Sequence[Item]], Awaitable[Sequence[Exception | None]]]
     ) -> None:
         self._write_all = write_all
-        self._gathered: list[tuple[Item, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Item, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def written(self, item: Item) -> None:
+    async def write(self, item: Item) -> None:
         """Returns once the item is written. Raises the error of its write. Cancelling the caller
         does not withdraw the item."""
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._gathered.append((item, written))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
         if self._writing is None:
             # An empty context: the write belongs to many requests, not to the current one.
             self._writing = asyncio.create_task(self._write(), context=Context())
-        await written
+        await future
 
     async def settle(self) -> None:
         """Waits until all items are written."""
@@ -42,22 +42,22 @@ class GroupCommit(Generic[Item]):
 
     async def _write(self) -> None:
         try:
-            while self._gathered:
-                some = self._gathered[:ITEMS_MOST]
-                del self._gathered[:ITEMS_MOST]
-                await self._write_some(some)
+            while self._waiting:
+                batch = self._waiting[:MAX_BATCH_ITEMS]
+                del self._waiting[:MAX_BATCH_ITEMS]
+                await self._write_batch(batch)
         finally:
             self._writing = None
 
-    async def _write_some(self, some: Sequence[tuple[Item, asyncio.Future[None]]]) -> None:
-        writing = self._write_all([item for item, _ in some])
+    async def _write_batch(self, batch: Sequence[tuple[Item, asyncio.Future[None]]]) -> None:
+        writing = self._write_all([item for item, _ in batch])
         (outcome,) = await asyncio.gather(writing, return_exceptions=True)
         failures: Sequence[BaseException | None]
-        failures = [outcome] * len(some) if isinstance(outcome, BaseException) else outcome
-        for (_, written), failure in zip(some, failures, strict=True):
-            if written.done():
+        failures = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
+        for (_, future), failure in zip(batch, failures, strict=True):
+            if future.done():
                 continue
             if failure is None:
-                written.set_result(None)
+                future.set_result(None)
             else:
-                written.set_exception(failure)
+                future.set_exception(failure)

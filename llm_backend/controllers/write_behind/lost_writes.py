@@ -5,27 +5,27 @@ import math
 import time
 from collections.abc import Callable
 
-__all__ = ["Losses"]
+__all__ = ["LostWrites"]
 
 log = logging.getLogger(__name__)
 
-LOGGED_EVERY_S = 10.0  # a full disk would otherwise log a line for each answer
+LOG_INTERVAL_S = 10.0  # a full disk would otherwise log a line for each answer
 
 
-class Losses:
-    """Lost writes of one kind; `event` is the log event, `named` its field for the id, and
+class LostWrites:
+    """Lost writes of one kind; `event` is the log event, `id_field` its field for the id, and
     `on_lost` is called for each."""
 
     def __init__(
         self,
         event: str,
-        named: str,
+        id_field: str,
         on_lost: Callable[[], None] = lambda: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._event = event
-        self._named = named
+        self._id_field = id_field
         self._on_lost = on_lost
         self._clock = clock
         self._unlogged = 0
@@ -36,11 +36,11 @@ class Losses:
         """Records that the object with this id is lost because of `error`."""
         self._on_lost()
         self._unlogged += 1
-        self._last = {self._named: id, "reason": str(error)}
-        if self._clock() - self._logged_at >= LOGGED_EVERY_S:
-            self.tell()
+        self._last = {self._id_field: id, "reason": str(error)}
+        if self._clock() - self._logged_at >= LOG_INTERVAL_S:
+            self.report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Logs one line for all losses not logged yet, with the fields of the last one."""
         if self._unlogged:
             log.error(self._event, extra={**self._last, "lost": self._unlogged})

@@ -12,12 +12,12 @@ __all__ = ["WriteBehindBuffer"]
 Item = TypeVar("Item")
 
 PAUSE_S = 0.05  # for more items: a write costs much, a row little, and no request waits
-ITEMS_MOST = 1024  # each holds its parsed body
-BYTES_MOST = 4 * 1024 * 1024  # of JSON text; parsed, it takes several times that
+MAX_ITEMS = 1024  # each holds its parsed body
+MAX_BYTES = 4 * 1024 * 1024  # of JSON text; parsed, it takes several times that
 
 
 @dataclass(kw_only=True, eq=False)
-class _Load(Generic[Item]):
+class _WriteBatch(Generic[Item]):
     """Batch of items written together."""
 
     items: list[Item] = field(default_factory=list)
@@ -37,55 +37,58 @@ class WriteBehindBuffer(Generic[Item]):
         write_all: Callable[[Sequence[Item]], Awaitable[None]],
         *,
         pause_s: float = PAUSE_S,
-        items_most: int = ITEMS_MOST,
-        bytes_most: int = BYTES_MOST,
+        max_items: int = MAX_ITEMS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._write_all = write_all
         self._pause_s = pause_s
-        self._items_most = items_most
-        self._bytes_most = bytes_most
-        self._gathered: _Load[Item] = _Load()
-        self._on_its_way: _Load[Item] = _Load()
-        self._is_wanted = asyncio.Event()
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._waiting: _WriteBatch[Item] = _WriteBatch()
+        self._in_flight: _WriteBatch[Item] = _WriteBatch()
+        self._flush_requested = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
 
-    def takes(self, item: Item, size_bytes: int) -> bool:
+    def try_add(self, item: Item, size_bytes: int) -> bool:
         """Queues the item and returns True if there is room."""
-        loads = (self._gathered, self._on_its_way)
-        has_room = sum(len(load.items) for load in loads) < self._items_most
-        if not has_room or sum(load.size_bytes for load in loads) + size_bytes > self._bytes_most:
+        batches = (self._waiting, self._in_flight)
+        has_room = sum(len(batch.items) for batch in batches) < self._max_items
+        if (
+            not has_room
+            or sum(batch.size_bytes for batch in batches) + size_bytes > self._max_bytes
+        ):
             return False
-        self._gathered.items.append(item)
-        self._gathered.size_bytes += size_bytes
+        self._waiting.items.append(item)
+        self._waiting.size_bytes += size_bytes
         if self._writing is None:
-            self._begin()
+            self._start()
         return True
 
-    async def caught_up(self) -> None:
+    async def flush(self) -> None:
         """Waits until all queued items are written, without the pause for more."""
-        last = self._gathered if self._gathered.items else self._on_its_way
+        last = self._waiting if self._waiting.items else self._in_flight
         if last.items:
-            self._is_wanted.set()
+            self._flush_requested.set()
             await last.written.wait()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         # An empty context: the write belongs to many requests, not to the current one.
         self._writing = asyncio.create_task(self._write(), context=Context())
 
     async def _write(self) -> None:
         await self._pause()
-        self._on_its_way, self._gathered = self._gathered, _Load()
+        self._in_flight, self._waiting = self._waiting, _WriteBatch()
         try:
-            await self._write_all(self._on_its_way.items)
+            await self._write_all(self._in_flight.items)
         finally:
-            self._on_its_way.written.set()
-            self._on_its_way = _Load()
+            self._in_flight.written.set()
+            self._in_flight = _WriteBatch()
             self._writing = None
-            if self._gathered.items:
-                self._begin()
+            if self._waiting.items:
+                self._start()
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause_s):
-                await self._is_wanted.wait()
-        self._is_wanted.clear()
+                await self._flush_requested.wait()
+        self._flush_requested.clear()

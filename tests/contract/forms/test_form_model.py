@@ -32,14 +32,14 @@ async def test_pieces_may_end_anywhere(size: int):
     head = await head_of(body, size)
 
     assert head.model == "whisper"
-    assert head.renamed("w") == head.read.replace(b"whisper", b"w")
+    assert head.replace_model("w") == head.read.replace(b"whisper", b"w")
     session = before + PART % (b"session", b'{"model": "voice"}') + b"--B--\r\n"
-    assert (await head_of(session, size)).named == "voice"
+    assert (await head_of(session, size)).requested_model == "voice"
 
 
 async def test_many_parts_in_small_pieces_are_read_once():
     begun = time.process_time()
     head = await head_of(b"--B\r\n\r\n\r\n" * 8000, 8)
 
-    assert head.named is None
+    assert head.requested_model is None
     assert time.process_time() - begun < 2

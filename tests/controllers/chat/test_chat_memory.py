@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_backend.controllers.chat.chat_memory import ChatMemory
-from llm_backend.controllers.write_behind.lost_writes import Losses
+from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.store import NewChat, StoreUnavailable, Unstorable
 
@@ -68,7 +68,7 @@ async def test_relayed_chats_are_stored_behind_their_answers_and_together():
 
     assert [relayed(memory, number) for number in range(3)] == [None] * 3
     assert shelf.writes == []
-    await memory.caught_up()
+    await memory.flush()
     assert shelf.writes == [["c0", "c1", "c2"]]
 
 
@@ -109,7 +109,7 @@ async def test_chats_whose_ids_are_taken_are_told_in_one_line(caplog):
 
 async def test_every_relayed_chat_that_is_lost_is_counted_and_told_in_few_lines(caplog):
     lost: list[None] = []
-    losses = Losses("chat_not_stored", "chat_id", lambda: lost.append(None))
+    losses = LostWrites("chat_not_stored", "chat_id", lambda: lost.append(None))
     memory = ChatMemory(FullDisk(), "always", losses)
 
     for number in range(20):

@@ -16,7 +16,7 @@ HEAD = chunks.ChunkHead(
     kind="chat.completion.chunk",
     created_at=1,
     model='odd "content":"-" name',
-    tells_usage=True,
+    includes_usage=True,
 )
 CALL = ToolCall(index=0, id="call_1", name="look", arguments="{}")
 LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5)
@@ -27,7 +27,7 @@ LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5)
 def test_an_event_made_quickly_says_what_the_chunk_says(text, choice):
     events, delta = ChatEvents(HEAD, Transcript()), ChatDelta(choice=choice, content=text)
 
-    made = [events.event(delta) for _ in range(3)]
+    made = [events.encode_delta(delta) for _ in range(3)]
 
     chunk = chunks.chat_chunk(HEAD, delta)
     assert [orjson.loads(event.data) for data in made for event in Decoder().feed(data)] == [
@@ -49,7 +49,7 @@ def test_only_events_like_an_earlier_one_of_their_choice_are_marked_so():
         ChatDelta(choice=0),
     ]
 
-    marked = [isinstance(events.event(delta), SimilarEvent) for delta in deltas]
+    marked = [isinstance(events.encode_delta(delta), SimilarEvent) for delta in deltas]
 
     assert marked == [False, True, False, False, False, False, False]
 

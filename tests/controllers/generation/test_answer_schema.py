@@ -160,7 +160,7 @@ async def said_by(answer: CheckedAnswer) -> list[ChatDelta]:
 async def test_what_breaks_the_schema_is_never_shown_and_asked_for_again():
     first = Answered(*whole('"one"'), *whole("2", choice=1))
     model = Model(Answered(*whole("1.5")), Answered(*whole("1")))
-    answer = CheckedAnswer(first, NUMBERS, model.chat, tries=3)
+    answer = CheckedAnswer(first, NUMBERS, model.chat, attempts=3)
 
     said = await said_by(answer)
 
@@ -174,7 +174,7 @@ async def test_what_breaks_the_schema_is_never_shown_and_asked_for_again():
 
 async def test_an_answer_that_no_try_makes_right_is_an_error():
     model = Model(Answered(*whole('"two"')))
-    answer = CheckedAnswer(Answered(*whole('"one"')), NUMBERS, model.chat, tries=2)
+    answer = CheckedAnswer(Answered(*whole('"one"')), NUMBERS, model.chat, attempts=2)
 
     with pytest.raises(Internal) as caught:
         await anext(answer.chat(TWICE))  # nothing was shown
@@ -183,7 +183,7 @@ async def test_an_answer_that_no_try_makes_right_is_an_error():
 
 
 async def test_an_answer_that_is_right_is_shown_when_it_is_whole():
-    answer = CheckedAnswer(Answered(*whole("12")), NUMBERS, Model().chat, tries=1)
+    answer = CheckedAnswer(Answered(*whole("12")), NUMBERS, Model().chat, attempts=1)
 
     assert await said_by(answer) == whole("12")
 
@@ -192,7 +192,7 @@ async def test_what_takes_too_long_to_check_is_not_believed_where_the_grammar_sa
     double = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
     explosive = {"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"}
     loose = structure(explosive, is_exact=False)
-    answer = CheckedAnswer(Answered(*whole("null")), loose, Model().chat, tries=1)
+    answer = CheckedAnswer(Answered(*whole("null")), loose, Model().chat, attempts=1)
 
     with pytest.raises(Internal):
         await said_by(answer)

@@ -34,7 +34,7 @@ async def told(*calls: ToolCall, names: frozenset[str] = frozenset({"run"})) -> 
             yield ChatDelta(choice=0, tool_calls=[call])
         yield ChatDelta(choice=0, finish_reason="tool_calls")
 
-    return [delta async for delta in CustomCalls(names).told(deltas())]
+    return [delta async for delta in CustomCalls(names).translate(deltas())]
 
 
 def test_a_custom_tool_is_a_function_of_one_text():

@@ -8,7 +8,7 @@ from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.generation.deprecated_functions import (
     as_function_calls,
-    named_as_functions,
+    translate_function_errors,
     with_tools,
 )
 from llm_backend.controllers.generation.generation_request import chat_from
@@ -25,7 +25,7 @@ def body(**fields: object) -> dict:
 
 
 def chat(asked: dict):
-    with named_as_functions(asked):
+    with translate_function_errors(asked):
         return chat_from(with_tools(asked), choices_limit=1)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from llm_backend.backends.local.token_files import TokenFiles
-from llm_backend.controllers.generation.foreign_tokens import as_own_inputs
+from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
 from llm_backend.errors import InvalidRequest
 from tests.backends.local.test_token_files import PIECES, file_in
 
@@ -22,14 +22,14 @@ def files(tmp_path) -> TokenFiles:
 async def test_tokens_are_read_as_openais_by_openais_names(files, model):
     inputs = ["a text", HELLO, [0xC3], [260]]
 
-    assert await as_own_inputs(files, model, inputs, "input") == [
+    assert await decode_foreign_tokens(files, model, inputs, "input") == [
         "a text", "hello wo", "\ufffd", "é",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["all-MiniLM-L6-v2", "builtin", "text-embedding-nomic"])
 async def test_tokens_are_the_models_own_by_its_own_name(files, model):
-    assert await as_own_inputs(files, model, [HELLO], "input") == [HELLO]
+    assert await decode_foreign_tokens(files, model, [HELLO], "input") == [HELLO]
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,15 @@ async def test_tokens_are_the_models_own_by_its_own_name(files, model):
 async def test_without_the_file_tokens_are_refused_and_texts_are_not(model, encoding):
     files = TokenFiles(None)
     with pytest.raises(InvalidRequest, match="check_embedding_ctx_length=False") as refused:
-        await as_own_inputs(files, model, ["a", HELLO], "input")
+        await decode_foreign_tokens(files, model, ["a", HELLO], "input")
 
     assert refused.value.param == "input"
     assert encoding in refused.value.message
-    assert await as_own_inputs(files, model, ["a"], "input") == ["a"]
+    assert await decode_foreign_tokens(files, model, ["a"], "input") == ["a"]
 
 
 async def test_a_token_that_the_encoding_has_not_is_refused_by_its_place(files):
     with pytest.raises(InvalidRequest) as refused:
-        await as_own_inputs(files, "text-embedding-3-small", ["a", [1, 100_000]], "input")
+        await decode_foreign_tokens(files, "text-embedding-3-small", ["a", [1, 100_000]], "input")
 
     assert refused.value.param == "input[1]"

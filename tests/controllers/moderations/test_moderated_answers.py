@@ -32,8 +32,8 @@ async def stream(*texts):
     yield ChatDelta(choice=0, finish_reason="stop")
 
 
-async def watched(moderation, *texts):
-    return [delta async for delta in moderation.watched(stream(*texts))]
+async def filter_deltas(moderation, *texts):
+    return [delta async for delta in moderation.filter_deltas(stream(*texts))]
 
 
 def flags(told):
@@ -51,8 +51,8 @@ def flags(told):
 async def test_scores_are_told_and_change_no_answer(says, answer, flagged):
     moderation = of(Judge(), says)
     withholds = await moderation.withholds()
-    deltas = await watched(moderation, answer)
-    told = await moderation.told(results_in_lists=False)
+    deltas = await filter_deltas(moderation, answer)
+    told = await moderation.report(results_in_lists=False)
 
     assert not withholds
     assert deltas[0].content == answer
@@ -64,7 +64,7 @@ async def test_scores_are_told_and_change_no_answer(says, answer, flagged):
 async def test_what_is_flagged_is_not_answered_where_the_policy_blocks():
     moderation = of(Judge(), HARM, input="block")
     withholds = await moderation.withholds()
-    told = await moderation.told(results_in_lists=False)
+    told = await moderation.report(results_in_lists=False)
 
     assert withholds
     assert told["input"]["flagged"]
@@ -73,8 +73,8 @@ async def test_what_is_flagged_is_not_answered_where_the_policy_blocks():
 
 async def test_an_output_is_held_back_until_it_is_judged():
     moderation = of(Judge(), output="block")
-    good = await watched(moderation, "All ", "is well.")
-    bad = await watched(of(Judge(), output="block"), "I ", HARM)
+    good = await filter_deltas(moderation, "All ", "is well.")
+    bad = await filter_deltas(of(Judge(), output="block"), "I ", HARM)
 
     assert "".join(delta.content for delta in good) == "All is well."
     assert [(delta.content, delta.finish_reason) for delta in bad] == [("", "content_filter")]
@@ -88,8 +88,8 @@ async def test_each_choice_is_judged_for_itself():
             yield ChatDelta(choice=choice, content=text)
             yield ChatDelta(choice=choice, finish_reason="stop")
 
-    deltas = [delta async for delta in moderation.watched(choices())]
-    told = await moderation.told(results_in_lists=True)
+    deltas = [delta async for delta in moderation.filter_deltas(choices())]
+    told = await moderation.report(results_in_lists=True)
 
     assert {delta.choice: delta.finish_reason for delta in deltas} == {
         0: "stop", 1: "content_filter",
@@ -100,8 +100,8 @@ async def test_each_choice_is_judged_for_itself():
 
 async def test_what_cannot_be_judged_is_told_where_nothing_is_blocked():
     moderation = of(Judge(ContextLengthExceeded("It is too long.")))
-    deltas = await watched(moderation, "Hi.")
-    told = await moderation.told(results_in_lists=False)
+    deltas = await filter_deltas(moderation, "Hi.")
+    told = await moderation.report(results_in_lists=False)
 
     assert deltas[0].content == "Hi."
     assert told["input"] == told["output"] == {
@@ -110,7 +110,9 @@ async def test_what_cannot_be_judged_is_told_where_nothing_is_blocked():
 
 
 @pytest.mark.parametrize(
-    "passing", [lambda it: it.withholds(), lambda it: watched(it, "Hi.")], ids=["input", "output"]
+    "passing",
+    [lambda it: it.withholds(), lambda it: filter_deltas(it, "Hi.")],
+    ids=["input", "output"],
 )
 async def test_what_cannot_be_judged_does_not_pass_a_policy_that_blocks(passing):
     moderation = of(Judge(Overloaded("Later.")), input="block", output="block")
@@ -128,7 +130,7 @@ async def test_pictures_are_judged_by_who_sees():
     body = {"model": "m", "moderation": {"model": "judge"}}
     told = await moderation_of(
         services(Model(), Memory(), judge=judge), body, lambda: said, None
-    ).told(results_in_lists=False)  # fmt: skip
+    ).report(results_in_lists=False)  # fmt: skip
 
     assert told["input"]["category_applied_input_types"]["violence"] == ["text", "image"]
 

@@ -11,12 +11,16 @@ from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.upstream.choice import Choices
 from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.controllers.moderations.categories import (
-    KINDS,
-    SEEN_KINDS,
-    CategoryJudgement,
-    way_to_ask,
+    CATEGORIES,
+    IMAGE_CATEGORIES,
+    ModerationInput,
+    question_builder,
 )
-from llm_backend.controllers.moderations.operations import ASKED_AT_ONCE, judge, moderation
+from llm_backend.controllers.moderations.operations import (
+    MAX_CONCURRENT_QUESTIONS,
+    moderate,
+    moderation_model_name,
+)
 from llm_backend.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -108,7 +112,7 @@ def services(
 
 
 async def judged(given: object, judge: Judge | None = None) -> dict[str, Any]:
-    return await moderation(judge or Judge(), {"input": given}, inputs_limit=4)
+    return await moderate(judge or Judge(), {"input": given}, inputs_limit=4)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,10 @@ async def judged(given: object, judge: Judge | None = None) -> dict[str, Any]:
     ],
 )
 def test_openais_names_mean_the_configured_model(name, configured, has_upstream, who):
-    assert judge(services(configured, has_upstream), {"model": name, "input": "a"}) == who
+    assert (
+        moderation_model_name(services(configured, has_upstream), {"model": name, "input": "a"})
+        == who
+    )
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
@@ -142,18 +149,18 @@ def test_an_image_is_the_upstreams_that_can_judge_it(models, name, who):
     config = UpstreamConfig(name="a", base_url="http://a/v1", models=models)
     services_of.upstream = Choices([config], {})
 
-    assert judge(services_of, {"model": name, "input": [IMAGE]}) == who
+    assert moderation_model_name(services_of, {"model": name, "input": [IMAGE]}) == who
 
 
 def test_an_image_stays_here_where_the_judge_sees():
     services_of = services("judge", has_upstream=True, sees=True)
 
-    assert judge(services_of, {"input": [IMAGE]}) == "judge"
+    assert moderation_model_name(services_of, {"input": [IMAGE]}) == "judge"
 
 
 def test_where_nobody_judges_it_is_said_how_to_have_it():
     with pytest.raises(Unsupported, match="moderation_model"):
-        judge(services(), {})
+        moderation_model_name(services(), {})
 
 
 async def test_every_kind_is_judged_of_every_text():
@@ -168,7 +175,7 @@ async def test_every_kind_is_judged_of_every_text():
     assert found == {"violence", "hate/threatening"}
     assert harmful["category_scores"]["violence"] == pytest.approx(0.9, abs=1e-6)
     assert harmful["category_scores"]["sexual"] == pytest.approx(0.1, abs=1e-6)
-    assert harmful["category_applied_input_types"] == {name: ["text"] for name in KINDS}
+    assert harmful["category_applied_input_types"] == {name: ["text"] for name in CATEGORIES}
 
 
 async def test_parts_are_judged_as_one_text():
@@ -188,7 +195,7 @@ async def test_a_picture_is_judged_with_its_text_of_the_kinds_that_can_be_seen()
     found = {kind for kind, is_found in result["categories"].items() if is_found}
     assert found == {"harassment", "violence"}
     assert result["category_applied_input_types"] == {
-        kind: ["text", "image"] if kind in SEEN_KINDS else ["text"] for kind in KINDS
+        kind: ["text", "image"] if kind in IMAGE_CATEGORIES else ["text"] for kind in CATEGORIES
     }
 
 
@@ -199,7 +206,7 @@ async def test_a_picture_alone_is_of_no_kind_that_cannot_be_seen():
 
     assert result["category_scores"]["hate"] == 0
     assert result["category_applied_input_types"]["hate"] == []
-    assert len(asked.asked) == len(SEEN_KINDS)
+    assert len(asked.asked) == len(IMAGE_CATEGORIES)
 
 
 async def test_questions_begin_alike_so_that_what_they_share_is_computed_once():
@@ -208,15 +215,15 @@ async def test_questions_begin_alike_so_that_what_they_share_is_computed_once():
     questions = [chat.messages[0]["content"] for chat in judge.asked]
 
     beginning = questions[0].partition("</text>")[0]
-    assert len(questions) == len(set(questions)) == len(KINDS)
+    assert len(questions) == len(set(questions)) == len(CATEGORIES)
     assert all(question.startswith(beginning) for question in questions)
 
 
 async def test_a_request_asks_a_bounded_number_of_questions_at_once():
     judge = Judge()
-    await moderation(judge, {"input": ["a"] * 4}, inputs_limit=4, priority=Priority.BATCH)
+    await moderate(judge, {"input": ["a"] * 4}, inputs_limit=4, priority=Priority.BATCH)
 
-    assert judge.most_busy <= ASKED_AT_ONCE
+    assert judge.most_busy <= MAX_CONCURRENT_QUESTIONS
     assert {chat.priority for chat in judge.asked} == {Priority.BATCH}
 
 
@@ -279,18 +286,18 @@ FIXED = "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Crimes.\n<END>{{ messages[0].con
 
 def test_a_guard_is_asked_through_its_template_about_one_category():
     template = ChatTemplate(GUARDS)
-    asked = way_to_ask(template)(CategoryJudgement(text="Hello"), "violence")
+    asked = question_builder(template)(ModerationInput(text="Hello"), "violence")
     read = template.render([{"role": "user", "content": asked.said}], [], asked.switches)
 
     assert asked.said == "Hello"
     assert (asked.words.yes, asked.words.no) == (("unsafe",), ("safe",))
-    assert f"S1: violence. The text {KINDS['violence']}." in read
+    assert f"S1: violence. The text {CATEGORIES['violence']}." in read
     assert "Violent Crimes" not in read
     assert "Hello" in read
 
 
 def test_a_guard_with_categories_of_its_own_is_refused():
     with pytest.raises(InvalidRequest, match="categories of its own") as caught:
-        way_to_ask(ChatTemplate(FIXED))
+        question_builder(ChatTemplate(FIXED))
 
     assert caught.value.param == "model"

@@ -52,7 +52,7 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
     services = SimpleNamespace(
         upstream=SimpleNamespace(exchange=exchange),
         unknown_fields=NothingUnfamiliar(),
-        memory=SimpleNamespace(wants_relayed=lambda _body: True, remember_relayed=remember),
+        memory=SimpleNamespace(should_store_relayed=lambda _body: True, remember_relayed=remember),
     )
     request = SimpleNamespace(
         body={"model": "far", "messages": []},

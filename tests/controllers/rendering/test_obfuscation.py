@@ -29,12 +29,12 @@ def data_of(event):
     ],
 )
 def test_a_request_decides_and_else_the_setting(options, usual, is_there):
-    assert (obfuscation_for(options, usual=usual) is not None) == is_there
+    assert (obfuscation_for(options, default=usual) is not None) == is_there
 
 
 def test_events_of_short_pieces_are_all_of_one_size():
     events = ChatEvents(HEAD, Transcript(), Obfuscation())
-    made = [events.event(ChatDelta(choice=0, content=text)) for text in TEXTS]
+    made = [events.encode_delta(ChatDelta(choice=0, content=text)) for text in TEXTS]
 
     assert len({len(event) for event in made}) == 1
 
@@ -43,7 +43,7 @@ def test_an_event_says_what_it_says_without_and_one_thing_more():
     events = ChatEvents(HEAD, Transcript(), Obfuscation())
     deltas = [ChatDelta(choice=0, content=text) for text in TEXTS]
 
-    told = [data_of(events.event(delta)) for delta in deltas]
+    told = [data_of(events.encode_delta(delta)) for delta in deltas]
 
     assert all(0 < len(chunk.pop("obfuscation")) <= BLOCK for chunk in told)
     assert told == [chunks.chat_chunk(HEAD, delta) for delta in deltas]
@@ -51,7 +51,7 @@ def test_an_event_says_what_it_says_without_and_one_thing_more():
 
 def test_events_that_differ_in_their_texts_alone_are_still_marked_so():
     events = ChatEvents(HEAD, Transcript(), Obfuscation())
-    made = [events.event(ChatDelta(choice=0, content=text)) for text in "ab"]
+    made = [events.encode_delta(ChatDelta(choice=0, content=text)) for text in "ab"]
 
     assert [isinstance(event, SimilarEvent) for event in made] == [False, True]
 
@@ -69,7 +69,7 @@ def test_events_that_differ_in_their_texts_alone_are_still_marked_so():
 def test_reasoning_and_calls_are_hidden_alike(deltas):
     events = ChatEvents(HEAD, Transcript(), Obfuscation())
 
-    assert len({len(events.event(delta)) for delta in deltas}) == 1
+    assert len({len(events.encode_delta(delta)) for delta in deltas}) == 1
 
 
 def test_events_of_responses_without_a_piece_are_left_as_they_are():
@@ -83,6 +83,6 @@ def test_events_of_responses_without_a_piece_are_left_as_they_are():
 
 def test_no_two_pieces_have_the_same_beside_them():
     obfuscation = Obfuscation()
-    beside = [obfuscation.beside(0) for _ in range(1000)]
+    beside = [obfuscation.padding(0) for _ in range(1000)]
 
     assert len(set(beside)) == 1000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.errors import InvalidRequest
 from llm_backend.store import Database, VectorStores, migrate
 
@@ -14,7 +14,7 @@ async def test_a_cursor_that_names_nothing_is_told_by_its_parameter(tmp_path, pa
         cursors = {"after": None, "before": None, parameter: "nope"}
 
         told = f"`{parameter}` names `nope`"
-        with pytest.raises(InvalidRequest, match=told) as refused, store_errors_translated():
+        with pytest.raises(InvalidRequest, match=told) as refused, translate_store_errors():
             await VectorStores(database, None).list(**cursors, limit=1, order="asc")
 
     assert refused.value.param == parameter

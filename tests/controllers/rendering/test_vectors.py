@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from llm_backend.controllers.rendering.vectors import NUMBERS_AT_ONCE, as_numbers, shorten
+from llm_backend.controllers.rendering.vectors import NUMBERS_PER_STEP, as_numbers, shorten
 
 
 def unit_vectors(rows: int, size: int) -> np.ndarray:
@@ -51,5 +51,5 @@ async def test_others_have_their_turns_while_many_vectors_are_written():
     used_s = time.process_time() - started_at
     task.cancel()
 
-    assert turns >= rows * 384 // NUMBERS_AT_ONCE
+    assert turns >= rows * 384 // NUMBERS_PER_STEP
     assert used_s < 2

@@ -16,7 +16,7 @@ class Memory:
     def __init__(self, said=()) -> None:
         self.said, self.kept = list(said), []
 
-    def wants(self, body):
+    def should_store(self, body):
         return True
 
     async def load_context(self, body):

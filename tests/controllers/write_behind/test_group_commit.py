@@ -28,7 +28,7 @@ class Book:
 
 
 async def begun(together: GroupCommit[str], *words: str) -> list[asyncio.Task[None]]:
-    tasks = [asyncio.create_task(together.written(word)) for word in words]
+    tasks = [asyncio.create_task(together.write(word)) for word in words]
     await asyncio.sleep(0)
     return tasks
 
@@ -67,7 +67,7 @@ async def test_a_mistake_in_writing_is_everybodys_and_the_next_ones_are_written(
     for task in await begun(together, "a", "b"):
         with pytest.raises(RuntimeError):
             await task
-    await together.written("c")
+    await together.write("c")
 
 
 async def test_who_waits_no_longer_is_written_all_the_same():
@@ -86,6 +86,6 @@ async def test_nothing_is_written_in_the_context_of_who_came_first():
     together = GroupCommit((book := Book()).write)
     WHO.set("ann")
 
-    await together.written("a")
+    await together.write("a")
 
     assert book.who == ["nobody"]

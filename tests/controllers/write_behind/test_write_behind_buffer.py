@@ -29,7 +29,7 @@ async def test_what_comes_in_one_moment_is_written_at_once():
     backlog = WriteBehindBuffer((book := Book()).write, pause_s=0.01)
 
     for item in "abc":
-        assert backlog.takes(item, 1)
+        assert backlog.try_add(item, 1)
 
     assert await comes_true(lambda: bool(book.writes), within_s=1)
     assert book.writes == [["a", "b", "c"]]
@@ -37,10 +37,10 @@ async def test_what_comes_in_one_moment_is_written_at_once():
 
 async def test_whoever_wants_it_written_does_not_wait_for_more():
     backlog = WriteBehindBuffer((book := Book()).write, pause_s=60)
-    backlog.takes("a", 1)
+    backlog.try_add("a", 1)
 
     async with asyncio.timeout(10):
-        await backlog.caught_up()
+        await backlog.flush()
 
     assert book.writes == [["a"]]
 
@@ -48,35 +48,33 @@ async def test_whoever_wants_it_written_does_not_wait_for_more():
 async def test_catching_up_waits_for_what_is_on_its_way_but_not_for_what_comes_later():
     backlog = WriteBehindBuffer((book := Book()).write, pause_s=0)
     book.may_write.clear()
-    backlog.takes("a", 1)
+    backlog.try_add("a", 1)
     await asyncio.sleep(0.01)
-    catching_up = asyncio.create_task(backlog.caught_up())
+    catching_up = asyncio.create_task(backlog.flush())
     await asyncio.sleep(0)
     assert not catching_up.done()
 
-    backlog.takes("b", 1)
+    backlog.try_add("b", 1)
     book.may_write.set()
     await catching_up
 
     assert book.writes[0] == ["a"]
-    await backlog.caught_up()
+    await backlog.flush()
     assert book.writes == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize(("items_most", "bytes_most"), [(3, 100), (100, 30)])
 async def test_what_is_over_a_bound_is_not_taken_until_there_is_room(items_most, bytes_most):
-    backlog = WriteBehindBuffer(
-        (book := Book()).write, items_most=items_most, bytes_most=bytes_most
-    )
+    backlog = WriteBehindBuffer((book := Book()).write, max_items=items_most, max_bytes=bytes_most)
     book.may_write.clear()
 
-    assert [backlog.takes("a", 10) for _ in range(4)] == [True, True, True, False]
+    assert [backlog.try_add("a", 10) for _ in range(4)] == [True, True, True, False]
     await asyncio.sleep(0.05)  # on their way, they still count
-    assert not backlog.takes("a", 10)
+    assert not backlog.try_add("a", 10)
     book.may_write.set()
-    await backlog.caught_up()
-    assert backlog.takes("a", 10)
-    await backlog.caught_up()
+    await backlog.flush()
+    assert backlog.try_add("a", 10)
+    await backlog.flush()
 
 
 async def test_nothing_is_written_in_the_context_of_who_came_first():
@@ -87,8 +85,8 @@ async def test_nothing_is_written_in_the_context_of_who_came_first():
 
     backlog = WriteBehindBuffer(write)
     WHO.set("ann")
-    backlog.takes("a", 1)
-    await backlog.caught_up()
+    backlog.try_add("a", 1)
+    await backlog.flush()
 
     assert seen == ["nobody"]
 
@@ -101,9 +99,9 @@ async def test_a_write_that_fails_is_over():
             raise failure
 
     backlog = WriteBehindBuffer(write)
-    backlog.takes("a", 1)
-    await backlog.caught_up()
-    backlog.takes("b", 1)
-    await backlog.caught_up()
+    backlog.try_add("a", 1)
+    await backlog.flush()
+    backlog.try_add("b", 1)
+    await backlog.flush()
 
     assert next(failures, "all used") == "all used"

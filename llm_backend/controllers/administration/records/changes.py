@@ -8,7 +8,7 @@ from typing import Any
 from llm_backend.access import CLOSED, Caller
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Duplicate
@@ -48,7 +48,7 @@ def change(
 @contextmanager
 def reading(thing: str) -> Iterator[None]:
     """Translates store errors about a `thing` into API errors."""
-    with store_errors_translated(thing):
+    with translate_store_errors(thing):
         yield
 
 
@@ -67,7 +67,7 @@ async def making_key(services: Services, thing: str) -> AsyncIterator[dict[str, 
 @asynccontextmanager
 async def changing(services: Services, thing: str) -> AsyncIterator[None]:
     """Translates store errors of a change, then refreshes this process's keyring."""
-    with store_errors_translated(thing):
+    with translate_store_errors(thing):
         try:
             yield
         except Duplicate as error:
@@ -80,7 +80,7 @@ async def project_of(
 ) -> Record:
     """Returns the project of the path; refuses an archived one if `is_changed`. Raises
     `NotFound`."""
-    with store_errors_translated("project"):
+    with translate_store_errors("project"):
         project = await services.access.administration.get(
             resource_kinds.PROJECT, request.path["project_id"]
         )

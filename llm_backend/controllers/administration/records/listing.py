@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT, both_sides_refused
+from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT, refuse_both_cursors
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store.keyset_pages import Identified, Order, Page, PageRequest
@@ -35,7 +35,7 @@ async def list_page(
         raise InvalidRequest(f"`limit` is {size}; it must be 0 to {LIMIT_MOST}.", param="limit")
     order = query.get("order", order)
     after, before = query.get("after"), query.get("before")
-    both_sides_refused(query)
+    refuse_both_cursors(query)
     request = PageRequest(
         after=None if after is None else id_of(after),
         before=None if before is None else id_of(before),

@@ -10,10 +10,10 @@ from llm_backend.controllers.relay.bridge.event_fields import (
     number,
     part,
     parts,
+    required_text,
     text,
-    word,
 )
-from llm_backend.controllers.relay.bridge.untranslatable import refuse_uncarried
+from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
 from llm_backend.controllers.responses.input.chat_request import LOGPROBS
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
 from llm_backend.json_types import JsonMapping
@@ -26,7 +26,7 @@ _SAME = (
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "service_tier", "user",
     "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 )  # fmt: skip
-_CARRIED = frozenset(
+_TRANSLATED = frozenset(
     {
         *_SAME, "model", "input", "instructions", "conversation", "previous_response_id", "store",
         "metadata", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls",
@@ -41,30 +41,30 @@ def as_chat(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
 
     Raises `UnsupportedField` for fields that chat completions lack.
     """
-    refuse_uncarried(body, _CARRIED, other="chat completions")
+    check_translatable(body, _TRANSLATED, other="chat completions")
     if LOGPROBS in (body.get("include") or ()):
         raise UnsupportedField(
             f"`{body['model']}` is asked by chat completions, from which no log probabilities are "
             f"read here; leave `{LOGPROBS}` out.",
             param="include",
         )
-    said = body.get("text") or {}
-    asked: dict[str, Any] = {
+    text_options = body.get("text") or {}
+    chat_body: dict[str, Any] = {
         "model": model,
         "messages": [_bridged_message(message) for message in chat.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         **{name: body[name] for name in _SAME if body.get(name) is not None},
         **_tools(chat),
-        **_format(said.get("format") or {}),
+        **_format(text_options.get("format") or {}),
     }
-    if said.get("verbosity") is not None:
-        asked["verbosity"] = said["verbosity"]
+    if text_options.get("verbosity") is not None:
+        chat_body["verbosity"] = text_options["verbosity"]
     if chat.limits.max_tokens is not None:
-        asked["max_completion_tokens"] = chat.limits.max_tokens
+        chat_body["max_completion_tokens"] = chat.limits.max_tokens
     if chat.reasoning_effort is not None:
-        asked["reasoning_effort"] = chat.reasoning_effort
-    return asked
+        chat_body["reasoning_effort"] = chat.reasoning_effort
+    return chat_body
 
 
 class ChunkReader:
@@ -78,10 +78,10 @@ class ChunkReader:
         self.is_ended = False
         self.failure: ApiError | None = None
         self._ids: dict[int, str] = {}  # call ids by the upstream's index
-        self._begun = 0
+        self._call_count = 0
         self._open: int | None = None  # index of the call that continues
 
-    def take(self, event: JsonMapping) -> Iterator[ChatDelta]:
+    def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of a chunk. Raises `UpstreamFailed` for a malformed one."""
         if event.get("error") is not None:
             self.failure = error_in_event(event["error"])
@@ -93,7 +93,7 @@ class ChunkReader:
 
     def _delta(self, choice: JsonMapping) -> ChatDelta:
         if number(choice, "index"):
-            raise UpstreamFailed("The upstream sent a choice that nobody asked for.")
+            raise UpstreamFailed("The upstream sent a choice that was not requested.")
         delta, reason = part(choice, "delta"), text(choice, "finish_reason") or None
         reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
         content, refusal = text(delta, "content"), text(delta, "refusal")
@@ -113,50 +113,50 @@ class ChunkReader:
     def _call(self, call: JsonMapping) -> Iterator[ToolCall]:
         """Yields the beginning of a call, or a piece of the latest one. Some upstreams repeat a
         call's id with each piece, some give all calls one index."""
-        place, id, function = number(call, "index"), text(call, "id"), part(call, "function")
+        index, id, function = number(call, "index"), text(call, "id"), part(call, "function")
         arguments = text(function, "arguments")
-        if id and self._ids.get(place) != id:
-            self._ids[place], self._open = id, place
-            self._begun += 1
-            name = word(function, "name")
-            yield ToolCall(index=self._begun - 1, id=id, name=name, arguments=arguments)
+        if id and self._ids.get(index) != id:
+            self._ids[index], self._open = id, index
+            self._call_count += 1
+            name = required_text(function, "name")
+            yield ToolCall(index=self._call_count - 1, id=id, name=name, arguments=arguments)
         elif arguments:
-            if self._open != place:
+            if self._open != index:
                 raise UpstreamFailed("The upstream went on with a call that is not under way.")
-            yield ToolCall(index=self._begun - 1, arguments=arguments)
+            yield ToolCall(index=self._call_count - 1, arguments=arguments)
 
 
 def _bridged_message(message: JsonMapping) -> dict[str, Any]:
-    said = {name: message[name] for name in _MESSAGE if name in message}
-    return {**said, "content": chat_content(said["content"])} if "content" in said else said
+    fields = {name: message[name] for name in _MESSAGE if name in message}
+    return {**fields, "content": chat_content(fields["content"])} if "content" in fields else fields
 
 
 def _tools(chat: Chat) -> dict[str, Any]:
     if not chat.tools:
         return {}
-    said: dict[str, Any] = {"tools": list(chat.tools)}
+    fields: dict[str, Any] = {"tools": list(chat.tools)}
     if not chat.parallel_tool_calls:
-        said["parallel_tool_calls"] = False
+        fields["parallel_tool_calls"] = False
     if choice := _tool_choice(chat):
-        said["tool_choice"] = choice
-    return said
+        fields["tool_choice"] = choice
+    return fields
 
 
 def _tool_choice(chat: Chat) -> Any:
     names = sorted(chat.callable_names or ())
     if chat.callable_names is None:
         return "required" if chat.must_call else None
-    chosen = [{"type": "function", "function": {"name": name}} for name in names]
+    choices = [{"type": "function", "function": {"name": name}} for name in names]
     if chat.must_call and len(names) == 1:
-        return chosen[0]
+        return choices[0]
     mode = "required" if chat.must_call else "auto"
-    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": chosen}}
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": choices}}
 
 
-def _format(given: JsonMapping) -> dict[str, Any]:
-    kind = given.get("type", "text")
+def _format(response_format: JsonMapping) -> dict[str, Any]:
+    kind = response_format.get("type", "text")
     if kind == "json_schema":
-        schema = {name: value for name, value in given.items() if name != "type"}
+        schema = {name: value for name, value in response_format.items() if name != "type"}
         return {"response_format": {"type": kind, "json_schema": schema}}
     return {} if kind == "text" else {"response_format": {"type": kind}}
 

@@ -9,10 +9,10 @@ from llm_backend.controllers.relay.bridge.event_fields import (
     error_in_event,
     number,
     part,
+    required_text,
     text,
-    word,
 )
-from llm_backend.controllers.relay.bridge.untranslatable import refuse_uncarried
+from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
 from llm_backend.json_types import JsonMapping
@@ -25,7 +25,7 @@ _SAME = (
     "temperature", "top_p", "service_tier", "user", "safety_identifier", "prompt_cache_key",
     "prompt_cache_retention", "prompt_cache_options",
 )  # fmt: skip
-_CARRIED = frozenset(
+_TRANSLATED = frozenset(
     {
         *_SAME, "model", "messages", "store", "metadata", "stream", "stream_options", "tools",
         "tool_choice", "functions", "function_call", "parallel_tool_calls", "max_tokens",
@@ -47,13 +47,13 @@ def as_response(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
 
     Raises `UnsupportedField` for fields that responses lack.
     """
-    refuse_uncarried(body, _CARRIED, other="responses")
-    asked: dict[str, Any] = {
+    check_translatable(body, _TRANSLATED, other="responses")
+    response_body: dict[str, Any] = {
         "model": model,
         "input": [
             item
-            for place, message in enumerate(chat.messages)
-            for item in _items(message, f"messages[{place}]")
+            for index, message in enumerate(chat.messages)
+            for item in _items(message, f"messages[{index}]")
         ],
         "stream": True,
         "store": False,
@@ -62,10 +62,10 @@ def as_response(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
         **_text(body),
     }
     if chat.limits.max_tokens is not None:
-        asked["max_output_tokens"] = chat.limits.max_tokens
+        response_body["max_output_tokens"] = chat.limits.max_tokens
     if chat.reasoning_effort is not None:
-        asked["reasoning"] = {"effort": chat.reasoning_effort}
-    return asked
+        response_body["reasoning"] = {"effort": chat.reasoning_effort}
+    return response_body
 
 
 class EventReader:
@@ -79,61 +79,65 @@ class EventReader:
         self.is_ended = False
         self.failure: ApiError | None = None
         self._calls: dict[int, int] = {}  # index of a call among the output -> among the calls
-        self._argued: set[int] = set()  # indices of calls whose arguments have been yielded
-        self._said: set[tuple[int, int]] = set()  # parts of messages that have been yielded
+        self._calls_with_arguments: set[int] = (
+            set()
+        )  # indices of calls whose arguments have been yielded
+        self._parts_sent: set[tuple[int, int]] = set()  # parts of messages that have been yielded
 
-    def take(self, event: JsonMapping) -> Iterator[ChatDelta]:
+    def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of an event. Raises `UpstreamFailed` for a malformed one."""
         kind = text(event, "type")
         if kind in _TEXTS:
-            yield from self._say(event, kind)
+            yield from self._text_deltas(event, kind)
         elif kind in _REASONING:
             yield ChatDelta(choice=0, reasoning=text(event, "delta"))
         elif kind == "response.output_item.added":
             yield from self._begin(event)
         elif kind == "response.function_call_arguments.delta":
-            yield from self._argue(event, "delta")
+            yield from self._arguments_deltas(event, "delta")
         elif kind == "response.function_call_arguments.done":
-            if number(event, "output_index") not in self._argued:
-                yield from self._argue(event, "arguments")
+            if number(event, "output_index") not in self._calls_with_arguments:
+                yield from self._arguments_deltas(event, "arguments")
         elif kind in ("response.completed", "response.incomplete"):
             yield self._end(part(event, "response"))
         elif kind in ("response.failed", "error") or event.get("error") is not None:
-            said = part(event, "response").get("error") or event.get("error") or event
-            self.failure = error_in_event(said)
+            error = part(event, "response").get("error") or event.get("error") or event
+            self.failure = error_in_event(error)
 
-    def _say(self, event: JsonMapping, kind: str) -> Iterator[ChatDelta]:
+    def _text_deltas(self, event: JsonMapping, kind: str) -> Iterator[ChatDelta]:
         """Yields a piece of a message's text, or all of it if it had no deltas."""
         name, part = _TEXTS[kind], _part_of(event)
-        if kind.endswith(".done") and part in self._said:
+        if kind.endswith(".done") and part in self._parts_sent:
             return
-        self._said.add(part)
-        said = text(event, name)
+        self._parts_sent.add(part)
+        piece = text(event, name)
         if kind.startswith("response.refusal"):
-            yield ChatDelta(choice=0, refusal=said)
+            yield ChatDelta(choice=0, refusal=piece)
         else:
-            yield ChatDelta(choice=0, content=said)
+            yield ChatDelta(choice=0, content=piece)
 
     def _begin(self, event: JsonMapping) -> Iterator[ChatDelta]:
-        item, place = part(event, "item"), number(event, "output_index")
-        kind = word(item, "type")
+        item, output_index = part(event, "item"), number(event, "output_index")
+        kind = required_text(item, "type")
         if kind in ("message", "reasoning"):
             return
         if kind != "function_call":
             raise UpstreamFailed("The upstream answered with an item that no chat has.")
-        if place in self._calls:
+        if output_index in self._calls:
             raise UpstreamFailed("The upstream began two calls in one place.")
-        index = self._calls[place] = len(self._calls)
-        call = ToolCall(index=index, id=word(item, "call_id"), name=word(item, "name"))
+        index = self._calls[output_index] = len(self._calls)
+        call = ToolCall(
+            index=index, id=required_text(item, "call_id"), name=required_text(item, "name")
+        )
         yield ChatDelta(choice=0, tool_calls=[call])
 
-    def _argue(self, event: JsonMapping, name: str) -> Iterator[ChatDelta]:
-        place, arguments = number(event, "output_index"), text(event, name)
-        if place not in self._calls:
+    def _arguments_deltas(self, event: JsonMapping, name: str) -> Iterator[ChatDelta]:
+        output_index, arguments = number(event, "output_index"), text(event, name)
+        if output_index not in self._calls:
             raise UpstreamFailed("The upstream went on with a call that is not under way.")
         if arguments:
-            self._argued.add(place)
-            call = ToolCall(index=self._calls[place], arguments=arguments)
+            self._calls_with_arguments.add(output_index)
+            call = ToolCall(index=self._calls[output_index], arguments=arguments)
             yield ChatDelta(choice=0, tool_calls=[call])
 
     def _end(self, response: JsonMapping) -> ChatDelta:
@@ -184,15 +188,15 @@ def _tools(chat: Chat) -> dict[str, Any]:
     if not chat.tools:
         return {}
     tools = [_tool(tool["function"]) for tool in chat.tools]
-    said = {"tools": tools, "parallel_tool_calls": chat.parallel_tool_calls}
+    fields = {"tools": tools, "parallel_tool_calls": chat.parallel_tool_calls}
     names = sorted(chat.callable_names or ())
-    chosen = [{"type": "function", "name": name} for name in names]
+    choices = [{"type": "function", "name": name} for name in names]
     mode = "required" if chat.must_call else "auto"
     if chat.callable_names is None:
-        return {**said, "tool_choice": mode}
+        return {**fields, "tool_choice": mode}
     if chat.must_call and len(names) == 1:
-        return {**said, "tool_choice": chosen[0]}
-    return {**said, "tool_choice": {"type": "allowed_tools", "mode": mode, "tools": chosen}}
+        return {**fields, "tool_choice": choices[0]}
+    return {**fields, "tool_choice": {"type": "allowed_tools", "mode": mode, "tools": choices}}
 
 
 def _tool(function: JsonMapping) -> dict[str, Any]:
@@ -207,24 +211,27 @@ def _tool(function: JsonMapping) -> dict[str, Any]:
 
 def _text(body: JsonMapping) -> dict[str, Any]:
     """Returns the `text` field: format and verbosity."""
-    given = body.get("response_format") or {}
-    kind, said = given.get("type", "text"), {}
+    response_format = body.get("response_format") or {}
+    kind, fields = response_format.get("type", "text"), {}
     if kind == "json_schema":
-        said["format"] = {"type": kind, **given["json_schema"]}
+        fields["format"] = {"type": kind, **response_format["json_schema"]}
     elif kind != "text":
-        said["format"] = {"type": kind}
+        fields["format"] = {"type": kind}
     if body.get("verbosity") is not None:
-        said["verbosity"] = body["verbosity"]
-    return {"text": said} if said else {}
+        fields["verbosity"] = body["verbosity"]
+    return {"text": fields} if fields else {}
 
 
 def _usage(usage: JsonMapping) -> Usage:
-    given, made = part(usage, "input_tokens_details"), part(usage, "output_tokens_details")
+    input_details, output_details = (
+        part(usage, "input_tokens_details"),
+        part(usage, "output_tokens_details"),
+    )
     return Usage(
         prompt_tokens=number(usage, "input_tokens"),
         completion_tokens=number(usage, "output_tokens"),
-        cached_tokens=number(given, "cached_tokens"),
-        picture_tokens=number(given, "image_tokens"),
-        sound_tokens=number(given, "audio_tokens"),
-        reasoning_tokens=number(made, "reasoning_tokens"),
+        cached_tokens=number(input_details, "cached_tokens"),
+        picture_tokens=number(input_details, "image_tokens"),
+        sound_tokens=number(input_details, "audio_tokens"),
+        reasoning_tokens=number(output_details, "reasoning_tokens"),
     )

@@ -41,7 +41,7 @@ _HEADERS = (
     (b"accept-encoding", b"identity"),
 )
 # Not enforced here: the upstream's answer is passed on even if it has another form.
-_ITS_OWN = frozenset(
+_ENFORCED_BY_UPSTREAM = frozenset(
     {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
 )
 _ERROR_BYTES = 64 * 1024
@@ -57,7 +57,7 @@ class BridgeReader(Protocol):
     failure: ApiError | None  # inside the stream
     ends_by_done: bool  # True if `[DONE]` alone is an end
 
-    def take(self, event: JsonMapping) -> Iterator[ChatDelta]: ...
+    def read(self, event: JsonMapping) -> Iterator[ChatDelta]: ...
 
 
 class BridgedModel:
@@ -87,7 +87,7 @@ class BridgedModel:
     def filled(self, body: JsonMappingT) -> JsonMappingT:
         """Returns the body without the fields that only the upstream enforces. Defaults are the
         upstream's, too."""
-        kept = {name: value for name, value in body.items() if name not in _ITS_OWN}
+        kept = {name: value for name, value in body.items() if name not in _ENFORCED_BY_UPSTREAM}
         return cast("JsonMappingT", kept)
 
     @property
@@ -106,8 +106,10 @@ class BridgedModel:
         the errors of `Exchanger.exchange`.
         """
         is_chat = self._wire is WireProtocol.CHAT
-        made = as_chat if is_chat else as_response
-        body = await offload(lambda: exact_json.dumps(made(self._body, request, self._to.model)))
+        build_body = as_chat if is_chat else as_response
+        body = await offload(
+            lambda: exact_json.dumps(build_body(self._body, request, self._to.model))
+        )
         relayed = await self._upstream.exchange(
             UpstreamRequest(
                 method="POST",
@@ -145,7 +147,7 @@ class BridgedAnswer:
         self._reader = reader()
         self._sent = sent
         self._meter = meter
-        self._said_bytes = 0
+        self._output_bytes = 0
 
     @property
     def usage(self) -> Usage:
@@ -162,7 +164,7 @@ class BridgedAnswer:
             self._meter.count_answer(usage)
         else:
             self._meter.count_estimate(
-                input_bytes=text_bytes(self._sent), output_bytes=self._said_bytes
+                input_bytes=text_bytes(self._sent), output_bytes=self._output_bytes
             )
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
@@ -170,12 +172,12 @@ class BridgedAnswer:
         async with aclosing(self._events()) as events:
             async for event in events:
                 if event == "[DONE]" and self._reader.ends_by_done:
-                    await self._read_to_the_end()
+                    await self._drain()
                     return
                 for delta in self._read(event):
                     yield delta
         if not self._reader.is_ended:
-            raise self._garbage("The upstream broke off in the middle of its answer.")
+            raise self._report_failure("The upstream broke off in the middle of its answer.")
 
     async def _events(self) -> AsyncGenerator[str, None]:
         decoder = Decoder()
@@ -184,26 +186,26 @@ class BridgedAnswer:
                 for event in decoder.feed(piece):
                     yield event.data
             except UpstreamFailed as error:
-                raise self._garbage(error.message) from error
+                raise self._report_failure(error.message) from error
 
     def _read(self, data: str) -> Sequence[ChatDelta]:
         try:
-            deltas = list(self._reader.take(_parse_event(data)))
+            deltas = list(self._reader.read(_parse_event(data)))
         except UpstreamFailed as error:
-            raise self._garbage(error.message) from error
+            raise self._report_failure(error.message) from error
         if (failure := self._reader.failure) is not None:
-            told = {"upstream": self._relayed.upstream, "code": failure.code}
-            log.warning("upstream_told_error", extra=told)
+            fields = {"upstream": self._relayed.upstream, "code": failure.code}
+            log.warning("upstream_told_error", extra=fields)
             raise failure
-        self._said_bytes += sum(map(_text_bytes, deltas))
+        self._output_bytes += sum(map(_text_bytes, deltas))
         return deltas
 
-    def _garbage(self, message: str) -> UpstreamFailed:
+    def _report_failure(self, message: str) -> UpstreamFailed:
         error = UpstreamFailed(message)
         self._relayed.blame(error)
         return error
 
-    async def _read_to_the_end(self) -> None:
+    async def _drain(self) -> None:
         """Reads the end of the body, so that the connection can be reused."""
         with suppress(TimeoutError, UpstreamError):
             async with asyncio.timeout(_LAST_BYTES_S):
@@ -233,20 +235,20 @@ def _parse_event(data: str) -> JsonMapping:
 
 async def _refusal(relayed: UpstreamAnswer) -> ApiError:
     """Returns the error of an upstream's refusal, for the client."""
-    held = bytearray()
+    body = bytearray()
     try:
         async for piece in relayed.body:
-            held += piece
-            if len(held) > _ERROR_BYTES:
+            body += piece
+            if len(body) > _ERROR_BYTES:
                 break
     finally:
         await relayed.aclose()
-    told = {"upstream": relayed.upstream, "status": relayed.status}
-    log.warning("upstream_refused", extra=told)
+    fields = {"upstream": relayed.upstream, "status": relayed.status}
+    log.warning("upstream_refused", extra=fields)
     if not 400 <= relayed.status < 500:
         return UpstreamFailed("The upstream did not answer the request.")
-    said = _error_in(bytes(held))
-    message, code = said.get("message"), said.get("code")
+    error_fields = _error_in(bytes(body))
+    message, code = error_fields.get("message"), error_fields.get("code")
     error = from_status(
         relayed.status, message if isinstance(message, str) else "The upstream refused the request."
     )
@@ -259,10 +261,10 @@ async def _refusal(relayed: UpstreamAnswer) -> ApiError:
 
 def _error_in(body: bytes) -> JsonMapping:
     try:
-        said = orjson.loads(body)["error"]
+        error = orjson.loads(body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return error if isinstance(error, dict) else {}
 
 
 def _token_count_unsupported() -> UnsupportedField:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from llm_backend.errors import ApiError, RateLimited, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 
-__all__ = ["error_in_event", "number", "part", "parts", "text", "word"]
+__all__ = ["error_in_event", "number", "part", "parts", "required_text", "text"]
 
 
-_MOST = 2**53  # JSON parsers disagree about larger integers
-_OF_OUR_KEY = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
+_MAX_INTEGER = 2**53  # JSON parsers disagree about larger integers
+_KEY_ERRORS = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
 
 
-def text(of: JsonMapping, name: str) -> str:
+def text(fields: JsonMapping, name: str) -> str:
     """Returns a string, maybe empty."""
-    value = of.get(name)
+    value = fields.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -25,26 +25,26 @@ def text(of: JsonMapping, name: str) -> str:
     return value
 
 
-def word(of: JsonMapping, name: str) -> str:
+def required_text(fields: JsonMapping, name: str) -> str:
     """Returns a string that must not be empty."""
-    if not (value := text(of, name)):
+    if not (value := text(fields, name)):
         raise UpstreamFailed(f"The upstream sent an event without `{name}`.")
     return value
 
 
-def number(of: JsonMapping, name: str) -> int:
+def number(fields: JsonMapping, name: str) -> int:
     """Returns an index or a count."""
-    value = of.get(name)
+    value = fields.get(name)
     if value is None:
         return 0
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INTEGER:
         raise _other_type(name)
     return value
 
 
-def part(of: JsonMapping, name: str) -> JsonMapping:
+def part(fields: JsonMapping, name: str) -> JsonMapping:
     """Returns an object."""
-    value = of.get(name)
+    value = fields.get(name)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -52,9 +52,9 @@ def part(of: JsonMapping, name: str) -> JsonMapping:
     return value
 
 
-def parts(of: JsonMapping, name: str) -> Sequence[JsonMapping]:
+def parts(fields: JsonMapping, name: str) -> Sequence[JsonMapping]:
     """Returns a list of objects."""
-    value = of.get(name)
+    value = fields.get(name)
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
@@ -65,9 +65,12 @@ def parts(of: JsonMapping, name: str) -> Sequence[JsonMapping]:
 def error_in_event(error: object) -> ApiError:
     """Returns an upstream's error inside a stream as an error for the client. Errors of this
     server's own key are hidden from clients."""
-    said = error if isinstance(error, dict) else {}
-    message, kinds = said.get("message"), {str(said.get(name)) for name in ("code", "type")}
-    if kinds & _OF_OUR_KEY or not isinstance(message, str) or not message:
+    error_fields = error if isinstance(error, dict) else {}
+    message, kinds = (
+        error_fields.get("message"),
+        {str(error_fields.get(name)) for name in ("code", "type")},
+    )
+    if kinds & _KEY_ERRORS or not isinstance(message, str) or not message:
         return UpstreamFailed("The upstream failed in the middle of its answer.")
     return (RateLimited if "rate_limit_exceeded" in kinds else UpstreamFailed)(message)
 

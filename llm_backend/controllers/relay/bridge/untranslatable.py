@@ -5,9 +5,9 @@ from typing import Any
 
 from llm_backend.errors import UnsupportedField
 
-__all__ = ["refuse_uncarried"]
+__all__ = ["check_translatable"]
 
-_IDLE: Mapping[str, tuple[Any, ...]] = {
+_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
@@ -22,10 +22,10 @@ _IDLE: Mapping[str, tuple[Any, ...]] = {
 """Values that ask for the default behaviour."""
 
 
-def refuse_uncarried(body: Mapping[str, Any], carried: Collection[str], *, other: str) -> None:
+def check_translatable(body: Mapping[str, Any], translated: Collection[str], *, other: str) -> None:
     """Raises `UnsupportedField` for a field that has an effect and is not translated."""
     for name, value in body.items():
-        if name in carried or value is None or value in _IDLE.get(name, ()):
+        if name in translated or value is None or value in _DEFAULTS.get(name, ()):
             continue
         raise UnsupportedField(
             f"`{name}` is not supported by the model `{body['model']}`, which is asked by {other}; "

@@ -10,7 +10,7 @@ import orjson
 
 from llm_backend import errors, exact_json
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.events.stored_events import from_stored_event
 from llm_backend.sse import encode
 from llm_backend.store import BackgroundStore, Events, Job, Standing, StoredItem, StoredResponse
@@ -32,7 +32,7 @@ class BackgroundResponses:
         self, response: StoredResponse, details: Mapping[str, Any], events: Events
     ) -> None:
         """Stores and queues a response."""
-        with store_errors_translated(event="response_not_stored"):
+        with translate_store_errors(event="response_not_stored"):
             await self._store.add(response, details, events)
 
     async def begin(self, job: Job) -> Standing | None:
@@ -123,7 +123,7 @@ class ResponseFollower:
         with self._background.change_event(self._id) as changed:
             while True:
                 changed.clear()
-                with store_errors_translated("response"):
+                with translate_store_errors("response"):
                     events = await self._store.events(self._id, self._after)
                 if events is None:
                     return

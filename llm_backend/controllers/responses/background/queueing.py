@@ -51,4 +51,4 @@ def _check_is_stored(services: Services, body: Body) -> None:
             "A response in the background is kept until its client asks for it: leave `store` out.",
             param="store",
         )
-    services.memory.wants({**body, "store": True})  # raises if nothing is stored
+    services.memory.should_store({**body, "store": True})  # raises if nothing is stored

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from llm_backend.backends.web_files import WebFile, WebFiles, is_elsewhere
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.input_parts import (
     FetchedFiles,
     bare_part,
@@ -68,7 +68,7 @@ class FilePictures:
 
     async def _read_upload(self, id: str, where: str) -> str:
         try:
-            with store_errors_translated("file"):
+            with translate_store_errors("file"):
                 stored = await self._files.get(id)
         except NotFound as error:
             raise InvalidRequest(error.message, param=where, code="image_file_not_found") from error
@@ -79,7 +79,7 @@ class FilePictures:
                 code="image_file_too_large",
             )
         data = bytearray()
-        with store_errors_translated("file"):
+        with translate_store_errors("file"):
             async for piece in self._files.read(stored, 0, stored.size_bytes):
                 data += piece
         return _data_url(WebFile(name="", media_type=stored.media_type, content=bytes(data)))

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from llm_backend.backends.data_url import data_url
 from llm_backend.backends.web_files import FetchMessages, WebFiles
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.input_parts import (
     FetchedFiles,
     fetched_file,
@@ -99,7 +99,7 @@ class FileTexts:
 
     async def _extract(self, file: _File, where: str) -> str:
         try:
-            with store_errors_translated("file"):
+            with translate_store_errors("file"):
                 extracted = await self._extractor.extract(
                     file.pieces, filename=file.filename, media_type=file.media_type
                 )
@@ -130,7 +130,7 @@ class FileTexts:
 
     async def _read_upload(self, id: str, where: str) -> _File:
         try:
-            with store_errors_translated("file"):
+            with translate_store_errors("file"):
                 stored = await self._files.get(id)
         except NotFound as error:
             raise InvalidRequest(error.message, param=where) from error

@@ -82,7 +82,7 @@ async def open_run(
         model,
         resolved,
         calls_limit=limit,
-        tries=services.settings.structured_tries,
+        attempts=services.settings.structured_tries,
         cut=cut,
         moderation=moderation,
         reasoning_summary=reasoning_summary,
@@ -158,7 +158,7 @@ class ResponseRun:
         usage = usage_object(self._tool_loop.usage)
         more: JsonObject = {}
         if self._moderation is not None:
-            more["moderation"] = await self._moderation.told(results_in_lists=False)
+            more["moderation"] = await self._moderation.report(results_in_lists=False)
         if self._tool_loop.truncated_items:
             more["truncated_items"] = self._tool_loop.truncated_items
         return self.state.finish(self._tool_loop.reason, usage, int(time.time()), more)

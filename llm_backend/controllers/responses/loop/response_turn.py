@@ -32,9 +32,9 @@ class ResponseTurn:
         self._run = run
         self._state = run.state
         self._resources = resources
-        self._stores_response = services.memory.wants(body)
+        self._stores_response = services.memory.should_store(body)
         default = services.settings.obfuscate_streams
-        self._obfuscation = obfuscation_for(body.get("stream_options"), usual=default)
+        self._obfuscation = obfuscation_for(body.get("stream_options"), default=default)
         self._is_stored = False
         # type and item id of the latest delta event
         self._latest: tuple[str, str | None] | None = None
@@ -43,7 +43,7 @@ class ResponseTurn:
     async def begin(cls, services: Services, model: ResponseModel, body: JsonObject) -> Self:
         """Resolves the body and has the model admit it; the caller then takes `events` or
         `response`. Raises the errors of validation, store, tools and model."""
-        is_stored, limit = services.memory.wants(body), services.settings.passages_limit
+        is_stored, limit = services.memory.should_store(body), services.settings.passages_limit
         head = new_head(body, is_stored=is_stored, passages_limit=limit)
         async with AsyncExitStack() as resources:
             resolved = await resources.enter_async_context(open_request(services, model, body))

@@ -54,7 +54,7 @@ class ToolLoop:
         resolved: ResolvedRequest,
         *,
         calls_limit: int,
-        tries: int = 1,
+        attempts: int = 1,
         cut: CompactionCut | None = None,
         moderation: ModeratedAnswer | None = None,
         reasoning_summary: ReasoningSummary | None = None,
@@ -63,7 +63,7 @@ class ToolLoop:
         self._resolved = resolved
         self._tools: OpenTools = resolved.tools
         self._calls_left = calls_limit
-        self._tries = tries if isinstance(model, LocalModel) else 1
+        self._tries = attempts if isinstance(model, LocalModel) else 1
         self._cut = cut
         self._moderation = moderation
         self._reasoning_summary = reasoning_summary
@@ -168,11 +168,11 @@ class ToolLoop:
         structure = self._resolved.structure
         if (structure.schema is not None or structure.calls) and not self._chat.limits.stop:
             self._answer = CheckedAnswer(
-                self._answer, structure, self._model.chat, tries=self._tries
+                self._answer, structure, self._model.chat, attempts=self._tries
             )
         deltas = self._answer.chat(self._chat)
         if self._moderation is not None:
-            deltas = self._moderation.watched(deltas)
+            deltas = self._moderation.filter_deltas(deltas)
         try:
             async with aclosing(deltas) as deltas:
                 async for delta in deltas:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from llm_backend.access import Caller, Principal
-from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
 from llm_backend.controllers.vector_stores.request_values import attributes_from, chunking_from
@@ -69,7 +69,7 @@ async def new_files(
 
 
 async def _file(services: Services, id: str, param: str) -> StoredFile:
-    with store_errors_translated("file"):
+    with translate_store_errors("file"):
         try:
             return await services.files.get(id)
         except Missing as error:

@@ -80,7 +80,7 @@ def sent_to(fake: FakeUpstream, operation_id: str) -> list[dict[str, Any]]:
     assert check is not None
     bodies = [json.loads(request.body) for request in fake.requests]
     for body in bodies:
-        check.request(body)
+        check.check_request(body)
     return bodies
 
 

@@ -50,7 +50,7 @@ class Server:
         self.model = Model(*answers)
         self.services = types.SimpleNamespace(
             settings=SETTINGS,
-            memory=types.SimpleNamespace(wants=lambda body: True),
+            memory=types.SimpleNamespace(should_store=lambda body: True),
             responses=ResponseMemory(ResponseStore(database), ConversationStore(database)),
             background=BackgroundResponses(BackgroundStore(database, self.jobs, limit=2)),
             jobs=self.jobs,

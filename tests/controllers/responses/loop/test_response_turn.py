@@ -64,7 +64,7 @@ class Memory:
         self.failure = failure
         self.kept, self.kept_behind = [], []
 
-    def wants(self, body):
+    def should_store(self, body):
         return True
 
     async def load_context(self, body):

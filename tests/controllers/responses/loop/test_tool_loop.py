@@ -90,7 +90,7 @@ class Memory:
     def __init__(self) -> None:
         self.kept = []
 
-    def wants(self, body):
+    def should_store(self, body):
         return True
 
     async def load_context(self, body):
