@@ -25,6 +25,7 @@ from llm_backend.access.usage.metered_response import MeteredResponse
 from llm_backend.access.usage.spending import Spending
 from llm_backend.backends.upstream.stream_ending import SentEvents
 from llm_backend.contract.application.connexion_app import SendResponse
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, DeadlineExceeded
 from llm_backend.offload import offload
