@@ -25,7 +25,7 @@ from llm_backend.store.administration import Administration
 KEYS = 1000
 ROUNDS = 5
 PLENTY = 1_000_000_000
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "requests_per_minute": PLENTY,
     "tokens_per_minute": PLENTY,
     "key_requests_per_minute": PLENTY,

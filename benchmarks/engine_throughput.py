@@ -111,9 +111,12 @@ LAYER_SHAPES = {
 }
 
 
+TOKENS = tuple(f"<{number}>" for number in range(VOCABULARY))
+
+
 def write_model(
     path: Path,
-    tokens: Sequence[str] = tuple(f"<{number}>" for number in range(VOCABULARY)),
+    tokens: Sequence[str] = TOKENS,
     merges: Sequence[str] = ("< 0",),
     *,
     tensors: Iterable[tuple[str, np.ndarray]] | None = None,

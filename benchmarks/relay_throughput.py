@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import cast
 
 import aiohttp
 import uvicorn
@@ -55,7 +56,7 @@ class MockUpstream(asyncio.Protocol):
     _numbers = itertools.count()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._held = b""
 
     def data_received(self, data: bytes) -> None:
@@ -132,10 +133,15 @@ def ours(base_url: str, *, observed: bool = False) -> ASGIApp:
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         http = Request(scope, receive)
         request = SimpleNamespace(
-            operation=operation, body=None, raw_body=await http.body(), http=http
+            operation=operation,
+            body=None,
+            raw_body=await http.body(),
+            http=http,
+            caller=None,
+            meter=None,
         )
         observer = ChatObserver() if observed else None
-        response = await relay(services, request, observe=observer and observer.feed)
+        response = await relay(services, request, observe=observer.feed if observer else None)
         await response(scope, receive, send)
         if observer is not None:
             assert observer.is_complete

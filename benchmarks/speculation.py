@@ -131,7 +131,7 @@ async def run(engine: Engine, task: Task, streams: int, tokens: int, seed: int) 
 
 async def stream(
     engine: Engine, task: Task, prompt: list[int], tokens: int
-) -> tuple[float | None, float, Delta, str]:
+) -> tuple[float, float, Delta, str]:
     """When one answer began and ended, its last delta, and its text."""
     request = Generate(
         id=f"b{next(NUMBERS)}",
@@ -140,7 +140,8 @@ async def stream(
         ignore_eos=True,
         sampling=task.sampling,
     )
-    deltas, begun_at = [], None
+    deltas: list[Delta] = []
+    begun_at = 0.0
     async with await engine.generate(request) as generation:
         async for delta in generation:
             begun_at = begun_at or time.perf_counter()

@@ -12,6 +12,7 @@ import asyncio
 import statistics
 import tempfile
 import time
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -52,7 +53,7 @@ async def fill(database: Database, chats: int, what: str) -> None:
     """Every chat matches every filter, so that each list has all the pages."""
     for start in track(range(0, chats, BULK), description=what):
         numbers = range(start, min(start + BULK, chats))
-        await database.write(lambda connection, numbers=numbers: store(connection, numbers))
+        await database.write(partial(store, numbers=numbers))
     await database.write(lambda connection: connection.execute(text("ANALYZE")))
 
 

@@ -55,7 +55,7 @@ def vocabulary(dice: random.Random) -> tuple[list[str], list[str]]:
     spare = iter(range(256, 512))
     letters = [chr(byte if byte in printable else next(spare)) for byte in range(256)]
     tokens = dict.fromkeys(["<|end|>", *letters])
-    merges = []
+    merges: list[str] = []
     while len(tokens) < VOCABULARY:
         word = FIXED[len(merges)] if len(merges) < len(FIXED) else made_up(dice)
         for end in range(2, len(word) + 1):

@@ -142,7 +142,7 @@ class Builder:
             for word in sources:
                 place = to / Path(word).name if target.endswith("/") else to
                 place.parent.mkdir(parents=True, exist_ok=True)
-                command = ["cp", "--archive", inside(self.folder / source, word), place]
+                command = ["cp", "--archive", str(inside(self.folder / source, word)), str(place)]
                 subprocess.run(command, check=True)
             return
         for path in self._sources(instruction):

@@ -326,7 +326,7 @@ _RESPONSE = {
     "many items bridged": lambda: {"model": "chats-only", "input": [_message()] * (NODES // 5)},
 }  # fmt: skip
 
-OWN = {
+OWN: dict[str, dict[str, Callable[[], JsonValue]]] = {
     "createChatCompletion": {
         **_CHAT,
         "many messages, kept": lambda: {

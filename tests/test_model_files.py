@@ -1,5 +1,6 @@
 """What a model's file says, and what it takes in memory, without loading it."""
 
+import os
 import struct
 import sys
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_a_control_group_has_what_its_limit_leaves(
     )
     monkeypatch.setattr(memory, "_PROC", proc)
     monkeypatch.setattr(memory, "_GROUPS", mounted)
-    monkeypatch.setattr(memory.os, "sysconf", {"SC_PHYS_PAGES": 2 << 20, "SC_PAGE_SIZE": 4096}.get)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2 << 20, "SC_PAGE_SIZE": 4096}.get)
 
     assert machine_memory_bytes() == whole
     assert available_memory_bytes() == free

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import uvicorn
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstream.config import UpstreamConfig
@@ -181,7 +181,7 @@ class Relay:
     port: int = 0
     observed: bytearray | None = None
     finished: int = 0
-    on_finish: Callable[[], Awaitable[None]] | None = None
+    on_finish: Callable[[], Awaitable[object]] | None = None
 
     async def finish(self) -> None:
         if self.on_finish is not None:
@@ -235,7 +235,9 @@ async def relaying(
         )
         observe = None if state.observed is None else state.observed.extend
         try:
-            response = await relay(services, request, observe=observe, finish=state.finish)
+            response: Response = await relay(
+                services, request, observe=observe, finish=state.finish
+            )
         except ApiError as error:
             response = JSONResponse(error_body(error), error.status)
         except ClientGone:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.scale.capacity import gigabytes_a_day, limits
@@ -66,8 +67,12 @@ def with_tables(page: str, burst: dict[str, Outcome], calm: dict[str, Outcome]) 
     """The page with its tables as they are now."""
     for name, table in (("capacity", capacity_table()), ("burst", burst_table(burst, calm))):
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = marks.sub(lambda found, table=table: found[1] + table + found[2], page)
+        page = marks.sub(partial(_filled, table), page)
     return page
+
+
+def _filled(table: str, marks: re.Match[str]) -> str:
+    return marks[1] + table + marks[2]
 
 
 def capacity_table() -> str:

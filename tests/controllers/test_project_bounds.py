@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import openai
 import orjson
 import pytest
@@ -28,7 +27,7 @@ class Far:
     upstream: FakeUpstream
     keys: dict[str, str]
 
-    async def post(self, path: str, *, key: str = "some", **more: Any) -> httpx.Response:
+    async def post(self, path: str, *, key: str = "some", **more: Any) -> Any:
         """What a project's key gets; `some` may not use the model `bad`, `few` only `good`."""
         self.upstream.requests.clear()
         client = self.client(self.keys[key])

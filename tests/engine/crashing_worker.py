@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.llama import LlamaModel
@@ -67,19 +68,20 @@ class AbortingModel(LlamaModel):
 
 
 def main() -> None:
+    module: Any = worker  # whose classes are replaced
     match sys.argv[1]:
         case "extra-buffers":
-            worker.LlamaModel = CrashingWithExtraBuffers
+            module.LlamaModel = CrashingWithExtraBuffers
         case "always":
-            worker.LlamaModel = CrashingModel
+            module.LlamaModel = CrashingModel
         case "word":
-            worker.Generator = CrashingAtSubmit
+            module.Generator = CrashingAtSubmit
         case "computing":
-            worker.Generator = CrashingInPass
+            module.Generator = CrashingInPass
         case "fails":
-            worker.Generator = FailingGenerator
+            module.Generator = FailingGenerator
         case "says-why":
-            worker.LlamaModel = AbortingModel
+            module.LlamaModel = AbortingModel
         case "hangs":
             time.sleep(60)
     worker.main()

@@ -132,9 +132,8 @@ class FakeModel:
         total = sum(len(item.tokens) for item in scheduled)
         if self._cells is not None and sum(map(len, self.slot_tokens)) + total > self._cells:
             raise CellsExhausted
-        assert [item.sequence.slot for item in scheduled] == sorted(
-            item.sequence.slot for item in scheduled
-        )
+        slots = [item.sequence.slot or 0 for item in scheduled]
+        assert slots == sorted(slots)
         rows = [row for item in scheduled for row in self._compute(item)]
         self.computed_tokens += total
         self.largest_pass = max(self.largest_pass, total)

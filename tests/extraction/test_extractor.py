@@ -30,7 +30,7 @@ async def extracted(
         yield data[:100]
         yield data[100:]
 
-    extractor = Extractor(ExtractionLimits(**limits))  # type: ignore[arg-type]
+    extractor = Extractor(ExtractionLimits(**limits))
     return await extractor.extract(pieces(), filename=filename, media_type=media_type)
 
 

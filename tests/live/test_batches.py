@@ -126,9 +126,9 @@ def test_mistakes_are_named(client):
     with pytest.raises(openai.NotFoundError, match="file-none") as wrong:
         client.batches.create(input_file_id="file-none", endpoint=CHATS, completion_window="24h")
     assert wrong.value.param == "input_file_id"
-    with pytest.raises(openai.BadRequestError, match="user_data") as wrong:
+    with pytest.raises(openai.BadRequestError, match="user_data") as refused:
         client.batches.create(input_file_id=notes.id, endpoint=CHATS, completion_window="24h")
-    assert wrong.value.param == "input_file_id"
+    assert refused.value.param == "input_file_id"
     for ask in (client.batches.retrieve, client.batches.cancel):
         with pytest.raises(openai.NotFoundError, match="batch_none"):
             ask("batch_none")

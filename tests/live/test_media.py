@@ -111,18 +111,18 @@ def test_the_terminal_shows_a_picture_with_what_is_said_next(ask, tmp_path):
     talk = Conversation(Api(str(ask.base_url), None), "eyes", temperature=0)
     shown: list[str] = []
 
-    talk.attached.append(attachment(str(tmp_path / "a cat.png")))
-    talk.say("What is it?", shown.append)
-    again = talk.again()
-    talk.say(again, shown.append)
-    talk.attached.append(attachment(str(tmp_path / "a cat.png")))
+    talk.attachments.append(attachment(str(tmp_path / "a cat.png")))
+    talk.send("What is it?", shown.append)
+    again = talk.pop_last_turn()
+    talk.send(again, shown.append)
+    talk.attachments.append(attachment(str(tmp_path / "a cat.png")))
     talk.model = "blind"
     with pytest.raises(ApiRequestError, match="sees no pictures"):
-        talk.say("And now?", shown.append)
+        talk.send("And now?", shown.append)
 
     kinds = [[part["type"] for part in one["content"]] for one in talk.messages[::2]]
     assert kinds == [["image_url", "text"]]
-    assert talk.attached == []
+    assert talk.attachments == []
 
 
 def used(ask: openai.OpenAI) -> Counter[str]:

@@ -26,7 +26,7 @@ class Signed:
 
     def write(self, folder: Path, name: str, password: str | None = None) -> tuple[Path, Path]:
         """As two PEM files, the key encrypted if there is a password."""
-        lock = serialization.NoEncryption()
+        lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password is not None:
             lock = serialization.BestAvailableEncryption(password.encode())
         pem, kind = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8

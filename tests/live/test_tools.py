@@ -17,7 +17,11 @@ def tool(name: str, *, strict: bool | None = None, **properties: object) -> dict
         "required": list(properties),
         "additionalProperties": False,
     }
-    function = {"name": name, "description": f"The {name}", "parameters": parameters}
+    function: dict[str, object] = {
+        "name": name,
+        "description": f"The {name}",
+        "parameters": parameters,
+    }
     if strict is not None:
         function["strict"] = strict
     return {"type": "function", "function": function}

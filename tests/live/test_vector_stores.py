@@ -44,7 +44,7 @@ def facts(library: openai.OpenAI) -> tuple[str, dict[str, str]]:
 
 
 def upload(client: openai.OpenAI, name: str, data: bytes, purpose: str = "assistants") -> str:
-    return client.files.create(file=(name, data), purpose=purpose).id  # type: ignore[arg-type]
+    return client.files.create(file=(name, data), purpose=purpose).id
 
 
 def wait(client: openai.OpenAI, store_id: str) -> Any:

@@ -7,6 +7,7 @@ often its works are run.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
@@ -64,7 +65,8 @@ async def servers(postgresql_url: str) -> AsyncIterator[Servers]:
         await migrate(one)
         await one.write(empty)
         for database in (one, other):
-            event.listen(database._engine._engine.sync_engine, "after_cursor_execute", linger)
+            engine: Any = database._engine
+            event.listen(engine._engine.sync_engine, "after_cursor_execute", linger)
         yield Servers(one, other)
 
 

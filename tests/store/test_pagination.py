@@ -1,6 +1,7 @@
 """Pagination returns every chat exactly once, in order, also with concurrent changes."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -95,7 +96,7 @@ async def test_filtered_pages_contain_exactly_the_matches(database, chats, times
     "filters", [{}, {"model": "small"}, {"metadata": {"a": "1"}}], ids=["all", "model", "metadata"]
 )
 async def test_page_is_an_index_search_and_not_a_sort(sqlite_url, filters, order):
-    statements: list[str] = []
+    statements: list[tuple[str, Any]] = []
     async with Database.open(sqlite_url) as database:
         await migrate(database)
         chats = ChatStore(database)
@@ -108,7 +109,7 @@ async def test_page_is_an_index_search_and_not_a_sort(sqlite_url, filters, order
             )
         )
         await chats.list(**filters, order=order, after=middle.id)
-        sql, values = next(said for said in statements if "ORDER BY" in said[0])
+        sql, values = next((sql, values) for sql, values in statements if "ORDER BY" in sql)
         explained = await database.read(
             lambda connection: connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
         )

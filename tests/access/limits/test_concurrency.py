@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from llm_backend.access.limits.concurrency import (
-    BLOCKS,
     DOWN_S,
     LEASE_S,
     ConcurrencyLimit,
@@ -15,6 +14,7 @@ from llm_backend.access.limits.concurrency import (
     enter,
     leave,
 )
+from llm_backend.block_grants import BLOCKS
 from llm_backend.errors import RequestsLimited
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import Running

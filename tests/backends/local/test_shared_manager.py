@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -92,12 +93,10 @@ class Owner:
         async def estimate_bytes() -> int:
             return size
 
-        return self.manager.add_model(
-            name,
-            lambda path: ConnectedEngine(path, fails=self.fails),
-            estimate_bytes,
-            idle_unload_s=idle_s,
-        )
+        def make(path: Path | None) -> Any:
+            return ConnectedEngine(path, fails=self.fails)
+
+        return self.manager.add_model(name, make, estimate_bytes, idle_unload_s=idle_s)
 
     async def process(self) -> Process:
         return Process(
@@ -341,7 +340,7 @@ async def test_client_disconnects_from_a_stuck_owner_within_bounded_memory(folde
     connections: list[MessageConnection] = []
 
     async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reader._transport.pause_reading()
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # a private one
         connection = MessageConnection(SERVER_CHANNEL, reader, writer)
         connection.send(EngineStates(engines=[], loading=[]))
         connections.append(connection)

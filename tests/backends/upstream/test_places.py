@@ -231,7 +231,7 @@ async def test_a_keeper_that_does_not_read_is_left_and_fills_no_memory(folder: P
     connections: list[asyncio.StreamWriter] = []
 
     async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reader._transport.pause_reading()
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # a private one
         connections.append(writer)
 
     async with await asyncio.start_unix_server(stuck, folder / SOCKET), AsyncExitStack() as stack:

@@ -289,7 +289,7 @@ async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
 
 async def test_an_upstream_that_takes_nothing_is_504():
     async def answer(_: Message, connection: Connection) -> None:
-        connection.writer.transport.pause_reading()
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]  # both ways
         await asyncio.Event().wait()
 
     async with (

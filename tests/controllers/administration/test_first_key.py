@@ -1,5 +1,7 @@
 """The first key of an open server, made over HTTP: the answer and the log say what it means."""
 
+from typing import Any
+
 import openai
 import pytest
 
@@ -13,7 +15,7 @@ async def test_the_first_key_says_that_it_closes_the_server(tmp_path, capfd, kin
     async with served(tmp_path, api_keys=(), allowed_hosts=("server",)) as client:
         organization = client("none").admin.organization
         if kind == "admin":
-            made = await organization.admin_api_keys.with_raw_response.create(name="mine")
+            made: Any = await organization.admin_api_keys.with_raw_response.create(name="mine")
         else:
             accounts = organization.projects.service_accounts.with_raw_response
             made = await accounts.create("proj_default", name="indexer")

@@ -1,5 +1,7 @@
 """What a project, or the organization, has one of; spend alerts; the audit log."""
 
+from typing import Any
+
 import openai
 import pytest
 
@@ -9,7 +11,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_model_permissions_are_set_and_taken_back(client: Client):
-    permissions = client().admin.organization.projects.model_permissions
+    permissions: Any = client().admin.organization.projects.model_permissions
     before = await permissions.retrieve("proj_default")
     put = await permissions.update("proj_default", mode="allow_list", model_ids=["gpt-x"])
     found = await permissions.retrieve("proj_default")
@@ -160,10 +162,11 @@ async def test_the_audit_log_is_filtered(client: Client, query, count):
 async def test_spend_limits_are_set_told_and_taken_back(client: Client):
     organization = client().admin.organization
     given = {"threshold_amount": 500, "currency": "USD", "interval": "month"}
-    for limits, path in [
+    resources: list[tuple[Any, dict[str, str]]] = [
         (organization.spend_limit, {}),
         (organization.projects.spend_limit, {"project_id": "proj_default"}),
-    ]:
+    ]
+    for limits, path in resources:
         with pytest.raises(openai.NotFoundError, match="no spend limit"):
             await limits.retrieve(**path)
         put = await limits.update(**path, **given)

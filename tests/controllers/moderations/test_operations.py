@@ -111,7 +111,7 @@ def services(
     )
 
 
-async def judged(given: object, judge: Judge | None = None) -> dict[str, Any]:
+async def judged(given: object, judge: Judge | None = None) -> Any:
     return await moderate(judge or Judge(), {"input": given}, inputs_limit=4)
 
 

@@ -291,7 +291,7 @@ async def test_an_upload_to_a_stalled_upstream_is_not_held_whole():
     async with relayed_to(upstream.fake) as relay, relay.client() as client:
         await client.send(upload_head(2 * limit) + b"the beginning")
         there = await upstream.connection()
-        there.reader._transport.pause_reading()
+        there.reader._transport.pause_reading()  # type: ignore[attr-defined]  # a private one
         sending = asyncio.create_task(client.send(bytes(limit)))
         done, _ = await asyncio.wait({sending}, timeout=0.5)
         assert not done
@@ -389,6 +389,7 @@ async def test_a_server_that_ends_cancels_what_it_relays():
 
     class Services:
         unknown_fields = NothingUnfamiliar()
+        upstream: UpstreamPool
 
     async with upstream.fake, UpstreamPool([upstream_of(upstream.fake)]) as Services.upstream:
         task = asyncio.create_task(relay(Services(), Request()))

@@ -60,7 +60,7 @@ async def test_a_route_falls_back_and_renames(tmp_path):
 async def test_what_is_asked_beside_responses_takes_the_steps_of_a_route(tmp_path, path):
     body = b'{"input": "Hi", "model": "%b"}'
     async with FakeUpstream(answer=BROKEN) as a, FakeUpstream(answer=ok(b'{"a":1}')) as b:
-        settings = {"backends": [backend(a, "a", "one"), backend(b, "b", "two")]}
+        settings: dict[str, object] = {"backends": [backend(a, "a", "one"), backend(b, "b", "two")]}
         async with gateway(tmp_path, **settings, routes={"pair": "one, two"}) as served:
             answer = await served.ask(post(body % b"pair", path=path))
 
@@ -71,7 +71,10 @@ async def test_what_is_asked_beside_responses_takes_the_steps_of_a_route(tmp_pat
 
 async def test_the_last_steps_failure_is_the_answer(tmp_path):
     async with FakeUpstream(answer=BROKEN) as a:
-        settings = {"backends": [backend(a, "a", "one")], "routes": {"smart": "one@a, one"}}
+        settings: dict[str, object] = {
+            "backends": [backend(a, "a", "one")],
+            "routes": {"smart": "one@a, one"},
+        }
         async with gateway(tmp_path, **settings) as served:
             answer = await served.ask(post(CHAT % b"smart"))
 
@@ -81,7 +84,7 @@ async def test_the_last_steps_failure_is_the_answer(tmp_path):
 
 async def test_operations_go_where_the_settings_say(tmp_path):
     async with FakeUpstream(answer=ok()) as a, FakeUpstream(answer=ok()) as art:
-        settings = {"backends": [backend(a, "a"), backend(art, "art")]}
+        settings: dict[str, object] = {"backends": [backend(a, "a"), backend(art, "art")]}
         settings["operations"] = {"Images": "art"}
         async with gateway(tmp_path, **settings) as served:
             await served.ask(post(b'{"prompt": "a cat"}', path="/v1/images/generations"))
@@ -96,7 +99,10 @@ async def test_operations_go_where_the_settings_say(tmp_path):
 async def test_routes_and_the_models_of_all_are_listed(tmp_path):
     listed = ok(b'{"object":"list","data":[{"id":"one","object":"model"}]}')
     async with FakeUpstream(answer=listed) as a, FakeUpstream(answer=BROKEN) as b:
-        settings = {"backends": [backend(a, "a"), backend(b, "b")], "routes": {"smart": "one"}}
+        settings: dict[str, object] = {
+            "backends": [backend(a, "a"), backend(b, "b")],
+            "routes": {"smart": "one"},
+        }
         async with gateway(tmp_path, **settings) as served:
             answer = await served.ask(b"GET /v1/models HTTP/1.1\r\nhost: relay\r\n\r\n")
 

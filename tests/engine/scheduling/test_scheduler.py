@@ -13,19 +13,18 @@ def scheduler(*, slots: int = 4, batch_tokens: int = 8, **options: object) -> Sc
     return Scheduler(cache=Cache(slots=slots), batch_tokens=batch_tokens, **options)
 
 
+UNIQUE = itertools.count(1 << 30)
+
+
 def sequence(length: int, *, of: str = "", first: int = 0, arrived_at: float = 0, **fields):
     """A sequence whose prompt is unlike any other unless `first` is given."""
-    unique = first or id(object()) + sequence.count
-    sequence.count += 1
+    unique = first or next(UNIQUE)
     tokens = [unique, *range(length - 1)]
     request = Address(1, of or str(unique))
     limit = length + 100
     return Sequence(
         request=request, index=0, tokens=tokens, limit=limit, arrived_at=arrived_at, **fields
     )
-
-
-sequence.count = 0
 
 
 def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:

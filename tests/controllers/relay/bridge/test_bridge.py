@@ -480,7 +480,7 @@ async def test_what_a_bridged_stream_took_is_counted_though_nobody_asks_for_it(t
     says = {"chat": chat_says({"content": "Hello"}), "responses": response_says(*text_events("Hi"))}
     async with client_of(tmp_path, FakeUpstream(answer=says[wire]), wire) as client:
         if wire == "chat":
-            asking = client.responses.create(model="far", input="Hi", stream=True)
+            asking: Any = client.responses.create(model="far", input="Hi", stream=True)
         else:
             asking = client.chat.completions.create(
                 model="far", messages=[{"role": "user", "content": "Hi"}], stream=True

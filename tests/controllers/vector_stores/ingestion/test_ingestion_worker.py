@@ -123,7 +123,7 @@ async def take_in(
     """The next file."""
     files: Any = Files(texts)
     (job,) = await jobs.claim(kind, 1, await library.index.name())
-    bounds: Any = IngestionLimits(**limits)  # type: ignore[arg-type]
+    bounds: Any = IngestionLimits(**limits)
     only_short = kind == INGEST
     worker = Ingestion(library, files, files, NOBODYS, limits=bounds, only_short=only_short)
     await worker.work(job)

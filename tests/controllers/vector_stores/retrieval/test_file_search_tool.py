@@ -68,7 +68,7 @@ async def test_a_botched_call_searches_for_what_it_says() -> None:
     async with kind().open(asked()) as tool:
         steps = [step async for step in tool.run(ServerCall(name="file_search", arguments="gate"))]
 
-    assert steps[0].item["queries"] == ["gate"]  # type: ignore[union-attr]
+    assert steps[0].item["queries"] == ["gate"]
 
 
 async def test_the_question_is_searched_for_first_where_the_server_is_set_so() -> None:
