@@ -122,7 +122,7 @@ class LocalModels:
             personality=model.personality,
             defaults=model.defaults,
             vector_stores=model.vector_stores,
-            generates=functools.partial(_generates, model),
+            is_generative=functools.partial(_generates, model),
             batch_tokens=model.engine.batch_tokens,
             reader=self._reader,
             tokenize_characters=self._tokenize_characters,

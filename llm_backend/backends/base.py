@@ -78,7 +78,7 @@ class Chat:
     answer may call `callable_names` (None: any); with `must_call` it has to. With
     `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it to
     the model; unless it `must_take_effort`, a model that does not support it ignores it.
-    `template_switches` are further variables of the chat template. `prediction` is text that the
+    `template_kwargs` are further variables of the chat template. `prediction` is text that the
     answer may repeat. With `has_personality`, a chat without a system message gets the model's
     personality, or the one that `personality` names.
     """
@@ -93,7 +93,7 @@ class Chat:
     grammar: Grammar | JsonContent | None = None
     reasoning_effort: str | None = None
     must_take_effort: bool = True
-    template_switches: Mapping[str, Any] = field(default_factory=dict)
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     prediction: str | None = None
     limits: GenerationLimits = GenerationLimits()
     sampling: Sampling = NEUTRAL

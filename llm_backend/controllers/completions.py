@@ -41,7 +41,7 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
     body: api.CreateCompletionRequest = request.body
     asked = await offload(
         prompts_from,
-        model.filled(body),
+        model.with_defaults(body),
         choices_limit=services.settings.choices_limit,
         prompts_limit=services.settings.prompts_limit,
     )

@@ -89,12 +89,12 @@ async def render_chat_prompt(services: Services, request: ApiRequest) -> Respons
 async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
-    filled = model.filled(with_tools(body))
+    filled = model.with_defaults(with_tools(body))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
     limit, grammar = services.settings.choices_limit, structure.grammar
     with translate_function_errors(body):
         chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
-    read = await run_while_connected(request, model.rendered(chat))
+    read = await run_while_connected(request, model.render_chat(chat))
     answer: api.ChatPrompt = {
         "object": "chat.prompt",
         "model": body["model"],

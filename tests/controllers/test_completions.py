@@ -72,7 +72,7 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_slot():
         return {"type": "http.disconnect"}
 
     services = SimpleNamespace(settings=Settings(), token_files=TokenFiles(None))
-    model = SimpleNamespace(complete=complete, filled=dict)
+    model = SimpleNamespace(complete=complete, with_defaults=dict)
     body = {"model": "m", "prompt": "p", "stream": True}
     request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))
 

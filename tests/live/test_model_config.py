@@ -175,7 +175,7 @@ async def test_a_question_of_the_servers_own_has_no_personality():
     model = LocalModel(card, handle, personalities={"p": "Speak like a poet."}, personality="p")
     hi = [{"role": "user", "content": "Hi"}]
     async with manager:
-        told = await model.prompt_tokens(Chat(messages=hi))
-        own = await model.prompt_tokens(Chat(messages=hi, has_personality=False))
+        told = await model.count_prompt_tokens(Chat(messages=hi))
+        own = await model.count_prompt_tokens(Chat(messages=hi, has_personality=False))
 
     assert own < told

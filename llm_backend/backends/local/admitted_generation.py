@@ -33,13 +33,13 @@ class AdmittedGeneration:
         self._observe = observe
         self._parser = parser
         self._choices: Sequence[ChatChoice] = ()
-        self._held = AsyncExitStack()
+        self._resources = AsyncExitStack()
         self._last: dict[int, Delta] = {}  # of each choice
 
-    def holds(self, held: AsyncExitStack) -> None:
+    def take_over(self, resources: AsyncExitStack) -> None:
         """Takes over the use of the model, released when the generation is closed: the model may
         be unloaded then."""
-        self._held = held
+        self._resources = resources
 
     @property
     def usage(self) -> Usage:
@@ -71,7 +71,7 @@ class AdmittedGeneration:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        async with self._held:
+        async with self._resources:
             await self._generation.aclose()
             self._observe(self.usage)
 
@@ -97,7 +97,7 @@ class AdmittedGeneration:
             async for delta in self._generation:
                 self._last[delta.index] = delta
                 choice = self._choices[delta.index]
-                for part in choice.take(delta):
+                for part in choice.convert(delta):
                     yield part
                 if choice.is_finished and all(other.is_finished for other in self._choices):
                     return

@@ -40,34 +40,34 @@ class ChatChoice:
         """
         return round(self._reasoning_tokens)
 
-    def take(self, delta: Delta) -> Sequence[ChatDelta]:
+    def convert(self, delta: Delta) -> Sequence[ChatDelta]:
         """Converts a delta; returns nothing once the choice is finished."""
         if self._parser is not None or delta.finish_reason is not None or self.is_finished:
-            return () if self.is_finished else list(self._parsed(delta))
+            return () if self.is_finished else list(self._convert_parts(delta))
         if delta.text or delta.logprobs:  # nearly all deltas of most chats
             return (ChatDelta(choice=self._index, content=delta.text, logprobs=delta.logprobs),)
         return ()
 
-    def _parsed(self, delta: Delta) -> Iterator[ChatDelta]:
-        parts = self._parts(delta)
+    def _convert_parts(self, delta: Delta) -> Iterator[ChatDelta]:
+        parts = self._parse(delta)
         is_cut_short = not self._is_parallel and CallEnd() in parts
         if is_cut_short:
             parts = parts[: parts.index(CallEnd())]
         parts = [part for part in parts if part != CallEnd()]
         if parts or delta.logprobs:
-            yield self._shown(parts, delta.logprobs)
+            yield self._build_delta(parts, delta.logprobs)
         if delta.finish_reason or is_cut_short:
             self.is_finished = True
             is_length = delta.finish_reason is FinishReason.LENGTH and not is_cut_short
             reason = str(delta.finish_reason) if is_length or not self._calls else "tool_calls"
             yield ChatDelta(choice=self._index, finish_reason=reason)
 
-    def _parts(self, delta: Delta) -> Sequence[Part]:
+    def _parse(self, delta: Delta) -> Sequence[Part]:
         if self._parser is None:
             return [Content(delta.text)] if delta.text else []
         was_reasoning = self._parser.is_reasoning
         parts = self._parser.feed(delta.text)
-        self._count(delta, parts, was_reasoning, self._parser.is_reasoning)
+        self._count_tokens(delta, parts, was_reasoning, self._parser.is_reasoning)
         if delta.finish_reason:
             parts += self._parser.finish(
                 is_cut=delta.finish_reason is FinishReason.LENGTH,
@@ -75,7 +75,7 @@ class ChatChoice:
             )
         return parts
 
-    def _count(self, delta: Delta, parts: Sequence[Part], before: bool, after: bool) -> None:
+    def _count_tokens(self, delta: Delta, parts: Sequence[Part], before: bool, after: bool) -> None:
         tokens = delta.completion_tokens - self._tokens
         self._tokens = delta.completion_tokens
         thought = sum(len(part.text) for part in parts if isinstance(part, Reasoning))
@@ -87,7 +87,7 @@ class ChatChoice:
             )
             self._reasoning_tokens += tokens * (thought / (thought + others) if others else 1)
 
-    def _shown(self, parts: Sequence[Part], logprobs: Sequence[TokenLogprob]) -> ChatDelta:
+    def _build_delta(self, parts: Sequence[Part], logprobs: Sequence[TokenLogprob]) -> ChatDelta:
         calls: list[ToolCall] = []
         for part in parts:
             if isinstance(part, CallBegin):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["CHAT_FORMATS", "ChatFormat", "format_of_turns"]
 
-_PLACE = re.compile(r"\{\{ *(text|system|bos_token|eos_token) *\}\}")
+_PLACEHOLDER = re.compile(r"\{\{ *(text|system|bos_token|eos_token) *\}\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,28 +28,28 @@ def format_of_turns(
     assistant: str,
     opening: str,
     system: str | None = None,
-    folded: str = "{{ system }}\n\n{{ text }}",
+    system_in_user: str = "{{ system }}\n\n{{ text }}",
     stop: tuple[str, ...] = (),
 ) -> ChatFormat:
     """Builds a format of these turns; `{{ text }}` is the placeholder of the message, `bos_token`
     and `eos_token` may be used, too.
 
     Without `system` a system message is merged into the next turn of the user, in the form of
-    `folded`.
+    `system_in_user`.
     """
-    own = _turn_template(system) if system else "{% set held.system = message.content %}"
+    own = _turn_template(system) if system else "{% set state.system = message.content %}"
     source = (
-        "{% set held = namespace(system='') %}{% for message in messages %}"
+        "{% set state = namespace(system='') %}{% for message in messages %}"
         "{% set text = message.content %}"
         f"{{% if message.role == 'system' %}}{own}"
         "{% elif message.role == 'user' %}"
-        "{% if held.system %}{% set system = held.system %}{% set held.system = '' %}"
-        f"{_turn_template(user.replace('{{ text }}', folded))}"
+        "{% if state.system %}{% set system = state.system %}{% set state.system = '' %}"
+        f"{_turn_template(user.replace('{{ text }}', system_in_user))}"
         f"{{% else %}}{_turn_template(user)}{{% endif %}}"
         f"{{% elif message.role == 'assistant' %}}{_turn_template(assistant)}"
         "{% else %}{{ raise_exception('this chat format has no turns of a `' + message.role + '`')"
         " }}{% endif %}{% endfor %}"
-        f"{{% if held.system %}}{{% set text = held.system %}}{_turn_template(user)}{{% endif %}}"
+        f"{{% if state.system %}}{{% set text = state.system %}}{_turn_template(user)}{{% endif %}}"
         f"{{% if add_generation_prompt %}}{_turn_template(opening)}{{% endif %}}"
     )
     return ChatFormat(source=source, stop=stop)
@@ -57,16 +57,16 @@ def format_of_turns(
 
 def _turn_template(turn: str) -> str:
     """Returns Jinja source that writes this turn with its exact white space."""
-    pieces = _PLACE.split(turn)  # text and names in turn
-    written = [
-        piece if place % 2 else json.dumps(piece) for place, piece in enumerate(pieces) if piece
+    pieces = _PLACEHOLDER.split(turn)  # text and names in turn
+    expressions = [
+        piece if index % 2 else json.dumps(piece) for index, piece in enumerate(pieces) if piece
     ]
-    return "".join(f"{{{{ {one} }}}}" for one in written)
+    return "".join(f"{{{{ {one} }}}}" for one in expressions)
 
 
 _LLAMA = format_of_turns(
     user="{{ bos_token }}[INST] {{ text }} [/INST]",
-    folded="<<SYS>>\n{{ system }}\n<</SYS>>\n\n{{ text }}",
+    system_in_user="<<SYS>>\n{{ system }}\n<</SYS>>\n\n{{ text }}",
     assistant=" {{ text }} {{ eos_token }}",
     opening="",
 )

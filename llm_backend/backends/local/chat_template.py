@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
-from llm_backend.backends.local.template_messages import PROBE, SAID, MessageStyle
+from llm_backend.backends.local.template_messages import PROBE, PROBE_TEXT, MessageStyle
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
 __all__ = ["CHATML", "ChatTemplate"]
@@ -29,19 +29,19 @@ CHATML = (
 
 
 # exceptions that a template's expressions can raise on messages that it does not support
-_MISBEHAVIOUR = (
+_TEMPLATE_ERRORS = (
     TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError,
     RecursionError,
 )  # fmt: skip
 _PROMPT_CHARACTERS = 64 * 1024 * 1024
 
 
-class _Refusal(Exception):
+class _TemplateRefusal(Exception):
     """Error raised by the template itself, with `raise_exception`."""
 
 
 def _raise_exception(message: str) -> None:
-    raise _Refusal(message)
+    raise _TemplateRefusal(message)
 
 
 def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
@@ -74,23 +74,26 @@ class ChatTemplate:
     @cached_property
     def _style(self) -> MessageStyle:
         try:
-            arguments_are_text = "'probe_key'" in self._text(PROBE)
+            arguments_are_text = "'probe_key'" in self._render(PROBE)
         except TypeError:
             arguments_are_text = True
-        except (_Refusal, *_MISBEHAVIOUR):  # it rejects something other than the arguments
+        except (
+            _TemplateRefusal,
+            *_TEMPLATE_ERRORS,
+        ):  # rejects something else
             arguments_are_text = False
-        return MessageStyle.of(
+        return MessageStyle.detect(
             self.source,
             arguments_are_text=arguments_are_text,
-            content_is_parts=not self._shows(SAID)
-            and self._shows([{"type": "text", "text": SAID}]),
+            content_is_parts=not self._renders_content(PROBE_TEXT)
+            and self._renders_content([{"type": "text", "text": PROBE_TEXT}]),
         )
 
-    def _shows(self, content: object) -> bool:
+    def _renders_content(self, content: object) -> bool:
         """Returns True if the template renders a user's content of this form."""
         try:
-            return SAID in self._text([{"role": "user", "content": content}])
-        except (_Refusal, *_MISBEHAVIOUR):
+            return PROBE_TEXT in self._render([{"role": "user", "content": content}])
+        except (_TemplateRefusal, *_TEMPLATE_ERRORS):
             return False
 
     @property
@@ -98,7 +101,7 @@ class ChatTemplate:
         """True if the template renders tools."""
         return "tools" in self.variables or self._style.tools_in_system
 
-    def wrote_begin(self, prompt: str) -> bool:
+    def writes_bos(self, prompt: str) -> bool:
         """Returns True if the prompt begins with the BOS token, so that it must not be added."""
         bos_token = self._tokens["bos_token"]
         return bool(bos_token) and prompt.startswith(bos_token)
@@ -107,12 +110,12 @@ class ChatTemplate:
         self,
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
-        switches: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
         guard: ControlTokenGuard | None = None,
     ) -> str:
         """Renders the prompt up to the assistant's turn. Raises `InvalidRequest`.
 
-        `switches` are further variables of the template; `guard` escapes control tokens in user
+        `variables` are further variables of the template; `guard` escapes control tokens in user
         text. A template without tools gets none: a model that was not trained on them could not
         call them reliably.
         """
@@ -122,34 +125,36 @@ class ChatTemplate:
                 param="tools",
             )
         if guard is not None:
-            tools, switches = guard.signed(tools), guard.signed(switches or {})
+            tools, variables = guard.escape(tools), guard.escape(variables or {})
         try:
-            return self._text(self._style.shown(messages, tools, guard), tools, switches)
-        except _Refusal as refusal:
+            return self._render(self._style.convert(messages, tools, guard), tools, variables)
+        except _TemplateRefusal as refusal:
             raise InvalidRequest(
                 f"The model's chat template refused the messages: {refusal}", param="messages"
             ) from refusal
-        except _MISBEHAVIOUR as error:
+        except _TEMPLATE_ERRORS as error:
             raise InvalidRequest(
                 f"The model's chat template cannot render these messages: {error}", param="messages"
             ) from error
 
-    def _text(
+    def _render(
         self,
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
-        switches: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
         known = {"messages": messages, "tools": list(tools) or None, "add_generation_prompt": True}
-        return _join_bounded(self._template.generate({**(switches or {}), **known, **self._tokens}))
+        return _join_bounded(
+            self._template.generate({**(variables or {}), **known, **self._tokens})
+        )
 
 
 def _join_bounded(pieces: Iterable[str]) -> str:
     """Joins the pieces. Raises `ValueError` for more than `_PROMPT_CHARACTERS`."""
-    held, length = [], 0
+    joined, length = [], 0
     for piece in pieces:
-        held.append(piece)
+        joined.append(piece)
         length += len(piece)
         if length > _PROMPT_CHARACTERS:
             raise ValueError(f"it makes more than {_PROMPT_CHARACTERS} characters of them")
-    return "".join(held)
+    return "".join(joined)

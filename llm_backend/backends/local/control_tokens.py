@@ -14,10 +14,10 @@ from typing import Any
 __all__ = ["ControlTokenGuard"]
 
 _SIGN = "\ufdd0"  # a noncharacter, which Unicode excludes from text interchange
-_STRETCH = 64 * 1024  # characters per regex call: other threads can run between two calls
+_CHUNK = 64 * 1024  # characters per regex call: other threads can run between two calls
 _END = ""  # key in a trie: a name ends here
 
-_Tree = dict[str, "_Tree"]
+_Trie = dict[str, "_Trie"]
 """Trie of token names: subtrees by the next character."""
 
 
@@ -27,44 +27,44 @@ class ControlTokenGuard:
     def __init__(self, tokens: Iterable[str]) -> None:
         names = {name for name in tokens if len(name) > 1}
         self._longest = max(map(len, names), default=0)
-        self._begins = re.compile(f"(?={_any_of(names)}).", re.DOTALL) if names else None
+        self._begins = re.compile(f"(?={_regex_of(names)}).", re.DOTALL) if names else None
 
-    def signed(self, value: Any) -> Any:
+    def escape(self, value: Any) -> Any:
         """Returns the value with a sign in every control token in its strings, nested ones too."""
         if isinstance(value, str):
-            return self._signed(value)
+            return self._escape_text(value)
         if isinstance(value, Mapping):
-            return {self.signed(name): self.signed(one) for name, one in value.items()}
+            return {self.escape(name): self.escape(one) for name, one in value.items()}
         if isinstance(value, list | tuple):
-            return [self.signed(one) for one in value]
+            return [self.escape(one) for one in value]
         return value
 
-    def lifted(self, prompt: str) -> tuple[str, list[int]]:
+    def unescape(self, prompt: str) -> tuple[str, list[int]]:
         """Returns the prompt without its signs, and the positions at which they were."""
         *pieces, last = prompt.split(_SIGN)
-        places: list[int] = []
+        positions: list[int] = []
         for piece in pieces:
-            places.append(len(piece) + (places[-1] if places else 0))
-        return "".join(pieces) + last, places
+            positions.append(len(piece) + (positions[-1] if positions else 0))
+        return "".join(pieces) + last, positions
 
-    def _signed(self, text: str) -> str:
+    def _escape_text(self, text: str) -> str:
         """Inserts a sign after the first character of every control token, overlapping ones too."""
         if self._begins is None:
             return text
         pieces, done = [], 0
-        for start in range(0, len(text), _STRETCH):
+        for start in range(0, len(text), _CHUNK):
             # a token that begins in this stretch may end in the next
-            for found in self._begins.finditer(text, start, start + _STRETCH + self._longest):
-                if found.start() < start + _STRETCH:
+            for found in self._begins.finditer(text, start, start + _CHUNK + self._longest):
+                if found.start() < start + _CHUNK:
                     pieces += [text[done : found.end()], _SIGN]
                     done = found.end()
         return "".join([*pieces, text[done:]]) if pieces else text
 
 
-def _any_of(names: Iterable[str]) -> str:
+def _regex_of(names: Iterable[str]) -> str:
     """Returns a regular expression that matches any of these names. It is a trie, as some models
     have thousands of names with a common prefix."""
-    tree: _Tree = {}
+    tree: _Trie = {}
     for name in names:
         node = tree
         for character in name:
@@ -73,7 +73,7 @@ def _any_of(names: Iterable[str]) -> str:
     return _expression(tree)
 
 
-def _expression(tree: "_Tree") -> str:
+def _expression(tree: "_Trie") -> str:
     if _END in tree:
         return ""
     branches = [re.escape(character) + _expression(below) for character, below in tree.items()]

@@ -28,7 +28,7 @@ def chat_command(
         priority=priority_of(request.priority),
         prediction=request.prediction,
         grammar=prompt.grammar,
-        visible_tokens=list(prompt.shown_tokens),
+        visible_tokens=list(prompt.visible_tokens),
     )
 
 

@@ -43,7 +43,7 @@ def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
             field = "model"
         name = names.get(field, field) if field else None
         is_grammar = isinstance(name, GrammarField)
-        param = name.at(refused.location) if isinstance(name, GrammarField) else name
+        param = name.param_at(refused.location) if isinstance(name, GrammarField) else name
         code = CODE if is_grammar and kind is errors.InvalidRequest else None
         raise kind(str(refused), param=param, code=code, retry_after_s=retry_after_s) from refused
     # The reason is only logged, as it may name files.

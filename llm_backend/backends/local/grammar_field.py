@@ -23,12 +23,12 @@ class GrammarField:
     content: LoweredSchema | None = None
     functions: Sequence[Function] = ()
 
-    def at(self, place: str | None) -> str | None:
+    def param_at(self, location: str | None) -> str | None:
         """Returns the client's field name of a place in the grammar, which is a rule and a JSON
         pointer into the rule's schema."""
-        if place is None:
+        if location is None:
             return self.name
-        rule, *steps = place.split("/")
+        rule, *steps = location.split("/")
         pointer = [step.replace("~1", "/").replace("~0", "~") for step in steps]
         if rule == _CONTENT and self.content is not None:
             return field_name(self.content.client_path(pointer))
@@ -37,7 +37,7 @@ class GrammarField:
             return self.name
         function = self.functions[int(found[1])]
         if function.lowered is None or function.parameters is None:
-            return function.where
+            return function.param
         if found[2] is not None:
             name = list(function.parameters["properties"])[int(found[2])]
             pointer = ["properties", name, *pointer]

@@ -18,7 +18,7 @@ from llm_backend.backends.local.grammar_field import GrammarField
 from llm_backend.backends.local.markup import MarkupParser
 from llm_backend.backends.local.media import MediaReader
 from llm_backend.backends.local.model_handle import ModelHandle, ModelState
-from llm_backend.backends.local.model_protocol import ModelProtocol, OutputFormat, RenderedPrompt
+from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache, RenderedPrompt
 from llm_backend.engine import Engine
 from llm_backend.engine.messages import (
     Embedded,
@@ -34,7 +34,7 @@ from llm_backend.offload import offload
 
 __all__ = ["LocalModel", "Observe", "RenderedChat"]
 
-_SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
+_MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 _PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
 
 
@@ -61,7 +61,7 @@ class LocalModel:
 
     `chat_format` replaces the model's own template. `personalities` are system prompts by name;
     `personality` names the one for chats without a system message. `defaults` are default fields
-    of requests, `vector_stores` ids of those that its chats search. `generates` reads from the
+    of requests, `vector_stores` ids of those that its chats search. `is_generative` reads from the
     file whether it is a generative model. A text to embed has up to `batch_tokens`. `reader`
     decodes media of messages. A text to tokenize has up to `tokenize_characters`.
     """
@@ -78,7 +78,7 @@ class LocalModel:
         personality: str | None = None,
         defaults: Mapping[str, Any] | None = None,
         vector_stores: Sequence[str] = (),
-        generates: Callable[[], bool] = lambda: False,
+        is_generative: Callable[[], bool] = lambda: False,
         batch_tokens: int = 512,
         reader: MediaReader | None = None,
         tokenize_characters: int = 4_000_000,
@@ -86,13 +86,15 @@ class LocalModel:
         self._tokenize_characters = tokenize_characters
         self.card = card
         self.vector_stores = vector_stores
-        self._generates = generates
+        self._is_generative = is_generative
         self.batch_tokens = batch_tokens
         self._reader = reader or MediaReader()
         self.handle = handle
         self.personalities = dict(personalities or {})
         self._observe = observe
-        self._speech = OutputFormat(tool_format, chat_format)  # shared with its other personalities
+        self._protocols = ProtocolCache(
+            tool_format, chat_format
+        )  # shared with its other personalities
         self._chat_format = chat_format
         self._personality = personality
         self._defaults = dict(defaults or {})
@@ -117,7 +119,7 @@ class LocalModel:
         return str(ModelState.UNLOADED if engine is None else engine.state)
 
     @property
-    def sees(self) -> bool:
+    def accepts_images(self) -> bool:
         """True if the model's card lists images as an input modality."""
         return "image" in dict(self.card.more).get("input_modalities", ())
 
@@ -126,7 +128,7 @@ class LocalModel:
         info = self.engine.info if self.engine else None
         if info is not None:
             return info.kind is ModelKind.EMBEDDING
-        return not await asyncio.to_thread(self._generates)
+        return not await asyncio.to_thread(self._is_generative)
 
     def check_personality(self, name: str) -> None:
         """Raises `ApiError` for a personality that it does not have."""
@@ -162,27 +164,27 @@ class LocalModel:
         metered.meter = meter
         return metered
 
-    def filled(self, body: JsonMappingT) -> JsonMappingT:
+    def with_defaults(self, body: JsonMappingT) -> JsonMappingT:
         """Returns a request's body with this model's defaults for missing fields. The default
         grammar is only for requests without `response_format` and `tools`."""
-        said = {name: value for name, value in body.items() if value is not None}
-        is_free = said.keys().isdisjoint({"response_format", "tools"})
+        fields = {name: value for name, value in body.items() if value is not None}
+        is_free = fields.keys().isdisjoint({"response_format", "tools"})
         defaults = {
             name: value for name, value in self._defaults.items() if is_free or name != "grammar"
         }
-        return cast("JsonMappingT", defaults | said)
+        return cast("JsonMappingT", defaults | fields)
 
     async def chat(self, request: Chat) -> AdmittedGeneration:
         """Renders a chat and submits it to the engine."""
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as resources:
             with translate_engine_errors():
-                engine = await held.enter_async_context(self.handle.use())
+                engine = await resources.enter_async_context(self.handle.use())
             prompt = await self._prompt(engine, request)
-            answer = await self._asked(engine, request, prompt)
-            answer.holds(held.pop_all())
+            answer = await self._generate_chat(engine, request, prompt)
+            answer.take_over(resources.pop_all())
             return answer
 
-    async def _asked(
+    async def _generate_chat(
         self, engine: Engine, request: Chat, prompt: RenderedPrompt
     ) -> AdmittedGeneration:
         stops = () if self._chat_format is None else self._chat_format.stop
@@ -197,16 +199,16 @@ class LocalModel:
     @property
     def context_tokens(self) -> int:
         """Context length: tokens of prompt and answer together; known after the first chat."""
-        assert self._context_tokens is not None, "a model that was asked was ready"
+        assert self._context_tokens is not None, "the model was ready for a chat"
         return self._context_tokens
 
-    async def prompt_tokens(self, request: Chat) -> int:
+    async def count_prompt_tokens(self, request: Chat) -> int:
         """Counts the tokens of a chat's prompt."""
-        return len((await self.rendered(request)).tokens)
+        return len((await self.render_chat(request)).tokens)
 
-    async def rendered(self, request: Chat) -> RenderedChat:
+    async def render_chat(self, request: Chat) -> RenderedChat:
         """Renders and tokenizes a chat's prompt."""
-        async with self._used(prompt="messages") as engine:
+        async with self._use_engine(prompt="messages") as engine:
             prompt = await self._prompt(engine, request)
             if len(prompt.text) > self._tokenize_characters:
                 raise errors.ContextLengthExceeded(
@@ -230,26 +232,26 @@ class LocalModel:
                 param="text",
                 code="string_above_max_length",
             )
-        async with self._used() as engine:
+        async with self._use_engine() as engine:
             return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """Detokenizes tokens to text."""
-        async with self._used() as engine:
+        async with self._use_engine() as engine:
             return await engine.detokenize(list(tokens))
 
     async def complete(self, request: TextPrompt) -> AdmittedGeneration:
         """Submits a text completion. Text that looks like a special token stays text. An empty
         prompt becomes the model's BOS token (EOS if it has none).
         """
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as resources:
             with translate_engine_errors():
-                engine = await held.enter_async_context(self.handle.use())
-            answer = await self._continued(engine, request)
-            answer.holds(held.pop_all())
+                engine = await resources.enter_async_context(self.handle.use())
+            answer = await self._generate_text(engine, request)
+            answer.take_over(resources.pop_all())
             return answer
 
-    async def _continued(self, engine: Engine, request: TextPrompt) -> AdmittedGeneration:
+    async def _generate_text(self, engine: Engine, request: TextPrompt) -> AdmittedGeneration:
         is_empty = request.prompt == "" and request.suffix is None
         begin = await self._begin_token(engine) if is_empty else ""
         command = prompt_command(request, begin)
@@ -257,34 +259,34 @@ class LocalModel:
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """Computes one normalised vector per input."""
-        async with self._used(inputs="input") as engine:
+        async with self._use_engine(inputs="input") as engine:
             return await engine.embed(
                 [one if isinstance(one, str) else list(one) for one in inputs]
             )
 
     async def template(self) -> ChatTemplate:
         """Returns the chat template; loads the model if needed."""
-        async with self._used() as engine:
-            return (await self._spoken(engine)).template
+        async with self._use_engine() as engine:
+            return (await self._protocol(engine)).template
 
     async def info(self) -> ModelInfo:
         """Returns the metadata of the model; loads it if needed."""
-        async with self._used() as engine:
+        async with self._use_engine() as engine:
             return await engine.ready()
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Counts the tokens of each text, without BOS and EOS."""
-        async with self._used() as engine:
+        async with self._use_engine() as engine:
             tokens = [engine.tokenize(text, parse_special=False) for text in texts]
             return [len(one) for one in await asyncio.gather(*tokens)]
 
     async def rank(self, query: str, documents: Sequence[str]) -> RankScores:
         """Computes each document's relevance to the query, from 0 to 1."""
-        async with self._used() as engine:
+        async with self._use_engine() as engine:
             return await engine.rank(query, list(documents))
 
     @asynccontextmanager
-    async def _used(self, **names: str) -> AsyncIterator[Engine]:
+    async def _use_engine(self, **names: str) -> AsyncIterator[Engine]:
         """Yields the loaded engine and translates its errors; `names` maps the engine's fields to
         the client's."""
         with translate_engine_errors(**names):
@@ -317,7 +319,7 @@ class LocalModel:
     async def _prompt(self, engine: Engine, request: Chat) -> RenderedPrompt:
         """Renders the chat. Raises `ContextLengthExceeded` before rendering if there are more
         messages than the context has tokens."""
-        dialect = await self._spoken(engine)
+        protocol = await self._protocol(engine)
         info = engine.info
         assert info is not None, "a model that is spoken to was ready"
         self._context_tokens = info.context_tokens
@@ -327,34 +329,34 @@ class LocalModel:
                 "tokens. Leave out the oldest.",
                 param="messages",
             )
-        return await offload(self._rendered, dialect, request)
+        return await offload(self._render, protocol, request)
 
-    def _rendered(self, dialect: ModelProtocol, request: Chat) -> RenderedPrompt:
-        return dialect.prompt(self._with_personality(request))
+    def _render(self, protocol: ModelProtocol, request: Chat) -> RenderedPrompt:
+        return protocol.render(self._with_personality(request))
 
     async def _media(self, engine: Engine, prompt: RenderedPrompt) -> list[Media]:
         """Decodes the pictures and sounds of a prompt. Raises `UnsupportedField` for a medium that
         the model has no input for."""
         info = engine.info
         assert info is not None, "a model that is spoken to was ready"
-        for _, shown in prompt.media:
-            if shown.medium not in info.media:
+        for _, file in prompt.media:
+            if file.medium not in info.media:
                 raise errors.UnsupportedField(
-                    f"The model `{self.card.id}` {_SEES[shown.medium]}.", param=shown.where
+                    f"The model `{self.card.id}` {_MISSING_INPUT[file.medium]}.", param=file.param
                 )
-        return await self._reader.read(prompt.media)
+        return await self._reader.decode(prompt.media)
 
     def _with_personality(self, request: Chat) -> Chat:
         if request.personality is not None:
             self.check_personality(request.personality)
         name = request.personality or self._personality
-        is_told = any(one["role"] == "system" for one in request.messages)
-        if name is None or is_told or not request.has_personality:
+        has_system_message = any(one["role"] == "system" for one in request.messages)
+        if name is None or has_system_message or not request.has_personality:
             return request
         system = {"role": "system", "content": self.personalities[name]}
         return replace(request, messages=[system, *request.messages])
 
-    async def _spoken(self, engine: Engine) -> ModelProtocol:
+    async def _protocol(self, engine: Engine) -> ModelProtocol:
         """Returns the protocol of the loaded file, which may differ after a reload. Raises
         `InvalidRequest` if it is no chat model."""
         with translate_engine_errors():
@@ -364,9 +366,9 @@ class LocalModel:
                     f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
                     param="model",
                 )
-            return await self._speech.of(engine)
+            return await self._protocols.get(engine)
 
 
 def _names_of_media(prompt: RenderedPrompt) -> dict[str, str]:
     """Maps the engine's field names of media, which it numbers, to the client's."""
-    return {f"media[{place}]": shown.where for place, (_, shown) in enumerate(prompt.media)}
+    return {f"media[{index}]": file.param for index, (_, file) in enumerate(prompt.media)}

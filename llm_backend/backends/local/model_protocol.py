@@ -19,13 +19,13 @@ from llm_backend.backends.local.markup.parameters import (
     resolve_references,
     without_grammar_pattern,
 )
-from llm_backend.backends.local.media import Marks, Shown
+from llm_backend.backends.local.media import Marks, MediaFile
 from llm_backend.backends.local.schemas import AnswerSchema, Path, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
-__all__ = ["ModelProtocol", "OutputFormat", "RenderedPrompt"]
+__all__ = ["ModelProtocol", "ProtocolCache", "RenderedPrompt"]
 
 _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know only three levels
 
@@ -33,18 +33,18 @@ _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know onl
 @dataclass(frozen=True, kw_only=True)
 class RenderedPrompt:
     """Rendered chat for the engine, and the format of its answers. `cuts` are positions in the text
-    that no token spans, and `media` come with their positions. `shown_tokens` are the control
+    that no token spans, and `media` come with their positions. `visible_tokens` are the control
     tokens that the engine must output as text. `is_plain`: answers have no markup. `grammar_field`
     is the request's field that the grammar was made of.
     """
 
     text: str
     cuts: Sequence[int]
-    media: Sequence[tuple[int, Shown]]
+    media: Sequence[tuple[int, MediaFile]]
     add_bos: bool
     grammar: str | None
     grammar_field: GrammarField
-    shown_tokens: Sequence[int]
+    visible_tokens: Sequence[int]
     is_plain: bool
     is_thinking: bool
     markup: Markup
@@ -83,7 +83,7 @@ class ModelProtocol:
         self._controls = controls
 
     @classmethod
-    async def of(
+    async def create(
         cls, engine: Engine, tool_format: str | None, chat_format: ChatFormat | None = None
     ) -> "ModelProtocol":
         """Creates the protocol of an engine's model. `chat_format` replaces its template;
@@ -109,7 +109,7 @@ class ModelProtocol:
         """Template of chats without tools."""
         return self._template
 
-    def prompt(self, chat: Chat) -> RenderedPrompt:
+    def render(self, chat: Chat) -> RenderedPrompt:
         """Renders a chat and compiles its grammar. Raises `InvalidRequest`."""
         tools = {
             tool["function"]["name"]: resolve_references(tool["function"].get("parameters") or {})
@@ -117,29 +117,29 @@ class ModelProtocol:
         }
         template = self._tool_template if tools else self._template
         marks_of_media = Marks(chat.messages)
-        signed = template.render(
+        escaped = template.render(
             marks_of_media.messages,
             [_template_tool(tool) for tool in chat.tools],
-            self._switches(chat),
+            self._template_variables(chat),
             self._guard,
         )
-        placed = marks_of_media.taken_out(*self._guard.lifted(signed))
-        text = placed.text
+        unmarked = marks_of_media.remove_from(*self._guard.unescape(escaped))
+        text = unmarked.text
         markup = self._markup
-        is_thinking = markup.is_open_in(text)
+        is_thinking = markup.opens_reasoning(text)
         grammar, grammar_field = self._grammar(chat, is_thinking=is_thinking)
         if grammar is not None:
-            markup = markup.without_slips(is_leading=chat.grammar is not None)
+            markup = markup.without_variants(is_leading=chat.grammar is not None)
         marks = markup.markers_for(bool(tools))
         return RenderedPrompt(
             text=text,
-            cuts=placed.cuts,
-            media=placed.media,
-            add_bos=not template.wrote_begin(text),
+            cuts=unmarked.cuts,
+            media=unmarked.media,
+            add_bos=not template.writes_bos(text),
             grammar=grammar,
             grammar_field=grammar_field,
-            shown_tokens=[self._tokens[mark] for mark in marks if mark in self._controls],
-            is_plain=not tools and not markup.reasons,
+            visible_tokens=[self._tokens[mark] for mark in marks if mark in self._controls],
+            is_plain=not tools and not markup.has_reasoning,
             is_thinking=is_thinking,
             markup=markup,
             tools=tools,
@@ -151,21 +151,21 @@ class ModelProtocol:
         field it was made of. A client's own grammar constrains the whole output."""
         if chat.grammar is None:
             return self._calls_grammar(chat, None, GrammarField(name="tools"), is_thinking)
-        made_of = GrammarField(name=chat.grammar.field)
+        field = GrammarField(name=chat.grammar.field)
         if isinstance(chat.grammar, Grammar):
-            return _alone(chat.grammar, is_thinking=is_thinking), made_of
-        made_of = replace(made_of, content=chat.grammar.lowered)
+            return _own_grammar(chat.grammar, is_thinking=is_thinking), field
+        field = replace(field, content=chat.grammar.lowered)
         content = chat.grammar.schema
         if not chat.tools:
-            alone = content_grammar(self._markup, content, self._tokens, is_thinking=is_thinking)
-            return alone, made_of
-        return self._calls_grammar(chat, content, made_of, is_thinking)
+            grammar = content_grammar(self._markup, content, self._tokens, is_thinking=is_thinking)
+            return grammar, field
+        return self._calls_grammar(chat, content, field, is_thinking)
 
     def _calls_grammar(
         self,
         chat: Chat,
         content: Mapping[str, Any] | None,
-        made_of: GrammarField,
+        field: GrammarField,
         is_thinking: bool,
     ) -> tuple[str | None, GrammarField]:
         if chat.grammar is not None and self._markup.is_bare and not chat.must_call:
@@ -175,15 +175,15 @@ class ModelProtocol:
                 param=chat.grammar.field,
             )
         is_strict = any(tool["function"].get("strict") for tool in chat.tools)
-        is_held = chat.must_call or chat.callable_names is not None or content is not None
-        if not is_held and not is_strict:
-            return None, made_of
+        is_constrained = chat.must_call or chat.callable_names is not None or content is not None
+        if not is_constrained and not is_strict:
+            return None, field
         functions = [
-            self._function(tool["function"], ("tools", place, "function", "parameters"))
-            for place, tool in enumerate(chat.tools)
+            self._function(tool["function"], ("tools", index, "function", "parameters"))
+            for index, tool in enumerate(chat.tools)
             if chat.callable_names is None or tool["function"]["name"] in chat.callable_names
         ]
-        made_of = replace(made_of, functions=functions)
+        field = replace(field, functions=functions)
         grammar = calls_grammar(
             self._markup,
             functions,
@@ -193,40 +193,40 @@ class ModelProtocol:
             is_thinking=is_thinking,
             content=content,
         )
-        return grammar, made_of
+        return grammar, field
 
     def _function(self, function: Mapping[str, Any], path: Path) -> Function:
         assert self._markup.calls is not None, "every family has calls"
         parameters, is_strict = function.get("parameters"), bool(function.get("strict"))
-        name, where = function["name"], str(field_name(path))
+        name, param = function["name"], str(field_name(path))
         if not parameters:
-            return Function(name=name, where=where, parameters=parameters, is_strict=is_strict)
+            return Function(name=name, param=param, parameters=parameters, is_strict=is_strict)
         AnswerSchema(parameters, path)  # raises for an invalid schema
-        arguments = self._markup.calls.spelling.arguments
+        arguments = self._markup.calls.notation.arguments
         plain = resolve_references(parameters)
         if is_strict:
-            check_strict(plain, arguments, where)
+            check_strict(plain, arguments, param)
         # A grammar of JSON resolves references itself, with one rule per definition.
         if arguments is not ArgumentStyle.JSON:
             parameters = plain
         lowered = lower_schema(parameters, path, is_lenient=not is_strict)
         return Function(
             name=name,
-            where=where,
+            param=param,
             parameters=lowered.schema,
             is_strict=is_strict,
             lowered=lowered,
         )
 
-    def _switches(self, chat: Chat) -> Mapping[str, Any]:
+    def _template_variables(self, chat: Chat) -> Mapping[str, Any]:
         """Returns the template's variables besides messages and tools."""
-        return {**self._effort(chat), **chat.template_switches}
+        return {**self._effort_variables(chat), **chat.template_kwargs}
 
-    def _effort(self, chat: Chat) -> Mapping[str, Any]:
+    def _effort_variables(self, chat: Chat) -> Mapping[str, Any]:
         effort = chat.reasoning_effort
-        if effort is None or (effort == "none" and not self._markup.reasons):
+        if effort is None or (effort == "none" and not self._markup.has_reasoning):
             return {}
-        if not self._markup.reasons:
+        if not self._markup.has_reasoning:
             if not chat.must_take_effort:
                 return {}
             raise UnsupportedField(
@@ -246,31 +246,33 @@ class ModelProtocol:
         return {"enable_thinking": is_on, "thinking": is_on, **level}
 
 
-class OutputFormat:
+class ProtocolCache:
     """Cache of the `ModelProtocol` of a model's current engine. `tool_format` and `chat_format`
-    are as in `ModelProtocol.of`."""
+    are as in `ModelProtocol.create`."""
 
     def __init__(self, tool_format: str | None, chat_format: ChatFormat | None) -> None:
         self._tool_format = tool_format
         self._chat_format = chat_format
-        self._finding_out = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._engine: Engine | None = None
-        self._dialect: ModelProtocol | None = None
+        self._protocol: ModelProtocol | None = None
 
-    async def of(self, engine: Engine) -> ModelProtocol:
+    async def get(self, engine: Engine) -> ModelProtocol:
         """Returns the engine's protocol, created once for concurrent requests. Raises as
-        `ModelProtocol.of`."""
-        async with self._finding_out:
-            if self._dialect is None or self._engine is not engine:
-                self._dialect = await ModelProtocol.of(engine, self._tool_format, self._chat_format)
+        `ModelProtocol.create`."""
+        async with self._lock:
+            if self._protocol is None or self._engine is not engine:
+                self._protocol = await ModelProtocol.create(
+                    engine, self._tool_format, self._chat_format
+                )
                 self._engine = engine
-            return self._dialect
+            return self._protocol
 
 
-def _alone(grammar: Grammar, *, is_thinking: bool) -> str:
+def _own_grammar(grammar: Grammar, *, is_thinking: bool) -> str:
     if is_thinking:
         raise InvalidRequest(
-            "The prompt of this model begins its reasoning, which a grammar leaves no place for: "
+            "The prompt of this model begins its reasoning, before which no grammar can begin: "
             "ask for `reasoning_effort: none`, or for a `response_format`.",
             param=grammar.field,
         )

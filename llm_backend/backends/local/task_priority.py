@@ -25,6 +25,6 @@ def at_batch_priority() -> Iterator[None]:
         _is_batch.reset(token)
 
 
-def priority_of(asked: Priority) -> Priority:
+def priority_of(priority: Priority) -> Priority:
     """Returns the effective priority of a request with this one."""
-    return Priority.BATCH if _is_batch.get() else asked
+    return Priority.BATCH if _is_batch.get() else priority

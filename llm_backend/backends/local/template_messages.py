@@ -15,9 +15,9 @@ from typing import Any
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
 
-__all__ = ["PROBE", "SAID", "MessageStyle"]
+__all__ = ["PROBE", "PROBE_TEXT", "MessageStyle"]
 
-_NINE = re.compile(r"length\s*(!=|==)\s*9\b")
+_NINE_CHARACTERS = re.compile(r"length\s*(!=|==)\s*9\b")
 PROBE: Sequence[Message] = (
     {"role": "user", "content": "?"},
     {
@@ -36,7 +36,7 @@ PROBE: Sequence[Message] = (
 Python's `repr`, with `'probe_key'` in it."""
 
 
-SAID = "probe_text"
+PROBE_TEXT = "probe_text"
 """Probe: a text that is in the output if the template supports this form of content."""
 
 
@@ -56,21 +56,21 @@ class MessageStyle:
     content_is_parts: bool = False
 
     @classmethod
-    def of(
+    def detect(
         cls, source: str, *, arguments_are_text: bool, content_is_parts: bool = False
     ) -> "MessageStyle":
         """Detects the style from a template's source; the forms of arguments and content are
-        detected by rendering `PROBE` and `SAID`."""
+        detected by rendering `PROBE` and `PROBE_TEXT`."""
         return cls(
             arguments_are_text=arguments_are_text,
             content_is_parts=content_is_parts,
-            short_ids=_NINE.search(source) is not None,
+            short_ids=_NINE_CHARACTERS.search(source) is not None,
             numbered_ids="<|tool_call_argument_begin|>" in source,
             tools_in_system="message['tools']" in source or "message.tools" in source,
             single_calls="single tool-call" in source,
         )
 
-    def shown(
+    def convert(
         self,
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
@@ -80,76 +80,76 @@ class MessageStyle:
         same ids, results with the name of the function. `guard` escapes control tokens in text."""
         names: dict[str, str] = {}
         ids: dict[str, str] = {}
-        shown = []
-        for message in _apart(messages) if self.single_calls else messages:
+        converted = []
+        for message in _split_calls(messages) if self.single_calls else messages:
             for call in message.get("tool_calls") or ():
-                ids[call["id"]] = self._id(call, len(ids))
+                ids[call["id"]] = self._convert_id(call, len(ids))
                 names[call["id"]] = call["function"]["name"]
-            made = self._message(message, ids, names)
-            shown.append(guard.signed(made) if guard is not None else made)
+            made = self._convert_message(message, ids, names)
+            converted.append(guard.escape(made) if guard is not None else made)
         if tools and self.tools_in_system:
-            shown = _with_tools(shown, tools)
-        return shown
+            converted = _with_tools(converted, tools)
+        return converted
 
-    def _message(
+    def _convert_message(
         self, message: Message, ids: Mapping[str, str], names: Mapping[str, str]
     ) -> dict[str, Any]:
-        shown = {name: value for name, value in message.items() if value is not None}
-        shown["content"] = self._content(message.get("content") or "")
-        if calls := shown.get("tool_calls"):
-            shown["tool_calls"] = [self._call(call, ids) for call in calls]
-        if (call_id := shown.get("tool_call_id")) is not None:
-            shown["tool_call_id"] = ids.get(call_id, call_id)
-            shown.setdefault("name", names.get(call_id, ""))
-        if (thought := shown.get("reasoning_content")) and not (calls and shown["content"]):
-            shown["thinking"] = thought  # gpt-oss's field, whose template rejects both at once
-        return shown
+        converted = {name: value for name, value in message.items() if value is not None}
+        converted["content"] = self._convert_content(message.get("content") or "")
+        if calls := converted.get("tool_calls"):
+            converted["tool_calls"] = [self._convert_call(call, ids) for call in calls]
+        if (call_id := converted.get("tool_call_id")) is not None:
+            converted["tool_call_id"] = ids.get(call_id, call_id)
+            converted.setdefault("name", names.get(call_id, ""))
+        if (thought := converted.get("reasoning_content")) and not (calls and converted["content"]):
+            converted["thinking"] = thought  # gpt-oss's field, whose template rejects both at once
+        return converted
 
-    def _content(self, text: str) -> Any:
+    def _convert_content(self, text: str) -> Any:
         if not self.content_is_parts:
             return text
         return [{"type": "text", "text": text}] if text else []
 
-    def _call(self, call: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    def _convert_call(self, call: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
         function = dict(call["function"])
         if not self.arguments_are_text:
             function["arguments"] = _parse_arguments(function["arguments"])
         return {**call, "id": ids[call["id"]], "function": function}
 
-    def _id(self, call: Mapping[str, Any], place: int) -> str:
-        given = str(call["id"])
+    def _convert_id(self, call: Mapping[str, Any], index: int) -> str:
+        own_id = str(call["id"])
         if self.numbered_ids:
-            return f"functions.{call['function']['name']}:{place}"
-        if self.short_ids and not (len(given) == 9 and given.isascii() and given.isalnum()):
-            return hashlib.sha256(given.encode("utf-8", errors="replace")).hexdigest()[:9]
-        return given
+            return f"functions.{call['function']['name']}:{index}"
+        if self.short_ids and not (len(own_id) == 9 and own_id.isascii() and own_id.isalnum()):
+            return hashlib.sha256(own_id.encode("utf-8", errors="replace")).hexdigest()[:9]
+        return own_id
 
 
-def _apart(messages: Sequence[Message]) -> Iterator[Message]:
+def _split_calls(messages: Sequence[Message]) -> Iterator[Message]:
     """Yields the messages with each call in a separate one, followed by its result."""
-    place = 0
-    while place < len(messages):
-        message, end = messages[place], place + 1
+    start = 0
+    while start < len(messages):
+        message, end = messages[start], start + 1
         calls = message.get("tool_calls") or ()
         if len(calls) < 2:
             yield message
         else:
             while end < len(messages) and messages[end]["role"] == "tool":
                 end += 1
-            yield from _each_apart(message, calls, messages[place + 1 : end])
-        place = end
+            yield from _split_message(message, calls, messages[start + 1 : end])
+        start = end
 
 
-def _each_apart(
+def _split_message(
     message: Message, calls: Sequence[Mapping[str, Any]], results: Sequence[Message]
 ) -> Iterator[Message]:
     found: dict[str, list[Message]] = {call["id"]: [] for call in calls}
     others: list[Message] = []
     for result in results:
         found.get(result.get("tool_call_id", ""), others).append(result)
-    for place, call in enumerate(calls):
-        said = message if place == 0 else {"role": message["role"], "content": None}
-        yield {**said, "tool_calls": [call]}
+    for index, call in enumerate(calls):
+        first = message if index == 0 else {"role": message["role"], "content": None}
+        yield {**first, "tool_calls": [call]}
         yield from found[call["id"]]
     yield from others
 

@@ -32,35 +32,35 @@ class TokenFiles:
     def __init__(self, folder: Path | None, sha256: Mapping[str, str] = SHA256) -> None:
         self._folder = folder
         self._sha256 = sha256
-        self._read: dict[str, Pieces | None] = {}
-        self._reading = asyncio.Lock()
+        self._cache: dict[str, Pieces | None] = {}
+        self._lock = asyncio.Lock()
 
-    async def pieces(self, encoding: str) -> Pieces | None:
+    async def load(self, encoding: str) -> Pieces | None:
         """Returns the bytes of each token of an encoding; None if its file is missing or has
         another hash."""
-        async with self._reading:
-            if encoding not in self._read:
-                self._read[encoding] = await asyncio.to_thread(self._pieces, encoding)
-            return self._read[encoding]
+        async with self._lock:
+            if encoding not in self._cache:
+                self._cache[encoding] = await asyncio.to_thread(self._read, encoding)
+            return self._cache[encoding]
 
-    def _pieces(self, encoding: str) -> Pieces | None:
+    def _read(self, encoding: str) -> Pieces | None:
         if self._folder is None:
             return None
         name = hashlib.sha1(_ADDRESS.format(encoding).encode(), usedforsecurity=False).hexdigest()
         file = self._folder / name
-        told = {"encoding": encoding, "file": str(file)}
+        fields = {"encoding": encoding, "file": str(file)}
         try:
             content = file.read_bytes()
         except OSError as error:
-            log.warning("encoding_not_read", extra={**told, "reason": str(error)})
+            log.warning("encoding_not_read", extra={**fields, "reason": str(error)})
             return None
         if hashlib.sha256(content).hexdigest() != self._sha256[encoding]:
-            log.warning("encoding_not_read", extra={**told, "reason": "its content is another"})
+            log.warning("encoding_not_read", extra={**fields, "reason": "its content is another"})
             return None
-        return _parsed(content)
+        return _parse(content)
 
 
-def _parsed(content: bytes) -> Pieces:
+def _parse(content: bytes) -> Pieces:
     """Parses a file: a line has a token's bytes in base64, and its id."""
     pieces: dict[int, bytes] = {}
     for line in content.splitlines():

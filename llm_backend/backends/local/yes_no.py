@@ -44,8 +44,8 @@ YES_OR_NO = YesNoWords(yes=("Yes", "yes", "YES"), no=("No", "no", "NO"))
 class YesNoQuestion:
     """Question: the user's text, variables of the chat template, and the words of the answers."""
 
-    said: Content
-    switches: Mapping[str, Any] = field(default_factory=dict)
+    content: Content
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     words: YesNoWords = YES_OR_NO
 
 
@@ -62,11 +62,11 @@ async def probability_of_yes(
     that cannot answer without reasoning.
     """
     chat = Chat(
-        messages=[{"role": "user", "content": question.said}],
+        messages=[{"role": "user", "content": question.content}],
         has_personality=False,
         grammar=Grammar(text=question.words.grammar, field="model"),
         reasoning_effort="none",
-        template_switches=question.switches,
+        template_kwargs=question.template_kwargs,
         limits=GenerationLimits(max_tokens=1),
         sampling=_SAMPLING,
         priority=priority,

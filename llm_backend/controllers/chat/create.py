@@ -84,7 +84,7 @@ async def _admit(
 ) -> tuple["_ChatTurn", AnyAnswer]:
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
-    with_defaults = model.filled(with_tools(body))
+    with_defaults = model.with_defaults(with_tools(body))
     structure = await structure_from(
         with_defaults, nodes_limit=services.settings.schema_nodes_limit
     )

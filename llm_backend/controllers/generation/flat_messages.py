@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media import Content, Picture, Shown, Sound
+from llm_backend.backends.local.media import Content, MediaFile, Picture, Sound
 from llm_backend.errors import UnsupportedField
 
 __all__ = ["flatten_messages"]
@@ -52,7 +52,7 @@ def _content(content: Any, where: str) -> Content:
     return "\n".join(texts) if len(texts) == len(pieces) else pieces
 
 
-def _piece(part: Mapping[str, Any], where: str) -> str | Shown:
+def _piece(part: Mapping[str, Any], where: str) -> str | MediaFile:
     """Translates one part. A part translated from another one has its original path in `where`."""
     where = part.get("where", where)
     match part["type"]:
@@ -61,10 +61,10 @@ def _piece(part: Mapping[str, Any], where: str) -> str | Shown:
         case "image_url":
             image = part["image_url"]
             detail = image.get("detail") or "auto"
-            return Picture(url=image["url"], detail=detail, where=f"{where}.image_url")
+            return Picture(url=image["url"], detail=detail, param=f"{where}.image_url")
         case "input_audio":
             audio = part["input_audio"]
-            return Sound(data=audio["data"], format=audio["format"], where=f"{where}.input_audio")
+            return Sound(data=audio["data"], format=audio["format"], param=f"{where}.input_audio")
         case kind:
             raise UnsupportedField(
                 f"A part of type `{kind}` cannot be shown to local models.", param=f"{where}.type"

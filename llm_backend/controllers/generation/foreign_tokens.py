@@ -32,7 +32,7 @@ async def decode_foreign_tokens(
     encoding = next((name for name, names in _ENCODINGS.items() if names.match(model)), None)
     if encoding is None or all(isinstance(one, str) for one in inputs):
         return inputs
-    pieces = await files.pieces(encoding)
+    pieces = await files.load(encoding)
     if pieces is None:
         raise InvalidRequest(
             f"By the name `{model[:80]}` token ids are of OpenAI's encoding `{encoding}`, whose "

@@ -95,7 +95,7 @@ def _chat_from(
         parallel_tool_calls=body.get("parallel_tool_calls") is not False,
         reasoning_effort=body.get("reasoning_effort"),
         must_take_effort=not knows_reasoning_effort(body["model"]),
-        template_switches=_switches(body),
+        template_kwargs=_switches(body),
         prediction=_prediction(body),
         grammar=grammar,
         limits=GenerationLimits(

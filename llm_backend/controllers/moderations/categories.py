@@ -106,9 +106,9 @@ def build_question(content: ModerationInput, category: str) -> YesNoQuestion:
     """Builds the question for a chat model; images are part of the text."""
     question = f'\n</text>\n\nIs the text of the kind "{category}"? Yes or No?'
     if not content.pictures:
-        return YesNoQuestion(said=f"{_INTRODUCTION}{content.text}{question}")
+        return YesNoQuestion(content=f"{_INTRODUCTION}{content.text}{question}")
     text = f"{_INTRODUCTION}{content.text or ''}{_WITH_PICTURES}"
-    return YesNoQuestion(said=[text, *content.pictures, question])
+    return YesNoQuestion(content=[text, *content.pictures, question])
 
 
 def _build_guard_question(content: ModerationInput, category: str) -> YesNoQuestion:
@@ -119,5 +119,5 @@ def _build_guard_question(content: ModerationInput, category: str) -> YesNoQuest
     if content.pictures:
         question_content = [*content.pictures, *([] if content.text is None else [content.text])]
     return YesNoQuestion(
-        said=question_content, switches={"categories": shown_category}, words=_SAFE_OR_NOT
+        content=question_content, template_kwargs={"categories": shown_category}, words=_SAFE_OR_NOT
     )

@@ -108,7 +108,7 @@ class ModeratedAnswer:
         """True if the input is blocked. Raises `ApiError` if it cannot be judged."""
         if not self.blocks_input:
             return False
-        self._input = await self._judge_content(_user_input(self.messages, sees=self.judge.sees))
+        self._input = await self._judge_content(_user_input(self.messages, self.judge))
         self._is_withheld = any(result["flagged"] for result in self._input)
         return self._is_withheld
 
@@ -128,7 +128,7 @@ class ModeratedAnswer:
     async def report(self, *, results_in_lists: bool) -> JsonObject:
         """Renders `moderation` at the end of the answer; of chats with lists of results."""
         if self._input is None:
-            self._input = await self._try_judging(_user_input(self.messages, sees=self.judge.sees))
+            self._input = await self._try_judging(_user_input(self.messages, self.judge))
         if self._output is None and not self._is_withheld:
             self._output = await self._try_judging(self._texts())
         return {
@@ -205,7 +205,7 @@ class WithheldStream:
             yield ChatDelta(choice=choice, finish_reason=FILTERED)
 
 
-def _user_input(messages: Sequence[Message], *, sees: bool) -> list[Any]:
+def _user_input(messages: Sequence[Message], judge: LocalModel) -> list[Any]:
     """Returns the user messages as one moderation input, with images if the judge sees them."""
     texts: list[str] = []
     pictures: list[JsonObject] = []
@@ -216,7 +216,7 @@ def _user_input(messages: Sequence[Message], *, sees: bool) -> list[Any]:
         for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
             if part["type"] == "text":
                 texts.append(str(part["text"]))
-            elif part["type"] == "image_url" and sees:
+            elif part["type"] == "image_url" and judge.accepts_images:
                 pictures.append({"type": "image_url", "image_url": part["image_url"]})
     if not pictures:
         return ["\n".join(texts)]

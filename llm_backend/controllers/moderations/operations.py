@@ -96,7 +96,7 @@ def _is_upstreams(services: Services, name: str, body: "api.CreateModerationRequ
         return False
     configured = services.settings.moderation_model
     own = None if configured is None else services.registry.for_model(configured)
-    if own is not None and own.sees:
+    if own is not None and own.accepts_images:
         return False
     return upstream.serves(name, OPERATION)
 
@@ -166,7 +166,7 @@ def _inputs(inputs: Any, limit: int) -> dict[str, ModerationInput]:
     if isinstance(inputs[0], str):
         return {f"input[{index}]": ModerationInput(text=text) for index, text in enumerate(inputs)}
     pictures = [
-        Picture(url=part["image_url"]["url"], where=f"input[{index}].image_url")
+        Picture(url=part["image_url"]["url"], param=f"input[{index}].image_url")
         for index, part in enumerate(inputs)
         if _is_image(part)
     ]
@@ -176,10 +176,10 @@ def _inputs(inputs: Any, limit: int) -> dict[str, ModerationInput]:
 
 def _check_images(model: LocalModel, inputs: Iterable[ModerationInput]) -> None:
     for content in inputs:
-        if content.pictures and not model.sees:
+        if content.pictures and not model.accepts_images:
             raise UnsupportedField(
                 f"`{model.card.id}`, which judges here, sees no images; send text only.",
-                param=content.pictures[0].where,
+                param=content.pictures[0].param,
             )
 
 

@@ -59,7 +59,7 @@ async def _count_input(services: Services, request: ApiRequest, model: LocalMode
         resolved = await resolved.with_retrieval(services, model.vector_stores)
         with translate_error_paths(resolved.tool_indices):
             resolved = await truncate(model, resolved)
-            count = await model.prompt_tokens(await resolved.chat_after(()))
+            count = await model.count_prompt_tokens(await resolved.chat_after(()))
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 

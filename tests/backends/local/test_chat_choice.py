@@ -25,7 +25,7 @@ def taken(
             id="1", index=0, text=text, completion_tokens=place * size,
             finish_reason=reason if last else None,
         )  # fmt: skip
-        made += one.take(delta)
+        made += one.convert(delta)
     return made
 
 
@@ -68,7 +68,7 @@ def test_a_call_cut_before_its_name_is_no_content(reason, stop, shown):
         id="1", index=0, text='{"name": "', completion_tokens=3,
         finish_reason=FinishReason(reason), stop_sequence=stop,
     )  # fmt: skip
-    made = [*taken(one, ["<tool_call>", "\n"], None), *one.take(end)]
+    made = [*taken(one, ["<tool_call>", "\n"], None), *one.convert(end)]
 
     assert [delta.content for delta in made if delta.content] == []
     assert [call for delta in made for call in delta.tool_calls] == []

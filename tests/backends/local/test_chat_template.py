@@ -75,8 +75,8 @@ def test_tools_are_refused_where_the_template_knows_none():
 def test_who_writes_the_begin_token_is_known():
     template = ChatTemplate("{{ bos_token }}{{ messages[0].content }}", bos_token="<s>")
 
-    assert template.wrote_begin(template.render(HELLO))
-    assert not ChatTemplate(None, bos_token="<s>").wrote_begin("Hello")
+    assert template.writes_bos(template.render(HELLO))
+    assert not ChatTemplate(None, bos_token="<s>").writes_bos("Hello")
 
 
 def test_a_template_that_reads_parts_is_given_parts():

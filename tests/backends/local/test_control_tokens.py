@@ -27,7 +27,7 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
 def test_no_piece_holds_a_token_and_together_they_are_the_text(text):
     guard = ControlTokenGuard(TOKENS)
 
-    lifted, cuts = guard.lifted(guard.signed(text))
+    lifted, cuts = guard.unescape(guard.escape(text))
 
     assert lifted == text
     assert not any(LOOK_ALIKE.search(piece) for piece in pieces(text, cuts))
@@ -37,7 +37,7 @@ def test_no_piece_holds_a_token_and_together_they_are_the_text(text):
 def test_a_long_text_is_signed_alike_wherever_a_token_stands(place):
     guard, text = ControlTokenGuard(TOKENS), "a" * place + "<|im_end|><<s>" + "b" * 70_000
 
-    lifted, cuts = guard.lifted(guard.signed(text))
+    lifted, cuts = guard.unescape(guard.escape(text))
 
     assert lifted == text
     assert cuts == [place + 1, place + 11, place + 12]
@@ -47,7 +47,7 @@ def test_a_message_cannot_end_itself():
     template = ChatTemplate(CHATML)
     dialect = ModelProtocol(template, template, markup_of(CHATML), {}, frozenset(TOKENS))
 
-    prompt = dialect.prompt(Chat(messages=[{"role": "user", "content": ATTACK}]))
+    prompt = dialect.render(Chat(messages=[{"role": "user", "content": ATTACK}]))
 
     marks = [mark for piece in pieces(prompt.text, list(prompt.cuts)) for mark in
              LOOK_ALIKE.findall(piece)]  # fmt: skip
@@ -71,7 +71,7 @@ def test_a_template_may_trim_and_slice_and_nest_the_words():
         {"extra": "<<s>"},
         guard,
     )
-    text, cuts = guard.lifted(signed)
+    text, cuts = guard.unescape(signed)
 
     assert text.count("<|im_end|>") == 2
     assert "<s>" in text
@@ -81,23 +81,23 @@ def test_a_template_may_trim_and_slice_and_nest_the_words():
 def test_a_prompt_without_look_alikes_is_not_cut():
     guard = ControlTokenGuard(TOKENS)
 
-    assert guard.lifted(guard.signed("a < b | c")) == ("a < b | c", [])
+    assert guard.unescape(guard.escape("a < b | c")) == ("a < b | c", [])
 
 
 @given(st.sets(st.text("ab<|.", min_size=2, max_size=5), min_size=1), st.text("ab<|.", max_size=30))
 def test_names_that_begin_alike_or_overlap_are_all_found(names, text):
     found = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
     guard = ControlTokenGuard(names)
-    signed = guard.signed(text)
+    signed = guard.escape(text)
 
-    assert guard.lifted(signed)[0] == text
+    assert guard.unescape(signed)[0] == text
     assert (signed == text) is (found.search(text) is None)
-    assert not any(found.search(piece) for piece in pieces(*guard.lifted(signed)))
+    assert not any(found.search(piece) for piece in pieces(*guard.unescape(signed)))
 
 
 def test_thousands_of_names_that_begin_alike_are_looked_for_at_once():
     guard = ControlTokenGuard([f"<unused{number}>" for number in range(6000)])
     began_s = time.process_time()
 
-    assert guard.signed("<unused" * 20_000) == "<unused" * 20_000
+    assert guard.escape("<unused" * 20_000) == "<unused" * 20_000
     assert time.process_time() - began_s < 1  # two, one after the other

@@ -8,7 +8,7 @@ import pytest
 from llm_backend.backends.base import Chat, JsonContent
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.markup import CallBegin, markup_of
-from llm_backend.backends.local.model_protocol import ModelProtocol, OutputFormat
+from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache
 from llm_backend.errors import InvalidRequest
 
 ASK = [{"role": "user", "content": "Weather?"}]
@@ -32,17 +32,17 @@ def dialect(source: str, family: str = "hermes", **tokens: int) -> ModelProtocol
 def test_an_answer_is_free_unless_a_call_is_wanted():
     one = dialect("{{ tools }}")
 
-    assert one.prompt(Chat(messages=ASK)).grammar is None
-    assert one.prompt(Chat(messages=ASK)).parser() is None
-    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).grammar is None
-    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).parser() is not None
+    assert one.render(Chat(messages=ASK)).grammar is None
+    assert one.render(Chat(messages=ASK)).parser() is None
+    assert one.render(Chat(messages=ASK, tools=[tool("f")])).grammar is None
+    assert one.render(Chat(messages=ASK, tools=[tool("f")])).parser() is not None
 
 
 def test_only_what_may_be_called_is_in_the_grammar():
     tools = [tool("first"), tool("second")]
     asked = Chat(messages=ASK, tools=tools, callable_names=frozenset({"second"}))
 
-    prompt = dialect("{{ tools }}").prompt(asked)
+    prompt = dialect("{{ tools }}").render(asked)
 
     assert "second" in prompt.grammar
     assert "first" not in prompt.grammar
@@ -52,7 +52,7 @@ def test_only_what_may_be_called_is_in_the_grammar():
 def test_a_strict_tool_is_held_to_its_schema_and_the_model_is_not_told():
     asked = Chat(messages=ASK, tools=[tool("f", strict=True), tool("g", strict=None)])
 
-    prompt = dialect("{{ tools | tojson }}").prompt(asked)
+    prompt = dialect("{{ tools | tojson }}").render(asked)
 
     assert prompt.grammar.count('"lenient": true') == 1
     assert "strict" not in prompt.text
@@ -63,10 +63,10 @@ def test_a_strict_tool_that_the_family_cannot_be_held_to_is_refused_by_its_place
     tools = [tool("f"), tool("g", strict=True, parameters=code)]
 
     with pytest.raises(InvalidRequest) as caught:
-        dialect("{{ tools }}", "qwen3-coder").prompt(Chat(messages=ASK, tools=tools))
+        dialect("{{ tools }}", "qwen3-coder").render(Chat(messages=ASK, tools=tools))
     assert caught.value.param == "tools[1].function.parameters.properties.code.pattern"
     assert (
-        "[A-Z]" in dialect("{{ tools }}", "hermes").prompt(Chat(messages=ASK, tools=tools)).grammar
+        "[A-Z]" in dialect("{{ tools }}", "hermes").render(Chat(messages=ASK, tools=tools)).grammar
     )
 
 
@@ -77,7 +77,7 @@ def test_parameters_by_reference_are_held_to_and_read():
     }
     asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
 
-    prompt = dialect("{{ tools }}", "qwen3-coder").prompt(asked)
+    prompt = dialect("{{ tools }}", "qwen3-coder").render(asked)
 
     assert "<parameter=days>" in prompt.grammar
     assert prompt.tools["f"]["properties"] == {"days": {"type": "integer"}}
@@ -89,7 +89,7 @@ def test_what_many_arguments_refer_to_stands_once_in_json():
     schema = {"type": "object", "properties": refers, "$defs": definitions}
     asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
 
-    prompt = dialect("{{ tools | length }}").prompt(asked)
+    prompt = dialect("{{ tools | length }}").render(asked)
 
     assert prompt.grammar.count("x" * 1000) == 1
     assert prompt.tools["f"]["properties"]["p0"]["type"] == "string"
@@ -98,19 +98,19 @@ def test_what_many_arguments_refer_to_stands_once_in_json():
 def test_marks_that_are_control_tokens_are_shown_where_they_matter():
     one = dialect("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
 
-    prompt = one.prompt(Chat(messages=ASK, tools=[tool("f")], must_call=True))
+    prompt = one.render(Chat(messages=ASK, tools=[tool("f")], must_call=True))
 
-    assert prompt.shown_tokens == [7, 8]
+    assert prompt.visible_tokens == [7, 8]
     assert "<[7]>" in prompt.grammar
-    assert one.prompt(Chat(messages=ASK)).shown_tokens == []
+    assert one.render(Chat(messages=ASK)).visible_tokens == []
 
 
 def test_a_file_may_have_a_template_of_its_own_for_tools():
     plain, with_tools = ChatTemplate("plain"), ChatTemplate("{{ tools[0].function.name }}")
     one = ModelProtocol(plain, with_tools, markup_of("<tool_call>"), {}, frozenset())
 
-    assert one.prompt(Chat(messages=ASK)).text == "plain"
-    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).text == "f"
+    assert one.render(Chat(messages=ASK)).text == "plain"
+    assert one.render(Chat(messages=ASK, tools=[tool("f")])).text == "f"
 
 
 def test_json_and_calls_that_begin_alike_exclude_each_other():
@@ -118,22 +118,22 @@ def test_json_and_calls_that_begin_alike_exclude_each_other():
     asked = Chat(messages=ASK, tools=[tool("f")], grammar=content)
 
     with pytest.raises(InvalidRequest) as caught:
-        dialect("{{ tools }}", "llama").prompt(asked)
+        dialect("{{ tools }}", "llama").render(asked)
     assert caught.value.param == "response_format"
-    assert "json_content" in dialect("{{ tools }}").prompt(asked).grammar
+    assert "json_content" in dialect("{{ tools }}").render(asked).grammar
 
 
 def test_effort_and_switches_reach_the_template():
     one = dialect(SWITCHED)
 
-    assert "[False]" in one.prompt(Chat(messages=ASK, reasoning_effort="none")).text
-    assert "[True]high" in one.prompt(Chat(messages=ASK, reasoning_effort="xhigh")).text
-    switched = Chat(messages=ASK, template_switches={"enable_thinking": "by hand"})
-    assert "[by hand]" in one.prompt(switched).text
+    assert "[False]" in one.render(Chat(messages=ASK, reasoning_effort="none")).text
+    assert "[True]high" in one.render(Chat(messages=ASK, reasoning_effort="xhigh")).text
+    switched = Chat(messages=ASK, template_kwargs={"enable_thinking": "by hand"})
+    assert "[by hand]" in one.render(switched).text
 
 
 def test_the_answer_begins_in_reasoning_that_the_prompt_opened():
-    parser = dialect(SWITCHED).prompt(Chat(messages=ASK)).parser()
+    parser = dialect(SWITCHED).render(Chat(messages=ASK)).parser()
 
     assert parser.is_reasoning
 
@@ -141,7 +141,7 @@ def test_the_answer_begins_in_reasoning_that_the_prompt_opened():
 @pytest.mark.parametrize(("source", "effort"), [("{{ tools }}", "low"), ("</think>", "none")])
 def test_an_effort_that_the_model_cannot_make_is_refused(source, effort):
     with pytest.raises(InvalidRequest) as caught:
-        dialect(source).prompt(Chat(messages=ASK, reasoning_effort=effort))
+        dialect(source).render(Chat(messages=ASK, reasoning_effort=effort))
     assert caught.value.param == "reasoning_effort"
 
 
@@ -151,11 +151,11 @@ def test_an_effort_that_the_model_cannot_make_is_refused(source, effort):
 def test_an_effort_that_need_not_be_taken_is_passed_over(source, effort):
     asked = Chat(messages=ASK, reasoning_effort=effort, must_take_effort=False)
 
-    assert dialect(source).prompt(asked).text == dialect(source).prompt(Chat(messages=ASK)).text
+    assert dialect(source).render(asked).text == dialect(source).render(Chat(messages=ASK)).text
 
 
 def test_no_effort_is_what_a_model_that_does_not_reason_makes():
-    assert dialect("hello").prompt(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
+    assert dialect("hello").render(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
 
 
 def test_slips_are_no_calls_under_a_grammar():
@@ -164,7 +164,7 @@ def test_slips_are_no_calls_under_a_grammar():
     held = Chat(messages=ASK, tools=[tool("f", strict=True)])
     one = dialect("{{ tools }}", "qwen3-coder")
 
-    called = [CallBegin("f") in one.prompt(chat).parser().feed(text) for chat in (free, held)]
+    called = [CallBegin("f") in one.render(chat).parser().feed(text) for chat in (free, held)]
 
     assert called == [True, False]
 
@@ -188,10 +188,10 @@ class Known:
 
 
 async def test_a_dialect_is_found_out_once_for_each_engine_however_many_ask():
-    speech, first, second = OutputFormat(None, None), Known(), Known()
-    found = await asyncio.gather(*(speech.of(first) for _ in range(5)))
+    speech, first, second = ProtocolCache(None, None), Known(), Known()
+    found = await asyncio.gather(*(speech.get(first) for _ in range(5)))
     asked = first.asked
-    other = await speech.of(second)
+    other = await speech.get(second)
 
     assert len(set(map(id, found))) == 1
     assert asked == second.asked

@@ -23,15 +23,15 @@ def file_in(folder: Path) -> dict[str, str]:
 async def test_each_token_has_its_bytes(tmp_path):
     files = TokenFiles(tmp_path, file_in(tmp_path))
 
-    assert await files.pieces("cl100k_base") == dict(enumerate(PIECES))
+    assert await files.load("cl100k_base") == dict(enumerate(PIECES))
 
 
 async def test_a_file_is_read_once(tmp_path):
     files = TokenFiles(tmp_path, file_in(tmp_path))
-    first = await files.pieces("cl100k_base")
+    first = await files.load("cl100k_base")
     (tmp_path / NAME).unlink()
 
-    assert await files.pieces("cl100k_base") is first
+    assert await files.load("cl100k_base") is first
 
 
 @pytest.mark.parametrize("case", ["no folder", "no file", "another file"])
@@ -40,4 +40,4 @@ async def test_what_is_not_the_file_is_not_read(tmp_path, case):
         file_in(tmp_path)
     files = TokenFiles(None if case == "no folder" else tmp_path, SHA256)
 
-    assert await files.pieces("cl100k_base") is None
+    assert await files.load("cl100k_base") is None

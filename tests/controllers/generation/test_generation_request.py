@@ -184,7 +184,7 @@ def test_switches_of_the_template_are_taken_over():
     asked = chat(reasoning_effort="low", chat_template_kwargs={"enable_thinking": False})
 
     assert asked.reasoning_effort == "low"
-    assert asked.template_switches == {"enable_thinking": False}
+    assert asked.template_kwargs == {"enable_thinking": False}
 
 
 def test_content_may_be_a_string_or_parts_or_null():
@@ -236,8 +236,8 @@ def test_pictures_and_sounds_stand_between_the_texts():
 
     assert asked.messages[0]["content"] == [
         "a",
-        Picture(url="data:,", detail="low", where="messages[0].content[1].image_url"),
-        Sound(data="AA==", format="wav", where="messages[0].content[2].input_audio"),
+        Picture(url="data:,", detail="low", param="messages[0].content[1].image_url"),
+        Sound(data="AA==", format="wav", param="messages[0].content[2].input_audio"),
     ]
 
 

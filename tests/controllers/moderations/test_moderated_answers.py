@@ -124,7 +124,7 @@ async def test_what_cannot_be_judged_does_not_pass_a_policy_that_blocks(passing)
 
 
 async def test_pictures_are_judged_by_who_sees():
-    judge = Judge(sees=True)
+    judge = Judge(accepts_images=True)
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     said = [{"role": "user", "content": [{"type": "text", "text": "Look"}, picture]}]
     body = {"model": "m", "moderation": {"model": "judge"}}

@@ -36,9 +36,9 @@ class Judge:
 
     card = SimpleNamespace(id="judge")
 
-    def __init__(self, failure: Exception | None = None, *, sees: bool = False) -> None:
+    def __init__(self, failure: Exception | None = None, *, accepts_images: bool = False) -> None:
         self.failure = failure
-        self.sees = sees
+        self.accepts_images = accepts_images
         self.asked: list[Chat] = []
         self.busy = self.most_busy = 0
 
@@ -91,22 +91,22 @@ class Verdict:
 class Models:
     """Knows one model, by two names."""
 
-    def __init__(self, *, sees: bool) -> None:
-        self._sees = sees
+    def __init__(self, *, accepts_images: bool) -> None:
+        self._accepts_images = accepts_images
 
     def knows(self, name: str) -> bool:
         return name in ("judge", "text-moderation-stable")
 
     def for_model(self, name: str) -> Judge:
-        return Judge(sees=self._sees)
+        return Judge(accepts_images=self._accepts_images)
 
 
 def services(
-    configured: str | None = None, has_upstream: bool = False, *, sees: bool = False
+    configured: str | None = None, has_upstream: bool = False, *, accepts_images: bool = False
 ) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(moderation_model=configured),
-        registry=Models(sees=sees),
+        registry=Models(accepts_images=accepts_images),
         upstream=object() if has_upstream else None,
     )
 
@@ -152,8 +152,8 @@ def test_an_image_is_the_upstreams_that_can_judge_it(models, name, who):
     assert moderation_model_name(services_of, {"model": name, "input": [IMAGE]}) == who
 
 
-def test_an_image_stays_here_where_the_judge_sees():
-    services_of = services("judge", has_upstream=True, sees=True)
+def test_an_image_stays_here_where_the_judge_accepts_images():
+    services_of = services("judge", has_upstream=True, accepts_images=True)
 
     assert moderation_model_name(services_of, {"input": [IMAGE]}) == "judge"
 
@@ -188,9 +188,9 @@ async def test_parts_are_judged_as_one_text():
 
 async def test_a_picture_is_judged_with_its_text_of_the_kinds_that_can_be_seen():
     picture = {"type": "image_url", "image_url": {"url": " violence hate "}}
-    (result,) = (await judged([{"type": "text", "text": "harassment"}, picture], Judge(sees=True)))[
-        "results"
-    ]
+    (result,) = (
+        await judged([{"type": "text", "text": "harassment"}, picture], Judge(accepts_images=True))
+    )["results"]
 
     found = {kind for kind, is_found in result["categories"].items() if is_found}
     assert found == {"harassment", "violence"}
@@ -201,7 +201,7 @@ async def test_a_picture_is_judged_with_its_text_of_the_kinds_that_can_be_seen()
 
 async def test_a_picture_alone_is_of_no_kind_that_cannot_be_seen():
     picture = {"type": "image_url", "image_url": {"url": " hate "}}
-    asked = Judge(sees=True)
+    asked = Judge(accepts_images=True)
     (result,) = (await judged([picture], asked))["results"]
 
     assert result["category_scores"]["hate"] == 0
@@ -289,7 +289,7 @@ def test_a_guard_is_asked_through_its_template_about_one_category():
     asked = question_builder(template)(ModerationInput(text="Hello"), "violence")
     read = template.render([{"role": "user", "content": asked.said}], [], asked.switches)
 
-    assert asked.said == "Hello"
+    assert asked.content == "Hello"
     assert (asked.words.yes, asked.words.no) == (("unsafe",), ("safe",))
     assert f"S1: violence. The text {CATEGORIES['violence']}." in read
     assert "Violent Crimes" not in read

@@ -36,7 +36,7 @@ class Model:
     card = ModelCard(id="m", created_at=1, owned_by="test")
     context_tokens = 1000
     vector_stores = ()
-    sees = False
+    accepts_images = False
     meter = None
 
     def __init__(self, *answers) -> None:
@@ -46,10 +46,10 @@ class Model:
         self.meter = meter
         return self
 
-    def filled(self, body):
+    def with_defaults(self, body):
         return body
 
-    async def prompt_tokens(self, chat):
+    async def count_prompt_tokens(self, chat):
         return sum(len(message["content"] or "") for message in chat.messages)
 
     async def chat(self, chat):

@@ -63,7 +63,7 @@ def reading(host, memory, model, **set_to):
 async def test_a_later_turn_reads_what_an_earlier_one_fetched(part):
     async with FakeUpstream(answer=HEAD + b"The word is owl.") as host:
         memory, model = Memory(), Model(saying(), saying())
-        model.sees = True
+        model.accepts_images = True
         given = reading(host, memory, model)
         await (await turn(given, model, input=asking(part(host)))).response()
         await (await turn(given, model, input="And now?")).response()

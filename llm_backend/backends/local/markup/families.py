@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from llm_backend.backends.local.markup.family import (
     ArgumentStyle,
     CallMarkup,
+    CallNotation,
     Markup,
-    Spelling,
     Thinking,
     Tools,
 )
@@ -33,17 +33,17 @@ __all__ = ["FAMILIES", "Family", "markup_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Markup of a family's calls; its templates contain every text of at least one of `signs`."""
+    """Markup of a family's calls. Its templates contain each text of one of `signatures`."""
 
     calls: CallMarkup
-    signs: tuple[tuple[str, ...], ...]
+    signatures: tuple[tuple[str, ...], ...]
     is_harmony: bool = False
 
 
 _OBJECT = '{"name": "{name}", "arguments": {arguments}}'
 _TAG, _TAG_END = "<tool_call>", "</tool_call>"
 _tool_call_tags = tag_calls(_TAG_END)
-_TAGS = Spelling(
+_TAGS = CallNotation(
     begin=f"{_TAG}\n",
     call=_OBJECT,
     between=f"\n{_TAG_END}\n{_TAG}\n",
@@ -51,8 +51,8 @@ _TAGS = Spelling(
 )
 
 
-def _list_of(begin: str, end: str, call: str = _OBJECT) -> Spelling:
-    return Spelling(begin=begin, call=call, between=", ", end=end)
+def _list_of(begin: str, end: str, call: str = _OBJECT) -> CallNotation:
+    return CallNotation(begin=begin, call=call, between=", ", end=end)
 
 
 _LLAMA_JSON = json_calls(separators=(";", ","))
@@ -63,7 +63,7 @@ _LLAMA_BUILTIN = python_calls()
 def _llama_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
     """Reads calls as JSON; after the mark also Python calls of Llama's built-in tools."""
     yield from reader.skip_space()
-    if opening and reader.here != "{":
+    if opening and reader.current != "{":
         yield from _LLAMA_BUILTIN(reader, opening, tools)
     else:
         yield from (_LLAMA_JSON if opening else _LLAMA_BARE)(reader, opening, tools)
@@ -86,12 +86,12 @@ _KIMI = (
 
 FAMILIES: Mapping[str, Family] = {
     "gpt-oss": Family(
-        signs=(("<|channel|>", "<|message|>"),),
+        signatures=(("<|channel|>", "<|message|>"),),
         is_harmony=True,
         calls=CallMarkup(
             markers=HARMONY,
-            body=json_calls(),
-            spelling=Spelling(
+            parser=json_calls(),
+            notation=CallNotation(
                 begin="<|channel|>commentary to=functions.",
                 call="{name} <|constrain|>json<|message|>{arguments}",
                 between=None,
@@ -99,15 +99,15 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "deepseek-v3.1": Family(
-        signs=(
+        signatures=(
             ("<｜tool▁calls▁begin｜>", "'<｜tool▁call▁begin｜>'+ tool['function']['name']"),
             ("<｜tool▁calls▁begin｜>", "'<｜tool▁call▁begin｜>' + tool['function']['name']"),
         ),
         calls=CallMarkup(
             openings=_DEEPSEEK[:2],
             markers=_DEEPSEEK,
-            body=deepseek_calls,
-            spelling=Spelling(
+            parser=deepseek_calls,
+            notation=CallNotation(
                 begin="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>",
                 call="{name}<｜tool▁sep｜>{arguments}<｜tool▁call▁end｜>",
                 between="<｜tool▁call▁begin｜>",
@@ -116,12 +116,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "deepseek": Family(
-        signs=(("<｜tool▁calls▁begin｜>",),),
+        signatures=(("<｜tool▁calls▁begin｜>",),),
         calls=CallMarkup(
             openings=_DEEPSEEK[:2],
             markers=_DEEPSEEK,
-            body=deepseek_calls,
-            spelling=Spelling(
+            parser=deepseek_calls,
+            notation=CallNotation(
                 begin="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>",
                 call="{name}\n```json\n{arguments}\n```<｜tool▁call▁end｜>",
                 between="\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
@@ -130,12 +130,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "kimi": Family(
-        signs=(("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),),
+        signatures=(("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),),
         calls=CallMarkup(
             openings=_KIMI[:1],
             markers=_KIMI,
-            body=kimi_calls,
-            spelling=Spelling(
+            parser=kimi_calls,
+            notation=CallNotation(
                 begin=_KIMI[0] + _KIMI[1],
                 call=f"functions.{{name}}:{{number}}{_KIMI[2]}{{arguments}}{_KIMI[3]}",
                 between=_KIMI[1],
@@ -144,12 +144,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "command": Family(
-        signs=(("<|START_ACTION|>",),),
+        signatures=(("<|START_ACTION|>",),),
         calls=CallMarkup(
             openings=("<|START_ACTION|>",),
             markers=("<|START_ACTION|>", "<|END_ACTION|>"),
-            body=json_calls("<|END_ACTION|>"),
-            spelling=Spelling(
+            parser=json_calls("<|END_ACTION|>"),
+            notation=CallNotation(
                 begin="<|START_ACTION|>[\n    ",
                 call='{"tool_call_id": "{number}", "tool_name": "{name}", '
                 '"parameters": {arguments}}',
@@ -159,11 +159,11 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "command-r": Family(
-        signs=(("Action:", "```json", "tool_name"),),
+        signatures=(("Action:", "```json", "tool_name"),),
         calls=CallMarkup(
             openings=("Action: ```json", "Action:```json", "Action:\n```json"),
-            body=json_calls("```"),
-            spelling=Spelling(
+            parser=json_calls("```"),
+            notation=CallNotation(
                 begin="Action: ```json\n[\n    ",
                 call='{\n        "tool_name": "{name}",\n        "parameters": {arguments}\n    }',
                 between=",\n    ",
@@ -172,32 +172,32 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "mistral": Family(
-        signs=(("[TOOL_CALLS]", "[ARGS]"),),
+        signatures=(("[TOOL_CALLS]", "[ARGS]"),),
         calls=CallMarkup(
             openings=("[TOOL_CALLS]",),
             markers=("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"),
-            body=mistral_calls,
-            spelling=Spelling(
+            parser=mistral_calls,
+            notation=CallNotation(
                 begin="[TOOL_CALLS]", call="{name}[ARGS]{arguments}", between="[TOOL_CALLS]"
             ),
         ),
     ),
     "mistral-list": Family(
-        signs=(("[TOOL_CALLS]",),),
+        signatures=(("[TOOL_CALLS]",),),
         calls=CallMarkup(
             openings=("[TOOL_CALLS]",),
             markers=("[TOOL_CALLS]",),
-            body=mistral_calls,
-            spelling=_list_of("[TOOL_CALLS][", "]"),
+            parser=mistral_calls,
+            notation=_list_of("[TOOL_CALLS][", "]"),
         ),
     ),
     "gemma-4": Family(
-        signs=(("<|tool_call>", "<tool_call|>"),),
+        signatures=(("<|tool_call>", "<tool_call|>"),),
         calls=CallMarkup(
             openings=("<|tool_call>",),
             markers=("<|tool_call>", "<tool_call|>", '<|"|>'),
-            body=gemma_calls('<|"|>', "<tool_call|>"),
-            spelling=Spelling(
+            parser=gemma_calls('<|"|>', "<tool_call|>"),
+            notation=CallNotation(
                 begin="<|tool_call>",
                 call="call:{name}{arguments}",
                 between="<tool_call|><|tool_call>",
@@ -208,12 +208,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "function-gemma": Family(
-        signs=(("<start_function_call>",),),
+        signatures=(("<start_function_call>",),),
         calls=CallMarkup(
             openings=("<start_function_call>",),
             markers=("<start_function_call>", "<end_function_call>", "<escape>"),
-            body=gemma_calls("<escape>", "<end_function_call>"),
-            spelling=Spelling(
+            parser=gemma_calls("<escape>", "<end_function_call>"),
+            notation=CallNotation(
                 begin="<start_function_call>",
                 call="call:{name}{arguments}",
                 between="<end_function_call><start_function_call>",
@@ -224,36 +224,36 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "phi-4": Family(
-        signs=(("<|tool_call|>", "<|/tool_call|>"), ("<|tool|>", "<|/tool|>")),
+        signatures=(("<|tool_call|>", "<|/tool_call|>"), ("<|tool|>", "<|/tool|>")),
         calls=CallMarkup(
             openings=("<|tool_call|>", "functools"),
             markers=("<|tool_call|>", "<|/tool_call|>"),
-            body=json_calls("<|/tool_call|>"),
-            spelling=_list_of("<|tool_call|>[", "]<|/tool_call|>"),
+            parser=json_calls("<|/tool_call|>"),
+            notation=_list_of("<|tool_call|>[", "]<|/tool_call|>"),
         ),
     ),
     "functools": Family(
-        signs=(("functools",),),
+        signatures=(("functools",),),
         calls=CallMarkup(
-            openings=("functools",), body=json_calls(), spelling=_list_of("functools[", "]")
+            openings=("functools",), parser=json_calls(), notation=_list_of("functools[", "]")
         ),
     ),
     "granite": Family(
-        signs=(("<|tool_call|>",),),
+        signatures=(("<|tool_call|>",),),
         calls=CallMarkup(
             openings=("<|tool_call|>",),
             markers=("<|tool_call|>",),
-            body=json_calls(),
-            spelling=_list_of("<|tool_call|>[", "]"),
+            parser=json_calls(),
+            notation=_list_of("<|tool_call|>[", "]"),
         ),
     ),
     "lfm2": Family(
-        signs=(("<|tool_call_start|>",), ("<|tool_list_start|>",)),
+        signatures=(("<|tool_call_start|>",), ("<|tool_list_start|>",)),
         calls=CallMarkup(
             openings=("<|tool_call_start|>",),
             markers=("<|tool_call_start|>", "<|tool_call_end|>"),
-            body=python_calls("<|tool_call_end|>"),
-            spelling=Spelling(
+            parser=python_calls("<|tool_call_end|>"),
+            notation=CallNotation(
                 begin="<|tool_call_start|>[",
                 call="{name}({arguments})",
                 between=", ",
@@ -263,12 +263,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "qwen3-coder": Family(
-        signs=(("<tool_call>", "<function=", "<parameter="),),
+        signatures=(("<tool_call>", "<function=", "<parameter="),),
         calls=CallMarkup(
             openings=("<tool_call>", "<function="),
             markers=(_TAG, _TAG_END),
-            body=_qwen_coder_calls,
-            spelling=replace(
+            parser=_qwen_coder_calls,
+            notation=replace(
                 _TAGS,
                 call="<function={name}>\n{arguments}</function>",
                 arguments=ArgumentStyle.PARAMETER_TAGS,
@@ -276,12 +276,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "seed": Family(
-        signs=(("<seed:tool_call>",),),
+        signatures=(("<seed:tool_call>",),),
         calls=CallMarkup(
             openings=("<seed:tool_call>",),
             markers=("<seed:tool_call>", "</seed:tool_call>"),
-            body=tag_calls("</seed:tool_call>"),
-            spelling=Spelling(
+            parser=tag_calls("</seed:tool_call>"),
+            notation=CallNotation(
                 begin="<seed:tool_call>\n",
                 call="<function={name}>\n{arguments}</function>",
                 between="\n</seed:tool_call>\n<seed:tool_call>\n",
@@ -291,12 +291,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "glm": Family(
-        signs=(("<arg_key>", "<arg_value>"),),
+        signatures=(("<arg_key>", "<arg_value>"),),
         calls=CallMarkup(
             openings=("<tool_call>",),
             markers=(_TAG, _TAG_END, "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
-            body=_tool_call_tags,
-            spelling=Spelling(
+            parser=_tool_call_tags,
+            notation=CallNotation(
                 begin=_TAG,
                 call="{name}\n{arguments}",
                 between=f"{_TAG_END}\n{_TAG}",
@@ -306,38 +306,38 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "hermes": Family(
-        signs=(("<tool_call>",),),
+        signatures=(("<tool_call>",),),
         calls=CallMarkup(
             openings=("<tool_call>",),
             markers=(_TAG, _TAG_END),
-            body=_tool_call_tags,
-            spelling=_TAGS,
+            parser=_tool_call_tags,
+            notation=_TAGS,
         ),
     ),
     "nemotron": Family(
-        signs=(("<TOOLCALL>",),),
+        signatures=(("<TOOLCALL>",),),
         calls=CallMarkup(
             openings=("<TOOLCALL>",),
             markers=("<TOOLCALL>", "</TOOLCALL>"),
-            body=json_calls("</TOOLCALL>"),
-            spelling=_list_of("<TOOLCALL>[", "]</TOOLCALL>"),
+            parser=json_calls("</TOOLCALL>"),
+            notation=_list_of("<TOOLCALL>[", "]</TOOLCALL>"),
         ),
     ),
     "apriel": Family(
-        signs=(("<tool_calls>[",),),
+        signatures=(("<tool_calls>[",),),
         calls=CallMarkup(
             openings=("<tool_calls>",),
             markers=("<tool_calls>", "</tool_calls>"),
-            body=json_calls("</tool_calls>"),
-            spelling=_list_of("<tool_calls>[", "]</tool_calls>"),
+            parser=json_calls("</tool_calls>"),
+            notation=_list_of("<tool_calls>[", "]</tool_calls>"),
         ),
     ),
     "gemma": Family(
-        signs=(("tool_code",),),
+        signatures=(("tool_code",),),
         calls=CallMarkup(
             openings=("```tool_code\n", "```python\n"),
-            body=python_calls("```", is_known_only=True),
-            spelling=Spelling(
+            parser=python_calls("```", is_known_only=True),
+            notation=CallNotation(
                 begin="```tool_code\n",
                 call="{name}({arguments})",
                 between="\n",
@@ -347,12 +347,12 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "llama-function": Family(
-        signs=(("<function=", "</function>"),),
+        signatures=(("<function=", "</function>"),),
         calls=CallMarkup(
             openings=("<function=",),
             markers=("<|python_tag|>",),
-            body=tag_json_calls,
-            spelling=Spelling(
+            parser=tag_json_calls,
+            notation=CallNotation(
                 begin="<function=",
                 call="{name}>{arguments}</function>",
                 between="<function=",
@@ -360,7 +360,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "llama": Family(
-        signs=(
+        signatures=(
             ("<|python_tag|>",),
             ("<|start_header_id|>", '"parameters"'),
             ("<|eom_id|>",),
@@ -370,38 +370,42 @@ FAMILIES: Mapping[str, Family] = {
             openings=("<|python_tag|>", "<|python_start|>"),
             is_bare=True,
             markers=("<|python_tag|>", "<|python_start|>", "<|python_end|>"),
-            body=_llama_calls,
-            spelling=Spelling(call='{"name": "{name}", "parameters": {arguments}}', between=None),
+            parser=_llama_calls,
+            notation=CallNotation(
+                call='{"name": "{name}", "parameters": {arguments}}', between=None
+            ),
         ),
     ),
     "json": Family(
-        signs=(),
+        signatures=(),
         calls=CallMarkup(
             openings=("```json\n",),
             is_bare=True,
-            body=json_calls("```", is_known_only=True),
-            spelling=Spelling(call=_OBJECT, between=None),
+            parser=json_calls("```", is_known_only=True),
+            notation=CallNotation(call=_OBJECT, between=None),
         ),
     ),
 }
 """Families by name. The last one is for templates without any of the marks."""
 
 THINKING = (
-    Thinking(opening="<|START_THINKING|>", closing="<|END_THINKING|>", sign="<|START_THINKING|>"),
-    Thinking(opening="<|channel>thought", closing="<channel|>", sign="<|channel>thought"),
-    Thinking(opening="[THINK]", closing="[/THINK]", sign="[THINK]"),
-    Thinking(opening="<seed:think>", closing="</seed:think>", sign="<seed:think>"),
+    Thinking(
+        opening="<|START_THINKING|>", closing="<|END_THINKING|>", signature="<|START_THINKING|>"
+    ),
+    Thinking(opening="<|channel>thought", closing="<channel|>", signature="<|channel>thought"),
+    Thinking(opening="[THINK]", closing="[/THINK]", signature="[THINK]"),
+    Thinking(opening="<seed:think>", closing="</seed:think>", signature="<seed:think>"),
     Thinking(
         opening="<think>",
         closing="</think>",
-        sign="<response>",
+        signature="<response>",
         answer=("<response>", "</response>"),
     ),
-    Thinking(opening="<think>", closing="</think>", sign="</think>"),
+    Thinking(opening="<think>", closing="</think>", signature="</think>"),
     Thinking(
         opening="Here is my thought process:",
         closing="Here is my response:",
-        sign="Here is my thought process",
+        signature="Here is my thought process",
     ),
 )
 """Reasoning markup, most specific first."""
@@ -410,7 +414,7 @@ THINKING = (
 def markup_of(template: str, family: str | None = None) -> Markup:
     """Detects the markup of a model from its chat template; `family` overrides that of calls."""
     found = FAMILIES[family] if family is not None else _family_of(template)
-    thinking = next((one for one in THINKING if one.sign in template), None)
+    thinking = next((one for one in THINKING if one.signature in template), None)
     if found.is_harmony:
         return Markup(calls=found.calls, messages=harmony_messages)
     return Markup(calls=found.calls, thinking=thinking)
@@ -418,6 +422,6 @@ def markup_of(template: str, family: str | None = None) -> Markup:
 
 def _family_of(template: str) -> Family:
     for family in FAMILIES.values():
-        if any(all(sign in template for sign in group) for group in family.signs):
+        if any(all(text in template for text in group) for group in family.signatures):
             return family
     return FAMILIES["json"]

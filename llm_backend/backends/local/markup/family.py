@@ -8,14 +8,21 @@ from typing import Any
 from llm_backend.backends.local.markup.reader import MarkupReader, Steps
 
 __all__ = [
-    "ArgumentStyle", "Attempt", "Body", "CallMarkup", "Markup", "Messages", "Spelling", "Thinking",
+    "ArgumentStyle",
+    "Attempt",
+    "CallMarkup",
+    "CallNotation",
+    "CallParser",
+    "Markup",
+    "Messages",
+    "Thinking",
     "Tools",
 ]  # fmt: skip
 
 Tools = Mapping[str, Mapping[str, Any]]
 """Parameter schemas of the functions that may be called, by name."""
 
-Body = Callable[[MarkupReader, str, Tools], Steps[None]]
+CallParser = Callable[[MarkupReader, str, Tools], Steps[None]]
 """Parser of calls after their opening; raises `NoCall` if the text is no call."""
 
 
@@ -30,7 +37,7 @@ class ArgumentStyle(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spelling:
+class CallNotation:
     """Notation of calls in grammars. `begin` and `end` enclose all calls; `between` separates two
     (None: only one call is possible). `call` has the placeholders `{name}`, `{arguments}` and
     optionally `{number}`. `quote` encloses Gemma's strings.
@@ -57,11 +64,11 @@ class CallMarkup:
     is_bare: bool = False
     is_leading: bool = False
     markers: tuple[str, ...] = ()
-    body: Body
-    spelling: Spelling
+    parser: CallParser
+    notation: CallNotation
 
 
-Attempt = Callable[[Body, str], Steps[None]]
+Attempt = Callable[[CallParser, str], Steps[None]]
 """Parser of calls after their opening, which treats invalid ones as text."""
 
 Messages = Callable[[MarkupReader, Attempt, Tools], Steps[None]]
@@ -70,12 +77,13 @@ Messages = Callable[[MarkupReader, Attempt, Tools], Steps[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Thinking:
-    """Marks around reasoning, which precedes the answer. Templates of such models contain `sign`.
+    """Marks around reasoning, which precedes the answer. Templates of such models contain
+    `signature`.
     `answer` are marks around the answer, if there are any."""
 
     opening: str
     closing: str
-    sign: str
+    signature: str
     answer: tuple[str, str] | None = None
 
 
@@ -93,7 +101,7 @@ class Markup:
         return self.markers_for(True)
 
     @property
-    def reasons(self) -> bool:
+    def has_reasoning(self) -> bool:
         """True if the model's output has reasoning."""
         return self.thinking is not None or self.messages is not None
 
@@ -108,11 +116,11 @@ class Markup:
         calls = self.calls.markers if self.calls and (has_tools or self.messages) else ()
         return (*calls, *thinking)
 
-    def is_open_in(self, prompt: str) -> bool:
+    def opens_reasoning(self, prompt: str) -> bool:
         """Returns True if the prompt ends with the opening of reasoning."""
         return self.thinking is not None and prompt.rstrip().endswith(self.thinking.opening)
 
-    def without_slips(self, *, is_leading: bool = False) -> "Markup":
+    def without_variants(self, *, is_leading: bool = False) -> "Markup":
         """Returns the markup for output constrained by a grammar: only the family's own opening;
         with `is_leading`, calls only at the beginning."""
         if self.calls is None:

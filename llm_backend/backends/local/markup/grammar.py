@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_backend.backends.local.markup.family import ArgumentStyle, Markup, Spelling, Thinking
+from llm_backend.backends.local.markup.family import ArgumentStyle, CallNotation, Markup, Thinking
 from llm_backend.backends.local.markup.lark import LARK
 from llm_backend.backends.local.markup.parameters import is_text
 from llm_backend.backends.local.schemas import LoweredSchema
@@ -20,12 +20,12 @@ from llm_backend.errors import InvalidRequest
 
 __all__ = ["Function", "calls_grammar", "content_grammar"]
 
-_SLOT = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
+_PLACEHOLDER = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
-_CALLS = 64  # limit of calls in a row: a weak model might never stop
+_CALLS_LIMIT = 64  # limit of calls in a row: a weak model might never stop
 _FINAL = "<|channel|>final<|message|>"  # Harmony's header of the final answer
 _ANY = r"/(?s:.*)/"
-_BYTES_MOST = GrammarLimits().bytes
+_BYTES_LIMIT = GrammarLimits().bytes
 _SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
 _COMPACT = {"whitespace_flexible": False}  # JSON content is for a parser and needs no white space
 _NO_PARAMETERS: Mapping[str, Any] = {
@@ -38,13 +38,13 @@ _NO_PARAMETERS: Mapping[str, Any] = {
 @dataclass(frozen=True, kw_only=True)
 class Function:
     """Function that may be called; `parameters` None: without parameters. Schema keywords that
-    llguidance does not support are an error if `is_strict`, otherwise they are ignored. `where`
-    (the parameters' place in the request) and `lowered` serve error messages."""
+    llguidance does not support are an error if `is_strict`, otherwise they are ignored. `param`
+    (the parameters' field in the request) and `lowered` serve error messages."""
 
     name: str
     parameters: Mapping[str, Any] | None
     is_strict: bool = False
-    where: str = "tools"
+    param: str = "tools"
     lowered: LoweredSchema | None = None
 
 
@@ -65,13 +65,13 @@ def calls_grammar(
     `tokens` maps the marks that are single tokens to their ids.
     """
     assert markup.calls is not None, "every family has calls"
-    rules = _Rules(markup.calls.spelling, tokens)
-    rules.functions(functions)
-    thought = rules.thought(markup, is_thinking)
+    rules = _GrammarRules(markup.calls.notation, tokens)
+    rules.add_functions(functions)
+    thought = rules.add_reasoning(markup, is_thinking)
     if is_required or content is not None:
-        calls = rules.calls(is_parallel, skip="")
+        calls = rules.calls_expression(is_parallel, skip="")
         if content is not None and not is_required:
-            rules.content(markup, content)
+            rules.add_content(markup, content)
             calls = f"({calls} | content)"
         rules.add("start", f"{thought} {calls}".strip())
     else:
@@ -79,9 +79,9 @@ def calls_grammar(
         is_bare = markup.calls.is_bare
         rules.add("start", f"{thought} answer".strip())
         if markup.messages is not None:
-            rules.messages()
+            rules.add_messages()
         else:
-            rules.answer(opening, is_bare=is_bare, is_parallel=is_parallel)
+            rules.add_answer(opening, is_bare=is_bare, is_parallel=is_parallel)
     return rules.text()
 
 
@@ -94,17 +94,17 @@ def content_grammar(
 ) -> str:
     """Builds the grammar of an answer in JSON by this schema; reasoning is unconstrained."""
     assert markup.calls is not None, "every family has calls"
-    rules = _Rules(markup.calls.spelling, tokens)
-    rules.add("start", f"{rules.thought(markup, is_thinking)} content".strip())
-    rules.content(markup, schema)
+    rules = _GrammarRules(markup.calls.notation, tokens)
+    rules.add("start", f"{rules.add_reasoning(markup, is_thinking)} content".strip())
+    rules.add_content(markup, schema)
     return rules.text()
 
 
-class _Rules:
+class _GrammarRules:
     """Builder of the rules of one grammar."""
 
-    def __init__(self, spelling: Spelling, tokens: Mapping[str, int]) -> None:
-        self._spelling = spelling
+    def __init__(self, spelling: CallNotation, tokens: Mapping[str, int]) -> None:
+        self._notation = spelling
         self._tokens = tokens
         self._rules: list[str] = []
         self._length = 0
@@ -121,30 +121,30 @@ class _Rules:
         """Returns all rules."""
         return "\n".join(self._rules)
 
-    def functions(self, functions: Sequence[Function]) -> None:
+    def add_functions(self, functions: Sequence[Function]) -> None:
         """Adds `call`: a call of any of these functions."""
-        names = [f"call_{place}" for place in range(len(functions))]
+        names = [f"call_{index}" for index in range(len(functions))]
         self.add("call", " | ".join(names))
         for name, function in zip(names, functions, strict=True):
-            self.add(name, " ".join(self._call(name, function)))
+            self.add(name, " ".join(self._call_pieces(name, function)))
 
-    def calls(self, is_parallel: bool, *, skip: str) -> str:
+    def calls_expression(self, is_parallel: bool, *, skip: str) -> str:
         """Returns the expression of one or more calls, without their beginning `skip`."""
-        spelling = self._spelling
-        begin = self._written(spelling.begin.removeprefix(skip))
+        spelling = self._notation
+        begin = self._literal(spelling.begin.removeprefix(skip))
         more = ""
         if is_parallel and spelling.between is not None:
-            more = f"({self._written(spelling.between)} call){{0,{_CALLS - 1}}}"
-        return " ".join(filter(None, (begin, "call", more, self._written(spelling.end))))
+            more = f"({self._literal(spelling.between)} call){{0,{_CALLS_LIMIT - 1}}}"
+        return " ".join(filter(None, (begin, "call", more, self._literal(spelling.end))))
 
-    def answer(self, opening: str, *, is_bare: bool, is_parallel: bool) -> None:
+    def add_answer(self, opening: str, *, is_bare: bool, is_parallel: bool) -> None:
         """Adds `answer`: text, and calls after the opening or, if `is_bare`, without one."""
-        calls = self.calls(is_parallel, skip=opening if not is_bare else "")
+        calls = self.calls_expression(is_parallel, skip=opening if not is_bare else "")
         if is_bare:
             self.add("answer", f"{calls} | TEXT |")
             self.add("TEXT", r"/[^\s{\[](?s:.*)/")
             return
-        self.add("TEXT", _without(opening))
+        self.add("TEXT", _text_without(opening))
         again = "*" if is_parallel else "?"
         self.add("answer", f"(opening {calls}){again} TEXT" if is_parallel else "TEXT | one")
         if not is_parallel:
@@ -154,111 +154,113 @@ class _Rules:
         else:
             self.add("opening[lazy]", f"/(?s:.*){_regex(opening)}/")
 
-    def messages(self) -> None:
+    def add_messages(self) -> None:
         """Adds `answer`: Harmony's final message, or a call, which a preamble may precede."""
-        call = self.calls(False, skip="")
-        announced = self._written("<|channel|>commentary<|message|>")
-        between = self._written("<|end|><|start|>assistant")
+        call = self.calls_expression(False, skip="")
+        announced = self._literal("<|channel|>commentary<|message|>")
+        between = self._literal("<|end|><|start|>assistant")
         self.add(
-            "answer", f"{self._written(_FINAL)} MESSAGE | ({announced} MESSAGE {between})? {call}"
+            "answer", f"{self._literal(_FINAL)} MESSAGE | ({announced} MESSAGE {between})? {call}"
         )
 
-    def content(self, markup: Markup, schema: Mapping[str, Any]) -> None:
+    def add_content(self, markup: Markup, schema: Mapping[str, Any]) -> None:
         """Adds `content`: JSON by this schema, in Harmony after a header."""
-        begin = self._written(_FINAL) if markup.messages else ""
+        begin = self._literal(_FINAL) if markup.messages else ""
         self.add("content", f"{begin} json_content".strip())
         self.add("json_content", "%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
 
-    def thought(self, markup: Markup, is_thinking: bool) -> str:
+    def add_reasoning(self, markup: Markup, is_thinking: bool) -> str:
         """Returns the expression of reasoning before the answer, optional unless the prompt has
         opened it."""
         if markup.messages is not None:
-            return self._analysis()
+            return self._add_analysis()
         if markup.thinking is None:
             return ""
-        self._thought(markup.thinking, is_thinking)
+        self._add_marked_reasoning(markup.thinking, is_thinking)
         return "thought" if is_thinking else "thought?"
 
-    def _analysis(self) -> str:
+    def _add_analysis(self) -> str:
         """Returns the expression of Harmony's messages before the final one or the call."""
         self.add("MESSAGE", _ANY)
         self.add(
             "thought",
-            self._written("<|channel|>analysis<|message|>")
+            self._literal("<|channel|>analysis<|message|>")
             + " MESSAGE "
-            + self._written("<|end|><|start|>assistant"),
+            + self._literal("<|end|><|start|>assistant"),
         )
         return "thought?"
 
-    def _thought(self, thinking: Thinking, is_thinking: bool) -> None:
+    def _add_marked_reasoning(self, thinking: Thinking, is_thinking: bool) -> None:
         opening, closing = thinking.opening, thinking.closing
         if closing in self._tokens:
-            begin = "" if is_thinking else self._written(opening)
+            begin = "" if is_thinking else self._literal(opening)
             self.add("THOUGHT", _ANY)
-            self.add("thought", f"{begin} THOUGHT {self._written(closing)} SPACE")
+            self.add("thought", f"{begin} THOUGHT {self._literal(closing)} SPACE")
         else:
             begin = "" if is_thinking else _regex(opening)
             self.add("thought", "ended SPACE")
             self.add("ended[lazy]", f"/{begin}(?s:.*){_regex(closing)}/")
         self.add("SPACE", r"/[ \n]{0,4}/")
 
-    def _call(self, rule: str, function: Function) -> Iterator[str]:
-        for piece in _SLOT.split(self._spelling.call):
+    def _call_pieces(self, rule: str, function: Function) -> Iterator[str]:
+        for piece in _PLACEHOLDER.split(self._notation.call):
             if piece == "{name}":
-                yield self._written(function.name)
+                yield self._literal(function.name)
             elif piece == "{number}":
                 yield "/[0-9]{1,3}/"
             elif piece == "{arguments}":
-                yield from self._arguments(rule, function)
+                yield from self._argument_pieces(rule, function)
             elif piece:
-                yield self._written(piece)
+                yield self._literal(piece)
 
-    def _arguments(self, rule: str, function: Function) -> Iterator[str]:
+    def _argument_pieces(self, rule: str, function: Function) -> Iterator[str]:
         schema = function.parameters if function.parameters is not None else _NO_PARAMETERS
-        kind = self._spelling.arguments
+        kind = self._notation.arguments
         if kind is ArgumentStyle.JSON:
-            self.add(f"{rule}_arguments", _json(_object(schema), function.is_strict))
+            self.add(f"{rule}_arguments", _json_rule(_as_object(schema), function.is_strict))
             yield f"{rule}_arguments"
             return
         properties = {
-            f"{rule}_{place}": (name, value)
-            for place, (name, value) in enumerate((schema.get("properties") or {}).items())
+            f"{rule}_{index}": (name, value)
+            for index, (name, value) in enumerate((schema.get("properties") or {}).items())
         }
         required = {name for name in schema.get("required") or () if isinstance(name, str)}
         for key, (name, value) in properties.items():
             self._check_length()
-            self._argument(key, name, _with_definitions(value, schema), function.is_strict)
+            self._add_argument(key, name, _with_definitions(value, schema), function.is_strict)
         present = [(key, name in required) for key, (name, _) in properties.items()]
         if kind in (ArgumentStyle.PARAMETER_TAGS, ArgumentStyle.KEY_VALUE_TAGS):
             yield from (key if is_required else f"{key}?" for key, is_required in present)
             return
         separator = '", "' if kind is ArgumentStyle.KEYWORDS else '","'
-        listed = self._separated(rule, present, separator)
+        listed = self._join_arguments(rule, present, separator)
         yield f'"{{" {listed} "}}"' if kind is ArgumentStyle.GEMMA else listed
 
     def _check_length(self) -> None:
         """Raises `InvalidRequest` for too long a grammar: each argument has a copy of the
         definitions that it refers to."""
-        if self._length > _BYTES_MOST:
+        if self._length > _BYTES_LIMIT:
             raise InvalidRequest(
-                f"The functions' parameters make a grammar of more than {_BYTES_MOST} bytes.",
+                f"The functions' parameters make a grammar of more than {_BYTES_LIMIT} bytes.",
                 param="tools",
             )
 
-    def _separated(self, rule: str, present: Sequence[tuple[str, bool]], separator: str) -> str:
+    def _join_arguments(
+        self, rule: str, present: Sequence[tuple[str, bool]], separator: str
+    ) -> str:
         """Returns the expression of these arguments in their order, each optional unless it is
         required."""
         first = after = ""
-        for place, (key, is_required) in reversed(list(enumerate(present))):
+        for index, (key, is_required) in reversed(list(enumerate(present))):
             alone = f"{key} {after}".strip()
             more = f"{separator} {key}" if is_required else f"({separator} {key})?"
             first = alone if is_required else f"({alone} | {first})" if first else f"({alone})?"
-            self.add(f"{rule}_after_{place}", f"{more} {after}".strip())
-            after = f"{rule}_after_{place}"
+            self.add(f"{rule}_after_{index}", f"{more} {after}".strip())
+            after = f"{rule}_after_{index}"
         return first
 
-    def _argument(self, rule: str, name: str, schema: Any, is_strict: bool) -> None:
-        kind = self._spelling.arguments
+    def _add_argument(self, rule: str, name: str, schema: Any, is_strict: bool) -> None:
+        kind = self._notation.arguments
         if kind is ArgumentStyle.PARAMETER_TAGS:
             begin, end = f"<parameter={name}>\n", "\n</parameter>\n"
         elif kind is ArgumentStyle.KEY_VALUE_TAGS:
@@ -267,31 +269,31 @@ class _Rules:
             begin, end = f"{name}=", ""
         else:
             begin, end = f"{name}:", ""
-        value = self._value(rule, schema, end, is_strict)
-        self.add(rule, f"{self._written(begin)} {value}")
+        value = self._add_value(rule, schema, end, is_strict)
+        self.add(rule, f"{self._literal(begin)} {value}")
 
-    def _value(self, rule: str, schema: Any, end: str, is_strict: bool) -> str:
+    def _add_value(self, rule: str, schema: Any, end: str, is_strict: bool) -> str:
         """Returns the expression of a value and the text that ends it."""
-        kind = self._spelling.arguments
+        kind = self._notation.arguments
         if not is_text(schema) or kind is ArgumentStyle.KEYWORDS:
-            self.add(f"{rule}_value", _json(schema, is_strict))
-            return f"{rule}_value {self._written(end)}".strip()
-        quote = self._written(self._spelling.quote) if kind is ArgumentStyle.GEMMA else ""
+            self.add(f"{rule}_value", _json_rule(schema, is_strict))
+            return f"{rule}_value {self._literal(end)}".strip()
+        quote = self._literal(self._notation.quote) if kind is ArgumentStyle.GEMMA else ""
         if LARK in schema:
             self.add(f"{rule}_value", f"%lark {{\n{schema[LARK]}\n}}")
-            ending = self._written((self._spelling.quote if quote else "") + end)
+            ending = self._literal((self._notation.quote if quote else "") + end)
             return f"{quote} {rule}_value {ending}".strip()
-        if words := _words(schema):
+        if words := _enumerated_strings(schema):
             choice = " | ".join(json.dumps(word, ensure_ascii=False) for word in words)
-            return " ".join(filter(None, (quote, f"({choice})", quote, self._written(end))))
-        ending = self._spelling.quote or end
+            return " ".join(filter(None, (quote, f"({choice})", quote, self._literal(end))))
+        ending = self._notation.quote or end
         if ending.strip() in self._tokens:
             self.add(f"TEXT_{rule.upper()}", _ANY)
-            return f"{quote} TEXT_{rule.upper()} {self._written(ending)}".strip()
+            return f"{quote} TEXT_{rule.upper()} {self._literal(ending)}".strip()
         self.add(f"{rule}_value[lazy]", f"/(?s:.*){_regex(ending)}/")
         return f"{quote} {rule}_value".strip()
 
-    def _written(self, text: str) -> str:
+    def _literal(self, text: str) -> str:
         """Returns the expression of a fixed text, with its marks as tokens."""
         pieces = self._mark.split(text) if self._mark is not None else [text]
         return " ".join(
@@ -303,19 +305,19 @@ class _Rules:
         )
 
 
-def _object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the schema with `type: object`, which schemas of arguments may omit."""
     return schema if "type" in schema or "$ref" in schema else {"type": "object", **schema}
 
 
-def _json(schema: Any, is_strict: bool) -> str:
+def _json_rule(schema: Any, is_strict: bool) -> str:
     if not isinstance(schema, dict):
         schema = {"not": {}} if schema is False else {}
     options = _SPACE if is_strict else {**_SPACE, "lenient": True}
     return "%json " + json.dumps({**schema, "x-guidance": options})
 
 
-def _words(schema: Mapping[str, Any]) -> list[str]:
+def _enumerated_strings(schema: Mapping[str, Any]) -> list[str]:
     """Returns the strings that the schema enumerates; empty if it does not."""
     words = schema["enum"] if isinstance(schema.get("enum"), list) else []
     if "const" in schema:
@@ -323,12 +325,12 @@ def _words(schema: Mapping[str, Any]) -> list[str]:
     return [word for word in words if isinstance(word, str)]
 
 
-def _with_definitions(schema: Any, whole: Mapping[str, Any]) -> Any:
+def _with_definitions(schema: Any, root: Mapping[str, Any]) -> Any:
     """Returns a property's schema with the definitions that it refers to."""
     if not isinstance(schema, dict) or "$ref" not in json.dumps(schema):
         return schema
-    held = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
-    return {**held, **schema}
+    definitions = {name: root[name] for name in ("$defs", "definitions") if name in root}
+    return {**definitions, **schema}
 
 
 def _regex(text: str) -> str:
@@ -336,6 +338,6 @@ def _regex(text: str) -> str:
     return _SPECIAL.sub(r"\\\g<0>", text).replace("\n", r"\n")
 
 
-def _without(text: str) -> str:
+def _text_without(text: str) -> str:
     """Returns the expression of text that does not contain this one."""
     return f"{_ANY} & ~/(?s:.*){_regex(text)}(?s:.*)/" if text else _ANY

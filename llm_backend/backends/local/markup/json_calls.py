@@ -6,8 +6,8 @@
 import json
 from collections.abc import Collection
 
-from llm_backend.backends.local.markup.family import Body, Tools
-from llm_backend.backends.local.markup.json_text import JsonText, whole_json
+from llm_backend.backends.local.markup.family import CallParser, Tools
+from llm_backend.backends.local.markup.json_text import JsonText, normalize_json
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
 __all__ = ["json_calls"]
@@ -18,7 +18,7 @@ _ARGUMENTS = ("arguments", "parameters", "args", "input")
 
 def json_calls(
     *closings: str, is_known_only: bool = False, separators: tuple[str, ...] = ()
-) -> Body:
+) -> CallParser:
     """Creates a parser of one object or a list of them, up to one of `closings` if one comes.
     Objects may be separated by `separators`. `is_known_only`: an object that names no known
     function is not a call."""
@@ -26,24 +26,24 @@ def json_calls(
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         known = tools if is_known_only else None
         yield from reader.skip_space()
-        if reader.here == "[":
-            yield from _list(reader, known)
+        if reader.current == "[":
+            yield from _read_list(reader, known)
         else:
-            yield from _call(reader, known)
-            while separators and (yield from reader.maybe(*separators)):
+            yield from _read_call(reader, known)
+            while separators and (yield from reader.try_one_of(*separators)):
                 yield from reader.skip_space()
-                yield from _call(reader, known)
+                yield from _read_call(reader, known)
         if closings:
-            yield from reader.maybe(*closings)
+            yield from reader.try_one_of(*closings)
 
     return body
 
 
-def _value(reader: MarkupReader) -> Steps[str]:
+def _read_value(reader: MarkupReader) -> Steps[str]:
     """Reads one JSON value; returns its text."""
     value, text = JsonText(), ""
     while not value.is_complete:
-        if not reader.here or not value.take(reader.here):
+        if not reader.current or not value.feed(reader.current):
             break
         yield from reader.advance()
         text += value.drain()
@@ -53,100 +53,105 @@ def _value(reader: MarkupReader) -> Steps[str]:
     return text + value.drain()
 
 
-def _list(reader: MarkupReader, known: Tools | None) -> Steps[None]:
+def _read_list(reader: MarkupReader, known: Tools | None) -> Steps[None]:
     yield from reader.expect("[")
     while True:
         yield from reader.skip_space()
-        yield from _call(reader, known)
+        yield from _read_call(reader, known)
         yield from reader.skip_space()
-        if reader.here != ",":
+        if reader.current != ",":
             break
         yield from reader.advance()
     yield from reader.expect("]")
-    reader.settle()
+    reader.commit()
 
 
-def _call(reader: MarkupReader, known: Tools | None, *, is_inner: bool = False) -> Steps[None]:
+def _read_call(reader: MarkupReader, known: Tools | None, *, is_inner: bool = False) -> Steps[None]:
     """Reads one object; other members are ignored."""
     name: str | None = None
     arguments: str | None = None
-    calls = reader.calls
+    calls = reader.call_count
     yield from reader.expect("{")
     while True:
         yield from reader.skip_space()
-        key = yield from _word(reader, (*_NAMES, *_ARGUMENTS), known, name)
+        key = yield from _read_string(reader, (*_NAMES, *_ARGUMENTS), known, name)
         yield from reader.skip_space()
         yield from reader.expect(":")
         yield from reader.skip_space()
-        if key in _ARGUMENTS and name is not None and reader.here == "{" and reader.calls == calls:
-            _begin(reader, name, known)
-            yield from reader.argue_here()
+        if (
+            key in _ARGUMENTS
+            and name is not None
+            and reader.current == "{"
+            and reader.call_count == calls
+        ):
+            _begin_call(reader, name, known)
+            yield from reader.copy_arguments()
         elif key in _ARGUMENTS:
-            reader.is_doubtful = known is not None and name is None
-            arguments = _object((yield from _value(reader)))
-        elif key == "function" and reader.here == "{" and not is_inner:
-            yield from _call(reader, known, is_inner=True)
+            reader.is_ambiguous = known is not None and name is None
+            arguments = _arguments_object((yield from _read_value(reader)))
+        elif key == "function" and reader.current == "{" and not is_inner:
+            yield from _read_call(reader, known, is_inner=True)
         elif key in _NAMES:
-            name = yield from _word(reader, known or (), known, None)
-            _check(reader, name, known)
+            name = yield from _read_string(reader, known or (), known, None)
+            _check_name(reader, name, known)
         else:
-            reader.is_doubtful = known is not None and name is None
-            yield from _value(reader)
+            reader.is_ambiguous = known is not None and name is None
+            yield from _read_value(reader)
         yield from reader.skip_space()
-        if reader.here != ",":
+        if reader.current != ",":
             break
         yield from reader.advance()
     yield from reader.expect("}")
-    if reader.calls == calls:
-        _whole(reader, name, arguments, known)
-    reader.settle()
+    if reader.call_count == calls:
+        _emit_call(reader, name, arguments, known)
+    reader.commit()
 
 
-def _whole(
+def _emit_call(
     reader: MarkupReader, name: str | None, arguments: str | None, known: Tools | None
 ) -> None:
     """Emits a call whose arguments came before its name, or not at all."""
     if name is None:
         raise NoCall
-    _begin(reader, name, known)
-    reader.argue(arguments or "{}")
+    _begin_call(reader, name, known)
+    reader.add_arguments(arguments or "{}")
     reader.end_call()
 
 
-def _begin(reader: MarkupReader, name: str, known: Tools | None) -> None:
-    _check(reader, name, known)
+def _begin_call(reader: MarkupReader, name: str, known: Tools | None) -> None:
+    _check_name(reader, name, known)
     reader.begin_call(name)
 
 
-def _check(reader: MarkupReader, name: str, known: Tools | None) -> None:
-    reader.is_doubtful = known is not None and name not in known
-    if not name or reader.is_doubtful:
+def _check_name(reader: MarkupReader, name: str, known: Tools | None) -> None:
+    reader.is_ambiguous = known is not None and name not in known
+    if not name or reader.is_ambiguous:
         raise NoCall
 
 
-def _word(
+def _read_string(
     reader: MarkupReader, words: Collection[str], known: Tools | None, name: str | None
 ) -> Steps[str]:
-    """Reads a string. Text that may be JSON content, as it names no known function yet, is taken
-    for content if it ends within a string that is a prefix of none of `words`."""
-    if reader.here != '"':
+    """Reads a string. Text that may be JSON content, as it names no known function yet, counts
+    as content if it ends within a string that is a prefix of none of `words`."""
+    if reader.current != '"':
         raise NoCall
     text = ""
     value = JsonText()
     while not value.is_complete:
-        if not reader.here or not value.take(reader.here):
+        if not reader.current or not value.feed(reader.current):
             is_open = known is not None and name is None
-            reader.is_doubtful = is_open and not any(word.startswith(text[1:]) for word in words)
+            reader.is_ambiguous = is_open and not any(word.startswith(text[1:]) for word in words)
             raise NoCall
         yield from reader.advance()
         text += value.drain()
     return str(json.loads(text))
 
 
-def _object(text: str) -> str | None:
+def _arguments_object(text: str) -> str | None:
     """Returns the JSON of arguments given as an object, as a string with one, or as null."""
     if text.startswith('"'):
-        text = whole_json(json.loads(text)) or ""
+        text = normalize_json(json.loads(text)) or ""
     if text != "null" and not text.startswith("{"):
         raise NoCall
     return text if text != "null" else None

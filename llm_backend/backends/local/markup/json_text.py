@@ -3,7 +3,7 @@
 import json
 import re
 
-__all__ = ["JsonText", "whole_json"]
+__all__ = ["JsonText", "normalize_json"]
 
 _DEPTH = 64  # deeper nesting is rejected
 _SCALAR_LENGTH = 400  # characters of a number; the longest double has some 340
@@ -14,16 +14,16 @@ _HEX = "0123456789abcdefABCDEF"
 _SCALAR = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null", re.ASCII)
 _SCALAR_CHARACTER = re.compile(r"[-+.0-9A-Za-z]", re.ASCII)
 _PLAIN = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]+')  # literal characters in a string
-_FOREIGN = {"True": "true", "False": "false", "None": "null"}  # Python's literals
+_PYTHON_LITERALS = {"True": "true", "False": "false", "None": "null"}  # Python's literals
 
 
 class JsonText:
     """One JSON value, parsed a character at a time.
 
-    `take` returns whether the character can continue the value, and adds it if so. `drain` returns
-    the text that has become certain: always a prefix of valid JSON, which `closing` completes. So a
-    comma is held until its next character, and an escape or a number until its end. Line breaks
-    within strings, which JSON forbids and models write, are escaped.
+    `feed` returns whether the character can continue the value, and adds it if so. `drain` returns
+    the text that has become certain: always a prefix of valid JSON, which `completion` completes.
+    So a comma is pending until its next character, and an escape or a number until its end. Line
+    breaks within strings, which JSON forbids and models write, are escaped.
     """
 
     def __init__(self) -> None:
@@ -31,9 +31,9 @@ class JsonText:
         self._state = "value"
         self._is_key = False
         self._certain: list[str] = []
-        self._held = ""  # text that is not certain yet
+        self._pending = ""  # text that is not certain yet
         self._scalar = ""  # number or word at the end of `_held`
-        self._surrogate_is_due = False
+        self._expects_low_surrogate = False
 
     @property
     def is_complete(self) -> bool:
@@ -41,34 +41,34 @@ class JsonText:
         return self._state == "done"
 
     @property
-    def held(self) -> str:
+    def pending(self) -> str:
         """Text that is not certain yet."""
-        return self._held
+        return self._pending
 
     def drain(self) -> str:
         """Returns the text that has become certain since the last call."""
         certain, self._certain = "".join(self._certain), []
         return certain
 
-    def take(self, char: str) -> bool:
+    def feed(self, char: str) -> bool:
         """Adds the next character; returns False if it cannot continue the JSON."""
         if self._state == "scalar":
             if _SCALAR_CHARACTER.match(char) and len(self._scalar) < _SCALAR_LENGTH:
-                self._held += char
+                self._pending += char
                 self._scalar += char
                 return True
             if not self._end_scalar():
                 return False
         if self._state in ("string", "escape", "hex"):
-            return self._take_in_string(char)
+            return self._feed_string(char)
         if self._state == "done":
             return False
         if char in _SPACE:
-            self._held += char
+            self._pending += char
             return True
-        return self._take_structure(char)
+        return self._feed_structure(char)
 
-    def closing(self) -> str:
+    def completion(self) -> str:
         """Returns the text that completes the certain text to valid JSON."""
         text = ""
         if self._state in ("string", "escape", "hex"):
@@ -79,10 +79,10 @@ class JsonText:
             text = "null"
         return text + "".join(_OPEN[bracket] for bracket in reversed(self._stack))
 
-    def take_run(self, text: str, start: int) -> int:
+    def feed_run(self, text: str, start: int) -> int:
         """Adds a run of literal string characters from `text[start:]` at once; returns its end, or
         0 if there is none."""
-        if self._state != "string" or self._held:
+        if self._state != "string" or self._pending:
             return 0
         run = _PLAIN.match(text, start)
         if run is None:
@@ -95,96 +95,96 @@ class JsonText:
         if self._state == "scalar":
             self._end_scalar()
 
-    def _take_structure(self, char: str) -> bool:
+    def _feed_structure(self, char: str) -> bool:
         state = self._state
         if state in ("value", "value or end") and self._begin_value(char):
             return True
         if state in ("key", "key or end") and char == '"':
             self._is_key = True
-            return self._sure(char, "string")
+            return self._commit(char, "string")
         if state == "colon" and char == ":":
-            return self._sure(char, "value")
+            return self._commit(char, "value")
         if state == "next" and char == ",":
-            self._held += char
+            self._pending += char
             self._state = "key" if self._stack[-1] == "{" else "value"
             return True
         if state in ("next", "value or end", "key or end") and char == _OPEN[self._stack[-1]]:
             self._stack.pop()
-            return self._sure(char, self._after_value())
+            return self._commit(char, self._after_value())
         return False
 
     def _begin_value(self, char: str) -> bool:
         if char in _OPEN and len(self._stack) < _DEPTH:
             self._stack.append(char)
-            return self._sure(char, "key or end" if char == "{" else "value or end")
+            return self._commit(char, "key or end" if char == "{" else "value or end")
         if char == '"':
             self._is_key = False
-            return self._sure(char, "string")
+            return self._commit(char, "string")
         if _SCALAR_CHARACTER.match(char):
             self._state, self._scalar = "scalar", char
-            self._held += char
+            self._pending += char
             return True
         return False
 
     def _end_scalar(self) -> bool:
-        word = _FOREIGN.get(self._scalar, self._scalar)
+        word = _PYTHON_LITERALS.get(self._scalar, self._scalar)
         if not _SCALAR.fullmatch(word):
             return False
-        self._held = self._held.removesuffix(self._scalar) + word
-        return self._sure("", self._after_value())
+        self._pending = self._pending.removesuffix(self._scalar) + word
+        return self._commit("", self._after_value())
 
-    def _take_in_string(self, char: str) -> bool:
+    def _feed_string(self, char: str) -> bool:
         if self._state == "escape":
-            return self._take_escaped(char)
+            return self._feed_escape(char)
         if self._state == "hex":
-            return self._take_hex(char)
+            return self._feed_hex(char)
         if char == "\\":
             self._state = "escape"
-            self._held += char
+            self._pending += char
             return True
-        if self._surrogate_is_due or "\ud800" <= char <= "\udfff":
+        if self._expects_low_surrogate or "\ud800" <= char <= "\udfff":
             return False
         if char == '"':
-            return self._sure(char, "colon" if self._is_key else self._after_value())
-        return self._sure(json.dumps(char)[1:-1] if char < " " else char, "string")
+            return self._commit(char, "colon" if self._is_key else self._after_value())
+        return self._commit(json.dumps(char)[1:-1] if char < " " else char, "string")
 
-    def _take_escaped(self, char: str) -> bool:
+    def _feed_escape(self, char: str) -> bool:
         if char == "u":
             self._state = "hex"
-            self._held += char
+            self._pending += char
             return True
-        return char in _ESCAPED and not self._surrogate_is_due and self._sure(char, "string")
+        return char in _ESCAPED and not self._expects_low_surrogate and self._commit(char, "string")
 
-    def _take_hex(self, char: str) -> bool:
+    def _feed_hex(self, char: str) -> bool:
         if char not in _HEX:
             return False
-        digits = self._held[self._held.rindex("u") + 1 :] + char
+        digits = self._pending[self._pending.rindex("u") + 1 :] + char
         if len(digits) < 4:
-            self._held += char
+            self._pending += char
             return True
         is_low = 0xDC00 <= int(digits, 16) <= 0xDFFF
-        if is_low != self._surrogate_is_due:
+        if is_low != self._expects_low_surrogate:
             return False
-        self._surrogate_is_due = 0xD800 <= int(digits, 16) <= 0xDBFF
-        if self._surrogate_is_due:
-            self._held += char
+        self._expects_low_surrogate = 0xD800 <= int(digits, 16) <= 0xDBFF
+        if self._expects_low_surrogate:
+            self._pending += char
             self._state = "string"
             return True
-        return self._sure(char, "string")
+        return self._commit(char, "string")
 
     def _after_value(self) -> str:
         return "next" if self._stack else "done"
 
-    def _sure(self, char: str, state: str) -> bool:
-        self._certain.append(self._held + char)
-        self._held, self._scalar, self._state = "", "", state
+    def _commit(self, char: str, state: str) -> bool:
+        self._certain.append(self._pending + char)
+        self._pending, self._scalar, self._state = "", "", state
         return True
 
 
-def whole_json(text: str) -> str | None:
+def normalize_json(text: str) -> str | None:
     """Returns the JSON of a text that is exactly one value; None otherwise."""
     value = JsonText()
-    if not all(value.take(char) for char in text.strip(_SPACE)):
+    if not all(value.feed(char) for char in text.strip(_SPACE)):
         return None
     value.end_scalar()
     return value.drain() if value.is_complete else None

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llm_backend.backends.local.markup.family import Body, Tools
+from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
 __all__ = ["gemma_calls", "python_calls"]
@@ -16,42 +16,42 @@ __all__ = ["gemma_calls", "python_calls"]
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 
 
-def python_calls(*closings: str, is_known_only: bool = False) -> Body:
+def python_calls(*closings: str, is_known_only: bool = False) -> CallParser:
     """Creates a parser of one call or a list of them, up to one of `closings` if one comes."""
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         known = tools if is_known_only else None
         yield from reader.skip_space()
-        if reader.here == "[":
+        if reader.current == "[":
             yield from reader.advance()
-            yield from _calls(reader, tools, known, ",")
+            yield from _read_calls(reader, tools, known, ",")
             yield from reader.expect("]")
         else:
-            yield from _calls(reader, tools, known, "\n;")
-        reader.settle()
+            yield from _read_calls(reader, tools, known, "\n;")
+        reader.commit()
         if closings:
-            yield from reader.maybe(*closings)
+            yield from reader.try_one_of(*closings)
 
     return body
 
 
-def gemma_calls(quote: str, *closings: str) -> Body:
+def gemma_calls(quote: str, *closings: str) -> CallParser:
     """Creates a parser of `call:name{key:value,...}` with strings between two `quote`s."""
-    style = _Style(quotes=(quote,), equals=":", has_escapes=False)
+    style = _LiteralStyle(quotes=(quote,), equals=":", has_escapes=False)
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         yield from reader.skip_space()
         yield from reader.expect("call:")
-        name = yield from reader.name()
+        name = yield from reader.read_name()
         yield from reader.expect("{")
-        yield from _arguments(reader, name, style, "}", ())
-        yield from reader.maybe(*closings)
+        yield from _read_arguments(reader, name, style, "}", ())
+        yield from reader.try_one_of(*closings)
 
     return body
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Style:
+class _LiteralStyle:
     """Syntax of strings and arguments."""
 
     quotes: tuple[str, ...]
@@ -59,142 +59,144 @@ class _Style:
     has_escapes: bool
 
 
-_PYTHON = _Style(quotes=('"', "'"), equals="=", has_escapes=True)
+_PYTHON = _LiteralStyle(quotes=('"', "'"), equals="=", has_escapes=True)
 
 
-def _calls(reader: MarkupReader, tools: Tools, known: Tools | None, between: str) -> Steps[None]:
+def _read_calls(
+    reader: MarkupReader, tools: Tools, known: Tools | None, between: str
+) -> Steps[None]:
     while True:
         yield from reader.skip_space()
-        name = yield from reader.name()
-        reader.is_doubtful = known is not None and not any(one.startswith(name) for one in known)
+        name = yield from reader.read_name()
+        reader.is_ambiguous = known is not None and not any(one.startswith(name) for one in known)
         yield from reader.expect("(")
         if name not in tools:
             name = name.removesuffix(".call")  # Llama's notation of its built-in tools
         if known is not None and name not in known:
             raise NoCall
         order = list(tools.get(name, {}).get("properties") or ())
-        yield from _arguments(reader, name, _PYTHON, ")", order)
+        yield from _read_arguments(reader, name, _PYTHON, ")", order)
         if between == ",":
             yield from reader.skip_space()
-        if not reader.here or reader.here not in between:
+        if not reader.current or reader.current not in between:
             return
         yield from reader.advance()
         if between != ",":
             yield from reader.skip_space()
-            if not reader.here.isalpha():
+            if not reader.current.isalpha():
                 return
 
 
-def _arguments(
-    reader: MarkupReader, name: str, style: _Style, end: str, order: Sequence[str]
+def _read_arguments(
+    reader: MarkupReader, name: str, style: _LiteralStyle, end: str, order: Sequence[str]
 ) -> Steps[None]:
     """Reads the arguments up to `end`; positional ones get their names from `order`."""
     reader.begin_call(name)
-    reader.argue("{")
-    place = 0
+    reader.add_arguments("{")
+    index = 0
     while True:
         yield from reader.skip_space()
-        if reader.here == end:
+        if reader.current == end:
             break
-        reader.argue(", " if place else "")
-        if reader.here.isalpha() or reader.here == "_":
-            key = yield from _bare_key(reader)
+        reader.add_arguments(", " if index else "")
+        if reader.current.isalpha() or reader.current == "_":
+            key = yield from _read_bare_key(reader)
             yield from reader.skip_space()
             yield from reader.expect(style.equals)
-        elif place < len(order):
-            key = order[place]
+        elif index < len(order):
+            key = order[index]
         else:
             raise NoCall
-        reader.argue(json.dumps(key, ensure_ascii=False) + ": ")
-        reader.settle()
-        yield from _literal(reader, style)
-        place += 1
+        reader.add_arguments(json.dumps(key, ensure_ascii=False) + ": ")
+        reader.commit()
+        yield from _read_literal(reader, style)
+        index += 1
         yield from reader.skip_space()
-        if reader.here == ",":
+        if reader.current == ",":
             yield from reader.advance()
-        elif reader.here != end:
+        elif reader.current != end:
             raise NoCall
     yield from reader.expect(end)
-    reader.argue("}")
+    reader.add_arguments("}")
     reader.end_call()
-    reader.settle()
+    reader.commit()
 
 
-def _bare_key(reader: MarkupReader) -> Steps[str]:
+def _read_bare_key(reader: MarkupReader) -> Steps[str]:
     key = ""
-    while reader.here.isalnum() or (reader.here and reader.here in "_-.$/"):
+    while reader.current.isalnum() or (reader.current and reader.current in "_-.$/"):
         key += yield from reader.advance()
     return key
 
 
-def _literal(reader: MarkupReader, style: _Style) -> Steps[None]:
+def _read_literal(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
     yield from reader.skip_space()
-    first = reader.here
+    first = reader.current
     if any(first and quote.startswith(first) for quote in style.quotes):
-        yield from _string(reader, style)
+        yield from _read_string(reader, style)
     elif first == "[":
-        yield from _many(reader, style, "]")
+        yield from _read_collection(reader, style, "]")
     elif first == "{":
-        yield from _many(reader, style, "}")
+        yield from _read_collection(reader, style, "}")
     else:
         word = ""
-        while reader.here.isalnum() or (reader.here and reader.here in "+-._"):
+        while reader.current.isalnum() or (reader.current and reader.current in "+-._"):
             word += yield from reader.advance()
-        reader.argue(word or "?")
+        reader.add_arguments(word or "?")
 
 
-def _many(reader: MarkupReader, style: _Style, end: str) -> Steps[None]:
+def _read_collection(reader: MarkupReader, style: _LiteralStyle, end: str) -> Steps[None]:
     """Reads a list, or a mapping if `end` is `}`."""
-    reader.argue((yield from reader.advance()))
+    reader.add_arguments((yield from reader.advance()))
     is_first = True
     while True:
         yield from reader.skip_space()
-        if reader.here == end:
+        if reader.current == end:
             break
-        reader.argue("" if is_first else ", ")
+        reader.add_arguments("" if is_first else ", ")
         is_first = False
         if end == "}":
-            yield from _key(reader, style)
+            yield from _read_key(reader, style)
             yield from reader.skip_space()
             yield from reader.expect(":")
-            reader.argue(": ")
-        yield from _literal(reader, style)
+            reader.add_arguments(": ")
+        yield from _read_literal(reader, style)
         yield from reader.skip_space()
-        if reader.here == ",":
+        if reader.current == ",":
             yield from reader.advance()
-        elif reader.here != end:
+        elif reader.current != end:
             raise NoCall
-    reader.argue((yield from reader.advance()))
-    reader.settle()
+    reader.add_arguments((yield from reader.advance()))
+    reader.commit()
 
 
-def _key(reader: MarkupReader, style: _Style) -> Steps[None]:
-    if any(reader.here and quote.startswith(reader.here) for quote in style.quotes):
-        yield from _string(reader, style)
+def _read_key(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
+    if any(reader.current and quote.startswith(reader.current) for quote in style.quotes):
+        yield from _read_string(reader, style)
         return
-    key = yield from _bare_key(reader)
+    key = yield from _read_bare_key(reader)
     if not key:
         raise NoCall
-    reader.argue(json.dumps(key, ensure_ascii=False))
+    reader.add_arguments(json.dumps(key, ensure_ascii=False))
 
 
-def _string(reader: MarkupReader, style: _Style) -> Steps[None]:
-    quote = yield from reader.one_of(*style.quotes)
-    reader.argue('"')
-    reader.settle()
+def _read_string(reader: MarkupReader, style: _LiteralStyle) -> Steps[None]:
+    quote = yield from reader.expect_one_of(*style.quotes)
+    reader.add_arguments('"')
+    reader.commit()
     if not style.has_escapes:
-        yield from reader.text_until((quote,), lambda text: _text(reader, text))
+        yield from reader.read_text_until((quote,), lambda text: _add_text(reader, text))
     else:
-        while reader.here != quote:
+        while reader.current != quote:
             char = yield from reader.advance()
-            _text(reader, (yield from _escape_sequence(reader)) if char == "\\" else char)
-            reader.settle()
+            _add_text(reader, (yield from _read_escape_sequence(reader)) if char == "\\" else char)
+            reader.commit()
         yield from reader.advance()
-    reader.argue('"')
-    reader.settle()
+    reader.add_arguments('"')
+    reader.commit()
 
 
-def _escape_sequence(reader: MarkupReader) -> Steps[str]:
+def _read_escape_sequence(reader: MarkupReader) -> Steps[str]:
     char = yield from reader.advance()
     digits = {"x": 2, "u": 4}.get(char)
     if digits is None:
@@ -208,5 +210,5 @@ def _escape_sequence(reader: MarkupReader) -> Steps[str]:
         raise NoCall from error
 
 
-def _text(reader: MarkupReader, text: str) -> None:
-    reader.argue(json.dumps(text, ensure_ascii=False)[1:-1])
+def _add_text(reader: MarkupReader, text: str) -> None:
+    reader.add_arguments(json.dumps(text, ensure_ascii=False)[1:-1])

@@ -7,33 +7,33 @@ from llm_backend.backends.local.markup.family import Tools
 from llm_backend.backends.local.markup.json_calls import json_calls
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-__all__ = ["arguments_of", "deepseek_calls", "kimi_calls", "mistral_calls", "tag_json_calls"]
+__all__ = ["deepseek_calls", "kimi_calls", "mistral_calls", "read_arguments", "tag_json_calls"]
 
 _LIST = json_calls()
 
 
-def arguments_of(reader: MarkupReader, name: str) -> Steps[None]:
+def read_arguments(reader: MarkupReader, name: str) -> Steps[None]:
     """Reads the arguments of a call of `name`."""
     yield from reader.skip_space()
-    if reader.here != "{":
+    if reader.current != "{":
         raise NoCall
     reader.begin_call(name)
-    yield from reader.argue_here()
+    yield from reader.copy_arguments()
 
 
 def mistral_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
     """Reads `[TOOL_CALLS][{...}]`, newer `[TOOL_CALLS]name[ARGS]{...}`, also with `[CALL_ID]`."""
     yield from reader.skip_space()
-    if reader.here and reader.here in "[{":
+    if reader.current and reader.current in "[{":
         yield from _LIST(reader, opening, tools)
         return
-    name = yield from reader.name()
-    if reader.here == "[":
-        mark = yield from reader.one_of("[ARGS]", "[CALL_ID]")
+    name = yield from reader.read_name()
+    if reader.current == "[":
+        mark = yield from reader.expect_one_of("[ARGS]", "[CALL_ID]")
         if mark == "[CALL_ID]":
-            yield from reader.name()
+            yield from reader.read_name()
             yield from reader.expect("[ARGS]")
-    yield from arguments_of(reader, name)
+    yield from read_arguments(reader, name)
 
 
 def deepseek_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
@@ -45,19 +45,19 @@ def deepseek_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[No
             yield from reader.skip_space()
             yield from reader.expect("<｜tool▁call▁begin｜>")
         is_first = True
-        name = yield from reader.name()
+        name = yield from reader.read_name()
         yield from reader.expect("<｜tool▁sep｜>")
         yield from reader.skip_space()
-        is_fenced = reader.here != "{"
+        is_fenced = reader.current != "{"
         if is_fenced:
-            name = yield from reader.name()
+            name = yield from reader.read_name()
             yield from reader.skip_space()
             yield from reader.expect("```json")
-        yield from arguments_of(reader, name)
+        yield from read_arguments(reader, name)
         if is_fenced:
-            yield from reader.maybe("```")
-        yield from reader.maybe("<｜tool▁call▁end｜>")
-        found = yield from reader.maybe("<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>")
+            yield from reader.try_one_of("```")
+        yield from reader.try_one_of("<｜tool▁call▁end｜>")
+        found = yield from reader.try_one_of("<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>")
         if found != "<｜tool▁call▁begin｜>":
             return
         is_first = False
@@ -70,20 +70,22 @@ def kimi_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
     yield from reader.expect("<|tool_call_begin|>")
     while True:
         yield from reader.skip_space()
-        name = yield from reader.name()
+        name = yield from reader.read_name()
         yield from reader.skip_space()
         yield from reader.expect("<|tool_call_argument_begin|>")
-        yield from arguments_of(reader, name.removeprefix("functions.").rpartition(":")[0] or name)
-        yield from reader.maybe("<|tool_call_end|>")
+        yield from read_arguments(
+            reader, name.removeprefix("functions.").rpartition(":")[0] or name
+        )
+        yield from reader.try_one_of("<|tool_call_end|>")
         if (
-            yield from reader.maybe("<|tool_calls_section_end|>", "<|tool_call_begin|>")
+            yield from reader.try_one_of("<|tool_calls_section_end|>", "<|tool_call_begin|>")
         ) != "<|tool_call_begin|>":
             return
 
 
 def tag_json_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
     """Reads `<function=name>{...}</function>`."""
-    name = yield from reader.name()
+    name = yield from reader.read_name()
     yield from reader.expect(">")
-    yield from arguments_of(reader, name)
-    yield from reader.maybe("</function>")
+    yield from read_arguments(reader, name)
+    yield from reader.try_one_of("</function>")

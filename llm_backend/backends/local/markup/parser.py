@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from llm_backend.backends.local.markup.family import Body, CallMarkup, Markup, Thinking, Tools
+from llm_backend.backends.local.markup.family import CallMarkup, CallParser, Markup, Thinking, Tools
 from llm_backend.backends.local.markup.parts import CallArguments, Content, Part, Reasoning
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
@@ -29,9 +29,9 @@ class MarkupParser:
     ) -> None:
         self._markup = markup
         self._tools = tools or {}
-        self._dropped = tuple(hidden)  # marks that are always removed
+        self._dropped_marks = tuple(hidden)  # marks that are always removed
         self._reader = MarkupReader(hidden)
-        self._steps = self._answer(is_thinking)
+        self._steps = self._parse_answer(is_thinking)
         self._is_stopped = False
         next(self._steps)
 
@@ -62,77 +62,79 @@ class MarkupParser:
         parts, self._reader.parts = _merge_parts(self._reader.parts), []
         return parts
 
-    def _answer(self, is_thinking: bool) -> Steps[None]:
+    def _parse_answer(self, is_thinking: bool) -> Steps[None]:
         reader = self._reader
         reader.is_reasoning = is_thinking
         yield from reader.start()
         if self._markup.messages is not None:
-            yield from self._markup.messages(reader, self._attempt, self._tools)
+            yield from self._markup.messages(reader, self._try_calls, self._tools)
         else:
             if self._markup.thinking is not None:
-                yield from self._reasoning(self._markup.thinking, is_thinking)
-            yield from self._text(self._markup.calls if self._tools else None)
+                yield from self._parse_reasoning(self._markup.thinking, is_thinking)
+            yield from self._parse_text(self._markup.calls if self._tools else None)
         reader.finish()
 
-    def _reasoning(self, thinking: Thinking, is_open: bool) -> Steps[None]:
+    def _parse_reasoning(self, thinking: Thinking, is_open: bool) -> Steps[None]:
         reader = self._reader
-        found = yield from reader.maybe(thinking.opening)
+        found = yield from reader.try_one_of(thinking.opening)
         if not found and not is_open:
             return
         reader.is_reasoning = True
-        reader.markup()
+        reader.begin_markup()
         yield from reader.skip_space()
-        reader.settle()
-        yield from reader.text_until((thinking.closing,), reader.reasoning)
+        reader.commit()
+        yield from reader.read_text_until((thinking.closing,), reader.emit_reasoning)
         reader.is_reasoning = False
-        if thinking.answer is not None and (yield from reader.maybe(thinking.answer[0])):
-            self._dropped = (*self._dropped, thinking.answer[1])
+        if thinking.answer is not None and (yield from reader.try_one_of(thinking.answer[0])):
+            self._dropped_marks = (*self._dropped_marks, thinking.answer[1])
         yield from reader.skip_space()
-        reader.settle()
+        reader.commit()
 
-    def _text(self, calls: CallMarkup | None) -> Steps[None]:
+    def _parse_text(self, calls: CallMarkup | None) -> Steps[None]:
         reader = self._reader
         if calls is not None and calls.is_bare:
-            yield from self._bare(calls)
+            yield from self._parse_bare_calls(calls)
         openings = calls.openings if calls is not None else ()
         if calls is not None and calls.is_leading:
-            found = yield from reader.maybe(*openings)
+            found = yield from reader.try_one_of(*openings)
             openings = openings if found else ()
             if found:
-                yield from self._attempt(calls.body, found)
-        while reader.here:
-            found = yield from reader.text_until((*openings, *self._dropped), reader.content)
+                yield from self._try_calls(calls.parser, found)
+        while reader.current:
+            found = yield from reader.read_text_until(
+                (*openings, *self._dropped_marks), reader.emit_content
+            )
             if calls is not None and found in openings:
-                yield from self._attempt(calls.body, found)
+                yield from self._try_calls(calls.parser, found)
 
-    def _bare(self, calls: CallMarkup) -> Steps[None]:
+    def _parse_bare_calls(self, calls: CallMarkup) -> Steps[None]:
         """Parses calls without a mark, which can only begin the answer."""
         reader = self._reader
         yield from reader.skip_space()
-        if reader.here and reader.here in "{[":
-            yield from self._attempt(calls.body, "")
+        if reader.current and reader.current in "{[":
+            yield from self._try_calls(calls.parser, "")
         else:
-            reader.read_again()
+            reader.backtrack()
 
-    def _attempt(self, body: Body, opening: str) -> Steps[None]:
+    def _try_calls(self, body: CallParser, opening: str) -> Steps[None]:
         """Parses calls after their opening; invalid ones become text."""
         reader = self._reader
-        before = reader.calls
-        reader.is_doubtful = False
+        before = reader.call_count
+        reader.is_ambiguous = False
         try:
             yield from body(reader, opening, self._tools)
         except NoCall:
-            if reader.ends_in_call:
+            if reader.is_cut_in_call:
                 if self._is_stopped:
-                    reader.break_call()
-                reader.settle()
+                    reader.complete_call()
+                reader.commit()
                 return
-            reader.break_call()
-            if reader.calls == before:
-                reader.content(opening)
-            reader.read_again()
+            reader.complete_call()
+            if reader.call_count == before:
+                reader.emit_content(opening)
+            reader.backtrack()
         else:
-            reader.settle()
+            reader.commit()
 
 
 def _merge_parts(parts: Sequence[Part]) -> list[Part]:

@@ -2,7 +2,7 @@
 
 A parser requests characters with `yield from`, one at a time, so that its result does not depend on
 chunk boundaries. It looks at `reader.here`, consumes it with `advance`, and raises `NoCall` for
-unexpected text. Then the reader backtracks to the last `settle`, and that text is read again as
+unexpected text. Then the reader backtracks to the last `commit`, and that text is read again as
 content. In plain text and in strings many characters are consumed at once.
 """
 
@@ -35,26 +35,26 @@ class NoCall(Exception):
 
 
 class MarkupReader:
-    """Cursor over a streamed text (`here`: the next character, empty at the end), and the parts
+    """Cursor over a streamed text (`current`: the next character, empty at the end), and the parts
     emitted so far.
 
-    `hidden` are markers that must never be shown: control tokens of the model.
+    `hidden` are markers that are never emitted: control tokens of the model.
     """
 
     def __init__(self, hidden: frozenset[str] = frozenset()) -> None:
-        self.here = ""
+        self.current = ""
         self.parts: list[Part] = []
-        self.calls = 0  # begun so far
+        self.call_count = 0  # begun so far
         self.is_cut = False  # the text was truncated
-        self.is_doubtful = False  # the text may still be either content or a call
+        self.is_ambiguous = False  # the text may still be either content or a call
         self._hidden = sorted(hidden, key=len, reverse=True)
-        self._taken: list[str] = []
-        self._text = ""  # received text that is not consumed before `_at`, the index of `here`
-        self._at = 0
-        self._is_over = False
+        self._consumed: list[str] = []
+        self._text = ""  # received text that is not consumed before `_index`, that of `current`
+        self._index = 0
+        self._is_ended = False
         self._call: JsonText | None = None
         self._space: list[str] | None = []  # white space that is emitted only if text follows it
-        self._thought_space: list[str] = []
+        self._reasoning_space: list[str] = []
         self._has_markup = False
         self.is_reasoning = False
 
@@ -62,104 +62,106 @@ class MarkupReader:
 
     def start(self) -> Steps[None]:
         """Waits for the first character."""
-        yield from self._move()
+        yield from self._advance()
 
     def advance(self) -> Steps[str]:
         """Consumes the character under the cursor and returns it."""
-        char = self.here
+        char = self.current
         if not char:
             raise NoCall
-        self._taken.append(char)
-        yield from self._move()
+        self._consumed.append(char)
+        yield from self._advance()
         return char
 
-    def settle(self, *, keep: int = 0) -> None:
+    def commit(self, *, keep: int = 0) -> None:
         """Commits the consumed text except its last `keep` characters: no backtracking before
         that."""
-        if keep < len(self._taken):
-            del self._taken[: len(self._taken) - keep]
+        if keep < len(self._consumed):
+            del self._consumed[: len(self._consumed) - keep]
 
-    def read_again(self) -> None:
+    def backtrack(self) -> None:
         """Backtracks to the last committed position."""
-        self._text = "".join(self._taken) + self._text[self._at :]
-        self._at, self._taken = 0, []
-        self.here = self._text[:1]
+        self._text = "".join(self._consumed) + self._text[self._index :]
+        self._index, self._consumed = 0, []
+        self.current = self._text[:1]
 
     def skip_space(self) -> Steps[None]:
         """Consumes white space."""
-        while self.here and self.here in _SPACE:
+        while self.current and self.current in _SPACE:
             yield from self.advance()
 
-    def maybe(self, *texts: str) -> Steps[str]:
+    def try_one_of(self, *texts: str) -> Steps[str]:
         """Consumes white space and one of `texts` and returns it; otherwise backtracks and returns
         an empty string. The text before must be settled."""
         try:
             yield from self.skip_space()
-            found = yield from self.one_of(*texts)
+            found = yield from self.expect_one_of(*texts)
         except NoCall:
-            if self.is_cut and not self.here and _shows_markup("".join(self._taken)):
-                self.settle()
+            if self.is_cut and not self.current and _looks_like_markup("".join(self._consumed)):
+                self.commit()
             else:
-                self.read_again()
+                self.backtrack()
             return ""
-        self.settle()
+        self.commit()
         return found
 
-    def text_until(self, marks: Sequence[str], write: Callable[[str], None]) -> Steps[str]:
+    def read_text_until(self, marks: Sequence[str], emit: Callable[[str], None]) -> Steps[str]:
         """Consumes text up to one of these marks, which is returned, or up to the end. `write` gets
         text as soon as it cannot be part of a mark, and no part of a truncated mark. The text
         before must be settled."""
-        held = ""
+        pending = ""
         plain = _plain(tuple(marks))
-        while self.here:
-            if not held and (run := plain.match(self._text, self._at)):
-                write(run[0])
-                self._at = run.end() - 1
-                yield from self._move()
+        while self.current:
+            if not pending and (run := plain.match(self._text, self._index)):
+                emit(run[0])
+                self._index = run.end() - 1
+                yield from self._advance()
                 continue
-            held += self.here
-            mark = next((mark for mark in marks if held.endswith(mark)), "")
-            certain = len(held) - (len(mark) or max((_overlap(held, m) for m in marks), default=0))
+            pending += self.current
+            mark = next((mark for mark in marks if pending.endswith(mark)), "")
+            certain = len(pending) - (
+                len(mark) or max((_overlap(pending, m) for m in marks), default=0)
+            )
             if certain:
-                write(held[:certain])
-            held = held[certain:]
+                emit(pending[:certain])
+            pending = pending[certain:]
             yield from self.advance()
-            self.settle(keep=len(held))
+            self.commit(keep=len(pending))
             if mark:
-                self.settle()
+                self.commit()
                 return mark
-        if not (self.is_cut and _shows_markup(held)):
-            write(held)
-        self.settle()
+        if not (self.is_cut and _looks_like_markup(pending)):
+            emit(pending)
+        self.commit()
         return ""
 
-    def _move(self) -> Steps[None]:
-        self._at += 1
-        if self._at >= len(self._text) and not self._is_over:
-            self._text, self._at = (yield), 0
-            self._is_over = not self._text
-        self.here = self._text[self._at : self._at + 1]
+    def _advance(self) -> Steps[None]:
+        self._index += 1
+        if self._index >= len(self._text) and not self._is_ended:
+            self._text, self._index = (yield), 0
+            self._is_ended = not self._text
+        self.current = self._text[self._index : self._index + 1]
 
     def expect(self, text: str) -> Steps[None]:
         """Consumes exactly this text. Raises `NoCall`."""
         for char in text:
-            if self.here != char:
+            if self.current != char:
                 raise NoCall
             yield from self.advance()
 
-    def one_of(self, *texts: str) -> Steps[str]:
+    def expect_one_of(self, *texts: str) -> Steps[str]:
         """Consumes one of `texts` (none is a prefix of another) and returns it. Raises `NoCall`."""
         read = ""
         while read not in texts:
-            if not any(text.startswith(read + self.here) for text in texts):
+            if not any(text.startswith(read + self.current) for text in texts):
                 raise NoCall
             read += yield from self.advance()
         return read
 
-    def name(self) -> Steps[str]:
+    def read_name(self) -> Steps[str]:
         """Consumes the name of a function or an argument and returns it. Raises `NoCall`."""
         name = ""
-        while self.here.isalnum() or (self.here and self.here in "_-.:/$"):
+        while self.current.isalnum() or (self.current and self.current in "_-.:/$"):
             name += yield from self.advance()
             if len(name) > FUNCTION_NAME_LENGTH:
                 raise NoCall
@@ -169,8 +171,8 @@ class MarkupReader:
 
     # writing
 
-    def content(self, text: str) -> None:
-        """Emits content. White space before the first word is held until there is one: next to
+    def emit_content(self, text: str) -> None:
+        """Emits content. White space before the first word is pending until there is one: next to
         markup it is dropped."""
         for marker in self._hidden:
             text = text.replace(marker, "")
@@ -183,58 +185,58 @@ class MarkupReader:
         if text:
             self.parts.append(Content(text))
 
-    def reasoning(self, text: str) -> None:
+    def emit_reasoning(self, text: str) -> None:
         """Emits reasoning, without white space at its end."""
-        kept = text.rstrip(_SPACE)
-        if kept:
-            self.parts.append(Reasoning("".join([*self._thought_space, kept])))
-            self._thought_space = []
-        self._thought_space.append(text[len(kept) :])
+        stripped = text.rstrip(_SPACE)
+        if stripped:
+            self.parts.append(Reasoning("".join([*self._reasoning_space, stripped])))
+            self._reasoning_space = []
+        self._reasoning_space.append(text[len(stripped) :])
 
-    def markup(self) -> None:
-        """Records markup: drops held white space."""
+    def begin_markup(self) -> None:
+        """Records markup: drops pending white space."""
         self._has_markup = True
         self._space = []
 
     def finish(self) -> None:
-        """Ends the text; emits held white space if the whole answer is white space."""
+        """Ends the text; emits pending white space if the whole answer is white space."""
         if not self._has_markup and self._space:
             self.parts.append(Content("".join(self._space)))
 
     def begin_call(self, name: str) -> None:
         """Begins a call, which is certain from here on."""
-        self.markup()
-        self.settle()
-        self.calls += 1
+        self.begin_markup()
+        self.commit()
+        self.call_count += 1
         self._call = JsonText()
-        self.is_doubtful = False
+        self.is_ambiguous = False
         self.parts.append(CallBegin(name))
 
-    def argue(self, text: str) -> None:
+    def add_arguments(self, text: str) -> None:
         """Adds text to the arguments' JSON. Raises `NoCall` for invalid JSON."""
         assert self._call is not None, "arguments belong to a call"
-        if not all(self._call.take(char) for char in text):
+        if not all(self._call.feed(char) for char in text):
             raise NoCall
         if certain := self._call.drain():
             self.parts.append(CallArguments(certain))
 
-    def argue_here(self) -> Steps[None]:
+    def copy_arguments(self) -> Steps[None]:
         """Consumes a JSON value as the arguments; its end ends the call."""
         assert self._call is not None, "arguments belong to a call"
         call = self._call
         while not call.is_complete:
-            if not self.here:
+            if not self.current:
                 raise NoCall
-            if end := call.take_run(self._text, self._at):
+            if end := call.feed_run(self._text, self._index):
                 self.parts.append(CallArguments(call.drain()))
-                self._at = end - 1
-                yield from self._move()
+                self._index = end - 1
+                yield from self._advance()
                 continue
-            self.argue(self.here)
+            self.add_arguments(self.current)
             if call.is_complete:
                 self.end_call()
             yield from self.advance()
-            self.settle(keep=len(call.held))
+            self.commit(keep=len(call.pending))
 
     def end_call(self) -> None:
         """Ends the call, whose arguments are complete."""
@@ -245,17 +247,17 @@ class MarkupReader:
         self.parts.append(CallEnd())
 
     @property
-    def ends_in_call(self) -> bool:
+    def is_cut_in_call(self) -> bool:
         """True if the text was truncated within a certain call."""
-        return self.is_cut and not self.here and not self.is_doubtful
+        return self.is_cut and not self.current and not self.is_ambiguous
 
-    def break_call(self) -> None:
+    def complete_call(self) -> None:
         """Ends an invalid call; completes its arguments to valid JSON."""
         if self._call is None:
             return
         self._call.end_scalar()
-        self.settle(keep=len(self._call.held))
-        self.parts.append(CallArguments(self._call.drain() + self._call.closing()))
+        self.commit(keep=len(self._call.pending))
+        self.parts.append(CallArguments(self._call.drain() + self._call.completion()))
         self._call = None
         self.parts.append(CallEnd())
 
@@ -275,6 +277,6 @@ def _overlap(text: str, mark: str) -> int:
     return 0
 
 
-def _shows_markup(text: str) -> bool:
+def _looks_like_markup(text: str) -> bool:
     """Returns True if the text is a beginning of a mark, not of a word: letters may be text."""
     return any(not (char.isalnum() or char.isspace()) for char in text)

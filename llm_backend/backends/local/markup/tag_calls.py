@@ -15,65 +15,65 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llm_backend.backends.local.markup.family import Body, Tools
+from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.json_calls import json_calls
-from llm_backend.backends.local.markup.json_text import whole_json
+from llm_backend.backends.local.markup.json_text import normalize_json
 from llm_backend.backends.local.markup.parameters import is_text
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
 __all__ = ["function_calls", "tag_calls"]
 
 
-def tag_calls(closing: str) -> Body:
+def tag_calls(closing: str) -> CallParser:
     """Creates a parser of a tag's content up to `closing`: JSON, `<function=...>`, or a name and
     `<arg_key>`s."""
     read_json = json_calls(closing)
 
     def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
         yield from reader.skip_space()
-        if reader.here and reader.here in "{[":
+        if reader.current and reader.current in "{[":
             yield from read_json(reader, opening, tools)
             return
-        if reader.here == "<":
+        if reader.current == "<":
             yield from reader.expect("<function=")
             yield from function_calls(reader, opening, tools)
         else:
-            yield from _key_and_value(reader, tools)
-        yield from reader.maybe(closing)
+            yield from _read_key_value_call(reader, tools)
+        yield from reader.try_one_of(closing)
 
     return body
 
 
 def function_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
     """Reads a call after `<function=`."""
-    name = yield from reader.name()
+    name = yield from reader.read_name()
     yield from reader.expect(">")
-    call = _Call(reader, name, tools)
-    while (yield from reader.maybe("<parameter=", "</function>")) == "<parameter=":
-        key = yield from reader.name()
+    call = _TagCall(reader, name, tools)
+    while (yield from reader.try_one_of("<parameter=", "</function>")) == "<parameter=":
+        key = yield from reader.read_name()
         yield from reader.expect(">")
-        yield from call.value(key, "</parameter>")
+        yield from call.read_value(key, "</parameter>")
     call.end()
 
 
-def _key_and_value(reader: MarkupReader, tools: Tools) -> Steps[None]:
-    name = yield from reader.name()
+def _read_key_value_call(reader: MarkupReader, tools: Tools) -> Steps[None]:
+    name = yield from reader.read_name()
     yield from reader.skip_space()
-    if reader.here != "<":
+    if reader.current != "<":
         raise NoCall
-    is_empty = (yield from reader.one_of("<arg_key>", "</tool_call>")) == "</tool_call>"
-    call = _Call(reader, name, tools)
+    is_empty = (yield from reader.expect_one_of("<arg_key>", "</tool_call>")) == "</tool_call>"
+    call = _TagCall(reader, name, tools)
     while not is_empty:
-        key = yield from reader.name()
+        key = yield from reader.read_name()
         yield from reader.expect("</arg_key>")
         yield from reader.skip_space()
         yield from reader.expect("<arg_value>")
-        yield from call.value(key, "</arg_value>")
-        is_empty = not (yield from reader.maybe("<arg_key>"))
+        yield from call.read_value(key, "</arg_value>")
+        is_empty = not (yield from reader.try_one_of("<arg_key>"))
     call.end()
 
 
-class _Call:
+class _TagCall:
     """Call whose arguments are read one by one."""
 
     def __init__(self, reader: MarkupReader, name: str, tools: Tools) -> None:
@@ -81,39 +81,41 @@ class _Call:
         self._properties: Mapping[str, Any] = tools.get(name, {}).get("properties") or {}
         self._keys: set[str] = set()
         reader.begin_call(name)
-        reader.argue("{")
+        reader.add_arguments("{")
 
-    def value(self, key: str, closing: str) -> Steps[None]:
+    def read_value(self, key: str, closing: str) -> Steps[None]:
         """Reads the next argument: its text up to `closing`, without the line breaks around it."""
         reader = self._reader
         if key in self._keys:
             raise NoCall
-        reader.argue((", " if self._keys else "") + json.dumps(key, ensure_ascii=False) + ": ")
+        reader.add_arguments(
+            (", " if self._keys else "") + json.dumps(key, ensure_ascii=False) + ": "
+        )
         self._keys.add(key)
-        if reader.here == "\n":
+        if reader.current == "\n":
             yield from reader.advance()
-        reader.settle()
+        reader.commit()
         marks = ("\n" + closing, closing)
         schema = self._properties.get(key)
         # An argument without a schema is a string.
         if not isinstance(schema, dict) or not schema or is_text(schema):
-            reader.argue('"')
-            yield from reader.text_until(marks, self._write)
-            reader.argue('"')
+            reader.add_arguments('"')
+            yield from reader.read_text_until(marks, self._write)
+            reader.add_arguments('"')
             return
         pieces: list[str] = []
-        yield from reader.text_until(marks, pieces.append)
-        reader.argue(_json("".join(pieces)))
+        yield from reader.read_text_until(marks, pieces.append)
+        reader.add_arguments(_as_json("".join(pieces)))
 
     def end(self) -> None:
         """Ends the arguments."""
-        self._reader.argue("}")
+        self._reader.add_arguments("}")
         self._reader.end_call()
 
     def _write(self, text: str) -> None:
-        self._reader.argue(json.dumps(text, ensure_ascii=False)[1:-1])
+        self._reader.add_arguments(json.dumps(text, ensure_ascii=False)[1:-1])
 
 
-def _json(text: str) -> str:
+def _as_json(text: str) -> str:
     """Returns the text if it is JSON, otherwise the text as a JSON string."""
-    return whole_json(text) or json.dumps(text, ensure_ascii=False)
+    return normalize_json(text) or json.dumps(text, ensure_ascii=False)

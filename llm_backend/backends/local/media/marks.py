@@ -1,6 +1,6 @@
 """Placeholders (marks) of pictures and sounds while a template renders the messages.
 
-To a template a mark is text, so it is copied to its place in the prompt. The projector adds the
+To a template a mark is text, so it is copied to its position in the prompt. The projector adds the
 text that a model needs around a picture. A mark contains a random nonce, so that no message can
 forge one.
 """
@@ -11,40 +11,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.base import Message
-from llm_backend.backends.local.media.values import Content, Shown
+from llm_backend.backends.local.media.values import Content, MediaFile
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["Marks", "PlacedMedia"]
+__all__ = ["Marks", "UnmarkedPrompt"]
 
 _SIGN = "\ufdd1"  # a noncharacter, which Unicode excludes from text interchange
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacedMedia:
+class UnmarkedPrompt:
     """Prompt without marks: `cuts` are positions that no token spans, and `media` come with their
     positions."""
 
     text: str
     cuts: Sequence[int]
-    media: Sequence[tuple[int, Shown]] = ()
+    media: Sequence[tuple[int, MediaFile]] = ()
 
 
 class Marks:
-    """Marks of one chat; `messages` are its messages with marks in place of media."""
+    """Marks of one chat; `messages` are its messages with marks instead of media."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
-        self._media: list[Shown] = []
+        self._media: list[MediaFile] = []
         self._nonce = ""
         has_media = any(_has_media(message.get("content")) for message in messages)
         if has_media:
             self._nonce = secrets.token_hex(16)
-        self.messages = [self._marked(message) for message in messages] if has_media else messages
+        self.messages = (
+            [self._with_marks(message) for message in messages] if has_media else messages
+        )
 
-    def taken_out(self, text: str, cuts: Sequence[int]) -> PlacedMedia:
+    def remove_from(self, text: str, cuts: Sequence[int]) -> UnmarkedPrompt:
         """Removes the marks from a rendered prompt. Raises `InvalidRequest` if the template omits
         or repeats one."""
         if not self._media:
-            return PlacedMedia(text=text, cuts=cuts)
+            return UnmarkedPrompt(text=text, cuts=cuts)
         spans = [
             (found.start(), found.end(), int(found[1]))
             for found in re.finditer(f"{_SIGN}{self._nonce}:([0-9]+){_SIGN}", text)
@@ -53,17 +55,17 @@ class Marks:
         pieces, ends = [], [0, *(end for _, end, _ in spans)]
         for before, start in zip(ends, [*(start for start, *_ in spans), len(text)], strict=True):
             pieces.append(text[before:start])
-        places = [sum(map(len, pieces[: place + 1])) for place in range(len(spans))]
-        return PlacedMedia(
+        positions = [sum(map(len, pieces[: index + 1])) for index in range(len(spans))]
+        return UnmarkedPrompt(
             text="".join(pieces),
             cuts=[_shift_position(cut, spans) for cut in cuts],
             media=[
-                (place, self._media[number])
-                for place, (*_, number) in zip(places, spans, strict=True)
+                (position, self._media[number])
+                for position, (*_, number) in zip(positions, spans, strict=True)
             ],
         )
 
-    def _marked(self, message: Message) -> Message:
+    def _with_marks(self, message: Message) -> Message:
         content = message.get("content")
         if content is None or isinstance(content, str):
             return message
@@ -75,16 +77,16 @@ class Marks:
             was_text = is_text
         return {**message, "content": text}
 
-    def _mark(self, shown: Shown) -> str:
-        self._media.append(shown)
+    def _mark(self, file: MediaFile) -> str:
+        self._media.append(file)
         return f"{_SIGN}{self._nonce}:{len(self._media) - 1}{_SIGN}"
 
     def _check(self, found: Sequence[int]) -> None:
-        for number, shown in enumerate(self._media):
+        for number, file in enumerate(self._media):
             if found.count(number) != 1:
                 raise InvalidRequest(
-                    f"The model's chat template has no place for this {shown.medium}.",
-                    param=shown.where,
+                    f"The model's chat template leaves out or repeats this {file.medium}.",
+                    param=file.param,
                 )
 
 

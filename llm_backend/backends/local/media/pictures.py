@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["BadPicture", "Pixels", "pixels_of"]
+__all__ = ["BadPicture", "Pixels", "decode_picture"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _LONG, _SHORT, _LOW = 2048, 768, 512  # pixels of a side
 _COLOURS = ("RGB", "RGBA")
-_TURNS = {  # transposition to upright, by EXIF orientation
+_TRANSPOSITIONS = {  # transposition to upright, by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,9 +27,9 @@ _TURNS = {  # transposition to upright, by EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PAPER = "white"  # background of transparent pictures
+_BACKGROUND = "white"  # background of transparent pictures
 # Exceptions of decoders for damaged files.
-_DAMAGES = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 
 class BadPicture(Exception):
@@ -49,7 +49,7 @@ class Pixels:
     data: bytes
 
 
-def pixels_of(data: bytes, *, detail: str, limit: int) -> Pixels:
+def decode_picture(data: bytes, *, detail: str, limit: int) -> Pixels:
     """Decodes the first picture in a file, upright and resized by `detail`. Raises `BadPicture`; a
     picture of more than `limit` pixels is not decoded."""
     with _translate_errors(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -59,24 +59,24 @@ def pixels_of(data: bytes, *, detail: str, limit: int) -> Pixels:
                 f"The picture has {width} x {height} pixels; it may have {limit:,}.",
                 "image_too_large",
             )
-        size = _size(width, height, detail)
+        size = _target_size(width, height, detail)
         image.draft("RGB", size)  # decodes a JPEG at a reduced size
-        turn = _turn_of(image)
-        shrunk = _shrunk(image, size)  # first, as every copy of a large picture is large
+        turn = _orientation(image)
+        shrunk = _resize(image, size)  # first, as every copy of a large picture is large
         upright = shrunk if turn is None else shrunk.transpose(turn)
-        return Pixels(width=upright.width, height=upright.height, data=_on_paper(upright).tobytes())
+        return Pixels(width=upright.width, height=upright.height, data=_flatten(upright).tobytes())
 
 
-def _turn_of(image: Image.Image) -> Image.Transpose | None:
+def _orientation(image: Image.Image) -> Image.Transpose | None:
     """Returns the transposition to upright; None if the EXIF data are unreadable, which alone does
     not make a picture invalid."""
     try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _DAMAGES:
+        return _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DECODER_ERRORS:
         return None
 
 
-def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resizes a picture and converts it to RGB or RGBA."""
     if image.mode.startswith("I"):  # 16-bit grey, which a plain conversion would clip to white
         image = image.point(lambda value: value / 256).convert("L")
@@ -85,15 +85,15 @@ def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _on_paper(image: Image.Image) -> Image.Image:
+def _flatten(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    paper = Image.new("RGB", image.size, _PAPER)
+    paper = Image.new("RGB", image.size, _BACKGROUND)
     paper.paste(image, mask=image)
     return paper
 
 
-def _size(width: int, height: int, detail: str) -> tuple[int, int]:
+def _target_size(width: int, height: int, detail: str) -> tuple[int, int]:
     """Returns the size after shrinking; pictures are never enlarged."""
     long, short = max(width, height), min(width, height)
     if detail == "low":
@@ -116,5 +116,5 @@ def _translate_errors() -> Iterator[None]:
         raise BadPicture(message, "unsupported_image_media_type") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadPicture("The picture has too many pixels.", "image_too_large") from error
-    except _DAMAGES as error:
+    except _DECODER_ERRORS as error:
         raise BadPicture(f"The picture is damaged: {error}.", "image_parse_error") from error

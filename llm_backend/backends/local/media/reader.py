@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from llm_backend.backends.data_url import data_url
-from llm_backend.backends.local.media.sounds import BadSound, seconds_of
-from llm_backend.backends.local.media.values import Picture, Shown, Sound
+from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
+from llm_backend.backends.local.media.values import MediaFile, Picture, Sound
 from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.engine.messages import Media, Medium
@@ -20,9 +20,9 @@ from llm_backend.errors import InvalidRequest
 
 __all__ = ["MediaBounds", "MediaReader"]
 
-_AT_ONCE = 2  # concurrent decodings: each may take some hundred megabytes
-_KEPT_BYTES = 64 << 20  # cache of decoded media: a conversation sends its pictures each turn
-_TOGETHER_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in one frame
+_CONCURRENCY = 2  # concurrent decodings: each may take some hundred megabytes
+_CACHE_BYTES = 64 << 20  # cache of decoded media: a conversation sends its pictures each turn
+_PROMPT_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in one frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,60 +55,60 @@ class MediaReader:
                 timeout_s=self._bounds.fetch_s,
             )
         )
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._kept: OrderedDict[bytes, Media] = OrderedDict()
-        self._kept_bytes = 0
+        self._semaphore = asyncio.Semaphore(_CONCURRENCY)
+        self._cache: OrderedDict[bytes, Media] = OrderedDict()
+        self._cache_bytes = 0
 
-    async def read(self, placed: Sequence[tuple[int, Shown]]) -> list[Media]:
+    async def decode(self, files: Sequence[tuple[int, MediaFile]]) -> list[Media]:
         """Decodes media with their positions in a prompt. Raises `InvalidRequest` that names the
         invalid one."""
         bounds = self._bounds
-        if len(placed) > bounds.count:
+        if len(files) > bounds.count:
             raise InvalidRequest(
-                f"There are {len(placed)} pictures and sounds; this server takes {bounds.count}.",
-                param=placed[bounds.count][1].where,
+                f"There are {len(files)} pictures and sounds; this server takes {bounds.count}.",
+                param=files[bounds.count][1].param,
             )
-        found = []
-        for at, shown in placed:
-            found.append(await self._one(at, shown))
-            if sum(len(one.data) for one in found) > _TOGETHER_BYTES:
+        decoded = []
+        for at, file in files:
+            decoded.append(await self._decode_cached(at, file))
+            if sum(len(one.data) for one in decoded) > _PROMPT_BYTES:
                 raise InvalidRequest(
-                    "The pictures and sounds are too much for one prompt.", param=shown.where
+                    "The pictures and sounds are too much for one prompt.", param=file.param
                 )
-        return found
+        return decoded
 
-    async def _one(self, at: int, shown: Shown) -> Media:
-        if isinstance(shown, Picture):
-            shown = await self._web.fetched(shown)
-        async with self._turns:
-            key = await asyncio.to_thread(_key, shown)
-            media = self._kept.get(key)
+    async def _decode_cached(self, at: int, file: MediaFile) -> Media:
+        if isinstance(file, Picture):
+            file = await self._web.fetch(file)
+        async with self._semaphore:
+            key = await asyncio.to_thread(_key, file)
+            media = self._cache.get(key)
             if media is None:
-                media = await asyncio.to_thread(self._decoded, shown)
-                self._keep(key, media)
+                media = await asyncio.to_thread(self._decode, file)
+                self._add_to_cache(key, media)
         return replace(media, at=at)
 
-    def _keep(self, key: bytes, media: Media) -> None:
-        if key not in self._kept:
-            self._kept[key] = media
-            self._kept_bytes += len(media.data)
-        self._kept.move_to_end(key)
-        while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= len(self._kept.popitem(last=False)[1].data)
+    def _add_to_cache(self, key: bytes, media: Media) -> None:
+        if key not in self._cache:
+            self._cache[key] = media
+            self._cache_bytes += len(media.data)
+        self._cache.move_to_end(key)
+        while self._cache_bytes > _CACHE_BYTES and len(self._cache) > 1:
+            self._cache_bytes -= len(self._cache.popitem(last=False)[1].data)
 
-    def _decoded(self, shown: Shown) -> Media:
-        return self._picture(shown) if isinstance(shown, Picture) else self._sound(shown)
+    def _decode(self, file: MediaFile) -> Media:
+        return self._decode_picture(file) if isinstance(file, Picture) else self._decode_sound(file)
 
-    def _picture(self, picture: Picture) -> Media:
+    def _decode_picture(self, picture: Picture) -> Media:
         # Imported late, so that servers without pictures do not load Pillow.
-        from llm_backend.backends.local.media.pictures import BadPicture, pixels_of
+        from llm_backend.backends.local.media.pictures import BadPicture, decode_picture
 
-        bounds, where = self._bounds, picture.where
-        data = _file(_base64_of(picture), bounds.picture_bytes, picture)
+        bounds = self._bounds
+        data = _decode_base64(_base64_of(picture), bounds.picture_bytes, picture)
         try:
-            pixels = pixels_of(data, detail=picture.detail, limit=bounds.picture_pixels)
+            pixels = decode_picture(data, detail=picture.detail, limit=bounds.picture_pixels)
         except BadPicture as error:
-            raise InvalidRequest(str(error), param=where, code=error.code) from error
+            raise InvalidRequest(str(error), param=picture.param, code=error.code) from error
         return Media(
             at=0,
             medium=Medium.PICTURE,
@@ -118,26 +118,26 @@ class MediaReader:
             height=pixels.height,
         )
 
-    def _sound(self, sound: Sound) -> Media:
+    def _decode_sound(self, sound: Sound) -> Media:
         bounds = self._bounds
-        data = _file(sound.data, bounds.sound_bytes, sound)
+        data = _decode_base64(sound.data, bounds.sound_bytes, sound)
         try:
-            seconds = seconds_of(data, sound.format)
+            seconds = read_duration_s(data, sound.format)
         except BadSound as error:
-            raise InvalidRequest(str(error), param=sound.where) from error
+            raise InvalidRequest(str(error), param=sound.param) from error
         if seconds > bounds.sound_s:
             raise InvalidRequest(
                 f"The sound lasts {seconds:.1f} s; it may last {bounds.sound_s:g} s.",
-                param=sound.where,
+                param=sound.param,
             )
         digest = hashlib.sha256(data).digest()
         return Media(at=0, medium=Medium.SOUND, data=data, digest=digest)
 
 
-def _key(shown: Shown) -> bytes:
+def _key(file: MediaFile) -> bytes:
     """Returns the cache key of a file and its options."""
-    said = (shown.url, shown.detail) if isinstance(shown, Picture) else (shown.data, shown.format)
-    return hashlib.sha256("\0".join(said).encode("utf-8", "surrogatepass")).digest()
+    parts = (file.url, file.detail) if isinstance(file, Picture) else (file.data, file.format)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def _base64_of(picture: Picture) -> str:
@@ -145,31 +145,31 @@ def _base64_of(picture: Picture) -> str:
         return file.base64
     raise InvalidRequest(
         "A picture is a data: URL with base64 in it.",
-        param=picture.where,
+        param=picture.param,
         code="invalid_image_url",
     )
 
 
-def _file(text: str, limit: int, shown: Shown) -> bytes:
+def _decode_base64(text: str, limit: int, file: MediaFile) -> bytes:
     """Decodes a file from base64. Raises `InvalidRequest` for too large a file without decoding."""
     if len(text) * 3 // 4 > limit:
         raise InvalidRequest(
-            f"The {shown.medium} has more than {limit:,} bytes.",
-            param=shown.where,
-            code="image_file_too_large" if isinstance(shown, Picture) else None,
+            f"The {file.medium} has more than {limit:,} bytes.",
+            param=file.param,
+            code="image_file_too_large" if isinstance(file, Picture) else None,
         )
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(
-            f"The {shown.medium} is not base64.",
-            param=shown.where,
-            code="invalid_base64_image" if isinstance(shown, Picture) else None,
+            f"The {file.medium} is not base64.",
+            param=file.param,
+            code="invalid_base64_image" if isinstance(file, Picture) else None,
         ) from error
     if not data:
         raise InvalidRequest(
-            f"The {shown.medium} is empty.",
-            param=shown.where,
-            code="empty_image_file" if isinstance(shown, Picture) else None,
+            f"The {file.medium} is empty.",
+            param=file.param,
+            code="empty_image_file" if isinstance(file, Picture) else None,
         )
     return data

@@ -3,7 +3,7 @@
 import re
 import struct
 
-__all__ = ["BadSound", "seconds_of"]
+__all__ = ["BadSound", "read_duration_s"]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _HEAD = 4  # bytes of an MP3 frame's header
@@ -27,30 +27,33 @@ class BadSound(Exception):
     """Invalid sound; the message is a sentence."""
 
 
-def seconds_of(data: bytes, format: str) -> float:
+def read_duration_s(data: bytes, format: str) -> float:
     """Returns the duration of a WAV or MP3 file in seconds. Raises `BadSound`."""
-    seconds = _wav(data) if format == "wav" else _mp3(data)
+    seconds = _wav_seconds(data) if format == "wav" else _mp3_seconds(data)
     if seconds <= 0:
         raise BadSound("There is nothing to be heard in it.")
     return seconds
 
 
-def _wav(data: bytes) -> float:
+def _wav_seconds(data: bytes) -> float:
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise BadSound("This is no WAV file.")
-    place, bytes_a_second = 12, 0
-    while place + 8 <= len(data):
-        name, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
-        place += 8
+    offset, bytes_a_second = 12, 0
+    while offset + 8 <= len(data):
+        name, size = (
+            data[offset : offset + 4],
+            int.from_bytes(data[offset + 4 : offset + 8], "little"),
+        )
+        offset += 8
         if name == b"fmt ":
-            bytes_a_second = _rate(data[place : place + size])
+            bytes_a_second = _bytes_per_second(data[offset : offset + size])
         if name == b"data" and bytes_a_second:
-            return min(size, len(data) - place) / bytes_a_second
-        place += size + size % 2
+            return min(size, len(data) - offset) / bytes_a_second
+        offset += size + size % 2
     raise BadSound("The WAV file is damaged: it lacks its format or its samples.")
 
 
-def _rate(format: bytes) -> int:
+def _bytes_per_second(format: bytes) -> int:
     """Returns the bytes per second."""
     if len(format) < 16:
         raise BadSound("The WAV file is damaged: its format is cut off.")
@@ -63,44 +66,48 @@ def _rate(format: bytes) -> int:
     return found
 
 
-def _mp3(data: bytes) -> float:
+def _mp3_seconds(data: bytes) -> float:
     """Sums the durations of all consecutive frames, from the first one on."""
-    place, seconds = _first_frame(data), 0.0
-    while place + _HEAD <= len(data):
-        size, lasts = _frame(data, place)
+    offset, seconds = _first_frame(data), 0.0
+    while offset + _HEAD <= len(data):
+        size, lasts = _frame(data, offset)
         if not size:
-            place = _next_frame(data, place + 1)
+            offset = _next_frame(data, offset + 1)
             continue
         seconds += lasts
-        place += size
+        offset += size
     return seconds
 
 
 def _first_frame(data: bytes) -> int:
     """Returns the position after the ID3 tag, with which most files begin."""
-    place = 0
+    offset = 0
     if data[:3] == b"ID3" and len(data) >= _TAG:
         size = 0
         for byte in data[6:_TAG]:
             size = size << 7 | byte & 0x7F
-        place = _TAG + size
-    found = _next_frame(data, place)
+        offset = _TAG + size
+    found = _next_frame(data, offset)
     if found >= len(data):
         raise BadSound("This is no MP3 file.")
     return found
 
 
-def _next_frame(data: bytes, place: int) -> int:
+def _next_frame(data: bytes, offset: int) -> int:
     """Returns the position of the next frame; the end of the file if there is none."""
-    found = _FRAME.search(data, place)
+    found = _FRAME.search(data, offset)
     return len(data) if found is None else found.start()
 
 
-def _frame(data: bytes, place: int) -> tuple[int, float]:
+def _frame(data: bytes, offset: int) -> tuple[int, float]:
     """Returns the bytes and the seconds of the frame at a position; zeros if there is none."""
-    if _FRAME.match(data, place) is None:
+    if _FRAME.match(data, offset) is None:
         return 0, 0.0
-    version, kbits, rate = data[place + 1] >> 3 & 3, data[place + 2] >> 4, data[place + 2] >> 2 & 3
+    version, kbits, rate = (
+        data[offset + 1] >> 3 & 3,
+        data[offset + 2] >> 4,
+        data[offset + 2] >> 2 & 3,
+    )
     samples, hertz = _SAMPLES[version], _RATES[version][rate]
-    padding = data[place + 2] >> 1 & 1
+    padding = data[offset + 2] >> 1 & 1
     return samples // 8 * _KBITS[version][kbits] * 1000 // hertz + padding, samples / hertz

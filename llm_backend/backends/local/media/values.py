@@ -6,34 +6,34 @@ from typing import ClassVar
 
 from llm_backend.engine.messages import Medium
 
-__all__ = ["Content", "Picture", "Shown", "Sound"]
+__all__ = ["Content", "MediaFile", "Picture", "Sound"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """Picture in `url`, as base64; `detail` selects its resolution. `where` names it in the
+    """Picture in `url`, as base64; `detail` selects its resolution. `param` names it in the
     request."""
 
     medium: ClassVar[Medium] = Medium.PICTURE
 
     url: str
     detail: str = "auto"
-    where: str
+    param: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
-    """Sound as a file in base64, of the `format` `wav` or `mp3`. `where` names it in the
+    """Sound as a file in base64, of the `format` `wav` or `mp3`. `param` names it in the
     request."""
 
     medium: ClassVar[Medium] = Medium.SOUND
 
     data: str
     format: str
-    where: str
+    param: str
 
 
-Shown = Picture | Sound
+MediaFile = Picture | Sound
 
-Content = str | Sequence[str | Shown] | None
+Content = str | Sequence[str | MediaFile] | None
 """Content of a message: text, or texts with pictures and sounds between them."""

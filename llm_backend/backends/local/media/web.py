@@ -23,9 +23,9 @@ class WebPictures:
     def __init__(self, files: WebFiles) -> None:
         self._files = files
 
-    async def fetched(self, picture: Picture) -> Picture:
+    async def fetch(self, picture: Picture) -> Picture:
         """Returns the picture with a data: URL; fetches it if needed. Raises `InvalidRequest`."""
         if not is_elsewhere(picture.url):
             return picture
-        file = await self._files.fetched(picture.url, picture.where)
+        file = await self._files.fetched(picture.url, picture.param)
         return replace(picture, url=f"data:;base64,{base64.b64encode(file.content).decode()}")

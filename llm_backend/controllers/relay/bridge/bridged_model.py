@@ -82,9 +82,9 @@ class BridgedModel:
         self._who = who
         self.meter = meter
         self.vector_stores: Sequence[str] = ()
-        self.sees = False  # the upstream fetches images itself
+        self.accepts_images = False  # the upstream fetches images itself
 
-    def filled(self, body: JsonMappingT) -> JsonMappingT:
+    def with_defaults(self, body: JsonMappingT) -> JsonMappingT:
         """Returns the body without the fields that only the upstream enforces. Defaults are the
         upstream's, too."""
         kept = {name: value for name, value in body.items() if name not in _ENFORCED_BY_UPSTREAM}
@@ -95,7 +95,7 @@ class BridgedModel:
         """Raises, as the upstream's context length is unknown."""
         raise _token_count_unsupported()
 
-    async def prompt_tokens(self, request: Chat) -> int:
+    async def count_prompt_tokens(self, request: Chat) -> int:
         """Raises, as the upstream's tokenizer is unknown."""
         raise _token_count_unsupported()
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llm_backend.backends.local.media import Content, Picture, Shown
+from llm_backend.backends.local.media import Content, MediaFile, Picture
 from llm_backend.errors import UnsupportedField
 
 __all__ = ["chat_content", "response_content"]
@@ -22,7 +22,7 @@ def response_content(content: Content) -> Any:
     return [_response_part(piece) for piece in content]
 
 
-def _chat_part(piece: str | Shown) -> dict[str, Any]:
+def _chat_part(piece: str | MediaFile) -> dict[str, Any]:
     if isinstance(piece, str):
         return {"type": "text", "text": piece}
     if isinstance(piece, Picture):
@@ -32,11 +32,11 @@ def _chat_part(piece: str | Shown) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": piece.data, "format": piece.format}}
 
 
-def _response_part(piece: str | Shown) -> dict[str, Any]:
+def _response_part(piece: str | MediaFile) -> dict[str, Any]:
     if isinstance(piece, str):
         return {"type": "input_text", "text": piece}
     if isinstance(piece, Picture):
         return {"type": "input_image", "image_url": piece.url, "detail": piece.detail}
     raise UnsupportedField(
-        "The upstream is asked for responses, which take no sound.", param=piece.where
+        "The upstream is asked for responses, which take no sound.", param=piece.param
     )

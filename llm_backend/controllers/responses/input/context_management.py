@@ -138,7 +138,7 @@ def _has_unsummarized(items: Sequence[Item]) -> bool:
 
 async def _tokens(model: TokenCounter, chat: Chat) -> float:
     try:
-        return await model.prompt_tokens(chat)
+        return await model.count_prompt_tokens(chat)
     # The chat is too long to be tokenized.
     except errors.ContextLengthExceeded:
         return float("inf")

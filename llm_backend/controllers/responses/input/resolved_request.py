@@ -42,8 +42,8 @@ class MediaSource(Protocol):
     @property
     def meter(self) -> Meter | None: ...
     @property
-    def sees(self) -> bool: ...
-    def filled(self, body: JsonMappingT) -> JsonMappingT: ...
+    def accepts_images(self) -> bool: ...
+    def with_defaults(self, body: JsonMappingT) -> JsonMappingT: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ async def open_request(
     await offload(check_items, context_items, input_items)
     await offload(check_file_count, input_items, "input", services.settings.input_files_limit)
     read_before = await _read_context(services, context_items)
-    input_items, read_input = await _read_input(services, input_items, sees=model.sees)
+    input_items, read_input = await _read_input(services, input_items, sees=model.accepts_images)
     async with services.server_tools.open(
         body, [*context_items, *input_items], model.meter
     ) as tools:
@@ -141,7 +141,7 @@ async def open_request(
             messages = await offload(
                 chat_messages, body, read_before, read_input, first=first, readers=tools.readers
             )
-            chat_request = model.filled(chat_body(body, messages, chats.fields))
+            chat_request = model.with_defaults(chat_body(body, messages, chats.fields))
             settings = services.settings
             structure = await structure_from(chat_request, nodes_limit=settings.schema_nodes_limit)
             choices_limit = settings.choices_limit

@@ -18,7 +18,7 @@ Item = Mapping[str, Any]
 class TokenCounter(Protocol):
     """Interface of a model that counts prompt tokens."""
 
-    async def prompt_tokens(self, request: Chat) -> int: ...
+    async def count_prompt_tokens(self, request: Chat) -> int: ...
     @property
     def context_tokens(self) -> int: ...
 
@@ -61,7 +61,7 @@ async def _find_first_fitting(
 
 async def _fits(model: TokenCounter, chat: Chat, *, spare_tokens: int) -> bool:
     try:
-        return await model.prompt_tokens(chat) + spare_tokens <= model.context_tokens
+        return await model.count_prompt_tokens(chat) + spare_tokens <= model.context_tokens
     # The chat is too long to be tokenized.
     except ContextLengthExceeded:
         return False

@@ -62,7 +62,7 @@ class ReasoningSummary:
             return None
         summarizer = cls(model, LENGTHS[name])
         try:
-            await model.prompt_tokens(summarizer._chat(""))
+            await model.count_prompt_tokens(summarizer._chat(""))
         except InvalidRequest as error:
             raise UnsupportedField(
                 f"The model `{body['model']}` cannot be asked to summarize its reasoning: "

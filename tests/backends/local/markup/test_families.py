@@ -47,5 +47,5 @@ def test_a_format_that_is_named_wins():
 def test_a_prompt_may_have_opened_the_reasoning():
     markup = markup_of("<think></think>")
 
-    assert markup.is_open_in("<|im_start|>assistant\n<think>\n")
-    assert not markup.is_open_in("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert markup.opens_reasoning("<|im_start|>assistant\n<think>\n")
+    assert not markup.opens_reasoning("<|im_start|>assistant\n<think>\n\n</think>\n\n")

@@ -87,7 +87,7 @@ class Follower:
 
 @each_spelling_of(FAMILIES)
 def test_what_the_family_writes_is_allowed(family, has_tokens):
-    may_be_two = FAMILIES[family].calls.spelling.between is not None
+    may_be_two = FAMILIES[family].calls.notation.between is not None
     text = TWO[family] if may_be_two else ONE[family]
 
     for is_required in (True, False):
@@ -147,7 +147,7 @@ def test_channels_may_come_first():
 @each_family
 def test_what_is_allowed_is_read_as_it_is_meant(family):
     one = Follower(family)
-    markup = one.markup.without_slips()
+    markup = one.markup.without_variants()
 
     assert read([ONE[family]], markup, tools=TOOLS).parsed() == [PARIS]
 
@@ -213,7 +213,7 @@ def test_the_only_texts_are_held_to_and_read_as_texts(family, schema):
     assert one.follow(right, [function])
     assert not one.follow(ONE[family], [function])
     tools = {"get_weather": parameters}
-    called = read([right], one.markup.without_slips(), tools=tools).parsed()
+    called = read([right], one.markup.without_variants(), tools=tools).parsed()
     assert called == [("get_weather", {"city": "Paris", "days": 2})]
 
 

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.markup.json_text import JsonText, whole_json
+from llm_backend.backends.local.markup.json_text import JsonText, normalize_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -18,29 +18,29 @@ written = st.builds(json.dumps, JSON, ensure_ascii=st.booleans(), indent=st.samp
 
 @given(written)
 def test_json_is_taken_as_it_is(text):
-    assert whole_json(text) == text
+    assert normalize_json(text) == text
 
 
 @given(written, st.integers(0, 200), st.text(alphabet='{}[],:"\\u0d8cNax1.-e tru', max_size=8))
 def test_what_is_certain_can_always_be_closed(text, place, rest):
     value, certain = JsonText(), ""
     for char in text[:place] + rest:
-        if not value.take(char):
+        if not value.feed(char):
             break
         certain += value.drain()
 
     value.end_scalar()
-    json.loads(certain + value.drain() + value.closing(), parse_constant=lambda word: 1 / 0)
+    json.loads(certain + value.drain() + value.completion(), parse_constant=lambda word: 1 / 0)
 
 
 @given(st.text(alphabet='{}[],:"\\u0d8cNax1.-e tru\n', max_size=12))
 def test_only_json_is_taken(text):
-    taken = whole_json(text)
+    taken = normalize_json(text)
 
     if taken is not None:
         json.loads(taken, parse_constant=lambda word: 1 / 0)
 
 
 def test_nesting_and_numbers_have_an_end():
-    assert whole_json("[" * 65 + "]" * 65) is None
-    assert whole_json("1" * 500) is None
+    assert normalize_json("[" * 65 + "]" * 65) is None
+    assert normalize_json("1" * 500) is None

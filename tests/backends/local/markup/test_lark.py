@@ -26,7 +26,7 @@ PARAMETERS = {
     "properties": {**CITY["properties"], "city": {"type": "string", LARK: GRAMMAR}},
 }
 QUOTED = (ArgumentStyle.JSON, ArgumentStyle.KEYWORDS)
-spellings = {name: family.calls.spelling.arguments for name, family in FAMILIES.items()}
+spellings = {name: family.calls.notation.arguments for name, family in FAMILIES.items()}
 
 
 @each_spelling_of(name for name, kind in spellings.items() if kind not in QUOTED)
@@ -38,7 +38,9 @@ def test_a_text_is_held_to_its_grammar_and_read_as_it_is(family, has_tokens):
     assert one.follow(right, [function])
     assert not one.follow(right.replace("+say", "say"), [function])
     assert not one.follow(ONE[family], [function])
-    called = read([right], one.markup.without_slips(), tools={"get_weather": PARAMETERS}).parsed()
+    called = read(
+        [right], one.markup.without_variants(), tools={"get_weather": PARAMETERS}
+    ).parsed()
     assert called == [("get_weather", {"city": PATCH, "days": 2})]
 
 

@@ -86,7 +86,7 @@ def test_long_ways_and_wide_schemas_are_left_to_the_grammar():
 )  # fmt: skip
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_what_a_text_must_be_besides_is_refused_where_texts_are_not_json(family, keyword, value):
-    kind = FAMILIES[family].calls.spelling.arguments
+    kind = FAMILIES[family].calls.notation.arguments
     is_json = kind in (ArgumentStyle.JSON, ArgumentStyle.KEYWORDS)
 
     expected = None if is_json else f"{WHERE}.properties.city.{keyword}"

@@ -318,7 +318,7 @@ def test_control_tokens_are_never_shown():
 
 
 def test_where_calls_must_lead_a_text_that_quotes_one_has_none():
-    markup = HERMES.without_slips(is_leading=True)
+    markup = HERMES.without_variants(is_leading=True)
     quoted = '{"a": "<tool_call>{}</tool_call>"}'
 
     assert read([quoted], markup).content == quoted

@@ -7,7 +7,7 @@ from llm_backend.errors import InvalidRequest
 
 
 def picture(name: str) -> Picture:
-    return Picture(url=f"data:{name}", where=name)
+    return Picture(url=f"data:{name}", param=name)
 
 
 def rendered(marks: Marks, template: str = "[{}]") -> str:
@@ -24,7 +24,7 @@ def test_pictures_stand_where_they_were_said():
         ]
     )
 
-    placed = marks.taken_out(rendered(marks), [])
+    placed = marks.remove_from(rendered(marks), [])
 
     assert placed.text == "[Look.][one\ntwois it][]"
     assert [(placed.text[:at], one) for at, one in placed.media] == [
@@ -38,7 +38,7 @@ def test_cuts_move_with_the_text():
     marks = Marks([{"role": "user", "content": ["pq", picture("cat"), "rs", picture("dog"), "tu"]}])
     text = rendered(marks, "{}")
 
-    placed = marks.taken_out(text, [text.index(letter) for letter in "qrsu"])
+    placed = marks.remove_from(text, [text.index(letter) for letter in "qrsu"])
 
     assert [placed.text[:cut] for cut in placed.cuts] == ["p", "pq", "pqr", "pqrst"]
 
@@ -48,7 +48,7 @@ def test_messages_without_pictures_are_left_as_they_are():
     marks = Marks(messages)
 
     assert marks.messages is messages
-    assert marks.taken_out("\ufdd10\ufdd1", [3]).text == "\ufdd10\ufdd1"
+    assert marks.remove_from("\ufdd10\ufdd1", [3]).text == "\ufdd10\ufdd1"
 
 
 @pytest.mark.parametrize("template", ["nothing", "{0}{0}"])
@@ -56,7 +56,7 @@ def test_a_template_that_leaves_out_or_repeats_a_picture_is_refused(template):
     marks = Marks([{"role": "user", "content": [picture("cat")]}])
 
     with pytest.raises(InvalidRequest, match="no place for this picture") as refused:
-        marks.taken_out(rendered(marks, template), [])
+        marks.remove_from(rendered(marks, template), [])
 
     assert refused.value.param == "cat"
 
@@ -76,7 +76,7 @@ def test_a_template_puts_a_picture_where_it_puts_what_is_said(source):
     guard = ControlTokenGuard(["<|end|>", "<|user|>", "<|image_pad|>"])
 
     signed = ChatTemplate(source).render(marks.messages, guard=guard)
-    placed = marks.taken_out(*guard.lifted(signed))
+    placed = marks.remove_from(*guard.unescape(signed))
 
     assert placed.text == "<|user|>What is <|end|>?<|end|>"
     assert placed.media == [(len("<|user|>What is <|end|>"), cat)]

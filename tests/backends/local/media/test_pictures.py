@@ -3,14 +3,14 @@ import io
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from llm_backend.backends.local.media.pictures import BadPicture, pixels_of
+from llm_backend.backends.local.media.pictures import BadPicture, decode_picture
 from tests.media_files import image
 
 LIMIT = 10_000_000
 
 
 def read(data: bytes, detail: str = "auto", limit: int = LIMIT):
-    return pixels_of(data, detail=detail, limit=limit)
+    return decode_picture(data, detail=detail, limit=limit)
 
 
 def saved(picture: Image.Image, format: str = "PNG", **how: object) -> bytes:

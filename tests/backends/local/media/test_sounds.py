@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.media.sounds import BadSound, seconds_of
+from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
 from tests.media_files import wav
 
 FRAME = bytes([0xFF, 0xFB, 0x90, 0x00])  # MPEG 1, layer III, 128 kbit/s, 44.1 kHz
@@ -17,19 +17,19 @@ def mp3(frames: int, *, before: bytes = b"") -> bytes:
 
 
 def test_a_wav_file_lasts_as_long_as_its_samples():
-    assert seconds_of(wav(1.5), "wav") == pytest.approx(1.5)
+    assert read_duration_s(wav(1.5), "wav") == pytest.approx(1.5)
 
 
 def test_a_wav_file_that_promises_more_than_it_has_lasts_as_long_as_it_has():
     data = bytearray(wav(1))
     struct.pack_into("<I", data, 40, 0xFFFF_FFFF)
 
-    assert seconds_of(bytes(data), "wav") == pytest.approx(1)
+    assert read_duration_s(bytes(data), "wav") == pytest.approx(1)
 
 
 @pytest.mark.parametrize("before", [b"", b"ID3\x04\0\0\0\0\x01\x00" + b"\xff" * 128, b"garbage"])
 def test_an_mp3_file_lasts_as_long_as_its_frames(before):
-    assert seconds_of(mp3(100, before=before), "mp3") == pytest.approx(100 * 1152 / 44100)
+    assert read_duration_s(mp3(100, before=before), "mp3") == pytest.approx(100 * 1152 / 44100)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_an_mp3_file_lasts_as_long_as_its_frames(before):
 )
 def test_what_cannot_be_heard_is_refused(data, format):
     with pytest.raises(BadSound):
-        seconds_of(data, format)
+        read_duration_s(data, format)
 
 
 @given(st.binary(max_size=300), st.sampled_from(["wav", "mp3"]))
 def test_whatever_is_sent_lasts_some_time_or_is_refused(data, format):
     for begun in (data, b"RIFF\0\0\0\0WAVEfmt " + data, FRAME + data):
         try:
-            assert seconds_of(begun, format) > 0
+            assert read_duration_s(begun, format) > 0
         except BadSound:
             continue
 
@@ -62,6 +62,6 @@ def test_whatever_is_sent_lasts_some_time_or_is_refused(data, format):
 def test_a_file_of_nothing_but_beginnings_is_gone_through_once():
     began_s = time.process_time()
     with pytest.raises(BadSound):
-        seconds_of(b"\xff" * (4 << 20), "mp3")
+        read_duration_s(b"\xff" * (4 << 20), "mp3")
 
     assert time.process_time() - began_s < 1  # several, a place at a time

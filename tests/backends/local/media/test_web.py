@@ -16,7 +16,7 @@ MOVED = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0
 
 
 def picture(url: str) -> Picture:
-    return Picture(url=url, where="here")
+    return Picture(url=url, param="here")
 
 
 def web(*hosts: str, is_public: bool = True, **more: float) -> WebPictures:
@@ -30,7 +30,7 @@ async def test_a_picture_comes_from_a_host_that_is_allowed():
         name = f"localhost:{host.port}"
         reader = MediaReader(MediaBounds(), web=web(name))
 
-        (media,) = await reader.read([(3, picture(f"http://{name}/cat.png"))])
+        (media,) = await reader.decode([(3, picture(f"http://{name}/cat.png"))])
 
     assert (media.at, media.width, media.height) == (3, 40, 30)
     assert host.requests[0].first_line == b"GET /cat.png HTTP/1.1"
@@ -55,7 +55,7 @@ async def test_other_hosts_are_not_asked(url):
         names = {"host": f"localhost:{host.port}", "other": f"localhost:{other.port}"}
 
         with pytest.raises(InvalidRequest) as refused:
-            await web(names["host"]).fetched(picture(url.format(**names)))
+            await web(names["host"]).fetch(picture(url.format(**names)))
 
     assert other.requests == []
     assert (refused.value.param, refused.value.code) == ("here", "invalid_image_url")
@@ -71,7 +71,7 @@ async def test_a_name_that_leads_inside_is_not_followed(name, why):
         inside = WebPictures(files)
 
         with pytest.raises(InvalidRequest, match=why):
-            await inside.fetched(picture(f"http://{allowed}/cat.png"))
+            await inside.fetch(picture(f"http://{allowed}/cat.png"))
 
     assert host.requests == []
 
@@ -90,7 +90,7 @@ async def test_what_is_no_picture_is_refused(answer, why):
         name = f"localhost:{host.port}"
 
         with pytest.raises(InvalidRequest, match=why):
-            await web(name).fetched(picture(f"http://{name}/"))
+            await web(name).fetch(picture(f"http://{name}/"))
 
     assert len(host.requests) == 1
 
@@ -103,13 +103,13 @@ async def test_a_host_that_keeps_silent_is_given_up():
         name = f"localhost:{host.port}"
 
         with pytest.raises(InvalidRequest, match=r"did not come within 0\.2 s"):
-            await web(name, timeout_s=0.2).fetched(picture(f"http://{name}/"))
+            await web(name, timeout_s=0.2).fetch(picture(f"http://{name}/"))
 
 
 async def test_a_data_url_is_left_as_it_is():
     held = picture("data:image/png;base64,AA==")
 
-    assert await web().fetched(held) is held
+    assert await web().fetch(held) is held
 
 
 @given(st.text(max_size=40), st.sampled_from(["http://", "HTTPS://", "data:", "data:;base64,", ""]))
@@ -117,6 +117,6 @@ def test_whatever_is_said_to_be_a_picture_is_refused_by_its_place(text, begin):
     reader = MediaReader()
 
     with pytest.raises(InvalidRequest) as refused:
-        asyncio.run(reader.read([(0, picture(begin + text))]))
+        asyncio.run(reader.decode([(0, picture(begin + text))]))
 
     assert refused.value.param == "here"

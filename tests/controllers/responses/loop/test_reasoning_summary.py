@@ -105,7 +105,7 @@ async def test_thoughts_too_long_for_a_summary_are_told_without():
 
 async def test_a_model_that_always_thinks_is_refused_before_it_begins():
     class Thinker(Model):
-        async def prompt_tokens(self, chat):
+        async def count_prompt_tokens(self, chat):
             if chat.reasoning_effort == "none":
                 raise InvalidRequest("This model always reasons.", param="reasoning_effort")
             return 1

@@ -41,7 +41,7 @@ class Model:
     """Answers with what it was given, once each."""
 
     vector_stores = ()
-    sees = False
+    accepts_images = False
     meter = None
 
     def __init__(self, *answers, **defaults) -> None:
@@ -49,7 +49,7 @@ class Model:
         self.asked = []
         self._defaults = defaults
 
-    def filled(self, body):
+    def with_defaults(self, body):
         return self._defaults | body
 
     async def chat(self, chat):
