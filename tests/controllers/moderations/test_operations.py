@@ -287,7 +287,7 @@ FIXED = "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Crimes.\n<END>{{ messages[0].con
 def test_a_guard_is_asked_through_its_template_about_one_category():
     template = ChatTemplate(GUARDS)
     asked = question_builder(template)(ModerationInput(text="Hello"), "violence")
-    read = template.render([{"role": "user", "content": asked.said}], [], asked.switches)
+    read = template.render([{"role": "user", "content": asked.content}], [], asked.template_kwargs)
 
     assert asked.content == "Hello"
     assert (asked.words.yes, asked.words.no) == (("unsafe",), ("safe",))

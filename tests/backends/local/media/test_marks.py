@@ -55,7 +55,7 @@ def test_messages_without_pictures_are_left_as_they_are():
 def test_a_template_that_leaves_out_or_repeats_a_picture_is_refused(template):
     marks = Marks([{"role": "user", "content": [picture("cat")]}])
 
-    with pytest.raises(InvalidRequest, match="no place for this picture") as refused:
+    with pytest.raises(InvalidRequest, match="leaves out or repeats this picture") as refused:
         marks.remove_from(rendered(marks, template), [])
 
     assert refused.value.param == "cat"
