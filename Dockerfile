@@ -1,4 +1,4 @@
-# The compiler stays behind in `build`; what runs is Debian slim, Python and one virtual environment.
+# The compiler stays behind in `build`; the final image is Debian slim, Python and one virtual environment.
 #
 #   docker build -t llm-backend .                            # for any x86-64-v3 or ARM processor
 #   docker build -t llm-backend:0.1.0-cuda --target cuda .   # for NVIDIA's GPUs: docker run --gpus all
@@ -44,7 +44,7 @@ ENV PATH=/opt/llm-backend/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /data
 VOLUME ["/data", "/models"]
 EXPOSE 8000
-# It asks whether the server answers, not who it is: the certificate is for its name, and this is loopback.
+# It checks that the server answers, not its identity: the certificate is for its name, and this is loopback.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
 import http.client, os, ssl, sys; \
 place = ('127.0.0.1', int(os.getenv('LLM_BACKEND_PORT', '8000'))); \
@@ -58,7 +58,7 @@ ENTRYPOINT ["llm-backend"]
 CMD ["serve", "--host", "0.0.0.0", "--data-dir", "/data"]
 
 
-# llama.cpp with CUDA. This release's C library is older than that of `base`, so what is built here runs there.
+# llama.cpp with CUDA. This release's C library is older than that of `base`, so the build runs there.
 FROM nvidia/cuda:12.8.1-devel-ubuntu22.04 AS build-cuda
 # hadolint ignore=DL3008  # as above
 RUN apt-get update \
@@ -87,7 +87,7 @@ ENV LLM_BACKEND_GPU_LAYERS=-1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILIT
 USER 10001:10001
 
 
-# For Tilt: the package may be written to, and the server starts anew when it was.
+# For Tilt: the package may be written to, and the server restarts when it changes.
 FROM base AS dev
 USER 0:0
 RUN chown -R 10001:10001 /opt/llm-backend/lib/python3.11/site-packages/llm_backend

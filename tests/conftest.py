@@ -1,4 +1,4 @@
-"""What the whole suite shares: options, and the servers beside ours."""
+"""Options of the whole suite, and servers that several packages use."""
 
 from collections.abc import Iterator
 

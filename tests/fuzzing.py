@@ -1,7 +1,7 @@
-"""What `make fuzz` tells at its end, and keeps: how many cases were tried, and what they found.
+"""Report of `make fuzz`: numbers of cases, and failing cases.
 
 The findings of each test are written to a file of `tests/finds/`, which git keeps until the defect
-is mended and the case is an explicit example of a test.
+is fixed and the case is an explicit example of a test.
 """
 
 import re

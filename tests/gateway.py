@@ -27,7 +27,7 @@ def backend(fake: FakeUpstream, name: str, *models: str, **more: Any) -> dict[st
 
 @contextlib.contextmanager
 def closed_port() -> Iterator[int]:
-    """A port where nobody listens, nor anybody else on this machine will meanwhile."""
+    """A port without a listener; it stays reserved meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

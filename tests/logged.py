@@ -9,7 +9,7 @@ import pytest
 
 @contextlib.contextmanager
 def logging_as_it_was() -> Iterator[None]:
-    """What an application configures of logging within ends with it."""
+    """Restores the logging configuration at the end."""
     loggers = [logging.root, *_loggers()]
     levels = [one.level for one in loggers]
     handlers = list(logging.root.handlers)
@@ -29,5 +29,5 @@ def _loggers() -> list[logging.Logger]:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
-    """What a log line of any form could hold."""
+    """All texts that a log line of any format could contain."""
     return caplog.text + "".join(str(vars(record)) for record in caplog.records)

@@ -1,4 +1,4 @@
-"""What a machine may lack."""
+"""Skips tests for programs that a machine lacks."""
 
 import os
 from typing import NoReturn
@@ -9,8 +9,9 @@ __all__ = ["missing"]
 
 
 def missing(what: str) -> NoReturn:
-    """Skips the test, saying `what` it needs and how that is had. Where the variable `CI` is set
-    nothing may be skipped: there it fails.
+    """Skips the test; `what` names the missing program and how to install it.
+
+    With the variable `CI` the test fails instead.
     """
     if os.environ.get("CI"):
         pytest.fail(what)

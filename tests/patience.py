@@ -1,4 +1,4 @@
-"""Waiting for what is to come true soon, on a machine that may be busy with other things."""
+"""Waits for a condition in the time of the event loop, on a busy machine too."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,10 +9,10 @@ _TICK_S = 0.005
 
 
 async def comes_true(claim: Callable[[], bool], *, within_s: float) -> bool:
-    """Whether it comes true within so much time of this loop.
+    """True if the claim becomes true within this time of the event loop.
 
-    Time that the machine gave to others does not count. Where all that takes part runs in this
-    loop, a promise of some milliseconds can so be held on any machine.
+    Time of other processes does not count. If all participants run in this loop, limits of some
+    milliseconds hold on any machine.
     """
     for _ in range(round(within_s / _TICK_S)):
         if claim():

@@ -5,6 +5,7 @@ Where the environment says `CI`, not having it is a failure: there nothing may g
 
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -48,11 +49,11 @@ class PostgresqlServer:
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
-        """Remove a database that `new_database` made, whoever is connected to it."""
+        """Drop a database of `new_database`, with its connections."""
         self.sql("postgres", f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def sql(self, database: str, statement: str) -> str:
-        """What psql prints for one statement."""
+        """Return psql's output for one statement."""
         command = [self.binaries / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", self.url(database)]
         done = subprocess.run(
             [*command, "-c", statement], check=True, capture_output=True, text=True
@@ -147,10 +148,10 @@ def _wait(server: PostgresqlServer, process: subprocess.Popen[bytes], log: Path)
 
 
 def _as_user(folder: Path) -> list[str]:
-    """How to start a program that refuses to run as root; `folder` becomes its user's."""
+    """Prefix of a program that refuses to run as root; `folder` becomes its user's."""
     if os.geteuid() != 0:
         return []
-    user = "postgres" if _exists("postgres") else "nobody"
+    user = "postgres" if _exists("postgres") else pwd.getpwuid(65534).pw_name
     shutil.chown(folder, user)
     if shutil.which("setpriv"):  # and the server dies with the tests, however they die
         return [

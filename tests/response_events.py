@@ -1,4 +1,4 @@
-"""Whether a response's events are the document's, and come in legal order."""
+"""Checks a response's events against the document and the legal order."""
 
 import json
 from collections.abc import Mapping, Sequence

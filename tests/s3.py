@@ -42,7 +42,7 @@ class S3Server:
         return f"s3://{name}/files"
 
     def names(self, url: str) -> list[str]:
-        """What is in a bucket that `new_bucket` made."""
+        """Names of the objects in a bucket of `new_bucket`."""
         bucket = url.split("/")[2]
         listed = httpx.get(f"{self.address}/{bucket}?list-type=2").raise_for_status().text
         return [part.partition("</Key>")[0] for part in listed.split("<Key>")[1:]]

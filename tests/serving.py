@@ -29,7 +29,7 @@ class Served:
 
     @property
     def base_url(self) -> str:
-        """What clients are given."""
+        """Base URL for clients."""
         return f"{self.address}/v1"
 
     def workers(self) -> list[int]:

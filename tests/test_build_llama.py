@@ -18,7 +18,7 @@ def build_llama():
     return module
 
 
-def test_what_the_processor_shows_is_turned_on(build_llama):
+def test_build_enables_instructions_of_the_processor(build_llama):
     found = build_llama.instruction_sets("flags\t\t: fpu sse4_2 avx avx2 fma f16c bmi2 rdpid\n")
 
     assert found == {
@@ -26,7 +26,7 @@ def test_what_the_processor_shows_is_turned_on(build_llama):
     }  # fmt: skip
 
 
-def test_half_an_avx512_is_none(build_llama):
+def test_build_disables_an_incomplete_avx512(build_llama):
     assert "GGML_AVX512" not in build_llama.instruction_sets("flags : avx512f avx512cd\n")
     whole = "flags : avx512f avx512cd avx512vl avx512dq avx512bw avx512_vnni avx512_bf16 amx_int8\n"
     assert {"GGML_AVX512", "GGML_AVX512_VNNI", "GGML_AVX512_BF16"} == (
@@ -34,7 +34,7 @@ def test_half_an_avx512_is_none(build_llama):
     )
 
 
-def test_amx_is_never_turned_on_and_native_is_off(build_llama, monkeypatch):
+def test_build_disables_amx_and_native(build_llama, monkeypatch):
     monkeypatch.delenv("CMAKE_ARGS", raising=False)
     flags = build_llama.cmake_flags(portable=True)
 
@@ -44,14 +44,14 @@ def test_amx_is_never_turned_on_and_native_is_off(build_llama, monkeypatch):
         assert "-DGGML_AVX512=OFF" in flags
 
 
-def test_wheels_of_other_flags_are_kept_apart(build_llama, monkeypatch, tmp_path):
+def test_build_caches_wheels_by_flags(build_llama, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     assert build_llama.cache_folder(["-DA=ON"]) != build_llama.cache_folder(["-DA=OFF"])
     assert tmp_path in build_llama.cache_folder([]).parents
 
 
-def test_a_missing_compiler_is_a_sentence_that_says_what_to_install(build_llama, monkeypatch):
+def test_build_names_the_packages_of_a_missing_compiler(build_llama, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
 

@@ -50,7 +50,7 @@ def behind(*origins: str) -> TestClient:
         ({"origin": FOREIGN, "authorization": "Bearer sk-mine"}, 403),
     ],
 )
-def test_guard_lets_in_programs_and_own_pages_only(method, headers, status):
+def test_guard_allows_only_programs_and_own_pages(method, headers, status):
     answer = behind().request(method, "/v1/models", headers=headers)
 
     assert answer.status_code == status
@@ -62,13 +62,13 @@ def test_guard_lets_in_programs_and_own_pages_only(method, headers, status):
 
 
 @pytest.mark.parametrize("origins", [(FOREIGN,), ("http://other.test", FOREIGN), ("*",)])
-def test_guard_lets_in_pages_of_named_origins(origins):
+def test_guard_allows_pages_of_named_origins(origins):
     headers = {"sec-fetch-site": "cross-site", "origin": FOREIGN}
 
     assert behind(*origins).post("/v1/models", headers=headers).status_code == 200
 
 
-def test_guard_refuses_what_a_browser_sends_without_naming_the_page():
+def test_guard_refuses_browser_requests_without_an_origin():
     headers = {"sec-fetch-site": "cross-site"}
 
     assert behind(FOREIGN).get("/v1/models", headers=headers).status_code == 403
@@ -85,11 +85,11 @@ def test_guard_refuses_what_a_browser_sends_without_naming_the_page():
         ("POST", "/", 403),  # a form
     ],
 )
-def test_guard_lets_links_lead_to_pages_alone(method, path, status):
+def test_guard_allows_links_only_to_pages(method, path, status):
     assert behind().request(method, path, headers=LINK).status_code == status
 
 
-def test_guard_turns_away_web_sockets_of_other_pages():
+def test_guard_refuses_web_sockets_of_other_pages():
     with (
         pytest.raises(WebSocketDenialResponse) as refused,
         behind().websocket_connect("/v1/realtime", headers={"origin": FOREIGN}),
@@ -102,7 +102,7 @@ def test_guard_turns_away_web_sockets_of_other_pages():
 
 
 @pytest.mark.parametrize("headers", [{}, {"origin": OURS}])
-def test_guard_lets_in_web_sockets_of_programs_and_own_pages(headers):
+def test_guard_allows_web_sockets_of_programs_and_own_pages(headers):
     url = "ws://localhost:8000/v1/realtime"
     with behind().websocket_connect(url, headers=headers) as socket:
         assert socket.receive()["type"] == "websocket.close"

@@ -43,7 +43,7 @@ def test_the_page_of_commands_is_generated():
     )
 
 
-def test_every_operation_of_our_own_is_explained():
+def test_api_page_explains_every_own_operation():
     own = yaml.safe_load((ROOT / "openapi/extensions.yaml").read_text())["paths"]
     page = (ROOT / "docs/api.md").read_text().partition("\n## This server's own operations\n")[2]
 
@@ -51,7 +51,7 @@ def test_every_operation_of_our_own_is_explained():
     assert explained == set(own)
 
 
-def test_every_table_is_told_with_what_bounds_it():
+def test_retention_page_lists_every_table_with_its_limits():
     page = (ROOT / "docs/retention.md").read_text().partition("## Every table")[2]
     rows = [row.strip("| ").split(" | ") for row in page.splitlines() if row.startswith("| `")]
     told = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
@@ -65,7 +65,7 @@ def test_every_table_is_told_with_what_bounds_it():
 BOUND = re.compile(r"\w+_(limit(_\w+)?|timeout_s|deadline_s|grace_s|slice_s|per_s|check_bytes)")
 
 
-def test_security_page_tells_every_bound_by_its_setting():
+def test_security_page_lists_every_limit():
     page = (ROOT / "docs/security.md").read_text()
     table = page.partition("| resource | limit |")[2].partition("\n\n")[0]
     named = re.findall(r"`(\w+)`", table)
@@ -80,17 +80,17 @@ def test_security_page_tells_every_bound_by_its_setting():
     assert len(set(named)) == len(named)
 
 
-def test_every_setting_says_what_it_is():
+def test_every_setting_has_a_description():
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_every_setting_is_shown_under_its_matter_and_in_the_order_of_the_flags():
+def test_every_setting_belongs_to_a_group_in_the_order_of_the_flags():
     shown = [name for group in SETTING_GROUPS.values() for name in group.model_fields]
 
     assert shown == list(Settings.model_fields)
 
 
-def test_every_command_that_the_readme_names_exists():
+def test_every_command_in_the_readme_exists():
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
     makefile = (ROOT / "Makefile").read_text()
@@ -110,7 +110,7 @@ def test_every_command_that_the_readme_names_exists():
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "k8s/README.md"],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_every_place_that_a_document_links_to_exists(page):
+def test_every_link_target_exists(page):
     for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
         linked = page.parent / target if target else page
 
@@ -119,12 +119,12 @@ def test_every_place_that_a_document_links_to_exists(page):
 
 
 def headings(page: Path) -> set[str]:
-    """What a page's headings are linked by."""
+    """Anchors of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_readme_is_read_in_a_few_minutes():
+def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
@@ -145,7 +145,7 @@ def test_names_beside_links_are_defined_in_the_linked_modules(page):
             assert method in {getattr(node, "name", None) for node in found.body}, (name, method)
 
 
-def test_architecture_page_draws_the_layers_that_are_held():
+def test_architecture_page_draws_the_layers_of_import_linter():
     page = (ROOT / "ARCHITECTURE.md").read_text().partition("## Layers")[2]
     drawing = page.partition("```")[2].partition("```")[0]
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())

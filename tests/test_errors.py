@@ -23,7 +23,7 @@ def every_error() -> list[type[errors.ApiError]]:
 
 
 @pytest.mark.parametrize("kind", every_error())
-def test_every_error_is_drawn_in_the_tree(kind):
+def test_every_error_is_in_the_tree_of_the_docstring(kind):
     assert kind.__name__ in (errors.__doc__ or "")
     assert str(kind.status) in (errors.__doc__ or "")
 
@@ -36,7 +36,7 @@ def test_every_error_is_drawn_in_the_tree(kind):
         if kind.status not in (404, 416, 499) and kind.__name__ != "SchemaUnsupported"
     ],
 )
-def test_every_body_has_all_four_keys(kind):
+def test_every_error_body_has_all_four_keys(kind):
     body = errors.error_body(kind("what happened", param="model"))
 
     assert body["error"] == {
@@ -59,15 +59,15 @@ def test_every_body_has_all_four_keys(kind):
         (errors.Internal("A bug."), None),
     ],
 )
-def test_an_error_that_no_retry_mends_says_so_to_sdks(error, told):
+def test_permanent_errors_tell_sdks_not_to_retry(error, told):
     assert error.headers.get("x-should-retry") == told
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 415, 429, 501, 502, 503])
-def test_a_status_becomes_the_error_of_that_status(status):
+def test_from_status_returns_the_error_of_the_status(status):
     assert errors.from_status(status, "said so").status == status
 
 
-def test_statuses_without_an_error_of_their_own_keep_their_side():
+def test_from_status_distinguishes_unknown_client_and_server_errors():
     assert errors.from_status(418, "teapot").status == 400
     assert errors.from_status(599, "odd").status == 500

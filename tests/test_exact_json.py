@@ -23,7 +23,7 @@ values = st.recursive(
 @example(value={"a": [2**64, -(2**63) - 1, 10**30]})
 @example(value="1" * 40)
 @example(value=[1.5, 10**25])
-def test_a_value_is_the_same_again(value):
+def test_exact_json_round_trips_values(value):
     again = exact_json.loads(exact_json.dumps(value))
 
     assert again == value
@@ -31,7 +31,7 @@ def test_a_value_is_the_same_again(value):
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, str])
-def test_every_kind_of_text_is_read_exactly(kind):
+def test_exact_json_decodes_every_kind_of_text(kind):
     text = '{"a": 123456789012345678901234567890}'
 
     value = exact_json.loads(text if kind is str else kind(text.encode()))
@@ -43,12 +43,12 @@ def test_every_kind_of_text_is_read_exactly(kind):
     "text",
     ["[1e400]", "[1" + "0" * 400 + "]", '["\\ud800", 12345678901234567890123]', "[NaN]", "[1,]"],
 )
-def test_what_orjson_refuses_is_refused(text):
+def test_exact_json_refuses_what_orjson_refuses(text):
     with pytest.raises(orjson.JSONDecodeError):
         exact_json.loads(text)
 
 
 @pytest.mark.parametrize("value", [["\ud800", 10**30], {"a": object()}, [10**30, object()]])
-def test_what_json_cannot_say_is_not_written(value):
+def test_exact_json_refuses_values_outside_of_json(value):
     with pytest.raises(orjson.JSONEncodeError):
         exact_json.dumps(value)

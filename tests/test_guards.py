@@ -1,4 +1,4 @@
-"""What stands in front of the API."""
+"""Guards in front of the API."""
 
 import asyncio
 import logging
@@ -23,21 +23,21 @@ def behind(hosts: tuple[str, ...]) -> TestClient:
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"]
 )
-def test_its_own_names_are_let_in(host):
+def test_host_guard_accepts_own_names(host):
     assert behind(LOOPBACK).get("/", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "::1"]
 )
-def test_other_names_are_kept_out(host):
+def test_host_guard_refuses_other_names(host):
     response = behind(LOOPBACK).get("/", headers={"host": host})
 
     assert response.status_code == 403
     assert response.json()["error"]["code"] == "host_not_allowed"
 
 
-def test_an_open_server_on_loopback_is_guarded_and_one_with_keys_is_not():
+def test_host_guard_protects_only_open_servers_on_loopback():
     assert "localhost" in load_settings().hosts
     assert load_settings({"api_keys": ["sk-x"]}).hosts == ()
     assert load_settings({"host": "0.0.0.0", "allow_open": True}).hosts == ()
@@ -49,7 +49,7 @@ async def broken(scope, receive, send):
     await PlainTextResponse("no", status_code=503)(scope, receive, send)
 
 
-def test_an_answer_is_counted_and_logged_without_its_words(caplog):
+def test_access_log_counts_and_logs_without_content(caplog):
     metrics = Metrics()
     with caplog.at_level(logging.INFO, logger="llm_backend.guards"):
         TestClient(AccessLog(broken, metrics, RecentErrors())).get("/?key=secret")
@@ -62,7 +62,7 @@ def test_an_answer_is_counted_and_logged_without_its_words(caplog):
 
 
 async def cut_off(*pieces: bytes) -> bytes:
-    """What a client has of a stream of these pieces when the server's grace period is over."""
+    """Bytes that a client gets of a stream when the server's grace period is over."""
     sent = []
 
     async def answer(_scope, _receive, send):
@@ -79,12 +79,12 @@ async def cut_off(*pieces: bytes) -> bytes:
     return b"".join(sent)
 
 
-async def test_a_stream_that_is_cut_off_ends_with_an_error_event_of_its_own():
+async def test_aborted_stream_ends_with_an_error_event():
     assert (await cut_off(b"data: 1\n\n")).startswith(b'data: 1\n\ndata: {"error"')
     assert (await cut_off(b"data: {half")).startswith(b'data: {half\n\ndata: {"error"')
 
 
-def test_a_socket_under_another_name_is_kept_out():
+def test_host_guard_refuses_web_sockets_of_other_names():
     with (
         pytest.raises(WebSocketDisconnect),
         behind(LOOPBACK).websocket_connect("/", headers={"host": "evil.example"}),

@@ -1,4 +1,4 @@
-"""What a model's file says, and what it takes in memory, without loading it."""
+"""Headers and memory footprints of model files."""
 
 import os
 import struct
@@ -23,7 +23,7 @@ from llm_backend.model_files import (
 from tests.engine.gguf_models import write_bert, write_llama
 
 
-def test_the_header_of_the_built_in_model_is_read():
+def test_header_of_the_builtin_model_is_parsed():
     header = read_header(BUILTIN_PATH)
 
     assert header.architecture == "llama"
@@ -33,7 +33,7 @@ def test_the_header_of_the_built_in_model_is_read():
     assert 0 < BUILTIN_PATH.stat().st_size - header.weights_bytes < 200_000
 
 
-def test_cells_are_keys_and_values_of_every_layer_slot_and_token(tmp_path):
+def test_footprint_counts_cells_of_every_layer_slot_and_token(tmp_path):
     header = read_header(write_llama(tmp_path / "tiny.gguf"))  # 2 layers, 2 of 4 heads, 16 wide
     shape = ModelShape(context_tokens=100, slots=3)
 
@@ -44,14 +44,14 @@ def test_cells_are_keys_and_values_of_every_layer_slot_and_token(tmp_path):
     assert own.cells == 2 * 2 * (16 + 16) * 2 * 512  # as long as it was trained for
 
 
-def test_a_model_that_generates_nothing_keeps_no_cells(tmp_path):
+def test_footprint_of_an_embedding_model_has_no_cells(tmp_path):
     header = read_header(write_bert(tmp_path / "bert.gguf"))
 
     assert footprint(header, ModelShape()).cells == 0
     assert footprint(header, ModelShape()).total > header.weights_bytes
 
 
-def test_the_parts_of_a_model_are_counted_together(tmp_path):
+def test_header_joins_the_parts_of_a_model(tmp_path):
     whole = write_llama(tmp_path / "whole.gguf").read_bytes()
     for part in (1, 2):
         (tmp_path / f"m-0000{part}-of-00002.gguf").write_bytes(whole)
@@ -77,7 +77,7 @@ def test_the_parts_of_a_model_are_counted_together(tmp_path):
         (b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<I", 1 << 30), "counts"),
     ],
 )
-def test_a_broken_header_is_one_sentence(tmp_path, data, sentence):
+def test_header_error_is_one_sentence(tmp_path, data, sentence):
     path = tmp_path / "broken.gguf"
     path.write_bytes(data)
 
@@ -85,7 +85,7 @@ def test_a_broken_header_is_one_sentence(tmp_path, data, sentence):
         read_header(path)
 
 
-def test_a_file_that_ends_anywhere_is_cut_short(tmp_path):
+def test_header_detects_truncation_at_any_byte(tmp_path):
     whole = write_llama(tmp_path / "tiny.gguf").read_bytes()
     path = tmp_path / "cut.gguf"
     for length in [*range(4, 12_000, 97), *range(12_000, len(whole), 9999), len(whole) - 1]:
@@ -96,7 +96,7 @@ def test_a_file_that_ends_anywhere_is_cut_short(tmp_path):
     assert read_header(path).tensors == read_header(tmp_path / "tiny.gguf").tensors
 
 
-def test_a_later_part_that_is_cut_is_named(tmp_path):
+def test_header_names_a_truncated_part(tmp_path):
     whole = write_llama(tmp_path / "whole.gguf").read_bytes()
     for part, data in ((1, whole), (2, whole[:-1])):
         (tmp_path / f"m-0000{part}-of-00002.gguf").write_bytes(data)
@@ -106,7 +106,7 @@ def test_a_later_part_that_is_cut_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in GGMLQuantizationType if kind.value < 42])
-def test_the_size_of_every_type_is_known(tmp_path, kind):
+def test_header_knows_the_size_of_every_type(tmp_path, kind):
     numbers, size = GGML_QUANT_SIZES[kind]
     writer = GGUFWriter(tmp_path / "one.gguf", "llama")
     writer.add_tensor("t", np.zeros((2, size), dtype=np.uint8), raw_dtype=kind)
@@ -123,7 +123,7 @@ def test_the_size_of_every_type_is_known(tmp_path, kind):
         read_header(tmp_path / "one.gguf")
 
 
-def test_numbers_that_make_no_sense_count_as_none():
+def test_header_ignores_senseless_numbers():
     values = {"general.architecture": "llama", "llama.block_count": "x", "llama.context_length": -1}
     header = GgufHeader(path=Path("x"), values=values, tensors=0, parameters=0, weights_bytes=5)
 
@@ -132,7 +132,7 @@ def test_numbers_that_make_no_sense_count_as_none():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there the system tells")
-def test_the_machine_has_memory_and_some_of_it_is_free():
+def test_machine_memory_is_positive_and_partly_free():
     assert 100_000_000 < available_memory_bytes() < machine_memory_bytes()
 
 
@@ -157,7 +157,7 @@ SEPARATE = "5:cpu:/\n4:memory:/app/server\n0::/\n"
         *("a container's", "the older kind", "none"),
     ],
 )
-def test_a_control_group_has_what_its_limit_leaves(
+def test_free_memory_respects_control_groups(
     tmp_path, monkeypatch, groups, folder, limits, whole, free
 ):
     proc, mounted = tmp_path / "proc", tmp_path / "groups"

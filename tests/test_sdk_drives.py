@@ -91,7 +91,7 @@ def _operation(request: httpx.Request) -> Operation | None:
 
 @functools.cache
 def called() -> frozenset[str]:
-    """What tests call, each as it is written behind a client."""
+    """Dotted names that tests call on a client."""
     return frozenset(
         chain for file in TESTS.rglob("*.py") for chain in _chains(ast.parse(file.read_text()))
     )
@@ -111,7 +111,7 @@ def _chains(tree: ast.Module) -> Iterator[str]:
 
 
 def _variables(function: ast.AST) -> dict[str, tuple[str, ...]]:
-    """What the variables of a function are names of."""
+    """Attributes that the variables of a function stand for."""
     variables: dict[str, tuple[str, ...]] = {}
     for node in ast.walk(function):  # in the order of lines, within a block
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute):
@@ -130,7 +130,7 @@ def _attributes(node: ast.AST, variables: dict[str, tuple[str, ...]]) -> tuple[s
     return ()
 
 
-def test_methods_are_found_by_where_their_requests_go():
+def test_sdk_methods_are_matched_by_their_requests():
     found = methods()
 
     assert found["createChatCompletion"] >= {"chat.completions.create"}
@@ -138,7 +138,7 @@ def test_methods_are_found_by_where_their_requests_go():
     assert "createRerank" not in found
 
 
-def test_the_official_client_drives_what_is_answered_here():
+def test_official_client_is_tested_with_every_local_operation():
     not_called = {
         name: sorted(methods()[name])
         for name, operation in load_document().operations.items()

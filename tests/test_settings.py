@@ -25,7 +25,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_without_anything_it_is_open_on_loopback_with_the_built_in_model():
+def test_settings_default_to_an_open_server_on_loopback_with_the_builtin_model():
     settings = load_settings()
 
     assert settings.models == ("builtin",)
@@ -33,7 +33,7 @@ def test_without_anything_it_is_open_on_loopback_with_the_built_in_model():
     assert settings.api_keys == ()
 
 
-def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path, monkeypatch):
+def test_settings_flag_overrides_environment_overrides_file(tmp_path, monkeypatch):
     file = tmp_path / "config.yaml"
     file.write_text("port: 1\nslots: 3\nhost: 0.0.0.0\n")
     monkeypatch.setenv("LLM_BACKEND_PORT", "2")
@@ -44,7 +44,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path, monkeypatch
     assert (settings.port, settings.host, settings.slots) == (3, "::1", 3)
 
 
-def test_the_names_that_users_know_already_are_read(monkeypatch):
+def test_settings_accept_established_environment_names(monkeypatch):
     monkeypatch.setenv("LLAMA_MODEL_FILE", "a.gguf,b.gguf")
     monkeypatch.setenv("LLAMA_CONTEXT_SIZE", "512")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
@@ -68,7 +68,7 @@ def test_the_names_that_users_know_already_are_read(monkeypatch):
         ({"queue_deadline_s": "soon"}, "queue_deadline_s"),
     ],
 )
-def test_a_bad_value_is_one_sentence_that_names_the_setting(flags, named):
+def test_settings_report_an_invalid_value_with_its_name(flags, named):
     with pytest.raises(SettingsError) as caught:
         load_settings(flags)
 
@@ -76,14 +76,14 @@ def test_a_bad_value_is_one_sentence_that_names_the_setting(flags, named):
     assert "\n" not in str(caught.value)
 
 
-def test_a_bad_value_in_the_environment_is_an_error_too(monkeypatch):
+def test_settings_refuse_an_invalid_value_in_the_environment(monkeypatch):
     monkeypatch.setenv("LLAMA_CONTEXT_SIZE", "many")
 
     with pytest.raises(SettingsError, match="context_tokens"):
         load_settings()
 
 
-def test_a_name_that_is_no_setting_is_refused_wherever_it_stands(tmp_path, monkeypatch):
+def test_settings_refuse_unknown_names_in_every_source(tmp_path, monkeypatch):
     file = tmp_path / "config.yaml"
     file.write_text("prot: 8000\n")
 
@@ -95,7 +95,7 @@ def test_a_name_that_is_no_setting_is_refused_wherever_it_stands(tmp_path, monke
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
-def test_a_file_that_holds_no_settings_is_refused(tmp_path, text):
+def test_settings_refuse_a_file_that_is_no_mapping(tmp_path, text):
     file = tmp_path / "config.yaml"
     file.write_text(text)
 
@@ -103,12 +103,12 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path, text):
         load_settings({}, file)
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_settings_refuse_a_missing_file(tmp_path):
     with pytest.raises(SettingsError, match="No such file"):
         load_settings({}, tmp_path / "none.yaml")
 
 
-def test_secrets_do_not_show_in_print_or_error(monkeypatch):
+def test_settings_hide_secrets_in_repr_and_errors(monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_API_KEYS", "sk-one,sk-two")
 
     settings = load_settings()
@@ -117,14 +117,14 @@ def test_secrets_do_not_show_in_print_or_error(monkeypatch):
     assert "sk-one" not in repr(settings)
 
 
-def test_the_data_folder_is_absolute_and_holds_the_database(tmp_path):
+def test_settings_data_folder_is_absolute_and_contains_the_database(tmp_path):
     settings = load_settings({"data_dir": tmp_path})
 
     assert settings.database == f"sqlite:///{tmp_path}/llm-backend.sqlite3"
     assert Settings.model_fields["data_dir"].default == Path("~/.local/share/llm-backend")
 
 
-def test_another_process_gets_the_same_settings_whatever_its_environment(tmp_path, monkeypatch):
+def test_settings_as_json_ignore_the_environment_of_the_reader(tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_API_KEYS", "sk-one,sk-two")
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@db/chats")
     given = {"data_dir": tmp_path, "slots": 3, "aliases": ("a", "b=c"), "openai_api_key": None}
@@ -140,7 +140,7 @@ def test_another_process_gets_the_same_settings_whatever_its_environment(tmp_pat
     assert found.openai_api_key is None
 
 
-def test_a_child_gets_this_environment_and_more(monkeypatch):
+def test_environment_with_extends_this_environment(monkeypatch):
     monkeypatch.setenv("SOME_NAME", "here")
 
     found = environment_with({"ANOTHER_NAME": "there"})
@@ -160,14 +160,14 @@ VARIABLES = [
 
 
 @pytest.mark.parametrize("variable", [*VARIABLES, PREFIX + "OF_ANOTHER_VERSION"])
-def test_empty_variable_is_unset(monkeypatch, variable):
+def test_settings_treat_an_empty_variable_as_unset(monkeypatch, variable):
     without = load_settings()
     monkeypatch.setenv(variable, "")
 
     assert load_settings().model_dump() == without.model_dump()
 
 
-def test_no_variable_that_is_empty_makes_an_upstream(monkeypatch):
+def test_settings_empty_key_variable_adds_no_upstream(monkeypatch):
     for variable in VARIABLES:
         monkeypatch.setenv(variable, "")
 
@@ -177,7 +177,7 @@ def test_no_variable_that_is_empty_makes_an_upstream(monkeypatch):
     assert settings.models == ("builtin",)
 
 
-def test_empty_variable_of_ours_leaves_the_name_that_users_know(monkeypatch):
+def test_settings_empty_variable_falls_back_to_the_established_name(monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_OPENAI_API_KEY", "")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
     key = load_settings().openai_api_key
@@ -187,7 +187,7 @@ def test_empty_variable_of_ours_leaves_the_name_that_users_know(monkeypatch):
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_empty_text_in_the_file_is_refused_by_name(tmp_path, name):
+def test_settings_refuse_an_empty_text_in_the_file_by_name(tmp_path, name):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({name: ""}))
 
@@ -210,7 +210,7 @@ def test_empty_text_in_the_file_is_refused_by_name(tmp_path, name):
         ({"backends": [{"name": "a", "base_url": ""}]}, "base_url"),
     ],
 )
-def test_empty_text_inside_a_setting_is_refused(tmp_path, monkeypatch, setting, named):
+def test_settings_refuse_an_empty_text_in_a_nested_setting(tmp_path, monkeypatch, setting, named):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(setting))
     monkeypatch.setenv("EMPTY", "")
@@ -219,7 +219,7 @@ def test_empty_text_inside_a_setting_is_refused(tmp_path, monkeypatch, setting, 
         load_settings({}, file)
 
 
-def test_backend_in_a_variable_has_no_empty_key(monkeypatch):
+def test_settings_refuse_an_empty_key_of_a_backend(monkeypatch):
     backend = {"name": "a", "base_url": "http://a", "api_key": ""}
     monkeypatch.setenv("LLM_BACKEND_BACKENDS", json.dumps([backend]))
 
@@ -228,7 +228,7 @@ def test_backend_in_a_variable_has_no_empty_key(monkeypatch):
 
 
 @pytest.mark.parametrize("given", ["none", ["none"], []])
-def test_no_model_is_served_where_that_is_said(tmp_path, monkeypatch, given):
+def test_settings_models_none_serves_no_model(tmp_path, monkeypatch, given):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({"models": given}))
 

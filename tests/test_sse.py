@@ -47,7 +47,7 @@ def by_the_standard(stream: str) -> list[Event]:
 
 
 @given(streams, st.data())
-def test_any_cutting_gives_what_the_standard_says(stream: bytes, data: st.DataObject):
+def test_decoder_follows_the_standard_for_any_chunks(stream: bytes, data: st.DataObject):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     pieces = [
         stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
@@ -59,29 +59,29 @@ def test_any_cutting_gives_what_the_standard_says(stream: bytes, data: st.DataOb
 
 
 @given(st.text().filter(lambda text: not set(text) & set("\r\n")), st.sampled_from([None, "x"]))
-def test_what_is_encoded_is_decoded(text: str, name: str | None):
+def test_decoder_reads_encoded_events(text: str, name: str | None):
     assert events(encode(text.encode(), name)) == [Event(data=text, name=name)]
 
 
-def test_a_byte_order_mark_leads_once():
+def test_decoder_skips_one_leading_byte_order_mark():
     assert events(b"\xef\xbb", b"\xbfdata: a\n\n") == [Event(data="a")]
     assert events(b"data: a\n\n\xef\xbb\xbfdata: b\n\n") == [Event(data="a")]
 
 
-def test_a_crlf_cut_in_the_middle_ends_one_line_only():
+def test_decoder_reads_a_split_crlf_as_one_line_end():
     assert events(b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n") == [Event(data="a\nb")]
     assert events(b"data: a\r", b"\n", b"\n") == [Event(data="a")]
 
 
-def test_comments_and_half_events_are_none():
+def test_decoder_ignores_comments_and_incomplete_events():
     assert events(b": ping\n\n: ping\n\ndata: half") == []
 
 
-def test_the_end_of_a_stream_is_an_event():
+def test_decoder_reads_the_end_of_a_stream_as_an_event():
     assert events(DONE) == [Event(data="[DONE]")]
 
 
-def test_an_endless_event_is_refused_and_endless_comments_are_not():
+def test_decoder_refuses_an_endless_event_but_not_endless_comments():
     pings = Decoder(limit_bytes=100)
     for _ in range(100):
         assert list(pings.feed(b": ping\n")) == []

@@ -13,7 +13,7 @@ RECORD = logging.makeLogRecord({"msg": "answered", "levelname": "INFO", "status"
 
 
 @pytest.mark.parametrize("shows_process", [True, False])
-def test_a_line_tells_its_process_only_where_there_are_several(shows_process):
+def test_log_line_has_the_process_id_only_with_several_processes(shows_process):
     event = json.loads(_JsonFormatter(shows_process).format(RECORD))
     line = _TextFormatter(shows_process).format(RECORD)
 
@@ -21,7 +21,7 @@ def test_a_line_tells_its_process_only_where_there_are_several(shows_process):
     assert (f"[{os.getpid()}] answered status=200" in line) is shows_process
 
 
-def test_an_application_that_logs_little_silences_no_other_test():
+def test_configure_logging_does_not_leak_into_other_tests():
     chatty, handlers = logging.getLogger("alembic"), list(logging.root.handlers)
     before = logging.root.level, chatty.level
     with logging_as_it_was():
@@ -33,7 +33,7 @@ def test_an_application_that_logs_little_silences_no_other_test():
     assert set(logging.root.handlers) <= set(handlers)
 
 
-def test_what_a_client_says_is_no_line_of_its_own():
+def test_log_line_escapes_control_characters():
     said = {"msg": "refused", "levelname": "INFO", "path": "/é\n12:00:00 info\x1b[2J", "status": 1}
     line = _TextFormatter(False).format(logging.makeLogRecord(said))
 

@@ -84,8 +84,7 @@ class Connection:
         )
 
     async def is_gone(self, within_s: float = 0.2) -> bool:
-        """Whether the other side closes within so much time of this loop; what it still says is
-        read over."""
+        """True if the other side closes within this time of the loop; drops received bytes."""
         reading = asyncio.create_task(self._read_over())
         try:
             return await comes_true(reading.done, within_s=within_s)

@@ -22,7 +22,7 @@ class AheadOfUs:
         raise UnknownSchema("The database is at revision 9999.")
 
 
-async def test_a_database_that_came_up_and_cannot_be_migrated_is_told_to_a_person(caplog):
+async def test_migrate_later_logs_a_failed_migration_as_critical(caplog):
     async with asyncio.timeout(20):
         await migrate_later(AheadOfUs())
 
@@ -31,14 +31,14 @@ async def test_a_database_that_came_up_and_cannot_be_migrated_is_told_to_a_perso
     assert "9999" in record.reason
 
 
-def test_an_application_for_another_server_is_one_process(monkeypatch):
+def test_create_app_refuses_several_processes(monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_PROCESSES", "2")
 
     with pytest.raises(SettingsError, match="`processes` is for `llm-backend serve`"):
         create_app()
 
 
-def test_what_few_requests_need_is_not_imported_at_start():
+def test_start_does_not_import_rarely_used_modules():
     code = "import sys, llm_backend.app; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

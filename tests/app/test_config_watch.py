@@ -1,4 +1,4 @@
-"""What changes in the config file is applied; what cannot be is told, and changes nothing."""
+"""Config file watch: applies changes of local models, and refuses invalid files."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,13 +15,13 @@ async def come_true(is_so: Callable[[], object]) -> None:
 
 
 def put(file: Path, text: str) -> None:
-    """At once: nobody sees half of it."""
+    """Replaces the file atomically."""
     new = file.with_suffix(".new")
     new.write_text(text)
     new.rename(file)
 
 
-async def test_what_cannot_be_served_at_the_moment_does_not_end_the_watch(tmp_path: Path, caplog):
+async def test_config_watch_continues_after_a_failed_change(tmp_path: Path, caplog):
     file = tmp_path / "config.yaml"
     put(file, "models: []")
     source = SettingsSource(flags={"data_dir": tmp_path}, file=file)

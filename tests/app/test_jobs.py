@@ -4,7 +4,7 @@ from llm_backend.app.jobs import index_name
 from llm_backend.search import EmbeddedIndex
 
 
-async def test_who_has_not_got_the_vector_index_takes_up_no_work_that_needs_it(tmp_path: Path):
+async def test_jobs_of_an_index_are_not_claimed_without_it(tmp_path: Path):
     one, other = EmbeddedIndex(tmp_path / "vectors"), EmbeddedIndex(tmp_path / "vectors")
     name = await index_name(one)
 

@@ -1,4 +1,4 @@
-"""What is served follows what is to be served; what stays the same stays loaded."""
+"""Local models follow the settings; unchanged models stay loaded."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ async def house() -> AsyncIterator[House]:
         yield one
 
 
-async def test_models_come_and_go_and_those_that_stay_are_left_as_they_are(house):
+async def test_local_models_keep_unchanged_models_loaded(house):
     await house.models.serve([wanted("a"), wanted("b")])
     first = house.registry.for_model("a:calm")
     await house.models.serve([wanted("a"), wanted("c")])
@@ -77,7 +77,7 @@ async def test_models_come_and_go_and_those_that_stay_are_left_as_they_are(house
     assert house.manager.memory_bytes == 6
 
 
-async def test_a_model_that_is_set_up_otherwise_is_loaded_anew_and_one_named_otherwise_is_not(
+async def test_local_models_reload_only_models_with_a_changed_engine(
     house,
 ):
     await house.models.serve([wanted("a")])
@@ -89,19 +89,19 @@ async def test_a_model_that_is_set_up_otherwise_is_loaded_anew_and_one_named_oth
     assert house.made == ["a", "a"]
 
 
-async def test_one_that_never_fits_is_told_of_and_keeps_no_other_from_being_loaded(house):
+async def test_local_models_load_the_others_if_one_never_fits(house):
     with pytest.raises(InvalidRequest, match="`huge` would take"):
         await house.models.serve([wanted("huge", memory=11), wanted("a")])
 
     assert house.states() == {"huge": ModelState.UNLOADED, "a": ModelState.LOADED}
 
 
-def test_a_file_that_has_gone_needs_nothing_until_the_engine_says_so(caplog):
+def test_memory_of_a_missing_file_is_zero(caplog):
     assert memory_bytes(wanted("a", memory=None)) == 0
     assert "model_size_unknown" in caplog.text
 
 
-async def test_what_a_model_is_for_is_found_out_without_loading_it(house, tmp_path):
+async def test_local_model_role_is_known_without_loading(house, tmp_path):
     bert, llama = write_bert(tmp_path / "bert.gguf"), write_llama(tmp_path / "llama.gguf")
     files = {"bert": bert, "llama": llama, "none": tmp_path / "none.gguf"}
     models = [

@@ -1,4 +1,4 @@
-"""What the settings ask for becomes models, or one sentence that says why not."""
+"""Served models of the settings, and the errors of invalid entries."""
 
 import re
 import struct
@@ -36,9 +36,9 @@ def served(tmp_path: Path, *models: object, **more: object) -> list[ServedModel]
     return build_served_models(loaded(tmp_path, *models, **more))
 
 
-def test_an_entry_says_how_one_model_is_served(tmp_path, file):
+def test_served_model_follows_its_entry(tmp_path, file):
     entry = {
-        "path": str(file), "id": "talker", "aliases": ["gpt-4"], "role": "chat",
+        "path": str(file), "id": "parrot", "aliases": ["gpt-4"], "role": "chat",
         "chat_template": "zephyr", "personalities": {"pirate": "Arr."}, "personality": "pirate",
         "defaults": {"temperature": 0.2, "stop": "END"}, "context_tokens": 128, "slots": 2,
         "batch_tokens": 64, "threads": 1, "gpu_layers": -1, "cache_type": "q8_0", "mmap": False,
@@ -46,7 +46,7 @@ def test_an_entry_says_how_one_model_is_served(tmp_path, file):
     }  # fmt: skip
     (model,) = served(tmp_path, entry)
 
-    assert list(model.names) == ["talker", "gpt-4", "talker:pirate", "gpt-4:pirate"]
+    assert list(model.names) == ["parrot", "gpt-4", "parrot:pirate", "gpt-4:pirate"]
     assert model.chat_format is CHAT_FORMATS["zephyr"]
     assert (model.personality, model.personalities) == ("pirate", {"pirate": "Arr."})
     assert model.defaults == {"temperature": 0.2, "stop": ["END"]}
@@ -55,7 +55,7 @@ def test_an_entry_says_how_one_model_is_served(tmp_path, file):
     assert (engine.mmap, engine.mlock, engine.slots, engine.context_tokens) == (False, True, 2, 128)
 
 
-def test_prefixes_are_kept_for_all_models_once_there_is_a_folder(tmp_path, file):
+def test_served_models_have_prefix_files_if_a_folder_is_set(tmp_path, file):
     kept = {"prefix_cache_dir": str(tmp_path / "kept"), "prefix_cache_bytes": "2 GB"}
     (with_folder,) = served(tmp_path, str(file), prefix_cache_min_tokens=100, **kept)
     (without,) = served(tmp_path, str(file))
@@ -66,7 +66,7 @@ def test_prefixes_are_kept_for_all_models_once_there_is_a_folder(tmp_path, file)
     assert without.engine.prefixes is None
 
 
-def test_what_an_entry_leaves_out_is_what_the_flat_settings_say(tmp_path, file):
+def test_served_model_defaults_to_flat_settings(tmp_path, file):
     builtin, small = served(
         tmp_path, "builtin", {"path": str(file), "slots": 3},
         slots=5, context_tokens=99, aliases=["gpt-4"], draft_models=[f"small={file}"],
@@ -80,7 +80,7 @@ def test_what_an_entry_leaves_out_is_what_the_flat_settings_say(tmp_path, file):
     assert small.tool_format == "hermes"
 
 
-def test_a_template_is_a_name_a_file_a_text_or_the_frames_of_turns(tmp_path, file):
+def test_served_model_template_is_a_name_file_text_or_frames(tmp_path, file):
     template = tmp_path / "own.jinja"
     template.write_text("{{ messages[0].content }}")
     turns = {"user": "U {{ text }}", "assistant": "A {{ text }}", "opening": "A", "stop": ["U"]}
@@ -100,7 +100,7 @@ def test_a_template_is_a_name_a_file_a_text_or_the_frames_of_turns(tmp_path, fil
     assert models[3].chat_format.stop == ("U",)
 
 
-def test_a_model_may_be_named_as_the_hub_or_the_models_folder_knows_it(tmp_path, file):
+def test_served_model_path_may_be_a_hub_name_or_in_the_models_folder(tmp_path, file):
     folder = tmp_path / "data/models/owner/name"
     folder.mkdir(parents=True)
     for name in ("m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m.gguf", "m-BF16-00002-of-00002.gguf"):
@@ -133,7 +133,7 @@ def test_a_model_may_be_named_as_the_hub_or_the_models_folder_knows_it(tmp_path,
         ({"path": "none.gguf"}, "Cannot read the model none.gguf"),
     ],
 )
-def test_a_bad_entry_is_one_sentence(tmp_path, file, more, sentence):
+def test_served_models_report_an_invalid_entry_in_one_sentence(tmp_path, file, more, sentence):
     with pytest.raises(SettingsError) as caught:
         served(tmp_path, {"path": str(file), **more})
 
@@ -141,7 +141,7 @@ def test_a_bad_entry_is_one_sentence(tmp_path, file, more, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_a_projector_says_what_its_model_takes_in(tmp_path, file):
+def test_served_model_lists_the_modalities_of_its_projector(tmp_path, file):
     eyes = write_eyes(tmp_path / "eyes.gguf")
     entry = {"path": str(file), "mmproj": str(eyes), "image_tokens": 64}
     (model,) = served(tmp_path, entry, audio_limit_s=7)
@@ -152,7 +152,7 @@ def test_a_projector_says_what_its_model_takes_in(tmp_path, file):
     assert model.card in {model.card}  # by which what is found out of a model is remembered
 
 
-def test_a_projector_may_be_named_as_the_hub_knows_it(tmp_path, file):
+def test_served_model_projector_may_be_a_hub_name(tmp_path, file):
     folder = tmp_path / "data/models/owner/name"
     folder.mkdir(parents=True)
     ears = write_ears(folder / "mmproj-F16.gguf")
@@ -169,7 +169,7 @@ def test_a_projector_may_be_named_as_the_hub_knows_it(tmp_path, file):
 
 
 @pytest.mark.parametrize("kind", ["path", "draft_model", "adapters", "mmproj"])
-def test_a_file_that_is_cut_short_is_named(tmp_path, file, kind):
+def test_served_models_name_a_truncated_file(tmp_path, file, kind):
     whole = write_eyes(tmp_path / "eyes.gguf").read_bytes()
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(whole[:-1])
@@ -187,7 +187,9 @@ def test_a_file_that_is_cut_short_is_named(tmp_path, file, kind):
         ("tiny.gguf", "it is no projector: it says that it is a `llama`"),
     ],
 )
-def test_a_bad_projector_is_one_sentence(tmp_path, file, mmproj, sentence):
+def test_served_models_report_an_invalid_projector_in_one_sentence(
+    tmp_path, file, mmproj, sentence
+):
     (tmp_path / "data/models").mkdir(parents=True)
     write_llama(tmp_path / "data/models/tiny.gguf")
 
@@ -197,7 +199,7 @@ def test_a_bad_projector_is_one_sentence(tmp_path, file, mmproj, sentence):
     assert "\n" not in str(error.value)
 
 
-def test_every_name_is_one_models(tmp_path, file):
+def test_served_models_have_unique_names(tmp_path, file):
     with pytest.raises(SettingsError, match=r"`a:b` of the model `two` is taken by `one`"):
         served(
             tmp_path,
@@ -208,7 +210,7 @@ def test_every_name_is_one_models(tmp_path, file):
         served(tmp_path, str(file), str(file))
 
 
-def test_the_page_on_models_names_every_format_and_its_example_is_one(tmp_path, file):
+def test_models_page_names_every_format_and_its_example_is_valid(tmp_path, file):
     page = (Path(__file__).parents[2] / "docs/models.md").read_text()
     example = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["models"]
     models = served(
@@ -222,7 +224,7 @@ def test_the_page_on_models_names_every_format_and_its_example_is_one(tmp_path, 
 
 
 @pytest.mark.parametrize("setting", ["moderation_model", "query_model"])
-def test_a_model_that_is_asked_for_other_requests_is_one_that_is_served(tmp_path, setting):
+def test_moderation_and_query_models_must_be_served(tmp_path, setting):
     settings = load_settings({setting: "guard"})
     (guard,) = served(tmp_path, {"path": "builtin", "aliases": ["guard"]})
     check_named_models(settings, [guard])
@@ -231,7 +233,7 @@ def test_a_model_that_is_asked_for_other_requests_is_one_that_is_served(tmp_path
         check_named_models(settings, served(tmp_path, "builtin"))
 
 
-def test_an_embedding_model_is_one_that_is_served(tmp_path):
+def test_embedding_model_must_be_served(tmp_path):
     with pytest.raises(SettingsError, match="`minilm` is not served"):
         check_named_models(
             load_settings({"embedding_model": "minilm"}), served(tmp_path, "builtin")
@@ -242,7 +244,7 @@ def test_an_embedding_model_is_one_that_is_served(tmp_path):
     ("given", "meant"),
     [("6 GB", 6_000_000_000), ("512 MiB", 512 << 20), ("1.5k", 1500), (7, 7), ("99", 99)],
 )
-def test_sizes_are_written_as_people_do(tmp_path, file, given, meant):
+def test_served_model_sizes_accept_units(tmp_path, file, given, meant):
     (model,) = served(tmp_path, {"path": str(file), "memory": given}, memory_budget=given)
 
     assert model.memory_bytes == meant
@@ -250,7 +252,7 @@ def test_sizes_are_written_as_people_do(tmp_path, file, given, meant):
         served(tmp_path, str(file), memory_budget="much")
 
 
-def test_a_model_with_an_adapter_is_a_model_of_its_own(tmp_path, file):
+def test_served_model_with_an_adapter_is_a_separate_model(tmp_path, file):
     adapters = {"poet": str(file), "shy": {"path": str(file), "scale": 0.5}}
     entry = {"path": str(file), "aliases": ["a"], "personalities": {"p": "P"}, "adapters": adapters}
     plain, poet, shy = served(tmp_path, entry)
@@ -265,7 +267,7 @@ def test_a_model_with_an_adapter_is_a_model_of_its_own(tmp_path, file):
         served(tmp_path, {**entry, "adapters": {"q": "none"}})
 
 
-def test_a_projector_counts_in_what_its_model_takes(tmp_path):
+def test_memory_of_a_model_includes_its_projector(tmp_path):
     model = write_llama(tmp_path / "tiny.gguf")
     eyes = write_eyes(tmp_path / "eyes.gguf")
     plain, seeing = served(

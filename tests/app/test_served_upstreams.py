@@ -1,4 +1,4 @@
-"""What the settings say of upstreams: checked at the start, with a sentence for what cannot be."""
+"""Upstreams, routes and operations of the settings, and the errors of invalid ones."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def routes_of(*backends: dict[str, object], local: tuple[str, ...] = ("near",), 
     return routes(settings, local, upstream_configs(settings))
 
 
-def test_the_short_form_is_one_more_upstream_for_all_models():
+def test_upstream_of_the_short_form_serves_all_models():
     settings = settings_of({"name": "a", "models": "x, y"}, openai_api_key="k")
     a, short = upstream_configs(settings)
 
@@ -39,7 +39,7 @@ def test_the_short_form_is_one_more_upstream_for_all_models():
     assert (short.name, short.api_key, short.serves_any) == ("openai", "k", True)
 
 
-def test_a_key_is_read_from_where_it_is(monkeypatch, tmp_path):
+def test_upstream_key_is_read_from_variable_or_file(monkeypatch, tmp_path):
     monkeypatch.setenv("A_KEY", "from the environment")
     (tmp_path / "key").write_text("from a file\n")
     settings = settings_of(
@@ -68,7 +68,7 @@ def test_a_key_is_read_from_where_it_is(monkeypatch, tmp_path):
         ({"name": "a", "api_key": "secret", "api_key_env": "HOME"}, "key once"),
     ],
 )
-def test_what_cannot_be_used_ends_the_start_with_its_place(backend, says):
+def test_upstreams_report_an_invalid_value_with_its_path(backend, says):
     with pytest.raises(SettingsError) as refused:
         settings_of(backend)
 
@@ -76,19 +76,19 @@ def test_what_cannot_be_used_ends_the_start_with_its_place(backend, says):
     assert "secret" not in str(refused.value)
 
 
-def test_a_variable_that_is_no_json_is_named(monkeypatch):
+def test_upstreams_name_a_variable_that_is_not_json(monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_ROUTES", "{fast")
 
     with pytest.raises(SettingsError, match="`routes` holds no JSON"):
         load_settings()
 
 
-def test_two_of_one_name_are_refused():
+def test_upstreams_refuse_duplicate_names():
     with pytest.raises(SettingsError, match="Two backends are named `openai`"):
         upstream_configs(settings_of({"name": "openai"}, openai_api_key="k"))
 
 
-def test_routes_lead_to_local_models_and_to_upstreams():
+def test_routes_target_local_models_and_upstreams():
     found = routes_of(
         {"name": "a", "models": ["far"]}, {"name": "b"},
         routes={"smart": "far, near, other@a"}, aliases=["gpt=far", "mine=near"],
@@ -103,7 +103,7 @@ def test_routes_lead_to_local_models_and_to_upstreams():
 @pytest.mark.parametrize(
     ("steps", "says"), [("unknown", "which no backend serves"), ("", "leads nowhere")]
 )
-def test_a_route_to_nobody_is_refused(steps, says):
+def test_routes_refuse_a_target_without_backend(steps, says):
     with pytest.raises(SettingsError, match=says):
         routes_of({"name": "a", "models": ["far"]}, routes={"smart": steps})
 
@@ -115,7 +115,7 @@ def test_a_route_to_nobody_is_refused(steps, says):
         ({"Images": "b"}, "which is not a backend"),
     ],
 )
-def test_operations_are_the_documents_and_their_backends_are_there(given, says):
+def test_operations_refuse_unknown_operations_and_backends(given, says):
     settings = settings_of({"name": "a"}, operations=given)
 
     with pytest.raises(SettingsError, match=says):

@@ -10,7 +10,7 @@ from llm_backend.cli.attachments import AttachmentError, attachment
 from tests.media_files import image, wav
 
 
-def test_a_picture_goes_as_one_whatever_its_name(tmp_path):
+def test_attachment_of_a_picture_is_detected_by_its_bytes(tmp_path):
     (tmp_path / "a cat").write_bytes(image())
 
     part = attachment(str(tmp_path / "a cat"))
@@ -23,7 +23,7 @@ def test_a_picture_goes_as_one_whatever_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("data", "format"), [(wav(), "wav"), (b"ID3\x04mp3", "mp3"), (b"\xff\xfb\x90", "mp3")]
 )
-def test_a_sound_goes_with_its_format(tmp_path, data, format):
+def test_attachment_of_a_sound_has_its_format(tmp_path, data, format):
     (tmp_path / "said").write_bytes(data)
 
     part = attachment(str(tmp_path / "said"))
@@ -34,7 +34,7 @@ def test_a_sound_goes_with_its_format(tmp_path, data, format):
 
 
 @pytest.mark.parametrize("written", ["'{}'", '"{}"', "{escaped}", "{}"])
-def test_a_name_is_understood_as_terminals_paste_it(tmp_path, written):
+def test_attachment_path_may_be_quoted_or_escaped(tmp_path, written):
     path = tmp_path / "a cat.png"
     path.write_bytes(image())
     escaped = str(path).replace(" ", "\\ ")
@@ -42,7 +42,7 @@ def test_a_name_is_understood_as_terminals_paste_it(tmp_path, written):
     assert attachment(written.format(path, escaped=escaped))["type"] == "image_url"
 
 
-def test_what_cannot_be_attached_is_one_sentence(tmp_path, monkeypatch):
+def test_attachment_that_fails_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "note.txt").write_text("Hello")
     (tmp_path / "large").write_bytes(bytes((1 << 20) + 1))
     monkeypatch.setattr(attachments, "LIMIT_BYTES", 1 << 20)
@@ -58,7 +58,7 @@ def test_what_cannot_be_attached_is_one_sentence(tmp_path, monkeypatch):
             attachment(f"{tmp_path}/{name}")
 
 
-def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+def test_attachment_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Path(tmp_path / "cat.png").write_bytes(image())
 

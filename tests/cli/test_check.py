@@ -19,7 +19,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("LLM_BACKEND_DATA_DIR", str(tmp_path / "data"))
 
 
-def test_every_thing_is_looked_at_and_told_in_a_line(monkeypatch):
+def test_check_prints_one_line_for_each_check(monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_PORT", "0")
     result = CliRunner().invoke(app, ["check"])
 
@@ -31,7 +31,7 @@ def test_every_thing_is_looked_at_and_told_in_a_line(monkeypatch):
     ]  # fmt: skip
 
 
-def test_what_will_not_do_is_told_and_the_rest_is_looked_at(monkeypatch, tmp_path):
+def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("models: [{path: builtin, memory: 9 TB}]\n")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
@@ -49,7 +49,7 @@ def test_what_will_not_do_is_told_and_the_rest_is_looked_at(monkeypatch, tmp_pat
     assert "in use" in found["port"].sentence
 
 
-def test_a_model_that_is_cut_short_will_not_do(tmp_path, monkeypatch):
+def test_check_fails_for_a_truncated_model(tmp_path, monkeypatch):
     path = write_llama(tmp_path / "tiny.gguf")
     path.write_bytes(path.read_bytes()[:-1])
     monkeypatch.setenv("LLM_BACKEND_MODELS", str(path))
@@ -60,7 +60,7 @@ def test_a_model_that_is_cut_short_will_not_do(tmp_path, monkeypatch):
     assert "tiny.gguf is cut short: its tensors would end at byte" in found["models"].sentence
 
 
-def test_settings_that_cannot_be_used_are_the_last_line(monkeypatch):
+def test_check_ends_with_invalid_settings(monkeypatch):
     monkeypatch.setenv("LLM_BACKEND_SLOTS", "none")
 
     *_, last = findings(None)
@@ -69,7 +69,7 @@ def test_settings_that_cannot_be_used_are_the_last_line(monkeypatch):
     assert "`slots`" in last.sentence
 
 
-def test_the_database_tells_its_revision(tmp_path):
+def test_db_current_prints_the_revision(tmp_path):
     def run(*words: str):
         return CliRunner().invoke(app, ["db", *words])
 
@@ -80,5 +80,5 @@ def test_the_database_tells_its_revision(tmp_path):
 
 
 @pytest.mark.skipif("CI" not in os.environ, reason="a source tree may be used without an install")
-def test_an_installation_has_the_compiled_draw():
+def test_installation_has_the_compiled_sampler():
     assert NativeNucleus.is_available()

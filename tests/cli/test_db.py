@@ -20,7 +20,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, ["db", *words])
 
 
-def test_bytes_that_nobody_counted_are_counted_anew(url):
+def test_db_recount_corrects_the_total_of_bytes(url):
     file = {
         "id": "file-1", "created_at": 1, "purpose": "batch", "filename": "a",
         "media_type": "text/plain", "content": [], "size_bytes": 70,

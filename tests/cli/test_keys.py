@@ -17,7 +17,7 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("DATABASE_URL", raising=False)
 
 
-def test_keys_are_in_the_data_folder_that_is_named(tmp_path):
+def test_keys_are_stored_in_the_given_data_folder(tmp_path):
     folder = tmp_path / "other"
     made = run("keys", "create", "laptop", "--data-dir", str(folder))
     there = run("keys", "list", "--data-dir", str(folder))
@@ -30,7 +30,7 @@ def test_keys_are_in_the_data_folder_that_is_named(tmp_path):
     assert str(tmp_path / "usual" / "llm-backend.sqlite3") in usual.stderr
 
 
-def test_the_key_alone_is_on_standard_output():
+def test_keys_create_prints_only_the_key_to_standard_output():
     first, second = run("keys", "create"), run("keys", "create")
 
     for made in (first, second):
@@ -41,7 +41,7 @@ def test_the_key_alone_is_on_standard_output():
 
 
 @pytest.mark.parametrize("words", [("keys", "list"), ("db", "migrate"), ("db", "recount")])
-def test_a_command_says_which_database_it_uses(words, tmp_path):
+def test_keys_and_db_commands_print_their_database(words, tmp_path):
     ran = run(*words, "--data-dir", str(tmp_path / "here"))
 
     (line,) = ran.stderr.splitlines()
@@ -56,5 +56,5 @@ def test_a_command_says_which_database_it_uses(words, tmp_path):
         ("sqlite:////var/state.db", "sqlite:////var/state.db"),
     ],
 )
-def test_a_databases_password_is_not_shown(url, shown):
+def test_public_database_url_has_no_password(url, shown):
     assert Settings(database_url=url).public_database_url == shown

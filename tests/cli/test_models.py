@@ -21,7 +21,7 @@ def run(*words: str, **more: object) -> Result:
     return CliRunner().invoke(app, ["models", *words], env={"COLUMNS": "200"}, **more)
 
 
-def test_the_models_in_the_folder_are_listed_with_what_they_say(folder):
+def test_models_list_shows_headers_and_sizes(folder):
     assert "No models in" in run("list").stdout
     (folder / "owner/name").mkdir(parents=True)
     write_llama(folder / "owner/name/tiny.gguf")
@@ -37,7 +37,7 @@ def test_the_models_in_the_folder_are_listed_with_what_they_say(folder):
     assert "owner/name/tiny.gguf" in run("list").stdout
 
 
-def test_a_model_is_shown_with_its_header_template_and_memory(folder):
+def test_models_show_prints_header_template_and_memory(folder):
     write_llama(folder / "tiny.gguf")
 
     shown = run("show", "tiny.gguf").stdout
@@ -49,7 +49,7 @@ def test_a_model_is_shown_with_its_header_template_and_memory(folder):
     assert "llama.block_count = 4" in run("show", "builtin").stdout
 
 
-def test_a_model_is_shown_with_its_projector(folder):
+def test_models_show_prints_the_projector(folder):
     write_llama(folder / "tiny.gguf")
     (folder / "elsewhere").mkdir()
     eyes = write_eyes(folder / "mmproj-tiny-f16.gguf")
@@ -68,7 +68,7 @@ def test_a_model_is_shown_with_its_projector(folder):
     assert "Memory" not in itself
 
 
-def test_a_model_is_removed_once_that_is_meant(folder):
+def test_models_remove_asks_for_confirmation(folder):
     path = folder / "owner/name/tiny.gguf"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF")
@@ -82,7 +82,7 @@ def test_a_model_is_removed_once_that_is_meant(folder):
     assert list(folder.iterdir()) == []
 
 
-def test_what_is_not_in_the_folder_is_not_removed(folder, tmp_path_factory):
+def test_models_remove_refuses_files_outside_the_folder(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine.gguf"
     elsewhere.write_bytes(b"GGUF")
 
@@ -93,7 +93,7 @@ def test_what_is_not_in_the_folder_is_not_removed(folder, tmp_path_factory):
     assert elsewhere.exists()
 
 
-def test_a_model_that_is_cut_short_is_not_shown(folder):
+def test_models_show_refuses_a_truncated_model(folder):
     path = write_llama(folder / "tiny.gguf")
     path.write_bytes(path.read_bytes()[:-1])
     result = run("show", "tiny.gguf")
@@ -104,7 +104,7 @@ def test_a_model_that_is_cut_short_is_not_shown(folder):
 
 
 @pytest.mark.parametrize("words", [("show", "none.gguf"), ("remove", "a/b"), ("pull", "nothing")])
-def test_a_model_that_is_not_there_is_one_sentence(folder, words):
+def test_models_commands_report_a_missing_model_in_one_sentence(folder, words):
     result = run(*words)
 
     assert result.exit_code == 1

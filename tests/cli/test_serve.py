@@ -9,7 +9,7 @@ from llm_backend.cli.setting_flags import SETTING_FLAGS, settings_from_flags
 from llm_backend.settings import Settings, load_settings
 
 
-def test_every_setting_that_is_a_value_or_a_list_is_a_flag_and_no_secret_is():
+def test_serve_has_a_flag_for_each_flat_setting_except_secrets():
     without = Settings.model_fields.keys() - SETTING_FLAGS.keys()
     secrets = {name for name in without if "Secret" in str(Settings.model_fields[name].annotation)}
 
@@ -18,7 +18,7 @@ def test_every_setting_that_is_a_value_or_a_list_is_a_flag_and_no_secret_is():
     assert not any(SecretStr.__name__ in str(one) for one in SETTING_FLAGS.values())
 
 
-def test_flags_are_read_as_the_settings_are():
+def test_serve_flags_are_parsed_like_settings():
     flags = {"port": "1", "memory_budget": "2 GB", "mmap": False, "models": ["none"],
              "aliases": ["a", "b=c"], "web": None, "log_level": "ERROR"}  # fmt: skip
     settings = load_settings(settings_from_flags(flags))
@@ -37,7 +37,7 @@ def test_flags_are_read_as_the_settings_are():
         (["--no-web", "--tls-key", "x"], "llm-backend: The setting `tls_certificate` is missing"),
     ],
 )
-def test_a_flag_that_cannot_be_used_is_one_sentence(words, sentence, tmp_path, capfd):
+def test_serve_reports_an_invalid_flag_in_one_sentence(words, sentence, tmp_path, capfd):
     command = ["serve", "--port", "0", "--data-dir", str(tmp_path), *words]
     result = CliRunner().invoke(app, command)
 
@@ -54,7 +54,7 @@ FLAGS = [
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_flag_with_an_empty_value_is_one_sentence_and_status_2(flag, tmp_path):
+def test_serve_refuses_an_empty_flag_with_status_2(flag, tmp_path):
     words = ["serve", "--port", "0", "--data-dir", str(tmp_path), flag, ""]
     result = CliRunner().invoke(app, words)
 
@@ -65,7 +65,7 @@ def test_flag_with_an_empty_value_is_one_sentence_and_status_2(flag, tmp_path):
     )
 
 
-def test_the_help_tells_what_holds_without_a_flag_by_matter():
+def test_serve_help_shows_defaults_by_group():
     told = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "160"}).output
 
     assert told.index("Listening") < told.index("--port") < told.index("Local models")

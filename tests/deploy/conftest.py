@@ -1,4 +1,4 @@
-"""What is deployed, read once: the rendered manifests and the stages of the image."""
+"""Rendered manifests and stages of the image, read once."""
 
 from functools import cache
 from pathlib import Path
@@ -21,13 +21,13 @@ def root() -> Path:
 
 @pytest.fixture(scope="session", params=["base", "overlays/cuda", "overlays/dev", "overlays/prod"])
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
-    """Everything that a cluster is given, of each kustomization."""
+    """All manifests of each kustomization."""
     return deployed(request.param)
 
 
 @pytest.fixture(scope="session")
 def development() -> list[Manifest]:
-    """What Tilt deploys."""
+    """The manifests that Tilt deploys."""
     return deployed("overlays/dev")
 
 

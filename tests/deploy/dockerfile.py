@@ -62,7 +62,7 @@ def stages(path: Path) -> dict[str, Stage]:
 
 
 def is_sent(path: str, dockerignore: str) -> bool:
-    """Whether `path` reaches the builder: the last pattern that matches it or a parent says."""
+    """True if `path` is sent to the builder: the last pattern for it or a parent decides."""
     sent = True
     for line in dockerignore.splitlines():
         pattern = line.strip()

@@ -188,7 +188,7 @@ def test_the_health_check_tells_a_healthy_server_from_a_sick_one(image, status, 
     assert (done.returncode == 0) is is_healthy, done.stderr
 
 
-def test_the_health_check_fails_where_nobody_listens(image):
+def test_health_check_fails_without_a_listener(image):
     with answering(200) as port:
         pass
 

@@ -1,4 +1,4 @@
-"""What a cluster is given holds together: valid, hardened, and every name in it exists."""
+"""Manifests are valid, hardened, and refer only to existing names."""
 
 import re
 from itertools import chain

@@ -13,7 +13,7 @@ from tests.deploy.conftest import deployed_alone
 
 @pytest.fixture(scope="module")
 def dashboard(root: Path) -> dict[str, object]:
-    """What Grafana is given."""
+    """The dashboard of Grafana."""
     return json.loads((root / "k8s/monitoring/dashboard.json").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""What several servers share, how many there are, and who may talk to whom."""
+"""Production overlay: shared stores, number of servers, network policies."""
 
 from pathlib import Path
 
@@ -87,10 +87,10 @@ def test_a_server_answers_until_the_service_has_forgotten_it(production, given):
     assert "lifecycle" not in container(production, SERVER)  # which would come on top
 
 
-def test_nobody_talks_to_anybody_unless_a_policy_says_so(production):
-    nobody = one(production, "NetworkPolicy", "nobody")["spec"]
+def test_network_policies_deny_by_default(production):
+    policy = one(production, "NetworkPolicy", "default-deny")["spec"]
 
-    assert nobody == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert policy == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
 def test_every_policy_selects_pods_that_there_are(production):

@@ -1,4 +1,4 @@
-"""What docs/proxy.md tells nginx to do is what nginx does."""
+"""nginx with the configuration of docs/proxy.md."""
 
 import asyncio
 import os

@@ -17,19 +17,19 @@ CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}],
 
 
 def read_only_but(folder: Path) -> list[str]:
-    """What a command is begun with that may write into this folder only."""
+    """Prefix of a command that may write only to this folder."""
     unshare = shutil.which("unshare") or ""
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     prefix = [unshare, "--mount", *rights, "sh", str(SCRIPT), str(folder)]
     tried = f"touch {folder}/here && ! touch {folder.parent}/there 2>/dev/null"
     if not unshare or subprocess.run([*prefix, "sh", "-c", tried], check=False).returncode:
-        pytest.skip("This machine gives nobody a mount namespace of his own.")
+        pytest.skip("This machine allows no mount namespaces.")
     return prefix
 
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    """A folder with a path that leaves room for sockets' names."""
+    """A folder with a path short enough for sockets."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name) / "data"
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""What the Tiltfile asks of Tilt fits the image, the manifests and the server."""
+"""The Tiltfile's requests match the image, the manifests and the server."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.deploy.workload import container, objects, pods, secret_keys
 
 @pytest.fixture
 def asked(root) -> Asked:
-    """What is asked for when nothing is set in the environment."""
+    """The requests without environment variables."""
     return run(root / "Tiltfile", {})
 
 

@@ -17,7 +17,7 @@ PRELUDE = "os = struct(getenv = _getenv, path = struct(exists = _exists))"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a Tiltfile asked for, by kind."""
+    """Requests of a Tiltfile, by kind."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
     kustomizations: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Asked:
 
 
 def run(tiltfile: Path, environment: Mapping[str, str], beside: Collection[str] = ()) -> Asked:
-    """What `tiltfile` asks for when Tilt is started with `environment`, and these paths exist."""
+    """Runs `tiltfile` with `environment` and existing paths; returns its requests."""
     asked = Asked()
     module = starlark.Module()
     for name, function in {**_stand_ins(asked), **_machine(environment, beside)}.items():
@@ -67,7 +67,7 @@ def _stand_ins(asked: Asked) -> dict[str, Any]:
 
 
 def _machine(environment: Mapping[str, str], beside: Collection[str]) -> dict[str, Any]:
-    """What is told of the machine that Tilt runs on."""
+    """The machine that Tilt runs on, as the Tiltfile sees it."""
 
     def getenv(name: str, default: str | None = None) -> str | None:
         return environment.get(name, default)

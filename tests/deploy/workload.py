@@ -53,7 +53,7 @@ def container(manifests: list[Manifest], name: str) -> Any:
 
 
 def environment(manifests: list[Manifest], name: str) -> dict[str, str]:
-    """What the container of the workload `name` finds in its environment."""
+    """The environment variables of the container of the workload `name`."""
     its = container(manifests, name)
     found: dict[str, str] = {}
     for source in its.get("envFrom", []):

@@ -33,7 +33,7 @@ def restored(chunks: Sequence[TextChunk]) -> str:
     st.integers(8, 60),
     st.sampled_from([Format.TEXT, Format.MARKDOWN, Format.TABLE]),
 )
-async def test_nothing_is_lost_and_nothing_is_too_large(
+async def test_chunking_loses_no_text_and_exceeds_no_limit(
     text: str, size: int, format: Format
 ) -> None:
     chunks = await chunked(text, size=size, overlap=size // 2, format=format)
@@ -43,13 +43,13 @@ async def test_nothing_is_lost_and_nothing_is_too_large(
     assert max(await words([chunk.text for chunk in chunks])) <= size
 
 
-async def test_a_short_text_is_one_chunk() -> None:
+async def test_chunking_keeps_a_short_text_in_one_chunk() -> None:
     assert await chunked("Just this.", size=100) == [
         TextChunk(text="Just this.", repeated=0, tokens=3)
     ]
 
 
-async def test_chunks_begin_at_headings_rather_than_at_paragraphs() -> None:
+async def test_chunking_prefers_headings_to_paragraphs() -> None:
     text = "# One\n\na b c d e\n\nf g\n\n# Two\n\nh i j\n\nk l m n\n\n"
 
     chunks = await chunked(text, size=16, format=Format.MARKDOWN)
@@ -60,7 +60,7 @@ async def test_chunks_begin_at_headings_rather_than_at_paragraphs() -> None:
     ]
 
 
-async def test_a_comment_in_a_block_of_code_is_no_heading() -> None:
+async def test_chunking_ignores_headings_in_code_blocks() -> None:
     text = "a b c\n\n```\nd\n# e\nf g h\n```\ni\n"
 
     chunks = await chunked(text, size=20, format=Format.MARKDOWN)
@@ -68,7 +68,7 @@ async def test_a_comment_in_a_block_of_code_is_no_heading() -> None:
     assert not any(chunk.text.startswith("# e") for chunk in chunks)
 
 
-async def test_the_next_chunk_repeats_the_end_of_the_one_before() -> None:
+async def test_chunking_overlaps_chunks() -> None:
     text = "".join(f"word{number} and more of it.\n" for number in range(20))
 
     first, second, *_ = await chunked(text, size=30, overlap=12)
@@ -77,7 +77,7 @@ async def test_the_next_chunk_repeats_the_end_of_the_one_before() -> None:
     assert second.text[: second.repeated].count("\n") == 2
 
 
-async def test_every_chunk_of_a_table_has_its_head_line() -> None:
+async def test_chunking_repeats_the_head_line_of_a_table() -> None:
     text = "name,age\n" + "".join(f"n{number},{number}\n" for number in range(20))
 
     chunks = await chunked(text, size=20, overlap=4, format=Format.TABLE)
@@ -87,7 +87,7 @@ async def test_every_chunk_of_a_table_has_its_head_line() -> None:
     assert restored(chunks) == text
 
 
-async def test_a_line_without_end_is_cut_between_words() -> None:
+async def test_chunking_cuts_an_endless_line_between_words() -> None:
     text = "words and words " * 200
 
     chunks = await chunked(text, size=50)
@@ -95,7 +95,7 @@ async def test_a_line_without_end_is_cut_between_words() -> None:
     assert all(chunk.text.endswith("words ") or chunk.text.endswith("and ") for chunk in chunks)
 
 
-async def test_a_line_of_nothing_but_dots_is_gone_through_once() -> None:
+async def test_chunking_scans_a_line_of_dots_in_linear_time() -> None:
     began_s = time.process_time()
     chunks = await chunked("." * 40_000, size=10_000)
 

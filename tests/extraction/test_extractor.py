@@ -59,7 +59,7 @@ def readers() -> list[int]:
         (b"name,age\nAda,36\n", "a.csv", "name,age\nAda,36\n", Format.TABLE),
     ],
 )
-async def test_text_is_taken_as_it_is(
+async def test_extractor_decodes_plain_text(
     data: bytes, filename: str, text: str, format: Format
 ) -> None:
     found = await extracted(data, filename)
@@ -68,7 +68,7 @@ async def test_text_is_taken_as_it_is(
     assert found.format is format
 
 
-async def test_pages_of_a_pdf_follow_each_other() -> None:
+async def test_extractor_joins_the_pages_of_a_pdf() -> None:
     found = await extracted(pdf("The first page.", "The second page."), "report.bin")
 
     assert found == ExtractedText(
@@ -76,17 +76,17 @@ async def test_pages_of_a_pdf_follow_each_other() -> None:
     )
 
 
-def test_words_that_a_page_breaks_are_whole_again() -> None:
+def test_extractor_joins_hyphenated_words() -> None:
     assert clean("self-ref\ufffeerential\r\n\0") == "self-referential\n"
 
 
-async def test_a_document_keeps_its_headings() -> None:
+async def test_extractor_keeps_headings_of_docx() -> None:
     found = await extracted(docx("One.", "Two.", heading="Title"), "letter.docx")
 
     assert found == ExtractedText(text="# Title\n\nOne.\n\nTwo.\n", format=Format.MARKDOWN)
 
 
-async def test_a_page_becomes_markdown_without_its_scripts() -> None:
+async def test_extractor_converts_html_to_markdown_without_scripts() -> None:
     page = (
         b"<!DOCTYPE html><title>T</title><style>p {}</style><h2>Head</h2><p>Some <b>bold</b> words."
         b"<script>alert(1)</script><ul><li>one<li>two</ul><table><tr><th>a</th></tr>"
@@ -113,7 +113,9 @@ async def test_a_page_becomes_markdown_without_its_scripts() -> None:
         (b"just text", "a.docx", "is not one"),
     ],
 )
-async def test_other_kinds_are_refused(data: bytes, filename: str, reason: str) -> None:
+async def test_extractor_refuses_unsupported_formats(
+    data: bytes, filename: str, reason: str
+) -> None:
     with pytest.raises(UnsupportedFile, match=reason):
         await extracted(data, filename)
 
@@ -129,45 +131,45 @@ async def test_other_kinds_are_refused(data: bytes, filename: str, reason: str) 
         (archive({"word/document.xml": "<not xml"}), "a.docx", "damaged"),
     ],
 )
-async def test_what_is_damaged_says_so(data: bytes, filename: str, reason: str) -> None:
+async def test_extractor_reports_damaged_files(data: bytes, filename: str, reason: str) -> None:
     with pytest.raises(UnreadableFile, match=reason):
         await extracted(data, filename)
 
 
-async def test_a_zip_bomb_is_told_from_its_table_of_contents() -> None:
+async def test_extractor_refuses_a_zip_bomb_by_its_directory() -> None:
     bomb = archive({"word/document.xml": "x" * 300_000_000})
 
     with pytest.raises(ExtractionLimitExceeded, match="unpacks to 300000000 bytes"):
         await extracted(bomb, "a.docx")
 
 
-async def test_a_document_that_wants_too_much_memory_is_given_up() -> None:
+async def test_extractor_aborts_at_the_memory_limit() -> None:
     paragraphs = docx(*["word"] * 200_000)
 
     with pytest.raises(UnreadableFile, match="memory limit"):
         await extracted(paragraphs, "a.docx", memory_bytes=150_000_000)
 
 
-async def test_deep_nesting_is_given_up() -> None:
+async def test_extractor_aborts_at_deep_nesting() -> None:
     with pytest.raises(ExtractionLimitExceeded, match="nested too deeply"):
         await extracted(b"<html>" + b"<div>" * 20_000 + b"text", "a.html")
 
 
-async def test_reading_that_does_not_end_is_ended() -> None:
+async def test_extractor_kills_a_reader_at_the_timeout() -> None:
     endless = docx(*["word"] * 100_000)
 
     with pytest.raises(ExtractionLimitExceeded, match=r"longer than 0\.5 s"):
         await extracted(endless, "a.docx", timeout_s=0.5)
 
 
-async def test_more_text_than_may_be_is_refused() -> None:
+async def test_extractor_refuses_text_over_the_limit() -> None:
     with pytest.raises(ExtractionLimitExceeded, match="more than 10 bytes of text"):
         await extracted(b"x" * 11, "a.txt", text_bytes=10)
     with pytest.raises(ExtractionLimitExceeded, match="more than 10 bytes of text"):
         await extracted(pdf("A longer line."), "a.pdf", text_bytes=10)
 
 
-async def test_a_page_that_is_larger_than_memory_holds_is_read_from_its_beginning() -> None:
+async def test_extractor_rewinds_a_spooled_file_for_the_reader() -> None:
     page = b"<html><p>first</p>" + b"<!-- a remark -->\n" * 70_000 + b"<p>last</p>"
 
     found = await extracted(page, "a.html")
@@ -175,7 +177,7 @@ async def test_a_page_that_is_larger_than_memory_holds_is_read_from_its_beginnin
     assert found.text.split() == ["first", "last"]
 
 
-async def test_files_that_do_not_end_hold_up_no_short_one() -> None:
+async def test_extractor_slow_files_do_not_delay_short_ones() -> None:
     extractor = Extractor(ExtractionLimits(slice_s=0.6, timeout_s=600))
     hostile = [
         asyncio.create_task(extractor.extract(whole(data), filename=name))
@@ -202,12 +204,12 @@ async def test_files_that_do_not_end_hold_up_no_short_one() -> None:
     assert readers() == []
 
 
-async def test_a_pdf_whose_page_tree_is_huge_is_given_up() -> None:
+async def test_extractor_aborts_at_a_huge_page_tree() -> None:
     with pytest.raises(UnreadableFile):
         await extracted(page_tree_pdf(depth=100_000), "a.pdf", timeout_s=20)
 
 
-async def test_who_wants_only_short_files_is_told_of_a_long_one() -> None:
+async def test_extractor_only_short_raises_for_a_long_file() -> None:
     extractor = Extractor(ExtractionLimits(slice_s=0.6, timeout_s=600))
 
     with pytest.raises(TimeSliceExceeded):
@@ -216,7 +218,7 @@ async def test_who_wants_only_short_files_is_told_of_a_long_one() -> None:
 
 
 @pytest.mark.parametrize("kills", [1, 2])
-async def test_a_reader_that_is_killed_from_outside_says_nothing_about_its_file(kills: int) -> None:
+async def test_extractor_retries_a_reader_killed_from_outside(kills: int) -> None:
     extractor = Extractor(ExtractionLimits(slice_s=600, timeout_s=600))
     data = docx(*["word"] * 3_000)
     task = asyncio.create_task(extractor.extract(whole(data), filename="a.docx"))

@@ -17,18 +17,18 @@ def ids(embedding: float, text: float) -> list[str]:
     return [one.id for one in ranked]
 
 
-def test_what_both_find_comes_before_what_one_finds():
+def test_fusion_ranks_points_of_both_rankings_first():
     assert ids(1, 1) == ["b", "a", "d", "c"]
 
 
 @pytest.mark.parametrize(
     ("embedding", "text", "found"), [(1, 0, ["a", "b", "c"]), (0, 1, ["d", "b"])]
 )
-def test_a_ranking_without_weight_finds_nothing(embedding, text, found):
+def test_fusion_ignores_a_ranking_without_weight(embedding, text, found):
     assert ids(embedding, text) == found
 
 
-def test_the_first_of_both_has_all_and_a_similarity_is_none_or_from_0_to_1():
+def test_fusion_score_is_1_for_the_first_of_both_and_similarity_is_bounded():
     ranked = fuse(NEAREST[:1], [ScoredPoint(id="a", score=2.0)], Weights(embedding=2, text=6))
     others = {one.id: one.similarity for one in fuse(NEAREST, WORDED, Weights())}
 

@@ -71,7 +71,7 @@ async def worded(index: VectorIndex, text: str) -> list[int]:
     return [int(one.id[-4:], 16) for one in found]
 
 
-async def test_the_nearest_come_first_with_their_cosine(index: VectorIndex) -> None:
+async def test_index_orders_points_by_cosine_similarity(index: VectorIndex) -> None:
     await index.upsert("c", [point(1), point(2), point(3)])
 
     found = await index.search_vectors("c", axis(2), limit=2, condition=None)
@@ -81,7 +81,7 @@ async def test_the_nearest_come_first_with_their_cosine(index: VectorIndex) -> N
     assert len(found) == 2
 
 
-async def test_rare_words_count_more_than_frequent_ones(index: VectorIndex) -> None:
+async def test_index_keyword_score_favours_rare_words(index: VectorIndex) -> None:
     await index.upsert("c", [point(number, "the common words") for number in range(1, 6)])
     await index.upsert("c", [point(6, "the zebra"), point(7, "nothing of it")])
 
@@ -91,7 +91,7 @@ async def test_rare_words_count_more_than_frequent_ones(index: VectorIndex) -> N
     assert 7 not in found
 
 
-async def test_points_with_the_same_id_are_replaced(index: VectorIndex) -> None:
+async def test_index_upsert_replaces_points_with_the_same_id(index: VectorIndex) -> None:
     await index.upsert("c", [point(1, "before")])
     await index.upsert("c", [point(1, "after")])
 
@@ -99,7 +99,7 @@ async def test_points_with_the_same_id_are_replaced(index: VectorIndex) -> None:
     assert await worded(index, "after") == [1]
 
 
-async def test_a_document_is_removed_whole(index: VectorIndex) -> None:
+async def test_index_removes_all_points_of_a_document(index: VectorIndex) -> None:
     await index.upsert(
         "c", [point(1, document="a"), point(2, document="a"), point(3, document="b")]
     )
@@ -109,7 +109,7 @@ async def test_a_document_is_removed_whole(index: VectorIndex) -> None:
     assert await nearest(index, 1) == [3]
 
 
-async def test_attributes_are_given_anew(index: VectorIndex) -> None:
+async def test_index_replaces_attributes(index: VectorIndex) -> None:
     await index.upsert("c", [point(1, colour="red", size=3)])
 
     await index.set_attributes("c", "d", {"colour": "blue"})
@@ -154,7 +154,7 @@ CONDITIONS: list[tuple[Condition, set[int]]] = [
 
 
 @pytest.mark.parametrize(("condition", "kept"), CONDITIONS)
-async def test_conditions_narrow_a_search(
+async def test_index_filters_by_conditions(
     index: VectorIndex, condition: Condition, kept: set[int]
 ) -> None:
     odd = {"a.b[]\"'": "x"}
@@ -164,7 +164,7 @@ async def test_conditions_narrow_a_search(
     assert set(await nearest(index, 1, condition)) == kept
 
 
-async def test_a_collection_that_is_elsewhere_is_not_taken_for_an_empty_one(
+async def test_index_reports_a_missing_collection(
     index: VectorIndex,
 ) -> None:
     with pytest.raises(NoCollection, match="qdrant_url"):
@@ -176,7 +176,7 @@ async def test_a_collection_that_is_elsewhere_is_not_taken_for_an_empty_one(
     await index.drop("none")
 
 
-async def test_a_dropped_collection_is_gone(index: VectorIndex) -> None:
+async def test_index_drops_a_collection(index: VectorIndex) -> None:
     await index.upsert("c", [point(1)])
 
     await index.drop("c")
@@ -191,7 +191,7 @@ async def test_a_dropped_collection_is_gone(index: VectorIndex) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
-async def test_a_server_is_told_the_key_and_its_failure_is_an_unavailable_index(
+async def test_qdrant_index_sends_the_key_and_translates_errors(
     qdrant: tuple[str, QdrantStandIn],
 ) -> None:
     url, stand_in = qdrant
@@ -207,7 +207,7 @@ async def test_a_server_is_told_the_key_and_its_failure_is_an_unavailable_index(
     await index.close()
 
 
-async def test_a_server_that_is_not_there_is_an_unavailable_index() -> None:
+async def test_qdrant_index_reports_an_unreachable_server() -> None:
     index = QdrantIndex.at("http://127.0.0.1:9", api_key=None, prefix="test-")
 
     with pytest.raises(IndexUnavailable, match="cannot be reached"):
@@ -219,7 +219,7 @@ async def test_a_server_that_is_not_there_is_an_unavailable_index() -> None:
 # the embedded one
 
 
-async def test_an_index_is_found_again(tmp_path: Path) -> None:
+async def test_embedded_index_persists(tmp_path: Path) -> None:
     first = EmbeddedIndex(tmp_path)
     await first.create("c", DIMENSIONS)
     await first.upsert("c", [point(1, "word")])
@@ -232,7 +232,7 @@ async def test_an_index_is_found_again(tmp_path: Path) -> None:
     await second.close()
 
 
-def test_one_process_has_the_folder(tmp_path: Path) -> None:
+def test_embedded_index_folder_belongs_to_one_process(tmp_path: Path) -> None:
     code = f"""
 import asyncio
 from pathlib import Path
@@ -255,7 +255,7 @@ asyncio.run(main())
     asyncio.run(check(tmp_path))
 
 
-async def test_what_was_put_survives_a_kill(tmp_path: Path) -> None:
+async def test_embedded_index_writes_survive_a_kill(tmp_path: Path) -> None:
     pid = multiprocessing.get_context("spawn").Process(target=_put_and_die, args=(tmp_path,))
     pid.start()
     await asyncio.to_thread(pid.join)
@@ -275,7 +275,7 @@ def _put_and_die(folder: Path) -> None:
     asyncio.run(put())
 
 
-async def test_more_collections_than_may_be_open_are_closed_and_opened(tmp_path: Path) -> None:
+async def test_embedded_index_closes_the_least_recently_used_collections(tmp_path: Path) -> None:
     index = EmbeddedIndex(tmp_path, collections=2)
     for number in range(4):
         await index.create(f"c{number}", DIMENSIONS)
@@ -290,7 +290,7 @@ async def test_more_collections_than_may_be_open_are_closed_and_opened(tmp_path:
     await index.close()
 
 
-async def test_a_grown_collection_is_written_and_searched_while_it_is_optimized(
+async def test_embedded_index_serves_a_collection_during_its_optimization(
     tmp_path: Path,
 ) -> None:
     index = EmbeddedIndex(tmp_path, growth=1000)
@@ -311,7 +311,7 @@ async def test_a_grown_collection_is_written_and_searched_while_it_is_optimized(
     await index.close()
 
 
-async def test_what_grows_while_it_is_optimized_is_optimized_again(tmp_path: Path) -> None:
+async def test_embedded_index_optimizes_again_after_growth_meanwhile(tmp_path: Path) -> None:
     index = EmbeddedIndex(tmp_path, growth=400)
     await index.create("c", DIMENSIONS)
     for begin in range(0, 1500, 300):
@@ -323,7 +323,7 @@ async def test_what_grows_while_it_is_optimized_is_optimized_again(tmp_path: Pat
     await index.close()
 
 
-async def test_a_replacement_that_was_broken_off_is_mended(tmp_path: Path) -> None:
+async def test_embedded_index_recovers_an_interrupted_replacement(tmp_path: Path) -> None:
     index = EmbeddedIndex(tmp_path)
     await index.create("c", DIMENSIONS)
     await index.upsert("c", [point(1)])
@@ -338,7 +338,7 @@ async def test_a_replacement_that_was_broken_off_is_mended(tmp_path: Path) -> No
     await index.close()
 
 
-async def test_a_folder_that_cannot_be_mended_is_not_used_before_it_is(tmp_path: Path) -> None:
+async def test_embedded_index_refuses_a_folder_until_it_is_recovered(tmp_path: Path) -> None:
     left = tmp_path / "c.copy"
     left.write_text("a file where a folder is removed")
     index = EmbeddedIndex(tmp_path)

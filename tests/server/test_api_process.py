@@ -40,7 +40,7 @@ async def manager() -> AsyncIterator[ModelManagerServer]:
             yield one
 
 
-async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
+async def test_api_process_that_is_cut_off_finishes_answers_and_exits_with_1(
     tmp_path: Path, listener: socket.socket, manager: ModelManagerServer
 ) -> None:
     came, may_answer = asyncio.Event(), asyncio.Event()
@@ -75,7 +75,7 @@ async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
     assert ended == "ended with status 1"
 
 
-def test_one_whose_parent_dies_while_it_starts_ends_without_a_traceback(
+def test_api_process_whose_parent_dies_during_start_exits_quietly(
     tmp_path: Path, listener: socket.socket
 ) -> None:
     settings = Settings(models=(), data_dir=tmp_path, processes=2)

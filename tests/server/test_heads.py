@@ -43,7 +43,7 @@ async def transport(wire: Wire) -> HeadsWithBodies:
     return HeadsWithBodies(wire, asyncio.get_running_loop())
 
 
-async def test_a_head_goes_out_with_its_body(transport, wire):
+async def test_heads_are_sent_with_their_body(transport, wire):
     transport.write(HEAD)
     transport.write(b"body")
     transport.write(b"more")
@@ -52,7 +52,7 @@ async def test_a_head_goes_out_with_its_body(transport, wire):
     assert wire.sent == [HEAD + b"body", b"more"]
 
 
-async def test_a_head_alone_goes_out_in_the_next_turn(transport, wire):
+async def test_heads_without_body_are_sent_in_the_next_turn(transport, wire):
     transport.write(HEAD)
     assert wire.sent == []
     await asyncio.sleep(0)
@@ -61,7 +61,7 @@ async def test_a_head_alone_goes_out_in_the_next_turn(transport, wire):
     assert wire.sent == [HEAD, b"body"]
 
 
-async def test_closing_sends_what_was_written(transport, wire):
+async def test_heads_close_sends_written_data(transport, wire):
     transport.write(HEAD)
     transport.close()
     await asyncio.sleep(0)
@@ -69,7 +69,7 @@ async def test_closing_sends_what_was_written(transport, wire):
     assert (wire.sent, wire.is_closed) == ([HEAD], True)
 
 
-async def test_a_client_that_has_left_is_sent_nothing(transport, wire):
+async def test_heads_drop_data_for_a_closing_connection(transport, wire):
     transport.write(HEAD)
     wire.is_closed = True
     await asyncio.sleep(0)
@@ -77,5 +77,5 @@ async def test_a_client_that_has_left_is_sent_nothing(transport, wire):
     assert wire.sent == []
 
 
-async def test_in_all_else_it_is_the_transport(transport):
+async def test_heads_delegate_everything_else_to_the_transport(transport):
     assert transport.get_extra_info("peername") == "the wire's peername"

@@ -22,14 +22,14 @@ KILLED = (
 
 @pytest.fixture
 def temporary(monkeypatch) -> Iterator[Path]:
-    """Where folders are made; its path is short."""
+    """Parent of the folders, with a short path."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         monkeypatch.setattr(tempfile, "tempdir", name)
         monkeypatch.setenv("TMPDIR", name)
         yield Path(name)
 
 
-def test_it_is_for_this_user_only_and_gone_at_the_end(temporary):
+def test_private_folder_is_private_and_removed_at_the_end(temporary):
     with private_folder() as folder:
         mode = folder.stat().st_mode & 0o777
         assert list(temporary.iterdir()) == [folder]
@@ -38,7 +38,7 @@ def test_it_is_for_this_user_only_and_gone_at_the_end(temporary):
     assert not list(temporary.iterdir())
 
 
-def test_a_folder_whose_owner_was_killed_is_swept_at_the_next_start(temporary):
+def test_private_folder_of_a_killed_owner_is_swept_at_the_next_start(temporary):
     killed = subprocess.run([sys.executable, "-c", KILLED], check=False)
     (left,) = temporary.iterdir()
     with private_folder() as folder:
@@ -49,8 +49,8 @@ def test_a_folder_whose_owner_was_killed_is_swept_at_the_next_start(temporary):
     assert found == [folder]
 
 
-def test_what_is_in_use_and_what_is_no_such_folder_stays(temporary):
-    (temporary / "llm-backend-of-somebody").mkdir()
+def test_private_folder_sweep_keeps_locked_and_foreign_folders(temporary):
+    (temporary / "llm-backend-foreign").mkdir()
     elsewhere = temporary / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "owner.lock").touch()
@@ -60,10 +60,10 @@ def test_what_is_in_use_and_what_is_no_such_folder_stays(temporary):
         assert other.is_dir()
 
     assert (elsewhere / "owner.lock").exists()
-    assert (temporary / "llm-backend-of-somebody").is_dir()
+    assert (temporary / "llm-backend-foreign").is_dir()
 
 
-def test_a_path_that_is_too_long_for_sockets_is_not_taken(temporary, monkeypatch):
+def test_private_folder_path_is_short_enough_for_sockets(temporary, monkeypatch):
     long = temporary / ("long" * 20)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -73,7 +73,7 @@ def test_a_path_that_is_too_long_for_sockets_is_not_taken(temporary, monkeypatch
     assert not list(long.iterdir())
 
 
-def test_a_server_that_needs_none_removes_what_killed_ones_have_left(temporary):
+def test_private_folders_of_killed_servers_are_swept_by_a_single_process(temporary):
     subprocess.run([sys.executable, "-c", KILLED], check=False)
     assert len(list(temporary.iterdir())) == 1
 

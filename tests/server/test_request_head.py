@@ -26,14 +26,14 @@ def fault(target: bytes, *hosts: bytes, version: str = "1.1") -> str | None:
         (b"http://[::1]/", b"[::1]:80"),
     ],
 )
-def test_head_that_names_one_host_is_right(target, host):
+def test_request_head_with_one_host_is_valid(target, host):
     assert fault(target, host) is None
 
 
 @pytest.mark.parametrize(
     "host", [b"a@b", b"a b", b"a, b", b"a/b", b"", b"a:b", b"::1", b"a:1:2", b"\xff"]
 )
-def test_host_that_is_none_is_a_fault(host):
+def test_request_head_refuses_an_invalid_host(host):
     assert "`Host`" in (fault(b"/", host) or "")
 
 
@@ -47,16 +47,16 @@ def test_host_that_is_none_is_a_fault(host):
         (b"http:///v1/models", b"localhost"),
     ],
 )
-def test_target_of_another_host_is_a_fault(target, host):
+def test_request_head_refuses_a_target_of_another_host(target, host):
     assert "another host" in (fault(target, host) or "")
 
 
 @pytest.mark.parametrize("target", [b"evil.test:443", b"ftp://localhost/", b"v1/models"])
-def test_target_that_is_no_path_and_no_url_is_a_fault(target):
+def test_request_head_refuses_a_target_that_is_neither_path_nor_url(target):
     assert "neither" in (fault(target, b"localhost") or "")
 
 
-def test_one_host_is_wanted_of_http_1_1():
+def test_request_head_requires_one_host_for_http_1_1():
     assert fault(b"/") == "A request of HTTP/1.1 has a `Host` header."
     assert fault(b"/", b"a", b"a") == "The request has more than one `Host` header."
     assert fault(b"/", version="1.0") is None

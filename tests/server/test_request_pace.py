@@ -11,7 +11,7 @@ def in_body() -> RequestPace:
     return pace
 
 
-def test_connection_has_its_time_for_the_first_head():
+def test_pace_limits_the_time_to_the_first_head():
     pace = RequestPace(LIMITS, 5)
     pace.record_head(20)  # bytes do not add any
 
@@ -19,7 +19,7 @@ def test_connection_has_its_time_for_the_first_head():
     assert pace.is_too_slow(35)
 
 
-def test_later_head_has_its_time_from_its_first_byte_on():
+def test_pace_limits_a_later_head_from_its_first_byte_on():
     pace = in_body()
     pace.end_request()
 
@@ -30,7 +30,7 @@ def test_later_head_has_its_time_from_its_first_byte_on():
     assert pace.is_too_slow(1030)
 
 
-def test_body_at_the_least_rate_goes_on_for_ever():
+def test_pace_accepts_a_body_at_the_minimum_rate():
     pace = in_body()
     for second in range(100_000):
         pace.record_body(100)
@@ -38,7 +38,7 @@ def test_body_at_the_least_rate_goes_on_for_ever():
         assert not pace.is_too_slow(second)
 
 
-def test_body_below_the_least_rate_ends_by_and_by():
+def test_pace_refuses_a_body_below_the_minimum_rate():
     pace, seconds = in_body(), 0
     while not pace.is_too_slow(seconds):
         pace.record_body(50)
@@ -50,7 +50,7 @@ def test_body_below_the_least_rate_ends_by_and_by():
     )  # half of the rate falls behind by half a second each, once the first is spent
 
 
-def test_pause_of_a_body_is_as_long_as_the_grace_however_fast_it_was():
+def test_pace_limits_a_pause_of_a_body_to_the_grace_period():
     pace = in_body()
     pace.record_body(10**9)
     pace.charge_wait(9.9)
@@ -60,7 +60,7 @@ def test_pause_of_a_body_is_as_long_as_the_grace_however_fast_it_was():
     assert pace.is_too_slow(0)
 
 
-def test_time_in_which_nothing_is_awaited_does_not_count():
+def test_pace_ignores_time_in_which_the_server_does_not_read():
     pace = RequestPace(LIMITS, 0)
     pace.charge_wait(1000)
     pace.end_head()

@@ -37,7 +37,7 @@ def pages() -> httpx.AsyncClient:
         ("/docs/swagger-ui.css", "text/css; charset=utf-8"),
     ],
 )
-async def test_a_file_comes_with_its_type_and_a_tag(pages, path, media_type):
+async def test_web_page_file_has_media_type_and_etag(pages, path, media_type):
     answer = await pages.get(path)
 
     assert answer.status_code == 200
@@ -47,7 +47,7 @@ async def test_a_file_comes_with_its_type_and_a_tag(pages, path, media_type):
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_a_file_that_the_browser_has_is_not_sent_again(pages):
+async def test_web_page_file_with_the_same_etag_is_a_304(pages):
     tag = (await pages.get("/web/app.js")).headers["etag"]
 
     answer = await pages.get("/web/app.js", headers={"if-none-match": f'W/"other", {tag}'})
@@ -60,18 +60,18 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(pages):
     ["/web/", "/web", "/web/nothing.js", "/web/../pages.py", "/web/%2e%2e/pages.py",
      "/web//etc/passwd", "/docs/index.html", "/docs/../__init__.py", "/v1/models", "/chat"],
 )  # fmt: skip
-async def test_every_other_path_is_the_applications(pages, path):
+async def test_web_pages_pass_other_paths_to_the_application(pages, path):
     answer = await pages.get(path)
 
     assert answer.text == "the application's"
 
 
-async def test_a_page_is_only_got(pages):
+async def test_web_pages_answer_only_get_and_head(pages):
     assert (await pages.post("/")).text == "the application's"
     assert (await pages.head("/")).headers["content-type"] == "text/html; charset=utf-8"
 
 
-async def test_the_page_may_load_from_here_alone_and_has_no_scripts_in_its_markup(pages):
+async def test_web_page_policy_allows_only_own_files_and_no_inline_scripts(pages):
     answer = await pages.get("/")
 
     policy = dict(
@@ -86,14 +86,14 @@ async def test_the_page_may_load_from_here_alone_and_has_no_scripts_in_its_marku
     assert not re.search(r"\son[a-z]+=|\sstyle=|<style|<script(?![^>]*\ssrc=)", answer.text)
 
 
-def test_no_file_of_ours_names_another_server():
+def test_web_page_files_name_no_other_server():
     for file in STATIC.iterdir():
         if file.is_file() and file.name != "icon.svg":
             addresses = re.findall(r"https?://[^\s\"')]+", file.read_text())
             assert set(addresses) <= {"http://www.w3.org/2000/svg"}, file.name
 
 
-def test_every_file_that_others_made_is_as_they_made_it():
+def test_web_page_vendor_files_match_their_hashes():
     folder = STATIC / "vendor"
     there = {file.name for file in folder.iterdir() if file.is_file()} - {"vendored.json"}
 
@@ -104,13 +104,13 @@ def test_every_file_that_others_made_is_as_they_made_it():
         assert {"package", "version", "path", "licence", "purpose"} <= set(facts)
 
 
-def test_swagger_ui_is_as_its_makers_released_it():
+def test_swagger_ui_matches_its_release():
     for name, digest in SWAGGER_UI_SHA256.items():
         content = (swagger_ui_bundle.swagger_ui_path / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == digest, name
 
 
-def test_every_module_that_is_imported_is_there():
+def test_web_page_imports_exist():
     for file in STATIC.iterdir():
         if file.name.endswith(".js"):
             for name in re.findall(r'from "\./([^"]+)"', file.read_text()):
