@@ -6,9 +6,8 @@ an assistant's message.
 
 import time
 import uuid
-from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
@@ -33,7 +32,9 @@ from llm_backend.controllers.responses.input.resolved_request import ResolvedReq
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.loop.response_run import usage_object
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["compactconversation"]
 
@@ -56,20 +57,20 @@ async def _compact(
     read = [items[place] for place in reading_order(items)]
     users = [without_fetched(item) for item in read if item.get("role") == "user"]
     compaction = compaction_item(Compaction(summary=summary))
-    return JsonResponse(
-        {
-            "id": f"resp_{uuid.uuid4().hex}",
-            "object": "response.compaction",
-            "created_at": int(time.time()),
-            "output": [*users, compaction],
-            "usage": usage_object(usage),
-        }
-    )
+    answer: api.CompactResource = {
+        "id": f"resp_{uuid.uuid4().hex}",
+        "object": "response.compaction",
+        "created_at": int(time.time()),
+        "output": cast("Any", [*users, compaction]),
+        "usage": usage_object(usage),
+    }
+    return JsonResponse(answer)
 
 
-def _response_body(body: Mapping[str, Any]) -> JsonObject:
+def _response_body(body: "api.CompactResponseMethodPublicBody") -> "api.CreateResponse":
     """Returns the body of a response that continues the same conversation."""
-    return {name: value for name, value in body.items() if value is not None}
+    given = {name: value for name, value in body.items() if value is not None}
+    return cast("api.CreateResponse", given)
 
 
 async def _summarize(model: ResponseModel, resolved: ResolvedRequest) -> tuple[str, Usage]:

@@ -1,5 +1,7 @@
 """Creation of responses by a local model or relayed, and counts of their input tokens."""
 
+from typing import TYPE_CHECKING
+
 from starlette.responses import Response
 
 from llm_backend import errors
@@ -23,6 +25,9 @@ from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
 from llm_backend.controllers.responses.relayed_background import relay_response
 from llm_backend.controllers.services import Services
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["create_response", "getinputtokencounts", "relay_unread"]
 
 
@@ -38,7 +43,7 @@ async def create_response(services: Services, request: ApiRequest) -> Response:
 async def _answer(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> Response:
-    body = request.body
+    body: api.CreateResponse = request.body
     if body.get("background") and isinstance(model, LocalModel):
         return await _in_background(services, request, model)
     turn = await run_while_connected(request, ResponseTurn.begin(services, model, body))
@@ -60,7 +65,8 @@ async def _count_input(services: Services, request: ApiRequest, model: LocalMode
         with translate_error_paths(resolved.tool_indices):
             resolved = await truncate(model, resolved)
             count = await model.count_prompt_tokens(await resolved.chat_after(()))
-    return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
+    answer: api.TokenCountsResource = {"object": "response.input_tokens", "input_tokens": count}
+    return JsonResponse(answer)
 
 
 async def _refuse_count(services: Services, request: ApiRequest, model: BridgedModel) -> Response:
@@ -71,10 +77,11 @@ async def _refuse_count(services: Services, request: ApiRequest, model: BridgedM
 
 
 async def _in_background(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    response = await queue_response(services, model, request.body, request.caller)
-    if not request.body.get("stream"):
+    body: api.CreateResponse = request.body
+    response = await queue_response(services, model, body, request.caller)
+    if not body.get("stream"):
         return JsonResponse(response)
-    options, usual = request.body.get("stream_options"), services.settings.obfuscate_streams
+    options, usual = body.get("stream_options"), services.settings.obfuscate_streams
     obfuscation = obfuscation_for(options, default=usual)
     follower = services.background.follow(response["id"], FROM_THE_START, obfuscation)
     return await event_stream(follower.events(), ending=b"", failure=follower.failure)

@@ -1,14 +1,14 @@
 """Conversation context of responses: loaded from and written to the store."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.items import is_reference, stored_form
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
 from llm_backend.store import (
     ConversationStore,
@@ -18,23 +18,29 @@ from llm_backend.store import (
     StoreError,
 )
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["ResponseMemory", "to_stored_items", "to_stored_response"]
 
 Body = Mapping[str, Any]
 
 
-def to_stored_items(items: Sequence[JsonObject]) -> list[StoredItem]:
+def to_stored_items(items: Sequence[JsonMapping]) -> list[StoredItem]:
     """Returns items as rows of the store."""
     return [StoredItem(id=item["id"], item=item) for item in items]
 
 
 def to_stored_response(
-    body: Body, response: JsonObject, items: Sequence[JsonObject], output: Sequence[JsonObject] = ()
+    body: "api.CreateResponse",
+    response: "api.Response",
+    items: Sequence[JsonObject],
+    output: Sequence[JsonMapping] = (),
 ) -> StoredResponse:
     """Returns a response as a row of the store; `items` are its input."""
     return StoredResponse(
         id=response["id"],
-        created_at=response["created_at"],
+        created_at=int(response["created_at"]),
         model=response["model"],
         status=response["status"],
         body=response,
@@ -60,7 +66,7 @@ class ResponseMemory:
         self.conversations = conversations
         self._background_tasks = BackgroundTasks()
 
-    async def load_context(self, body: Body) -> list[JsonObject]:
+    async def load_context(self, body: "api.CreateResponse") -> list[JsonObject]:
         """Loads the items that this request continues from. Raises `InvalidRequest` for an unknown
         id."""
         previous_id, conversation_id = body.get("previous_response_id"), conversation_of(body)
@@ -98,7 +104,9 @@ class ResponseMemory:
             items[index] = await self._item(given[index]["id"], f"{where}[{index}]")
         return items
 
-    async def remember(self, body: Body, response: JsonObject, items: Sequence[JsonObject]) -> None:
+    async def remember(
+        self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
+    ) -> None:
         """Stores a response; `items` are its input. It is durable on return.
 
         Raises `ApiError` if that fails.
@@ -107,7 +115,9 @@ class ResponseMemory:
         with translate_store_errors("conversation", event="response_not_stored"):
             await self.responses.add(stored)
 
-    async def append(self, body: Body, response: JsonObject, items: Sequence[JsonObject]) -> None:
+    async def append(
+        self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
+    ) -> None:
         """Appends input and output of a response that is not stored itself to its conversation."""
         conversation_id = conversation_of(body)
         if conversation_id is None:
@@ -117,7 +127,7 @@ class ResponseMemory:
             await self.conversations.add_items(conversation_id, rows)
 
     def remember_in_background(
-        self, body: Body, response: JsonObject, items: Sequence[JsonObject]
+        self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
         """Stores a response in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, response, items))
@@ -128,7 +138,7 @@ class ResponseMemory:
         self._losses.report()
 
     async def _remember_quietly(
-        self, body: Body, response: JsonObject, items: Sequence[JsonObject]
+        self, body: "api.CreateResponse", response: "api.Response", items: Sequence[JsonObject]
     ) -> None:
         try:
             await self.remember(body, response, items)
@@ -154,7 +164,7 @@ def _to_stored_forms(items: Sequence[Body]) -> tuple[list[JsonObject], list[int]
     ], reference_indices
 
 
-def conversation_of(body: Body) -> str | None:
+def conversation_of(body: "api.CreateResponse") -> str | None:
     """Returns the conversation's id from either of the document's two forms."""
     value = body.get("conversation")
     return value["id"] if isinstance(value, Mapping) else value

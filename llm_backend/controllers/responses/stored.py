@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -23,13 +23,17 @@ from llm_backend.controllers.responses.relayed_background import (
 )
 from llm_backend.controllers.services import Services
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
 
 
 @local_or_upstream("response", "response_id", relay_by=relay_stored_response)
 async def get_response(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}`: the current object, or its events from any of them."""
-    response_id, query = request.path["response_id"], request.query
+    response_id = request.path["response_id"]
+    query: api.GetResponseQuery = request.query
     if query.get("stream"):
         return await _replay_events(services, response_id, query)
     if query.get("starting_after") is not None:
@@ -64,7 +68,7 @@ async def cancel_response(services: Services, request: ApiRequest) -> Response:
 @local_or_upstream("response", "response_id", relay_by=relay_stored_operation)
 async def list_input_items(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}/input_items`"""
-    query = request.query
+    query: api.ListInputItemsQuery = request.query
     page = await services.responses.responses.input(
         request.path["response_id"],
         **page_arguments(query),
@@ -73,7 +77,7 @@ async def list_input_items(services: Services, request: ApiRequest) -> Response:
 
 
 async def _replay_events(
-    services: Services, response_id: str, query: Mapping[str, Any]
+    services: Services, response_id: str, query: "api.GetResponseQuery"
 ) -> Response:
     if not await services.background.has_events(response_id):
         raise errors.InvalidRequest(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -18,6 +18,9 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import EngineUnavailable, Overloaded
 from llm_backend.store import StoreError, check_schema
 from llm_backend.store.jobs import JobCounts
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = [
     "get_health",
@@ -92,20 +95,19 @@ async def get_metrics(services: Services, request: ApiRequest) -> Response:
 
 async def get_info(services: Services, request: ApiRequest) -> Response:
     """`GET /v1/info`: name and version of the server, and its models."""
-    return JsonResponse(
-        {
-            "object": "info",
-            "name": "llm-backend",
-            "version": __version__,
-            "models": [
-                _model_info(model)
-                for model in services.registry.local
-                if services.access.admission.may_use(request.caller, model.card.id)
-            ],
-            "has_upstream": services.upstream is not None,
-            "stores_chats": services.settings.store_chats,
-        }
-    )
+    answer: api.ServerInfo = {
+        "object": "info",
+        "name": "llm-backend",
+        "version": __version__,
+        "models": [
+            _model_info(model)
+            for model in services.registry.local
+            if services.access.admission.may_use(request.caller, model.card.id)
+        ],
+        "has_upstream": services.upstream is not None,
+        "stores_chats": services.settings.store_chats,
+    }
+    return JsonResponse(answer)
 
 
 async def list_operations(services: Services, request: ApiRequest) -> Response:
@@ -139,9 +141,12 @@ def _slots(model: LocalModel) -> int:
     return info.slots if info else 0
 
 
-def _model_info(model: LocalModel) -> dict[str, Any]:
+def _model_info(model: LocalModel) -> "api.ServedModel":
     """Renders the metadata of a model's file; before it is loaded, only its name and state."""
-    told = {"id": model.card.id, "state": model.engine_state}
+    told: api.ServedModel = {
+        "id": model.card.id,
+        "state": cast("api.ModelState", model.engine_state),
+    }
     info = model.engine.info if model.engine else None
     if info is None:
         return told

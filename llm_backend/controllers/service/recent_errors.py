@@ -2,13 +2,16 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["AnsweredError", "RecentErrors", "list_errors"]
 
@@ -46,10 +49,14 @@ class RecentErrors:
 async def list_errors(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/errors`"""
     errors = services.recent_errors.of(request.caller.key_id)
-    return JsonResponse({"object": "list", "data": [_error_object(error) for error in errors]})
+    answer: api.AnsweredErrorList = {
+        "object": "list",
+        "data": [_error_object(error) for error in errors],
+    }
+    return JsonResponse(answer)
 
 
-def _error_object(error: AnsweredError) -> dict[str, Any]:
+def _error_object(error: AnsweredError) -> "api.AnsweredErrorListData":
     return {
         "object": "answered_error",
         "created": error.at,

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from starlette.responses import Response
@@ -16,6 +17,9 @@ from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.services import Services
 from llm_backend.engine import EngineDown, EngineState
 from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["StatusBoard", "engine_states", "get_status"]
 
@@ -112,11 +116,11 @@ async def _engine_state(model: LocalModel) -> dict[str, float] | None:
     return {name: value for name, value in msgspec.structs.asdict(status).items() if name != "id"}
 
 
-def _model(model: LocalModel, state: dict[str, float] | None) -> JsonObject:
+def _model(model: LocalModel, state: dict[str, float] | None) -> "api.ServerStatusModel":
     info = model.engine.info if model.engine else None
     return {
         "id": model.card.id,
-        "state": model.engine_state,
+        "state": cast("api.ModelState", model.engine_state),
         "slots": info.slots if info else None,
         "context_tokens": info.context_tokens if info else None,
         "work": state,
@@ -129,13 +133,13 @@ class _Summary:
     info: str
 
 
-def _summary(models: Sequence[JsonObject], *, has_upstream: bool) -> _Summary:
+def _summary(models: "Sequence[api.ServerStatusModel]", *, has_upstream: bool) -> _Summary:
     """Summarizes all models in one word and a sentence."""
     if not models:
         if has_upstream:
             return _Summary(status="idle", info="An upstream answers; no model is served here.")
         return _Summary(status="terminated", info="No model is served here.")
-    states = Counter(model["state"] for model in models)
+    states: Counter[str] = Counter(model["state"] for model in models)
     work = [model["work"] for model in models if model["work"]]
     running = int(sum(one["running"] for one in work))
     waiting = int(sum(one["waiting"] for one in work))

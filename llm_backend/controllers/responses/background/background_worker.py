@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend import errors
 from llm_backend.access import Caller, RequestMeter
@@ -30,6 +30,9 @@ from llm_backend.store import (
     StoreUnavailable,
     as_owner,
 )
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["ResponseWorker"]
 
@@ -84,7 +87,7 @@ class _ResponseJob:
         self._services = services
         self._background = services.background
         self._job = job
-        self._body: Body = job.details["body"]
+        self._body: api.CreateResponse = job.details["body"]
         self._head = standing.body
         self._input_items = [dict(stored.item) for stored in standing.input]
         self._last_number = standing.last_number

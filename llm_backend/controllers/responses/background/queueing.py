@@ -1,7 +1,7 @@
 """Queue of background responses: stored with a job that any worker may claim."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend import errors
 from llm_backend.access import Caller
@@ -12,8 +12,10 @@ from llm_backend.controllers.responses.input.resolved_request import MediaSource
 from llm_backend.controllers.responses.loop.response_run import new_head
 from llm_backend.controllers.responses.response_memory import to_stored_response
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonObject
 from llm_backend.store import Events
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["FROM_THE_START", "queue_response"]
 
@@ -23,8 +25,8 @@ FROM_THE_START = -1  # before the sequence number of the first event
 
 
 async def queue_response(
-    services: Services, model: MediaSource, body: JsonObject, caller: Caller
-) -> JsonObject:
+    services: Services, model: MediaSource, body: "api.CreateResponse", caller: Caller
+) -> "api.Response":
     """Validates, stores and queues a response, to be answered by this model for this caller, and
     returns it. Errors of the request are raised here and not in the background."""
     _check_is_stored(services, body)
@@ -44,7 +46,7 @@ async def queue_response(
     return response
 
 
-def _check_is_stored(services: Services, body: Body) -> None:
+def _check_is_stored(services: Services, body: "api.CreateResponse") -> None:
     """Raises for a response that is not stored: a client could not retrieve it."""
     if body.get("store") is False:
         raise errors.InvalidRequest(

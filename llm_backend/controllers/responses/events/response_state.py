@@ -6,7 +6,7 @@ and response object come from the same state, so a streamed and a whole answer c
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
 from llm_backend.controllers.responses.events.output_items import (
@@ -26,6 +26,9 @@ from llm_backend.controllers.responses.loop.server_tools import (
 )
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["ResponseState"]
 
@@ -76,14 +79,15 @@ class ResponseState:
         return self._output
 
     @property
-    def public_response(self) -> JsonObject:
+    def public_response(self) -> "api.Response":
         """Response object for clients, with the fields of items that `include` selects."""
-        return {**self.response, "output": [self._visible(item) for item in self._output]}
+        output = [self._visible(item) for item in self._output]
+        return {**self.response, "output": cast("list[api.OutputItem]", output)}
 
     @property
-    def response(self) -> JsonObject:
+    def response(self) -> "api.Response":
         """Response object for the store, without an item that is still open."""
-        return {
+        response = {
             **self._head,
             "status": self._status,
             "completed_at": None,
@@ -93,6 +97,7 @@ class ResponseState:
             **self._end,
             "output": list(self._output),
         }
+        return cast("api.Response", response)
 
     def start(self) -> list[JsonObject]:
         """Returns the events `response.created` and `response.in_progress`."""
@@ -149,7 +154,11 @@ class ResponseState:
         return self._close("completed")
 
     def finish(
-        self, reason: str, usage: JsonObject, completed_at: int, more: Mapping[str, Any] = NOTHING
+        self,
+        reason: str,
+        usage: "api.ResponseUsage",
+        completed_at: int,
+        more: Mapping[str, Any] = NOTHING,
     ) -> list[JsonObject]:
         """Completes the response with a finish reason; `more` are further fields. The last event
         is `end`."""

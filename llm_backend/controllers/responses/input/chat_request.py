@@ -43,7 +43,7 @@ _FORMAT = re.compile(r"\.parameters\.properties\.input\.(pattern|x-lark)")
 
 
 def chat_messages(
-    body: Body,
+    body: "api.CreateResponse",
     before: Sequence[Body],
     own: Sequence[Body],
     *,
@@ -62,10 +62,11 @@ def chat_messages(
 
 
 def chat_body(
-    body: Body, messages: Sequence[Body], tools: Body
+    body: "api.CreateResponse", messages: Sequence[Body], tools: Body
 ) -> "api.CreateChatCompletionRequest":
     """Returns the chat request with these messages and fields about tools."""
-    chat: JsonObject = {name: body[name] for name in SAME if body.get(name) is not None}
+    fields: Body = body
+    chat: JsonObject = {name: fields[name] for name in SAME if fields.get(name) is not None}
     chat |= {"messages": messages, **_limits(body), **_format(body), **tools}
     effort = (body.get("reasoning") or {}).get("effort")
     if effort is not None:
@@ -73,7 +74,9 @@ def chat_body(
     return cast("api.CreateChatCompletionRequest", chat)
 
 
-def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 20) -> JsonObject:
+def echoed_fields(
+    body: "api.CreateResponse", *, is_stored: bool = True, passages_limit: int = 20
+) -> JsonObject:
     """Returns the request fields that a response object repeats, with the document's defaults;
     `passages_limit` is the default number of search results."""
     reasoning = body.get("reasoning") or {}
@@ -108,7 +111,7 @@ def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 2
     }
 
 
-def _echo_text(text: Body) -> JsonObject:
+def _echo_text(text: "api.ResponseTextParam") -> JsonObject:
     """Returns the response's `text` field, with all fields of a JSON schema's format."""
     form = text.get("format") or {"type": "text"}
     if form["type"] == "json_schema":
@@ -139,7 +142,7 @@ def _name(param: str, indices: Sequence[int]) -> str:
     return param
 
 
-def _limits(body: Body) -> JsonObject:
+def _limits(body: "api.CreateResponse") -> JsonObject:
     limits: JsonObject = {}
     if body.get("max_output_tokens") is not None:
         limits["max_completion_tokens"] = body["max_output_tokens"]
@@ -148,13 +151,13 @@ def _limits(body: Body) -> JsonObject:
     return limits
 
 
-def _format(body: Body) -> JsonObject:
+def _format(body: "api.CreateResponse") -> JsonObject:
     text = body.get("text") or {}
     fields: JsonObject = {}
     if text.get("verbosity"):
         fields["verbosity"] = text["verbosity"]
-    form = text.get("format") or {}
-    if form.get("type") == "json_schema":
+    form = text.get("format")
+    if form is not None and form["type"] == "json_schema":
         schema = {name: value for name, value in form.items() if name != "type"}
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif form:

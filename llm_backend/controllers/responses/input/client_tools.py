@@ -2,18 +2,22 @@
 chat. Pure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
 from llm_backend.controllers.generation.custom_tools import custom_function
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+    CallableTool = api.FunctionTool | api.FunctionToolParam | api.CustomToolParam
+
 __all__ = ["ClientTool", "chat_name", "client_tools"]
 
-Tool = Mapping[str, Any]
-
+COPIED: Final = ("parameters", "strict")
 _NAMESPACE_END = "__"  # function names allow no other separator
 
 
@@ -37,25 +41,26 @@ def chat_name(name: str, namespace: str | None) -> str:
     return name if namespace is None else f"{namespace}{_NAMESPACE_END}{name}"
 
 
-def client_tools(tool: Tool, where: str, namespace: str | None = None) -> Iterator[ClientTool]:
+def client_tools(
+    tool: "api.Tool | api.FunctionToolParam", where: str, namespace: str | None = None
+) -> Iterator[ClientTool]:
     """Yields the tools of an entry of `tools`. Raises `UnsupportedField` for one that local models
     cannot call; `where` is its path."""
-    match tool["type"]:
-        case "function" | "custom":
-            _check_callable(tool, where)
-            yield _client_tool(tool, where, namespace)
-        case "namespace":
-            for index, inner in enumerate(tool["tools"]):
-                yield from client_tools(inner, f"{where}.tools[{index}]", tool["name"])
-        case kind:
-            raise UnsupportedField(
-                f"No tool of type `{kind}` is offered here; give local models a `function` or a "
-                "`custom` tool that you run.",
-                param=f"{where}.type",
-            )
+    if tool["type"] == "function" or tool["type"] == "custom":
+        _check_callable(tool, where)
+        yield _client_tool(tool, where, namespace)
+    elif tool["type"] == "namespace":
+        for index, inner in enumerate(tool["tools"]):
+            yield from client_tools(inner, f"{where}.tools[{index}]", tool["name"])
+    else:
+        raise UnsupportedField(
+            f"No tool of type `{tool['type']}` is offered here; give local models a `function` or "
+            "a `custom` tool that you run.",
+            param=f"{where}.type",
+        )
 
 
-def _check_callable(tool: Tool, where: str) -> None:
+def _check_callable(tool: "CallableTool", where: str) -> None:
     if tool.get("defer_loading"):
         raise UnsupportedField(
             "Local models are shown all tools at once; leave `defer_loading` out.",
@@ -69,21 +74,19 @@ def _check_callable(tool: Tool, where: str) -> None:
         )
 
 
-def _client_tool(tool: Tool, where: str, namespace: str | None) -> ClientTool:
-    is_custom = tool["type"] == "custom"
-    if is_custom:
-        form = tool.get("format") or {}
-        grammar = form if form.get("type") == "grammar" else None
+def _client_tool(tool: "CallableTool", where: str, namespace: str | None) -> ClientTool:
+    if tool["type"] == "custom":
+        form = tool.get("format")
+        grammar = form if form is not None and form["type"] == "grammar" else None
         function = custom_function(grammar, f"{where}.format")
     else:
-        copied = ("parameters", "strict")
-        function = {name: tool[name] for name in copied if tool.get(name) is not None}
+        function = {name: tool[name] for name in COPIED if tool.get(name) is not None}
     if tool.get("description") is not None:
         function["description"] = tool["description"]
     function["name"] = chat_name(tool["name"], namespace)
     return ClientTool(
         function={"type": "function", "function": function},
         name=tool["name"],
-        is_custom=is_custom,
+        is_custom=tool["type"] == "custom",
         namespace=namespace,
     )

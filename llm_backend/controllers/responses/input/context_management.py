@@ -3,7 +3,7 @@ by a summary that the model writes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -12,6 +12,9 @@ from llm_backend.backends.base import Chat, GenerationLimits
 from llm_backend.controllers.responses.input.compaction_items import reading_order
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import TokenCounter, between_calls
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["CompactionCut", "plan_compaction", "summary_chat", "summary_of"]
 
@@ -78,7 +81,7 @@ def summary_of(pieces: Sequence[str]) -> str:
     return summary
 
 
-def _threshold(entries: Sequence[Item], context_tokens: int) -> float:
+def _threshold(entries: "Sequence[api.ContextManagementParam]", context_tokens: int) -> float:
     full = context_tokens * FULL_SHARE
     thresholds = (entry.get("compact_threshold") for entry in entries)
     return min([full, *(float(threshold) for threshold in thresholds if threshold is not None)])

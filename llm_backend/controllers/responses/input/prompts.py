@@ -5,11 +5,14 @@ The document has no operation that creates prompts, so they are configured: `pro
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.json_types import JsonObject
 from llm_backend.settings.prompt import PromptSettings
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["prompt_messages"]
 
@@ -19,7 +22,7 @@ _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 
 async def prompt_messages(
-    prompt: Mapping[str, Any] | None, configured: Mapping[str, PromptSettings], read: ReadPart
+    prompt: "api.Prompt", configured: Mapping[str, PromptSettings], read: ReadPart
 ) -> list[JsonObject]:
     """Returns the chat messages of a `prompt`; none if it is not given. `read` translates an image
     or file part, with its path, to a chat's part.
@@ -30,7 +33,7 @@ async def prompt_messages(
     if prompt is None:
         return []
     template = _find_prompt(prompt, configured)
-    values = prompt.get("variables") or {}
+    values: Mapping[str, Any] = prompt.get("variables") or {}
     _check_names(template, values)
     _check_media_places(template, values)
     filled = {
@@ -44,7 +47,7 @@ async def prompt_messages(
 
 
 def _find_prompt(
-    prompt: Mapping[str, Any], configured: Mapping[str, PromptSettings]
+    prompt: "api.PromptObject", configured: Mapping[str, PromptSettings]
 ) -> PromptSettings:
     template = configured.get(prompt["id"])
     if template is None or prompt.get("version") not in (None, template.version):

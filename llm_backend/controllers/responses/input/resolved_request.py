@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_backend.backends.base import Chat, Meter
 from llm_backend.controllers.generation.flat_messages import flatten_messages
@@ -32,6 +32,9 @@ from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
 from llm_backend.json_types import JsonMappingT, JsonObject
 from llm_backend.offload import add_weight, offload
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["MediaSource", "ResolvedRequest", "open_request"]
 
 
@@ -55,7 +58,7 @@ class ResolvedRequest:
     indices in the body of the chat's tools, `allowed_names` the functions that may be called;
     `retrieval` holds passages from the model's own vector stores."""
 
-    body: Mapping[str, Any]
+    body: "api.CreateResponse"
     leading_messages: Sequence[JsonObject]
     context_items: Sequence[JsonObject]
     input_items: Sequence[JsonObject]
@@ -116,7 +119,7 @@ class ResolvedRequest:
 async def open_request(
     services: Services,
     model: MediaSource,
-    body: Mapping[str, Any],
+    body: "api.CreateResponse",
     input_items: Sequence[JsonObject] | None = None,
 ) -> AsyncIterator[ResolvedRequest]:
     """Resolves a body and opens its server tools; `input_items` are the items of its input, if

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.controllers.responses.input.client_tools import ClientTool, chat_name, client_tools
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["ChatTools", "chat_tools", "public_tool"]
 
@@ -26,7 +29,7 @@ class ChatTools:
     allowed_names: frozenset[str] | None = None
 
 
-def chat_tools(body: Body, open_tools: OpenTools) -> ChatTools:
+def chat_tools(body: "api.CreateResponse", open_tools: OpenTools) -> ChatTools:
     """Returns the chat's tools of a response's body; `open_tools` are the server tools."""
     tools: list[JsonObject] = []
     indices: list[int] = []
@@ -47,7 +50,7 @@ def chat_tools(body: Body, open_tools: OpenTools) -> ChatTools:
     )
 
 
-def public_tool(tool: Body, passages_limit: int) -> JsonObject:
+def public_tool(tool: "api.Tool", passages_limit: int) -> JsonObject:
     """Returns the tool as a response repeats it, without secrets; `passages_limit` is the default
     number of search results."""
     if tool["type"] == "mcp":
@@ -63,7 +66,7 @@ def public_tool(tool: Body, passages_limit: int) -> JsonObject:
 
 
 def _functions(
-    tool: Body, index: int, open_tools: OpenTools, clients: dict[str, ClientTool]
+    tool: "api.Tool", index: int, open_tools: OpenTools, clients: dict[str, ClientTool]
 ) -> Sequence[JsonObject]:
     if server_tool := open_tools.at(index):
         return server_tool.functions
@@ -72,7 +75,7 @@ def _functions(
     return [one.function for one in entry]
 
 
-def _choice(choice: Any, open_tools: OpenTools) -> Any:
+def _choice(choice: "api.ToolChoiceParam", open_tools: OpenTools) -> Any:
     if isinstance(choice, str):
         return choice
     if choice["type"] == "allowed_tools":
@@ -89,8 +92,8 @@ def _choice(choice: Any, open_tools: OpenTools) -> Any:
     return _allowed_tools_choice("required", names)
 
 
-def _names_allowed(choice: Any, open_tools: OpenTools) -> frozenset[str] | None:
-    if not isinstance(choice, Mapping) or choice["type"] != "allowed_tools":
+def _names_allowed(choice: "api.ToolChoiceParam", open_tools: OpenTools) -> frozenset[str] | None:
+    if isinstance(choice, str) or choice["type"] != "allowed_tools":
         return None
     return frozenset(name for entry in choice["tools"] for name in _names(entry, open_tools))
 

@@ -1,13 +1,15 @@
 """Fields of a response's body that local models do not support, refused by name. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["check_supported_fields"]
-
-Body = Mapping[str, Any]
 
 SUPPORTED = {
     "model", "input", "instructions", "prompt", "previous_response_id", "conversation", "tools",
@@ -29,16 +31,17 @@ SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
 }  # fmt: skip
 
 
-def check_supported_fields(body: Body) -> None:
+def check_supported_fields(body: "api.CreateResponse") -> None:
     """Raises `UnsupportedField`, with the field's name, for the first unsupported field."""
-    for name, value in body.items():
+    fields: JsonMapping = body
+    for name, value in fields.items():
         if name not in SUPPORTED and value not in (None, False, [], {}):
             raise UnsupportedField(
                 f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
                 param=name,
             )
     for (name, part), (accepted, why) in SUPPORTED_VALUES.items():
-        value = (body.get(name) or {}).get(part)
+        value = (fields.get(name) or {}).get(part)
         if value is not None and value not in accepted:
             alternatives = " or ".join([*(f"`{one}`" for one in accepted if one), "left out"])
             raise UnsupportedField(f"{why}; `{part}` is {alternatives}.", param=f"{name}.{part}")

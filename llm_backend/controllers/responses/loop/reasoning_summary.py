@@ -4,14 +4,17 @@
 """
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits, Usage
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.errors import ContextLengthExceeded, InvalidRequest, UnsupportedField
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["ReasoningSummary", "SummaryText"]
 
@@ -52,7 +55,7 @@ class ReasoningSummary:
         self.usage = Usage()
 
     @classmethod
-    async def from_body(cls, model: ResponseModel, body: Mapping[str, Any]) -> Self | None:
+    async def from_body(cls, model: ResponseModel, body: "api.CreateResponse") -> Self | None:
         """Returns the summarizer that `reasoning.summary` asks for; None if it asks for none.
         Raises `UnsupportedField` for a model that always reasons: it would reason about the
         summary first."""

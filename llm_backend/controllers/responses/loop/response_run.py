@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.controllers.chat.events import Transcript
@@ -29,12 +29,15 @@ from llm_backend.controllers.responses.response_memory import conversation_of
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
 __all__ = ["ResponseRun", "new_head", "open_run", "usage_object"]
 
 Body = Mapping[str, Any]
 
 
-def new_head(body: Body, *, is_stored: bool, passages_limit: int) -> JsonObject:
+def new_head(body: "api.CreateResponse", *, is_stored: bool, passages_limit: int) -> JsonObject:
     """Returns the fields of a new response that do not change; see `echoed_fields`."""
     conversation_id = conversation_of(body)
     return {
@@ -164,14 +167,14 @@ class ResponseRun:
         return self.state.finish(self._tool_loop.reason, usage, int(time.time()), more)
 
 
-def _calls_limit(services: Services, body: Body) -> int:
+def _calls_limit(services: Services, body: "api.CreateResponse") -> int:
     """Returns the most calls of server tools that this response may run."""
     limit = services.settings.tool_calls_limit
     requested = body.get("max_tool_calls")
     return limit if requested is None else min(limit, int(requested))
 
 
-def usage_object(usage: Usage) -> JsonObject:
+def usage_object(usage: Usage) -> "api.ResponseUsage":
     """Returns the `usage` object of a response."""
     return {
         "input_tokens": usage.prompt_tokens,

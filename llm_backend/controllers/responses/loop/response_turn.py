@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llm_backend import errors, exact_json
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
@@ -12,6 +12,9 @@ from llm_backend.controllers.responses.loop.response_run import ResponseRun, new
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import SimilarEvent, encode
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["ResponseTurn"]
 
@@ -25,7 +28,11 @@ class ResponseTurn:
     released afterwards."""
 
     def __init__(
-        self, services: Services, body: Body, run: ResponseRun, resources: AsyncExitStack
+        self,
+        services: Services,
+        body: "api.CreateResponse",
+        run: ResponseRun,
+        resources: AsyncExitStack,
     ) -> None:
         self._services = services
         self._body = body
@@ -40,7 +47,9 @@ class ResponseTurn:
         self._latest: tuple[str, str | None] | None = None
 
     @classmethod
-    async def begin(cls, services: Services, model: ResponseModel, body: JsonObject) -> Self:
+    async def begin(
+        cls, services: Services, model: ResponseModel, body: "api.CreateResponse"
+    ) -> Self:
         """Resolves the body and has the model admit it; the caller then takes `events` or
         `response`. Raises the errors of validation, store, tools and model."""
         is_stored, limit = services.memory.should_store(body), services.settings.passages_limit
@@ -67,7 +76,7 @@ class ResponseTurn:
                 self._store_in_background()
             yield _encode(self._state.end())
 
-    async def response(self) -> JsonObject:
+    async def response(self) -> "api.Response":
         """Returns the whole response, stored before."""
         async with self._ending():
             try:

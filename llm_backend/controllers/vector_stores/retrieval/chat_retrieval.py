@@ -137,7 +137,8 @@ async def _search_of_body(
     settings = services.settings
     least, limit = settings.retrieval_least_similarity, settings.passages_limit
     if not places:
-        query = query_from({}, "model", limit=limit)
+        everything: api.FileSearchTool = {"type": "file_search", "vector_store_ids": list(own)}
+        query = query_from(everything, "model", limit=limit)
         return list(dict.fromkeys(own)), replace(query, least_similarity=least)
     entry, where = body["tools"][places[0]], f"tools[{places[0]}]"
     store_ids = await stores_named(services.library.stores, entry, where)

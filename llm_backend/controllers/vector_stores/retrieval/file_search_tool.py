@@ -7,7 +7,7 @@ first call of the model, which suits models that are too small to decide when to
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -35,6 +35,9 @@ from llm_backend.controllers.vector_stores.retrieval.tool_entry import query_fro
 from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonObject
 from llm_backend.store import StoreError
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["FileSearchKind"]
 
@@ -81,7 +84,7 @@ class FileSearchKind(ToolKind):
     async def open(self, context: ToolContext) -> AsyncIterator[ServerTool]:
         """Opens the tool over the stores that the entry names. Raises `NotFound` for an unknown
         store."""
-        entry, where = context.tool, context.where
+        entry, where = cast("api.FileSearchTool", context.tool), context.where
         store_ids = await stores_named(self._library.stores, entry, where)
         query = query_from(entry, where, limit=self._limit)
         question = _question(context.items) if self._searches_first else None

@@ -1,21 +1,24 @@
 """Parses a `file_search` entry of `tools`: its vector stores, filters and ranking options."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llm_backend.controllers.vector_stores.request_values import condition_from, ranking_from
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, VectorStores
 
-__all__ = ["query_from", "stores_named"]
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
-Entry = Mapping[str, Any]
+__all__ = ["query_from", "stores_named"]
 
 STORES_LIMIT = 16  # per entry
 
 
-async def stores_named(stores: VectorStores, entry: Entry, where: str) -> Sequence[str]:
+async def stores_named(
+    stores: VectorStores, entry: "api.FileSearchTool", where: str
+) -> Sequence[str]:
     """Returns the ids of the stores that the entry at `where` names, without duplicates. Raises
     `InvalidRequest` for none or too many, and `NotFound` for an unknown one."""
     field = f"{where}.vector_store_ids"
@@ -32,7 +35,7 @@ async def stores_named(stores: VectorStores, entry: Entry, where: str) -> Sequen
     return store_ids
 
 
-def query_from(entry: Entry, where: str, *, limit: int) -> Query:
+def query_from(entry: "api.FileSearchTool", where: str, *, limit: int) -> Query:
     """Parses the query without its texts; `limit` is the default number of passages."""
     weights, least_score = ranking_from(entry.get("ranking_options"), where=f"{where}.")
     return Query(
