@@ -19,7 +19,7 @@ class Bert:
         }
 
     def relevance(self, tokens: list[int]) -> float:
-        """What the head says of these tokens, between 0 and 1."""
+        """Score of the classification head for these tokens, between 0 and 1."""
         hidden = np.tanh(self._linear(self._states(tokens)[0], "cls"))
         return float(1 / (1 + np.exp(-self._linear(hidden, "cls.output")[0])))
 

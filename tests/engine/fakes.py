@@ -1,4 +1,4 @@
-"""Stand-ins for a model: deterministic, and strict about cells."""
+"""Fakes of a model and an outbox: deterministic, and strict about cells."""
 
 import hashlib
 import logging
@@ -68,8 +68,8 @@ class SlowVocabulary(FakeVocabulary):
 
 
 class FakeProjector:
-    """A picture is its `width` embeddings between two tokens; they take half as many positions, and
-    see each other if it is two pixels high. One without height has no height."""
+    """A picture is `width` embeddings between two tokens; they take half as many positions, and
+    attention is not causal if it is two pixels high. One without height has no height."""
 
     media = frozenset({Medium.PICTURE})
 
@@ -83,15 +83,16 @@ class FakeProjector:
 
 
 def picture(name: str = "cat", *, at: int = 1, width: int = 5, height: int = 1) -> Media:
-    """One that is called so; that of `dragon` cannot be computed."""
+    """A picture with this name; the one named `dragon` cannot be computed."""
     digest = name.encode()
     return Media(at=at, medium=Medium.PICTURE, data=b"", digest=digest, width=width, height=height)
 
 
 class FakeModel:
     """Logits are a function of the cells before them, so that any mistake with cells shows in the
-    answer. `cells` None is room for everybody; `can_roll_back` False refuses to cut a state. With a
-    `memory` the logits follow from that many last tokens alone, so that it soon repeats itself."""
+    answer. `cells` None is enough for all sequences; `can_roll_back` False refuses to truncate a
+    state. With a `memory` the logits depend on that many last tokens alone, so that text soon
+    repeats."""
 
     rerank_template = None
     projector = FakeProjector()
@@ -210,13 +211,13 @@ class FakeModel:
 
 
 def logits_after(tokens: list[int]) -> NDArray[np.float32]:
-    """What the fake model thinks comes next."""
+    """Logits of the fake model after these tokens: [vocab] float32."""
     seed = int.from_bytes(hashlib.blake2b(repr(tokens).encode(), digest_size=8).digest())
     return np.random.default_rng(seed).standard_normal(len(LETTERS)).astype(np.float32) * 2
 
 
 def greedy(prompt: str, max_tokens: int, memory: int | None = None) -> str:
-    """What the fake model says, computed alone."""
+    """Greedy text of the fake model, computed alone."""
     tokens = [LETTERS.index(letter) for letter in prompt]
     text = ""
     for _ in range(max_tokens):
@@ -229,7 +230,7 @@ def greedy(prompt: str, max_tokens: int, memory: int | None = None) -> str:
 
 
 def expected_text(command: Generate, index: int, memory: int | None = None) -> str:
-    """Answer `index` to a command, chosen token by token and computed alone."""
+    """Answer `index` to a command, sampled token by token and computed alone."""
     tokens = tokenize_prompt(command.prompt, command, FakeVocabulary(), FakeProjector()).tokens
     sampler = Sampler(command.sampling, index=index, prompt=tokens, label=bytes)
     text = ""
@@ -249,7 +250,7 @@ def generate(prompt: str | list[int] = "abc", **fields: object) -> Generate:
 
 
 class Outbox:
-    """Remembers what was published, by the id of the request, and what each pass was said to be."""
+    """Records published events by the id of the request, and `is_brief` of each pass."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[Event]] = {}
@@ -269,7 +270,7 @@ class Outbox:
 
 
 def start(**fields: object) -> Start:
-    """A start command with bounds that do not matter."""
+    """A start command with limits that no test reaches."""
     defaults = {
         "model_path": "none.gguf",
         "context_tokens": None,

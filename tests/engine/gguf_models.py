@@ -12,7 +12,7 @@ INFILL = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
 
 
 def byte_characters() -> list[str]:
-    """The printable stand-in of each byte in a GPT-2 vocabulary, by byte."""
+    """The printable character of each byte in a GPT-2 vocabulary, by byte."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     spare = iter(range(256, 512))
     return [chr(byte if byte in printable else next(spare)) for byte in range(256)]
@@ -122,7 +122,7 @@ def bert_tokens() -> list[str]:
 
 
 def bert_pair(query: str, document: str) -> list[int]:
-    """What the tiny BERT reads of two texts made of whole words of its own."""
+    """Input tokens of the tiny BERT for two texts of words in its vocabulary."""
     place = bert_tokens().index
     begin, separator = [place("[CLS]")], [place("[SEP]")]
     first, second = (

@@ -1,4 +1,4 @@
-"""What a model says of a picture when the native library itself reads the prompt, alone."""
+"""Reference answers about a picture, with the prompt tokenized by the native library itself."""
 
 import ctypes
 from pathlib import Path

@@ -19,7 +19,7 @@ async def said(model: Path, *adapters: Adapter) -> str:
         return "".join(delta.text for delta in await answer(engine, asked))
 
 
-async def test_an_adapter_changes_what_is_said_as_strongly_as_it_is_applied(tiny_llama, tmp_path):
+async def test_adapter_changes_the_logits_by_its_scale(tiny_llama, tmp_path):
     path = str(write_adapter(tmp_path / "adapter.gguf"))
     plain = await said(tiny_llama)
 
@@ -31,7 +31,7 @@ async def test_an_adapter_changes_what_is_said_as_strongly_as_it_is_applied(tiny
     ("adapter", "reason"),
     [({"architecture": "qwen3"}, "cannot be applied"), ({"size": 32}, "cannot be applied")],
 )
-async def test_an_adapter_for_another_model_is_refused(tiny_llama, tmp_path, adapter, reason):
+async def test_adapter_for_another_model_is_refused(tiny_llama, tmp_path, adapter, reason):
     path = str(write_adapter(tmp_path / "adapter.gguf", **adapter))
     async with Engine(config(tiny_llama, adapters=(Adapter(path=path),))) as engine:
         with pytest.raises(EngineStartError, match=reason):

@@ -1,5 +1,5 @@
-"""What cells take in memory, and that they hold the same for it. In this process, so that its own
-pages can be counted."""
+"""Memory of KV cells, and that lazy allocation does not change their contents. In this process, so
+that its own pages can be counted."""
 
 import ctypes
 import mmap
@@ -51,7 +51,7 @@ def read(model: LlamaModel, slot: int, tokens: list[int]) -> None:
 
 
 def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
-    """What comes after one more token."""
+    """Logits after one more token: [vocab] float32."""
     row = model._decode([BatchChunk(slot=slot, position=position, tokens=[7], outputs=[0])])[
         0
     ].copy()
@@ -59,7 +59,7 @@ def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
     return row
 
 
-def test_cells_take_memory_once_they_are_used(opened):
+def test_cells_are_allocated_lazily(opened):
     room = 64 * 4096 * CELL_BYTES
     before = resident_bytes()
     model = opened(slots=64, context_tokens=4096)
@@ -70,7 +70,7 @@ def test_cells_take_memory_once_they_are_used(opened):
     assert resident_bytes() - made < room / 8
 
 
-def test_locked_models_have_all_their_cells_from_the_start(opened):
+def test_cells_of_a_locked_model_are_allocated_at_the_start(opened):
     room = 64 * 4096 * CELL_BYTES
     before = resident_bytes()
     model = opened(slots=64, context_tokens=4096, mlock=True)
@@ -81,7 +81,7 @@ def test_locked_models_have_all_their_cells_from_the_start(opened):
 
 @pytest.mark.parametrize("value", [0, 7])
 @pytest.mark.parametrize("size", [100, LARGE])
-def test_a_buffer_that_is_cleared_holds_the_value_from_its_first_byte_to_its_last(size, value):
+def test_cleared_buffer_holds_the_value_in_every_byte(size, value):
     library, memory = NativeLibrary(), CellMemory()
     with memory.allocate_lazily():
         place = library.allocate(library.kind, size)
@@ -96,7 +96,7 @@ def test_a_buffer_that_is_cleared_holds_the_value_from_its_first_byte_to_its_las
 
 @pytest.mark.parametrize("flash_attention", [False, True])
 @pytest.mark.parametrize("held", [40, 400], ids=["a few cells", "most cells"])
-def test_a_copied_slot_goes_on_as_the_one_it_was_copied_from(opened, held, flash_attention):
+def test_copied_slot_computes_the_same_logits(opened, held, flash_attention):
     model = opened(slots=3, context_tokens=512, flash_attention=flash_attention)
     tokens = [5 + number % 200 for number in range(held)]
     read(model, 0, tokens)
@@ -115,7 +115,7 @@ def fresh(model: LlamaModel, tokens: list[int]) -> np.ndarray:
     return logits(model, 1, len(tokens))
 
 
-def test_copies_of_short_slots_touch_no_more_than_they_hold(opened):
+def test_copies_of_short_slots_touch_used_cells_only(opened):
     model = opened(slots=64, context_tokens=4096, flash_attention=True)
     read(model, 0, [5] * 128)
     before = resident_bytes()

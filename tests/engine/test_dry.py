@@ -59,7 +59,7 @@ def unbroken(tokens: list[int], breakers: tuple[str, ...]) -> int:
         dry_sequence_breakers=st.sampled_from([(), ("c",), ("ba", "\n"), ("bb",)]),
     ),
 )
-def test_repetitions_cost_what_the_rule_says(prompt, answer, sampling):
+def test_dry_penalty_follows_its_formula(prompt, answer, sampling):
     dry = DryPenalty(sampling, prompt, LABELS.__getitem__)
     for token in answer:
         dry.accept(token)
@@ -74,7 +74,7 @@ def test_repetitions_cost_what_the_rule_says(prompt, answer, sampling):
 
 
 @given(prompt=TOKENS, answer=TOKENS, window=st.integers(1, 30), allowed=st.integers(0, 4))
-def test_only_the_window_counts(prompt, answer, window, allowed):
+def test_dry_penalty_counts_the_window_only(prompt, answer, window, allowed):
     sampling = Sampling(
         dry_multiplier=1,
         dry_penalty_last_n=window,
@@ -90,7 +90,7 @@ def test_only_the_window_counts(prompt, answer, window, allowed):
     assert np.allclose(row, [-plain(prompt + answer, sampling).get(t, 0) for t in range(5)])
 
 
-def test_a_long_repetition_costs_a_number():
+def test_dry_penalty_of_a_long_repetition_is_finite():
     dry = DryPenalty(Sampling(dry_multiplier=1000, dry_base=1000), [1] * 500, LABELS.__getitem__)
     row = np.zeros(len(LABELS), dtype=np.float32)
     dry.apply(row)

@@ -16,7 +16,7 @@ def vectors(embedded: Embedded) -> np.ndarray:
     return np.frombuffer(embedded.vectors, "<f4").reshape(-1, embedded.embedding_size)
 
 
-async def test_texts_become_unit_vectors_that_know_alike_from_other(tiny_bert):
+async def test_embeddings_are_unit_vectors_and_similar_texts_are_nearer(tiny_bert):
     async with Engine(config(tiny_bert)) as engine:
         info = await engine.ready()
         texts = ["the cat sat", "the dog ran", "the cat sat"]
@@ -32,7 +32,7 @@ async def test_texts_become_unit_vectors_that_know_alike_from_other(tiny_bert):
         assert float(found[0] @ found[1]) < 0.99
 
 
-async def test_many_inputs_take_several_passes(tiny_bert):
+async def test_embedder_splits_many_inputs_over_passes(tiny_bert):
     async with Engine(config(tiny_bert)) as engine:
         await engine.ready()
         texts = [f"the {chr(97 + number % 26)} cat" * (1 + number % 7) for number in range(300)]
@@ -42,7 +42,7 @@ async def test_many_inputs_take_several_passes(tiny_bert):
         assert found[26 * 7] == pytest.approx(found[0], abs=1e-4)
 
 
-async def test_what_cannot_be_embedded_is_refused(tiny_bert):
+async def test_embedder_refuses_invalid_inputs(tiny_bert):
     async with Engine(config(tiny_bert, context_tokens=4096)) as engine:
         assert (await engine.ready()).context_tokens == 512
         for inputs, failure in (
@@ -59,7 +59,7 @@ async def test_what_cannot_be_embedded_is_refused(tiny_bert):
             await engine.rank("cat", ["dog"])
 
 
-async def test_a_model_that_generates_can_be_made_to_embed(tiny_llama):
+async def test_chat_model_of_kind_embedding_embeds(tiny_llama):
     async with Engine(config(tiny_llama, kind=ModelKind.EMBEDDING)) as engine:
         await engine.ready()
         found = vectors(await engine.embed(["the cat", "a hat", "the cat"]))
@@ -68,7 +68,7 @@ async def test_a_model_that_generates_can_be_made_to_embed(tiny_llama):
         assert np.linalg.norm(found[1]) == pytest.approx(1, abs=1e-5)
 
 
-async def test_a_text_that_is_far_too_long_is_refused_at_once(tiny_llama):
+async def test_embedder_refuses_far_too_long_text_before_tokenizing_all_of_it(tiny_llama):
     async with Engine(config(tiny_llama, kind=ModelKind.EMBEDDING)) as engine:
         await engine.ready()
         async with asyncio.timeout(60):  # to tokenize it takes minutes
@@ -78,7 +78,7 @@ async def test_a_text_that_is_far_too_long_is_refused_at_once(tiny_llama):
     assert caught.value.failure is Failure.CONTEXT_LENGTH
 
 
-async def test_memory_stays_flat_over_ten_thousand_short_texts(tiny_bert):
+async def test_embedder_memory_is_constant_over_ten_thousand_texts(tiny_bert):
     async with Engine(config(tiny_bert)) as engine:
         await engine.ready()
         await embed_texts(engine, 2_000)

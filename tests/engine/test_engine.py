@@ -81,7 +81,7 @@ def greedy_reference(model: llama_cpp.Llama, prompt: str, count: int) -> list[in
     return found
 
 
-async def test_the_model_says_what_it_is(engine):
+async def test_engine_info_describes_the_model(engine):
     info = await engine.ready()
 
     assert engine.state == "ready"
@@ -90,14 +90,14 @@ async def test_the_model_says_what_it_is(engine):
     assert (info.eos_token, info.kind) == ("<|im_end|>", ModelKind.CHAT)
 
 
-async def test_greedy_tokens_are_those_of_the_bindings_own_class(say, reference):
+async def test_greedy_tokens_equal_those_of_llama_cpp_python(say, reference):
     prompt = "an other reaction in the end"
     deltas = await say(request(prompt, sampling=Sampling(temperature=0, logprobs=0)))
 
     assert await tokens_of(deltas) == greedy_reference(reference, prompt, 24)
 
 
-async def test_greedy_text_is_the_same_alone_and_in_any_mixed_batch(say):
+async def test_greedy_text_is_the_same_alone_and_in_a_batch(say):
     prompts = ["the cat", "an other reaction" * 9, "in " * 60, "x", "hat and cat" * 5, "tea" * 44]
     alone = [text(await say(request(prompt))) for prompt in prompts]
     together = [request(prompt) for prompt in prompts * 3]
@@ -107,7 +107,7 @@ async def test_greedy_text_is_the_same_alone_and_in_any_mixed_batch(say):
     assert [text(deltas) for deltas in answers[: len(together)]] == alone * 3
 
 
-async def test_a_shared_prefix_is_reported_and_changes_nothing(say):
+async def test_shared_prefix_is_reported_and_changes_nothing(say):
     prefix = "a system prompt that everybody has in front of the question, "
     first = await say(request(prefix + "one"))
     again = await say(request(prefix + "one"))
@@ -137,7 +137,7 @@ async def test_the_same_seed_gives_the_same_text(say):
     assert text(await say(request(sampling=Sampling(seed=12, temperature=1.3)))) != first
 
 
-async def test_a_stop_string_across_tokens_cuts_the_text(say):
+async def test_stop_string_across_tokens_cuts_the_text(say):
     whole = text(await say(request(max_tokens=40)))
     stop = whole[10:14]
     deltas = await say(request(max_tokens=40, stop=["never seen", stop]))
@@ -156,7 +156,7 @@ async def test_characters_of_several_bytes_are_never_cut(say):
     assert any(len(character.encode()) > 1 for character in text(deltas) if character != "\ufffd")
 
 
-async def test_special_tokens_give_no_text_but_those_of_users_do(engine):
+async def test_control_tokens_give_no_text_but_user_defined_ones_do(engine):
     tokens = await engine.tokenize("<|im_start|>the<tool_call>x</tool_call><|im_end|>")
 
     assert len(tokens) == 7
@@ -164,7 +164,7 @@ async def test_special_tokens_give_no_text_but_those_of_users_do(engine):
     assert len(await engine.tokenize("<|im_end|>", parse_special=False)) > 5
 
 
-async def test_echo_scores_the_prompt_as_the_bindings_do(say, reference):
+async def test_echo_logprobs_equal_those_of_llama_cpp_python(say, reference):
     prompt = "the cat in the hat"
     sampling = Sampling(temperature=0, logprobs=2)
     deltas = await say(request(prompt, echo=True, max_tokens=0, sampling=sampling))
@@ -183,7 +183,7 @@ async def test_echo_scores_the_prompt_as_the_bindings_do(say, reference):
     assert all(len(item.top) == 2 for item in delta.logprobs[1:])
 
 
-async def test_best_of_gives_one_answer(say):
+async def test_best_of_returns_one_answer(say):
     deltas = await say(request(best_of=3, sampling=Sampling(seed=1)))
 
     assert len(deltas) == 1
@@ -200,26 +200,26 @@ async def test_best_of_gives_one_answer(say):
         ({"n": 1000}, Failure.INVALID),
     ],
 )
-async def test_what_can_never_be_answered_is_refused(engine, fields, failure):
+async def test_engine_refuses_invalid_commands(engine, fields, failure):
     with pytest.raises(EngineRefused) as caught:
         await engine.generate(request(**fields))
 
     assert caught.value.failure is failure
 
 
-async def test_a_model_that_generates_does_not_embed(engine):
+async def test_chat_engine_refuses_to_embed(engine):
     with pytest.raises(EngineRefused, match="cannot embed"):
         await engine.embed(["a"])
 
 
-async def test_an_id_under_way_is_not_taken_twice(engine):
+async def test_pending_command_id_is_refused(engine):
     first = request(max_tokens=None)
     async with await engine.generate(first):
         with pytest.raises(ValueError, match="pending"):
             await engine.generate(first)
 
 
-async def test_a_slow_reader_gets_everything_and_holds_up_nobody(engine, say):
+async def test_slow_reader_gets_everything_and_delays_no_other(engine, say):
     slow = request(max_tokens=100)
     async with await engine.generate(slow) as generation:
         for _ in range(3):
@@ -231,7 +231,7 @@ async def test_a_slow_reader_gets_everything_and_holds_up_nobody(engine, say):
     assert deltas[-1].completion_tokens == 100
 
 
-async def test_an_answer_that_is_left_frees_its_slot(engine, say):
+async def test_closed_generation_frees_its_slot(engine, say):
     endless = [request("leave" + "!" * place, max_tokens=None) for place in range(4)]
     for generation in [await engine.generate(item) for item in endless]:
         await anext(generation)
@@ -241,7 +241,7 @@ async def test_an_answer_that_is_left_frees_its_slot(engine, say):
         assert text(await say(request()))
 
 
-async def test_who_gives_up_in_the_queue_leaves_it(engine, say):
+async def test_cancelled_request_leaves_the_queue(engine, say):
     running = [await engine.generate(request(max_tokens=400)) for _ in range(4)]
     waiting = asyncio.create_task(engine.generate(request()))
     await asyncio.sleep(0.05)
@@ -253,7 +253,7 @@ async def test_who_gives_up_in_the_queue_leaves_it(engine, say):
     assert text(await say(request()))
 
 
-async def test_a_full_queue_refuses_and_the_rest_is_answered(tiny_llama):
+async def test_full_queue_refuses_and_the_rest_is_answered(tiny_llama):
     async with Engine(config(tiny_llama, slots=1, queue_limit=2)) as small:
         await small.ready()
         results = await asyncio.gather(
@@ -266,7 +266,7 @@ async def test_a_full_queue_refuses_and_the_rest_is_answered(tiny_llama):
     assert len(refused) <= 5
 
 
-async def test_three_hundred_requests_that_come_and_go_leave_every_slot_free(engine, say):
+async def test_three_hundred_cancelled_requests_leave_every_slot_free(engine, say):
     dice = random.Random(1)
 
     async def one(number: int) -> None:
@@ -290,7 +290,7 @@ async def test_three_hundred_requests_that_come_and_go_leave_every_slot_free(eng
         await generation.aclose()
 
 
-async def test_a_shared_pool_of_cells_that_runs_out_costs_no_answer(tiny_llama, say):
+async def test_exhausted_unified_cells_cost_no_answer(tiny_llama, say):
     prompts = [f"{letter} story of some length" for letter in "abcd"]
     expected = [text(await say(request(prompt, max_tokens=250))) for prompt in prompts]
     pool = config(tiny_llama, unified_cells=True, cells=600)
@@ -303,7 +303,7 @@ async def test_a_shared_pool_of_cells_that_runs_out_costs_no_answer(tiny_llama, 
     assert [text(deltas) for deltas in answers] == expected
 
 
-async def test_the_model_that_comes_with_the_package_speaks():
+async def test_built_in_model_generates():
     folder = Path(llm_backend.builtin.__file__).parent
     async with Engine(config(folder / "builtin.gguf")) as engine:
         info = await engine.ready()
@@ -316,7 +316,7 @@ async def test_the_model_that_comes_with_the_package_speaks():
         assert "<|im_" not in text(deltas)
 
 
-async def test_at_rest_it_does_nothing(tiny_llama):
+async def test_idle_engine_does_not_wake(tiny_llama):
     async with Engine(config(tiny_llama)) as idle:
         await idle.ready()
         await answer(idle, request(max_tokens=2))
@@ -337,7 +337,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def wakes(pid: int) -> int:
-    """How often the threads of a process have gone to sleep."""
+    """Number of times that the threads of a process went to sleep."""
     lines = [
         line
         for status in Path(f"/proc/{pid}/task").glob("*/status")
@@ -351,7 +351,7 @@ def threads(pid: int) -> int:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="passes have one thread anyway")
-async def test_a_tiny_model_computes_with_one_thread_unless_told_otherwise(tiny_llama):
+async def test_tiny_model_has_one_thread_unless_set(tiny_llama):
     counts = {}
     for wanted in (None, 1, 2):
         async with Engine(config(tiny_llama, threads=wanted)) as engine:
@@ -362,7 +362,7 @@ async def test_a_tiny_model_computes_with_one_thread_unless_told_otherwise(tiny_
     assert counts[None] == counts[1] == counts[2] - 1
 
 
-async def test_it_ends_its_process_when_it_is_closed(tiny_llama):
+async def test_closed_engine_ends_its_process(tiny_llama):
     async with Engine(config(tiny_llama)) as engine:
         await engine.ready()
         pid = engine.pid
@@ -371,7 +371,7 @@ async def test_it_ends_its_process_when_it_is_closed(tiny_llama):
     assert engine.state == "closed"
 
 
-async def test_it_says_how_busy_it_is(engine, say):
+async def test_engine_status_reports_its_load(engine, say):
     before = await engine.status()
     await say(request("how busy", max_tokens=8))
     after = await engine.status()
@@ -394,7 +394,7 @@ async def test_all_samplers_at_once_give_the_same_text_for_the_same_seed(say, mi
     assert text(first) != text(first, 1)
 
 
-async def test_a_text_with_a_hole_is_its_parts_between_the_models_tokens(tmp_path):
+async def test_infill_prompt_uses_the_infill_tokens(tmp_path):
     model = write_llama(tmp_path / "infill.gguf", can_infill=True)
     async with Engine(config(model)) as engine:
         info = await engine.ready()
@@ -414,7 +414,7 @@ async def test_a_text_with_a_hole_is_its_parts_between_the_models_tokens(tmp_pat
         assert caught.value.field == "echo"
 
 
-async def test_a_control_token_is_text_only_if_it_is_asked_for(engine):
+async def test_control_token_is_text_only_if_visible(engine):
     held = {"grammar": 'start: <|im_start|> "a"', "ignore_eos": False}
 
     hidden = await answer(engine, request(**held))
@@ -432,7 +432,7 @@ async def test_a_control_token_is_text_only_if_it_is_asked_for(engine):
         Sampling(temperature=0.7, top_k=20, seed=11, repeat_penalty=1.1),
     ],
 )
-async def test_computing_ahead_changes_no_answer_alone_or_among_others(tiny_llama, sampling):
+async def test_speculation_changes_no_answer_alone_or_in_a_batch(tiny_llama, sampling):
     prompts = ["the cat in the hat", "say it again, say it again", "one two three one two"]
     letters = dict.fromkeys(range(64, 90), 20.0)  # text that reads as the same tokens again
     sampling = msgspec.structs.replace(sampling, logit_bias=letters)
@@ -461,7 +461,7 @@ async def test_computing_ahead_changes_no_answer_alone_or_among_others(tiny_llam
         assert all(deltas[-1].predicted_tokens > 50 for deltas in told)
 
 
-async def test_no_token_reaches_across_a_cut(engine):
+async def test_no_token_spans_a_cut(engine):
     text = "the<|im_end|>"
     whole = await engine.tokenize(text)
 
@@ -475,7 +475,7 @@ async def test_no_token_reaches_across_a_cut(engine):
     assert "<|im_end|>" in (await engine.ready()).control_tokens
 
 
-async def test_computing_ahead_keeps_to_a_grammar(tiny_llama):
+async def test_speculation_follows_a_grammar(tiny_llama):
     held = {"grammar": 'start: ("tick " | "tock ")+ "boom"', "max_tokens": 80, "ignore_eos": False}
     sampling = Sampling(temperature=1.0, seed=3, logprobs=0)  # no token is forced: all are chosen
     prompt = "tick tock tick tock boom, tick tock"

@@ -1,4 +1,4 @@
-"""What the filters leave, against the same rules written out one candidate at a time."""
+"""Sampling filters, compared with the same rules applied to one candidate at a time."""
 
 import math
 
@@ -70,7 +70,7 @@ def nudged(wishes: dict[str, float], by: float) -> dict[str, float]:
 
 
 @given(logits=LOGITS, wishes=WISHES)
-def test_filters_leave_what_their_rules_say(logits, wishes):
+def test_filters_select_by_their_rules(logits, wishes):
     shares = normal(dict(enumerate(np.exp(np.array(logits) / 8).tolist())))
     possible = [plain(shares, nudged(wishes, by)) for by in (0, -1e-6, 1e-6)]
 
@@ -79,7 +79,7 @@ def test_filters_leave_what_their_rules_say(logits, wishes):
 
 
 @given(logits=LOGITS, wishes=WISHES, top_k=st.integers(0, 31), seed=st.integers(0, 99))
-def test_something_is_always_left_to_draw(logits, wishes, top_k, seed):
+def test_filters_always_leave_a_token(logits, wishes, top_k, seed):
     sampling = Sampling(**wishes, xtc_probability=0.5, top_k=top_k, seed=seed)
     chooser = Sampler(sampling, index=0, prompt=(), label=bytes)
 
@@ -93,7 +93,7 @@ def shares_of(times: int = 4000, **wishes: float) -> dict[int, float]:
     return {token: drawn.count(token) / times for token in set(drawn)}
 
 
-def test_xtc_drops_the_strong_as_often_as_asked():
+def test_xtc_removes_strong_tokens_by_its_probability():
     dropped = {2: 0.2 / 0.3, 3: 0.1 / 0.3}
     shares = shares_of(xtc_probability=0.5, xtc_threshold=0.15)
 
@@ -101,17 +101,17 @@ def test_xtc_drops_the_strong_as_often_as_asked():
     assert shares == pytest.approx(expected, abs=0.03)
 
 
-def test_typical_p_prefers_what_is_neither_likely_nor_unlikely():
+def test_typical_p_prefers_tokens_of_typical_surprise():
     assert set(shares_of(times=200, typical_p=0.25)) == {1}
 
 
-def test_xtc_that_nothing_is_strong_enough_for_changes_nothing():
+def test_xtc_without_strong_tokens_changes_nothing():
     assert shares_of(xtc_probability=1, xtc_threshold=0.5) == shares_of(
         xtc_probability=1, xtc_threshold=0.41
     )
 
 
-def test_a_temperature_of_zero_takes_the_likeliest_whatever_else_is_asked():
+def test_temperature_zero_overrides_other_filters():
     wishes = {"xtc_probability": 1.0, "xtc_threshold": 0.1, "typical_p": 0.1, "mirostat": 2}
 
     assert shares_of(times=50, temperature=0, **wishes) == {0: 1.0}
@@ -128,7 +128,7 @@ def test_a_temperature_of_zero_takes_the_likeliest_whatever_else_is_asked():
     ],
 )
 @pytest.mark.parametrize("spread", [0.1, 3.0])
-def test_a_large_vocabulary_is_filtered_like_a_small_one(wishes, spread):
+def test_filters_agree_on_large_and_small_vocabularies(wishes, spread):
     logits = np.random.default_rng(1).standard_normal(20_000) * spread
     weights = np.exp(logits - logits.max()).astype(np.float32)
     whole = {"typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "xtc_threshold": 1.0} | wishes

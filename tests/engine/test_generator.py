@@ -84,7 +84,7 @@ def refusal(bench: Bench, command) -> CommandRefused:
     return caught.value
 
 
-def test_an_answer_is_what_the_model_says():
+def test_generator_answers_with_the_tokens_of_the_model():
     bench = Bench()
     bench.submit(generate("abc"))
     bench.run()
@@ -93,7 +93,7 @@ def test_an_answer_is_what_the_model_says():
     assert bench.text("1") == greedy("abc", 8)
 
 
-def test_many_answers_at_once_are_each_what_it_is_alone():
+def test_generator_answers_in_a_batch_as_alone():
     bench = Bench()
     prompts = [f"{letter}{letter} tell me" for letter in "abcdefghij"]
     bench.submit(*(generate(prompt, id=prompt) for prompt in prompts))
@@ -102,7 +102,7 @@ def test_many_answers_at_once_are_each_what_it_is_alone():
     assert [bench.text(prompt) for prompt in prompts] == [greedy(prompt, 8) for prompt in prompts]
 
 
-def test_several_answers_share_one_computation_of_the_prompt():
+def test_generator_computes_the_prompt_of_several_answers_once():
     bench = Bench()
     prompt = "a prompt of thirty letters, see"
     bench.submit(generate(prompt, n=4, max_tokens=1))
@@ -112,7 +112,7 @@ def test_several_answers_share_one_computation_of_the_prompt():
     assert [bench.text("1", index) for index in range(4)] == [greedy(prompt, 1)] * 4
 
 
-def test_a_newcomer_joins_a_prefill_in_progress():
+def test_generator_shares_a_prefill_in_progress():
     bench = Bench()
     prefix = "the same forty letters before all others"
     bench.submit(generate(prefix + "a", id="a"))
@@ -124,7 +124,7 @@ def test_a_newcomer_joins_a_prefill_in_progress():
     assert bench.text("b") == greedy(prefix + "b", 8)
 
 
-def test_a_chat_continues_from_its_cells():
+def test_generator_continues_a_chat_from_its_cells():
     bench = Bench()
     first = bench.answer(generate("hello there", id="a"))
     second = "hello there" + first[0].text + " and more"
@@ -134,7 +134,7 @@ def test_a_chat_continues_from_its_cells():
     assert bench.text("b") == greedy(second, 8)
 
 
-def test_a_model_whose_state_cannot_be_cut_still_answers_right():
+def test_generator_answers_with_a_recurrent_state():
     bench = Bench(FakeModel(can_roll_back=False))
     prompts = ["abcdefgh", "abcdefxy", "abcdefgh", "abcdefgh and on"]
     for number, prompt in enumerate(prompts):
@@ -144,7 +144,7 @@ def test_a_model_whose_state_cannot_be_cut_still_answers_right():
     assert [bench.text(str(number), 1) for number in range(4)] == [greedy(p, 8) for p in prompts]
 
 
-def test_a_model_that_refuses_to_cut_unexpectedly_is_computed_again():
+def test_generator_recomputes_after_a_failed_truncation():
     model = FakeModel(can_roll_back=False)
     bench = Bench(model)
     bench.generator._scheduler._cache.can_roll_back = True  # it was believed to be able to
@@ -154,7 +154,7 @@ def test_a_model_that_refuses_to_cut_unexpectedly_is_computed_again():
     assert bench.text("b") == greedy("abcdefxy", 8)
 
 
-def test_cells_that_run_out_cost_time_but_no_answer():
+def test_generator_answers_all_when_cells_are_exhausted():
     bench = Bench(FakeModel(cells=70, context_tokens=64))
     prompts = [f"{letter} prompt of some length" for letter in "abcd"]
     bench.submit(*(generate(prompt, id=prompt, max_tokens=20) for prompt in prompts))
@@ -163,7 +163,7 @@ def test_cells_that_run_out_cost_time_but_no_answer():
     assert [bench.text(prompt) for prompt in prompts] == [greedy(prompt, 20) for prompt in prompts]
 
 
-def test_the_answer_ends_at_max_tokens_or_with_the_context():
+def test_answer_ends_at_max_tokens_or_with_the_context():
     bench = Bench(FakeModel(context_tokens=12))
     short = bench.answer(generate("abc", id="a", max_tokens=2))
     full = bench.answer(generate("abc", id="b", max_tokens=None, ignore_eos=True))
@@ -172,7 +172,7 @@ def test_the_answer_ends_at_max_tokens_or_with_the_context():
     assert (full[-1].finish_reason, full[-1].completion_tokens) == ("length", 9)
 
 
-def test_an_end_token_ends_the_answer_without_text():
+def test_end_token_ends_the_answer_without_text():
     bench = Bench()
     prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
     answer = bench.answer(generate(prompt, max_tokens=30))
@@ -185,7 +185,7 @@ def ends_early(prompt: str) -> bool:
     return 0 < len(greedy(prompt, 30)) < 30
 
 
-def test_an_end_token_can_be_ignored():
+def test_end_token_can_be_ignored():
     bench = Bench()
     prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
     answer = bench.answer(generate(prompt, max_tokens=30, ignore_eos=True))
@@ -193,7 +193,7 @@ def test_an_end_token_can_be_ignored():
     assert answer[-1].completion_tokens == 30
 
 
-def test_a_stop_token_ends_the_answer_without_its_text():
+def test_stop_token_ends_the_answer_without_its_text():
     bench = Bench()
     whole = greedy("abc", 8)
     place = next(place for place in range(2, 8) if whole[place] not in whole[:place])
@@ -204,7 +204,7 @@ def test_a_stop_token_ends_the_answer_without_its_text():
 
 
 @pytest.mark.parametrize("ignore_eos", [False, True])
-def test_a_stop_token_may_be_an_end_token(ignore_eos):
+def test_stop_token_may_be_an_end_token(ignore_eos):
     bench = Bench()
     prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
     command = generate(prompt, max_tokens=30, stop_token_ids=[0], ignore_eos=ignore_eos)
@@ -213,7 +213,7 @@ def test_a_stop_token_may_be_an_end_token(ignore_eos):
     assert bench.text("1") == greedy(prompt, 30)
 
 
-def test_nothing_ends_an_answer_before_the_least_number_of_tokens():
+def test_answer_does_not_end_before_min_tokens():
     bench = Bench()
     prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
     early = len(greedy(prompt, 30))
@@ -225,7 +225,7 @@ def test_nothing_ends_an_answer_before_the_least_number_of_tokens():
     assert same[-1].completion_tokens == early
 
 
-def test_a_stop_string_is_not_looked_for_before_the_least_number_of_tokens():
+def test_stop_strings_are_ignored_before_min_tokens():
     bench = Bench()
     whole = greedy("abc", 8)
     bench.answer(generate("abc", id="a", stop=[whole[1]], min_tokens=4))
@@ -260,19 +260,19 @@ def test_a_stop_string_is_not_looked_for_before_the_least_number_of_tokens():
         ({"sampling": Sampling(temperature=float("inf"))}, "temperature"),
     ],
 )
-def test_wishes_that_cannot_be_are_refused_by_name(fields, field):
+def test_invalid_parameters_are_refused_by_name(fields, field):
     refused = refusal(Bench(), generate("abc", **fields))
 
     assert (refused.failure, refused.field) == (Failure.INVALID, field)
 
 
-def test_a_suffix_for_a_model_without_tokens_for_it_is_refused():
+def test_suffix_is_refused_without_infill_tokens():
     refused = refusal(Bench(), generate("abc", suffix="def"))
 
     assert (refused.failure, refused.field) == (Failure.UNSUPPORTED, "suffix")
 
 
-def test_a_stop_string_across_tokens_ends_the_answer():
+def test_stop_string_across_tokens_ends_the_answer():
     bench = Bench()
     whole = greedy("abc", 8)
     answer = bench.answer(generate("abc", stop=[whole[3:6]]))
@@ -281,7 +281,7 @@ def test_a_stop_string_across_tokens_ends_the_answer():
     assert (answer[-1].finish_reason, answer[-1].stop_sequence) == ("stop", whole[3:6])
 
 
-def test_echo_gives_the_prompt_first_and_its_logprobs():
+def test_echo_returns_the_prompt_first_with_its_logprobs():
     bench = Bench()
     command = generate("abcdefghij", echo=True, sampling=Sampling(temperature=0, logprobs=1))
     answer = bench.answer(command)
@@ -293,7 +293,7 @@ def test_echo_gives_the_prompt_first_and_its_logprobs():
     assert [item.logprob is None for item in logprobs[:2]] == [True, False]
 
 
-def test_echo_alone_scores_a_text():
+def test_echo_without_max_tokens_scores_a_text():
     bench = Bench()
     command = generate("abcdefgh", echo=True, max_tokens=0, sampling=Sampling(logprobs=0))
     answer = bench.answer(command)
@@ -303,7 +303,7 @@ def test_echo_alone_scores_a_text():
     assert (answer[0].finish_reason, answer[0].completion_tokens) == ("length", 0)
 
 
-def test_no_tokens_wanted_needs_no_pass():
+def test_max_tokens_zero_needs_no_pass():
     bench = Bench()
     answer = bench.answer(generate("abc", max_tokens=0, n=2))
 
@@ -311,7 +311,7 @@ def test_no_tokens_wanted_needs_no_pass():
     assert bench.model.computed_tokens == 0
 
 
-def test_best_of_gives_the_likeliest_answer_only():
+def test_best_of_returns_the_likeliest_answer_only():
     bench = Bench()
     sampling = Sampling(seed=5, logprobs=0)
     bench.submit(generate("abc", id="all", n=4, sampling=sampling, ignore_eos=True))
@@ -327,7 +327,7 @@ def test_best_of_gives_the_likeliest_answer_only():
     assert len(bench.outbox.events["best"]) == 2
 
 
-def test_a_prompt_too_long_is_refused_at_once():
+def test_prompt_that_exceeds_the_context_is_refused():
     bench = Bench(FakeModel(context_tokens=8))
 
     assert refusal(bench, generate("abcdefgh")).failure is Failure.CONTEXT_LENGTH
@@ -353,15 +353,15 @@ def test_a_prompt_too_long_is_refused_at_once():
         {"sampling": Sampling(repeat_penalty=0)},
     ],
 )
-def test_what_no_model_could_take_is_refused(fields):
+def test_invalid_commands_are_refused(fields):
     assert refusal(Bench(), generate(**fields)).failure is Failure.INVALID
 
 
-def test_a_model_that_generates_does_not_embed():
+def test_chat_model_refuses_to_embed():
     assert refusal(Bench(), Embed(id="1", inputs=["a"])).failure is Failure.UNSUPPORTED
 
 
-def test_a_full_queue_refuses():
+def test_full_queue_refuses_requests():
     bench = Bench(FakeModel(slots=1), queue_limit=1)
     bench.submit(generate("abc", id="a"))
     bench.generator.turn(0)
@@ -370,7 +370,7 @@ def test_a_full_queue_refuses():
     assert refusal(bench, generate("abc", id="c")).failure is Failure.QUEUE_FULL
 
 
-def test_who_waits_too_long_is_told_and_was_never_accepted():
+def test_queued_request_fails_after_its_deadline():
     bench = Bench(FakeModel(slots=1), queue_deadline_s=10)
     bench.submit(generate("abc", id="a"), generate("xyz", id="b"))
     bench.generator.turn(5)
@@ -383,7 +383,7 @@ def test_who_waits_too_long_is_told_and_was_never_accepted():
     assert bench.text("a") == greedy("abc", 8)
 
 
-def test_a_request_that_talks_is_never_late_however_long_its_other_answers_wait():
+def test_running_request_has_no_queue_deadline():
     bench = Bench(FakeModel(slots=1), queue_deadline_s=10)
     bench.submit(generate("abc", n=3))
     bench.generator.turn(5)
@@ -393,7 +393,7 @@ def test_a_request_that_talks_is_never_late_however_long_its_other_answers_wait(
     assert not bench.failures("1")
 
 
-def test_who_waits_for_a_second_slot_only_is_not_in_the_queue():
+def test_running_request_does_not_count_as_queued():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abc", id="a", n=3), generate("abc", id="b"))
     bench.generator.turn(0)
@@ -401,7 +401,7 @@ def test_who_waits_for_a_second_slot_only_is_not_in_the_queue():
     assert bench.generator.status("s").waiting == 1
 
 
-def test_batch_requests_wait_longer_than_others_but_not_for_ever():
+def test_batch_requests_have_a_longer_queue_deadline():
     bench = Bench(FakeModel(slots=1), queue_deadline_s=10, batch_queue_deadline_s=100)
     bench.submit(
         generate("abc", id="talks", max_tokens=None, ignore_eos=True),
@@ -417,7 +417,7 @@ def test_batch_requests_wait_longer_than_others_but_not_for_ever():
     assert bench.failures("job") == [Failure.QUEUE_DEADLINE]
 
 
-def test_batch_requests_keep_nobody_else_out_of_the_queue():
+def test_batch_requests_do_not_fill_the_interactive_queue():
     bench = Bench(FakeModel(slots=1), queue_limit=1, batch_queue_limit=2)
     bench.submit(*(generate("abc", id=name, priority=Priority.BATCH) for name in "abc"))
     refused = refusal(bench, generate("abc", id="d", priority=Priority.BATCH))
@@ -428,7 +428,7 @@ def test_batch_requests_keep_nobody_else_out_of_the_queue():
     assert bench.text("person") == greedy("xyz", 8)
 
 
-def test_requests_whose_grammar_is_compiled_are_in_the_queue(slow):
+def test_requests_whose_grammar_is_compiled_count_as_queued(slow):
     slow.submit(*(generate(id=name, grammar=f'start: "{name}"') for name in "abc"))
 
     assert slow.generator.status("s").waiting == 3
@@ -436,7 +436,7 @@ def test_requests_whose_grammar_is_compiled_are_in_the_queue(slow):
     assert refusal(slow, generate(id="e")).failure is Failure.QUEUE_FULL
 
 
-def test_who_waits_too_long_for_a_grammar_is_told(slow):
+def test_request_fails_if_its_grammar_exceeds_the_deadline(slow):
     slow.submit(generate(grammar='start: "a"'))
     slow.generator.turn(9)
     early = slow.failures("1")
@@ -447,7 +447,7 @@ def test_who_waits_too_long_for_a_grammar_is_told(slow):
     assert slow.generator.is_idle
 
 
-def test_a_grammar_that_nobody_waits_for_is_not_compiled(slow):
+def test_grammar_without_waiting_requests_is_not_compiled(slow):
     slow.submit(
         generate(id="first", grammar='start: "a"'),
         *(generate(id=name, grammar='start: "b"') for name in ("second", "third")),
@@ -465,7 +465,7 @@ def test_a_grammar_that_nobody_waits_for_is_not_compiled(slow):
     assert slow.text("fourth") == "b"
 
 
-def test_a_compiler_that_goes_wrong_fails_one_request_and_is_asked_again(slow):
+def test_grammar_compiler_error_fails_one_request_and_is_retried(slow):
     slow.model.vocabulary.is_broken = True
     slow.model.vocabulary.may_compile.set()
     slow.submit(generate(id="a", grammar='start: "a"'), generate("abc", id="b"))
@@ -479,7 +479,7 @@ def test_a_compiler_that_goes_wrong_fails_one_request_and_is_asked_again(slow):
     assert slow.text("c") == "a"
 
 
-def test_a_grammar_that_is_none_fails_one_request_by_its_field():
+def test_invalid_grammar_fails_one_request_by_its_field():
     bench = Bench()
     grammar = 'start: %json {"multipleOf": true}'
     bench.submit(generate(id="a", grammar=grammar), generate("abc", id="b"))
@@ -490,7 +490,7 @@ def test_a_grammar_that_is_none_fails_one_request_by_its_field():
     assert bench.text("b") == greedy("abc", 8)
 
 
-def test_a_cancelled_request_frees_its_slot_and_says_nothing_more():
+def test_cancelled_request_frees_its_slot_and_sends_nothing_more():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abc", id="a", max_tokens=None), generate("xyz", id="b"))
     bench.generator.turn(0)
@@ -502,7 +502,7 @@ def test_a_cancelled_request_frees_its_slot_and_says_nothing_more():
     assert len(bench.outbox.events["a"]) == said
 
 
-def test_a_connection_that_is_gone_takes_only_its_own_requests_along():
+def test_closed_connection_cancels_its_own_requests_only():
     bench = Bench()
     bench.generator.submit(Address(1, "mine"), generate("abc", id="mine"), 0)
     bench.generator.submit(Address(2, "other"), generate("abc", id="other"), 0)
@@ -513,7 +513,7 @@ def test_a_connection_that_is_gone_takes_only_its_own_requests_along():
     assert bench.text("other") == greedy("abc", 8)
 
 
-def test_a_failing_turn_fails_its_requests_and_leaves_no_trace_in_the_cells():
+def test_failed_turn_fails_its_requests_and_clears_their_cells():
     bench = Bench(FakeModel(slots=1))
     bench.submit(generate("abcdef", id="a"), generate("abcdefg", id="b"))
     bench.generator.turn(0)
@@ -528,7 +528,7 @@ def test_a_failing_turn_fails_its_requests_and_leaves_no_trace_in_the_cells():
     assert bench.text("b") == greedy("abcdefg", 8)
 
 
-def test_logits_that_leave_no_choice_fail_one_request_only():
+def test_invalid_logits_fail_one_request_only():
     bench = Bench()
     everything = {token: -float("inf") for token in range(bench.model.vocabulary.size)}
     impossible = Sampling(logit_bias=everything)

@@ -133,7 +133,7 @@ class EngineMachine(RuleBasedStateMachine):
             if self.generator.is_idle:
                 break
             self.generator.turn(self.now)
-        assert self.generator.is_idle, "somebody starves"
+        assert self.generator.is_idle, "a sequence starves"
         assert self.generator._scheduler.free_slots == self.model.slots, "a slot leaks"
         assert not self.generator._requests
         assert not self.generator._answers

@@ -1,4 +1,4 @@
-"""Where weights are. In this process, so that its own pages can be counted."""
+"""Memory of weights: huge pages or mapped. In this process, so that its own pages are counted."""
 
 import os
 import re
@@ -60,14 +60,14 @@ def huge_bytes() -> int:
     return int(found[1]) * 1024
 
 
-def test_weights_lie_in_huge_pages(opened, large_llama):
+def test_weights_are_loaded_into_huge_pages(opened, large_llama):
     before = huge_bytes()
     opened(model_path=str(large_llama))
 
     assert huge_bytes() - before > large_llama.stat().st_size / 2  # not all: there may be too few
 
 
-def test_a_buffer_smaller_than_a_huge_page_is_left_alone(monkeypatch):
+def test_small_buffers_are_not_advised(monkeypatch):
     advised = []
     monkeypatch.setattr(huge_pages, "ADVISE", lambda *call: advised.append(call) or 0)
     small, large = Buffer(context=1 << 21, size=1 << 20), Buffer(context=5, size=5 << 21)
@@ -80,18 +80,18 @@ def test_a_buffer_smaller_than_a_huge_page_is_left_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("choice", "maps"), [({}, False), ({"mmap": True}, True), ({"mmap": False}, False)]
 )
-def test_weights_are_read_unless_somebody_wants_them_mapped(opened, tiny_llama, choice, maps):
+def test_weights_are_read_unless_mmap_is_set(opened, tiny_llama, choice, maps):
     opened(model_path=str(tiny_llama), **choice)
 
     assert is_mapped(tiny_llama) == maps
 
 
-def test_what_may_not_be_copied_is_mapped():
+def test_weights_that_may_not_be_copied_are_mapped():
     with prepare_weights([Path(__file__)], may_copy=False) as copies:
         assert not copies
 
 
-def test_who_loads_while_another_does_waits_for_it(monkeypatch):
+def test_loading_waits_for_another_engine_that_loads(monkeypatch):
     monkeypatch.setattr(huge_pages, "_WAIT_S", 0.1)
     with prepare_weights([], may_copy=True) as copies, prepare_weights([], may_copy=True) as again:
         assert copies
@@ -100,13 +100,13 @@ def test_who_loads_while_another_does_waits_for_it(monkeypatch):
         assert copies
 
 
-def test_where_nobody_may_look_for_huge_pages_weights_are_mapped(monkeypatch, tmp_path):
+def test_weights_are_mapped_if_the_huge_page_setting_is_unreadable(monkeypatch, tmp_path):
     monkeypatch.setattr(huge_pages, "_SETTING", tmp_path)  # a folder, which cannot be read
     with prepare_weights([], may_copy=True) as copies:
         assert not copies
 
 
-def test_a_model_computes_the_same_wherever_its_weights_are(opened, tiny_llama):
+def test_logits_do_not_depend_on_the_memory_of_weights(opened, tiny_llama):
     rows = [
         model._decode([BatchChunk(slot=0, position=0, tokens=[5, 6, 7], outputs=[2])])[0].copy()
         for model in (opened(model_path=str(tiny_llama), mmap=maps) for maps in (True, False))
@@ -115,7 +115,7 @@ def test_a_model_computes_the_same_wherever_its_weights_are(opened, tiny_llama):
     assert np.array_equal(*rows)
 
 
-def test_all_files_and_their_parts_have_to_fit_in_half_of_what_is_free(tmp_path):
+def test_all_parts_must_fit_into_half_of_the_free_memory(tmp_path):
     for part in (1, 2):
         (tmp_path / f"x-0000{part}-of-00002.gguf").write_bytes(bytes(100))
     (tmp_path / "draft.gguf").write_bytes(bytes(50))

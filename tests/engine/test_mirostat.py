@@ -20,7 +20,7 @@ def surprises(version: int, tau: float, times: int = 3000) -> np.ndarray:
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("tau", [3.0, 5.0])
-def test_the_surprise_follows_the_target(version, tau):
+def test_mirostat_surprise_follows_the_target(version, tau):
     calm, wild = surprises(version, 2.0)[500:].mean(), surprises(version, tau)[500:].mean()
 
     assert calm < wild
@@ -32,7 +32,7 @@ def test_the_surprise_follows_the_target(version, tau):
     "logits",
     [[1.0], [2.0, 2.0], [0.0] * 300, [5.0] + [-np.inf] * 9, [60.0, 0.0, 0.0], [1e30, 0.0]],
 )
-def test_any_distribution_has_a_token_to_draw(version, logits):
+def test_mirostat_draws_from_any_distribution(version, logits):
     row = np.array(logits, dtype=np.float32)
     chooser = Sampler(Sampling(mirostat=version, seed=1), index=0, prompt=(), label=bytes)
 
@@ -40,7 +40,7 @@ def test_any_distribution_has_a_token_to_draw(version, logits):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_an_extreme_wish_leaves_the_state_a_number(version):
+def test_mirostat_state_stays_finite_for_extreme_parameters(version):
     sampling = Sampling(mirostat=version, mirostat_tau=100, mirostat_eta=10)
     state = Mirostat(sampling)
     weights = np.array([1, 0.5, 1e-30], dtype=np.float32)

@@ -52,7 +52,7 @@ def logits(size: int, spread: float, seed: int) -> np.ndarray:
     top_p=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
     min_p=st.sampled_from([0.0, 0.05, 1.0]),
 )
-def test_the_same_tokens_as_numpy_draws(
+def test_native_nucleus_draws_the_same_tokens_as_numpy(
     size: int, spread: float, seed: int, temperature: float, top_p: float, min_p: float
 ):
     row = logits(size, spread, seed)
@@ -65,7 +65,7 @@ def test_the_same_tokens_as_numpy_draws(
 
 @pytest.mark.parametrize("place", [0, 3, 40, 99])
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
-def test_a_row_without_a_largest_number_has_no_choice(place: int, odd: float):
+def test_native_nucleus_raises_for_a_row_that_is_not_finite(place: int, odd: float):
     row = np.zeros(100, dtype=np.float32)
     row[place] = odd
 
@@ -73,7 +73,7 @@ def test_a_row_without_a_largest_number_has_no_choice(place: int, odd: float):
         sampler(Sampling(temperature=1.0)).choose(row)
 
 
-def test_what_is_impossible_is_never_drawn():
+def test_native_nucleus_never_draws_impossible_tokens():
     row = np.full(1000, -np.inf, dtype=np.float32)
     row[[7, 998]] = 0.0
     chooser = sampler(Sampling(temperature=1.0, seed=3))
@@ -81,7 +81,7 @@ def test_what_is_impossible_is_never_drawn():
     assert {chooser.choose(row).token for _ in range(50)} == {7, 998}
 
 
-def test_vocabularies_of_several_sizes_take_turns():
+def test_native_nucleus_supports_vocabularies_of_several_sizes():
     small, large = (sampler(Sampling(temperature=1.0, seed=1)) for _ in range(2))
     few, many = np.zeros(10, dtype=np.float32), np.zeros(5000, dtype=np.float32)
 
@@ -91,7 +91,7 @@ def test_vocabularies_of_several_sizes_take_turns():
     assert max(other for _, other in drawn) > 10
 
 
-def test_without_a_compiler_numpy_draws(tmp_path: Path, monkeypatch, capsys):
+def test_sampler_draws_in_numpy_without_a_compiler(tmp_path: Path, monkeypatch, capsys):
     (tmp_path / "nucleus.c").write_text("int x;")
     monkeypatch.setenv("CC", "no-such-compiler")
 

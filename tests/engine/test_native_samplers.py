@@ -25,7 +25,7 @@ class NativeCandidates:
         self._array = native.llama_token_data_array(self._data, len(logits), -1, False)
 
     def after(self, sampler) -> dict[int, float]:
-        """What a sampler leaves, and its logits."""
+        """The tokens that a sampler selects, with their logits."""
         native.llama_sampler_apply(sampler, ctypes.byref(self._array))
         left = [self._array.data[place] for place in range(self._array.size)]
         return {item.id: item.logit for item in left}
@@ -65,7 +65,7 @@ def left(logits: np.ndarray, **wishes: float) -> set[int]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.9])
-def test_typical(sampler, seed, share):
+def test_typical_p_agrees_with_llama_cpp(sampler, seed, share):
     logits = some_logits(seed)
 
     theirs = NativeCandidates(logits).after(sampler("typical", share, 1))
@@ -74,7 +74,7 @@ def test_typical(sampler, seed, share):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("threshold", [0.02, 0.1, 0.4])
-def test_xtc(sampler, seed, threshold):
+def test_xtc_agrees_with_llama_cpp(sampler, seed, threshold):
     logits = some_logits(seed)
 
     theirs = NativeCandidates(logits).after(sampler("xtc", 1.0, threshold, 1, 7))
@@ -83,7 +83,7 @@ def test_xtc(sampler, seed, threshold):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("version", [1, 2])
-def test_mirostat(sampler, seed, version):
+def test_mirostat_agrees_with_llama_cpp(sampler, seed, version):
     """Ours follows whatever token theirs draws, and must be able to draw it."""
     arguments = (14, 3, 1.5, 0.3, 100) if version == 1 else (3, 1.5, 0.3)
     theirs = sampler("mirostat" if version == 1 else "mirostat_v2", *arguments)
@@ -120,7 +120,7 @@ def label(vocabulary, token: int) -> bytes:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("breakers", [(), ("c",), ("he", "b"), ("ab",)])
-def test_dry(sampler, vocabulary, seed, breakers):
+def test_dry_agrees_with_llama_cpp(sampler, vocabulary, seed, breakers):
     dice = np.random.default_rng(seed)
     size = native.llama_vocab_n_tokens(vocabulary)
     wanted = [b"a", b"b", b"c", b"t", b"h", b"e", b"th", b"he", b" the"]

@@ -26,7 +26,7 @@ def preempted() -> int:
     return 0
 
 
-def test_a_tiny_model_has_one_thread_unless_the_count_is_set():
+def test_pass_threads_of_a_tiny_model_are_one_unless_set():
     wanted, unset = start(threads=8), start(threads=8, are_threads_set=False)
 
     assert first_thread_count(wanted, weights_bytes=1000) == 8
@@ -34,7 +34,7 @@ def test_a_tiny_model_has_one_thread_unless_the_count_is_set():
     assert first_thread_count(unset, weights_bytes=1 << 30) == 8
 
 
-def test_passes_without_processor_time_are_tried_with_fewer_threads(context, caplog):
+def test_pass_threads_are_reduced_if_starved(context, caplog):
     threads = PassThreads(context, CORES, is_learning=True)
     with caplog.at_level(logging.DEBUG):
         counts = [compute_one(threads, context) for _ in range(10)]
@@ -44,7 +44,7 @@ def test_passes_without_processor_time_are_tried_with_fewer_threads(context, cap
     assert "engine.threads count=1 before=2" in caplog.text
 
 
-def test_a_count_that_is_set_stays(context):
+def test_pass_threads_that_are_set_stay(context):
     native.llama_set_n_threads(context, CORES, CORES)
     threads = PassThreads(context, CORES, is_learning=False)
 

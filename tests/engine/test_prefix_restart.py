@@ -41,7 +41,7 @@ def read(model: LlamaModel, slot: int, tokens: list[int]) -> None:
 
 
 def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
-    """What comes after one more token."""
+    """Logits after one more token: [vocab] float32."""
     row = model._decode([BatchChunk(slot=slot, position=position, tokens=[7], outputs=[0])])[
         0
     ].copy()
@@ -61,9 +61,7 @@ TOKENS = [5 + number % 200 for number in range(100)]
     ],
     ids=["plain", "fused", "unified"],
 )
-def test_a_state_goes_on_in_another_model_of_the_same_file_as_where_it_was(
-    opened, tiny_llama, fields
-):
+def test_state_restored_into_another_instance_computes_the_same(opened, tiny_llama, fields):
     first, second = opened(tiny_llama, **fields), opened(tiny_llama, **fields)
     read(first, 1, TOKENS)
     read(second, 0, [9] * 20)  # in the place of what it holds
@@ -76,7 +74,7 @@ def test_a_state_goes_on_in_another_model_of_the_same_file_as_where_it_was(
     assert np.array_equal(logits(second, 0, 60), logits(first, 1, 60))
 
 
-def test_a_state_of_a_model_with_rows_and_columns_goes_on_too(opened, tmp_path):
+def test_state_with_multidimensional_positions_is_restored(opened, tmp_path):
     file = write_llama(tmp_path / "places.gguf", has_places=True)
     first, second = opened(file), opened(file)
     read(first, 0, TOKENS)
@@ -85,7 +83,7 @@ def test_a_state_of_a_model_with_rows_and_columns_goes_on_too(opened, tmp_path):
     assert np.array_equal(logits(second, 0, 100), logits(first, 0, 100))
 
 
-def test_the_state_of_a_model_with_a_window_is_not_to_be_cut_and_so_not_kept(opened, tmp_path):
+def test_state_of_a_sliding_window_model_is_not_saved(opened, tmp_path):
     file = write_windowed(tmp_path / "windowed.gguf")
     first, second = opened(file), opened(file)
     read(first, 0, TOKENS)
@@ -98,7 +96,7 @@ def test_the_state_of_a_model_with_a_window_is_not_to_be_cut_and_so_not_kept(ope
     assert not first.can_save_states
 
 
-def test_bytes_that_are_no_state_leave_an_empty_slot(opened, tiny_llama):
+def test_invalid_state_leaves_an_empty_slot(opened, tiny_llama):
     model = opened(tiny_llama)
     read(model, 0, TOKENS)
     state = model.state(0)
@@ -123,7 +121,7 @@ def text(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas)
 
 
-async def test_a_restarted_engine_goes_on_from_its_files_with_the_same_text(tiny_llama, tmp_path):
+async def test_restarted_engine_restores_prefix_files(tiny_llama, tmp_path):
     limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
     prompts = [SYSTEM + "who?", SYSTEM + "where did it go?"]
     async with Engine(config(tiny_llama)) as plain:
@@ -145,7 +143,7 @@ async def test_a_restarted_engine_goes_on_from_its_files_with_the_same_text(tiny
     assert after.prefix_read_tokens > 64
 
 
-async def test_a_recurrent_state_outlives_a_restart_as_a_whole(tmp_path):
+async def test_recurrent_state_is_restored_as_a_whole(tmp_path):
     file = write_mamba(tmp_path / "mamba.gguf")
     limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
     longer, other = [*TOKENS, 8, 9], [*TOKENS[:90], 8, 9]

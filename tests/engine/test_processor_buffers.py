@@ -19,11 +19,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there anyt
 
 @pytest.fixture
 def kind() -> BufferType:
-    """How the native code makes the processor's buffers."""
+    """The native type of buffers in CPU memory."""
     return BufferType.from_address(NativeLibrary().kind)
 
 
-def test_a_buffer_is_seen_before_anything_is_written_to_it():
+def test_hook_gets_a_buffer_before_it_is_written():
     library, sizes = NativeLibrary(), []
     with hook_buffers(lambda buffer: sizes.append(buffer.size)) as works_here:
         place = library.allocate(library.kind, 12345)
@@ -33,7 +33,7 @@ def test_a_buffer_is_seen_before_anything_is_written_to_it():
     assert sizes == [12345]
 
 
-def test_what_is_exchanged_is_put_back(kind):
+def test_hook_restores_the_allocator(kind):
     before = kind.alloc_buffer
     with hook_buffers(lambda buffer: None):
         assert kind.alloc_buffer != before
@@ -41,7 +41,7 @@ def test_what_is_exchanged_is_put_back(kind):
     assert kind.alloc_buffer == before
 
 
-def test_buffers_that_are_made_later_are_not_seen():
+def test_hook_ignores_later_buffers():
     library, seen = NativeLibrary(), []
     with hook_buffers(seen.append):
         pass
@@ -50,7 +50,7 @@ def test_buffers_that_are_made_later_are_not_seen():
     assert not seen
 
 
-def test_in_structs_that_are_not_as_they_are_known_nothing_is_exchanged(kind):
+def test_hook_replaces_nothing_if_struct_layouts_differ(kind):
     before = kind.alloc_buffer
     kind.context = before  # the processor's have none
     try:
@@ -63,7 +63,7 @@ def test_in_structs_that_are_not_as_they_are_known_nothing_is_exchanged(kind):
     assert not works_here
 
 
-def test_functions_that_are_not_the_ones_called_do_not_work(kind):
+def test_hook_test_fails_for_functions_that_are_not_called(kind):
     """As if the field held something else than what makes buffers."""
     other = BufferType.from_buffer_copy(kind)
 
@@ -71,7 +71,7 @@ def test_functions_that_are_not_the_ones_called_do_not_work(kind):
     assert not is_hookable(NativeLibrary(), other)
 
 
-def test_where_the_functions_do_not_work_nothing_is_exchanged(kind, monkeypatch):
+def test_hook_replaces_nothing_if_its_test_fails(kind, monkeypatch):
     before = kind.alloc_buffer
     monkeypatch.setattr(processor_buffers, "is_hookable", lambda library, kind: False)
     with hook_buffers(lambda buffer: None) as works_here:
@@ -80,7 +80,7 @@ def test_where_the_functions_do_not_work_nothing_is_exchanged(kind, monkeypatch)
     assert not works_here
 
 
-def test_a_buffer_tells_where_its_memory_is():
+def test_buffer_context_is_the_address_of_its_memory():
     library, places = NativeLibrary(), []
     with hook_buffers(lambda buffer: places.append(buffer.context)):
         place = library.allocate(library.kind, 1 << 16)

@@ -14,7 +14,7 @@ from tests.engine.gguf_models import bert_pair, write_bert, write_llama
 DOCUMENTS = ["the cat ran", "dog", "", "the dog sat the cat"]
 
 
-async def test_scores_are_those_of_the_forward_pass_in_numpy(tiny_reranker):
+async def test_scores_equal_the_forward_pass_in_numpy(tiny_reranker):
     async with Engine(config(tiny_reranker)) as engine:
         info = await engine.ready()
         found = await engine.rank("the cat sat", DOCUMENTS)
@@ -27,7 +27,7 @@ async def test_scores_are_those_of_the_forward_pass_in_numpy(tiny_reranker):
     assert max(found.scores) - min(found.scores) > 0.05
 
 
-async def test_a_document_scores_the_same_alone_as_among_many(tiny_reranker):
+async def test_document_scores_the_same_alone_and_in_a_batch(tiny_reranker):
     async with Engine(config(tiny_reranker)) as engine:
         await engine.ready()
         documents = [
@@ -40,7 +40,7 @@ async def test_a_document_scores_the_same_alone_as_among_many(tiny_reranker):
     assert together.scores[:12] == pytest.approx(alone, abs=1e-4)
 
 
-async def test_what_cannot_be_ranked_is_refused(tiny_reranker):
+async def test_invalid_documents_are_refused(tiny_reranker):
     async with Engine(config(tiny_reranker)) as engine:
         await engine.ready()
         with pytest.raises(EngineRefused) as caught:
@@ -62,7 +62,9 @@ async def test_what_cannot_be_ranked_is_refused(tiny_reranker):
         ("x" * 8_000_000, ["b"], "query"),
     ],
 )
-async def test_a_text_that_is_far_too_long_is_refused_at_once(tmp_path, query, documents, field):
+async def test_far_too_long_document_is_refused_before_tokenizing_all_of_it(
+    tmp_path, query, documents, field
+):
     file = write_llama(tmp_path / "yes-or-no.gguf", can_rank=True)
     async with Engine(config(file)) as engine:
         await engine.ready()
@@ -73,7 +75,7 @@ async def test_a_text_that_is_far_too_long_is_refused_at_once(tmp_path, query, d
     assert (caught.value.failure, caught.value.field) == (Failure.CONTEXT_LENGTH, field)
 
 
-async def test_a_model_that_generates_does_not_rank(tiny_llama):
+async def test_chat_model_refuses_to_rank(tiny_llama):
     async with Engine(config(tiny_llama)) as engine:
         await engine.ready()
         with pytest.raises(EngineRefused, match="cannot rank") as caught:
@@ -82,7 +84,7 @@ async def test_a_model_that_generates_does_not_rank(tiny_llama):
     assert caught.value.failure is Failure.UNSUPPORTED
 
 
-async def test_a_model_with_a_template_of_its_own_is_asked_in_it(tmp_path):
+async def test_rerank_template_of_the_model_is_used(tmp_path):
     file = write_llama(tmp_path / "yes-or-no.gguf", can_rank=True)
     async with Engine(config(file)) as engine:
         info = await engine.ready()
@@ -102,14 +104,14 @@ async def test_a_model_with_a_template_of_its_own_is_asked_in_it(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "reason"), [(0, "no classification head"), (3, "a head of 3 labels")]
 )
-async def test_a_model_whose_scores_would_mean_nothing_is_not_served(tmp_path, labels, reason):
+async def test_model_without_a_usable_head_is_refused(tmp_path, labels, reason):
     file = write_bert(tmp_path / "odd.gguf", pooling=PoolingType.RANK, labels=labels)
     async with Engine(config(file)) as engine:
         with pytest.raises(EngineStartError, match=reason):
             await engine.ready()
 
 
-async def test_a_model_that_ranks_can_be_made_to_embed(tmp_path):
+async def test_rerank_model_of_kind_embedding_embeds(tmp_path):
     file = write_bert(tmp_path / "both.gguf", pooling=PoolingType.RANK, labels=1)
     async with Engine(config(file, kind=ModelKind.EMBEDDING)) as engine:
         await engine.ready()

@@ -1,4 +1,4 @@
-"""Several processes use one worker: its owner, and guests that come through a socket_path."""
+"""Several processes use one worker: its owner, and remote clients that connect over a socket."""
 
 import asyncio
 import os
@@ -56,7 +56,7 @@ async def remote_engine(owner, settings):
         yield engine
 
 
-async def test_a_guest_waits_for_the_model_and_gets_the_same_answers(owner, remote_engine):
+async def test_remote_engine_waits_for_the_model_and_gets_the_same_answers(owner, remote_engine):
     with pytest.raises(EngineDown, match="loading"):
         await remote_engine.generate(request())
     assert await remote_engine.ready() == await owner.ready()
@@ -68,7 +68,7 @@ async def test_a_guest_waits_for_the_model_and_gets_the_same_answers(owner, remo
     assert remote_engine.pid == owner.pid
 
 
-async def test_the_same_ids_in_two_processes_are_two_requests(owner, remote_engine):
+async def test_command_ids_are_scoped_to_a_connection(owner, remote_engine):
     await remote_engine.ready()
     await owner.ready()
 
@@ -81,7 +81,7 @@ async def test_the_same_ids_in_two_processes_are_two_requests(owner, remote_engi
     assert text(other) == text(await answer(owner, request("a house", max_tokens=30)))
 
 
-async def test_a_guest_that_goes_away_frees_what_it_held(owner, settings):
+async def test_closed_remote_engine_frees_its_slots(owner, settings):
     await owner.ready()
     async with Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
@@ -99,7 +99,7 @@ async def test_a_guest_that_goes_away_frees_what_it_held(owner, settings):
     assert status.passes < 200  # each of them would have been at it for longer
 
 
-async def test_after_a_death_guests_are_back_with_the_next_worker(owner, remote_engine):
+async def test_remote_engine_reconnects_after_a_crash(owner, remote_engine):
     await remote_engine.ready()
     generation = await remote_engine.generate(request(max_tokens=None))
     await anext(generation)
@@ -115,7 +115,7 @@ async def test_after_a_death_guests_are_back_with_the_next_worker(owner, remote_
     assert await answer(remote_engine, request())
 
 
-async def test_a_guest_of_an_engine_that_has_failed_says_so(tiny_llama, socket_path):
+async def test_remote_engine_reports_a_failed_engine(tiny_llama, socket_path):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "always")
     settings = config(tiny_llama, socket_path=socket_path, command=command, restart_limit=0)
     async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
@@ -129,9 +129,7 @@ async def test_a_guest_of_an_engine_that_has_failed_says_so(tiny_llama, socket_p
     assert not socket_path.exists()
 
 
-async def test_a_guest_is_back_after_the_pause_of_an_engine_that_has_failed(
-    tiny_llama, socket_path
-):
+async def test_remote_engine_reconnects_after_the_pause_of_a_failed_engine(tiny_llama, socket_path):
     settings = config(tiny_llama, socket_path=socket_path, restart_limit=0, restart_pause_s=2)
     async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
@@ -143,7 +141,7 @@ async def test_a_guest_is_back_after_the_pause_of_an_engine_that_has_failed(
         assert await answer(remote_engine, request())
 
 
-async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, socket_path):
+async def test_watchdog_detects_a_hang_with_remote_requests_only(tiny_llama, socket_path):
     settings = config(tiny_llama, socket_path=socket_path, hang_timeout_s=1.5)
     async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
@@ -157,7 +155,7 @@ async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, socket_pa
         assert await answer(remote_engine, request())
 
 
-async def test_no_guest_ends_the_worker(owner, socket_path):
+async def test_worker_ignores_shutdown_of_a_remote_client(owner, socket_path):
     await owner.ready()
     link = await EngineConnection.connect(socket_path)
     assert isinstance(await link.first(), Ready)
@@ -171,7 +169,7 @@ async def test_no_guest_ends_the_worker(owner, socket_path):
     await running
 
 
-async def test_the_door_is_shut_when_the_engine_is_closed(owner, remote_engine, socket_path):
+async def test_socket_is_removed_when_the_engine_is_closed(owner, remote_engine, socket_path):
     await remote_engine.ready()
     await owner.close()
 
@@ -179,14 +177,14 @@ async def test_the_door_is_shut_when_the_engine_is_closed(owner, remote_engine, 
     assert not socket_path.exists()
 
 
-async def test_a_door_that_cannot_be_is_an_error_at_start(tiny_llama, tmp_path):
+async def test_invalid_socket_path_is_an_error_at_start(tiny_llama, tmp_path):
     engine = Engine(config(tiny_llama, socket_path=tmp_path / ("long" * 30)))
 
     with pytest.raises(OSError, match="too long"):
         engine.start()
 
 
-async def test_guests_beyond_the_limit_are_turned_away_until_one_leaves(tiny_llama, socket_path):
+async def test_connections_beyond_the_limit_are_refused(tiny_llama, socket_path):
     async with Engine(config(tiny_llama, socket_path=socket_path, connections_limit=1)) as owner:
         await owner.ready()
         _, first = await come(socket_path)
@@ -203,12 +201,12 @@ async def test_guests_beyond_the_limit_are_turned_away_until_one_leaves(tiny_lla
 
 
 async def come(socket_path: Path) -> tuple[bytes, asyncio.StreamWriter]:
-    """What a new guest is told."""
+    """Connect as a remote client; returns the first byte that it receives."""
     reader, writer = await asyncio.open_unix_connection(socket_path)
     return await reader.read(1), writer
 
 
-async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_llama, socket_path):
+async def test_poison_request_is_quarantined_in_every_process(tiny_llama, socket_path):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "word")
     settings = config(tiny_llama, socket_path=socket_path, command=command)
     async with (
@@ -228,7 +226,7 @@ async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_lla
             assert caught.value.failure is Failure.CRASHED
 
 
-async def test_a_worker_that_is_killed_from_outside_convicts_nobody(tiny_llama, socket_path):
+async def test_worker_killed_from_outside_quarantines_no_request(tiny_llama, socket_path):
     settings = config(tiny_llama, socket_path=socket_path, crashes_limit=1)
     async with Engine(settings) as owner, Engine.for_remote_worker(settings) as remote_engine:
         for _ in range(2):

@@ -84,7 +84,7 @@ def resident_kib(pid: int) -> int:
     raise AssertionError("the process tells no resident size")
 
 
-async def test_every_request_ends_and_nothing_grows(tiny_llama, pytestconfig):
+async def test_engine_soak_ends_every_request_without_growth(tiny_llama, pytestconfig):
     count = pytestconfig.getoption("--soak-requests")
     dice = random.Random(count)
     async with Engine(config(tiny_llama)) as engine:
@@ -105,7 +105,7 @@ async def test_every_request_ends_and_nothing_grows(tiny_llama, pytestconfig):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_killed_at_any_moment_it_comes_back_and_answers_what_it_can(tiny_llama, seed):
+async def test_engine_soak_survives_kills_at_any_moment(tiny_llama, seed):
     dice = random.Random(seed)
     async with Engine(config(tiny_llama, crashes_limit=100, restart_limit=100)) as engine:
         await engine.ready()

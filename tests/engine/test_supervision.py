@@ -31,7 +31,7 @@ def text(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas)
 
 
-async def test_a_worker_that_dies_fails_its_answers_and_the_next_is_answered(tiny_llama):
+async def test_supervisor_restarts_a_crashed_worker_and_fails_its_requests(tiny_llama):
     async with Engine(config(tiny_llama)) as engine:
         await engine.ready()
         before = await answer(engine, request())
@@ -49,7 +49,7 @@ async def test_a_worker_that_dies_fails_its_answers_and_the_next_is_answered(tin
         assert text(await answer(engine, request())) == text(before)
 
 
-async def test_a_request_that_kills_the_worker_twice_is_refused(tiny_llama):
+async def test_poison_request_is_quarantined_after_two_crashes(tiny_llama):
     async with crashing(tiny_llama, "word") as engine:
         for name in ("first", "second"):
             await engine.ready()
@@ -63,7 +63,7 @@ async def test_a_request_that_kills_the_worker_twice_is_refused(tiny_llama):
         assert await answer(engine, request("a harmless prompt"))
 
 
-async def test_a_request_whose_worker_is_killed_from_outside_is_answered_in_the_end(tiny_llama):
+async def test_request_of_a_worker_killed_from_outside_is_answered_later(tiny_llama):
     async with Engine(config(tiny_llama, crashes_limit=1)) as engine:
         for _ in range(3):
             await engine.ready()
@@ -77,7 +77,7 @@ async def test_a_request_whose_worker_is_killed_from_outside_is_answered_in_the_
         assert await answer(engine, request("unlucky", max_tokens=None))
 
 
-async def test_a_request_that_hangs_is_to_blame_though_its_worker_is_killed(tiny_llama):
+async def test_request_that_hangs_the_worker_counts_as_a_crash(tiny_llama):
     async with Engine(config(tiny_llama, hang_timeout_s=1.5, crashes_limit=1)) as engine:
         await engine.ready()
         generation = await engine.generate(request("endless", max_tokens=None))
@@ -91,7 +91,7 @@ async def test_a_request_that_hangs_is_to_blame_though_its_worker_is_killed(tiny
             await engine.generate(request("endless", max_tokens=None))
 
 
-async def test_a_bystander_of_two_deaths_is_not_refused(tiny_llama):
+async def test_running_request_beside_a_poison_request_is_not_quarantined(tiny_llama):
     async with crashing(tiny_llama, "word") as engine:
         for name in ("first", "second"):
             await engine.ready()
@@ -105,7 +105,7 @@ async def test_a_bystander_of_two_deaths_is_not_refused(tiny_llama):
         assert await answer(engine, request("bystander", max_tokens=None))
 
 
-async def test_who_waited_for_a_slot_at_two_deaths_is_not_refused(tiny_llama):
+async def test_queued_request_beside_a_poison_request_is_not_quarantined(tiny_llama):
     async with crashing(tiny_llama, "computing", slots=1) as engine:
         for _ in range(2):
             await engine.ready()
@@ -122,7 +122,7 @@ async def test_who_waited_for_a_slot_at_two_deaths_is_not_refused(tiny_llama):
         assert caught.value.failure is Failure.CRASHED
 
 
-async def test_it_can_be_closed_while_it_loads(tiny_llama):
+async def test_supervisor_can_be_closed_while_it_loads(tiny_llama):
     engine = crashing(tiny_llama, "hangs", stop_timeout_s=120)
     engine.start()
     await eventually(lambda: engine.pid is not None)
@@ -133,7 +133,7 @@ async def test_it_can_be_closed_while_it_loads(tiny_llama):
     assert not is_alive(pid)
 
 
-async def test_who_hangs_while_it_exits_is_killed(tiny_llama):
+async def test_supervisor_kills_a_worker_that_hangs_at_exit(tiny_llama):
     engine = crashing(tiny_llama, "stays", stop_timeout_s=0.3)
     engine.start()
     await engine.ready()
@@ -144,7 +144,7 @@ async def test_who_hangs_while_it_exits_is_killed(tiny_llama):
     assert engine.pid is None
 
 
-async def test_who_is_stopped_is_killed_when_it_is_closed(tiny_llama):
+async def test_supervisor_kills_a_stopped_worker_at_close(tiny_llama):
     async with Engine(config(tiny_llama, stop_timeout_s=0.3)) as engine:
         await engine.ready()
         pid = engine.pid
@@ -155,7 +155,9 @@ async def test_who_is_stopped_is_killed_when_it_is_closed(tiny_llama):
     assert not is_alive(pid)
 
 
-async def test_dying_at_the_first_pass_it_comes_back_without_extra_buffers(tiny_llama, caplog):
+async def test_supervisor_restarts_without_extra_buffers_after_a_crash_at_the_first_pass(
+    tiny_llama, caplog
+):
     with caplog.at_level(logging.WARNING):
         async with crashing(tiny_llama, "extra-buffers") as engine:
             info = await engine.ready()
@@ -166,7 +168,7 @@ async def test_dying_at_the_first_pass_it_comes_back_without_extra_buffers(tiny_
     assert "SIGSEGV" in logged(caplog)
 
 
-async def test_a_worker_that_always_dies_has_failed_with_the_reason_until_the_next_start(
+async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(
     tiny_llama,
 ):
     async with crashing(tiny_llama, "always", restart_limit=1, restart_pause_s=40) as engine:
@@ -181,7 +183,7 @@ async def test_a_worker_that_always_dies_has_failed_with_the_reason_until_the_ne
         assert not engine.is_abandoned
 
 
-async def test_a_worker_that_was_killed_often_is_started_again_after_a_pause(tiny_llama, caplog):
+async def test_supervisor_restarts_after_a_pause(tiny_llama, caplog):
     settings = {"restart_limit": 2, "restart_pause_s": 0.3, "quick_death_s": 600}
     async with Engine(config(tiny_llama, **settings)) as engine:
         for _ in range(4):
@@ -196,7 +198,7 @@ async def test_a_worker_that_was_killed_often_is_started_again_after_a_pause(tin
     assert [line.next_start_s for line in failed] == [0.3, 0.6]
 
 
-async def test_a_model_whose_file_was_mended_is_loaded_after_a_pause(tmp_path):
+async def test_supervisor_loads_a_repaired_model_after_a_pause(tmp_path):
     path = write_llama(tmp_path / "tiny.gguf")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
@@ -209,7 +211,7 @@ async def test_a_model_whose_file_was_mended_is_loaded_after_a_pause(tmp_path):
         assert await answer(engine, request())
 
 
-async def test_an_engine_that_nothing_keeps_alive_says_so(tiny_llama, caplog):
+async def test_engine_reports_that_it_is_not_supervised(tiny_llama, caplog):
     async with Engine(config(tiny_llama, command=("no\0program",))) as engine:
         with pytest.raises(EngineStartError, match="restart the server") as caught:
             await engine.ready()
@@ -220,20 +222,20 @@ async def test_an_engine_that_nothing_keeps_alive_says_so(tiny_llama, caplog):
     assert "engine_abandoned" in caplog.text
 
 
-async def test_a_process_that_cannot_be_started_is_tried_again_and_has_failed(tiny_llama):
+async def test_supervisor_retries_a_process_that_cannot_be_started(tiny_llama):
     command = ("/no/such/program",)
     async with Engine(config(tiny_llama, command=command, restart_limit=1)) as engine:
         with pytest.raises(EngineStartError, match="cannot be started"):
             await asyncio.wait_for(engine.ready(), 20)
 
 
-async def test_a_model_that_is_not_ready_in_time_has_failed(tiny_llama):
+async def test_engine_fails_if_the_model_exceeds_the_start_timeout(tiny_llama):
     async with crashing(tiny_llama, "hangs", start_timeout_s=0.3, stop_timeout_s=0.1) as engine:
         with pytest.raises(EngineStartError, match=r"not ready within 0\.3 s"):
             await engine.ready()
 
 
-async def test_while_it_loads_it_is_down_for_a_moment(tiny_llama):
+async def test_engine_is_down_while_it_loads(tiny_llama):
     async with Engine(config(tiny_llama)) as engine:
         with pytest.raises(EngineDown, match="loading") as caught:
             await engine.generate(request())
@@ -243,7 +245,7 @@ async def test_while_it_loads_it_is_down_for_a_moment(tiny_llama):
         assert await engine.ready()
 
 
-async def test_a_missing_file_and_what_is_no_model_are_named(tmp_path):
+async def test_start_error_names_a_missing_or_invalid_model_file(tmp_path):
     nonsense = tmp_path / "nonsense.gguf"
     nonsense.write_bytes(b"nonsense")
     truncated = tmp_path / "truncated.gguf"
@@ -267,7 +269,7 @@ async def test_a_missing_file_and_what_is_no_model_are_named(tmp_path):
         assert path.name in str(caught.value)
 
 
-async def test_a_bug_in_a_turn_fails_that_turns_requests_only(tiny_llama):
+async def test_worker_error_in_a_turn_fails_its_requests_only(tiny_llama):
     async with crashing(tiny_llama, "fails") as engine:
         await engine.ready()
         pid = engine.pid
@@ -280,7 +282,7 @@ async def test_a_bug_in_a_turn_fails_that_turns_requests_only(tiny_llama):
         assert engine.pid == pid
 
 
-async def test_a_worker_leaves_the_end_that_a_group_is_told_to_its_owner(tiny_llama):
+async def test_worker_ignores_signals_to_the_process_group(tiny_llama):
     async with Engine(config(tiny_llama)) as engine:
         await engine.ready()
         generation = await engine.generate(request(max_tokens=100))
@@ -291,7 +293,7 @@ async def test_a_worker_leaves_the_end_that_a_group_is_told_to_its_owner(tiny_ll
         assert engine.state == "ready"
 
 
-async def test_the_worker_ends_when_its_owner_dies(tiny_llama):
+async def test_worker_ends_when_its_owner_dies(tiny_llama):
     program = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
@@ -320,7 +322,7 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-async def test_a_worker_that_hangs_is_noticed_and_replaced(tiny_llama, caplog):
+async def test_watchdog_replaces_a_worker_that_hangs(tiny_llama, caplog):
     async with Engine(config(tiny_llama, hang_timeout_s=1.5)) as engine:
         await engine.ready()
         generation = await engine.generate(request(max_tokens=None))
@@ -334,7 +336,7 @@ async def test_a_worker_that_hangs_is_noticed_and_replaced(tiny_llama, caplog):
         assert "not answered for 1.5 s" in logged(caplog)
 
 
-async def test_an_engine_at_rest_is_not_probed(tiny_llama):
+async def test_watchdog_does_not_probe_an_idle_engine(tiny_llama):
     async with Engine(config(tiny_llama, hang_timeout_s=1)) as engine:
         await engine.ready()
         pid = engine.pid
@@ -346,7 +348,7 @@ async def test_an_engine_at_rest_is_not_probed(tiny_llama):
         assert engine.pid == pid
 
 
-async def test_what_native_code_says_at_its_end_is_in_our_log(tiny_llama, caplog):
+async def test_worker_log_contains_the_last_lines_of_native_code(tiny_llama, caplog):
     async with crashing(tiny_llama, "says-why", restart_limit=0) as engine:
         with pytest.raises(EngineStartError):
             await engine.ready()
@@ -368,9 +370,7 @@ async def test_what_native_code_says_at_its_end_is_in_our_log(tiny_llama, caplog
         ("OMP_WAIT_POLICY", "active", None),
     ],
 )
-async def test_a_workers_threads_do_not_spin_for_long_unless_told_to(
-    tiny_llama, monkeypatch, name, value, seen
-):
+async def test_worker_spin_count_is_bounded_unless_set(tiny_llama, monkeypatch, name, value, seen):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.setenv(name, value)

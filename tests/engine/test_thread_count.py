@@ -43,7 +43,7 @@ def compute(count: ThreadCount, machine: Machine, seconds: float, tokens=(1,)) -
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 16])
-def test_an_idle_machine_computes_with_all_threads(most):
+def test_thread_count_is_maximal_on_an_idle_machine(most):
     count = ThreadCount(most)
 
     assert compute(count, idle, 60, tokens=(1, 5, 512)).keys() == {most}
@@ -51,7 +51,7 @@ def test_an_idle_machine_computes_with_all_threads(most):
 
 @pytest.mark.parametrize("tokens", [(1,), (1, 1, 9, 4), (512,), (1, 300, 40)])
 @pytest.mark.parametrize(("most", "cores"), [(2, 1), (4, 3), (16, 15), (16, 7), (64, 20)])
-def test_a_shared_machine_computes_with_as_many_threads_as_it_has_cores_for(most, cores, tokens):
+def test_thread_count_falls_to_the_free_cores(most, cores, tokens):
     count, machine = ThreadCount(most), shared(cores, random.Random(0))
     compute(count, machine, 60, tokens)
 
@@ -62,7 +62,7 @@ def test_a_shared_machine_computes_with_as_many_threads_as_it_has_cores_for(most
 
 
 @pytest.mark.parametrize("most", [2, 16])
-def test_all_threads_are_used_again_when_the_others_are_gone(most):
+def test_thread_count_rises_again_when_the_load_ends(most):
     count = ThreadCount(most)
     compute(count, shared(1, random.Random(0)), 120)
     assert count.current < most
@@ -72,7 +72,7 @@ def test_all_threads_are_used_again_when_the_others_are_gone(most):
     assert count.current == most
 
 
-def test_fewer_threads_are_not_kept_where_they_are_slower():
+def test_thread_count_does_not_fall_if_fewer_threads_are_slower():
     """Cores of two speeds: the threads of fast ones sleep until the slow ones are done."""
 
     def uneven(tokens: int, threads: int) -> tuple[float, float]:
@@ -86,7 +86,7 @@ def test_fewer_threads_are_not_kept_where_they_are_slower():
     assert spent[8] > 0.97 * sum(spent.values())
 
 
-def test_a_trial_whose_passes_have_other_sizes_decides_nothing():
+def test_thread_count_trial_ignores_passes_of_other_sizes():
     count, machine = ThreadCount(2), shared(1, random.Random(0))
     while count.current == 2:
         compute(count, machine, 0.001)

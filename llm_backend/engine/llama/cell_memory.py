@@ -43,7 +43,7 @@ class CellMemory:
             return
         with hook_buffers(self._replace_clear) as self.is_lazy:
             if not self.is_lazy:
-                _log.debug("engine.cells_taken_at_once")
+                _log.debug("engine.cells_not_lazy")
             yield
 
     def _replace_clear(self, buffer: Buffer) -> None:

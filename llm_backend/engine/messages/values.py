@@ -62,7 +62,7 @@ class Failure(StrEnum):
     INVALID = "invalid"  # a token outside the vocabulary, an input that no model could take
     UNSUPPORTED = "unsupported"  # this model cannot do that: embeddings on a chat model, say
     INTERNAL = "internal"  # the engine failed this command and goes on
-    CRASHED = "crashed"  # the same request has killed the engine twice; it is not tried again
+    CRASHED = "crashed"  # the same request has crashed the worker twice; it is quarantined
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):

@@ -214,7 +214,7 @@ def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
     if start.prefixes is None or model.kind is not ModelKind.CHAT:
         return None
     if not model.can_save_states:
-        _log.warning("engine.prefixes_not_kept reason=the model forgets what is behind a window")
+        _log.warning("engine.prefix_files_unsupported reason=the model has a sliding window")
         return None
     return open_folder(start, STATE_FORMAT)
 

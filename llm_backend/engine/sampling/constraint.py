@@ -88,7 +88,9 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            _log.info("engine.answer_stuck", extra={"reason": _sentence(self._matcher.get_error())})
+            _log.info(
+                "engine.mask_limit_exceeded", extra={"reason": _sentence(self._matcher.get_error())}
+            )
             raise GrammarError(
                 "The answer cannot go on by this grammar: the mask of the next token takes more "
                 "work to compute than is allowed."
@@ -173,7 +175,9 @@ class Grammars:
         allowed = np.zeros(words, dtype=np.uint32)
         matcher.unsafe_compute_mask_ptr(allowed.ctypes.data, allowed.nbytes)
         if matcher.is_error():
-            _log.info("engine.no_answer", extra={"reason": _sentence(matcher.get_error())})
+            _log.info(
+                "engine.grammar_unsatisfiable", extra={"reason": _sentence(matcher.get_error())}
+            )
             raise GrammarError("No answer follows this grammar, or it takes too long to find one.")
         return CompiledGrammar(matcher=matcher, allowed=allowed, size=self._vocabulary.size)
 

@@ -41,7 +41,7 @@ def is_answered(outbox: Outbox, name: str) -> bool:
     return isinstance(outbox.events[name][-1], Embedded | RankScores)
 
 
-def test_vectors_come_in_the_order_of_the_inputs():
+def test_embedder_returns_vectors_in_the_order_of_inputs():
     engine, _, outbox = embedder()
     submit(engine, "1", ["ab", "c", [1, 2, 3]])
     run(engine)
@@ -53,7 +53,7 @@ def test_vectors_come_in_the_order_of_the_inputs():
     assert (event.embedding_size, event.prompt_tokens) == (2, 6)
 
 
-def test_vectors_that_no_frame_holds_are_refused():
+def test_embedder_refuses_vectors_that_exceed_a_frame():
     engine, _, outbox = embedder()
     engine.answer_bytes = 20
     submit(engine, "large", ["a", "b", "c"])
@@ -65,7 +65,7 @@ def test_vectors_that_no_frame_holds_are_refused():
     assert is_answered(outbox, "small")
 
 
-def test_inputs_of_all_requests_share_a_pass_within_its_budget():
+def test_embedder_batches_inputs_of_all_requests():
     engine, model, outbox = embedder()
     submit(engine, "long", ["abcdef"] * 10)
     submit(engine, "short", ["abc"])
@@ -87,7 +87,7 @@ def test_inputs_of_all_requests_share_a_pass_within_its_budget():
         (["a" * 17], Failure.CONTEXT_LENGTH),
     ],
 )
-def test_what_cannot_be_embedded_is_refused(inputs, failure):
+def test_embedder_refuses_invalid_inputs(inputs, failure):
     engine, _, _ = embedder()
 
     with pytest.raises(CommandRefused) as caught:
@@ -106,7 +106,7 @@ def test_what_cannot_be_embedded_is_refused(inputs, failure):
         (ModelKind.RERANK, Embed(id="1", inputs=["a"]), "ranks documents; it cannot embed"),
     ],
 )
-def test_a_model_says_what_it_is_not_for(kind, command, words):
+def test_embedder_refuses_commands_of_another_kind(kind, command, words):
     engine, _, _ = embedder(kind)
 
     with pytest.raises(CommandRefused, match=words) as caught:
@@ -115,7 +115,7 @@ def test_a_model_says_what_it_is_not_for(kind, command, words):
     assert caught.value.failure is Failure.UNSUPPORTED
 
 
-def test_scores_come_in_the_order_of_the_documents():
+def test_embedder_returns_scores_in_the_order_of_documents():
     engine, _, outbox = embedder(ModelKind.RERANK)
     engine.submit(Address(1, "1"), rank("ab", "cdef"), 0)
     run(engine)
@@ -123,7 +123,7 @@ def test_scores_come_in_the_order_of_the_documents():
     assert outbox.events["1"][1:] == [RankScores(id="1", scores=[1 / 7, 1 / 9], prompt_tokens=16)]
 
 
-def test_documents_of_all_requests_share_a_pass_within_its_budget():
+def test_embedder_batches_documents_of_all_requests():
     engine, model, outbox = embedder(ModelKind.RERANK)
     engine.submit(Address(1, "long"), rank(*["abc"] * 10, name="long"), 0)
     engine.submit(Address(1, "short"), rank("ab", name="short"), 0)
@@ -135,7 +135,7 @@ def test_documents_of_all_requests_share_a_pass_within_its_budget():
     assert is_answered(outbox, "long")
 
 
-def test_a_pair_that_is_too_long_is_named():
+def test_embedder_names_the_pair_that_is_too_long():
     engine, _, _ = embedder(ModelKind.RERANK)
 
     with pytest.raises(CommandRefused, match=r"takes 16 tokens; .* together have 17") as caught:
@@ -148,7 +148,7 @@ def test_a_pair_that_is_too_long_is_named():
 
 
 @pytest.mark.parametrize("count", [0, 17])
-def test_a_request_has_as_many_documents_as_allowed(count):
+def test_embedder_limits_the_number_of_documents(count):
     engine, _, _ = embedder(ModelKind.RERANK)
 
     with pytest.raises(CommandRefused, match="1 to 16 documents") as caught:
@@ -157,7 +157,7 @@ def test_a_request_has_as_many_documents_as_allowed(count):
     assert caught.value.failure is Failure.INVALID
 
 
-def test_a_cancelled_request_and_one_that_waited_too_long_are_gone():
+def test_embedder_removes_cancelled_and_expired_requests():
     engine, _, outbox = embedder(queue_deadline_s=1)
     submit(engine, "cancelled", ["a"])
     submit(engine, "late", ["a"])

@@ -15,7 +15,7 @@ def placed(cache: Cache, tokens: list[int]) -> SlotAllocation:
 
 
 @given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
-def test_the_common_prefix_ends_at_the_first_difference(same, left, right):
+def test_common_prefix_ends_at_the_first_difference(same, left, right):
     found = common_prefix(same + left, same + right)
 
     assert found >= len(same)
@@ -25,14 +25,14 @@ def test_the_common_prefix_ends_at_the_first_difference(same, left, right):
     )
 
 
-def test_newcomers_fill_the_slots_from_the_lowest_number():
+def test_cache_allocates_empty_slots_from_the_lowest_number():
     cache = Cache(slots=3)
 
     assert [placed(cache, [number]).slot for number in (7, 8, 9)] == [0, 1, 2]
     assert cache.allocate([10]) is None
 
 
-def test_a_chat_goes_on_where_it_stopped():
+def test_cache_continues_a_chat_in_its_slot():
     cache = Cache(slots=2)
     placed(cache, [1, 2, 3])
     cache.release(0)
@@ -40,7 +40,7 @@ def test_a_chat_goes_on_where_it_stopped():
     assert cache.allocate([1, 2, 3, 4, 5]) == SlotAllocation(slot=0, cached_tokens=3)
 
 
-def test_a_prefix_of_a_running_sequence_is_copied():
+def test_cache_copies_the_prefix_of_a_running_sequence():
     cache = Cache(slots=2)
     placed(cache, [1, 2, 3, 4])
 
@@ -49,7 +49,7 @@ def test_a_prefix_of_a_running_sequence_is_copied():
     )
 
 
-def test_a_finished_sequence_keeps_its_cells_while_there_are_empty_slots():
+def test_cache_retains_finished_sequences_while_slots_are_empty():
     cache = Cache(slots=2)
     placed(cache, [1, 2, 3, 4, 5, 6])
     cache.release(0)
@@ -68,7 +68,7 @@ def answered(cache: Cache, tokens: list[int], answer: list[int]) -> SlotAllocati
     return placement
 
 
-def test_a_chat_goes_on_in_its_slot_where_the_end_of_its_last_answer_came_back_otherwise():
+def test_cache_continues_a_chat_in_its_slot_if_only_the_end_of_its_answer_differs():
     cache = Cache(slots=2)
     answered(cache, list(range(70)), list(range(70, 100)))
 
@@ -77,7 +77,7 @@ def test_a_chat_goes_on_in_its_slot_where_the_end_of_its_last_answer_came_back_o
     )
 
 
-def test_what_was_asked_is_kept_though_nothing_of_it_could_be_reused():
+def test_cache_saves_the_prompt_of_another_chat_though_nothing_is_shared():
     cache = Cache(slots=2)
     cache.allocate([], prompt_tokens=90)
     cache.extend(0, list(range(100)))
@@ -87,7 +87,7 @@ def test_what_was_asked_is_kept_though_nothing_of_it_could_be_reused():
     assert incoming == SlotAllocation(slot=1, cached_tokens=70, copies=(Copy(source=0, target=1),))
 
 
-def test_a_long_answer_stays_where_another_goes_on_from_its_prompt():
+def test_cache_saves_a_long_answer_if_another_sequence_continues_from_its_prompt():
     cache = Cache(slots=2)
     answered(cache, list(range(60)), list(range(60, 100)))
     incoming = cache.allocate([*range(60), *range(200, 240)])
@@ -97,7 +97,7 @@ def test_a_long_answer_stays_where_another_goes_on_from_its_prompt():
 
 
 @given(st.integers(2, 4))
-def test_chats_under_one_system_prompt_do_not_take_each_others_slots(slots):
+def test_cache_keeps_chats_under_one_system_prompt_in_their_own_slots(slots):
     cache, system = Cache(slots=slots), list(range(900))
     chats = [[*system, 1000 + number, 2, 3, 4, 5, 6] for number in range(2)]
     for turn in range(3):
@@ -110,7 +110,7 @@ def test_chats_under_one_system_prompt_do_not_take_each_others_slots(slots):
             chat += [*answer, 7, 8, 9]
 
 
-def test_of_what_was_moved_away_it_is_still_known_what_was_asked():
+def test_cache_copies_the_prompt_length_with_the_tokens():
     cache, asked = Cache(slots=4), list(range(100, 170))
     placed(cache, [1])
     answered(cache, asked, list(range(170, 200)))
@@ -120,14 +120,14 @@ def test_of_what_was_moved_away_it_is_still_known_what_was_asked():
     assert cache.longest_prefix(list(range(100, 200))) == 100
 
 
-def test_a_short_prefix_is_not_worth_a_copy():
+def test_cache_does_not_copy_a_prefix_below_the_threshold():
     cache = Cache(slots=2, copy_threshold=4)
     placed(cache, [1, 2, 3, 4, 5, 6, 7, 8, 9])
 
     assert cache.allocate([1, 2, 3, 9]) == SlotAllocation(slot=1, cached_tokens=0)
 
 
-def test_where_only_used_cells_are_copied_a_short_prefix_is_worth_it_from_a_short_text():
+def test_cache_copies_a_short_prefix_of_a_short_text_if_only_used_cells_are_copied():
     cache = Cache(slots=3, copy_threshold=16, copies_used=True)
     placed(cache, [*range(8), *[8] * 400])
     copied = placed(cache, [*range(8), *[9] * 200])
@@ -137,14 +137,14 @@ def test_where_only_used_cells_are_copied_a_short_prefix_is_worth_it_from_a_shor
     assert short == SlotAllocation(slot=2, cached_tokens=8, copies=(Copy(source=1, target=2),))
 
 
-def test_a_prefix_of_three_tokens_is_not_worth_a_copy():
+def test_cache_does_not_copy_a_prefix_of_three_tokens():
     cache = Cache(slots=2, copy_threshold=16, copies_used=True)
     placed(cache, [1, 2, 3, 4])
 
     assert cache.allocate([1, 2, 3, 5]) == SlotAllocation(slot=1, cached_tokens=0)
 
 
-def test_the_slot_used_longest_ago_is_given_up_first():
+def test_cache_evicts_the_least_recently_used_slot():
     cache = Cache(slots=2)
     placed(cache, [1, 1])
     placed(cache, [2, 2])
@@ -155,7 +155,7 @@ def test_the_slot_used_longest_ago_is_given_up_first():
     assert cache.longest_prefix([2, 2]) == 0
 
 
-def test_evicting_spares_those_who_run():
+def test_cache_evicts_no_running_sequence():
     cache = Cache(slots=2)
     placed(cache, [1, 1])
     placed(cache, [2, 2])
@@ -165,7 +165,7 @@ def test_evicting_spares_those_who_run():
     assert cache.evict() is None
 
 
-def test_a_state_that_cannot_be_cut_is_used_from_its_very_end_only():
+def test_cache_reuses_a_recurrent_state_from_its_end_only():
     cache = Cache(slots=2, can_roll_back=False)
     placed(cache, [1, 2, 3])
     cache.release(0)
@@ -174,7 +174,7 @@ def test_a_state_that_cannot_be_cut_is_used_from_its_very_end_only():
     assert cache.allocate([1, 2, 3, 4]) == SlotAllocation(slot=0, cached_tokens=3)
 
 
-def test_newcomers_go_beside_those_who_run_and_what_is_displaced_is_saved():
+def test_cache_allocates_next_to_running_slots_and_copies_the_overwritten_prefix():
     cache = Cache(slots=4)
     for tokens in ([1] * 9, [2] * 9, [3] * 9, [4] * 9):
         placed(cache, tokens)
@@ -188,7 +188,7 @@ def test_newcomers_go_beside_those_who_run_and_what_is_displaced_is_saved():
     assert cache.longest_prefix([4] * 9) == 0
 
 
-def test_a_gap_is_closed_by_moving_a_sequence_into_it():
+def test_cache_compacts_a_gap_by_moving_a_sequence():
     cache = Cache(slots=3)
     for tokens in ([1] * 9, [2] * 9, [3] * 9):
         placed(cache, tokens)
@@ -200,7 +200,7 @@ def test_a_gap_is_closed_by_moving_a_sequence_into_it():
     assert cache.compact() is None
 
 
-def test_slots_that_share_their_cells_need_not_be_neighbours():
+def test_cache_ignores_neighbours_if_cells_are_unified():
     cache = Cache(slots=3, prefers_neighbours=False)
     for tokens in ([1] * 9, [2] * 9, [3] * 9):
         placed(cache, tokens)
@@ -209,7 +209,7 @@ def test_slots_that_share_their_cells_need_not_be_neighbours():
     assert cache.compact() is None
 
 
-def test_a_picture_is_kept_as_a_whole_or_not_at_all():
+def test_cache_reuses_a_picture_as_a_whole_or_not_at_all():
     cat = placeholder_tokens(picture("cat"), 0, 5)
     cache = Cache(slots=1)
     cache.allocate([7, 8])
@@ -222,7 +222,7 @@ def test_a_picture_is_kept_as_a_whole_or_not_at_all():
     assert placement.cached_tokens == 2
 
 
-def test_a_whole_picture_is_shared_and_another_one_is_not():
+def test_cache_shares_a_whole_picture_but_no_other():
     cat, dog = placeholder_tokens(picture("cat"), 0, 5), placeholder_tokens(picture("dog"), 0, 5)
     cache = Cache(slots=1)
     cache.allocate([7])
@@ -233,7 +233,7 @@ def test_a_whole_picture_is_shared_and_another_one_is_not():
     assert cache.longest_prefix([7, *placeholder_tokens(picture("cat"), 1, 5), 9]) == 1
 
 
-def test_what_comes_from_elsewhere_goes_into_the_free_slot_that_is_needed_least():
+def test_cache_restores_into_the_least_recently_used_free_slot():
     cache = Cache(slots=3, prefers_neighbours=False)
     for tokens in ([1] * 9, [2] * 9, [3] * 9):
         placed(cache, tokens)
@@ -247,7 +247,7 @@ def test_what_comes_from_elsewhere_goes_into_the_free_slot_that_is_needed_least(
     assert cache.allocate_restored([6]) is None
 
 
-def test_it_tells_what_is_overwritten_if_that_was_worth_keeping():
+def test_cache_reports_overwritten_prefixes_above_the_save_threshold():
     cache = Cache(slots=1, save_threshold=4)
     placed(cache, [1, 1, 1])
     cache.release(0)
@@ -261,7 +261,7 @@ def test_it_tells_what_is_overwritten_if_that_was_worth_keeping():
     assert cache.allocate_restored([4]).overwritten == (SlotTokens(slot=0, tokens=[3] * 9),)
 
 
-def test_what_is_saved_in_another_slot_is_not_lost_but_what_was_there():
+def test_cache_reports_the_victim_of_a_copy_as_overwritten():
     cache = Cache(slots=2, save_threshold=4)
     placed(cache, [1] * 6)
     placed(cache, [2] * 6)
@@ -273,7 +273,7 @@ def test_what_is_saved_in_another_slot_is_not_lost_but_what_was_there():
     assert cache.longest_prefix([2] * 6) == 6
 
 
-def test_a_newcomer_expects_only_what_brings_more_than_any_slot_holds():
+def test_cache_expects_a_restored_prefix_only_if_longer_than_any_cached_one():
     cache = Cache(slots=2, copy_threshold=2)
     placed(cache, [1, 1, 1])
     cache.expected = ([1] * 4, [2] * 4)
@@ -284,7 +284,7 @@ def test_a_newcomer_expects_only_what_brings_more_than_any_slot_holds():
     assert not cache.is_expecting([])
 
 
-def test_those_used_last_are_told_first():
+def test_cache_lists_slots_most_recently_used_first():
     cache = Cache(slots=3)
     for number in (1, 2):
         placed(cache, [number])

@@ -24,40 +24,40 @@ def shown(stream: TextStream, pieces: list[bytes]) -> tuple[str, str | None]:
     return text + released.text, released.stop
 
 
-def test_a_character_is_shown_when_its_last_byte_has_come():
+def test_text_stream_releases_a_character_with_its_last_byte():
     stream = TextStream([])
 
     assert [stream.push(bytes([byte])).text for byte in "é€".encode()] == ["", "é", "", "", "€"]
 
 
-def test_an_unfinished_character_is_flushed_at_the_end():
+def test_text_stream_flushes_an_unfinished_character_at_the_end():
     stream = TextStream([])
     stream.push("a€".encode()[:-1])
 
     assert stream.finish().text == "\ufffd"
 
 
-def test_text_is_cut_before_a_stop_string_that_spans_tokens():
+def test_text_stream_cuts_before_a_stop_string_across_tokens():
     stream = TextStream(["END"])
 
     assert shown(stream, [b"one E", b"N", b"D two"]) == ("one ", "END")
 
 
-def test_what_only_looked_like_a_stop_string_is_shown():
+def test_text_stream_releases_a_partial_stop_string_that_does_not_match():
     stream = TextStream(["END"])
 
     assert [stream.push(piece).text for piece in (b"a E", b"N", b"X")] == ["a ", "", "ENX"]
 
 
-def test_the_stop_string_that_begins_first_wins():
+def test_text_stream_stops_at_the_stop_string_that_begins_first():
     assert shown(TextStream(["cd", "bcde", "b"]), [b"abcdef"]) == ("a", "bcde")
 
 
-def test_an_empty_stop_string_stops_nothing():
+def test_text_stream_ignores_an_empty_stop_string():
     assert shown(TextStream([""]), [b"a", b"b"]) == ("ab", None)
 
 
-def test_logprobs_travel_with_their_text():
+def test_text_stream_releases_logprobs_with_their_text():
     stream = TextStream(["END"])
 
     assert stream.push(b"a", token(1)).logprobs == [token(1)]
@@ -65,7 +65,7 @@ def test_logprobs_travel_with_their_text():
     assert stream.push(b"x", token(3)).logprobs == [token(2), token(3)]
 
 
-def test_logprobs_of_a_split_character_come_with_the_character():
+def test_text_stream_releases_logprobs_of_a_split_character_together():
     stream = TextStream([])
     first, second = "é".encode()[:1], "é".encode()[1:]
 
@@ -73,7 +73,7 @@ def test_logprobs_of_a_split_character_come_with_the_character():
     assert stream.push(second, token(2)).logprobs == [token(1), token(2)]
 
 
-def test_tokens_of_a_stop_string_have_no_logprobs():
+def test_text_stream_omits_logprobs_of_a_stop_string():
     stream = TextStream(["END"])
     stream.push(b"a E", token(1))
     released = stream.push(b"ND", token(2))
@@ -81,12 +81,14 @@ def test_tokens_of_a_stop_string_have_no_logprobs():
     assert (released.text, released.stop, released.logprobs) == ("", "END", [token(1)])
 
 
-def test_a_token_without_text_has_its_logprob_shown():
+def test_text_stream_releases_the_logprob_of_a_token_without_text():
     assert TextStream(["x"]).push(b"", token(1)).logprobs == [token(1)]
 
 
 @given(text=st.text(max_size=40), cuts=st.lists(st.integers(0, 120)), stops=st.lists(st.text()))
-def test_however_it_is_cut_the_text_is_what_comes_before_the_first_stop_string(text, cuts, stops):
+def test_text_stream_releases_the_text_before_the_first_stop_string_at_any_chunking(
+    text, cuts, stops
+):
     data = text.encode()
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     pieces = [data[start:end] for start, end in itertools.pairwise(places)]
@@ -100,7 +102,7 @@ def test_however_it_is_cut_the_text_is_what_comes_before_the_first_stop_string(t
 
 
 @given(st.lists(st.binary(max_size=3), max_size=20))
-def test_whatever_the_bytes_every_logprob_is_shown_once(pieces):
+def test_text_stream_releases_every_logprob_once(pieces):
     stream = TextStream(["ab"])
     given_, stopped = [], False
     for number, piece in enumerate(pieces):
@@ -116,7 +118,7 @@ def test_whatever_the_bytes_every_logprob_is_shown_once(pieces):
 
 
 @pytest.mark.parametrize("stop", ["\n", "\n\n", "</s>"])
-def test_nothing_is_held_back_for_long(stop):
+def test_text_stream_buffers_little_text(stop):
     stream = TextStream([stop])
     text = "".join(stream.push(piece).text for piece in [b"some text"] * 100)
 

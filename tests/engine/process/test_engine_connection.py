@@ -43,7 +43,7 @@ async def connected() -> tuple[EngineConnection, ConnectionServer]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 1000])
-def test_frames_are_found_however_the_bytes_arrive(size):
+def test_frame_reader_splits_frames_at_any_chunking(size):
     data = frame([Accepted(id="1", prompt_tokens=3)]) + frame([delta("a"), delta("b")])
     reader, places = FrameReader(), range(0, len(data), size)
     bodies = [body for place in places for body in reader.feed(data[place : place + size])]
@@ -51,21 +51,21 @@ def test_frames_are_found_however_the_bytes_arrive(size):
     assert [len(events_in(body)) for body in bodies] == [1, 2]
 
 
-def test_a_frame_that_comes_alone_is_found():
+def test_frame_reader_reads_a_single_frame():
     reader, data = FrameReader(), frame([delta("a"), delta("b")])
     bodies = [body for _ in range(3) for body in reader.feed(data)]
 
     assert [len(events_in(body)) for body in bodies] == [2, 2, 2]
 
 
-def test_what_is_no_frame_is_an_error():
+def test_frame_reader_refuses_invalid_frames():
     with pytest.raises(FrameError):
         list(FrameReader().feed(b"GET / HTTP/1.1"))
     with pytest.raises(FrameError):
         events_in(b"nonsense")
 
 
-async def test_deltas_that_nobody_reads_are_joined_by_choice():
+async def test_call_joins_unread_deltas_by_choice():
     call = Call(generate(n=2))
     call.add_event(Accepted(id="1", prompt_tokens=3))
     for number in range(1000):
@@ -79,7 +79,7 @@ async def test_deltas_that_nobody_reads_are_joined_by_choice():
     assert not call.is_complete
 
 
-async def test_what_came_before_a_death_is_read_before_the_death():
+async def test_call_returns_events_before_the_crash_error():
     call = Call(generate())
     call.add_event(delta("a"))
     call.fail(EngineDown("dead"))
@@ -89,7 +89,7 @@ async def test_what_came_before_a_death_is_read_before_the_death():
         await call.next()
 
 
-async def test_a_first_frame_that_is_none_is_the_end():
+async def test_connection_closes_at_an_invalid_first_frame():
     ours, theirs = socket.socketpair()
     link = await EngineConnection.from_socket(ours)
     theirs.sendall(b"HTTP/1.1 400 Bad Request")
@@ -99,7 +99,7 @@ async def test_a_first_frame_that_is_none_is_the_end():
     theirs.close()
 
 
-async def test_hanging_up_cancels_only_what_has_not_finished():
+async def test_end_call_cancels_unfinished_commands_only():
     link, connections = await connected()
     left = link.call(generate(id="left"))
     link.end_call(left)
@@ -130,28 +130,28 @@ async def blamed(
     return {one.command.id: one.weight for one in suspicions}
 
 
-async def test_who_only_waited_is_not_blamed_for_a_death():
+async def test_crash_candidates_omit_queued_commands():
     assert await blamed(*"abcd", queued="cd", accepted="ab") == {"a": 1, "b": 1}
 
 
-async def test_who_has_shown_something_is_blamed_less_while_others_have_not():
+async def test_crash_candidates_with_deltas_have_less_weight():
     assert await blamed(*"abc", queued="c", accepted="b", shown="a") == {"a": 0.5, "b": 1}
     assert await blamed(*"abc", queued="c", shown="ab") == {"a": 1, "b": 1}
 
 
-async def test_of_those_that_were_not_taken_only_the_next_is_blamed():
+async def test_crash_candidates_include_the_oldest_sent_command_only():
     assert await blamed(*"abcd", shown="a", queued="b") == {"a": 0.5, "c": 1}
 
 
-async def test_who_waits_for_its_grammar_may_be_to_blame():
+async def test_crash_candidates_include_commands_with_a_grammar():
     assert await blamed(*"abc", queued="bc", accepted="a", held="c") == {"a": 1, "c": 0.5}
 
 
-async def test_where_all_have_waited_the_first_is_blamed():
+async def test_crash_candidates_are_the_first_queued_command_if_there_is_no_other():
     assert await blamed(*"ab", queued="ab") == {"a": 1}
 
 
-async def test_nobody_reads_how_far_an_embedding_is():
+async def test_call_of_an_embedding_has_no_accepted_event():
     call = Call(Embed(id="1", inputs=["a"]))
     for event in (Queued(id="1"), Accepted(id="1", prompt_tokens=1)):
         call.add_event(event)
@@ -178,17 +178,17 @@ def visited(folder: Path) -> Iterator[tuple[ConnectionServer, socket.socket]]:
 LARGE = [Tokenized(id="1", tokens=[1_000_000] * 100_000)]
 
 
-def test_a_guest_that_does_not_read_is_cut_off(tmp_path):
+def test_connection_server_disconnects_a_client_that_does_not_read(tmp_path):
     with visited(tmp_path) as (connections, _):
         connections.outbox_bytes, connections.stall_s = 1000, 0
         for _ in range(4):
             connections.send(1, LARGE)
 
         assert [item.command for item in connections.poll(1)] == [None]
-        connections.send(1, [delta("nobody is there")])
+        connections.send(1, [delta("unread")])
 
 
-def test_a_guest_that_reads_slowly_is_not(tmp_path):
+def test_connection_server_serves_a_slow_client(tmp_path):
     with visited(tmp_path) as (connections, remote_engine):
         connections.outbox_bytes, connections.stall_s = 1000, 0
         for _ in range(50):
@@ -198,7 +198,7 @@ def test_a_guest_that_reads_slowly_is_not(tmp_path):
         assert connections.poll(0) == []
 
 
-def test_a_guest_has_time_to_read_what_is_large(tmp_path):
+def test_connection_server_gives_a_client_time_for_a_large_event(tmp_path):
     with visited(tmp_path) as (connections, _):
         connections.outbox_bytes = 1000
         for _ in range(4):
@@ -217,7 +217,7 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_who_cannot_be_let_in_for_want_of_descriptors_waits_and_wakes_nobody(tmp_path):
+def test_connection_server_pauses_accepting_without_descriptors(tmp_path):
     connections, remote_engine = ConnectionServer(), socket.socket(socket.AF_UNIX)
     connections.accept_pause_s = 0.2
     with open_socket(tmp_path / "door") as door, remote_engine:
@@ -238,7 +238,7 @@ def test_who_cannot_be_let_in_for_want_of_descriptors_waits_and_wakes_nobody(tmp
     assert greeting
 
 
-async def test_the_owner_is_never_cut_off():
+async def test_connection_server_never_disconnects_the_owner():
     link, connections = await connected()
     connections.outbox_bytes, connections.stall_s = 1000, 0
     for _ in range(4):
@@ -249,7 +249,7 @@ async def test_the_owner_is_never_cut_off():
     connections.drop(1)
 
 
-def test_what_is_large_comes_in_several_frames():
+def test_connection_server_splits_large_events_into_frames():
     answers = [
         Embedded(id=str(number), vectors=bytes(9 << 20), embedding_size=1, prompt_tokens=1)
         for number in range(5)
@@ -262,7 +262,7 @@ def test_what_is_large_comes_in_several_frames():
     assert len(list(frames([delta("a")] * 100))) == 1
 
 
-async def test_what_does_not_fit_now_is_sent_later():
+async def test_connection_server_sends_the_rest_later():
     link, connections = await connected()
     connections.outbox_bytes = 1 << 30
     call = link.call(generate(id="1"))
@@ -281,7 +281,7 @@ async def test_what_does_not_fit_now_is_sent_later():
     await running
 
 
-async def test_a_connection_that_has_just_ended_takes_no_command(tmp_path):
+async def test_connection_that_has_ended_accepts_no_command(tmp_path):
     """Before its owner has noted the end: a write would be an error of the event loop's."""
     link, connections = await connected()
     presence = EngineLifecycle(EngineConfig(model_path=tmp_path))

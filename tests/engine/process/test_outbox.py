@@ -18,14 +18,14 @@ def middle(text: str, count: int = 2, **fields) -> Delta:
 
 
 def after_a_pass(connections: FakeHub, **options) -> Outbox:
-    """An outbox that has seen how short the passes of talkers are."""
+    """An outbox that has measured short passes of decoding sequences."""
     outbox = Outbox(connections, **options)
     outbox.begin_pass(is_brief=True)
     outbox.end_pass()
     return outbox
 
 
-def test_the_middle_of_an_answer_leaves_after_the_next_pass():
+def test_outbox_delays_middle_deltas_until_the_next_pass():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
@@ -38,7 +38,7 @@ def test_the_middle_of_an_answer_leaves_after_the_next_pass():
     assert connections.frames == [["b"]]
 
 
-def test_the_beginning_and_the_end_of_an_answer_leave_with_their_turn():
+def test_outbox_sends_first_and_last_deltas_at_once():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("a", count=1))
@@ -49,7 +49,7 @@ def test_the_beginning_and_the_end_of_an_answer_leave_with_their_turn():
     assert connections.frames == [["a"], ["z"]]
 
 
-def test_what_waits_leaves_before_what_leaves_at_once():
+def test_outbox_sends_delayed_deltas_first():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
@@ -58,7 +58,7 @@ def test_what_waits_leaves_before_what_leaves_at_once():
     assert connections.frames == [["b", "Queued"]]
 
 
-def test_nothing_waits_for_a_pass_that_reads_prompts():
+def test_outbox_delays_nothing_for_a_prefill_pass():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
@@ -68,14 +68,14 @@ def test_nothing_waits_for_a_pass_that_reads_prompts():
     assert connections.frames == [["b"]]
 
 
-def test_nothing_waits_where_passes_of_talkers_take_long(monkeypatch):
+def test_outbox_delays_nothing_if_decode_passes_are_long(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("llm_backend.engine.process.outbox.time.monotonic", lambda: clock[0])
     connections = FakeHub()
     outbox = Outbox(connections)
 
     def frames_before(passes: int, seconds: float) -> int:
-        """How many events left before the pass that came next, while they took so long."""
+        """Number of events that were sent before the next pass, with passes of this duration."""
         early = 0
         for _ in range(passes):
             outbox.publish(HERE, middle("b"))
@@ -94,7 +94,7 @@ def test_nothing_waits_where_passes_of_talkers_take_long(monkeypatch):
     assert frames_before(20, 0.12) == 0  # nor long enough to wait no more
 
 
-def test_nothing_waits_if_no_pass_is_to_come():
+def test_outbox_delays_nothing_if_idle():
     connections = FakeHub()
     outbox = after_a_pass(connections)
     outbox.publish(HERE, middle("b"))
@@ -103,7 +103,7 @@ def test_nothing_waits_if_no_pass_is_to_come():
     assert connections.frames == [["b"]]
 
 
-def test_nothing_waits_where_another_processor_computes():
+def test_outbox_delays_nothing_if_passes_run_on_a_gpu():
     connections = FakeHub()
     outbox = after_a_pass(connections, delays_deltas=False)
     outbox.publish(HERE, middle("b"))

@@ -28,7 +28,7 @@ def poison_requests_of(request, tmp_path) -> Callable[..., PoisonRequests]:
     )
 
 
-def test_the_same_content_is_convicted_whatever_its_name(poison_requests_of):
+def test_poison_requests_are_recognised_by_content_not_id(poison_requests_of):
     poison_requests = poison_requests_of()
     poison_requests.record_crash([suspicion("a", "1")], 1)
     poison_requests.record_crash([suspicion("a", "2"), suspicion("b")], 2)
@@ -37,7 +37,7 @@ def test_the_same_content_is_convicted_whatever_its_name(poison_requests_of):
     assert not poison_requests.is_quarantined(command("b"))
 
 
-def test_an_answer_clears_a_suspect(poison_requests_of):
+def test_poison_requests_are_cleared_by_an_answer(poison_requests_of):
     poison_requests = poison_requests_of(crashes=1)
     poison_requests.record_crash([suspicion("a")], 1)
     poison_requests.clear(command("a"))
@@ -45,7 +45,7 @@ def test_an_answer_clears_a_suspect(poison_requests_of):
     assert not poison_requests.is_quarantined(command("a"))
 
 
-def test_only_so_many_are_remembered(poison_requests_of):
+def test_poison_requests_are_bounded(poison_requests_of):
     poison_requests = poison_requests_of(limit=2, crashes=1)
     poison_requests.record_crash([suspicion("a"), suspicion("b"), suspicion("c")], 1)
 
@@ -56,7 +56,7 @@ def test_only_so_many_are_remembered(poison_requests_of):
     ]
 
 
-def test_who_is_less_likely_to_blame_is_convicted_later(poison_requests_of):
+def test_poison_requests_with_less_weight_are_quarantined_later(poison_requests_of):
     poison_requests = poison_requests_of()
     convictions = []
     for worker in range(4):
@@ -66,7 +66,7 @@ def test_who_is_less_likely_to_blame_is_convicted_later(poison_requests_of):
     assert convictions == [False, False, False, True]
 
 
-def test_a_death_is_forgotten_with_time(poison_requests_of):
+def test_poison_requests_expire(poison_requests_of):
     now = 0.0
     poison_requests = poison_requests_of(clock=lambda: now)
     poison_requests.record_crash([suspicion("a"), suspicion("b")], 1)
@@ -81,7 +81,7 @@ def test_a_death_is_forgotten_with_time(poison_requests_of):
     assert not poison_requests.is_quarantined(command("a"))
 
 
-def test_several_processes_convict_together(tmp_path):
+def test_poison_requests_are_shared_between_processes(tmp_path):
     one, other = (SharedPoisonRequests(tmp_path / "poison_requests", **LIMITS) for _ in range(2))
     for worker, poison_requests in enumerate((one, other)):
         poison_requests.record_crash([suspicion("a")], worker)
@@ -89,7 +89,7 @@ def test_several_processes_convict_together(tmp_path):
     assert one.is_quarantined(command("a"))
 
 
-def test_a_file_that_is_half_written_counts_as_empty(tmp_path):
+def test_poison_requests_file_that_is_half_written_counts_as_empty(tmp_path):
     path: Path = tmp_path / "poison_requests"
     poison_requests = SharedPoisonRequests(path, **LIMITS)
     poison_requests.record_crash([suspicion("a"), suspicion("b")], 1)
@@ -101,7 +101,7 @@ def test_a_file_that_is_half_written_counts_as_empty(tmp_path):
     assert poison_requests.is_quarantined(command("a"))
 
 
-def test_one_death_counts_once_however_many_sent_the_command(poison_requests_of):
+def test_poison_requests_count_a_crash_once_per_worker(poison_requests_of):
     poison_requests = poison_requests_of()
     poison_requests.record_crash([suspicion("a", "1"), suspicion("a", "2")], 1)
 
@@ -109,9 +109,7 @@ def test_one_death_counts_once_however_many_sent_the_command(poison_requests_of)
 
 
 @pytest.mark.parametrize("is_said_first", [True, False])
-def test_a_worker_that_was_killed_from_outside_is_no_commands_fault(
-    poison_requests_of, is_said_first
-):
+def test_poison_requests_ignore_workers_killed_from_outside(poison_requests_of, is_said_first):
     poison_requests = poison_requests_of()
     for worker in (1, 2):
         if is_said_first:
@@ -123,7 +121,7 @@ def test_a_worker_that_was_killed_from_outside_is_no_commands_fault(
     assert not poison_requests.is_quarantined(command("a"))
 
 
-def test_the_file_is_empty_again_after_a_while(tmp_path):
+def test_poison_requests_file_is_empty_after_expiry(tmp_path):
     now = 0.0
     path: Path = tmp_path / "poison_requests"
     poison_requests = SharedPoisonRequests(path, **LIMITS, clock=lambda: now)

@@ -25,14 +25,14 @@ def delays(restarts: RestartPolicy, number: int, lived_s: float = 1) -> list[tup
     return [(restart.delay_s, restart.is_pause) for restart in made]
 
 
-def test_deaths_in_a_row_are_followed_by_delays_and_then_by_pauses_that_grow():
+def test_restart_policy_delays_grow_and_become_pauses():
     assert delays(RestartPolicy(CONFIG), 8) == [
         (1, False), (2, False), (3, False), (10, True), (20, True), (40, True), (50, True),
         (50, True),
     ]  # fmt: skip
 
 
-def test_a_worker_that_lived_ends_the_row():
+def test_restart_policy_resets_after_a_long_lived_worker():
     restarts = RestartPolicy(CONFIG)
     delays(restarts, 6)
 
@@ -40,11 +40,11 @@ def test_a_worker_that_lived_ends_the_row():
     assert delays(restarts, 3) == [(2, False), (3, False), (10, True)]
 
 
-def test_a_model_that_cannot_be_loaded_pauses_at_once():
+def test_restart_policy_pauses_at_once_if_the_model_cannot_be_loaded():
     restart = RestartPolicy(CONFIG).next_restart(lived_s=99, was_ready=False, cannot_start=True)
 
     assert (restart.delay_s, restart.is_pause) == (10, True)
 
 
-def test_a_pause_never_exceeds_its_limit():
+def test_restart_policy_pause_never_exceeds_its_limit():
     assert delays(RestartPolicy(CONFIG), 5000)[-1] == (50, True)

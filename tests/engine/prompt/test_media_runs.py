@@ -75,7 +75,7 @@ def text_of(deltas: Iterable[Delta]) -> str:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_picture_is_read_and_another_one_changes_the_answer(seeing):
+async def test_picture_changes_the_answer(seeing):
     info = await seeing.ready()
     answers = [text_of(await answer(seeing, ask(picture(seed)))) for seed in range(3)]
     plain = text_of(await answer(seeing, ask()))
@@ -85,7 +85,7 @@ async def test_a_picture_is_read_and_another_one_changes_the_answer(seeing):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_places_of_a_picture_are_tokens_of_the_prompt(seeing):
+async def test_picture_positions_are_prompt_tokens(seeing):
     async with await seeing.generate(ask()) as plain, await seeing.generate(ask(picture())) as seen:
         assert seen.accepted.prompt_tokens == plain.accepted.prompt_tokens + 4
     read = await seeing.tokenize_with_media(TEXT, media=[picture()])
@@ -94,7 +94,7 @@ async def test_the_places_of_a_picture_are_tokens_of_the_prompt(seeing):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_an_equal_picture_under_equal_text_is_computed_once(seeing):
+async def test_equal_picture_after_equal_text_is_computed_once(seeing):
     first = ask(picture(7), max_tokens=1)
     again = ask(picture(7), text=TEXT + "what is it? tell", max_tokens=1)
     other = ask(picture(8), max_tokens=1)
@@ -114,7 +114,7 @@ async def test_an_equal_picture_under_equal_text_is_computed_once(seeing):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_answers_are_the_same_alone_and_among_others(seeing):
+async def test_answers_about_pictures_are_the_same_in_a_batch(seeing):
     asked = [ask(picture(seed, at=3 * seed), text=TEXT * 2 + "so") for seed in range(10, 14)]
     asked += [ask(picture(14), picture(15)), ask(text="the rain in the"), ask(picture(10, at=0))]
     alone = [text_of(await answer(seeing, one)) for one in asked]
@@ -125,7 +125,7 @@ async def test_answers_are_the_same_alone_and_among_others(seeing):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_cancelled_request_leaves_the_next_its_picture(seeing):
+async def test_cancelled_request_leaves_the_encoder_usable(seeing):
     request = ask(picture(21), text=TEXT + "once more", max_tokens=200)
     async with await seeing.generate(request) as generation:
         await anext(generation)
@@ -145,19 +145,19 @@ async def test_a_cancelled_request_leaves_the_next_its_picture(seeing):
         (ask(*[picture()] * 200), Failure.CONTEXT_LENGTH, "prompt", "context is 512 tokens"),
     ],
 )
-async def test_what_cannot_be_read_is_refused(seeing, request_, failure, field, why):
+async def test_invalid_media_are_refused(seeing, request_, failure, field, why):
     with pytest.raises(EngineRefused, match=re.escape(why)) as refused:
         await seeing.generate(request_)
 
     assert (refused.value.failure, refused.value.field) == (failure, field)
 
 
-async def test_a_model_without_a_projector_sees_nothing(engine_of_text):
+async def test_model_without_a_projector_refuses_pictures(engine_of_text):
     with pytest.raises(EngineRefused, match="sees no pictures"):
         await engine_of_text.generate(ask(picture()))
 
 
-async def test_a_picture_that_one_pass_must_hold_is_refused_where_it_cannot(tiny_llama, tmp_path):
+async def test_picture_that_exceeds_a_pass_is_refused(tiny_llama, tmp_path):
     projector = write_eyes(tmp_path / "mmproj.gguf", kind="gemma3")
     async with Engine(
         config(tiny_llama, projector_path=projector, batch_tokens=3, slots=1)
@@ -168,7 +168,7 @@ async def test_a_picture_that_one_pass_must_hold_is_refused_where_it_cannot(tiny
             await engine.generate(ask(picture()))
 
 
-async def test_a_projector_of_another_width_is_refused_at_the_start(tiny_llama, tmp_path):
+async def test_projector_of_another_width_is_refused_at_the_start(tiny_llama, tmp_path):
     projector = write_eyes(tmp_path / "mmproj.gguf", size=32)
     async with Engine(config(tiny_llama, projector_path=projector)) as engine:
         with pytest.raises(EngineStartError) as error:
@@ -180,13 +180,13 @@ async def test_a_projector_of_another_width_is_refused_at_the_start(tiny_llama, 
     )
 
 
-async def test_a_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
+async def test_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
     async with Engine(config(tiny_llama, projector_path=tiny_llama)) as engine:
         with pytest.raises(EngineStartError, match="is no projector: it says that it is a `llama`"):
             await engine.ready()
 
 
-async def test_sounds_are_read_and_shared_as_pictures_are(tiny_llama, tmp_path):
+async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
     ears = write_ears(tmp_path / "mmproj.gguf")
     low, high = ask(sound(pitch=0.1)), ask(sound(pitch=0.7))
     async with Engine(config(tiny_llama, projector_path=ears, sound_limit_s=40)) as engine:
@@ -208,7 +208,7 @@ async def test_sounds_are_read_and_shared_as_pictures_are(tiny_llama, tmp_path):
     assert text_of(first) != text_of(other)
 
 
-async def test_a_model_may_see_and_hear(tiny_llama, tmp_path):
+async def test_model_may_support_pictures_and_sounds(tiny_llama, tmp_path):
     senses = write_eyes(tmp_path / "mmproj.gguf", can_hear=True)
     request = ask(picture(at=3), sound(at=9))
     async with Engine(config(tiny_llama, projector_path=senses)) as engine:
@@ -224,7 +224,7 @@ async def test_a_model_may_see_and_hear(tiny_llama, tmp_path):
     assert text_of(both) != text_of(seen)
 
 
-async def test_a_draft_model_leaves_texts_with_pictures_alone(tiny_llama, eyes):
+async def test_draft_model_skips_texts_with_pictures(tiny_llama, eyes):
     request = ask(picture(5), max_tokens=30)
     async with Engine(config(tiny_llama, projector_path=eyes)) as engine:
         await engine.ready()
@@ -250,7 +250,7 @@ async def test_a_draft_model_leaves_texts_with_pictures_alone(tiny_llama, eyes):
         ("qwen2vl_merger", True, (560, 252)),  # more of them than one pass takes
     ],
 )
-async def test_a_picture_is_read_as_the_library_reads_it(tmp_path, kind, has_places, size):
+async def test_picture_is_encoded_as_by_the_native_library(tmp_path, kind, has_places, size):
     model = write_llama(tmp_path / "tiny.gguf", has_places=has_places)
     projector = write_eyes(tmp_path / "mmproj.gguf", kind=kind)
     seen = picture(3, width=size[0], height=size[1])
@@ -273,7 +273,7 @@ async def test_a_picture_is_read_as_the_library_reads_it(tmp_path, kind, has_pla
     assert cached[-1].cached_tokens > 0
 
 
-async def test_pictures_of_equal_bytes_and_other_sides_are_others(tmp_path):
+async def test_pictures_of_equal_bytes_differ_by_their_shape(tmp_path):
     model = write_llama(tmp_path / "tiny.gguf", has_places=True)
     projector = write_eyes(tmp_path / "mmproj.gguf", kind="qwen2vl_merger")
     lying = picture(1, width=112, height=56)

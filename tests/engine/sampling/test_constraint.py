@@ -63,46 +63,46 @@ async def patient(tiny_llama):
         yield engine
 
 
-async def test_an_answer_follows_its_grammar(say):
+async def test_answer_follows_its_grammar(say):
     deltas = await say(request('start: "yes" | "no"'))
 
     assert text(deltas) in ("yes", "no")
     assert deltas[-1].finish_reason is FinishReason.STOP
 
 
-async def test_an_answer_follows_its_schema(say):
+async def test_answer_follows_its_schema(say):
     deltas = await say(request(schema(PERSON)))
 
     assert set(json.loads(text(deltas))) == {"name", "age"}
 
 
-async def test_an_answer_follows_gbnf(say):
+async def test_answer_follows_gbnf(say):
     deltas = await say(request('root ::= item "!"\nitem ::= [0-9]{4}'))
 
     assert text(deltas)[:4].isdigit()
     assert text(deltas)[4:] == "!"
 
 
-async def test_blank_lines_of_a_grammar_are_gone_through_once(say):
+async def test_blank_lines_of_a_grammar_are_scanned_in_linear_time(say):
     deltas = await say(request("\n" * 100_000 + 'start: "once"'))
 
     assert text(deltas) == "once"  # a minute later, if each line were the first of all others
 
 
-async def test_a_vocabulary_that_begins_texts_with_a_space_follows_its_schema(spm):
+async def test_vocabulary_with_a_leading_space_follows_its_schema(spm):
     deltas = await answer(spm, request(schema(PERSON)))
 
     assert set(json.loads(text(deltas))) == {"name", "age"}
 
 
-async def test_a_vocabulary_that_begins_texts_with_a_space_writes_fixed_text_as_it_is(spm):
+async def test_vocabulary_with_a_leading_space_writes_forced_text_verbatim(spm):
     deltas = await answer(spm, request('start: "the name" " a é\\n" "<s>" "</s>the"'))
 
     assert text(deltas) == "the name a é\n<s></s>the"
     assert last(deltas).completion_tokens < len("the name a é\n<s></s>the")
 
 
-async def test_sampled_answers_follow_their_grammar_each(say):
+async def test_each_sampled_answer_follows_the_grammar(say):
     deltas = await say(request("start: /[ab]{5}/", n=4, sampling=Sampling(seed=1)))
 
     texts = [text(deltas, index) for index in range(4)]
@@ -110,7 +110,7 @@ async def test_sampled_answers_follow_their_grammar_each(say):
     assert len(set(texts)) > 1
 
 
-async def test_the_best_of_several_follows_the_grammar(say):
+async def test_best_of_follows_the_grammar(say):
     deltas = await say(request("start: /[ab]{5}/", n=2, best_of=4, sampling=Sampling(seed=1)))
 
     assert all(len(text(deltas, index)) == 5 for index in range(2))
@@ -130,7 +130,7 @@ async def test_the_best_of_several_follows_the_grammar(say):
         "start: aa\n" + "".join(f"r{n}: r{n + 1}\n" for n in range(9000)) + 'r9000: "a"',
     ],
 )
-async def test_a_grammar_that_is_none_is_refused(engine, grammar):
+async def test_invalid_grammar_is_refused(engine, grammar):
     with pytest.raises(EngineRefused) as caught:
         await answer(engine, request(grammar))
 
@@ -145,7 +145,7 @@ async def test_rules_may_be_nested_deeply(say):
     assert text(await say(request(grammar + f'r{9000:x}: "a"'))) == "a"
 
 
-async def test_a_grammar_that_leads_nowhere_fails_its_request_alone(engine):
+async def test_grammar_without_answers_fails_its_request_alone(engine):
     grammar = 'start: "a" X\nX: /x/ & /y/'
     free = asyncio.create_task(answer(engine, request(None, max_tokens=60, ignore_eos=True)))
     with pytest.raises(EngineRefused) as caught:
@@ -155,7 +155,7 @@ async def test_a_grammar_that_leads_nowhere_fails_its_request_alone(engine):
     assert len(text(await free)) > 0
 
 
-async def test_fixed_text_takes_no_choice_and_is_what_choosing_gives(say):
+async def test_forced_text_equals_sampled_text(say):
     grammar = 'start: "then the hat " /[ab]{3}/ " in the end"'
     forced = await say(request(grammar))
     chosen = await say(request(grammar, sampling=Sampling(temperature=0, logprobs=0)))
@@ -165,7 +165,7 @@ async def test_fixed_text_takes_no_choice_and_is_what_choosing_gives(say):
     assert len(forced) < len(chosen)
 
 
-async def test_a_seed_gives_the_same_text_whether_logprobs_are_asked_for_or_not(say):
+async def test_seed_gives_the_same_text_with_and_without_logprobs(say):
     grammar = 'start: "then the hat " /[a-z]{20}/ " in the end " /[a-z]{20}/'
     without = await say(request(grammar, sampling=Sampling(seed=5)))
     asked = await say(request(grammar, sampling=Sampling(seed=5, logprobs=0)))
@@ -173,7 +173,7 @@ async def test_a_seed_gives_the_same_text_whether_logprobs_are_asked_for_or_not(
     assert text(without) == text(asked)
 
 
-async def test_logprobs_are_the_models_own(say):
+async def test_constrained_logprobs_are_of_the_unmasked_model(say):
     free = await say(request(None, max_tokens=1, sampling=Sampling(temperature=0, logprobs=5)))
     held = await say(request("start: /[ab]/", sampling=Sampling(temperature=0, logprobs=5)))
 
@@ -183,48 +183,48 @@ async def test_logprobs_are_the_models_own(say):
     assert entry.logprob <= own.logprob
 
 
-async def test_an_answer_cut_by_its_length_says_so(say):
+async def test_answer_cut_by_its_length_has_finish_reason_length(say):
     deltas = await say(request("start: /[ab]{50}/", max_tokens=7))
 
     assert last(deltas).finish_reason is FinishReason.LENGTH
     assert last(deltas).completion_tokens == 7
 
 
-async def test_fixed_text_is_cut_by_the_length_too(say):
+async def test_forced_text_is_cut_by_the_length(say):
     deltas = await say(request('start: "abcdefghijklmnopqrstuvwxyz"', max_tokens=7))
 
     assert last(deltas).finish_reason is FinishReason.LENGTH
     assert last(deltas).completion_tokens == 7
 
 
-async def test_an_answer_ends_at_a_stop_string_within_fixed_text(say):
+async def test_answer_ends_at_a_stop_string_within_forced_text(say):
     deltas = await say(request('start: "one two three"', stop=["tw"]))
 
     assert text(deltas) == "one "
     assert last(deltas).stop_sequence == "tw"
 
 
-async def test_end_tokens_that_are_ignored_end_no_answer_that_can_go_on(say):
+async def test_ignored_end_tokens_do_not_end_an_unfinished_answer(say):
     deltas = await say(request('start: "a"*', ignore_eos=True, max_tokens=20))
 
     assert text(deltas) == "a" * 20
 
 
-async def test_an_answer_that_can_only_end_ends_although_end_tokens_are_ignored(say):
+async def test_complete_answer_ends_although_end_tokens_are_ignored(say):
     deltas = await say(request('start: "a"{1,3}', ignore_eos=True))
 
     assert text(deltas) == "aaa"
     assert last(deltas).finish_reason is FinishReason.STOP
 
 
-async def test_a_grammar_may_end_an_answer_with_an_end_token(say):
+async def test_grammar_may_end_an_answer_with_an_end_token(say):
     deltas = await say(request('start: "a" <|im_end|>'))
 
     assert text(deltas) == "a"
     assert last(deltas).finish_reason is FinishReason.STOP
 
 
-async def test_a_grammar_names_markers_and_text_is_never_one(say):
+async def test_grammar_markers_are_never_text(say):
     named = await say(request("start: <tool_call> <[273]>", sampling=Sampling(logprobs=0)))
     written = await say(request('start: "<tool_call>"', sampling=Sampling(logprobs=0)))
 
@@ -235,7 +235,7 @@ async def test_a_grammar_names_markers_and_text_is_never_one(say):
     assert text(written) == "<tool_call>"
 
 
-async def test_who_follows_nothing_is_not_changed_by_who_does(engine):
+async def test_unconstrained_answers_are_unchanged_beside_constrained_ones(engine):
     prompts = [f"{letter} the hat" for letter in "abc"]
     free = [request(None, prompt, max_tokens=40, ignore_eos=True) for prompt in prompts]
     alone = [text(await answer(engine, one)) for one in free]
@@ -249,7 +249,7 @@ async def test_who_follows_nothing_is_not_changed_by_who_does(engine):
     assert len({text(deltas) for deltas in together[3:]}) == 1
 
 
-async def test_answers_are_the_same_when_cells_run_out(tiny_llama):
+async def test_constrained_answers_are_the_same_when_cells_are_exhausted(tiny_llama):
     grammar = schema({"type": "string", "pattern": "^[a-z ]{60}$"})
     prompts = [f"{letter} the hat and the cat" for letter in "abcd"]
     async with Engine(config(tiny_llama, unified_cells=True, cells=160)) as crowded:
@@ -262,7 +262,7 @@ async def test_answers_are_the_same_when_cells_run_out(tiny_llama):
     assert [text(deltas) for deltas in together] == alone
 
 
-async def test_others_talk_on_while_a_grammar_is_compiled(patient):
+async def test_grammar_compilation_does_not_stall_decoding_sequences(patient):
     compiling = asyncio.create_task(answer(patient, request(SLOW)))
     await being_compiled(patient)
     deltas = await answer(patient, request(None, max_tokens=5, ignore_eos=True))
@@ -272,7 +272,7 @@ async def test_others_talk_on_while_a_grammar_is_compiled(patient):
     await asyncio.gather(compiling, return_exceptions=True)
 
 
-async def test_a_request_can_be_given_up_while_its_grammar_is_compiled(patient):
+async def test_request_can_be_cancelled_while_its_grammar_is_compiled(patient):
     waiting = asyncio.create_task(patient.generate(request(SLOW.replace("200003", "200017"))))
     await being_compiled(patient)
     is_early = not waiting.done()
@@ -285,7 +285,7 @@ async def test_a_request_can_be_given_up_while_its_grammar_is_compiled(patient):
     assert text(await answer(patient, request('start: "b"'))) == "b"
 
 
-async def test_waiting_for_a_grammar_is_not_counted_as_work(patient):
+async def test_waiting_for_a_grammar_does_not_count_as_busy(patient):
     before, begun = await patient.status(), time.monotonic()
     await answer(patient, request(SLOW.replace("200003", "200009"), max_tokens=1))
     waited_s, after = time.monotonic() - begun, await patient.status()
@@ -300,13 +300,13 @@ async def being_compiled(engine: Engine) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_many_grammars_are_more_than_are_kept(say):
+async def test_grammar_cache_is_bounded(say):
     texts = [text(await say(request(f'start: "{number}"'))) for number in range(40)]
 
     assert texts == [str(number) for number in range(40)]
 
 
-async def test_a_grammar_with_a_prompt_that_wants_no_answer_is_checked_all_the_same(engine):
+async def test_grammar_is_checked_although_max_tokens_is_zero(engine):
     with pytest.raises(EngineRefused):
         await answer(engine, request("start: (", max_tokens=0, echo=True))
 

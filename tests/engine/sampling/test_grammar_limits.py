@@ -41,7 +41,7 @@ def schema(value: object) -> str:
         schema(True),
     ],
 )
-def test_a_grammar_within_bounds_passes(grammar):
+def test_grammar_within_limits_passes(grammar):
     check_grammar(grammar, LIMITS)
 
 
@@ -68,18 +68,18 @@ def test_a_grammar_within_bounds_passes(grammar):
         ("start: %json " + "[" * 100_000, "without JSON"),
     ],
 )  # fmt: skip
-def test_a_grammar_beyond_bounds_is_refused(grammar, complaint):
+def test_grammar_beyond_limits_is_refused(grammar, complaint):
     with pytest.raises(GrammarError, match=complaint.replace("(", r"\(")):
         check_grammar(grammar, LIMITS)
 
 
 @pytest.mark.parametrize("grammar", ['"' + r"\"" * 50_000, "/" + r"\/" * 50_000])
-def test_what_never_ends_is_gone_through_once(grammar):
+def test_unterminated_literals_are_scanned_in_linear_time(grammar):
     began_s = time.process_time()
     check_grammar(grammar, LIMITS)
 
     assert time.process_time() - began_s < 1  # a minute, from every place anew
 
 
-def test_who_sends_no_grammar_does_not_pay_for_them():
+def test_worker_without_grammars_does_not_import_llguidance():
     subprocess.run([sys.executable, "-c", UNUSED], check=True)

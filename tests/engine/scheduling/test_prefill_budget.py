@@ -7,7 +7,7 @@ def measured(pace: PrefillBudget, *passes: tuple[int, float]) -> None:
         pace.record_pass(tokens, seconds)
 
 
-def test_batch_work_has_whole_passes_while_nobody_comes():
+def test_prefill_budget_is_unlimited_without_interactive_requests():
     pace = PrefillBudget()
 
     assert pace.batch_prefill_tokens(now=0) is None
@@ -16,7 +16,7 @@ def test_batch_work_has_whole_passes_while_nobody_comes():
     assert pace.batch_prefill_tokens(now=100) is None
 
 
-def test_a_fast_model_may_read_more_while_somebody_waits_than_a_slow_one():
+def test_prefill_budget_grows_with_the_prefill_speed():
     fast, slow = PrefillBudget(), PrefillBudget()
     for pace, speed in ((fast, 10_000), (slow, 100)):
         pace.record_interactive(now=0)
@@ -26,7 +26,7 @@ def test_a_fast_model_may_read_more_while_somebody_waits_than_a_slow_one():
     assert slow.batch_prefill_tokens(now=0) == 32
 
 
-def test_passes_that_read_no_prompt_say_nothing_of_how_fast_prompts_are_read():
+def test_prefill_budget_ignores_passes_without_prefill():
     pace = PrefillBudget()
     pace.record_interactive(now=0)
     measured(pace, (512, 0.1), *[(2, 0.1)] * 100)

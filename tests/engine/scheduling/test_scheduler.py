@@ -53,7 +53,7 @@ def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
             ready.append(-len(ready.tokens))
 
 
-def test_a_long_prompt_never_stalls_a_talker():
+def test_scheduler_prefill_does_not_stall_decoding_sequences():
     loop = scheduler(slots=2)
     target, incoming = sequence(5), sequence(1000)
     caught_up(loop, target)
@@ -63,7 +63,7 @@ def test_a_long_prompt_never_stalls_a_talker():
     assert loop.plan() == [ScheduledTokens(target, 1), ScheduledTokens(incoming, 7)]
 
 
-def test_a_pass_never_exceeds_its_budget():
+def test_scheduler_pass_never_exceeds_its_budget():
     loop = scheduler(slots=4, batch_tokens=10)
     loop.add(*(sequence(11) for _ in range(4)))
     loop.admit()
@@ -71,7 +71,7 @@ def test_a_pass_never_exceeds_its_budget():
     assert sum(item.count for item in loop.plan()) == 10
 
 
-def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_next():
+def test_scheduler_delays_prompts_once_half_a_budget_completes_its_prefill():
     loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
     readers = [sequence(10, arrived_at=arrival) for arrival in range(4)]
     loop.add(*readers)
@@ -84,7 +84,7 @@ def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_ne
     assert [item.count for item in loop.plan()] == [1, 1, 10, 10]
 
 
-def test_who_is_a_few_tokens_behind_gets_one_a_pass_in_the_company_of_others():
+def test_scheduler_gives_a_decoding_sequence_with_a_few_uncomputed_tokens_one_a_pass():
     loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
     targets = [sequence(3) for _ in range(4)]
     caught_up(loop, *targets)
@@ -97,7 +97,7 @@ def test_who_is_a_few_tokens_behind_gets_one_a_pass_in_the_company_of_others():
     assert targets[0].uncomputed_tokens == 2
 
 
-def test_who_is_further_behind_than_others_talk_catches_up_at_once():
+def test_scheduler_computes_many_forced_tokens_at_once():
     loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
     targets = [sequence(3) for _ in range(2)]
     caught_up(loop, *targets)
@@ -107,7 +107,7 @@ def test_who_is_further_behind_than_others_talk_catches_up_at_once():
     assert [item.count for item in loop.plan()] == [3, 1]
 
 
-def test_prompts_that_do_not_end_in_a_pass_have_all_of_its_budget():
+def test_scheduler_gives_incomplete_prompts_the_whole_budget():
     loop = scheduler(slots=2, batch_tokens=40)
     short, long = sequence(10, arrived_at=1), sequence(1000, arrived_at=2)
     loop.add(short, long)
@@ -116,7 +116,7 @@ def test_prompts_that_do_not_end_in_a_pass_have_all_of_its_budget():
     assert loop.plan() == [ScheduledTokens(short, 10), ScheduledTokens(long, 30)]
 
 
-def test_where_a_large_pass_is_cheaper_it_reads_all_prompts_that_it_has_room_for():
+def test_scheduler_fills_the_pass_with_prompts_if_large_passes_are_cheaper():
     loop = scheduler(slots=4, batch_tokens=40)
     loop.add(*(sequence(10) for _ in range(4)))
     loop.admit()
@@ -124,7 +124,7 @@ def test_where_a_large_pass_is_cheaper_it_reads_all_prompts_that_it_has_room_for
     assert [item.count for item in loop.plan()] == [10, 10, 10, 10]
 
 
-def test_batch_work_reads_on_though_enough_prompts_come_to_an_end():
+def test_scheduler_continues_batch_prefill_though_enough_prompts_complete():
     loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
     people = [sequence(10, arrived_at=arrival) for arrival in range(3)]
     job = batch(1000, arrived_at=9)
@@ -134,7 +134,7 @@ def test_batch_work_reads_on_though_enough_prompts_come_to_an_end():
     assert [item.count for item in loop.plan(8)] == [10, 10, 8]
 
 
-def test_who_talks_is_not_kept_waiting_because_prompts_come_to_an_end():
+def test_scheduler_delays_no_decoding_sequence_for_completing_prompts():
     loop = scheduler(slots=4, batch_tokens=60, slots_apart=True)
     target, *incoming_sequences = sequence(3), *(sequence(15, arrived_at=1) for _ in range(3))
     caught_up(loop, target)
@@ -146,7 +146,7 @@ def test_who_talks_is_not_kept_waiting_because_prompts_come_to_an_end():
     assert {item.sequence: item.count for item in loop.plan()}[target] == 21
 
 
-def test_a_long_newcomer_does_not_keep_short_ones_from_their_slots():
+def test_scheduler_admits_short_prompts_beside_a_long_one():
     loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
     leader = sequence(100, first=1)
     caught_up(loop, leader)
@@ -156,7 +156,7 @@ def test_a_long_newcomer_does_not_keep_short_ones_from_their_slots():
     assert len(loop.admit()) == 4
 
 
-def test_cells_are_not_copied_for_all_long_newcomers_at_once():
+def test_scheduler_copies_cells_for_few_long_prompts_at_once():
     loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
     leader = sequence(100, first=1)
     caught_up(loop, leader)
@@ -165,7 +165,7 @@ def test_cells_are_not_copied_for_all_long_newcomers_at_once():
     assert len(loop.admit()) == 2
 
 
-def test_who_comes_to_a_picture_again_waits_for_it_in_company_too():
+def test_scheduler_computes_a_preempted_picture_again_beside_others():
     loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
     targets = [sequence(3) for _ in range(6)]
     viewer = pictured(2)
@@ -177,7 +177,7 @@ def test_who_comes_to_a_picture_again_waits_for_it_in_company_too():
     assert viewer not in [item.sequence for item in loop.plan()]
 
 
-def test_cells_are_copied_for_those_that_the_next_pass_reads_to_their_end():
+def test_scheduler_copies_cells_for_prompts_that_complete_in_the_next_pass():
     loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
     leader = sequence(100, first=1)
     caught_up(loop, leader)
@@ -191,14 +191,14 @@ def test_cells_are_copied_for_those_that_the_next_pass_reads_to_their_end():
     assert admitted == [followers[:2], followers[2:4], followers[4:]]
 
 
-def test_newcomers_for_whom_nothing_is_copied_get_their_slots_at_once():
+def test_scheduler_admits_sequences_without_copies_at_once():
     loop = scheduler(slots=8, batch_tokens=40)
     loop.add(*(sequence(30) for _ in range(8)))
 
     assert len(loop.admit()) == 8
 
 
-def test_a_short_prompt_passes_a_long_one_which_still_gets_its_quarter():
+def test_scheduler_prefers_short_prompts_but_reserves_a_quarter_for_the_oldest():
     loop = scheduler(batch_tokens=8)
     long, short = sequence(1000, arrived_at=1), sequence(6, arrived_at=2)
     loop.add(long, short)
@@ -207,14 +207,14 @@ def test_a_short_prompt_passes_a_long_one_which_still_gets_its_quarter():
     assert loop.plan() == [ScheduledTokens(long, 2), ScheduledTokens(short, 6)]
 
 
-def test_every_slot_gets_a_token_however_small_the_budget():
+def test_scheduler_gives_every_slot_a_token():
     loop = scheduler(slots=4, batch_tokens=1)
     caught_up(loop, *(sequence(2) for _ in range(4)))
 
     assert [item.count for item in loop.plan()] == [1, 1, 1, 1]
 
 
-def test_a_request_with_many_answers_does_not_take_all_slots_from_the_next():
+def test_scheduler_shares_slots_between_requests_with_many_answers():
     loop = scheduler(slots=2)
     many = [sequence(3, of="many") for _ in range(4)]
     other = sequence(3, of="other")
@@ -223,7 +223,7 @@ def test_a_request_with_many_answers_does_not_take_all_slots_from_the_next():
     assert [admitted.sequence for admitted in loop.admit()] == [many[0], other]
 
 
-def test_a_newcomer_waits_for_the_prefix_that_another_is_computing():
+def test_waiting_queue_sequence_waits_for_a_prefix_in_computation():
     loop = scheduler(slots=2, batch_tokens=8)
     leader, follower = sequence(20, first=1), sequence(20, first=1)
     loop.add(leader, follower)
@@ -238,7 +238,7 @@ def test_a_newcomer_waits_for_the_prefix_that_another_is_computing():
     assert follower.cached_tokens == 19
 
 
-def test_a_newcomer_does_not_wait_for_a_leader_that_is_gone():
+def test_waiting_queue_sequence_does_not_wait_for_a_removed_leader():
     loop = scheduler(slots=2, batch_tokens=8)
     leader, follower = sequence(20, first=1), sequence(20, first=1)
     loop.add(leader, follower)
@@ -251,7 +251,7 @@ def test_a_newcomer_does_not_wait_for_a_leader_that_is_gone():
     assert follower.cached_tokens == 8
 
 
-def test_others_pass_a_newcomer_that_waits_for_a_prefix():
+def test_waiting_queue_admits_others_before_a_sequence_that_waits_for_a_prefix():
     loop = scheduler(slots=2)
     leader, follower, other = sequence(20, first=1), sequence(20, first=1), sequence(3)
     loop.add(leader, follower, other)
@@ -259,7 +259,7 @@ def test_others_pass_a_newcomer_that_waits_for_a_prefix():
     assert [admitted.sequence for admitted in loop.admit()] == [leader, other]
 
 
-def test_prompt_logits_are_bounded_in_each_pass():
+def test_scheduler_bounds_prompt_logits_of_a_pass():
     loop = scheduler(slots=2, batch_tokens=64, logit_rows=4)
     scored = [sequence(30, wants_prompt_logits=True) for _ in range(2)]
     loop.add(*scored)
@@ -274,7 +274,7 @@ def test_prompt_logits_are_bounded_in_each_pass():
     assert sorted(outputs) == sorted([*range(30)] * 2)
 
 
-def test_the_newest_gives_way_when_cells_run_out_and_comes_back():
+def test_scheduler_preempts_and_readmits_the_newest_sequence_when_cells_are_exhausted():
     loop = scheduler(slots=2)
     old, new = sequence(4, arrived_at=1), sequence(4, arrived_at=2)
     caught_up(loop, old, new)
@@ -286,7 +286,7 @@ def test_the_newest_gives_way_when_cells_run_out_and_comes_back():
     assert [admitted.sequence for admitted in loop.admit()] == [new]
 
 
-def test_cells_that_nobody_runs_on_are_given_up_before_anybody_is():
+def test_scheduler_evicts_cached_prefixes_before_it_preempts():
     loop = scheduler(slots=2)
     finished, running = sequence(4), sequence(4)
     caught_up(loop, finished, running)
@@ -308,7 +308,7 @@ def computed(loop: Scheduler, passes: int) -> None:
             ready.append(-len(ready.tokens))
 
 
-def test_interactive_requests_get_a_slot_before_batch_ones():
+def test_scheduler_admits_interactive_before_batch_sequences():
     loop = scheduler(slots=1)
     job, person = batch(3, arrived_at=1), sequence(3, arrived_at=2)
     loop.add(job, person)
@@ -316,7 +316,7 @@ def test_interactive_requests_get_a_slot_before_batch_ones():
     assert [admitted.sequence for admitted in loop.admit()] == [person]
 
 
-def test_interactive_prompts_are_read_before_batch_ones():
+def test_scheduler_prefills_interactive_before_batch_prompts():
     loop = scheduler(batch_tokens=8)
     oldest, job, person = sequence(1000), batch(3, arrived_at=1), sequence(6, arrived_at=2)
     loop.add(oldest, job, person)
@@ -325,7 +325,7 @@ def test_interactive_prompts_are_read_before_batch_ones():
     assert loop.plan() == [ScheduledTokens(oldest, 2), ScheduledTokens(person, 6)]
 
 
-def test_who_comes_waits_for_no_more_of_the_prompts_of_batch_work_than_he_can():
+def test_scheduler_limits_batch_prefill_by_its_budget():
     loop = scheduler(batch_tokens=64)
     jobs, person = [batch(1000), batch(500, arrived_at=1)], sequence(20, arrived_at=2)
     loop.add(*jobs)
@@ -342,7 +342,7 @@ def test_who_comes_waits_for_no_more_of_the_prompts_of_batch_work_than_he_can():
     assert sum(item.count for item in loop.plan()) == 64
 
 
-def test_batch_work_leaves_its_slot_to_a_person_once_it_has_had_its_share():
+def test_scheduler_preempts_a_batch_sequence_after_its_share():
     loop = scheduler(slots=1)
     job, person = batch(3), sequence(3, arrived_at=1)
     caught_up(loop, job)
@@ -357,7 +357,7 @@ def test_batch_work_leaves_its_slot_to_a_person_once_it_has_had_its_share():
     assert job.slot is None
 
 
-def test_batch_work_that_left_its_slot_comes_back():
+def test_scheduler_readmits_a_preempted_batch_sequence():
     loop = scheduler(slots=2)
     job, *people = batch(3), *(sequence(3, arrived_at=1) for _ in range(2))
     caught_up(loop, job, people[0])
@@ -370,7 +370,7 @@ def test_batch_work_that_left_its_slot_comes_back():
     assert back.sequence is job
 
 
-def test_batch_work_does_not_give_way_to_batch_work():
+def test_scheduler_preempts_no_batch_sequence_for_another():
     loop = scheduler(slots=1)
     job = batch(3)
     caught_up(loop, job)
@@ -380,7 +380,7 @@ def test_batch_work_does_not_give_way_to_batch_work():
     assert loop.admit() == []
 
 
-def test_a_stream_of_people_does_not_starve_batch_work():
+def test_scheduler_interactive_requests_do_not_starve_batch_sequences():
     loop = scheduler(slots=1)
     job = batch(3)
     loop.add(job)
@@ -395,7 +395,7 @@ def test_a_stream_of_people_does_not_starve_batch_work():
     assert job.slot is not None
 
 
-def test_batch_work_gets_further_every_time_however_long_its_prompt():
+def test_scheduler_preempted_batch_prefill_makes_progress():
     loop = scheduler(slots=1, batch_tokens=300)
     job = batch(300)
     loop.add(job)
@@ -413,7 +413,7 @@ def test_batch_work_gets_further_every_time_however_long_its_prompt():
     assert all(later - earlier >= 64 for earlier, later in itertools.pairwise(stays[1:]))
 
 
-def test_a_person_does_not_wait_for_a_prefix_that_batch_work_is_computing():
+def test_waiting_queue_interactive_sequence_waits_for_no_batch_prefix():
     loop = scheduler(slots=2, batch_tokens=8)
     job, person = batch(40, first=1), sequence(40, first=1, arrived_at=1)
     loop.add(job)
@@ -426,7 +426,7 @@ def test_a_person_does_not_wait_for_a_prefix_that_batch_work_is_computing():
     assert person.cached_tokens == 8
 
 
-def test_batch_work_waits_for_a_prefix_that_a_person_is_computing():
+def test_waiting_queue_batch_sequence_waits_for_an_interactive_prefix():
     loop = scheduler(slots=2, batch_tokens=8)
     person, job = sequence(20, first=1), batch(20, first=1, arrived_at=1)
     loop.add(person, job)
@@ -434,7 +434,7 @@ def test_batch_work_waits_for_a_prefix_that_a_person_is_computing():
     assert [admitted.sequence for admitted in loop.admit()] == [person]
 
 
-def test_batch_work_keeps_its_slot_while_nobody_can_take_it():
+def test_scheduler_preempts_no_batch_sequence_without_a_candidate():
     loop = scheduler(slots=2, batch_tokens=80)
     job, leader = batch(3), sequence(4000, first=1, arrived_at=1)
     caught_up(loop, job)
@@ -448,7 +448,7 @@ def test_batch_work_keeps_its_slot_while_nobody_can_take_it():
     assert job.slot is not None
 
 
-def test_those_who_take_the_slots_of_batch_work_do_not_use_up_the_turn_of_the_oldest():
+def test_scheduler_preemption_does_not_consume_the_turn_of_the_oldest():
     loop = scheduler(slots=2)
     jobs = [batch(3, arrived_at=place) for place in range(3)]
     loop.add(*jobs)

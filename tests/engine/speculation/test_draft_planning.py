@@ -74,13 +74,13 @@ def last(where: Bench, name: str = "1") -> Delta:
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("fields", [{}, {"n": 3}, {"ignore_eos": True}, {"stop": ["a", "xy"]}])
 @pytest.mark.parametrize("kind", [FakeModel, Contrary, Failing])
-def test_an_answer_is_the_same_with_and_without(kind, sampling, fields):
+def test_answer_is_the_same_with_and_without_a_draft_model(kind, sampling, fields):
     command = generate("tell me", max_tokens=60, sampling=sampling, **fields)
 
     assert told(bench(twin(kind)), command) == told(bench(None), command)
 
 
-def test_a_draft_that_is_always_right_spares_most_passes():
+def test_accepted_drafts_save_most_passes():
     where = bench(twin())
     told(where, generate("abc", max_tokens=101, ignore_eos=True))
     end = last(where)
@@ -90,7 +90,7 @@ def test_a_draft_that_is_always_right_spares_most_passes():
     assert where.generator.statistics.passes < 35
 
 
-def test_a_draft_that_is_always_wrong_is_soon_given_up():
+def test_rejected_drafts_stop_soon():
     where = bench(twin(Contrary))
     where.submit(generate("abc", max_tokens=200, ignore_eos=True))
     while not where.generator.is_idle:
@@ -103,7 +103,7 @@ def test_a_draft_that_is_always_wrong_is_soon_given_up():
     assert 0 < last(where).drafted_tokens < 30
 
 
-def test_a_draft_model_that_is_as_slow_as_the_model_is_given_up():
+def test_slow_draft_model_stops_drafting():
     seconds = itertools.count()
     model, draft = twin(), twin()
     drafter = Drafter(draft, 99, clock=lambda: next(seconds) * 0.01)
@@ -117,7 +117,7 @@ def test_a_draft_model_that_is_as_slow_as_the_model_is_given_up():
     assert 0 < draft.computed_tokens < 20
 
 
-def test_a_long_prompt_is_read_a_part_at_a_time():
+def test_draft_model_prefills_a_long_prompt_in_chunks():
     draft = twin(context_tokens=1024, batch_tokens=512)
     where = bench(draft, context_tokens=1024, batch_tokens=512)
     prompt = "abcdefghi " * 60
@@ -127,7 +127,7 @@ def test_a_long_prompt_is_read_a_part_at_a_time():
     assert last(where).drafted_tokens > 0
 
 
-def test_nothing_is_drafted_beyond_the_context_of_the_draft_model():
+def test_draft_model_drafts_within_its_context():
     where = bench(twin(context_tokens=40))
     command = generate("abc", max_tokens=150, ignore_eos=True)
 
@@ -135,7 +135,7 @@ def test_nothing_is_drafted_beyond_the_context_of_the_draft_model():
     assert 0 < last(where).drafted_tokens < 50
 
 
-def test_what_it_took_to_read_a_prompt_is_not_held_against_writing():
+def test_draft_model_prefill_time_does_not_count_as_draft_cost():
     drafter = Drafter(twin(), 99, clock=lambda: 0.0)
     drafter._costs.record_pass(128, 2.0)
 
@@ -143,7 +143,7 @@ def test_what_it_took_to_read_a_prompt_is_not_held_against_writing():
     assert drafter.cost(1) == 0
 
 
-def test_many_at_once_share_the_passes_of_the_draft_model():
+def test_draft_model_batches_sequences():
     draft = twin()
     where = bench(draft)
     where.submit(*(generate(name, id=name, max_tokens=40, ignore_eos=True) for name in "abcd"))
@@ -157,7 +157,7 @@ def test_many_at_once_share_the_passes_of_the_draft_model():
         assert last(where, name).accepted_tokens > 20
 
 
-def test_an_answer_that_is_cancelled_leaves_the_draft_model_in_order():
+def test_draft_model_is_consistent_after_a_cancellation():
     where = bench(twin())
     where.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
     for _ in range(8):
@@ -169,7 +169,7 @@ def test_an_answer_that_is_cancelled_leaves_the_draft_model_in_order():
     assert last(where, "b").accepted_tokens > 60
 
 
-def test_a_turn_that_fails_leaves_the_draft_model_in_order():
+def test_draft_model_is_consistent_after_a_failed_turn():
     draft = twin()
     where = bench(draft)
     where.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
@@ -185,7 +185,7 @@ def test_a_turn_that_fails_leaves_the_draft_model_in_order():
     assert last(where, "b").accepted_tokens > 60
 
 
-def test_a_draft_model_of_fewer_tokens_proposes_none_that_the_model_lacks():
+def test_draft_model_drafts_tokens_of_both_vocabularies_only():
     model = twin()
     drafter = Drafter(twin(), 5, clock=lambda: 0.0)
     where = Bench(model, drafter, draft_tokens=4, logit_rows=16)
@@ -195,7 +195,7 @@ def test_a_draft_model_of_fewer_tokens_proposes_none_that_the_model_lacks():
     assert where.text("1") == expected_text(generate("abc", max_tokens=30), 0)
 
 
-def test_what_was_given_up_is_tried_again_after_a_while():
+def test_draft_model_is_retried_after_many_passes():
     draft = twin(Contrary)
     where = bench(draft)
     told(where, generate("abc", max_tokens=60, ignore_eos=True))
@@ -209,7 +209,7 @@ def test_what_was_given_up_is_tried_again_after_a_while():
     assert draft.computed_tokens > left_alone_at + 20
 
 
-def test_a_text_that_goes_on_from_an_earlier_one_is_not_read_anew():
+def test_draft_model_reuses_the_common_prefix():
     draft = twin()
     where = bench(draft)
     prompt = "tell me " * 8
@@ -241,31 +241,31 @@ def target(**fields: float) -> DraftTarget:
     )
 
 
-def test_a_cheap_draft_that_is_mostly_right_is_written():
+def test_draft_planning_uses_a_cheap_accurate_draft_model():
     (count,) = choose_draft_lengths([target()], tokens=1, capacity=8, costs=CHEAP)
 
     assert 2 < count <= 8
 
 
-def test_a_dear_draft_is_not_written():
+def test_draft_planning_skips_an_expensive_draft_model():
     costs = DraftCosts(model=linear(10, 0.1), draft=linear(9, 0.1))
 
     assert choose_draft_lengths([target()], tokens=1, capacity=8, costs=costs) == [0]
 
 
-def test_what_is_guessed_as_well_is_not_written():
+def test_draft_planning_prefers_equally_good_guesses():
     guessed = target(guesses=8, expected_accepted=7, guess_acceptance_rate=0.97)
 
     assert choose_draft_lengths([guessed], tokens=1, capacity=8, costs=CHEAP) == [0]
 
 
-def test_what_is_guessed_badly_is_written_instead():
+def test_draft_planning_replaces_bad_guesses():
     guessed = target(guesses=1, expected_accepted=0.2, guess_acceptance_rate=0.2)
 
     assert choose_draft_lengths([guessed], tokens=1, capacity=8, costs=CHEAP)[0] > 2
 
 
-def test_drafts_and_guesses_together_fit_the_room():
+def test_draft_planning_stays_within_capacity():
     guessed = target(guesses=6, expected_accepted=5, guess_acceptance_rate=0.95)
     counts = choose_draft_lengths([guessed, target(), target()], tokens=3, capacity=11, costs=CHEAP)
 
@@ -273,7 +273,7 @@ def test_drafts_and_guesses_together_fit_the_room():
     assert 0 < sum(counts) <= 5
 
 
-def test_a_long_text_is_read_only_for_who_has_far_to_go():
+def test_draft_planning_prefills_a_long_text_only_if_many_tokens_remain():
     costs = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.05))
 
     assert choose_draft_lengths(
@@ -284,7 +284,7 @@ def test_a_long_text_is_read_only_for_who_has_far_to_go():
     ) != [0]
 
 
-def test_who_must_read_long_keeps_nobody_else_from_being_written_for():
+def test_draft_planning_long_prefill_does_not_block_other_drafts():
     costs = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.05))
     counts = choose_draft_lengths(
         [target(uncomputed_tokens=4000, remaining_tokens=20), target()],
@@ -296,5 +296,5 @@ def test_who_must_read_long_keeps_nobody_else_from_being_written_for():
     assert counts[0] == 0 < counts[1]
 
 
-def test_nobody_who_is_near_the_end_is_written_for():
+def test_draft_planning_skips_sequences_without_capacity():
     assert choose_draft_lengths([target(draft_limit=0)], tokens=1, capacity=8, costs=CHEAP) == [0]

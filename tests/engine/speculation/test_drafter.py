@@ -53,7 +53,7 @@ def said(bench: Bench, *commands: Generate) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there weights are copied")
-def test_weights_of_both_models_have_to_fit_and_count_once(tmp_path, tiny_llama, monkeypatch):
+def test_draft_model_weights_count_towards_memory_once(tmp_path, tiny_llama, monkeypatch):
     asked, draft = [], write_llama(tmp_path / "draft.gguf", seed=1)
     monkeypatch.setattr(
         huge_pages, "fit_in_memory", lambda files, free: asked.append(files) or True
@@ -65,7 +65,7 @@ def test_weights_of_both_models_have_to_fit_and_count_once(tmp_path, tiny_llama,
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_a_model_that_drafts_for_itself_is_right_and_changes_nothing(tiny_llama, sampling):
+def test_model_that_drafts_for_itself_is_always_accepted(tiny_llama, sampling):
     plain, twin = drafted(tiny_llama, None), drafted(tiny_llama, tiny_llama)
     expected = said(plain, *(request(prompt, sampling=sampling) for prompt in PROMPTS))
     commands = [request(prompt, sampling=sampling) for prompt in PROMPTS]
@@ -77,7 +77,7 @@ def test_a_model_that_drafts_for_itself_is_right_and_changes_nothing(tiny_llama,
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_a_draft_model_that_knows_nothing_changes_nothing(tmp_path, tiny_llama, sampling):
+def test_random_draft_model_changes_no_answer(tmp_path, tiny_llama, sampling):
     stranger = write_llama(tmp_path / "stranger.gguf", seed=7, layers=1, size=32)
     commands = [request(prompt, sampling=sampling) for prompt in PROMPTS]
     plain, bench = drafted(tiny_llama, None), drafted(tiny_llama, stranger)
@@ -87,7 +87,7 @@ def test_a_draft_model_that_knows_nothing_changes_nothing(tmp_path, tiny_llama, 
 
 
 @pytest.mark.asyncio
-async def test_a_served_engine_drafts_and_says_the_same(tmp_path, tiny_llama):
+async def test_engine_with_a_draft_model_gives_the_same_answers(tmp_path, tiny_llama):
     draft = write_llama(tmp_path / "draft.gguf", seed=7, layers=1)
     async with (
         Engine(config(tiny_llama, draft_model_path=draft)) as ahead,
@@ -105,7 +105,7 @@ async def test_a_served_engine_drafts_and_says_the_same(tmp_path, tiny_llama):
 
 
 @pytest.mark.asyncio
-async def test_what_cannot_draft_for_a_model_ends_the_start_in_a_sentence(
+async def test_unsuitable_draft_model_is_refused_at_the_start(
     tmp_path, tiny_llama, tiny_spm, tiny_bert
 ):
     infill = write_llama(tmp_path / "infill.gguf", can_infill=True)
@@ -122,7 +122,7 @@ async def test_what_cannot_draft_for_a_model_ends_the_start_in_a_sentence(
         assert await engine.ready()  # three tokens more at the end
 
 
-def test_a_token_that_is_another_one_is_named(tmp_path, tiny_llama, monkeypatch):
+def test_vocabulary_difference_names_the_token(tmp_path, tiny_llama, monkeypatch):
     monkeypatch.setattr("tests.engine.gguf_models.MERGED", [*MERGED[:-1], "ou"])
     other = write_llama(tmp_path / "other.gguf")
 
@@ -130,6 +130,6 @@ def test_a_token_that_is_another_one_is_named(tmp_path, tiny_llama, monkeypatch)
         drafted(tiny_llama, other)
 
 
-def test_a_draft_model_needs_speculation(tiny_llama):
+def test_draft_model_needs_speculation(tiny_llama):
     with pytest.raises(ValueError, match="needs speculation"):
         config(tiny_llama, draft_model_path=tiny_llama, speculation=False)

@@ -20,7 +20,7 @@ def guesser(prompt: list[int], prediction: tuple[int, ...] = ()) -> Guesser:
     return Guesser(prompt, GuessRates(), prediction)
 
 
-def test_what_the_prompt_said_is_guessed():
+def test_guesser_repeats_the_prompt():
     guesses = guesser([1, 2, 3, 4, 5, 9, 2, 3])
 
     assert guesses.guess(3) == [4, 5, 9]
@@ -30,7 +30,7 @@ def test_what_the_prompt_said_is_guessed():
     assert guesses.guess(2) == []
 
 
-def test_guesses_that_were_right_are_trusted_and_others_are_not():
+def test_guesser_acceptance_rate_follows_accepted_guesses():
     right, wrong = guesser([1, 2, 3] * 4), guesser([1, 2, 3] * 4)
     before = right.probabilities(1)[0]
     for token in [1, 2, 3] * 10:
@@ -46,7 +46,7 @@ def test_guesses_that_were_right_are_trusted_and_others_are_not():
     assert wrong.probabilities(1)[0] < before
 
 
-def test_what_one_text_taught_is_known_of_the_next():
+def test_guesser_acceptance_rates_carry_over_to_the_next_text():
     chances = GuessRates()
     first = Guesser([1, 2, 3], chances, ())
     for other in range(10, 30):
@@ -59,7 +59,7 @@ def test_what_one_text_taught_is_known_of_the_next():
     )
 
 
-def test_tokens_of_a_prediction_that_came_are_counted():
+def test_guesser_counts_accepted_tokens_of_a_prediction():
     guesses = guesser([1, 1], prediction=(5, 6, 7, 8))
     assert guesses.guess(9) == [5, 6, 7, 8]
     for token in (5, 6, 9, 5, 6, 7, 8):
@@ -79,7 +79,7 @@ def linear(base: float, each: float):
     base=st.sampled_from([0.0, 1.0, 10.0]),
     each=st.sampled_from([0.1, 1.0]),
 )
-def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, room, base, each):
+def test_guess_counts_are_optimal(chances, readers, room, base, each):
     targets, cost = len(chances) + 1, linear(base, each)
     counts = choose_guess_counts(
         chances, targets=targets, tokens=targets + readers, capacity=room, cost=cost
@@ -95,26 +95,26 @@ def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, r
     assert speed(tuple(counts)) * 1.05 + 1e-9 >= max(map(speed, possible))
 
 
-def test_guesses_that_are_less_likely_do_not_displace_others():
+def test_guess_counts_prefer_likely_guesses():
     chances = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
     counts = choose_guess_counts(chances, targets=4, tokens=4, capacity=5, cost=linear(10, 0.1))
 
     assert counts == [1, 0, 4]
 
 
-def test_where_every_token_costs_the_same_nothing_is_guessed():
+def test_guess_counts_are_zero_if_every_token_costs_the_same():
     assert choose_guess_counts(
         [[0.9, 0.8]], targets=1, tokens=1, capacity=9, cost=linear(0, 1)
     ) == [0]
 
 
-def test_where_more_tokens_cost_nothing_all_are_guessed():
+def test_guess_counts_are_maximal_if_tokens_cost_nothing():
     assert choose_guess_counts(
         [[0.2, 0.1]], targets=1, tokens=1, capacity=9, cost=linear(1, 0)
     ) == [2]
 
 
-def test_costs_are_those_measured_and_straight_lines_between():
+def test_pass_costs_are_interpolated_linearly():
     costs = PassCosts()
     costs.record_pass(1, 1.0)
     costs.record_pass(9, 5.0)
@@ -122,7 +122,7 @@ def test_costs_are_those_measured_and_straight_lines_between():
     assert [costs.of(tokens) for tokens in (1, 5, 9)] == [1.0, 3.0, 5.0]
 
 
-def test_costs_that_are_not_known_are_small():
+def test_pass_costs_without_measurement_are_small():
     costs = PassCosts()
     assert costs.of(5) < 2 * costs.of(1)
     costs.record_pass(1, 0.01)
@@ -130,7 +130,7 @@ def test_costs_that_are_not_known_are_small():
     assert costs.of(1) < costs.of(5) < 2 * costs.of(1)
 
 
-def test_one_slow_pass_is_not_believed():
+def test_pass_costs_bound_an_outlier():
     costs = PassCosts()
     for _ in range(10):
         costs.record_pass(1, 1.0)
@@ -139,7 +139,7 @@ def test_one_slow_pass_is_not_believed():
     assert costs.of(1) == pytest.approx(1.2)
 
 
-def test_costs_of_long_ago_are_tried_again():
+def test_pass_costs_expire():
     costs = PassCosts()
     costs.record_pass(1, 1.0)
     costs.record_pass(8, 100.0)
@@ -157,7 +157,7 @@ def test_costs_of_long_ago_are_tried_again():
     ),
     st.integers(1, 40),
 )
-def test_costs_are_between_those_of_the_nearest_known_sizes(passes, asked):
+def test_pass_costs_are_between_those_of_the_nearest_sizes(passes, asked):
     costs, known, number = PassCosts(), {}, 0
     for tokens, seconds, times in passes:
         for _ in range(times):
@@ -174,7 +174,7 @@ def test_costs_are_between_those_of_the_nearest_known_sizes(passes, asked):
     assert costs.of(asked) > 0
 
 
-def test_a_cost_is_found_as_fast_among_many_sizes_as_among_few():
+def test_pass_costs_lookup_is_independent_of_the_number_of_sizes():
     few, many = PassCosts(), PassCosts()
     for tokens in (1, 200):
         few.record_pass(tokens, 1.0)

@@ -15,7 +15,7 @@ def looked_up(tokens: list[int], prediction: list[int] | None = None) -> PromptL
 
 
 def same(tokens: list[int], place: int) -> int:
-    """How many tokens before a place are those at the end."""
+    """Length of the common suffix of the tokens before an index and of all tokens."""
     length = 0
     while length < place and tokens[place - 1 - length] == tokens[-1 - length]:
         length += 1
@@ -23,7 +23,7 @@ def same(tokens: list[int], place: int) -> int:
 
 
 @given(TEXTS)
-def test_the_longest_repetition_is_found_the_latest_of_several(tokens):
+def test_prompt_lookup_finds_the_longest_then_latest_repetition(tokens):
     places = range(2, len(tokens))
     lengths = {place: same(tokens, place) for place in places if same(tokens, place) >= 2}
     best = max(lengths, key=lambda place: (lengths[place], place), default=None)
@@ -33,7 +33,7 @@ def test_the_longest_repetition_is_found_the_latest_of_several(tokens):
 
 
 @given(TEXTS, st.integers(1, 12))
-def test_what_follows_is_what_followed(tokens, count):
+def test_prompt_lookup_continues_as_after_the_repetition(tokens, count):
     lookup = looked_up(tokens)
     match = lookup.match()
     if match is None:
@@ -46,14 +46,14 @@ def test_what_follows_is_what_followed(tokens, count):
     assert found == grown[len(tokens) :]
 
 
-def test_a_text_that_repeats_itself_goes_on_so():
+def test_prompt_lookup_continues_a_periodic_text():
     lookup = looked_up([1, 2, 1, 2, 1, 2])
     place, _ = lookup.match()
 
     assert lookup.continuation(place, 5) == [1, 2, 1, 2, 1]
 
 
-def test_a_prediction_is_expected_from_where_the_answer_begins():
+def test_prompt_lookup_begins_the_prediction_with_the_answer():
     lookup = looked_up([9, 9, 9], prediction=[5, 6, 7])
     lookup.begin()
     place, _ = lookup.match()
@@ -62,7 +62,7 @@ def test_a_prediction_is_expected_from_where_the_answer_begins():
     assert [lookup.is_prediction(place + ahead) for ahead in range(3)] == [True] * 3
 
 
-def test_a_prediction_is_found_again_after_an_edit():
+def test_prompt_lookup_finds_the_prediction_after_an_edit():
     lookup = looked_up([9, 9, 9], prediction=[5, 6, 7, 8])
     lookup.begin()
     lookup.extend([4, 5, 6])
@@ -71,7 +71,7 @@ def test_a_prediction_is_found_again_after_an_edit():
     assert (lookup.continuation(place, 9), length) == ([7, 8], 2)
 
 
-def test_nothing_is_repeated_into_the_end_of_a_prediction():
+def test_prompt_lookup_does_not_extend_across_the_prediction():
     lookup = looked_up([5, 6], prediction=[5, 6])
     place, _ = lookup.match()
 

@@ -59,21 +59,21 @@ def last(where: Bench, name: str = "1") -> Delta:
         {"prediction": "say it once more"},
     ],
 )
-def test_an_answer_is_the_same_with_and_without(sampling, fields):
+def test_answer_is_the_same_with_and_without_speculation(sampling, fields):
     command = generate(PROMPT, max_tokens=60, sampling=sampling, **fields)
 
     assert told(bench(), command) == told(bench(draft_tokens=0), command)
 
 
 @pytest.mark.parametrize("max_tokens", range(1, 60, 7))
-def test_an_answer_is_as_long_as_asked(max_tokens):
+def test_speculation_respects_max_tokens(max_tokens):
     where = bench()
     command = generate(PROMPT, max_tokens=max_tokens, ignore_eos=True)
 
     assert told(where, command)[0]["tokens"] == max_tokens
 
 
-def test_it_takes_fewer_passes():
+def test_speculation_saves_passes():
     where, plain = bench(), bench(draft_tokens=0)
     command = generate(PROMPT, max_tokens=200, ignore_eos=True)
     told(where, command)
@@ -85,7 +85,7 @@ def test_it_takes_fewer_passes():
     assert last(plain).drafted_tokens == 0
 
 
-def test_every_accepted_token_spares_a_pass():
+def test_every_accepted_token_saves_a_pass():
     where = bench()
     told(where, generate(PROMPT, max_tokens=200, ignore_eos=True))
     end = last(where)
@@ -94,7 +94,7 @@ def test_every_accepted_token_spares_a_pass():
     assert where.generator.statistics.passes == reading + 199 - end.accepted_tokens
 
 
-def test_a_prediction_makes_an_answer_faster_and_is_told():
+def test_prediction_saves_passes_and_is_counted():
     plain = bench(memory=None)
     answer = told(plain, generate("abc", max_tokens=40, ignore_eos=True))[0]["text"]
     where = bench(memory=None)
@@ -106,7 +106,7 @@ def test_a_prediction_makes_an_answer_faster_and_is_told():
     assert where.generator.statistics.passes < plain.generator.statistics.passes / 2
 
 
-def test_a_wrong_prediction_changes_nothing():
+def test_wrong_prediction_changes_no_answer():
     where = bench(memory=None)
     command = generate("abc", max_tokens=40, prediction="something else altogether")
 
@@ -114,7 +114,7 @@ def test_a_wrong_prediction_changes_nothing():
     assert last(where).predicted_tokens < 10
 
 
-def test_a_prediction_is_counted_where_nothing_is_computed_ahead():
+def test_prediction_is_counted_without_speculation():
     answer = expected_text(generate("abc", max_tokens=12), 0)
     where = bench(draft_tokens=0, memory=None)
     told(where, generate("abc", max_tokens=12, prediction=answer))
@@ -123,7 +123,7 @@ def test_a_prediction_is_counted_where_nothing_is_computed_ahead():
     assert last(where).drafted_tokens == 0
 
 
-def test_many_that_guess_fit_the_pass_and_its_rows():
+def test_drafts_of_many_sequences_stay_within_the_pass():
     where = bench(slots=4, batch_tokens=12)
     where.submit(
         *(
@@ -139,14 +139,14 @@ def test_many_that_guess_fit_the_pass_and_its_rows():
         assert where.text(letter) == told(bench(draft_tokens=0), command)[0]["text"]
 
 
-def test_a_state_that_cannot_be_cut_is_never_guessed_ahead_of():
+def test_recurrent_state_is_never_drafted_for():
     where = bench(can_roll_back=False)
     told(where, generate(PROMPT, max_tokens=50, ignore_eos=True))
 
     assert last(where).drafted_tokens == 0
 
 
-def test_a_state_that_unexpectedly_cannot_be_cut_is_computed_again():
+def test_failed_truncation_of_a_draft_is_recomputed():
     where = bench()
     where.model.can_roll_back = False  # it was believed to be able to
     command = generate(PROMPT, max_tokens=60, sampling=Sampling(seed=3), ignore_eos=True)
@@ -154,14 +154,14 @@ def test_a_state_that_unexpectedly_cannot_be_cut_is_computed_again():
     assert told(where, command) == told(bench(draft_tokens=0), command)
 
 
-def test_cells_that_run_out_are_not_spent_on_guesses():
+def test_exhausted_cells_stop_drafting():
     where = bench(slots=2, cells=PROMPT.__len__() + 61)
     command = generate(PROMPT, max_tokens=60, ignore_eos=True)
 
     assert told(where, command) == told(bench(draft_tokens=0), command)
 
 
-def test_an_answer_that_is_cancelled_leaves_its_cells_in_order():
+def test_cancelled_draft_leaves_consistent_cells():
     where = bench()
     where.submit(generate(PROMPT, id="a", max_tokens=100, ignore_eos=True))
     for _ in range(20):
@@ -172,7 +172,7 @@ def test_an_answer_that_is_cancelled_leaves_its_cells_in_order():
     assert told(where, command) == told(bench(draft_tokens=0), command)
 
 
-def test_a_request_that_fails_in_the_middle_of_a_draft_takes_no_other_along():
+def test_request_that_fails_within_a_draft_fails_alone():
     where = bench()
     nothing = {LETTERS.index(letter): -100.0 for letter in LETTERS[1:]}
     doomed = Sampling(temperature=0, logit_bias=nothing | dict.fromkeys(nothing, float("-inf")))
@@ -183,7 +183,7 @@ def test_a_request_that_fails_in_the_middle_of_a_draft_takes_no_other_along():
     assert isinstance(where.outbox.events["a"][-1], Failed)
 
 
-def test_passes_that_cost_by_the_token_are_not_made_longer():
+def test_passes_that_cost_by_the_token_get_no_drafts():
     where = bench()
     where.submit(generate(PROMPT, max_tokens=200, ignore_eos=True))
     while not where.generator.is_idle:
@@ -195,7 +195,7 @@ def test_passes_that_cost_by_the_token_are_not_made_longer():
     assert last(where).drafted_tokens < 60  # each length was tried and given up
 
 
-def test_the_drafts_of_a_turn_come_as_one_delta():
+def test_accepted_drafts_of_a_turn_are_one_delta():
     where = bench()
     where.submit(generate(PROMPT, max_tokens=100, ignore_eos=True))
     while not where.generator.is_idle:
@@ -206,7 +206,7 @@ def test_the_drafts_of_a_turn_come_as_one_delta():
     assert max(len(delta.text) for delta in where.deltas("1")) > 2
 
 
-def test_logits_are_left_as_they_are():
+def test_speculation_does_not_change_logits():
     command = generate(PROMPT, max_tokens=60, sampling=Sampling(temperature=0, logprobs=3))
     guessed = told(bench(), command)[0]["logprobs"]
     plain = told(bench(draft_tokens=0), command)[0]["logprobs"]

@@ -161,7 +161,7 @@ def open_folder(start: Start, state_format: str) -> PrefixFolder | None:
         folder.scan()
     except OSError as error:
         raise LoadError(f"prefix files cannot be stored in {path}: {error.strerror}") from error
-    _log.info("engine.prefixes files=%s bytes=%s", len(folder.index), folder.index.bytes)
+    _log.info("engine.prefix_files files=%s bytes=%s", len(folder.index), folder.index.bytes)
     return folder
 
 

@@ -83,7 +83,7 @@ class PrefixRestorer:
             self._pending = None
             self._finish(reading)
         elif self._is_stuck() and self._requested:
-            _log.warning("engine.prefixes_slow file=%s", self._pending and self._pending.name)
+            _log.warning("engine.prefix_read_timeout file=%s", self._pending and self._pending.name)
             self._requested.clear()
             self._set_expected()
         if self._pending is None:

@@ -25,7 +25,7 @@ def path(tmp_path):
     return path
 
 
-def test_what_was_written_is_read(path):
+def test_prefix_file_is_read_as_it_was_written(path):
     read = read_prefix(path, MODEL)
 
     assert read.tokens == read_tokens(path, MODEL) == PREFIX.tokens
@@ -33,18 +33,18 @@ def test_what_was_written_is_read(path):
     assert path.stat().st_size == file_bytes(PREFIX)
 
 
-def test_only_its_owner_may_read_it_and_nothing_else_is_left(path):
+def test_prefix_file_has_mode_0600_and_leaves_no_temporary_file(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_of_another_model_is_refused(path):
+def test_prefix_file_of_another_model_is_refused(path):
     with pytest.raises(BadPrefix, match="another model"):
         read_tokens(path, OTHER)
 
 
 @pytest.mark.parametrize("size", [0, 10, 60, 100])
-def test_a_torn_file_is_refused_before_it_is_read(path, size):
+def test_prefix_file_that_is_truncated_is_refused_before_it_is_read(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
     with pytest.raises(BadPrefix):
@@ -52,7 +52,7 @@ def test_a_torn_file_is_refused_before_it_is_read(path, size):
 
 
 @pytest.mark.parametrize("place", [20, 25, 30, 45, 70, -1])
-def test_a_byte_that_has_changed_is_noticed(path, place):
+def test_prefix_file_checksum_detects_a_changed_byte(path, place):
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
@@ -61,7 +61,7 @@ def test_a_byte_that_has_changed_is_noticed(path, place):
         read_prefix(path, MODEL)
 
 
-def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
+def test_prefix_file_write_error_leaves_no_file(tmp_path):
     (tmp_path / "a.prefix" / "taken").mkdir(parents=True)
 
     with pytest.raises(OSError, match="directory"):

@@ -55,15 +55,15 @@ def files(begin: Start) -> list[Path]:
 
 
 def found(folder: PrefixFolder) -> list[int]:
-    """Which of the first numbers have a file."""
+    """The numbers below 10 that have a file."""
     return [number for number in range(10) if folder.index.match([number] * 100)]
 
 
-def test_nothing_is_kept_unless_it_is_asked_for():
+def test_prefix_folder_is_disabled_by_default():
     assert open_folder(start(), "1") is None
 
 
-def test_a_folder_is_found_again_as_it_was_left(begin):
+def test_prefix_folder_is_indexed_again_after_a_restart(begin):
     filled(begin, 1, 2)
     again = opened(begin)
 
@@ -72,7 +72,7 @@ def test_a_folder_is_found_again_as_it_was_left(begin):
     assert again.read(again.index.match([2] * 100).entry.name).result(10).prefix.tokens == [2] * 100
 
 
-def test_only_its_owner_may_look_into_it(begin):
+def test_prefix_folder_has_mode_0700(begin):
     filled(begin, 1)
     folder = files(begin)[0].parent
 
@@ -82,7 +82,7 @@ def test_only_its_owner_may_look_into_it(begin):
 
 
 @pytest.mark.parametrize("part", ["model-00001-of-00002.gguf", "model-00002-of-00002.gguf"])
-def test_what_another_state_of_the_model_has_computed_is_removed(begin, model, part, caplog):
+def test_prefix_folder_removes_files_of_a_changed_model(begin, model, part, caplog):
     filled(begin, 1)
     model.with_name(part).write_bytes(b"GGUF and other weights")
     with caplog.at_level(logging.WARNING):
@@ -92,7 +92,7 @@ def test_what_another_state_of_the_model_has_computed_is_removed(begin, model, p
     assert "another model" in caplog.text
 
 
-def test_what_another_version_has_computed_is_removed(begin):
+def test_prefix_folder_removes_files_of_another_version(begin):
     filled(begin, 1)
 
     assert found(opened(begin, "2")) == files(begin) == []
@@ -107,7 +107,7 @@ def test_what_another_version_has_computed_is_removed(begin):
         {"adapters": [Adapter(path=__file__)]},
     ],
 )
-def test_a_model_that_is_set_up_otherwise_has_a_folder_of_its_own(begin, model, other):
+def test_prefix_folder_differs_by_model_settings(begin, model, other):
     filled(begin, 1)
     another = start(model_path=str(model), prefixes=begin.prefixes, **other)
 
@@ -115,12 +115,12 @@ def test_a_model_that_is_set_up_otherwise_has_a_folder_of_its_own(begin, model, 
     assert found(opened(begin)) == [1]
 
 
-def test_what_is_no_prefix_is_removed_and_what_is_none_of_ours_stays(begin):
+def test_prefix_folder_removes_invalid_prefixes_but_no_foreign_files(begin):
     filled(begin, 1)
     path = files(begin)[0].parent
     (path / "junk.prefix").write_bytes(b"junk")
     (path / "copy.prefix").write_bytes(files(begin)[0].read_bytes())
-    (path / "notes.txt").write_text("of somebody")
+    (path / "notes.txt").write_text("a file of another program")
     (path / "b.prefix.1.part").write_bytes(b"unfinished")
     (path / "c.prefix.2.part").write_bytes(b"being written")
     os.utime(path / "b.prefix.1.part", times=(0, 0))
@@ -131,7 +131,7 @@ def test_what_is_no_prefix_is_removed_and_what_is_none_of_ours_stays(begin):
     assert {one.name for one in path.glob("*t")} == {"notes.txt", "c.prefix.2.part"}
 
 
-def test_the_bound_holds_for_what_is_written_and_for_what_is_found(begin):
+def test_prefix_folder_limits_the_size_of_new_and_found_files(begin):
     filled(begin, 1, 2, 3)
     size = files(begin)[0].stat().st_size
     for number, path in enumerate(files(begin)):
@@ -145,7 +145,7 @@ def test_the_bound_holds_for_what_is_written_and_for_what_is_found(begin):
     assert found(folder) == [3, 4]
 
 
-def test_what_is_larger_than_the_bound_is_not_written(begin):
+def test_prefix_folder_does_not_write_a_file_above_the_limit(begin):
     tiny = PrefixLimits(folder=begin.prefixes.folder, tokens=64, bytes=1000)
     folder = opened(start(model_path=begin.model_path, prefixes=tiny))
 
@@ -153,7 +153,7 @@ def test_what_is_larger_than_the_bound_is_not_written(begin):
     assert files(begin) == []
 
 
-def test_what_another_process_has_removed_is_missed_when_it_is_read(begin):
+def test_prefix_folder_tolerates_files_removed_by_another_process(begin):
     folder = filled(begin, 1)
     files(begin)[0].unlink()
     reading = folder.read(folder.index.match([1] * 100).entry.name)
@@ -162,10 +162,10 @@ def test_what_another_process_has_removed_is_missed_when_it_is_read(begin):
     assert isinstance(reading.exception(), FileNotFoundError)
 
 
-def test_folders_that_no_engine_has_had_for_long_go(begin, model):
+def test_prefix_folder_removes_folders_unused_for_long(begin, model):
     other = start(model_path=str(model), cache_type="q8_0", prefixes=begin.prefixes)
     filled(other, 1)
-    stranger = Path(begin.prefixes.folder) / "of-somebody"
+    stranger = Path(begin.prefixes.folder) / "other-program"
     stranger.mkdir()
     then = time.time() - LONG_AGO_S
     for path in (files(other)[0].parent, stranger):
@@ -176,7 +176,7 @@ def test_folders_that_no_engine_has_had_for_long_go(begin, model):
     assert stranger.exists()
 
 
-def test_a_folder_that_cannot_be_used_is_told(begin, tmp_path):
+def test_prefix_folder_that_cannot_be_used_is_an_error(begin, tmp_path):
     (tmp_path / "kept").write_text("a file")
 
     with pytest.raises(LoadError, match=r"prefix files cannot be stored in .*kept"):

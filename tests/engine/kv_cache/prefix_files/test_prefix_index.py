@@ -1,4 +1,4 @@
-"""Which files a text begins with, and which of them go."""
+"""Prefix index: files that match a text, and files that are evicted."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ def index(*entries: PrefixEntry, limit_bytes: int = 1000) -> PrefixIndex:
 
 
 @given(st.lists(blocks.filter(len)), blocks, st.integers(0, BLOCK - 1))
-def test_a_text_is_matched_by_the_file_with_the_most_blocks_in_common(kept, wanted, tail):
+def test_prefix_index_matches_the_file_with_the_most_common_blocks(kept, wanted, tail):
     files = [text(letters) for letters in kept]
     tokens = text(wanted, tail)
     match = index(*map(entry, files)).match(tokens)
@@ -39,13 +39,13 @@ def test_a_text_is_matched_by_the_file_with_the_most_blocks_in_common(kept, want
     assert (match.tokens if match else 0) == longest // BLOCK * BLOCK
 
 
-def test_of_files_with_the_same_prefix_the_smallest_is_read():
+def test_prefix_index_prefers_the_smallest_of_equal_matches():
     small, large = entry(text([1, 2]), 10), entry(text([1, 2, 3]), 20)
 
     assert index(large, small).match(text([1, 2, 4])).entry == small
 
 
-def test_a_whole_match_is_a_file_that_the_text_begins_with_to_its_last_token():
+def test_prefix_index_whole_match_is_a_prefix_to_its_last_token():
     files = index(entry(text([1], 5)), entry(text([1, 2], 5)), entry(text([1, 3])))
 
     assert files.whole_match([*text([1, 2], 5), 1]).tokens == 2 * BLOCK + 5
@@ -53,7 +53,7 @@ def test_a_whole_match_is_a_file_that_the_text_begins_with_to_its_last_token():
     assert files.whole_match(text([1, 3, 1])).tokens == 2 * BLOCK
 
 
-def test_what_is_removed_is_not_found_any_longer():
+def test_prefix_index_does_not_find_removed_files():
     files = index(entry(text([1, 2])), entry(text([1])))
     files.remove(text_name(text([1, 2])))
     files.remove("unknown")
@@ -62,14 +62,14 @@ def test_what_is_removed_is_not_found_any_longer():
     assert (len(files), files.bytes) == (1, 100)
 
 
-def test_a_longer_text_outdoes_those_that_nobody_has_come_for():
+def test_prefix_index_replaces_shorter_files_that_were_never_read():
     files = index(entry(text([1])), entry(text([1, 2])), entry(text([2])), entry(text([1, 3])))
     files.mark_used(text_name(text([1])))
 
     assert files.find_replaced(entry(text([1, 2, 3]))) == [text_name(text([1, 2]))]
 
 
-def test_those_used_longest_ago_make_room():
+def test_prefix_index_evicts_the_least_recently_used_files():
     one, two, three = (entry(text([number, 1])) for number in (1, 2, 3))
     files = index(one, two, three, limit_bytes=300)
     files.mark_used(one.name)
@@ -80,7 +80,7 @@ def test_those_used_longest_ago_make_room():
     assert files.find_evictable(0, retained=()) == []
 
 
-def test_the_room_of_what_is_outdone_counts():
+def test_prefix_index_counts_the_size_of_replaced_files():
     chat, other = entry(text([1, 2]), 200), entry(text([3]), 100)
     files = index(other, chat, limit_bytes=350)
 

@@ -105,7 +105,7 @@ class KeepingMachine(EngineMachine):
         for _ in range(len(self.commands) + 1):  # what only those waited for who were cancelled
             self.generator.turn(self.now)
             self.generator.turn(self.now)
-        assert not self.generator._scheduler._cache.expected, "somebody would wait for ever"
+        assert not self.generator._scheduler._cache.expected, "a sequence would wait for ever"
         self.folder.cleanup()
 
 

@@ -73,7 +73,7 @@ def had(begin: Begin, *prompts: str, **shape: object) -> None:
     kept.generator.close()
 
 
-def test_after_a_restart_a_long_prompt_is_read_and_not_computed(begin):
+def test_prefix_files_restore_a_long_prompt_after_a_restart(begin):
     had(begin, SYSTEM + "and hello")
     kept = begin()
     kept.answer(generate(SYSTEM + "what now?"))
@@ -84,7 +84,7 @@ def test_after_a_restart_a_long_prompt_is_read_and_not_computed(begin):
     assert kept.generator.statistics.prefix_reads == 1
 
 
-def test_newcomers_wait_for_one_reading_of_what_they_share(begin):
+def test_prefix_files_are_read_once_for_all_sequences_that_share_them(begin):
     had(begin, SYSTEM)
     kept = begin(slots=8)
     prompts = [f"{SYSTEM}{letter}" for letter in "abcdefgh"]
@@ -96,7 +96,7 @@ def test_newcomers_wait_for_one_reading_of_what_they_share(begin):
     assert kept.generator.statistics.prefix_reads == 1
 
 
-def test_who_shares_nothing_does_not_wait(begin):
+def test_prefix_files_delay_no_sequence_without_a_match(begin):
     had(begin, SYSTEM)
     kept = begin()
     kept.answer(generate(OTHER))
@@ -105,7 +105,7 @@ def test_who_shares_nothing_does_not_wait(begin):
     assert kept.cached_tokens == kept.generator.statistics.prefix_reads == 0
 
 
-def test_an_engine_at_rest_writes_what_its_slots_hold(begin, files):
+def test_prefix_files_are_saved_when_the_engine_is_idle(begin, files):
     kept = begin()
     kept.answer(generate(SYSTEM))
     kept.answer(generate(OTHER, id="2"))
@@ -123,11 +123,11 @@ def size_of(path: Path) -> int:
     return path.stat().st_size
 
 
-def test_an_engine_that_nobody_has_asked_anything_never_wakes(begin):
+def test_prefix_files_wake_no_engine_without_requests(begin):
     assert begin().generator.idle_timeout_s(0.0) is None
 
 
-def test_what_a_newcomer_overwrites_is_written(begin):
+def test_prefix_files_save_a_prefix_before_it_is_overwritten(begin):
     kept = begin(slots=1)
     kept.answer(generate(SYSTEM))
     kept.answer(generate(OTHER, id="2"))
@@ -139,13 +139,13 @@ def test_what_a_newcomer_overwrites_is_written(begin):
     assert again.text("1") == greedy(SYSTEM + "again", 8)
 
 
-def test_what_is_in_a_file_is_not_written_again(begin, files):
+def test_prefix_files_are_not_written_twice(begin, files):
     had(begin, SYSTEM + "one chat", SYSTEM + "another chat", SYSTEM + "one more")
 
     assert len(files()) == 1
 
 
-def test_a_chat_that_goes_on_takes_the_place_of_what_it_was(begin, files):
+def test_prefix_files_replace_the_file_of_a_continued_chat(begin, files):
     kept = begin()
     kept.answer(generate(SYSTEM))
     kept.rest()
@@ -157,13 +157,13 @@ def test_a_chat_that_goes_on_takes_the_place_of_what_it_was(begin, files):
     assert not before.exists()
 
 
-def test_short_prompts_are_not_kept(begin, files):
+def test_prefix_files_omit_short_prompts(begin, files):
     had(begin, "a prompt of less than sixty tokens, answer included")
 
     assert files() == []
 
 
-def test_texts_with_pictures_are_not_kept_but_what_is_before_them_is_read(begin, files):
+def test_prefix_files_omit_texts_with_pictures_but_restore_the_text_before(begin, files):
     kept = begin()
     kept.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
     kept.generator.close()
@@ -176,7 +176,7 @@ def test_texts_with_pictures_are_not_kept_but_what_is_before_them_is_read(begin,
     assert again.text("1") == kept.text("1")
 
 
-def test_the_bound_is_held_and_what_was_used_last_stays(begin, files):
+def test_prefix_files_evict_the_least_recently_used_above_the_size_limit(begin, files):
     had(begin, SYSTEM)
     bound = 2 * size_of(files()[0]) + 2000
     kept = begin({"bytes": bound})
@@ -189,7 +189,7 @@ def test_the_bound_is_held_and_what_was_used_last_stays(begin, files):
     assert found == ["d", "e"]
 
 
-def test_a_damaged_file_is_computed_anew_and_removed(begin, files, caplog):
+def test_prefix_files_remove_a_damaged_file_and_compute_its_tokens(begin, files, caplog):
     had(begin, SYSTEM)
     (path,) = files()
     content = bytearray(path.read_bytes())
@@ -205,7 +205,7 @@ def test_a_damaged_file_is_computed_anew_and_removed(begin, files, caplog):
     assert kept.folder.index.match([LETTERS.index(letter) for letter in SYSTEM]) is None
 
 
-def test_a_file_with_other_tokens_than_those_it_is_found_by_gives_no_wrong_cells(begin, files):
+def test_prefix_files_with_other_tokens_than_indexed_restore_no_wrong_cells(begin, files):
     """As if two texts had the same hash."""
     had(begin, SYSTEM)
     (system,) = files()
@@ -219,7 +219,7 @@ def test_a_file_with_other_tokens_than_those_it_is_found_by_gives_no_wrong_cells
     assert kept.cached_tokens == 0
 
 
-def test_a_state_that_the_model_refuses_is_computed_anew(begin):
+def test_prefix_files_compute_tokens_of_a_state_that_the_model_refuses(begin):
     had(begin, SYSTEM)
     kept = begin()
     kept.model.refuses_states = True
@@ -229,7 +229,7 @@ def test_a_state_that_the_model_refuses_is_computed_anew(begin):
     assert len(kept.folder.index) == 0
 
 
-def test_a_state_that_cannot_be_cut_is_gone_on_from_at_its_end_only(begin):
+def test_prefix_files_continue_a_recurrent_state_from_its_end_only(begin):
     had(begin, SYSTEM, can_roll_back=False)
     longer = SYSTEM + greedy(SYSTEM, 8)
     kept = begin(can_roll_back=False)
@@ -242,7 +242,7 @@ def test_a_state_that_cannot_be_cut_is_gone_on_from_at_its_end_only(begin):
     assert kept.cached_tokens >= len(longer) - 1
 
 
-def test_a_disk_that_takes_nothing_is_told_and_harms_nobody(begin, caplog, tmp_path):
+def test_prefix_files_log_a_full_disk_and_fail_no_request(begin, caplog, tmp_path):
     kept = begin()
     kept.answer(generate(SYSTEM))
     (folder,) = (tmp_path / "kept").iterdir()
@@ -256,7 +256,7 @@ def test_a_disk_that_takes_nothing_is_told_and_harms_nobody(begin, caplog, tmp_p
     assert kept.text("2") == greedy(SYSTEM + "and more", 8)
 
 
-def test_a_cancelled_request_leaves_nothing_waiting(begin):
+def test_prefix_files_forget_a_cancelled_request(begin):
     had(begin, SYSTEM)
     kept = begin()
     kept.submit(generate(SYSTEM + "what now?"))
@@ -281,7 +281,7 @@ class Stuck:
         return Future()
 
 
-def test_nobody_waits_for_long_for_a_disk_that_does_not_answer(begin):
+def test_prefix_files_give_up_on_a_disk_that_hangs(begin):
     had(begin, SYSTEM)
     now, cache = [0.0], Cache(slots=2)
     recalling = PrefixRestorer(
@@ -305,7 +305,7 @@ def test_nobody_waits_for_long_for_a_disk_that_does_not_answer(begin):
     assert not cache.is_expecting(tokens)
 
 
-def test_a_file_that_takes_longer_to_read_than_to_compute_is_left_alone(begin):
+def test_prefix_files_skip_a_file_that_is_slower_than_computing(begin):
     had(begin, SYSTEM)
     folder, cache = begin().folder, Cache(slots=2)
     recalling = PrefixRestorer(
@@ -326,7 +326,7 @@ def test_a_file_that_takes_longer_to_read_than_to_compute_is_left_alone(begin):
     assert cache.is_expecting(tokens)
 
 
-def test_what_has_no_room_is_copied_once_and_not_for_every_slot(begin, files):
+def test_prefix_files_save_one_state_only_if_the_size_limit_is_reached(begin, files):
     kept = begin({"bytes": 2000})
     for letter in "abcd":
         kept.answer(generate(letter * 200, id=letter))
