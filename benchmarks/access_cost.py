@@ -89,7 +89,7 @@ async def run(requests: int, folder: Path) -> None:
             ("and shared by a database", Settings(**LIMITS, processes=2)),
         ):
             async with open_access(settings, database, lambda _name: ()) as access:
-                caller = partial(access.keyring.caller, headers)
+                caller = partial(access.keyring.authenticate, headers)
                 request = chat_of(caller())
 
                 async def check(caller: Callable[[], Caller] = caller) -> None:

@@ -46,12 +46,12 @@ class Access:
     ledger: Ledger
     deferred_usage: DeferredUsage
     spending: Spending
-    plans: RequestPolicies
+    policies: RequestPolicies
     admission: AdmissionControl
     usage_days: int
     audit_days: int | None  # None: for ever
     shared_answers: SharedAnswers | None  # None: a single server
-    shared_slots: SharedConcurrencyLimits | None
+    shared_concurrency: SharedConcurrencyLimits | None
 
     async def expire(self) -> None:
         """Deletes expired rows: usage, the audit log, shared answers and permits."""
@@ -62,18 +62,18 @@ class Access:
             await self.administration.forget_audit_entries(before)
         if self.shared_answers is not None:
             await self.shared_answers.expire()
-        if self.shared_slots is not None:
-            await self.shared_slots.expire()
+        if self.shared_concurrency is not None:
+            await self.shared_concurrency.expire()
 
-    async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
+    async def authenticate(self, headers: Mapping[str, str], operation: Operation) -> Caller:
         """Authenticates the caller of an operation. Raises `Unauthorized`, `Forbidden` or
         `Overloaded`."""
         try:
-            return self.keyring.caller(headers, administers=operation.administers)
+            return self.keyring.authenticate(headers, administers=operation.administers)
         # The key may have been created since the last poll, or the database was down.
         except UnknownKey:
-            await self.keyring.look()
-            return self.keyring.caller(headers, administers=operation.administers)
+            await self.keyring.poll()
+            return self.keyring.authenticate(headers, administers=operation.administers)
 
 
 @asynccontextmanager
@@ -88,18 +88,20 @@ async def open_access(
         administration, usage = Administration(database), StoredUsage(database)
         keyring = await _keyring(settings, administration, stack)
         ledger = Ledger(usage)
-        stack.push_async_callback(ledger.write_or_tell)
-        _meanwhile(stack, ledger.write_forever())
+        stack.push_async_callback(ledger.write_or_log)
+        _run_until_closed(stack, ledger.write_forever())
         spending = Spending(usage, keyring, settings.prices)
         # Before the first request, so that a project beyond its limit is refused at once.
-        await spending.refresh_or_tell()
-        _meanwhile(stack, spending.refresh_forever())
+        await spending.refresh_or_log()
+        _run_until_closed(stack, spending.refresh_forever())
         # A single server shares nothing.
         is_shared = settings.has_database_server or settings.processes > 1
         limits = RateLimits(Grants(database) if is_shared else None)
         stack.push_async_callback(limits.settle)
-        slots = await _open_concurrency_leases(database, stack) if is_shared else None
-        plans = RequestPolicies(keyring, limits, _usual(settings), targets_of, slots)
+        shared_concurrency = await _open_concurrency_leases(database, stack) if is_shared else None
+        policies = RequestPolicies(
+            keyring, limits, _default_limits(settings), targets_of, shared_concurrency
+        )
         answers = await _open_shared_answers(database, stack) if is_shared else None
         yield Access(
             administration=administration,
@@ -108,24 +110,24 @@ async def open_access(
             ledger=ledger,
             deferred_usage=DeferredUsage(UnsettledUsage(database)),
             spending=spending,
-            plans=plans,
+            policies=policies,
             usage_days=settings.usage_days,
             audit_days=settings.audit_days,
             shared_answers=answers,
-            shared_slots=slots,
+            shared_concurrency=shared_concurrency,
             admission=AdmissionControl(
                 ledger=ledger,
                 spending=spending,
-                plans=plans,
+                policies=policies,
                 limits=limits,
                 capacity=_capacity(settings),
                 run_deadline_s=settings.run_deadline_s,
-                look_every_s=settings.keys_refresh_s,
+                recheck_s=settings.keys_refresh_s,
             ),
         )
 
 
-def _meanwhile(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]) -> None:
+def _run_until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]) -> None:
     """Runs a task until the stack is closed."""
     stack.callback(asyncio.create_task(work).cancel)
 
@@ -146,27 +148,27 @@ async def _keyring(
             "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
             "--allow-open if that is meant."
         )
-    _meanwhile(stack, keyring.refresh_forever(settings.keys_refresh_s))
+    _run_until_closed(stack, keyring.refresh_forever(settings.keys_refresh_s))
     return keyring
 
 
 async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:
     answers = SharedAnswers(KeptAnswers(database))
     stack.push_async_callback(answers.settle)
-    _meanwhile(stack, answers.renew_forever())
+    _run_until_closed(stack, answers.renew_forever())
     return answers
 
 
 async def _open_concurrency_leases(
     database: Database, stack: AsyncExitStack
 ) -> SharedConcurrencyLimits:
-    slots = SharedConcurrencyLimits(Running(database))
-    stack.push_async_callback(slots.leave)
-    _meanwhile(stack, slots.renew_forever())
-    return slots
+    shared = SharedConcurrencyLimits(Running(database))
+    stack.push_async_callback(shared.release_all)
+    _run_until_closed(stack, shared.renew_forever())
+    return shared
 
 
-def _usual(settings: Settings) -> DefaultLimits:
+def _default_limits(settings: Settings) -> DefaultLimits:
     return DefaultLimits(
         requests_per_minute=settings.requests_per_minute,
         tokens_per_minute=settings.tokens_per_minute,

@@ -25,7 +25,7 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
     app = WebSocketEndpoints(
         app,
         services,
-        keyring.caller,
+        keyring.authenticate,
         asked=add_access_log(app, services),
     )
     if settings.web:

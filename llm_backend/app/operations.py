@@ -27,7 +27,7 @@ def build_operations(document: Document, validators: Validators, services: Servi
         validators,
         services,
         handler_of=_handler_of,
-        authenticate=services.access.caller,
+        authenticate=services.access.authenticate,
         admission=Idempotency(services.access.admission, services.access.shared_answers),
         limits=json_limits(settings),
         check_relayed=True,

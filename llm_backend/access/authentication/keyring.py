@@ -27,10 +27,10 @@ __all__ = ["CLOSED", "Keyring", "NewKey", "UnknownKey", "make_default_project", 
 
 log = logging.getLogger(__name__)
 
-LOOK_TIMEOUT_S = 2.0  # a request with an unknown key waits this long for the database
+POLL_TIMEOUT_S = 2.0  # a request with an unknown key waits this long for the database
 CLOSED = (
-    "This was the first key: the server was open to everybody and lets nobody in without a key from"
-    " now on."
+    "This was the first key: until now requests needed none; from now on the server refuses "
+    "requests without a key."
 )
 DEFAULT_NAME = "Default project"
 KEY_BYTES = 32  # random bytes of a key: no hash of it can be guessed
@@ -122,11 +122,11 @@ class Keyring:
         self._clock = clock
         self._version: int | None = None  # of the records in memory; None before the first load
         self._is_fresh = False
-        self._looking = asyncio.Lock()
-        self._next_look: asyncio.Task[None] | None = None  # scheduled, and not yet running
-        self._look_turn = asyncio.Lock()
-        self._used: dict[str, int] = {}
-        self._take(Known(version=0, records=(), keys=()))
+        self._refresh_lock = asyncio.Lock()
+        self._scheduled_poll: asyncio.Task[None] | None = None  # scheduled, and not yet running
+        self._poll_lock = asyncio.Lock()
+        self._last_used: dict[str, int] = {}
+        self._replace(Known(version=0, records=(), keys=()))
 
     @property
     def has_keys(self) -> bool:
@@ -143,7 +143,7 @@ class Keyring:
         """True if the keys of the database have been read."""
         return self._version is not None
 
-    def caller(self, headers: Mapping[str, str], *, administers: bool = False) -> Caller:
+    def authenticate(self, headers: Mapping[str, str], *, administers: bool = False) -> Caller:
         """Returns the caller of a request with these headers (names in lower case). `administers`
         is True for operations of the organization.
 
@@ -162,13 +162,13 @@ class Keyring:
         entry = self._entries.get(digest)
         # The time of the look-up depends on the hash, and tells nothing about the key itself.
         if entry is None or not hmac.compare_digest(entry.hash, digest):
-            raise self._unknown()
+            raise self._unknown_key_error()
         caller, now = entry.caller, self._clock()
         if entry.expires_at is not None and entry.expires_at <= now:
             raise Unauthorized("The API key has expired: make a new one.")
         _check_kind(caller, administers=administers)
         if caller.key_id is not None:
-            self._used[caller.key_id] = int(now)
+            self._last_used[caller.key_id] = int(now)
         return caller
 
     def caller_of(self, key_id: str | None) -> Caller:
@@ -200,7 +200,7 @@ class Keyring:
         """Reads all keys and policies. Raises `StoreError`."""
         known = await self._administration.load_known(resource_kinds.DECIDING)
         was_open = self.is_open_to_all
-        self._take(known)
+        self._replace(known)
         self._version, self._is_fresh = known.version, True
         if was_open and not self.is_open_to_all:
             log.warning("server_closed", extra={"reason": CLOSED})
@@ -210,29 +210,29 @@ class Keyring:
         keeps the keys in memory."""
         try:
             # One poll at a time: an older result must not overwrite a newer one.
-            async with self._looking:
+            async with self._refresh_lock:
                 if await self._administration.version() != self._version:
                     await self.load()
             self._is_fresh = True
-            await self._tell_used()
+            await self._record_use()
         except StoreError as error:
             if self._is_fresh:
                 log.warning("keys_not_refreshed", extra={"reason": str(error)})
             self._is_fresh = False
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Polls the database once, beginning now or later: a poll that is already running may be
         too old. Concurrent calls share one poll. After a timeout the keys count as stale.
         """
-        if self._next_look is None:
-            self._next_look = asyncio.create_task(self._look_next())
-        await asyncio.shield(self._next_look)
+        if self._scheduled_poll is None:
+            self._scheduled_poll = asyncio.create_task(self._poll_next())
+        await asyncio.shield(self._scheduled_poll)
 
-    async def _look_next(self) -> None:
-        async with self._look_turn:
-            self._next_look = None
+    async def _poll_next(self) -> None:
+        async with self._poll_lock:
+            self._scheduled_poll = None
             try:
-                async with asyncio.timeout(LOOK_TIMEOUT_S):
+                async with asyncio.timeout(POLL_TIMEOUT_S):
                     await self.refresh()
             except TimeoutError:
                 self._is_fresh = False
@@ -243,13 +243,13 @@ class Keyring:
             await asyncio.sleep(every_s)
             await self.refresh()
 
-    async def _tell_used(self) -> None:
-        used, self._used = self._used, {}
+    async def _record_use(self) -> None:
+        used, self._last_used = self._last_used, {}
         stored = {id: at for id, at in used.items() if id in self._stored}
         if stored:
             await self._administration.record_key_use(stored)
 
-    def _take(self, known: Known) -> None:
+    def _replace(self, known: Known) -> None:
         self.policy: Policy = policy_of(known.records)
         project = self.policy.projects.get(DEFAULT_PROJECT) or Project(
             id=DEFAULT_PROJECT, name=DEFAULT_NAME
@@ -264,12 +264,12 @@ class Keyring:
         """True if requests need no key, given that no key is known. Raises `Overloaded` if the keys
         have not been read."""
         if self._version is None and not self._static_keys:
-            raise _not_known()
+            raise _outage_error()
         return self._may_be_open
 
-    def _unknown(self) -> Exception:
+    def _unknown_key_error(self) -> Exception:
         if not self._is_fresh:
-            return _not_known()
+            return _outage_error()
         return UnknownKey("The API key is not known to this server.")
 
 
@@ -282,7 +282,7 @@ def _check_kind(caller: Caller, *, administers: bool) -> None:
         raise Unauthorized(f"The project `{caller.project.id}` of this API key is archived.")
 
 
-def _not_known() -> Overloaded:
+def _outage_error() -> Overloaded:
     return Overloaded(
         "The database cannot be used now, so this key cannot be checked; try again later.",
         retry_after_s=OUTAGE_RETRY_AFTER_S,

@@ -29,8 +29,8 @@ _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
 class Permission:
     """Checks requests against the current policy of the caller's project."""
 
-    def __init__(self, plans: RequestPolicies, spending: Spending) -> None:
-        self._plans = plans
+    def __init__(self, policies: RequestPolicies, spending: Spending) -> None:
+        self._policies = policies
         self._spending = spending
 
     def check(self, caller: Caller, model: str, *, names_model: bool = True) -> RequestPolicy:
@@ -38,7 +38,7 @@ class Permission:
         not use the model, or if it may use only some models and the request names none. Raises
         `QuotaExceeded` if a spend limit is reached."""
         project = project_of(caller)
-        plan = self._plans.plan(caller, model)
+        policy = self._policies.policy_of(caller, model)
         if project.models is not None:
             if not model and names_model:
                 raise Forbidden(
@@ -48,17 +48,17 @@ class Permission:
                     param="model",
                     code="model_not_found",
                 )
-            if model and not plan.is_allowed:
+            if model and not policy.is_allowed:
                 raise _not_allowed(project, model)
         self._spending.check(project)
-        return plan
+        return policy
 
     def hold(self, request: ApiRequest, caller: Caller, metered: MeteredOperation) -> ApiRequest:
         """Returns the request with the project's policy enforced. Raises `Forbidden`."""
         project, body = project_of(caller), request.body
         if metered.is_unknown:
             self._check_unbound(project, request)
-        if metered.leads_past and self._spending.is_limited(project):
+        if metered.bypasses_metering and self._spending.is_limited(project):
             raise Forbidden(
                 f"Project `{project.id}` has a spend limit, and what this opens is used at the "
                 "upstream without being seen here: open a WebSocket to /v1/realtime instead."
@@ -69,7 +69,7 @@ class Permission:
         if not isinstance(body, dict):
             return self._hold_form(request, project)
         self.check_body(project, body, request.raw_body)
-        if not (project.keeps_nothing and metered.is_stored):
+        if not (project.has_zero_retention and metered.is_stored):
             return request
         return replace(
             request,
@@ -79,7 +79,9 @@ class Permission:
 
     def _check_unbound(self, project: Project, request: ApiRequest) -> None:
         """Raises `Forbidden` if the project has limits that an unknown operation could evade."""
-        is_bound = project.models is not None or project.forbidden_tools or project.keeps_nothing
+        is_bound = (
+            project.models is not None or project.forbidden_tools or project.has_zero_retention
+        )
         if is_bound or self._spending.is_limited(project):
             method, path = request.http.method, request.path["path"][:256]
             raise Forbidden(
@@ -102,7 +104,7 @@ class Permission:
     def check_models(self, project: Project, models: Iterable[str]) -> None:
         """Raises `Forbidden` for a model that the project may not use."""
         for model in models:
-            if not self._plans.allows(project, model):
+            if not self._policies.allows(project, model):
                 raise _not_allowed(project, model)
 
     def _hold_form(self, request: ApiRequest, project: Project) -> ApiRequest:

@@ -44,7 +44,7 @@ class Project:
     models: ModelPermissions | None = None
     forbidden_tools: frozenset[str] = frozenset()
     spend_limit_cents: int | None = None  # a month
-    keeps_nothing: bool = False
+    has_zero_retention: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def _project(record: Record, own: Own, rates: Mapping[str, Limits]) -> Project:
         or None,
         forbidden_tools=frozenset(name for name, one in tools.items() if not one["enabled"]),
         spend_limit_cents=_spend_limit(own, record.id),
-        keeps_nothing=_retention(own, record.id) in _KEEPS_NOTHING,
+        has_zero_retention=_retention(own, record.id) in _KEEPS_NOTHING,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from starlette.types import Send
 
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.access.idempotency.shared_answers import KEPT_S, SharedAnswers
+from llm_backend.access.idempotency.shared_answers import RETENTION_S, SharedAnswers
 from llm_backend.access.idempotency.stored_answer import AnswerRecorder, StoredAnswer, replay
 from llm_backend.contract.application.connexion_app import Admission, SendResponse
 from llm_backend.contract.client_disconnect import run_while_connected
@@ -54,7 +54,7 @@ class Idempotency:
         request, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
         is_kept = request.http.method == "POST" and not request.operation.administers
-        is_kept = is_kept and not _keeps_nothing(request.caller)
+        is_kept = is_kept and not _has_zero_retention(request.caller)
         if not key or not is_kept or not request.raw_body:
             await self._admission(request, answer, send)
             return
@@ -84,9 +84,9 @@ class Idempotency:
         is_whole = False
         try:
             if self._shared is None:
-                is_whole = await self._made(kept, request, answer, send)
+                is_whole = await self._record_answer(kept, request, answer, send)
             else:
-                is_whole = await self._found_or_made(
+                is_whole = await self._answer_shared(
                     self._shared, name, kept, request, answer, send
                 )
         finally:
@@ -96,7 +96,7 @@ class Idempotency:
                 del self._kept[name]
             kept.ended.set()
 
-    async def _made(
+    async def _record_answer(
         self, kept: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> bool:
         """Sends a new answer. Returns True if it is to be stored."""
@@ -104,7 +104,7 @@ class Idempotency:
         await self._admission(request, answer, recorder)
         return recorder.is_whole
 
-    async def _found_or_made(
+    async def _answer_shared(
         self,
         shared: SharedAnswers,
         name: Id,
@@ -114,16 +114,16 @@ class Idempotency:
         send: Send,
     ) -> bool:
         shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), kept.digest.hex()
-        found = await run_while_connected(request, shared.claimed(shared_name, digest))
+        found = await run_while_connected(request, shared.claim(shared_name, digest))
         if found is not None:
             if found.digest != digest or found.whole is None:
                 raise _key_reused_error()
-            kept.is_now(found.whole)
+            kept.set_whole(found.whole)
             await replay(kept, send)
             return True
         is_whole = False
         try:
-            is_whole = await self._made(kept, request, answer, send)
+            is_whole = await self._record_answer(kept, request, answer, send)
         finally:
             if is_whole:
                 shared.keep(shared_name, kept.whole)
@@ -139,7 +139,7 @@ class Idempotency:
         return kept
 
     def _keep(self, kept: StoredAnswer) -> None:
-        kept.until_s = self._clock() + KEPT_S
+        kept.until_s = self._clock() + RETENTION_S
         self._bytes += kept.size_bytes
         while self._bytes > ALL_BYTES:
             self._forget(next(name for name, one in self._kept.items() if one.ended.is_set()))
@@ -148,9 +148,9 @@ class Idempotency:
         self._bytes -= self._kept.pop(name).size_bytes
 
 
-def _keeps_nothing(caller: Caller | None) -> bool:
+def _has_zero_retention(caller: Caller | None) -> bool:
     project = caller.project if caller else None
-    return project is not None and project.keeps_nothing
+    return project is not None and project.has_zero_retention
 
 
 def _digest(body: bytes) -> bytes:

@@ -12,16 +12,17 @@ from collections.abc import Callable, Coroutine
 from secrets import token_hex
 from typing import Any, NoReturn
 
+from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.store import StoreError
 from llm_backend.store.administration import KeptAnswer, KeptAnswers, WholeAnswer
 
-__all__ = ["KEPT_S", "SharedAnswers"]
+__all__ = ["RETENTION_S", "SharedAnswers"]
 
 log = logging.getLogger(__name__)
 
-KEPT_S = 3600  # an answer, from its end
+RETENTION_S = 3600  # an answer, from its end
 LEASE_S = 30  # after which another server may claim the key of a dead one
-LOOK_AGAIN_S = 0.2  # polling interval while another server makes the answer
+POLL_S = 0.2  # polling interval while another server makes the answer
 ALL_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest go first
 
 
@@ -32,19 +33,19 @@ class SharedAnswers:
         self._stored = stored
         self._clock = clock
         self._holders: dict[str, str] = {}  # by idempotency key: the id of this server's claim
-        self._behind: set[asyncio.Task[None]] = set()
+        self._writes = BackgroundTasks()  # continue even if the client has disconnected
 
-    async def claimed(self, name: str, digest: str) -> KeptAnswer | None:
+    async def claim(self, name: str, digest: str) -> KeptAnswer | None:
         """Claims a key. Returns None if this server is to make the answer, and then to `keep` or
         `free` it. Otherwise returns the whole answer, or the digest of another request under this
         key. Waits for an answer that another server is making."""
         while True:
-            found = await self._claim(name, digest)
+            found = await self._try_claim(name, digest)
             if found is None or found.whole is not None or found.digest != digest:
                 return found
-            await asyncio.sleep(LOOK_AGAIN_S)
+            await asyncio.sleep(POLL_S)
 
-    async def _claim(self, name: str, digest: str) -> KeptAnswer | None:
+    async def _try_claim(self, name: str, digest: str) -> KeptAnswer | None:
         holder, now = token_hex(8), int(self._clock())
         self._holders[name] = holder
         try:
@@ -65,25 +66,26 @@ class SharedAnswers:
     def keep(self, name: str, answer: WholeAnswer) -> None:
         """Stores a whole answer in the background."""
         if holder := self._holders.get(name):
-            until = int(self._clock()) + KEPT_S
+            until = int(self._clock()) + RETENTION_S
             work = self._stored.keep(name, holder=holder, answer=answer, until=until)
-            self._do(name, holder, work)
+            self._writes.start(self._write(name, holder, work))
 
     def free(self, name: str) -> None:
         """Releases a claim without an answer: the next request makes a new one."""
         if holder := self._holders.get(name):
-            self._do(name, holder, self._stored.free(name, holder=holder))
+            work = self._stored.free(name, holder=holder)
+            self._writes.start(self._write(name, holder, work))
 
     async def renew_forever(self) -> NoReturn:
         """Renews the claims of this server periodically."""
         while True:
             await asyncio.sleep(LEASE_S / 3)
             if self._holders:
-                await self._told(self._renew())
+                await self._log_errors(self._renew())
 
     async def settle(self) -> None:
         """Waits for all database calls in flight."""
-        await asyncio.gather(*self._behind)
+        await self._writes.settle()
 
     async def expire(self) -> None:
         """Deletes expired answers, and the oldest beyond `ALL_BYTES`."""
@@ -93,20 +95,15 @@ class SharedAnswers:
         until = int(self._clock()) + LEASE_S
         await self._stored.renew(list(self._holders.values()), until=until)
 
-    def _do(self, name: str, holder: str, work: Coroutine[Any, Any, None]) -> None:
-        """Runs a database call in the background, even if the client has disconnected. The claim is
-        renewed until the call ends."""
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._behind.discard(task)
+    async def _write(self, name: str, holder: str, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a database call. The claim is renewed until it ends."""
+        try:
+            await self._log_errors(work)
+        finally:
             if self._holders.get(name) == holder:  # the key may have been claimed again
                 del self._holders[name]
 
-        task = asyncio.create_task(self._told(work))
-        self._behind.add(task)
-        task.add_done_callback(done)
-
-    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _log_errors(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except StoreError as error:  # the lease expires

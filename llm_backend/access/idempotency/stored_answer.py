@@ -41,7 +41,7 @@ class StoredAnswer:
                  for name, value in self.start["headers"]]  # fmt: skip
         return WholeAnswer(status=self.start["status"], headers=pairs, body=self.body)
 
-    def is_now(self, answer: WholeAnswer) -> None:
+    def set_whole(self, answer: WholeAnswer) -> None:
         """Sets the answer that another server has made."""
         headers = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
@@ -70,7 +70,7 @@ class AnswerRecorder:
             # A copy, because later senders add headers of their own.
             self._kept.start = {**message, "headers": list(message["headers"])}
         elif message["type"] == "http.response.body":
-            self._note(message.get("body", b""))
+            self._append(message.get("body", b""))
         else:
             # Such as a path of a file, whose content may change.
             self._is_kept = False
@@ -79,7 +79,7 @@ class AnswerRecorder:
             self._kept.body = bytes(self._body)
             self.is_whole = self._is_kept
 
-    def _note(self, piece: bytes) -> None:
+    def _append(self, piece: bytes) -> None:
         self._is_kept = self._is_kept and len(self._body) + len(piece) <= ANSWER_BYTES
         if self._is_kept:
             self._body += piece

@@ -11,7 +11,7 @@ from starlette.types import Message, Send
 
 from llm_backend.access.authentication.permission import Permission, project_of
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.access.limits.concurrency import ConcurrencyLimit, enter, leave
+from llm_backend.access.limits.concurrency import ConcurrencyLimit, acquire_all, release_all
 from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
@@ -34,7 +34,7 @@ from llm_backend.store import as_owner
 __all__ = ["AdmissionControl"]
 
 # Interval for checking whether the key of an open WebSocket is still valid.
-LOOK_EVERY_S = 5.0
+RECHECK_S = 5.0
 
 
 class AdmissionControl:
@@ -46,19 +46,19 @@ class AdmissionControl:
         *,
         ledger: Ledger,
         spending: Spending,
-        plans: RequestPolicies,
+        policies: RequestPolicies,
         limits: RateLimits,
         capacity: FairSemaphore | None = None,
         run_deadline_s: float | None = None,
-        look_every_s: float = LOOK_EVERY_S,
+        recheck_s: float = RECHECK_S,
     ) -> None:
         self._ledger = ledger
-        self._plans = plans
-        self._permission = Permission(plans, spending)
+        self._policies = policies
+        self._permission = Permission(policies, spending)
         self._limits = limits
         self._capacity = capacity
         self._run_deadline_s = run_deadline_s
-        self._look_every_s = look_every_s
+        self._recheck_s = recheck_s
 
     async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
         """Sends the answer, and counts its usage at its end. Raises `Forbidden`, `QuotaExceeded`,
@@ -70,9 +70,9 @@ class AdmissionControl:
             if metered is None or caller is None:
                 await answer(request, send)
             else:
-                await self._metered(request, caller, metered, answer, send)
+                await self._admit(request, caller, metered, answer, send)
 
-    async def _metered(
+    async def _admit(
         self,
         request: ApiRequest,
         caller: Caller,
@@ -81,69 +81,76 @@ class AdmissionControl:
         send: Send,
     ) -> None:
         model = model_of(request, metered)
-        plan = self._permission.check(caller, model, names_model=metered.names_model)
-        if plan.is_bound or metered.leads_past or metered.is_unknown:
+        policy = self._permission.check(caller, model, names_model=metered.names_model)
+        if policy.is_restricted or metered.bypasses_metering or metered.is_unknown:
             request = await offload(self._permission.hold, request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
         reservation = RateLimitReservation(
-            self._limits, self._plans, project_of(caller), plan, request
+            self._limits, self._policies, project_of(caller), policy, request
         )
         # A batch has a pace of its own: its lines must not exhaust the caller's rate limit.
-        if plan.allowances and not is_batch:
-            await reservation.begin()
+        if policy.rate_windows and not is_batch:
+            await reservation.reserve()
         meter = RequestMeter(
             self._ledger,
             caller,
             kind=metered.kind,
-            model=plan.model,
-            is_route=plan.is_route,
+            model=policy.model,
+            is_route=policy.is_route,
             service_tier=_tier(request),
             is_batch=is_batch,
             detail=metered.detail(request),
             reserve_step=None if is_batch else reservation.switch_step,
         )
-        watched = MeteredResponse(send, reservation, meter, metered.texts)
-        counts = False
+        response = MeteredResponse(send, reservation, meter, metered.texts)
+        is_counted = False
         try:
             metered_request = replace(request, meter=meter)
-            await self._run(metered_request, answer, watched, () if is_batch else plan.slots)
+            await self._run(
+                metered_request, answer, response, () if is_batch else policy.concurrency_limits
+            )
         except ClientGone:
-            counts = meter.is_begun
+            is_counted = meter.is_begun
             raise
         finally:
-            counts = counts or watched.is_good
-            if counts:
-                _count(request, watched, meter, metered)
-            _correct(reservation, meter, counts=counts)
+            is_counted = is_counted or response.is_good
+            if is_counted:
+                _count(request, response, meter, metered)
+            _correct_reservation(reservation, meter, is_counted=is_counted)
             reservation.release_request()
 
     @asynccontextmanager
     async def session(
-        self, look: Callable[[], Caller], model: str
+        self, authenticate: Callable[[], Caller], model: str
     ) -> AsyncIterator[MeteredSession]:
         """Admits a WebSocket session as one request to this model, which may be named later. `look`
         returns the current caller and is called repeatedly. Raises the errors of `__call__`."""
-        caller = look()
-        plan = self.check(caller, model, names_model=False)
-        reservation = RateLimitReservation(self._limits, self._plans, project_of(caller), plan)
-        if plan.allowances:
-            await reservation.begin()
+        caller = authenticate()
+        policy = self.check(caller, model, names_model=False)
+        reservation = RateLimitReservation(self._limits, self._policies, project_of(caller), policy)
+        if policy.rate_windows:
+            await reservation.reserve()
         meter = RequestMeter(
             self._ledger,
             caller,
             kind="completions",
-            model=plan.model,
-            is_route=plan.is_route,
+            model=policy.model,
+            is_route=policy.is_route,
             reserve_step=reservation.switch_step,
         )
-        await enter(plan.slots)
+        await acquire_all(policy.concurrency_limits)
         try:
             with as_owner(caller.owner):
                 yield MeteredSession(
-                    self._permission, meter, reservation, look, model, every_s=self._look_every_s
+                    self._permission,
+                    meter,
+                    reservation,
+                    authenticate,
+                    model,
+                    recheck_s=self._recheck_s,
                 )
         finally:
-            leave(plan.slots)
+            release_all(policy.concurrency_limits)
 
     def check(self, caller: Caller, model: str, *, names_model: bool = True) -> RequestPolicy:
         """Returns the policy of this caller with this model. Raises `Forbidden` and
@@ -152,51 +159,51 @@ class AdmissionControl:
 
     def may_use(self, caller: Caller, model: str) -> bool:
         """True if the caller's project may use the model."""
-        return caller.project is None or self._plans.allows(caller.project, model)
+        return caller.project is None or self._policies.allows(caller.project, model)
 
     async def _run(
         self,
         request: ApiRequest,
         answer: SendResponse,
-        watched: MeteredResponse,
-        slots: Sequence[ConcurrencyLimit],
+        response: MeteredResponse,
+        limits: Sequence[ConcurrencyLimit],
     ) -> None:
-        await enter(slots)
+        await acquire_all(limits)
         try:
             if self._capacity is None:
-                await self._answered(request, answer, watched)
+                await self._answer(request, answer, response)
             else:
-                await self._in_turn(self._capacity, request, answer, watched)
+                await self._run_in_turn(self._capacity, request, answer, response)
         finally:
-            leave(slots)
+            release_all(limits)
 
-    async def _in_turn(
+    async def _run_in_turn(
         self,
         capacity: FairSemaphore,
         request: ApiRequest,
         answer: SendResponse,
-        watched: MeteredResponse,
+        response: MeteredResponse,
     ) -> None:
         if not capacity.try_acquire():
             acquiring = capacity.acquire(request.caller.key_id or "")
             # While a body is still unread, a disconnect of its client cannot be noticed.
             await (run_while_connected(request, acquiring) if request.raw_body else acquiring)
         try:
-            await self._answered(request, answer, watched)
+            await self._answer(request, answer, response)
         finally:
             capacity.release()
 
-    async def _answered(
-        self, request: ApiRequest, answer: SendResponse, watched: MeteredResponse
+    async def _answer(
+        self, request: ApiRequest, answer: SendResponse, response: MeteredResponse
     ) -> None:
         if self._run_deadline_s is None:
-            await answer(request, watched)
+            await answer(request, response)
             return
         sent = SentEvents()
 
         def follow(message: Message) -> Awaitable[None]:
             sent.take(message)
-            return watched(message)
+            return response(message)
 
         try:
             async with asyncio.timeout(self._run_deadline_s):
@@ -210,7 +217,7 @@ class AdmissionControl:
                 raise error from None
             # Another answer ends without its last chunk, which tells the client that it is cut.
             if (event := sent.last_words(error)) is not None:
-                await watched({"type": "http.response.body", "body": event})
+                await response({"type": "http.response.body", "body": event})
 
 
 def _tier(request: ApiRequest) -> str:
@@ -219,27 +226,29 @@ def _tier(request: ApiRequest) -> str:
 
 
 def _count(
-    request: ApiRequest, watched: MeteredResponse, meter: RequestMeter, metered: MeteredOperation
+    request: ApiRequest, response: MeteredResponse, meter: RequestMeter, metered: MeteredOperation
 ) -> None:
     """Counts an answer: with the tokens that an upstream reports at its end, or else with an
     estimate from its text. A local model has already counted its own tokens."""
-    if meter.tokens is None and (reported := watched.usage()):
+    if meter.tokens is None and (reported := response.usage()):
         meter.count_tokens(reported)
-    elif _is_guessed(meter, metered):
+    elif _is_estimated(meter, metered):
         meter.count_estimate(
-            input_bytes=text_bytes(request.raw_body), output_bytes=watched.said_bytes()
+            input_bytes=text_bytes(request.raw_body), output_bytes=response.output_text_bytes()
         )
     meter.count_request(metered.units(request.body if isinstance(request.body, dict) else {}))
 
 
-def _is_guessed(meter: RequestMeter, metered: MeteredOperation) -> bool:
+def _is_estimated(meter: RequestMeter, metered: MeteredOperation) -> bool:
     is_known = meter.tokens is not None or meter.is_deferred
     return meter.is_relayed and not is_known and metered.texts is not None
 
 
-def _correct(reservation: RateLimitReservation, meter: RequestMeter, *, counts: bool) -> None:
+def _correct_reservation(
+    reservation: RateLimitReservation, meter: RequestMeter, *, is_counted: bool
+) -> None:
     """Returns unused tokens to the rate limits. Without reported tokens the estimate stands."""
-    if not counts:
+    if not is_counted:
         reservation.correct(meter.tokens or 0)
     elif meter.tokens is not None:
         reservation.correct(meter.tokens)

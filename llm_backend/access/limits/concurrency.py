@@ -20,83 +20,84 @@ from llm_backend.errors import RETRY_AFTER_S, RequestsLimited
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Exchange, Running
 
-__all__ = ["ConcurrencyLimit", "SharedConcurrencyLimits", "enter", "leave"]
+__all__ = ["ConcurrencyLimit", "SharedConcurrencyLimits", "acquire_all", "release_all"]
 
 log = logging.getLogger(__name__)
 
 LEASE_S = 30  # after which permits of a dead server are free
 LINGER_S = 0.02  # before surplus permits are returned: the next request may need them
-ASK_AGAIN_S = 0.25  # after an exchange that granted none
+RETRY_LEASE_S = 0.25  # after an exchange that granted none
 DOWN_S = 5.0  # pause after a database error
 
 
 class ConcurrencyLimit:
-    """Permits of one scope: `most` in all, `granted` to this server, `running` in use."""
+    """Permits of one scope: `limit` in all, `granted` to this server, `running` in use."""
 
-    __slots__ = ("_shared", "_vain_until", "_waiting", "granted", "most", "running", "scope")
+    __slots__ = ("_refused_until", "_shared", "_waiting", "granted", "limit", "running", "scope")
 
     def __init__(
-        self, scope: str, most: int, shared: "SharedConcurrencyLimits | None" = None
+        self, scope: str, limit: int, shared: "SharedConcurrencyLimits | None" = None
     ) -> None:
         self.scope = scope
-        self.most = most
+        self.limit = limit
         self.running = 0
-        self.granted = 0 if shared else most
+        self.granted = 0 if shared else limit
         self._shared = shared
         self._waiting = 0
-        self._vain_until = 0.0
+        self._refused_until = 0.0
 
-    async def enter(self) -> None:
+    async def acquire(self) -> None:
         """Takes a permit. Raises `RequestsLimited` if there is none."""
         if self.running >= self.granted and self._shared is not None:
-            await self._ask(self._shared)
-        if self.running >= self.granted and not self._is_alone:
-            raise self._full()
+            await self._request_more(self._shared)
+        if self.running >= self.granted and not self._is_unshared:
+            raise self._limit_error()
         self.running += 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Returns a permit. Surplus permits go to other servers, except for a reserve."""
         self.running -= 1
-        if self._shared is not None and self.spare:
+        if self._shared is not None and self.surplus:
             self._shared.offer(self)
 
-    def exchange(self) -> Exchange:
+    def build_exchange(self) -> Exchange:
         """Returns the permits to give back and to request; gives up the former at once."""
-        given, missing = self.spare, self.running + self._waiting - self.granted
+        given, missing = self.surplus, self.running + self._waiting - self.granted
         self.granted -= given
-        wanted = max(missing, self.most // BLOCKS) if missing > 0 else 0
-        return Exchange(scope=self.scope, given=given, wanted=wanted, most=self.most)
+        wanted = max(missing, self.limit // BLOCKS) if missing > 0 else 0
+        return Exchange(scope=self.scope, given=given, wanted=wanted, most=self.limit)
 
-    def are_granted(self, number: int, now: float) -> None:
+    def add_granted(self, number: int, now: float) -> None:
         """Adds permits that the database has granted."""
         self.granted += number
         if not number:
-            self._vain_until = now + ASK_AGAIN_S
+            self._refused_until = now + RETRY_LEASE_S
 
     @property
-    def spare(self) -> int:
+    def surplus(self) -> int:
         """The number of surplus permits."""
-        return surplus(self.granted - self.running - self._waiting, self.most // BLOCKS)
+        return surplus(self.granted - self.running - self._waiting, self.limit // BLOCKS)
 
     @property
-    def _is_alone(self) -> bool:
+    def _is_unshared(self) -> bool:
         is_down = self._shared is not None and self._shared.is_down
-        return is_down and self.running < self.most
+        return is_down and self.running < self.limit
 
-    async def _ask(self, shared: "SharedConcurrencyLimits") -> None:
-        if shared.is_down or shared.clock() < self._vain_until:
+    async def _request_more(self, shared: "SharedConcurrencyLimits") -> None:
+        if shared.is_down or shared.clock() < self._refused_until:
             return
         self._waiting += 1
         try:
-            await shared.exchanged(self)
+            await shared.request_exchange(self)
         finally:
             self._waiting -= 1
 
-    def _full(self) -> RequestsLimited:
+    def _limit_error(self) -> RequestsLimited:
         where = "" if self._shared is None else ", at all processes and servers together"
         return RequestsLimited(
             f"Rate limit reached for {self.scope} on requests running at once{where}: Limit "
-            f"{self.most}, Used {self.most}, Requested 1. Please try again in {RETRY_AFTER_S:g}s.",
+            f"{self.limit}, Used {self.limit}, Requested 1. "
+            f"Please try again in {RETRY_AFTER_S:g}s.",
             retry_after_s=RETRY_AFTER_S,
             more_headers={},
         )
@@ -110,34 +111,34 @@ class SharedConcurrencyLimits:
         self._stored = stored
         self._holder = token_hex(8)
         self._down_until = 0.0
-        self._asking: dict[ConcurrencyLimit, asyncio.Future[None]] = {}
+        self._requested: dict[ConcurrencyLimit, asyncio.Future[None]] = {}
         self._offered: set[ConcurrencyLimit] = set()
-        self._is_asked = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
-        self._exchanging: asyncio.Task[None] | None = None
+        self._has_requests = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._exchange_task: asyncio.Task[None] | None = None
 
     @property
     def is_down(self) -> bool:
         """True for a while after a database error."""
         return self.clock() < self._down_until
 
-    async def exchanged(self, slots: ConcurrencyLimit) -> None:
+    async def request_exchange(self, limit: ConcurrencyLimit) -> None:
         """Waits for an exchange that requests the missing permits; it may grant fewer."""
-        if (asked := self._asking.get(slots)) is None:
-            asked = self._asking[slots] = asyncio.get_running_loop().create_future()
-            self._is_asked.set()
-            self._begin()
-        await asyncio.shield(asked)
+        if (exchanged := self._requested.get(limit)) is None:
+            exchanged = self._requested[limit] = asyncio.get_running_loop().create_future()
+            self._has_requests.set()
+            self._start_exchanging()
+        await asyncio.shield(exchanged)
 
-    def offer(self, slots: ConcurrencyLimit) -> None:
+    def offer(self, limit: ConcurrencyLimit) -> None:
         """Returns surplus permits with the next exchange, unless a request takes them before."""
-        self._offered.add(slots)
-        self._begin()
+        self._offered.add(limit)
+        self._start_exchanging()
 
     async def settle(self) -> None:
         """Waits until no exchange is pending."""
-        if self._exchanging is not None:
-            await self._exchanging
+        if self._exchange_task is not None:
+            await self._exchange_task
 
     async def renew_forever(self) -> NoReturn:
         """Renews the lease of this server periodically."""
@@ -147,63 +148,63 @@ class SharedConcurrencyLimits:
 
     async def renew(self) -> None:
         """Renews the lease once."""
-        with self._telling():
-            async with self._one_at_a_time:
+        with self._log_errors():
+            async with self._lock:
                 await self._stored.renew(self._holder, until=int(self.clock()) + LEASE_S)
 
-    async def leave(self) -> None:
+    async def release_all(self) -> None:
         """Releases all permits of this server, at shutdown."""
         await self.settle()
-        with self._telling():
+        with self._log_errors():
             await self._stored.leave(self._holder)
 
     async def expire(self) -> None:
         """Deletes expired leases."""
         await self._stored.forget(now=int(self.clock()))
 
-    def _begin(self) -> None:
-        if self._exchanging is None or self._exchanging.done():
-            self._exchanging = asyncio.create_task(self._run())
+    def _start_exchanging(self) -> None:
+        if self._exchange_task is None or self._exchange_task.done():
+            self._exchange_task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        while self._asking or self._offered:
+        while self._requested or self._offered:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_S):
-                    await self._is_asked.wait()
-            self._is_asked.clear()
-            asking, self._asking = self._asking, {}
+                    await self._has_requests.wait()
+            self._has_requests.clear()
+            requested, self._requested = self._requested, {}
             offered, self._offered = self._offered, set()
             try:
-                with self._telling():
-                    await self._exchange([*offered.union(asking)])
+                with self._log_errors():
+                    await self._exchange([*offered.union(requested)])
             finally:
-                for asked in asking.values():
-                    asked.set_result(None)
+                for exchanged in requested.values():
+                    exchanged.set_result(None)
 
-    async def _exchange(self, all_slots: Sequence[ConcurrencyLimit]) -> None:
-        exchanges = {slots: slots.exchange() for slots in all_slots}
+    async def _exchange(self, limits: Sequence[ConcurrencyLimit]) -> None:
+        exchanges = {limit: limit.build_exchange() for limit in limits}
         wanted = [one for one in exchanges.values() if one.given or one.wanted]
         if not wanted:
             return
         now = int(self.clock())
         try:
-            async with self._one_at_a_time:
+            async with self._lock:
                 granted = await self._stored.exchange(
                     wanted, holder=self._holder, now=now, until=now + LEASE_S
                 )
         except StoreError:
-            for slots, one in exchanges.items():
+            for limit, one in exchanges.items():
                 # Not returned to the database: the next exchange offers them again.
-                slots.granted += one.given
+                limit.granted += one.given
             raise
-        for slots, one in exchanges.items():
+        for limit, one in exchanges.items():
             if one.wanted:
-                slots.are_granted(granted[slots.scope], self.clock())
-            if slots.spare:  # the requests that waited for them have left
-                self._offered.add(slots)
+                limit.add_granted(granted[limit.scope], self.clock())
+            if limit.surplus:  # the requests that waited for them have left
+                self._offered.add(limit)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _log_errors(self) -> Iterator[None]:
         try:
             yield
         # Permits that are not returned are free when their lease expires.
@@ -212,17 +213,17 @@ class SharedConcurrencyLimits:
             log.warning("slots_not_shared", extra={"reason": str(error)})
 
 
-async def enter(slots: Sequence[ConcurrencyLimit]) -> None:
+async def acquire_all(limits: Sequence[ConcurrencyLimit]) -> None:
     """Takes a permit of each limit. Raises `RequestsLimited`, and has taken none then."""
-    for place, one in enumerate(slots):
+    for index, one in enumerate(limits):
         try:
-            await one.enter()
+            await one.acquire()
         except BaseException:
-            leave(slots[:place])
+            release_all(limits[:index])
             raise
 
 
-def leave(slots: Sequence[ConcurrencyLimit]) -> None:
+def release_all(limits: Sequence[ConcurrencyLimit]) -> None:
     """Returns a permit of each limit."""
-    for one in slots:
-        one.leave()
+    for one in limits:
+        one.release()

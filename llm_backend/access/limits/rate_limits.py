@@ -22,14 +22,14 @@ __all__ = ["LIMIT_HEADERS", "RateLimit", "RateLimits", "Reservation", "limit_hea
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN_S = 1.0  # after an exhausted limit: other servers may have returned some
-ALLOWANCES_MOST = (
-    100_000  # kept in memory; those of windows that are over go first, then the oldest
+RETRY_LEASE_S = 1.0  # after an exhausted limit: other servers may have returned some
+WINDOWS_LIMIT = (
+    100_000  # kept in memory; same_unit of windows that are over go first, then the oldest
 )
 
 LIMIT_HEADERS = tuple(
-    f"x-ratelimit-{name}-{what}"
-    for what in ("requests", "tokens")
+    f"x-ratelimit-{name}-{unit}"
+    for unit in ("requests", "tokens")
     for name in ("limit", "remaining", "reset")
 )
 """OpenAI's response headers of rate limits."""
@@ -43,8 +43,8 @@ class RateLimit:
     """An amount of requests or tokens in a window of time, for everything under one scope."""
 
     scope: str
-    what: str  # requests or tokens
-    most: int
+    unit: str  # requests or tokens
+    limit: int
     window_s: int = 60
 
 
@@ -52,17 +52,17 @@ class RateLimit:
 class Reservation:
     """The amounts that one request has taken of its rate limits."""
 
-    allowances: Sequence[RateLimitWindow]
-    windows: Sequence[int]
+    windows: Sequence[RateLimitWindow]
+    window_starts: Sequence[int]
     tokens: int
-    give_back: Callable[[RateLimitWindow], None]
+    return_surplus: Callable[[RateLimitWindow], None]
 
     def correct(self, tokens: int) -> None:
         """Replaces the estimated tokens with the tokens that were used."""
-        for allowance, window_at in zip(self.allowances, self.windows, strict=True):
-            if allowance.what == "tokens":
-                allowance.correct(window_at, tokens - self.tokens)
-                self.give_back(allowance)
+        for window, window_at in zip(self.windows, self.window_starts, strict=True):
+            if window.unit == "tokens":
+                window.correct(window_at, tokens - self.tokens)
+                self.return_surplus(window)
 
 
 class RateLimits:
@@ -73,183 +73,189 @@ class RateLimits:
         grants: Grants | None = None,
         *,
         clock: Callable[[], float] = time.time,
-        allowances_most: int = ALLOWANCES_MOST,
+        windows_limit: int = WINDOWS_LIMIT,
     ) -> None:
         self._grants = grants
         self._clock = clock
-        self._allowances_most = allowances_most
-        self._allowances: dict[tuple[str, str, int], RateLimitWindow] = {}
-        self._asking: dict[RateLimitWindow, asyncio.Lock] = {}
+        self._windows_limit = windows_limit
+        self._windows: dict[tuple[str, str, int], RateLimitWindow] = {}
+        self._lease_locks: dict[RateLimitWindow, asyncio.Lock] = {}
         # Requests between grant and use: none of it is returned meanwhile.
-        self._sessions = 0
+        self._leasing = 0
         self._database_calls = BackgroundTasks()
         self._is_shared = grants is not None
         self.generation = 0  # raised when windows were evicted: cached policies are then stale
 
-    def allowances(self, limits: Sequence[RateLimit]) -> Sequence[RateLimitWindow]:
+    def windows(self, limits: Sequence[RateLimit]) -> Sequence[RateLimitWindow]:
         """Returns the windows of these limits; requests under one scope share one."""
-        return [self._allowance(limit) for limit in limits]
+        return [self._window(limit) for limit in limits]
 
-    async def take(self, allowances: Sequence[RateLimitWindow], tokens: int) -> Reservation:
+    async def reserve(self, windows: Sequence[RateLimitWindow], tokens: int) -> Reservation:
         """Takes one request and `tokens` tokens from all windows. Raises `RateLimited`, and has
         taken nothing then.
         """
-        self._sessions += 1
+        self._leasing += 1
         try:
-            await self._have_granted(allowances, tokens)
+            await self._ensure_granted(windows, tokens)
         finally:
-            self._sessions -= 1
+            self._leasing -= 1
         # Checked again, without an await: other requests may have taken some.
-        for allowance in allowances:
-            amount = tokens if allowance.what == "tokens" else 1
-            if allowance.missing(amount):
-                raise self._refusal(allowance, amount, allowances)
-        for allowance in allowances:
-            allowance.used += tokens if allowance.what == "tokens" else 1
-        windows = [allowance.window_at for allowance in allowances]
+        for window in windows:
+            amount = tokens if window.unit == "tokens" else 1
+            if window.missing(amount):
+                raise self._limit_error(window, amount, windows)
+        for window in windows:
+            window.used += tokens if window.unit == "tokens" else 1
+        starts = [window.window_at for window in windows]
         return Reservation(
-            allowances=allowances, windows=windows, tokens=tokens, give_back=self._give_back
+            windows=windows,
+            window_starts=starts,
+            tokens=tokens,
+            return_surplus=self._return_surplus,
         )
 
-    def charge(self, allowances: Sequence[RateLimitWindow], tokens: int) -> None:
+    def charge(self, windows: Sequence[RateLimitWindow], tokens: int) -> None:
         """Counts tokens that were used without a reservation, as of now; an excess is missing to
         later requests."""
         now = self._clock()
-        for allowance in allowances:
-            if allowance.what == "tokens":
-                allowance.roll(now)
-                allowance.used += tokens
+        for window in windows:
+            if window.unit == "tokens":
+                window.roll(now)
+                window.used += tokens
 
-    def headers(self, allowances: Sequence[RateLimitWindow]) -> dict[str, str]:
+    def headers(self, windows: Sequence[RateLimitWindow]) -> dict[str, str]:
         """Returns the rate limit headers: the tightest limit of each kind."""
-        return limit_headers(allowances, self._clock())
+        return limit_headers(windows, self._clock())
 
-    async def _have_granted(self, allowances: Sequence[RateLimitWindow], tokens: int) -> None:
+    async def _ensure_granted(self, windows: Sequence[RateLimitWindow], tokens: int) -> None:
         now = self._clock()
-        for allowance in allowances:
-            allowance.roll(now)
-            amount = tokens if allowance.what == "tokens" else 1
-            if allowance.missing(amount):
-                await self._ask(allowance, amount)
+        for window in windows:
+            window.roll(now)
+            amount = tokens if window.unit == "tokens" else 1
+            if window.missing(amount):
+                await self._lease(window, amount)
 
-    async def _ask(self, allowance: RateLimitWindow, amount: int) -> None:
+    async def _lease(self, window: RateLimitWindow, amount: int) -> None:
         """Leases more from the database, as far as there is more; one query a window at a time."""
-        if self._grants is None or self._is_vain(allowance, amount):
+        if self._grants is None or self._is_futile(window, amount):
             return
-        lock = self._asking.setdefault(allowance, asyncio.Lock())
+        lock = self._lease_locks.setdefault(window, asyncio.Lock())
         async with lock:
-            missing = allowance.missing(amount)
-            if missing and not self._is_vain(allowance, amount):
-                granting = self._database_calls.start(self._grant(self._grants, allowance, missing))
+            missing = window.missing(amount)
+            if missing and not self._is_futile(window, amount):
+                granting = self._database_calls.start(self._grant(self._grants, window, missing))
                 await asyncio.shield(granting)  # the lease is kept even if this request leaves
         if not lock.locked():
-            self._asking.pop(allowance, None)
+            self._lease_locks.pop(window, None)
 
-    def _is_vain(self, allowance: RateLimitWindow, amount: int) -> bool:
+    def _is_futile(self, window: RateLimitWindow, amount: int) -> bool:
         """True if a query would be futile, or was so a moment ago."""
-        if allowance.used + amount > allowance.most:
+        if window.used + amount > window.limit:
             return True
-        was_vain = allowance.missing(amount) >= allowance.vain_amount
-        return was_vain and self._clock() < allowance.vain_at + ASK_AGAIN_S
+        was_refused = window.missing(amount) >= window.refused_amount
+        return was_refused and self._clock() < window.refused_at + RETRY_LEASE_S
 
-    async def _grant(self, grants: Grants, allowance: RateLimitWindow, missing: int) -> None:
+    async def _grant(self, grants: Grants, window: RateLimitWindow, missing: int) -> None:
         # All or nothing for a large request: otherwise it would starve smaller ones that fit.
-        least = missing if missing > allowance.block else 0
-        wanted = max(missing, allowance.block)
-        window_at = allowance.window_at
-        is_alone = False
+        least = missing if missing > window.block else 0
+        wanted = max(missing, window.block)
+        window_at = window.window_at
+        is_unshared = False
         try:
             granted = await grants.take(
-                allowance.name, window_at, wanted=wanted, most=allowance.most, least=least
+                window.name, window_at, wanted=wanted, most=window.limit, least=least
             )
         except StoreError as error:
             log.warning("limits_not_shared", extra={"reason": str(error)})
-            granted, is_alone = allowance.most - allowance.granted, True
-        if window_at != allowance.window_at:
+            granted, is_unshared = window.limit - window.granted, True
+        if window_at != window.window_at:
             return
-        allowance.granted += granted
-        allowance.is_alone = allowance.is_alone or is_alone
-        allowance.is_spent = is_alone or (granted < wanted and not least)
+        window.granted += granted
+        window.is_unshared = window.is_unshared or is_unshared
+        window.is_spent = is_unshared or (granted < wanted and not least)
         if granted < wanted:
-            allowance.vain_amount, allowance.vain_at = max(1, least), self._clock()
+            window.refused_amount, window.refused_at = max(1, least), self._clock()
         else:
-            allowance.vain_at = 0.0
+            window.refused_at = 0.0
 
-    def _give_back(self, allowance: RateLimitWindow) -> None:
-        if self._grants is None or self._sessions or not (amount := allowance.shed()):
+    def _return_surplus(self, window: RateLimitWindow) -> None:
+        if self._grants is None or self._leasing or not (amount := window.drop_surplus()):
             return
         self._database_calls.start(
-            _give_back(self._grants, allowance.name, allowance.window_at, amount)
+            _return_amount(self._grants, window.name, window.window_at, amount)
         )
 
     async def settle(self) -> None:
         """Waits for all database calls in flight."""
         await self._database_calls.settle()
 
-    def _allowance(self, limit: RateLimit) -> RateLimitWindow:
-        key = (limit.scope, limit.what, limit.window_s)
-        found = self._allowances.get(key)
+    def _window(self, limit: RateLimit) -> RateLimitWindow:
+        key = (limit.scope, limit.unit, limit.window_s)
+        found = self._windows.get(key)
         if found is None:
-            if len(self._allowances) >= self._allowances_most:
-                self._forget()
-            found = self._allowances[key] = RateLimitWindow(
-                limit.scope, limit.what, limit.most, limit.window_s, is_shared=self._is_shared
+            if len(self._windows) >= self._windows_limit:
+                self._evict()
+            found = self._windows[key] = RateLimitWindow(
+                limit.scope, limit.unit, limit.limit, limit.window_s, is_shared=self._is_shared
             )
-        elif found.most != limit.most:
-            found.most, found.window_at = limit.most, 0  # a changed limit begins with a new window
+        elif found.limit != limit.limit:
+            found.limit, found.window_at = (
+                limit.limit,
+                0,
+            )  # a changed limit begins with a new window
         return found
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
         """Evicts windows that are over, and the oldest until a tenth of the table is free."""
         now = self._clock()
         self.generation += 1
-        kept = [(key, one) for key, one in self._allowances.items() if one.reset_s(now) > 0]
-        most = self._allowances_most
-        self._allowances = dict(kept[-(most - most // 10) :])
+        kept = [(key, one) for key, one in self._windows.items() if one.reset_s(now) > 0]
+        most = self._windows_limit
+        self._windows = dict(kept[-(most - most // 10) :])
 
-    def _refusal(
-        self, allowance: RateLimitWindow, amount: int, all_of_them: Sequence[RateLimitWindow]
+    def _limit_error(
+        self, window: RateLimitWindow, amount: int, windows: Sequence[RateLimitWindow]
     ) -> RateLimited:
         now = self._clock()
-        wait_s = allowance.reset_s(now)
-        kind = RequestsLimited if allowance.what == "requests" else TokensLimited
-        per = UNITS[allowance.what] if allowance.window_s == 60 else DAILY_UNITS[allowance.what]
+        wait_s = window.reset_s(now)
+        kind = RequestsLimited if window.unit == "requests" else TokensLimited
+        per = UNITS[window.unit] if window.window_s == 60 else DAILY_UNITS[window.unit]
         where = " of all processes and servers together" if self._is_shared else ""
-        if amount > allowance.most:
+        if amount > window.limit:
             message = (
-                f"The request is too large for {allowance.scope} on {allowance.what} ({per}): "
-                f"Limit {allowance.most}, Requested {amount}. Send less at once."
+                f"The request is too large for {window.scope} on {window.unit} ({per}): "
+                f"Limit {window.limit}, Requested {amount}. Send less at once."
             )
         else:
             message = (
-                f"Rate limit reached for {allowance.scope} on {allowance.what} ({per}){where}: "
-                f"Limit {allowance.most}, Used {allowance.most - allowance.left}, "
+                f"Rate limit reached for {window.scope} on {window.unit} ({per}){where}: "
+                f"Limit {window.limit}, Used {window.limit - window.remaining}, "
                 f"Requested {amount}. "
                 f"Please try again in {_format_duration(wait_s)}."
             )
-        more = limit_headers(all_of_them, now)
-        is_ever = amount <= allowance.most
+        more = limit_headers(windows, now)
+        is_ever = amount <= window.limit
         return kind(message, retry_after_s=wait_s if is_ever else None, more_headers=more)
 
 
-async def _give_back(grants: Grants, name: str, window_at: int, amount: int) -> None:
+async def _return_amount(grants: Grants, name: str, window_at: int, amount: int) -> None:
     try:
         await grants.give_back(name, window_at, amount)
     except StoreError as error:  # lost until the next window
         log.warning("limits_not_shared", extra={"reason": str(error)})
 
 
-def limit_headers(allowances: Sequence[RateLimitWindow], now: float) -> dict[str, str]:
+def limit_headers(windows: Sequence[RateLimitWindow], now: float) -> dict[str, str]:
     """Returns OpenAI's headers: limit, remaining and reset of the tightest limit of each kind."""
     headers: dict[str, str] = {}
-    for what in ("requests", "tokens"):
-        those = [one for one in allowances if one.what == what]
-        if not those:
+    for unit in ("requests", "tokens"):
+        same_unit = [one for one in windows if one.unit == unit]
+        if not same_unit:
             continue
-        tightest = min(those, key=lambda one: one.left)
-        headers[f"x-ratelimit-limit-{what}"] = str(tightest.most)
-        headers[f"x-ratelimit-remaining-{what}"] = str(tightest.left)
-        headers[f"x-ratelimit-reset-{what}"] = _format_duration(tightest.reset_s(now))
+        tightest = min(same_unit, key=lambda one: one.remaining)
+        headers[f"x-ratelimit-limit-{unit}"] = str(tightest.limit)
+        headers[f"x-ratelimit-remaining-{unit}"] = str(tightest.remaining)
+        headers[f"x-ratelimit-reset-{unit}"] = _format_duration(tightest.reset_s(now))
     return headers
 
 

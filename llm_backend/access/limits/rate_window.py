@@ -20,22 +20,24 @@ class RateLimitWindow:
         "_is_shared",
         "_phase",
         "granted",
-        "is_alone",
         "is_spent",
-        "most",
+        "is_unshared",
+        "limit",
+        "refused_amount",
+        "refused_at",
         "scope",
+        "unit",
         "used",
-        "vain_amount",
-        "vain_at",
-        "what",
         "window_at",
         "window_s",
     )
 
-    def __init__(self, scope: str, what: str, most: int, window_s: int, *, is_shared: bool) -> None:
+    def __init__(
+        self, scope: str, unit: str, limit: int, window_s: int, *, is_shared: bool
+    ) -> None:
         self.scope = scope
-        self.what = what  # requests or tokens
-        self.most = most
+        self.unit = unit  # requests or tokens
+        self.limit = limit
         self.window_s = window_s
         self._is_shared = is_shared
         self._phase = crc32(scope.encode()) % window_s
@@ -43,14 +45,14 @@ class RateLimitWindow:
         self.used = 0
         self.granted = 0
         self.is_spent = False  # the last request for a grant exhausted the limit
-        self.is_alone = False  # granted without the database: other servers do not know of it
-        self.vain_amount = 0  # this amount, or more, was refused
-        self.vain_at = 0.0
+        self.is_unshared = False  # granted without the database: other servers do not know of it
+        self.refused_amount = 0  # this amount, or more, was refused
+        self.refused_at = 0.0
 
     @property
     def name(self) -> str:
         """Identifies the limit among servers that share it; its length is part of the name."""
-        return f"{self.scope} {self.what} in {self.window_s} s"
+        return f"{self.scope} {self.unit} in {self.window_s} s"
 
     def roll(self, now: float) -> None:
         """Begins the current window if the last one is over."""
@@ -58,22 +60,22 @@ class RateLimitWindow:
         if window_at != self.window_at:
             self.window_at = window_at
             self.used = 0
-            self.granted = 0 if self._is_shared else self.most
+            self.granted = 0 if self._is_shared else self.limit
             self.is_spent = not self._is_shared
-            self.is_alone = not self._is_shared
-            self.vain_at = 0.0
+            self.is_unshared = not self._is_shared
+            self.refused_at = 0.0
 
     def missing(self, amount: int) -> int:
         """Returns the amount that must still be granted before `amount` can be used."""
         return max(0, self.used + amount - self.granted)
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """The unused amount of this window, as far as this server knows: at most its grants, and
         less than an amount that was refused."""
-        known = self.granted if self.is_spent else self.most
-        if self.vain_at:
-            known = min(known, self.granted + self.vain_amount - 1)
+        known = self.granted if self.is_spent else self.limit
+        if self.refused_at:
+            known = min(known, self.granted + self.refused_amount - 1)
         return max(0, known - self.used)
 
     def reset_s(self, now: float) -> float:
@@ -83,15 +85,15 @@ class RateLimitWindow:
     @property
     def block(self) -> int:
         """The amount of one lease; the unused grant of a server is about that much."""
-        return -(-self.most // BLOCKS)
+        return -(-self.limit // BLOCKS)
 
-    def shed(self) -> int:
+    def drop_surplus(self) -> int:
         """Gives up all but one block of an unused grant over two; returns the amount given up."""
-        amount = 0 if self.is_alone else surplus(self.granted - self.used, self.block)
+        amount = 0 if self.is_unshared else surplus(self.granted - self.used, self.block)
         if not amount:
             return 0
         self.granted -= amount
-        self.is_spent, self.vain_at = False, 0.0
+        self.is_spent, self.refused_at = False, 0.0
         return amount
 
     def correct(self, window_at: int, amount: int) -> None:

@@ -12,8 +12,8 @@ from llm_backend.access.limits.rate_window import RateLimitWindow
 
 __all__ = ["DefaultLimits", "RequestPolicies", "RequestPolicy", "TargetsOf"]
 
-PLANS_MOST = 20_000  # cached; the cache is cleared beyond that
-MODELS_MOST = 1_000  # of a project, each with the default limits: a client may invent any name
+CACHED_LIMIT = 20_000  # cached; the cache is cleared beyond that
+MODELS_LIMIT = 1_000  # of a project, each with the default limits: a client may invent any name
 DAY_S = 24 * 60 * 60
 
 TargetsOf = Callable[[str], Sequence[str]]
@@ -39,10 +39,10 @@ class RequestPolicy:
 
     model: str
     is_route: bool
-    allowances: Sequence[RateLimitWindow]
-    slots: Sequence[ConcurrencyLimit]
+    rate_windows: Sequence[RateLimitWindow]
+    concurrency_limits: Sequence[ConcurrencyLimit]
     is_allowed: bool
-    is_bound: bool  # True if the project restricts models or tools, or stores nothing
+    is_restricted: bool  # True if the project restricts models or tools, or stores nothing
 
 
 class RequestPolicies:
@@ -52,53 +52,53 @@ class RequestPolicies:
         self,
         keyring: Keyring,
         limits: RateLimits,
-        usual: DefaultLimits,
+        defaults: DefaultLimits,
         targets_of: TargetsOf,
         shared: SharedConcurrencyLimits | None = None,
     ) -> None:
         self._keyring = keyring
         self._limits = limits
-        self._usual = usual
+        self._defaults = defaults
         self._targets_of = targets_of
         self._shared = shared
         self._policy: Policy | None = None
         self._generation = limits.generation
-        self._plans: dict[tuple[str | None, str], RequestPolicy] = {}
+        self._cached: dict[tuple[str | None, str], RequestPolicy] = {}
         self._steps: dict[tuple[str, str], Sequence[RateLimitWindow]] = {}  # by project and model
         self._models: dict[str, set[str]] = {}  # by project: those that are counted apart
-        self._slots: dict[str, ConcurrencyLimit] = {}
+        self._concurrency_limits: dict[str, ConcurrencyLimit] = {}
 
-    def plan(self, caller: Caller, model: str) -> RequestPolicy:
+    def policy_of(self, caller: Caller, model: str) -> RequestPolicy:
         """Returns the policy of this caller with this model."""
         self._renew()
         key = (caller.key_id, model)
-        plan = self._plans.get(key)
+        plan = self._cached.get(key)
         if plan is None:
-            plan = self._plans[key] = self._made(caller, model)
+            plan = self._cached[key] = self._build(caller, model)
         return plan
 
-    def of_step(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
+    def step_windows(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
         """Returns the windows of a project with the model of a chosen step of a route."""
         self._renew()
         key = (project.id, model)
         step = self._steps.get(key)
         if step is None:
-            limits = self._project_limits(project, model, self._usual)
-            step = self._steps[key] = self._limits.allowances(limits)
+            limits = self._project_limits(project, model, self._defaults)
+            step = self._steps[key] = self._limits.windows(limits)
         return step
 
     def _renew(self) -> None:
         if (
             self._policy is not self._keyring.policy
             or self._generation != self._limits.generation
-            or len(self._plans) > PLANS_MOST
+            or len(self._cached) > CACHED_LIMIT
         ):
             self._policy, self._generation = self._keyring.policy, self._limits.generation
-            self._plans.clear()
+            self._cached.clear()
             self._steps.clear()
             self._models.clear()
 
-    def counted_as(self, model: str) -> str:
+    def resolve_alias(self, model: str) -> str:
         """Returns the target of an alias. A route to several models is counted under its own name
         until one of them answers."""
         targets = self._targets_of(model)
@@ -112,64 +112,64 @@ class RequestPolicies:
         """True if the project may use a model."""
         return project.models is None or project.models.allow(model, self._targets_of(model))
 
-    def _made(self, caller: Caller, model: str) -> RequestPolicy:
+    def _build(self, caller: Caller, model: str) -> RequestPolicy:
         project = caller.project
         assert project is not None, "who calls a model has a project"
-        counted, is_route = self.counted_as(model), self.is_route(model)
+        counted, is_route = self.resolve_alias(model), self.is_route(model)
         limits = self._key_limits(caller)
         if not is_route:
-            limits += self._project_limits(project, counted, self._usual)
+            limits += self._project_limits(project, counted, self._defaults)
         elif model in project.rate_limits and model not in self._targets_of(model):
             # Administered limits of the route's own name apply besides those of its steps.
             limits += self._project_limits(project, model, DefaultLimits())
         return RequestPolicy(
             model=counted,
             is_route=is_route,
-            allowances=self._limits.allowances(limits),
-            slots=self._slots_of(caller, project),
+            rate_windows=self._limits.windows(limits),
+            concurrency_limits=self._concurrency_limits_of(caller, project),
             is_allowed=self.allows(project, model),
-            is_bound=project.models is not None
+            is_restricted=project.models is not None
             or bool(project.forbidden_tools)
-            or project.keeps_nothing,
+            or project.has_zero_retention,
         )
 
     def _key_limits(self, caller: Caller) -> list[RateLimit]:
-        usual, scope = self._usual, f"key {caller.key_id}"
+        defaults, scope = self._defaults, f"key {caller.key_id}"
         if caller.key_id is None:
             return []
-        return _limits(scope, usual.key_requests_per_minute, usual.key_tokens_per_minute)
+        return _limits(scope, defaults.key_requests_per_minute, defaults.key_tokens_per_minute)
 
     def _project_limits(
-        self, project: Project, model: str, usual: DefaultLimits
+        self, project: Project, model: str, defaults: DefaultLimits
     ) -> list[RateLimit]:
         own = project.rate_limits.get(model, {})
-        name = (model or "this model") if self._is_apart(project, model) else "another model"
+        name = (model or "this model") if self._has_own_limits(project, model) else "another model"
         scope = f"{name} in project {project.id}"
         limits = _limits(
             scope,
-            own.get("max_requests_per_1_minute", usual.requests_per_minute),
-            own.get("max_tokens_per_1_minute", usual.tokens_per_minute),
+            own.get("max_requests_per_1_minute", defaults.requests_per_minute),
+            own.get("max_tokens_per_1_minute", defaults.tokens_per_minute),
         )
         daily = own.get("max_requests_per_1_day")
         if daily is not None:
-            limits.append(RateLimit(scope=scope, what="requests", most=daily, window_s=DAY_S))
+            limits.append(RateLimit(scope=scope, unit="requests", limit=daily, window_s=DAY_S))
         return limits
 
-    def _is_apart(self, project: Project, model: str) -> bool:
+    def _has_own_limits(self, project: Project, model: str) -> bool:
         """True if a model has limits of its own; models beyond `MODELS_MOST` share one."""
         if model in project.rate_limits:
             return True
         models = self._models.setdefault(project.id, set())
-        if len(models) < MODELS_MOST:
+        if len(models) < MODELS_LIMIT:
             models.add(model)
         return model in models
 
-    def _slots_of(self, caller: Caller, project: Project) -> list[ConcurrencyLimit]:
-        wanted = {f"project {project.id}": self._usual.project_concurrent_requests}
+    def _concurrency_limits_of(self, caller: Caller, project: Project) -> list[ConcurrencyLimit]:
+        wanted = {f"project {project.id}": self._defaults.project_concurrent_requests}
         if caller.key_id is not None:
-            wanted[f"key {caller.key_id}"] = self._usual.key_concurrent_requests
+            wanted[f"key {caller.key_id}"] = self._defaults.key_concurrent_requests
         return [
-            self._slots.setdefault(scope, ConcurrencyLimit(scope, most, self._shared))
+            self._concurrency_limits.setdefault(scope, ConcurrencyLimit(scope, most, self._shared))
             for scope, most in wanted.items()
             if most is not None
         ]
@@ -178,7 +178,7 @@ class RequestPolicies:
 def _limits(scope: str, requests: int | None, tokens: int | None) -> list[RateLimit]:
     given = {"requests": requests, "tokens": tokens}
     return [
-        RateLimit(scope=scope, what=what, most=most)
+        RateLimit(scope=scope, unit=what, limit=most)
         for what, most in given.items()
         if most is not None
     ]

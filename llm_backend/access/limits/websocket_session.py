@@ -21,8 +21,8 @@ from llm_backend.offload import REQUEST_BYTES, offload
 __all__ = ["MeteredSession"]
 
 # Suffixes of the events that report usage.
-_TOLD = ("response.done", "input_audio_transcription.completed")
-_BEGUN = ("session.created", "session.updated")
+_USAGE_EVENTS = ("response.done", "input_audio_transcription.completed")
+_SESSION_EVENTS = ("session.created", "session.updated")
 
 Message = str | bytes
 
@@ -36,21 +36,21 @@ class MeteredSession:
         permission: Permission,
         meter: RequestMeter,
         reservation: RateLimitReservation,
-        look: Callable[[], Caller],
+        authenticate: Callable[[], Caller],
         model: str,
         *,
-        every_s: float,
+        recheck_s: float,
     ) -> None:
         self._permission = permission
         self.meter = meter
         self._reservation = reservation
-        self._look = look
+        self._authenticate = authenticate
         self._model = model
-        self._every_s = every_s
-        self._hearing: str | None = None  # the transcription model of the session
-        self._caller = look()
+        self._recheck_s = recheck_s
+        self._transcription_model: str | None = None  # the transcription model of the session
+        self._caller = authenticate()
 
-    async def sent(self, message: Message) -> None:
+    async def check_message(self, message: Message) -> None:
         """Checks a message of the client. Raises `Forbidden` for a model or a tool in it that the
         project may not use, and `InvalidRequest` if the message cannot be read."""
         project = project_of(self._caller)
@@ -66,23 +66,23 @@ class MeteredSession:
             raise InvalidRequest("The message is not a JSON object.", code="invalid_json")
         self._permission.check_body(project, event, message)
 
-    def told(self, message: Message) -> None:
+    def handle_upstream_message(self, message: Message) -> None:
         """Counts the usage that a message of the upstream reports. Raises `Forbidden` if the client
         named no model and the project may not use the upstream's own."""
         if not isinstance(message, str) or ('"usage"' not in message and '"model"' not in message):
             return
         event = _parse_message(message)
         kind = str(event.get("type")) if isinstance(event, dict) else ""
-        if kind in _BEGUN:
+        if kind in _SESSION_EVENTS:
             self._begin(event)
-        elif kind.endswith(_TOLD):
+        elif kind.endswith(_USAGE_EVENTS):
             self._count(kind, message)
 
-    async def last(self) -> NoReturn:
+    async def recheck_forever(self) -> NoReturn:
         """Rechecks key and permissions until one fails, and raises the error of that check."""
         while True:
-            await asyncio.sleep(self._every_s)
-            self._caller = self._look()
+            await asyncio.sleep(self._recheck_s)
+            self._caller = self._authenticate()
             self._permission.check(self._caller, self._model, names_model=False)
 
     def _begin(self, event: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ class MeteredSession:
             self._permission.check_models(project_of(self._caller), [model])
             self._model = self.meter.model = model
         below = {name: value for name, value in session.items() if name != "model"}
-        self._hearing = next(models_in(below), None)
+        self._transcription_model = next(models_in(below), None)
 
     def _count(self, kind: str, message: str) -> None:
         usage = parse_usage(message.encode())
@@ -102,7 +102,7 @@ class MeteredSession:
             return
         model = self.meter.model
         if kind != "response.done":
-            self.meter.model = self._hearing or model
+            self.meter.model = self._transcription_model or model
         self.meter.count_tokens(usage)
         self.meter.count_request()
         self.meter.model = model

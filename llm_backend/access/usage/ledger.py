@@ -18,7 +18,7 @@ __all__ = ["Ledger"]
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0  # between writes: a killed process loses at most this much
-ENTRIES_MOST = 50_000  # some 20 MB; reached only while the database cannot be used
+ENTRIES_LIMIT = 50_000  # some 20 MB; reached only while the database cannot be used
 MINUTE_S = 60
 _TOKENS = slice(1, -1)  # of the amounts: between requests and units
 
@@ -30,11 +30,11 @@ class Ledger:
         self,
         stored: StoredUsage,
         *,
-        entries_most: int = ENTRIES_MOST,
+        entries_limit: int = ENTRIES_LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stored = stored
-        self._entries_most = entries_most
+        self._entries_limit = entries_limit
         self._clock = clock
         self._amounts: dict[UsageKey, list[int]] = {}
         self._is_full = False
@@ -55,14 +55,14 @@ class Ledger:
         """Adds usage; beyond the bound it is lost, which is logged."""
         amounts = self._amounts.get(key)
         if amounts is None:
-            if len(self._amounts) >= self._entries_most:
-                self._tell_full()
+            if len(self._amounts) >= self._entries_limit:
+                self._log_full()
                 return
             amounts = self._amounts[key] = [0] * len(AMOUNTS)
         amounts[0] += requests
         amounts[-1] += units
-        for place, count in enumerate(tokens or (), start=1):
-            amounts[place] += count
+        for index, count in enumerate(tokens or (), start=1):
+            amounts[index] += count
 
     async def write(self) -> None:
         """Writes all sums. Raises `StoreError`, and has kept them then; only an entry that the
@@ -75,7 +75,7 @@ class Ledger:
         except Unstorable:
             await self._write_each(amounts)
         except StoreError:
-            self._take_back(amounts)
+            self._restore(amounts)
             raise
         self._is_full = False
 
@@ -92,27 +92,27 @@ class Ledger:
                     amounts[key] = added
                     raise
         finally:
-            self._take_back(amounts)
+            self._restore(amounts)
 
     async def write_forever(self, every_s: float = EVERY_S) -> NoReturn:
         """Writes periodically; failures are logged and retried."""
         while True:
             await asyncio.sleep(every_s)
-            await self.write_or_tell()
+            await self.write_or_log()
 
-    async def write_or_tell(self) -> None:
+    async def write_or_log(self) -> None:
         """Writes all sums, or logs that it could not."""
         try:
             await self.write()
         except StoreError as error:
             log.warning("usage_not_written", extra={"reason": str(error)})
 
-    def _take_back(self, amounts: dict[UsageKey, list[int]]) -> None:
+    def _restore(self, amounts: dict[UsageKey, list[int]]) -> None:
         meanwhile, self._amounts = self._amounts, amounts
         for key, added in meanwhile.items():
             self.add(key, requests=added[0], units=added[-1], tokens=Tokens(*added[_TOKENS]))
 
-    def _tell_full(self) -> None:
+    def _log_full(self) -> None:
         if not self._is_full:
             log.error("usage_lost", extra={"entries": len(self._amounts)})
         self._is_full = True

@@ -66,7 +66,7 @@ class MeteredOperation:
     default_model: str = ""
     texts: re.Pattern[bytes] | None = None
     is_stored: bool = False
-    leads_past: bool = False
+    bypasses_metering: bool = False
     is_unknown: bool = False
 
 
@@ -76,7 +76,7 @@ _RUN = _texts("value", "arguments")
 # OpenAI's API has no usage of these: they are in the costs, as far as their tokens are reported.
 _OTHER = MeteredOperation(kind="other")
 _OTHER_UNNAMED = MeteredOperation(kind="other", names_model=False)
-_LEADING_PAST = MeteredOperation(kind="other", leads_past=True)
+_LEADING_PAST = MeteredOperation(kind="other", bypasses_metering=True)
 
 METERED: Mapping[str, MeteredOperation] = {
     "createChatCompletion": MeteredOperation(kind="completions", texts=_CHAT, is_stored=True),

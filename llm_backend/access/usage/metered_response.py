@@ -40,9 +40,9 @@ class MeteredResponse:
         """Returns the tokens that the end of the answer reports."""
         return self._tail.usage() if self._tail else None
 
-    def said_bytes(self) -> int:
+    def output_text_bytes(self) -> int:
         """Returns the bytes of text that have been sent, as far as text can be recognized."""
-        return self._tail.said_bytes() if self._tail else 0
+        return self._tail.text_bytes() if self._tail else 0
 
     def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
@@ -62,10 +62,10 @@ class MeteredResponse:
         self._tail = UsageTail(
             coding, self._texts if is_stream and self._meter.is_relayed else None
         )
-        told = self._reservation.headers
-        if not told:
+        rate_headers = self._reservation.headers
+        if not rate_headers:
             return start
-        headers = [(name.encode(), value.encode()) for name, value in told.items()]
+        headers = [(name.encode(), value.encode()) for name, value in rate_headers.items()]
         own = {name for name, _ in headers}
         kept = [pair for pair in start["headers"] if pair[0].lower() not in own]
         return {**start, "headers": [*kept, *headers]}

@@ -56,7 +56,7 @@ class Spending:
         self._prices = prices
         self._clock = clock
         self._cents: dict[str, float] = {}  # by project
-        self._told: set[tuple[str, int]] = set()  # alerts sent, with their months
+        self._sent_alerts: set[tuple[str, int]] = set()  # alerts sent, with their months
 
     def cents(self, project_id: str | None = None) -> float:
         """Returns the spending of a project in cents; without an id, of all projects."""
@@ -100,9 +100,9 @@ class Spending:
             spent[project_id] = spent.get(project_id, 0.0) + cents
         self._cents = spent
         for alert in policy.spend_alerts:
-            self._tell(alert, month_at)
+            self._log_alert(alert, month_at)
 
-    async def refresh_or_tell(self) -> bool:
+    async def refresh_or_log(self) -> bool:
         """Refreshes; logs a failure and returns False."""
         try:
             await self.refresh()
@@ -117,28 +117,28 @@ class Spending:
         while True:
             await asyncio.sleep(max(every_s, PAUSE * took_s))
             began_s = time.perf_counter()
-            if await self.refresh_or_tell():
+            if await self.refresh_or_log():
                 took_s = time.perf_counter() - began_s
 
-    def _tell(self, alert: Record, month_at: int) -> None:
+    def _log_alert(self, alert: Record, month_at: int) -> None:
         threshold, spent = alert.body["threshold_amount"], self.cents(alert.project_id)
-        if spent < threshold or (alert.id, month_at) in self._told:
+        if spent < threshold or (alert.id, month_at) in self._sent_alerts:
             return
-        self._told.add((alert.id, month_at))
-        told = {
+        self._sent_alerts.add((alert.id, month_at))
+        fields = {
             "alert_id": alert.id,
             "project_id": alert.project_id,
             "threshold_cents": threshold,
             "spent_cents": round(spent),
             "recipients": alert.body["notification_channel"]["recipients"],
         }
-        log.warning("spend_alert", extra=told)
+        log.warning("spend_alert", extra=fields)
 
 
 def _quota_error(whose: str, cents: int) -> QuotaExceeded:
     return QuotaExceeded(
-        f"The {whose} has reached its spend limit of {cents / 100:.2f} USD a month: whoever "
-        "administers it can raise the limit."
+        f"The {whose} has reached its spend limit of {cents / 100:.2f} USD a month: an "
+        "administrator can raise it."
     )
 
 

@@ -20,8 +20,8 @@ _TEXTS = re.compile(
     rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _DECODER = JSONDecoder()
-_GIVEN = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_MADE = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _TOKENS_END = 1 << 53  # the largest integer that all JSON readers agree on
 
 
@@ -31,55 +31,59 @@ class UsageTail:
 
     def __init__(self, coding: bytes | None = None, texts: re.Pattern[bytes] | None = None) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
-        self._said = None if texts is None else _Said(texts)
-        take = self._pieces.append if self._said is None else _both(self._pieces, self._said)
+        self._text_counter = None if texts is None else _TextCounter(texts)
+        take = (
+            self._pieces.append
+            if self._text_counter is None
+            else _both(self._pieces, self._text_counter)
+        )
         self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
 
     def usage(self) -> Tokens | None:
         """Returns the reported usage; None without a report."""
         return parse_usage(b"".join(self._pieces)[-END_BYTES:])
 
-    def said_bytes(self) -> int:
+    def text_bytes(self) -> int:
         """Returns the bytes of text in a stream; for other answers, in their end."""
-        if self._said is not None:
-            return self._said.so_many_bytes()
+        if self._text_counter is not None:
+            return self._text_counter.total_bytes()
         return _bytes_of(_TEXTS, b"".join(self._pieces)[-END_BYTES:])
 
 
-class _Said:
+class _TextCounter:
     """Adds up the text in a stream's lines. It scans in large steps and as late as possible:
     most streams are short or report their usage."""
 
     def __init__(self, texts: re.Pattern[bytes]) -> None:
         self._texts = texts
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._said_bytes = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._text_bytes = 0
 
-    def take(self, piece: bytes) -> None:
-        self._held.append(piece)
-        self._held_bytes += len(piece)
-        if self._held_bytes >= END_BYTES:
+    def feed(self, piece: bytes) -> None:
+        self._pending.append(piece)
+        self._pending_bytes += len(piece)
+        if self._pending_bytes >= END_BYTES:
             self._read()
 
-    def so_many_bytes(self) -> int:
+    def total_bytes(self) -> int:
         self._read()
-        return self._said_bytes
+        return self._text_bytes
 
     def _read(self) -> None:
-        read = b"".join(self._held)
+        read = b"".join(self._pending)
         end = read.rfind(b"\n") + 1
-        self._said_bytes += _bytes_of(self._texts, read[:end])
+        self._text_bytes += _bytes_of(self._texts, read[:end])
         # An unfinished line; one beyond `END_BYTES` is not text.
         line = read[end:]
-        self._held = [line] if line and len(line) < END_BYTES else []
-        self._held_bytes = len(self._held[0]) if self._held else 0
+        self._pending = [line] if line and len(line) < END_BYTES else []
+        self._pending_bytes = len(self._pending[0]) if self._pending else 0
 
 
-def _both(pieces: deque[bytes], said: _Said) -> Callable[[bytes], None]:
+def _both(pieces: deque[bytes], counter: _TextCounter) -> Callable[[bytes], None]:
     def take(piece: bytes) -> None:
         pieces.append(piece)
-        said.take(piece)
+        counter.feed(piece)
 
     return take
 
@@ -94,10 +98,10 @@ def _unread(_piece: bytes) -> None:
 
 def parse_usage(end: bytes) -> Tokens | None:
     """Parses the last usage object in the end of a JSON body or of an event stream."""
-    places = [found.end() for found in _USAGE.finditer(end)]
-    if not places:
+    ends = [found.end() for found in _USAGE.finditer(end)]
+    if not ends:
         return None
-    text = end[places[-1] :].decode("utf-8", "replace")
+    text = end[ends[-1] :].decode("utf-8", "replace")
     try:
         usage, _ = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):  # broken, a number too long, or nested too deeply
@@ -108,17 +112,21 @@ def parse_usage(end: bytes) -> Tokens | None:
 def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
     """Reads a usage object of a chat, a response or a realtime session; None if it has no token
     counts."""
-    given = _count(usage, "prompt_tokens", "input_tokens")
-    if given is None:
+    input_tokens = _count(usage, "prompt_tokens", "input_tokens")
+    if input_tokens is None:
         return None
-    details = _part(usage, _GIVEN)
-    made = _part(usage, _MADE)
+    input_details = _part(usage, _INPUT_DETAILS)
+    output_details = _part(usage, _OUTPUT_DETAILS)
     tokens = Tokens(
-        input_tokens=given,
-        cached_tokens=_count(details, "cached_tokens") or 0,
+        input_tokens=input_tokens,
+        cached_tokens=_count(input_details, "cached_tokens") or 0,
         output_tokens=_count(usage, "completion_tokens", "output_tokens") or 0,
     )
-    return _with_media(tokens, details, made) if _add_media(details, made) else tokens
+    return (
+        _with_media(tokens, input_details, output_details)
+        if _add_media(input_details, output_details)
+        else tokens
+    )
 
 
 def _add_media(details: Mapping[str, Any], made: Mapping[str, Any]) -> bool:

@@ -79,7 +79,7 @@ def _own(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]
 async def _models(services: Services, own: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Returns all served models, without aliases, and models that have limits."""
     names = [card.id for card in services.registry.local_cards()]
-    local = [name for name in names if services.access.plans.counted_as(name) == name]
+    local = [name for name in names if services.access.policies.resolve_alias(name) == name]
     others = [str(model["id"]) for model in await services.registry.upstream_models()]
     return list(dict.fromkeys([*local, *others, *own]))
 
@@ -113,7 +113,7 @@ def _limits_of_body(body: "api.ProjectRateLimitUpdateRequest") -> dict[str, int]
 
 
 def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> "api.ProjectRateLimit":
-    settings, is_route = services.settings, services.access.plans.is_route(model)
+    settings, is_route = services.settings, services.access.policies.is_route(model)
     # The default limits apply to the models of a route, and not to the route itself.
     requests = None if is_route else settings.requests_per_minute
     tokens = None if is_route else settings.tokens_per_minute

@@ -29,7 +29,7 @@ async def ask_chat(services: Services, request: ApiRequest) -> Response:
         "messages": [{"role": "user", "content": query["question"]}],
         "stream": bool(query.get("stream")),
     }
-    if project is not None and project.keeps_nothing:
+    if project is not None and project.has_zero_retention:
         body["store"] = False
     chat_request = replace(request, body=body)
     if body["stream"]:

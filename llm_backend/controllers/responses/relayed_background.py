@@ -41,7 +41,7 @@ async def relay_response(
         if response is None or not is_under_way(response):
             return None  # a finished response: its usage is in this answer
         counted = (
-            (text_bytes(request.raw_body), usage_tail.said_bytes()) if observer.is_stream else None
+            (text_bytes(request.raw_body), usage_tail.text_bytes()) if observer.is_stream else None
         )
         return services.access.deferred_usage.expect(
             request.meter, response["id"], text_bytes=counted

@@ -99,7 +99,7 @@ async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredS
     message before. Raises the session's errors."""
     up = asyncio.create_task(_pump_up(client, upstream, session))
     down = asyncio.create_task(_pump_down(upstream, client, session))
-    lasting = asyncio.create_task(session.last())
+    lasting = asyncio.create_task(session.recheck_forever())
     farewell = CloseReason(code=1001)
     try:
         await asyncio.wait({up, down, lasting}, return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +121,7 @@ async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredS
 async def _pump_up(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:
     async with aclosing(client.messages()) as messages:
         async for message in messages:
-            await session.sent(message)
+            await session.check_message(message)
             await upstream.send(message)
 
 
@@ -131,5 +131,5 @@ async def _pump_down(
     with suppress(ClientGone):
         async with aclosing(upstream.messages()) as messages:
             async for message in messages:
-                session.told(message)
+                session.handle_upstream_message(message)
                 await client.send(message)

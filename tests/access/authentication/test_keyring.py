@@ -65,7 +65,7 @@ async def test_without_keys_everybody_is_let_in(administration):
     keyring = Keyring(administration)
     await keyring.open()
 
-    caller = keyring.caller({})
+    caller = keyring.authenticate({})
 
     assert (caller.key_id, caller.project_id, caller.may_administer) == (
         None, "proj_default", True,
@@ -77,16 +77,16 @@ async def test_a_server_that_must_not_be_open_lets_nobody_in_without_keys(admini
     await keyring.open()
 
     with pytest.raises(Unauthorized):
-        keyring.caller({})
+        keyring.authenticate({})
 
 
 @pytest.mark.parametrize("value", ["Bearer sk-one", "bearer sk-one", "Bearer  sk-one "])
 def test_a_key_of_the_settings_may_do_everything_and_never_shows(keyring, value):
-    caller = keyring.caller({"authorization": value})
+    caller = keyring.authenticate({"authorization": value})
 
     assert caller.key_id
     assert caller.project_id == "proj_default"
-    assert keyring.caller({"authorization": value}, administers=True) is caller
+    assert keyring.authenticate({"authorization": value}, administers=True) is caller
     assert "sk-one" not in repr(caller)
 
 
@@ -105,7 +105,7 @@ def test_a_key_of_the_settings_may_do_everything_and_never_shows(keyring, value)
 )
 def test_anything_else_is_kept_out(keyring, headers):
     with pytest.raises(Unauthorized) as caught:
-        keyring.caller(headers)
+        keyring.authenticate(headers)
     assert caught.value.status == 401
 
 
@@ -115,22 +115,22 @@ async def test_once_there_is_a_key_nobody_is_let_in_without(administration):
     key = await create_key(administration, "first")
     await keyring.refresh()
 
-    assert keyring.caller(bearing(key.value)).key_id == key.stored.id
+    assert keyring.authenticate(bearing(key.value)).key_id == key.stored.id
     with pytest.raises(Unauthorized):
-        keyring.caller({})
+        keyring.authenticate({})
 
 
 async def test_what_another_process_changes_is_known_after_the_next_look(administration, keyring):
     key = await create_key(administration, "new")
     with pytest.raises(Unauthorized):
-        keyring.caller(bearing(key.value))
+        keyring.authenticate(bearing(key.value))
 
     await keyring.refresh()
-    assert keyring.caller(bearing(key.value)).project_id == "proj_default"
+    assert keyring.authenticate(bearing(key.value)).project_id == "proj_default"
     await revoke_key(administration, key.stored.id)
     await keyring.refresh()
     with pytest.raises(Unauthorized):
-        keyring.caller(bearing(key.value))
+        keyring.authenticate(bearing(key.value))
 
 
 async def test_a_look_that_began_before_a_change_does_not_undo_it(administration, keyring):
@@ -140,11 +140,11 @@ async def test_a_look_that_began_before_a_change_does_not_undo_it(administration
     await revoke_key(administration, key.stored.id)
     await keyring.refresh()
     with pytest.raises(Unauthorized):
-        keyring.caller(bearing(key.value))
+        keyring.authenticate(bearing(key.value))
     await asyncio.gather(*looks)
 
     with pytest.raises(Unauthorized):
-        keyring.caller(bearing(key.value))
+        keyring.authenticate(bearing(key.value))
 
 
 async def test_keys_outlive_an_outage_and_unknown_ones_are_not_called_wrong(
@@ -155,9 +155,9 @@ async def test_keys_outlive_an_outage_and_unknown_ones_are_not_called_wrong(
     administration.is_down = True
     await keyring.refresh()
 
-    assert keyring.caller(bearing(key.value)).key_id == key.stored.id
+    assert keyring.authenticate(bearing(key.value)).key_id == key.stored.id
     with pytest.raises(Overloaded) as caught:
-        keyring.caller(bearing("sk-made-meanwhile"))
+        keyring.authenticate(bearing("sk-made-meanwhile"))
     assert caught.value.retry_after_s
 
 
@@ -167,9 +167,9 @@ async def test_before_the_first_look_a_server_without_keys_is_not_open(administr
     await keyring.open()
 
     with pytest.raises(Overloaded):
-        keyring.caller({})
+        keyring.authenticate({})
     with pytest.raises(Overloaded):
-        keyring.caller(bearing("sk-one"))
+        keyring.authenticate(bearing("sk-one"))
 
 
 async def test_a_key_is_good_until_its_time_is_over(administration):
@@ -180,25 +180,25 @@ async def test_a_key_is_good_until_its_time_is_over(administration):
     await administration.add_key(CHANGE, key.stored)
     await keyring.open()
 
-    assert keyring.caller(bearing(key.value))
+    assert keyring.authenticate(bearing(key.value))
     now[0] += 60
     with pytest.raises(Unauthorized, match="expired"):
-        keyring.caller(bearing(key.value))
+        keyring.authenticate(bearing(key.value))
 
 
 async def test_an_admin_key_is_for_administering_only(administration, keyring):
     key = await create_key(administration, "ops", is_admin=True)
     await keyring.refresh()
 
-    assert keyring.caller(bearing(key.value), administers=True).may_administer
+    assert keyring.authenticate(bearing(key.value), administers=True).may_administer
     with pytest.raises(Forbidden):
-        keyring.caller(bearing(key.value))
+        keyring.authenticate(bearing(key.value))
 
 
 async def test_when_a_key_was_used_is_told_behind(administration, keyring):
     key = await create_key(administration, "app")
     await keyring.refresh()
-    keyring.caller(bearing(key.value))
+    keyring.authenticate(bearing(key.value))
     await keyring.refresh()
 
     stored = await administration.key(key.stored.id, project_id="proj_default")
@@ -214,7 +214,7 @@ async def test_work_that_goes_on_without_its_caller_goes_on_as_long_as_his_key_i
     made = new_key("k", project_id="proj_default")
     await administration.add_key(CHANGE, made.stored)
     await keyring.refresh()
-    caller = keyring.caller(bearing(made.value))
+    caller = keyring.authenticate(bearing(made.value))
 
     assert keyring.caller_of(caller.key_id) is caller
     assert keyring.caller_of(None).key_id is None
@@ -226,19 +226,19 @@ async def test_an_unknown_key_is_looked_up_before_it_is_called_wrong(administrat
     access = access_of(keyring)
     key = await create_key(administration, "made by another process")
 
-    assert (await access.caller(bearing(key.value), WORKS)).key_id == key.stored.id
+    assert (await access.authenticate(bearing(key.value), WORKS)).key_id == key.stored.id
     with pytest.raises(Unauthorized):
-        await access.caller(bearing("sk-guessed"), WORKS)
+        await access.authenticate(bearing("sk-guessed"), WORKS)
     administration.is_down = True
     with pytest.raises(Overloaded):  # at once, though the last look was well
-        await access.caller(bearing("sk-guessed"), WORKS)
+        await access.authenticate(bearing("sk-guessed"), WORKS)
 
 
 async def test_many_unknown_keys_share_their_looks(administration, keyring):
     access = access_of(keyring)
     before = administration.looks
 
-    asked = [access.caller(bearing(f"sk-{number}"), WORKS) for number in range(50)]
+    asked = [access.authenticate(bearing(f"sk-{number}"), WORKS) for number in range(50)]
     answers = await asyncio.gather(*asked, return_exceptions=True)
 
     assert all(isinstance(one, Unauthorized) for one in answers)
@@ -248,8 +248,8 @@ async def test_many_unknown_keys_share_their_looks(administration, keyring):
 async def test_a_database_that_hangs_makes_an_unknown_key_wait_no_longer_than_so(
     administration, keyring, monkeypatch
 ):
-    monkeypatch.setattr("llm_backend.access.authentication.keyring.LOOK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("llm_backend.access.authentication.keyring.POLL_TIMEOUT_S", 0.01)
     administration.hangs = True
 
     with pytest.raises(Overloaded):
-        await access_of(keyring).caller(bearing("sk-guessed"), WORKS)
+        await access_of(keyring).authenticate(bearing("sk-guessed"), WORKS)

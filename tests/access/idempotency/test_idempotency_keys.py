@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.idempotency_keys import Idempotency
-from llm_backend.access.idempotency.shared_answers import KEPT_S, LEASE_S, SharedAnswers
+from llm_backend.access.idempotency.shared_answers import LEASE_S, RETENTION_S, SharedAnswers
 from llm_backend.access.idempotency.stored_answer import ANSWER_BYTES
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Database, StoreUnavailable, migrate
@@ -178,7 +178,7 @@ async def test_what_asks_to_come_again_is_answered_anew(status: int):
 async def test_an_answer_is_kept_for_an_hour():
     server = Server()
     await server.ask()
-    server.clock.now = KEPT_S
+    server.clock.now = RETENTION_S
 
     assert (await server.ask())[1] == b"2"
 
@@ -266,7 +266,7 @@ async def test_what_a_dead_server_had_begun_another_makes_once_its_lease_is_over
     a, b = servers(database, clock)
     await a.idempotency._shared._stored.claim("n", digest="d", holder="dead", now=0, until=LEASE_S)
     clock.now = LEASE_S - 1.0
-    waiting = asyncio.create_task(b.idempotency._shared.claimed("n", "d"))
+    waiting = asyncio.create_task(b.idempotency._shared.claim("n", "d"))
     await asyncio.sleep(0.05)
 
     assert not waiting.done()
@@ -277,12 +277,12 @@ async def test_what_a_dead_server_had_begun_another_makes_once_its_lease_is_over
 async def test_a_lease_is_renewed_as_long_as_the_answer_is_made(database):
     clock = Clock()
     a, b = (one.idempotency._shared for one in servers(database, clock))
-    assert await a.claimed("n", "d") is None
+    assert await a.claim("n", "d") is None
     clock.now = LEASE_S - 1.0
     await a._renew()
     clock.now = LEASE_S + 1.0
 
-    assert await b._claim("n", "d") is not None
+    assert await b._try_claim("n", "d") is not None
 
 
 async def test_who_leaves_while_the_key_is_claimed_leaves_it_to_the_next(database):

@@ -67,7 +67,7 @@ class Gates:
         return AdmissionControl(
             ledger=self.ledger,
             spending=self.spending,
-            plans=plans,
+            policies=plans,
             limits=limits,
             capacity=capacity,
             run_deadline_s=deadline_s,
@@ -91,7 +91,7 @@ class Gates:
         request = ApiRequest(
             operation=cast(Operation, SimpleNamespace(operation_id=operation)),
             http=HttpRequest({"type": "http", "state": state}, receive),
-            caller=self.keyring.caller({"authorization": "Bearer sk-one"}),
+            caller=self.keyring.authenticate({"authorization": "Bearer sk-one"}),
             request_id="r",
             path={},
             query={},

@@ -11,8 +11,8 @@ from llm_backend.access.limits.concurrency import (
     LEASE_S,
     ConcurrencyLimit,
     SharedConcurrencyLimits,
-    enter,
-    leave,
+    acquire_all,
+    release_all,
 )
 from llm_backend.block_grants import BLOCKS
 from llm_backend.errors import RequestsLimited
@@ -59,7 +59,7 @@ async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
 
 async def entered(slots: ConcurrencyLimit, number: int) -> int:
     """How many of so many get in at once."""
-    asked = await asyncio.gather(*(slots.enter() for _ in range(number)), return_exceptions=True)
+    asked = await asyncio.gather(*(slots.acquire() for _ in range(number)), return_exceptions=True)
     assert all(one is None or isinstance(one, RequestsLimited) for one in asked)
     return sum(one is None for one in asked)
 
@@ -68,7 +68,7 @@ async def test_one_that_is_alone_counts_for_itself():
     slots = ConcurrencyLimit("key a", 2)
 
     assert await entered(slots, 5) == 2
-    slots.leave()
+    slots.release()
     assert await entered(slots, 5) == 1
 
 
@@ -76,10 +76,10 @@ async def test_who_gets_not_all_of_them_gets_none():
     free, full = ConcurrencyLimit("key a", 1), ConcurrencyLimit("project a", 0)
 
     with pytest.raises(RequestsLimited, match="project a"):
-        await enter([free, full])
+        await acquire_all([free, full])
     assert free.running == 0
-    await enter([free])
-    leave([free])
+    await acquire_all([free])
+    release_all([free])
 
 
 @pytest.mark.parametrize("most", [1, 3, 50])
@@ -92,9 +92,9 @@ async def test_all_servers_together_run_no_more_than_one_would(servers, most):
 
 async def test_what_one_server_is_done_with_another_has(servers):
     a, b = servers.slots(1)
-    await a.enter()
+    await a.acquire()
     assert await entered(b, 1) == 0
-    a.leave()
+    a.release()
     await servers.settle()
     servers.clock.now = 1.0
 
@@ -103,7 +103,7 @@ async def test_what_one_server_is_done_with_another_has(servers):
 
 async def test_who_leaves_while_the_database_is_asked_takes_nothing(servers):
     a, b = servers.slots(1)
-    asking = asyncio.create_task(a.enter())
+    asking = asyncio.create_task(a.acquire())
     while not servers.stored.asked:  # noqa: ASYNC110 # it has no event for that
         await asyncio.sleep(0)
     asking.cancel()
@@ -119,7 +119,7 @@ async def test_of_many_a_few_are_kept_and_the_database_is_asked_seldom(servers):
     for _ in range(3):
         await entered(a, 50)
         for _ in range(50):
-            a.leave()
+            a.release()
     await servers.settle()
 
     assert servers.stored.asked <= 15
@@ -143,7 +143,7 @@ async def test_who_lives_keeps_what_he_holds_until_he_leaves(servers):
     await servers.shared[0].renew()
     servers.clock.now = LEASE_S + 1.0
     assert await entered(b, 1) == 0
-    await servers.shared[0].leave()
+    await servers.shared[0].release_all()
     servers.clock.now += 1.0
 
     assert await entered(b, 1) == 1
@@ -157,20 +157,20 @@ async def test_without_the_database_each_counts_for_itself_and_leaves_it_alone(s
     assert servers.stored.asked == 2
     servers.stored.is_down = False
     for one in (a, a, b, b):
-        one.leave()
+        one.release()
     servers.clock.now = DOWN_S
     assert [await entered(a, 5), await entered(b, 5)] == [2, 0]
 
 
 async def test_what_could_not_be_given_back_is_given_back_later(servers):
     a, b = servers.slots(1)
-    await a.enter()
+    await a.acquire()
     servers.stored.is_down = True
-    a.leave()
+    a.release()
     await servers.settle()
     servers.stored.is_down, servers.clock.now = False, DOWN_S
-    await a.enter()
-    a.leave()
+    await a.acquire()
+    a.release()
     await servers.settle()
 
     assert await entered(b, 1) == 1
@@ -178,7 +178,7 @@ async def test_what_could_not_be_given_back_is_given_back_later(servers):
 
 async def test_who_is_refused_again_and_again_does_not_ask_the_database_each_time(servers):
     a, b = servers.slots(1)
-    await a.enter()
+    await a.acquire()
     for _ in range(20):
         await entered(b, 1)
 

@@ -14,8 +14,8 @@ from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import Grants
 from tests.clock import Clock
 
-RPM = RateLimit(scope="m in project p", what="requests", most=3)
-TPM = RateLimit(scope="m in project p", what="tokens", most=100)
+RPM = RateLimit(scope="m in project p", unit="requests", limit=3)
+TPM = RateLimit(scope="m in project p", unit="tokens", limit=100)
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ async def grants(tmp_path: Path) -> AsyncIterator[Grants]:
 
 async def taken(limits: RateLimits, limit: RateLimit, times: int, tokens: int = 1) -> int:
     """How many of so many requests are let through."""
-    allowances = limits.allowances([limit])
+    allowances = limits.windows([limit])
     count = 0
     for _ in range(times):
         try:
-            await limits.take(allowances, tokens)
+            await limits.reserve(allowances, tokens)
             count += 1
         except RateLimited:
             pass
@@ -53,40 +53,40 @@ async def test_a_window_has_its_amount_and_the_next_one_again(clock):
 
 async def test_a_refusal_takes_nothing_and_says_when_to_come_back(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.allowances([RPM, TPM])
+    allowances = limits.windows([RPM, TPM])
     for _ in range(3):
-        await limits.take(allowances, 10)
+        await limits.reserve(allowances, 10)
 
     with pytest.raises(RequestsLimited, match=r"Limit 3, Used 3, Requested 1") as refused:
-        await limits.take(allowances, 10)
+        await limits.reserve(allowances, 10)
     error = refused.value
     assert (error.status, error.type, error.code) == (429, "requests", "rate_limit_exceeded")
     assert 0 < int(error.headers["retry-after-ms"]) <= 60_000
     assert error.headers["x-ratelimit-remaining-requests"] == "0"
     assert error.headers["x-ratelimit-remaining-tokens"] == "70"
     clock.now += error.retry_after_s
-    await limits.take(allowances, 10)
+    await limits.reserve(allowances, 10)
 
 
 async def test_what_was_not_used_is_given_back_and_what_was_used_more_is_taken(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.allowances([TPM])
-    first = await limits.take(allowances, 90)
+    allowances = limits.windows([TPM])
+    first = await limits.reserve(allowances, 90)
     first.correct(10)
-    second = await limits.take(allowances, 90)
+    second = await limits.reserve(allowances, 90)
     second.correct(120)
 
     with pytest.raises(TokensLimited) as refused:
-        await limits.take(allowances, 1)
+        await limits.reserve(allowances, 1)
     assert refused.value.type == "tokens"
 
 
 async def test_what_is_corrected_in_the_next_window_is_no_matter_of_it(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.allowances([TPM])
-    first = await limits.take(allowances, 90)
+    allowances = limits.windows([TPM])
+    first = await limits.reserve(allowances, 90)
     clock.now += 60
-    await limits.take(allowances, 50)
+    await limits.reserve(allowances, 50)
     first.correct(1)
 
     assert limits.headers(allowances)["x-ratelimit-remaining-tokens"] == "50"
@@ -96,19 +96,19 @@ async def test_a_request_that_is_larger_than_the_limit_is_told_so(clock):
     limits = RateLimits(clock=clock)
 
     with pytest.raises(TokensLimited, match="too large") as refused:
-        await limits.take(limits.allowances([TPM]), 101)
+        await limits.reserve(limits.windows([TPM]), 101)
     assert refused.value.retry_after_s is None
 
 
 async def test_headers_tell_the_tightest_limit_in_openais_words(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.allowances(
+    allowances = limits.windows(
         [
-            RateLimit(scope="key k", what="requests", most=1000),
-            RateLimit(scope="p", what="requests", most=2, window_s=86_400),
+            RateLimit(scope="key k", unit="requests", limit=1000),
+            RateLimit(scope="p", unit="requests", limit=2, window_s=86_400),
         ]
     )
-    await limits.take(allowances, 1)
+    await limits.reserve(allowances, 1)
     headers = limits.headers(allowances)
 
     assert headers["x-ratelimit-limit-requests"] == "2"
@@ -119,7 +119,7 @@ async def test_headers_tell_the_tightest_limit_in_openais_words(clock):
 
 @pytest.mark.parametrize("most", [3, 50, 1000])
 async def test_several_servers_together_let_through_what_one_would(grants, clock, most):
-    limit = RateLimit(scope="m", what="requests", most=most)
+    limit = RateLimit(scope="m", unit="requests", limit=most)
     servers = [RateLimits(grants, clock=clock) for _ in range(3)]
     counts = await asyncio.gather(*(taken(one, limit, most) for one in servers))
 
@@ -127,8 +127,8 @@ async def test_several_servers_together_let_through_what_one_would(grants, clock
 
 
 async def test_servers_share_a_minute_and_a_day_each_for_itself(grants, clock):
-    minute = RateLimit(scope="m", what="requests", most=10)
-    day = RateLimit(scope="m", what="requests", most=1000, window_s=86_400)
+    minute = RateLimit(scope="m", unit="requests", limit=10)
+    day = RateLimit(scope="m", unit="requests", limit=1000, window_s=86_400)
     clock.now = 86_400 * 20.0 + crc32(b"m") % 86_400  # both begin
     counts = []
     for server in [RateLimits(grants, clock=clock) for _ in range(2)]:
@@ -139,9 +139,9 @@ async def test_servers_share_a_minute_and_a_day_each_for_itself(grants, clock):
 
 async def test_a_request_that_does_not_fit_leaves_the_rest_to_others(grants, clock):
     a, b = (RateLimits(grants, clock=clock) for _ in range(2))
-    await a.take(a.allowances([TPM]), 40)
+    await a.reserve(a.windows([TPM]), 40)
     with pytest.raises(TokensLimited):
-        await b.take(b.allowances([TPM]), 90)
+        await b.reserve(b.windows([TPM]), 90)
 
     assert await taken(b, TPM, 1, tokens=20) == 1
     assert await taken(a, TPM, 1, tokens=40) == 1
@@ -149,7 +149,7 @@ async def test_a_request_that_does_not_fit_leaves_the_rest_to_others(grants, clo
 
 async def test_what_one_server_did_not_use_is_there_for_another(grants, clock):
     a, b = (RateLimits(grants, clock=clock) for _ in range(2))
-    first = await a.take(a.allowances([TPM]), 95)
+    first = await a.reserve(a.windows([TPM]), 95)
     assert await taken(b, TPM, 1, tokens=60) == 0
     first.correct(10)
     await a.settle()
@@ -169,13 +169,13 @@ async def test_a_server_asks_the_database_once_in_many_requests(grants, clock):
             return await grants.take(*args, **kwargs)
 
     limits = RateLimits(Counted(grants._database), clock=clock)
-    assert await taken(limits, RateLimit(scope="m", what="requests", most=1000), 1000) == 1000
+    assert await taken(limits, RateLimit(scope="m", unit="requests", limit=1000), 1000) == 1000
     assert asked == 20
 
 
 async def test_many_at_once_are_let_through_as_often_as_may_be(grants, clock):
     limits = RateLimits(grants, clock=clock)
-    limit = RateLimit(scope="m", what="requests", most=40)
+    limit = RateLimit(scope="m", unit="requests", limit=40)
     counts = await asyncio.gather(*(taken(limits, limit, 1) for _ in range(100)))
 
     assert sum(counts) == 40
@@ -198,19 +198,19 @@ async def test_while_the_database_cannot_be_used_a_server_counts_by_itself(clock
 async def test_another_limit_begins_anew(clock):
     limits = RateLimits(clock=clock)
     await taken(limits, RPM, 3)
-    wider = RateLimit(scope=RPM.scope, what=RPM.what, most=5)
+    wider = RateLimit(scope=RPM.scope, unit=RPM.unit, limit=5)
 
     assert await taken(limits, wider, 9) == 5
 
 
 async def test_what_is_kept_of_limits_is_bounded_also_within_one_window(clock):
-    limits = RateLimits(clock=clock, allowances_most=100)
+    limits = RateLimits(clock=clock, windows_limit=100)
     for number in range(1_000):
-        await taken(limits, RateLimit(scope=str(number), what="requests", most=1), 1)
+        await taken(limits, RateLimit(scope=str(number), unit="requests", limit=1), 1)
 
-    assert len(limits._allowances) <= 100
+    assert len(limits._windows) <= 100
     assert limits.generation <= 90
-    assert await taken(limits, RateLimit(scope="999", what="requests", most=1), 1) == 0
+    assert await taken(limits, RateLimit(scope="999", unit="requests", limit=1), 1) == 0
 
 
 async def test_what_is_granted_to_who_has_left_meanwhile_is_there_for_others(grants, clock):
@@ -221,7 +221,7 @@ async def test_what_is_granted_to_who_has_left_meanwhile_is_there_for_others(gra
     await asyncio.wait({asking})
     await a.settle()
 
-    assert await taken(a, RPM, 3) + await taken(b, RPM, 3) == RPM.most
+    assert await taken(a, RPM, 3) + await taken(b, RPM, 3) == RPM.limit
 
 
 @pytest.mark.parametrize(("limit", "tokens"), [(RPM, 1), (TPM, 30), (TPM, 90)])
@@ -229,22 +229,22 @@ async def test_a_refusal_of_one_of_several_servers_adds_up(grants, clock, limit,
     """What is used and what is requested are more than the limit, whoever has used it."""
     a, b = (RateLimits(grants, clock=clock) for _ in range(2))
     await taken(a, limit, 3, tokens=25)
-    allowances = b.allowances([limit])
+    allowances = b.windows([limit])
 
     await taken(b, limit, 3, tokens=tokens)
     with pytest.raises(RateLimited, match="of all processes and servers together") as refused:
-        await b.take(allowances, tokens)
+        await b.reserve(allowances, tokens)
 
     told = re.search(r"Limit (\d+), Used (\d+), Requested (\d+)", refused.value.message)
     assert told is not None
     most, used, requested = map(int, told.groups())
     assert used <= most < used + requested
-    assert int(refused.value.headers[f"x-ratelimit-remaining-{limit.what}"]) == most - used
+    assert int(refused.value.headers[f"x-ratelimit-remaining-{limit.unit}"]) == most - used
 
 
 async def test_a_days_tokens_are_called_so(clock):
-    day = RateLimit(scope="m", what="tokens", most=10, window_s=86_400)
+    day = RateLimit(scope="m", unit="tokens", limit=10, window_s=86_400)
     limits = RateLimits(clock=clock)
 
     with pytest.raises(TokensLimited, match=r"\(TPD\)"):
-        await limits.take(limits.allowances([day]), 11)
+        await limits.reserve(limits.windows([day]), 11)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from llm_backend.access.authentication.policy import Policy, Project
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.rate_limits import RateLimits
-from llm_backend.access.limits.request_policy import MODELS_MOST, DefaultLimits, RequestPolicies
+from llm_backend.access.limits.request_policy import MODELS_LIMIT, DefaultLimits, RequestPolicies
 
 OWN = {"own": {"max_requests_per_1_minute": 7}}
 
@@ -15,11 +15,11 @@ def test_names_that_a_client_invents_share_one_limit():
     ring = SimpleNamespace(policy=Policy(projects={}, emails={}))
     plans = RequestPolicies(ring, RateLimits(), DefaultLimits(requests_per_minute=5), lambda _: ())
     caller = Caller(key_id="k", project=project)
-    seen = {plans.plan(caller, f"m{n}").allowances[0] for n in range(MODELS_MOST + 500)}
+    seen = {plans.policy_of(caller, f"m{n}").rate_windows[0] for n in range(MODELS_LIMIT + 500)}
 
-    assert len(seen) == MODELS_MOST + 1
-    assert plans.plan(caller, "m0").allowances[0].scope == "m0 in project proj_1"
-    assert plans.plan(caller, "own").allowances[0].scope == "own in project proj_1"
+    assert len(seen) == MODELS_LIMIT + 1
+    assert plans.policy_of(caller, "m0").rate_windows[0].scope == "m0 in project proj_1"
+    assert plans.policy_of(caller, "own").rate_windows[0].scope == "own in project proj_1"
 
 
 def test_a_route_has_the_limits_of_its_steps_even_under_the_name_of_one():
@@ -29,8 +29,8 @@ def test_a_route_has_the_limits_of_its_steps_even_under_the_name_of_one():
     usual = DefaultLimits(requests_per_minute=5, tokens_per_minute=9)
     plans = RequestPolicies(ring, RateLimits(), usual, lambda _: ("m", "n"))
     caller = Caller(key_id="k", project=project)
-    plan = plans.plan(caller, "m")
+    plan = plans.policy_of(caller, "m")
 
-    assert (plan.is_route, plan.allowances) == (True, [])
-    assert [one.most for one in plans.of_step(project, "m")] == [5, 9]
-    assert [one.most for one in plans.plan(caller, "own").allowances] == [7]
+    assert (plan.is_route, plan.rate_windows) == (True, [])
+    assert [one.limit for one in plans.step_windows(project, "m")] == [5, 9]
+    assert [one.limit for one in plans.policy_of(caller, "own").rate_windows] == [7]

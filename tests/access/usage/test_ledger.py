@@ -51,7 +51,7 @@ async def test_what_could_not_be_written_is_kept_and_written_later(stored, caplo
     ledger = Ledger(stored)
     ledger.add(key(), requests=1, tokens=TOKENS)
     stored.is_down = True
-    await ledger.write_or_tell()
+    await ledger.write_or_log()
     ledger.add(key(), requests=1)
     stored.is_down = False
     await ledger.write()
@@ -62,7 +62,7 @@ async def test_what_could_not_be_written_is_kept_and_written_later(stored, caplo
 
 
 async def test_an_outage_without_end_does_not_fill_the_memory(stored, caplog):
-    ledger = Ledger(stored, entries_most=2)
+    ledger = Ledger(stored, entries_limit=2)
     for minute in range(5):
         ledger.add(key(minute), requests=1)
     ledger.add(key(0), requests=1)

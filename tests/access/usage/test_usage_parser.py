@@ -145,14 +145,14 @@ def test_what_a_stream_says_is_added_up_however_it_is_cut(size: int):
     for start in range(0, len(said), size):
         tail.feed(said[start : start + size])
 
-    assert tail.said_bytes() == len('Hell\\"oso{}')
+    assert tail.text_bytes() == len('Hell\\"oso{}')
 
 
 def test_what_a_whole_answer_says_is_read_off_its_end():
     tail = UsageTail(texts=None)
     tail.feed(json.dumps({"choices": [{"message": {"content": "Hello"}}]}).encode())
 
-    assert tail.said_bytes() == 5
+    assert tail.text_bytes() == 5
 
 
 def test_a_file_in_a_request_is_not_counted_as_text():

@@ -57,12 +57,9 @@ class Server:
             server_tools=ServerTools(),
             file_texts=NoFiles(),
             file_pictures=NoFiles(),
-            access=types.SimpleNamespace(ledger=self, keyring=self, plans=self),
+            access=types.SimpleNamespace(ledger=self, keyring=self),
             registry=types.SimpleNamespace(local_step=lambda name: self.model),
         )
-
-    def counted_as(self, model):
-        return model
 
     @asynccontextmanager
     async def running(self):
