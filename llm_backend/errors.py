@@ -251,9 +251,12 @@ class LimitReached(RateLimited):
         wait = self.retry_after_s
         if wait is None:  # no retry can succeed
             return {"x-should-retry": "false", **self._more_headers}
-        whole, exactly = math.ceil(wait), math.ceil(wait * 1000)  # not too early
-        times = {"Retry-After": str(max(1, whole)), "retry-after-ms": str(max(1, exactly))}
-        return {**times, **self._more_headers}
+        seconds, milliseconds = math.ceil(wait), math.ceil(wait * 1000)  # not too early
+        retry_headers = {
+            "Retry-After": str(max(1, seconds)),
+            "retry-after-ms": str(max(1, milliseconds)),
+        }
+        return {**retry_headers, **self._more_headers}
 
 
 class RequestsLimited(LimitReached):

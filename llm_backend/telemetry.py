@@ -299,7 +299,7 @@ class _TextFormatter(_LineFormatter):
 def _on_one_line(value: object) -> str:
     """Formats a value on one line without control characters: some values come from clients."""
     text = str(value)
-    return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return text if text.isprintable() else _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class _JsonFormatter(_LineFormatter):

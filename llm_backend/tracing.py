@@ -58,8 +58,8 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
 
     def record_answer(self, model: str, usage: GenerationSpan) -> None:
         """Records the span of a local model's finished answer, below the span of its request."""
-        ended = time.time_ns()
-        first_token = ended - int(usage.generation_s * NS)
+        end_time = time.time_ns()
+        first_token = end_time - int(usage.generation_s * NS)
         slot = first_token - int(usage.prompt_s * NS)
         span = self.tracer.start_span(
             f"generate {model}",
@@ -75,7 +75,7 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
         span.add_event("slot", timestamp=slot)
         if usage.completion_tokens:
             span.add_event("first token", timestamp=first_token)
-        span.end(end_time=ended)
+        span.end(end_time=end_time)
 
 
 class TracedRequests:

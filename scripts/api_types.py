@@ -186,7 +186,7 @@ class TypeWriter:
             parts.append(shapes)
         if not parts and kinds_of(schema) != ["object"]:
             return None
-        return [merged((*combination, own)) for combination in product(*parts)]
+        return [merge_shapes((*combination, own)) for combination in product(*parts)]
 
     def _kind(self, one: JsonMapping, others: Iterable[JsonMapping]) -> str:
         """Returns the suffix that tells an inline object from the other alternatives."""
@@ -209,7 +209,7 @@ def kinds_of(schema: JsonMapping) -> list[str]:
     return [kinds] if isinstance(kinds, str) else kinds
 
 
-def merged(shapes: Iterable[ObjectShape]) -> ObjectShape:
+def merge_shapes(shapes: Iterable[ObjectShape]) -> ObjectShape:
     """Returns one shape with the fields of all."""
     whole = ObjectShape()
     for shape in shapes:
@@ -236,10 +236,10 @@ def literals(values: Iterable[str | int | None]) -> list[str]:
 
 def union(members: Iterable[str]) -> str:
     """Returns a union without repetitions; literal texts add nothing to `str`."""
-    return " | ".join(ordered(members))
+    return " | ".join(order_members(members))
 
 
-def ordered(members: Iterable[str]) -> list[str]:
+def order_members(members: Iterable[str]) -> list[str]:
     """Returns the members once each, None last."""
     own = list(dict.fromkeys(members))
     if "str" in own:
@@ -252,7 +252,7 @@ def alias(name: str, members: Iterable[str]) -> str:
     line = f"{name}: TypeAlias = {union(members)}"
     if len(line) <= WIDTH:
         return f"{line}\n"
-    return f"{name}: TypeAlias = (\n    " + "\n    | ".join(ordered(members)) + "\n)\n"
+    return f"{name}: TypeAlias = (\n    " + "\n    | ".join(order_members(members)) + "\n)\n"
 
 
 def typed_dict(name: str, fields: Mapping[str, str]) -> str:

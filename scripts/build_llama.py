@@ -89,14 +89,14 @@ def instruction_sets(cpuinfo: str) -> set[str]:
 
 
 def cache_folder(flags: list[str]) -> Path:
-    """Where wheels of this version and these flags are kept."""
+    """Returns the folder of cached wheels of this version and these flags."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256((LOCK.read_text() + " ".join(flags)).encode()).hexdigest()[:16]
     return base / "llm-backend" / "wheels" / key
 
 
 def missing_tool() -> str | None:
-    """What a build lacks, as a sentence that says what to do; None when nothing."""
+    """Returns a sentence that names a missing build tool; None if there is none."""
     if shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++"):
         return None
     return (

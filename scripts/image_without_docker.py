@@ -73,7 +73,7 @@ class Builder:
             ran = keys[:1]
             done.write_text("\n".join(ran))
         environment, here = {"PATH": FIRST_PATH}, "/"
-        steps = [*inherited(stage), *stage.instructions]
+        steps = [*inherited_instructions(stage), *stage.instructions]
         for instruction in steps[: len(steps) - len(stage.instructions)]:
             environment, here = self._setting(instruction, environment, here)
         for number, instruction in enumerate(stage.instructions, start=1):
@@ -164,11 +164,11 @@ class Builder:
         return root
 
 
-def inherited(stage: Stage) -> list[Instruction]:
-    """The instructions of the stages that this one builds on, the first one's first."""
+def inherited_instructions(stage: Stage) -> list[Instruction]:
+    """Returns the instructions of the parent stages, the first one's first."""
     if stage.parent is None:
         return []
-    return [*inherited(stage.parent), *stage.parent.instructions]
+    return [*inherited_instructions(stage.parent), *stage.parent.instructions]
 
 
 def inside(root: Path, path: str) -> Path:
@@ -203,7 +203,7 @@ def serve(root: Path, stage: Stage, port: int) -> None:
     user, group = stage.last("USER").text.split(":")
     environment = {"LLM_BACKEND_PORT": str(port), "LLM_BACKEND_API_KEYS": "sk-mine"}
     path, here = FIRST_PATH, "/"
-    for one in [*inherited(stage), *stage.instructions]:
+    for one in [*inherited_instructions(stage), *stage.instructions]:
         if one.name == "ENV":
             words = dict(word.split("=", 1) for word in shlex.split(one.text))
             environment |= {name: value.replace("$PATH", path) for name, value in words.items()}
@@ -248,7 +248,7 @@ def wait_healthy(
 
 
 def answer(port: int, key: str) -> str:
-    """What the built-in model says."""
+    """Returns the built-in model's answer to a chat."""
     said = [{"role": "user", "content": "Who are you?"}]
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",

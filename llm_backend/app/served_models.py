@@ -67,7 +67,7 @@ class ServedModel:
 
 def build_served_models(settings: Settings) -> list[ServedModel]:
     """Builds the local models in the order of the settings; names are unique."""
-    entries = [_entry(given) for given in settings.models]
+    entries = [_entry(model) for model in settings.models]
     files = [_model_file(settings, entry.path) for entry in entries]
     ids = [_id(entry, path) for entry, path in zip(entries, files, strict=True)]
     for index, name in enumerate(ids):

@@ -135,5 +135,5 @@ def _upstream_aliases(
     settings: Settings, local: Collection[str]
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Returns the aliases of models that are not local."""
-    pairs = [given.partition("=") for given in settings.aliases]
+    pairs = [alias.partition("=") for alias in settings.aliases]
     return [(name, (model,)) for name, _, model in pairs if model and model not in local]

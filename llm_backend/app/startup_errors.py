@@ -25,6 +25,6 @@ def translate_startup_errors() -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}."
+        path = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{path}."
     return str(error)

@@ -73,8 +73,8 @@ def _run_check(name: str, check: Callable[[], str]) -> Finding:
     except (_CheckFailed, SettingsError) as error:
         return Finding(name=name, is_ok=False, sentence=str(error))
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return Finding(name=name, is_ok=False, sentence=f"{error.strerror or error}{where}.")
+        path = f": {error.filename}" if error.filename else ""
+        return Finding(name=name, is_ok=False, sentence=f"{error.strerror or error}{path}.")
 
 
 def _processor() -> str:

@@ -36,7 +36,7 @@ def serve(config: Config = None, **flags: Any) -> None:
 
 def _announce(address: str, settings: Settings) -> None:
     base_url = f"{address}/v1"
-    model = next((_name(given) for given in settings.models), None)
+    model = next((_name(model) for model in settings.models), None)
     print(f"Serving on {address}  (base URL for clients: {base_url})")
     print(f"Data folder: {settings.data_dir}")
     if settings.database_url is not None:

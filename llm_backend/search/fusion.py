@@ -36,10 +36,10 @@ def fuse(
     total_weight = weights.embedding + weights.text
     scores: dict[str, float] = {}
     for ranking, weight in ((nearest, weights.embedding), (keyword_hits, weights.text)):
-        for rank, found in enumerate(ranking):
+        for rank, point in enumerate(ranking):
             share = weight / total_weight * (SMOOTHING + 1) / (SMOOTHING + 1 + rank)
-            scores[found.id] = scores.get(found.id, 0.0) + share
-    similarities = {found.id: min(1.0, max(0.0, found.score)) for found in nearest}
+            scores[point.id] = scores.get(point.id, 0.0) + share
+    similarities = {point.id: min(1.0, max(0.0, point.score)) for point in nearest}
     ranked = [
         FusedPoint(id=id, score=min(1.0, score), similarity=similarities.get(id))
         for id, score in scores.items()

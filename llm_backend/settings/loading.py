@@ -71,7 +71,7 @@ def settings_as_json(settings: Settings) -> str:
 
 def settings_from_json(text: str) -> Settings:
     """Deserialize `settings_as_json`'s text; reads neither environment nor file."""
-    return _settings_from(lambda _kind, given, _variables: (given,))(**json.loads(text))
+    return _settings_from(lambda _kind, arguments, _variables: (arguments,))(**json.loads(text))
 
 
 def _settings_from(sources: _Sources) -> type[Settings]:
@@ -113,7 +113,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unknown_environment() -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known_names = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in variables_named(PREFIX):
-        if name.upper() not in known:
+        if name.upper() not in known_names:
             raise SettingsError(f"The environment holds {name}, which is not a setting: unset it.")

@@ -57,8 +57,8 @@ def _groups() -> Iterator[str]:
         yield f"\n## {title}\n\n{group.__doc__}\n\n"
         yield "| setting | environment | default | meaning |\n|---|---|---|---|\n"
         for name, field in group.model_fields.items():
-            shown = ", ".join(f"`{one}`" for one in _variables(name, field))
-            yield f"| `{name}` | {shown} | {_default(field)} | {field.description} |\n"
+            variables = ", ".join(f"`{one}`" for one in _variables(name, field))
+            yield f"| `{name}` | {variables} | {_default(field)} | {field.description} |\n"
 
 
 def _parts() -> Iterator[str]:
