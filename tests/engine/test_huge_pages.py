@@ -1,4 +1,4 @@
-"""Where weights are. In this process, so that its own pages can be counted."""
+"""Memory of weights: huge pages and mapped files. In this process, to count its own pages."""
 
 import os
 import subprocess
