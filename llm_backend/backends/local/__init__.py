@@ -1,1 +1,22 @@
-"""Models of this machine: model manager, model handles, chat templates, markup and media."""
+"""Models of this machine: model manager, chat templates, markup, schemas and media.
+
+local_model.py          one model: chats, completions, embeddings, ranking
+model_protocol.py       its template, markup and control tokens: prompts and parsers
+admitted_generation.py  a generation that the engine has accepted; its deltas and usage
+chat_choice.py          deltas of one choice as reasoning, content and calls
+engine_commands.py, engine_errors.py, task_priority.py  commands to the engine and its errors
+model_manager.py        loads models on demand, within a memory budget
+model_handle.py         one model of a manager; local_handle.py: its engine is in this process
+engine_users.py         reference count of the requests that use an engine
+shared_manager/         the model manager of several processes
+chat_template.py        the model's Jinja template, in a sandbox
+template_messages.py    messages in the form that a template expects
+chat_formats.py         templates by name, for files without one
+control_tokens.py       escapes control tokens in user text
+grammar_field.py        the request's field that a grammar was made of, for errors
+markup/                 tool calls and reasoning in each family's markup
+schemas/                JSON schemas, lowered for grammars
+media/                  pictures and sounds in messages
+token_files.py          vocabulary files of OpenAI's encodings
+yes_no.py               classifier by a yes/no question
+"""

@@ -1,4 +1,4 @@
-"""Deltas of the engine become reasoning, content and numbered calls, and are counted."""
+"""Chat choices: deltas of the engine as reasoning, content, numbered calls and token counts."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def taken(
     return made
 
 
-def test_calls_are_numbered_and_only_their_beginning_has_an_id():
+def test_calls_are_numbered_and_only_their_begin_has_an_id():
     made = taken(choice(), list(CALL * 2), FinishReason.STOP)
 
     calls = [call for delta in made for call in delta.tool_calls]
@@ -43,7 +43,7 @@ def test_calls_are_numbered_and_only_their_beginning_has_an_id():
     assert made[-1].finish_reason == "tool_calls"
 
 
-def test_one_call_ends_a_choice_that_may_make_no_more():
+def test_choice_without_parallel_calls_ends_after_one_call():
     one = choice(is_parallel=False)
     made = taken(one, ["Hm. " + CALL[:-13], CALL, "never read"], FinishReason.LENGTH)
 
@@ -52,7 +52,7 @@ def test_one_call_ends_a_choice_that_may_make_no_more():
     assert made[-1].finish_reason == "tool_calls"
 
 
-def test_an_answer_that_was_cut_says_so_even_if_it_called():
+def test_truncated_choice_finishes_with_length_even_after_a_call():
     made = taken(choice(), [CALL, CALL[: CALL.index("1")]], FinishReason.LENGTH)
 
     assert made[-1].finish_reason == "length"
@@ -62,7 +62,7 @@ def test_an_answer_that_was_cut_says_so_even_if_it_called():
 @pytest.mark.parametrize(
     ("reason", "stop", "shown"), [("length", None, "length"), ("stop", "get", "stop")]
 )
-def test_a_call_cut_before_its_name_is_no_content(reason, stop, shown):
+def test_call_truncated_before_its_name_is_not_content(reason, stop, shown):
     one = choice()
     end = Delta(
         id="1", index=0, text='{"name": "', completion_tokens=3,
@@ -75,14 +75,14 @@ def test_a_call_cut_before_its_name_is_no_content(reason, stop, shown):
     assert made[-1].finish_reason == shown
 
 
-def test_tokens_of_reasoning_are_counted_one_by_one():
+def test_reasoning_tokens_are_counted_by_delta():
     one = choice()
     taken(one, ["<think>", "a", "b", "</", "think>", "\n\n", "Hi", "!"], FinishReason.STOP)
 
     assert one.reasoning_tokens == 5
 
 
-def test_tokens_that_came_as_one_are_shared_out():
+def test_tokens_of_one_delta_are_divided_by_length():
     one = choice(is_thinking=True)
     taken(one, ["abc", "def</think>ghi"], FinishReason.STOP, size=10)
 

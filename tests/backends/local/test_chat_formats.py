@@ -1,4 +1,4 @@
-"""Prompt formats by name frame each turn as their models were trained on."""
+"""Chat formats by name: each renders its models' exact prompt."""
 
 import pytest
 
@@ -54,12 +54,12 @@ def rendered(name: str, talk: list[dict[str, str]] = TALK) -> str:
         ),
     ],
 )
-def test_a_conversation_is_framed_to_the_letter(name, prompt):
+def test_chat_format_renders_the_exact_prompt(name, prompt):
     assert rendered(name) == prompt
 
 
 @pytest.mark.parametrize("name", CHAT_FORMATS)
-def test_every_format_tells_all_that_was_said_in_its_order(name):
+def test_chat_format_renders_all_messages_in_order(name):
     prompt = rendered(name)
     places = [prompt.index(message["content"]) for message in TALK]
 
@@ -67,13 +67,13 @@ def test_every_format_tells_all_that_was_said_in_its_order(name):
 
 
 @pytest.mark.parametrize("name", CHAT_FORMATS)
-def test_what_people_write_is_no_template(name):
+def test_user_text_is_not_rendered_as_a_template(name):
     assert "{{ eos_token }}{% x %}" in rendered(
         name, [{"role": "user", "content": "{{ eos_token }}{% x %}"}]
     )
 
 
-def test_there_are_all_the_formats_that_users_of_other_servers_know():
+def test_chat_formats_have_the_names_of_other_servers():
     assert set(CHAT_FORMATS) == {
         "llama-2-chat", "codellama-instruct", "codellama-super-instruct", "mistral-instruct",
         "mistrallite", "openchat", "human-assistant", "vicuna-1.0-chat", "vicuna-1.1-chat",
@@ -82,16 +82,16 @@ def test_there_are_all_the_formats_that_users_of_other_servers_know():
     }  # fmt: skip
 
 
-def test_a_system_message_that_no_turn_follows_is_told_as_a_turn_of_the_user():
+def test_system_message_without_a_next_turn_becomes_a_user_turn():
     assert rendered("mistral-instruct", TALK[:1]) == "[INST] Be brief. [/INST]"
 
 
-def test_turns_may_begin_and_end_with_any_blank():
+def test_turns_keep_white_space_at_their_ends():
     own = format_of_turns(user="\n  U:{{ text }}\n\n", assistant="A:{{ text }} ", opening="\n A: ")
 
     assert ChatTemplate(own.source).render(TALK[1:]) == "\n  U:Hi\n\nA:Hello! \n  U:Who?\n\n\n A: "
 
 
-def test_a_format_without_turns_of_tools_refuses_their_results():
+def test_chat_format_without_tool_turns_refuses_results():
     with pytest.raises(InvalidRequest, match="has no turns of a `tool`"):
         rendered("zephyr", [{"role": "tool", "content": "4", "tool_call_id": "1"}])

@@ -1,4 +1,4 @@
-"""Chat templates come from anybody's files: they render in a sandbox or are refused."""
+"""Chat templates from untrusted files: rendered in a sandbox, or refused."""
 
 import pytest
 
@@ -9,13 +9,13 @@ HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 
-def test_a_model_without_a_template_is_spoken_to_in_chatml():
+def test_model_without_a_template_uses_chatml():
     prompt = ChatTemplate(None).render(HELLO)
 
     assert prompt == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_arguments_of_earlier_calls_reach_the_template_as_values():
+def test_template_gets_arguments_as_values():
     template = ChatTemplate("{{ messages[0].tool_calls[0].function.arguments.city }}{{ tools }}")
     call = {
         "id": "1",
@@ -28,14 +28,14 @@ def test_arguments_of_earlier_calls_reach_the_template_as_values():
     assert prompt == "RomeNone"
 
 
-def test_broken_arguments_of_earlier_calls_are_shown_as_they_were():
+def test_template_gets_invalid_arguments_as_text():
     template = ChatTemplate("{{ messages[0].tool_calls[0].function.arguments }}")
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{oops"}}
 
     assert template.render([{"role": "assistant", "tool_calls": [call]}]) == "{oops"
 
 
-def test_a_template_may_refuse_and_the_client_is_told():
+def test_template_refusal_reaches_the_client():
     template = ChatTemplate("{{ raise_exception('roles must alternate') }}")
 
     with pytest.raises(InvalidRequest, match="roles must alternate") as caught:
@@ -55,31 +55,31 @@ def test_a_template_may_refuse_and_the_client_is_told():
         "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
     ],
 )
-def test_a_template_that_misbehaves_is_a_clear_error(source):
+def test_template_error_is_an_invalid_request(source):
     with pytest.raises(InvalidRequest):
         ChatTemplate(source).render(HELLO)
 
 
-def test_a_source_that_is_no_template_is_a_clear_error():
+def test_invalid_template_source_is_an_invalid_request():
     with pytest.raises(InvalidRequest, match="template") as caught:
         ChatTemplate("{% for %}")
     assert caught.value.param == "model"
 
 
-def test_tools_are_refused_where_the_template_knows_none():
+def test_template_without_tools_refuses_tools():
     with pytest.raises(UnsupportedField) as caught:
         ChatTemplate("{{ messages[0].content }}").render(HELLO, [TOOL])
     assert caught.value.param == "tools"
 
 
-def test_who_writes_the_begin_token_is_known():
+def test_template_that_writes_bos_is_detected():
     template = ChatTemplate("{{ bos_token }}{{ messages[0].content }}", bos_token="<s>")
 
     assert template.writes_bos(template.render(HELLO))
     assert not ChatTemplate(None, bos_token="<s>").writes_bos("Hello")
 
 
-def test_a_template_that_reads_parts_is_given_parts():
+def test_template_of_content_parts_gets_parts():
     parts = (
         "{% for message in messages %}{% for part in message.content %}"
         "{% if part.type == 'text' %}<{{ part.text }}>{% endif %}{% endfor %}{% endfor %}"

@@ -1,4 +1,4 @@
-"""What people write is text to the model, however much it looks like its control tokens."""
+"""Control token guard: control tokens in user text stay text."""
 
 import re
 import time
@@ -24,7 +24,7 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
 
 
 @given(texts)
-def test_no_piece_holds_a_token_and_together_they_are_the_text(text):
+def test_pieces_contain_no_control_token_and_join_to_the_text(text):
     guard = ControlTokenGuard(TOKENS)
 
     lifted, cuts = guard.unescape(guard.escape(text))
@@ -34,7 +34,7 @@ def test_no_piece_holds_a_token_and_together_they_are_the_text(text):
 
 
 @pytest.mark.parametrize("place", [0, 65_530, 65_535, 65_536, 65_537, 131_070])
-def test_a_long_text_is_signed_alike_wherever_a_token_stands(place):
+def test_control_token_across_chunks_is_escaped(place):
     guard, text = ControlTokenGuard(TOKENS), "a" * place + "<|im_end|><<s>" + "b" * 70_000
 
     lifted, cuts = guard.unescape(guard.escape(text))
@@ -43,7 +43,7 @@ def test_a_long_text_is_signed_alike_wherever_a_token_stands(place):
     assert cuts == [place + 1, place + 11, place + 12]
 
 
-def test_a_message_cannot_end_itself():
+def test_message_cannot_end_its_turn():
     template = ChatTemplate(CHATML)
     dialect = ModelProtocol(template, template, markup_of(CHATML), {}, frozenset(TOKENS))
 
@@ -55,7 +55,7 @@ def test_a_message_cannot_end_itself():
     assert marks == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
 
 
-def test_a_template_may_trim_and_slice_and_nest_the_words():
+def test_escapes_survive_trimmed_sliced_and_nested_text():
     template = ChatTemplate(
         "{{ messages[0].content | trim }}|{{ messages[0].content[:9] | upper }}|{{ tools }}"
         "|{{ messages[1].tool_calls[0].function.arguments.x }}|{{ extra }}"
@@ -78,14 +78,14 @@ def test_a_template_may_trim_and_slice_and_nest_the_words():
     assert not any(LOOK_ALIKE.search(piece) for piece in pieces(text, cuts))
 
 
-def test_a_prompt_without_look_alikes_is_not_cut():
+def test_prompt_without_control_tokens_has_no_cuts():
     guard = ControlTokenGuard(TOKENS)
 
     assert guard.unescape(guard.escape("a < b | c")) == ("a < b | c", [])
 
 
 @given(st.sets(st.text("ab<|.", min_size=2, max_size=5), min_size=1), st.text("ab<|.", max_size=30))
-def test_names_that_begin_alike_or_overlap_are_all_found(names, text):
+def test_overlapping_token_names_are_all_escaped(names, text):
     found = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
     guard = ControlTokenGuard(names)
     signed = guard.escape(text)
@@ -95,7 +95,7 @@ def test_names_that_begin_alike_or_overlap_are_all_found(names, text):
     assert not any(found.search(piece) for piece in pieces(*guard.unescape(signed)))
 
 
-def test_thousands_of_names_that_begin_alike_are_looked_for_at_once():
+def test_thousands_of_token_names_with_a_common_prefix():
     guard = ControlTokenGuard([f"<unused{number}>" for number in range(6000)])
     began_s = time.process_time()
 

@@ -1,4 +1,4 @@
-"""A chat becomes a prompt, a grammar where one is called for, and a way to read the answers."""
+"""Model protocol: prompts, grammars and parsers of chats."""
 
 import asyncio
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def dialect(source: str, family: str = "hermes", **tokens: int) -> ModelProtocol
     return ModelProtocol(template, template, markup_of(source, family), tokens, controls)
 
 
-def test_an_answer_is_free_unless_a_call_is_wanted():
+def test_answer_has_no_grammar_unless_a_call_is_required():
     one = dialect("{{ tools }}")
 
     assert one.render(Chat(messages=ASK)).grammar is None
@@ -38,7 +38,7 @@ def test_an_answer_is_free_unless_a_call_is_wanted():
     assert one.render(Chat(messages=ASK, tools=[tool("f")])).parser() is not None
 
 
-def test_only_what_may_be_called_is_in_the_grammar():
+def test_grammar_has_only_callable_functions():
     tools = [tool("first"), tool("second")]
     asked = Chat(messages=ASK, tools=tools, callable_names=frozenset({"second"}))
 
@@ -49,7 +49,7 @@ def test_only_what_may_be_called_is_in_the_grammar():
     assert "first" in prompt.text
 
 
-def test_a_strict_tool_is_held_to_its_schema_and_the_model_is_not_told():
+def test_strict_schema_is_in_the_grammar_and_not_in_the_prompt():
     asked = Chat(messages=ASK, tools=[tool("f", strict=True), tool("g", strict=None)])
 
     prompt = dialect("{{ tools | tojson }}").render(asked)
@@ -58,7 +58,7 @@ def test_a_strict_tool_is_held_to_its_schema_and_the_model_is_not_told():
     assert "strict" not in prompt.text
 
 
-def test_a_strict_tool_that_the_family_cannot_be_held_to_is_refused_by_its_place():
+def test_strict_schema_that_cannot_be_enforced_is_refused_by_its_param():
     code = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]$"}}}
     tools = [tool("f"), tool("g", strict=True, parameters=code)]
 
@@ -70,7 +70,7 @@ def test_a_strict_tool_that_the_family_cannot_be_held_to_is_refused_by_its_place
     )
 
 
-def test_parameters_by_reference_are_held_to_and_read():
+def test_referenced_parameters_are_enforced_and_parsed():
     schema = {
         "$ref": "#/$defs/f",
         "$defs": {"f": {"type": "object", "properties": {"days": {"type": "integer"}}}},
@@ -83,7 +83,7 @@ def test_parameters_by_reference_are_held_to_and_read():
     assert prompt.tools["f"]["properties"] == {"days": {"type": "integer"}}
 
 
-def test_what_many_arguments_refer_to_stands_once_in_json():
+def test_json_grammar_has_shared_definitions_once():
     refers = {f"p{at}": {"$ref": "#/$defs/a"} for at in range(100)}
     definitions = {"a": {"pattern": "x" * 1000, "type": "string"}}
     schema = {"type": "object", "properties": refers, "$defs": definitions}
@@ -95,7 +95,7 @@ def test_what_many_arguments_refer_to_stands_once_in_json():
     assert prompt.tools["f"]["properties"]["p0"]["type"] == "string"
 
 
-def test_marks_that_are_control_tokens_are_shown_where_they_matter():
+def test_marks_that_are_control_tokens_are_visible_tokens():
     one = dialect("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
 
     prompt = one.render(Chat(messages=ASK, tools=[tool("f")], must_call=True))
@@ -105,7 +105,7 @@ def test_marks_that_are_control_tokens_are_shown_where_they_matter():
     assert one.render(Chat(messages=ASK)).visible_tokens == []
 
 
-def test_a_file_may_have_a_template_of_its_own_for_tools():
+def test_tool_template_of_the_file_renders_tools():
     plain, with_tools = ChatTemplate("plain"), ChatTemplate("{{ tools[0].function.name }}")
     one = ModelProtocol(plain, with_tools, markup_of("<tool_call>"), {}, frozenset())
 
@@ -113,7 +113,7 @@ def test_a_file_may_have_a_template_of_its_own_for_tools():
     assert one.render(Chat(messages=ASK, tools=[tool("f")])).text == "f"
 
 
-def test_json_and_calls_that_begin_alike_exclude_each_other():
+def test_bare_calls_exclude_json_content():
     content = JsonContent(schema={"type": "object"}, field="response_format")
     asked = Chat(messages=ASK, tools=[tool("f")], grammar=content)
 
@@ -123,7 +123,7 @@ def test_json_and_calls_that_begin_alike_exclude_each_other():
     assert "json_content" in dialect("{{ tools }}").render(asked).grammar
 
 
-def test_effort_and_switches_reach_the_template():
+def test_effort_and_template_kwargs_reach_the_template():
     one = dialect(SWITCHED)
 
     assert "[False]" in one.render(Chat(messages=ASK, reasoning_effort="none")).text
@@ -132,14 +132,14 @@ def test_effort_and_switches_reach_the_template():
     assert "[by hand]" in one.render(switched).text
 
 
-def test_the_answer_begins_in_reasoning_that_the_prompt_opened():
+def test_parser_begins_in_reasoning_opened_by_the_prompt():
     parser = dialect(SWITCHED).render(Chat(messages=ASK)).parser()
 
     assert parser.is_reasoning
 
 
 @pytest.mark.parametrize(("source", "effort"), [("{{ tools }}", "low"), ("</think>", "none")])
-def test_an_effort_that_the_model_cannot_make_is_refused(source, effort):
+def test_unsupported_effort_is_refused(source, effort):
     with pytest.raises(InvalidRequest) as caught:
         dialect(source).render(Chat(messages=ASK, reasoning_effort=effort))
     assert caught.value.param == "reasoning_effort"
@@ -148,17 +148,17 @@ def test_an_effort_that_the_model_cannot_make_is_refused(source, effort):
 @pytest.mark.parametrize(
     ("source", "effort"), [("hello", "low"), ("<think>{{ 1 }}</think>", "none")]
 )
-def test_an_effort_that_need_not_be_taken_is_passed_over(source, effort):
+def test_optional_unsupported_effort_is_ignored(source, effort):
     asked = Chat(messages=ASK, reasoning_effort=effort, must_take_effort=False)
 
     assert dialect(source).render(asked).text == dialect(source).render(Chat(messages=ASK)).text
 
 
-def test_no_effort_is_what_a_model_that_does_not_reason_makes():
+def test_effort_none_is_valid_without_reasoning():
     assert dialect("hello").render(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
 
 
-def test_slips_are_no_calls_under_a_grammar():
+def test_variant_openings_are_not_calls_under_a_grammar():
     text = "<function=f></function>"
     free = Chat(messages=ASK, tools=[tool("f")])
     held = Chat(messages=ASK, tools=[tool("f", strict=True)])
@@ -170,7 +170,7 @@ def test_slips_are_no_calls_under_a_grammar():
 
 
 class Known:
-    """An engine that tells what its model is; counts how often it is asked for tokens."""
+    """Engine with model info, which counts requests for tokens."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -187,7 +187,7 @@ class Known:
         return [1]
 
 
-async def test_a_dialect_is_found_out_once_for_each_engine_however_many_ask():
+async def test_protocol_is_created_once_for_each_engine():
     speech, first, second = ProtocolCache(None, None), Known(), Known()
     found = await asyncio.gather(*(speech.get(first) for _ in range(5)))
     asked = first.asked

@@ -1,4 +1,4 @@
-"""Calls and their results come back in later turns as each family's template wants them."""
+"""Messages of earlier turns in each family's template form."""
 
 import json
 
@@ -30,7 +30,7 @@ def rendered(call: str, result: str, *, reasoning: str = "") -> str:
 @pytest.mark.parametrize(
     ("call", "result", "expected"),
     [
-        (  # Hermes, Qwen: arguments as JSON, whoever makes it
+        (  # Hermes, Qwen: arguments as JSON
             '<tool_call>{"name": "{{ c.function.name }}", "arguments": '
             "{{ c.function.arguments | tojson }}}</tool_call>",
             "<tool_response>{{ m.content }}</tool_response>",
@@ -76,7 +76,7 @@ def rendered(call: str, result: str, *, reasoning: str = "") -> str:
         ),
     ],
 )
-def test_a_call_and_its_result_are_rendered(call, result, expected):
+def test_call_and_result_are_rendered_in_the_templates_form(call, result, expected):
     prompt = rendered(call, result)
 
     if expected is None:
@@ -86,7 +86,7 @@ def test_a_call_and_its_result_are_rendered(call, result, expected):
         assert prompt == expected
 
 
-def test_tools_may_belong_to_the_system_message():
+def test_tools_are_rendered_in_the_system_message():
     source = (
         "{% for m in messages %}{{ m.content }}{% if 'tools' in m %}{{ m['tools'] }}{% endif %}"
     )
@@ -103,7 +103,7 @@ def test_tools_may_belong_to_the_system_message():
     assert with_system == "Be" + json.dumps([TOOL["function"]]) + "Hi"
 
 
-def test_calls_in_a_row_are_taken_apart_where_a_message_may_hold_one():
+def test_parallel_calls_are_split_into_messages():
     source = (
         "{% for m in messages %}{% if m.tool_calls and m.tool_calls | length > 1 %}"
         "{{ raise_exception('only single tool-calls at once!') }}{% endif %}{{ m.content }}"

@@ -1,4 +1,4 @@
-"""Files of OpenAI's encodings: read from where `tiktoken` keeps them."""
+"""Vocabulary files of OpenAI's encodings, in the cache folder of `tiktoken`."""
 
 import base64
 import hashlib
@@ -13,20 +13,20 @@ PIECES = [bytes([byte]) for byte in range(256)] + [b"he", b"hel", b"lo", b" w", 
 
 
 def file_in(folder: Path) -> dict[str, str]:
-    """The encoding's file with these pieces; its hash by its name."""
+    """Writes an encoding's file of these pieces; returns its hash by name."""
     lines = [f"{base64.b64encode(piece).decode()} {id}\n" for id, piece in enumerate(PIECES)]
     content = "".join(lines).encode()
     (folder / NAME).write_bytes(content)
     return {"cl100k_base": hashlib.sha256(content).hexdigest()}
 
 
-async def test_each_token_has_its_bytes(tmp_path):
+async def test_token_file_maps_tokens_to_bytes(tmp_path):
     files = TokenFiles(tmp_path, file_in(tmp_path))
 
     assert await files.load("cl100k_base") == dict(enumerate(PIECES))
 
 
-async def test_a_file_is_read_once(tmp_path):
+async def test_token_file_is_read_once(tmp_path):
     files = TokenFiles(tmp_path, file_in(tmp_path))
     first = await files.load("cl100k_base")
     (tmp_path / NAME).unlink()
@@ -35,7 +35,7 @@ async def test_a_file_is_read_once(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["no folder", "no file", "another file"])
-async def test_what_is_not_the_file_is_not_read(tmp_path, case):
+async def test_missing_or_different_token_file_is_not_used(tmp_path, case):
     if case == "another file":
         file_in(tmp_path)
     files = TokenFiles(None if case == "no folder" else tmp_path, SHA256)

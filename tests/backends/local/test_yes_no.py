@@ -1,4 +1,4 @@
-"""How sure a model is of a yes: its own probabilities, under a grammar of yes and no."""
+"""Yes/no classifier: the probability of yes under a grammar."""
 
 import math
 
@@ -32,13 +32,13 @@ def allowed() -> np.ndarray:
     return grammar.constraint().mask()
 
 
-def test_only_what_begins_a_yes_or_a_no_can_be_said(allowed):
+def test_grammar_allows_only_prefixes_of_yes_and_no(allowed):
     said = {word for word, is_allowed in zip(WORDS, allowed, strict=True) if is_allowed}
 
     assert said == {b"Yes", b"yes", b"Y", b"No", b"no", b"n"}
 
 
-def test_the_score_is_the_models_own_share_of_yes_in_yes_and_no(allowed):
+def test_likelihood_is_the_share_of_yes_tokens(allowed):
     shares = {b"Maybe": 0.5, b"Yes": 0.2, b"yes": 0.06, b"Y": 0.04, b"No": 0.05, b"no": 0.04,
               b"n": 0.01, b"Yesterday": 0.1}  # fmt: skip
     logits = np.log([shares.get(word, 1e-9) for word in WORDS]).astype(np.float32)
@@ -54,13 +54,13 @@ def test_the_score_is_the_models_own_share_of_yes_in_yes_and_no(allowed):
     assert math.exp(chosen.logprob) == pytest.approx(0.2 / 0.4, abs=1e-6)
 
 
-def test_a_yes_that_cannot_be_is_scored_zero():
+def test_impossible_yes_has_likelihood_zero():
     no = TokenLogprob(token=5, bytes=b"No", logprob=0.0)
 
     assert likelihood_of_yes([no]) == 0
 
 
-def test_answers_may_be_other_words():
+def test_question_may_have_other_words():
     words = YesNoWords(yes=("unsafe",), no=("safe",))
     said = [
         TokenLogprob(token=1, bytes=b"un", logprob=math.log(0.3)),

@@ -1,4 +1,4 @@
-"""Reads texts as the backend does, and folds the parts."""
+"""Parses texts as the backend does, and merges the parts."""
 
 import json
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from tests.backends.local.markup.samples import TOOLS
 
 @dataclass
 class Read:
-    """What a text came to."""
+    """Parsed answer."""
 
     content: str = ""
     reasoning: str = ""

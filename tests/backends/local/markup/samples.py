@@ -1,4 +1,4 @@
-"""What models of every family write, and the functions that they call in it."""
+"""Sample output of models of every family, and the functions that it calls."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ ONE = {
     ),
     "json": f'{{"name": "get_weather", "arguments": {_JSON}}}',
 }
-"""PARIS is asked for, as the family spells it."""
+"""A call with PARIS, in each family's markup."""
 
 TWO = {
     "hermes": (
@@ -186,4 +186,4 @@ SLIPS = [
                 "get_weather<|channel|>commentary json<|message|>" + _JSON + "<|call|>"),
     ("deepseek", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n" + _JSON),
 ]  # fmt: skip
-"""PARIS is asked for in ways that models of the family also write."""
+"""A call with PARIS, in variants that models of the family also generate."""

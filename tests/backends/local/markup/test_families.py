@@ -1,4 +1,4 @@
-"""A model's family is told from its chat template."""
+"""Model families, detected from chat templates."""
 
 import pytest
 
@@ -36,15 +36,15 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_a_family_is_recognised(family):
+def test_family_is_detected_from_its_template(family):
     assert markup_of(TEMPLATES[family]).calls is FAMILIES[family].calls
 
 
-def test_a_format_that_is_named_wins():
+def test_named_format_overrides_detection():
     assert markup_of(TEMPLATES["mistral"], "hermes").calls is FAMILIES["hermes"].calls
 
 
-def test_a_prompt_may_have_opened_the_reasoning():
+def test_prompt_that_opens_reasoning_is_detected():
     markup = markup_of("<think></think>")
 
     assert markup.opens_reasoning("<|im_start|>assistant\n<think>\n")

@@ -1,5 +1,4 @@
-"""Grammars hold a model to its family's calls: what the family writes is allowed, other calls are
-not."""
+"""Grammars of calls: they allow a family's own markup and forbid other calls."""
 
 import json
 import re
@@ -24,14 +23,14 @@ either_spelling = pytest.mark.parametrize("has_tokens", [True, False])
 
 
 def each_spelling_of(families: Iterable[str]) -> pytest.MarkDecorator:
-    """Each of these families with marks that are tokens, and with marks that are texts."""
+    """Parametrizes these families, with marks as tokens and as text."""
     spellings = [(family, True) for family in sorted(families)]
     spellings += [(family, False) for family in sorted(set(families) - ALWAYS_TOKENS)]
     return pytest.mark.parametrize(("family", "has_tokens"), spellings)
 
 
 class Bytes:
-    """A vocabulary of all bytes and these marks."""
+    """Vocabulary of all bytes and these marks."""
 
     bos_token_id = None
 
@@ -46,22 +45,22 @@ class Bytes:
 
 
 class Follower:
-    """Follows texts by a family's grammar."""
+    """Matches texts with a family's grammar."""
 
     def __init__(self, family: str, template: str = "", *, has_tokens: bool = True) -> None:
         self.markup = markup_of(template, family)
         self.marks = list(dict.fromkeys(self.markup.markers)) if has_tokens else []
-        self.tokens = {mark: 256 + place for place, mark in enumerate(self.marks)}
+        self.tokens = {mark: 256 + index for index, mark in enumerate(self.marks)}
 
     def follow(
         self, text: str, functions: Sequence[Function] = (WEATHER, PING), **options: Any
     ) -> bool | None:
-        """Whether the text may be an answer; None if it may only be the beginning of one."""
+        """Returns whether the grammar allows the text; None for a prefix of allowed text."""
         options = {"is_required": True, "is_parallel": True, **options}
         return self._follow(text, calls_grammar(self.markup, functions, self.tokens, **options))
 
     def content(self, text: str, *, is_thinking: bool = False) -> bool | None:
-        """The same for an answer that says a city."""
+        """Does the same for JSON content with a city."""
         grammar = content_grammar(self.markup, CITY, self.tokens, is_thinking=is_thinking)
         return self._follow(text, grammar)
 
@@ -86,7 +85,7 @@ class Follower:
 
 
 @each_spelling_of(FAMILIES)
-def test_what_the_family_writes_is_allowed(family, has_tokens):
+def test_grammar_allows_the_familys_calls(family, has_tokens):
     may_be_two = FAMILIES[family].calls.notation.between is not None
     text = TWO[family] if may_be_two else ONE[family]
 
@@ -98,7 +97,7 @@ def test_what_the_family_writes_is_allowed(family, has_tokens):
 @pytest.mark.parametrize(
     ("right", "wrong"), [("get_weather", "get_wether"), ("city", "town"), ("2", '"2"')]
 )
-def test_another_call_is_not(family, has_tokens, right, wrong):
+def test_grammar_forbids_other_calls(family, has_tokens, right, wrong):
     text = ONE[family].replace(right, wrong)
 
     for is_required in (True, False):
@@ -107,7 +106,7 @@ def test_another_call_is_not(family, has_tokens, right, wrong):
 
 
 @each_spelling_of(TWO)
-def test_calls_that_must_not_be_parallel_are_single(family, has_tokens):
+def test_grammar_without_parallel_calls_allows_one(family, has_tokens):
     one = Follower(family, has_tokens=has_tokens)
 
     for is_required in (True, False):
@@ -116,7 +115,7 @@ def test_calls_that_must_not_be_parallel_are_single(family, has_tokens):
 
 
 @each_spelling_of(FAMILIES)
-def test_text_is_an_answer_only_where_no_call_is_required(family, has_tokens):
+def test_grammar_allows_text_unless_a_call_is_required(family, has_tokens):
     text = "<|channel|>final<|message|>Hello!" if family == "gpt-oss" else "Hello!"
     one = Follower(family, has_tokens=has_tokens)
 
@@ -127,7 +126,7 @@ def test_text_is_an_answer_only_where_no_call_is_required(family, has_tokens):
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gpt-oss"}))
 @either_spelling
 @pytest.mark.parametrize("is_required", [True, False])
-def test_reasoning_may_come_first(family, has_tokens, is_required):
+def test_grammar_allows_reasoning_before_the_answer(family, has_tokens, is_required):
     one = Follower(family, THINKS, has_tokens=has_tokens)
     thought = f"Well ...\n</think>\n\n{ONE[family]}"
 
@@ -138,14 +137,14 @@ def test_reasoning_may_come_first(family, has_tokens, is_required):
     )
 
 
-def test_channels_may_come_first():
+def test_grammar_allows_harmony_channels_before_a_call():
     text = "<|channel|>analysis<|message|>Well ...<|end|><|start|>assistant" + ONE["gpt-oss"]
 
     assert Follower("gpt-oss").follow(text)
 
 
 @each_family
-def test_what_is_allowed_is_read_as_it_is_meant(family):
+def test_parser_reads_what_the_grammar_allows(family):
     one = Follower(family)
     markup = one.markup.without_variants()
 
@@ -153,7 +152,7 @@ def test_what_is_allowed_is_read_as_it_is_meant(family):
 
 
 @each_family
-def test_every_schema_becomes_a_grammar(family):
+def test_grammar_of_any_parameter_schema_compiles(family):
     schema = {
         "type": "object",
         "properties": {
@@ -164,7 +163,7 @@ def test_every_schema_becomes_a_grammar(family):
             "f": {"enum": ["x", 1, None]},
             "g": {},
             "h": True,
-            "i": {"type": "string", "format": "nobody knows", "contentEncoding": "base64"},
+            "i": {"type": "string", "format": "unknown", "contentEncoding": "base64"},
         },
         "required": ["b", "d"],
         "$defs": {"a": {"type": "string", "maxLength": 3}},
@@ -175,7 +174,7 @@ def test_every_schema_becomes_a_grammar(family):
 
 
 @each_family
-def test_definitions_stand_where_something_refers_to_them(family):
+def test_grammar_copies_definitions_to_references(family):
     properties = {f"p{at}": {"type": "integer"} for at in range(100)}
     properties["last"] = {"type": "array", "items": {"$ref": "#/$defs/a"}}
     definitions = {"a": {"description": "x" * 10_000, "type": "integer"}}
@@ -191,7 +190,7 @@ def test_definitions_stand_where_something_refers_to_them(family):
     assert grammar.count("x" * 10_000) == 1
 
 
-def test_a_grammar_that_is_too_long_is_not_written():
+def test_grammar_length_is_bounded():
     refers = {f"p{at}": {"type": "array", "items": {"$ref": "#/$defs/a"}} for at in range(10_000)}
     definitions = {"a": {"description": "x" * 100_000, "type": "integer"}}
     schema = {"type": "object", "properties": refers, "$defs": definitions}
@@ -203,7 +202,7 @@ def test_a_grammar_that_is_too_long_is_not_written():
 
 @each_family
 @pytest.mark.parametrize("schema", [{"type": "string", "const": "Paris"}, {"enum": ["Paris"]}])
-def test_the_only_texts_are_held_to_and_read_as_texts(family, schema):
+def test_enumerated_strings_are_enforced_and_parsed_as_text(family, schema):
     parameters = {**CITY, "properties": {**CITY["properties"], "city": schema}}
     function = Function(name="get_weather", parameters=parameters, is_strict=True)
     is_escaped = '\\"' in ONE[family]
@@ -218,7 +217,7 @@ def test_the_only_texts_are_held_to_and_read_as_texts(family, schema):
 
 
 @either_spelling
-def test_content_follows_its_schema(has_tokens):
+def test_content_grammar_enforces_the_schema(has_tokens):
     model = Follower("hermes", has_tokens=has_tokens)
 
     assert model.content('{"city":"Paris"}')
@@ -227,7 +226,7 @@ def test_content_follows_its_schema(has_tokens):
 
 
 @either_spelling
-def test_what_is_thought_before_content_is_free(has_tokens):
+def test_reasoning_before_content_is_unconstrained(has_tokens):
     model = Follower("hermes", THINKS, has_tokens=has_tokens)
 
     assert model.content('<think>\nWhere?\n</think>\n\n{"city":"Paris"}')
@@ -237,7 +236,7 @@ def test_what_is_thought_before_content_is_free(has_tokens):
     assert model.content("Where?\n</think>\n\nParis", is_thinking=True) is False
 
 
-def test_content_of_harmony_is_its_final_message():
+def test_harmony_content_is_the_final_message():
     model = Follower("gpt-oss")
     final = '<|channel|>final<|message|>{"city":"Paris"}'
 
@@ -249,7 +248,7 @@ def test_content_of_harmony_is_its_final_message():
 @pytest.mark.parametrize(
     "family", sorted(name for name in FAMILIES if not markup_of("", name).is_bare)
 )
-def test_an_answer_may_be_calls_or_json_by_a_schema(family):
+def test_grammar_allows_calls_or_json_content(family):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     held = {"content": schema, "is_required": False}
     head = "<|channel|>final<|message|>" if family == "gpt-oss" else ""

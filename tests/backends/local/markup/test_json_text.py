@@ -1,4 +1,4 @@
-"""JSON is followed character by character: what is certain can always be closed."""
+"""Incremental JSON: the certain text can always be completed."""
 
 import json
 
@@ -17,12 +17,12 @@ written = st.builds(json.dumps, JSON, ensure_ascii=st.booleans(), indent=st.samp
 
 
 @given(written)
-def test_json_is_taken_as_it_is(text):
+def test_json_text_passes_valid_json_unchanged(text):
     assert normalize_json(text) == text
 
 
 @given(written, st.integers(0, 200), st.text(alphabet='{}[],:"\\u0d8cNax1.-e tru', max_size=8))
-def test_what_is_certain_can_always_be_closed(text, place, rest):
+def test_certain_json_can_always_be_completed(text, place, rest):
     value, certain = JsonText(), ""
     for char in text[:place] + rest:
         if not value.feed(char):
@@ -34,13 +34,13 @@ def test_what_is_certain_can_always_be_closed(text, place, rest):
 
 
 @given(st.text(alphabet='{}[],:"\\u0d8cNax1.-e tru\n', max_size=12))
-def test_only_json_is_taken(text):
+def test_json_text_rejects_invalid_json(text):
     taken = normalize_json(text)
 
     if taken is not None:
         json.loads(taken, parse_constant=lambda word: 1 / 0)
 
 
-def test_nesting_and_numbers_have_an_end():
+def test_json_nesting_and_numbers_are_bounded():
     assert normalize_json("[" * 65 + "]" * 65) is None
     assert normalize_json("1" * 500) is None

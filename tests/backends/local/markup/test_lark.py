@@ -1,4 +1,4 @@
-"""Texts of calls that follow a client's grammar in Lark."""
+"""Text arguments that follow a client's Lark grammar."""
 
 import time
 
@@ -30,7 +30,7 @@ spellings = {name: family.calls.notation.arguments for name, family in FAMILIES.
 
 
 @each_spelling_of(name for name, kind in spellings.items() if kind not in QUOTED)
-def test_a_text_is_held_to_its_grammar_and_read_as_it_is(family, has_tokens):
+def test_lark_argument_is_enforced_and_parsed(family, has_tokens):
     function = Function(name="get_weather", parameters=PARAMETERS, is_strict=True)
     one = Follower(family, has_tokens=has_tokens)
     right = ONE[family].replace('Pa"ris', PATCH)
@@ -45,7 +45,7 @@ def test_a_text_is_held_to_its_grammar_and_read_as_it_is(family, has_tokens):
 
 
 @pytest.mark.parametrize("family", ["hermes", "lfm2", "qwen3-coder", "glm", "gemma-4"])
-def test_a_custom_tools_expression_is_kept_by_every_family(family):
+def test_regex_of_a_custom_tool_is_enforced_by_every_family(family):
     grammar = {"syntax": "regex", "definition": 'ca[a-z]/"\\d"|b\n'}
     parameters = custom_function(grammar, "format")["parameters"]
     schema = {**CITY["properties"], "city": parameters["properties"]["input"]}
@@ -64,7 +64,7 @@ def test_a_custom_tools_expression_is_kept_by_every_family(family):
 
 
 @pytest.mark.parametrize("kind", QUOTED)
-def test_a_model_that_writes_its_calls_in_quotes_is_not_held_to_one(kind):
+def test_lark_is_refused_where_calls_are_quoted(kind):
     with pytest.raises(UnsupportedField, match="grammar in Lark") as refused:
         check_strict(PARAMETERS, kind, "tools[0].function.parameters")
 
@@ -82,18 +82,18 @@ def test_a_model_that_writes_its_calls_in_quotes_is_not_held_to_one(kind):
         ("begin: /a/", "`start`"),
     ],
 )
-def test_what_reaches_out_of_a_grammar_is_refused(grammar, complaint):
+def test_lark_directives_that_reach_outside_are_refused(grammar, complaint):
     with pytest.raises(LarkError, match=complaint):
         check_lark(grammar)
 
 
-def test_a_grammar_is_taken_as_people_write_it():
+def test_usual_lark_grammar_is_valid():
     check_lark(GRAMMAR)
     check_lark('start: "}" /[{]/ # }\n %ignore /[ \\/]/\n')
 
 
 @pytest.mark.parametrize("grammar", ["\n" * 100_000, '"' + r"\"" * 50_000, "/" + r"\/" * 50_000])
-def test_what_never_ends_is_gone_through_once(grammar):
+def test_lark_check_takes_linear_time(grammar):
     began_s = time.process_time()
     with pytest.raises(LarkError):
         check_lark(grammar)
@@ -101,7 +101,7 @@ def test_what_never_ends_is_gone_through_once(grammar):
     assert time.process_time() - began_s < 1  # a minute, from every place anew
 
 
-def test_models_are_shown_a_custom_tools_expression_once():
+def test_template_gets_a_custom_tools_regex_once():
     grammar = {"syntax": "regex", "definition": "a|b"}
     parameters = custom_function(grammar, "format")["parameters"]
 

@@ -1,4 +1,4 @@
-"""What a model must be held to is said by its family's grammar, or refused by its place."""
+"""Strict parameters: enforced by the family's grammar, or refused by their param."""
 
 import time
 from typing import Any
@@ -23,7 +23,7 @@ def with_city(**schema: object) -> dict[str, Any]:
 
 
 def refused(parameters: dict[str, Any], kind: ArgumentStyle) -> str | None:
-    """The place that is refused."""
+    """Returns the refused param."""
     try:
         check_strict(resolve_references(parameters), kind, WHERE)
     except UnsupportedField as error:
@@ -31,7 +31,7 @@ def refused(parameters: dict[str, Any], kind: ArgumentStyle) -> str | None:
     return None
 
 
-def test_references_within_the_schema_are_followed():
+def test_references_within_the_schema_are_resolved():
     schema = {
         "$ref": "#/$defs/call",
         "$defs": {
@@ -56,7 +56,7 @@ def test_references_within_the_schema_are_followed():
     "schema",
     [
         {"$ref": "#"},
-        {"$ref": "#/$defs/nobody"},
+        {"$ref": "#/$defs/missing"},
         {"$ref": "https://example.com/schema"},
         {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
         {"$ref": "#/$defs/a", "minProperties": 1, "$defs": {"a": CITY}},
@@ -64,11 +64,11 @@ def test_references_within_the_schema_are_followed():
         {"properties": []},
     ],
 )
-def test_a_reference_that_cannot_be_followed_stays(schema):
+def test_reference_without_a_target_stays(schema):
     assert resolve_references(schema) == schema
 
 
-def test_long_ways_and_wide_schemas_are_left_to_the_grammar():
+def test_long_chains_and_wide_schemas_are_not_resolved():
     steps: dict[str, Any] = {f"a{at}": {"$ref": f"#/$defs/a{at + 1}"} for at in range(2000)}
     wide = {f"x-{at}": at for at in range(2000)}
     names = {f"p{at}": {"$ref": f"#/$defs/{('a0', 'wide')[at % 2]}"} for at in range(2000)}
@@ -85,7 +85,7 @@ def test_long_ways_and_wide_schemas_are_left_to_the_grammar():
      ("anyOf", [{"const": "a"}])],
 )  # fmt: skip
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_what_a_text_must_be_besides_is_refused_where_texts_are_not_json(family, keyword, value):
+def test_text_keywords_are_refused_where_texts_are_not_json(family, keyword, value):
     kind = FAMILIES[family].calls.notation.arguments
     is_json = kind in (ArgumentStyle.JSON, ArgumentStyle.KEYWORDS)
 
@@ -100,13 +100,13 @@ def test_what_a_text_must_be_besides_is_refused_where_texts_are_not_json(family,
         ({"anyOf": [CITY]}, ".anyOf"),
         ({**CITY, "minProperties": 1}, ".minProperties"),
         ({**CITY, "patternProperties": {"a": {}}}, ".patternProperties"),
-        ({"$ref": "#/$defs/nobody"}, ".$ref"),
+        ({"$ref": "#/$defs/missing"}, ".$ref"),
         ({"type": "object"}, ""),
         ({"type": "object", "additionalProperties": TEXT}, ""),
         ({**CITY, "required": ["town"]}, ".required"),
     ],
 )
-def test_parameters_that_are_not_just_named_are_refused(kind, schema, place):
+def test_strict_parameters_without_names_are_refused(kind, schema, place):
     assert refused(schema, kind) == WHERE + place
     assert refused(schema, ArgumentStyle.JSON) is None
 
@@ -125,7 +125,7 @@ def test_parameters_that_are_not_just_named_are_refused(kind, schema, place):
         {"type": "object", "properties": {"days": {"type": "integer", "minimum": 1}}},
     ],
 )
-def test_what_can_be_said_is_not_refused(kind, schema):
+def test_enforceable_strict_parameters_are_valid(kind, schema):
     assert refused(schema, kind) is None
 
 
@@ -135,5 +135,5 @@ def test_what_can_be_said_is_not_refused(kind, schema):
      ({"type": ["string", "null"]}, False), ({"enum": ["a", 1]}, False), ({"enum": []}, False),
      ({"const": 1}, False), ({"enum": "a"}, False), ({}, False), (True, False)],
 )  # fmt: skip
-def test_only_what_is_always_a_string_is_a_text(schema, is_one):
+def test_is_text_only_for_schemas_of_strings(schema, is_one):
     assert is_text(schema) is is_one

@@ -1,4 +1,4 @@
-"""Calls and reasoning are told from text in every family's markup, however the pieces fall."""
+"""Markup parser: calls and reasoning in every family's markup, in any chunks."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ families = st.sampled_from(sorted(FAMILIES))
     [("hermes", "", ""), ("hermes", THINKS, "<think>x"),
      ("llama-function", "", '<function=ping>{"a": ')],
 )  # fmt: skip
-def test_a_model_that_writes_nothing_but_white_space_is_read_once(family, template, begin):
+def test_white_space_is_parsed_in_linear_time(family, template, begin):
     begun = time.process_time()
     made = read([begin, *["\n\n"] * 40_000], markup_of(template, family))
 
@@ -47,12 +47,12 @@ def test_a_model_that_writes_nothing_but_white_space_is_read_once(family, templa
     assert made.reasoning + made.content.strip() in begin
 
 
-def test_there_is_a_sample_of_every_family():
+def test_every_family_has_a_sample():
     assert set(ONE) == set(FAMILIES)
 
 
 @pytest.mark.parametrize("family", sorted(ONE))
-def test_a_call_is_read(family):
+def test_call_is_parsed(family):
     made = read([ONE[family]], markup_of("", family))
 
     assert made.parsed() == [PARIS]
@@ -61,7 +61,7 @@ def test_a_call_is_read(family):
 
 
 @pytest.mark.parametrize("family", sorted(TWO))
-def test_calls_in_a_row_are_read(family):
+def test_consecutive_calls_are_parsed(family):
     made = read([TWO[family]], markup_of("", family))
 
     assert made.parsed() == [ROME, PING]
@@ -69,7 +69,7 @@ def test_calls_in_a_row_are_read(family):
 
 
 @pytest.mark.parametrize(("family", "text"), SLIPS)
-def test_slips_that_models_make_are_understood(family, text):
+def test_variants_of_calls_are_parsed(family, text):
     made = read([text], markup_of("", family))
 
     assert made.parsed() == [PARIS]
@@ -77,7 +77,7 @@ def test_slips_that_models_make_are_understood(family, text):
 
 
 @pytest.mark.parametrize("family", sorted(set(ONE) - AT_ONCE))
-def test_text_around_calls_is_kept(family):
+def test_text_around_calls_is_content(family):
     made = read([f"Let me look.\n{ONE[family]} There."], markup_of("", family))
 
     assert made.parsed() == [PARIS]
@@ -85,7 +85,7 @@ def test_text_around_calls_is_kept(family):
 
 
 @pytest.mark.parametrize("family", sorted(ONE))
-def test_calls_are_not_looked_for_without_tools(family):
+def test_calls_are_not_parsed_without_tools(family):
     text = ONE[family].rpartition("<|message|>")[2]
     made = read([ONE[family]], markup_of("", family), tools={})
 
@@ -95,7 +95,7 @@ def test_calls_are_not_looked_for_without_tools(family):
 
 @settings(max_examples=examples(300))
 @given(families, texts, st.lists(st.integers(0, 400), max_size=10), st.booleans(), st.booleans())
-def test_however_a_text_is_cut_it_reads_the_same(family, text, places, is_thinking, is_cut):
+def test_parts_do_not_depend_on_chunk_boundaries(family, text, places, is_thinking, is_cut):
     markup = markup_of(THINKS, family)
     cuts = sorted({place for place in places if place < len(text)} | {0, len(text)})
     pieces = [text[start:end] for start, end in itertools.pairwise(cuts)]
@@ -108,7 +108,7 @@ def test_however_a_text_is_cut_it_reads_the_same(family, text, places, is_thinki
 
 @settings(max_examples=examples(300))
 @given(families.filter(lambda name: name != "gpt-oss"), texts)
-def test_text_that_is_no_call_comes_out_as_it_went_in(family, text):
+def test_text_without_a_valid_call_is_unchanged_content(family, text):
     made = read([text], markup_of("", family))
 
     if not made.calls:
@@ -117,7 +117,7 @@ def test_text_that_is_no_call_comes_out_as_it_went_in(family, text):
 
 @settings(max_examples=examples(300))
 @given(families, texts)
-def test_arguments_are_valid_json_whatever_a_model_writes(family, text):
+def test_arguments_are_always_valid_json(family, text):
     made = read([text], markup_of("", family))
 
     assert made.whole_calls == len(made.calls)
@@ -127,11 +127,11 @@ def test_arguments_are_valid_json_whatever_a_model_writes(family, text):
 
 
 @given(st.text(alphabet="<tool_cal>/ab", max_size=60))
-def test_text_without_a_call_is_only_text(text):
+def test_text_without_a_call_is_only_content(text):
     assert read(text, HERMES).content == text
 
 
-def test_a_call_comes_as_it_is_written():
+def test_call_is_streamed_as_it_is_generated():
     parser = MarkupParser(HERMES, TOOLS)
 
     assert parser.feed('Hm. <tool_call>\n{"name": "get_weather", "argu') == [Content("Hm. ")]
@@ -144,14 +144,14 @@ def test_a_call_comes_as_it_is_written():
     assert parser.finish() == []
 
 
-def test_text_that_no_markup_can_claim_is_not_held():
+def test_text_that_cannot_be_markup_is_emitted_at_once():
     assert MarkupParser(HERMES, TOOLS).feed("Hello <b>") == [Content("Hello <b>")]
 
 
 @pytest.mark.parametrize(
     "inside", ["not json", "[1]", '{"name": 5}', '{"name": "f", "arguments": 1}', "", "<"]
 )
-def test_markup_that_is_no_call_stays_text(inside):
+def test_markup_without_a_valid_call_is_content(inside):
     text = f"<tool_call>{inside}</tool_call>"
 
     made = read([text], HERMES)
@@ -160,18 +160,18 @@ def test_markup_that_is_no_call_stays_text(inside):
     assert made.content == text
 
 
-def test_a_call_that_breaks_off_is_closed_and_the_rest_is_text():
+def test_invalid_call_is_completed_and_the_rest_is_content():
     made = read(['<tool_call>{"name": "f", "arguments": {"a": [1, NaN]}}</tool_call>'], HERMES)
 
     assert made.calls == [("f", '{"a": [1]}')]
     assert made.content == ", NaN]}}</tool_call>"
 
 
-def test_a_call_that_lacks_its_closing_tag_counts():
+def test_call_without_its_closing_tag_is_parsed():
     assert read(['<tool_call>{"name": "f"}'], HERMES).calls == [("f", "{}")]
 
 
-def test_a_call_that_was_cut_is_given_as_far_as_it_came():
+def test_truncated_call_keeps_its_partial_arguments():
     made = read(['<tool_call>{"name": "f", "arguments": {"a": "long st'], HERMES, is_cut=True)
 
     assert made.calls == [("f", '{"a": "long st')]
@@ -187,7 +187,7 @@ CUT = [
 
 @pytest.mark.parametrize("end", ["is_cut", "is_stopped"])
 @pytest.mark.parametrize(("family", "text"), CUT)
-def test_a_call_that_is_cut_anywhere_shows_nothing_of_its_markup(family, text, end):
+def test_truncated_call_emits_no_markup_as_content(family, text, end):
     markup = markup_of(THINKS if "<think>" in text else "", family)
     for length in range(len(text)):
         for pieces in ([text[:length]], text[:length]):
@@ -202,7 +202,7 @@ def test_a_call_that_is_cut_anywhere_shows_nothing_of_its_markup(family, text, e
 
 
 def is_word(text: str) -> bool:
-    """A mark may begin as any text does: `functools[`, `Action:`."""
+    """Returns whether a mark begins like text, as `functools[` and `Action:` do."""
     return text in "functools" or text in "Action"
 
 
@@ -223,31 +223,31 @@ def is_word(text: str) -> bool:
         ("command-r", "Acti"),
     ],
 )
-def test_an_answer_that_is_cut_and_is_no_call_is_shown(family, text):
+def test_truncated_text_that_is_no_call_is_content(family, text):
     made = read([text], markup_of("", family), is_cut=True)
 
     assert (made.content, made.calls) == (text, [])
 
 
-def test_a_lone_half_of_a_surrogate_pair_ends_a_call():
+def test_lone_surrogate_ends_a_call():
     made = read(['<tool_call>{"name": "f", "arguments": {"a": "\\ud800x"}}</tool_call>'], HERMES)
 
     assert made.parsed() == [("f", {"a": ""})]
 
 
-def test_python_words_and_raw_line_breaks_are_mended():
+def test_python_literals_and_raw_line_breaks_are_repaired():
     made = read(['<tool_call>{"name": "f", "arguments": {"a": True, "b": "1\n2"}}'], HERMES)
 
     assert made.parsed() == [("f", {"a": True, "b": "1\n2"})]
 
 
-def test_an_answer_in_json_that_names_no_tool_is_text():
+def test_json_answer_without_a_known_tool_is_content():
     for family in ("llama", "json"):
         text = '{"name": "Bob", "parameters": {"age": 4}}'
         assert read([text], markup_of("", family)).content == text
 
 
-def test_values_are_read_by_the_schema():
+def test_tagged_values_are_parsed_by_the_schema():
     tools = {"f": {"properties": {"a": {"type": "string"}, "b": {"type": "array"}, "c": {}}}}
     text = (
         "<tool_call><function=f><parameter=a>1</parameter><parameter=b>\n[1, 2]\n</parameter>"
@@ -269,7 +269,7 @@ def test_values_are_read_by_the_schema():
         ("<|channel>thought", "<|channel>thought", "<channel|>"),
     ],
 )
-def test_reasoning_is_set_apart(template, opening, closing):
+def test_reasoning_is_separated_from_content(template, opening, closing):
     markup = markup_of(template, "hermes")
     answer = f"One.\n\nTwo <b>.\n{closing}\n\nHello.{TWO['hermes']}"
 
@@ -282,19 +282,19 @@ def test_reasoning_is_set_apart(template, opening, closing):
     assert spelled.parsed() == [ROME, PING]
 
 
-def test_reasoning_that_does_not_end_is_all_there_is():
+def test_unended_reasoning_is_the_whole_answer():
     made = read(["<think>Hmm, <tool_call>"], markup_of(THINKS, "hermes"))
 
     assert (made.reasoning, made.content) == ("Hmm, <tool_call>", "")
 
 
-def test_only_an_answer_that_begins_with_it_reasons():
+def test_reasoning_is_parsed_only_at_the_beginning():
     made = read(["The tag <think> opens reasoning."], markup_of(THINKS, "hermes"))
 
     assert made.content == "The tag <think> opens reasoning."
 
 
-def test_channels_are_told_apart():
+def test_harmony_channels_are_separated():
     text = (
         "<|channel|>analysis<|message|>Easy.<|end|><|start|>assistant<|channel|>commentary"
         "<|message|>I shall look.<|end|><|start|>assistant<|channel|>commentary "
@@ -308,7 +308,7 @@ def test_channels_are_told_apart():
     assert made.parsed() == [PING]
 
 
-def test_control_tokens_are_never_shown():
+def test_control_tokens_are_never_emitted():
     markup = markup_of("", "phi-4")
     hidden = frozenset(markup.markers)
 
@@ -317,7 +317,7 @@ def test_control_tokens_are_never_shown():
     assert made.content == "oops !"
 
 
-def test_where_calls_must_lead_a_text_that_quotes_one_has_none():
+def test_leading_calls_are_parsed_only_at_the_beginning():
     markup = HERMES.without_variants(is_leading=True)
     quoted = '{"a": "<tool_call>{}</tool_call>"}'
 
@@ -325,7 +325,7 @@ def test_where_calls_must_lead_a_text_that_quotes_one_has_none():
     assert read([TWO["hermes"]], markup).parsed() == [ROME, PING]
 
 
-def test_marks_around_the_answer_are_not_part_of_it():
+def test_marks_around_the_answer_are_dropped():
     text = "<think>Well.</think>\n<response>Hello <b>.</response>"
 
     made = read([text], markup_of("<think><response></think>", "granite"))

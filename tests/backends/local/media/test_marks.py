@@ -14,7 +14,7 @@ def rendered(marks: Marks, template: str = "[{}]") -> str:
     return "".join(template.format(message["content"]) for message in marks.messages)
 
 
-def test_pictures_stand_where_they_were_said():
+def test_media_keep_their_positions_in_the_prompt():
     cat, dog = picture("cat"), picture("dog")
     marks = Marks(
         [
@@ -34,7 +34,7 @@ def test_pictures_stand_where_they_were_said():
     ]
 
 
-def test_cuts_move_with_the_text():
+def test_cuts_are_shifted_with_removed_marks():
     marks = Marks([{"role": "user", "content": ["pq", picture("cat"), "rs", picture("dog"), "tu"]}])
     text = rendered(marks, "{}")
 
@@ -43,7 +43,7 @@ def test_cuts_move_with_the_text():
     assert [placed.text[:cut] for cut in placed.cuts] == ["p", "pq", "pqr", "pqrst"]
 
 
-def test_messages_without_pictures_are_left_as_they_are():
+def test_messages_without_media_are_unchanged():
     messages = [{"role": "user", "content": "\ufdd10\ufdd1"}]
     marks = Marks(messages)
 
@@ -52,7 +52,7 @@ def test_messages_without_pictures_are_left_as_they_are():
 
 
 @pytest.mark.parametrize("template", ["nothing", "{0}{0}"])
-def test_a_template_that_leaves_out_or_repeats_a_picture_is_refused(template):
+def test_template_that_omits_or_repeats_a_picture_is_refused(template):
     marks = Marks([{"role": "user", "content": [picture("cat")]}])
 
     with pytest.raises(InvalidRequest, match="leaves out or repeats this picture") as refused:
@@ -70,7 +70,7 @@ PLAIN = (
 
 
 @pytest.mark.parametrize("source", [TYPED, PLAIN])
-def test_a_template_puts_a_picture_where_it_puts_what_is_said(source):
+def test_template_renders_pictures_at_their_text_position(source):
     cat = picture("cat")
     marks = Marks([{"role": "user", "content": ["What is <|end|>", cat, "?"]}])
     guard = ControlTokenGuard(["<|end|>", "<|user|>", "<|image_pad|>"])

@@ -20,7 +20,7 @@ def saved(picture: Image.Image, format: str = "PNG", **how: object) -> bytes:
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "JPEG"])
-def test_every_format_of_the_document_is_read(format):
+def test_picture_of_each_documented_format_is_decoded(format):
     red = Image.new("RGB", (3, 2), "red")
 
     pixels = read(saved(red, format))
@@ -42,7 +42,7 @@ def test_every_format_of_the_document_is_read(format):
         ((2100, 1), "high", (2048, 1)),
     ],
 )
-def test_a_picture_is_as_large_as_its_detail_says(size, detail, expected):
+def test_picture_size_follows_its_detail(size, detail, expected):
     pixels = read(saved(Image.new("L", size)), detail)
 
     assert (pixels.width, pixels.height) == expected
@@ -50,7 +50,7 @@ def test_a_picture_is_as_large_as_its_detail_says(size, detail, expected):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright(orientation):
+def test_picture_is_rotated_by_its_exif_orientation(orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     corners = Image.frombytes("RGB", (3, 2), bytes(range(0, 180, 10)))
@@ -64,7 +64,7 @@ def test_a_picture_is_turned_upright(orientation):
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0II*\0ab", b"Exif\0\0what"])
-def test_a_camera_that_says_nonsense_spoils_no_picture(exif, format):
+def test_invalid_exif_data_are_ignored(exif, format):
     pixels = read(saved(Image.new("RGB", (40, 30), "red"), format, exif=exif))
 
     assert (pixels.width, pixels.height) == (40, 30)
@@ -72,7 +72,7 @@ def test_a_camera_that_says_nonsense_spoils_no_picture(exif, format):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 @pytest.mark.parametrize("side", [1, 900])
-def test_what_is_seen_through_is_white(mode, side):
+def test_transparent_pixels_become_white(mode, side):
     clear = Image.new("RGBA", (side, side), (255, 0, 0, 0)).convert(mode)
     how = {"transparency": 0} if mode == "P" else {}
 
@@ -88,7 +88,7 @@ def test_what_is_seen_through_is_white(mode, side):
         ("CMYK", (0, 0, 0, 0), "JPEG", 255),
     ],
 )
-def test_pictures_of_other_colours_are_read(mode, colour, format, expected):
+def test_pictures_of_other_colour_modes_are_decoded(mode, colour, format, expected):
     data = read(saved(Image.new(mode, (2, 2), colour), format)).data
 
     assert data == bytes([expected] * 12)
@@ -105,7 +105,7 @@ def test_pictures_of_other_colours_are_read(mode, colour, format, expected):
         (saved(Image.new("1", (15000, 15000))), "image_too_large"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(data, code):
+def test_invalid_picture_is_refused(data, code):
     with pytest.raises(BadPicture) as refused:
         read(data)
 

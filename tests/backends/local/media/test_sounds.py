@@ -16,11 +16,11 @@ def mp3(frames: int, *, before: bytes = b"") -> bytes:
     return before + FRAME.ljust(FRAME_BYTES, b"\0") * frames
 
 
-def test_a_wav_file_lasts_as_long_as_its_samples():
+def test_wav_duration_is_that_of_its_samples():
     assert read_duration_s(wav(1.5), "wav") == pytest.approx(1.5)
 
 
-def test_a_wav_file_that_promises_more_than_it_has_lasts_as_long_as_it_has():
+def test_truncated_wav_duration_is_that_of_present_samples():
     data = bytearray(wav(1))
     struct.pack_into("<I", data, 40, 0xFFFF_FFFF)
 
@@ -28,7 +28,7 @@ def test_a_wav_file_that_promises_more_than_it_has_lasts_as_long_as_it_has():
 
 
 @pytest.mark.parametrize("before", [b"", b"ID3\x04\0\0\0\0\x01\x00" + b"\xff" * 128, b"garbage"])
-def test_an_mp3_file_lasts_as_long_as_its_frames(before):
+def test_mp3_duration_is_that_of_its_frames(before):
     assert read_duration_s(mp3(100, before=before), "mp3") == pytest.approx(100 * 1152 / 44100)
 
 
@@ -45,13 +45,13 @@ def test_an_mp3_file_lasts_as_long_as_its_frames(before):
         (mp3(3), "wav"),
     ],
 )
-def test_what_cannot_be_heard_is_refused(data, format):
+def test_invalid_sound_is_refused(data, format):
     with pytest.raises(BadSound):
         read_duration_s(data, format)
 
 
 @given(st.binary(max_size=300), st.sampled_from(["wav", "mp3"]))
-def test_whatever_is_sent_lasts_some_time_or_is_refused(data, format):
+def test_any_bytes_have_a_duration_or_are_refused(data, format):
     for begun in (data, b"RIFF\0\0\0\0WAVEfmt " + data, FRAME + data):
         try:
             assert read_duration_s(begun, format) > 0
@@ -59,7 +59,7 @@ def test_whatever_is_sent_lasts_some_time_or_is_refused(data, format):
             continue
 
 
-def test_a_file_of_nothing_but_beginnings_is_gone_through_once():
+def test_mp3_of_frame_headers_takes_linear_time():
     began_s = time.process_time()
     with pytest.raises(BadSound):
         read_duration_s(b"\xff" * (4 << 20), "mp3")

@@ -25,7 +25,7 @@ def web(*hosts: str, is_public: bool = True, **more: float) -> WebPictures:
     return WebPictures(files)
 
 
-async def test_a_picture_comes_from_a_host_that_is_allowed():
+async def test_picture_is_fetched_from_an_allowed_host():
     async with FakeUpstream(answer=HEAD + image(1)) as host:
         name = f"localhost:{host.port}"
         reader = MediaReader(MediaBounds(), web=web(name))
@@ -50,7 +50,7 @@ async def test_a_picture_comes_from_a_host_that_is_allowed():
         "http://{host}/" + "a" * 5000,
     ],
 )
-async def test_other_hosts_are_not_asked(url):
+async def test_other_hosts_get_no_request(url):
     async with FakeUpstream(answer=HEAD) as host, FakeUpstream(answer=HEAD) as other:
         names = {"host": f"localhost:{host.port}", "other": f"localhost:{other.port}"}
 
@@ -64,7 +64,7 @@ async def test_other_hosts_are_not_asked(url):
 @pytest.mark.parametrize(
     ("name", "why"), [("localhost", "cannot be fetched"), ("127.0.0.1", "private addresses")]
 )
-async def test_a_name_that_leads_inside_is_not_followed(name, why):
+async def test_name_of_an_internal_address_is_refused(name, why):
     async with FakeUpstream(answer=HEAD + image(1)) as host:
         allowed = f"{name}:{host.port}"
         files = WebFiles([allowed], words=PICTURE_WORDS, limit_bytes=10_000, timeout_s=5)
@@ -85,7 +85,7 @@ async def test_a_name_that_leads_inside_is_not_followed(name, why):
         (b"no HTTP\r\n\r\n", "cannot be fetched"),
     ],
 )
-async def test_what_is_no_picture_is_refused(answer, why):
+async def test_answer_without_a_picture_is_refused(answer, why):
     async with FakeUpstream(answer=answer) as host:
         name = f"localhost:{host.port}"
 
@@ -95,7 +95,7 @@ async def test_what_is_no_picture_is_refused(answer, why):
     assert len(host.requests) == 1
 
 
-async def test_a_host_that_keeps_silent_is_given_up():
+async def test_silent_host_times_out():
     async def silent(_request: Message, _connection: Connection) -> None:
         await asyncio.sleep(60)
 
@@ -106,14 +106,14 @@ async def test_a_host_that_keeps_silent_is_given_up():
             await web(name, timeout_s=0.2).fetch(picture(f"http://{name}/"))
 
 
-async def test_a_data_url_is_left_as_it_is():
+async def test_data_url_is_not_fetched():
     held = picture("data:image/png;base64,AA==")
 
     assert await web().fetch(held) is held
 
 
 @given(st.text(max_size=40), st.sampled_from(["http://", "HTTPS://", "data:", "data:;base64,", ""]))
-def test_whatever_is_said_to_be_a_picture_is_refused_by_its_place(text, begin):
+def test_any_invalid_picture_is_refused_by_its_param(text, begin):
     reader = MediaReader()
 
     with pytest.raises(InvalidRequest) as refused:
