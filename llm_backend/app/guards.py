@@ -26,7 +26,7 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
         app,
         services,
         keyring.authenticate,
-        asked=add_access_log(app, services),
+        request_app=add_access_log(app, services),
     )
     if settings.web:
         app = WebPages(app)

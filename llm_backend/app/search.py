@@ -13,7 +13,7 @@ from llm_backend.backends.web_files import WebFiles
 from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
 from llm_backend.controllers.responses.loop.mcp_tools import McpKind
 from llm_backend.controllers.responses.loop.server_tools import ServerTools
-from llm_backend.controllers.vector_stores.embedding.embedders import Embedders, EmbeddingModel
+from llm_backend.controllers.vector_stores.embedding.embedders import Embedders, TextEmbedder
 from llm_backend.controllers.vector_stores.embedding.upstream_embedder import OPERATION as EMBEDDING
 from llm_backend.controllers.vector_stores.embedding.upstream_embedder import upstream_embedder
 from llm_backend.controllers.vector_stores.library import VectorLibrary
@@ -64,7 +64,7 @@ def search_over(
     embedders = Embedders(
         registry,
         preferred=settings.embedding_model,
-        elsewhere=lambda name: _upstream_embedder(upstream, name),
+        find_upstream=lambda name: _upstream_embedder(upstream, name),
     )
     extractor = _extractor(settings)
     library = VectorLibrary(stores=stores.vector_stores, vectors=vectors, embedders=embedders)
@@ -76,7 +76,7 @@ def search_over(
     )
 
 
-def _upstream_embedder(upstream: "UpstreamPool | None", model: str) -> EmbeddingModel | None:
+def _upstream_embedder(upstream: "UpstreamPool | None", model: str) -> TextEmbedder | None:
     if upstream is None or not upstream.serves(model, EMBEDDING):
         return None
     return upstream_embedder(upstream, model)

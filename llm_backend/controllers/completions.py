@@ -39,18 +39,20 @@ async def create_completion(services: Services, request: ApiRequest) -> Response
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateCompletionRequest = request.body
-    asked = await offload(
+    prompts_given = await offload(
         prompts_from,
         model.with_defaults(body),
         choices_limit=services.settings.choices_limit,
         prompts_limit=services.settings.prompts_limit,
     )
-    given = [prompt.prompt for prompt in asked]
-    own = await decode_foreign_tokens(services.token_files, body["model"], given, "prompt")
-    prompts = [replace(prompt, prompt=one) for prompt, one in zip(asked, own, strict=True)]
+    texts_given = [prompt.prompt for prompt in prompts_given]
+    inputs = await decode_foreign_tokens(services.token_files, body["model"], texts_given, "prompt")
+    prompts = [
+        replace(prompt, prompt=one) for prompt, one in zip(prompts_given, inputs, strict=True)
+    ]
     answers = await run_while_connected(request, _admit(model, prompts))
-    options, usual = body.get("stream_options"), services.settings.obfuscate_streams
-    obfuscation = obfuscation_for(options, default=usual)
+    options, default = body.get("stream_options"), services.settings.obfuscate_streams
+    obfuscation = obfuscation_for(options, default=default)
     turn = _CompletionTurn(body, answers, prompts[0], obfuscation)
     if body.get("stream"):
         return await run_while_connected(request, event_stream(turn.chunks()))
@@ -95,23 +97,23 @@ class _CompletionTurn:
         """Yields a chunk per delta of any choice, as they arrive."""
         offsets = [0] * (len(self._answers) * self._choices)
         async with _MergedStream(self._answers) as deltas:
-            async for place, delta in deltas:
-                index = place * self._choices + delta.choice
+            async for prompt_index, delta in deltas:
+                index = prompt_index * self._choices + delta.choice
                 chunk = chunks.text_chunk(self._head, index, delta, offsets[index])
-                yield self._obfuscated(chunk, delta.text)
+                yield self._obfuscate(chunk, delta.text)
                 offsets[index] += len(delta.text)
         if self._tells_usage:
             yield chunks.usage_chunk(self._head, self._usage())
 
-    def _obfuscated(self, chunk: JsonObject, text: str) -> JsonObject:
+    def _obfuscate(self, chunk: JsonObject, text: str) -> JsonObject:
         return chunk if self._obfuscation is None else self._obfuscation.with_text(chunk, text)
 
     async def completion(self) -> JsonObject:
         """Returns the whole answer, its choices in the order of their index."""
         texts: dict[int, list[TextDelta]] = {}
         async with _MergedStream(self._answers) as deltas:
-            async for place, delta in deltas:
-                texts.setdefault(place * self._choices + delta.choice, []).append(delta)
+            async for prompt_index, delta in deltas:
+                texts.setdefault(prompt_index * self._choices + delta.choice, []).append(delta)
         choices = [choice for index in sorted(texts) for choice in self._whole(index, texts[index])]
         return self._head.chunk(choices) | {"usage": chunks.usage_object(self._usage())}
 
@@ -163,7 +165,8 @@ class _MergedStream:
 
     async def __aenter__(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         self._readers = [
-            asyncio.create_task(self._read(place)) for place in range(len(self._answers))
+            asyncio.create_task(self._read(prompt_index))
+            for prompt_index in range(len(self._answers))
         ]
         self._merged = self._deltas()
         return self._merged
@@ -174,24 +177,24 @@ class _MergedStream:
         await self._merged.aclose()
         await asyncio.gather(*self._readers, return_exceptions=True)
 
-    async def _read(self, place: int) -> None:
+    async def _read(self, prompt_index: int) -> None:
         ending: Exception | None = None
-        async with self._answers[place] as answer:
+        async with self._answers[prompt_index] as answer:
             try:
                 async with aclosing(answer.text()) as deltas:
                     async for delta in deltas:
-                        await self._queue.put((place, delta))
+                        await self._queue.put((prompt_index, delta))
             except Exception as error:  # raised again in the consumer of the deltas
                 ending = error
-        await self._queue.put((place, ending))
+        await self._queue.put((prompt_index, ending))
 
     async def _deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         running = len(self._answers)
         while running:
-            place, delta = await self._queue.get()
+            prompt_index, delta = await self._queue.get()
             if delta is None:
                 running -= 1
             elif isinstance(delta, Exception):
                 raise delta
             else:
-                yield place, delta
+                yield prompt_index, delta

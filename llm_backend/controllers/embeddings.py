@@ -42,8 +42,10 @@ async def create_embedding(services: Services, request: ApiRequest) -> Response:
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateEmbeddingRequest = request.body
     check_supported_fields(body, FIELDS)
-    given = await offload(inputs_of, body, limit=services.settings.inputs_limit)
-    inputs = await decode_foreign_tokens(services.token_files, body["model"], given, "input")
+    parsed_inputs = await offload(inputs_of, body, limit=services.settings.inputs_limit)
+    inputs = await decode_foreign_tokens(
+        services.token_files, body["model"], parsed_inputs, "input"
+    )
     answer = await run_while_connected(request, model.embed(inputs))
     request.meter.count_tokens(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)
@@ -53,31 +55,31 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
 
 def inputs_of(body: "api.CreateEmbeddingRequest", *, limit: int) -> list[str | list[int]]:
     """Parses OpenAI's four forms of `input` into a list of texts or token lists."""
-    given = body["input"]
-    is_one = isinstance(given, str) or (given and isinstance(given[0], int | float))
-    inputs = cast("list[str | list[int]]", [given] if is_one else given)
+    values = body["input"]
+    is_one = isinstance(values, str) or (values and isinstance(values[0], int | float))
+    inputs = cast("list[str | list[int]]", [values] if is_one else values)
     if not inputs or len(inputs) > limit:
         raise InvalidRequest(
             f"`input` holds {len(inputs)} texts; it must hold 1 to {limit}.", param="input"
         )
-    for place, one in enumerate(inputs):
+    for index, one in enumerate(inputs):
         if not one:
-            name = f"input[{place}]" if len(inputs) > 1 else "input"
+            name = f"input[{index}]" if len(inputs) > 1 else "input"
             raise InvalidRequest("An input must not be empty.", param=name)
     return [
-        one if isinstance(one, str) else tokens_from(one, f"input[{place}]")
-        for place, one in enumerate(inputs)
+        one if isinstance(one, str) else tokens_from(one, f"input[{index}]")
+        for index, one in enumerate(inputs)
     ]
 
 
 def _dimensions(body: "api.CreateEmbeddingRequest", size: int) -> int:
     """Returns the requested number of dimensions."""
-    wanted = size if body.get("dimensions") is None else int(body["dimensions"])
-    if wanted > size:
+    requested = size if body.get("dimensions") is None else int(body["dimensions"])
+    if requested > size:
         raise InvalidRequest(
-            f"`dimensions` is {wanted}; this model's vectors have {size}.", param="dimensions"
+            f"`dimensions` is {requested}; this model's vectors have {size}.", param="dimensions"
         )
-    return wanted
+    return requested
 
 
 async def _rows(answer: Embedded, size: int, encoding: str) -> Sequence[str | orjson.Fragment]:

@@ -47,16 +47,16 @@ async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> R
 def _answer(body: "api.CreateRerankRequest", ranked: RankScores) -> "api.CreateRerankResponse":
     """Renders the best `top_n` documents, best first; equal scores keep the request's order."""
     documents = body["documents"]
-    best_first = sorted(range(len(documents)), key=lambda place: -ranked.scores[place])
-    wanted = int(body.get("top_n") or len(documents))
-    shows = bool(body.get("return_documents"))
+    best_first = sorted(range(len(documents)), key=lambda index: -ranked.scores[index])
+    count = int(body.get("top_n") or len(documents))
+    returns_documents = bool(body.get("return_documents"))
     return {
         "id": f"rerank-{uuid.uuid4().hex}",
         "object": "list",
         "model": body["model"],
         "results": [
-            _result(place, ranked.scores[place], documents[place] if shows else None)
-            for place in best_first[:wanted]
+            _result(index, ranked.scores[index], documents[index] if returns_documents else None)
+            for index in best_first[:count]
         ],
         "usage": {"prompt_tokens": ranked.prompt_tokens, "total_tokens": ranked.prompt_tokens},
     }

@@ -94,12 +94,12 @@ async def _render(services: Services, request: ApiRequest, model: LocalModel) ->
     limit, grammar = services.settings.choices_limit, structure.grammar
     with translate_function_errors(body):
         chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
-    read = await run_while_connected(request, model.render_chat(chat))
+    rendered = await run_while_connected(request, model.render_chat(chat))
     answer: api.ChatPrompt = {
         "object": "chat.prompt",
         "model": body["model"],
-        "prompt": read.text,
-        "count": len(read.tokens),
-        "tokens": list(read.tokens),
+        "prompt": rendered.text,
+        "count": len(rendered.tokens),
+        "tokens": list(rendered.tokens),
     }
     return JsonResponse(answer)

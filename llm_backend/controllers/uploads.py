@@ -63,13 +63,13 @@ async def add_upload_part(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/parts`: streams the bytes to the object store."""
     settings, upload_id = services.settings, request.path["upload_id"]
     with translate_store_errors("upload"):
-        upload = await _open_here(services, upload_id)
+        upload = await _find_open_upload(services, upload_id)
         if upload is None:
             return await relay(services, request)
         await services.files.check_capacity(declared_bytes(request))
         assert request.form is not None, "the operation takes a form"
         data = await request.form.file("data", limit_bytes=settings.part_limit_bytes)
-        pieces = _within(upload, data.pieces)
+        pieces = _limit_part(upload, data.pieces)
         async with services.uploads.blobs.writing(pieces) as blob:
             await request.form.fields()
             part = StoredPart(
@@ -90,7 +90,7 @@ async def complete_upload(services: Services, request: ApiRequest) -> Response:
     upload_id = request.path["upload_id"]
     body: api.CompleteUploadRequest = request.body
     with translate_store_errors("upload"):
-        if await _open_here(services, upload_id) is None:
+        if await _find_open_upload(services, upload_id) is None:
             return await relay(services, request)
         upload, file = await services.uploads.complete(
             upload_id, body["part_ids"], file_id=new_file_id(), md5=body.get("md5")
@@ -102,13 +102,13 @@ async def cancel_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/cancel`"""
     upload_id = request.path["upload_id"]
     with translate_store_errors("upload"):
-        if await _open_here(services, upload_id) is None:
+        if await _find_open_upload(services, upload_id) is None:
             return await relay(services, request)
         upload = await services.uploads.cancel(upload_id)
     return JsonResponse(_upload_object(upload))
 
 
-async def _open_here(services: Services, upload_id: str) -> StoredUpload | None:
+async def _find_open_upload(services: Services, upload_id: str) -> StoredUpload | None:
     """Returns the upload; None if the request is to be relayed. Raises for a closed upload, and
     `Missing` for an unknown one without an upstream."""
     try:
@@ -119,7 +119,7 @@ async def _open_here(services: Services, upload_id: str) -> StoredUpload | None:
         return None
 
 
-async def _within(upload: StoredUpload, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _limit_part(upload: StoredUpload, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Passes the pieces on; raises `TooLarge` if the part is larger than the whole upload."""
     size_bytes = 0
     async for piece in pieces:

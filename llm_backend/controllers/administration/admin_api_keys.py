@@ -7,10 +7,10 @@ from starlette.responses import Response
 from llm_backend.access import new_key
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
-    making_key,
-    reading,
+    apply_change,
+    audit_entry,
+    create_key,
+    translate_read_errors,
 )
 from llm_backend.controllers.administration.records.key_objects import admin_key_object
 from llm_backend.controllers.administration.records.listing import list_object, list_page
@@ -32,7 +32,7 @@ THING = "admin API key"
 
 async def admin_api_keys_list(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys`"""
-    with reading(THING):
+    with translate_read_errors(THING):
         page = await list_page(request.query, services.access.administration.keys)
     data = [admin_key_object(key) for key in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
@@ -42,16 +42,16 @@ async def admin_api_keys_create(services: Services, request: ApiRequest) -> Resp
     """`POST /organization/admin_api_keys`: only this response contains the key."""
     body: api.AdminApiKeysCreateRequest = request.body
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
-    made = change(request, "api_key.created", key.stored.id, data={"scopes": []})
-    async with making_key(services, THING) as headers:
-        await services.access.administration.add_key(made, key.stored)
+    entry = audit_entry(request, "api_key.created", key.stored.id, data={"scopes": []})
+    async with create_key(services, THING) as headers:
+        await services.access.administration.add_key(entry, key.stored)
     answer: api.AdminApiKeyCreateResponse = {**admin_key_object(key.stored), "value": key.value}
     return JsonResponse(answer, headers=headers)
 
 
 async def admin_api_keys_get(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys/{key_id}`"""
-    with reading(THING):
+    with translate_read_errors(THING):
         key = await services.access.administration.key(request.path["key_id"])
     return JsonResponse(admin_key_object(key))
 
@@ -59,9 +59,11 @@ async def admin_api_keys_get(services: Services, request: ApiRequest) -> Respons
 async def admin_api_keys_delete(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/admin_api_keys/{key_id}`"""
     id = request.path["key_id"]
-    async with changing(services, THING):
+    async with apply_change(services, THING):
         await services.access.administration.key(id)
-        await services.access.administration.remove_key(change(request, "api_key.deleted", id), id)
+        await services.access.administration.remove_key(
+            audit_entry(request, "api_key.deleted", id), id
+        )
     deleted: api.AdminApiKeysDeleteResponse = {
         "id": id,
         "object": "organization.admin_api_key.deleted",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import reading
+from llm_backend.controllers.administration.records.changes import translate_read_errors
 from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
@@ -25,11 +25,11 @@ async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
     query: api.ListAuditLogsQuery = request.query
     if query.get("tenant_only"):
         return JsonResponse(list_object([], has_more=False))
-    wanted = _filter(query)
-    with reading("audit log entry"):
+    audit_filter = _filter(query)
+    with translate_read_errors("audit log entry"):
         page = await list_page(
             query,
-            lambda page: services.access.administration.audit_entries(wanted, page),
+            lambda page: services.access.administration.audit_entries(audit_filter, page),
             order="desc",
         )
     names = {id: project.name for id, project in services.access.keyring.policy.projects.items()}
@@ -53,7 +53,7 @@ def _filter(query: "api.ListAuditLogsQuery") -> AuditFilter:
 
 
 def _entry_object(entry: AuditEntry, names: Mapping[str, str]) -> JsonObject:
-    shown: JsonObject = {
+    fields: JsonObject = {
         "id": entry.id,
         "type": entry.type,
         "effective_at": entry.created_at,
@@ -61,11 +61,11 @@ def _entry_object(entry: AuditEntry, names: Mapping[str, str]) -> JsonObject:
         entry.type: entry.body,
     }
     if entry.project_id is not None:
-        shown["project"] = {
+        fields["project"] = {
             "id": entry.project_id,
             "name": names.get(entry.project_id, entry.project_id),
         }
-    return shown
+    return fields
 
 
 def _actor(entry: AuditEntry) -> JsonObject:

@@ -26,10 +26,10 @@ __all__ = [
 
 async def retrieve_organization_data_retention(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/data_retention`"""
-    own = await setting_of(services, resource_kinds.DATA_RETENTION)
+    setting = await setting_of(services, resource_kinds.DATA_RETENTION)
     answer: api.OrganizationDataRetention = {
         "object": "organization.data_retention",
-        "type": own["type"] if own else _by_settings(services),
+        "type": setting["type"] if setting else _by_settings(services),
     }
     return JsonResponse(answer)
 
@@ -37,9 +37,9 @@ async def retrieve_organization_data_retention(services: Services, request: ApiR
 async def update_organization_data_retention(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/data_retention`"""
     body: api.UpdateOrganizationDataRetentionBody = request.body
-    own = {"type": body["retention_type"]}
+    setting = {"type": body["retention_type"]}
     put = await put_setting(
-        services, request, resource_kinds.DATA_RETENTION, own, type="organization.updated"
+        services, request, resource_kinds.DATA_RETENTION, setting, type="organization.updated"
     )
     return JsonResponse({"object": "organization.data_retention", **put})
 
@@ -47,10 +47,10 @@ async def update_organization_data_retention(services: Services, request: ApiReq
 async def retrieve_project_data_retention(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/data_retention`"""
     project = await project_of(services, request)
-    own = await setting_of(services, resource_kinds.DATA_RETENTION, project.id)
+    setting = await setting_of(services, resource_kinds.DATA_RETENTION, project.id)
     answer: api.ProjectDataRetention = {
         "object": "project.data_retention",
-        "type": own["type"] if own else "organization_default",
+        "type": setting["type"] if setting else "organization_default",
     }
     return JsonResponse(answer)
 

@@ -27,8 +27,8 @@ async def retrieve_project_hosted_tool_permissions(
 ) -> Response:
     """`GET /organization/projects/{project_id}/hosted_tool_permissions`"""
     project = await project_of(services, request)
-    own = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
-    return JsonResponse({tool: own.get(tool, {"enabled": True}) for tool in TOOLS})
+    setting = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
+    return JsonResponse({tool: setting.get(tool, {"enabled": True}) for tool in TOOLS})
 
 
 async def update_project_hosted_tool_permissions(
@@ -36,10 +36,10 @@ async def update_project_hosted_tool_permissions(
 ) -> Response:
     """`POST /organization/projects/{project_id}/hosted_tool_permissions`: a partial update."""
     project = await project_of(services, request, is_changed=True)
-    own = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
+    setting = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
     body: api.ProjectHostedToolPermissionsUpdateRequest = request.body
-    given = {tool: body[tool] for tool in TOOLS if body.get(tool) is not None}
-    all_of_them = {tool: own.get(tool, {"enabled": True}) for tool in TOOLS} | given
+    requested_limits = {tool: body[tool] for tool in TOOLS if body.get(tool) is not None}
+    all_of_them = {tool: setting.get(tool, {"enabled": True}) for tool in TOOLS} | requested_limits
     put = await put_setting(
         services,
         request,

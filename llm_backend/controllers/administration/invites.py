@@ -10,7 +10,11 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import change, changing, reading
+from llm_backend.controllers.administration.records.changes import (
+    apply_change,
+    audit_entry,
+    translate_read_errors,
+)
 from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
@@ -29,7 +33,7 @@ LIFETIME_S = 7 * 24 * 60 * 60  # OpenAI's
 
 async def list_invites(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/invites`"""
-    with reading(THING):
+    with translate_read_errors(THING):
         page = await list_page(
             request.query,
             lambda page: services.access.administration.find(resource_kinds.INVITE, page),
@@ -59,15 +63,15 @@ async def invite_user(services: Services, request: ApiRequest) -> Response:
             "accepted_at": None,
         },
     )
-    made = change(request, "invite.sent", invite.id, data={"email": email, "role": role})
-    async with changing(services, THING):
-        await services.access.administration.add(made, invite)
+    entry = audit_entry(request, "invite.sent", invite.id, data={"email": email, "role": role})
+    async with apply_change(services, THING):
+        await services.access.administration.add(entry, invite)
     return JsonResponse(_invite_object(invite))
 
 
 async def retrieve_invite(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/invites/{invite_id}`"""
-    with reading(THING):
+    with translate_read_errors(THING):
         invite = await services.access.administration.get(
             resource_kinds.INVITE, request.path["invite_id"]
         )
@@ -77,12 +81,12 @@ async def retrieve_invite(services: Services, request: ApiRequest) -> Response:
 async def delete_invite(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/invites/{invite_id}`: only a pending or expired invite."""
     id = request.path["invite_id"]
-    async with changing(services, THING):
+    async with apply_change(services, THING):
         invite = await services.access.administration.get(resource_kinds.INVITE, id)
         if invite.body["accepted_at"] is not None:
             raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
-        made = change(request, "invite.deleted", id)
-        await services.access.administration.remove(made, resource_kinds.INVITE, id)
+        entry = audit_entry(request, "invite.deleted", id)
+        await services.access.administration.remove(entry, resource_kinds.INVITE, id)
     deleted: api.InviteDeleteResponse = {
         "object": "organization.invite.deleted",
         "id": id,
@@ -92,7 +96,7 @@ async def delete_invite(services: Services, request: ApiRequest) -> Response:
 
 
 async def _check_projects(services: Services, projects: "list[api.InviteRequestProject]") -> None:
-    with reading("project"):
+    with translate_read_errors("project"):
         for project in projects:
             await services.access.administration.get(resource_kinds.PROJECT, project["id"])
 

@@ -31,15 +31,15 @@ EVERYTHING: JsonMapping = {"mode": "deny_list", "model_ids": []}  # the default
 async def retrieve_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/model_permissions`"""
     project = await project_of(services, request)
-    own = await setting_of(services, resource_kinds.MODEL_PERMISSIONS, project.id)
-    return JsonResponse(_answer(own or EVERYTHING))
+    setting = await setting_of(services, resource_kinds.MODEL_PERMISSIONS, project.id)
+    return JsonResponse(_answer(setting or EVERYTHING))
 
 
 async def update_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/model_permissions`"""
     project = await project_of(services, request, is_changed=True)
     body: api.ProjectModelPermissionsUpdateRequest = request.body
-    own = await put_setting(
+    setting = await put_setting(
         services,
         request,
         resource_kinds.MODEL_PERMISSIONS,
@@ -47,7 +47,7 @@ async def update_project_model_permissions(services: Services, request: ApiReque
         type="project.updated",
         project_id=project.id,
     )
-    return JsonResponse(_answer(own))
+    return JsonResponse(_answer(setting))
 
 
 async def delete_project_model_permissions(services: Services, request: ApiRequest) -> Response:
@@ -67,9 +67,9 @@ async def delete_project_model_permissions(services: Services, request: ApiReque
     return JsonResponse(deleted)
 
 
-def _answer(own: JsonMapping) -> "api.ProjectModelPermissions":
+def _answer(setting: JsonMapping) -> "api.ProjectModelPermissions":
     return {
         "object": "project.model_permissions",
-        "mode": own["mode"],
-        "model_ids": own["model_ids"],
+        "mode": setting["mode"],
+        "model_ids": setting["model_ids"],
     }

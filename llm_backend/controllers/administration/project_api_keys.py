@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
+    apply_change,
+    audit_entry,
     project_of,
-    reading,
+    translate_read_errors,
 )
 from llm_backend.controllers.administration.records.key_objects import project_key_object
 from llm_backend.controllers.administration.records.listing import list_object, list_page
@@ -29,11 +29,11 @@ async def list_project_api_keys(services: Services, request: ApiRequest) -> Resp
     project = await project_of(services, request)
     query: api.ListProjectApiKeysQuery = request.query
     shows = query.get("owner_project_access", "any") != "inactive"
-    with reading(THING):
+    with translate_read_errors(THING):
         page = await list_page(
             query,
             lambda page: services.access.administration.keys(page, project_id=project.id),
-            wanted=lambda _: shows,  # an owner without access has no keys
+            matches=lambda _: shows,  # an owner without access has no keys
         )
         data = [await project_key_object(services, key) for key in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
@@ -42,7 +42,7 @@ async def list_project_api_keys(services: Services, request: ApiRequest) -> Resp
 async def retrieve_project_api_key(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     project = await project_of(services, request)
-    with reading(THING):
+    with translate_read_errors(THING):
         key = await services.access.administration.key(
             request.path["api_key_id"], project_id=project.id
         )
@@ -52,10 +52,10 @@ async def retrieve_project_api_key(services: Services, request: ApiRequest) -> R
 async def delete_project_api_key(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     id, project = request.path["api_key_id"], await project_of(services, request)
-    made = change(request, "api_key.deleted", id, project_id=project.id)
-    async with changing(services, THING):
+    entry = audit_entry(request, "api_key.deleted", id, project_id=project.id)
+    async with apply_change(services, THING):
         await services.access.administration.key(id, project_id=project.id)
-        await services.access.administration.remove_key(made, id)
+        await services.access.administration.remove_key(entry, id)
     deleted: api.ProjectApiKeyDeleteResponse = {
         "object": "organization.project.api_key.deleted",
         "id": id,

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
+    apply_change,
+    audit_entry,
     project_of,
-    reading,
+    translate_read_errors,
     unique_id,
 )
 from llm_backend.controllers.administration.records.listing import list_object, list_page
@@ -41,7 +41,7 @@ ROLES = ("owner", "member")
 async def list_project_users(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/users`"""
     project = await project_of(services, request)
-    with reading(THING):
+    with translate_read_errors(THING):
         page = await list_page(
             request.query,
             lambda page: services.access.administration.find(
@@ -65,9 +65,9 @@ async def create_project_user(services: Services, request: ApiRequest) -> Respon
         project_id=project.id,
         body={"user_id": user_id, "role": role},
     )
-    made = change(request, "user.added", user_id, project_id=project.id, data={"role": role})
-    async with changing(services, "user of the project"):
-        await services.access.administration.add(made, member)
+    entry = audit_entry(request, "user.added", user_id, project_id=project.id, data={"role": role})
+    async with apply_change(services, "user of the project"):
+        await services.access.administration.add(entry, member)
         return JsonResponse(await _member_object(services, member))
 
 
@@ -83,16 +83,16 @@ async def modify_project_user(services: Services, request: ApiRequest) -> Respon
     if role is None:
         return JsonResponse(await _member_object(services, member))
     body = {**member.body, "role": _role(role)}
-    made = change(
+    entry = audit_entry(
         request,
         "user.updated",
         member.body["user_id"],
         project_id=member.project_id,
         requested={"role": role},
     )
-    async with changing(services, THING):
+    async with apply_change(services, THING):
         member = await services.access.administration.alter(
-            made, resource_kinds.MEMBER, member.id, lambda member: replace(member, body=body)
+            entry, resource_kinds.MEMBER, member.id, lambda member: replace(member, body=body)
         )
     return JsonResponse(await _member_object(services, member))
 
@@ -101,10 +101,10 @@ async def delete_project_user(services: Services, request: ApiRequest) -> Respon
     """`DELETE /organization/projects/{project_id}/users/{user_id}`"""
     member, id = await _member(services, request), request.path["user_id"]
     project_id = request.path["project_id"]
-    made = change(request, "user.deleted", id, project_id=project_id)
-    async with changing(services, THING):
+    entry = audit_entry(request, "user.deleted", id, project_id=project_id)
+    async with apply_change(services, THING):
         await services.access.administration.remove(
-            made, resource_kinds.MEMBER, member.id, project_id=project_id, user_id=id
+            entry, resource_kinds.MEMBER, member.id, project_id=project_id, user_id=id
         )
     deleted: api.ProjectUserDeleteResponse = {
         "object": "organization.project.user.deleted",
@@ -116,7 +116,7 @@ async def delete_project_user(services: Services, request: ApiRequest) -> Respon
 
 async def _member(services: Services, request: ApiRequest) -> Record:
     project, id = await project_of(services, request), request.path["user_id"]
-    with reading(THING):
+    with translate_read_errors(THING):
         try:
             return await services.access.administration.get(
                 resource_kinds.MEMBER, unique_id(id, project.id)
@@ -128,7 +128,7 @@ async def _member(services: Services, request: ApiRequest) -> Record:
 async def _user_id(services: Services, body: "api.ProjectUserCreateRequest") -> str:
     """Returns the id of the user that the body names, by id or by e-mail address."""
     id, email = body.get("user_id"), body.get("email")
-    with reading(THING):
+    with translate_read_errors(THING):
         if id is not None:
             return (await services.access.administration.get(resource_kinds.USER, id)).id
         known = await services.access.administration.load_known((resource_kinds.USER,))

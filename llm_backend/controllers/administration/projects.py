@@ -10,10 +10,10 @@ from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
+    apply_change,
+    audit_entry,
     project_of,
-    reading,
+    translate_read_errors,
 )
 from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -37,11 +37,11 @@ async def list_projects(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects`"""
     query: api.ListProjectsQuery = request.query
     with_archived = query.get("include_archived", False)
-    with reading("project"):
+    with translate_read_errors("project"):
         page = await list_page(
             query,
             lambda page: services.access.administration.find(resource_kinds.PROJECT, page),
-            wanted=lambda project: with_archived or project.body.get("archived_at") is None,
+            matches=lambda project: with_archived or project.body.get("archived_at") is None,
         )
     data = [project_object(project) for project in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
@@ -57,11 +57,11 @@ async def create_project(services: Services, request: ApiRequest) -> Response:
         created_at=int(time.time()),
         body={"name": _name(body["name"]), "archived_at": None},
     )
-    made = change(
+    entry = audit_entry(
         request, "project.created", project.id, project_id=project.id, data={"name": body["name"]}
     )
-    async with changing(services, "project"):
-        await services.access.administration.add(made, project)
+    async with apply_change(services, "project"):
+        await services.access.administration.add(entry, project)
     return JsonResponse(project_object(project))
 
 
@@ -107,14 +107,14 @@ def project_object(project: Record) -> "api.Project":
 async def _alter(services: Services, request: ApiRequest, type: str, **values: Any) -> Response:
     id = request.path["project_id"]
     requested = {"title": values["name"]} if "name" in values else None
-    made = change(request, type, id, project_id=id, requested=requested)
+    entry = audit_entry(request, type, id, project_id=id, requested=requested)
 
-    def altered(project: Record) -> Record:
+    def with_changes(project: Record) -> Record:
         return Record(**{**vars(project), "body": {**project.body, **values}})
 
-    async with changing(services, "project"):
+    async with apply_change(services, "project"):
         project = await services.access.administration.alter(
-            made, resource_kinds.PROJECT, id, altered
+            entry, resource_kinds.PROJECT, id, with_changes
         )
     return JsonResponse(project_object(project))
 

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
+    apply_change,
+    audit_entry,
     project_of,
     unique_id,
 )
@@ -39,11 +39,11 @@ HONOURED = ("max_requests_per_1_minute", "max_tokens_per_1_minute", "max_request
 async def list_project_rate_limits(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/rate_limits`: by model."""
     project = await project_of(services, request)
-    own = _own(services, project.id)
-    models = await _models(services, own)
+    project_limits = _project_limits(services, project.id)
+    models = await _models(services, project_limits)
     query: api.ListProjectRateLimitsQuery = request.query
     page, has_more = _page(models, query)
-    data = [_limit_object(services, model, own.get(model, {})) for model in page]
+    data = [_limit_object(services, model, project_limits.get(model, {})) for model in page]
     return JsonResponse(list_object(data, has_more=has_more))
 
 
@@ -51,13 +51,13 @@ async def update_project_rate_limits(services: Services, request: ApiRequest) ->
     """`POST /organization/projects/{project_id}/rate_limits/{rate_limit_id}`"""
     project = await project_of(services, request, is_changed=True)
     id = request.path["rate_limit_id"]
-    own = _own(services, project.id)
+    project_limits = _project_limits(services, project.id)
     model = id.removeprefix("rl-")
-    if model == id or model not in await _models(services, own):
+    if model == id or model not in await _models(services, project_limits):
         raise NotFound(f"No rate limit has the id `{id}`.")
     body: api.ProjectRateLimitUpdateRequest = request.body
-    given = _limits_of_body(body)
-    limits = {**own.get(model, {}), **given}
+    requested_limits = _limits_of_body(body)
+    limits = {**project_limits.get(model, {}), **requested_limits}
     record = Record(
         id=unique_id(id, project.id),
         kind=resource_kinds.RATE_LIMIT,
@@ -65,37 +65,39 @@ async def update_project_rate_limits(services: Services, request: ApiRequest) ->
         project_id=project.id,
         body={"model": model, "limits": limits},
     )
-    made = change(request, "rate_limit.updated", id, project_id=project.id, requested=given)
-    async with changing(services, "rate limit"):
-        await services.access.administration.put(made, record)
+    entry = audit_entry(
+        request, "rate_limit.updated", id, project_id=project.id, requested=requested_limits
+    )
+    async with apply_change(services, "rate limit"):
+        await services.access.administration.put(entry, record)
     return JsonResponse(_limit_object(services, model, limits))
 
 
-def _own(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]:
+def _project_limits(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]:
     project = services.access.keyring.policy.projects.get(project_id)
     return project.rate_limits if project else {}
 
 
-async def _models(services: Services, own: Mapping[str, Mapping[str, int]]) -> list[str]:
+async def _models(services: Services, project_limits: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Returns all served models, without aliases, and models that have limits."""
     names = [card.id for card in services.registry.local_cards()]
     local = [name for name in names if services.access.policies.resolve_alias(name) == name]
     others = [str(model["id"]) for model in await services.registry.upstream_models()]
-    return list(dict.fromkeys([*local, *others, *own]))
+    return list(dict.fromkeys([*local, *others, *project_limits]))
 
 
 def _page(models: list[str], query: "api.ListProjectRateLimitsQuery") -> tuple[list[str], bool]:
     limit = query.get("limit", LIMIT)
     if not 0 <= limit <= LIMIT_MOST:
         raise InvalidRequest(f"`limit` is {limit}; it must be 0 to {LIMIT_MOST}.", param="limit")
-    first = _place(models, query["after"], "after") + 1 if "after" in query else 0
+    first = _page_index(models, query["after"], "after") + 1 if "after" in query else 0
     if "before" in query:
-        end = _place(models, query["before"], "before")
+        end = _page_index(models, query["before"], "before")
         return models[max(first, end - limit) : end], end - limit > first
     return models[first : first + limit], len(models) > first + limit
 
 
-def _place(models: list[str], id: str, name: str) -> int:
+def _page_index(models: list[str], id: str, name: str) -> int:
     model = id.removeprefix("rl-")
     if model not in models:
         raise InvalidRequest(f"`{name}` names `{id}`, which does not exist.", param=name)
@@ -112,16 +114,18 @@ def _limits_of_body(body: "api.ProjectRateLimitUpdateRequest") -> dict[str, int]
     return dict(limits)
 
 
-def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> "api.ProjectRateLimit":
+def _limit_object(
+    services: Services, model: str, project_limits: Mapping[str, int]
+) -> "api.ProjectRateLimit":
     settings, is_route = services.settings, services.access.policies.is_route(model)
     # The default limits apply to the models of a route, and not to the route itself.
     requests = None if is_route else settings.requests_per_minute
     tokens = None if is_route else settings.tokens_per_minute
-    usual: api.ProjectRateLimit = {
+    defaults: api.ProjectRateLimit = {
         "object": "project.rate_limit",
         "id": f"rl-{model}",
         "model": model,
         "max_requests_per_1_minute": requests or UNLIMITED,
         "max_tokens_per_1_minute": tokens or UNLIMITED,
     }
-    return cast("api.ProjectRateLimit", {**usual, **own})
+    return cast("api.ProjectRateLimit", {**defaults, **project_limits})

@@ -10,11 +10,11 @@ from llm_backend.access import new_key
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
-    making_key,
+    apply_change,
+    audit_entry,
+    create_key,
     project_of,
-    reading,
+    translate_read_errors,
 )
 from llm_backend.controllers.administration.records.key_objects import new_service_account_key
 from llm_backend.controllers.administration.records.listing import list_object, list_page
@@ -45,7 +45,7 @@ NAMES: Final = ("name", "role")  # that can be changed
 async def list_project_service_accounts(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/service_accounts`"""
     project = await project_of(services, request)
-    with reading(THING):
+    with translate_read_errors(THING):
         page = await list_page(
             request.query,
             lambda page: services.access.administration.find(
@@ -71,15 +71,15 @@ async def create_project_service_account(services: Services, request: ApiRequest
     key = None
     if not body.get("create_service_account_only"):
         key = new_key("Secret Key", project_id=project.id, service_account_id=account.id)
-    made = change(
+    entry = audit_entry(
         request,
         "service_account.created",
         account.id,
         project_id=project.id,
         data={"role": "member"},
     )
-    async with making_key(services, THING) as headers:
-        await services.access.administration.add(made, account, *([key.stored] if key else []))
+    async with create_key(services, THING) as headers:
+        await services.access.administration.add(entry, account, *([key.stored] if key else []))
     shown = None if key is None else new_service_account_key(key)
     answer = {**_account_object(account), "api_key": shown}
     return JsonResponse(answer, headers=headers)
@@ -95,7 +95,7 @@ async def update_project_service_account(services: Services, request: ApiRequest
     account = await _account(services, request)
     body: api.UpdateProjectServiceAccountBody = request.body
     values: JsonObject = {name: body[name] for name in NAMES if name in body}
-    made = change(
+    entry = audit_entry(
         request,
         "service_account.updated",
         account.id,
@@ -103,12 +103,12 @@ async def update_project_service_account(services: Services, request: ApiRequest
         requested={name: value for name, value in values.items() if name == "role"},
     )
 
-    def altered(account: Record) -> Record:
+    def with_changes(account: Record) -> Record:
         return Record(**{**vars(account), "body": {**account.body, **values}})
 
-    async with changing(services, THING):
+    async with apply_change(services, THING):
         account = await services.access.administration.alter(
-            made, resource_kinds.SERVICE_ACCOUNT, account.id, altered
+            entry, resource_kinds.SERVICE_ACCOUNT, account.id, with_changes
         )
     return JsonResponse(_account_object(account))
 
@@ -117,10 +117,12 @@ async def delete_project_service_account(services: Services, request: ApiRequest
     """`DELETE /organization/projects/{project_id}/service_accounts/{service_account_id}`: also
     deletes its keys."""
     account = await _account(services, request)
-    made = change(request, "service_account.deleted", account.id, project_id=account.project_id)
-    async with changing(services, THING):
+    entry = audit_entry(
+        request, "service_account.deleted", account.id, project_id=account.project_id
+    )
+    async with apply_change(services, THING):
         await services.access.administration.remove(
-            made, resource_kinds.SERVICE_ACCOUNT, account.id, service_account_id=account.id
+            entry, resource_kinds.SERVICE_ACCOUNT, account.id, service_account_id=account.id
         )
     deleted = {
         "object": "organization.project.service_account.deleted",
@@ -144,15 +146,15 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
         project_id=account.project_id,
         service_account_id=account.id,
     )
-    made = change(
+    entry = audit_entry(
         request,
         "api_key.created",
         key.stored.id,
         project_id=account.project_id,
         data={"scopes": []},
     )
-    async with making_key(services, "API key") as headers:
-        await services.access.administration.add_key(made, key.stored)
+    async with create_key(services, "API key") as headers:
+        await services.access.administration.add_key(entry, key.stored)
     return JsonResponse(new_service_account_key(key), headers=headers)
 
 
@@ -160,7 +162,7 @@ async def _account(services: Services, request: ApiRequest) -> Record:
     """Returns the service account of the path, if it belongs to the path's project."""
     project = await project_of(services, request)
     id = request.path["service_account_id"]
-    with reading(THING):
+    with translate_read_errors(THING):
         account = await services.access.administration.get(resource_kinds.SERVICE_ACCOUNT, id)
         if account.project_id != project.id:
             raise Missing(id)

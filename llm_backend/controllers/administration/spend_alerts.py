@@ -12,10 +12,10 @@ from starlette.responses import Response
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
+    apply_change,
+    audit_entry,
     project_of,
-    reading,
+    translate_read_errors,
 )
 from llm_backend.controllers.administration.records.listing import list_object, list_page
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -99,7 +99,7 @@ async def delete_project_spend_alert(services: Services, request: ApiRequest) ->
 
 
 async def _list(services: Services, request: ApiRequest, project_id: str | None) -> Response:
-    with reading(THING):
+    with translate_read_errors(THING):
         page = await list_page(
             request.query,
             lambda page: services.access.administration.find(
@@ -118,28 +118,28 @@ async def _create(services: Services, request: ApiRequest, project_id: str | Non
         project_id=project_id,
         body=_alert_of_body(request.body),
     )
-    made = change(request, CHANGED, alert.id, project_id=project_id, data=alert.body)
-    async with changing(services, THING):
-        await services.access.administration.add(made, alert)
+    entry = audit_entry(request, CHANGED, alert.id, project_id=project_id, data=alert.body)
+    async with apply_change(services, THING):
+        await services.access.administration.add(entry, alert)
     return JsonResponse(_alert_object(alert))
 
 
 async def _update(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     alert = await _alert(services, request, project_id)
     body = _alert_of_body(request.body)
-    made = change(request, CHANGED, alert.id, project_id=project_id, requested=body)
-    async with changing(services, THING):
+    entry = audit_entry(request, CHANGED, alert.id, project_id=project_id, requested=body)
+    async with apply_change(services, THING):
         alert = await services.access.administration.alter(
-            made, resource_kinds.SPEND_ALERT, alert.id, lambda alert: replace(alert, body=body)
+            entry, resource_kinds.SPEND_ALERT, alert.id, lambda alert: replace(alert, body=body)
         )
     return JsonResponse(_alert_object(alert))
 
 
 async def _delete(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     alert = await _alert(services, request, project_id)
-    made = change(request, CHANGED, alert.id, project_id=project_id)
-    async with changing(services, THING):
-        await services.access.administration.remove(made, resource_kinds.SPEND_ALERT, alert.id)
+    entry = audit_entry(request, CHANGED, alert.id, project_id=project_id)
+    async with apply_change(services, THING):
+        await services.access.administration.remove(entry, resource_kinds.SPEND_ALERT, alert.id)
     owner = "organization" if project_id is None else "project"
     deleted = f"{owner}.spend_alert.deleted"
     return JsonResponse({"id": alert.id, "object": deleted, "deleted": True})
@@ -147,7 +147,7 @@ async def _delete(services: Services, request: ApiRequest, project_id: str | Non
 
 async def _alert(services: Services, request: ApiRequest, project_id: str | None) -> Record:
     id = request.path["alert_id"]
-    with reading(THING):
+    with translate_read_errors(THING):
         alert = await services.access.administration.get(resource_kinds.SPEND_ALERT, id)
         if alert.project_id != project_id:
             raise Missing(id)

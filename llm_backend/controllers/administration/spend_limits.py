@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import project_of, reading
+from llm_backend.controllers.administration.records.changes import project_of, translate_read_errors
 from llm_backend.controllers.administration.records.single_settings import (
     put_setting,
     remove_setting,
@@ -67,19 +67,24 @@ async def deleteprojectspendlimit(services: Services, request: ApiRequest) -> Re
 
 
 async def _get(services: Services, project_id: str | None) -> Response:
-    own = await setting_of(services, resource_kinds.SPEND_LIMIT, project_id)
-    if own is None:
+    setting = await setting_of(services, resource_kinds.SPEND_LIMIT, project_id)
+    if setting is None:
         raise _none(project_id)
-    return _answer(services, {**own}, project_id)
+    return _answer(services, {**setting}, project_id)
 
 
 async def _update(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     body: api.UpdateOrganizationSpendLimitBody = request.body  # a project's is the same
-    given: JsonObject = {name: body[name] for name in FIELDS}
+    requested_limits: JsonObject = {name: body[name] for name in FIELDS}
     put = await put_setting(
-        services, request, resource_kinds.SPEND_LIMIT, given, type=CHANGED, project_id=project_id
+        services,
+        request,
+        resource_kinds.SPEND_LIMIT,
+        requested_limits,
+        type=CHANGED,
+        project_id=project_id,
     )
-    with reading("spend limit"):
+    with translate_read_errors("spend limit"):
         await services.access.spending.refresh()  # the limit may be exceeded already
     return _answer(services, put, project_id)
 
@@ -92,10 +97,12 @@ async def _delete(services: Services, request: ApiRequest, project_id: str | Non
     return JsonResponse({"object": f"{_object(project_id)}.deleted", "deleted": True})
 
 
-def _answer(services: Services, own: JsonObject, project_id: str | None) -> Response:
-    is_reached = services.access.spending.cents(project_id) >= own["threshold_amount"]
+def _answer(services: Services, setting: JsonObject, project_id: str | None) -> Response:
+    is_reached = services.access.spending.cents(project_id) >= setting["threshold_amount"]
     status = "enforcing" if is_reached else "inactive"
-    return JsonResponse({"object": _object(project_id), **own, "enforcement": {"status": status}})
+    return JsonResponse(
+        {"object": _object(project_id), **setting, "enforcement": {"status": status}}
+    )
 
 
 def _object(project_id: str | None) -> str:

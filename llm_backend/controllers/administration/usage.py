@@ -10,7 +10,7 @@ from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.access.usage.prices import Cost, costs_of
 from llm_backend.access.usage.spending import PRICED
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import reading
+from llm_backend.controllers.administration.records.changes import translate_read_errors
 from llm_backend.controllers.administration.usage_query import (
     COSTS_LIMITS,
     Buckets,
@@ -111,11 +111,11 @@ async def usage_vector_stores(services: Services, request: ApiRequest) -> Respon
     now = _now()
     query: api.UsageVectorStoresQuery = request.query
     buckets = buckets_of(query, now)
-    with reading("usage"):
-        held = await services.access.usage.vector_store_bytes()
-    by_project = {owner or DEFAULT_PROJECT: size for owner, size in held.items()}
-    wanted = query.get("project_ids") or by_project
-    parts = {project: size for project, size in by_project.items() if project in wanted}
+    with translate_read_errors("usage"):
+        stored_bytes = await services.access.usage.vector_store_bytes()
+    by_project = {owner or DEFAULT_PROJECT: size for owner, size in stored_bytes.items()}
+    projects = query.get("project_ids") or by_project
+    parts = {project: size for project, size in by_project.items() if project in projects}
     results: list[api.UsageVectorStoresResult] = [
         {"object": "organization.usage.vector_stores.result", "usage_bytes": sum(parts.values())}
     ]
@@ -146,11 +146,11 @@ async def usage_costs(services: Services, request: ApiRequest) -> Response:
                 groups["line_item"] = cost.line_item
             bucket = results.setdefault(one.bucket_at, {})
             bucket.setdefault(tuple(groups.values()), (groups, []))[1].append(cost)
-    told = {
+    rendered = {
         start: [_costs(groups, costs) for groups, costs in bucket.values()]
         for start, bucket in results.items()
     }
-    return _answer(buckets, told)
+    return _answer(buckets, rendered)
 
 
 async def _usage(
@@ -187,7 +187,7 @@ async def _sums(
     kinds: Sequence[str],
     columns: Sequence[str],
 ) -> Sequence[UsageSum]:
-    with reading("usage"):
+    with translate_read_errors("usage"):
         await services.access.ledger.write()  # flush this process's buffered usage
         return await services.access.usage.sums(
             filter_of(query, buckets, kinds), width_s=buckets.width_s, group_by=columns
@@ -215,14 +215,14 @@ def _answer(buckets: Buckets, results: Mapping[int, Sequence[JsonMapping]]) -> R
 
 
 def _costs(groups: JsonObject, costs: Sequence[Cost]) -> JsonObject:
-    told: JsonObject = {
+    rendered: JsonObject = {
         "object": "organization.costs.result",
         "amount": {"value": sum(cost.dollars for cost in costs), "currency": "usd"},
         **groups,
     }
     if "line_item" in groups:
-        told |= {"quantity": sum(cost.tokens for cost in costs), "quantity_unit": "tokens"}
-    return told
+        rendered |= {"quantity": sum(cost.tokens for cost in costs), "quantity_unit": "tokens"}
+    return rendered
 
 
 def _completions(used: UsageSum) -> JsonObject:

@@ -60,10 +60,10 @@ def buckets_of(
 ) -> Buckets:
     """Parses the buckets of a query. Raises `InvalidRequest`."""
     width = query.get("bucket_width", "1d")
-    usual, most = limits or LIMITS[width]
-    limit = query.get("limit", usual)
-    if not 1 <= limit <= most:
-        message = f"`limit` is {limit}; with buckets of {width} it must be 1 to {most}."
+    default, maximum = limits or LIMITS[width]
+    limit = query.get("limit", default)
+    if not 1 <= limit <= maximum:
+        message = f"`limit` is {limit}; with buckets of {width} it must be 1 to {maximum}."
         raise InvalidRequest(message, param="limit")
     start, end = query["start_time"], query.get("end_time", now)
     for name, value in (("start_time", start), ("end_time", end)):

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
-    reading,
+    apply_change,
+    audit_entry,
+    translate_read_errors,
     unique_id,
 )
 from llm_backend.controllers.administration.records.listing import list_object, list_page
@@ -35,11 +35,11 @@ async def list_users(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/users`"""
     query: api.ListUsersQuery = request.query
     emails = query.get("emails")
-    with reading(THING):
+    with translate_read_errors(THING):
         page = await list_page(
             query,
             lambda page: services.access.administration.find(resource_kinds.USER, page),
-            wanted=lambda user: emails is None or user.body["email"] in emails,
+            matches=lambda user: emails is None or user.body["email"] in emails,
         )
     data = [_user_object(user) for user in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
@@ -47,7 +47,7 @@ async def list_users(services: Services, request: ApiRequest) -> Response:
 
 async def retrieve_user(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/users/{user_id}`"""
-    with reading(THING):
+    with translate_read_errors(THING):
         user = await services.access.administration.get(
             resource_kinds.USER, request.path["user_id"]
         )
@@ -65,10 +65,10 @@ async def modify_user(services: Services, request: ApiRequest) -> Response:
         return await retrieve_user(services, request)
     if role not in ROLES:
         raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `reader`.", param="role")
-    made = change(request, "user.updated", id, requested={"role": role})
-    async with changing(services, THING):
+    entry = audit_entry(request, "user.updated", id, requested={"role": role})
+    async with apply_change(services, THING):
         user = await services.access.administration.alter(
-            made,
+            entry,
             resource_kinds.USER,
             id,
             lambda user: replace(user, body={**user.body, "role": role}),
@@ -79,10 +79,10 @@ async def modify_user(services: Services, request: ApiRequest) -> Response:
 async def delete_user(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/users/{user_id}`: also deletes its keys and project memberships."""
     id = request.path["user_id"]
-    made = change(request, "user.deleted", id)
-    async with changing(services, THING):
+    entry = audit_entry(request, "user.deleted", id)
+    async with apply_change(services, THING):
         await services.access.administration.remove(
-            made, resource_kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
+            entry, resource_kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
         )
     deleted: api.UserDeleteResponse = {
         "id": id,

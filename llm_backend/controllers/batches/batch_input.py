@@ -19,7 +19,7 @@ from llm_backend.store import Lines
 __all__ = ["InputCheck", "InputLine", "LineProblem", "LineSplitter", "RawLine", "read_line"]
 
 CHUNK_LINES = 64  # lines of one job: few enough to spread over workers, many enough to be cheap
-ERRORS_TOLD = 100  # in a file that is no JSONL every line is invalid
+MAX_ERRORS = 100  # in a file that is no JSONL every line is invalid
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -58,7 +58,7 @@ class LineSplitter:
 
     def __init__(self, limit_bytes: int, *, start: int = 0, first_line: int = 1) -> None:
         self._limit_bytes = limit_bytes
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._is_too_long = False
         self._number = first_line
         self._start = start
@@ -78,20 +78,20 @@ class LineSplitter:
 
     def _take(self, part: bytes) -> None:
         self._end += len(part)
-        if len(self._held) + len(part) > self._limit_bytes:
+        if len(self._buffer) + len(part) > self._limit_bytes:
             self._is_too_long = True
-            self._held.clear()
+            self._buffer.clear()
         elif not self._is_too_long:
-            self._held += part
+            self._buffer += part
 
     def _line(self, *, end: int) -> Iterator[RawLine]:
-        text = bytes(self._held)
+        text = bytes(self._buffer)
         if self._start == 0:
             text = text.removeprefix(_BYTE_ORDER_MARK)
         if self._is_too_long or text.strip():
-            found = None if self._is_too_long else text
-            yield RawLine(number=self._number, start=self._start, end=self._end, text=found)
-        self._held.clear()
+            line_text = None if self._is_too_long else text
+            yield RawLine(number=self._number, start=self._start, end=self._end, text=line_text)
+        self._buffer.clear()
         self._is_too_long = False
         self._number += 1
         self._end += end
@@ -141,13 +141,13 @@ class InputCheck:
         self._line_limit_bytes = line_limit_bytes
         self._splitter = LineSplitter(line_limit_bytes)
         self._models: set[str | None] = set()
-        self._seen: set[bytes] = set()
+        self._custom_id_digests: set[bytes] = set()
         self._chunk: list[RawLine] = []  # only numbers and offsets
 
     @property
     def is_hopeless(self) -> bool:
         """True if the rest need not be read."""
-        return len(self.errors) >= ERRORS_TOLD or self.total > self._lines_limit
+        return len(self.errors) >= MAX_ERRORS or self.total > self._lines_limit
 
     @property
     def model(self) -> str | None:
@@ -165,7 +165,7 @@ class InputCheck:
             self._check(line)
         self._close_chunk()
         if not self.total:
-            self._complain("empty_file", "The input file holds no line.")
+            self._add_error("empty_file", "The input file holds no line.")
 
     def _check(self, line: RawLine) -> None:
         if self.is_hopeless:
@@ -173,24 +173,24 @@ class InputCheck:
         self.total += 1
         if self.total > self._lines_limit:
             limit = self._lines_limit
-            self._complain("too_many_tasks", f"A batch has at most {limit} lines on this server.")
+            self._add_error("too_many_tasks", f"A batch has at most {limit} lines on this server.")
             return
         try:
-            self._remember(line)
+            self._add_line(line)
         except LineProblem as problem:
-            self._complain(problem.code, problem.message, problem.param, line.number)
+            self._add_error(problem.code, problem.message, problem.param, line.number)
 
-    def _remember(self, line: RawLine) -> None:
+    def _add_line(self, line: RawLine) -> None:
         if line.text is None:
             limit = self._line_limit_bytes
             message = f"This line is longer than this server's limit of {limit} bytes."
             raise LineProblem("line_too_long", message)
         read = read_line(line.text, self._endpoint)
         digest = hashlib.blake2b(read.custom_id.encode(), digest_size=16).digest()
-        if digest in self._seen:
+        if digest in self._custom_id_digests:
             message = "An earlier line has the same 'custom_id'; each must have one of its own."
             raise LineProblem("duplicate_custom_id", message, "custom_id")
-        self._seen.add(digest)
+        self._custom_id_digests.add(digest)
         if len(self._models) < 2:
             model = read.body.get("model")
             self._models.add(model if isinstance(model, str) else None)
@@ -211,7 +211,7 @@ class InputCheck:
             )
             self._chunk = []
 
-    def _complain(
+    def _add_error(
         self, code: str, message: str, param: str | None = None, line: int | None = None
     ) -> None:
         self.errors.append({"code": code, "message": message, "param": param, "line": line})

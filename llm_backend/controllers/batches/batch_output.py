@@ -16,16 +16,16 @@ __all__ = ["answer_line", "error_line"]
 _TOKENS_END = 1 << 31  # the database column's limit; no answer has so many
 
 
-def answer_line(line: int, custom_id: str, answered: DispatchedAnswer) -> LineResult:
+def answer_line(line: int, custom_id: str, answer: DispatchedAnswer) -> LineResult:
     """Renders an answer, success or error."""
-    body = _parse_body(answered.body)
-    is_error = not 200 <= answered.status < 300
+    body = _parse_body(answer.body)
+    is_error = not 200 <= answer.status < 300
     if not isinstance(body, dict):  # for example the HTML error page of a proxy
         body = error_body(UpstreamFailed("The upstream's answer is not a JSON object."))
         is_error = True
     response = {
-        "status_code": answered.status,
-        "request_id": answered.request_id,
+        "status_code": answer.status,
+        "request_id": answer.request_id,
         "body": body,
     }
     return LineResult(

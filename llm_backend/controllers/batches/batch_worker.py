@@ -24,7 +24,7 @@ from llm_backend.store.objects import Content, size_of
 
 __all__ = ["BatchWorker"]
 
-_OVER = {
+_END_ERRORS = {
     BatchStatus.EXPIRED: (
         "batch_expired",
         "The batch's time was over before this request was made.",
@@ -34,7 +34,7 @@ _OVER = {
         "The batch was cancelled before this request was made.",
     ),
 }
-_ASKED_AT_ONCE = 500  # lines per query for answered lines
+_LINES_PER_QUERY = 500  # lines per query for answered lines
 
 
 class BatchWorker:
@@ -97,20 +97,20 @@ class BatchWorker:
         await self._batches.begin(job, check.chunks, total=check.total, model=check.model)
 
     async def _write(self, job: Job, batch: StoredBatch, content: Content) -> None:
-        unasked = batch.total - batch.completed - batch.failed
+        unanswered = batch.total - batch.completed - batch.failed
         status = BatchStatus.COMPLETED
         if batch.status is BatchStatus.CANCELLING:
             status = BatchStatus.CANCELLED
-        elif unasked:
+        elif unanswered:
             status = BatchStatus.EXPIRED
         async with AsyncExitStack() as stack:
             output = error = None
             if batch.completed:
                 lines = self._answers(batch, is_error=False)
-                output = await self._written(stack, batch, "output", lines)
-            if batch.failed or unasked:
+                output = await self._write_file(stack, batch, "output", lines)
+            if batch.failed or unanswered:
                 lines = self._errors(batch, content, status)
-                error = await self._written(stack, batch, "error", lines)
+                error = await self._write_file(stack, batch, "error", lines)
             ended = BatchEnd(
                 status=status,
                 completed=batch.completed,
@@ -120,8 +120,8 @@ class BatchWorker:
             )
             await self._batches.end(job, ended)
 
-    async def _written(
-        self, stack: AsyncExitStack, batch: StoredBatch, what: str, lines: AsyncIterator[bytes]
+    async def _write_file(
+        self, stack: AsyncExitStack, batch: StoredBatch, kind: str, lines: AsyncIterator[bytes]
     ) -> StoredFile:
         """Writes the lines to a file, whose blob is deleted if `stack` exits with an exception."""
         blob = await stack.enter_async_context(self._files.blobs.writing(lines))
@@ -131,7 +131,7 @@ class BatchWorker:
             id=new_file_id(),
             created_at=created_at,
             purpose="batch_output",
-            filename=f"{batch.id}_{what}.jsonl",
+            filename=f"{batch.id}_{kind}.jsonl",
             media_type="application/jsonl",
             content=(blob,),
             expires_at=None if lifetime_s is None else created_at + lifetime_s,
@@ -148,30 +148,32 @@ class BatchWorker:
         """Yields the failed lines, then the lines that were not run before the batch ended."""
         async for line in self._answers(batch, is_error=True):
             yield line
-        if status in _OVER:
-            async for result in self._unasked(batch, content, *_OVER[status]):
+        if status in _END_ERRORS:
+            async for result in self._unanswered_lines(batch, content, *_END_ERRORS[status]):
                 yield result.text.encode() + b"\n"
 
-    async def _unasked(
+    async def _unanswered_lines(
         self, batch: StoredBatch, content: Content, code: str, message: str
     ) -> AsyncIterator[LineResult]:
-        held: dict[int, str] = {}
+        custom_ids: dict[int, str] = {}
         async for number, custom_id in self._custom_ids(batch, content):
-            held[number] = custom_id
-            if len(held) == _ASKED_AT_ONCE:
-                async for result in self._without_answer(batch, held, code, message):
+            custom_ids[number] = custom_id
+            if len(custom_ids) == _LINES_PER_QUERY:
+                async for result in self._without_answer(batch, custom_ids, code, message):
                     yield result
-                held.clear()
-        async for result in self._without_answer(batch, held, code, message):
+                custom_ids.clear()
+        async for result in self._without_answer(batch, custom_ids, code, message):
             yield result
 
     async def _without_answer(
-        self, batch: StoredBatch, held: dict[int, str], code: str, message: str
+        self, batch: StoredBatch, custom_ids: dict[int, str], code: str, message: str
     ) -> AsyncIterator[LineResult]:
-        if not held:
+        if not custom_ids:
             return
-        answered = await self._batches.find_answered_lines(batch.id, min(held), max(held))
-        for number, custom_id in held.items():
+        answered = await self._batches.find_answered_lines(
+            batch.id, min(custom_ids), max(custom_ids)
+        )
+        for number, custom_id in custom_ids.items():
             if number not in answered:
                 yield error_line(number, custom_id, code, message)
 
@@ -180,7 +182,7 @@ class BatchWorker:
     ) -> AsyncIterator[tuple[int, str]]:
         splitter = LineSplitter(size_of(content))  # the limit was checked when the input was read
 
-        def found(lines: Iterator[RawLine]) -> list[tuple[int, str]]:
+        def custom_ids_of(lines: Iterator[RawLine]) -> list[tuple[int, str]]:
             return [
                 (line.number, read_line(line.text, batch.endpoint).custom_id)
                 for line in lines
@@ -188,9 +190,9 @@ class BatchWorker:
             ]
 
         async for piece in self._pieces(content):
-            for one in await asyncio.to_thread(found, splitter.feed(piece)):
+            for one in await asyncio.to_thread(custom_ids_of, splitter.feed(piece)):
                 yield one
-        for one in found(splitter.finish()):
+        for one in custom_ids_of(splitter.finish()):
             yield one
 
     def _pieces(self, content: Content) -> AsyncGenerator[bytes, None]:

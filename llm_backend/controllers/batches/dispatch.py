@@ -33,7 +33,7 @@ class Dispatch:
         scope = json_post(path, body, state={"caller": caller, "is_batch": True})
         exchange = _DispatchExchange()
         await self._app(scope, body_channel(body), exchange.send)
-        return exchange.answered()
+        return exchange.answer()
 
 
 class _DispatchExchange:
@@ -47,7 +47,7 @@ class _DispatchExchange:
         elif message["type"] == "http.response.body":
             self._parts.append(message.get("body", b""))
 
-    def answered(self) -> DispatchedAnswer:
+    def answer(self) -> DispatchedAnswer:
         return DispatchedAnswer(
             status=self._start["status"],
             request_id=Headers(raw=self._start["headers"]).get("x-request-id", ""),

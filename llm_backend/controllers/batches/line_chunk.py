@@ -18,7 +18,7 @@ from llm_backend.store import (
 __all__ = ["ATTEMPTS", "LineChunk"]
 
 ATTEMPTS = 20  # of lines whose model is unavailable, together half an hour
-AWAY_S = 60.0  # delay of a postponed batch, so that other batches run
+POSTPONE_S = 60.0  # delay of a postponed batch, so that other batches run
 RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # backoff while the database is unavailable, doubled each time
 
 log = logging.getLogger(__name__)
@@ -34,24 +34,24 @@ class LineChunk:
         self._job = job
         self._batch = batch
         self._status = batch.status
-        self._has_got_on = False
-        self._is_model_away = False
+        self._has_progressed = False
+        self._is_model_unavailable = False
 
     @property
     def is_over(self) -> bool:
         """True if no more of its lines should be run now."""
-        return self._is_model_away or self._is_batch_over
+        return self._is_model_unavailable or self._is_batch_over
 
     @property
     def is_last_attempt(self) -> bool:
         """True if these lines have been tried so often that any answer is accepted."""
-        return self._job.attempt >= ATTEMPTS and not self._has_got_on
+        return self._job.attempt >= ATTEMPTS and not self._has_progressed
 
     @property
     def _is_batch_over(self) -> bool:
         return self._status is not BatchStatus.IN_PROGRESS or time.time() >= self._batch.expires_at
 
-    async def keep(self, result: LineResult) -> None:
+    async def store(self, result: LineResult) -> None:
         """Stores a result, durable on return; retries as long as the database is unavailable,
         because the answer has been paid for."""
         for attempt in count():
@@ -61,19 +61,19 @@ class LineChunk:
             except StoreUnavailable as error:
                 log.warning("line_not_kept_yet", extra={"reason": str(error)})
                 await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
-        if not self._has_got_on:
-            self._has_got_on = True
+        if not self._has_progressed:
+            self._has_progressed = True
             await self._batches.record_progress(self._job)
 
-    def model_is_away(self) -> None:
+    def mark_model_unavailable(self) -> None:
         """Marks the model as unavailable, so that the other lines are not run either."""
-        self._is_model_away = True
+        self._is_model_unavailable = True
 
     async def finish(self) -> None:
         """Finishes the job, or postpones the batch and raises `TryLater` if its model is
         unavailable, so that other batches run meanwhile.
         """
-        if self._is_model_away and not self._is_batch_over:
-            await self._batches.postpone(self._batch.id, AWAY_S)
-            raise TryLater(AWAY_S)
+        if self._is_model_unavailable and not self._is_batch_over:
+            await self._batches.postpone(self._batch.id, POSTPONE_S)
+            raise TryLater(POSTPONE_S)
         await self._batches.finish_lines(self._job)

@@ -29,13 +29,13 @@ from llm_backend.store.objects import Content
 __all__ = ["LinesWorker"]
 
 CHUNKS_AT_ONCE = 4  # so that the last lines of a chunk do not leave concurrency unused
-PASSING = frozenset({429, 502, 503, 504})  # transient: overload, or a restart
-TRIES = 4  # of a line with a transient error, before its batch is postponed
+TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})  # transient: overload, or a restart
+ATTEMPTS_PER_LINE = 4  # of a line with a transient error, before its batch is postponed
 RETRY_S = 1.0  # doubled with every try
-_UNHONOURED = ("stream", "background")  # meaningless without a client
+_UNSUPPORTED = ("stream", "background")  # meaningless without a client
 
 
-_Answer: TypeAlias = Callable[[LineChunk, int, InputLine], Awaitable[LineResult | None]]
+_AnswerLine: TypeAlias = Callable[[LineChunk, int, InputLine], Awaitable[LineResult | None]]
 """Returns the result of a line; None if it is to be run again."""
 
 CallerOf: TypeAlias = Callable[[str | None], Caller]
@@ -57,17 +57,17 @@ class LinesWorker:
         self._files = files
         self._dispatch = dispatch
         self._caller_of = caller_of
-        self._turns = asyncio.Semaphore(settings.batch_concurrency)
+        self._free_slots = asyncio.Semaphore(settings.batch_concurrency)
 
     async def work(self, job: Job) -> None:
         """Runs each line without an answer, until the batch is over."""
-        await self._each(job, self._asked)
+        await self._each(job, self._answer_line)
 
     async def give_up(self, job: Job) -> None:
         """Fails each line without an answer."""
         await self._each(job, _expired_line)
 
-    async def _each(self, job: Job, answer: _Answer) -> None:
+    async def _each(self, job: Job, answer: _AnswerLine) -> None:
         try:
             batch, content = await self._batches.work(job.subject)
         except Missing as missing:
@@ -76,31 +76,38 @@ class LinesWorker:
             raise
         lines = Lines(**job.details)
         chunk = LineChunk(self._batches, job, batch)
-        done = await self._batches.find_answered_lines(batch.id, lines.first_line, lines.last_line)
+        answered_lines = await self._batches.find_answered_lines(
+            batch.id, lines.first_line, lines.last_line
+        )
         try:
-            async with asyncio.TaskGroup() as group, aclosing(self._lines(lines, content)) as found:
-                async for line in found:
-                    if line.number in done:
+            async with (
+                asyncio.TaskGroup() as group,
+                aclosing(self._lines(lines, content)) as raw_lines,
+            ):
+                async for line in raw_lines:
+                    if line.number in answered_lines:
                         continue
-                    await self._turns.acquire()
+                    await self._free_slots.acquire()
                     task = group.create_task(self._line(chunk, line, answer))
-                    task.add_done_callback(lambda _: self._turns.release())
+                    task.add_done_callback(lambda _: self._free_slots.release())
                     if chunk.is_over:
                         break
         except ExceptionGroup as failed:  # the first failure cancelled the other tasks
             raise failed.exceptions[0] from None
         await chunk.finish()
 
-    async def _line(self, chunk: LineChunk, line: RawLine, answer: _Answer) -> None:
+    async def _line(self, chunk: LineChunk, line: RawLine, answer: _AnswerLine) -> None:
         if chunk.is_over:
             return
         assert line.text is not None, "the input was read before"
         result = await answer(chunk, line.number, read_line(line.text, chunk.endpoint))
         if result is not None:
-            await chunk.keep(result)
+            await chunk.store(result)
 
-    async def _asked(self, chunk: LineChunk, number: int, line: InputLine) -> LineResult | None:
-        for field in _UNHONOURED:
+    async def _answer_line(
+        self, chunk: LineChunk, number: int, line: InputLine
+    ) -> LineResult | None:
+        for field in _UNSUPPORTED:
             if line.body.get(field):
                 message = f"`{field}` is not for requests of a batch."
                 refused = _refusal_answer(UnsupportedField(message, param=field))
@@ -109,22 +116,22 @@ class LinesWorker:
             body = json_body(line.body)
         except InvalidRequest as error:
             return answer_line(number, line.custom_id, _refusal_answer(error))
-        answered = await self._persistently(chunk, body)
-        return None if answered is None else answer_line(number, line.custom_id, answered)
+        response = await self._send_with_retries(chunk, body)
+        return None if response is None else answer_line(number, line.custom_id, response)
 
-    async def _persistently(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer | None:
+    async def _send_with_retries(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer | None:
         """Runs a line with retries; returns None if it cannot be answered now."""
-        for attempt in range(TRIES):
-            answered = await self._answered(chunk, body)
-            if not _passes(answered) or chunk.is_last_attempt:
-                return answered
+        for attempt in range(ATTEMPTS_PER_LINE):
+            response = await self._send(chunk, body)
+            if not _is_transient(response) or chunk.is_last_attempt:
+                return response
             if chunk.is_over:
                 return None
             await asyncio.sleep(RETRY_S * 2**attempt)
-        chunk.model_is_away()
+        chunk.mark_model_unavailable()
         return None
 
-    async def _answered(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer:
+    async def _send(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer:
         try:
             caller = self._caller_of(chunk.key_id)
         except ApiError as error:  # the key has been revoked since
@@ -143,9 +150,9 @@ class LinesWorker:
             yield line
 
 
-def _passes(answered: DispatchedAnswer) -> bool:
+def _is_transient(response: DispatchedAnswer) -> bool:
     """True if a retry may help."""
-    return answered.status in PASSING and b'"insufficient_quota"' not in answered.body
+    return response.status in TRANSIENT_STATUSES and b'"insufficient_quota"' not in response.body
 
 
 async def _expired_line(_chunk: LineChunk, number: int, line: InputLine) -> LineResult:

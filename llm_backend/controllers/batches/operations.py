@@ -79,9 +79,9 @@ async def retrieve_batch(services: Services, request: ApiRequest) -> Response:
     if batch["status"] not in UNFINISHED:
         return JsonResponse(batch)
     counts = batch["request_counts"]
-    left = counts["total"] - counts["completed"] - counts["failed"]
+    unfinished = counts["total"] - counts["completed"] - counts["failed"]
     return JsonResponse(
-        batch, headers=poll_headers(batch["created_at"], time.time(), unfinished=left)
+        batch, headers=poll_headers(batch["created_at"], time.time(), unfinished=unfinished)
     )
 
 

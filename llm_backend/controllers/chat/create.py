@@ -218,7 +218,7 @@ class _ChatTurn:
             content = None
         if self._retrieval is None:
             return chunks.role_chunk(self._head, choice, content=content)
-        annotations, retrieval = self._retrieval.annotations(), self._retrieval.told()
+        annotations, retrieval = self._retrieval.annotations(), self._retrieval.render()
         chunk = chunks.role_chunk(self._head, choice, content=content, annotations=annotations)
         chunk["retrieval"] = retrieval
         return chunk

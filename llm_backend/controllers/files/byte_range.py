@@ -23,14 +23,14 @@ def byte_range(header: str | None, size_bytes: int) -> ByteRange | None:
 
     Raises `RangeNotSatisfiable` for a range that begins after the last byte.
     """
-    found = _ONE.fullmatch(header or "")
-    if found is None or found[1] == found[2] == "":
+    match = _ONE.fullmatch(header or "")
+    if match is None or match[1] == match[2] == "":
         return None
-    if found[1] == "":
-        start, end = max(0, size_bytes - int(found[2])), size_bytes
+    if match[1] == "":
+        start, end = max(0, size_bytes - int(match[2])), size_bytes
     else:
-        start, end = int(found[1]), min(int(found[2] or size_bytes) + 1, size_bytes)
-        if found[2] and int(found[2]) < start:
+        start, end = int(match[1]), min(int(match[2] or size_bytes) + 1, size_bytes)
+        if match[2] and int(match[2]) < start:
             return None
     if start >= size_bytes:
         raise RangeNotSatisfiable(size_bytes)

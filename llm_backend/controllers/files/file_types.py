@@ -24,13 +24,11 @@ _TYPES: Mapping[str, tuple[str, ...]] = {
 def check_type(filename: str, purpose: str, *, param: str) -> None:
     """Raises `InvalidRequest` for a file name suffix that the purpose does not accept. A name
     without a suffix passes."""
-    taken, suffix = _TYPES.get(purpose), PurePosixPath(filename).suffix.lower()
-    if taken is None or not suffix or suffix in taken:
+    suffixes, suffix = _TYPES.get(purpose), PurePosixPath(filename).suffix.lower()
+    if suffixes is None or not suffix or suffix in suffixes:
         return
-    raise InvalidRequest(
-        f"The name of a file for `{purpose}` ends with {' or '.join(f'`{one}`' for one in taken)}.",
-        param=param,
-    )
+    allowed = " or ".join(f"`{one}`" for one in suffixes)
+    raise InvalidRequest(f"The name of a file for `{purpose}` ends with {allowed}.", param=param)
 
 
 def check_size(size_bytes: int, purpose: str, settings: Settings, *, param: str) -> None:

@@ -1,4 +1,4 @@
-"""A request of this server's own, as its application takes one: a JSON body that is posted."""
+"""Internal requests: ASGI scope and body of a JSON request that the server sends to itself."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ __all__ = ["body_channel", "json_body", "json_limits", "json_post"]
 
 
 def json_limits(settings: Settings) -> BodyLimits:
-    """What any body may be, as the settings say."""
+    """Returns the limits of a JSON body from the settings."""
     return BodyLimits(
         json_bytes=settings.body_limit_bytes,
         json_nodes=settings.json_nodes_limit,
@@ -27,8 +27,8 @@ def json_limits(settings: Settings) -> BodyLimits:
 
 
 def json_body(fields: Mapping[str, Any]) -> bytes:
-    """The body of a request of these fields. Raises `InvalidRequest` for what can be read as JSON
-    and not be written: nesting beyond some 250 levels."""
+    """Encodes the body of a request. Raises `InvalidRequest` for nesting beyond some 250 levels,
+    which can be parsed but not written."""
     try:
         return exact_json.dumps(fields)
     except orjson.JSONEncodeError as error:
@@ -38,7 +38,7 @@ def json_body(fields: Mapping[str, Any]) -> bytes:
 def json_post(
     path: str, body: bytes, *, headers: Iterable[tuple[bytes, bytes]] = (), state: dict[str, Any]
 ) -> Scope:
-    """What is said of the request before its body: `headers` besides those of the body."""
+    """Returns the ASGI scope of the request; `headers` are added to those of the body."""
     own = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -61,10 +61,10 @@ def json_post(
 
 
 def body_channel(body: bytes) -> Receive:
-    """A channel that tells the body and nothing more: who asks does not leave, but cancels."""
+    """Returns a `receive` with the body and no disconnect: an internal client cancels instead."""
     return replay_body(body, _nothing_more)
 
 
 async def _nothing_more() -> Message:
     await asyncio.Event().wait()
-    raise AssertionError("nobody sets it")
+    raise AssertionError("the event is never set")

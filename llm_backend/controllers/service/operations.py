@@ -46,7 +46,7 @@ async def get_health(services: Services, request: ApiRequest) -> Response:
     ]
     if abandoned:
         raise EngineUnavailable(
-            f"Nothing keeps {', '.join(abandoned)} alive any longer: restart the server.",
+            f"{', '.join(abandoned)} cannot be restarted any more: restart the server.",
         )
     return JsonResponse({"status": "ok"})
 
@@ -68,8 +68,8 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     upstream = services.upstream
     is_able = upstream is not None and upstream.are_able
     if not is_able and not CAN_ANSWER.intersection(models.values()):
-        why = _no_model_answers(models, has_upstream=upstream is not None)
-        raise Overloaded(why)
+        reason = _no_model_answers(models, has_upstream=upstream is not None)
+        raise Overloaded(reason)
     return JsonResponse({"status": "ok", "models": models})
 
 
@@ -78,16 +78,16 @@ def _no_model_answers(models: Mapping[str, str], *, has_upstream: bool) -> str:
         return "There is neither a model nor an upstream that could answer."
     states = [f"{name} is {state}" for name, state in models.items()]
     states += ["every upstream is out of service"] if has_upstream else []
-    return f"Nobody can answer yet: {', '.join(states)}."
+    return f"No model can answer yet: {', '.join(states)}."
 
 
 async def get_metrics(services: Services, request: ApiRequest) -> Response:
     """`GET /metrics`: in the text format of Prometheus."""
     models = services.registry.local
-    told = await engine_states(models)
+    states = await engine_states(models)
     slots = {model.card.id: _slots(model) for model in models}
     services.metrics.engines.set(
-        {model: {**state, "slots": slots[model]} for model, state in told.items()}
+        {model: {**state, "slots": slots[model]} for model, state in states.items()}
     )
     await _observe_jobs(services)
     return Response(services.metrics.render(), media_type=services.metrics.media_type)
@@ -143,15 +143,15 @@ def _slots(model: LocalModel) -> int:
 
 def _model_info(model: LocalModel) -> "api.ServedModel":
     """Renders the metadata of a model's file; before it is loaded, only its name and state."""
-    told: api.ServedModel = {
+    fields: api.ServedModel = {
         "id": model.card.id,
         "state": cast("api.ModelState", model.engine_state),
     }
     info = model.engine.info if model.engine else None
     if info is None:
-        return told
+        return fields
     return {
-        **told,
+        **fields,
         "kind": info.kind.value,
         "architecture": info.architecture,
         "description": info.description,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnsweredError", "RecentErrors", "list_errors"]
 
-KEPT = 200  # each under a kilobyte
+CAPACITY = 200  # each under a kilobyte
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class RecentErrors:
     """Ring buffer of the last errors of this process; older ones are in the log."""
 
     def __init__(self) -> None:
-        self._errors: deque[AnsweredError] = deque(maxlen=KEPT)
+        self._errors: deque[AnsweredError] = deque(maxlen=CAPACITY)
 
     def add(self, error: AnsweredError) -> None:
         """Adds an error, and drops the oldest if full."""

@@ -25,8 +25,8 @@ __all__ = ["StatusBoard", "engine_states", "get_status"]
 
 
 ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; Prometheus waits ten seconds
-LOOKED_EVERY_S = 0.5  # live enough for a person, and cheap for an engine
-ALIVE_EVERY_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
+POLL_INTERVAL_S = 0.5  # live enough for a person, and cheap for an engine
+KEEP_ALIVE_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
 
 
 class StatusBoard:
@@ -45,49 +45,49 @@ class StatusBoard:
         self._models = models
         self._has_upstream = has_upstream
         self._stopping = stopping
-        self._looking = asyncio.Lock()
-        self._seen: JsonObject = {}
-        self._seen_at = -LOOKED_EVERY_S
+        self._poll_lock = asyncio.Lock()
+        self._latest: JsonObject = {}
+        self._polled_at = -POLL_INTERVAL_S
 
     async def watch(
         self, may_see: Callable[[str], bool] = lambda _model: True
     ) -> AsyncGenerator[JsonObject | bytes, None]:
         """Yields the status, then each changed one; a comment as keep-alive if nothing changes.
         Models that the client may not see are left out."""
-        told: JsonObject = {}
-        told_at = 0.0
+        sent: JsonObject = {}
+        sent_at = 0.0
         while not self._stopping.is_set():
-            status = await self.look()
-            seen = [model for model in status["models"] if may_see(model["id"])]
-            status = {**status, "models": seen}
-            if status != told:
-                told, told_at = status, time.monotonic()
+            status = await self.current()
+            models = [model for model in status["models"] if may_see(model["id"])]
+            status = {**status, "models": models}
+            if status != sent:
+                sent, sent_at = status, time.monotonic()
                 yield status
-            elif time.monotonic() - told_at > ALIVE_EVERY_S:
-                told_at = time.monotonic()
+            elif time.monotonic() - sent_at > KEEP_ALIVE_S:
+                sent_at = time.monotonic()
                 yield b": nothing new\n\n"
-            await self._rest()
+            await self._pause()
         yield {"status": "terminated", "info": "The server stops.", "models": []}
 
-    async def look(self) -> JsonObject:
-        """Returns the status, not older than `LOOKED_EVERY_S`."""
-        async with self._looking:
-            if time.monotonic() - self._seen_at >= LOOKED_EVERY_S:
-                self._seen = await self._status()
-                self._seen_at = time.monotonic()
-        return self._seen
+    async def current(self) -> JsonObject:
+        """Returns the status, not older than `POLL_INTERVAL_S`."""
+        async with self._poll_lock:
+            if time.monotonic() - self._polled_at >= POLL_INTERVAL_S:
+                self._latest = await self._status()
+                self._polled_at = time.monotonic()
+        return self._latest
 
-    async def _rest(self) -> None:
+    async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(LOOKED_EVERY_S):
+            async with asyncio.timeout(POLL_INTERVAL_S):
                 await self._stopping.wait()
         except TimeoutError:
             return  # time to poll again
 
     async def _status(self) -> JsonObject:
         served = self._models()
-        told = await engine_states(served)
-        models = [_model(model, told.get(model.card.id)) for model in served]
+        states = await engine_states(served)
+        models = [_model(model, states.get(model.card.id)) for model in served]
         summary = _summary(models, has_upstream=self._has_upstream)
         return {"status": summary.status, "info": summary.info, "models": models}
 

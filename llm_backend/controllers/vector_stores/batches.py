@@ -35,10 +35,10 @@ async def create_vector_store_file_batch(services: Services, request: ApiRequest
     library, store_id = services.library, request.path["vector_store_id"]
     body: api.CreateVectorStoreFileBatchRequest = request.body
     store = await library.stores.get(store_id)
-    embedder = await library.embedders.named(store.embedding_model)
+    embedder = await library.embedders.get(store.embedding_model)
     where = "file_ids[{}]" if body.get("files") is None else "files[{}].file_id"
-    wanted = _files_of_body(body)
-    files = await new_files(services, request.caller, wanted, embedder, where=where)
+    entries = _files_of_body(body)
+    files = await new_files(services, request.caller, entries, embedder, where=where)
     batch = await library.stores.add_batch(store_id, f"vsfb_{uuid.uuid4().hex}", files)
     return JsonResponse(batch_object(batch))
 
@@ -50,9 +50,9 @@ async def get_vector_store_file_batch(services: Services, request: ApiRequest) -
     batch = batch_object(await stores.batch(path["vector_store_id"], path["batch_id"]))
     if batch["status"] != "in_progress":
         return JsonResponse(batch)
-    left = batch["file_counts"]["in_progress"]
+    unfinished = batch["file_counts"]["in_progress"]
     return JsonResponse(
-        batch, headers=poll_headers(batch["created_at"], stores.now, unfinished=left)
+        batch, headers=poll_headers(batch["created_at"], stores.now, unfinished=unfinished)
     )
 
 

@@ -36,8 +36,8 @@ async def create_chunks(services: Services, request: ApiRequest) -> Response:
 async def _chunks(
     services: Services, file: StoredFile, filename: str, capacity: int | None
 ) -> list[str]:
-    embedder = await services.library.embedders.for_new_stores()
-    most = int(capacity or chunking_from(None, room=embedder.room).max_tokens)
+    embedder = await services.library.embedders.default_model()
+    max_tokens = int(capacity or chunking_from(None, input_limit=embedder.input_limit).max_tokens)
     pieces = services.files.read(file, 0, file.size_bytes)
     try:
         with translate_store_errors("file"):
@@ -48,6 +48,6 @@ async def _chunks(
         raise InvalidRequest(str(error), param="file_id") from error
     except ReaderKilled as error:
         raise Overloaded(str(error), param="file_id") from error
-    chunking = Chunking(max_tokens=most, overlap_tokens=0)
+    chunking = Chunking(max_tokens=max_tokens, overlap_tokens=0)
     chunks = await split_into_chunks(extracted.text, extracted.format, chunking, embedder.count)
     return [chunk.text for chunk in chunks]

@@ -36,7 +36,7 @@ async def create_vector_store_file(services: Services, request: ApiRequest) -> R
     library, store_id = services.library, request.path["vector_store_id"]
     body: api.CreateVectorStoreFileRequest = request.body
     store = await library.stores.get(store_id)
-    embedder = await library.embedders.named(store.embedding_model)
+    embedder = await library.embedders.get(store.embedding_model)
     (file,) = await new_files(services, request.caller, [body], embedder)
     return JsonResponse(file_object(await library.stores.add_file(store_id, file)))
 

@@ -9,7 +9,7 @@ from llm_backend.controllers.vector_stores.embedding.embedders import Embedders
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import VectorStores
 
-__all__ = ["VectorLibrary", "index_errors_translated"]
+__all__ = ["VectorLibrary", "translate_index_errors"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class VectorLibrary:
 
 
 @contextmanager
-def index_errors_translated() -> Iterator[None]:
+def translate_index_errors() -> Iterator[None]:
     """Translates errors of the vector index into `ApiError`."""
     try:
         yield

@@ -27,26 +27,26 @@ _ORDERED = ("gt", "gte", "lt", "lte")
 
 
 def chunking_from(
-    strategy: "api.ChunkingStrategyRequestParam | None", *, room: int
+    strategy: "api.ChunkingStrategyRequestParam | None", *, input_limit: int
 ) -> StoredChunking:
     """Parses a chunking strategy; `room` is the embedding model's input limit in tokens."""
     if strategy is None or strategy["type"] == "auto":
-        most = min(AUTO_TOKENS, room)
-        return StoredChunking(max_tokens=most, overlap_tokens=most // 2)
+        max_tokens = min(AUTO_TOKENS, input_limit)
+        return StoredChunking(max_tokens=max_tokens, overlap_tokens=max_tokens // 2)
     sizes = strategy["static"]
-    most, overlap = int(sizes["max_chunk_size_tokens"]), int(sizes["chunk_overlap_tokens"])
-    if not 0 <= overlap <= most // 2:
+    max_tokens, overlap = int(sizes["max_chunk_size_tokens"]), int(sizes["chunk_overlap_tokens"])
+    if not 0 <= overlap <= max_tokens // 2:
         raise InvalidRequest(
-            f"`chunk_overlap_tokens` is {overlap}; it must be 0 to {most // 2}, half of "
+            f"`chunk_overlap_tokens` is {overlap}; it must be 0 to {max_tokens // 2}, half of "
             "`max_chunk_size_tokens`.",
             param="chunking_strategy.static.chunk_overlap_tokens",
         )
-    return StoredChunking(max_tokens=most, overlap_tokens=overlap)
+    return StoredChunking(max_tokens=max_tokens, overlap_tokens=overlap)
 
 
-def attributes_from(given: "api.VectorStoreFileAttributes") -> dict[str, Attribute]:
+def attributes_from(attributes: "api.VectorStoreFileAttributes") -> dict[str, Attribute]:
     """Returns a file's attributes, by default none."""
-    return dict(given or {})
+    return dict(attributes or {})
 
 
 def expiry_from(expires_after: "api.VectorStoreExpirationAfter | None") -> int | None:
@@ -72,8 +72,8 @@ def ranking_from(
     given = cast("api.HybridSearchOptions | None", options.get("hybrid_search"))
     weights = given or {"embedding_weight": 1.0, "text_weight": 1.0}
     embedding, text = float(weights["embedding_weight"]), float(weights["text_weight"])
-    whole = embedding + text
-    if embedding < 0 or text < 0 or not 0 < whole < math.inf:
+    total = embedding + text
+    if embedding < 0 or text < 0 or not 0 < total < math.inf:
         raise InvalidRequest(
             "The weights of `hybrid_search` must not be negative, one must be more than 0, and "
             "their sum a number.",
@@ -86,41 +86,41 @@ def condition_from(filters: "api.Filters | None", where: str = "filters") -> Con
     """Parses an attribute filter. Raises `InvalidRequest` for an invalid comparison."""
     if filters is None:
         return None
-    return _Reading(where).condition(filters, where, 0)
+    return _ConditionParser(where).condition(filters, where, 0)
 
 
-class _Reading:
+class _ConditionParser:
     """Parser of one filter, which is the field `whole` of the request; counts its conditions."""
 
-    def __init__(self, whole: str) -> None:
-        self._whole = whole
-        self._read = 0
+    def __init__(self, field: str) -> None:
+        self._field = field
+        self._count = 0
 
-    def condition(self, given: "api.Filters", where: str, depth: int) -> Condition:
-        self._read += 1
-        if depth > DEPTH_LIMIT or self._read > CONDITIONS_LIMIT:
+    def condition(self, filters: "api.Filters", where: str, depth: int) -> Condition:
+        self._count += 1
+        if depth > DEPTH_LIMIT or self._count > CONDITIONS_LIMIT:
             raise InvalidRequest(
                 f"A filter has at most {CONDITIONS_LIMIT} conditions, nested at most "
                 f"{DEPTH_LIMIT} deep.",
-                param=self._whole,
+                param=self._field,
             )
-        if given["type"] != "and" and given["type"] != "or":
-            return _comparison(given, where)
+        if filters["type"] != "and" and filters["type"] != "or":
+            return _comparison(filters, where)
         parts = [
-            self.condition(one, f"{where}.filters[{place}]", depth + 1)
-            for place, one in enumerate(given["filters"])
+            self.condition(one, f"{where}.filters[{index}]", depth + 1)
+            for index, one in enumerate(filters["filters"])
         ]
-        return AllOf(conditions=parts) if given["type"] == "and" else AnyOf(conditions=parts)
+        return AllOf(conditions=parts) if filters["type"] == "and" else AnyOf(conditions=parts)
 
 
-def _comparison(given: "api.ComparisonFilter", where: str) -> Comparison:
-    operator, value = given["type"], given["value"]
+def _comparison(filters: "api.ComparisonFilter", where: str) -> Comparison:
+    operator, value = filters["type"], filters["value"]
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     if is_list != (operator in ("in", "nin")):
-        wanted = "a list of values" if operator in ("in", "nin") else "one value"
-        raise InvalidRequest(f"`{operator}` compares with {wanted}.", param=f"{where}.value")
+        expected = "a list of values" if operator in ("in", "nin") else "one value"
+        raise InvalidRequest(f"`{operator}` compares with {expected}.", param=f"{where}.value")
     if operator in _ORDERED and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise InvalidRequest(
             f"`{operator}` compares numbers; `{where}.value` is none.", param=f"{where}.value"
         )
-    return Comparison(key=given["key"], operator=operator, value=value)
+    return Comparison(key=filters["key"], operator=operator, value=value)

@@ -38,12 +38,12 @@ async def create_vector_store(services: Services, request: ApiRequest) -> Respon
     body: api.CreateVectorStoreRequest = request.body
     library = services.library
     library.check()
-    embedder = await library.embedders.for_new_stores()
-    wanted: list[FileEntry] = [
+    embedder = await library.embedders.default_model()
+    entries: list[FileEntry] = [
         {"file_id": file_id, "chunking_strategy": body.get("chunking_strategy")}
         for file_id in body.get("file_ids") or ()
     ]
-    files = await new_files(services, request.caller, wanted, embedder, where="file_ids[{}]")
+    files = await new_files(services, request.caller, entries, embedder, where="file_ids[{}]")
     store = StoredVectorStore(
         id=f"vs_{uuid.uuid4().hex}",
         created_at=library.stores.now,
@@ -113,8 +113,10 @@ def page_of(request: ApiRequest) -> dict[str, Any]:
 
 def _store_answer(services: Services, store: StoredVectorStore) -> Response:
     now = services.library.stores.now
-    shown = store_object(store, now)
-    if shown["status"] != "in_progress":
-        return JsonResponse(shown)
-    left = shown["file_counts"]["in_progress"]
-    return JsonResponse(shown, headers=poll_headers(store.last_active_at, now, unfinished=left))
+    body = store_object(store, now)
+    if body["status"] != "in_progress":
+        return JsonResponse(body)
+    unfinished = body["file_counts"]["in_progress"]
+    return JsonResponse(
+        body, headers=poll_headers(store.last_active_at, now, unfinished=unfinished)
+    )

@@ -15,7 +15,9 @@ __all__ = ["ClientSocket"]
 
 T = TypeVar("T")
 
-_HELD = 16  # messages read ahead, so that a disconnect is noticed while an upstream is slow
+_BUFFERED_MESSAGES = (
+    16  # messages read ahead, so that a disconnect is noticed while an upstream is slow
+)
 
 _ABNORMAL = 1006
 _NEVER_SENT = frozenset({1004, 1005, _ABNORMAL, 1015})  # RFC 6455, 7.4.1
@@ -26,8 +28,8 @@ class ClientSocket:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
-        self._held: asyncio.Queue[Message | None] = asyncio.Queue(_HELD)
-        self._left = asyncio.Event()
+        self._messages: asyncio.Queue[Message | None] = asyncio.Queue(_BUFFERED_MESSAGES)
+        self._disconnected = asyncio.Event()
         self.closing = CloseReason(code=1000)
 
     async def __aenter__(self) -> Self:
@@ -41,12 +43,12 @@ class ClientSocket:
 
     async def messages(self) -> AsyncGenerator[Message, None]:
         """Yields the client's messages until it disconnects."""
-        while (message := await self._held.get()) is not None:
+        while (message := await self._messages.get()) is not None:
             yield message
 
     async def run_while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Returns the result of `work`; cancels it and raises `ClientGone` on disconnect."""
-        return await run_until_disconnect(work, self._left.wait)
+        return await run_until_disconnect(work, self._disconnected.wait)
 
     async def send(self, message: Message) -> None:
         """Sends one message; raises `ClientGone` after a disconnect."""
@@ -60,17 +62,17 @@ class ClientSocket:
 
     async def close(self, closing: CloseReason) -> None:
         """Closes the connection, unless the client has disconnected."""
-        if not self._left.is_set():
+        if not self._disconnected.is_set():
             with suppress(WebSocketDisconnect):
                 await self._socket.close(closing.code, closing.reason)
 
     async def _read(self) -> None:
         while (event := await self._socket.receive())["type"] != "websocket.disconnect":
             if event["type"] == "websocket.receive":
-                await self._held.put(_message(event))
-        self.closing = _sayable(event)
-        self._left.set()
-        await self._held.put(None)
+                await self._messages.put(_message(event))
+        self.closing = _close_reason(event)
+        self._disconnected.set()
+        await self._messages.put(None)
 
 
 def _message(event: Any) -> Message:  # Any: an ASGI event
@@ -79,7 +81,7 @@ def _message(event: Any) -> Message:  # Any: an ASGI event
     return data if text is None else text
 
 
-def _sayable(event: Any) -> CloseReason:  # Any: an ASGI event
+def _close_reason(event: Any) -> CloseReason:  # Any: an ASGI event
     code = event.get("code") or 1005
     reason = event.get("reason") or ""
     if code == _ABNORMAL:

@@ -51,12 +51,12 @@ class WebSocketEndpoints:
         services: Services,
         caller_of: CallerOf,
         *,
-        asked: ASGIApp,
+        request_app: ASGIApp,
     ) -> None:
         self._app = app
         self._services = services
         self._caller_of = caller_of
-        self._asked = asked
+        self._request_app = request_app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -74,55 +74,59 @@ class WebSocketEndpoints:
 
     async def _serve(self, socket: WebSocket) -> None:
         path = socket.scope["path"].removeprefix("/v1").rstrip("/")
-        serve = _SERVED.get(path)
+        serve = _ENDPOINTS.get(path)
         if serve is None:
             sent = socket.scope["path"][:256]
             raise NotFound(f"There is no WebSocket at {sent}.", code="unknown_url")
         protocols = socket.scope.get("subprotocols") or []
-        look = partial(self._caller_of, with_key(socket.headers, protocols))
-        look()
-        await serve(self._services, socket, self._asked, look)
+        find_caller = partial(self._caller_of, with_key(socket.headers, protocols))
+        find_caller()
+        await serve(self._services, socket, self._request_app, find_caller)
 
 
-async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: FindCaller) -> None:
+async def _realtime(
+    services: Services, socket: WebSocket, _app: ASGIApp, find_caller: FindCaller
+) -> None:
     """`/realtime`: relayed; accepted once the upstream has accepted, charged as it reports."""
     model = model_of(upstream_query(socket.scope))
-    async with services.access.admission.session(look, model or "") as session:
+    async with services.access.admission.session(find_caller, model or "") as session:
         steps = upstream_steps(services, model)
         await socket.receive()  # the connect event
         async with ClientSocket(socket) as client:
             opening = open_upstream_socket(
-                services, socket, steps, session.meter, who=fairness_key(look())
+                services, socket, steps, session.meter, who=fairness_key(find_caller())
             )
             upstream, _ = await client.run_while_connected(opening)
             await socket.accept(upstream.protocol)
             await pump(client, upstream, session)
 
 
-async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: FindCaller) -> None:
+async def _responses(
+    services: Services, socket: WebSocket, app: ASGIApp, find_caller: FindCaller
+) -> None:
     """`/responses`: each message is a request of its own, with its own model and usage, as long as
     the key is valid."""
     if model := socket.query_params.get("model"):
-        services.access.admission.check(look(), model)
+        services.access.admission.check(find_caller(), model)
     serving = asyncio.create_task(serve_responses(services, socket, app))
-    looking = asyncio.create_task(_looks(look, services.settings.keys_refresh_s))
+    polling = asyncio.create_task(_poll_key(find_caller, services.settings.keys_refresh_s))
     try:
-        await asyncio.wait({serving, looking}, return_when=asyncio.FIRST_COMPLETED)
-        await (looking if looking.done() else serving)
+        await asyncio.wait({serving, polling}, return_when=asyncio.FIRST_COMPLETED)
+        await (polling if polling.done() else serving)
     finally:
-        for task in (serving, looking):
+        for task in (serving, polling):
             task.cancel()
-        await asyncio.gather(serving, looking, return_exceptions=True)
+        await asyncio.gather(serving, polling, return_exceptions=True)
 
 
-async def _looks(look: FindCaller, every_s: float) -> NoReturn:
-    """Polls the key; raises the errors of `look` once it is not valid any more."""
+async def _poll_key(find_caller: FindCaller, every_s: float) -> NoReturn:
+    """Polls the key; raises the errors of `find_caller` once it is not valid any more."""
     while True:
         await asyncio.sleep(every_s)
-        look()
+        find_caller()
 
 
-_SERVED: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses}
+_ENDPOINTS: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses}
 
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:

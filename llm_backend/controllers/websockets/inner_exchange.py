@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 Headers = Sequence[tuple[bytes, bytes]]
 
 _PIECES = 16  # of an answer, buffered for a slow reader
-_OF_THE_HANDSHAKE = (
+_HANDSHAKE_HEADERS = (
     b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
     b"expect",
 )  # fmt: skip
@@ -47,9 +47,9 @@ class InnerAnswer:
         """Returns the error object of an answer with an error status."""
         body = b"".join([piece async for piece in self.pieces])
         with suppress(orjson.JSONDecodeError):
-            said = orjson.loads(body)
-            if isinstance(said, dict) and isinstance(said.get("error"), dict):
-                error: Mapping[str, Any] = said["error"]
+            body_fields = orjson.loads(body)
+            if isinstance(body_fields, dict) and isinstance(body_fields.get("error"), dict):
+                error: Mapping[str, Any] = body_fields["error"]
                 return error
         return error_body(Internal("The request failed without saying why."))["error"]
 
@@ -60,16 +60,18 @@ async def open_exchange(
 ) -> AsyncIterator[InnerAnswer]:
     """Opens an exchange with a JSON body, once the answer has begun. Leaving the context
     disconnects the client."""
-    kept = [(name, value) for name, value in headers if not name.startswith(_OF_THE_HANDSHAKE)]
-    scope, exchange = json_post(path, body, headers=kept, state={}), _InnerExchange()
-    asking = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
+    request_headers = [
+        (name, value) for name, value in headers if not name.startswith(_HANDSHAKE_HEADERS)
+    ]
+    scope, exchange = json_post(path, body, headers=request_headers, state={}), _InnerExchange()
+    task = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
     try:
-        start = await exchange.started()
+        start = await exchange.wait_for_start()
         async with aclosing(exchange.pieces()) as pieces:
             yield InnerAnswer(status=start["status"], pieces=pieces)
     finally:
-        asking.cancel()
-        (failure,) = await asyncio.gather(asking, return_exceptions=True)
+        task.cancel()
+        (failure,) = await asyncio.gather(task, return_exceptions=True)
         # An exception that the application did not render is a bug.
         if isinstance(failure, Exception):
             log.error("request_failed", exc_info=failure)
@@ -90,13 +92,13 @@ class _InnerExchange:
     def __init__(self) -> None:
         self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_PIECES)
+        self._free_slots = asyncio.Semaphore(_PIECES)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start.set_result(message)
         elif message.get("body"):
-            await self._room.acquire()
+            await self._free_slots.acquire()
             self._pieces.put_nowait(message["body"])
 
     def end(self) -> None:
@@ -104,10 +106,10 @@ class _InnerExchange:
             self._start.set_result({"status": 500, "headers": []})
         self._pieces.put_nowait(None)
 
-    async def started(self) -> Message:
+    async def wait_for_start(self) -> Message:
         return await self._start
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         while (piece := await self._pieces.get()) is not None:
-            self._room.release()
+            self._free_slots.release()
             yield piece

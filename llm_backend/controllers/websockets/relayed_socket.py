@@ -41,10 +41,10 @@ def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel 
     if model is None:
         return [None]
     steps = services.registry.steps(model, OPERATION)
-    far = [step for step in steps if isinstance(step, UpstreamModel)]
-    if not far:
+    upstream_models = [step for step in steps if isinstance(step, UpstreamModel)]
+    if not upstream_models:
         raise Unsupported(f"The model `{model}` is local and has no realtime sessions.")
-    return [*far]
+    return [*upstream_models]
 
 
 async def open_upstream_socket(
@@ -78,7 +78,7 @@ async def _connect(
     if step is not None:
         await meter.switch_model(step.model)
     query = upstream_query(socket.scope)
-    asked = UpstreamRequest(
+    upstream_request = UpstreamRequest(
         method="GET",
         path=upstream_path(socket.scope),
         query=(query if step is None else with_model(query, step.model)).encode(),
@@ -91,7 +91,7 @@ async def _connect(
         who=who,
     )
     protocols = upstream_protocols(socket.scope.get("subprotocols") or [])
-    return await services.upstream.connect(asked, protocols)
+    return await services.upstream.connect(upstream_request, protocols)
 
 
 async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:
@@ -99,23 +99,23 @@ async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredS
     message before. Raises the session's errors."""
     up = asyncio.create_task(_pump_up(client, upstream, session))
     down = asyncio.create_task(_pump_down(upstream, client, session))
-    lasting = asyncio.create_task(session.recheck_forever())
-    farewell = CloseReason(code=1001)
+    session_end = asyncio.create_task(session.recheck_forever())
+    close_reason = CloseReason(code=1001)
     try:
-        await asyncio.wait({up, down, lasting}, return_when=asyncio.FIRST_COMPLETED)
-        if lasting.done():
-            await lasting
+        await asyncio.wait({up, down, session_end}, return_when=asyncio.FIRST_COMPLETED)
+        if session_end.done():
+            await session_end
         elif down.done():
             await down
             await client.close(upstream.closing)
         else:
             await up
-            farewell = client.closing
+            close_reason = client.closing
     finally:
-        for task in (up, down, lasting):
+        for task in (up, down, session_end):
             task.cancel()
-        await asyncio.gather(up, down, lasting, return_exceptions=True)
-        await upstream.close(farewell)
+        await asyncio.gather(up, down, session_end, return_exceptions=True)
+        await upstream.close(close_reason)
 
 
 async def _pump_up(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:

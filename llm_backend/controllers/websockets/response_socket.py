@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 PATH = "/v1/responses"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # of the document
 _GOING_AWAY = 1001
-_NOT_OF_THE_BODY = ("type", "stream_id", "stream")
+_MESSAGE_FIELDS = ("type", "stream_id", "stream")
 
 
 async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -> None:
@@ -49,13 +49,13 @@ async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -
     settings = services.settings
     await socket.receive()  # the connect event
     protocols = socket.scope.get("subprotocols") or []
-    shown = upstream_protocols(protocols)
-    await socket.accept(shown[0] if shown else None)
+    offered_protocols = upstream_protocols(protocols)
+    await socket.accept(offered_protocols[0] if offered_protocols else None)
     lanes = Lanes(
         lanes_limit=settings.socket_streams_limit, waiting_limit=settings.socket_waiting_limit
     )
     async with ClientSocket(socket) as client:
-        conversation = _Conversation(
+        conversation = _ResponseConnection(
             client, app, _headers(socket, protocols), lanes, limits=json_limits(settings)
         )
         try:
@@ -69,7 +69,7 @@ def _headers(socket: WebSocket, protocols: list[str]) -> Headers:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
-class _Conversation:
+class _ResponseConnection:
     """Requests and answers of one connection."""
 
     def __init__(
@@ -92,20 +92,20 @@ class _Conversation:
         """Handles messages until the client disconnects."""
         messages = self._client.messages()
         while True:
-            taking = asyncio.ensure_future(anext(messages, None))
+            receiving = asyncio.ensure_future(anext(messages, None))
             try:
-                while not (await asyncio.wait({taking}, timeout=idle_timeout_s))[0]:
+                while not (await asyncio.wait({receiving}, timeout=idle_timeout_s))[0]:
                     if self._lanes.is_quiet:
                         await self._client.close(CloseReason(code=_GOING_AWAY, reason="idle"))
                         return
             finally:
-                taking.cancel()
-            message = taking.result()
+                receiving.cancel()
+            message = receiving.result()
             if message is None:
                 return
-            await self._take(message)
+            await self._handle_message(message)
 
-    async def _take(self, message: Message) -> None:
+    async def _handle_message(self, message: Message) -> None:
         stream_id: str | None = None
         try:
             REQUEST_BYTES.set(len(message))
@@ -114,14 +114,14 @@ class _Conversation:
             body = await offload(_body, event)
             self._lanes.add(stream_id, partial(self._answer, stream_id, body))
         except ApiError as error:
-            await self._tell({**_error_message(error), "status": error.status}, stream_id)
+            await self._send_event({**_error_message(error), "status": error.status}, stream_id)
 
     async def _answer(self, stream_id: str | None, body: bytes) -> None:
         try:
             async with open_exchange(self._app, PATH, self._headers, body) as answer:
                 if answer.status >= 400:
-                    said = _ws_error(await answer.error())
-                    await self._tell({**said, "status": answer.status}, stream_id)
+                    error_event = _ws_error(await answer.error())
+                    await self._send_event({**error_event, "status": answer.status}, stream_id)
                     return
                 async with aclosing(answer.events()) as events:
                     async for data in events:
@@ -131,19 +131,19 @@ class _Conversation:
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("socket_answer_failed")
             error = Internal("The server failed in the middle of the answer; its log says why.")
-            await self._tell({**_error_message(error), "status": error.status}, stream_id)
+            await self._send_event({**_error_message(error), "status": error.status}, stream_id)
 
     async def _pass_on(self, data: str, stream_id: str | None) -> None:
         if data == "[DONE]":  # some upstreams end responses with it
             return
         event = orjson.loads(data) if '"error"' in data[:64] else None
         if event is not None and (event.get("type") == "error" or "type" not in event):
-            await self._tell(_ws_error(event.get("error") or event, event), stream_id)
+            await self._send_event(_ws_error(event.get("error") or event, event), stream_id)
             return
         lane = "" if stream_id is None else f',"stream_id":"{stream_id}"'
         await self._send(f"{data.rstrip()[:-1]}{lane}}}")
 
-    async def _tell(self, event: JsonObject, stream_id: str | None) -> None:
+    async def _send_event(self, event: JsonObject, stream_id: str | None) -> None:
         lane = {} if stream_id is None else {"stream_id": stream_id}
         await self._send(exact_json.dumps({**event, **lane}).decode())
 
@@ -164,14 +164,14 @@ def _event(message: Message, limits: BodyLimits) -> JsonObject:
 
 
 def _stream_id(event: Mapping[str, Any]) -> str | None:
-    given = event.get("stream_id")
-    if given is None:
+    value = event.get("stream_id")
+    if value is None:
         return None
-    if not isinstance(given, str) or not _STREAM_ID.fullmatch(given):
+    if not isinstance(value, str) or not _STREAM_ID.fullmatch(value):
         raise InvalidRequest(
             "`stream_id` is up to 256 letters, digits, `_`, `.` or `-`.", param="stream_id"
         )
-    return given
+    return value
 
 
 def _body(event: Mapping[str, Any]) -> bytes:
@@ -190,7 +190,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
             "`background` is not offered over a WebSocket; use POST /v1/responses.",
             param="background",
         )
-    fields = {name: value for name, value in event.items() if name not in _NOT_OF_THE_BODY}
+    fields = {name: value for name, value in event.items() if name not in _MESSAGE_FIELDS}
     return json_body({**fields, "stream": True})
 
 

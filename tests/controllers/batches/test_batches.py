@@ -329,7 +329,7 @@ async def test_a_model_that_is_away_keeps_no_other_batch_waiting(server, monkeyp
 
     assert other.completed == 1
     assert (waiting.status, waiting.failed) == (BatchStatus.IN_PROGRESS, 0)
-    assert len(server.application.asked) <= 4 * 8 * lines_worker.TRIES
+    assert len(server.application.asked) <= 4 * 8 * lines_worker.ATTEMPTS_PER_LINE
     assert (batch.status, batch.failed) == (BatchStatus.CANCELLED, 0)
 
 

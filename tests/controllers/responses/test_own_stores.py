@@ -42,7 +42,7 @@ async def test_what_is_found_there_is_shown_told_and_cited(jobs, stores, indexes
     asked = await question().with_retrieval(services, ["vs_1"])
 
     assert asked.retrieval is not None
-    assert (asked.retrieval.told()["status"], asked.retrieval.query) == ("found", ASKED)
+    assert (asked.retrieval.render()["status"], asked.retrieval.query) == ("found", ASKED)
     for chat in (asked.chat, await asked.chat_after(())):
         system, user = chat.messages
         assert (system["role"], user["content"]) == ("system", ASKED)

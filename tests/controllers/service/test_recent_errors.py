@@ -1,6 +1,6 @@
 """The errors that were answered of late."""
 
-from llm_backend.controllers.service.recent_errors import KEPT, AnsweredError, RecentErrors
+from llm_backend.controllers.service.recent_errors import CAPACITY, AnsweredError, RecentErrors
 
 
 def error(number: int, key_id: str | None = None) -> AnsweredError:
@@ -21,8 +21,8 @@ def test_each_key_is_told_its_own_errors_the_latest_first():
 
 def test_old_errors_are_forgotten():
     errors = RecentErrors()
-    for number in range(KEPT + 5):
+    for number in range(CAPACITY + 5):
         errors.add(error(number))
 
-    assert len(errors.of(None)) == KEPT
+    assert len(errors.of(None)) == CAPACITY
     assert errors.of(None)[-1].at == 5

@@ -47,7 +47,7 @@ READY = EngineState.READY
 async def test_one_word_is_true_of_all_models(models, has_upstream, status):
     board = StatusBoard(lambda: models, asyncio.Event(), has_upstream=has_upstream)
 
-    told = await board.look()
+    told = await board.current()
 
     assert told["status"] == status
     assert [one["work"] is None for one in told["models"]] == [
@@ -66,7 +66,7 @@ async def test_who_looks_often_asks_the_engines_once():
 
     one.engine.status = counted
     board = StatusBoard(lambda: [one], asyncio.Event(), has_upstream=False)
-    await asyncio.gather(*(board.look() for _ in range(20)))
+    await asyncio.gather(*(board.current() for _ in range(20)))
 
     assert asked == 1
 

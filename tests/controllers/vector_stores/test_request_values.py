@@ -66,6 +66,6 @@ def test_filters_are_bounded_in_number_and_depth() -> None:
 
 @pytest.mark.parametrize(("room", "most"), [(8192, 800), (256, 256)])
 def test_chunks_are_no_larger_than_the_model_reads_unless_said(room, most) -> None:
-    chunking = chunking_from({"type": "auto"}, room=room)
+    chunking = chunking_from({"type": "auto"}, input_limit=room)
 
     assert (chunking.max_tokens, chunking.overlap_tokens) == (most, most // 2)

@@ -14,12 +14,19 @@ from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Duplicate
 from llm_backend.store.administration import Change, Record
 
-__all__ = ["change", "changing", "making_key", "project_of", "reading", "unique_id"]
+__all__ = [
+    "apply_change",
+    "audit_entry",
+    "create_key",
+    "project_of",
+    "translate_read_errors",
+    "unique_id",
+]
 
 NOTICE = "x-llm-backend-notice"
 
 
-def change(
+def audit_entry(
     request: ApiRequest,
     type: str,
     resource_id: str,
@@ -46,32 +53,32 @@ def change(
 
 
 @contextmanager
-def reading(thing: str) -> Iterator[None]:
-    """Translates store errors about a `thing` into API errors."""
-    with translate_store_errors(thing):
+def translate_read_errors(kind: str) -> Iterator[None]:
+    """Translates store errors about a `kind` into API errors."""
+    with translate_store_errors(kind):
         yield
 
 
 @asynccontextmanager
-async def making_key(services: Services, thing: str) -> AsyncIterator[dict[str, str]]:
+async def create_key(services: Services, kind: str) -> AsyncIterator[dict[str, str]]:
     """Wraps the creation of a key, as `changing`. Yields the response headers, which get a notice
     if the server was open to all callers before this first key."""
     headers: dict[str, str] = {}
     was_open = services.access.keyring.is_open_to_all
-    async with changing(services, thing):
+    async with apply_change(services, kind):
         yield headers
     if was_open and not services.access.keyring.is_open_to_all:
         headers[NOTICE] = CLOSED
 
 
 @asynccontextmanager
-async def changing(services: Services, thing: str) -> AsyncIterator[None]:
+async def apply_change(services: Services, kind: str) -> AsyncIterator[None]:
     """Translates store errors of a change, then refreshes this process's keyring."""
-    with translate_store_errors(thing):
+    with translate_store_errors(kind):
         try:
             yield
         except Duplicate as error:
-            raise Conflict(f"There is such a {thing} already.") from error
+            raise Conflict(f"There is such a {kind} already.") from error
     await services.access.keyring.refresh()
 
 

@@ -24,11 +24,11 @@ async def list_page(
     limit: int = DEFAULT_LIMIT,
     order: Order = "asc",
     id_of: Callable[[str], str] = lambda id: id,
-    wanted: Callable[[T], bool] | None = None,
+    matches: Callable[[T], bool] | None = None,
 ) -> Page[T]:
     """Returns the page of a query with `limit`, `order`, `after` or `before`.
 
-    `id_of` maps a client's id to the store's; `wanted` filters the items.
+    `id_of` maps a client's id to the store's; `matches` filters the items.
     """
     size = int(query.get("limit", limit))
     if not 0 <= size <= LIMIT_MOST:
@@ -42,7 +42,7 @@ async def list_page(
         limit=max(1, size),
         order=order,
     )
-    page = await (find(request) if wanted is None else _select(find, request, wanted))
+    page = await (find(request) if matches is None else _select(find, request, matches))
     if size == 0:
         return Page(items=(), has_more=bool(page.items))
     return page
@@ -62,19 +62,19 @@ def list_object(data: Sequence[JsonMapping], *, has_more: bool) -> JsonObject:
 async def _select(
     find: Callable[[PageRequest], Awaitable[Page[T]]],
     request: PageRequest,
-    wanted: Callable[[T], bool],
+    matches: Callable[[T], bool],
 ) -> Page[T]:
-    """Returns a page of the `wanted` items, from as many queries as needed."""
-    chosen: list[T] = []
+    """Returns a page of the `matches` items, from as many queries as needed."""
+    selected: list[T] = []
     is_backwards = request.before is not None
     part, has_more = replace(request, limit=AT_ONCE), True
-    while has_more and len(chosen) <= request.limit:
+    while has_more and len(selected) <= request.limit:
         page = await find(part)
-        some = [one for one in page.items if wanted(one)]
+        batch = [one for one in page.items if matches(one)]
         if is_backwards:
-            chosen, part = [*some, *chosen], replace(part, before=page.first_id)
+            selected, part = [*batch, *selected], replace(part, before=page.first_id)
         else:
-            chosen, part = [*chosen, *some], replace(part, after=page.last_id)
+            selected, part = [*selected, *batch], replace(part, after=page.last_id)
         has_more = page.has_more
-    kept = chosen[-request.limit :] if is_backwards else chosen[: request.limit]
-    return Page(items=kept, has_more=len(chosen) > request.limit)
+    remaining = selected[-request.limit :] if is_backwards else selected[: request.limit]
+    return Page(items=remaining, has_more=len(selected) > request.limit)

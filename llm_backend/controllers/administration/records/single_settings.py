@@ -6,9 +6,9 @@ from typing import Any
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    change,
-    changing,
-    reading,
+    apply_change,
+    audit_entry,
+    translate_read_errors,
     unique_id,
 )
 from llm_backend.controllers.services import Services
@@ -26,7 +26,7 @@ async def setting_of(
     services: Services, kind: str, project_id: str | None = None
 ) -> Mapping[str, Any] | None:
     """Returns the setting of a project, or of the organization; None if it is unset."""
-    with reading(kind):
+    with translate_read_errors(kind):
         try:
             found = await services.access.administration.get(kind, _id(kind, project_id))
         except Missing:
@@ -51,11 +51,11 @@ async def put_setting(
         project_id=project_id,
         body=body,
     )
-    made = change(
+    entry = audit_entry(
         request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: body}
     )
-    async with changing(services, kind):
-        await services.access.administration.put(made, record)
+    async with apply_change(services, kind):
+        await services.access.administration.put(entry, record)
     return body
 
 
@@ -65,11 +65,11 @@ async def remove_setting(
     """Removes the setting; returns True if it was set."""
     if await setting_of(services, kind, project_id) is None:
         return False
-    made = change(
+    entry = audit_entry(
         request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: None}
     )
-    async with changing(services, kind):
-        await services.access.administration.remove(made, kind, _id(kind, project_id))
+    async with apply_change(services, kind):
+        await services.access.administration.remove(entry, kind, _id(kind, project_id))
     return True
 
 

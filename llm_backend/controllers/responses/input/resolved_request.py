@@ -27,7 +27,7 @@ from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
     Retrieval,
-    retrieve_from_own,
+    retrieve_from_model_stores,
 )
 from llm_backend.json_types import JsonMappingT, JsonObject
 from llm_backend.offload import add_weight, offload
@@ -80,7 +80,7 @@ class ResolvedRequest:
     def _chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
         items = [*self.items, *output][self.truncated_items :]
         messages = self._messages(items)
-        shown = messages if self.retrieval is None else self.retrieval.shown_in(messages)
+        shown = messages if self.retrieval is None else self.retrieval.add_to(messages)
         return replace(self.chat, messages=flatten_messages(shown))
 
     async def with_retrieval(self, services: Services, own: Sequence[str]) -> "ResolvedRequest":
@@ -91,7 +91,7 @@ class ResolvedRequest:
         if not own:
             return self
         messages = await offload(self._messages, self.items)
-        retrieval = await retrieve_from_own(services, messages, own, self.meter)
+        retrieval = await retrieve_from_model_stores(services, messages, own, self.meter)
         found = replace(self, retrieval=retrieval)
         return replace(found, chat=await found.chat_after(())) if retrieval else self
 

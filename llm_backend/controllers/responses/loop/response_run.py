@@ -65,7 +65,7 @@ async def open_run(
     limit = _calls_limit(services, resolved.body)
     resolved = await resolved.with_retrieval(services, model.vector_stores)
     if resolved.retrieval is not None:
-        head = {**head, "retrieval": resolved.retrieval.told()}
+        head = {**head, "retrieval": resolved.retrieval.render()}
     state = ResponseState(
         head,
         include=resolved.body.get("include") or (),

@@ -11,15 +11,15 @@ from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
 from llm_backend.extraction import Chunking, Format, split_into_chunks
 
-__all__ = ["Embedders", "EmbeddingModel", "Source"]
+__all__ = ["Embedders", "EmbeddingSource", "TextEmbedder"]
 
 Vector = list[float]
 
 SPARE_TOKENS = 8  # for the special tokens around an input: BOS and EOS, or [CLS] and [SEP]
-AT_ONCE = 16  # texts in one request, so that other requests get a turn
+TEXTS_PER_REQUEST = 16  # texts in one request, so that other requests get a turn
 
 
-class Source(Protocol):
+class EmbeddingSource(Protocol):
     """A model that computes embedding vectors."""
 
     @property
@@ -33,7 +33,7 @@ class Source(Protocol):
         tokens."""
 
 
-class LocalSource:
+class LocalEmbeddingSource:
     """A local embedding model."""
 
     def __init__(self, model: LocalModel) -> None:
@@ -53,12 +53,12 @@ class LocalSource:
         return [list(row) for row in numbers]
 
 
-class EmbeddingModel:
-    """Embedding model for texts of any length; `room` is its input limit in tokens."""
+class TextEmbedder:
+    """Embedding model for texts of any length; `input_limit` in tokens."""
 
-    def __init__(self, source: Source, room: int) -> None:
+    def __init__(self, source: EmbeddingSource, input_limit: int) -> None:
         self.name = source.name
-        self.room = room
+        self.input_limit = input_limit
         self._source = source
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
@@ -66,11 +66,11 @@ class EmbeddingModel:
         return await self._source.count(texts)
 
     async def embed(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
-        """Returns a vector of norm 1 for each text; for a text over `room`, the mean of the vectors
-        of its parts. `meter` counts the input tokens; None if they are not charged."""
+        """Returns a vector of norm 1 for each text; for a text over `input_limit`, the mean of
+        the vectors of its parts. `meter` counts the input tokens; None if they are not charged."""
         parts: list[list[str]] = []
         for text, tokens in zip(texts, await self.count(texts), strict=True):
-            parts.append([text] if tokens <= self.room else await self._parts(text))
+            parts.append([text] if tokens <= self.input_limit else await self._parts(text))
         vectors = await self._embed([part for some in parts for part in some], meter)
         means, begin = [], 0
         for some in parts:
@@ -79,15 +79,15 @@ class EmbeddingModel:
         return means
 
     async def _parts(self, text: str) -> list[str]:
-        whole = Chunking(max_tokens=self.room, overlap_tokens=0)
+        whole = Chunking(max_tokens=self.input_limit, overlap_tokens=0)
         return [
             chunk.text for chunk in await split_into_chunks(text, Format.TEXT, whole, self.count)
         ]
 
     async def _embed(self, texts: Sequence[str], meter: Meter | None) -> list[Vector]:
         vectors: list[Vector] = []
-        for start in range(0, len(texts), AT_ONCE):
-            vectors += await self._source.vectors(texts[start : start + AT_ONCE], meter)
+        for start in range(0, len(texts), TEXTS_PER_REQUEST):
+            vectors += await self._source.vectors(texts[start : start + TEXTS_PER_REQUEST], meter)
         return vectors
 
 
@@ -100,17 +100,17 @@ class Embedders:
         registry: Registry,
         *,
         preferred: str | None,
-        elsewhere: Callable[[str], EmbeddingModel | None] = lambda name: None,
+        find_upstream: Callable[[str], TextEmbedder | None] = lambda name: None,
     ) -> None:
         self._registry = registry
         self._preferred = preferred
-        self._elsewhere = elsewhere
-        self._known: dict[ModelCard, ModelInfo] = {}
+        self._find_upstream = find_upstream
+        self._model_infos: dict[ModelCard, ModelInfo] = {}
 
-    async def for_new_stores(self) -> EmbeddingModel:
+    async def default_model(self) -> TextEmbedder:
         """Returns the model for new stores. Raises `Unsupported` if there is none."""
         if self._preferred is not None:
-            return await self.named(self._preferred)
+            return await self.get(self._preferred)
         failure: EngineUnavailable | None = None
         for model in self._registry.local:
             try:
@@ -125,29 +125,29 @@ class Embedders:
             "of one to `models`."
         )
 
-    async def named(self, name: str) -> EmbeddingModel:
+    async def get(self, name: str) -> TextEmbedder:
         """Returns the model of this name. Raises `Unsupported` if it is no longer served."""
         for model in self._registry.local:
             if model.card.id == name:
                 embedder = await self._embedder(model)
                 if embedder is not None:
                     return embedder
-        if (upstreams := self._elsewhere(name)) is not None:
-            return upstreams
+        if (upstream_model := self._find_upstream(name)) is not None:
+            return upstream_model
         raise Unsupported(
             f"The embedding model `{name}` is not among this server's models; add it to `models`."
         )
 
-    async def _embedder(self, model: LocalModel) -> EmbeddingModel | None:
-        info = self._known.get(model.card)
+    async def _embedder(self, model: LocalModel) -> TextEmbedder | None:
+        info = self._model_infos.get(model.card)
         if info is None:  # `info` loads a model that is not in memory, so it is cached
-            info = self._known[model.card] = await model.info()
+            info = self._model_infos[model.card] = await model.info()
         if info.kind is not ModelKind.EMBEDDING:
             return None
-        room = min(info.context_tokens, model.batch_tokens) - SPARE_TOKENS
-        if room < 1:
+        input_limit = min(info.context_tokens, model.batch_tokens) - SPARE_TOKENS
+        if input_limit < 1:
             raise ContextLengthExceeded(f"`{model.card.id}` reads too few tokens at once.")
-        return EmbeddingModel(LocalSource(model), room)
+        return TextEmbedder(LocalEmbeddingSource(model), input_limit)
 
 
 def _mean(vectors: Sequence[Vector]) -> Vector:

@@ -10,7 +10,7 @@ from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.backends.base import Meter
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
-from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
+from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Overloaded, UpstreamFailed
 
 __all__ = ["OPERATION", "upstream_embedder"]
@@ -18,15 +18,15 @@ __all__ = ["OPERATION", "upstream_embedder"]
 log = logging.getLogger(__name__)
 
 OPERATION = ("createEmbedding", "Embeddings")
-ROOM_TOKENS = 8000  # input limit: OpenAI's models read 8,191
+INPUT_LIMIT_TOKENS = 8000  # input limit: OpenAI's models read 8,191
 BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit really fits
 ANSWER_BYTES = 64 * 1024 * 1024
 _HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
 
-def upstream_embedder(upstream: Exchanger, model: str) -> EmbeddingModel:
+def upstream_embedder(upstream: Exchanger, model: str) -> TextEmbedder:
     """Returns the upstream's embedding model of this name."""
-    return EmbeddingModel(_UpstreamSource(upstream, model), ROOM_TOKENS)
+    return TextEmbedder(_UpstreamSource(upstream, model), INPUT_LIMIT_TOKENS)
 
 
 class _UpstreamSource:
@@ -53,11 +53,11 @@ class _UpstreamSource:
                 streams=False,
             )
         )
-        held = bytearray()
+        body_bytes = bytearray()
         try:
             async for piece in relayed.body:
-                held += piece
-                if len(held) > ANSWER_BYTES:
+                body_bytes += piece
+                if len(body_bytes) > ANSWER_BYTES:
                     raise UpstreamFailed("The upstream's embeddings are too large.")
         finally:
             await relayed.aclose()
@@ -67,15 +67,15 @@ class _UpstreamSource:
             log.warning("upstream_refused", extra={"status": relayed.status})
             raise UpstreamFailed("The upstream did not embed the texts.")
         if meter is not None:
-            meter.count_embedding(self.name, _tokens(bytes(held), texts))
-        return _rows(bytes(held), len(texts))
+            meter.count_embedding(self.name, _tokens(bytes(body_bytes), texts))
+        return _rows(bytes(body_bytes), len(texts))
 
 
 def _tokens(answer: bytes, texts: Sequence[str]) -> int:
     """Returns the input tokens from the upstream's usage, or an estimate."""
-    told = parse_usage(answer)
-    if told is not None:
-        return told.input_tokens
+    usage = parse_usage(answer)
+    if usage is not None:
+        return usage.input_tokens
     return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN
 
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from llm_backend.search import AllOf, Attribute, Comparison, Condition
 
-__all__ = ["incomplete", "only_complete"]
+__all__ = ["mark_incomplete", "only_complete"]
 
 _INCOMPLETE = "\0incomplete"  # clients cannot set it: their attributes have no NUL
 
 
-def incomplete(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+def mark_incomplete(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     """Returns the attributes with the mark of an incomplete file."""
     return {**attributes, _INCOMPLETE: True}
 

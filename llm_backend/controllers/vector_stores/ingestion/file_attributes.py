@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from llm_backend.controllers.vector_stores.library import VectorLibrary, index_errors_translated
+from llm_backend.controllers.vector_stores.library import VectorLibrary, translate_index_errors
 from llm_backend.store import StoredVectorFile
 from llm_backend.store.vector_stores import Attribute
 
@@ -16,19 +16,19 @@ async def update_attributes(
     database and in the index. Raises `Missing`; if the index is unreachable, nothing changes."""
     file = await library.stores.file(store_id, file_id)
     if file.status == "completed":
-        await _tell_index(library, file, attributes)
+        await _update_index(library, file, attributes)
     file = await library.stores.describe(store_id, file_id, attributes)
-    told = None
+    indexed = None
     # A concurrent update may have come between.
-    while file.status == "completed" and file.attributes != told:
-        told = file.attributes
-        await _tell_index(library, file, told)
+    while file.status == "completed" and file.attributes != indexed:
+        indexed = file.attributes
+        await _update_index(library, file, indexed)
         file = await library.stores.file(store_id, file_id)
     return file
 
 
-async def _tell_index(
+async def _update_index(
     library: VectorLibrary, file: StoredVectorFile, attributes: Mapping[str, Attribute]
 ) -> None:
-    with index_errors_translated():
+    with translate_index_errors():
         await library.index.set_attributes(file.store_id, file.document, attributes)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.access import Ledger, Principal, RequestMeter
-from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
-from llm_backend.controllers.vector_stores.ingestion.completeness import incomplete
+from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
+from llm_backend.controllers.vector_stores.ingestion.completeness import mark_incomplete
 from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.errors import InvalidRequest
 from llm_backend.extraction import (
@@ -43,14 +43,15 @@ from llm_backend.store import (
 __all__ = ["Ingestion", "IngestionLimits", "Removal"]
 
 _NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # namespace of point ids
-_PUT_AT_ONCE = 64  # points: locks the index for some milliseconds
+_POINTS_PER_WRITE = 64  # points: locks the index for some milliseconds
 _NUMBER_BYTES = 4
-_NOBODY = (
-    "The vectors of this store are in the vector index of a server that has not come for a day."
+_INDEX_GONE = (
+    "The vectors of this store are in the vector index of a server that has not been seen for "
+    "a day."
 )
 
 
-class _Elsewhere(Exception):
+class _OtherIndex(Exception):
     """Raised if the store's vectors are in another index, whose server has to do the job."""
 
     def __init__(self, index_name: str) -> None:
@@ -94,19 +95,19 @@ class Ingestion:
         except Missing:  # it has been removed from the store meanwhile
             return
         if await self._is_abandoned(job):
-            await self._fail(job, FileError(code="server_error", message=_NOBODY))
+            await self._fail(job, FileError(code="server_error", message=_INDEX_GONE))
             return
         try:
             async with asyncio.timeout(self._limits.timeout_s) as deadline:
-                await self._take_in(job, file)
-        except _Elsewhere as elsewhere:
-            await self._library.stores.leave_to(job, elsewhere.index_name)
+                await self._ingest(job, file)
+        except _OtherIndex as other_index:
+            await self._library.stores.leave_to(job, other_index.index_name)
         except TimeSliceExceeded:
             await self._library.stores.leave_to_long(job)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            message = f"Taking the file in takes longer than {self._limits.timeout_s:g} s."
+            message = f"The ingestion of the file takes longer than {self._limits.timeout_s:g} s."
             await self._fail(job, FileError(code="server_error", message=message))
         except UnsupportedFile as error:
             await self._fail(job, FileError(code="unsupported_file", message=str(error)))
@@ -118,7 +119,7 @@ class Ingestion:
 
     async def give_up(self, job: Job) -> None:
         """Fails the file after several failed attempts of the server."""
-        message = "The server could not take the file in; its log says why."
+        message = "The server could not ingest the file; its log says why."
         await self._fail(job, FileError(code="server_error", message=message))
 
     async def _is_abandoned(self, job: Job) -> bool:
@@ -130,18 +131,18 @@ class Ingestion:
             return None
         return RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings")
 
-    async def _take_in(self, job: Job, file: StoredVectorFile) -> None:
+    async def _ingest(self, job: Job, file: StoredVectorFile) -> None:
         library, index = self._library, self._library.index
         store = await library.stores.get(file.store_id)
         if store.index_name not in (None, await index.name()):
-            raise _Elsewhere(store.index_name)
-        embedder = await library.embedders.named(store.embedding_model)
+            raise _OtherIndex(store.index_name)
+        embedder = await library.embedders.get(store.embedding_model)
         if job.attempt > 1:
             await index.remove(store.id, file.document)
         chunks, meter = await self._chunks(file, embedder), self._meter(job)
         size_bytes = 0
-        for start in range(0, len(chunks), _PUT_AT_ONCE):
-            some = chunks[start : start + _PUT_AT_ONCE]
+        for start in range(0, len(chunks), _POINTS_PER_WRITE):
+            some = chunks[start : start + _POINTS_PER_WRITE]
             vectors = await embedder.embed([chunk.text for chunk in some], meter)
             if store.dimensions is None and not start:
                 await self._make_collection(store.id, len(vectors[0]))
@@ -150,18 +151,18 @@ class Ingestion:
             size_bytes += _NUMBER_BYTES * sum(map(len, vectors))
         stored = [
             StoredChunk(
-                point_id=_point_id(file.document, place), text=chunk.text, repeated=chunk.repeated
+                point_id=_point_id(file.document, index), text=chunk.text, repeated=chunk.repeated
             )
-            for place, chunk in enumerate(chunks)
+            for index, chunk in enumerate(chunks)
         ]
         await self._complete(job, file, stored, size_bytes)
 
     async def _make_collection(self, store_id: str, dimensions: int) -> None:
         stores, index = self._library.stores, self._library.index
         name = await index.name()
-        taken = await stores.take_index(store_id, name)
-        if taken != name:
-            raise _Elsewhere(taken)
+        owner_name = await stores.take_index(store_id, name)
+        if owner_name != name:
+            raise _OtherIndex(owner_name)
         await index.create(store_id, dimensions)
         await stores.set_dimensions(store_id, dimensions)
 
@@ -180,7 +181,7 @@ class Ingestion:
             except AttributesChanged as changed:
                 attributes = changed.attributes
 
-    async def _chunks(self, file: StoredVectorFile, embedder: EmbeddingModel) -> list[TextChunk]:
+    async def _chunks(self, file: StoredVectorFile, embedder: TextEmbedder) -> list[TextChunk]:
         stored = await self._files.get(file.id)
         extracted = await self._extractor.extract(
             self._files.read(stored, 0, stored.size_bytes),
@@ -223,15 +224,15 @@ def _points(
 ) -> list[IndexPoint]:
     return [
         IndexPoint(
-            id=_point_id(file.document, first + place),
+            id=_point_id(file.document, first + index),
             document=file.document,
             vector=vector,
             words=text_keywords(chunk.text),
-            attributes=incomplete(file.attributes),
+            attributes=mark_incomplete(file.attributes),
         )
-        for place, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
+        for index, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
     ]
 
 
-def _point_id(document: str, place: int) -> str:
-    return str(uuid.uuid5(_NAMES, f"{document}/{place}"))
+def _point_id(document: str, index: int) -> str:
+    return str(uuid.uuid5(_NAMES, f"{document}/{index}"))

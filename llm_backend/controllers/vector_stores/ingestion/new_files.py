@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from llm_backend.access import Caller, Principal
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.embedding.embedders import EmbeddingModel
+from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
 from llm_backend.controllers.vector_stores.request_values import attributes_from, chunking_from
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, NewVectorFile, StoredFile
@@ -32,8 +32,8 @@ class FileEntry(TypedDict):
 async def new_files(
     services: Services,
     caller: Caller,
-    wanted: "Sequence[FileEntry | api.CreateVectorStoreFileRequest]",
-    embedder: EmbeddingModel,
+    entries: "Sequence[FileEntry | api.CreateVectorStoreFileRequest]",
+    embedder: TextEmbedder,
     *,
     where: str = "file_id",
 ) -> list[NewVectorFile]:
@@ -44,12 +44,12 @@ async def new_files(
     its budget.
     """
     services.library.check()
-    if wanted and caller.project is not None:
+    if entries and caller.project is not None:
         services.access.spending.check(caller.project)
     asked_by = asdict(Principal.of(caller))
     by_id: dict[str, NewVectorFile] = {}
-    for place, one in enumerate(wanted):
-        param = where.format(place)
+    for index, one in enumerate(entries):
+        param = where.format(index)
         file = await _file(services, one["file_id"], param)
         if file.purpose not in PURPOSES:
             raise InvalidRequest(
@@ -62,7 +62,7 @@ async def new_files(
             file_id=file.id,
             filename=file.filename,
             attributes=attributes_from(one.get("attributes")),
-            chunking=chunking_from(one.get("chunking_strategy"), room=embedder.room),
+            chunking=chunking_from(one.get("chunking_strategy"), input_limit=embedder.input_limit),
             asked_by=asked_by,
         )
     return list(by_id.values())

@@ -19,7 +19,7 @@ from llm_backend.controllers.vector_stores.retrieval.passages import (
     find_citations,
     format_passages,
 )
-from llm_backend.controllers.vector_stores.retrieval.tool_entry import query_from, stores_named
+from llm_backend.controllers.vector_stores.retrieval.tool_entry import check_store_ids, query_from
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing, StoreError, as_owner
@@ -27,7 +27,7 @@ from llm_backend.store import Missing, StoreError, as_owner
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["Retrieval", "retrieve", "retrieve_from_own"]
+__all__ = ["Retrieval", "retrieve", "retrieve_from_model_stores"]
 
 Body = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ class Retrieval:
             Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in self.hits
         ]
 
-    def told(self) -> "api.CreateChatCompletionResponseRetrieval":
+    def render(self) -> "api.CreateChatCompletionResponseRetrieval":
         """Renders the outcome for the client."""
         return {
             "status": "failed"
@@ -70,10 +70,10 @@ class Retrieval:
             "error": self.error,
         }
 
-    def shown_in(self, messages: Sequence[Body]) -> list[Body]:
+    def add_to(self, messages: Sequence[Body]) -> list[Body]:
         """Returns the messages with the passages inserted, for the model."""
         context = FAILED if self.error is not None else format_passages(self.passages)
-        return _PLACES[self.policy](messages, context)
+        return _INSERT_BY_POLICY[self.policy](messages, context)
 
     def annotations(self, text: str = "") -> list[JsonObject]:
         """Returns citations of the files that a text cites, or of all found if it cites none."""
@@ -87,61 +87,69 @@ class Retrieval:
 async def retrieve(
     services: Services,
     body: "api.CreateChatCompletionRequest",
-    own: Sequence[str],
+    model_store_ids: Sequence[str],
     meter: Meter | None,
 ) -> "tuple[api.CreateChatCompletionRequest, Retrieval | None]":
     """Searches for a chat with a local model, and returns its body with passages and the retrieval.
 
-    `own` are the vector stores configured for the model; `meter` counts the search. Returns the
-    body unchanged and None if nothing is searched. Raises `ApiError` for an invalid search in the
-    request.
+    `model_store_ids` are the vector stores configured for the model; `meter` counts the search.
+    Returns the body unchanged and None if nothing is searched. Raises `ApiError` for an invalid
+    search in the request.
     """
-    places = [
-        place for place, tool in enumerate(body.get("tools") or ()) if tool["type"] == "file_search"
+    indices = [
+        index for index, tool in enumerate(body.get("tools") or ()) if tool["type"] == "file_search"
     ]
-    if not places and not own:
+    if not indices and not model_store_ids:
         return body, None
-    if len(places) > 1:
+    if len(indices) > 1:
         raise InvalidRequest(
             "One tool `file_search` can name several vector stores; there are two.",
-            param=f"tools[{places[1]}]",
+            param=f"tools[{indices[1]}]",
         )
-    store_ids, query = await _search_of_body(services, body, places, own)
-    asked = _without_tools(body, places)
-    question = _question(asked["messages"])
+    store_ids, query = await _search_of_body(services, body, indices, model_store_ids)
+    chat_body = _without_tools(body, indices)
+    question = _question(chat_body["messages"])
     if not question:
-        return asked, None
+        return chat_body, None
     # The caller may not own the stores that the server's settings name: no owner filter.
-    with nullcontext() if places else as_owner(None):
+    with nullcontext() if indices else as_owner(None):
         retrieval = await _search(services, store_ids, query.of([question]), meter)
-    messages = cast("list[api.ChatCompletionRequestMessage]", retrieval.shown_in(asked["messages"]))
-    return {**asked, "messages": messages}, retrieval
+    messages = cast(
+        "list[api.ChatCompletionRequestMessage]", retrieval.add_to(chat_body["messages"])
+    )
+    return {**chat_body, "messages": messages}, retrieval
 
 
-async def retrieve_from_own(
-    services: Services, messages: Sequence[Body], own: Sequence[str], meter: Meter | None
+async def retrieve_from_model_stores(
+    services: Services,
+    messages: Sequence[Body],
+    model_store_ids: Sequence[str],
+    meter: Meter | None,
 ) -> Retrieval | None:
-    """Searches a model's `own` vector stores for the last user message; None if there are no stores
-    or the message is empty."""
+    """Searches a model's vector stores for the last user message; None if there are no stores or
+    the message is empty."""
     question = _question(messages)
-    if not own or not question:
+    if not model_store_ids or not question:
         return None
-    store_ids, query = await _search_of_body(services, {}, (), own)
+    store_ids, query = await _search_of_body(services, {}, (), model_store_ids)
     with as_owner(None):  # no owner filter: the server's settings name the stores
         return await _search(services, store_ids, query.of([question]), meter)
 
 
 async def _search_of_body(
-    services: Services, body: Body, places: Sequence[int], own: Sequence[str]
+    services: Services, body: Body, indices: Sequence[int], model_store_ids: Sequence[str]
 ) -> tuple[Sequence[str], Query]:
     settings = services.settings
     least, limit = settings.retrieval_least_similarity, settings.passages_limit
-    if not places:
-        everything: api.FileSearchTool = {"type": "file_search", "vector_store_ids": list(own)}
+    if not indices:
+        everything: api.FileSearchTool = {
+            "type": "file_search",
+            "vector_store_ids": list(model_store_ids),
+        }
         query = query_from(everything, "model", limit=limit)
-        return list(dict.fromkeys(own)), replace(query, least_similarity=least)
-    entry, where = body["tools"][places[0]], f"tools[{places[0]}]"
-    store_ids = await stores_named(services.library.stores, entry, where)
+        return list(dict.fromkeys(model_store_ids)), replace(query, least_similarity=least)
+    entry, where = body["tools"][indices[0]], f"tools[{indices[0]}]"
+    store_ids = await check_store_ids(services.library.stores, entry, where)
     query = query_from(entry, where, limit=limit)
     is_ranked = bool(entry.get("ranking_options"))
     return store_ids, query if is_ranked else replace(query, least_similarity=least)
@@ -151,24 +159,24 @@ async def _search(
     services: Services, store_ids: Sequence[str], query: Query, meter: Meter | None
 ) -> Retrieval:
     (question,) = query.texts
-    told = partial(Retrieval, query=question, policy=services.settings.retrieval_policy)
+    outcome = partial(Retrieval, query=question, policy=services.settings.retrieval_policy)
     try:
-        return told(hits=await search(services.library, store_ids, query, meter))
+        return outcome(hits=await search(services.library, store_ids, query, meter))
     except Missing as error:
-        return told(error=f"No vector store has the id `{error.id}`.")
+        return outcome(error=f"No vector store has the id `{error.id}`.")
     except ApiError as error:
-        return told(error=error.message)
+        return outcome(error=error.message)
     except StoreError:
-        return told(error="The database cannot be used now.")
+        return outcome(error="The database cannot be used now.")
 
 
 def _without_tools(
-    body: "api.CreateChatCompletionRequest", places: Sequence[int]
+    body: "api.CreateChatCompletionRequest", indices: Sequence[int]
 ) -> "api.CreateChatCompletionRequest":
-    left = [tool for place, tool in enumerate(body.get("tools") or ()) if place not in places]
+    remaining = [tool for index, tool in enumerate(body.get("tools") or ()) if index not in indices]
     without: JsonObject = {name: value for name, value in body.items() if name != "tools"}
-    if left:
-        without["tools"] = left
+    if remaining:
+        without["tools"] = remaining
     elif without.get("tool_choice") in ("auto", "none"):  # meaningless without tools
         del without["tool_choice"]
     return cast("api.CreateChatCompletionRequest", without)
@@ -176,8 +184,8 @@ def _without_tools(
 
 def _question(messages: Sequence[Body]) -> str:
     """Returns the text of the last user message."""
-    said = [message for message in messages if message["role"] == "user"]
-    content = said[-1]["content"] if said else ""
+    user_messages = [message for message in messages if message["role"] == "user"]
+    content = user_messages[-1]["content"] if user_messages else ""
     if not isinstance(content, str):
         content = "\n".join(part["text"] for part in content if part["type"] == "text")
     return content.strip()
@@ -191,13 +199,13 @@ def _in_system_message(messages: Sequence[Body], context: str) -> list[Body]:
 
 
 def _in_user_message(messages: Sequence[Body], context: str) -> list[Body]:
-    last = max(place for place, one in enumerate(messages) if one["role"] == "user")
-    told = list(messages)
-    told[last] = {**told[last], "content": _before(told[last]["content"], context)}
-    return told
+    last = max(index for index, one in enumerate(messages) if one["role"] == "user")
+    changed = list(messages)
+    changed[last] = {**changed[last], "content": _before(changed[last]["content"], context)}
+    return changed
 
 
-_PLACES = {"system-message": _in_system_message, "last-user-message": _in_user_message}
+_INSERT_BY_POLICY = {"system-message": _in_system_message, "last-user-message": _in_user_message}
 
 
 def _after(content: Any, context: str) -> Any:

@@ -31,7 +31,7 @@ from llm_backend.controllers.vector_stores.retrieval.passages import (
     find_citations,
     format_passages,
 )
-from llm_backend.controllers.vector_stores.retrieval.tool_entry import query_from, stores_named
+from llm_backend.controllers.vector_stores.retrieval.tool_entry import check_store_ids, query_from
 from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonObject
 from llm_backend.store import StoreError
@@ -85,9 +85,9 @@ class FileSearchKind(ToolKind):
         """Opens the tool over the stores that the entry names. Raises `NotFound` for an unknown
         store."""
         entry, where = cast("api.FileSearchTool", context.tool), context.where
-        store_ids = await stores_named(self._library.stores, entry, where)
+        store_ids = await check_store_ids(self._library.stores, entry, where)
         query = query_from(entry, where, limit=self._limit)
-        question = _question(context.items) if self._searches_first else None
+        question = _question_text(context.items) if self._searches_first else None
         yield FileSearch(self._library, store_ids, query, question, context.items, context.meter)
 
     def messages(self, item: Item) -> Sequence[JsonObject]:
@@ -114,14 +114,14 @@ class FileSearch(ServerTool):
         self._library = library
         self._store_ids = store_ids
         self._query = query
-        self._question = question
+        self._question_text = question
         self._meter = meter
-        self._found: list[Passage] = []
+        self._passages_found: list[Passage] = []
         self._firsts: dict[str, int] = {}  # number of the first passage, by the search's item
         for item in before:
             if item.get("type") == "file_search_call":
                 self._number(item)
-        self._found_before = len(self._found)
+        self._count_before = len(self._passages_found)
 
     @property
     def readers(self) -> Mapping[str, Reader]:
@@ -130,9 +130,9 @@ class FileSearch(ServerTool):
 
     def pending_calls(self) -> Sequence[ServerCall]:
         """Returns a search for the user's question, if the server searches first."""
-        if self._question is None:
+        if self._question_text is None:
             return ()
-        arguments = orjson.dumps({"queries": [self._question]}).decode()
+        arguments = orjson.dumps({"queries": [self._question_text]}).decode()
         return [ServerCall(name=NAME, arguments=arguments)]
 
     async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
@@ -167,27 +167,27 @@ class FileSearch(ServerTool):
         return [
             {"type": "file_citation", "file_id": one.file_id, "index": one.index,
              "filename": one.filename}
-            for one in find_citations(text, self._found, self._found_before)
+            for one in find_citations(text, self._passages_found, self._count_before)
         ]  # fmt: skip
 
     def _number(self, item: Item) -> None:
         if item["id"] not in self._firsts:
-            self._firsts[item["id"]] = len(self._found) + 1
-            self._found += _passages(item)
+            self._firsts[item["id"]] = len(self._passages_found) + 1
+            self._passages_found += _passages(item)
 
 
 def _queries(arguments: str) -> list[str]:
     """Parses the queries of a call; malformed arguments become one query as text."""
     try:
-        given = orjson.loads(arguments)["queries"]
+        queries_value = orjson.loads(arguments)["queries"]
     except (ValueError, KeyError, TypeError):
-        given = [arguments]
-    texts = given if isinstance(given, list) else [given]
+        queries_value = [arguments]
+    texts = queries_value if isinstance(queries_value, list) else [queries_value]
     queries = [str(one) for one in texts if str(one).strip()]
     return queries[:QUERIES_LIMIT] or ["?"]
 
 
-def _question(items: Sequence[Item]) -> str | None:
+def _question_text(items: Sequence[Item]) -> str | None:
     """Returns the text of the last item, if it is a user message."""
     last = items[-1] if items else {}
     if last.get("type", "message") != "message" or last.get("role") != "user":

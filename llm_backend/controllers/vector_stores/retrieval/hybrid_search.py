@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from llm_backend.backends.base import Meter
 from llm_backend.controllers.vector_stores.ingestion.completeness import only_complete
-from llm_backend.controllers.vector_stores.library import VectorLibrary, index_errors_translated
+from llm_backend.controllers.vector_stores.library import VectorLibrary, translate_index_errors
 from llm_backend.errors import InvalidRequest
 from llm_backend.search import Condition, FusedPoint, ScoredPoint, Weights, fuse, query_keywords
 from llm_backend.store import Expired, StoredVectorStore
@@ -16,7 +16,7 @@ __all__ = ["Hit", "Query", "search"]
 
 Vectors = Sequence[Sequence[float]]
 
-LEAST_CANDIDATES = 50  # per ranking: a low rank in one may be a high rank in the other
+MIN_CANDIDATES = 50  # per ranking: a low rank in one may be a high rank in the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,15 @@ async def search(
     for store in stores:
         _check(store, library)
         await library.stores.record_use(store)
-    asked = [
+    searched = [
         (store, await _vectors(library, store, query, meter))
         for store in stores
         if store.dimensions
     ]
-    best, texts, stores_of = await _chunks(library, asked, query)
+    best, texts, stores_of = await _chunks(library, searched, query)
     if len(texts) < len(best):  # points without rows consumed part of the result limit
         complete = replace(query, condition=only_complete(query.condition))
-        best, texts, stores_of = await _chunks(library, asked, complete)
+        best, texts, stores_of = await _chunks(library, searched, complete)
     hits = [
         Hit(
             store_id=stores_of[one.id],
@@ -96,20 +96,22 @@ def _is_similar(one: FusedPoint, query: Query) -> bool:
 async def _vectors(
     library: VectorLibrary, store: StoredVectorStore, query: Query, meter: Meter | None
 ) -> Vectors:
-    embedder = await library.embedders.named(store.embedding_model)
+    embedder = await library.embedders.get(store.embedding_model)
     return await embedder.embed(query.texts, meter)
 
 
 async def _chunks(
-    library: VectorLibrary, asked: Sequence[tuple[StoredVectorStore, Vectors]], query: Query
+    library: VectorLibrary, searched: Sequence[tuple[StoredVectorStore, Vectors]], query: Query
 ) -> tuple[list[FusedPoint], dict[str, FoundChunk], dict[str, str]]:
     """Returns the best points of the stores, their chunks by point id, and their store ids."""
-    with index_errors_translated():
-        rankings = [await _rank(library, store, query, vectors) for store, vectors in asked]
+    with translate_index_errors():
+        rankings = [await _rank(library, store, query, vectors) for store, vectors in searched]
     best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
     chunks = await library.stores.texts([one.id for one in best])
     stores_of = {
-        one.id: store.id for (store, _), some in zip(asked, rankings, strict=True) for one in some
+        one.id: store.id
+        for (store, _), some in zip(searched, rankings, strict=True)
+        for one in some
     }
     return best, {chunk.point_id: chunk for chunk in chunks}, stores_of
 
@@ -138,15 +140,15 @@ async def _rank_for_query(
     text: str,
     vector: Sequence[float],
 ) -> list[FusedPoint]:
-    index, wanted = library.index, max(LEAST_CANDIDATES, 2 * query.limit)
-    nearest = await index.search_vectors(store.id, vector, limit=wanted, condition=query.condition)
+    index, limit = library.index, max(MIN_CANDIDATES, 2 * query.limit)
+    nearest = await index.search_vectors(store.id, vector, limit=limit, condition=query.condition)
     if query.weights is None:
         return [_by_meaning(found) for found in nearest]
     words = query_keywords(text)
     worded: Sequence[ScoredPoint] = ()
     if words.indices:
         worded = await index.search_keywords(
-            store.id, words, limit=wanted, condition=query.condition
+            store.id, words, limit=limit, condition=query.condition
         )
     return fuse(nearest, worded, query.weights)
 

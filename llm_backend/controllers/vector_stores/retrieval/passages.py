@@ -36,13 +36,13 @@ def format_passages(passages: Sequence[Passage], first: int = 1) -> str:
     return "\n\n".join([*texts, f"Cite what you use by its number, as in [{first}]."])
 
 
-def find_citations(text: str, passages: Sequence[Passage], before: int = 0) -> list[Citation]:
+def find_citations(text: str, passages: Sequence[Passage], skipped: int = 0) -> list[Citation]:
     """Finds the files that a text cites by passage numbers, each once. If it cites none, returns
-    all files except those of the first `before` passages, which belong to another answer."""
+    all files except those of the first `skipped` passages, which belong to another answer."""
     numbers = [int(number) - 1 for number in _MARK.findall(text)]
-    named = [passages[number] for number in numbers if 0 <= number < len(passages)]
+    cited = [passages[number] for number in numbers if 0 <= number < len(passages)]
     order = list(dict.fromkeys(one.file_id for one in passages))
-    files = {one.file_id: one.filename for one in named or passages[before:]}
+    files = {one.file_id: one.filename for one in cited or passages[skipped:]}
     return [
         Citation(file_id=file_id, filename=filename, index=order.index(file_id))
         for file_id, filename in files.items()

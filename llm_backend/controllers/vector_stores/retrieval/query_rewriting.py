@@ -14,13 +14,13 @@ from llm_backend.errors import InvalidRequest, Unsupported
 
 __all__ = ["rewrite_queries"]
 
-ORDER = (
+REWRITE_PROMPT = (
     "Rewrite what the user asks as a query for a search engine: the words that a text which "
     "answers it would hold. Keep names and numbers, leave out the rest. Answer in the user's "
     "language."
 )
 QUERY_CHARACTERS = 200  # bound in the grammar: a weak model does not end its query
-THOUGHT_TOKENS = 1024  # for models that always reason first
+REASONING_TOKENS = 1024  # for models that always reason first
 _FIELD = "rewrite_query"
 _CONTENT = JsonContent(
     field=_FIELD,
@@ -47,20 +47,23 @@ async def rewrite_queries(
         )
     metered = model.with_meter(meter)
     try:
-        async with asyncio.TaskGroup() as asking:
-            asked = [asking.create_task(_rewrite(metered, query)) for query in queries]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_rewrite(metered, query)) for query in queries]
     except ExceptionGroup as failed:  # the first failure cancelled the other tasks
         raise failed.exceptions[0] from None
-    return [one.result() for one in asked]
+    return [one.result() for one in tasks]
 
 
 async def _rewrite(model: ResponseModel, query: str) -> str:
     chat = Chat(
-        messages=[{"role": "system", "content": ORDER}, {"role": "user", "content": query}],
+        messages=[
+            {"role": "system", "content": REWRITE_PROMPT},
+            {"role": "user", "content": query},
+        ],
         has_personality=False,
         grammar=_CONTENT,
         reasoning_effort="none",
-        limits=GenerationLimits(max_tokens=THOUGHT_TOKENS),
+        limits=GenerationLimits(max_tokens=REASONING_TOKENS),
         sampling=Sampling(temperature=0),
     )
     try:
@@ -71,8 +74,8 @@ async def _rewrite(model: ResponseModel, query: str) -> str:
         chat = replace(chat, reasoning_effort=None)  # the model always reasons first
         answer = await model.chat(chat)
     async with answer, aclosing(answer.chat(chat)) as deltas:
-        said = "".join([delta.content async for delta in deltas])
+        text = "".join([delta.content async for delta in deltas])
     try:
-        return str(orjson.loads(said)["query"]).strip() or query
+        return str(orjson.loads(text)["query"]).strip() or query
     except ValueError:  # truncated by `max_tokens`
         return query

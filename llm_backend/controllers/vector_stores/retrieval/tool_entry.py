@@ -11,12 +11,12 @@ from llm_backend.store import Missing, VectorStores
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["query_from", "stores_named"]
+__all__ = ["check_store_ids", "query_from"]
 
 STORES_LIMIT = 16  # per entry
 
 
-async def stores_named(
+async def check_store_ids(
     stores: VectorStores, entry: "api.FileSearchTool", where: str
 ) -> Sequence[str]:
     """Returns the ids of the stores that the entry at `where` names, without duplicates. Raises

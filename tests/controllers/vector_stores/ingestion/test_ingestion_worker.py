@@ -42,7 +42,7 @@ LINES = 150  # chunks of a large file: more than a search takes candidates
 class Embedder:
     """What is said of gates is alike; other things are a little so. It breaks off at `!`."""
 
-    async def named(self, name: str) -> "Embedder":
+    async def get(self, name: str) -> "Embedder":
         return self
 
     async def count(self, texts: Sequence[str]) -> list[int]:

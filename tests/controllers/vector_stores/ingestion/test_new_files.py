@@ -25,7 +25,11 @@ async def test_a_file_that_is_not_there_is_refused_by_its_field(
 
         with pytest.raises(NotFound, match="No file has the id `nope`") as refused:
             await new_files(
-                services, Caller(), [{"file_id": "nope"}], SimpleNamespace(room=1), where=where
+                services,
+                Caller(),
+                [{"file_id": "nope"}],
+                SimpleNamespace(input_limit=1),
+                where=where,
             )
 
     assert refused.value.param == param
@@ -39,7 +43,7 @@ async def test_who_has_spent_all_adds_no_files() -> None:
         library=SimpleNamespace(check=lambda: None),
         access=SimpleNamespace(spending=SimpleNamespace(check=check)),
     )
-    caller, embedder = Caller(project=Project(id="p", name="p")), SimpleNamespace(room=1)
+    caller, embedder = Caller(project=Project(id="p", name="p")), SimpleNamespace(input_limit=1)
 
     assert await new_files(services, caller, [], embedder) == []
     with pytest.raises(QuotaExceeded):

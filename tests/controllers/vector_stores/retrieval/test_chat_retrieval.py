@@ -72,8 +72,8 @@ async def test_the_model_reads_how_the_search_went(policy, messages, asked) -> N
 
     assert told == chat(*asked)
     assert retrieval is not None
-    assert retrieval.told()["status"] == "failed"
-    assert retrieval.told()["error"] == "No vector store has the id `vs_1`."
+    assert retrieval.render()["status"] == "failed"
+    assert retrieval.render()["error"] == "No vector store has the id `vs_1`."
 
 
 @pytest.mark.parametrize(

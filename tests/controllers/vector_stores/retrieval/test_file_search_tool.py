@@ -82,13 +82,24 @@ async def test_the_question_is_searched_for_first_where_the_server_is_set_so() -
         assert tool.pending_calls() == ()
 
 
+class Unchanged:
+    """An embedding model whose vectors are the texts."""
+
+    async def get(self, name: str) -> Any:
+        return self
+
+    async def embed(self, texts: Sequence[str], meter: object) -> Sequence[str]:
+        return texts
+
+
 class Findable:
     """A library in which each query finds the one file that it names."""
 
     now = 0
 
     def __init__(self) -> None:
-        self.stores = self.index = self.embedders = self
+        self.stores = self.index = self
+        self.embedders = Unchanged()
 
     async def get(self, id: str) -> StoredVectorStore:
         return StoredVectorStore(
@@ -96,12 +107,6 @@ class Findable:
         )
 
     async def record_use(self, store: StoredVectorStore) -> None: ...
-
-    async def named(self, name: str) -> Any:
-        return self
-
-    async def embed(self, texts: Sequence[str], meter: object) -> Sequence[str]:
-        return texts
 
     async def search_vectors(self, store_id: str, vector: str, **more: Any) -> list[ScoredPoint]:
         return [ScoredPoint(id=vector, score=1.0)]
