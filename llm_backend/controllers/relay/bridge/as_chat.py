@@ -1,7 +1,7 @@
 """Bridge from responses to chat completions: request body, and chunks as deltas (pure)."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.content import chat_content
@@ -16,7 +16,10 @@ from llm_backend.controllers.relay.bridge.event_fields import (
 from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
 from llm_backend.controllers.responses.input.chat_request import LOGPROBS
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
-from llm_backend.json_types import JsonMapping
+from llm_backend.json_types import JsonMapping, JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["PATH", "ChunkReader", "as_chat"]
 
@@ -36,7 +39,9 @@ _TRANSLATED = frozenset(
 _MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 
 
-def as_chat(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
+def as_chat(
+    body: "api.CreateResponse", chat: Chat, model: str
+) -> "api.CreateChatCompletionRequest":
     """Returns the body of the chat completion that answers a response with this body.
 
     Raises `UnsupportedField` for fields that chat completions lack.
@@ -49,21 +54,25 @@ def as_chat(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
             param="include",
         )
     text_options = body.get("text") or {}
-    chat_body: dict[str, Any] = {
-        "model": model,
+    fields: JsonMapping = body
+    rest: JsonObject = {
         "messages": [_bridged_message(message) for message in chat.messages],
+        **{name: fields[name] for name in _SAME if fields.get(name) is not None},
+        **_tools(chat),
+        **_format(text_options.get("format") or {"type": "text"}),
+    }
+    chat_body: api.CreateChatCompletionRequest = {
+        **cast("api.CreateChatCompletionRequest", rest),
+        "model": model,
         "stream": True,
         "stream_options": {"include_usage": True},
-        **{name: body[name] for name in _SAME if body.get(name) is not None},
-        **_tools(chat),
-        **_format(text_options.get("format") or {}),
     }
     if text_options.get("verbosity") is not None:
         chat_body["verbosity"] = text_options["verbosity"]
     if chat.limits.max_tokens is not None:
         chat_body["max_completion_tokens"] = chat.limits.max_tokens
     if chat.reasoning_effort is not None:
-        chat_body["reasoning_effort"] = chat.reasoning_effort
+        chat_body["reasoning_effort"] = cast("api.ReasoningEffort", chat.reasoning_effort)
     return chat_body
 
 
@@ -153,12 +162,11 @@ def _tool_choice(chat: Chat) -> Any:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": choices}}
 
 
-def _format(response_format: JsonMapping) -> dict[str, Any]:
-    kind = response_format.get("type", "text")
-    if kind == "json_schema":
-        schema = {name: value for name, value in response_format.items() if name != "type"}
-        return {"response_format": {"type": kind, "json_schema": schema}}
-    return {} if kind == "text" else {"response_format": {"type": kind}}
+def _format(text_format: "api.TextResponseFormatConfiguration") -> JsonObject:
+    if text_format["type"] == "json_schema":
+        schema = {name: value for name, value in text_format.items() if name != "type"}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    return {} if text_format["type"] == "text" else {"response_format": {"type": "json_object"}}
 
 
 def _usage(usage: JsonMapping) -> Usage:

@@ -1,7 +1,7 @@
 """Bridge from chats to responses: request body, and response events as deltas (pure)."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.content import response_content
@@ -15,7 +15,10 @@ from llm_backend.controllers.relay.bridge.event_fields import (
 from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
-from llm_backend.json_types import JsonMapping
+from llm_backend.json_types import JsonMapping, JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 __all__ = ["PATH", "EventReader", "as_response"]
 
@@ -42,29 +45,36 @@ _TEXTS = {
 _REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
 
 
-def as_response(body: JsonMapping, chat: Chat, model: str) -> dict[str, Any]:
+def as_response(
+    body: "api.CreateChatCompletionRequest", chat: Chat, model: str
+) -> "api.CreateResponse":
     """Returns the body of the response that answers a chat with this body; `store` is false.
 
     Raises `UnsupportedField` for fields that responses lack.
     """
     check_translatable(body, _TRANSLATED, other="responses")
-    response_body: dict[str, Any] = {
-        "model": model,
+    fields: JsonMapping = body
+    rest: JsonObject = {
         "input": [
             item
             for index, message in enumerate(chat.messages)
             for item in _items(message, f"messages[{index}]")
         ],
-        "stream": True,
-        "store": False,
-        **{name: body[name] for name in _SAME if body.get(name) is not None},
+        **{name: fields[name] for name in _SAME if fields.get(name) is not None},
         **_tools(chat),
         **_text(body),
+    }
+    response_body: api.CreateResponse = {
+        **cast("api.CreateResponse", rest),
+        "model": model,
+        "stream": True,
+        "store": False,
     }
     if chat.limits.max_tokens is not None:
         response_body["max_output_tokens"] = chat.limits.max_tokens
     if chat.reasoning_effort is not None:
-        response_body["reasoning"] = {"effort": chat.reasoning_effort}
+        effort = cast("api.ReasoningEffort", chat.reasoning_effort)
+        response_body["reasoning"] = {"effort": effort}
     return response_body
 
 
@@ -209,14 +219,14 @@ def _tool(function: JsonMapping) -> dict[str, Any]:
     }
 
 
-def _text(body: JsonMapping) -> dict[str, Any]:
+def _text(body: "api.CreateChatCompletionRequest") -> JsonObject:
     """Returns the `text` field: format and verbosity."""
-    response_format = body.get("response_format") or {}
-    kind, fields = response_format.get("type", "text"), {}
-    if kind == "json_schema":
-        fields["format"] = {"type": kind, **response_format["json_schema"]}
-    elif kind != "text":
-        fields["format"] = {"type": kind}
+    response_format = body.get("response_format")
+    fields: JsonObject = {}
+    if response_format is not None and response_format["type"] == "json_schema":
+        fields["format"] = {"type": "json_schema", **response_format["json_schema"]}
+    elif response_format is not None and response_format["type"] == "json_object":
+        fields["format"] = {"type": "json_object"}
     if body.get("verbosity") is not None:
         fields["verbosity"] = body["verbosity"]
     return {"text": fields} if fields else {}

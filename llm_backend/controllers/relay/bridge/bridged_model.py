@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import orjson
 
@@ -106,7 +106,7 @@ class BridgedModel:
         the errors of `Exchanger.exchange`.
         """
         is_chat = self._wire is WireProtocol.CHAT
-        build_body = as_chat if is_chat else as_response
+        build_body: Any = as_chat if is_chat else as_response  # each of the other's bodies
         body = await offload(
             lambda: exact_json.dumps(build_body(self._body, request, self._to.model))
         )
