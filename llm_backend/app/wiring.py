@@ -28,8 +28,8 @@ from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.relay.unknown_fields import UnknownFields
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
-from llm_backend.controllers.service.recent_errors import RecentErrors
-from llm_backend.controllers.service.status import StatusBoard
+from llm_backend.controllers.service.error_buffer import RecentErrors
+from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.services import Services
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database

@@ -1,7 +1,22 @@
 """API contract: OpenAI's OpenAPI document with overlay and extensions, and checks against it.
 
-Light to import: the application is in `connexion_app`, validators in `validation`, the build of
-the contract in `builder` and `compiler`; the package's build needs the last without the others.
+Light to import: the package's build imports `compilation/` without the application.
+
+`document.py`             the compiled contract
+`operations.py`           table of operations
+`validation.py`           compiled JSON Schema validators
+`validation_messages.py`  the first failure, in one sentence
+`request_validation.py`   middleware that checks requests
+`response_validation.py`  checks of responses and streams
+`request.py`              the request that handlers receive
+`body.py`                 limits and parsing of bodies
+`body_bounds.py`          bounds checked before parsing
+`parameters.py`           query strings and form fields as typed values
+`unknown_fields.py`       fields that the document does not define
+`client_disconnect.py`    cancels work when its client disconnects
+`application/`            the ASGI application
+`forms/`                  multipart forms
+`compilation/`            from OpenAI's document to compiled files
 """
 
 from llm_backend.contract.document import ContractMissing, Document, load_document

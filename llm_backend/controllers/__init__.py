@@ -1,5 +1,28 @@
 """Controllers: the functions that answer the document's operations, by tag.
 
-A function has the name of its operationId. `services.py` lists the dependencies of all of them;
-`generation/`, `rendering/`, `relay/`, `write_behind/` and `internal/` are shared by several tags.
+A function has the name of its operationId. `generation/`, `rendering/`, `relay/`, `write_behind/`
+and `internal/` are shared by several tags.
+
+`services.py`       dependencies of all controllers
+`completions.py`    text completions
+`conversations.py`  conversations and their items
+`embeddings.py`     embeddings
+`rerank.py`         reranking
+`tokens.py`         tokenize, detokenize, render a prompt
+`uploads.py`        files in parts
+`chat/`             chat completions
+`responses/`        responses
+`vector_stores/`    vector stores
+`files/`            files
+`batches/`          batches
+`models/`           models
+`moderations/`      moderations
+`administration/`   organization and projects
+`service/`          health, metrics, status
+`websockets/`       WebSocket endpoints
+`generation/`       bodies as generation requests
+`rendering/`        deltas as chunks, events and lists
+`relay/`            answers of upstreams
+`write_behind/`     writes after the answer
+`internal/`         requests to the own application
 """

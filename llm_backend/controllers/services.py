@@ -16,15 +16,13 @@ from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.responses.input.file_texts import FileTexts
 from llm_backend.controllers.responses.loop.server_tools import ServerTools
 from llm_backend.controllers.responses.response_memory import ResponseMemory
+from llm_backend.controllers.service.error_buffer import RecentErrors
+from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
 from llm_backend.store import BatchStore, Database, FileStore, Jobs, UploadStore
 from llm_backend.telemetry import Metrics
-
-if TYPE_CHECKING:  # modules of controllers, which import this one
-    from llm_backend.controllers.service.recent_errors import RecentErrors
-    from llm_backend.controllers.service.status import StatusBoard
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
     from llm_backend.backends.upstream.pool import UpstreamPool
@@ -35,7 +33,7 @@ __all__ = ["Services"]
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """Dependencies of one server's controllers. `document` returns the OpenAPI document as JSON
-    text, `choose_personality` sets the default personality of a model, and `leaving` is set when
+    text, `choose_personality` sets the default personality of a model, and `draining` is set when
     the server is going to shut down."""
 
     settings: Settings
@@ -57,8 +55,8 @@ class Services:
     token_files: TokenFiles
     server_tools: ServerTools
     metrics: Metrics
-    status: "StatusBoard"
-    recent_errors: "RecentErrors"
+    status: StatusBoard
+    recent_errors: RecentErrors
     access: Access
     document: Callable[[], bytes]
     operations: Operations

@@ -1,4 +1,13 @@
-"""Batches: background jobs that run the requests of an input file stored on this server."""
+"""Batches: background jobs that run the requests of an input file stored on this server.
+
+`operations.py`    create, list, retrieve, cancel
+`batch_worker.py`  validates the input, writes the output
+`lines_worker.py`  runs lines
+`line_chunk.py`    lines of one job
+`batch_input.py`   parser of input files
+`batch_output.py`  lines of output files
+`dispatch.py`      requests to this server's own application
+"""
 
 from collections.abc import Sequence
 

@@ -1,1 +1,7 @@
-"""Files: upload, list, download and delete."""
+"""Files: upload, list, download and delete.
+
+`operations.py`  the operations
+`download.py`    response with a file or a range of it
+`byte_range.py`  the `Range` header
+`file_types.py`  type and size by purpose
+"""

@@ -21,15 +21,15 @@ from llm_backend.backends.local.schemas import AnswerSchema
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.errors import Internal
 
-__all__ = ["AnswerSchema", "CheckedAnswer", "check_answers"]
+__all__ = ["AnswerSchema", "CheckedAnswer", "ModelAnswer", "check_answers"]
 
 log = logging.getLogger(__name__)
 
 _TEMPERATURE = 0.7  # of a retry: a colder one would give the same answer
 
 
-class _AdmittedAnswer(Protocol):
-    """A generation that a model has admitted."""
+class ModelAnswer(Protocol):
+    """A generation that a model has admitted; leaving its `async with` releases its resources."""
 
     @property
     def usage(self) -> Usage: ...
@@ -81,9 +81,9 @@ class CheckedAnswer:
 
     def __init__(
         self,
-        answer: _AdmittedAnswer,
+        answer: ModelAnswer,
         structure: StructuredOutput,
-        ask: Callable[[Chat], Awaitable[_AdmittedAnswer]],
+        ask: Callable[[Chat], Awaitable[ModelAnswer]],
         *,
         attempts: int,
     ) -> None:

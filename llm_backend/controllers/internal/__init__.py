@@ -1,1 +1,4 @@
-"""Requests of the server to its own application."""
+"""Requests of the server to its own application.
+
+`internal_request.py`  ASGI scope and body
+"""

@@ -1,1 +1,11 @@
-"""Answers in the shape of the document: chunks, event streams, lists, errors."""
+"""Answers in the shape of the document: chunks, event streams, lists, errors.
+
+`chunks.py`         deltas as chunks and objects
+`event_stream.py`   server-sent events
+`json_response.py`  JSON responses and lists
+`obfuscation.py`    padding beside the pieces of a stream
+`vectors.py`        embedding vectors as numbers
+`page_query.py`     pagination parameters
+`poll_interval.py`  header with the time until the next poll
+`store_errors.py`   store errors as API errors
+"""

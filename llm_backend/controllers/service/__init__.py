@@ -1,1 +1,8 @@
-"""The server's own operations: health, readiness, metrics, status and recent errors."""
+"""The server's own operations.
+
+`operations.py`     health, readiness, metrics, info, the OpenAPI document
+`status.py`         event stream of the models' states
+`status_board.py`   states of all models, polled
+`recent_errors.py`  errors of a key
+`error_buffer.py`   ring buffer of errors
+"""

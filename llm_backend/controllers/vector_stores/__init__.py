@@ -1,1 +1,14 @@
-"""Vector stores: file ingestion, hybrid search, and retrieval for models (RAG)."""
+"""Vector stores: file ingestion, hybrid search, and retrieval for models (RAG).
+
+`stores.py`            create, list, get, modify, delete
+`files.py`             files of a store
+`batches.py`           file batches of a store
+`search.py`            search in one store
+`chunks.py`            chunks of a file's text
+`library.py`           database, vector index and embedding models
+`request_values.py`    filters, chunking and ranking options of requests
+`response_objects.py`  objects of the document
+`embedding/`           embedding models
+`ingestion/`           extraction, chunking, embedding, indexing
+`retrieval/`           hybrid search, and passages for models
+"""

@@ -1,4 +1,12 @@
-"""WebSocket endpoints, which the OpenAPI document does not describe."""
+"""WebSocket endpoints, which the OpenAPI document does not describe.
+
+`endpoints.py`        authentication and routing by path
+`client_socket.py`    the client's side of a socket
+`relayed_socket.py`   relay to an upstream, message by message
+`response_socket.py`  `/responses`: a request in each message
+`lanes.py`            queues of one connection's requests
+`inner_exchange.py`   a message as an HTTP request to the application
+"""
 
 from llm_backend.controllers.websockets.endpoints import WebSocketEndpoints
 

@@ -1,1 +1,6 @@
-"""Background responses: queued, answered by a worker, followed by clients."""
+"""Background responses.
+
+`queueing.py`           validation and queue
+`background_worker.py`  answers queued jobs
+`followers.py`          clients that follow a response
+"""

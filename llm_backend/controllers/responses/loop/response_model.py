@@ -1,29 +1,14 @@
 """Interface of a model that answers responses."""
 
-from collections.abc import AsyncGenerator, Sequence
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol
 
-from llm_backend.backends.base import Chat, ChatDelta, Usage
+from llm_backend.backends.base import Chat
+from llm_backend.controllers.generation.answer_schema import ModelAnswer
 from llm_backend.controllers.responses.input.resolved_request import MediaSource
 from llm_backend.controllers.responses.input.truncation import TokenCounter
 
 __all__ = ["ModelAnswer", "ResponseModel"]
-
-
-class ModelAnswer(Protocol):
-    """A generation that a model has admitted; leaving its `async with` releases its resources."""
-
-    @property
-    def usage(self) -> Usage: ...
-    def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]: ...
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 class ResponseModel(TokenCounter, MediaSource, Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.service.status import StatusBoard
+from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.engine import EngineDown, EngineState
 from llm_backend.engine.messages import Status
 
