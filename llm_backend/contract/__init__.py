@@ -9,6 +9,7 @@ Light to import: the package's build imports `compilation/` without the applicat
 `request_validation.py`   middleware that checks requests
 `response_validation.py`  checks of responses and streams
 `request.py`              the request that handlers receive
+`api_types.pyi`           types of bodies, queries and answers, for type checkers only
 `body.py`                 limits and parsing of bodies
 `body_bounds.py`          bounds checked before parsing
 `parameters.py`           query strings and form fields as typed values
