@@ -17,7 +17,7 @@ from llm_backend.models.folder import Network, Pooling
 from llm_backend.models.tensors import PlannedTensor
 from llm_backend.models.vocabulary import TokenKind, WordPieceVocabulary
 
-__all__ = ["EmbeddingModel", "OutType", "Progress", "gguf_library", "write_gguf"]
+__all__ = ["EmbeddingModelFile", "OutType", "Progress", "gguf_library", "write_gguf"]
 
 OutType = Literal["f32", "f16", "q8_0"]
 Progress = Callable[[int, int], None]
@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingModel:
+class EmbeddingModelFile:
     """Content of the GGUF file: network, pooling, vocabulary, tensors."""
 
     name: str
@@ -56,7 +56,7 @@ def gguf_library() -> Any:  # Any: the library ships no types
 
 
 def write_gguf(
-    gguf: Any, model: EmbeddingModel, path: Path, outtype: OutType, progress: Progress | None
+    gguf: Any, model: EmbeddingModelFile, path: Path, outtype: OutType, progress: Progress | None
 ) -> None:
     """Writes the file, one tensor in memory at a time; raises `OSError` if a write fails."""
     encodings = [_encoding(gguf, tensor, outtype) for tensor in model.tensors]
@@ -93,7 +93,7 @@ def _encoding(gguf: Any, tensor: PlannedTensor, outtype: OutType) -> _Encoding:
     return _Encoding(tensor=tensor, kind=kind, size_bytes=size_bytes)
 
 
-def _describe_model(gguf: Any, writer: Any, model: EmbeddingModel, outtype: OutType) -> None:
+def _describe_model(gguf: Any, writer: Any, model: EmbeddingModelFile, outtype: OutType) -> None:
     network = model.network
     file_types = {
         "f32": gguf.LlamaFileType.ALL_F32,

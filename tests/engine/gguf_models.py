@@ -123,10 +123,10 @@ def bert_tokens() -> list[str]:
 
 def bert_pair(query: str, document: str) -> list[int]:
     """Input tokens of the tiny BERT for two texts of words in its vocabulary."""
-    place = bert_tokens().index
-    begin, separator = [place("[CLS]")], [place("[SEP]")]
+    index_of = bert_tokens().index
+    begin, separator = [index_of("[CLS]")], [index_of("[SEP]")]
     first, second = (
-        [place("\u2581" + word) for word in text.split()] for text in (query, document)
+        [index_of("\u2581" + word) for word in text.split()] for text in (query, document)
     )
     return begin + first + separator + second + separator
 
@@ -283,7 +283,9 @@ def _add_spm_vocabulary(writer: GGUFWriter) -> int:
     writer.add_tokenizer_model("llama")
     writer.add_token_list([*markup, *pieces])
     writer.add_token_types([*kinds, *[TokenType.NORMAL] * len(pieces)])
-    writer.add_token_scores([0.0] * len(markup) + [float(-place) for place in range(len(pieces))])
+    writer.add_token_scores(
+        [0.0] * len(markup) + [float(-index_of) for index_of in range(len(pieces))]
+    )
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)

@@ -12,7 +12,7 @@ from llm_backend.engine.messages import Media
 MARK = mtmd.mtmd_default_marker()
 
 
-def said(model: Path, projector: Path, text: str, media: Media, tokens: int) -> str:
+def reference_answer(model: Path, projector: Path, text: str, media: Media, tokens: int) -> str:
     """So many greedy tokens after a text with a picture in it, in float32."""
     loaded = native.llama_model_load_from_file(
         str(model).encode(), native.llama_model_default_params()
@@ -50,7 +50,7 @@ def _eyes(projector: Path, loaded):
 
 
 def _read(eyes, context, text: str, media: Media) -> int:
-    """Compute the prompt; gives the position behind it."""
+    """Compute the prompt; returns the position after it."""
     whole = text[: media.at].encode() + MARK + text[media.at :].encode()
     asked = mtmd.mtmd_input_text(text=whole, text_len=len(whole), parse_special=True)
     data = ctypes.cast(ctypes.c_char_p(media.data), ctypes.POINTER(ctypes.c_uint8))

@@ -10,7 +10,7 @@ from tests.engine.conftest import answer, config
 from tests.engine.gguf_models import write_adapter
 
 
-async def said(model: Path, *adapters: Adapter) -> str:
+async def answer_text(model: Path, *adapters: Adapter) -> str:
     asked = Generate(
         id="a", prompt="the cat", max_tokens=12, ignore_eos=True, sampling=Sampling(temperature=0)
     )
@@ -21,10 +21,10 @@ async def said(model: Path, *adapters: Adapter) -> str:
 
 async def test_adapter_changes_the_logits_by_its_scale(tiny_llama, tmp_path):
     path = str(write_adapter(tmp_path / "adapter.gguf"))
-    plain = await said(tiny_llama)
+    plain = await answer_text(tiny_llama)
 
-    assert await said(tiny_llama, Adapter(path=path, scale=0.0)) == plain
-    assert await said(tiny_llama, Adapter(path=path)) != plain
+    assert await answer_text(tiny_llama, Adapter(path=path, scale=0.0)) == plain
+    assert await answer_text(tiny_llama, Adapter(path=path)) != plain
 
 
 @pytest.mark.parametrize(

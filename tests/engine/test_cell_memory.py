@@ -60,22 +60,22 @@ def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
 
 
 def test_cells_are_allocated_lazily(opened):
-    room = 64 * 4096 * CELL_BYTES
+    cell_bytes = 64 * 4096 * CELL_BYTES
     before = resident_bytes()
     model = opened(slots=64, context_tokens=4096)
     made = resident_bytes()
     read(model, 3, [5] * 128)
 
-    assert made - before < room / 4  # and what the context keeps of each cell
-    assert resident_bytes() - made < room / 8
+    assert made - before < cell_bytes / 4  # and what the context keeps of each cell
+    assert resident_bytes() - made < cell_bytes / 8
 
 
 def test_cells_of_a_locked_model_are_allocated_at_the_start(opened):
-    room = 64 * 4096 * CELL_BYTES
+    cell_bytes = 64 * 4096 * CELL_BYTES
     before = resident_bytes()
     model = opened(slots=64, context_tokens=4096, mlock=True)
 
-    assert resident_bytes() - before > room * 7 / 8
+    assert resident_bytes() - before > cell_bytes * 7 / 8
     assert not model._cell_memory.is_lazy
 
 
@@ -84,26 +84,26 @@ def test_cells_of_a_locked_model_are_allocated_at_the_start(opened):
 def test_cleared_buffer_holds_the_value_in_every_byte(size, value):
     library, memory = NativeLibrary(), CellMemory()
     with memory.allocate_lazily():
-        place = library.allocate(library.kind, size)
-    buffer = Buffer.from_address(place)
+        address = library.allocate(library.kind, size)
+    buffer = Buffer.from_address(address)
     ctypes.memset(buffer.context, 255, size)
-    library.clear(place, value)
-    held = ctypes.string_at(buffer.context, size)
-    library.free(place)
+    library.clear(address, value)
+    used_tokens = ctypes.string_at(buffer.context, size)
+    library.free(address)
 
-    assert held == bytes([value]) * size
+    assert used_tokens == bytes([value]) * size
 
 
 @pytest.mark.parametrize("flash_attention", [False, True])
-@pytest.mark.parametrize("held", [40, 400], ids=["a few cells", "most cells"])
-def test_copied_slot_computes_the_same_logits(opened, held, flash_attention):
+@pytest.mark.parametrize("used_tokens", [40, 400], ids=["a few cells", "most cells"])
+def test_copied_slot_computes_the_same_logits(opened, used_tokens, flash_attention):
     model = opened(slots=3, context_tokens=512, flash_attention=flash_attention)
-    tokens = [5 + number % 200 for number in range(held)]
+    tokens = [5 + number % 200 for number in range(used_tokens)]
     read(model, 0, tokens)
-    read(model, 2, [9] * 20)  # in the place of what it holds
+    read(model, 2, [9] * 20)  # overwrites its cells
     model.copy(0, 2)
 
-    assert np.array_equal(logits(model, 2, held), logits(model, 0, held))
+    assert np.array_equal(logits(model, 2, used_tokens), logits(model, 0, used_tokens))
     assert model.truncate(2, 10)
     assert np.allclose(logits(model, 2, 10), fresh(model, tokens[:10]), atol=0.01)  # rounding
 

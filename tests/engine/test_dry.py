@@ -19,32 +19,32 @@ def plain(tokens: list[int], sampling: Sampling) -> dict[int, float]:
     if len(tokens) <= sampling.dry_allowed_length or limit < sampling.dry_allowed_length:
         return {}
     penalties: dict[int, float] = {}
-    for place in range(1, len(tokens)):
+    for index in range(1, len(tokens)):
         length = 0
-        while length < place and tokens[place - 1 - length] == tokens[-1 - length]:
+        while length < index and tokens[index - 1 - length] == tokens[-1 - length]:
             length += 1
         length = min(length, limit)
-        label = LABELS[tokens[place]]
+        label = LABELS[tokens[index]]
         is_breaker = any(one.encode() in label for one in sampling.dry_sequence_breakers)
         if length < sampling.dry_allowed_length or is_breaker:
             continue
         penalty = sampling.dry_multiplier * sampling.dry_base ** (
             length - sampling.dry_allowed_length
         )
-        penalties[tokens[place]] = max(penalty, penalties.get(tokens[place], 0))
+        penalties[tokens[index]] = max(penalty, penalties.get(tokens[index], 0))
     return penalties
 
 
 def unbroken(tokens: list[int], breakers: tuple[str, ...]) -> int:
-    """The place behind the last token in which a breaker ends."""
-    text, place = b"", 0
+    """The index after the last token in which a breaker ends."""
+    text, index = b"", 0
     for count, token in enumerate(tokens, start=1):
         before, text = len(text), text + LABELS[token]
         for breaker in breakers:
             begin = text.rfind(breaker.encode())
             if begin >= 0 and begin + len(breaker) > before:
-                place = count
-    return place
+                index = count
+    return index
 
 
 @given(

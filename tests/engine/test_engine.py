@@ -178,7 +178,7 @@ async def test_echo_logprobs_equal_those_of_llama_cpp_python(say, reference):
     assert [item.token for item in delta.logprobs] == ids
     assert delta.logprobs[0].logprob is None
     assert [item.logprob for item in delta.logprobs[1:]] == pytest.approx(
-        [float(expected[place, token]) for place, token in enumerate(ids[1:])], abs=1e-3
+        [float(expected[index, token]) for index, token in enumerate(ids[1:])], abs=1e-3
     )
     assert all(len(item.top) == 2 for item in delta.logprobs[1:])
 
@@ -232,7 +232,7 @@ async def test_slow_reader_gets_everything_and_delays_no_other(engine, say):
 
 
 async def test_closed_generation_frees_its_slot(engine, say):
-    endless = [request("leave" + "!" * place, max_tokens=None) for place in range(4)]
+    endless = [request("leave" + "!" * index, max_tokens=None) for index in range(4)]
     for generation in [await engine.generate(item) for item in endless]:
         await anext(generation)
         await generation.aclose()
@@ -386,8 +386,8 @@ async def test_engine_status_reports_its_load(engine, say):
 @pytest.mark.parametrize("mirostat", [0, 1, 2])
 async def test_all_samplers_at_once_give_the_same_text_for_the_same_seed(say, mirostat):
     sampling = msgspec.structs.replace(EVERYTHING, mirostat=mirostat)
-    wishes = {"sampling": sampling, "n": 2, "best_of": 3, "echo": True, "min_tokens": 8}
-    first, again = await say(request(**wishes)), await say(request(**wishes))
+    fields = {"sampling": sampling, "n": 2, "best_of": 3, "echo": True, "min_tokens": 8}
+    first, again = await say(request(**fields)), await say(request(**fields))
 
     assert text(first) == text(again)
     assert text(first).startswith("the cat in the hat")
@@ -415,13 +415,13 @@ async def test_infill_prompt_uses_the_infill_tokens(tmp_path):
 
 
 async def test_control_token_is_text_only_if_visible(engine):
-    held = {"grammar": 'start: <|im_start|> "a"', "ignore_eos": False}
+    constrained = {"grammar": 'start: <|im_start|> "a"', "ignore_eos": False}
 
-    hidden = await answer(engine, request(**held))
-    shown = await answer(engine, request(**held, visible_tokens=[270]))
+    hidden = await answer(engine, request(**constrained))
+    visible = await answer(engine, request(**constrained, visible_tokens=[270]))
 
     assert text(hidden) == "a"
-    assert text(shown) == "<|im_start|>a"
+    assert text(visible) == "<|im_start|>a"
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ async def test_speculation_changes_no_answer_alone_or_in_a_batch(tiny_llama, sam
 
         expected = [text(await answer(plain, asked(prompt))) for prompt in prompts]
         pairs = list(zip(prompts, expected, strict=True))
-        told = [await answer(ahead, asked(*pair)) for pair in pairs]
+        answers = [await answer(ahead, asked(*pair)) for pair in pairs]
         alone = [await answer(ahead, asked(prompt)) for prompt in prompts]
         among = await asyncio.gather(
             *(answer(ahead, asked(*pair)) for pair in pairs),
@@ -455,10 +455,10 @@ async def test_speculation_changes_no_answer_alone_or_in_a_batch(tiny_llama, sam
         )
 
         assert [text(deltas) for deltas in alone] == expected
-        assert [text(deltas) for deltas in told] == expected
+        assert [text(deltas) for deltas in answers] == expected
         assert [text(deltas) for deltas in among] == expected * 2
-        assert told[0][-1].accepted_tokens > 0  # how many depends on what passes cost here
-        assert all(deltas[-1].predicted_tokens > 50 for deltas in told)
+        assert answers[0][-1].accepted_tokens > 0  # how many depends on what passes cost here
+        assert all(deltas[-1].predicted_tokens > 50 for deltas in answers)
 
 
 async def test_no_token_spans_a_cut(engine):
@@ -476,7 +476,11 @@ async def test_no_token_spans_a_cut(engine):
 
 
 async def test_speculation_follows_a_grammar(tiny_llama):
-    held = {"grammar": 'start: ("tick " | "tock ")+ "boom"', "max_tokens": 80, "ignore_eos": False}
+    constrained = {
+        "grammar": 'start: ("tick " | "tock ")+ "boom"',
+        "max_tokens": 80,
+        "ignore_eos": False,
+    }
     sampling = Sampling(temperature=1.0, seed=3, logprobs=0)  # no token is forced: all are chosen
     prompt = "tick tock tick tock boom, tick tock"
     async with (
@@ -484,10 +488,10 @@ async def test_speculation_follows_a_grammar(tiny_llama):
         Engine(config(tiny_llama, speculation=False)) as plain,
     ):
         await asyncio.gather(ahead.ready(), plain.ready())
-        expected = await answer(plain, request(prompt, sampling=sampling, **held))
+        expected = await answer(plain, request(prompt, sampling=sampling, **constrained))
         prediction = text(expected) + "boom, and more than the grammar allows"
-        chosen = request(prompt, sampling=sampling, prediction=prediction, **held)
-        forced = request(prompt, prediction=prediction, **held)
+        chosen = request(prompt, sampling=sampling, prediction=prediction, **constrained)
+        forced = request(prompt, prediction=prediction, **constrained)
         unforced = await answer(ahead, chosen)
 
         assert text(unforced) == text(expected)

@@ -18,30 +18,30 @@ WISHES = st.fixed_dictionaries(
 )
 
 
-def plain(shares: dict[int, float], wishes: dict[str, float]) -> set[int]:
+def expected_selection(shares: dict[int, float], parameters: dict[str, float]) -> set[int]:
     """Typical-p, top-p, min-p and XTC as they are described, on probabilities by token."""
-    if wishes["typical_p"] < 1:
+    if parameters["typical_p"] < 1:
         mean = -sum(share * math.log(share) for share in shares.values())
         order = sorted(shares, key=lambda token: abs(-math.log(shares[token]) - mean))
-        shares = until(shares, order, lambda reached: reached > wishes["typical_p"])
+        shares = until(shares, order, lambda reached: reached > parameters["typical_p"])
     best_first = sorted(shares, key=lambda token: -shares[token])
-    nucleus = until(shares, best_first, lambda reached: reached >= wishes["top_p"])
+    nucleus = until(shares, best_first, lambda reached: reached >= parameters["top_p"])
     best = max(shares.values())
-    shares = normal({t: s for t, s in nucleus.items() if shares[t] >= wishes["min_p"] * best})
-    strong = [token for token in best_first if shares.get(token, -1) >= wishes["xtc_threshold"]]
-    if wishes["xtc_threshold"] <= 0.5:
+    shares = normal({t: s for t, s in nucleus.items() if shares[t] >= parameters["min_p"] * best})
+    strong = [token for token in best_first if shares.get(token, -1) >= parameters["xtc_threshold"]]
+    if parameters["xtc_threshold"] <= 0.5:
         shares = {t: s for t, s in shares.items() if t not in strong[:-1]}
     return set(shares)
 
 
 def until(shares: dict[int, float], order: list[int], is_enough) -> dict[int, float]:
-    kept, reached = {}, 0.0
+    chosen, reached = {}, 0.0
     for token in order:
-        kept[token] = shares[token]
+        chosen[token] = shares[token]
         reached += shares[token]
         if is_enough(reached):
             break
-    return normal(kept)
+    return normal(chosen)
 
 
 def normal(shares: dict[int, float]) -> dict[int, float]:
@@ -49,9 +49,9 @@ def normal(shares: dict[int, float]) -> dict[int, float]:
     return {token: share / total for token, share in shares.items()}
 
 
-def left(logits: list[int], wishes: dict[str, float]) -> set[int]:
+def selected(logits: list[int], parameters: dict[str, float]) -> set[int]:
     weights = np.exp(np.array(logits, dtype=np.float32) / 8 - max(logits) / 8)
-    sampling = Sampling(xtc_probability=1, **wishes)
+    sampling = Sampling(xtc_probability=1, **parameters)
     order = np.argsort(-weights)
     found = []
     for candidates in (
@@ -65,29 +65,29 @@ def left(logits: list[int], wishes: dict[str, float]) -> set[int]:
     return found[0]
 
 
-def nudged(wishes: dict[str, float], by: float) -> dict[str, float]:
-    return {name: value + by for name, value in wishes.items()}
+def nudged(parameters: dict[str, float], by: float) -> dict[str, float]:
+    return {name: value + by for name, value in parameters.items()}
 
 
-@given(logits=LOGITS, wishes=WISHES)
-def test_filters_select_by_their_rules(logits, wishes):
+@given(logits=LOGITS, parameters=WISHES)
+def test_filters_select_by_their_rules(logits, parameters):
     shares = normal(dict(enumerate(np.exp(np.array(logits) / 8).tolist())))
-    possible = [plain(shares, nudged(wishes, by)) for by in (0, -1e-6, 1e-6)]
+    possible = [expected_selection(shares, nudged(parameters, by)) for by in (0, -1e-6, 1e-6)]
 
     if possible[0] == possible[1] == possible[2]:  # no sum lies just at a border
-        assert left(logits, wishes) == possible[0]
+        assert selected(logits, parameters) == possible[0]
 
 
-@given(logits=LOGITS, wishes=WISHES, top_k=st.integers(0, 31), seed=st.integers(0, 99))
-def test_filters_always_leave_a_token(logits, wishes, top_k, seed):
-    sampling = Sampling(**wishes, xtc_probability=0.5, top_k=top_k, seed=seed)
+@given(logits=LOGITS, parameters=WISHES, top_k=st.integers(0, 31), seed=st.integers(0, 99))
+def test_filters_always_leave_a_token(logits, parameters, top_k, seed):
+    sampling = Sampling(**parameters, xtc_probability=0.5, top_k=top_k, seed=seed)
     chooser = Sampler(sampling, index=0, prompt=(), label=bytes)
 
     assert 0 <= chooser.choose(np.array(logits, dtype=np.float32)).token < len(logits)
 
 
-def shares_of(times: int = 4000, **wishes: float) -> dict[int, float]:
-    chooser = Sampler(Sampling(seed=1, **wishes), index=0, prompt=(), label=bytes)
+def shares_of(times: int = 4000, **parameters: float) -> dict[int, float]:
+    chooser = Sampler(Sampling(seed=1, **parameters), index=0, prompt=(), label=bytes)
     row = np.log(np.array([0.4, 0.3, 0.2, 0.1], dtype=np.float32))
     drawn = [chooser.choose(row).token for _ in range(times)]
     return {token: drawn.count(token) / times for token in set(drawn)}
@@ -112,13 +112,13 @@ def test_xtc_without_strong_tokens_changes_nothing():
 
 
 def test_temperature_zero_overrides_other_filters():
-    wishes = {"xtc_probability": 1.0, "xtc_threshold": 0.1, "typical_p": 0.1, "mirostat": 2}
+    parameters = {"xtc_probability": 1.0, "xtc_threshold": 0.1, "typical_p": 0.1, "mirostat": 2}
 
-    assert shares_of(times=50, temperature=0, **wishes) == {0: 1.0}
+    assert shares_of(times=50, temperature=0, **parameters) == {0: 1.0}
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "parameters",
     [
         {"typical_p": 0.2},
         {"typical_p": 0.95},
@@ -128,14 +128,14 @@ def test_temperature_zero_overrides_other_filters():
     ],
 )
 @pytest.mark.parametrize("spread", [0.1, 3.0])
-def test_filters_agree_on_large_and_small_vocabularies(wishes, spread):
+def test_filters_agree_on_large_and_small_vocabularies(parameters, spread):
     logits = np.random.default_rng(1).standard_normal(20_000) * spread
     weights = np.exp(logits - logits.max()).astype(np.float32)
-    whole = {"typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "xtc_threshold": 1.0} | wishes
+    whole = {"typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "xtc_threshold": 1.0} | parameters
     shares = normal(dict(enumerate(weights.astype(np.float64).tolist())))
-    candidates = Candidates.of(weights, Sampling(**wishes))
-    if "xtc_threshold" in wishes:
-        candidates.drop_strong(wishes["xtc_threshold"])
+    candidates = Candidates.of(weights, Sampling(**parameters))
+    if "xtc_threshold" in parameters:
+        candidates.drop_strong(parameters["xtc_threshold"])
 
-    found, expected = set(candidates.tokens.tolist()), plain(shares, whole)
+    found, expected = set(candidates.tokens.tolist()), expected_selection(shares, whole)
     assert len(found ^ expected) <= 1 + len(expected) // 1000  # rounding moves a border a little

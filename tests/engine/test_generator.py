@@ -196,10 +196,10 @@ def test_end_token_can_be_ignored():
 def test_stop_token_ends_the_answer_without_its_text():
     bench = Bench()
     whole = greedy("abc", 8)
-    place = next(place for place in range(2, 8) if whole[place] not in whole[:place])
-    answer = bench.answer(generate("abc", stop_token_ids=[LETTERS.index(whole[place])]))
+    index = next(index for index in range(2, 8) if whole[index] not in whole[:index])
+    answer = bench.answer(generate("abc", stop_token_ids=[LETTERS.index(whole[index])]))
 
-    assert bench.text("1") == whole[:place]
+    assert bench.text("1") == whole[:index]
     assert answer[-1].finish_reason == "stop"
 
 
@@ -452,13 +452,13 @@ def test_grammar_without_waiting_requests_is_not_compiled(slow):
         generate(id="first", grammar='start: "a"'),
         *(generate(id=name, grammar='start: "b"') for name in ("second", "third")),
     )
-    (left,) = {future for grammar, future in slow.compiled() if '"b"' in grammar}
+    (future,) = {future for grammar, future in slow.compiled() if '"b"' in grammar}
     slow.generator.cancel(Address(1, "second"))
-    shared = left.cancelled()
+    shared = future.cancelled()
     slow.generator.cancel(Address(1, "third"))
 
     assert not shared
-    assert left.cancelled()
+    assert future.cancelled()
     slow.submit(generate(id="fourth", grammar='start: "b"'))
     slow.model.vocabulary.may_compile.set()
     slow.run()
@@ -495,11 +495,11 @@ def test_cancelled_request_frees_its_slot_and_sends_nothing_more():
     bench.submit(generate("abc", id="a", max_tokens=None), generate("xyz", id="b"))
     bench.generator.turn(0)
     bench.generator.cancel(Address(1, "a"))
-    said = len(bench.outbox.events["a"])
+    event_count = len(bench.outbox.events["a"])
     bench.run()
 
     assert bench.text("b") == greedy("xyz", 8)
-    assert len(bench.outbox.events["a"]) == said
+    assert len(bench.outbox.events["a"]) == event_count
 
 
 def test_closed_connection_cancels_its_own_requests_only():

@@ -56,18 +56,18 @@ def test_native_nucleus_draws_the_same_tokens_as_numpy(
     size: int, spread: float, seed: int, temperature: float, top_p: float, min_p: float
 ):
     row = logits(size, spread, seed)
-    wishes = Sampling(temperature=temperature, top_p=top_p, min_p=min_p, seed=seed)
-    ours, rule = sampler(wishes), by_numpy(wishes)
+    parameters = Sampling(temperature=temperature, top_p=top_p, min_p=min_p, seed=seed)
+    ours, rule = sampler(parameters), by_numpy(parameters)
 
     assert ours._native is not None
     assert [ours.choose(row).token for _ in range(5)] == [rule.choose(row).token for _ in range(5)]
 
 
-@pytest.mark.parametrize("place", [0, 3, 40, 99])
+@pytest.mark.parametrize("index", [0, 3, 40, 99])
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
-def test_native_nucleus_raises_for_a_row_that_is_not_finite(place: int, odd: float):
+def test_native_nucleus_raises_for_a_row_that_is_not_finite(index: int, odd: float):
     row = np.zeros(100, dtype=np.float32)
-    row[place] = odd
+    row[index] = odd
 
     with pytest.raises(NoChoice):
         sampler(Sampling(temperature=1.0)).choose(row)

@@ -27,8 +27,8 @@ class NativeCandidates:
     def after(self, sampler) -> dict[int, float]:
         """The tokens that a sampler selects, with their logits."""
         native.llama_sampler_apply(sampler, ctypes.byref(self._array))
-        left = [self._array.data[place] for place in range(self._array.size)]
-        return {item.id: item.logit for item in left}
+        selected = [self._array.data[place] for place in range(self._array.size)]
+        return {item.id: item.logit for item in selected}
 
     @property
     def selected(self) -> int:
@@ -53,12 +53,12 @@ def some_logits(seed: int, size: int = 60) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(size).astype(np.float32) * 2
 
 
-def left(logits: np.ndarray, **wishes: float) -> set[int]:
+def selected(logits: np.ndarray, **parameters: float) -> set[int]:
     weights = np.exp(logits - logits.max())
-    candidates = Candidates.of(weights, Sampling(**wishes))
-    if "xtc_threshold" in wishes:
-        candidates.drop_strong(wishes["xtc_threshold"])
-        alone = remove_strong(weights, wishes["xtc_threshold"])
+    candidates = Candidates.of(weights, Sampling(**parameters))
+    if "xtc_threshold" in parameters:
+        candidates.drop_strong(parameters["xtc_threshold"])
+        alone = remove_strong(weights, parameters["xtc_threshold"])
         assert set(np.flatnonzero(alone)) == set(candidates.tokens.tolist())
     return set(candidates.tokens.tolist())
 
@@ -69,7 +69,7 @@ def test_typical_p_agrees_with_llama_cpp(sampler, seed, share):
     logits = some_logits(seed)
 
     theirs = NativeCandidates(logits).after(sampler("typical", share, 1))
-    assert left(logits, typical_p=share) == set(theirs)
+    assert selected(logits, typical_p=share) == set(theirs)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -78,7 +78,7 @@ def test_xtc_agrees_with_llama_cpp(sampler, seed, threshold):
     logits = some_logits(seed)
 
     theirs = NativeCandidates(logits).after(sampler("xtc", 1.0, threshold, 1, 7))
-    assert left(logits, xtc_threshold=threshold) == set(theirs)
+    assert selected(logits, xtc_threshold=threshold) == set(theirs)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -92,13 +92,13 @@ def test_mirostat_agrees_with_llama_cpp(sampler, seed, version):
         logits = some_logits(seed * 100 + step, size=14) / 2
         weights = np.exp(logits - logits.max())
         candidates = NativeCandidates(logits)
-        kept = candidates.after(theirs)
+        chosen = candidates.after(theirs)
         outcomes = {}
         for fraction in np.linspace(0, 1, 1500, endpoint=False):
             next_ours = copy.copy(ours)
             outcomes[next_ours.draw(weights, fraction)] = next_ours
 
-        assert set(outcomes) == set(kept)
+        assert set(outcomes) == set(chosen)
         ours = outcomes[candidates.selected]
 
 

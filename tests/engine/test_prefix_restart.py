@@ -64,7 +64,7 @@ TOKENS = [5 + number % 200 for number in range(100)]
 def test_state_restored_into_another_instance_computes_the_same(opened, tiny_llama, fields):
     first, second = opened(tiny_llama, **fields), opened(tiny_llama, **fields)
     read(first, 1, TOKENS)
-    read(second, 0, [9] * 20)  # in the place of what it holds
+    read(second, 0, [9] * 20)  # overwrites its cells
     state = first.state(1)
 
     assert second.restore(0, state, len(TOKENS))

@@ -26,8 +26,8 @@ def kind() -> BufferType:
 def test_hook_gets_a_buffer_before_it_is_written():
     library, sizes = NativeLibrary(), []
     with hook_buffers(lambda buffer: sizes.append(buffer.size)) as works_here:
-        place = library.allocate(library.kind, 12345)
-    library.free(place)
+        address = library.allocate(library.kind, 12345)
+    library.free(address)
 
     assert works_here
     assert sizes == [12345]
@@ -64,7 +64,7 @@ def test_hook_replaces_nothing_if_struct_layouts_differ(kind):
 
 
 def test_hook_test_fails_for_functions_that_are_not_called(kind):
-    """As if the field held something else than what makes buffers."""
+    """The field contains another function than the allocator."""
     other = BufferType.from_buffer_copy(kind)
 
     assert processor_buffer_kind() is not None
@@ -81,10 +81,10 @@ def test_hook_replaces_nothing_if_its_test_fails(kind, monkeypatch):
 
 
 def test_buffer_context_is_the_address_of_its_memory():
-    library, places = NativeLibrary(), []
-    with hook_buffers(lambda buffer: places.append(buffer.context)):
-        place = library.allocate(library.kind, 1 << 16)
-    again = Buffer.from_address(place).context
-    library.free(place)
+    library, addresses = NativeLibrary(), []
+    with hook_buffers(lambda buffer: addresses.append(buffer.context)):
+        address = library.allocate(library.kind, 1 << 16)
+    again = Buffer.from_address(address).context
+    library.free(address)
 
-    assert places == [again]
+    assert addresses == [again]

@@ -85,14 +85,14 @@ async def test_closed_remote_engine_frees_its_slots(owner, settings):
     await owner.ready()
     async with Engine.for_remote_worker(settings) as remote_engine:
         await remote_engine.ready()
-        held = [
+        generations = [
             await remote_engine.generate(request(name=str(number), max_tokens=None))
             for number in range(4)
         ]
         assert (await owner.status()).running == 4
 
     with pytest.raises(EngineDown, match="closed"):
-        async for _ in held[0]:
+        async for _ in generations[0]:
             pass
     while (status := await owner.status()).running:
         pass
@@ -157,15 +157,15 @@ async def test_watchdog_detects_a_hang_with_remote_requests_only(tiny_llama, soc
 
 async def test_worker_ignores_shutdown_of_a_remote_client(owner, socket_path):
     await owner.ready()
-    link = await EngineConnection.connect(socket_path)
-    assert isinstance(await link.first(), Ready)
-    link.send(Shutdown())
-    call = link.call(Detokenize(id="1", tokens=[1]))
-    running = asyncio.create_task(link.wait_closed())
+    connection = await EngineConnection.connect(socket_path)
+    assert isinstance(await connection.first(), Ready)
+    connection.send(Shutdown())
+    call = connection.call(Detokenize(id="1", tokens=[1]))
+    running = asyncio.create_task(connection.wait_closed())
 
     assert await call.next()
     assert owner.state == "ready"
-    link.fail_calls(EngineDown("closed"))
+    connection.fail_calls(EngineDown("closed"))
     await running
 
 
@@ -187,20 +187,20 @@ async def test_invalid_socket_path_is_an_error_at_start(tiny_llama, tmp_path):
 async def test_connections_beyond_the_limit_are_refused(tiny_llama, socket_path):
     async with Engine(config(tiny_llama, socket_path=socket_path, connections_limit=1)) as owner:
         await owner.ready()
-        _, first = await come(socket_path)
-        greeting, turned_away = await come(socket_path)
+        _, first = await connect_client(socket_path)
+        first_byte, refused = await connect_client(socket_path)
         first.close()
         await first.wait_closed()
         await owner.tokenize("the worker has taken note")
-        another, last = await come(socket_path)
+        another, last = await connect_client(socket_path)
 
-    assert not greeting
+    assert not first_byte
     assert another
-    for writer in (turned_away, last):
+    for writer in (refused, last):
         writer.close()
 
 
-async def come(socket_path: Path) -> tuple[bytes, asyncio.StreamWriter]:
+async def connect_client(socket_path: Path) -> tuple[bytes, asyncio.StreamWriter]:
     """Connect as a remote client; returns the first byte that it receives."""
     reader, writer = await asyncio.open_unix_connection(socket_path)
     return await reader.read(1), writer

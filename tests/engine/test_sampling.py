@@ -17,7 +17,7 @@ def sampler(prompt: tuple[int, ...] = (), index: int = 0, suppressed=(), **field
     return Sampler(Sampling(**fields), **options)
 
 
-def drawn(chooser: Sampler, logits: np.ndarray, times: int = 4000) -> dict[int, float]:
+def frequencies(chooser: Sampler, logits: np.ndarray, times: int = 4000) -> dict[int, float]:
     """Relative frequency of each chosen token."""
     counts = Counter(chooser.choose(logits).token for _ in range(times))
     return {token: count / times for token, count in counts.items()}
@@ -28,11 +28,11 @@ def test_sampler_is_greedy_at_temperature_zero():
 
 
 def test_sampler_is_greedy_at_a_temperature_near_zero():
-    assert drawn(sampler(temperature=1e-40), row(0.3, 0.4, 0.3), times=50) == {1: 1.0}
+    assert frequencies(sampler(temperature=1e-40), row(0.3, 0.4, 0.3), times=50) == {1: 1.0}
 
 
 def test_sampler_draws_tokens_by_their_probability():
-    shares = drawn(sampler(seed=1), row(0.5, 0.3, 0.2))
+    shares = frequencies(sampler(seed=1), row(0.5, 0.3, 0.2))
 
     assert shares == pytest.approx({0: 0.5, 1: 0.3, 2: 0.2}, abs=0.03)
 
@@ -42,32 +42,32 @@ def test_sampler_draws_tokens_of_a_large_vocabulary_by_their_probability():
     logits = rng.standard_normal(5000).astype(np.float32) * 4
     expected = np.exp(logits - logits.max())
     expected /= expected.sum()
-    shares = drawn(sampler(seed=1), logits)
+    shares = frequencies(sampler(seed=1), logits)
 
     likely = np.argsort(-expected)[:5]
     assert [shares[token] for token in likely] == pytest.approx(expected[likely], abs=0.03)
 
 
 def test_sampler_low_temperature_sharpens():
-    shares = drawn(sampler(temperature=0.5, seed=1), row(0.6, 0.3, 0.1))
+    shares = frequencies(sampler(temperature=0.5, seed=1), row(0.6, 0.3, 0.1))
 
     assert shares[0] == pytest.approx(0.36 / 0.46, abs=0.03)
 
 
 def test_sampler_top_k_selects_the_k_likeliest():
-    shares = drawn(sampler(top_k=2, seed=1), row(0.2, 0.5, 0.3))
+    shares = frequencies(sampler(top_k=2, seed=1), row(0.2, 0.5, 0.3))
 
     assert shares == pytest.approx({1: 0.625, 2: 0.375}, abs=0.03)
 
 
 def test_sampler_top_p_selects_the_smallest_set_that_reaches_it():
-    shares = drawn(sampler(top_p=0.7, seed=1), row(0.2, 0.5, 0.3))
+    shares = frequencies(sampler(top_p=0.7, seed=1), row(0.2, 0.5, 0.3))
 
     assert shares == pytest.approx({1: 0.625, 2: 0.375}, abs=0.03)
 
 
 def test_sampler_top_p_zero_is_greedy():
-    assert set(drawn(sampler(top_p=0.0, seed=1), row(0.2, 0.5, 0.3), times=50)) == {1}
+    assert set(frequencies(sampler(top_p=0.0, seed=1), row(0.2, 0.5, 0.3), times=50)) == {1}
 
 
 def test_sampler_top_p_agrees_with_sorting_on_a_flat_distribution():
@@ -76,7 +76,7 @@ def test_sampler_top_p_agrees_with_sorting_on_a_flat_distribution():
     weights = np.exp(logits[order])
     inside = int(np.searchsorted(np.cumsum(weights) / weights.sum(), 0.3)) + 1
 
-    assert set(drawn(sampler(top_p=0.3, seed=1), logits)) <= set(order[:inside].tolist())
+    assert set(frequencies(sampler(top_p=0.3, seed=1), logits)) <= set(order[:inside].tolist())
 
 
 @pytest.mark.parametrize("size", [100, 5000, 5001, 5063])
@@ -88,13 +88,13 @@ def test_top_k_finds_the_largest_values_without_sorting(size):
 
 
 def test_sampler_min_p_removes_unlikely_tokens():
-    shares = drawn(sampler(min_p=0.5, seed=1), row(0.5, 0.3, 0.2))
+    shares = frequencies(sampler(min_p=0.5, seed=1), row(0.5, 0.3, 0.2))
 
     assert shares == pytest.approx({0: 0.625, 1: 0.375}, abs=0.03)
 
 
 def test_sampler_applies_top_k_before_top_p():
-    shares = drawn(sampler(top_k=2, top_p=0.6, seed=1), row(0.2, 0.5, 0.3), times=50)
+    shares = frequencies(sampler(top_k=2, top_p=0.6, seed=1), row(0.2, 0.5, 0.3), times=50)
 
     assert shares == {1: 1.0}
 
@@ -105,7 +105,7 @@ def test_logit_bias_forbids_and_forces_tokens():
 
 
 def test_sampler_never_chooses_suppressed_tokens():
-    shares = drawn(sampler(seed=1, suppressed=(0, 1)), row(0.5, 0.3, 0.2), times=200)
+    shares = frequencies(sampler(seed=1, suppressed=(0, 1)), row(0.5, 0.3, 0.2), times=200)
 
     assert shares == {2: 1.0}
 
@@ -232,7 +232,7 @@ def test_sampler_with_an_empty_mask_raises():
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "parameters",
     [
         {},
         {"top_k": 3},
@@ -241,8 +241,8 @@ def test_sampler_with_an_empty_mask_raises():
         {"mirostat": 2},
     ],
 )
-def test_sampler_with_one_allowed_token_draws_no_random_number(wishes):
-    chosen, accepted = (sampler(seed=9, **wishes) for _ in range(2))
+def test_sampler_with_one_allowed_token_draws_no_random_number(parameters):
+    chosen, accepted = (sampler(seed=9, **parameters) for _ in range(2))
     logits = np.random.default_rng(0).standard_normal(50).astype(np.float32)
     only = np.arange(50) == 7
     texts: list[list[int]] = [[], []]

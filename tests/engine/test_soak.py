@@ -50,15 +50,15 @@ def any_request(dice: random.Random, name: str) -> Generate:
 
 async def live_one(engine: Engine, request: Generate, dice: random.Random) -> str:
     """Ask, and read to the end or give up at some point; gives how it went."""
-    patience = dice.choice((None, None, None, 0, 1, 3))
+    deltas_until_cancel = dice.choice((None, None, None, 0, 1, 3))
     try:
         async with await engine.generate(request) as generation:
             ended = 0
             async for delta in generation:
                 ended += delta.finish_reason is not None
-                if patience is not None:
-                    patience -= 1
-                    if patience < 0:
+                if deltas_until_cancel is not None:
+                    deltas_until_cancel -= 1
+                    if deltas_until_cancel < 0:
                         return "given up"
     except EngineRefused as refused:
         return str(refused.failure)
@@ -68,10 +68,10 @@ async def live_one(engine: Engine, request: Generate, dice: random.Random) -> st
 
 async def live(engine: Engine, count: int, dice: random.Random) -> list[str]:
     """`count` requests, some at once; gives how each went."""
-    room = asyncio.Semaphore(AT_ONCE)
+    semaphore = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> str:
-        async with room:
+        async with semaphore:
             return await live_one(engine, any_request(dice, f"soak-{number}"), dice)
 
     return await asyncio.gather(*(one(number) for number in range(count)))

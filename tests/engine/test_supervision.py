@@ -172,13 +172,13 @@ async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(
     tiny_llama,
 ):
     async with crashing(tiny_llama, "always", restart_limit=1, restart_pause_s=40) as engine:
-        with pytest.raises(EngineStartError, match="SIGSEGV") as told:
+        with pytest.raises(EngineStartError, match="SIGSEGV") as raised:
             await engine.ready()
 
         assert engine.state == "failed"
         with pytest.raises(EngineDown) as caught:
             await engine.generate(request())
-        for error in (told.value, caught.value):
+        for error in (raised.value, caught.value):
             assert 20 < error.retry_after_s < 60
         assert not engine.is_abandoned
 

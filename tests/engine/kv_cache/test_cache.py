@@ -8,20 +8,20 @@ from tests.engine.fakes import picture
 
 def placed(cache: Cache, tokens: list[int]) -> SlotAllocation:
     """Place a sequence and compute it whole."""
-    placement = cache.allocate(tokens)
-    assert placement is not None
-    cache.extend(placement.slot, tokens[placement.cached_tokens :])
-    return placement
+    allocation = cache.allocate(tokens)
+    assert allocation is not None
+    cache.extend(allocation.slot, tokens[allocation.cached_tokens :])
+    return allocation
 
 
 @given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
-def test_common_prefix_ends_at_the_first_difference(same, left, right):
-    found = common_prefix(same + left, same + right)
+def test_common_prefix_ends_at_the_first_difference(same, first, second):
+    found = common_prefix(same + first, same + second)
 
     assert found >= len(same)
-    assert (same + left)[:found] == (same + right)[:found]
-    assert (same + left)[: found + 1] != (same + right)[: found + 1] or found == min(
-        len(same + left), len(same + right)
+    assert (same + first)[:found] == (same + second)[:found]
+    assert (same + first)[: found + 1] != (same + second)[: found + 1] or found == min(
+        len(same + first), len(same + second)
     )
 
 
@@ -62,10 +62,10 @@ def test_cache_retains_finished_sequences_while_slots_are_empty():
 
 def answered(cache: Cache, tokens: list[int], answer: list[int]) -> SlotAllocation:
     """Place a sequence, compute it, and what it is answered; then it ends."""
-    placement = placed(cache, tokens)
-    cache.extend(placement.slot, answer)
-    cache.release(placement.slot)
-    return placement
+    allocation = placed(cache, tokens)
+    cache.extend(allocation.slot, answer)
+    cache.release(allocation.slot)
+    return allocation
 
 
 def test_cache_continues_a_chat_in_its_slot_if_only_the_end_of_its_answer_differs():
@@ -104,9 +104,9 @@ def test_cache_keeps_chats_under_one_system_prompt_in_their_own_slots(slots):
         for chat in chats:
             known = cache.longest_prefix(chat)
             answer = [*range(5000 + turn, 5030 + turn)]
-            placement = answered(cache, list(chat), answer)
-            assert placement.cached_tokens == (known if turn else placement.cached_tokens)
-            assert not turn or placement.cached_tokens > len(system)
+            allocation = answered(cache, list(chat), answer)
+            assert allocation.cached_tokens == (known if turn else allocation.cached_tokens)
+            assert not turn or allocation.cached_tokens > len(system)
             chat += [*answer, 7, 8, 9]
 
 
@@ -194,9 +194,9 @@ def test_cache_compacts_a_gap_by_moving_a_sequence():
         placed(cache, tokens)
     cache.release(1)
 
-    left, placement = cache.compact()
-    assert (left, placement.slot, placement.cached_tokens) in {(2, 1, 9), (0, 1, 9)}
-    assert placement.copies[-1] == Copy(source=left, target=1)
+    first, allocation = cache.compact()
+    assert (first, allocation.slot, allocation.cached_tokens) in {(2, 1, 9), (0, 1, 9)}
+    assert allocation.copies[-1] == Copy(source=first, target=1)
     assert cache.compact() is None
 
 
@@ -216,10 +216,10 @@ def test_cache_reuses_a_picture_as_a_whole_or_not_at_all():
     cache.extend(0, [7, 8, *cat[:3]])
     cache.release(0)
 
-    placement = cache.allocate([7, 8, *cat, 9])
+    allocation = cache.allocate([7, 8, *cat, 9])
 
-    assert placement is not None
-    assert placement.cached_tokens == 2
+    assert allocation is not None
+    assert allocation.cached_tokens == 2
 
 
 def test_cache_shares_a_whole_picture_but_no_other():
@@ -267,9 +267,9 @@ def test_cache_reports_the_victim_of_a_copy_as_overwritten():
     placed(cache, [2] * 6)
     cache.release(0)
     cache.release(1)
-    placement = cache.allocate([2, 2, 3])
+    allocation = cache.allocate([2, 2, 3])
 
-    assert placement.overwritten == (SlotTokens(slot=0, tokens=[1] * 6),)
+    assert allocation.overwritten == (SlotTokens(slot=0, tokens=[1] * 6),)
     assert cache.longest_prefix([2] * 6) == 6
 
 

@@ -12,7 +12,7 @@ def token(number: int) -> TokenLogprob:
     return TokenLogprob(token=number, bytes=b"", logprob=-1.0)
 
 
-def shown(stream: TextStream, pieces: list[bytes]) -> tuple[str, str | None]:
+def push_all(stream: TextStream, pieces: list[bytes]) -> tuple[str, str | None]:
     """All text that comes of pieces, and the stop string that ended it."""
     text = ""
     for piece in pieces:
@@ -40,7 +40,7 @@ def test_text_stream_flushes_an_unfinished_character_at_the_end():
 def test_text_stream_cuts_before_a_stop_string_across_tokens():
     stream = TextStream(["END"])
 
-    assert shown(stream, [b"one E", b"N", b"D two"]) == ("one ", "END")
+    assert push_all(stream, [b"one E", b"N", b"D two"]) == ("one ", "END")
 
 
 def test_text_stream_releases_a_partial_stop_string_that_does_not_match():
@@ -50,11 +50,11 @@ def test_text_stream_releases_a_partial_stop_string_that_does_not_match():
 
 
 def test_text_stream_stops_at_the_stop_string_that_begins_first():
-    assert shown(TextStream(["cd", "bcde", "b"]), [b"abcdef"]) == ("a", "bcde")
+    assert push_all(TextStream(["cd", "bcde", "b"]), [b"abcdef"]) == ("a", "bcde")
 
 
 def test_text_stream_ignores_an_empty_stop_string():
-    assert shown(TextStream([""]), [b"a", b"b"]) == ("ab", None)
+    assert push_all(TextStream([""]), [b"a", b"b"]) == ("ab", None)
 
 
 def test_text_stream_releases_logprobs_with_their_text():
@@ -90,15 +90,15 @@ def test_text_stream_releases_the_text_before_the_first_stop_string_at_any_chunk
     text, cuts, stops
 ):
     data = text.encode()
-    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    pieces = [data[start:end] for start, end in itertools.pairwise(places)]
+    offsets = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    pieces = [data[start:end] for start, end in itertools.pairwise(offsets)]
     found = [text.find(stop) for stop in stops if stop and stop in text]
 
-    result, _ = shown(TextStream(stops), pieces)
+    result, _ = push_all(TextStream(stops), pieces)
 
     # A stop string is only seen once it is complete: another that began earlier may end later.
     expected = text[: min(found)] if found else text
-    assert result == expected or (found and result in {text[:place] for place in found})
+    assert result == expected or (found and result in {text[:offset] for offset in found})
 
 
 @given(st.lists(st.binary(max_size=3), max_size=20))

@@ -45,8 +45,8 @@ async def connected() -> tuple[EngineConnection, ConnectionServer]:
 @pytest.mark.parametrize("size", [1, 7, 50, 1000])
 def test_frame_reader_splits_frames_at_any_chunking(size):
     data = frame([Accepted(id="1", prompt_tokens=3)]) + frame([delta("a"), delta("b")])
-    reader, places = FrameReader(), range(0, len(data), size)
-    bodies = [body for place in places for body in reader.feed(data[place : place + size])]
+    reader, offsets = FrameReader(), range(0, len(data), size)
+    bodies = [body for offset in offsets for body in reader.feed(data[offset : offset + size])]
 
     assert [len(events_in(body)) for body in bodies] == [1, 2]
 
@@ -91,64 +91,70 @@ async def test_call_returns_events_before_the_crash_error():
 
 async def test_connection_closes_at_an_invalid_first_frame():
     ours, theirs = socket.socketpair()
-    link = await EngineConnection.from_socket(ours)
+    connection = await EngineConnection.from_socket(ours)
     theirs.sendall(b"HTTP/1.1 400 Bad Request")
 
-    assert await link.first() is None
-    link.fail_calls(EngineDown("closed"))
+    assert await connection.first() is None
+    connection.fail_calls(EngineDown("closed"))
     theirs.close()
 
 
 async def test_end_call_cancels_unfinished_commands_only():
-    link, connections = await connected()
-    left = link.call(generate(id="left"))
-    link.end_call(left)
-    link.end_call(left)
+    connection, connections = await connected()
+    cancelled = connection.call(generate(id="left"))
+    connection.end_call(cancelled)
+    connection.end_call(cancelled)
     await asyncio.sleep(0)
 
-    assert [item.command for item in connections.poll(1)] == [left.command, Cancel(id="left")]
-    link.fail_calls(EngineDown("closed"))
+    assert [item.command for item in connections.poll(1)] == [cancelled.command, Cancel(id="left")]
+    connection.fail_calls(EngineDown("closed"))
     connections.drop(1)
 
 
-async def blamed(
-    *sent: str, queued: str = "", accepted: str = "", shown: str = "", held: str = ""
+async def crash_weights(
+    *sent: str, queued: str = "", accepted: str = "", with_delta: str = "", with_grammar: str = ""
 ) -> dict[str, float]:
-    """Whom the death of a worker is laid to, of requests that have come so far; those `held` follow
-    a grammar."""
-    link, connections = await connected()
+    """Weights of the crash candidates when a worker dies with these commands pending; those
+    `with_grammar` follow a grammar."""
+    connection, connections = await connected()
     for name in sent:
-        link.call(generate(id=name, grammar="start: /a/" if name in held else None))
-    events = [Queued(id=name) for name in queued + accepted + shown]
-    events += [Accepted(id=name, prompt_tokens=1) for name in accepted + shown]
-    events += [Delta(id=name, index=0, text="a", completion_tokens=1) for name in shown]
+        connection.call(generate(id=name, grammar="start: /a/" if name in with_grammar else None))
+    events = [Queued(id=name) for name in queued + accepted + with_delta]
+    events += [Accepted(id=name, prompt_tokens=1) for name in accepted + with_delta]
+    events += [Delta(id=name, index=0, text="a", completion_tokens=1) for name in with_delta]
     connections.send(1, events)
     connections.drop(1)
-    await link.wait_closed()
-    suspicions = link.crash_candidates()
-    link.fail_calls(EngineDown("dead"))
-    return {one.command.id: one.weight for one in suspicions}
+    await connection.wait_closed()
+    candidates = connection.crash_candidates()
+    connection.fail_calls(EngineDown("dead"))
+    return {one.command.id: one.weight for one in candidates}
 
 
 async def test_crash_candidates_omit_queued_commands():
-    assert await blamed(*"abcd", queued="cd", accepted="ab") == {"a": 1, "b": 1}
+    assert await crash_weights(*"abcd", queued="cd", accepted="ab") == {"a": 1, "b": 1}
 
 
 async def test_crash_candidates_with_deltas_have_less_weight():
-    assert await blamed(*"abc", queued="c", accepted="b", shown="a") == {"a": 0.5, "b": 1}
-    assert await blamed(*"abc", queued="c", shown="ab") == {"a": 1, "b": 1}
+    assert await crash_weights(*"abc", queued="c", accepted="b", with_delta="a") == {
+        "a": 0.5,
+        "b": 1,
+    }
+    assert await crash_weights(*"abc", queued="c", with_delta="ab") == {"a": 1, "b": 1}
 
 
 async def test_crash_candidates_include_the_oldest_sent_command_only():
-    assert await blamed(*"abcd", shown="a", queued="b") == {"a": 0.5, "c": 1}
+    assert await crash_weights(*"abcd", with_delta="a", queued="b") == {"a": 0.5, "c": 1}
 
 
 async def test_crash_candidates_include_commands_with_a_grammar():
-    assert await blamed(*"abc", queued="bc", accepted="a", held="c") == {"a": 1, "c": 0.5}
+    assert await crash_weights(*"abc", queued="bc", accepted="a", with_grammar="c") == {
+        "a": 1,
+        "c": 0.5,
+    }
 
 
 async def test_crash_candidates_are_the_first_queued_command_if_there_is_no_other():
-    assert await blamed(*"ab", queued="ab") == {"a": 1}
+    assert await crash_weights(*"ab", queued="ab") == {"a": 1}
 
 
 async def test_call_of_an_embedding_has_no_accepted_event():
@@ -163,13 +169,13 @@ async def test_call_of_an_embedding_has_no_accepted_event():
 
 
 @contextlib.contextmanager
-def visited(folder: Path) -> Iterator[tuple[ConnectionServer, socket.socket]]:
-    """A hub, and a guest that has not read anything yet."""
+def connected_client(folder: Path) -> Iterator[tuple[ConnectionServer, socket.socket]]:
+    """A connection server, and a remote client that has not read anything yet."""
     connections = ConnectionServer()
     remote_engine = socket.socket(socket.AF_UNIX)
-    with open_socket(folder / "door") as door, remote_engine:
-        connections.listen(door, first_event=NotReady(message="Welcome!"), limit=1)
-        remote_engine.connect(str(folder / "door"))
+    with open_socket(folder / "s") as sock, remote_engine:
+        connections.listen(sock, first_event=NotReady(message="Welcome!"), limit=1)
+        remote_engine.connect(str(folder / "s"))
         connections.poll(1)
         yield connections, remote_engine
         connections.drop(1)
@@ -179,7 +185,7 @@ LARGE = [Tokenized(id="1", tokens=[1_000_000] * 100_000)]
 
 
 def test_connection_server_disconnects_a_client_that_does_not_read(tmp_path):
-    with visited(tmp_path) as (connections, _):
+    with connected_client(tmp_path) as (connections, _):
         connections.outbox_bytes, connections.stall_s = 1000, 0
         for _ in range(4):
             connections.send(1, LARGE)
@@ -189,7 +195,7 @@ def test_connection_server_disconnects_a_client_that_does_not_read(tmp_path):
 
 
 def test_connection_server_serves_a_slow_client(tmp_path):
-    with visited(tmp_path) as (connections, remote_engine):
+    with connected_client(tmp_path) as (connections, remote_engine):
         connections.outbox_bytes, connections.stall_s = 1000, 0
         for _ in range(50):
             connections.send(1, LARGE)
@@ -199,7 +205,7 @@ def test_connection_server_serves_a_slow_client(tmp_path):
 
 
 def test_connection_server_gives_a_client_time_for_a_large_event(tmp_path):
-    with visited(tmp_path) as (connections, _):
+    with connected_client(tmp_path) as (connections, _):
         connections.outbox_bytes = 1000
         for _ in range(4):
             connections.send(1, LARGE)
@@ -220,32 +226,32 @@ def no_descriptor_left() -> Iterator[None]:
 def test_connection_server_pauses_accepting_without_descriptors(tmp_path):
     connections, remote_engine = ConnectionServer(), socket.socket(socket.AF_UNIX)
     connections.accept_pause_s = 0.2
-    with open_socket(tmp_path / "door") as door, remote_engine:
-        connections.listen(door, first_event=NotReady(message="Welcome!"), limit=1)
-        remote_engine.connect(str(tmp_path / "door"))
-        began_at = time.monotonic()
+    with open_socket(tmp_path / "s") as sock, remote_engine:
+        connections.listen(sock, first_event=NotReady(message="Welcome!"), limit=1)
+        remote_engine.connect(str(tmp_path / "s"))
+        started_at = time.monotonic()
         with no_descriptor_left():
             connections.poll(1)
             connections.poll(0.1)
-        waited_s = time.monotonic() - began_at
-        connections.poll(None)  # the door is open again after its rest
+        elapsed_s = time.monotonic() - started_at
+        connections.poll(None)  # the listening socket is polled again after its pause
         connections.poll(1)
         remote_engine.settimeout(1)
-        greeting = remote_engine.recv(1)
+        first_byte = remote_engine.recv(1)
         connections.drop(1)
 
-    assert waited_s >= 0.1
-    assert greeting
+    assert elapsed_s >= 0.1
+    assert first_byte
 
 
 async def test_connection_server_never_disconnects_the_owner():
-    link, connections = await connected()
+    connection, connections = await connected()
     connections.outbox_bytes, connections.stall_s = 1000, 0
     for _ in range(4):
         connections.send(1, LARGE)
 
     assert connections.poll(0) == []
-    link.fail_calls(EngineDown("closed"))
+    connection.fail_calls(EngineDown("closed"))
     connections.drop(1)
 
 
@@ -263,11 +269,11 @@ def test_connection_server_splits_large_events_into_frames():
 
 
 async def test_connection_server_sends_the_rest_later():
-    link, connections = await connected()
+    connection, connections = await connected()
     connections.outbox_bytes = 1 << 30
-    call = link.call(generate(id="1"))
+    call = connection.call(generate(id="1"))
     connections.poll(1)
-    running = asyncio.create_task(link.wait_closed())
+    running = asyncio.create_task(connection.wait_closed())
     for _ in range(50):
         connections.send(1, [delta("x" * 100_000)])
     connections.send(1, [delta("", finish=FinishReason.STOP)])
@@ -276,21 +282,21 @@ async def test_connection_server_sends_the_rest_later():
         await asyncio.sleep(0)
 
     assert len((await call.next()).text) == 5_000_000
-    link.fail_calls(EngineDown("closed"))
+    connection.fail_calls(EngineDown("closed"))
     connections.drop(1)
     await running
 
 
 async def test_connection_that_has_ended_accepts_no_command(tmp_path):
-    """Before its owner has noted the end: a write would be an error of the event loop's."""
-    link, connections = await connected()
-    presence = EngineLifecycle(EngineConfig(model_path=tmp_path))
-    presence._set_state(EngineState.READY, "")
-    presence._connection = link
-    assert presence.connection() is link
+    """Before the lifecycle has handled the end: a write would be an error of the event loop."""
+    connection, connections = await connected()
+    lifecycle = EngineLifecycle(EngineConfig(model_path=tmp_path))
+    lifecycle._set_state(EngineState.READY, "")
+    lifecycle._connection = connection
+    assert lifecycle.connection() is connection
     connections.drop(1)
-    await link.wait_closed()
+    await connection.wait_closed()
 
     with pytest.raises(EngineDown, match="restarted") as caught:
-        presence.connection()
+        lifecycle.connection()
     assert caught.value.retry_after_s

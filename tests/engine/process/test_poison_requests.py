@@ -14,13 +14,13 @@ def command(prompt: str, name: str = "1") -> Generate:
     return Generate(id=name, prompt=prompt)
 
 
-def suspicion(prompt: str, name: str = "1", weight: float = 1) -> CrashCandidate:
+def candidate(prompt: str, name: str = "1", weight: float = 1) -> CrashCandidate:
     return CrashCandidate(command=command(prompt, name), weight=weight)
 
 
 @pytest.fixture(params=["of one process", "of several"])
 def poison_requests_of(request, tmp_path) -> Callable[..., PoisonRequests]:
-    """Makes suspects of either kind."""
+    """Factory of both kinds of poison requests."""
     if request.param == "of one process":
         return lambda **fields: PoisonRequests(**{**LIMITS, **fields})
     return lambda **fields: SharedPoisonRequests(
@@ -30,8 +30,8 @@ def poison_requests_of(request, tmp_path) -> Callable[..., PoisonRequests]:
 
 def test_poison_requests_are_recognised_by_content_not_id(poison_requests_of):
     poison_requests = poison_requests_of()
-    poison_requests.record_crash([suspicion("a", "1")], 1)
-    poison_requests.record_crash([suspicion("a", "2"), suspicion("b")], 2)
+    poison_requests.record_crash([candidate("a", "1")], 1)
+    poison_requests.record_crash([candidate("a", "2"), candidate("b")], 2)
 
     assert poison_requests.is_quarantined(command("a", "3"))
     assert not poison_requests.is_quarantined(command("b"))
@@ -39,7 +39,7 @@ def test_poison_requests_are_recognised_by_content_not_id(poison_requests_of):
 
 def test_poison_requests_are_cleared_by_an_answer(poison_requests_of):
     poison_requests = poison_requests_of(crashes=1)
-    poison_requests.record_crash([suspicion("a")], 1)
+    poison_requests.record_crash([candidate("a")], 1)
     poison_requests.clear(command("a"))
 
     assert not poison_requests.is_quarantined(command("a"))
@@ -47,7 +47,7 @@ def test_poison_requests_are_cleared_by_an_answer(poison_requests_of):
 
 def test_poison_requests_are_bounded(poison_requests_of):
     poison_requests = poison_requests_of(limit=2, crashes=1)
-    poison_requests.record_crash([suspicion("a"), suspicion("b"), suspicion("c")], 1)
+    poison_requests.record_crash([candidate("a"), candidate("b"), candidate("c")], 1)
 
     assert [poison_requests.is_quarantined(command(prompt)) for prompt in "abc"] == [
         False,
@@ -58,22 +58,22 @@ def test_poison_requests_are_bounded(poison_requests_of):
 
 def test_poison_requests_with_less_weight_are_quarantined_later(poison_requests_of):
     poison_requests = poison_requests_of()
-    convictions = []
+    quarantined = []
     for worker in range(4):
-        poison_requests.record_crash([suspicion("a", weight=0.5)], worker)
-        convictions.append(poison_requests.is_quarantined(command("a")))
+        poison_requests.record_crash([candidate("a", weight=0.5)], worker)
+        quarantined.append(poison_requests.is_quarantined(command("a")))
 
-    assert convictions == [False, False, False, True]
+    assert quarantined == [False, False, False, True]
 
 
 def test_poison_requests_expire(poison_requests_of):
     now = 0.0
     poison_requests = poison_requests_of(clock=lambda: now)
-    poison_requests.record_crash([suspicion("a"), suspicion("b")], 1)
+    poison_requests.record_crash([candidate("a"), candidate("b")], 1)
     now = 50.0
-    poison_requests.record_crash([suspicion("a")], 2)
+    poison_requests.record_crash([candidate("a")], 2)
     now = 100.0
-    poison_requests.record_crash([suspicion("b")], 3)
+    poison_requests.record_crash([candidate("b")], 3)
 
     assert poison_requests.is_quarantined(command("a"))
     assert not poison_requests.is_quarantined(command("b"))
@@ -84,7 +84,7 @@ def test_poison_requests_expire(poison_requests_of):
 def test_poison_requests_are_shared_between_processes(tmp_path):
     one, other = (SharedPoisonRequests(tmp_path / "poison_requests", **LIMITS) for _ in range(2))
     for worker, poison_requests in enumerate((one, other)):
-        poison_requests.record_crash([suspicion("a")], worker)
+        poison_requests.record_crash([candidate("a")], worker)
 
     assert one.is_quarantined(command("a"))
 
@@ -92,30 +92,30 @@ def test_poison_requests_are_shared_between_processes(tmp_path):
 def test_poison_requests_file_that_is_half_written_counts_as_empty(tmp_path):
     path: Path = tmp_path / "poison_requests"
     poison_requests = SharedPoisonRequests(path, **LIMITS)
-    poison_requests.record_crash([suspicion("a"), suspicion("b")], 1)
+    poison_requests.record_crash([candidate("a"), candidate("b")], 1)
     path.write_bytes(path.read_bytes()[:-5])
 
     assert not poison_requests.is_quarantined(command("a"))
     for worker in (2, 3):
-        poison_requests.record_crash([suspicion("a")], worker)
+        poison_requests.record_crash([candidate("a")], worker)
     assert poison_requests.is_quarantined(command("a"))
 
 
 def test_poison_requests_count_a_crash_once_per_worker(poison_requests_of):
     poison_requests = poison_requests_of()
-    poison_requests.record_crash([suspicion("a", "1"), suspicion("a", "2")], 1)
+    poison_requests.record_crash([candidate("a", "1"), candidate("a", "2")], 1)
 
     assert not poison_requests.is_quarantined(command("a"))
 
 
-@pytest.mark.parametrize("is_said_first", [True, False])
-def test_poison_requests_ignore_workers_killed_from_outside(poison_requests_of, is_said_first):
+@pytest.mark.parametrize("is_discarded_first", [True, False])
+def test_poison_requests_ignore_workers_killed_from_outside(poison_requests_of, is_discarded_first):
     poison_requests = poison_requests_of()
     for worker in (1, 2):
-        if is_said_first:
+        if is_discarded_first:
             poison_requests.discard_crash(worker)
-        poison_requests.record_crash([suspicion("a")], worker)
-        if not is_said_first:
+        poison_requests.record_crash([candidate("a")], worker)
+        if not is_discarded_first:
             poison_requests.discard_crash(worker)
 
     assert not poison_requests.is_quarantined(command("a"))
@@ -125,7 +125,7 @@ def test_poison_requests_file_is_empty_after_expiry(tmp_path):
     now = 0.0
     path: Path = tmp_path / "poison_requests"
     poison_requests = SharedPoisonRequests(path, **LIMITS, clock=lambda: now)
-    poison_requests.record_crash([suspicion("a")], 1)
+    poison_requests.record_crash([candidate("a")], 1)
     poison_requests.discard_crash(2)
     now = 61.0
 

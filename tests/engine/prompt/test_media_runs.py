@@ -16,7 +16,7 @@ from llm_backend.engine import Engine, EngineRefused, EngineStartError
 from llm_backend.engine.messages import Delta, Failure, Generate, Media, Medium, Sampling
 from tests.engine.conftest import answer, config
 from tests.engine.gguf_models import write_llama
-from tests.engine.media_reference import said
+from tests.engine.media_reference import reference_answer
 from tests.engine.projectors import write_ears, write_eyes
 
 TEXT = "the cat sat in the rain and then "
@@ -54,11 +54,11 @@ def sound(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> M
     """A tone, as a WAV file."""
     file = io.BytesIO()
     samples = np.sin(np.arange(int(seconds * 8000)) * pitch) * 20_000
-    with wave.open(file, "wb") as written:
-        written.setnchannels(1)
-        written.setsampwidth(2)
-        written.setframerate(8000)
-        written.writeframes(samples.astype("<i2").tobytes())
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(8000)
+        writer.writeframes(samples.astype("<i2").tobytes())
     data = file.getvalue()
     return Media(at=at, medium=Medium.SOUND, data=data, digest=hashlib.sha256(data).digest())
 
@@ -115,11 +115,11 @@ async def test_equal_picture_after_equal_text_is_computed_once(seeing):
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_answers_about_pictures_are_the_same_in_a_batch(seeing):
-    asked = [ask(picture(seed, at=3 * seed), text=TEXT * 2 + "so") for seed in range(10, 14)]
-    asked += [ask(picture(14), picture(15)), ask(text="the rain in the"), ask(picture(10, at=0))]
-    alone = [text_of(await answer(seeing, one)) for one in asked]
+    requests = [ask(picture(seed, at=3 * seed), text=TEXT * 2 + "so") for seed in range(10, 14)]
+    requests += [ask(picture(14), picture(15)), ask(text="the rain in the"), ask(picture(10, at=0))]
+    alone = [text_of(await answer(seeing, one)) for one in requests]
 
-    together = await asyncio.gather(*(answer(seeing, one) for one in asked))
+    together = await asyncio.gather(*(answer(seeing, one) for one in requests))
 
     assert [text_of(deltas) for deltas in together] == alone
 
@@ -196,8 +196,10 @@ async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
         (*_, again) = await answer(engine, low)
         other = await answer(engine, high)
         long = ask(sound(35))
-        for seconds, told in ((41, "41.00"), (1 / 8000, "0.00")):
-            with pytest.raises(EngineRefused, match=f"lasts {told} s; it may last 0.01 to 40 s"):
+        for seconds, shown_seconds in ((41, "41.00"), (1 / 8000, "0.00")):
+            with pytest.raises(
+                EngineRefused, match=f"lasts {shown_seconds} s; it may last 0.01 to 40 s"
+            ):
                 await engine.generate(ask(sound(seconds)))
         async with await engine.generate(long) as generation:
             two_windows = generation.accepted
@@ -255,7 +257,7 @@ async def test_picture_is_encoded_as_by_the_native_library(tmp_path, kind, has_p
     projector = write_eyes(tmp_path / "mmproj.gguf", kind=kind)
     seen = picture(3, width=size[0], height=size[1])
     request = ask(seen)
-    expected = said(model, projector, request.prompt, seen, 12)
+    expected = reference_answer(model, projector, request.prompt, seen, 12)
 
     async with Engine(config(model, projector_path=projector, batch_tokens=64)) as engine:
         await engine.ready()
@@ -283,5 +285,7 @@ async def test_pictures_of_equal_bytes_differ_by_their_shape(tmp_path):
         await engine.ready()
         answers = [text_of(await answer(engine, ask(one))) for one in (lying, standing)]
 
-    assert answers == [said(model, projector, ask().prompt, one, 12) for one in (lying, standing)]
+    assert answers == [
+        reference_answer(model, projector, ask().prompt, one, 12) for one in (lying, standing)
+    ]
     assert answers[0] != answers[1]

@@ -168,16 +168,16 @@ async def test_forced_text_equals_sampled_text(say):
 async def test_seed_gives_the_same_text_with_and_without_logprobs(say):
     grammar = 'start: "then the hat " /[a-z]{20}/ " in the end " /[a-z]{20}/'
     without = await say(request(grammar, sampling=Sampling(seed=5)))
-    asked = await say(request(grammar, sampling=Sampling(seed=5, logprobs=0)))
+    with_logprobs = await say(request(grammar, sampling=Sampling(seed=5, logprobs=0)))
 
-    assert text(without) == text(asked)
+    assert text(without) == text(with_logprobs)
 
 
 async def test_constrained_logprobs_are_of_the_unmasked_model(say):
     free = await say(request(None, max_tokens=1, sampling=Sampling(temperature=0, logprobs=5)))
-    held = await say(request("start: /[ab]/", sampling=Sampling(temperature=0, logprobs=5)))
+    constrained = await say(request("start: /[ab]/", sampling=Sampling(temperature=0, logprobs=5)))
 
-    (own,), (entry,) = free[0].logprobs, held[0].logprobs
+    (own,), (entry,) = free[0].logprobs, constrained[0].logprobs
     assert [top.token for top in entry.top] == [top.token for top in own.top]
     assert entry.bytes in (b"a", b"b")
     assert entry.logprob <= own.logprob
@@ -226,13 +226,13 @@ async def test_grammar_may_end_an_answer_with_an_end_token(say):
 
 async def test_grammar_markers_are_never_text(say):
     named = await say(request("start: <tool_call> <[273]>", sampling=Sampling(logprobs=0)))
-    written = await say(request('start: "<tool_call>"', sampling=Sampling(logprobs=0)))
+    sampled = await say(request('start: "<tool_call>"', sampling=Sampling(logprobs=0)))
 
     tokens = [[item.token for delta in deltas for item in delta.logprobs]
-              for deltas in (named, written)]  # fmt: skip
+              for deltas in (named, sampled)]  # fmt: skip
     assert tokens[0] == [272, 273]
     assert 272 not in tokens[1]
-    assert text(written) == "<tool_call>"
+    assert text(sampled) == "<tool_call>"
 
 
 async def test_unconstrained_answers_are_unchanged_beside_constrained_ones(engine):

@@ -36,7 +36,7 @@ def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:
 
 
 def pictured(count: int) -> Sequence:
-    """A sequence with a picture of so many tokens behind its first one."""
+    """A sequence with a picture of so many tokens after its first one."""
     run = Run(
         media=picture(), number=0, part_index=0, part=Part(count=count, positions=count), start=1
     )
@@ -44,7 +44,7 @@ def pictured(count: int) -> Sequence:
 
 
 def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
-    """Run sequences until each is one token behind."""
+    """Run sequences until each has one uncomputed token."""
     scheduler.add(*sequences)
     while any(item.uncomputed_tokens != 1 or item.generated == 0 for item in sequences):
         scheduler.admit()
@@ -302,7 +302,7 @@ def batch(length: int, **fields):
 
 
 def computed(loop: Scheduler, passes: int) -> None:
-    """Compute so many passes, in which everybody goes on talking."""
+    """Compute so many passes, in which every sequence continues to decode."""
     for _ in range(passes):
         for ready in loop.complete_pass(loop.plan()):
             ready.append(-len(ready.tokens))
@@ -450,7 +450,7 @@ def test_scheduler_preempts_no_batch_sequence_without_a_candidate():
 
 def test_scheduler_preemption_does_not_consume_the_turn_of_the_oldest():
     loop = scheduler(slots=2)
-    jobs = [batch(3, arrived_at=place) for place in range(3)]
+    jobs = [batch(3, arrived_at=number) for number in range(3)]
     loop.add(*jobs)
     for arrival in range(10, 1000):
         person = sequence(3, arrived_at=arrival)

@@ -52,23 +52,23 @@ def twin(kind: type[FakeModel] = FakeModel, **fields: object) -> FakeModel:
     return kind(**{"context_tokens": 256, "batch_tokens": 64, **fields})
 
 
-def told(where: Bench, command) -> list[tuple]:
-    where.submit(command)
-    where.run()
+def run_alone(engine: Bench, command) -> list[tuple]:
+    engine.submit(command)
+    engine.run()
     return [
         (
-            where.text(command.id, index),
+            engine.text(command.id, index),
             deltas[-1].completion_tokens,
             [logprob for delta in deltas for logprob in delta.logprobs],
             deltas[-1].finish_reason,
         )
         for index in range(command.n)
-        for deltas in [where.deltas(command.id, index)]
+        for deltas in [engine.deltas(command.id, index)]
     ]
 
 
-def last(where: Bench, name: str = "1") -> Delta:
-    return where.deltas(name)[-1]
+def last(engine: Bench, name: str = "1") -> Delta:
+    return engine.deltas(name)[-1]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -77,62 +77,62 @@ def last(where: Bench, name: str = "1") -> Delta:
 def test_answer_is_the_same_with_and_without_a_draft_model(kind, sampling, fields):
     command = generate("tell me", max_tokens=60, sampling=sampling, **fields)
 
-    assert told(bench(twin(kind)), command) == told(bench(None), command)
+    assert run_alone(bench(twin(kind)), command) == run_alone(bench(None), command)
 
 
 def test_accepted_drafts_save_most_passes():
-    where = bench(twin())
-    told(where, generate("abc", max_tokens=101, ignore_eos=True))
-    end = last(where)
+    engine = bench(twin())
+    run_alone(engine, generate("abc", max_tokens=101, ignore_eos=True))
+    end = last(engine)
 
     assert end.accepted_tokens >= 0.9 * end.drafted_tokens > 0
-    assert where.generator.statistics.passes == 101 - end.accepted_tokens
-    assert where.generator.statistics.passes < 35
+    assert engine.generator.statistics.passes == 101 - end.accepted_tokens
+    assert engine.generator.statistics.passes < 35
 
 
 def test_rejected_drafts_stop_soon():
-    where = bench(twin(Contrary))
-    where.submit(generate("abc", max_tokens=200, ignore_eos=True))
-    while not where.generator.is_idle:
-        before = where.generator.statistics.computed_tokens
-        where.generator.turn(0)
-        spent = where.generator.statistics.computed_tokens - before
-        where.generator.statistics.busy_s += 0.01 * (3 + spent)
+    engine = bench(twin(Contrary))
+    engine.submit(generate("abc", max_tokens=200, ignore_eos=True))
+    while not engine.generator.is_idle:
+        before = engine.generator.statistics.computed_tokens
+        engine.generator.turn(0)
+        spent = engine.generator.statistics.computed_tokens - before
+        engine.generator.statistics.busy_s += 0.01 * (3 + spent)
 
-    assert last(where).accepted_tokens == 0
-    assert 0 < last(where).drafted_tokens < 30
+    assert last(engine).accepted_tokens == 0
+    assert 0 < last(engine).drafted_tokens < 30
 
 
 def test_slow_draft_model_stops_drafting():
     seconds = itertools.count()
     model, draft = twin(), twin()
     drafter = Drafter(draft, 99, clock=lambda: next(seconds) * 0.01)
-    where = Bench(model, drafter, draft_tokens=4, logit_rows=16)
-    where.submit(generate("abc", max_tokens=200, ignore_eos=True))
-    while not where.generator.is_idle:
+    engine = Bench(model, drafter, draft_tokens=4, logit_rows=16)
+    engine.submit(generate("abc", max_tokens=200, ignore_eos=True))
+    while not engine.generator.is_idle:
         drafting_s = drafter.busy_s
-        where.generator.turn(0)
-        where.generator.statistics.busy_s += 0.01 + drafter.busy_s - drafting_s
+        engine.generator.turn(0)
+        engine.generator.statistics.busy_s += 0.01 + drafter.busy_s - drafting_s
 
     assert 0 < draft.computed_tokens < 20
 
 
 def test_draft_model_prefills_a_long_prompt_in_chunks():
     draft = twin(context_tokens=1024, batch_tokens=512)
-    where = bench(draft, context_tokens=1024, batch_tokens=512)
+    engine = bench(draft, context_tokens=1024, batch_tokens=512)
     prompt = "abcdefghi " * 60
-    told(where, generate(prompt, max_tokens=60, ignore_eos=True, sampling=Sampling(seed=1)))
+    run_alone(engine, generate(prompt, max_tokens=60, ignore_eos=True, sampling=Sampling(seed=1)))
 
     assert draft.largest_pass == 128
-    assert last(where).drafted_tokens > 0
+    assert last(engine).drafted_tokens > 0
 
 
 def test_draft_model_drafts_within_its_context():
-    where = bench(twin(context_tokens=40))
+    engine = bench(twin(context_tokens=40))
     command = generate("abc", max_tokens=150, ignore_eos=True)
 
-    assert told(where, command) == told(bench(None), command)
-    assert 0 < last(where).drafted_tokens < 50
+    assert run_alone(engine, command) == run_alone(bench(None), command)
+    assert 0 < last(engine).drafted_tokens < 50
 
 
 def test_draft_model_prefill_time_does_not_count_as_draft_cost():
@@ -145,65 +145,65 @@ def test_draft_model_prefill_time_does_not_count_as_draft_cost():
 
 def test_draft_model_batches_sequences():
     draft = twin()
-    where = bench(draft)
-    where.submit(*(generate(name, id=name, max_tokens=40, ignore_eos=True) for name in "abcd"))
-    where.run()
-    passes = where.generator.statistics.passes
+    engine = bench(draft)
+    engine.submit(*(generate(name, id=name, max_tokens=40, ignore_eos=True) for name in "abcd"))
+    engine.run()
+    passes = engine.generator.statistics.passes
 
     assert passes < 25
     for name in "abcd":
         command = generate(name, max_tokens=40, ignore_eos=True)
-        assert where.text(name) == told(bench(None), command)[0][0]
-        assert last(where, name).accepted_tokens > 20
+        assert engine.text(name) == run_alone(bench(None), command)[0][0]
+        assert last(engine, name).accepted_tokens > 20
 
 
 def test_draft_model_is_consistent_after_a_cancellation():
-    where = bench(twin())
-    where.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
+    engine = bench(twin())
+    engine.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
     for _ in range(8):
-        where.generator.turn(0)
-    where.generator.cancel(Address(1, "a"))
+        engine.generator.turn(0)
+    engine.generator.cancel(Address(1, "a"))
     command = generate("teller", id="b", max_tokens=100, ignore_eos=True)
 
-    assert told(where, command) == told(bench(None), command)
-    assert last(where, "b").accepted_tokens > 60
+    assert run_alone(engine, command) == run_alone(bench(None), command)
+    assert last(engine, "b").accepted_tokens > 60
 
 
 def test_draft_model_is_consistent_after_a_failed_turn():
     draft = twin()
-    where = bench(draft)
-    where.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
+    engine = bench(draft)
+    engine.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
     for _ in range(5):
-        where.generator.turn(0)
+        engine.generator.turn(0)
     draft.fails_next_pass = True
     with pytest.raises(RuntimeError):
-        where.generator.turn(0)
-    where.generator.abort("it went wrong")
+        engine.generator.turn(0)
+    engine.generator.abort("it went wrong")
     command = generate("tell", id="b", max_tokens=100, ignore_eos=True)
 
-    assert told(where, command) == told(bench(None), command)
-    assert last(where, "b").accepted_tokens > 60
+    assert run_alone(engine, command) == run_alone(bench(None), command)
+    assert last(engine, "b").accepted_tokens > 60
 
 
 def test_draft_model_drafts_tokens_of_both_vocabularies_only():
     model = twin()
     drafter = Drafter(twin(), 5, clock=lambda: 0.0)
-    where = Bench(model, drafter, draft_tokens=4, logit_rows=16)
-    where.submit(generate("abc", max_tokens=30))
-    where.run()
+    engine = Bench(model, drafter, draft_tokens=4, logit_rows=16)
+    engine.submit(generate("abc", max_tokens=30))
+    engine.run()
 
-    assert where.text("1") == expected_text(generate("abc", max_tokens=30), 0)
+    assert engine.text("1") == expected_text(generate("abc", max_tokens=30), 0)
 
 
 def test_draft_model_is_retried_after_many_passes():
     draft = twin(Contrary)
-    where = bench(draft)
-    told(where, generate("abc", max_tokens=60, ignore_eos=True))
+    engine = bench(draft)
+    run_alone(engine, generate("abc", max_tokens=60, ignore_eos=True))
     given_up_at = draft.computed_tokens
-    told(where, generate("abd", id="2", max_tokens=60, ignore_eos=True))
+    run_alone(engine, generate("abd", id="2", max_tokens=60, ignore_eos=True))
     left_alone_at = draft.computed_tokens
     for number in range(12):
-        told(where, generate("abe", id=f"more {number}", max_tokens=60, ignore_eos=True))
+        run_alone(engine, generate("abe", id=f"more {number}", max_tokens=60, ignore_eos=True))
 
     assert left_alone_at < given_up_at + 20
     assert draft.computed_tokens > left_alone_at + 20
@@ -211,12 +211,12 @@ def test_draft_model_is_retried_after_many_passes():
 
 def test_draft_model_reuses_the_common_prefix():
     draft = twin()
-    where = bench(draft)
+    engine = bench(draft)
     prompt = "tell me " * 8
-    told(where, generate(prompt, max_tokens=20, ignore_eos=True))
+    run_alone(engine, generate(prompt, max_tokens=20, ignore_eos=True))
     read_at = draft.computed_tokens
-    text = where.text("1")
-    told(where, generate(prompt + text + "more", id="2", max_tokens=20, ignore_eos=True))
+    text = engine.text("1")
+    run_alone(engine, generate(prompt + text + "more", id="2", max_tokens=20, ignore_eos=True))
 
     assert read_at > len(prompt)
     assert draft.computed_tokens - read_at < 60

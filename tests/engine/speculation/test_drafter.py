@@ -46,7 +46,7 @@ def drafted(path: Path, draft: Path | None) -> Bench:
     return Bench(model, drafter, draft_tokens=4, logit_rows=16)
 
 
-def said(bench: Bench, *commands: Generate) -> list[str]:
+def answers_of(bench: Bench, *commands: Generate) -> list[str]:
     bench.submit(*commands)
     bench.run()
     return [bench.text(command.id) for command in commands]
@@ -54,23 +54,23 @@ def said(bench: Bench, *commands: Generate) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there weights are copied")
 def test_draft_model_weights_count_towards_memory_once(tmp_path, tiny_llama, monkeypatch):
-    asked, draft = [], write_llama(tmp_path / "draft.gguf", seed=1)
+    loaded, draft = [], write_llama(tmp_path / "draft.gguf", seed=1)
     monkeypatch.setattr(
-        huge_pages, "fit_in_memory", lambda files, free: asked.append(files) or True
+        huge_pages, "fit_in_memory", lambda files, free: loaded.append(files) or True
     )
     monkeypatch.setattr(huge_pages, "_gives_huge_pages", lambda: True)
     drafted(tiny_llama, draft)
 
-    assert asked == [[tiny_llama, draft], [draft]]
+    assert loaded == [[tiny_llama, draft], [draft]]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_model_that_drafts_for_itself_is_always_accepted(tiny_llama, sampling):
     plain, twin = drafted(tiny_llama, None), drafted(tiny_llama, tiny_llama)
-    expected = said(plain, *(request(prompt, sampling=sampling) for prompt in PROMPTS))
+    expected = answers_of(plain, *(request(prompt, sampling=sampling) for prompt in PROMPTS))
     commands = [request(prompt, sampling=sampling) for prompt in PROMPTS]
 
-    assert said(twin, *commands) == expected
+    assert answers_of(twin, *commands) == expected
     ends = [twin.deltas(command.id)[-1] for command in commands]
     right = sum(end.accepted_tokens for end in ends) / sum(end.drafted_tokens for end in ends)
     assert right > (0.85 if sampling.temperature == 0 else 0.2)
@@ -82,7 +82,7 @@ def test_random_draft_model_changes_no_answer(tmp_path, tiny_llama, sampling):
     commands = [request(prompt, sampling=sampling) for prompt in PROMPTS]
     plain, bench = drafted(tiny_llama, None), drafted(tiny_llama, stranger)
 
-    assert said(bench, *commands) == said(plain, *commands)
+    assert answers_of(bench, *commands) == answers_of(plain, *commands)
     assert bench.deltas(commands[0].id)[-1].drafted_tokens > 0
 
 
@@ -94,12 +94,12 @@ async def test_engine_with_a_draft_model_gives_the_same_answers(tmp_path, tiny_l
         Engine(config(tiny_llama, speculation=False)) as plain,
     ):
         await asyncio.gather(ahead.ready(), plain.ready())
-        told, expected = [
+        drafted, expected = [
             await asyncio.gather(*(answer(engine, request(prompt)) for prompt in PROMPTS))
             for engine in (ahead, plain)
         ]
 
-    assert ["".join(delta.text for delta in deltas) for deltas in told] == [
+    assert ["".join(delta.text for delta in deltas) for deltas in drafted] == [
         "".join(delta.text for delta in deltas) for deltas in expected
     ]
 

@@ -47,14 +47,14 @@ def test_guesser_acceptance_rate_follows_accepted_guesses():
 
 
 def test_guesser_acceptance_rates_carry_over_to_the_next_text():
-    chances = GuessRates()
-    first = Guesser([1, 2, 3], chances, ())
+    probabilities = GuessRates()
+    first = Guesser([1, 2, 3], probabilities, ())
     for other in range(10, 30):
         for token in (1, 2, other):
             first.push(token)
 
     assert (
-        Guesser([1, 2, 3, 1, 2], chances, ()).probabilities(1)[0]
+        Guesser([1, 2, 3, 1, 2], probabilities, ()).probabilities(1)[0]
         < guesser([1, 2, 3, 1, 2]).probabilities(1)[0]
     )
 
@@ -73,31 +73,35 @@ def linear(base: float, each: float):
 
 
 @given(
-    chances=st.lists(CHANCES, max_size=4),
-    readers=st.integers(0, 20),
-    room=st.integers(0, 12),
+    probabilities=st.lists(CHANCES, max_size=4),
+    prefilling=st.integers(0, 20),
+    capacity=st.integers(0, 12),
     base=st.sampled_from([0.0, 1.0, 10.0]),
     each=st.sampled_from([0.1, 1.0]),
 )
-def test_guess_counts_are_optimal(chances, readers, room, base, each):
-    targets, cost = len(chances) + 1, linear(base, each)
+def test_guess_counts_are_optimal(probabilities, prefilling, capacity, base, each):
+    targets, cost = len(probabilities) + 1, linear(base, each)
     counts = choose_guess_counts(
-        chances, targets=targets, tokens=targets + readers, capacity=room, cost=cost
+        probabilities, targets=targets, tokens=targets + prefilling, capacity=capacity, cost=cost
     )
 
     def speed(numbers: tuple[int, ...]) -> float:
-        expected = sum(sum(each[:count]) for each, count in zip(chances, numbers, strict=True))
-        return (targets + expected) / cost(targets + readers + sum(numbers))
+        expected = sum(
+            sum(each[:count]) for each, count in zip(probabilities, numbers, strict=True)
+        )
+        return (targets + expected) / cost(targets + prefilling + sum(numbers))
 
-    assert sum(counts) <= room
-    every = itertools.product(*(range(len(each) + 1) for each in chances))
-    possible = [numbers for numbers in every if sum(numbers) <= room]
+    assert sum(counts) <= capacity
+    every = itertools.product(*(range(len(each) + 1) for each in probabilities))
+    possible = [numbers for numbers in every if sum(numbers) <= capacity]
     assert speed(tuple(counts)) * 1.05 + 1e-9 >= max(map(speed, possible))
 
 
 def test_guess_counts_prefer_likely_guesses():
-    chances = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
-    counts = choose_guess_counts(chances, targets=4, tokens=4, capacity=5, cost=linear(10, 0.1))
+    probabilities = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
+    counts = choose_guess_counts(
+        probabilities, targets=4, tokens=4, capacity=5, cost=linear(10, 0.1)
+    )
 
     assert counts == [1, 0, 4]
 
@@ -157,7 +161,7 @@ def test_pass_costs_expire():
     ),
     st.integers(1, 40),
 )
-def test_pass_costs_are_between_those_of_the_nearest_sizes(passes, asked):
+def test_pass_costs_are_between_those_of_the_nearest_sizes(passes, tokens_of_pass):
     costs, known, number = PassCosts(), {}, 0
     for tokens, seconds, times in passes:
         for _ in range(times):
@@ -165,13 +169,13 @@ def test_pass_costs_are_between_those_of_the_nearest_sizes(passes, asked):
         number += times
         known[tokens] = number
     fresh = [tokens for tokens, at in known.items() if number - at <= 1000]
-    below = max((tokens for tokens in fresh if tokens <= asked), default=None)
-    above = min((tokens for tokens in fresh if tokens >= asked), default=None)
+    below = max((tokens for tokens in fresh if tokens <= tokens_of_pass), default=None)
+    above = min((tokens for tokens in fresh if tokens >= tokens_of_pass), default=None)
 
     if below is not None and above is not None:
         least, most = costs.of(below), max(costs.of(below), costs.of(above))
-        assert least - 1e-9 <= costs.of(asked) <= most + 1e-9
-    assert costs.of(asked) > 0
+        assert least - 1e-9 <= costs.of(tokens_of_pass) <= most + 1e-9
+    assert costs.of(tokens_of_pass) > 0
 
 
 def test_pass_costs_lookup_is_independent_of_the_number_of_sizes():

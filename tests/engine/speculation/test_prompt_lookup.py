@@ -14,10 +14,10 @@ def looked_up(tokens: list[int], prediction: list[int] | None = None) -> PromptL
     return lookup
 
 
-def same(tokens: list[int], place: int) -> int:
+def repetition_length(tokens: list[int], index: int) -> int:
     """Length of the common suffix of the tokens before an index and of all tokens."""
     length = 0
-    while length < place and tokens[place - 1 - length] == tokens[-1 - length]:
+    while length < index and tokens[index - 1 - length] == tokens[-1 - length]:
         length += 1
     return length
 
@@ -25,8 +25,12 @@ def same(tokens: list[int], place: int) -> int:
 @given(TEXTS)
 def test_prompt_lookup_finds_the_longest_then_latest_repetition(tokens):
     places = range(2, len(tokens))
-    lengths = {place: same(tokens, place) for place in places if same(tokens, place) >= 2}
-    best = max(lengths, key=lambda place: (lengths[place], place), default=None)
+    lengths = {
+        index: repetition_length(tokens, index)
+        for index in places
+        if repetition_length(tokens, index) >= 2
+    }
+    best = max(lengths, key=lambda index: (lengths[index], index), default=None)
 
     expected = None if best is None else (best, lengths[best])
     assert looked_up(tokens).match() == expected
@@ -48,32 +52,32 @@ def test_prompt_lookup_continues_as_after_the_repetition(tokens, count):
 
 def test_prompt_lookup_continues_a_periodic_text():
     lookup = looked_up([1, 2, 1, 2, 1, 2])
-    place, _ = lookup.match()
+    index, _ = lookup.match()
 
-    assert lookup.continuation(place, 5) == [1, 2, 1, 2, 1]
+    assert lookup.continuation(index, 5) == [1, 2, 1, 2, 1]
 
 
 def test_prompt_lookup_begins_the_prediction_with_the_answer():
     lookup = looked_up([9, 9, 9], prediction=[5, 6, 7])
     lookup.begin()
-    place, _ = lookup.match()
+    index, _ = lookup.match()
 
-    assert lookup.continuation(place, 9) == [5, 6, 7]
-    assert [lookup.is_prediction(place + ahead) for ahead in range(3)] == [True] * 3
+    assert lookup.continuation(index, 9) == [5, 6, 7]
+    assert [lookup.is_prediction(index + ahead) for ahead in range(3)] == [True] * 3
 
 
 def test_prompt_lookup_finds_the_prediction_after_an_edit():
     lookup = looked_up([9, 9, 9], prediction=[5, 6, 7, 8])
     lookup.begin()
     lookup.extend([4, 5, 6])
-    place, length = lookup.match()
+    index, length = lookup.match()
 
-    assert (lookup.continuation(place, 9), length) == ([7, 8], 2)
+    assert (lookup.continuation(index, 9), length) == ([7, 8], 2)
 
 
 def test_prompt_lookup_does_not_extend_across_the_prediction():
     lookup = looked_up([5, 6], prediction=[5, 6])
-    place, _ = lookup.match()
+    index, _ = lookup.match()
 
-    assert lookup.token_at(place) is None
-    assert lookup.continuation(place, 3) == []
+    assert lookup.token_at(index) is None
+    assert lookup.continuation(index, 3) == []

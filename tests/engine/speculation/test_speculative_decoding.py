@@ -25,25 +25,25 @@ def bench(draft_tokens: int = 4, memory: int = 2, **fields: object) -> Bench:
     return Bench(model, draft_tokens=draft_tokens, logit_rows=16)
 
 
-def told(where: Bench, command) -> list[dict]:
+def run_alone(engine: Bench, command) -> list[dict]:
     """All that an answer's deltas say together, for each choice, but for how it was computed."""
-    where.submit(command)
-    where.run()
+    engine.submit(command)
+    engine.run()
     return [
         {
-            "text": where.text(command.id, index),
+            "text": engine.text(command.id, index),
             "tokens": deltas[-1].completion_tokens,
             "logprobs": [logprob for delta in deltas for logprob in delta.logprobs],
             "end": (deltas[-1].finish_reason, deltas[-1].stop_sequence),
             "ends": sum(delta.finish_reason is not None for delta in deltas),
         }
         for index in range(command.n)
-        for deltas in [where.deltas(command.id, index)]
+        for deltas in [engine.deltas(command.id, index)]
     ]
 
 
-def last(where: Bench, name: str = "1") -> Delta:
-    return where.deltas(name)[-1]
+def last(engine: Bench, name: str = "1") -> Delta:
+    return engine.deltas(name)[-1]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -62,154 +62,154 @@ def last(where: Bench, name: str = "1") -> Delta:
 def test_answer_is_the_same_with_and_without_speculation(sampling, fields):
     command = generate(PROMPT, max_tokens=60, sampling=sampling, **fields)
 
-    assert told(bench(), command) == told(bench(draft_tokens=0), command)
+    assert run_alone(bench(), command) == run_alone(bench(draft_tokens=0), command)
 
 
 @pytest.mark.parametrize("max_tokens", range(1, 60, 7))
 def test_speculation_respects_max_tokens(max_tokens):
-    where = bench()
+    engine = bench()
     command = generate(PROMPT, max_tokens=max_tokens, ignore_eos=True)
 
-    assert told(where, command)[0]["tokens"] == max_tokens
+    assert run_alone(engine, command)[0]["tokens"] == max_tokens
 
 
 def test_speculation_saves_passes():
-    where, plain = bench(), bench(draft_tokens=0)
+    engine, plain = bench(), bench(draft_tokens=0)
     command = generate(PROMPT, max_tokens=200, ignore_eos=True)
-    told(where, command)
-    told(plain, command)
+    run_alone(engine, command)
+    run_alone(plain, command)
 
-    assert where.generator.statistics.passes < 0.6 * plain.generator.statistics.passes
-    assert last(where).accepted_tokens <= last(where).drafted_tokens
-    assert last(where).completion_tokens == 200
+    assert engine.generator.statistics.passes < 0.6 * plain.generator.statistics.passes
+    assert last(engine).accepted_tokens <= last(engine).drafted_tokens
+    assert last(engine).completion_tokens == 200
     assert last(plain).drafted_tokens == 0
 
 
 def test_every_accepted_token_saves_a_pass():
-    where = bench()
-    told(where, generate(PROMPT, max_tokens=200, ignore_eos=True))
-    end = last(where)
+    engine = bench()
+    run_alone(engine, generate(PROMPT, max_tokens=200, ignore_eos=True))
+    end = last(engine)
 
     reading = -(-len(PROMPT) // 64)
-    assert where.generator.statistics.passes == reading + 199 - end.accepted_tokens
+    assert engine.generator.statistics.passes == reading + 199 - end.accepted_tokens
 
 
 def test_prediction_saves_passes_and_is_counted():
     plain = bench(memory=None)
-    answer = told(plain, generate("abc", max_tokens=40, ignore_eos=True))[0]["text"]
-    where = bench(memory=None)
+    answer = run_alone(plain, generate("abc", max_tokens=40, ignore_eos=True))[0]["text"]
+    engine = bench(memory=None)
     command = generate("abc", max_tokens=40, ignore_eos=True, prediction=answer)
-    again = told(where, command)[0]["text"]
+    again = run_alone(engine, command)[0]["text"]
 
     assert again == answer
-    assert last(where).predicted_tokens == 40
-    assert where.generator.statistics.passes < plain.generator.statistics.passes / 2
+    assert last(engine).predicted_tokens == 40
+    assert engine.generator.statistics.passes < plain.generator.statistics.passes / 2
 
 
 def test_wrong_prediction_changes_no_answer():
-    where = bench(memory=None)
+    engine = bench(memory=None)
     command = generate("abc", max_tokens=40, prediction="something else altogether")
 
-    assert told(where, command) == told(bench(draft_tokens=0, memory=None), command)
-    assert last(where).predicted_tokens < 10
+    assert run_alone(engine, command) == run_alone(bench(draft_tokens=0, memory=None), command)
+    assert last(engine).predicted_tokens < 10
 
 
 def test_prediction_is_counted_without_speculation():
     answer = expected_text(generate("abc", max_tokens=12), 0)
-    where = bench(draft_tokens=0, memory=None)
-    told(where, generate("abc", max_tokens=12, prediction=answer))
+    engine = bench(draft_tokens=0, memory=None)
+    run_alone(engine, generate("abc", max_tokens=12, prediction=answer))
 
-    assert last(where).predicted_tokens == len(answer) > 2
-    assert last(where).drafted_tokens == 0
+    assert last(engine).predicted_tokens == len(answer) > 2
+    assert last(engine).drafted_tokens == 0
 
 
 def test_drafts_of_many_sequences_stay_within_the_pass():
-    where = bench(slots=4, batch_tokens=12)
-    where.submit(
+    engine = bench(slots=4, batch_tokens=12)
+    engine.submit(
         *(
             generate(PROMPT + letter, id=letter, max_tokens=50, ignore_eos=True)
             for letter in "abcdefgh"
         )
     )
-    where.run()
+    engine.run()
 
-    assert where.model.largest_pass <= 12
+    assert engine.model.largest_pass <= 12
     for letter in "abcdefgh":
         command = generate(PROMPT + letter, max_tokens=50, ignore_eos=True)
-        assert where.text(letter) == told(bench(draft_tokens=0), command)[0]["text"]
+        assert engine.text(letter) == run_alone(bench(draft_tokens=0), command)[0]["text"]
 
 
 def test_recurrent_state_is_never_drafted_for():
-    where = bench(can_roll_back=False)
-    told(where, generate(PROMPT, max_tokens=50, ignore_eos=True))
+    engine = bench(can_roll_back=False)
+    run_alone(engine, generate(PROMPT, max_tokens=50, ignore_eos=True))
 
-    assert last(where).drafted_tokens == 0
+    assert last(engine).drafted_tokens == 0
 
 
 def test_failed_truncation_of_a_draft_is_recomputed():
-    where = bench()
-    where.model.can_roll_back = False  # it was believed to be able to
+    engine = bench()
+    engine.model.can_roll_back = False  # it was believed to be able to
     command = generate(PROMPT, max_tokens=60, sampling=Sampling(seed=3), ignore_eos=True)
 
-    assert told(where, command) == told(bench(draft_tokens=0), command)
+    assert run_alone(engine, command) == run_alone(bench(draft_tokens=0), command)
 
 
 def test_exhausted_cells_stop_drafting():
-    where = bench(slots=2, cells=PROMPT.__len__() + 61)
+    engine = bench(slots=2, cells=PROMPT.__len__() + 61)
     command = generate(PROMPT, max_tokens=60, ignore_eos=True)
 
-    assert told(where, command) == told(bench(draft_tokens=0), command)
+    assert run_alone(engine, command) == run_alone(bench(draft_tokens=0), command)
 
 
 def test_cancelled_draft_leaves_consistent_cells():
-    where = bench()
-    where.submit(generate(PROMPT, id="a", max_tokens=100, ignore_eos=True))
+    engine = bench()
+    engine.submit(generate(PROMPT, id="a", max_tokens=100, ignore_eos=True))
     for _ in range(20):
-        where.generator.turn(0)
-    where.generator.cancel(Address(1, "a"))
+        engine.generator.turn(0)
+    engine.generator.cancel(Address(1, "a"))
     command = generate(PROMPT, id="b", max_tokens=100, ignore_eos=True)
 
-    assert told(where, command) == told(bench(draft_tokens=0), command)
+    assert run_alone(engine, command) == run_alone(bench(draft_tokens=0), command)
 
 
 def test_request_that_fails_within_a_draft_fails_alone():
-    where = bench()
+    engine = bench()
     nothing = {LETTERS.index(letter): -100.0 for letter in LETTERS[1:]}
     doomed = Sampling(temperature=0, logit_bias=nothing | dict.fromkeys(nothing, float("-inf")))
-    where.submit(generate(PROMPT, id="a", max_tokens=50, ignore_eos=True, sampling=doomed, n=2))
+    engine.submit(generate(PROMPT, id="a", max_tokens=50, ignore_eos=True, sampling=doomed, n=2))
     other = generate(PROMPT, id="b", max_tokens=50, ignore_eos=True)
 
-    assert told(where, other) == told(bench(draft_tokens=0), other)
-    assert isinstance(where.outbox.events["a"][-1], Failed)
+    assert run_alone(engine, other) == run_alone(bench(draft_tokens=0), other)
+    assert isinstance(engine.outbox.events["a"][-1], Failed)
 
 
 def test_passes_that_cost_by_the_token_get_no_drafts():
-    where = bench()
-    where.submit(generate(PROMPT, max_tokens=200, ignore_eos=True))
-    while not where.generator.is_idle:
-        before = where.generator.statistics.computed_tokens
-        where.generator.turn(0)
-        spent = where.generator.statistics.computed_tokens - before
-        where.generator.statistics.busy_s += 0.01 * spent
+    engine = bench()
+    engine.submit(generate(PROMPT, max_tokens=200, ignore_eos=True))
+    while not engine.generator.is_idle:
+        before = engine.generator.statistics.computed_tokens
+        engine.generator.turn(0)
+        spent = engine.generator.statistics.computed_tokens - before
+        engine.generator.statistics.busy_s += 0.01 * spent
 
-    assert last(where).drafted_tokens < 60  # each length was tried and given up
+    assert last(engine).drafted_tokens < 60  # each length was tried and given up
 
 
 def test_accepted_drafts_of_a_turn_are_one_delta():
-    where = bench()
-    where.submit(generate(PROMPT, max_tokens=100, ignore_eos=True))
-    while not where.generator.is_idle:
-        before = len(where.deltas("1"))
-        where.generator.turn(0)
-        assert len(where.deltas("1")) <= before + 1
+    engine = bench()
+    engine.submit(generate(PROMPT, max_tokens=100, ignore_eos=True))
+    while not engine.generator.is_idle:
+        before = len(engine.deltas("1"))
+        engine.generator.turn(0)
+        assert len(engine.deltas("1")) <= before + 1
 
-    assert max(len(delta.text) for delta in where.deltas("1")) > 2
+    assert max(len(delta.text) for delta in engine.deltas("1")) > 2
 
 
 def test_speculation_does_not_change_logits():
     command = generate(PROMPT, max_tokens=60, sampling=Sampling(temperature=0, logprobs=3))
-    guessed = told(bench(), command)[0]["logprobs"]
-    plain = told(bench(draft_tokens=0), command)[0]["logprobs"]
+    guessed = run_alone(bench(), command)[0]["logprobs"]
+    plain = run_alone(bench(draft_tokens=0), command)[0]["logprobs"]
 
     assert np.allclose([item.logprob for item in guessed], [item.logprob for item in plain])
     assert msgspec.msgpack.encode(guessed) == msgspec.msgpack.encode(plain)

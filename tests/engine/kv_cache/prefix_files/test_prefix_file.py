@@ -51,10 +51,10 @@ def test_prefix_file_that_is_truncated_is_refused_before_it_is_read(path, size):
         read_tokens(path, MODEL)
 
 
-@pytest.mark.parametrize("place", [20, 25, 30, 45, 70, -1])
-def test_prefix_file_checksum_detects_a_changed_byte(path, place):
+@pytest.mark.parametrize("offset", [20, 25, 30, 45, 70, -1])
+def test_prefix_file_checksum_detects_a_changed_byte(path, offset):
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[offset] ^= 1
     path.write_bytes(content)
 
     with pytest.raises(BadPrefix):

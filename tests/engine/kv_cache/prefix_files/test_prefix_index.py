@@ -30,8 +30,8 @@ def index(*entries: PrefixEntry, limit_bytes: int = 1000) -> PrefixIndex:
 
 
 @given(st.lists(blocks.filter(len)), blocks, st.integers(0, BLOCK - 1))
-def test_prefix_index_matches_the_file_with_the_most_common_blocks(kept, wanted, tail):
-    files = [text(letters) for letters in kept]
+def test_prefix_index_matches_the_file_with_the_most_common_blocks(stored, wanted, tail):
+    files = [text(letters) for letters in stored]
     tokens = text(wanted, tail)
     match = index(*map(entry, files)).match(tokens)
 

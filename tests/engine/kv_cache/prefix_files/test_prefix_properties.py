@@ -22,7 +22,7 @@ MODEL = b"m" * 16
 
 
 class Disk(Executor):
-    """Does one thing after the other, but not before it is told to."""
+    """Executor that runs its tasks in order, when the test says so."""
 
     def __init__(self) -> None:
         self.is_quick = False
@@ -71,12 +71,12 @@ class KeepingMachine(EngineMachine):
 
     @rule(letters=st.sampled_from(["a", "ab", "abc"]), length=st.integers(70, 90))
     def somebody_comes_back(self, letters: str, length: int) -> None:
-        """After a rest, in which what slots held was written, and a loss of all cells."""
+        """Restart after an idle time in which slots were saved, with a loss of all cells."""
         self.submit(
             prompt=(letters * 90)[:length],
             n=1,
             media=[],
-            max_tokens=1,  # so that what is held begins longer ones
+            max_tokens=1,  # so that cached prompts are prefixes of longer ones
             priority=Priority.INTERACTIVE,
             sampling=SAMPLINGS[0],
         )
@@ -102,7 +102,7 @@ class KeepingMachine(EngineMachine):
         self.disk.is_quick = True
         self.disk.work(1000)
         super().teardown()
-        for _ in range(len(self.commands) + 1):  # what only those waited for who were cancelled
+        for _ in range(len(self.commands) + 1):  # reads that only cancelled sequences waited for
             self.generator.turn(self.now)
             self.generator.turn(self.now)
         assert not self.generator._scheduler._cache.expected, "a sequence would wait for ever"

@@ -24,7 +24,7 @@ OTHER = "something else, and a good deal of that, too, as it is. " * 4
 
 
 class Kept(Bench):
-    """A generator over a fake model, whose prefixes are kept in a folder."""
+    """A generator over a fake model, with prefix files in a folder."""
 
     def __init__(self, folder: PrefixFolder, **shape: object) -> None:
         self.folder = folder
@@ -32,7 +32,7 @@ class Kept(Bench):
         self.outbox = Outbox()
         self.generator = Generator(self.model, start(), self.outbox, prefixes=folder)
 
-    def rest(self) -> None:
+    def idle(self) -> None:
         """Long enough for all that is to be written."""
         while self.generator.idle_timeout_s(RESTED_S) is not None:
             self.generator.turn(RESTED_S)
@@ -67,55 +67,55 @@ def files(tmp_path) -> Callable[[], list[Path]]:
 
 def had(begin: Begin, *prompts: str, **shape: object) -> None:
     """An engine that has answered these and has ended."""
-    kept = begin(**shape)
+    bench = begin(**shape)
     for prompt in prompts:
-        kept.answer(generate(prompt, id=prompt))
-    kept.generator.close()
+        bench.answer(generate(prompt, id=prompt))
+    bench.generator.close()
 
 
 def test_prefix_files_restore_a_long_prompt_after_a_restart(begin):
     had(begin, SYSTEM + "and hello")
-    kept = begin()
-    kept.answer(generate(SYSTEM + "what now?"))
+    bench = begin()
+    bench.answer(generate(SYSTEM + "what now?"))
 
-    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
-    assert kept.cached_tokens >= len(SYSTEM)
-    assert kept.model.computed_tokens < 20
-    assert kept.generator.statistics.prefix_reads == 1
+    assert bench.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert bench.cached_tokens >= len(SYSTEM)
+    assert bench.model.computed_tokens < 20
+    assert bench.generator.statistics.prefix_reads == 1
 
 
 def test_prefix_files_are_read_once_for_all_sequences_that_share_them(begin):
     had(begin, SYSTEM)
-    kept = begin(slots=8)
+    bench = begin(slots=8)
     prompts = [f"{SYSTEM}{letter}" for letter in "abcdefgh"]
-    kept.submit(*(generate(prompt, id=prompt) for prompt in prompts))
-    kept.run()
+    bench.submit(*(generate(prompt, id=prompt) for prompt in prompts))
+    bench.run()
 
-    assert [kept.text(prompt) for prompt in prompts] == [greedy(prompt, 8) for prompt in prompts]
-    assert kept.model.computed_tokens < 16 * len(prompts)
-    assert kept.generator.statistics.prefix_reads == 1
+    assert [bench.text(prompt) for prompt in prompts] == [greedy(prompt, 8) for prompt in prompts]
+    assert bench.model.computed_tokens < 16 * len(prompts)
+    assert bench.generator.statistics.prefix_reads == 1
 
 
 def test_prefix_files_delay_no_sequence_without_a_match(begin):
     had(begin, SYSTEM)
-    kept = begin()
-    kept.answer(generate(OTHER))
+    bench = begin()
+    bench.answer(generate(OTHER))
 
-    assert kept.text("1") == greedy(OTHER, 8)
-    assert kept.cached_tokens == kept.generator.statistics.prefix_reads == 0
+    assert bench.text("1") == greedy(OTHER, 8)
+    assert bench.cached_tokens == bench.generator.statistics.prefix_reads == 0
 
 
 def test_prefix_files_are_saved_when_the_engine_is_idle(begin, files):
-    kept = begin()
-    kept.answer(generate(SYSTEM))
-    kept.answer(generate(OTHER, id="2"))
-    kept.generator.turn(1.0)
+    bench = begin()
+    bench.answer(generate(SYSTEM))
+    bench.answer(generate(OTHER, id="2"))
+    bench.generator.turn(1.0)
     at_once = files()
-    kept.rest()
+    bench.idle()
 
     assert at_once == []
-    assert len(files()) == kept.generator.statistics.prefix_writes == 2
-    status = kept.generator.status("probe")
+    assert len(files()) == bench.generator.statistics.prefix_writes == 2
+    status = bench.generator.status("probe")
     assert (status.prefix_files, status.prefix_bytes) == (2, sum(map(size_of, files())))
 
 
@@ -128,10 +128,10 @@ def test_prefix_files_wake_no_engine_without_requests(begin):
 
 
 def test_prefix_files_save_a_prefix_before_it_is_overwritten(begin):
-    kept = begin(slots=1)
-    kept.answer(generate(SYSTEM))
-    kept.answer(generate(OTHER, id="2"))
-    kept.rest()
+    bench = begin(slots=1)
+    bench.answer(generate(SYSTEM))
+    bench.answer(generate(OTHER, id="2"))
+    bench.idle()
     again = begin()
     again.answer(generate(SYSTEM + "again"))
 
@@ -146,12 +146,12 @@ def test_prefix_files_are_not_written_twice(begin, files):
 
 
 def test_prefix_files_replace_the_file_of_a_continued_chat(begin, files):
-    kept = begin()
-    kept.answer(generate(SYSTEM))
-    kept.rest()
+    bench = begin()
+    bench.answer(generate(SYSTEM))
+    bench.idle()
     (before,) = files()
-    kept.answer(generate(SYSTEM + OTHER, id="2"))
-    kept.rest()
+    bench.answer(generate(SYSTEM + OTHER, id="2"))
+    bench.idle()
 
     assert len(files()) == 1
     assert not before.exists()
@@ -164,28 +164,30 @@ def test_prefix_files_omit_short_prompts(begin, files):
 
 
 def test_prefix_files_omit_texts_with_pictures_but_restore_the_text_before(begin, files):
-    kept = begin()
-    kept.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
-    kept.generator.close()
+    bench = begin()
+    bench.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
+    bench.generator.close()
     assert files() == []
 
     had(begin, SYSTEM)
     again = begin()
     again.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
     assert again.cached_tokens >= 192
-    assert again.text("1") == kept.text("1")
+    assert again.text("1") == bench.text("1")
 
 
 def test_prefix_files_evict_the_least_recently_used_above_the_size_limit(begin, files):
     had(begin, SYSTEM)
     bound = 2 * size_of(files()[0]) + 2000
-    kept = begin({"bytes": bound})
+    bench = begin({"bytes": bound})
     for number, letter in enumerate("abcde"):
-        kept.answer(generate(letter * 200, id=str(number)))
-        kept.rest()
+        bench.answer(generate(letter * 200, id=str(number)))
+        bench.idle()
         assert sum(map(size_of, files())) <= bound
 
-    found = [letter for letter in "abcde" if kept.folder.index.match([LETTERS.index(letter)] * 200)]
+    found = [
+        letter for letter in "abcde" if bench.folder.index.match([LETTERS.index(letter)] * 200)
+    ]
     assert found == ["d", "e"]
 
 
@@ -195,14 +197,14 @@ def test_prefix_files_remove_a_damaged_file_and_compute_its_tokens(begin, files,
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    kept = begin()
+    bench = begin()
     with caplog.at_level(logging.WARNING):
-        kept.answer(generate(SYSTEM + "what now?"))
+        bench.answer(generate(SYSTEM + "what now?"))
 
-    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
-    assert kept.cached_tokens == 0
+    assert bench.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert bench.cached_tokens == 0
     assert "not as it was written" in caplog.text
-    assert kept.folder.index.match([LETTERS.index(letter) for letter in SYSTEM]) is None
+    assert bench.folder.index.match([LETTERS.index(letter) for letter in SYSTEM]) is None
 
 
 def test_prefix_files_with_other_tokens_than_indexed_restore_no_wrong_cells(begin, files):
@@ -211,63 +213,63 @@ def test_prefix_files_with_other_tokens_than_indexed_restore_no_wrong_cells(begi
     (system,) = files()
     had(begin, OTHER)
     (other,) = set(files()) - {system}
-    kept = begin()
+    bench = begin()
     other.replace(system)
-    kept.answer(generate(SYSTEM + "what now?"))
+    bench.answer(generate(SYSTEM + "what now?"))
 
-    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
-    assert kept.cached_tokens == 0
+    assert bench.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert bench.cached_tokens == 0
 
 
 def test_prefix_files_compute_tokens_of_a_state_that_the_model_refuses(begin):
     had(begin, SYSTEM)
-    kept = begin()
-    kept.model.refuses_states = True
-    kept.answer(generate(SYSTEM + "what now?"))
+    bench = begin()
+    bench.model.refuses_states = True
+    bench.answer(generate(SYSTEM + "what now?"))
 
-    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
-    assert len(kept.folder.index) == 0
+    assert bench.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert len(bench.folder.index) == 0
 
 
 def test_prefix_files_continue_a_recurrent_state_from_its_end_only(begin):
     had(begin, SYSTEM, can_roll_back=False)
     longer = SYSTEM + greedy(SYSTEM, 8)
-    kept = begin(can_roll_back=False)
-    kept.answer(generate(SYSTEM + "what now?", id="2"))
-    kept.answer(generate(longer + "what now?"))
+    bench = begin(can_roll_back=False)
+    bench.answer(generate(SYSTEM + "what now?", id="2"))
+    bench.answer(generate(longer + "what now?"))
 
-    assert kept.text("2") == greedy(SYSTEM + "what now?", 8)
-    assert kept.deltas("2")[-1].cached_tokens == 0
-    assert kept.text("1") == greedy(longer + "what now?", 8)
-    assert kept.cached_tokens >= len(longer) - 1
+    assert bench.text("2") == greedy(SYSTEM + "what now?", 8)
+    assert bench.deltas("2")[-1].cached_tokens == 0
+    assert bench.text("1") == greedy(longer + "what now?", 8)
+    assert bench.cached_tokens >= len(longer) - 1
 
 
 def test_prefix_files_log_a_full_disk_and_fail_no_request(begin, caplog, tmp_path):
-    kept = begin()
-    kept.answer(generate(SYSTEM))
+    bench = begin()
+    bench.answer(generate(SYSTEM))
     (folder,) = (tmp_path / "kept").iterdir()
     folder.rmdir()
     folder.write_text("in its place")
     with caplog.at_level(logging.WARNING):
-        kept.rest()
-    kept.answer(generate(SYSTEM + "and more", id="2"))
+        bench.idle()
+    bench.answer(generate(SYSTEM + "and more", id="2"))
 
     assert "engine.prefix_not_written" in caplog.text
-    assert kept.text("2") == greedy(SYSTEM + "and more", 8)
+    assert bench.text("2") == greedy(SYSTEM + "and more", 8)
 
 
 def test_prefix_files_forget_a_cancelled_request(begin):
     had(begin, SYSTEM)
-    kept = begin()
-    kept.submit(generate(SYSTEM + "what now?"))
-    (address,) = kept.generator._requests
-    kept.generator.cancel(address)
-    while kept.generator.idle_timeout_s(0.0) is not None:
-        kept.generator.rest()
-        kept.generator.turn(0.0)
-    kept.answer(generate(SYSTEM + "and now?", id="2"))
+    bench = begin()
+    bench.submit(generate(SYSTEM + "what now?"))
+    (address,) = bench.generator._requests
+    bench.generator.cancel(address)
+    while bench.generator.idle_timeout_s(0.0) is not None:
+        bench.generator.wait()
+        bench.generator.turn(0.0)
+    bench.answer(generate(SYSTEM + "and now?", id="2"))
 
-    assert kept.text("2") == greedy(SYSTEM + "and now?", 8)
+    assert bench.text("2") == greedy(SYSTEM + "and now?", 8)
 
 
 class Stuck:
@@ -327,10 +329,10 @@ def test_prefix_files_skip_a_file_that_is_slower_than_computing(begin):
 
 
 def test_prefix_files_save_one_state_only_if_the_size_limit_is_reached(begin, files):
-    kept = begin({"bytes": 2000})
+    bench = begin({"bytes": 2000})
     for letter in "abcd":
-        kept.answer(generate(letter * 200, id=letter))
-    kept.rest()
+        bench.answer(generate(letter * 200, id=letter))
+    bench.idle()
 
     assert files() == []
-    assert kept.model.saved_states == 1
+    assert bench.model.saved_states == 1
