@@ -11,7 +11,7 @@ from pathlib import Path
 from llm_backend.models.errors import ConversionError
 from llm_backend.models.folder import Pooling, read_network, read_pooling
 from llm_backend.models.gguf_file import (
-    EmbeddingModel,
+    EmbeddingModelFile,
     OutType,
     Progress,
     gguf_library,
@@ -78,12 +78,12 @@ def convert(
     )
 
 
-def _read(source: Path, name: str) -> EmbeddingModel:
+def _read(source: Path, name: str) -> EmbeddingModelFile:
     if not source.is_dir():
         raise ConversionError(f"{source} is not a model folder: there is no such folder.")
     try:
         network = read_network(source)
-        return EmbeddingModel(
+        return EmbeddingModelFile(
             name=name,
             network=network,
             pooling=read_pooling(source),
