@@ -5,7 +5,7 @@ Their events lack the fields common to all; `response_state` adds those.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import TokenLogprob, ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
@@ -14,6 +14,11 @@ from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.controllers.responses.loop.server_tools import CallProgress
 from llm_backend.json_types import JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+    ContentPart = api.OutputTextContent | api.RefusalContent | api.ReasoningTextContent
 
 __all__ = ["Annotate", "CallItemBuilder", "OutputItemBuilder", "TextItemBuilder", "call_builder"]
 
@@ -63,7 +68,7 @@ class TextItemBuilder(OutputItemBuilder):
         self._annotate = annotate
         self._is_message = kind == "message"
         self._event = f"response.{_TEXTS[kind]}"
-        self._logprobs: list[JsonObject] = []
+        self._logprobs: list[api.LogProb] = []
 
     def begin(self) -> list[CallProgress]:
         """Returns the event of the added content part."""
@@ -100,7 +105,9 @@ class TextItemBuilder(OutputItemBuilder):
             self._text_event(
                 f"{self._event}.annotation.added", annotation_index=index, annotation=one
             )
-            for index, one in enumerate(part.get("annotations", ()))
+            for index, one in enumerate(
+                part["annotations"] if part["type"] == "output_text" else ()
+            )
         ]
         whole: JsonObject = {"refusal" if self.kind == "refusal" else "text": text}
         if self._is_message:
@@ -108,7 +115,7 @@ class TextItemBuilder(OutputItemBuilder):
         done = self._text_event(f"{self._event}.done", **whole)
         return [*annotation_events, done, self._text_event("response.content_part.done", part=part)]
 
-    def _part(self, text: str) -> JsonObject:
+    def _part(self, text: str) -> "ContentPart":
         if self.kind == "refusal":
             return {"type": "refusal", "refusal": text}
         if not self._is_message:
@@ -118,7 +125,7 @@ class TextItemBuilder(OutputItemBuilder):
         return {
             "type": "output_text",
             "text": text,
-            "annotations": annotations,
+            "annotations": cast("list[api.Annotation]", annotations),
             "logprobs": logprobs,
         }
 
@@ -191,6 +198,10 @@ def call_builder(call: ToolCall, clients: Mapping[str, ClientTool]) -> CallItemB
     return CallItemBuilder(call, tool)
 
 
-def _log_prob(entry: TokenLogprob) -> JsonObject:
-    top = [token_object(other) for other in entry.top]
-    return {**token_object(entry), "top_logprobs": top}
+def _log_prob(entry: TokenLogprob) -> "api.LogProb":
+    top = [_top_log_prob(other) for other in entry.top]
+    return {**_top_log_prob(entry), "top_logprobs": top}
+
+
+def _top_log_prob(entry: TokenLogprob) -> "api.TopLogProb":
+    return cast("api.TopLogProb", token_object(entry))  # whose bytes are never null here
