@@ -69,7 +69,7 @@ def test_an_answer_is_shown_while_it_is_written_and_stop_stops_it(page):
     growing = page.locator("article.answer.is-growing .prose")
     expect(growing).not_to_be_empty()
     page.get_by_role("link", name="Status").click()
-    expect(page.locator(".pill")).to_have_text("At work")
+    expect(page.locator(".pill")).to_have_text("Busy")
     assert page.url.endswith("#/status")
     page.go_back()
     page.get_by_role("button", name="Stop").click()
@@ -117,10 +117,10 @@ def test_an_earlier_question_is_asked_otherwise_in_a_chat_of_its_own(page):
     wait_answered(page, 2)
     before, there = page.locator("#transcript").inner_text(), page.url
     stored = page.locator("#chats a").count()
-    pens = page.get_by_role("button", name="Edit and ask anew")
+    pens = page.get_by_role("button", name="Edit and resend")
     pens.last.focus()
     page.keyboard.press("Enter")
-    field = page.get_by_label("Ask instead")
+    field = page.get_by_label("Edited text")
     expect(field).to_be_focused()
     picture(page, "edit")
     page.keyboard.press("Escape")
@@ -242,7 +242,7 @@ def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, 
         tab(browser, server.address, complains_of="401") as page,
     ):
         page.goto("/")
-        expect(page.get_by_role("alert")).to_contain_text("wants an API key")
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
         expect(page.locator("#starters")).to_be_hidden()
         field = page.get_by_label("API key")
         expect(field).to_be_focused()
@@ -250,8 +250,8 @@ def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, 
         field.press("Enter")
 
         expect(page.locator("#notice")).to_be_hidden()
-        expect(page.get_by_text("Chats are kept by the server")).to_be_visible()
-        expect(page.locator("#greeting-model")).to_contain_text("No model is here yet")
+        expect(page.get_by_text("Chats are stored on the server")).to_be_visible()
+        expect(page.locator("#greeting-model")).to_contain_text("No model is served yet")
         expect(page.locator("#starters")).to_be_hidden()
         assert page.evaluate("sessionStorage.getItem('api-key')") == "sk-right"
         assert page.evaluate("localStorage.getItem('api-key')") is None
@@ -348,7 +348,7 @@ def test_the_status_is_shown_live(page, client):
         max_tokens=3000, extra_body={"ignore_eos": True},
     ) as chat:  # fmt: skip
         next(iter(chat))
-        expect(page.locator(".pill")).to_have_text("At work")
+        expect(page.locator(".pill")).to_have_text("Busy")
         expect(row).to_contain_text("1 of 8")
         expect(page.locator(".figures .wide dd").first).not_to_have_text("0.0")
         picture(page, "status")
@@ -409,8 +409,8 @@ def test_what_attached_files_say_is_given_to_the_model(browser, library_server):
         expect(page.get_by_label("Attached files")).to_contain_text("lamp.md")
         expect(page.get_by_text("Read 1 passage of the files")).to_be_visible()
 
-        page.get_by_role("button", name="Edit and ask anew").click()
-        page.get_by_label("Ask instead").fill("What does the lamp do?")
+        page.get_by_role("button", name="Edit and resend").click()
+        page.get_by_label("Edited text").fill("What does the lamp do?")
         page.keyboard.press("Enter")
         expect(page.locator("#chats a[aria-current]")).to_have_text("What does the lamp do?")
         page.locator("#chats li", has_text="Which note").hover()

@@ -1,12 +1,12 @@
-// Asks this server: JSON, event streams, and the key that it may want.
+// HTTP client of this server: JSON, event streams, and the API key.
 //
-// The key is kept in the session's storage: it is a password, and ends with the tab unless its owner
-// asks that it be remembered, which puts it into the storage that stays.
+// The key is a password: it is stored for the session and ends with the tab, unless the user asks to
+// remember it, which stores it permanently.
 
 const KEY = "api-key";
 
-/** What the server answered that is not what was asked for. */
-export class Refused extends Error {
+/** An error answer of the server. */
+export class RequestError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -27,19 +27,19 @@ export const key = {
   },
 };
 
-/** What a path answers to GET, POST or DELETE; throws `Refused`. */
+/** Sends GET, POST or DELETE to a path and returns the JSON; throws `RequestError`. */
 export async function ask(path, { method = "GET", body, signal } = {}) {
   const response = await send(path, { method, body, signal });
   return response.json();
 }
 
-/** What a path answers to a form, which may hold files; throws `Refused`. */
+/** Sends a form, which may have files, and returns the JSON; throws `RequestError`. */
 export async function upload(path, form) {
   const response = await send(path, { method: "POST", form });
   return response.json();
 }
 
-/** The events of a stream, each parsed; ends at `[DONE]` or with the stream. */
+/** Yields the parsed events of a stream; ends at `[DONE]` or with the stream. */
 export async function* events(path, { method = "GET", body, signal } = {}) {
   const response = await send(path, { method, body, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -58,7 +58,7 @@ export async function* events(path, { method = "GET", body, signal } = {}) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {}); // the stream has ended already, or nobody reads on
+    reader.cancel().catch(() => {}); // the stream has ended, or the reader has stopped
   }
 }
 
@@ -76,7 +76,7 @@ async function send(path, { method, body, form, signal }) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "The server cannot be reached.");
+    throw new RequestError(0, "The server cannot be reached.");
   }
   if (response.ok) return response;
   throw await refusal(response);
@@ -87,9 +87,9 @@ async function refusal(response) {
   try {
     message = (await response.json()).error.message ?? message;
   } catch {
-    // no body of ours: what stands between said it, and its number is all there is
+    // not an error body of this server: a proxy's, of which only the status is known
   }
-  return new Refused(response.status, message);
+  return new RequestError(response.status, message);
 }
 
 function dataOf(part) {
@@ -98,6 +98,6 @@ function dataOf(part) {
 }
 
 function unlessError(event) {
-  if (event.error) throw new Refused(0, event.error.message);
+  if (event.error) throw new RequestError(0, event.error.message);
   return event;
 }

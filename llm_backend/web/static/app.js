@@ -1,6 +1,6 @@
-// The page: which view is shown, and what happens when somebody writes, stops, or goes elsewhere.
+// The page: its views, and the reactions to sending, stopping and navigation.
 
-import { Refused } from "./api.js";
+import { RequestError } from "./api.js";
 import { Attachments } from "./attachments.js";
 import { Chats } from "./chats.js";
 import { Conversation, opened, openedStored } from "./conversation.js";
@@ -20,7 +20,7 @@ const STARTERS = [
 
 class App {
   #conversation = new Conversation();
-  #answering = null; // the AbortController of the answer that is being written
+  #controller = null; // AbortController of the answer in progress
   #transcript = new Transcript();
   #status = new StatusPage();
   #operations = new OperationsPage();
@@ -48,7 +48,7 @@ class App {
     byId("prompt").focus();
   }
 
-  // -- what the server has
+  // -- lists of the server
 
   async #begin() {
     this.#quiet();
@@ -69,7 +69,7 @@ class App {
       setTimeout(() => this.#listModels().catch((error) => this.#complain(error)), LOADING_MS);
   }
 
-  // -- where one is
+  // -- navigation
 
   async #route() {
     const [, page = "", id = ""] = /^#\/([a-z]*)\/?(.*)$/.exec(location.hash) ?? [];
@@ -104,7 +104,7 @@ class App {
   async #open(page, id) {
     try {
       const conversation = await (page === "chat" ? opened(id) : openedStored(id));
-      if (conversation === null) throw new Refused(404, "This chat is not stored any more.");
+      if (conversation === null) throw new RequestError(404, "This chat is not stored any more.");
       this.#options.choose(conversation.model);
       this.#options.system = conversation.system;
       this.#show(conversation);
@@ -148,23 +148,23 @@ class App {
 
   #greet() {
     byId("greeting").hidden = this.#conversation.messages.length > 0;
-    byId("greeting-model").textContent = this.#whoListens();
+    byId("greeting-model").textContent = this.#listenerName();
     byId("starters").hidden = !this.#options.isLoaded || !this.#options.model;
   }
 
-  #whoListens() {
+  #listenerName() {
     const { model, isLoaded } = this.#options;
     if (!isLoaded) return "";
     if (model) return `${model} is listening, on a server of your own.`;
-    return "No model is here yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.";
+    return "No model is served yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.";
   }
 
-  // -- who speaks
+  // -- sending and answering
 
   async send() {
     const field = byId("prompt"),
       text = field.value.trim();
-    if (!text || this.#answering) return;
+    if (!text || this.#controller) return;
     field.value = "";
     grow(field);
     await this.#ask(text, this.#pictures.take());
@@ -181,7 +181,7 @@ class App {
 
   /** Asks something else at an earlier place, in a chat of its own; Back leads to the one that was. */
   async #branch(place, text) {
-    if (this.#answering) return;
+    if (this.#controller) return;
     const { pictures } = this.#conversation.messages[place];
     this.#show(this.#conversation.branch(place));
     history.pushState(null, "", "#/");
@@ -190,11 +190,11 @@ class App {
 
   /** Ends the answer that is being written, if there is one. */
   stop() {
-    this.#answering?.abort();
+    this.#controller?.abort();
   }
 
   async #again() {
-    if (this.#answering) return;
+    if (this.#controller) return;
     this.#conversation.takeBack();
     this.#transcript.removeLastAnswer();
     await this.#answer();
@@ -218,7 +218,7 @@ class App {
 
   async #listen(conversation, view, answer) {
     const { model, temperature } = this.#options,
-      { signal } = this.#answering;
+      { signal } = this.#controller;
     const storeId = this.#options.canReadFiles ? await this.#attachments.searched() : null;
     const began = performance.now();
     for await (answer of conversation.answer({ model, temperature, storeId, signal })) {
@@ -276,7 +276,7 @@ class App {
   }
 
   #setAnswering(controller) {
-    this.#answering = controller;
+    this.#controller = controller;
     const button = byId("send");
     changeIcon(button, controller ? "stop" : "up");
     button.setAttribute("aria-label", controller ? "Stop" : "Send");
@@ -299,20 +299,20 @@ class App {
       `${usage.completion_tokens} tokens, ${speed.toFixed(0)} a second; ${cached} of ${usage.prompt_tokens} from the cache.`;
   }
 
-  // -- what went wrong
+  // -- errors
 
   #complain(error) {
     if (error.status === 401) this.#options.askForKey();
     const notice = byId("notice");
-    notice.textContent = this.#said(error);
+    notice.textContent = this.#errorText(error);
     notice.hidden = false;
-    if (error.status === undefined) throw error; // ours: the console has to have it
+    if (error.status === undefined) throw error; // a bug of the page: it belongs into the console
   }
 
-  #said({ status, message }) {
+  #errorText({ status, message }) {
     if (status === undefined) return `The page failed: ${message}`;
     if (status === 401 && !this.#options.hasKey)
-      return "This server wants an API key: write it into the field above.";
+      return "This server needs an API key: enter it into the field above.";
     return message;
   }
 
@@ -320,13 +320,13 @@ class App {
     byId("notice").hidden = true;
   }
 
-  // -- hands
+  // -- keyboard and buttons
 
   #wire() {
     const field = byId("prompt");
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.#answering) this.stop();
+      if (this.#controller) this.stop();
       else this.send();
     });
     field.addEventListener("input", () => grow(field));
@@ -370,7 +370,7 @@ class App {
 
   /** Closes what lies over the chat, or else ends the answer. */
   #escape() {
-    if (byId("confirm").open) return; // which closes by itself
+    if (byId("confirm").open) return; // it closes by itself
     if (this.#options.isShown) this.#options.hide();
     else if (document.body.classList.contains("has-sidebar")) {
       this.#closeSidebar();
@@ -390,7 +390,7 @@ class App {
   }
 }
 
-/** As high as its text, up to what the style sheet allows. */
+/** Fits the field's height to its text, up to the style sheet's maximum. */
 function grow(field) {
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight}px`;

@@ -1,10 +1,10 @@
-// The files of a conversation: kept in a vector store of its own, which the server searches before a
-// model of its own answers.
+// Files of a conversation: stored in a vector store of its own, which the server searches before a
+// local model answers.
 //
 // The store is named in the chat's metadata, so that the files are there when it is opened again, and
-// it is deleted with the chat; one that nobody comes back to goes after a month.
+// it is deleted with the chat; an unused one expires after a month.
 
-import { Refused, ask, upload } from "./api.js";
+import { RequestError, ask, upload } from "./api.js";
 import { byId, icon, iconButton, make } from "./dom.js";
 import { Pictures } from "./pictures.js";
 
@@ -27,7 +27,7 @@ export class Attachments {
     this.#onFailed = onFailed;
     byId("attach").addEventListener("click", () => this.#field.click());
     this.#field.addEventListener("change", () => {
-      this.#addAll([...this.#field.files]); // the field's own list ends with its value
+      this.#addAll([...this.#field.files]); // the field's own list is cleared with its value
       this.#field.value = "";
     });
     byId("prompt").addEventListener("paste", (event) => this.#paste(event));
@@ -93,7 +93,7 @@ export class Attachments {
       try {
         if (this.#isSeeing && Pictures.takes(file)) await this.#pictures.add(file);
         else if (this.#isReading) await this.#add(file);
-        else throw new Refused(0, `${file.name} is no picture that the model can see.`);
+        else throw new RequestError(0, `${file.name} is no picture that the model can see.`);
       } catch (error) {
         this.#onFailed(error);
       }
@@ -138,7 +138,7 @@ export class Attachments {
       state = await ask(`${path}/${attached.id}`);
     }
     if (state.status !== "completed")
-      throw new Refused(
+      throw new RequestError(
         0,
         `${file.name} cannot be read: ${state.last_error?.message ?? state.status}`,
       );
@@ -182,7 +182,7 @@ export async function forgetFiles(storeId) {
   }
 }
 
-/** Deletes a file, which takes it out of its store too; one that is gone already is no mistake. */
+/** Deletes a file, which also removes it from its store; a missing file is no error. */
 async function forgetFile(id) {
   try {
     await ask(`v1/files/${encodeURIComponent(id)}`, { method: "DELETE" });

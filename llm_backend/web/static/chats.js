@@ -1,4 +1,4 @@
-// The stored chats in the sidebar: opened, given other titles, deleted.
+// Stored chats in the sidebar: open, rename, delete.
 
 import { conversationOf, forgetChat, listed, rename, titleOf } from "./conversation.js";
 import { byId, iconButton, make } from "./dom.js";
@@ -25,7 +25,7 @@ export class Chats {
     this.#place.replaceChildren();
     if (!chats.length)
       this.#place.append(
-        make("p", { className: "hint" }, "Chats are kept by the server and listed here."),
+        make("p", { className: "hint" }, "Chats are stored on the server and listed here."),
       );
     this.#add(chats, next);
   }
@@ -43,7 +43,7 @@ export class Chats {
     const seen = new Set(Array.from(this.#place.querySelectorAll("a"), (link) => link.hash));
     for (const chat of chats) {
       const path = pathOf(chat);
-      if (seen.has(path)) continue; // an earlier state of it, whose answer was stopped
+      if (seen.has(path)) continue; // an earlier state of the chat, whose answer was stopped
       seen.add(path);
       this.#group(chat.created).append(this.#item(chat, path));
     }
@@ -125,7 +125,7 @@ export class Chats {
   }
 
   async #delete(chat, path, item) {
-    if (!(await isConfirmed(`Delete “${titleOf(chat)}”? It cannot be brought back.`))) return;
+    if (!(await isConfirmed(`Delete “${titleOf(chat)}”? This cannot be undone.`))) return;
     try {
       await forgetChat(chat);
     } catch (error) {

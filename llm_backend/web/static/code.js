@@ -1,5 +1,5 @@
-// Colours for code: its comments, texts, numbers and the words that languages reserve. What it does
-// not know stays as it is, and nothing of the text is lost or becomes markup.
+// Syntax highlighting: comments, strings, numbers and keywords. Other code is unchanged; no text is
+// lost, and none becomes markup.
 
 import { make } from "./dom.js";
 
@@ -35,7 +35,7 @@ for (const [languages, comments, words] of [
   for (const language of languages.split(" ")) KINDS.set(language, kind);
 }
 
-/** Colours the code of an element, written in this language. */
+/** Highlights the code of an element, in this language. */
 export function colour(element, language) {
   const known = KINDS.get(language.toLowerCase());
   if (!known) return;

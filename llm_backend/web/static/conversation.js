@@ -1,4 +1,4 @@
-// A conversation, and how the server keeps it.
+// A conversation, and its storage on the server.
 //
 // The server stores chat completions, each with all messages before it. So the latest one holds the
 // whole conversation: it is stored under the conversation's own id in its metadata, and those before
@@ -17,15 +17,15 @@ export class Conversation {
   title = "";
   system = "";
   metadata = {};
-  /** Each with `role` and `content`; what the model said may have `reasoning` and `isCut`, too. What
-   *  was asked may have `pictures`, data: URLs; what `hasMore` was more than these and the text. */
+  /** Each with `role` and `content`; answers may also have `reasoning` and `isCut`. User messages may
+   *  have `pictures`, data: URLs; with `hasMore` they had further parts. */
   messages = [];
 
   get path() {
     return this.isOthers ? `#/stored/${this.storedId}` : `#/chat/${this.id}`;
   }
 
-  /** Whether another client has stored it: what is said here then begins one of this page's. */
+  /** True if another client has stored it: the next message here then begins a new conversation. */
   get isOthers() {
     return this.storedId !== null && conversationOf(this) === null;
   }
@@ -36,7 +36,7 @@ export class Conversation {
     this.title ||= content.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
   }
 
-  /** Another conversation, which goes on from what was said before this place. */
+  /** Returns a new conversation that continues from the messages before this index. */
   branch(place) {
     const other = new Conversation();
     const { vector_store: storeId } = this.metadata;
@@ -70,7 +70,7 @@ export class Conversation {
     const answer = { role: "assistant", content: "", reasoning: "", isCut: true, retrieval: null };
     const body = {
       model,
-      messages: this.#asked(),
+      messages: this.#requestMessages(),
       stream: true,
       stream_options: { include_usage: true },
       store: true,
@@ -90,12 +90,12 @@ export class Conversation {
     await forgetAllOf(this.id, this.storedId);
   }
 
-  #asked() {
-    const said = this.messages.map(({ role, content, pictures }) => ({
+  #requestMessages() {
+    const messages = this.messages.map(({ role, content, pictures }) => ({
       role,
       content: pictures?.length ? partsOf(content, pictures) : content,
     }));
-    return this.system ? [{ role: "system", content: this.system }, ...said] : said;
+    return this.system ? [{ role: "system", content: this.system }, ...messages] : messages;
   }
 }
 
@@ -105,7 +105,7 @@ function take(answer, { delta, finish_reason: reason }) {
   if (reason) answer.isCut = reason === "length";
 }
 
-/** The conversations that are stored, newest first: one page, and what to ask for the next. */
+/** Returns a page of stored conversations, newest first, and the cursor of the next page. */
 export async function listed({ after, isOthersToo }) {
   const query = new URLSearchParams({ order: "desc", limit: "40" });
   if (after) query.set("after", after);
@@ -114,13 +114,13 @@ export async function listed({ after, isOthersToo }) {
   return { chats: page.data, next: page.has_more ? page.last_id : null };
 }
 
-/** The conversation of an id; null where none is stored. */
+/** Returns the conversation of an id; null if it is not stored. */
 export async function opened(id) {
   const [latest] = await storedOf(id);
   return latest ? restored(latest) : null;
 }
 
-/** The conversation that a stored completion of any client holds. */
+/** Returns the conversation of a stored completion of any client. */
 export async function openedStored(storedId) {
   return restored(await ask(`${PATH}/${encodeURIComponent(storedId)}`));
 }
@@ -176,11 +176,11 @@ const partsOf = (text, pictures) => [
   { type: "text", text },
 ];
 
-/** Whether a part is a picture that can be shown without asking anybody for it. */
+/** True if a part is a picture that needs no request to be shown. */
 const isPicture = ({ type, image_url: picture }) =>
   type === "image_url" && /^data:image\/[^,]*;base64,/.test(picture.url);
 
-/** What a stored completion is called. */
+/** The title of a stored completion. */
 export const titleOf = (completion) => completion.metadata?.title || "Untitled chat";
 
 /** Gives a stored completion another title; its other metadata stays. */
@@ -190,7 +190,7 @@ export const rename = (completion, title) =>
     body: { metadata: { ...completion.metadata, title } },
   });
 
-/** Deletes a stored chat: a conversation of this page with all that is stored of it, its files too. */
+/** Deletes a stored chat: for a conversation of this page all its completions and files. */
 export async function forgetChat(completion) {
   const conversation = conversationOf(completion),
     { vector_store: storeId } = completion.metadata ?? {};
@@ -198,7 +198,7 @@ export async function forgetChat(completion) {
   if (conversation && storeId && !(await isSearched(storeId))) await forgetFiles(storeId);
 }
 
-/** Whether some stored chat still has these files: one that branched off, or that it branched from. */
+/** True if another stored chat uses these files: a branch of this one, or its origin. */
 async function isSearched(storeId) {
   const query = new URLSearchParams({ limit: "1", "metadata[vector_store]": storeId });
   return (await ask(`${PATH}?${query}`)).data.length > 0;
@@ -209,7 +209,7 @@ async function forgetAllOf(conversation, except = null) {
   await Promise.all(stored.filter(({ id }) => id !== except).map(({ id }) => forget(id)));
 }
 
-/** What is stored of a conversation of this page, newest first. */
+/** Returns the stored completions of a conversation of this page, newest first. */
 async function storedOf(conversation) {
   const query = new URLSearchParams({
     order: "desc",
@@ -225,7 +225,7 @@ async function storedOf(conversation) {
 export const conversationOf = ({ metadata }) =>
   metadata?.client === CLIENT ? (metadata.conversation ?? null) : null;
 
-/** Deletes a stored completion; one that is gone already is no mistake. */
+/** Deletes a stored completion; a missing one is no error. */
 async function forget(storedId) {
   try {
     await ask(`${PATH}/${encodeURIComponent(storedId)}`, { method: "DELETE" });

@@ -15,6 +15,6 @@ window.ui = SwaggerUIBundle({
   filter: true,
   persistAuthorization: false,
   tryItOutEnabled: true,
-  validatorUrl: null, // asks nobody else what they think of the document
+  validatorUrl: null, // no validation by another server
   onComplete: () => root.setAttribute("data-ready", ""),
 });

@@ -1,4 +1,4 @@
-// Makes elements: no string of anybody's ever becomes markup here.
+// Creates elements; strings never become markup here.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -19,7 +19,7 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
-/** One of the page's pictures. */
+/** One of the page's icons. */
 export function icon(name) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("aria-hidden", "true");
@@ -29,11 +29,11 @@ export function icon(name) {
   return picture;
 }
 
-/** Puts another picture into a button. */
+/** Changes the icon of a button. */
 export const changeIcon = (button, name) =>
   button.querySelector("use").setAttribute("href", `#i-${name}`);
 
-/** A button of a picture and its spoken name. */
+/** A button with an icon and an accessible name. */
 export function iconButton(name, label, onclick) {
   return make(
     "button",

@@ -1,8 +1,8 @@
-// Markdown -> nodes, in blocks, so that a text that grows is drawn anew only where it changes.
+// Markdown to nodes, in blocks, so that a growing text is rendered again only where it changes.
 //
-// Two locks: HTML in the text is shown as the text that it is, and what the renderer makes of the
-// markdown goes through the sanitiser, which keeps the few elements named here. Pictures become
-// links: one from elsewhere would tell its server who reads this.
+// Two defences: HTML in the text is shown as text, and the renderer's output goes through the
+// sanitiser, which allows only the elements named here. Pictures become links: loading one from
+// another server would reveal the reader to it.
 
 import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
@@ -24,7 +24,7 @@ const marked = new Marked({
   },
 });
 
-const KEPT = {
+const ALLOWED = {
   ALLOWED_TAGS: [
     "a",
     "blockquote",
@@ -61,10 +61,10 @@ const KEPT = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-/** A place where a text is drawn, and drawn again as it grows. */
+/** Renders a text, and renders it again as it grows. */
 export class Markdown {
   #place;
-  #drawn = [];
+  #rendered = [];
 
   constructor(place) {
     this.#place = place;
@@ -76,29 +76,29 @@ export class Markdown {
       .lexer(text)
       .filter((token) => token.type !== "space" && token.type !== "def");
     let same = 0;
-    while (same < blocks.length && this.#drawn[same]?.raw === blocks[same].raw) same += 1;
-    for (const { node } of this.#drawn.splice(same)) node.remove();
+    while (same < blocks.length && this.#rendered[same]?.raw === blocks[same].raw) same += 1;
+    for (const { node } of this.#rendered.splice(same)) node.remove();
     for (const token of blocks.slice(same)) {
       const node = block(token);
       this.#place.append(node);
-      this.#drawn.push({ raw: token.raw, node });
+      this.#rendered.push({ raw: token.raw, node });
     }
   }
 
   /** The texts of blocks that will not change any more: all but the last. */
   get settled() {
-    return this.#drawn.slice(0, -1).map(({ node }) => node.textContent);
+    return this.#rendered.slice(0, -1).map(({ node }) => node.textContent);
   }
 
   /** The texts of all blocks. */
   get all() {
-    return this.#drawn.map(({ node }) => node.textContent);
+    return this.#rendered.map(({ node }) => node.textContent);
   }
 }
 
 function block(token) {
   const node = make("div", { className: "block" });
-  node.append(DOMPurify.sanitize(marked.parser([token]), KEPT));
+  node.append(DOMPurify.sanitize(marked.parser([token]), ALLOWED));
   for (const link of node.querySelectorAll("a")) {
     link.target = "_blank";
     link.rel = "noopener noreferrer nofollow";
@@ -122,13 +122,13 @@ function framed(pre) {
   const language = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
   const head = make("figcaption", {}, make("span", {}, language));
   if (navigator.clipboard) head.append(copyButton("Copy the code", () => pre.textContent));
-  const shown = pre.cloneNode(true);
-  shown.tabIndex = 0; // keyboards scroll what they can focus
-  if (shown.firstElementChild) colour(shown.firstElementChild, language);
-  return make("figure", { className: "code" }, head, shown);
+  const code = pre.cloneNode(true);
+  code.tabIndex = 0; // keyboards scroll what they can focus
+  if (code.firstElementChild) colour(code.firstElementChild, language);
+  return make("figure", { className: "code" }, head, code);
 }
 
-/** A button that copies a text and says so with a tick. */
+/** A button that copies a text and confirms it with a tick. */
 export function copyButton(label, text) {
   const button = iconButton("copy", label, async () => {
     await navigator.clipboard.writeText(text());

@@ -1,4 +1,4 @@
-// Who answers each operation of the document: the coverage table, to search.
+// Operations of the document: the coverage table with a search.
 
 import { ask } from "./api.js";
 import { byId, make } from "./dom.js";
@@ -30,7 +30,7 @@ export class OperationsPage {
       ...Object.keys(ANSWERS).map((name) => this.#choice(name)),
     );
     this.list = make("div", {});
-    this.told = make("p", { className: "hint", role: "status" });
+    this.summary = make("p", { className: "hint", role: "status" });
     const here = this.#counted("local");
     this.#place.replaceChildren(
       make("header", {}, make("h1", {}, "Operations")),
@@ -40,7 +40,7 @@ export class OperationsPage {
         `OpenAI’s document and this server’s own: ${this.#rows.length} operations, ${here} of them answered here. The others are relayed where an upstream is set, and say so where none is.`,
       ),
       make("div", { className: "filter" }, this.field, this.choices),
-      this.told,
+      this.summary,
       this.list,
     );
     this.#draw();
@@ -68,7 +68,7 @@ export class OperationsPage {
       button.setAttribute("aria-pressed", button.dataset.answered === this.#chosen);
     const words = this.field.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = this.#rows.filter((row) => this.#isWanted(row, words));
-    this.told.textContent =
+    this.summary.textContent =
       rows.length === this.#rows.length ? "" : `${rows.length} of ${this.#rows.length}`;
     const tags = [...new Set(rows.map(({ tag }) => tag))];
     this.list.replaceChildren(

@@ -1,5 +1,4 @@
-// What is asked of the model besides the messages: which one, its system prompt, its temperature;
-// and the key. What was chosen is chosen the next time.
+// Options of a chat: model, system prompt, temperature; and the key. Choices are remembered.
 
 import { ask, key } from "./api.js";
 import { byId, make } from "./dom.js";
@@ -88,7 +87,7 @@ export class Options {
     if (isShown) this.#system.focus();
   }
 
-  /** Shows the field for the key, which the server wants. */
+  /** Shows the field for the key, if the server needs one. */
   askForKey() {
     this.show(true);
     byId("key").focus();

@@ -1,5 +1,5 @@
-// Pictures that go with the next question, to a model that sees. They are part of what is said, and
-// stored with it; large ones are made smaller first, as models look at them small anyway.
+// Pictures of the next message, for a model with a projector. They are stored with the message; large
+// ones are scaled down first, as models use them small anyway.
 
 import { byId, iconButton, make } from "./dom.js";
 
@@ -50,12 +50,12 @@ export class Pictures {
   }
 }
 
-/** An element that shows a data: URL, without the page being allowed to load any such address. */
+/** An element that shows a data: URL, although the page's policy allows no such address. */
 export function picture(url, alt) {
   const element = make("img", { alt });
-  const shown = URL.createObjectURL(blobOf(url));
-  element.addEventListener("load", () => URL.revokeObjectURL(shown), { once: true });
-  element.src = shown;
+  const objectUrl = URL.createObjectURL(blobOf(url));
+  element.addEventListener("load", () => URL.revokeObjectURL(objectUrl), { once: true });
+  element.src = objectUrl;
   return element;
 }
 

@@ -1,9 +1,9 @@
-// What somebody has asked, on the page: it can be asked otherwise, which begins another chat there.
+// A user's message on the page: editing it begins a new chat from there.
 
 import { iconButton, make } from "./dom.js";
 import { picture } from "./pictures.js";
 
-/** The article of a question; `onEdit` gets what is to be asked instead. Without it, it stays. */
+/** The article of a message; `onEdit` gets the edited text. Without it, it is read-only. */
 export function question({ content: text, pictures = [] }, onEdit) {
   const said = make(
     "div",
@@ -14,7 +14,7 @@ export function question({ content: text, pictures = [] }, onEdit) {
   const article = make("article", { className: "question", "aria-label": "You" }, said);
   if (onEdit) {
     const tools = make("div", { className: "tools" });
-    const pen = iconButton("pen", "Edit and ask anew", () => edit(article, text, onEdit));
+    const pen = iconButton("pen", "Edit and resend", () => edit(article, text, onEdit));
     tools.append(pen);
     article.append(tools);
   }
@@ -22,7 +22,7 @@ export function question({ content: text, pictures = [] }, onEdit) {
 }
 
 function edit(article, text, onEdit) {
-  const field = make("textarea", { value: text, rows: 1, "aria-label": "Ask instead" });
+  const field = make("textarea", { value: text, rows: 1, "aria-label": "Edited text" });
   const form = make(
     "form",
     {
@@ -36,7 +36,7 @@ function edit(article, text, onEdit) {
     make(
       "div",
       { className: "row" },
-      make("span", { className: "hint" }, "The chat as it is stays stored."),
+      make("span", { className: "hint" }, "The original chat stays stored."),
       make("button", { type: "button", className: "quiet", onclick: () => close(null) }, "Cancel"),
       make("button", { type: "submit", className: "ask" }, "Ask"),
     ),

@@ -1,21 +1,21 @@
-// What the models are doing, live: from the server's stream of statuses.
+// Live status of the models, from the server's event stream.
 
 import { ask, events } from "./api.js";
 import { byId, make, sparkline } from "./dom.js";
 
-const DRAWN_EVERY_MS = 1000;
+const RENDER_INTERVAL_MS = 1000;
 const MEASURED_OVER_MS = 3000; // a speed over less would jump with every answer
 const SHOWN_S = 90;
 const AGAIN_AFTER_MS = 3000;
 
 const WORDS = {
   idle: "Idle",
-  processing: "At work",
+  processing: "Busy",
   loading: "Loading",
-  error: "In trouble",
+  error: "Error",
   terminated: "Stopped",
 };
-const NUMBERS = ["Running", "Waiting", "Cached", "Tokens kept", "Generated", "Pictures, sounds"];
+const NUMBERS = ["Running", "Waiting", "Cached", "Tokens in cells", "Generated", "Pictures, sounds"];
 const count = new Intl.NumberFormat("en");
 
 export class StatusPage {
@@ -57,7 +57,7 @@ export class StatusPage {
         make(
           "div",
           { className: "wide" },
-          make("dt", {}, "Tokens a second"),
+          make("dt", {}, "Tokens per second"),
           this.figures.speed,
           this.line,
         ),
@@ -77,8 +77,8 @@ export class StatusPage {
         this.models,
       ),
       (this.errorsTable = table(
-        "Refused of late",
-        ["When", "Operation", "Status", "What was said"],
+        "Recent errors",
+        ["When", "Operation", "Status", "Message"],
         this.errors,
       )),
     );
@@ -86,7 +86,7 @@ export class StatusPage {
   }
 
   async #follow(signal) {
-    const timer = setInterval(() => this.#tick(), DRAWN_EVERY_MS);
+    const timer = setInterval(() => this.#tick(), RENDER_INTERVAL_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
     while (!signal.aborted) {
       try {
@@ -136,11 +136,11 @@ export class StatusPage {
     this.figures.speed.textContent =
       latest < 10 ? latest.toFixed(1) : count.format(Math.round(latest));
     this.line.replaceChildren(
-      sparkline(this.speeds, SHOWN_S, `Tokens a second in the last ${this.speeds.length} seconds`),
+      sparkline(this.speeds, SHOWN_S, `Tokens per second in the last ${this.speeds.length} seconds`),
     );
   }
 
-  /** Tokens a second of late; the server says nothing while nothing changes. */
+  /** Tokens per second of late; the server says nothing while nothing changes. */
   #speed() {
     const last = this.samples.at(-1),
       since = performance.now() - MEASURED_OVER_MS;
@@ -152,13 +152,13 @@ export class StatusPage {
   }
 
   async #listErrors() {
-    const { data } = await ask("chat/errors").catch(() => ({ data: [] })); // the state says what is wrong
+    const { data } = await ask("chat/errors").catch(() => ({ data: [] })); // the state shows the error
     this.errorsTable.hidden = data.length === 0;
     this.errors.replaceChildren(...data.slice(0, 20).map(errorRow));
   }
 }
 
-/** A model's row, whose cells change while its button stays what somebody is about to press. */
+/** A model's row: its cells change, its button keeps its place under the pointer. */
 class ModelRow {
   #state = make("span", {});
   #dot = make("span", { className: "dot" });
@@ -205,7 +205,7 @@ const numbers = (work, slots, context) => [
   seen(work),
 ];
 
-/** What was taken in of pictures and sounds, and how fast; most models take in none. */
+/** Encoded tokens of pictures and sounds, and their speed; empty for most models. */
 const seen = ({ media_tokens: tokens, media_s: seconds }) =>
   tokens ? `${count.format(tokens)} (${count.format(Math.round(tokens / seconds))}/s)` : "–";
 

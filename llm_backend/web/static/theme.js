@@ -1,8 +1,8 @@
-// Sets the chosen theme before anything is painted; without a choice the system's holds.
+// Sets the chosen theme before the first paint; the default is the system's theme.
 "use strict";
 try {
   const theme = localStorage.getItem("theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
-  // a browser that keeps nothing for us follows its system
+  // without storage the system's theme is used
 }

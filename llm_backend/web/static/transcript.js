@@ -1,12 +1,12 @@
-// The messages of a conversation on the page, and an answer that grows.
+// Messages of a conversation on the page, and an answer in progress.
 
 import { byId, icon, iconButton, make } from "./dom.js";
 import { Markdown, copyButton } from "./markdown.js";
 import { question } from "./question.js";
 
-const DRAWN_EVERY_MS = 60; // reads as flowing, and leaves the processor to the model
-const NEAR_PX = 120; // who is no further from the end follows it
-const FAR_PX = 240; // who is further is offered a way there
+const RENDER_INTERVAL_MS = 60; // looks fluent, and leaves the CPU to the model
+const NEAR_PX = 120; // a reader no further from the end follows it
+const FAR_PX = 240; // a reader further away gets a button to the end
 
 export class Transcript {
   #place = byId("transcript");
@@ -69,7 +69,7 @@ export class Transcript {
     this.#offerEnd();
   }
 
-  /** Draws more, and keeps the end in sight for who was looking at it before, however much that is. */
+  /** Renders more text; a reader at the end stays at the end. */
   keepEnd(draw) {
     const wasNear = this.#beyond() < NEAR_PX;
     draw();
@@ -92,7 +92,7 @@ class AnswerView {
   #transcript;
   #markdown;
   #thoughts = null;
-  #said = 0;
+  #announced = 0;
   #latest = null;
   #timer = null;
 
@@ -115,7 +115,7 @@ class AnswerView {
     this.#timer ??= setTimeout(() => {
       this.#draw();
       this.announce();
-    }, DRAWN_EVERY_MS);
+    }, RENDER_INTERVAL_MS);
   }
 
   /** Draws the end of it. */
@@ -136,13 +136,13 @@ class AnswerView {
     this.tools.append(make("span", { className: "cut" }, text));
   }
 
-  /** Speaks what has been said since it was last asked to; whole blocks while the answer grows. */
+  /** Announces new text to screen readers; whole blocks while the answer grows. */
   announce() {
     const blocks = this.element.classList.contains("is-growing")
       ? this.#markdown.settled
       : this.#markdown.all;
-    for (const text of blocks.slice(this.#said)) byId("announcer").append(make("p", {}, text));
-    this.#said = blocks.length;
+    for (const text of blocks.slice(this.#announced)) byId("announcer").append(make("p", {}, text));
+    this.#announced = blocks.length;
   }
 
   #draw() {
