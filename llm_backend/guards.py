@@ -73,7 +73,7 @@ class AbortedStreams:
             )
             if not sent.has_begun:
                 await send_refusal(scope, send, error)
-            elif (event := sent.last_words(error)) is not None:
+            elif (event := sent.error_event(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
             # Another answer ends without its last chunk, which tells the client that it is cut.
 

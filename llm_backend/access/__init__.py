@@ -1,6 +1,7 @@
 """Access control: API keys, projects, rate limits, concurrency limits, usage and spending."""
 
-from llm_backend.access.authentication.keyring import CLOSED, Keyring, NewKey, new_key
+from llm_backend.access.authentication.keyring import CLOSED, Keyring
+from llm_backend.access.authentication.new_key import NewKey, new_key
 from llm_backend.access.authentication.policy import Policy, Project, policy_of
 from llm_backend.access.authentication.principal import DEFAULT_PROJECT, Caller, Principal
 from llm_backend.access.limits.admission_control import AdmissionControl

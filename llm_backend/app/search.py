@@ -112,7 +112,7 @@ def _extractor(settings: Settings) -> Extractor:
 def _web_files(settings: Settings) -> WebFiles:
     return WebFiles(
         settings.file_hosts,
-        words=FILE_WORDS,
+        messages=FILE_WORDS,
         limit_bytes=settings.fetched_file_limit_bytes,
         timeout_s=settings.file_timeout_s,
     )

@@ -67,7 +67,7 @@ def _media_types_of(document: Document) -> Callable[[str], frozenset[str]]:
 
 def _watch(metrics: Metrics, name: str) -> UpstreamObserver:
     return UpstreamObserver(
-        outstanding=metrics.upstream_outstanding.labels(name).inc,
-        failed=metrics.upstream_failures.labels(name).inc,
-        is_up=metrics.upstream_up.labels(name).set,
+        add_outstanding=metrics.upstream_outstanding.labels(name).inc,
+        count_failure=metrics.upstream_failures.labels(name).inc,
+        set_up=metrics.upstream_up.labels(name).set,
     )

@@ -109,7 +109,7 @@ async def open_services(
 def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:
     web = WebFiles(
         settings.image_hosts,
-        words=PICTURE_WORDS,
+        messages=PICTURE_WORDS,
         limit_bytes=settings.image_limit_bytes,
         timeout_s=settings.image_timeout_s,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["DataUrl", "data_url"]
+__all__ = ["DataUrl", "parse_data_url"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,10 +13,10 @@ class DataUrl:
     base64: str
 
 
-def data_url(url: str) -> DataUrl | None:
+def parse_data_url(url: str) -> DataUrl | None:
     """Parses a data: URL; returns None for other URLs, and if it is not in base64."""
     head, comma, text = url.partition(",")
-    scheme, _, said = head.partition(":")
-    if not comma or scheme.lower() != "data" or not said.lower().endswith(";base64"):
+    scheme, _, parameters = head.partition(":")
+    if not comma or scheme.lower() != "data" or not parameters.lower().endswith(";base64"):
         return None
-    return DataUrl(media_type=said.partition(";")[0], base64=text)
+    return DataUrl(media_type=parameters.partition(";")[0], base64=text)

@@ -55,9 +55,9 @@ class McpServer:
     def __init__(self, url: str, headers: Mapping[str, str], *, timeout_s: float) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._transport = _Bounded()
+        self._transport = _BoundedTransport()
         self._headers = dict(headers)
-        self._keeping: asyncio.Task[BaseException | None] | None = None
+        self._connection: asyncio.Task[BaseException | None] | None = None
         self._client: asyncio.Future[mcp.Client] | None = None
         self._is_over = asyncio.Event()
 
@@ -65,18 +65,18 @@ class McpServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._keeping is None:
+        if self._connection is None:
             return
         self._is_over.set()
         if self._client is not None and self._client.done():  # else still opening
-            await asyncio.wait([self._keeping], timeout=CLOSE_S)
-        self._keeping.cancel()
-        await asyncio.gather(self._keeping, return_exceptions=True)
+            await asyncio.wait([self._connection], timeout=CLOSE_S)
+        self._connection.cancel()
+        await asyncio.gather(self._connection, return_exceptions=True)
 
     async def tools(self) -> Sequence[McpTool]:
         """Lists all tools of the server. Raises `McpFailed`."""
         tools: list[McpTool] = []
-        async with self._asked() as client:
+        async with self._request() as client:
             cursor: str | None = None
             while True:
                 page = await client.list_tools(cursor=cursor)
@@ -90,7 +90,7 @@ class McpServer:
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Calls a tool and returns its output. Raises `McpFailed`, and `ToolRefused` if the tool
         failed."""
-        async with self._asked() as client:
+        async with self._request() as client:
             result = await client.call_tool(name, dict(arguments))
         text = "\n".join(_text(block) for block in result.content)
         if not result.content and result.structured_content is not None:
@@ -100,21 +100,21 @@ class McpServer:
         return text
 
     @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[mcp.Client]:
+    async def _request(self) -> AsyncIterator[mcp.Client]:
         """Yields the client for one request, with a timeout; translates errors to `McpFailed`."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                yield await self._connected()
+                yield await self._connect()
         except TimeoutError as error:
             message = f"The server did not answer within {self._timeout_s:g} seconds."
             raise McpFailed(message, code=_INTERNAL) from error
         except (mcp.MCPError, *_BROKEN) as error:
-            raise await self._failure(_first(error)) from error
+            raise await self._failure(_first_of_group(error)) from error
 
     async def _failure(self, error: BaseException) -> McpFailed:
         """Returns the error with the most specific cause known."""
         if isinstance(error, mcp.MCPError) and error.code == CONNECTION_CLOSED:
-            error = await self._breakage() or error
+            error = await self._connection_error() or error
         status = self._transport.refusal
         if status is not None:
             return McpFailed(f"The server answered {status}.", code=_INTERNAL, status=status)
@@ -122,18 +122,18 @@ class McpServer:
         message = error.message if isinstance(error, mcp.MCPError) else str(error)
         return McpFailed(message or type(error).__name__, code=code)
 
-    async def _breakage(self) -> BaseException | None:
+    async def _connection_error(self) -> BaseException | None:
         """Returns the error that closed the connection."""
-        assert self._keeping is not None, "there was a connection"
-        await asyncio.wait([self._keeping], timeout=CLOSE_S)
-        return self._keeping.result() if self._keeping.done() else None
+        assert self._connection is not None, "there was a connection"
+        await asyncio.wait([self._connection], timeout=CLOSE_S)
+        return self._connection.result() if self._connection.done() else None
 
-    async def _connected(self) -> mcp.Client:
-        if self._client is None or self._keeping is None or self._keeping.done():
+    async def _connect(self) -> mcp.Client:
+        if self._client is None or self._connection is None or self._connection.done():
             self._client = asyncio.get_running_loop().create_future()
-            self._transport = _Bounded()
+            self._transport = _BoundedTransport()
             # in a separate task: the library must close a connection in the task that opened it
-            self._keeping = asyncio.create_task(self._keep(self._client))
+            self._connection = asyncio.create_task(self._keep(self._client))
         return await asyncio.shield(self._client)
 
     async def _keep(self, opened: "asyncio.Future[mcp.Client]") -> BaseException | None:
@@ -153,7 +153,7 @@ class McpServer:
         except (mcp.MCPError, *_BROKEN) as error:
             if not opened.done():
                 opened.set_exception(error)
-            return _first(error)
+            return _first_of_group(error)
         return None
 
 
@@ -162,7 +162,7 @@ _BROKEN = (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RuntimeError, Except
 _INVALID, _INTERNAL = -32600, -32603  # JSON-RPC's codes
 
 
-class _Bounded(httpx2.AsyncBaseTransport):
+class _BoundedTransport(httpx2.AsyncBaseTransport):
     """HTTP transport that raises an error for too long an answer. `refusal` is the status of the
     last answer, if it was an HTTP error without a JSON-RPC answer."""
 
@@ -191,10 +191,10 @@ class _BoundedStream(httpx2.AsyncByteStream):
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MESSAGE_BYTES
+        remaining = MESSAGE_BYTES
         async for piece in self._stream:
-            left -= len(piece)
-            if left < 0:
+            remaining -= len(piece)
+            if remaining < 0:
                 raise httpx2.ReadError(f"The server said more than {MESSAGE_BYTES} bytes.")
             yield piece
 
@@ -207,12 +207,14 @@ def _is_json(response: httpx2.Response) -> bool:
 
 
 def _tool(tool: Any) -> McpTool:
-    said = tool.annotations
+    annotations = tool.annotations
     return McpTool(
         name=tool.name,
         description=tool.description,
         input_schema=tool.input_schema,
-        annotations=said.model_dump(by_alias=True, exclude_none=True) if said else None,
+        annotations=annotations.model_dump(by_alias=True, exclude_none=True)
+        if annotations
+        else None,
     )
 
 
@@ -227,7 +229,7 @@ def _text(block: Any) -> str:
     return f"[{block.type} that cannot be shown here]"
 
 
-def _first(error: BaseException) -> BaseException:
+def _first_of_group(error: BaseException) -> BaseException:
     """Returns the first error in an exception group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

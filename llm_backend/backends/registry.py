@@ -67,7 +67,7 @@ class Registry:
 
         `operation` is the id and tag of the request's operation. Raises `ModelNotFound`.
         """
-        if routed := self._routed(name):
+        if routed := self._route_steps(name):
             return routed
         if name in self._named:
             return (self._named[name],)
@@ -98,12 +98,14 @@ class Registry:
         """Lists local models, their personalities and aliases, and routes, each as a model."""
         cards = [self.card(model) for model in self.local]
         personalities = [
-            _also(self.card(model), f"{model.card.id}:{name}", ("personality_of", model.card.id))
+            _rename_card(
+                self.card(model), f"{model.card.id}:{name}", ("personality_of", model.card.id)
+            )
             for model in self.local
             for name in model.personalities
         ]
         aliases = [
-            _also(self.card(self._local[name]), alias, ("alias_of", name))
+            _rename_card(self.card(self._local[name]), alias, ("alias_of", name))
             for alias, name in self._aliases.items()
         ]
         routes = [
@@ -129,7 +131,7 @@ class Registry:
         own = {*self._named, *self._routes}
         return [model for model in await self._upstreams.models() if model.get("id") not in own]
 
-    def _routed(self, name: str) -> Sequence[Step]:
+    def _route_steps(self, name: str) -> Sequence[Step]:
         """Returns the steps of a route, without removed local models."""
         steps = self._routes.get(name, ())
         named = [self._named.get(step) if isinstance(step, str) else step for step in steps]
@@ -144,6 +146,6 @@ class Registry:
                 yield f"{name}:{personality}", model.as_personality(personality)
 
 
-def _also(card: ModelCard, name: str, more: tuple[str, str]) -> ModelCard:
+def _rename_card(card: ModelCard, name: str, more: tuple[str, str]) -> ModelCard:
     """Returns the card of the same model under another name."""
     return replace(card, id=name, more=(*card.more, more))

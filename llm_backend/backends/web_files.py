@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
     from yarl import URL
 
-__all__ = ["FetchMessages", "WebFile", "WebFiles", "is_elsewhere"]
+__all__ = ["FetchMessages", "WebFile", "WebFiles", "is_web_url"]
 
 _ELSEWHERE = re.compile(r"https?://", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
@@ -49,7 +49,7 @@ class WebFile:
     content: bytes
 
 
-def is_elsewhere(url: str) -> bool:
+def is_web_url(url: str) -> bool:
     """Returns True for an http or https URL."""
     return _ELSEWHERE.match(url) is not None
 
@@ -77,42 +77,42 @@ class WebFiles:
         self,
         hosts: Collection[str] = (),
         *,
-        words: FetchMessages,
+        messages: FetchMessages,
         limit_bytes: int,
         timeout_s: float,
         is_public: Callable[[str], bool] = _is_public,
     ) -> None:
         self._hosts = {host.lower() for host in hosts}
-        self._words = words
+        self._messages = messages
         self._limit_bytes = limit_bytes
         self._timeout_s = timeout_s
         self._is_public = is_public
 
-    async def fetched(self, url: str, where: str) -> WebFile:
+    async def fetch(self, url: str, where: str) -> WebFile:
         """Fetches the file at this URL. Raises `InvalidRequest` with the param `where`."""
         parsed = _parse_url(url)
         if parsed is None or not parsed.host or parsed.port is None:
-            raise self._refused(where, "This is no URL.")
+            raise self._error(where, "This is no URL.")
         self._check(parsed.host.lower(), parsed.port, where)
         return await self._get(parsed, where)
 
     def _check(self, host: str, port: int, where: str) -> None:
-        words = self._words
+        words = self._messages
         is_allowed = port in _USUAL_PORTS and host in self._hosts
         if not is_allowed and f"{host}:{port}" not in self._hosts:
-            raise self._refused(
+            raise self._error(
                 where,
                 f"This server does not fetch {words.noun}s from there: {words.instead}, or have "
                 f"the host allowed by `{words.setting}` (LLM_BACKEND_{words.setting.upper()}).",
             )
         if _is_address(host) and not self._is_public(host):
             noun = words.noun.capitalize()
-            raise self._refused(where, f"{noun}s are not fetched from private addresses.")
+            raise self._error(where, f"{noun}s are not fetched from private addresses.")
 
     async def _get(self, url: "URL", where: str) -> WebFile:
         import aiohttp
 
-        noun = self._words.noun
+        noun = self._messages.noun
         connector = aiohttp.TCPConnector(resolver=self._resolver())
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         try:
@@ -126,7 +126,7 @@ class WebFiles:
                 session.get(url, allow_redirects=False) as answer,
             ):
                 if answer.status != 200:
-                    raise self._refused(where, f"The {noun}'s host answers with {answer.status}.")
+                    raise self._error(where, f"The {noun}'s host answers with {answer.status}.")
                 data = bytearray()
                 async for piece in answer.content.iter_chunked(_PIECE):
                     data += piece
@@ -134,17 +134,17 @@ class WebFiles:
                         raise InvalidRequest(
                             f"The {noun} has more than {self._limit_bytes:,} bytes.",
                             param=where,
-                            code=self._words.size_code,
+                            code=self._messages.size_code,
                         )
                 return WebFile(name=url.name, media_type=answer.content_type, content=bytes(data))
         except TimeoutError as error:
             sentence = f"The {noun} did not come within {self._timeout_s:g} s."
-            raise self._refused(where, sentence) from error
+            raise self._error(where, sentence) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._refused(where, f"The {noun} cannot be fetched from there.") from error
+            raise self._error(where, f"The {noun} cannot be fetched from there.") from error
 
-    def _refused(self, where: str, sentence: str) -> InvalidRequest:
-        return InvalidRequest(sentence, param=where, code=self._words.url_code)
+    def _error(self, where: str, sentence: str) -> InvalidRequest:
+        return InvalidRequest(sentence, param=where, code=self._messages.url_code)
 
     def _resolver(self) -> "AbstractResolver":
         """Creates a DNS resolver that rejects names with internal addresses."""
@@ -182,7 +182,7 @@ def _parse_url(url: str) -> "URL | None":
     from yarl import URL  # the HTTP client's parser: another one might find another host
 
     try:
-        return URL(url) if is_elsewhere(url) and len(url) <= _URL_CHARACTERS else None
+        return URL(url) if is_web_url(url) and len(url) <= _URL_CHARACTERS else None
     except ValueError:
         return None
 

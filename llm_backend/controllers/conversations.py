@@ -37,7 +37,7 @@ async def create_conversation(services: Services, request: ApiRequest) -> Respon
     """`POST /conversations`: stored here; relayed if there are no local models and the upstream
     stores responses itself."""
     upstream = services.upstream
-    is_upstreams = upstream is not None and upstream.keeps_responses(operation_of(request))
+    is_upstreams = upstream is not None and upstream.has_responses(operation_of(request))
     if is_upstreams and not services.registry.local:
         return await relay(services, request)
     body: api.CreateConversationBody = request.body or {}

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from llm_backend.backends.data_url import DataUrl, data_url
+from llm_backend.backends.data_url import DataUrl, parse_data_url
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from llm_backend.backends.data_url import DataUrl, data_url
     ],
 )
 def test_a_file_is_what_it_is_said_to_be(url, media_type):
-    assert data_url(url) == DataUrl(media_type=media_type, base64="QUJD")
+    assert parse_data_url(url) == DataUrl(media_type=media_type, base64="QUJD")
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,14 @@ def test_a_file_is_what_it_is_said_to_be(url, media_type):
      "data:a,b;base64,QUJD"],
 )  # fmt: skip
 def test_what_is_no_such_url_is_none(url):
-    assert data_url(url) is None
+    assert parse_data_url(url) is None
 
 
 def test_a_url_of_any_kind_takes_no_more_room_than_itself():
     url = "data:" + ";" * 1_000_000
     tracemalloc.start()
     try:
-        assert data_url(url) is None
+        assert parse_data_url(url) is None
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()

@@ -25,7 +25,7 @@ WORDS = FetchMessages(noun="file", instead="send it", setting="file_hosts")
 async def test_an_address_that_leads_inside_is_private(address):
     name = f"[{address}]" if ":" in address else address
     host = URL(f"http://{name}/").host
-    files = WebFiles([host], words=WORDS, limit_bytes=1, timeout_s=1)
+    files = WebFiles([host], messages=WORDS, limit_bytes=1, timeout_s=1)
 
     with pytest.raises(InvalidRequest, match="private addresses"):
-        await files.fetched(f"http://{name}/", "here")
+        await files.fetch(f"http://{name}/", "here")

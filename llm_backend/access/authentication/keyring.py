@@ -5,25 +5,27 @@ changes of other processes are visible after the next poll of the version counte
 """
 
 import asyncio
-import hashlib
 import hmac
 import logging
-import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from llm_backend.access.authentication import resource_kinds
+from llm_backend.access.authentication.new_key import (
+    DEFAULT_NAME,
+    hash_key,
+    make_default_project,
+)
 from llm_backend.access.authentication.policy import Policy, Project, policy_of
 from llm_backend.access.authentication.principal import DEFAULT_PROJECT, Caller
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Forbidden, Overloaded, Unauthorized
 from llm_backend.store import StoreError
-from llm_backend.store.administration import Administration, Change, Known, Record, StoredKey
+from llm_backend.store.administration import Administration, Known
 
-__all__ = ["CLOSED", "Keyring", "NewKey", "UnknownKey", "make_default_project", "new_key"]
+__all__ = ["CLOSED", "Keyring", "UnknownKey"]
 
 log = logging.getLogger(__name__)
 
@@ -32,61 +34,6 @@ CLOSED = (
     "This was the first key: until now requests needed none; from now on the server refuses "
     "requests without a key."
 )
-DEFAULT_NAME = "Default project"
-KEY_BYTES = 32  # random bytes of a key: no hash of it can be guessed
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewKey:
-    """A new key; `value` is shown once and never stored."""
-
-    value: str
-    stored: StoredKey
-
-
-def new_key(
-    name: str,
-    *,
-    project_id: str | None = None,
-    service_account_id: str | None = None,
-    user_id: str | None = None,
-    lifetime_s: int | None = None,
-) -> NewKey:
-    """Creates a key of a project, or without a project an admin key. Stores nothing."""
-    kind = "sk-admin" if project_id is None else "sk-svcacct" if service_account_id else "sk-proj"
-    value = f"{kind}-{secrets.token_urlsafe(KEY_BYTES)}"
-    created_at = int(time.time())
-    stored = StoredKey(
-        id=f"key_{uuid.uuid4().hex[:24]}",
-        created_at=created_at,
-        hash=_hash(value).hex(),
-        name=name,
-        shown=f"{value[: len(kind) + 4]}***{value[-4:]}",
-        project_id=project_id,
-        service_account_id=service_account_id,
-        user_id=user_id,
-        expires_at=None if lifetime_s is None else created_at + lifetime_s,
-    )
-    return NewKey(value=value, stored=stored)
-
-
-async def make_default_project(administration: Administration, now: int) -> None:
-    """Creates the default project unless it exists."""
-    if await administration.has(resource_kinds.PROJECT, DEFAULT_PROJECT):
-        return
-    project = Record(
-        id=DEFAULT_PROJECT,
-        kind=resource_kinds.PROJECT,
-        created_at=now,
-        body={"name": DEFAULT_NAME, "archived_at": None},
-    )
-    made = Change(
-        type="project.created",
-        resource_id=project.id,
-        project_id=project.id,
-        body={"id": project.id, "data": {"name": DEFAULT_NAME}},
-    )
-    await administration.add(made, project)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +105,7 @@ class Keyring:
             raise Unauthorized(
                 "This server wants an API key: send it as `Authorization: Bearer KEY`."
             )
-        digest = _hash(token)
+        digest = hash_key(token)
         entry = self._entries.get(digest)
         # The time of the look-up depends on the hash, and tells nothing about the key itself.
         if entry is None or not hmac.compare_digest(entry.hash, digest):
@@ -291,7 +238,7 @@ def _outage_error() -> Overloaded:
 
 def _static_entries(keys: Sequence[str], project: Project) -> Iterable[_Entry]:
     for key in keys:
-        digest = _hash(key)
+        digest = hash_key(key)
         caller = Caller(key_id=digest.hex()[:12], project=project, may_administer=True)
         yield _Entry(hash=digest, caller=caller, expires_at=None)
 
@@ -310,7 +257,3 @@ def _entries(known: Known, policy: Policy) -> Iterable[_Entry]:
             may_administer=project is None,
         )
         yield _Entry(hash=bytes.fromhex(key.hash), caller=caller, expires_at=key.expires_at)
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -216,7 +216,7 @@ class AdmissionControl:
             if not sent.has_begun:
                 raise error from None
             # Another answer ends without its last chunk, which tells the client that it is cut.
-            if (event := sent.last_words(error)) is not None:
+            if (event := sent.error_event(error)) is not None:
                 await response({"type": "http.response.body", "body": event})
 
 

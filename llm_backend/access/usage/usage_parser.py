@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from json import JSONDecoder
 from typing import Any
 
-from llm_backend.backends.upstream.headers import plain
+from llm_backend.backends.upstream.headers import decode_with
 from llm_backend.store.administration import Tokens
 
 __all__ = ["UsageTail", "parse_usage", "read_usage"]
@@ -37,7 +37,7 @@ class UsageTail:
             if self._text_counter is None
             else _both(self._pieces, self._text_counter)
         )
-        self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
+        self.feed: Callable[[bytes], None] = decode_with(take, coding) or _unread
 
     def usage(self) -> Tokens | None:
         """Returns the reported usage; None without a report."""

@@ -10,10 +10,18 @@ from enum import Enum, auto
 
 import orjson
 
-from llm_backend.backends.upstream.headers import plain
+from llm_backend.backends.upstream.headers import decode_with
 from llm_backend.errors import UpstreamFailed
 
-__all__ = ["ANY", "EVENTS_OR_JSON", "JSON_ONLY", "Due", "Held", "due_of", "no_answer"]
+__all__ = [
+    "ANY",
+    "EVENTS_OR_JSON",
+    "JSON_ONLY",
+    "AnswerKinds",
+    "AnswerValidator",
+    "answer_kinds_of",
+    "invalid_answer",
+]
 
 _JSON, _EVENTS, _PAGE = "application/json", "text/event-stream", "text/html"
 _JSON_STARTS = (b"{", b"[")
@@ -26,7 +34,7 @@ _MAYBE_TEXT = frozenset({"createTranscription", "createTranslation"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Due:
+class AnswerKinds:
     """Kinds of body that a successful answer may have: `json`, `events` or, with neither, anything
     but an HTML page, which `page` permits."""
 
@@ -35,7 +43,7 @@ class Due:
     page: bool = False
 
     @property
-    def is_told_by_bytes(self) -> bool:
+    def is_validated(self) -> bool:
         """True if the kind is validated by the body's bytes."""
         return self.json or self.events
 
@@ -45,23 +53,25 @@ class Due:
         return is_good and not (method == "DELETE" and status == _NO_CONTENT)
 
 
-ANY = Due(page=True)
-JSON_ONLY = Due(json=True)
-EVENTS_OR_JSON = Due(json=True, events=True)
+ANY = AnswerKinds(page=True)
+JSON_ONLY = AnswerKinds(json=True)
+EVENTS_OR_JSON = AnswerKinds(json=True, events=True)
 
 
-def due_of(operation_id: str, described: Collection[str], *, streams: bool | None) -> Due:
+def answer_kinds_of(
+    operation_id: str, described: Collection[str], *, streams: bool | None
+) -> AnswerKinds:
     """Returns the kinds that the document's media types of successful answers permit. `streams`:
     events were requested; None: unknown."""
     if not described or not {_PAGE, "*/*"}.isdisjoint(described):
         return ANY
     is_json = _JSON in described and operation_id not in _MAYBE_TEXT
     if not is_json or not set(described) <= {_JSON, _EVENTS}:
-        return Due()
-    return Due(json=True, events=_EVENTS in described and streams is not False)
+        return AnswerKinds()
+    return AnswerKinds(json=True, events=_EVENTS in described and streams is not False)
 
 
-class _Seen(Enum):
+class _ValidationState(Enum):
     """State of a body's validation."""
 
     UNKNOWN = auto()  # only blanks so far
@@ -88,64 +98,64 @@ class _Text:
             self.start += text
 
 
-class Held:
+class AnswerValidator:
     """Pieces of a body, held until they are validated: at most `limit_bytes` and one piece, and
     about as much decompressed."""
 
-    def __init__(self, due: Due, *, coding: bytes | None, limit_bytes: int) -> None:
-        self._due = due
+    def __init__(self, expected: AnswerKinds, *, coding: bytes | None, limit_bytes: int) -> None:
+        self._expected = expected
         self._limit_bytes = limit_bytes
         self._text = _Text(limit_bytes)
-        self._read = plain(self._text.add, coding)
+        self._read = decode_with(self._text.add, coding)
         self.pieces: list[bytes] = []
-        self._held_bytes = 0
-        self._seen = _Seen.PASSES if self._read is None else _Seen.UNKNOWN
+        self._size_bytes = 0
+        self._state = _ValidationState.PASSES if self._read is None else _ValidationState.UNKNOWN
 
-    def take(self, piece: bytes) -> None:
+    def feed(self, piece: bytes) -> None:
         """Adds the next bytes. Raises `UpstreamFailed` if they begin no valid answer."""
         self.pieces.append(piece)
-        self._held_bytes += len(piece)
+        self._size_bytes += len(piece)
         if self._read is not None:
             self._read(piece)
-        if self._seen is _Seen.UNKNOWN:
-            self._seen = self._told_by_start()
-        if max(self._held_bytes, self._text.size_bytes) > self._limit_bytes:
-            if self._seen is _Seen.UNKNOWN:
-                raise no_answer("blanks")
-            self._seen = _Seen.PASSES
+        if self._state is _ValidationState.UNKNOWN:
+            self._state = self._classify_start()
+        if max(self._size_bytes, self._text.size_bytes) > self._limit_bytes:
+            if self._state is _ValidationState.UNKNOWN:
+                raise invalid_answer("blanks")
+            self._state = _ValidationState.PASSES
 
     @property
     def passes(self) -> bool:
         """True if no more bytes need validation."""
-        return self._seen is _Seen.PASSES
+        return self._state is _ValidationState.PASSES
 
     def end(self) -> None:
         """Validates the complete body. Raises `UpstreamFailed`."""
         if self.passes:
             return
         if not self._text.start:
-            raise no_answer("nothing" if not self._held_bytes else "nothing that can be read")
-        if self._seen is _Seen.UNKNOWN or not _is_json(self._text.start):
-            raise no_answer("something that is no JSON")
+            raise invalid_answer("nothing" if not self._size_bytes else "nothing that can be read")
+        if self._state is _ValidationState.UNKNOWN or not _is_json(self._text.start):
+            raise invalid_answer("something that is no JSON")
 
-    def _told_by_start(self) -> _Seen:
+    def _classify_start(self) -> _ValidationState:
         start = bytes(self._text.start[:_LONGEST_START])
         if not start:
-            return _Seen.UNKNOWN
-        if self._due.json and start.startswith(_JSON_STARTS):
-            return _Seen.JSON
-        if self._due.events and start.startswith(_EVENT_STARTS):
-            return _Seen.PASSES
-        if self._due.events and any(one.startswith(start) for one in _EVENT_STARTS):
-            return _Seen.UNKNOWN
-        raise no_answer("a page" if start.startswith(b"<") else "something that is no JSON")
+            return _ValidationState.UNKNOWN
+        if self._expected.json and start.startswith(_JSON_STARTS):
+            return _ValidationState.JSON
+        if self._expected.events and start.startswith(_EVENT_STARTS):
+            return _ValidationState.PASSES
+        if self._expected.events and any(one.startswith(start) for one in _EVENT_STARTS):
+            return _ValidationState.UNKNOWN
+        raise invalid_answer("a page" if start.startswith(b"<") else "something that is no JSON")
 
 
-def no_answer(said: str) -> UpstreamFailed:
+def invalid_answer(found: str) -> UpstreamFailed:
     """Returns the error for a successful status with an invalid body. The request counts as not
     processed, so that another upstream may be tried."""
     failed = UpstreamFailed(
-        f"The upstream answered with {said} where JSON was due; its base URL may be that of "
+        f"The upstream answered with {found} where JSON was due; its base URL may be that of "
         "something else."
     )
     failed.was_sent, failed.is_lasting = False, True

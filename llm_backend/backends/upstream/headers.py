@@ -18,8 +18,8 @@ __all__ = [
     "Observe",
     "UpstreamAnswer",
     "answer_headers",
+    "decode_with",
     "observable_headers",
-    "plain",
     "request_headers",
 ]
 
@@ -129,7 +129,7 @@ def observable_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def plain(observe: Observe, coding: bytes | None) -> Observe | None:
+def decode_with(observe: Observe, coding: bytes | None) -> Observe | None:
     """Wraps `observe` to decode this `Content-Encoding`; returns None for an unknown coding."""
     name = (coding or b"identity").strip().lower()
     if name == b"identity":

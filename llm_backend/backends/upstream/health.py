@@ -27,30 +27,30 @@ class Health:
         """True after `FAILURES` consecutive failures, until an answer begins."""
         return self._failures >= FAILURES
 
-    def is_able(self, now_s: float) -> bool:
+    def is_available(self, now_s: float) -> bool:
         """Returns True if the upstream is not ejected, or its ejection time is over."""
         return not self.is_ejected or now_s >= self._ejected_until
 
     def admits(self, now_s: float) -> bool:
         """Returns True if a request may be sent: not ejected, or it would be the probe."""
-        return not self.is_ejected or (not self._is_probed and self.is_able(now_s))
+        return not self.is_ejected or (not self._is_probed and self.is_available(now_s))
 
-    def begin(self) -> None:
+    def record_request(self) -> None:
         """Records that a request is sent; it is the probe if the upstream is ejected."""
         self._is_probed = self.is_ejected
 
-    def answers(self) -> None:
+    def record_answer_start(self) -> None:
         """Records that an answer has begun; its end is recorded later."""
         self._failures = min(self._failures, FAILURES - 1)
         self._is_probed = False
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Records a complete answer."""
         self._failures = 0
         self._ejection_s = EJECTION_S
         self._is_probed = False
 
-    def failed(self, now_s: float) -> None:
+    def record_failure(self, now_s: float) -> None:
         """Records a failure: no answer, an incomplete one, or a status of `retry.DOWN`."""
         self._failures += 1
         self._is_probed = False
@@ -59,6 +59,6 @@ class Health:
         self._ejected_until = now_s + self._ejection_s
         self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
 
-    def left(self) -> None:
+    def record_cancel(self) -> None:
         """Records a request that was cancelled before its result was known."""
         self._is_probed = False

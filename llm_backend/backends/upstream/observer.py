@@ -15,6 +15,6 @@ class UpstreamObserver:
     """Callbacks: change of the number of outstanding requests, a failed request, and 1 or 0 when
     the upstream returns from or enters an ejection."""
 
-    outstanding: Callable[[float], None] = _ignore
-    failed: Callable[[], None] = _ignore
-    is_up: Callable[[float], None] = _ignore
+    add_outstanding: Callable[[float], None] = _ignore
+    count_failure: Callable[[], None] = _ignore
+    set_up: Callable[[float], None] = _ignore

@@ -6,7 +6,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self, TypeVar
 
-from llm_backend.backends.upstream.answer_kinds import ANY, EVENTS_OR_JSON, Due, due_of
+from llm_backend.backends.upstream.answer_kinds import (
+    ANY,
+    EVENTS_OR_JSON,
+    AnswerKinds,
+    answer_kinds_of,
+)
 from llm_backend.backends.upstream.attempts import Attempts
 from llm_backend.backends.upstream.balance import Balance
 from llm_backend.backends.upstream.choice import Choices
@@ -14,7 +19,7 @@ from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.permit_queue import PermitQueue, busy
-from llm_backend.backends.upstream.retry import pause_s
+from llm_backend.backends.upstream.retry import backoff_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed
@@ -27,7 +32,7 @@ Answer = TypeVar("Answer")
 class PermitSharing(Protocol):
     """Permits that several processes share, as of `PermitClient`."""
 
-    async def next(self, attempt: Attempts) -> Upstream: ...
+    async def acquire(self, attempt: Attempts) -> Upstream: ...
 
 
 class UpstreamPool:
@@ -45,7 +50,7 @@ class UpstreamPool:
         upstreams: Sequence[Upstream],
         operations: Mapping[str, str] | None = None,
         shared: PermitSharing | None = None,
-        described: Callable[[str], Collection[str]] = lambda _: (),
+        media_types_of: Callable[[str], Collection[str]] = lambda _: (),
     ) -> None:
         """`shared` are permits of several processes; None if this is the only process.
         `described` returns the media types of an operation's successful answers."""
@@ -54,9 +59,9 @@ class UpstreamPool:
         self._balance = Balance()
         self._queue: PermitQueue[Upstream] = PermitQueue(self._balance.choose)
         self._shared = shared
-        self._described = described
+        self._media_types_of = media_types_of
         for one in upstreams if shared is None else ():
-            one.on_room = self._queue.grant
+            one.on_permit_free = self._queue.grant
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -67,28 +72,28 @@ class UpstreamPool:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def exchange(self, asked: UpstreamRequest) -> UpstreamAnswer:
+    async def exchange(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Sends a request and returns the answer as soon as its headers have arrived.
 
         Raises `UpstreamError`, `Overloaded` if all upstreams are busy, and as `Upstream.exchange`.
         """
-        attempt = Attempts(asked, self._may_answer(asked), self._due(asked))
+        attempt = Attempts(request, self._may_answer(request), self._expected_answer(request))
         while True:
-            relayed = await self._sent(attempt, attempt.send)
-            if not attempt.is_refused(relayed):
+            relayed = await self._send(attempt, attempt.send)
+            if not attempt.is_retriable_answer(relayed):
                 return relayed
             await relayed.aclose()
             if not attempt.has_untried:
                 raise UpstreamFailed("The upstream did not answer the request.")
             await _pause(attempt)
 
-    async def connect(self, asked: UpstreamRequest, protocols: Sequence[str]) -> UpstreamSocket:
+    async def connect(self, request: UpstreamRequest, protocols: Sequence[str]) -> UpstreamSocket:
         """Opens a WebSocket and offers these subprotocols. Raises as `exchange`, and the error of
         the status if an upstream refuses the handshake."""
-        attempt = Attempts(asked, self._may_answer(asked))
-        return await self._sent(attempt, lambda upstream: attempt.connect(upstream, protocols))
+        attempt = Attempts(request, self._may_answer(request))
+        return await self._send(attempt, lambda upstream: attempt.connect(upstream, protocols))
 
-    async def _sent(
+    async def _send(
         self, attempt: Attempts, send: Callable[[Upstream], Awaitable[Answer]]
     ) -> Answer:
         """Sends a request, and retries while the errors permit it; returns the first answer."""
@@ -97,7 +102,7 @@ class UpstreamPool:
             try:
                 return await send(upstream)
             except UpstreamError as error:
-                if not attempt.may_go_on(error):
+                if not attempt.may_retry(error):
                     raise
             await _pause(attempt)
 
@@ -105,7 +110,7 @@ class UpstreamPool:
         """Returns True if an upstream serves this model."""
         return self.choices.serves(model, operation)
 
-    def keepers(self, operation: Sequence[str]) -> Sequence[str]:
+    def response_upstreams(self, operation: Sequence[str]) -> Sequence[str]:
         """Returns the names of the upstreams with the responses operation, which may store a
         response. The first one is the upstream for requests without a model."""
         first = self.choices.for_operation(operation)
@@ -114,16 +119,16 @@ class UpstreamPool:
             name for name in names if self._upstreams[name].config.speaks(WireProtocol.RESPONSES)
         ]
 
-    def keeps_responses(self, operation: Sequence[str]) -> bool:
+    def has_responses(self, operation: Sequence[str]) -> bool:
         """Returns True if the upstream for requests without a model has the responses operation."""
         names = self.choices.for_operation(operation)
         return all(self._upstreams[name].config.speaks(WireProtocol.RESPONSES) for name in names)
 
     @property
-    def are_able(self) -> bool:
+    def is_available(self) -> bool:
         """True if an upstream is not ejected, or its ejection time is over."""
         now_s = asyncio.get_running_loop().time()
-        return any(one.health.is_able(now_s) for one in self._upstreams.values())
+        return any(one.health.is_available(now_s) for one in self._upstreams.values())
 
     def speak(
         self, wire: WireProtocol, model: str, upstream: str | None, operation: Sequence[str]
@@ -142,43 +147,47 @@ class UpstreamPool:
                 found.setdefault(model["id"], model)
         return list(found.values())
 
-    def _may_answer(self, asked: UpstreamRequest) -> list[Upstream]:
+    def _may_answer(self, request: UpstreamRequest) -> list[Upstream]:
         names: Sequence[str] = ()
-        if asked.upstream is not None:
-            names = [asked.upstream]
-        elif asked.model is not None:
-            names = self.choices.for_model(asked.model, tuple(asked.operation))
-        names = names or self.choices.for_operation(asked.operation)
+        if request.upstream is not None:
+            names = [request.upstream]
+        elif request.model is not None:
+            names = self.choices.for_model(request.model, tuple(request.operation))
+        names = names or self.choices.for_operation(request.operation)
         upstreams = [self._upstreams[name] for name in names]
-        wire = asked.wire or WIRES.get(asked.operation[0]) if asked.operation else asked.wire
+        wire = (
+            request.wire or WIRES.get(request.operation[0]) if request.operation else request.wire
+        )
         return [one for one in upstreams if one.config.speaks(wire)] or upstreams
 
-    def _due(self, asked: UpstreamRequest) -> Due:
-        if asked.wire is not None:
+    def _expected_answer(self, request: UpstreamRequest) -> AnswerKinds:
+        if request.wire is not None:
             return EVENTS_OR_JSON  # the bridge sends another operation than the client's
-        if not asked.operation:
+        if not request.operation:
             return ANY
-        operation_id = asked.operation[0]
-        return due_of(operation_id, self._described(operation_id), streams=asked.streams)
+        operation_id = request.operation[0]
+        return answer_kinds_of(
+            operation_id, self._media_types_of(operation_id), streams=request.streams
+        )
 
     async def _next(self, attempt: Attempts) -> Upstream:
         """Waits for an upstream below its concurrency limit. Raises `Overloaded`."""
         if self._shared is not None:
-            return await self._shared.next(attempt)
-        if free := attempt.candidates():
+            return await self._shared.acquire(attempt)
+        if free := attempt.free_upstreams():
             return self._balance.choose(free)
-        if attempt.asked.has_other:
+        if attempt.request.has_other:
             raise busy()
         return await self._queue.acquire(
-            attempt.asked.who,
+            attempt.request.caller,
             group=attempt.names,
-            free=attempt.candidates,
-            timeout_s=attempt.longest_wait_s,
+            free=attempt.free_upstreams,
+            timeout_s=attempt.queue_timeout_s,
         )
 
 
 async def _pause(attempt: Attempts) -> None:
-    await asyncio.sleep(pause_s(len(attempt.tried), random.random()))  # noqa: S311 # jitter
+    await asyncio.sleep(backoff_s(len(attempt.tried), random.random()))  # noqa: S311 # jitter
 
 
 async def _models_of(upstream: Upstream) -> list[dict[str, Any]]:

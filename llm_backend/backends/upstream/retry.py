@@ -5,12 +5,12 @@ from llm_backend.backends.upstream.headers import Headers
 __all__ = [
     "ATTEMPTS",
     "DOWN",
-    "GIVEN_UP",
+    "FALLBACK",
+    "KEY_REJECTED",
     "REFUSED",
-    "SHUT_OUT",
+    "backoff_s",
+    "has_idempotency_key",
     "is_safe",
-    "names_itself",
-    "pause_s",
 ]
 
 ATTEMPTS = 3
@@ -18,13 +18,13 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
-SHUT_OUT = frozenset({401, 403})
+KEY_REJECTED = frozenset({401, 403})
 """Statuses that reject this server's key; no client's key is passed on."""
 REFUSED = frozenset({429, 503, 529})
 """Statuses that say that nothing was done: the request may be retried at another upstream."""
 DOWN = frozenset({502, 503, 504, 529})
 """Statuses that say that an upstream, or a server behind it, is down."""
-GIVEN_UP = REFUSED | DOWN | {500}
+FALLBACK = REFUSED | DOWN | {500}
 """Statuses after which a route falls back to its other backend."""
 
 
@@ -33,12 +33,12 @@ def is_safe(method: str) -> bool:
     return method in _SAFE_METHODS
 
 
-def names_itself(headers: Headers) -> bool:
+def has_idempotency_key(headers: Headers) -> bool:
     """Returns True if the request has an `Idempotency-Key`."""
     return any(name.lower() == b"idempotency-key" for name, _ in headers)
 
 
-def pause_s(attempt: int, draw: float) -> float:
+def backoff_s(attempt: int, draw: float) -> float:
     """Returns the backoff in seconds before the attempt of this number, from 1: exponential, and
     half of it is jitter (`draw`, from 0 to 1), so that clients do not retry all at once."""
     longest = min(_FIRST_PAUSE_S * 2.0 ** (attempt - 1), _LONGEST_PAUSE_S)

@@ -37,7 +37,7 @@ class StreamEnding:
         self._tail = b""
 
     @property
-    def is_told_by_length(self) -> bool:
+    def has_length(self) -> bool:
         """True if `Content-Length` determines the end."""
         return self._missing_bytes is not None
 
@@ -49,7 +49,7 @@ class StreamEnding:
             return self._missing_bytes <= 0
         return self._is_stream and _DONE.search(self._tail[-_TAIL_BYTES:]) is not None
 
-    def last_words(self, error: ApiError) -> bytes | None:
+    def error_event(self, error: ApiError) -> bytes | None:
         """Returns the error event that ends an event stream; None if none can be sent."""
         if not self._is_stream or not self._can_be_added_to:
             return None
@@ -79,14 +79,14 @@ class SentEvents:
             self._tail = _end_of(self._tail, chunk)
         self._is_over = not message.get("more_body", False)
 
-    def last_words(self, error: ApiError) -> bytes | None:
+    def error_event(self, error: ApiError) -> bytes | None:
         """Returns the error event that ends the stream. None if it has ended, or if it is not an
         event stream: the missing end shows the client that it is incomplete."""
         if self._headers is None or self._is_over:
             return None
         ending = StreamEnding(self._headers)
         ending.is_reached_by(self._tail)
-        return ending.last_words(error)
+        return ending.error_event(error)
 
 
 def _end_of(tail: bytes, chunk: bytes) -> bytes:

@@ -16,8 +16,8 @@ class UpstreamRequest:
     """One request to the upstreams. `operation` is its id and tag, `model` the model's name at the
     upstream, `upstream` the one that a route names, `wire` the wire protocol if it differs from the
     operation's. `streams`: events are requested (None: unknown). `has_other`: another backend
-    answers if no upstream can. `who` is the caller, for fair waiting. `on_left` is called if the
-    request is cancelled after an upstream has got it.
+    answers if no upstream can. `caller` takes its turn with others in the fair queue.
+    `on_abandoned` is called if the request is cancelled after an upstream has got it.
     """
 
     method: str
@@ -31,5 +31,5 @@ class UpstreamRequest:
     wire: WireProtocol | None = None
     streams: bool | None = None
     has_other: bool = False
-    who: str = ""
-    on_left: Callable[[], None] = lambda: None
+    caller: str = ""
+    on_abandoned: Callable[[], None] = lambda: None

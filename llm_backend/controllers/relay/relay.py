@@ -146,8 +146,8 @@ async def relay(
                     upstream=to.upstream if to else None,
                     streams=_streams(request.body),
                     has_other=to.has_other if to else False,
-                    who=fairness_key(request.caller),
-                    on_left=_ignore if meter is None else meter.mark_sent,
+                    caller=fairness_key(request.caller),
+                    on_abandoned=_ignore if meter is None else meter.mark_sent,
                 )
             )
     except ApiError:
@@ -166,7 +166,7 @@ async def relay(
 
 
 def _ignore() -> None:
-    """Default of `on_left`, for a request without a meter."""
+    """Default of `on_abandoned`, for a request without a meter."""
 
 
 async def _body(

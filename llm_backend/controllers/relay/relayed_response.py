@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, plain
+from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
 from llm_backend.backends.upstream.stream_ending import StreamEnding
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
 from llm_backend.errors import ApiError
@@ -44,7 +44,9 @@ class RelayedResponse(Response):
         self._upload = upload
         is_good = 200 <= relayed.status < 300
         self._observe = (
-            plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
+            decode_with(observe, relayed.header(b"content-encoding"))
+            if observe and is_good
+            else None
         )
         self._ending = StreamEnding(relayed.headers)
         self._may_contain_error = is_good and self._ending.is_readable
@@ -79,11 +81,11 @@ class RelayedResponse(Response):
                     self._observe(chunk)
                 if self._ending.is_reached_by(chunk):
                     await self._run_finish()
-                    is_over = self._ending.is_told_by_length
+                    is_over = self._ending.has_length
                 await send({"type": "http.response.body", "body": chunk, "more_body": not is_over})
             await self._run_finish()
         except ApiError as error:
-            last_words = self._ending.last_words(error)
+            last_words = self._ending.error_event(error)
             if last_words is None:
                 # Without a last message the server closes the connection, so that the client
                 # sees that the answer is incomplete.

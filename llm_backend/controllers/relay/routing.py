@@ -160,7 +160,7 @@ class _RouteOptions:
             request.body,
             other,
             operation,
-            who=fairness_key(request.caller),
+            caller=fairness_key(request.caller),
             meter=request.meter,
         )
         return await self.bridged(services, request, model)

@@ -82,7 +82,7 @@ async def _relay_to_owner(
     """Tries the upstreams in order; returns the first answer that is not a 404, or raises the
     first failure."""
     assert services.upstream is not None, "only an upstream may have it"
-    names = services.upstream.keepers(operation_of(request))
+    names = services.upstream.response_upstreams(operation_of(request))
     if len(names) < 2:
         return await relay(services, request, observe=observe, finish=finish)
     failures: list[ApiError] = []

@@ -66,7 +66,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
         await check_schema(services.database)
     models = {model.card.id: model.engine_state for model in services.registry.local}
     upstream = services.upstream
-    is_able = upstream is not None and upstream.are_able
+    is_able = upstream is not None and upstream.is_available
     if not is_able and not CAN_ANSWER.intersection(models.values()):
         reason = _no_model_answers(models, has_upstream=upstream is not None)
         raise Overloaded(reason)

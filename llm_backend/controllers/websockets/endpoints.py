@@ -94,7 +94,7 @@ async def _realtime(
         await socket.receive()  # the connect event
         async with ClientSocket(socket) as client:
             opening = open_upstream_socket(
-                services, socket, steps, session.meter, who=fairness_key(find_caller())
+                services, socket, steps, session.meter, caller=fairness_key(find_caller())
             )
             upstream, _ = await client.run_while_connected(opening)
             await socket.accept(upstream.protocol)

@@ -53,16 +53,18 @@ async def open_upstream_socket(
     steps: list[UpstreamModel | None],
     meter: RequestMeter,
     *,
-    who: str,
+    caller: str,
 ) -> tuple[UpstreamSocket, UpstreamModel | None]:
     """Returns the socket of the first step that opens one, and that step."""
     for step in steps[:-1]:
         try:
-            return await _connect(services, socket, step, meter, has_other=True, who=who), step
+            return await _connect(
+                services, socket, step, meter, has_other=True, caller=caller
+            ), step
         except FALLBACK_ERRORS as error:
             log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
     last = steps[-1]
-    return await _connect(services, socket, last, meter, has_other=False, who=who), last
+    return await _connect(services, socket, last, meter, has_other=False, caller=caller), last
 
 
 async def _connect(
@@ -72,7 +74,7 @@ async def _connect(
     meter: RequestMeter,
     *,
     has_other: bool,
-    who: str,
+    caller: str,
 ) -> UpstreamSocket:
     assert services.upstream is not None, "there are no steps without upstreams"
     if step is not None:
@@ -88,7 +90,7 @@ async def _connect(
         model=step.model if step else None,
         upstream=step.upstream if step else None,
         has_other=has_other,
-        who=who,
+        caller=caller,
     )
     protocols = upstream_protocols(socket.scope.get("subprotocols") or [])
     return await services.upstream.connect(upstream_request, protocols)

@@ -6,16 +6,16 @@ from llm_backend.backends.upstream.health import EJECTION_S, FAILURES, LONGEST_E
 def ejected(*, at_s: float = 100) -> Health:
     health = Health()
     for _ in range(FAILURES):
-        health.begin()
-        health.failed(at_s)
+        health.record_request()
+        health.record_failure(at_s)
     return health
 
 
 def test_one_failure_is_none():
     health = Health()
-    health.failed(1)
-    health.succeeded()
-    health.failed(2)
+    health.record_failure(1)
+    health.record_success()
+    health.record_failure(2)
 
     assert health.admits(2)
 
@@ -29,10 +29,10 @@ def test_after_several_in_a_row_nothing_is_sent_for_a_while():
 
 def test_one_request_at_a_time_probes():
     health = ejected(at_s=100)
-    health.begin()
+    health.record_request()
 
     assert not health.admits(1000)
-    health.left()  # its client left: the next one may
+    health.record_cancel()  # its client left: the next one may
     assert health.admits(1000)
 
 
@@ -44,16 +44,16 @@ def test_a_probe_that_fails_doubles_the_wait_up_to_a_bound():
         while not health.admits(now):
             now += 0.5
         waits.append(now - began)
-        health.begin()
-        health.failed(now)
+        health.record_request()
+        health.record_failure(now)
 
     assert waits == [5, 10, 20, 40, 60, LONGEST_EJECTION_S]
 
 
 def test_a_probe_that_succeeds_ends_it():
     health = ejected(at_s=100)
-    health.begin()
-    health.succeeded()
+    health.record_request()
+    health.record_success()
 
     assert health.admits(100)
     assert not health.is_ejected
@@ -61,7 +61,7 @@ def test_a_probe_that_succeeds_ends_it():
 
 def test_requests_that_were_out_already_do_not_prolong_it():
     health = ejected(at_s=100)
-    health.failed(103)
+    health.record_failure(103)
 
     assert health.admits(100 + EJECTION_S)
 
@@ -70,9 +70,9 @@ def test_answers_that_all_break_off_eject_it_for_longer_and_longer():
     health, ejected_at = Health(), []
     for now in range(100):
         if health.admits(now):
-            health.begin()
-            health.answers()
-            health.failed(now)
+            health.record_request()
+            health.record_answer_start()
+            health.record_failure(now)
             if health.is_ejected:
                 ejected_at.append(now)
 
@@ -82,19 +82,19 @@ def test_answers_that_all_break_off_eject_it_for_longer_and_longer():
 def test_an_answer_that_is_left_alone_says_nothing():
     health = Health()
     for now in range(FAILURES):
-        health.failed(now)
-        health.begin()
-        health.answers()
-        health.left()
+        health.record_failure(now)
+        health.record_request()
+        health.record_answer_start()
+        health.record_cancel()
 
     assert health.admits(FAILURES)
-    health.failed(FAILURES)
+    health.record_failure(FAILURES)
     assert health.is_ejected
 
 
 def test_one_whose_ejection_is_over_is_able_also_while_it_is_probed():
     health = ejected(at_s=100)
 
-    assert not health.is_able(100 + EJECTION_S - 0.1)
-    health.begin()
-    assert health.is_able(100 + EJECTION_S)
+    assert not health.is_available(100 + EJECTION_S - 0.1)
+    health.record_request()
+    assert health.is_available(100 + EJECTION_S)

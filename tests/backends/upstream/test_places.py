@@ -36,20 +36,26 @@ class Process:
 
     async def enter(self, who: str = "", *, has_other: bool = False) -> Upstream:
         asked = UpstreamRequest(
-            method="POST", path="/x", query=b"", headers=(), body=b"", who=who, has_other=has_other
+            method="POST",
+            path="/x",
+            query=b"",
+            headers=(),
+            body=b"",
+            caller=who,
+            has_other=has_other,
         )
-        upstream = await self._places.next(Attempts(asked, list(self.upstreams.values())))
+        upstream = await self._places.acquire(Attempts(asked, list(self.upstreams.values())))
         upstream.outstanding += 1
         self._came.append(who)
         return upstream
 
     def leave(self, upstream: Upstream) -> None:
         upstream.outstanding -= 1
-        upstream.on_room()
+        upstream.on_permit_free()
 
     @property
     def held(self) -> dict[str, int]:
-        return {name: one.places for name, one in self.upstreams.items()}
+        return {name: one.permits for name, one in self.upstreams.items()}
 
 
 class Server:
@@ -194,7 +200,7 @@ async def test_one_that_has_fallen_ill_is_not_asked_by_who_waited_for_it(folder:
         await asyncio.sleep(0.01)
         ill, well = sorted(inside, key=lambda upstream: upstream.name)
         for _ in range(FAILURES):
-            ill.health.failed(asyncio.get_running_loop().time())
+            ill.health.record_failure(asyncio.get_running_loop().time())
 
         one.leave(ill)
         await asyncio.sleep(0.02)

@@ -9,7 +9,7 @@ from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.pool import UpstreamPool
-from llm_backend.backends.upstream.retry import pause_s
+from llm_backend.backends.upstream.retry import backoff_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.errors import Overloaded, UpstreamFailed
 from tests.gateway import closed_port
@@ -234,14 +234,14 @@ async def test_callers_take_turns_and_newcomers_do_not_overtake():
     fake = FakeUpstream(answer=one_after_another)
     async with pool(fake, concurrency=1) as upstreams:
         asking = [
-            asyncio.create_task(ask(upstreams, asked(who=who, path=f"/{number}")))
+            asyncio.create_task(ask(upstreams, asked(caller=who, path=f"/{number}")))
             for number, who in enumerate(["a", "a", "a", "b", "b"])
         ]
         await asyncio.sleep(0.02)
         gates[0].set()
         while len(fake.requests) < 2:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0.005)
-        asking.append(asyncio.create_task(ask(upstreams, asked(who="c", path="/5"))))
+        asking.append(asyncio.create_task(ask(upstreams, asked(caller="c", path="/5"))))
         await asyncio.sleep(0.02)
         for admission in gates:
             admission.set()
@@ -273,5 +273,5 @@ async def test_the_models_of_all_are_one_list_and_one_that_is_down_hides_its_own
 
 
 def test_pauses_grow_and_are_left_half_to_chance():
-    assert [pause_s(attempt, 1.0) for attempt in (1, 2, 3, 10)] == [0.05, 0.1, 0.2, 1.0]
-    assert pause_s(1, 0.0) == 0.025
+    assert [backoff_s(attempt, 1.0) for attempt in (1, 2, 3, 10)] == [0.05, 0.1, 0.2, 1.0]
+    assert backoff_s(1, 0.0) == 0.025

@@ -62,7 +62,7 @@ async def test_who_watches_is_told_when_it_is_given_up_and_when_it_answers_again
     async with (
         fake,
         Upstream(
-            UpstreamConfig(base_url=fake.base_url), UpstreamObserver(is_up=told.append)
+            UpstreamConfig(base_url=fake.base_url), UpstreamObserver(set_up=told.append)
         ) as upstream,
     ):
         for _ in range(4):

@@ -29,7 +29,7 @@ class Extractor:
 
 def web(host):
     return WebFiles(
-        [f"localhost:{host.port}"], words=FILE_WORDS, limit_bytes=1000, timeout_s=5,
+        [f"localhost:{host.port}"], messages=FILE_WORDS, limit_bytes=1000, timeout_s=5,
         is_public=lambda address: True,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from llm_backend.backends.data_url import data_url
+from llm_backend.backends.data_url import parse_data_url
 from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
 from llm_backend.backends.local.media.values import MediaFile, Picture, Sound
 from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
@@ -50,7 +50,7 @@ class MediaReader:
         self._web = web or WebPictures(
             WebFiles(
                 self._bounds.hosts,
-                words=PICTURE_WORDS,
+                messages=PICTURE_WORDS,
                 limit_bytes=self._bounds.picture_bytes,
                 timeout_s=self._bounds.fetch_s,
             )
@@ -141,7 +141,7 @@ def _key(file: MediaFile) -> bytes:
 
 
 def _base64_of(picture: Picture) -> str:
-    if (file := data_url(picture.url)) is not None:
+    if (file := parse_data_url(picture.url)) is not None:
         return file.base64
     raise InvalidRequest(
         "A picture is a data: URL with base64 in it.",

@@ -4,7 +4,7 @@ import base64
 from dataclasses import replace
 
 from llm_backend.backends.local.media.values import Picture
-from llm_backend.backends.web_files import FetchMessages, WebFiles, is_elsewhere
+from llm_backend.backends.web_files import FetchMessages, WebFiles, is_web_url
 
 __all__ = ["PICTURE_WORDS", "WebPictures"]
 
@@ -25,7 +25,7 @@ class WebPictures:
 
     async def fetch(self, picture: Picture) -> Picture:
         """Returns the picture with a data: URL; fetches it if needed. Raises `InvalidRequest`."""
-        if not is_elsewhere(picture.url):
+        if not is_web_url(picture.url):
             return picture
-        file = await self._files.fetched(picture.url, picture.param)
+        file = await self._files.fetch(picture.url, picture.param)
         return replace(picture, url=f"data:;base64,{base64.b64encode(file.content).decode()}")

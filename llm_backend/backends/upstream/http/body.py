@@ -9,7 +9,7 @@ from typing import Self
 
 from llm_backend.backends.upstream.headers import Headers
 
-__all__ = ["PATIENCE", "Body", "BodyTimeout", "data_of", "length_of"]
+__all__ = ["BODY_TIMEOUT", "Body", "BodyTimeout", "data_of", "length_of"]
 
 Body = bytes | AsyncIterator[bytes]
 
@@ -31,7 +31,7 @@ class BodyTimeout:
 
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()
-        self._before = PATIENCE.set(self)
+        self._before = BODY_TIMEOUT.set(self)
         return self
 
     async def __aexit__(
@@ -40,7 +40,7 @@ class BodyTimeout:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        PATIENCE.reset(self._before)
+        BODY_TIMEOUT.reset(self._before)
         await self._deadline.__aexit__(kind, error, trace)
 
     @property
@@ -48,23 +48,23 @@ class BodyTimeout:
         """True while waiting for the upstream, not for a connection or the client."""
         return self._deadline.when() is not None
 
-    def wait(self) -> None:
+    def pause(self) -> None:
         """Pauses the timeout."""
         if self.is_running:
             self._reschedule(None)
 
-    def begin(self) -> None:
+    def restart(self) -> None:
         """Restarts the timeout."""
         self._reschedule(self._seconds)
 
-    async def over(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def wrap(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yields the pieces unchanged; each accepted one restarts the timeout."""
-        self.wait()
+        self.pause()
         async for piece in pieces:
-            self.begin()
+            self.restart()
             yield piece
-            self.wait()
-        self.begin()
+            self.pause()
+        self.restart()
 
     def _reschedule(self, seconds: float | None) -> None:
         now = asyncio.get_running_loop().time()
@@ -72,7 +72,7 @@ class BodyTimeout:
             self._deadline.reschedule(None if seconds is None else now + seconds)
 
 
-PATIENCE: ContextVar[BodyTimeout] = ContextVar("patience")
+BODY_TIMEOUT: ContextVar[BodyTimeout] = ContextVar("patience")
 """Timeout of the current request, for the connector."""
 
 
@@ -84,11 +84,11 @@ def length_of(body: Body, headers: Headers) -> int | None:
     return int(given[0]) if given and given[0].isdigit() else None
 
 
-def data_of(body: Body, patience: BodyTimeout) -> bytes | AsyncIterator[bytes] | None:
+def data_of(body: Body, body_timeout: BodyTimeout) -> bytes | AsyncIterator[bytes] | None:
     """Returns the body in the form that the HTTP client expects."""
     if not isinstance(body, bytes):
-        return patience.over(body)
-    return patience.over(_pieces(body)) if len(body) > _WHOLE_BYTES else body or None
+        return body_timeout.wrap(body)
+    return body_timeout.wrap(_pieces(body)) if len(body) > _WHOLE_BYTES else body or None
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:

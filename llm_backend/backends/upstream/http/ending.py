@@ -6,7 +6,7 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["AbortSignal", "cut", "once"]
+__all__ = ["AbortSignal", "abort", "once"]
 
 
 class AbortSignal:
@@ -25,17 +25,17 @@ class AbortSignal:
         if closed is None:
             return  # it is closed already, and the HTTP client has raised the error
         if connection not in self._read:
-            closed.add_done_callback(lambda done: self._gone(connection, done))
+            closed.add_done_callback(lambda done: self._abort(connection, done))
         self._read[connection] = body
 
-    def _gone(self, connection: ResponseHandler, closed: asyncio.Future[None]) -> None:
+    def _abort(self, connection: ResponseHandler, closed: asyncio.Future[None]) -> None:
         body = self._read.pop(connection)
         closed.exception()  # marks the error as retrieved
         if not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("The answer's body is malformed."))
 
 
-def cut(answer: aiohttp.ClientResponse) -> None:
+def abort(answer: aiohttp.ClientResponse) -> None:
     """Closes an answer. The connection of one not read to its end is aborted at once, without a
     flush or a TLS shutdown."""
     if answer.connection is not None and answer.connection.transport is not None:

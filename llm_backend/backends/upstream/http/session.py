@@ -6,9 +6,9 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
-from llm_backend.backends.upstream.http.body import PATIENCE
-from llm_backend.backends.upstream.http.ending import cut
-from llm_backend.backends.upstream.http.translation import redirected
+from llm_backend.backends.upstream.http.body import BODY_TIMEOUT
+from llm_backend.backends.upstream.http.ending import abort
+from llm_backend.backends.upstream.http.translation import redirect_error
 
 __all__ = ["new_session", "new_socket_session", "own_headers"]
 
@@ -40,8 +40,8 @@ def new_socket_session(
 async def _refuse_redirect(
     _session: aiohttp.ClientSession, _context: object, told: aiohttp.TraceRequestRedirectParams
 ) -> None:
-    cut(told.response)
-    raise redirected(told.response)
+    abort(told.response)
+    raise redirect_error(told.response)
 
 
 def _session(
@@ -90,8 +90,8 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 # the client's own word
     ) -> Connection:
-        patience = PATIENCE.get()
-        patience.wait()
+        body_timeout = BODY_TIMEOUT.get()
+        body_timeout.pause()
         connection = await super().connect(req, traces, timeout)
-        patience.begin()
+        body_timeout.restart()
         return connection

@@ -41,11 +41,11 @@ class Socket:
         self,
         socket: aiohttp.ClientWebSocketResponse[bool],
         translation: AbstractContextManager[None],
-        ended: Callable[[], None],
+        on_close: Callable[[], None],
     ) -> None:
         self._socket = socket
         self._translation = translation
-        self._ended = once(ended)
+        self._on_close = once(on_close)
         self._reason = ""
 
     @property
@@ -81,4 +81,4 @@ class Socket:
         try:
             await self._socket.close(code=closing.code, message=closing.reason.encode())
         finally:
-            self._ended()
+            self._on_close()

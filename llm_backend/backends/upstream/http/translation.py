@@ -8,7 +8,7 @@ from yarl import URL
 
 from llm_backend.errors import ApiError, UpstreamFailed, UpstreamTimeout
 
-__all__ = ["ErrorTranslation", "redirected", "shut_out"]
+__all__ = ["ErrorTranslation", "redirect_error", "rejected_key_error"]
 
 log = logging.getLogger(__name__)
 
@@ -43,27 +43,27 @@ class ErrorTranslation:
     def _raise(self, error: BaseException) -> None:
         """Raises the translated error; returns if there is none for it."""
         if isinstance(error, TimeoutError):
-            raise self.late(error) from error
+            raise self.timeout_error(error) from error
         if isinstance(error, aiohttp.ClientError | OSError):
             if isinstance(error.__cause__, ApiError):
                 raise error.__cause__ from None
-            raise self._failed(error) from error
+            raise self._failure(error) from error
         if isinstance(error, UpstreamFailed):
-            self.tell(error)
+            self.log_invalid(error)
 
-    def _failed(self, error: Exception) -> UpstreamFailed:
+    def _failure(self, error: Exception) -> UpstreamFailed:
         self._log("upstream_failed", error)
         reached = not isinstance(error, aiohttp.ClientConnectorError)
-        said = "broke off or gave no valid answer" if reached else "could not be reached"
-        failed = UpstreamFailed(f"The upstream {said}.")
+        problem = "broke off or gave no valid answer" if reached else "could not be reached"
+        failed = UpstreamFailed(f"The upstream {problem}.")
         failed.was_sent = reached
         return failed
 
-    def tell(self, error: UpstreamFailed) -> None:
+    def log_invalid(self, error: UpstreamFailed) -> None:
         """Logs an invalid answer."""
         self._log("upstream_failed", error)
 
-    def late(self, error: TimeoutError) -> UpstreamTimeout:
+    def timeout_error(self, error: TimeoutError) -> UpstreamTimeout:
         """Logs a timeout and returns its API error."""
         self._log("upstream_timeout", error)
         late = UpstreamTimeout("The upstream did not answer in time.")
@@ -72,11 +72,11 @@ class ErrorTranslation:
 
     def _log(self, event: str, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:300]  # may contain bytes from the upstream
-        told = {"upstream": self._name, "address": self._authority, "reason": repr(reason)}
-        log.error(event, extra=told)
+        fields = {"upstream": self._name, "address": self._authority, "reason": repr(reason)}
+        log.error(event, extra=fields)
 
 
-def shut_out(status: int) -> UpstreamFailed:
+def rejected_key_error(status: int) -> UpstreamFailed:
     """Returns the error for a 401 or 403 of an upstream, which rejects this server's key. The
     upstream's body is not passed on: the client would think that its own key is wrong."""
     refused = UpstreamFailed(
@@ -87,14 +87,14 @@ def shut_out(status: int) -> UpstreamFailed:
     return refused
 
 
-def redirected(answer: aiohttp.ClientResponse) -> UpstreamFailed:
+def redirect_error(answer: aiohttp.ClientResponse) -> UpstreamFailed:
     """Returns the error for a redirect. The log shows its location without the query, which may
     contain secrets of the upstream's clients."""
     failed = _Redirected(
         f"The upstream answered with a redirect (status {answer.status}), and this server follows "
         "none: the backend's base URL must be the address that answers."
     )
-    failed.place = _place(answer)
+    failed.location = _location(answer)
     failed.was_sent = answer.status == _SEE_OTHER  # 303 says that the request was processed
     failed.is_lasting = True
     return failed
@@ -103,13 +103,13 @@ def redirected(answer: aiohttp.ClientResponse) -> UpstreamFailed:
 class _Redirected(UpstreamFailed):
     """Error for a redirect, with its location."""
 
-    place = ""
+    location = ""
 
     def __str__(self) -> str:
-        return f"redirect to {self.place}, {self.message}"
+        return f"redirect to {self.location}, {self.message}"
 
 
-def _place(answer: aiohttp.ClientResponse) -> str:
+def _location(answer: aiohttp.ClientResponse) -> str:
     try:
         there = answer.url.join(URL(answer.headers.get("location", "")))
         return str(there.with_query(None).with_user(None).with_fragment(None))

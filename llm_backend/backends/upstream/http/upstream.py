@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
-from llm_backend.backends.upstream.answer_kinds import ANY, JSON_ONLY, Due
+from llm_backend.backends.upstream.answer_kinds import ANY, JSON_ONLY, AnswerKinds
 from llm_backend.backends.upstream.azure import azure_path, azure_query
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
 from llm_backend.backends.upstream.headers import (
@@ -18,17 +18,21 @@ from llm_backend.backends.upstream.headers import (
     answer_headers,
     request_headers,
 )
-from llm_backend.backends.upstream.health import Health
+from llm_backend.backends.upstream.http.answer_start import read_start
 from llm_backend.backends.upstream.http.body import Body, BodyTimeout, data_of, length_of
-from llm_backend.backends.upstream.http.ending import AbortSignal, cut, once
-from llm_backend.backends.upstream.http.holding import held
+from llm_backend.backends.upstream.http.ending import AbortSignal, abort, once
 from llm_backend.backends.upstream.http.session import new_session, new_socket_session, own_headers
 from llm_backend.backends.upstream.http.socket import Socket, connect_socket
-from llm_backend.backends.upstream.http.translation import ErrorTranslation, redirected, shut_out
+from llm_backend.backends.upstream.http.translation import (
+    ErrorTranslation,
+    redirect_error,
+    rejected_key_error,
+)
 from llm_backend.backends.upstream.model_list import ModelList, models_in, read_list
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answers_headers, requests_headers
-from llm_backend.backends.upstream.retry import DOWN, SHUT_OUT
+from llm_backend.backends.upstream.retry import DOWN, KEY_REJECTED
+from llm_backend.backends.upstream.upstream_load import UpstreamLoad
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 
@@ -39,51 +43,28 @@ log = logging.getLogger(__name__)
 _LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream
 
 
-class Upstream:
+class Upstream(UpstreamLoad):
     """Connection pool to one base URL with one API key; `async with` opens and closes it.
 
     Sends each request once, with one exception: a GET, PUT or DELETE on a kept-alive connection
-    that the upstream closes is retried on a new one (RFC 9110, 9.2.2). Counts its outstanding
-    requests, and `health` tracks the results of the latest ones.
+    that the upstream closes is retried on a new one (RFC 9110, 9.2.2).
     """
 
-    def __init__(self, config: UpstreamConfig, watch: UpstreamObserver | None = None) -> None:
+    def __init__(self, config: UpstreamConfig, observer: UpstreamObserver | None = None) -> None:
+        super().__init__(config, observer or UpstreamObserver())
         parts = urlsplit(config.base_url)
-        self.config = config
-        self.health = Health()
-        self.outstanding = 0
-        self._watch = watch or UpstreamObserver()
-        self._watch.is_up(1)
-        self.places = config.concurrency  # permits: limit of outstanding and promised requests
-        self.promised = 0  # permits of requests that are about to be sent
-        self.on_room: Callable[[], None] = _no_waiter
         self._scheme, self._authority = parts.scheme, parts.netloc
         self._base_path = parts.path.rstrip("/")
         self._own_headers = own_headers(config)
-        self._sent_headers = requests_headers(config.pass_headers)
-        self._given_headers = answers_headers(config.pass_headers)
+        self._request_headers = requests_headers(config.pass_headers)
+        self._answer_headers = answers_headers(config.pass_headers)
         self._idle_timeout_s = config.idle_timeout_s
         self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
-        self._breaking = AbortSignal()
+        self._abort_signal = AbortSignal()
         self._translation = ErrorTranslation(config.name, parts.netloc)
         self._models = ModelList(self._fetch_models, config.models_ttl_s)
         self._session: aiohttp.ClientSession
         self._sockets: aiohttp.ClientSession
-
-    @property
-    def name(self) -> str:
-        """Name in the settings."""
-        return self.config.name
-
-    @property
-    def weight(self) -> float:
-        """Weight in load balancing."""
-        return self.config.weight
-
-    @property
-    def has_room(self) -> bool:
-        """True if another request may be sent: the upstream is below its concurrency limit."""
-        return self.outstanding + self.promised < self.places
 
     async def __aenter__(self) -> Self:
         self._session = new_session(self.config)
@@ -104,45 +85,33 @@ class Upstream:
         headers: Headers,
         body: Body,
         model: str | None = None,
-        due: Due = ANY,
-        on_left: Callable[[], None] = lambda: None,
+        expected: AnswerKinds = ANY,
+        on_abandoned: Callable[[], None] = lambda: None,
     ) -> UpstreamAnswer:
         """Sends one request and returns the answer when its headers have arrived, or when its
-        beginning has been validated as `due`.
+        beginning has been validated as `expected`.
 
         `path` is percent-encoded and relative to the base URL, `query` the raw query string. A
         streamed body keeps the `Content-Length` among `headers`, or is sent chunked. `model` is the
-        deployment at Azure. `on_left` is called if this is cancelled after the request was sent.
-        Raises `UpstreamFailed`, `UpstreamTimeout`, or `InvalidRequest` for a header that cannot be
-        sent.
+        deployment at Azure. `on_abandoned` is called if this is cancelled after the request was
+        sent. Raises `UpstreamFailed`, `UpstreamTimeout`, or `InvalidRequest` for an invalid
+        header.
         """
         pairs = list(headers)
         sent = self._headers(pairs, length_of(body, pairs))
         url = self._url(path, query.decode("latin-1"), model)
-        self._begin()
+        self._begin_request()
         try:
-            answer = await self._answer(method, url, sent, body, on_left)
-            held = await self._held(answer, due, on_left)
-            return self._relayed(answer, held, due)
+            answer = await self._answer(method, url, sent, body, on_abandoned)
+            pieces = await self._validate_start(answer, expected, on_abandoned)
+            return self._to_answer(answer, pieces, expected)
         except BaseException as error:
-            self._gave_nothing(error)
+            self._record_no_answer(error)
             raise
 
     def _headers(self, headers: Headers, length: int | None) -> list[tuple[str, str]]:
         own = self._own_headers
-        return request_headers(headers, own=own, length=length, listed=self._sent_headers)
-
-    def _begin(self) -> None:
-        """Counts a request that begins. Its answer must be closed, or its failure recorded."""
-        self._count(1)
-        self.health.begin()
-
-    def _gave_nothing(self, error: BaseException) -> None:
-        if isinstance(error, UpstreamError):
-            self._failed()
-        else:
-            self.health.left()
-        self._ended()
+        return request_headers(headers, own=own, length=length, listed=self._request_headers)
 
     async def _answer(
         self,
@@ -150,21 +119,21 @@ class Upstream:
         url: URL,
         headers: list[tuple[str, str]],
         body: Body,
-        on_left: Callable[[], None],
+        on_abandoned: Callable[[], None],
     ) -> aiohttp.ClientResponse:
         with self._translation:
-            async with BodyTimeout(self._first_byte_timeout_s) as patience:
+            async with BodyTimeout(self._first_byte_timeout_s) as body_timeout:
                 try:
                     answer = await self._session.request(
                         method,
                         url,
                         headers=headers,
-                        data=data_of(body, patience),
+                        data=data_of(body, body_timeout),
                         allow_redirects=False,
                     )
                 except asyncio.CancelledError:
-                    if patience.is_running:
-                        on_left()
+                    if body_timeout.is_running:
+                        on_abandoned()
                     raise
         connection = answer.connection
         # Without a connection the answer is complete already.
@@ -174,7 +143,7 @@ class Upstream:
             # While reading is paused, the client is slow, and the upstream has no timeout.
             if transport is not None and transport.is_reading():
                 connection.protocol.start_timeout()  # restarts it: the first byte's was running
-            self._breaking.watch(connection.protocol, answer.content)
+            self._abort_signal.watch(connection.protocol, answer.content)
         return answer
 
     def _url(self, path: str, query: str, model: str | None) -> URL:
@@ -204,14 +173,14 @@ class Upstream:
         """
         sent = self._headers(headers, None)
         url = self._url(path, query.decode("latin-1"), model)
-        self._begin()
+        self._begin_request()
         try:
             socket = await self._socket(url, sent, protocols)
         except BaseException as error:
-            self._gave_nothing(error)
+            self._record_no_answer(error)
             raise
-        self._succeeded()
-        return Socket(socket, self._translation, self._ended)
+        self._record_success()
+        return Socket(socket, self._translation, self._end_request)
 
     async def _socket(
         self, url: URL, headers: list[tuple[str, str]], protocols: Sequence[str]
@@ -221,20 +190,16 @@ class Upstream:
                 try:
                     return await connect_socket(self._sockets, url, headers, protocols)
                 except aiohttp.WSServerHandshakeError as error:
-                    raise self._refused(error) from error
+                    raise self._handshake_error(error) from error
 
-    def _ended(self) -> None:
-        self._count(-1)
-        self.on_room()
-
-    def _refused(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
+    def _handshake_error(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
         """Returns the error for a handshake's status; 4xx statuses pass to the client, except those
         that reject this server's key."""
-        if error.status in SHUT_OUT:
-            return shut_out(error.status)
+        if error.status in KEY_REJECTED:
+            return rejected_key_error(error.status)
         if not 400 <= error.status < 500:
             return UpstreamFailed("The upstream opened no WebSocket.")
-        self._succeeded()
+        self._record_success()
         message = f"The upstream refused the WebSocket with status {error.status}."
         return from_status(error.status, message)
 
@@ -245,45 +210,50 @@ class Upstream:
         """
         return await self._models.models()
 
-    async def _held(
-        self, answer: aiohttp.ClientResponse, due: Due, on_left: Callable[[], None]
+    async def _validate_start(
+        self,
+        answer: aiohttp.ClientResponse,
+        expected: AnswerKinds,
+        on_abandoned: Callable[[], None],
     ) -> Sequence[bytes]:
         """Reads and validates the beginning of a successful answer; returns the pieces read."""
-        if not due.has_body(answer.method, answer.status):
+        if not expected.has_body(answer.method, answer.status):
             return ()
         try:
             with self._translation:
-                return await held(answer, due, limit_bytes=self.config.check_bytes)
+                return await read_start(answer, expected, limit_bytes=self.config.check_bytes)
         except BaseException as error:
-            cut(answer)
+            abort(answer)
             if isinstance(error, asyncio.CancelledError):
-                on_left()
+                on_abandoned()
             raise
 
-    def _relayed(
-        self, answer: aiohttp.ClientResponse, held: Sequence[bytes], due: Due
+    def _to_answer(
+        self, answer: aiohttp.ClientResponse, pieces: Sequence[bytes], expected: AnswerKinds
     ) -> UpstreamAnswer:
         try:
             with self._translation:
-                if answer.status in SHUT_OUT:
-                    raise shut_out(answer.status)
+                if answer.status in KEY_REJECTED:
+                    raise rejected_key_error(answer.status)
                 if 300 <= answer.status < 400:
-                    raise redirected(answer)
+                    raise redirect_error(answer)
                 headers = answer_headers(
-                    answer.raw_headers, status=answer.status, listed=self._given_headers
+                    answer.raw_headers, status=answer.status, listed=self._answer_headers
                 )
         except UpstreamFailed:
-            cut(answer)
+            abort(answer)
             raise
         if answer.status in DOWN:
-            self._failed()
+            self._record_failure()
         else:
-            self._answers()
+            self._record_answer_start()
         return UpstreamAnswer(
             status=answer.status,
             headers=headers,
             body=self._body(
-                answer, held, has_events=due.events and due.has_body(answer.method, answer.status)
+                answer,
+                pieces,
+                has_events=expected.events and expected.has_body(answer.method, answer.status),
             ),
             close=once(lambda: self._close(answer)),
             upstream=self.name,
@@ -291,40 +261,19 @@ class Upstream:
         )
 
     def _blame(self, error: UpstreamFailed) -> None:
-        self._translation.tell(error)
-        self._failed()
+        self._translation.log_invalid(error)
+        self._record_failure()
 
     def _close(self, answer: aiohttp.ClientResponse) -> None:
-        cut(answer)
-        self._ended()
-
-    def _count(self, change: int) -> None:
-        self.outstanding += change
-        self._watch.outstanding(change)
-
-    def _answers(self) -> None:
-        if self.health.is_ejected:
-            self._watch.is_up(1)
-        self.health.answers()
-
-    def _succeeded(self) -> None:
-        self._answers()
-        self.health.succeeded()
-
-    def _failed(self) -> None:
-        was_ejected = self.health.is_ejected
-        self.health.failed(asyncio.get_running_loop().time())
-        self._watch.failed()
-        if self.health.is_ejected and not was_ejected:
-            self._watch.is_up(0)
-            log.error("upstream_ejected", extra={"upstream": self.name})
+        abort(answer)
+        self._end_request()
 
     async def _body(
-        self, answer: aiohttp.ClientResponse, held: Sequence[bytes], *, has_events: bool
+        self, answer: aiohttp.ClientResponse, pieces: Sequence[bytes], *, has_events: bool
     ) -> AsyncGenerator[bytes, None]:
         is_empty = True
         try:
-            for piece in held:
+            for piece in pieces:
                 is_empty = False
                 yield piece
             with self._translation:
@@ -334,10 +283,10 @@ class Upstream:
                 if is_empty and has_events:
                     raise UpstreamFailed("The upstream ended its stream before its first event.")
         except UpstreamError:
-            self._failed()
+            self._record_failure()
             raise
         if answer.status not in DOWN:
-            self._succeeded()
+            self._record_success()
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
         try:
@@ -348,14 +297,10 @@ class Upstream:
                     query=b"",
                     headers=[(b"accept", b"application/json")],
                     body=b"",
-                    due=JSON_ONLY,
+                    expected=JSON_ONLY,
                 )
-                held = await read_list(answer)
+                body = await read_list(answer)
         except TimeoutError as error:
-            raise self._translation.late(error) from error
+            raise self._translation.timeout_error(error) from error
         with self._translation:
-            return models_in(answer.status, held)
-
-
-def _no_waiter() -> None:
-    """Default callback for a free permit: no request waits."""
+            return models_in(answer.status, body)

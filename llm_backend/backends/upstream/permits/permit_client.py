@@ -54,8 +54,8 @@ class PermitClient:
         self._requests: PendingRequests[Upstream] = PendingRequests(self._give_back)
         self._scarce: frozenset[str] = frozenset()
         for one in upstreams:
-            one.places = 0
-            one.on_room = partial(self._settle, one)
+            one.permits = 0
+            one.on_permit_free = partial(self._release_surplus, one)
 
     @classmethod
     @asynccontextmanager
@@ -74,24 +74,30 @@ class PermitClient:
             reading.cancel()
             connection.close()
 
-    async def next(self, attempt: Attempts) -> Upstream:
+    async def acquire(self, attempt: Attempts) -> Upstream:
         """Waits for a permit and returns its upstream; the caller sends the request before it
         awaits anything else. Raises `Overloaded`."""
         now_s = asyncio.get_running_loop().time
-        until_s = now_s() + (RECALL_S if attempt.asked.has_other else attempt.longest_wait_s)
+        until_s = now_s() + (RECALL_S if attempt.request.has_other else attempt.queue_timeout_s)
         while True:
-            wanted = attempt.wanted()
-            if all(one.has_room for one in wanted):
-                return self._balance.choose(wanted)
-            names = [one.name for one in wanted]
-            upstream = await self._given(attempt.asked.who, names, max(0.0, until_s - now_s()))
-            if attempt.still_wants(upstream):
+            upstreams = attempt.select()
+            if all(one.has_free_permit for one in upstreams):
+                return self._balance.choose(upstreams)
+            names = [one.name for one in upstreams]
+            upstream = await self._request_permit(
+                attempt.request.caller, names, max(0.0, until_s - now_s())
+            )
+            if attempt.accepts(upstream):
                 return upstream
-            self._settle(upstream)  # it was ejected meanwhile
+            self._release_surplus(upstream)  # it was ejected meanwhile
 
-    async def _given(self, who: str, among: list[str], within_s: float) -> Upstream:
+    async def _request_permit(
+        self, caller: str, upstreams: list[str], timeout_s: float
+    ) -> Upstream:
         number = self._requests.begin()
-        self._connection.send(AcquirePermit(number=number, who=who, among=among, within_s=within_s))
+        self._connection.send(
+            AcquirePermit(number=number, caller=caller, upstreams=upstreams, timeout_s=timeout_s)
+        )
         try:
             upstream = await self._requests.wait(number)
         except asyncio.CancelledError:
@@ -103,7 +109,7 @@ class PermitClient:
     def _give_back(self, upstream: Upstream) -> None:
         """Makes the permit of a cancelled request a spare one."""
         upstream.promised -= 1
-        self._settle(upstream)
+        self._release_surplus(upstream)
 
     async def _read(self, on_disconnect: Callable[[], None]) -> None:
         while (message := await self._connection.receive()) is not None:
@@ -121,20 +127,20 @@ class PermitClient:
             case PermitsScarce(upstreams=names):
                 self._scarce = frozenset(names)
                 for name in names:
-                    self._settle(self._upstreams[name])
+                    self._release_surplus(self._upstreams[name])
 
     def _add_permits(self, number: int, upstream: Upstream, count: int) -> None:
-        upstream.places += count
+        upstream.permits += count
         if self._requests.answer(number, upstream):
             upstream.promised += 1
         else:  # the request was cancelled
-            self._settle(upstream)
+            self._release_surplus(upstream)
 
-    def _settle(self, upstream: Upstream) -> None:
+    def _release_surplus(self, upstream: Upstream) -> None:
         """Releases spare permits: all if permits are scarce; otherwise those beyond one block, once
         there are more than two blocks."""
-        unused = upstream.places - upstream.outstanding - upstream.promised
+        unused = upstream.permits - upstream.outstanding - upstream.promised
         block = 0 if upstream.name in self._scarce else upstream.config.concurrency // BLOCKS
         if count := surplus(unused, block):
-            upstream.places -= count
+            upstream.permits -= count
             self._connection.send(ReleasePermit(upstream=upstream.name, count=count))

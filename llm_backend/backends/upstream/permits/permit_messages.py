@@ -29,13 +29,13 @@ class _PermitMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AcquirePermit(_PermitMessage, frozen=True, kw_only=True):
-    """Requests a permit for one of the upstreams `among`, for a request of caller `who`, within
-    `within_s` seconds."""
+    """Requests a permit for one of these upstreams, for a request of `caller`, within `timeout_s`
+    seconds."""
 
     number: int
-    who: str
-    among: list[str]
-    within_s: float
+    caller: str
+    upstreams: list[str]
+    timeout_s: float
 
 
 class AcquireCancelled(_PermitMessage, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ class PermitServer:
     """
 
     def __init__(self, folder: Path, upstreams: Sequence[UpstreamConfig]) -> None:
-        self._places = {one.name: _UpstreamPermits(one) for one in upstreams}
+        self._permits = {one.name: _UpstreamPermits(one) for one in upstreams}
         self._balance = Balance()
         self._queue: PermitQueue[_UpstreamPermits] = PermitQueue(self._balance.choose)
         self._waiting: Counter[str] = Counter()  # waiting requests, by upstream
@@ -53,47 +53,49 @@ class PermitServer:
 
     def release(self, session: "_PermitSession", name: str, count: int) -> None:
         """Takes back `count` permits of a client."""
-        session.given[name] -= count
-        self._places[name].outstanding -= count
+        session.granted[name] -= count
+        self._permits[name].outstanding -= count
         self._queue.grant()
 
-    def acquire(self, session: "_PermitSession", ask: AcquirePermit) -> None:
+    def acquire(self, session: "_PermitSession", request: AcquirePermit) -> None:
         """Grants a permit at once, or when the client's request has its turn."""
-        if free := self._free(ask.among):
-            self._give(session, ask, self._balance.choose(free))
+        if free := self._free(request.upstreams):
+            self._grant(session, request, self._balance.choose(free))
         else:
-            session.start_request(ask.number, self._wait(session, ask))
+            session.start_request(request.number, self._wait(session, request))
 
-    async def _wait(self, session: "_PermitSession", ask: AcquirePermit) -> None:
-        self._count_waiting(ask.among, 1)
+    async def _wait(self, session: "_PermitSession", request: AcquirePermit) -> None:
+        self._count_waiting(request.upstreams, 1)
         try:
-            place = await self._queue.acquire(
-                ask.who,
-                group=tuple(sorted(ask.among)),
-                free=lambda: self._free(ask.among),
-                timeout_s=ask.within_s,
+            permits = await self._queue.acquire(
+                request.caller,
+                group=tuple(sorted(request.upstreams)),
+                free=lambda: self._free(request.upstreams),
+                timeout_s=request.timeout_s,
             )
         except Overloaded:
-            session.connection.send(PermitTimeout(number=ask.number))
+            session.connection.send(PermitTimeout(number=request.number))
         else:
-            self._give(session, ask, place)
+            self._grant(session, request, permits)
         finally:
-            self._count_waiting(ask.among, -1)
+            self._count_waiting(request.upstreams, -1)
 
-    def _give(
-        self, session: "_PermitSession", ask: AcquirePermit, place: "_UpstreamPermits"
+    def _grant(
+        self, session: "_PermitSession", request: AcquirePermit, permits: "_UpstreamPermits"
     ) -> None:
-        count = 1 if self._waiting[place.name] else 1 + place.spare
-        place.outstanding += count
-        session.given[place.name] += count
-        session.connection.send(PermitGranted(number=ask.number, upstream=place.name, count=count))
+        count = 1 if self._waiting[permits.name] else 1 + permits.spare
+        permits.outstanding += count
+        session.granted[permits.name] += count
+        session.connection.send(
+            PermitGranted(number=request.number, upstream=permits.name, count=count)
+        )
 
-    def _free(self, among: Sequence[str]) -> list["_UpstreamPermits"]:
-        return [one for name in among if (one := self._places[name]).has_room]
+    def _free(self, names: Sequence[str]) -> list["_UpstreamPermits"]:
+        return [one for name in names if (one := self._permits[name]).has_free_permit]
 
-    def _count_waiting(self, among: Sequence[str], change: int) -> None:
+    def _count_waiting(self, names: Sequence[str], change: int) -> None:
         before = +self._waiting
-        self._waiting.update(dict.fromkeys(among, change))
+        self._waiting.update(dict.fromkeys(names, change))
         if (+self._waiting).keys() != before.keys():
             scarce = PermitsScarce(upstreams=list(+self._waiting))
             self._server.send_to_all(scarce)
@@ -107,20 +109,20 @@ class _UpstreamPermits:
         self.weight = config.weight
         self.outstanding = 0
         self.promised = 0
-        self._most = config.concurrency
+        self._limit = config.concurrency
 
     @property
-    def has_room(self) -> bool:
-        return self._left > 0
+    def has_free_permit(self) -> bool:
+        return self._free > 0
 
     @property
     def spare(self) -> int:
         """Number of permits that may be granted beyond the one requested."""
-        return self._most // BLOCKS if self._left > self._most // 2 else 0
+        return self._limit // BLOCKS if self._free > self._limit // 2 else 0
 
     @property
-    def _left(self) -> int:
-        return self._most - self.outstanding - self.promised
+    def _free(self) -> int:
+        return self._limit - self.outstanding - self.promised
 
 
 class _PermitSession(ClientSession[PermitClientMessage, PermitServerMessage]):
@@ -132,7 +134,7 @@ class _PermitSession(ClientSession[PermitClientMessage, PermitServerMessage]):
         connection: MessageConnection[PermitClientMessage, PermitServerMessage],
     ) -> None:
         super().__init__(connection)
-        self.given: Counter[str] = Counter()
+        self.granted: Counter[str] = Counter()
         self._server = server
 
     def handle(self, message: PermitClientMessage) -> None:
@@ -147,5 +149,5 @@ class _PermitSession(ClientSession[PermitClientMessage, PermitServerMessage]):
     def close(self) -> None:
         """Ends the session: cancels the client's waiting requests and takes back its permits."""
         super().close()
-        for name, count in self.given.items():
+        for name, count in self.granted.items():
             self._server.release(self, name, count)

@@ -71,7 +71,7 @@ class BridgedModel:
         wire: WireProtocol,
         operation: Sequence[str],
         *,
-        who: str,
+        caller: str,
         meter: RequestMeter,
     ) -> None:
         self._upstream = upstream
@@ -79,7 +79,7 @@ class BridgedModel:
         self._body = body
         self._wire = wire
         self._operation = operation
-        self._who = who
+        self._caller = caller
         self.meter = meter
         self.vector_stores: Sequence[str] = ()
         self.accepts_images = False  # the upstream fetches images itself
@@ -123,8 +123,8 @@ class BridgedModel:
                 wire=self._wire,
                 streams=True,
                 has_other=self._to.has_other,
-                who=self._who,
-                on_left=self.meter.mark_sent,
+                caller=self._caller,
+                on_abandoned=self.meter.mark_sent,
             )
         )
         if relayed.status != 200:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from llm_backend.backends.web_files import WebFile, WebFiles, is_elsewhere
+from llm_backend.backends.web_files import WebFile, WebFiles, is_web_url
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.input_parts import (
     FetchedFiles,
@@ -61,7 +61,7 @@ class FilePictures:
             }
         if has_fetched(part):
             return {**bare_part(part), "image_url": _data_url(fetched_file(part))}
-        file = await self._web.fetched(part["image_url"], f"{where}.image_url")
+        file = await self._web.fetch(part["image_url"], f"{where}.image_url")
         if fetched is not None:
             fetched.add(where, file)
         return {**part, "image_url": _data_url(file)}
@@ -95,4 +95,4 @@ def _is_read(part: object, fetched: FetchedFiles | None = None) -> bool:
     url = part.get("image_url")
     if not url:
         return bool(part.get("file_id"))
-    return has_fetched(part) or (fetched is not None and fetched.has_room and is_elsewhere(url))
+    return has_fetched(part) or (fetched is not None and fetched.has_room and is_web_url(url))

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from llm_backend.backends.data_url import data_url
+from llm_backend.backends.data_url import parse_data_url
 from llm_backend.backends.web_files import FetchMessages, WebFiles
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.input_parts import (
@@ -123,7 +123,7 @@ class FileTexts:
         if has_fetched(part):
             file = fetched_file(part)
         else:
-            file = await self._web.fetched(part["file_url"], f"{where}.file_url")
+            file = await self._web.fetch(part["file_url"], f"{where}.file_url")
             if fetched is not None:
                 fetched.add(where, file)
         return _in_memory(part.get("filename") or file.name, file.media_type, file.content)
@@ -148,7 +148,7 @@ def _is_file(part: object) -> bool:
 
 def _inline(part: Part, where: str) -> _File:
     data = part["file_data"]
-    url = data_url(data)
+    url = parse_data_url(data)
     try:
         content = base64.b64decode(url.base64 if url else data, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -21,7 +21,7 @@ def picture(url: str) -> Picture:
 
 def web(*hosts: str, is_public: bool = True, **more: float) -> WebPictures:
     more = {"limit_bytes": 10_000, "timeout_s": 5, **more}
-    files = WebFiles(hosts, words=PICTURE_WORDS, is_public=lambda address: is_public, **more)
+    files = WebFiles(hosts, messages=PICTURE_WORDS, is_public=lambda address: is_public, **more)
     return WebPictures(files)
 
 
@@ -67,7 +67,7 @@ async def test_other_hosts_get_no_request(url):
 async def test_name_of_an_internal_address_is_refused(name, why):
     async with FakeUpstream(answer=HEAD + image(1)) as host:
         allowed = f"{name}:{host.port}"
-        files = WebFiles([allowed], words=PICTURE_WORDS, limit_bytes=10_000, timeout_s=5)
+        files = WebFiles([allowed], messages=PICTURE_WORDS, limit_bytes=10_000, timeout_s=5)
         inside = WebPictures(files)
 
         with pytest.raises(InvalidRequest, match=why):

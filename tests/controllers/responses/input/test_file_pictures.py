@@ -12,7 +12,7 @@ from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.store import Blobs, Bucket, Database, FileStore, StoredFile, migrate
 
-WEB = WebFiles(words=PICTURE_WORDS, limit_bytes=1000, timeout_s=1)
+WEB = WebFiles(messages=PICTURE_WORDS, limit_bytes=1000, timeout_s=1)
 PICTURE = b"\x89PNG and more"
 
 

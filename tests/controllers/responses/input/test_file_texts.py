@@ -35,7 +35,11 @@ class Extractor:
 
 def web(*hosts, is_public=True):
     return WebFiles(
-        hosts, words=FILE_WORDS, limit_bytes=1000, timeout_s=5, is_public=lambda address: is_public
+        hosts,
+        messages=FILE_WORDS,
+        limit_bytes=1000,
+        timeout_s=5,
+        is_public=lambda address: is_public,
     )
 
 

@@ -1,0 +1,87 @@
+"""Load and health of one upstream: outstanding requests, permits and ejection (no I/O)."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.upstream.health import Health
+from llm_backend.backends.upstream.observer import UpstreamObserver
+from llm_backend.errors import UpstreamError
+
+__all__ = ["UpstreamLoad"]
+
+log = logging.getLogger(__name__)
+
+
+class UpstreamLoad:
+    """Counts the requests of one upstream, and tracks in `health` the results of the latest ones.
+
+    `permits` limit outstanding and promised requests; `on_permit_free` is called when one ends.
+    """
+
+    def __init__(self, config: UpstreamConfig, observer: UpstreamObserver) -> None:
+        self.config = config
+        self.health = Health()
+        self.outstanding = 0
+        self.permits = config.concurrency
+        self.promised = 0  # permits of requests that are about to be sent
+        self.on_permit_free: Callable[[], None] = _no_waiter
+        self._observer = observer
+        self._observer.set_up(1)
+
+    @property
+    def name(self) -> str:
+        """Name in the settings."""
+        return self.config.name
+
+    @property
+    def weight(self) -> float:
+        """Weight in load balancing."""
+        return self.config.weight
+
+    @property
+    def has_free_permit(self) -> bool:
+        """True if another request may be sent: the upstream is below its concurrency limit."""
+        return self.outstanding + self.promised < self.permits
+
+    def _begin_request(self) -> None:
+        """Counts a request that begins. Its answer must be closed, or its failure recorded."""
+        self._count(1)
+        self.health.record_request()
+
+    def _record_no_answer(self, error: BaseException) -> None:
+        if isinstance(error, UpstreamError):
+            self._record_failure()
+        else:
+            self.health.record_cancel()
+        self._end_request()
+
+    def _end_request(self) -> None:
+        self._count(-1)
+        self.on_permit_free()
+
+    def _count(self, change: int) -> None:
+        self.outstanding += change
+        self._observer.add_outstanding(change)
+
+    def _record_answer_start(self) -> None:
+        if self.health.is_ejected:
+            self._observer.set_up(1)
+        self.health.record_answer_start()
+
+    def _record_success(self) -> None:
+        self._record_answer_start()
+        self.health.record_success()
+
+    def _record_failure(self) -> None:
+        was_ejected = self.health.is_ejected
+        self.health.record_failure(asyncio.get_running_loop().time())
+        self._observer.count_failure()
+        if self.health.is_ejected and not was_ejected:
+            self._observer.set_up(0)
+            log.error("upstream_ejected", extra={"upstream": self.name})
+
+
+def _no_waiter() -> None:
+    """Default callback for a free permit: no request waits."""
