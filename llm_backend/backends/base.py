@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from llm_backend.backends.local.schemas import LoweredSchema
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
+from llm_backend.json_types import JsonMapping
 
 __all__ = [
     "FUNCTION_NAME_LENGTH",
@@ -30,7 +31,7 @@ __all__ = [
     "Usage",
 ]
 
-Message = Mapping[str, Any]
+Message = JsonMapping
 """Chat message as in the API document, except its content, which is a `media.Content`."""
 
 

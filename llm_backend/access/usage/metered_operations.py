@@ -10,23 +10,23 @@ from typing import Any
 from llm_backend.access.authentication.named_models import models_in
 from llm_backend.contract.application.unknown_operation import UNKNOWN
 from llm_backend.contract.request import ApiRequest
+from llm_backend.json_types import JsonMapping
 
 __all__ = ["METERED", "MeteredOperation", "model_of"]
 
-Body = Mapping[str, Any]
 
 MODEL_CHARACTERS = 256  # of a model's name in the usage
 
 
-def _nothing(_body: Body) -> int:
+def _nothing(_body: JsonMapping) -> int:
     return 0
 
 
-def _images(body: Body) -> int:
+def _images(body: JsonMapping) -> int:
     return int(body.get("n") or 1)
 
 
-def _characters(body: Body) -> int:
+def _characters(body: JsonMapping) -> int:
     return len(body.get("input") or "")
 
 
@@ -60,7 +60,7 @@ class MeteredOperation:
     """
 
     kind: str
-    units: Callable[[Body], int] = _nothing
+    units: Callable[[JsonMapping], int] = _nothing
     detail: Callable[[ApiRequest], str] = _no_detail
     names_model: bool = True
     default_model: str = ""

@@ -1,7 +1,7 @@
 """Storage of chats: the policy, and the translation of requests and completions to rows."""
 
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Literal
 
 from llm_backend import errors
@@ -10,6 +10,7 @@ from llm_backend.controllers.rendering.store_errors import translate_store_error
 from llm_backend.controllers.write_behind.group_commit import GroupCommit
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.controllers.write_behind.write_behind_buffer import WriteBehindBuffer
+from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
     ChatStatus,
     ChatStore,
@@ -23,7 +24,6 @@ from llm_backend.store import (
 __all__ = ["ChatMemory", "Policy"]
 
 Policy = Literal["always", "on-request", "never"]
-Body = Mapping[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class ChatMemory:
         self._write_behind: WriteBehindBuffer[NewChat] = WriteBehindBuffer(self._store_batch)
         self._group_commit: GroupCommit[NewChat] = GroupCommit(self._store_all)
 
-    def should_store(self, body: Body) -> bool:
+    def should_store(self, body: JsonMapping) -> bool:
         """True if this request's chat is to be stored. Raises `UnsupportedField` if it asks to be
         stored and the policy is `never`."""
         requested = body.get("store")
@@ -58,13 +58,15 @@ class ChatMemory:
             return False
         return self._policy == "always" if requested is None else bool(requested)
 
-    def should_store_relayed(self, body: Body) -> bool:
+    def should_store_relayed(self, body: JsonMapping) -> bool:
         """True if this server stores a chat that an upstream answers. `store` is then honoured by
         the upstream, so nothing is refused.
         """
         return self._policy != "never" and self.should_store(body)
 
-    async def remember(self, body: Body, completion: Body, *, complete: bool = True) -> None:
+    async def remember(
+        self, body: JsonMapping, completion: JsonMapping, *, complete: bool = True
+    ) -> None:
         """Stores one chat, durably on return.
 
         While the database is unavailable, raises `Overloaded` for a chat with `store: true`; one
@@ -74,7 +76,7 @@ class ChatMemory:
         """
         await self._remember(body, _new_chat(body, completion, complete=complete))
 
-    async def _remember(self, body: Body, new: NewChat) -> None:
+    async def _remember(self, body: JsonMapping, new: NewChat) -> None:
         with translate_store_errors(event="chat_not_stored", chat_id=new.chat.id):
             try:
                 await self._group_commit.write(new)
@@ -84,7 +86,7 @@ class ChatMemory:
                 self._losses.add(new.chat.id, error)
 
     def remember_relayed(
-        self, body: Body, completion: Body, *, complete: bool, size_bytes: int
+        self, body: JsonMapping, completion: JsonMapping, *, complete: bool, size_bytes: int
     ) -> Awaitable[None] | None:
         """Stores one relayed chat of about this size. It is written behind its answer and None is
         returned, unless it has `store: true` or the write-behind buffer is full: then the caller
@@ -95,7 +97,7 @@ class ChatMemory:
             return None
         return self._remember(body, new)
 
-    def remember_in_background(self, body: Body, completion: Body) -> None:
+    def remember_in_background(self, body: JsonMapping, completion: JsonMapping) -> None:
         """Stores a chat in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, completion))
 
@@ -128,7 +130,7 @@ class ChatMemory:
             return [failure for one in chats for failure in await self._store_all([one])]
         return [None] * len(chats)
 
-    async def _remember_quietly(self, body: Body, completion: Body) -> None:
+    async def _remember_quietly(self, body: JsonMapping, completion: JsonMapping) -> None:
         try:
             await self.remember(body, completion, complete=False)
         except (errors.ApiError, StoreError) as error:
@@ -141,13 +143,13 @@ def _log_accepted(ids: Sequence[str]) -> None:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 
 
-def _new_chat(body: Body, completion: Body, *, complete: bool) -> NewChat:
+def _new_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) -> NewChat:
     """Returns the new chat of a request and its completion, owned by the current owner."""
     chat = _stored_chat(body, completion, complete=complete)
     return NewChat(chat=chat, messages=body["messages"])
 
 
-def _stored_chat(body: Body, completion: Body, *, complete: bool) -> StoredChat:
+def _stored_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) -> StoredChat:
     owner = present_owner()
     return StoredChat(
         id=completion["id"],
@@ -161,7 +163,7 @@ def _stored_chat(body: Body, completion: Body, *, complete: bool) -> StoredChat:
     )
 
 
-def _conforming(completion: Body, *, complete: bool) -> dict[str, Any]:
+def _conforming(completion: JsonMapping, *, complete: bool) -> dict[str, Any]:
     """Returns the completion with all required keys: upstreams leave out nullable ones, and an
     interrupted choice has no finish reason.
     """
@@ -173,7 +175,7 @@ def _conforming(completion: Body, *, complete: bool) -> dict[str, Any]:
     }
 
 
-def _conforming_choice(choice: Body, *, complete: bool) -> dict[str, Any]:
+def _conforming_choice(choice: JsonMapping, *, complete: bool) -> dict[str, Any]:
     reason = choice.get("finish_reason")
     return {
         "index": 0,

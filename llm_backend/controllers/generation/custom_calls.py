@@ -5,20 +5,19 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.generation.custom_tools import INPUT, custom_function
 from llm_backend.errors import ApiError
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 __all__ = ["CustomCalls", "custom_names", "translate_error_names", "with_functions"]
 
-Body = Mapping[str, Any]
 
 _FUNCTION = re.compile(r"tools\[(\d+)\]\.function\b")
 _FORMAT = re.compile(rf"\.parameters\.properties\.{INPUT}\.[\w-]+")
@@ -103,7 +102,7 @@ class CustomCalls:
                 yield ToolCall(index=index, arguments=rest, is_custom=True)
 
 
-def _tool(tool: Body, where: str) -> Body:
+def _tool(tool: JsonMapping, where: str) -> JsonMapping:
     if tool["type"] != "custom":
         return tool
     custom = tool["custom"]
@@ -115,7 +114,7 @@ def _tool(tool: Body, where: str) -> Body:
     return {"type": "function", "function": {**fields, **function}}
 
 
-def _choice(choice: Body, names: frozenset[str]) -> Body:
+def _choice(choice: JsonMapping, names: frozenset[str]) -> JsonMapping:
     if choice["type"] != "allowed_tools":
         return _named_choice(choice, names)
     allowed = choice["allowed_tools"]
@@ -123,7 +122,7 @@ def _choice(choice: Body, names: frozenset[str]) -> Body:
     return {**choice, "allowed_tools": {**allowed, "tools": tools}}
 
 
-def _named_choice(choice: Body, names: frozenset[str]) -> Body:
+def _named_choice(choice: JsonMapping, names: frozenset[str]) -> JsonMapping:
     """Returns the function of a chosen custom tool; other choices are unchanged."""
     name = (choice.get("custom") or {}).get("name")
     if choice.get("type") != "custom" or name not in names:
@@ -131,14 +130,14 @@ def _named_choice(choice: Body, names: frozenset[str]) -> Body:
     return {"type": "function", "function": {"name": name}}
 
 
-def _with_function_calls(message: Body) -> Body:
-    calls: Sequence[Body] = message.get("tool_calls") or ()
+def _with_function_calls(message: JsonMapping) -> JsonMapping:
+    calls: Sequence[JsonMapping] = message.get("tool_calls") or ()
     if all(call["type"] != "custom" for call in calls):
         return message
     return {**message, "tool_calls": [_function_call(call) for call in calls]}
 
 
-def _function_call(call: Body) -> Body:
+def _function_call(call: JsonMapping) -> JsonMapping:
     if call["type"] != "custom":
         return call
     custom = call["custom"]

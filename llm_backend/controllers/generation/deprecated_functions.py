@@ -3,10 +3,10 @@ deprecated form. Pure.
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from llm_backend.backends.base import ChatDelta
 from llm_backend.errors import ApiError, InvalidRequest
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["as_function_calls", "translate_function_errors", "with_tools"]
 
-Body = Mapping[str, Any]
 
 _TOOL = re.compile(r"tools\[(\d+)\]\.function\b")
 

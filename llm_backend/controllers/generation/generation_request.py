@@ -19,13 +19,13 @@ from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
 from llm_backend.controllers.generation.tool_choice import tool_choice_of
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 __all__ = ["chat_from", "check_supported_fields", "prompts_from", "tokens_from"]
 
-Body = Mapping[str, Any]
 
 SAMPLING_FIELDS = {
     "temperature", "top_p", "top_k", "min_p", "typical_p", "xtc_probability", "xtc_threshold",
@@ -149,7 +149,7 @@ def prompts_from(
     ]
 
 
-def check_supported_fields(body: Body, supported: Collection[str]) -> None:
+def check_supported_fields(body: JsonMapping, supported: Collection[str]) -> None:
     """Raises `UnsupportedField` for an unsupported field that has an effect."""
     for name, value in body.items():
         if name in supported or value is None or value in NEUTRAL_VALUES.get(name, ()):
@@ -165,7 +165,7 @@ def check_supported_fields(body: Body, supported: Collection[str]) -> None:
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
 
 
-def _prediction(body: Body) -> str | None:
+def _prediction(body: JsonMapping) -> str | None:
     """Returns the predicted output; its parts are pieces of one text."""
     prediction = body.get("prediction")
     if prediction is None or isinstance(prediction["content"], str):
@@ -173,7 +173,7 @@ def _prediction(body: Body) -> str | None:
     return "".join(part["text"] for part in prediction["content"])
 
 
-def _sampling(body: Body, logprobs: int | None) -> Sampling:
+def _sampling(body: JsonMapping, logprobs: int | None) -> Sampling:
     neutral = Sampling()
     values = {
         name: body[name]
@@ -193,7 +193,7 @@ def _sampling(body: Body, logprobs: int | None) -> Sampling:
     )
 
 
-def _window(body: Body, name: str) -> int | None:
+def _window(body: JsonMapping, name: str) -> int | None:
     """Returns a number of tokens to look back at; None is all, which clients write as -1."""
     number = _whole(body, name)
     return None if number == -1 else number
@@ -213,7 +213,7 @@ def _logit_bias(entries: Mapping[str, float]) -> dict[int, float]:
     return bias
 
 
-def _choices(body: Body, limit: int) -> int:
+def _choices(body: JsonMapping, limit: int) -> int:
     choices = _whole(body, "n")
     if choices is None:
         return 1
@@ -226,7 +226,7 @@ def _choices(body: Body, limit: int) -> int:
     return choices
 
 
-def _best_of(body: Body, choices: int, limit: int) -> int | None:
+def _best_of(body: JsonMapping, choices: int, limit: int) -> int | None:
     best_of = _whole(body, "best_of")
     if best_of is None or best_of == choices:
         return None
@@ -240,7 +240,7 @@ def _best_of(body: Body, choices: int, limit: int) -> int | None:
     return best_of
 
 
-def _stop(body: Body) -> tuple[str, ...]:
+def _stop(body: JsonMapping) -> tuple[str, ...]:
     stop = body.get("stop")
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if "" in stops:
@@ -248,7 +248,7 @@ def _stop(body: Body) -> tuple[str, ...]:
     return stops
 
 
-def _stop_tokens(body: Body) -> tuple[int, ...]:
+def _stop_tokens(body: JsonMapping) -> tuple[int, ...]:
     return tuple(tokens_from(body.get("stop_token_ids") or (), "stop_token_ids"))
 
 
@@ -260,7 +260,7 @@ def tokens_from(numbers: Sequence[float], where: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _whole(body: Body, name: str) -> int | None:
+def _whole(body: JsonMapping, name: str) -> int | None:
     """Returns a field that the document calls an integer: JSON may write it as 5.0 or 1e300."""
     number = body.get(name)
     if number is None:
@@ -280,7 +280,7 @@ def _positive(name: str, value: int | None) -> int | None:
     return value
 
 
-def _switches(body: Body) -> Mapping[str, Any]:
+def _switches(body: JsonMapping) -> Mapping[str, Any]:
     switches = body.get("chat_template_kwargs") or {}
     for name in switches:
         if name in RESERVED_SWITCHES:

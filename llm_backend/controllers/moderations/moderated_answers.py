@@ -4,7 +4,7 @@ The results are part of the answer. With the policy `block`, a flagged input is 
 flagged output is withheld.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FILTERED", "ModeratedAnswer", "WithheldStream", "moderation_of"]
 
-Message = Mapping[str, Any]
+Message = JsonMapping
 Deltas = AsyncGenerator[ChatDelta, None]
 
 FILTERED = "content_filter"  # finish reason of a withheld answer

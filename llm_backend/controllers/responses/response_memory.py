@@ -1,7 +1,7 @@
 """Conversation context of responses: loaded from and written to the store."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 __all__ = ["ResponseMemory", "to_stored_items", "to_stored_response"]
-
-Body = Mapping[str, Any]
 
 
 def to_stored_items(items: Sequence[JsonMapping]) -> list[StoredItem]:
@@ -93,7 +91,7 @@ class ResponseMemory:
         return [dict(stored.item) for stored in items]
 
     async def resolve_items(
-        self, given: str | Sequence[Body] | None, where: str = "input"
+        self, given: str | Sequence[JsonMapping] | None, where: str = "input"
     ) -> list[JsonObject]:
         """Returns the items of a request, references resolved; `where` is their path in it."""
         if given is None or isinstance(given, str):
@@ -155,7 +153,7 @@ class ResponseMemory:
             ) from error
 
 
-def _to_stored_forms(items: Sequence[Body]) -> tuple[list[JsonObject], list[int]]:
+def _to_stored_forms(items: Sequence[JsonMapping]) -> tuple[list[JsonObject], list[int]]:
     """Returns the items in stored form, and the indices of item references."""
     reference_indices = [index for index, item in enumerate(items) if is_reference(item)]
     references = set(reference_indices)

@@ -7,9 +7,9 @@ One whose events have been stored cannot be answered differently: it ends `faile
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_backend import errors
 from llm_backend.access import Caller, RequestMeter
@@ -21,6 +21,7 @@ from llm_backend.controllers.responses.input.resolved_request import ResolvedReq
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
 from llm_backend.controllers.responses.response_memory import to_stored_items
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
     Events,
     Job,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponseWorker"]
 
-Body = Mapping[str, Any]
 
 QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events
 ADMISSION_TIMEOUT_S = 600.0  # for a model that is overloaded or cannot be loaded
@@ -179,7 +179,7 @@ class _ResponseJob:
     async def _append(self, events: Events) -> None:
         await _retry_write(lambda: self._background.append(self._job, events))
 
-    async def _end(self, state: ResponseState, rest: Sequence[Body]) -> None:
+    async def _end(self, state: ResponseState, rest: Sequence[JsonMapping]) -> None:
         """Stores the end of the response. A deleted response is ignored; a deleted conversation
         fails the response."""
         try:
@@ -190,7 +190,7 @@ class _ResponseJob:
             state.fail(errors.NotFound(f"The conversation `{missing.id}` has been deleted."))
             await self._store_end(state, rest)
 
-    async def _store_end(self, state: ResponseState, rest: Sequence[Body]) -> None:
+    async def _store_end(self, state: ResponseState, rest: Sequence[JsonMapping]) -> None:
         last = Events()
         if self._is_streamed:
             last = as_lines([*rest, *_to_stored_events([state.end()], state)])
@@ -207,7 +207,7 @@ class _ResponseJob:
             log.error("response_not_stored", extra=fields)
 
 
-def _to_stored_events(events: Sequence[Body], state: ResponseState) -> list[Body]:
+def _to_stored_events(events: Sequence[JsonMapping], state: ResponseState) -> list[JsonMapping]:
     """Returns the events of a response as they are stored."""
     return [to_stored_event(event, state.output) for event in events]
 

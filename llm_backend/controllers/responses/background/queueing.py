@@ -1,7 +1,6 @@
 """Queue of background responses: stored with a job that any worker may claim."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_backend import errors
 from llm_backend.access import Caller
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FROM_THE_START", "queue_response"]
 
-Body = Mapping[str, Any]
 
 FROM_THE_START = -1  # before the sequence number of the first event
 

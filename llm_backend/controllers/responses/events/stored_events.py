@@ -3,14 +3,13 @@ that replays a stream may select more of them than the original request. Pure.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from llm_backend.controllers.responses.input.items import public_form
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 __all__ = ["from_stored_event", "to_stored_event"]
 
-Event = Mapping[str, Any]
+Event = JsonMapping
 
 _UNSHOWN = "unshown"  # key of stored events: omitted fields by item id
 _FIELDS = ("results", "outputs")  # fields that cannot be derived from the rest of an item

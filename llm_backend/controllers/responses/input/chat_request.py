@@ -3,21 +3,20 @@ the response object repeats. All differences of field names are here. Pure.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from llm_backend.controllers.responses.input.items import NO_READERS, Readers, messages_from
 from llm_backend.controllers.responses.input.tools import public_tool
 from llm_backend.errors import ApiError, InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 __all__ = ["chat_body", "chat_messages", "echoed_fields", "translate_error_paths"]
 
-Body = Mapping[str, Any]
 
 # Fields that have the same name in a chat request.
 SAME = (
@@ -44,8 +43,8 @@ _FORMAT = re.compile(r"\.parameters\.properties\.input\.(pattern|x-lark)")
 
 def chat_messages(
     body: "api.CreateResponse",
-    before: Sequence[Body],
-    own: Sequence[Body],
+    before: Sequence[JsonMapping],
+    own: Sequence[JsonMapping],
     *,
     first: Sequence[JsonObject] = (),
     readers: Readers = NO_READERS,
@@ -62,10 +61,10 @@ def chat_messages(
 
 
 def chat_body(
-    body: "api.CreateResponse", messages: Sequence[Body], tools: Body
+    body: "api.CreateResponse", messages: Sequence[JsonMapping], tools: JsonMapping
 ) -> "api.CreateChatCompletionRequest":
     """Returns the chat request with these messages and fields about tools."""
-    fields: Body = body
+    fields: JsonMapping = body
     chat: JsonObject = {name: fields[name] for name in SAME if fields.get(name) is not None}
     chat |= {"messages": messages, **_limits(body), **_format(body), **tools}
     effort = (body.get("reasoning") or {}).get("effort")

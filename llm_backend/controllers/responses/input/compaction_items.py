@@ -4,16 +4,15 @@ but for the ids that it generates.
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llm_backend.controllers.responses.input.encrypted_content import decode_opaque, encode_opaque
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 __all__ = ["Compaction", "compaction_item", "parse_compaction", "reading_order"]
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 
 _FORM = "llmbc1"
 

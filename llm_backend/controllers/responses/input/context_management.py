@@ -1,9 +1,9 @@
 """Context management (`context_management`): compacts a long conversation before it is answered,
 by a summary that the model writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -12,6 +12,7 @@ from llm_backend.backends.base import Chat, GenerationLimits
 from llm_backend.controllers.responses.input.compaction_items import reading_order
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import TokenCounter, between_calls
+from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -28,7 +29,7 @@ COMPACTION_PROMPT = (
     "nothing else."
 )
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from llm_backend.backends.web_files import WebFile, WebFiles, is_web_url
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
@@ -15,12 +14,12 @@ from llm_backend.controllers.responses.input.input_parts import (
     read_parts,
 )
 from llm_backend.errors import InvalidRequest, NotFound
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import FileStore
 
 __all__ = ["FilePictures"]
 
-Part = Mapping[str, Any]
+Part = JsonMapping
 
 
 class FilePictures:

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from weakref import WeakValueDictionary
 
 from llm_backend.backends.data_url import parse_data_url
@@ -22,12 +21,12 @@ from llm_backend.controllers.responses.input.input_parts import (
 )
 from llm_backend.errors import InvalidRequest, NotFound, Overloaded
 from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import FileStore
 
 __all__ = ["FILE_WORDS", "FileTexts"]
 
-Part = Mapping[str, Any]
+Part = JsonMapping
 
 CACHE_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again
 FILE_WORDS = FetchMessages(

@@ -6,7 +6,7 @@ from typing import Any
 
 from llm_backend.backends.web_files import WebFile
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "without_fetched",
 ]
 
-Part = Mapping[str, Any]
+Part = JsonMapping
 
 _LISTS = ("content", "output")  # fields of an item that may hold parts
 _FILES = ("input_file", "input_image")

@@ -16,7 +16,7 @@ from llm_backend.controllers.responses.input.compaction_items import parse_compa
 from llm_backend.controllers.responses.input.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.controllers.responses.input.input_parts import without_fetched
 from llm_backend.errors import InvalidRequest, UnsupportedField
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Page, StoredItem
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "stored_form",
 ]
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 Readers = Mapping[str, Callable[[Item], Sequence[JsonObject]]]
 """Functions that translate items to chat messages, by type of item."""
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 from llm_backend.controllers.responses.input.client_tools import ClientTool, chat_name, client_tools
 from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.errors import UnsupportedField
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 __all__ = ["ChatTools", "chat_tools", "public_tool"]
-
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ def _names_allowed(choice: "api.ToolChoiceParam", open_tools: OpenTools) -> froz
     return frozenset(name for entry in choice["tools"] for name in _names(entry, open_tools))
 
 
-def _names(choice: Body, open_tools: OpenTools) -> Sequence[str]:
+def _names(choice: JsonMapping, open_tools: OpenTools) -> Sequence[str]:
     """Returns the names of the functions that a `tool_choice` entry selects."""
     if choice.get("type") in ("function", "custom"):
         return [chat_name(str(choice.get("name", "")), choice.get("namespace"))]

@@ -1,18 +1,19 @@
 """Truncation (`truncation: auto`): drops the oldest items until the rest fits the context."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from llm_backend.backends.base import Chat
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.errors import ContextLengthExceeded
+from llm_backend.json_types import JsonMapping
 
 __all__ = ["TokenCounter", "between_calls", "truncate"]
 
 ANSWER_SHARE = 0.25  # of the context, kept free for an answer without `max_output_tokens`
 MAX_ANSWER_SHARE = 0.5  # of the context, kept free for an answer at most
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 
 
 class TokenCounter(Protocol):

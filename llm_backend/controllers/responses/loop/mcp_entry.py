@@ -6,10 +6,11 @@ from typing import Any
 
 from llm_backend.controllers.responses.loop.server_tools import ToolContext
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping
 
 __all__ = ["allows", "check_entry", "headers_of", "needs_approval"]
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 
 MAX_SERVERS = 8  # of one response: each is a connection, and its tools are in every prompt
 OWN_HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host",

@@ -3,15 +3,14 @@ them to chat messages, and finds the approved calls that are still to be run. Pu
 that it generates."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.controllers.responses.loop.server_tools import ServerCall, ToolContext
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 __all__ = [
     "ApprovedCall",
@@ -22,7 +21,7 @@ __all__ = [
     "new_item",
 ]
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
 

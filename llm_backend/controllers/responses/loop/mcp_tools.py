@@ -5,10 +5,10 @@ with an approval request; the next response runs it if the client has approved i
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -38,7 +38,7 @@ from llm_backend.controllers.responses.loop.server_tools import (
     ToolKind,
 )
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 # Imported only where it is used: the MCP library takes half a second and 55 MB.
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["McpKind"]
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 
 
 class McpKind(ToolKind):

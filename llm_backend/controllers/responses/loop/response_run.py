@@ -2,9 +2,9 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.controllers.chat.events import Transcript
@@ -27,14 +27,12 @@ from llm_backend.controllers.responses.loop.tool_loop import (
 )
 from llm_backend.controllers.responses.response_memory import conversation_of
 from llm_backend.controllers.services import Services
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 __all__ = ["ResponseRun", "new_head", "open_run", "usage_object"]
-
-Body = Mapping[str, Any]
 
 
 def new_head(body: "api.CreateResponse", *, is_stored: bool, passages_limit: int) -> JsonObject:
@@ -55,7 +53,7 @@ async def open_run(
     services: Services,
     model: ResponseModel,
     resolved: ResolvedRequest,
-    head: Body,
+    head: JsonMapping,
     *,
     number: int = 0,
 ) -> AsyncIterator["ResponseRun"]:

@@ -1,8 +1,8 @@
 """Response turn: one response answered by a local model, streamed or whole, and stored."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from llm_backend import errors, exact_json
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponseTurn"]
 
-Body = Mapping[str, Any]
 
 DELTA_TYPES = ("response.output_text.delta", "response.reasoning_text.delta")
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from llm_backend.backends.base import Meter
 from llm_backend.errors import InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 __all__ = [
     "CallBegan",
@@ -45,7 +45,7 @@ __all__ = [
     "ToolKind",
 ]
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 Reader = Callable[[Item], Sequence[JsonObject]]
 
 

@@ -5,7 +5,7 @@ with some, which are searched for responses too. There is one search, before the
 its outcome is part of the chat's answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +21,7 @@ from llm_backend.controllers.vector_stores.retrieval.passages import (
 )
 from llm_backend.controllers.vector_stores.retrieval.tool_entry import check_store_ids, query_from
 from llm_backend.errors import ApiError, InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Missing, StoreError, as_owner
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Retrieval", "retrieve", "retrieve_from_model_stores"]
 
-Body = Mapping[str, Any]
 
 FAILED = "The user's files could not be searched. Say so if the answer depends on them."
 
@@ -70,7 +69,7 @@ class Retrieval:
             "error": self.error,
         }
 
-    def add_to(self, messages: Sequence[Body]) -> list[Body]:
+    def add_to(self, messages: Sequence[JsonMapping]) -> list[JsonMapping]:
         """Returns the messages with the passages inserted, for the model."""
         context = FAILED if self.error is not None else format_passages(self.passages)
         return _INSERT_BY_POLICY[self.policy](messages, context)
@@ -122,7 +121,7 @@ async def retrieve(
 
 async def retrieve_from_model_stores(
     services: Services,
-    messages: Sequence[Body],
+    messages: Sequence[JsonMapping],
     model_store_ids: Sequence[str],
     meter: Meter | None,
 ) -> Retrieval | None:
@@ -137,7 +136,7 @@ async def retrieve_from_model_stores(
 
 
 async def _search_of_body(
-    services: Services, body: Body, indices: Sequence[int], model_store_ids: Sequence[str]
+    services: Services, body: JsonMapping, indices: Sequence[int], model_store_ids: Sequence[str]
 ) -> tuple[Sequence[str], Query]:
     settings = services.settings
     least, limit = settings.retrieval_least_similarity, settings.passages_limit
@@ -182,7 +181,7 @@ def _without_tools(
     return cast("api.CreateChatCompletionRequest", without)
 
 
-def _question(messages: Sequence[Body]) -> str:
+def _question(messages: Sequence[JsonMapping]) -> str:
     """Returns the text of the last user message."""
     user_messages = [message for message in messages if message["role"] == "user"]
     content = user_messages[-1]["content"] if user_messages else ""
@@ -191,14 +190,14 @@ def _question(messages: Sequence[Body]) -> str:
     return content.strip()
 
 
-def _in_system_message(messages: Sequence[Body], context: str) -> list[Body]:
+def _in_system_message(messages: Sequence[JsonMapping], context: str) -> list[JsonMapping]:
     first = messages[0]
     if first["role"] not in ("system", "developer"):
         return [{"role": "system", "content": context}, *messages]
     return [{**first, "content": _after(first["content"], context)}, *messages[1:]]
 
 
-def _in_user_message(messages: Sequence[Body], context: str) -> list[Body]:
+def _in_user_message(messages: Sequence[JsonMapping], context: str) -> list[JsonMapping]:
     last = max(index for index, one in enumerate(messages) if one["role"] == "user")
     changed = list(messages)
     changed[last] = {**changed[last], "content": _before(changed[last]["content"], context)}

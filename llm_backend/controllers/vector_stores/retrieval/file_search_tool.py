@@ -7,7 +7,7 @@ first call of the model, which suits models that are too small to decide when to
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
@@ -33,7 +33,7 @@ from llm_backend.controllers.vector_stores.retrieval.passages import (
 )
 from llm_backend.controllers.vector_stores.retrieval.tool_entry import check_store_ids, query_from
 from llm_backend.errors import ApiError
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import StoreError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSearchKind"]
 
-Item = Mapping[str, Any]
+Item = JsonMapping
 
 NAME = "file_search"
 QUERIES_LIMIT = 3  # per call
