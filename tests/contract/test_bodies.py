@@ -1,4 +1,4 @@
-"""What is not a body of this API is refused with a 4xx that says so, never a 500."""
+"""Invalid bodies are refused with a 4xx that names the problem, never with a 500."""
 
 import gzip
 import json

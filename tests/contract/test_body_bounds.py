@@ -1,4 +1,4 @@
-"""What a body holds is bounded before it is parsed, by what it costs and not by its bytes alone."""
+"""Bounds of bodies before parsing: number of values and bytes of text, not size alone."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What ends with its client leaves nothing behind, whenever that is."""
+"""Work that ends with its client's connection leaks no resource, at any point."""
 
 import asyncio
 
@@ -54,7 +54,7 @@ async def test_a_place_that_is_got_at_the_moment_of_cancelling_is_free_again(pau
     semaphore.try_acquire()
 
     async def asking() -> None:
-        await run_until_disconnect(semaphore.acquire("somebody"), forever)
+        await run_until_disconnect(semaphore.acquire("client"), forever)
         semaphore.release()
 
     task = asyncio.create_task(asking())
@@ -75,7 +75,7 @@ async def test_a_place_that_is_got_as_its_client_leaves_is_free_again(pauses: in
     leaving = asyncio.Event()
 
     async def asking() -> None:
-        await run_until_disconnect(semaphore.acquire("somebody"), leaving.wait)
+        await run_until_disconnect(semaphore.acquire("client"), leaving.wait)
         semaphore.release()
 
     task = asyncio.create_task(asking())

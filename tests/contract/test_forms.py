@@ -31,7 +31,7 @@ END = b"--b--\r\n"
 
 
 async def read(_services: Any, request: ApiRequest) -> Response:
-    """What the form says, and how its file came."""
+    """Returns the form's fields and the pieces of its file."""
     assert request.form is not None
     part = await request.form.file("file", limit_bytes=LIMIT_BYTES)
     pieces = [piece async for piece in part.pieces]

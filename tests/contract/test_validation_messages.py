@@ -1,4 +1,4 @@
-"""What a refused body is told: the field, the code, and a sentence of bounded length."""
+"""Messages of refused bodies: field, code, and a sentence of bounded length."""
 
 from typing import Any
 

@@ -128,7 +128,7 @@ async def local(tmp_path) -> AsyncIterator[Relay]:
 
 
 async def engine(served: Relay) -> tuple[int, int]:
-    """How many sequences run, and how many wait."""
+    """Running and waiting sequences of the engine."""
     metrics = (await served.ask(METRICS)).body.decode()
     found = re.findall(r"llm_backend_engine_(running|waiting)\{.*?\} (\S+)", metrics)
     numbers = {name: int(float(value)) for name, value in found}
@@ -136,7 +136,7 @@ async def engine(served: Relay) -> tuple[int, int]:
 
 
 async def in_flight(served: Relay) -> int:
-    """How many requests are being answered, but for the one that asks."""
+    """Requests in flight, without the one that asks."""
     metrics = (await served.ask(METRICS)).body.decode()
     (number,) = re.findall(r"^llm_backend_requests_in_flight (\S+)$", metrics, re.M)
     return int(float(number)) - 1

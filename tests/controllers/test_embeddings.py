@@ -1,4 +1,4 @@
-"""What an embeddings request is told about its own numbers."""
+"""Errors of embeddings requests about their numbers."""
 
 import asyncio
 from types import SimpleNamespace

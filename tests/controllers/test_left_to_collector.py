@@ -1,5 +1,5 @@
-"""What an answer was made of goes with it: nothing refers to itself and waits for the collector,
-which would have to look through all of it, and through what is still in use, again and again.
+"""Objects of an answer are freed with it: none is in a reference cycle, which only the garbage
+collector would free.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def after_a_while(request: Message, connection: Connection) -> None:
 
 @contextmanager
 def saved() -> Iterator[list[object]]:
-    """What of ours only the collector finds; all that was there before is left out."""
+    """Objects of this package that only the collector finds, without those from before."""
     found: list[object] = []
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""What the log tells of requests and answers to who asks for it."""
+"""Bodies and headers in the log, if the settings ask for them."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from tests.gateway import gateway
 from tests.logged import logged
 from tests.upstream import Message, post
 
-SECRET = "sk-of-nobody-else"
+SECRET = "sk-of-no-other-client"
 CHAT = (
     b'{"model": "builtin", "max_tokens": 8,'
     b' "messages": [{"role": "user", "content": "Tell me of herons."}]}'

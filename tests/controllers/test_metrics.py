@@ -1,4 +1,4 @@
-"""What `/metrics` tells of upstreams, of the database's queue and of jobs."""
+"""`/metrics` of upstreams, of the database's queue and of jobs."""
 
 import asyncio
 import re

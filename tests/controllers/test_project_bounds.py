@@ -1,4 +1,4 @@
-"""What a project may not ask does not reach an upstream, by whichever operation it is asked."""
+"""Models that a project may not use reach no upstream, by any operation."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Far:
     keys: dict[str, str]
 
     async def post(self, path: str, *, key: str = "some", **more: Any) -> Any:
-        """What a project's key gets; `some` may not use the model `bad`, `few` only `good`."""
+        """Answer to a project's key; `some` may not use the model `bad`, `few` only `good`."""
         self.upstream.requests.clear()
         client = self.client(self.keys[key])
         more["headers"] = {"authorization": f"Bearer {client.api_key}", **more.get("headers", {})}

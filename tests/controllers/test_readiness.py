@@ -1,4 +1,4 @@
-"""Who can be expected to answer makes a server ready, and nobody else."""
+"""A server is ready if a model or an upstream can answer."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What goes through the relay comes out as it went in: random exchanges, compared byte for byte."""
+"""The relay changes no byte: random exchanges, compared on both sides."""
 
 import asyncio
 import json

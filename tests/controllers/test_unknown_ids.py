@@ -1,4 +1,4 @@
-"""Whoever names what is not there is told so, by its id: every operation on what is kept."""
+"""Unknown ids are a 404 that names the id, for every operation on stored objects."""
 
 import re
 from collections.abc import AsyncIterator

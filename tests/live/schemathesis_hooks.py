@@ -1,5 +1,5 @@
-"""What schemathesis does beside the document's schemas, so that what it asks comes to be done: most
-requests name a model that is there, and the models of its own project stay allowed."""
+"""Hooks of schemathesis beyond the document's schemas: most requests name a model that is served,
+and the models of its own project stay allowed."""
 
 from typing import Any
 

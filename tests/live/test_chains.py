@@ -147,7 +147,7 @@ def test_what_was_made_can_be_used_until_it_is_deleted(document, beginning):
 
 
 def chained(document: dict[str, Any], beginning: str, operations: set[str], seed: int) -> Counter:
-    """How often each operation answered with each status."""
+    """Number of answers by operation and status."""
     file = Path(__file__).with_name("schemathesis.toml")
     loaded = schemathesis.openapi.from_dict(document, config=schemathesis.Config.from_path(file))
     loaded.config.base_url = document["servers"][0]["url"]

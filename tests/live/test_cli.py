@@ -51,14 +51,14 @@ def test_a_person_goes_on_after_a_mistake_and_is_told_what_is_attached(server, t
 
 
 def in_a_terminal(server: Served, lines: str) -> str:
-    """What a person sees who types these lines."""
+    """Output of a terminal in which these lines are typed."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "llm_backend", "chat", "--base-url", server.base_url]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         os.write(ours, lines.encode())
         told = b""
-        with contextlib.suppress(OSError):  # the terminal of nobody
+        with contextlib.suppress(OSError):  # the terminal is closed
             while piece := os.read(ours, 4096):
                 told += piece
         assert process.wait(30) == 0

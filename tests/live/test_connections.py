@@ -57,7 +57,7 @@ def opened(served: Served) -> socket.socket:
 
 
 def rest_of(connection: socket.socket) -> bytes:
-    """What the server says until it closes the connection; fails where it does not."""
+    """Bytes that the server sends until it closes the connection; fails if it does not."""
     answer = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := connection.recv(65536):

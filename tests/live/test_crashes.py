@@ -1,4 +1,4 @@
-"""What survives when processes are killed."""
+"""Recovery after processes are killed."""
 
 import json
 import os

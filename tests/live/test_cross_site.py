@@ -78,7 +78,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory, upstream: Listening) -> Iter
 
 
 def answered(served: Served) -> dict[str, float]:
-    """How many requests each operation has answered, without those that ask for this."""
+    """Answered requests by operation, without those of `/metrics`."""
     text = httpx.get(f"{served.address}/metrics").text
     counted: dict[str, float] = {}
     for operation, count in re.findall(

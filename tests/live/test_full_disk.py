@@ -20,8 +20,8 @@ NO_ROOM_BYTES = 4096  # less than a page of the database's log and its head
 
 @contextlib.contextmanager
 def no_room(served: Served) -> Iterator[None]:
-    """No file of this server can have more bytes than these: as on a disk that is full, whoever
-    runs the tests."""
+    """No file of this server can have more bytes than these, as on a full disk; the limit holds for
+    every user that runs the tests."""
     pid, (_, hard) = served.process.pid, resource.getrlimit(resource.RLIMIT_FSIZE)
     usual = resource.prlimit(pid, resource.RLIMIT_FSIZE, (NO_ROOM_BYTES, hard))
     try:

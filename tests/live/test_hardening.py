@@ -1,4 +1,4 @@
-"""What clients and operators do to a server that nobody would do on purpose."""
+"""Mistakes of clients and operators: each gets an error that names it."""
 
 import contextlib
 import json
@@ -89,7 +89,7 @@ def test_a_prompt_far_too_long_keeps_nobody_waiting(server):
 
 
 def exchange(served: Served, *pieces: bytes) -> httpx.Response:
-    """What the server says to these bytes, until it closes the connection."""
+    """Answer of the server to these bytes, until it closes the connection."""
     host, port = served.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         with contextlib.suppress(ConnectionError):  # it may have closed before all is sent

@@ -1,4 +1,4 @@
-"""The largest bodies that operations take keep nobody waiting, and their memory is given back.
+"""The largest bodies that operations take block no other request, and their memory is freed.
 
 `make test` sends what is large in a way of its own, and to each operation that is answered here one
 body of as many values as there may be; `make large-bodies` sends all bodies to all operations and
@@ -182,7 +182,7 @@ def warmed_up(client: httpx.Client, pytestconfig: pytest.Config) -> dict[str, st
 
 
 def settled_mib(served: Served, allowed_mib: int) -> int:
-    """What is resident once freed memory has been given back, which is done a moment later."""
+    """Resident memory once freed memory has been returned, which is done a moment later."""
     deadline = time.monotonic() + 30
     while (found := resident_mib(served)) > allowed_mib and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -39,7 +39,7 @@ class Filled:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """How a list is filled, what its ids begin with, and in which order it comes unasked."""
+    """One list: how it is filled, the prefix of its ids, and its default order."""
 
     fill: Callable[[openai.OpenAI], Filled]
     prefix: str
@@ -64,7 +64,7 @@ def chats(client: openai.OpenAI) -> Filled:
         filters=[
             ({"model": "alias"}, ids[::2]),
             ({"metadata[number]": "1"}, ids[1::2]),
-            ({"model": "nobody"}, []),
+            ({"model": "unknown"}, []),
         ],
     )
 
@@ -400,7 +400,7 @@ def test_filters_leave_in_what_they_name(page, filled, name):
 @every_list
 def test_a_cursor_that_is_none_and_a_limit_out_of_bounds_are_told(page, name):
     taken = parameters(name)
-    wrong = [{"after": "nobody"}, {"limit": taken["limit"].get("minimum", 0) - 1}]
+    wrong = [{"after": "unknown"}, {"limit": taken["limit"].get("minimum", 0) - 1}]
     if "maximum" in taken["limit"]:
         wrong.append({"limit": taken["limit"]["maximum"] + 1})
     if "order" in taken:

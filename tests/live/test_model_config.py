@@ -1,4 +1,4 @@
-"""What the config file says of a model reaches its answers."""
+"""Settings of a model in the config file reach its answers."""
 
 from collections.abc import Iterator
 from pathlib import Path

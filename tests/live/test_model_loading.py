@@ -153,8 +153,8 @@ def test_a_model_that_cannot_fit_is_refused_with_numbers(http):
         assert "250 MB" in error["message"]
 
 
-def test_a_name_that_nobody_has_is_not_found(http):
-    for answer in (http.post("/v1/models/nobody/load"), http.post("/v1/models/nobody/unload")):
+def test_a_name_that_unknown_has_is_not_found(http):
+    for answer in (http.post("/v1/models/unknown/load"), http.post("/v1/models/unknown/unload")):
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "model_not_found"
 

@@ -37,11 +37,11 @@ def test_parts_are_judged_together_and_an_image_is_refused_by_its_place(client):
     assert caught.value.param == "input[1].image_url"
 
 
-def test_a_text_that_does_not_fit_and_a_model_that_nobody_has_are_named(client):
+def test_a_text_that_does_not_fit_and_a_model_that_unknown_has_are_named(client):
     with pytest.raises(openai.BadRequestError) as too_long:
         client.moderations.create(input=["short", "word " * 5000])
     with pytest.raises(openai.NotFoundError) as unknown:
-        client.moderations.create(input="a", model="nobody")
+        client.moderations.create(input="a", model="unknown")
 
     assert (too_long.value.code, too_long.value.param) == ("context_length_exceeded", "input[1]")
     assert unknown.value.code == "model_not_found"

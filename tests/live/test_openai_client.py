@@ -310,11 +310,11 @@ def test_a_local_model_cannot_be_deleted_by_a_client(client):
 
 def test_an_unknown_model_is_not_found_everywhere(client):
     calls = [
-        lambda: client.chat.completions.create(model="nobody", messages=HELLO),
-        lambda: client.completions.create(model="nobody", prompt="x"),
-        lambda: client.embeddings.create(model="nobody", input="x"),
-        lambda: client.models.retrieve("nobody"),
-        lambda: client.models.delete("nobody"),
+        lambda: client.chat.completions.create(model="unknown", messages=HELLO),
+        lambda: client.completions.create(model="unknown", prompt="x"),
+        lambda: client.embeddings.create(model="unknown", input="x"),
+        lambda: client.models.retrieve("unknown"),
+        lambda: client.models.delete("unknown"),
     ]
     for call in calls:
         with pytest.raises(openai.NotFoundError) as caught:

@@ -32,7 +32,7 @@ def test_two_processes_share_chats_that_outlive_both(postgresql_server: Postgres
 
 
 NO_DATABASE = {
-    "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+    "DATABASE_URL": "postgresql://unknown@127.0.0.1:9/none",
     "LLM_BACKEND_API_KEYS": "sk-of-the-settings",  # the others are in the database
 }
 WITH_KEY = {"authorization": "Bearer sk-of-the-settings"}

@@ -36,7 +36,7 @@ def chat(served: Served, **fields: object) -> httpx.Response:
 
 
 def answered_by(served: Served, status: int = 200) -> list[int]:
-    """Which process has answered each chat with `status` so far."""
+    """Processes that have answered a chat with `status` so far."""
     lines = re.findall(
         rf"\[(\d+)\] answered operation=createChatCompletion status={status}",
         served.log.read_text(),
@@ -244,9 +244,9 @@ def test_a_process_that_hangs_is_replaced_and_holds_up_no_unloading(tmp_path, te
 
 
 def test_what_prevents_the_start_of_every_process_is_one_sentence(tmp_path):
-    said = refusal("--processes", "2", "--alias", "x=nobody", "--data-dir", str(tmp_path))
+    said = refusal("--processes", "2", "--alias", "x=unknown", "--data-dir", str(tmp_path))
 
-    assert "`nobody`" in said
+    assert "`unknown`" in said
 
 
 def test_told_to_end_while_it_starts_it_ends(tmp_path, temporary):

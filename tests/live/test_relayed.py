@@ -80,7 +80,7 @@ def test_models_of_both_are_one_list_and_local_names_win(pair):
 
 def test_errors_of_the_upstream_come_as_they_are(pair):
     headers = {"authorization": "Bearer sk-client"}
-    body = {"model": "nobody", "messages": HELLO}
+    body = {"model": "unknown", "messages": HELLO}
     relayed = httpx.post(f"{pair.gateway.base_url}/chat/completions", json=body, headers=headers)
     direct = httpx.post(
         f"{pair.upstream.base_url}/chat/completions",

@@ -1,4 +1,4 @@
-"""What an upstream may have at once holds for all processes of a server together."""
+"""The concurrency limit of an upstream holds for all processes of a server together."""
 
 import json
 import re

@@ -30,7 +30,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def relevances(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """What the model says of the documents, computed apart."""
+    """Scores of the documents by the reference model."""
     file = tmp_path_factory.mktemp("reference") / "ranks.gguf"
     model = Bert(write_bert(file, pooling=None, labels=1))
     return [model.relevance(bert_pair(QUERY, document)) for document in DOCUMENTS]

@@ -432,7 +432,7 @@ def test_a_response_in_the_background_is_summed_up_and_judged_too(client):
 
 def test_who_judges_must_be_here(client):
     with pytest.raises(openai.BadRequestError) as refused:
-        answer(client, "Hello!", moderation={"model": "nobody"})
+        answer(client, "Hello!", moderation={"model": "unknown"})
 
     assert refused.value.param == "moderation.model"
 

@@ -161,7 +161,7 @@ def test_how_likely_each_next_token_is_is_told(client):
 
 
 def test_a_model_of_nobody_has_no_tokens(server):
-    assert post(server, "/tokenize", model="nobody", text="x").status_code == 404
+    assert post(server, "/tokenize", model="unknown", text="x").status_code == 404
 
 
 def test_a_model_that_a_project_may_not_use_is_neither_shown_nor_asked(tmp_path):

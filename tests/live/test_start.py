@@ -1,4 +1,4 @@
-"""What a person meets who starts the server, or tries to."""
+"""Start of the server, and errors of the command line."""
 
 import contextlib
 import re
@@ -60,14 +60,14 @@ def test_a_model_that_is_not_there_or_no_model_is_one_sentence(tmp_path):
 
 
 def test_an_alias_of_nothing_is_one_sentence(tmp_path):
-    assert "`nobody`" in refusal("--alias", "x=nobody", "--data-dir", str(tmp_path))
+    assert "`unknown`" in refusal("--alias", "x=unknown", "--data-dir", str(tmp_path))
 
 
-def test_a_tool_format_that_nobody_knows_or_of_nothing_is_one_sentence(tmp_path):
+def test_a_tool_format_that_unknown_knows_or_of_nothing_is_one_sentence(tmp_path):
     data = ("--data-dir", str(tmp_path))
 
     assert "hermes" in refusal("--tool-format", "klingon", *data)
-    assert "nobody=hermes" in refusal("--tool-format", "nobody=hermes", *data)
+    assert "unknown=hermes" in refusal("--tool-format", "unknown=hermes", *data)
 
 
 def test_a_draft_model_of_nothing_or_that_is_none_is_one_sentence(tmp_path):
@@ -75,7 +75,7 @@ def test_a_draft_model_of_nothing_or_that_is_none_is_one_sentence(tmp_path):
     fake = tmp_path / "fake.gguf"
     fake.write_bytes(b"nonsense")
 
-    assert "nobody=x.gguf" in refusal("--draft-model", "nobody=x.gguf", *data)
+    assert "unknown=x.gguf" in refusal("--draft-model", "unknown=x.gguf", *data)
     assert "x.gguf" in refusal("--draft-model", "x.gguf", *data)
     assert "fake.gguf" in refusal("--draft-model", str(fake), *data)
 

@@ -1,4 +1,4 @@
-"""A server that is told to end: whoever balances load sees it at once, whoever asks is answered."""
+"""Graceful shutdown: readiness fails at once, and running requests are answered."""
 
 import signal
 import time
@@ -26,7 +26,7 @@ def served(request, tmp_path) -> Iterator[Served]:
 
 
 def statuses(served: Served, path: str) -> set[int]:
-    """What several connections are answered, which any process may take."""
+    """Statuses of several connections, which any process may accept."""
     return {httpx.get(f"{served.address}{path}").status_code for _ in range(4)}
 
 

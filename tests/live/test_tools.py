@@ -187,7 +187,7 @@ def test_a_call_is_stored_as_it_was_answered(client):
 
 def test_what_cannot_be_honoured_is_refused_by_name(client):
     for fields, param in (
-        ({"tool_choice": named("nobody"), "tools": [WEATHER]}, "tool_choice"),
+        ({"tool_choice": named("unknown"), "tools": [WEATHER]}, "tool_choice"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"tools": [WEATHER, tool("f", strict=True, x={"type": "string", "format": "regex"})]},
          "tools[1].function.parameters.properties.x.format"),

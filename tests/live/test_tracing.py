@@ -1,4 +1,4 @@
-"""What a collector of traces is told of requests."""
+"""Spans of requests at a collector of traces."""
 
 import httpx
 import pytest

@@ -59,7 +59,7 @@ def test_usage_comes_in_a_chunk_of_its_own_only_when_asked(server):
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
-        ({"model": "nobody"}, 404),
+        ({"model": "unknown"}, 404),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400),
         ({"temperature": 3}, 400),
         ({"grammar": "start: nothing"}, 400),

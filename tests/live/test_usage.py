@@ -1,4 +1,4 @@
-"""What local models answer is counted, however it is asked for."""
+"""Usage of local models is counted for every operation."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_processes_share_limits_and_follow_the_shell(tmp_path):
         "LLM_BACKEND_KEYS_REFRESH_S": "0.2",
         "LLM_BACKEND_API_KEYS": "sk-root",
     }
-    body = {"model": "nobody", "messages": QUESTION}
+    body = {"model": "unknown", "messages": QUESTION}
     with serve(
         tmp_path, "--model", "none", "--processes", "2", environment=environment, ready=False
     ) as served:
@@ -71,6 +71,6 @@ def test_processes_share_limits_and_follow_the_shell(tmp_path):
 
 
 def models_of(served: Served, headers: dict[str, str]) -> set[int]:
-    """What several connections are answered, which either process may take."""
+    """Statuses of several connections, which either process may accept."""
     url = f"{served.base_url}/models"
     return {httpx.get(url, headers=headers).status_code for _ in "1234"}

@@ -11,7 +11,7 @@ PART = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
 
 
 async def head_of(body: bytes, size: int) -> FormHead:
-    """What is read of a body that comes in pieces of this size."""
+    """Head of a form that is read in pieces of this size."""
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     messages = ({"type": "http.request", "body": piece, "more_body": True} for piece in pieces)
     headers = [(b"content-type", b"multipart/form-data; boundary=B")]

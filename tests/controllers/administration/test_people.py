@@ -102,5 +102,5 @@ async def test_an_invite_that_is_not_accepted_can_be_taken_back(client: Client):
 
     assert (await invites.list()).data == []
     with pytest.raises(openai.BadRequestError) as refused:
-        await invites.create(email="nobody", role="reader")
+        await invites.create(email="unknown", role="reader")
     assert refused.value.param == "email"

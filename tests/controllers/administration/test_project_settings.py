@@ -1,4 +1,4 @@
-"""What a project, or the organization, has one of; spend alerts; the audit log."""
+"""Single-valued settings of projects and the organization, spend alerts, the audit log."""
 
 from typing import Any
 
@@ -149,7 +149,7 @@ async def test_every_change_is_in_the_audit_log(client: Client):
         ({"effective_at": {"gte": 1, "lte": 2_000_000_000_000}}, 1),
         ({"effective_at": {"lt": 1}}, 0),
         ({"resource_ids": ["proj_default"]}, 1),
-        ({"actor_emails": ["nobody@example.org"]}, 0),
+        ({"actor_emails": ["unknown@example.org"]}, 0),
         ({"actor_ids": ["key_none"]}, 0),
     ],
 )

@@ -1,4 +1,4 @@
-"""What was used and what it costs, by the official client, of answers that an upstream gave."""
+"""Usage and costs of an upstream's answers, by the official client."""
 
 import asyncio
 import json

@@ -80,7 +80,7 @@ class Application:
 
 @dataclass(kw_only=True)
 class Server:
-    """What a process has that works on batches."""
+    """Stores and workers of one process that runs batches."""
 
     jobs: Jobs
     files: FileStore

@@ -39,7 +39,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 async def answered_batch(server: Server) -> str:
-    """The id of a batch that is answered and whose files nobody has begun to write."""
+    """The id of a batch that is answered and whose files are not written yet."""
     batch = await server.add(lines(range(LINES)))
     jobs = [await server.first_lines(), *await server.jobs.claim(BATCH_LINES, 10)]
     for job in jobs:

@@ -1,4 +1,4 @@
-"""What happens to chats that cannot be stored."""
+"""Chats that cannot be stored: lost, counted and logged, or refused."""
 
 import asyncio
 import logging

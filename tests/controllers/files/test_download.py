@@ -1,4 +1,4 @@
-"""Which bytes a range asks for, and what a browser is told of a file."""
+"""Byte ranges of downloads, and the headers that a browser gets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which files a purpose takes."""
+"""File types that a purpose accepts."""
 
 import pytest
 

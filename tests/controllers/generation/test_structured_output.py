@@ -117,7 +117,7 @@ async def test_names_and_values_are_no_keywords(schema):
 
 
 async def test_a_reference_to_nowhere_is_refused():
-    error = await refusal(schema_format({"$ref": "#/$defs/nobody"}))
+    error = await refusal(schema_format({"$ref": "#/$defs/missing"}))
 
     assert error.param == "response_format.json_schema.schema.$ref"
 

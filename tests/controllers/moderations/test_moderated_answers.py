@@ -20,7 +20,7 @@ def asked(input="score", output="score", model="judge"):
 
 
 def of(judge, says="Hello", **modes):
-    """The moderation of an answer to somebody who says this."""
+    """The moderation of an answer to this message of a user."""
     body = {"model": "m", "moderation": asked(**modes)}
     messages = [{"role": "system", "content": HARM}, {"role": "user", "content": says}]
     return moderation_of(services(Model(), Memory(), judge=judge), body, lambda: messages, None)
@@ -141,7 +141,7 @@ def test_without_a_model_that_judges_it_is_refused():
 
     given = services(Model(), Memory())
     given.registry = SimpleNamespace(knows=lambda name: False, for_model=nobody)
-    for name in ("omni-moderation-latest", "nobody"):
+    for name in ("omni-moderation-latest", "unknown"):
         with pytest.raises(UnsupportedField) as refused:
             moderation_of(given, {"model": "m", "moderation": {"model": name}}, list, None)
 

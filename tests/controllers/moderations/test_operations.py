@@ -1,4 +1,4 @@
-"""Who judges an input, what of it is judged, and how answers become a verdict."""
+"""Moderations: the model that judges, the inputs, and answers as scores."""
 
 import asyncio
 from types import SimpleNamespace

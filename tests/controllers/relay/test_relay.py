@@ -129,7 +129,7 @@ async def test_leaving_while_a_stalled_upstream_takes_nothing_cuts_it():
             await client.send(post())
             there = await upstream.connection()
             flood = asyncio.create_task(_flood(there))
-            await asyncio.sleep(0.2)  # nobody reads: every buffer on the way is full
+            await asyncio.sleep(0.2)  # the client does not read: every buffer on the way is full
 
         assert await comes_true(flood.done, within_s=0.5)
 

@@ -30,7 +30,7 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
 
 
 async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
-    """What is remembered of a chat that is answered so, and what its client gets."""
+    """Stored completion of a relayed chat, and the bytes that its client gets."""
     remembered: list[tuple] = []
     sent = bytearray()
 

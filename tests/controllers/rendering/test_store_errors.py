@@ -1,4 +1,4 @@
-"""What the store says is told to clients by the names that they know."""
+"""Store errors as API errors with the names of the client's fields."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Vectors as numbers: what they say, and that writing them holds nobody up."""
+"""Vectors as numbers: exact digits, and encoding that does not block other requests."""
 
 import asyncio
 import time

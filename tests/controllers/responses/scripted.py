@@ -70,7 +70,7 @@ async def forever(_seconds) -> None:
 
 
 def settings(**fields):
-    """What a response asks the settings for."""
+    """Settings that a response reads."""
     usual = {
         "choices_limit": 1, "schema_nodes_limit": 1000, "tool_calls_limit": 32, "prompts": {},
         "structured_tries": 1,

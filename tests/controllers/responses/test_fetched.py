@@ -1,4 +1,4 @@
-"""What was fetched for the input of a response is kept with it, and read again by later turns."""
+"""Files fetched for a response's input are stored with it, and read again by later turns."""
 
 import types
 

@@ -11,7 +11,7 @@ from tests.controllers.responses.scripted import NoFiles, settings
 
 
 class Memory:
-    """What was said before, and what is kept."""
+    """Fake store: context of a conversation, and stored responses."""
 
     def __init__(self, said=()) -> None:
         self.said, self.kept = list(said), []
@@ -35,7 +35,7 @@ class Memory:
 
 
 def services(model, memory, *, judge=None, file_texts=None, file_pictures=None, **set_to):
-    """What a response is answered with; `judge` answers for the name `judge`."""
+    """Services of a response; `judge` is the model of that name."""
     registry = types.SimpleNamespace(
         for_model=lambda name: judge if name == "judge" else model,
         knows=lambda name: name in ("m", "judge"),
@@ -57,5 +57,5 @@ async def turn(given, model, **fields) -> ResponseTurn:
 
 
 async def events(turn):
-    """What a stream tells of it."""
+    """Events of a turn's stream."""
     return [orjson.loads(event.split(b"data: ")[1]) async for event in turn.events()]

@@ -1,4 +1,4 @@
-"""What is told of the models, in one word and a sentence."""
+"""Status board: the models' states in one word and a sentence."""
 
 import asyncio
 from types import SimpleNamespace

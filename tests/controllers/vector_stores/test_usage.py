@@ -1,4 +1,4 @@
-"""What is embedded for files and searches counts for the project that asked."""
+"""Embedding usage of files and searches is charged to the project of the request."""
 
 import time
 from collections.abc import AsyncIterator

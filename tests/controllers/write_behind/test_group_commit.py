@@ -1,4 +1,4 @@
-"""What somebody waits for is written with what came meanwhile, and each learns its own fate."""
+"""Group commit: concurrent writes share a transaction, and each gets its own error."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pytest
 
 from llm_backend.controllers.write_behind.group_commit import GroupCommit
 
-WHO: ContextVar[str] = ContextVar("who", default="nobody")
+WHO: ContextVar[str] = ContextVar("who", default="none")
 
 
 class Book:
@@ -88,4 +88,4 @@ async def test_nothing_is_written_in_the_context_of_who_came_first():
 
     await together.write("a")
 
-    assert book.who == ["nobody"]
+    assert book.who == ["none"]

@@ -1,4 +1,4 @@
-"""What nobody waits for is written together, within a bound."""
+"""Write-behind buffer: batches of items, within a bound."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 from llm_backend.controllers.write_behind.write_behind_buffer import WriteBehindBuffer
 from tests.patience import comes_true
 
-WHO: ContextVar[str] = ContextVar("who", default="nobody")
+WHO: ContextVar[str] = ContextVar("who", default="none")
 
 
 class Book:
@@ -88,7 +88,7 @@ async def test_nothing_is_written_in_the_context_of_who_came_first():
     backlog.try_add("a", 1)
     await backlog.flush()
 
-    assert seen == ["nobody"]
+    assert seen == ["none"]
 
 
 async def test_a_write_that_fails_is_over():

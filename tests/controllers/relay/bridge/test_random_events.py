@@ -74,7 +74,7 @@ anything = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where in a JSON value another one can stand."""
+    """Paths of the values inside a JSON value."""
     inside: Any = value.items() if isinstance(value, dict) else ()
     inside = enumerate(value) if isinstance(value, list) else inside
     return [path, *(place for key, one in inside for place in places(one, (*path, key)))]

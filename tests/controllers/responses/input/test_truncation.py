@@ -1,4 +1,4 @@
-"""What does not fit is left out from the oldest on, if the client says so."""
+"""Truncation drops the oldest items that do not fit, if the client asks for it."""
 
 import dataclasses
 

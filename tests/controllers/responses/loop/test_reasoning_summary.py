@@ -1,4 +1,4 @@
-"""What a model thought is summed up by itself, if the client asks for it."""
+"""Reasoning is summarized by the model itself, if the client asks for it."""
 
 import pytest
 

@@ -35,12 +35,12 @@ from llm_backend.store import (
 from llm_backend.store import FileStore as UploadedFiles
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG, StoredChunking
 
-NOBODYS: Any = None  # the ledger of files that nobody has asked for
+NO_LEDGER: Any = None  # the ledger of files without a principal
 LINES = 150  # chunks of a large file: more than a search takes candidates
 
 
 class Embedder:
-    """What is said of gates is alike; other things are a little so. It breaks off at `!`."""
+    """Embedding model: texts about gates are similar, others a little. It fails at `!`."""
 
     async def get(self, name: str) -> "Embedder":
         return self
@@ -125,12 +125,12 @@ async def take_in(
     (job,) = await jobs.claim(kind, 1, await library.index.name())
     bounds: Any = IngestionLimits(**limits)
     only_short = kind == INGEST
-    worker = Ingestion(library, files, files, NOBODYS, limits=bounds, only_short=only_short)
+    worker = Ingestion(library, files, files, NO_LEDGER, limits=bounds, only_short=only_short)
     await worker.work(job)
 
 
 async def remove(jobs: Jobs, library: VectorLibrary, kind: str) -> None:
-    """What has been left in the vector index."""
+    """Runs a removal job, which deletes points from the vector index."""
     (job,) = await jobs.claim(kind, 1, await library.index.name())
     await Removal(library).work(job)
 
@@ -202,7 +202,7 @@ async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
     jobs, stores, tmp_path
 ) -> None:
     class LateIndex(EmbeddedIndex):
-        """Whose points are described, then somebody changes the row."""
+        """Index that changes a row's attributes after it has set those of its points."""
 
         async def set_attributes(self, collection: str, document: str, attributes: Any) -> None:
             await super().set_attributes(collection, document, attributes)
@@ -221,7 +221,7 @@ async def test_the_last_who_describes_a_file_wins_in_store_and_index(
     jobs, stores, tmp_path
 ) -> None:
     class LateIndex(EmbeddedIndex):
-        """While it takes in the first colour, somebody else gives the file another one."""
+        """While it takes in the first colour, another request gives the file another one."""
 
         async def set_attributes(self, collection: str, document: str, attributes: Any) -> None:
             await super().set_attributes(collection, document, attributes)

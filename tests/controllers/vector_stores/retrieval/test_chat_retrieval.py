@@ -15,7 +15,7 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
 
 
 class Stores:
-    """There is every store, so often: whoever looks again finds it gone."""
+    """Every store exists for so many reads, and is deleted afterwards."""
 
     def __init__(self, times: int = 1) -> None:
         self._times = times

@@ -1,4 +1,4 @@
-"""What a search tells the model, and what an answer cites."""
+"""`file_search`: results shown to the model, and citations of an answer."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
