@@ -1,4 +1,4 @@
-"""What keys, limits and usage add to a request, in microseconds: everything is in memory.
+"""Cost of keys, limits and usage per request, in microseconds: everything is in memory.
 
 python -m benchmarks.access_cost
 """
@@ -43,7 +43,7 @@ async def answer(_request: Any, send: Any) -> None:
 
 
 async def sink(_message: Any) -> None:
-    """Where it goes."""
+    """Discards every message."""
 
 
 def chat_of(caller: Caller) -> Any:
@@ -58,7 +58,7 @@ def chat_of(caller: Caller) -> Any:
     )
 
 
-async def measured(requests: int, one: Callable[[], Awaitable[None]]) -> float:
+async def measure(requests: int, one: Callable[[], Awaitable[None]]) -> float:
     """Microseconds of processor time for one, the median of several rounds."""
     costs = []
     for _ in range(ROUNDS):
@@ -81,7 +81,7 @@ async def run(requests: int, folder: Path) -> None:
         async def bare() -> None:
             await answer(None, sink)
 
-        floor = await measured(requests, bare)
+        floor = await measure(requests, bare)
         for name, settings in (
             ("counted", Settings()),
             ("counted and limited", Settings(**LIMITS)),
@@ -101,10 +101,8 @@ async def run(requests: int, folder: Path) -> None:
                     await admission(request, answer, sink)
 
                 if name == "counted":
-                    print(
-                        f"key check, {KEYS} keys        {await measured(requests, check):6.2f} us"
-                    )
-                print(f"{name:28}{await measured(requests, through) - floor:6.2f} us")
+                    print(f"key check, {KEYS} keys        {await measure(requests, check):6.2f} us")
+                print(f"{name:28}{await measure(requests, through) - floor:6.2f} us")
 
 
 def main() -> None:

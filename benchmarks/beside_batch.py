@@ -1,5 +1,5 @@
-"""What people wait for a first token while batch work keeps every slot busy, and how fast that work
-is done.
+"""Time to first token of interactive requests while batch requests keep every slot busy, and the
+speed of these batch requests.
 
     python -m benchmarks.beside_batch [--model MODEL.gguf] [--people 40] [--threads 2]
 
@@ -61,7 +61,7 @@ class Asking:
         return first_s
 
     async def people(self, number: int) -> list[float]:
-        """What each of them waits, one after the other."""
+        """Times to first token of interactive requests, one after the other."""
         waited = []
         for _ in range(number):
             await asyncio.sleep(PAUSE_S)
@@ -69,7 +69,7 @@ class Asking:
         return waited
 
     def speed(self) -> Callable[[], float]:
-        """What gives the tokens of batch work since now, for each second of the processor."""
+        """Returns a function of the batch tokens per processor second from now on."""
         tokens, began_s = self.batch_tokens, processor_s(self.engine.pid)
         return lambda: (self.batch_tokens - tokens) / (processor_s(self.engine.pid) - began_s)
 

@@ -1,4 +1,4 @@
-"""How long the contract takes to stand, and what it holds resident.
+"""Time to build the contract, and its resident memory.
 
 Run: python benchmarks/contract_start.py [--runs 5]. Each run is a process of its own; bytecode is
 written first, as an installation does. Prints the best run of each figure and the validation times.

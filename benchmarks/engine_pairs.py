@@ -4,7 +4,7 @@ not the same from minute to minute.
     python -m benchmarks.engine_pairs                       # beside llama-server, five minutes
     python -m benchmarks.engine_pairs --loads W16x5,MTx3 --model 135m-q4
 
-Who is not asked is at rest and takes nothing, so that the two halves of a pair are seconds apart,
+The other server is idle meanwhile, so that the two halves of a pair are seconds apart,
 where `engine_peers` has minutes between them. Both grow the same history. What servers take in
 memory is measured there. The figures can be drawn: `benchmarks.peers.pictures`.
 """
@@ -19,8 +19,8 @@ from typing import Any
 import uvloop
 
 from benchmarks.peers import build
-from benchmarks.peers.models import SHAPES, written
-from benchmarks.peers.runs import measured
+from benchmarks.peers.models import SHAPES, write_model
+from benchmarks.peers.runs import measure
 from benchmarks.peers.servers import SERVERS, Running, Setup, running
 
 OURS = "llm-backend"
@@ -44,12 +44,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=build.ROOT / "build" / "engine_pairs.json")
     options = parser.parse_args()
 
-    setup = Setup(model=written(options.model, build.FOLDER / "models"))
+    setup = Setup(model=write_model(options.model, build.FOLDER / "models"))
     rows: list[Figures] = []
     with running(OURS, setup) as ours, running(options.peer, setup) as theirs:
         servers = {OURS: ours, options.peer: theirs}
         for server in servers.values():
-            uvloop.run(measured("W2", server.port, "warm"))
+            uvloop.run(measure("W2", server.port, "warm"))
         for load in options.loads.split(","):
             name, _, times = load.partition("x")
             found = _pairs(name, int(times or 1), servers)
@@ -75,7 +75,7 @@ def _pairs(load: str, times: int, servers: dict[str, Running]) -> dict[str, list
     for number in range(times):
         for name in sorted(servers, reverse=bool(number % 2)):
             time.sleep(PAUSE_S)
-            found[name].append(uvloop.run(measured(load, servers[name].port, f"{number}")))
+            found[name].append(uvloop.run(measure(load, servers[name].port, f"{number}")))
     return found
 
 

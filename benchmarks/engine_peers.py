@@ -27,9 +27,9 @@ from rich.table import Table
 from benchmarks.peers import build
 from benchmarks.peers.limits import limits
 from benchmarks.peers.machine import family, use, wait_until_quiet
-from benchmarks.peers.models import SHAPES, written
+from benchmarks.peers.models import SHAPES, write_model
 from benchmarks.peers.rows import ROWS
-from benchmarks.peers.runs import measured
+from benchmarks.peers.runs import measure
 from benchmarks.peers.servers import SERVERS, Setup, running
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ def _compare(options: argparse.Namespace) -> None:
     rows: list[Row] = []
     for model in options.models.split(","):
         setup = Setup(
-            model=written(model, MODELS_FOLDER),
+            model=write_model(model, MODELS_FOLDER),
             slots=options.slots,
             context_tokens=options.context_tokens,
         )
@@ -67,7 +67,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _options(row: str) -> argparse.Namespace:
-    """What the command line says, and for all else what the row is about."""
+    """Options of the command line, with the row's own as defaults."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--models", default=next(iter(SHAPES)), help=", ".join(SHAPES))
     parser.add_argument("--servers", default=",".join(SERVERS))
@@ -101,7 +101,7 @@ def _round(number: int, setup: Setup, servers: list[str], options: argparse.Name
     workloads = options.workloads.split(",")
     first = number % len(servers) if servers else 0
     for name in servers[first:] + servers[:first]:
-        rows += _served(name, setup, workloads, number, options.wait)
+        rows += _serve(name, setup, workloads, number, options.wait)
     prompts = [row["prompt_tokens"] / row["requests"] for row in rows if row["workload"] == "W1"]
     if not options.no_limit and build.BATCHED_BENCH.exists():
         streams = [int(work[1:]) for work in workloads if work.startswith("W")]
@@ -120,18 +120,18 @@ def _round(number: int, setup: Setup, servers: list[str], options: argparse.Name
     return rows
 
 
-def _served(name: str, setup: Setup, workloads: list[str], number: int, wait_s: float) -> list[Row]:
+def _serve(name: str, setup: Setup, workloads: list[str], number: int, wait_s: float) -> list[Row]:
     """One fresh server through all workloads; `others` is the share that others had of the machine
     meanwhile."""
     rows: list[Row] = []
     with running(name, setup) as server:
-        uvloop.run(measured("W2", server.port, "warm"))
+        uvloop.run(measure("W2", server.port, "warm"))
         members = family(server.pid)
         for work in workloads:
             time.sleep(PAUSE_S)
             wait_until_quiet(wait_s)
             before = use(*members)
-            figures = uvloop.run(measured(work, server.port, f"{number}"))
+            figures = uvloop.run(measure(work, server.port, f"{number}"))
             others = round(use(*members).others_since(before), 2)
             rows.append({"server": name, "workload": work, "others": others, **figures})
             print(json.dumps(rows[-1]), flush=True)

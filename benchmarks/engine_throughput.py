@@ -1,5 +1,5 @@
-"""How fast the engine is, without HTTP around it: tokens per second, time to the first token and
-between tokens, at several numbers of streams, and with a system prompt that all of them share.
+"""Throughput of the engine without HTTP: tokens per second, time to the first token and between
+tokens, at several numbers of streams, and with a system prompt that all of them share.
 
     python benchmarks/engine_throughput.py [--model MODEL.gguf] [--streams 1,8,16] [--repeat 3]
 
@@ -42,7 +42,7 @@ class Workload:
 
 @dataclass(kw_only=True)
 class Stream:
-    """What one request saw, in seconds from its start."""
+    """Timing of one request, in seconds from its start."""
 
     arrivals: list[float] = field(default_factory=list)
     tokens: int = 0

@@ -1,5 +1,5 @@
-"""What the API process spends on a streamed token: its processor time per event, over a stand-in
-for the engine process that sends frames of deltas at a steady pace.
+"""Cost of a streamed token in the API process: its processor time per event, over a fake worker
+that sends frames of deltas at a steady pace.
 
     python -m benchmarks.event_cost [--streams 1,16] [--tokens 300] [--repeat 3]
 
@@ -22,7 +22,7 @@ from random import Random
 
 import uvloop
 
-from benchmarks.peers.client import ask
+from benchmarks.peers.client import send_chat
 from benchmarks.peers.servers import answers, free_port
 from benchmarks.peers.workloads import body
 from llm_backend.app import served_models
@@ -109,7 +109,7 @@ def measure(streams: list[int], tokens: int, repeat: int) -> None:
 
 
 def run(pid: int, port: int, streams: int, tokens: int) -> tuple[int, float]:
-    """How many events one run has, and microseconds of processor time for each."""
+    """Number of events of one run, and microseconds of processor time for each."""
     before_s = computed_s(pid)
     events = uvloop.run(talk(port, streams, tokens))
     return events, (computed_s(pid) - before_s) / events * 1e6
@@ -125,7 +125,7 @@ async def talk(port: int, streams: int, tokens: int) -> int:
     """So many chats at once; gives the number of events with text."""
     hello = [{"role": "user", "content": "hello"}]
     seen = await asyncio.gather(
-        *(ask(port, body(hello, tokens, Random(0))) for _ in range(streams))
+        *(send_chat(port, body(hello, tokens, Random(0))) for _ in range(streams))
     )
     assert not any(one.error for one in seen), seen[0].error
     return sum(len(one.arrivals) for one in seen)

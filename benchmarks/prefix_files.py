@@ -1,5 +1,5 @@
-"""What a prefix in a file is worth: the first token of a prompt that is computed, that is read from
-a file after a restart, and that a slot holds, with the size of the file.
+"""Gain by prefix files: time to first token of a prompt that is computed, that is read from a file
+after a restart, and that a slot holds, with the size of the file.
 
     python -m benchmarks.prefix_files [--tokens 256,1024,3072] [--repeat 3] [--cache-type f16]
 

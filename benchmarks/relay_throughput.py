@@ -95,7 +95,7 @@ def run_mock(listener: socket.socket) -> None:
 
 
 def bare(base_url: str) -> ASGIApp:
-    """What a gateway costs at least in Python: no checks, no header rules, no disconnects."""
+    """Minimal gateway in Python: no checks, no header rules, no disconnects."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

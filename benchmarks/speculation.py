@@ -1,5 +1,5 @@
-"""What computing ahead brings: tokens per second with and without it, in turns, where everything is
-copied, where nothing can be, and where repetitions mislead.
+"""Gain by speculation: tokens per second with and without it, in turns, for texts that copy
+everything, for texts that copy nothing, and for misleading repetitions.
 
     python -m benchmarks.speculation [--repeat 2] [--streams 1,4] [--tokens 96] [--draft]
 
@@ -81,7 +81,7 @@ TASKS = (
 
 
 def successors() -> np.ndarray:
-    """What follows each token: the next one, but the first of its circle after the last."""
+    """The successor of each token: the next one, but the first of its circle after the last."""
     following = np.arange(1, VOCABULARY + 1)
     following[-1] = FIRST
     for number in range(CIRCLES):

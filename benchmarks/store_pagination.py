@@ -43,7 +43,7 @@ async def main(urls: list[str], chats: int) -> None:
             await fill(database, chats, f"{kind}: storing {chats:,} chats")
             for name, filters in FILTERS.items():
                 for order in ("asc", "desc"):
-                    first, last = await timed(database, chats, order, filters)
+                    first, last = await measure_pages(database, chats, order, filters)
                     times = (f"{first * 1000:.2f}", f"{last * 1000:.2f}", f"{last / first:.2f}")
                     table.add_row(kind, name, order, *times)
     Console().print(table)
@@ -79,7 +79,7 @@ def store(connection: Connection, numbers: range) -> None:
     connection.execute(insert(tables.chat_metadata), pairs)
 
 
-async def timed(
+async def measure_pages(
     database: Database, chats: int, order: Any, filters: dict[str, Any]
 ) -> tuple[float, float]:
     """Seconds for the first and for the last page: medians, taken in turns."""

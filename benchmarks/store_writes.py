@@ -28,7 +28,7 @@ async def main(urls: list[str], seconds: float) -> None:
         async with Database.open(url) as database:
             await migrate(database)
             for writers in (1, 4, 16, 64):
-                waits = sorted(await measured(ChatStore(database), writers, seconds))
+                waits = sorted(await measure(ChatStore(database), writers, seconds))
                 table.add_row(
                     url.partition(":")[0],
                     str(writers),
@@ -39,8 +39,8 @@ async def main(urls: list[str], seconds: float) -> None:
     Console().print(table)
 
 
-async def measured(chats: ChatStore, writers: int, seconds: float) -> list[float]:
-    """How long each chat took, stored by `writers` at once for `seconds`."""
+async def measure(chats: ChatStore, writers: int, seconds: float) -> list[float]:
+    """Durations of storing a chat, by `writers` at once for `seconds`."""
     end = time.perf_counter() + seconds
 
     async def write() -> list[float]:

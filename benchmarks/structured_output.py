@@ -1,5 +1,5 @@
-"""What it costs to follow a schema: tokens per second of several streams that follow none and that
-follow one, in turns, so that the machine's drift meets all alike.
+"""Cost of following a schema: tokens per second of several streams without a schema and with one,
+in turns, so that the drift of the machine's speed is the same for all.
 
     python -m benchmarks.structured_output [--streams 1,8,16] [--repeat 3] [--tokens 128]
 
@@ -57,7 +57,7 @@ def vocabulary(dice: random.Random) -> tuple[list[str], list[str]]:
     tokens = dict.fromkeys(["<|end|>", *letters])
     merges: list[str] = []
     while len(tokens) < VOCABULARY:
-        word = FIXED[len(merges)] if len(merges) < len(FIXED) else made_up(dice)
+        word = FIXED[len(merges)] if len(merges) < len(FIXED) else random_word(dice)
         for end in range(2, len(word) + 1):
             if len(tokens) < VOCABULARY and word[:end] not in tokens:
                 tokens[word[:end]] = None
@@ -65,7 +65,7 @@ def vocabulary(dice: random.Random) -> tuple[list[str], list[str]]:
     return list(tokens), merges
 
 
-def made_up(dice: random.Random) -> str:
+def random_word(dice: random.Random) -> str:
     """A word, most often after a space."""
     word = "".join(dice.choices(LETTERS, weights=range(len(LETTERS), 0, -1), k=dice.randint(2, 9)))
     return f"\u0120{word}" if dice.random() < 0.7 else word

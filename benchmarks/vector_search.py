@@ -47,7 +47,7 @@ def main() -> None:
 async def measure(folder: Path, number: int, model: Path | None) -> None:
     rng = np.random.default_rng(7)
     topics = rng.normal(size=(TOPICS, DIMENSIONS)).astype(np.float32)
-    vectors, queries = drawn(rng, topics, number), drawn(rng, topics, QUERIES)
+    vectors, queries = random_vectors(rng, topics, number), random_vectors(rng, topics, QUERIES)
     texts = [" ".join(f"w{word}" for word in rng.zipf(1.3, WORDS_OF_CHUNK) % 50_000)
              for _ in range(1000)]  # fmt: skip
     index = EmbeddedIndex(folder / "vectors", growth=number)  # one graph, at the end
@@ -62,7 +62,7 @@ async def measure(folder: Path, number: int, model: Path | None) -> None:
     await index.settle()
     print(f"its graph was built behind in {time.perf_counter() - began:.0f} s", flush=True)
 
-    found, cost = await searched(index, queries)
+    found, cost = await search_all(index, queries)
     print(f"recall@{WANTED} of the search by meaning: {recall(found, vectors, queries):.4f}")
     print(f"by meaning: {cost}")
     print(f"by meaning and words: {await searched_both(index, queries, texts)}", flush=True)
@@ -70,7 +70,7 @@ async def measure(folder: Path, number: int, model: Path | None) -> None:
     await embed(folder, model, texts)
 
 
-def drawn(rng: np.random.Generator, topics: Vectors, number: int) -> Vectors:
+def random_vectors(rng: np.random.Generator, topics: Vectors, number: int) -> Vectors:
     """Vectors of length 1 around the topics, as similar within one as texts about it: 0.67."""
     around = rng.normal(size=(number, DIMENSIONS)).astype(np.float32)
     drawn = topics[rng.integers(0, len(topics), number)] + 0.7 * around
@@ -97,7 +97,7 @@ class Cost:
         self._cpu_s: list[float] = []
 
     @contextlib.contextmanager
-    def measured(self) -> Iterator[None]:
+    def measure(self) -> Iterator[None]:
         began, cpu_began = time.perf_counter(), time.process_time()
         yield
         self._seconds.append(time.perf_counter() - began)
@@ -112,10 +112,10 @@ class Cost:
         )
 
 
-async def searched(index: EmbeddedIndex, queries: Vectors) -> tuple[list[set[int]], Cost]:
+async def search_all(index: EmbeddedIndex, queries: Vectors) -> tuple[list[set[int]], Cost]:
     found, cost = [], Cost()
     for query in queries:
-        with cost.measured():
+        with cost.measure():
             hits = await index.search_vectors("bench", query.tolist(), limit=WANTED, condition=None)
         found.append({uuid.UUID(hit.id).int for hit in hits})
     return found, cost
@@ -125,7 +125,7 @@ async def searched_both(index: EmbeddedIndex, queries: Vectors, texts: list[str]
     cost = Cost()
     for place, query in enumerate(queries):
         words = query_keywords(" ".join(texts[place].split()[:8]))
-        with cost.measured():
+        with cost.measure():
             nearest, worded = await asyncio.gather(
                 index.search_vectors("bench", query.tolist(), limit=CANDIDATES, condition=None),
                 index.search_keywords("bench", words, limit=CANDIDATES, condition=None),
@@ -141,7 +141,7 @@ def recall(found: list[set[int]], vectors: Vectors, queries: Vectors) -> float:
 
 
 async def embed(folder: Path, model: Path | None, texts: list[str]) -> None:
-    """How many chunks a small embedding model makes vectors of meanwhile."""
+    """Number of chunks that a small embedding model embeds meanwhile."""
     file = model or folder / "model.gguf"
     if model is None:
         command = [sys.executable, "-m", "llm_backend", "models", "convert", MODEL_PACKAGE]

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Seen", "ask", "read"]
+__all__ = ["RequestTrace", "parse_answer", "send_chat"]
 
 Body = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What one request saw: when each piece of text came, in seconds from its start; `error` is the
-    reason why it does not count.
+class RequestTrace:
+    """Trace of one request: arrival of each piece of text, in seconds from its start; `error` is
+    the reason why it does not count.
     """
 
     arrivals: list[float]
@@ -49,7 +49,7 @@ class _Connection(asyncio.Protocol):
             self.closed.set_result(error)
 
 
-async def ask(port: int, body: Body, timeout_s: float = 90) -> Seen:
+async def send_chat(port: int, body: Body, timeout_s: float = 90) -> RequestTrace:
     """One streamed chat completion."""
     data = json.dumps(body).encode()
     head = (
@@ -68,19 +68,21 @@ async def ask(port: int, body: Body, timeout_s: float = 90) -> Seen:
             )
             await connection.closed
     except (OSError, TimeoutError) as error:
-        return _failed(f"{type(error).__name__}: {error}")
-    return read(connection.pieces, started_at, body["max_tokens"])
+        return _failure(f"{type(error).__name__}: {error}")
+    return parse_answer(connection.pieces, started_at, body["max_tokens"])
 
 
-def read(pieces: list[tuple[float, bytes]], started_at: float, max_tokens: int) -> Seen:
-    """What the bytes of an answer say, given when each piece of them came.
+def parse_answer(
+    pieces: list[tuple[float, bytes]], started_at: float, max_tokens: int
+) -> RequestTrace:
+    """Parse the bytes of an answer, given the arrival of each piece of them.
 
     Tokens are what `usage` says; where a server does not say, an answer that ended by its length
     has as many as were asked for, any other as many as it had pieces.
     """
     status, events = _events(pieces)
     if status != 200:
-        return _failed(f"HTTP {status}")
+        return _failure(f"HTTP {status}")
     arrivals: list[float] = []
     texts: list[str] = []
     usage: Body = {}
@@ -98,7 +100,7 @@ def read(pieces: list[tuple[float, bytes]], started_at: float, max_tokens: int) 
     guessed = max_tokens if reason == "length" and texts else len(texts)
     if error is None and reason is None:
         error = "the stream broke off"
-    return Seen(
+    return RequestTrace(
         arrivals=arrivals,
         text="".join(texts),
         tokens=usage.get("completion_tokens") or guessed,
@@ -108,8 +110,10 @@ def read(pieces: list[tuple[float, bytes]], started_at: float, max_tokens: int) 
     )
 
 
-def _failed(error: str) -> Seen:
-    return Seen(arrivals=[], text="", tokens=0, prompt_tokens=0, cached_tokens=0, error=error[:200])
+def _failure(error: str) -> RequestTrace:
+    return RequestTrace(
+        arrivals=[], text="", tokens=0, prompt_tokens=0, cached_tokens=0, error=error[:200]
+    )
 
 
 def _events(pieces: list[tuple[float, bytes]]) -> tuple[int, Iterator[tuple[float, Body]]]:
@@ -118,10 +122,10 @@ def _events(pieces: list[tuple[float, bytes]]) -> tuple[int, Iterator[tuple[floa
     head, _, rest = whole.partition(b"\r\n\r\n")
     status = int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/") else 0
     is_chunked = b"transfer-encoding: chunked" in head.lower()
-    return status, _timed(rest, len(head) + 4, is_chunked, pieces)
+    return status, _chunk_times(rest, len(head) + 4, is_chunked, pieces)
 
 
-def _timed(
+def _chunk_times(
     rest: bytes, start: int, is_chunked: bool, pieces: list[tuple[float, bytes]]
 ) -> Iterator[tuple[float, Body]]:
     ends: list[tuple[int, float]] = []  # where in the whole each piece ends, and when it came

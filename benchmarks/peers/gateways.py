@@ -80,11 +80,11 @@ class Gateway:
     ready_s: float
 
     def processor_s(self) -> float:
-        """What its processes have had of the processors together."""
+        """Processor time of all its processes in seconds."""
         return sum(_ticks(pid) for pid in family(self.pid)) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self) -> float:
-        """What its processes hold in memory together."""
+        """Resident memory of all its processes in MiB."""
         return sum(_resident_kib(pid) for pid in family(self.pid)) / 1024
 
 
@@ -104,17 +104,17 @@ def nginx(port: int, far: int, folder: Path) -> list[str]:
 def litellm(command: str) -> Command:
     """LiteLLM's proxy, without a database."""
 
-    def started(port: int, far: int, folder: Path) -> list[str]:
+    def command_line(port: int, far: int, folder: Path) -> list[str]:
         config = folder / "litellm.yaml"
         config.write_text(LITELLM.format(far=far, key=KEY))
         return [command, "--config", str(config), "--host", "127.0.0.1", "--port", str(port),
                 "--num_workers", "1"]  # fmt: skip
 
-    return started
+    return command_line
 
 
 @contextlib.contextmanager
-def started(name: str, command: Command, far: int) -> Iterator[Gateway]:
+def start_gateway(name: str, command: Command, far: int) -> Iterator[Gateway]:
     """A gateway in front of the upstream on port `far`, until the end of the block."""
     with listening() as free:
         port = free.getsockname()[1]
@@ -187,7 +187,7 @@ def measure(
 
 
 def tell_memory(gateways: list[Gateway], requests: int) -> None:
-    """What each holds at rest, half-way and after so many requests on 16 connections."""
+    """Print each one's memory when idle, half-way and after so many requests on 16 connections."""
     for one in gateways:
         held, done = [one.resident_mib()], 0
         for until in (requests // 2, requests):
@@ -219,7 +219,9 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             gateways = [
                 stack.enter_context(
-                    passing_through(port) if name == "bare" else started(name, commands[name], port)
+                    passing_through(port)
+                    if name == "bare"
+                    else start_gateway(name, commands[name], port)
                 )
                 for name in wanted
             ]

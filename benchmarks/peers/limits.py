@@ -1,4 +1,4 @@
-"""What the model itself can do without a server: llama.cpp's own batched decoding."""
+"""Throughput of the model without a server: llama.cpp's own batched decoding."""
 
 import json
 import subprocess

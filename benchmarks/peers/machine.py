@@ -1,4 +1,4 @@
-"""Who else uses the machine while something is measured (Linux: /proc)."""
+"""Load of other processes on the machine during a measurement (Linux: /proc)."""
 
 import os
 import time
@@ -29,8 +29,8 @@ class Use:
 
 
 def use(*pids: int) -> Use:
-    """The use up to now; those who take part are the given processes, this one, and its
-    children that have ended."""
+    """The use up to now; the given processes, this one and its ended children do not count as
+    others."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
     idle = fields[3] + fields[4]
     ended = os.times()  # children that have ended, and were waited for
@@ -39,7 +39,7 @@ def use(*pids: int) -> Use:
 
 
 def wait_until_quiet(limit_s: float) -> None:
-    """Returns when nobody else uses much of the machine, or after `limit_s`."""
+    """Returns when other processes use little of the machine, or after `limit_s`."""
     end_s = time.monotonic() + limit_s
     while time.monotonic() < end_s:
         before = use()

@@ -8,7 +8,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, qu
 
 from benchmarks.peers.build import VOCABULARIES
 
-__all__ = ["SHAPES", "Shape", "written"]
+__all__ = ["SHAPES", "Shape", "write_model"]
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -39,7 +39,7 @@ SHAPES = {
 }
 
 
-def written(name: str, folder: Path) -> Path:
+def write_model(name: str, folder: Path) -> Path:
     """The file of the shape with this name, written if it is not there."""
     path = folder / f"{name}.gguf"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What is compared, by name: each row of docs/engine.md is one command."""
+"""Rows of the comparison by name: each row of docs/engine.md is one command."""
 
 from collections.abc import Mapping
 from typing import Any

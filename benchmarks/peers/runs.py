@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.client import Seen, ask
+from benchmarks.peers.client import RequestTrace, send_chat
 from benchmarks.peers.workloads import (
     CHAT_TOKENS,
     NAMED,
@@ -18,14 +18,14 @@ from benchmarks.peers.workloads import (
     requests,
 )
 
-__all__ = ["measured"]
+__all__ = ["measure"]
 
 Figures = dict[str, Any]
 
-_TALKERS, _TALKER_TOKENS, _NEWCOMER_AFTER_S = 15, 160, 5.0
+_DECODING, _DECODING_TOKENS, _NEWCOMER_AFTER_S = 15, 160, 5.0
 
 
-async def measured(name: str, port: int, seed: str) -> Figures:
+async def measure(name: str, port: int, seed: str) -> Figures:
     """The figures of the workload with this name; the seed decides its prompts."""
     dice = random.Random(f"{seed}/{name}")
     if name == "MT":
@@ -36,10 +36,10 @@ async def measured(name: str, port: int, seed: str) -> Figures:
 
 
 async def _streams(work: Workload, port: int, dice: random.Random) -> Figures:
-    seen: list[Seen] = []
+    seen: list[RequestTrace] = []
     started_at = time.perf_counter()
     for bodies in requests(work, dice):
-        seen += await asyncio.gather(*(ask(port, one) for one in bodies))
+        seen += await asyncio.gather(*(send_chat(port, one) for one in bodies))
     return _figures(seen, time.perf_counter() - started_at)
 
 
@@ -50,7 +50,7 @@ async def _chat(port: int, dice: random.Random) -> Figures:
     started_at = time.perf_counter()
     for turn in turns:
         said.append(turn)
-        answer = await ask(port, body(said, CHAT_TOKENS, dice))
+        answer = await send_chat(port, body(said, CHAT_TOKENS, dice))
         seen.append(answer)
         said.append({"role": "assistant", "content": answer.text})
     figures = _figures(seen, time.perf_counter() - started_at)
@@ -59,15 +59,15 @@ async def _chat(port: int, dice: random.Random) -> Figures:
 
 
 async def _arrival(port: int, dice: random.Random) -> Figures:
-    """How soon somebody is answered who comes while all but one of the slots talk."""
-    talk = Workload(name="talk", streams=_TALKERS, new_tokens=_TALKER_TOKENS)
+    """Time to first token of a request that arrives while all but one of the slots decode."""
+    talk = Workload(name="talk", streams=_DECODING, new_tokens=_DECODING_TOKENS)
     new = Workload(name="new", streams=1, prompt_words=256, new_tokens=16)
     (decoding,), ((arrival,),) = requests(talk, dice), requests(new, dice)
     started_at = time.perf_counter()
-    talking = [asyncio.create_task(ask(port, one)) for one in decoding]
+    talking = [asyncio.create_task(send_chat(port, one)) for one in decoding]
     await asyncio.sleep(_NEWCOMER_AFTER_S)
     came_s = time.perf_counter() - started_at
-    answer = await ask(port, arrival)
+    answer = await send_chat(port, arrival)
     seen = await asyncio.gather(*talking)
     figures = _figures([*seen, answer], time.perf_counter() - started_at)
     were_talking = [one for one in seen if one.arrivals and one.arrivals[-1] > came_s]
@@ -78,7 +78,7 @@ async def _arrival(port: int, dice: random.Random) -> Figures:
     }
 
 
-def _figures(seen: list[Seen], wall_s: float) -> Figures:
+def _figures(seen: list[RequestTrace], wall_s: float) -> Figures:
     good = [one for one in seen if one.error is None]
     firsts = [one.arrivals[0] for one in good]
     tokens = sum(one.tokens for one in good)
@@ -98,7 +98,7 @@ def _figures(seen: list[Seen], wall_s: float) -> Figures:
     }
 
 
-def _gaps(seen: list[Seen]) -> list[float]:
+def _gaps(seen: list[RequestTrace]) -> list[float]:
     return [later - earlier for one in seen for earlier, later in itertools.pairwise(one.arrivals)]
 
 

@@ -24,7 +24,7 @@ READY_S = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all servers have in common. `context_tokens` is one sequence's."""
+    """Settings that all servers have in common. `context_tokens` is one sequence's."""
 
     model: Path
     slots: int = 16
@@ -68,7 +68,7 @@ def _llama_server_no_store(setup: Setup, port: int, folder: Path) -> list[str]:
     return [*_llama_server(setup, port, folder), "--cache-ram", "0"]
 
 
-def _packaged(setup: Setup, port: int, folder: Path) -> list[str]:
+def _packaged_command(setup: Setup, port: int, folder: Path) -> list[str]:
     # Its default cancels the running stream when another request comes: then most of them fail.
     return [
         *(str(build.PYTHON), "-m", "llama_cpp.server", "--model", str(setup.model)),
@@ -107,7 +107,7 @@ SERVERS: dict[str, tuple[Command, Path]] = {
     "llm-backend": (_ours, build.NATIVE),
     "llama-server": (_llama_server, build.LLAMA_SERVER),
     "llama-server --cache-ram 0": (_llama_server_no_store, build.LLAMA_SERVER),
-    "llama_cpp.server": (_packaged, build.PYTHON),
+    "llama_cpp.server": (_packaged_command, build.PYTHON),
     "example server": (_example, build.PYTHON),
 }
 """By name: its command line, and the file without which it is not built."""
@@ -153,7 +153,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, started_at: float, log:
 
 
 def answers(port: int) -> bool:
-    """Whether a chat of one token is answered on this port."""
+    """True if a chat of one token is answered on this port."""
     asked = {
         "model": "bench",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -182,7 +182,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port without a listening process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 

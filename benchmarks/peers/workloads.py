@@ -1,4 +1,4 @@
-"""What a server is asked: streams at once, with a prompt of their own, shared, or a chat's."""
+"""Workloads of a server: concurrent streams with separate or shared prompts, and chats."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What machines of this server hold, by figures that were measured, and how bursts go.
+"""Capacity of machines with this server by measured figures, and simulated bursts.
 
 python -m benchmarks.scale     # writes the tables and the pictures of docs/scale.md
 """

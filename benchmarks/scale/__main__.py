@@ -26,7 +26,7 @@ POLICIES = {
 
 def main() -> None:
     """Both tables, then the picture."""
-    burst, calm = simulated(BURST), simulated(CALM)
+    burst, calm = simulate_policies(BURST), simulate_policies(CALM)
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(with_tables(page, burst, calm), encoding="utf-8")
     from benchmarks.scale.pictures import draw  # what tests need of this module draws nothing
@@ -34,8 +34,8 @@ def main() -> None:
     draw(BURST, burst)
 
 
-def simulated(burst: Burst) -> dict[str, Outcome]:
-    """What becomes of the same chats under each policy, of several runs together."""
+def simulate_policies(burst: Burst) -> dict[str, Outcome]:
+    """Outcomes of the same chats under each policy, of several runs together."""
     return {
         name: together(
             simulate(
@@ -67,16 +67,16 @@ def with_tables(page: str, burst: dict[str, Outcome], calm: dict[str, Outcome]) 
     """The page with its tables as they are now."""
     for name, table in (("capacity", capacity_table()), ("burst", burst_table(burst, calm))):
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = marks.sub(partial(_filled, table), page)
+        page = marks.sub(partial(_fill_in, table), page)
     return page
 
 
-def _filled(table: str, marks: re.Match[str]) -> str:
+def _fill_in(table: str, marks: re.Match[str]) -> str:
     return marks[1] + table + marks[2]
 
 
 def capacity_table() -> str:
-    """What so many servers bear, and which part is full first and next."""
+    """Capacity by number of servers, and the first and second part that is full."""
     lines = [
         "| servers | chats/s | people talking | tokens/s | stored a day | full first | full next |",
         "|---|---|---|---|---|---|---|",
@@ -93,7 +93,7 @@ def capacity_table() -> str:
 
 
 def burst_table(burst: dict[str, Outcome], calm: dict[str, Outcome]) -> str:
-    """What each policy does to those who ask."""
+    """Outcome of each policy for the clients."""
     lines = [
         "| who gets a chat | no burst, 80 % full: wait for a slot p95 / longest, s "
         "| burst: p95 / longest, s | refused | to the upstream |",
@@ -108,7 +108,7 @@ def burst_table(burst: dict[str, Outcome], calm: dict[str, Outcome]) -> str:
 
 
 def waits(outcome: Outcome) -> str:
-    """The waits that one in twenty exceeded, and that nobody did."""
+    """The 95th percentile and the maximum of waits."""
     return f"{outcome.wait_s(0.95):.1f} / {outcome.wait_s(1.0):.1f}"
 
 

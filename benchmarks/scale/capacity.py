@@ -1,4 +1,4 @@
-"""How many people so many servers hold, and which part is full first (pure)."""
+"""Number of users by number of servers, and the part that is full first (pure)."""
 
 import itertools
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def speed(measured: Measured, streams: float) -> float:
 
 
 def limits(measured: Measured, chat: Chat, servers: int) -> Iterator[Limit]:
-    """What each part bears where `servers` machines of two cores share one database."""
+    """Capacity of each part if `servers` machines of two cores share one database."""
     engine_s = speed(measured, measured.slots) / chat.answer_tokens
     events_s = 1 / (chat.answer_tokens * measured.event_s)
     yield Limit(part="engines", chats_s=servers * engine_s)
@@ -42,5 +42,5 @@ def limits(measured: Measured, chat: Chat, servers: int) -> Iterator[Limit]:
 
 
 def gigabytes_a_day(chat: Chat, chats_s: float) -> float:
-    """What is stored in a day of that many chats a second."""
+    """Gigabytes stored in a day of that many chats a second."""
     return chats_s * chat.stored_bytes * SECONDS_A_DAY / 1e9

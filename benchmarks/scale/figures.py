@@ -1,4 +1,4 @@
-"""What the model starts from: measured on two cores, each with the benchmark that says it."""
+"""Inputs of the model: measured on two cores, each with the benchmark that it names."""
 
 from dataclasses import dataclass
 
@@ -28,12 +28,12 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """What one question and its answer ask of the parts: assumed, not measured."""
+    """Load of one question and its answer: assumed, not measured."""
 
     answer_tokens: int = 128
     stored_bytes: int = 3_000
     every_s: float = 60.0
-    """Between two questions of somebody who is talking."""
+    """Between two questions of an active user."""
 
 
 MEASURED = Measured()

@@ -1,4 +1,4 @@
-"""Draws docs/pictures/scale-burst.svg: a burst, seen by those who wait.
+"""Draws docs/pictures/scale-burst.svg: a burst, by the waits of clients.
 
 Needs matplotlib (`pip install -r requirements/bench.lock`).
 """

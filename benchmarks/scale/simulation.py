@@ -31,7 +31,7 @@ class Burst:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Who gets a chat, how many may wait at one server and how long, and where the rest goes."""
+    """Balancing, limit and deadline of the queue at one server, and the target of the rest."""
 
     balance: Literal["any", "least"] = "least"
     falls_back: bool = False
@@ -41,7 +41,7 @@ class Policy:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of the chats; `waits` are seconds in line of those answered here, by arrival."""
+    """Outcome of the chats; `waits` are seconds in line of those answered here, by arrival."""
 
     waits: list[tuple[float, float]] = field(default_factory=list)
     refused: int = 0
@@ -61,7 +61,7 @@ class Outcome:
 @dataclass(kw_only=True, eq=False)
 class _Server:
     left: list[float] = field(default_factory=list)  # tokens of each running answer
-    line: deque[float] = field(default_factory=deque)  # when those who wait came
+    line: deque[float] = field(default_factory=deque)  # arrival times of waiting chats
     at_s: float = 0.0
     version: int = 0  # of what is planned for it; older plans are void
 
@@ -100,14 +100,14 @@ class _Run:
         return arrived
 
     def arrive(self, now: float) -> None:
-        server = self.chosen()
+        server = self.choose_server()
         if len(server.left) >= self.measured.slots and len(server.line) >= self.policy.line:
             self.turned_away()
             return
         server.line.append(now)
         self.go_on(server, now)
 
-    def chosen(self) -> _Server:
+    def choose_server(self) -> _Server:
         if self.policy.balance == "any":
             return self.random.choice(self.servers)
         return min(self.servers, key=lambda server: server.unanswered)
@@ -161,5 +161,5 @@ def simulate(
     policy: Policy,
     seed: int = 1,
 ) -> Outcome:
-    """What becomes of every chat; the same seed gives the same."""
+    """Simulate every chat; the same seed gives the same outcome."""
     return _Run(measured, chat, servers, burst, policy, seed).run()

@@ -120,8 +120,8 @@ class Model(Protocol):
         """Save the state of a slot's cells: [bytes] uint8."""
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
-        the bytes are invalid or cells are exhausted; the slot is empty then."""
+        """Replace the cells of a slot by a saved `state` ([bytes] uint8) that ends at position
+        `end`. False if the bytes are invalid or cells are exhausted; the slot is empty then."""
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """L2-normalised embeddings: [inputs, dimensions] float32; all inputs together fit one

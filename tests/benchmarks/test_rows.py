@@ -7,7 +7,7 @@ from benchmarks.peers.workloads import NAMED
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_names_what_there_is(name):
+def test_row_names_known_servers_and_workloads(name):
     servers, models, workloads = (
         set(str(ROWS[name][option]).split(",")) if option in ROWS[name] else set()
         for option in ("servers", "models", "workloads")

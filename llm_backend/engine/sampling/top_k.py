@@ -31,7 +31,8 @@ def top_k(values: Row, count: int) -> Indices:
 
 
 def largest_until(values: Row, is_enough: Callable[[Indices], bool]) -> Indices:
-    """Indices of the largest values, largest first, as many as are enough, and maybe more."""
+    """Indices of the largest `values` ([vocab] float32), largest first: as many as are enough,
+    or more."""
     count = _FIRST_COUNT
     while count < len(values):
         indices = top_k(values, count)
