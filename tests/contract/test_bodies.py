@@ -188,7 +188,7 @@ def test_a_body_within_the_limit_to_the_byte_is_taken(client_for):
         assert client.post(CHAT, content=GOOD + b" ", headers=JSON).status_code == 413
 
 
-def test_relayed_bodies_are_checked_unless_the_setting_says_no(client_for):
+def test_relayed_bodies_are_validated_unless_the_setting_is_off(client_for):
     with client_for(check_relayed=True) as checking, client_for(check_relayed=False) as trusting:
         assert checking.post("/v1/images/generations", json={"prompt": 5}).status_code == 400
         assert trusting.post("/v1/images/generations", json={"prompt": 5}).status_code == 200

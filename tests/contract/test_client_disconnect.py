@@ -25,7 +25,7 @@ async def test_what_is_done_is_given():
     assert await run_until_disconnect(work(), forever) == 7
 
 
-async def test_what_fails_says_why():
+async def test_errors_of_the_work_propagate():
     async def work() -> None:
         raise ValueError("why")
 
@@ -33,7 +33,7 @@ async def test_what_fails_says_why():
         await run_until_disconnect(work(), forever)
 
 
-async def test_who_leaves_ends_the_work():
+async def test_a_disconnect_cancels_the_work():
     ended = asyncio.Event()
 
     async def work() -> None:

@@ -72,7 +72,7 @@ def test_functions_are_named_like_operations(document: Document):
     assert len(set(names.values())) == len(names)
 
 
-def test_the_table_is_told_to_programs(document: Document):
+def test_the_table_of_operations_is_printed_as_json(document: Document):
     rows = {row["operationId"]: row for row in as_json(document.operations)}
 
     assert len(rows) == len(document.operations) > 281

@@ -28,11 +28,11 @@ def known(operation_id: str) -> KnownFields:
         ("createImage", {"prompt": "a cat", "model": "m"}),
     ],
 )  # fmt: skip
-def test_what_the_document_knows_is_not_told(operation_id: str, body: object):
+def test_known_fields_are_not_reported(operation_id: str, body: object):
     assert unknown_fields(body, known(operation_id)) == []
 
 
-def test_what_it_does_not_know_is_told_by_its_place():
+def test_unknown_fields_are_reported_by_their_path():
     body = {
         "model": "m",
         "messages": [
@@ -48,7 +48,7 @@ def test_what_it_does_not_know_is_told_by_its_place():
     ]  # fmt: skip
 
 
-def test_only_so_many_are_told():
+def test_the_number_of_reported_fields_is_bounded():
     body = {f"field_{number}": 1 for number in range(100)}
 
     assert len(unknown_fields(body, known("createChatCompletion"))) == 16

@@ -166,7 +166,7 @@ def test_items_may_be_sent_back_as_they_came(validators: Validators, item: Any):
     check.check_request({"model": "m", "input": [item]})
 
 
-def test_an_unknown_tool_is_told_all_that_are_known(validators: Validators):
+def test_an_unknown_tool_type_lists_the_known_ones(validators: Validators):
     body = {"model": "m", "input": "Hi", "tools": [{"type": "hammer"}]}
 
     error = refusal(validators, body, "createResponse")

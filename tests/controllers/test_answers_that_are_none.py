@@ -160,7 +160,7 @@ async def test_an_empty_stream_of_events_ends_with_an_error(tmp_path, capsys):
     assert "upstream=the-hidden-one" in capsys.readouterr().err
 
 
-async def test_no_more_is_held_than_the_setting_says(tmp_path):
+async def test_checked_answers_are_buffered_up_to_the_setting(tmp_path):
     may_end = asyncio.Event()
 
     async def long(_: Message, connection: Connection) -> None:

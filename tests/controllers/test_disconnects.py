@@ -93,7 +93,7 @@ async def test_a_connection_that_is_being_made_is_given_up(tmp_path):
         assert await within_patience(went)
 
 
-async def test_who_waits_for_room_waits_no_longer(tmp_path):
+async def test_a_disconnect_ends_the_wait_for_a_permit(tmp_path):
     listener = Listener(b"")
     async with (
         listener.fake as fake,

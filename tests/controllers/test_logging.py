@@ -58,7 +58,7 @@ async def test_what_is_asked_and_what_it_took_is_logged_without_keys(tmp_path, c
         assert re.search(rf'llm_backend_{name}{{model="builtin"}} 1\.0', metrics), name
 
 
-def test_nothing_that_was_said_is_logged_unless_that_is_set():
+def test_prompts_are_logged_only_with_the_setting():
     plain, prompts = load_settings(), load_settings({"log_prompts": True})
     statistics = load_settings({"log_stat": True})
 

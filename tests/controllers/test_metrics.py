@@ -19,7 +19,7 @@ async def told(served: Relay) -> dict[str, float]:
     return {name: float(value) for name, value in samples if not name.endswith("_created")}
 
 
-async def test_how_each_upstream_does_is_told(tmp_path):
+async def test_metrics_have_the_state_of_each_upstream(tmp_path):
     came, may_answer = asyncio.Event(), asyncio.Event()
 
     async def wait(_request: Message, connection: Connection) -> None:
@@ -47,7 +47,7 @@ async def test_how_each_upstream_does_is_told(tmp_path):
     assert calm['upstream_outstanding{upstream="broken"}'] == 0
 
 
-async def test_jobs_that_wait_are_told_by_kind_with_their_lag(tmp_path):
+async def test_metrics_have_waiting_jobs_and_lag_by_kind(tmp_path):
     async with gateway(tmp_path) as served:
         async with Database.open(f"sqlite:///{tmp_path / 'llm-backend.sqlite3'}") as database:
             await Jobs(database).add(

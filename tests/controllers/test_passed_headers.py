@@ -214,7 +214,7 @@ async def test_another_backend_answers_where_one_redirects(tmp_path):
     assert first.requests
 
 
-async def test_a_websocket_gets_the_same_headers_and_only_protocols_that_say_what_is_spoken(
+async def test_a_websocket_gets_the_same_headers_and_public_protocols_only(
     tmp_path,
 ):
     protocols = [

@@ -119,7 +119,7 @@ async def test_a_project_that_may_use_all_models_is_let_through(far, path, body)
         ("/realtime/calls", {"files": SDP}),
     ],
 )
-async def test_a_forms_model_is_checked_and_must_be_told_before_the_file(far, path, form):
+async def test_a_forms_model_is_checked_and_comes_before_the_file(far, path, form):
     answer = await far.post(path, **form)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (403, "model")
@@ -159,7 +159,7 @@ async def test_a_form_of_a_model_that_is_allowed_passes(far, key: str):
 
 
 @pytest.mark.parametrize("key", ["some", "few"])
-async def test_who_may_use_only_some_models_must_say_which_one(far, key: str):
+async def test_projects_with_model_permissions_must_name_the_model(far, key: str):
     body = {"assistant_id": "a"}
     unnamed = await far.post("/threads/t/runs", json=body, key=key)
     sdp = await far.post(
@@ -197,7 +197,7 @@ TWICE = [
 
 
 @pytest.mark.parametrize("names", TWICE)
-async def test_who_may_not_ask_everything_names_nothing_twice(far, names: bytes):
+async def test_projects_with_permissions_may_not_repeat_a_field(far, names: bytes):
     body = b'{%b,"messages":[{"role":"user","content":"hi"}]}' % names
     headers = {"content-type": "application/json"}
     refused = await far.post("/chat/completions", content=body, headers=headers)
@@ -221,7 +221,7 @@ async def test_a_query_names_no_other_model(far, query: str):
     assert good.status_code == 200
 
 
-async def test_what_leads_past_the_server_is_not_for_who_has_a_spend_limit(far):
+async def test_projects_with_a_spend_limit_may_not_use_unmetered_operations(far):
     body = {"session": {"type": "realtime", "model": "good"}}
     refused = await far.post("/realtime/client_secrets", json=body, key="capped")
 
@@ -250,7 +250,7 @@ CHAT = b'{ "model":"good",\n"messages":[{"role":"user","content":"hi"}]%b}'
         (CHAT % b',"store":null,"store":true', CHAT % b',"store":false,"store":false'),
     ],
 )
-async def test_an_upstream_is_told_to_store_nothing_of_a_project_that_keeps_nothing(far, sent, got):
+async def test_upstreams_store_nothing_of_projects_with_zero_data_retention(far, sent, got):
     headers = {"content-type": "application/json"}
     answer = await far.post("/chat/completions", content=sent, headers=headers, key="silent")
     await far.post("/responses", json={"model": "good", "input": "hi", "store": True}, key="silent")
@@ -273,7 +273,7 @@ async def test_no_answer_to_a_project_that_keeps_nothing_is_kept_for_its_being_a
 
 
 @pytest.mark.parametrize("key", ["some", "few", "silent", "capped"])
-async def test_what_nobody_here_knows_is_not_relayed_for_a_project_with_bounds(far: Far, key: str):
+async def test_unknown_operations_are_not_relayed_for_projects_with_bounds(far: Far, key: str):
     refused = await far.post("/webhook_endpoints", key=key, json={"model": "good"})
 
     assert refused.status_code == 403

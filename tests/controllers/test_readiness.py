@@ -10,7 +10,7 @@ CHAT = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
 READY = b"GET /readyz HTTP/1.1\r\nhost: relay\r\n\r\n"
 
 
-async def test_upstreams_that_are_all_out_of_service_make_nobody_ready(tmp_path):
+async def test_a_server_whose_upstreams_are_ejected_is_not_ready(tmp_path):
     async with (
         FakeUpstream(answer=DOWN) as fake,
         gateway(tmp_path, backends=[backend(fake, "a")]) as served,

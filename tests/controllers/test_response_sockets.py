@@ -52,7 +52,7 @@ async def connected(tmp_path: Path) -> AsyncIterator[tuple[Upstream, ClientWebSo
             yield far, socket
 
 
-async def test_an_upstreams_events_are_told_as_messages(tmp_path):
+async def test_events_of_an_upstream_are_sent_as_messages(tmp_path):
     async with connected(tmp_path) as (far, socket):
         await socket.send_json(
             {"type": "response.create", "model": "gpt", "input": "Hi", "stream_id": "s"}

@@ -169,7 +169,9 @@ async def test_a_client_that_vanishes_frees_the_upstream(tmp_path):
         ("/realtime?model=m&mod%65l=n", {}, {}, 400, "invalid_value"),
     ],
 )
-async def test_who_may_not_is_turned_away(tmp_path, path, headers, settings, status, code):
+async def test_refused_sockets_get_a_status_instead_of_a_handshake(
+    tmp_path, path, headers, settings, status, code
+):
     async with relayed_sockets(tmp_path, **settings) as (far, url), ClientSession() as session:
         answer = await session.get(
             url + path, headers={"connection": "upgrade", "upgrade": "websocket",

@@ -32,7 +32,7 @@ def error_of(got: Message) -> dict[str, str]:
         ("/v1x", "begin with /v1/"),
     ],
 )
-async def test_without_an_upstream_the_path_is_told_as_it_was_sent(tmp_path, path, reason):
+async def test_without_an_upstream_the_error_has_the_path_as_sent(tmp_path, path, reason):
     async with gateway(tmp_path) as served:
         got = await served.ask(get(path))
 
@@ -67,7 +67,7 @@ async def test_an_unknown_operation_is_relayed_as_it_is(tmp_path):
     assert all(request.values(b"authorization") == [b"Bearer k"] for request in fake.requests)
 
 
-async def test_it_goes_to_who_serves_the_model_that_it_names(tmp_path):
+async def test_unknown_operations_are_relayed_by_the_model(tmp_path):
     async with (
         FakeUpstream(answer=OK) as one,
         FakeUpstream(answer=OK) as other,

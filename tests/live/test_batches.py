@@ -93,7 +93,7 @@ def test_a_line_is_answered_as_the_request_it_is(client, server, endpoint):
             assert answer["body"] == one.json()
 
 
-def test_a_batch_tells_what_it_was_given_and_what_became_of_it(client):
+def test_a_batch_object_has_its_input_and_results(client):
     expiry = {"anchor": "created_at", "seconds": 7200}
     text = input_of(CHATS, [{"messages": HELLO, "max_tokens": 2}])
     made = begin(client, CHATS, text, metadata={"for": "me"}, output_expires_after=expiry)

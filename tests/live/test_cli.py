@@ -37,7 +37,7 @@ def test_a_conversation_from_a_pipe_goes_on_until_its_end(server):
     assert "never" not in done.stdout
 
 
-def test_a_person_goes_on_after_a_mistake_and_is_told_what_is_attached(server, tmp_path):
+def test_the_chat_command_continues_after_a_mistake_and_lists_attachments(server, tmp_path):
     (tmp_path / "cat.png").write_bytes(image())
     lines = f"/attach {tmp_path}/dog.png\n/attach {tmp_path}/cat.png\nWhat is it?\n/attach\n"
 

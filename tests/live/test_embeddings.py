@@ -52,7 +52,7 @@ def test_tokens_by_a_name_of_openais_are_not_taken_for_the_models_own(minilm):
         assert own.data
 
 
-def test_numbers_and_base64_say_the_same(minilm):
+def test_numbers_and_base64_are_equal(minilm):
     numbers = minilm.embeddings.create(
         model="text-embedding-3-small", input=TEXTS[0], encoding_format="float"
     )
@@ -99,7 +99,7 @@ def test_inputs_that_cannot_be_embedded_are_refused(minilm, fields, param):
         assert caught.value.param == param
 
 
-def test_an_embedding_model_does_not_chat_and_says_so(minilm):
+def test_an_embedding_model_refuses_chats(minilm):
     with pytest.raises(openai.BadRequestError) as caught:
         minilm.chat.completions.create(
             model="all-MiniLM-L6-v2", messages=[{"role": "user", "content": "Hello"}]

@@ -36,7 +36,7 @@ def tool(*store_ids: str, **more: object) -> dict:
     return {"type": "file_search", "vector_store_ids": list(store_ids), **more}
 
 
-def test_a_search_is_told_item_by_item_and_cited(searching, garden):
+def test_a_file_search_has_items_and_citations(searching, garden):
     events = list(
         searching.responses.create(
             model=MODEL,
@@ -73,7 +73,7 @@ def test_a_model_can_be_made_to_search(searching, garden):
     assert response.output[0].type == "file_search_call"
 
 
-def test_results_are_shown_to_those_who_ask_for_them(searching, garden):
+def test_search_results_are_returned_if_included(searching, garden):
     response = searching.responses.create(
         model=MODEL, input="What is the code?", tools=[tool(garden)], max_output_tokens=60
     )
@@ -104,7 +104,7 @@ def test_a_filter_that_makes_no_sense_is_named(searching, garden):
 QUESTION = [{"role": "user", "content": "What is the code of the garden gate?"}]
 
 
-def test_a_chat_is_shown_what_was_found_and_says_so(searching, garden):
+def test_a_chat_gets_passages_and_reports_them(searching, garden):
     answer = searching.chat.completions.create(
         model=MODEL, messages=QUESTION, max_tokens=20, tools=[tool(garden)], seed=1
     )
@@ -122,7 +122,7 @@ def test_a_chat_is_shown_what_was_found_and_says_so(searching, garden):
     assert searching.chat.completions.retrieve(answer.id).model_extra["retrieval"] == told
 
 
-def test_a_streamed_chat_tells_it_first(searching, garden):
+def test_a_streamed_chat_reports_passages_first(searching, garden):
     chunks = list(
         searching.chat.completions.create(
             model=MODEL, messages=QUESTION, max_tokens=20, tools=[tool(garden)], stream=True
@@ -134,7 +134,7 @@ def test_a_streamed_chat_tells_it_first(searching, garden):
     assert not any("retrieval" in chunk.model_extra for chunk in chunks[1:])
 
 
-def test_a_chat_says_that_nothing_was_found(searching, garden):
+def test_a_chat_reports_an_empty_search(searching, garden):
     answer = searching.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "Zebra"}],
@@ -153,7 +153,7 @@ def test_a_chat_with_a_store_that_is_not_there_is_refused(searching):
     assert refused.value.param == "tools[0].vector_store_ids"
 
 
-def test_a_model_with_stores_of_its_own_says_if_they_cannot_be_searched(tmp_path):
+def test_a_failed_search_in_model_stores_is_reported(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("models:\n- {path: builtin, vector_stores: [vs_none]}\n")
     with (

@@ -248,7 +248,7 @@ def test_an_object_store_that_is_down_is_load_and_not_a_bug(tmp_path):
     assert listed == []
 
 
-def test_bytes_that_are_missing_are_told_before_the_first_byte(tmp_path):
+def test_missing_blobs_are_an_error_before_the_first_byte(tmp_path):
     with serve(tmp_path, *NO_MODEL) as served, client_of(served) as client:
         made = client.files.create(file=b"x", purpose="batch")
         for path in objects_in(tmp_path):

@@ -52,7 +52,7 @@ def metric(served: Served, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
-def test_what_must_be_stored_fails_and_readiness_tells_until_there_is_room(served, ask):
+def test_a_full_disk_fails_stored_requests_and_readiness_until_space_is_free(served, ask):
     before = httpx.get(f"{served.address}/readyz").status_code
     with no_room(served):
         whole = ask.post("/chat/completions", json={**CHAT, "store": True})

@@ -78,7 +78,7 @@ def test_what_the_engine_refuses_is_named_too(server, path, fields, param):
     assert response.json()["error"]["param"] == param
 
 
-def test_a_prompt_far_too_long_keeps_nobody_waiting(server):
+def test_an_overlong_prompt_does_not_block_other_requests(server):
     response = httpx.post(
         f"{server.base_url}/chat/completions",
         json={**CHAT, "messages": CHAT["messages"] * 40_000},

@@ -398,7 +398,7 @@ def test_filters_leave_in_what_they_name(page, filled, name):
 
 
 @every_list
-def test_a_cursor_that_is_none_and_a_limit_out_of_bounds_are_told(page, name):
+def test_unknown_cursors_and_limits_out_of_bounds_are_refused(page, name):
     taken = parameters(name)
     wrong = [{"after": "unknown"}, {"limit": taken["limit"].get("minimum", 0) - 1}]
     if "maximum" in taken["limit"]:

@@ -65,7 +65,7 @@ def test_a_tool_is_listed_called_and_its_answer_used(ask):
     assert response.output[-1].type == "message"
 
 
-def test_what_is_secret_of_a_tool_is_not_told_again(ask, client):
+def test_secrets_of_a_tool_are_not_echoed(ask, client):
     response = ask(headers={"X-Key": "hidden"})
     stored = client.responses.retrieve(response.id)
 
@@ -75,7 +75,7 @@ def test_what_is_secret_of_a_tool_is_not_told_again(ask, client):
         assert one.tools[0].headers == {"X-Key": "<redacted>"}
 
 
-def test_a_streamed_call_is_told_step_by_step(ask):
+def test_a_streamed_mcp_call_has_all_events(ask):
     with ask(stream=True) as stream:
         events = list(stream)
 
@@ -90,7 +90,7 @@ def test_a_streamed_call_is_told_step_by_step(ask):
     assert arguments == of_type(events[-1].response, "mcp_call")[0].arguments
 
 
-def test_the_next_response_knows_the_tools_and_what_was_said(ask):
+def test_the_next_response_has_tools_and_context(ask):
     first = ask()
     second = ask("And in London?", previous_response_id=first.id)
 
@@ -129,7 +129,7 @@ def test_tools_that_only_read_can_be_let_through(ask):
     assert of_type(response, "mcp_call")[0].status == "completed"
 
 
-def test_a_server_that_does_not_answer_is_told_and_the_model_answers_without(ask):
+def test_an_unreachable_mcp_server_is_reported_and_the_model_answers(ask):
     with ask(server_url="http://127.0.0.1:9/mcp", choice="auto", stream=True) as stream:
         events = list(stream)
 
@@ -139,7 +139,7 @@ def test_a_server_that_does_not_answer_is_told_and_the_model_answers_without(ask
     assert events[-1].response.output[-1].type == "message"
 
 
-def test_a_wrong_token_is_told_by_its_status(ask):
+def test_a_wrong_token_is_reported_by_its_status(ask):
     response = ask(authorization="wrong", choice="auto")
 
     assert "401" in of_type(response, "mcp_list_tools")[0].error
@@ -164,6 +164,6 @@ def test_what_is_not_honoured_is_refused_by_name(ask, fields, param):
     assert caught.value.param == param
 
 
-def test_where_no_server_is_allowed_it_is_said_which_setting_allows_one(ask):
+def test_mcp_servers_that_are_not_allowed_name_the_setting(ask):
     with pytest.raises(openai.BadRequestError, match="mcp_servers"):
         ask(server_url="https://example.com/mcp")

@@ -68,7 +68,7 @@ def said(ask: openai.OpenAI, *parts: dict[str, Any], model: str = "eyes", **fiel
     )
 
 
-def test_models_say_what_they_take_in(ask):
+def test_models_list_their_input_types(ask):
     told = {one.id: (one.model_extra or {}).get("input_modalities") for one in ask.models.list()}
 
     assert told == {"eyes": ["text", "image"], "ears": ["text", "audio"], "blind": None}
@@ -106,7 +106,7 @@ def test_a_sound_is_heard_and_counted(ask):
     assert said(ask).usage.prompt_tokens_details.audio_tokens == 0
 
 
-def test_the_terminal_shows_a_picture_with_what_is_said_next(ask, tmp_path):
+def test_the_chat_command_sends_an_image_with_the_next_message(ask, tmp_path):
     (tmp_path / "a cat.png").write_bytes(image(1))
     talk = Conversation(Api(str(ask.base_url), None), "eyes", temperature=0)
     shown: list[str] = []
@@ -134,7 +134,7 @@ def counts(result: Any) -> dict[str, int]:
     return {name: count for name, count in result.to_dict().items() if name.endswith("_tokens")}
 
 
-def test_pictures_and_sounds_are_told_apart_in_the_usage(ask):
+def test_usage_counts_images_and_audio_separately(ask):
     before = used(ask)
     for _ in "12":
         said(ask, picture(7))

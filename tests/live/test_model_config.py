@@ -96,7 +96,7 @@ def test_a_chat_may_name_its_personality_itself(ask):
     assert refused.value.param == "personality"
 
 
-def test_defaults_are_used_where_the_request_says_nothing(ask):
+def test_model_defaults_fill_missing_fields(ask):
     def answer(**more: object) -> tuple[int, str]:
         done = ask.chat.completions.create(
             model="small", messages=[{"role": "user", "content": "How many models are there?"}],
@@ -149,7 +149,7 @@ def test_an_adapter_is_chosen_with_the_model_and_loaded_when_it_is(ask):
     assert answer("tiny") == plain
 
 
-def test_answers_follow_the_models_grammar_unless_the_request_says_what_they_are(ask):
+def test_the_models_grammar_holds_unless_the_request_has_a_format(ask):
     def answer(**more: object) -> str:
         done = ask.chat.completions.create(
             model="framed", messages=[{"role": "user", "content": "Is it so?"}],

@@ -80,7 +80,7 @@ def test_a_response_and_its_events_have_what_they_must(server, fields):
     assert events[-1]["response"]["usage"]["total_tokens"] == whole["usage"]["total_tokens"]
 
 
-def test_penalties_are_taken_and_told(server):
+def test_penalties_are_accepted_and_echoed(server):
     told = asked(server, input="Hello!", presence_penalty=0.5, frequency_penalty=-1)
     plain = asked(server, input="Hello!")
     strong = asked(server, input="Repeat: a a a a a a", frequency_penalty=2, presence_penalty=2)
@@ -115,7 +115,7 @@ def test_a_schema_is_repeated_with_all_its_fields(server):
          "tools": [{"type": "function", "name": "get_weather"}]},
     ],
 )  # fmt: skip
-def test_a_call_is_told_and_its_output_answered(server, choice):
+def test_a_call_is_returned_and_its_output_answered(server, choice):
     fields = {"input": [ASKS_FOR_WEATHER], "tools": [WEATHER], "tool_choice": choice}
     called = asked(server, **fields)
     events = streamed(server, **fields)

@@ -22,7 +22,7 @@ def test_a_chat_is_answered(client):
     assert answer.usage.prompt_tokens > 0
 
 
-def test_a_streamed_chat_says_what_the_whole_one_says(client):
+def test_a_streamed_chat_equals_the_whole_one(client):
     whole = client.chat.completions.create(model="builtin", messages=HELLO, temperature=0)
     with client.chat.completions.create(
         model="builtin", messages=HELLO, temperature=0, stream=True,
@@ -45,7 +45,7 @@ def test_a_streamed_chat_says_what_the_whole_one_says(client):
 
 
 @pytest.mark.parametrize("hides", [True, False])
-def test_a_stream_hides_how_long_its_pieces_are_unless_it_is_told_not_to(client, hides):
+def test_streams_are_obfuscated_unless_switched_off(client, hides):
     options = {} if hides else {"stream_options": {"include_obfuscation": False}}
     chat = {"model": "builtin", "stream": True, **options}
     chunks = [
@@ -56,7 +56,7 @@ def test_a_stream_hides_how_long_its_pieces_are_unless_it_is_told_not_to(client,
     assert all(("obfuscation" in chunk.to_dict()) == hides for chunk in chunks)
 
 
-def test_a_chat_tells_how_input_and_output_were_judged(client):
+def test_a_chat_reports_moderation_of_input_and_output(client):
     asked = {"model": "builtin", "messages": HELLO, "temperature": 0}
     judge = {"model": "omni-moderation-latest"}
     whole = client.chat.completions.create(**asked, moderation=judge, n=2, store=True)
@@ -70,7 +70,7 @@ def test_a_chat_tells_how_input_and_output_were_judged(client):
     assert kept.moderation == whole.moderation
 
 
-def test_what_a_policy_blocks_is_not_answered_or_not_said(client):
+def test_blocked_inputs_and_outputs_are_withheld(client):
     policy = {"input": {"mode": "block"}, "output": {"mode": "block"}}
     answer = client.chat.completions.create(
         model="builtin", messages=HELLO,
@@ -109,7 +109,7 @@ async def test_several_chats_at_once_are_all_answered(async_client):
     assert all(answer.choices[0].message.content for answer in answers)
 
 
-def test_the_same_seed_says_the_same(client):
+def test_the_same_seed_gives_the_same_answer(client):
     said = {
         client.chat.completions.create(
             model="builtin", messages=HELLO, seed=7, temperature=1.5, max_tokens=12
@@ -157,7 +157,7 @@ def test_the_logprobs_of_an_empty_answer_are_none_of_any_token(client):
     assert plain.choices[0].logprobs is None
 
 
-def test_logprobs_tell_each_token_and_its_rivals(client):
+def test_logprobs_have_each_token_and_its_alternatives(client):
     answer = client.chat.completions.create(
         model="builtin", messages=HELLO, temperature=0, logprobs=True, top_logprobs=3, max_tokens=5
     )
@@ -289,7 +289,7 @@ def test_a_suffix_that_the_model_cannot_write_towards_is_refused(client):
     assert caught.value.param == "suffix"
 
 
-def test_models_are_listed_and_say_what_they_are(client):
+def test_models_are_listed_with_their_kind(client):
     models = {model.id: model for model in client.models.list()}
 
     assert set(models) == {"builtin", "gpt-3.5-turbo"}
@@ -322,7 +322,7 @@ def test_an_unknown_model_is_not_found_everywhere(client):
         assert caught.value.code == "model_not_found"
 
 
-def test_a_chat_model_makes_no_embeddings_and_says_so(client):
+def test_a_chat_model_refuses_embeddings(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="builtin", input="x")
     assert "embed" in caught.value.message
@@ -341,7 +341,7 @@ def test_a_token_outside_the_vocabulary_is_refused(client):
         client.completions.create(model="builtin", prompt=[10**6])
 
 
-def test_an_operation_that_nobody_answers_says_what_would(client):
+def test_an_operation_without_an_upstream_names_the_setting(client):
     with pytest.raises(openai.APIStatusError) as caught:
         client.images.generate(prompt="a cat")
     assert caught.value.status_code == 501
@@ -395,7 +395,7 @@ def test_an_empty_prompt_begins_a_new_text(client):
     assert answer.usage.completion_tokens <= 3
 
 
-def test_usage_tells_how_long_it_took(client):
+def test_usage_has_timings(client):
     answer = client.chat.completions.create(model="builtin", messages=HELLO)
 
     timings = answer.usage.timings

@@ -68,7 +68,7 @@ def test_a_chat_is_answered_without_its_database_unless_it_asked_to_be_stored(tm
     assert "chat_not_stored" in log
 
 
-def test_nobody_comes_in_while_it_is_not_known_whether_there_are_keys(tmp_path):
+def test_requests_are_refused_until_keys_are_loaded(tmp_path):
     environment = {"DATABASE_URL": NO_DATABASE["DATABASE_URL"]}
     with serve(tmp_path, environment=environment, ready=False) as served:
         response = httpx.post(f"{served.base_url}/chat/completions", json=CHAT, timeout=60)

@@ -249,7 +249,7 @@ def test_what_prevents_the_start_of_every_process_is_one_sentence(tmp_path):
     assert "`unknown`" in said
 
 
-def test_told_to_end_while_it_starts_it_ends(tmp_path, temporary):
+def test_a_signal_during_the_start_ends_the_server(tmp_path, temporary):
     command = [sys.executable, "-m", "llm_backend", "serve", "--port", "0", "--processes", "2",
                "--data-dir", str(tmp_path)]  # fmt: skip
     environment = {**os.environ, "TMPDIR": str(temporary)}

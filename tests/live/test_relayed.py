@@ -63,7 +63,7 @@ def test_a_relayed_stream_is_stored_too(pair):
     assert stored.choices[0].finish_reason == "stop"
 
 
-def test_what_says_not_to_be_stored_is_not(pair):
+def test_chats_with_store_false_are_not_stored(pair):
     with pair.client() as client:
         answer = client.chat.completions.create(model="far", messages=HELLO, store=False)
         with pytest.raises(openai.NotFoundError):

@@ -93,7 +93,7 @@ def test_what_cannot_be_ranked_is_refused_by_name(client, fields, param, code):
         assert error["code"] == code
 
 
-def test_a_rerank_model_neither_embeds_nor_chats_and_says_so(client):
+def test_a_rerank_model_refuses_embeddings_and_chats(client):
     chat = {"model": "ranks", "messages": [{"role": "user", "content": "Hello"}]}
     answers = [
         client.post("/embeddings", json={"model": "ranks", "input": "a"}),
@@ -105,7 +105,7 @@ def test_a_rerank_model_neither_embeds_nor_chats_and_says_so(client):
     assert {answer.json()["error"]["param"] for answer in answers} == {"model"}
 
 
-def test_a_model_that_nobody_has_is_named(client):
+def test_an_unknown_model_is_named(client):
     answer = rerank(client, model="far")
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "model")

@@ -76,7 +76,7 @@ def test_every_event_is_one_of_the_document_and_in_legal_order(server, validate)
     assert {event["stream_id"] for event in events} == {"lane.1"}
 
 
-def test_without_a_stream_id_none_is_told(server):
+def test_events_have_no_stream_id_without_one_in_the_request(server):
     with connect(url(server)) as socket:
         events = told(socket, HELLO)
 
@@ -146,7 +146,7 @@ def test_keys_are_checked_and_too_much_is_refused(tmp_path):
     assert large.value.rcvd.code == 1009
 
 
-def test_who_leaves_gives_up_what_was_asked(server, client):
+def test_a_disconnect_cancels_running_requests(server, client):
     with connect(url(server)) as socket:
         socket.send(json.dumps({**HELLO, "text": {"format": LONG}}))
         id = json.loads(socket.recv(timeout=30))["response"]["id"]

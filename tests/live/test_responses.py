@@ -43,7 +43,7 @@ def test_a_response_is_answered_kept_and_forgotten(client):
         client.responses.retrieve(said.id)
 
 
-def test_a_streamed_response_says_what_the_whole_one_says(client):
+def test_a_streamed_response_equals_the_whole_one(client):
     whole = answer(client, "Hello!")
     with answer(client, "Hello!", stream=True) as stream:
         events = list(stream)
@@ -95,7 +95,7 @@ def test_a_response_goes_on_from_the_one_before(client):
     assert second.usage.input_tokens > alone.usage.input_tokens + first.usage.output_tokens
 
 
-def test_a_conversation_remembers_what_was_said(client):
+def test_a_conversation_keeps_its_items(client):
     conversation = client.conversations.create(
         items=[{"role": "user", "content": "Hi"}], metadata={"a": "b"}
     )
@@ -388,7 +388,7 @@ def test_a_long_conversation_is_summed_up_before_it_is_answered(client):
 
 
 @pytest.mark.parametrize("hides", [True, False])
-def test_a_stream_hides_how_long_its_pieces_are_unless_it_is_told_not_to(client, hides):
+def test_streams_are_obfuscated_unless_switched_off(client, hides):
     options = {} if hides else {"stream_options": {"include_obfuscation": False}}
     with answer(client, "Hello!", stream=True, **options) as stream:
         pieces = [event.to_dict() for event in stream if event.type.endswith(".delta")]
@@ -397,7 +397,7 @@ def test_a_stream_hides_how_long_its_pieces_are_unless_it_is_told_not_to(client,
     assert all(("obfuscation" in piece) == hides for piece in pieces)
 
 
-def test_a_response_tells_how_input_and_output_were_judged(client):
+def test_a_response_reports_moderation_of_input_and_output(client):
     said = answer(client, "Hello!", moderation={"model": "omni-moderation-latest"})
     kept = client.responses.retrieve(said.id)
 
@@ -430,7 +430,7 @@ def test_a_response_in_the_background_is_summed_up_and_judged_too(client):
     assert ended.moderation.output.model == "builtin"
 
 
-def test_who_judges_must_be_here(client):
+def test_the_moderation_model_must_be_local(client):
     with pytest.raises(openai.BadRequestError) as refused:
         answer(client, "Hello!", moderation={"model": "unknown"})
 

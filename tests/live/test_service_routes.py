@@ -23,13 +23,13 @@ def test_a_ping_is_answered_with_pong(server):
     assert (get(server, "/ping").text, get(server, "/v1/ping").text) == ("pong", "pong")
 
 
-def test_models_are_listed_for_those_who_post(server):
+def test_models_are_listed_by_post(server):
     listed = httpx.post(f"{server.base_url}/models")
 
     assert listed.json() == get(server, "/v1/models").json()
 
 
-def test_a_server_says_what_it_serves(server):
+def test_info_lists_name_version_and_models(server):
     told = get(server, "/v1/info").json()
 
     (model,) = told["models"]
@@ -39,7 +39,7 @@ def test_a_server_says_what_it_serves(server):
     assert model["size_bytes"] > model["parameters"] / 2
 
 
-def test_who_answers_each_operation_is_told(server):
+def test_operations_list_how_each_is_answered(server):
     rows = get(server, "/v1/operations").json()["data"]
 
     assert len(rows) == len(load_document().operations)
@@ -48,7 +48,7 @@ def test_who_answers_each_operation_is_told(server):
     assert chat["summary"]
 
 
-def test_the_status_is_told_at_once_and_when_it_changes(server, client):
+def test_the_status_stream_sends_the_state_and_its_changes(server, client):
     with httpx.stream("GET", f"{server.address}/status", timeout=10) as stream:
         events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data:"))
         first = next(events)
@@ -65,7 +65,7 @@ def test_the_status_is_told_at_once_and_when_it_changes(server, client):
     assert during["models"][0]["work"]["generated_tokens"] > 0
 
 
-def test_a_server_that_stops_tells_who_watches_and_does_not_wait_for_them(tmp_path):
+def test_shutdown_ends_status_streams_with_an_event(tmp_path):
     environment = {"LLM_BACKEND_MODELS": "none", "LLM_BACKEND_SHUTDOWN_GRACE_S": "300"}
     with serve(tmp_path, environment=environment) as served:
         with httpx.stream("GET", f"{served.address}/status", timeout=60) as stream:
@@ -101,7 +101,7 @@ def test_a_question_is_answered_as_text_and_as_events(server):
 
 
 @pytest.mark.parametrize("path", ["/chat/ask?question=Hello!", "/unloadModel"])
-def test_pages_of_other_sites_make_nobody_work(server, path):
+def test_requests_of_other_sites_are_refused(server, path):
     answer = httpx.get(f"{server.address}{path}", headers={"sec-fetch-site": "cross-site"})
 
     assert answer.status_code == 403
@@ -116,7 +116,7 @@ def test_a_text_becomes_tokens_and_a_text_again(server):
     assert back["text"] == text
 
 
-def test_names_of_control_tokens_are_text_unless_told_otherwise(server):
+def test_control_tokens_are_text_unless_parse_special_is_set(server):
     as_text = post(server, "/tokenize", model="builtin", text="<|im_end|>").json()
     as_token = post(
         server, "/tokenize", model="builtin", text="<|im_end|>", parse_special=True
@@ -148,7 +148,7 @@ def test_a_chat_is_shown_as_the_model_reads_it(server, client):
     assert read["count"] == len(read["tokens"]) == answer.usage.prompt_tokens
 
 
-def test_how_likely_each_next_token_is_is_told(client):
+def test_top_logprobs_are_sorted(client):
     answer = client.chat.completions.create(
         model="builtin", messages=[{"role": "user", "content": "Hello!"}], max_tokens=1,
         logprobs=True, top_logprobs=20,
@@ -160,7 +160,7 @@ def test_how_likely_each_next_token_is_is_told(client):
     assert likely == sorted(likely, reverse=True)
 
 
-def test_a_model_of_nobody_has_no_tokens(server):
+def test_an_unknown_model_has_no_tokenizer(server):
     assert post(server, "/tokenize", model="unknown", text="x").status_code == 404
 
 

@@ -142,7 +142,7 @@ def test_metrics_count_what_was_answered(tmp_path):
     assert 'llm_backend_requests_total{operation="listModels",status="200"} 1.0' in text
 
 
-def test_metrics_tell_how_engines_do(tmp_path):
+def test_metrics_have_the_state_of_engines(tmp_path):
     with serve(tmp_path) as served:
         said = httpx.post(
             f"{served.base_url}/chat/completions",

@@ -53,7 +53,7 @@ def test_it_is_not_ready_at_once_answers_for_a_while_and_finishes_its_streams(se
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_who_presses_ctrl_c_need_not_wait(tmp_path, processes):
+def test_ctrl_c_skips_the_shutdown_delay(tmp_path, processes):
     environment = {"LLM_BACKEND_SHUTDOWN_DELAY_S": "300"}
     with serve(tmp_path, "--processes", str(processes), environment=environment) as served:
         served.process.send_signal(signal.SIGINT)

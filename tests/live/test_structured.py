@@ -82,7 +82,7 @@ def test_a_streamed_answer_is_the_whole_one(client):
     assert chunks[-1].choices[0].finish_reason == whole.finish_reason == "stop"
 
 
-def test_an_answer_cut_by_its_length_says_so(client):
+def test_an_answer_cut_by_its_length_has_that_finish_reason(client):
     choice = client.chat.completions.create(
         model=MODEL, messages=ASK, response_format=SMALL, max_tokens=2
     ).choices[0]
@@ -178,7 +178,7 @@ PAIR = {
 }
 
 
-def test_what_a_grammar_cannot_say_is_checked_before_it_is_seen(client):
+def test_answers_beyond_the_grammar_are_validated_before_they_are_sent(client):
     asked = {
         "model": MODEL,
         "messages": ASK,
@@ -217,7 +217,7 @@ def test_a_schema_without_a_schema_is_refused(client):
     assert error.body["param"] == "response_format.json_schema.schema"
 
 
-async def test_who_follows_nothing_is_not_changed_by_who_does(async_client):
+async def test_unconstrained_requests_are_not_changed_by_constrained_ones(async_client):
     free = {"model": MODEL, "messages": ASK, "temperature": 0, "max_tokens": 24}
     alone = await async_client.chat.completions.create(**free)
     together = await asyncio.gather(

@@ -214,7 +214,7 @@ def test_switches_of_the_template_are_passed_on(client):
     assert answer.usage.completion_tokens_details.reasoning_tokens == 0
 
 
-def test_an_answer_is_a_call_or_what_the_response_format_says(client):
+def test_an_answer_is_a_call_or_follows_the_response_format(client):
     asked = {"model": "builtin", "tools": [WEATHER], "temperature": 0,
              "response_format": {"type": "json_schema", "json_schema": {"name": "mood", "schema": {
                  "type": "object", "properties": {"mood": {"enum": ["good", "bad"]}},
@@ -299,7 +299,7 @@ def test_a_call_cut_before_its_name_is_whole_is_no_content(client, limit):
     assert streamed(client, max_tokens=limit, **asked) == ("", [], "length")
 
 
-def test_a_response_cut_in_the_name_of_a_call_is_incomplete_and_says_nothing(client):
+def test_a_response_cut_in_a_calls_name_is_incomplete_and_empty(client):
     function = {"type": "function", **LONG_NAME["function"]}
     asked = {"input": QUESTION, "tools": [function], "tool_choice": "required"}
     with client.responses.create(

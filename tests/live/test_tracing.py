@@ -56,5 +56,5 @@ def test_a_clients_mistake_is_no_error_of_the_server(told):
     assert span.status.code == 0
 
 
-def test_what_was_said_is_in_no_span(told):
+def test_prompts_are_in_no_span(told):
     assert "swordfish" not in str(told.spans)

@@ -66,7 +66,7 @@ def names(hits: Any) -> list[str]:
     return [hit.filename for hit in hits]
 
 
-def test_a_store_tells_of_its_files(library, facts):
+def test_a_store_counts_its_files(library, facts):
     store = library.vector_stores.retrieve(facts[0])
 
     assert store.status == "completed"
@@ -210,7 +210,7 @@ def test_the_text_of_a_file_is_shown_once(library, facts):
     assert [part.text for part in content.data] == [FACTS["penguins.md"]]
 
 
-def test_a_long_file_is_cut_as_it_is_said(library):
+def test_a_long_file_is_chunked_by_its_strategy(library):
     text = "\n\n".join(f"Paragraph {number} tells of the number {number}." for number in range(200))
     file_id = upload(library, "long.txt", text.encode())
     store = library.vector_stores.create()
@@ -253,7 +253,7 @@ def test_chunks_larger_than_the_model_reads_at_once_are_searched_too(library):
     assert [hit.content[0].text for hit in page.data] == [text]
 
 
-def test_a_batch_takes_in_what_can_be_read_and_says_why_not(library):
+def test_a_file_batch_ingests_readable_files_and_reports_others(library):
     good = upload(library, "a.docx", docx("The capital of France is Paris."))
     page = upload(library, "b.pdf", pdf("The capital of Peru is Lima."))
     broken = upload(library, "c.pdf", b"%PDF-1.4 but nothing more")
@@ -275,7 +275,7 @@ def test_a_batch_takes_in_what_can_be_read_and_says_why_not(library):
     assert names(found.data) == ["b.pdf"]
 
 
-def test_a_client_that_waits_is_told_when_to_look_again(library):
+def test_a_waiting_client_gets_a_poll_interval(library):
     ids = [upload(library, f"{number}.txt", b"Some text. " * 20_000) for number in range(2)]
     store = library.vector_stores.create()
     made = library.vector_stores.file_batches.create(store.id, file_ids=ids)
@@ -297,7 +297,7 @@ def test_a_client_that_waits_is_told_when_to_look_again(library):
     assert HINT not in done.headers
 
 
-def test_a_batch_can_say_something_of_each_file(library):
+def test_a_file_batch_has_attributes_for_each_file(library):
     ids = [upload(library, f"{number}.txt", b"some text") for number in range(2)]
     store = library.vector_stores.create()
 
@@ -448,7 +448,7 @@ def test_files_for_other_purposes_and_bad_sizes_are_refused(library, facts):
         )
 
 
-def test_a_server_without_a_model_for_embeddings_says_so(client):
+def test_vector_stores_without_an_embedding_model_are_refused(client):
     with pytest.raises(openai.APIStatusError, match="add a GGUF file") as refused:
         client.vector_stores.create()
 
@@ -500,7 +500,7 @@ def test_a_file_is_cut_into_chunks(library):
     assert same == {"id": file_id, "filename": "b.txt", "chunks": [text]}
 
 
-def test_what_cannot_be_cut_says_why(library):
+def test_invalid_requests_for_chunks_are_refused(library):
     picture = upload(library, "a.png", b"\x89PNG\x00")
 
     with pytest.raises(openai.BadRequestError, match="not text"):
@@ -537,7 +537,7 @@ def fresh_search(served: Served, store_id: str) -> list[str]:
         return names(client.vector_stores.search(store_id, query="gate").data)
 
 
-def test_several_processes_without_such_a_server_say_so(tmp_path):
+def test_vector_stores_of_several_processes_need_qdrant(tmp_path):
     with (
         serve(tmp_path, "--processes", "2") as served,
         openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,

@@ -179,7 +179,7 @@ def test_a_stored_chat_gets_another_title_and_is_deleted(page):
     expect(page.get_by_role("heading", name="What is on your mind?")).to_be_visible()
 
 
-def test_what_somebody_writes_to_act_stays_text(page, client, server):
+def test_markup_typed_by_a_user_stays_text(page, client, server):
     asked = [
         {"role": "user", "content": EVIL},
         {"role": "assistant", "content": EVIL},
@@ -272,7 +272,7 @@ def test_what_lies_over_the_chat_closes_by_escape_or_by_a_click_beside_it(page):
     expect(page.get_by_role("button", name="Open the menu")).to_be_focused()
 
 
-def test_who_reads_what_was_said_before_is_shown_the_way_to_the_end(page):
+def test_scrolling_up_shows_a_button_to_the_end(page):
     answered_with(page, "Line\n\n" * 80)
     say(page, "Hello!")
     wait_answered(page)
@@ -356,7 +356,7 @@ def test_the_status_is_shown_live(page, client):
     expect(page.locator(".pill")).to_have_text("Idle")
 
 
-def test_who_answers_is_found_by_words(page):
+def test_operations_are_found_by_search_words(page):
     page.get_by_role("link", name="Operations").click()
     field = page.get_by_role("searchbox", name="Find an operation")
     field.fill("create chat completion")
@@ -389,7 +389,7 @@ def test_personalities_are_chosen_beside_the_model(browser, tmp_path):
         expect(page.get_by_label("Personality")).to_have_value("poet")
 
 
-def test_what_attached_files_say_is_given_to_the_model(browser, library_server):
+def test_texts_of_attached_files_reach_the_model(browser, library_server):
     note = {"name": "lamp.md", "mimeType": "text/markdown", "buffer": b"The lamp hums in B flat.\n"}
     with tab(browser, library_server.address) as page:
         page.goto("/")

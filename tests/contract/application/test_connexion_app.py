@@ -15,7 +15,7 @@ from tests.logged import logged
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v2/models", "/v1/v1/models", "/v1//models"])
-def test_unknown_paths_are_told_in_openais_body(client: TestClient, path: str):
+def test_unknown_paths_get_an_error_in_openais_shape(client: TestClient, path: str):
     response = client.get(path)
 
     assert response.status_code == 404
@@ -57,7 +57,7 @@ async def failing(_services: Any, request: ApiRequest) -> Response:
     }[request.operation.operation_id]
 
 
-def test_errors_of_handlers_are_told(client_for):
+def test_errors_of_handlers_are_rendered(client_for):
     with client_for(failing) as client:
         response = client.get("/v1/models/m")
 
@@ -72,7 +72,7 @@ def test_errors_of_handlers_are_told(client_for):
     }
 
 
-def test_errors_that_pass_say_when_to_come_back(client_for):
+def test_transient_errors_have_a_retry_after_header(client_for):
     with client_for(failing) as client:
         response = client.get("/v1/models")
 
@@ -80,7 +80,7 @@ def test_errors_that_pass_say_when_to_come_back(client_for):
     assert response.headers["retry-after"] == "2"
 
 
-def test_bugs_say_nothing_but_their_id_and_are_logged(client_for, caplog):
+def test_bugs_are_logged_and_show_only_the_request_id(client_for, caplog):
     with client_for(failing) as client:
         response = client.delete("/v1/models/m")
 

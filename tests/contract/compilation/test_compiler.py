@@ -99,14 +99,14 @@ def sources(tmp_path: Path) -> Path:
     return Path(shutil.copytree(OPENAPI, tmp_path / "openapi"))
 
 
-def test_a_stale_compiled_form_says_what_to_do(sources: Path):
+def test_a_stale_compiled_contract_names_the_command_that_builds_it(sources: Path):
     (sources / "operations.yaml").write_text("changed")
 
     with pytest.raises(ContractMissing, match="make setup"):
         load_document(COMPILED, sources)
 
 
-def test_a_missing_compiled_form_says_what_to_do(tmp_path: Path):
+def test_a_missing_compiled_contract_names_the_command_that_builds_it(tmp_path: Path):
     with pytest.raises(ContractMissing, match="make setup"):
         load_document(tmp_path)
 

@@ -62,7 +62,7 @@ async def test_a_service_account_is_changed_and_may_be_made_without_a_key(client
     assert (changed.name, changed.role) == (found.name, found.role) == ("crawler", "owner")
 
 
-async def test_an_archived_project_lets_nobody_in(client: Client):
+async def test_keys_of_an_archived_project_are_refused(client: Client):
     projects = client().admin.organization.projects
     project = await projects.create(name="Search")
     made = await projects.service_accounts.create(project.id, name="indexer")
@@ -111,7 +111,7 @@ async def test_a_project_key_administers_nothing(client: Client):
         await client(made.api_key.value).admin.organization.projects.list()
 
 
-async def test_what_is_not_there_is_told_by_its_id(client: Client):
+async def test_unknown_objects_are_named_by_their_id(client: Client):
     organization = client().admin.organization
     project = await organization.projects.create(name="Search")
     accounts = organization.projects.service_accounts

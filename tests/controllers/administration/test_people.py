@@ -40,7 +40,7 @@ async def test_an_invite_is_accepted_by_the_first_key_for_its_address(client: Cl
         await organization.invites.delete(invite.id)
 
 
-async def test_a_user_who_goes_takes_keys_and_memberships_along(client: Client, folder: Path):
+async def test_a_deleted_user_loses_keys_and_memberships(client: Client, folder: Path):
     organization = client().admin.organization
     project = await organization.projects.create(name="Search")
     await key_for(folder, "ada@example.org")
@@ -70,7 +70,7 @@ async def test_a_users_roles_are_changed(client: Client, folder: Path):
     assert refused.value.param == "role"
 
 
-async def test_who_leaves_a_project_loses_its_keys(client: Client, folder: Path):
+async def test_a_user_removed_from_a_project_loses_its_keys(client: Client, folder: Path):
     organization = client().admin.organization
     value = await key_for(folder, "ada@example.org")
     (user,) = (await organization.users.list()).data

@@ -159,7 +159,7 @@ async def test_the_audit_log_is_filtered(client: Client, query, count):
     assert len(found.data) == count
 
 
-async def test_spend_limits_are_set_told_and_taken_back(client: Client):
+async def test_spend_limits_are_set_returned_and_deleted(client: Client):
     organization = client().admin.organization
     given = {"threshold_amount": 500, "currency": "USD", "interval": "month"}
     resources: list[tuple[Any, dict[str, str]]] = [

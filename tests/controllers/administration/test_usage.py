@@ -54,7 +54,7 @@ async def test_what_is_relayed_is_counted_by_project_key_and_model(tmp_path: Pat
     assert (embedded.input_tokens, embedded.num_model_requests, embedded.model) == (7, 1, None)
 
 
-async def test_tokens_of_pictures_and_sounds_are_told_apart(tmp_path: Path):
+async def test_tokens_of_images_and_audio_are_counted_separately(tmp_path: Path):
     async with relaying_client(tmp_path) as client:
         await chat(client())
         usage = client().admin.organization.usage
@@ -172,7 +172,7 @@ async def endless(_request: Message, connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_a_stream_that_tells_nothing_costs_about_what_it_said(tmp_path: Path, leaves: bool):
+async def test_usage_of_a_stream_without_usage_is_estimated(tmp_path: Path, leaves: bool):
     answer = endless if leaves else STREAM + 3 * EVENT + b"data: [DONE]\n\n"
     async with FakeUpstream(answer=answer) as upstream:
         settings = {"backends": [backend(upstream, "far")], "prices": PRICES}

@@ -75,7 +75,7 @@ def test_chunks_are_places_that_hold_the_same_lines():
         (line(custom_id="x" * 1000), "line_too_long", None),
     ],
 )
-def test_a_line_that_cannot_be_used_is_told_with_its_number(bad, code, param):
+def test_an_invalid_line_is_reported_with_its_number(bad, code, param):
     check = checked(b"\n".join([line(custom_id="good"), b"", bad]))
 
     (error,) = check.errors
@@ -103,7 +103,7 @@ def test_a_file_of_another_kind_is_not_read_to_its_end():
     assert len(check.errors) == 100
 
 
-def test_the_model_is_told_where_all_lines_have_the_same():
+def test_a_batch_has_a_model_if_all_lines_name_it():
     one, other = line(custom_id="1"), line(custom_id="2", body={"model": "other"})
 
     assert checked(one).model == "m"

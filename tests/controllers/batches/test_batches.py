@@ -261,7 +261,7 @@ async def test_a_line_or_an_answer_that_cannot_be_written_again_takes_no_others_
     "usage",
     [{"prompt_tokens": 1 << 40}, {"prompt_tokens": -1}, {"prompt_tokens_details": [1]}, "many"],
 )
-async def test_what_an_upstream_tells_of_its_tokens_fails_no_line(server, usage):
+async def test_invalid_usage_of_an_upstream_fails_no_line(server, usage):
     server.application.answer = lambda _body: JSONResponse({"usage": usage})
     async with server.running():
         added = await server.add(lines(range(2)))
@@ -390,7 +390,7 @@ async def test_what_is_finished_when_a_batch_is_cancelled_is_kept(server):
         await server.batches.stop(added.id)
 
 
-async def test_a_batch_that_nobody_works_on_can_be_cancelled(server):
+async def test_a_queued_batch_can_be_cancelled(server):
     added = await server.add(lines(range(3)))
     await server.batches.stop(added.id)
     async with server.running():
@@ -420,7 +420,7 @@ async def test_a_batch_whose_time_is_over_keeps_what_is_finished(server):
     assert {line["error"]["code"] for line in unasked} == {"batch_expired"}
 
 
-async def test_who_comes_after_a_stop_asks_only_lines_without_an_answer(server, database, tmp_path):
+async def test_a_restarted_worker_runs_only_lines_without_an_answer(server, database, tmp_path):
     never = asyncio.Event()
 
     async def answer(_body: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ async def test_one_bad_chat_takes_no_others_along(caplog):
     ]
 
 
-async def test_chats_whose_ids_are_taken_are_told_in_one_line(caplog):
+async def test_duplicate_chat_ids_are_logged_in_one_line(caplog):
     memory = ChatMemory(shelf := Shelf("c1", "c2"), "always")
 
     for number in range(4):
@@ -107,7 +107,7 @@ async def test_chats_whose_ids_are_taken_are_told_in_one_line(caplog):
     assert (told.getMessage(), told.chat_id, told.chats) == ("chat_id_taken", "c1", 2)
 
 
-async def test_every_relayed_chat_that_is_lost_is_counted_and_told_in_few_lines(caplog):
+async def test_lost_relayed_chats_are_counted_and_logged_in_few_lines(caplog):
     lost: list[None] = []
     losses = LostWrites("chat_not_stored", "chat_id", lambda: lost.append(None))
     memory = ChatMemory(FullDisk(), "always", losses)

@@ -24,7 +24,7 @@ LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5)
 
 @pytest.mark.parametrize("text", ["plain", 'a "quoted" \\ text', "line\nbreak", "\u2028é😀", "\0"])
 @pytest.mark.parametrize("choice", [0, 3])
-def test_an_event_made_quickly_says_what_the_chunk_says(text, choice):
+def test_an_event_of_the_fast_path_equals_the_chunk(text, choice):
     events, delta = ChatEvents(HEAD, Transcript()), ChatDelta(choice=choice, content=text)
 
     made = [events.encode_delta(delta) for _ in range(3)]

@@ -167,7 +167,7 @@ def test_the_first_empty_text_of_a_tool_call_is_null():
     ]
 
 
-def test_tool_calls_without_an_index_are_told_apart_by_id():
+def test_tool_calls_without_an_index_are_matched_by_id():
     first, more, second = (
         {"id": "a", "function": {"name": "f", "arguments": "{"}},
         {"function": {"arguments": "}"}},
@@ -288,7 +288,7 @@ def test_an_observer_of_no_completion_has_none(body: bytes):
     assert not observer.is_complete
 
 
-def test_an_observer_knows_whose_text_it_is_wherever_events_are_cut():
+def test_an_observer_assigns_text_to_choices_wherever_events_are_cut():
     first, second = (
         event({"id": "c", "choices": [{"index": index, "delta": {"content": "ab"[index]}}]})
         for index in (0, 1)
@@ -303,7 +303,7 @@ def test_an_observer_knows_whose_text_it_is_wherever_events_are_cut():
     assert [one["message"]["content"] for one in completion["choices"]] == ["aaa", "b"]
 
 
-def test_an_observer_of_too_much_stops_and_says_so():
+def test_an_observer_of_an_overlong_answer_stops_and_reports_it():
     observer = ChatObserver(limit_bytes=3 * len(SAID))
     for _ in range(100):
         observer.feed(SAID)

@@ -49,5 +49,5 @@ def test_a_range_behind_the_end_is_refused_with_the_size(header):
         ("C:\\x\\", "attachment; filename=\"file\"; filename*=UTF-8''file"),
     ],
 )
-def test_a_name_is_told_as_a_name_and_never_as_a_path(filename, told):
+def test_a_file_name_is_never_sent_as_a_path(filename, told):
     assert disposition(filename) == told

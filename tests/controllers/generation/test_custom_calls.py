@@ -77,14 +77,14 @@ def test_a_call_that_was_made_is_shown_to_the_model_as_one_of_the_function():
         ([custom("look"), LOOK], "tools[1].function.name"),
     ],
 )
-def test_a_mistake_in_one_is_told_by_the_clients_names(tools, param):
+def test_errors_in_custom_tools_name_the_clients_fields(tools, param):
     with pytest.raises(InvalidRequest) as refused:
         chat_from(body(tools=tools), choices_limit=1)
 
     assert refused.value.param == param
 
 
-async def test_the_input_is_told_as_it_is_written():
+async def test_the_input_of_a_custom_call_is_streamed():
     pieces = ['{"input', '": "a\\', "n", 'b"', "}"]
     begin = ToolCall(index=0, id="call_1", name="run")
     deltas = await told(begin, *(ToolCall(index=0, arguments=piece) for piece in pieces))
@@ -95,7 +95,7 @@ async def test_the_input_is_told_as_it_is_written():
     assert "".join(call.arguments for call in calls) == "a\nb"
 
 
-async def test_calls_of_functions_are_told_as_they_come():
+async def test_calls_of_functions_pass_unchanged():
     calls = [ToolCall(index=0, id="call_1", name="look"), ToolCall(index=0, arguments="{}")]
     deltas = await told(*calls)
 
@@ -124,7 +124,7 @@ async def test_what_is_no_input_as_expected_is_the_input_itself():
         ("", ""),
     ],
 )
-async def test_whatever_stands_in_the_input_is_told(written: str, meant: str, size: int):
+async def test_any_text_survives_in_the_input(written: str, meant: str, size: int):
     arguments = f'{{"input": "{written}"}}'
     pieces = [arguments[start : start + size] for start in range(0, len(arguments), size)]
     given = CustomInput()

@@ -75,14 +75,14 @@ def test_a_chat_without_functions_is_as_it_came():
          "functions[0].parameters.type"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_by_the_clients_names(fields, param):
+def test_errors_in_functions_name_the_clients_fields(fields, param):
     with pytest.raises(InvalidRequest) as refused:
         chat(body(**fields))
 
     assert refused.value.param == param
 
 
-async def test_a_call_is_told_as_the_message_has_it():
+async def test_a_call_has_the_deprecated_form():
     begun = ToolCall(index=0, id="call_1", name="look", arguments='{"a"')
     deltas = await told(
         ChatDelta(choice=0, tool_calls=[begun]),
@@ -103,7 +103,7 @@ async def test_a_call_is_told_as_the_message_has_it():
     assert choice["finish_reason"] == "function_call"
 
 
-async def test_what_is_no_call_is_told_as_it_is():
+async def test_deltas_without_calls_pass_unchanged():
     deltas = [ChatDelta(choice=0, content="Hi"), ChatDelta(choice=0, finish_reason="stop")]
 
     assert await told(*deltas) == deltas

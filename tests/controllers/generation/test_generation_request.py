@@ -307,7 +307,7 @@ def test_a_window_of_minus_one_is_everything():
     assert chat().sampling.repeat_last_n == 64
 
 
-def test_completions_end_after_sixteen_tokens_unless_told():
+def test_completions_have_sixteen_tokens_by_default():
     assert prompts()[0].limits.max_tokens == 16
     assert prompts(max_tokens=0)[0].limits.max_tokens == 0
 
@@ -333,7 +333,7 @@ def test_numbers_that_no_engine_can_hold_are_refused_where_they_stand(fields, pa
     assert caught.value.param == param
 
 
-def test_the_flex_tier_is_for_those_who_can_wait():
+def test_the_flex_tier_has_batch_priority():
     assert chat(service_tier="flex").priority is Priority.BATCH
     assert chat(service_tier="priority").priority is Priority.INTERACTIVE
     assert chat().priority is Priority.INTERACTIVE

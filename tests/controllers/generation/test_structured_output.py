@@ -100,7 +100,7 @@ async def test_what_asks_for_nothing_is_left_out(idle):
         ({"properties": {"a": {"pattern": "(?=a)b"}}}, "properties.a.pattern"),
     ],
 )  # fmt: skip
-async def test_what_no_grammar_says_is_refused_by_its_place(schema, place):
+async def test_schemas_that_no_grammar_expresses_are_refused_by_path(schema, place):
     error = await refusal(schema_format(schema))
 
     assert error.param == f"response_format.json_schema.schema.{place}"

@@ -48,7 +48,7 @@ def flags(told):
         ("Hello", HARM, (False, True)),
     ],
 )
-async def test_scores_are_told_and_change_no_answer(says, answer, flagged):
+async def test_moderation_scores_are_reported_without_changing_the_answer(says, answer, flagged):
     moderation = of(Judge(), says)
     withholds = await moderation.withholds()
     deltas = await filter_deltas(moderation, answer)
@@ -98,7 +98,7 @@ async def test_each_choice_is_judged_for_itself():
     assert told["output"]["type"] == "moderation_results"
 
 
-async def test_what_cannot_be_judged_is_told_where_nothing_is_blocked():
+async def test_a_failed_moderation_is_reported_unless_the_policy_blocks():
     moderation = of(Judge(ContextLengthExceeded("It is too long.")))
     deltas = await filter_deltas(moderation, "Hi.")
     told = await moderation.report(results_in_lists=False)
@@ -123,7 +123,7 @@ async def test_what_cannot_be_judged_does_not_pass_a_policy_that_blocks(passing)
     assert refused.value.param == "moderation"
 
 
-async def test_pictures_are_judged_by_who_sees():
+async def test_images_are_judged_by_models_with_vision():
     judge = Judge(accepts_images=True)
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     said = [{"role": "user", "content": [{"type": "text", "text": "Look"}, picture]}]
@@ -161,7 +161,7 @@ def test_openais_names_mean_the_configured_model():
     assert moderation_of(given, body, list, None).judge.card.id == "judge"
 
 
-async def test_nothing_is_said_to_any_choice_that_is_withheld():
+async def test_withheld_choices_have_no_content():
     chat = Chat(messages=[], limits=GenerationLimits(choices=2))
     deltas = [delta async for delta in WithheldStream().chat(chat)]
 
@@ -180,7 +180,7 @@ async def response(model, says, **modes):
     return told
 
 
-async def test_a_response_tells_how_it_was_judged():
+async def test_a_response_reports_its_moderation():
     told = await response(Model(saying(HARM)), "Hello")
 
     last = told[-1]["response"]
@@ -198,7 +198,7 @@ async def test_a_response_to_what_was_flagged_asks_no_model():
     assert last["incomplete_details"] == {"reason": "content_filter"}
 
 
-async def test_a_response_that_is_flagged_says_nothing():
+async def test_a_flagged_response_has_no_output():
     model = Model(
         Answer(ChatDelta(choice=0, content=HARM), ChatDelta(choice=0, finish_reason="stop"))
     )

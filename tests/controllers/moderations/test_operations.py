@@ -158,7 +158,7 @@ def test_an_image_stays_here_where_the_judge_accepts_images():
     assert moderation_model_name(services_of, {"input": [IMAGE]}) == "judge"
 
 
-def test_where_nobody_judges_it_is_said_how_to_have_it():
+def test_moderation_without_a_model_names_the_setting():
     with pytest.raises(Unsupported, match="moderation_model"):
         moderation_model_name(services(), {})
 

@@ -24,7 +24,7 @@ def event_delta_of(chunk: dict[str, object]) -> EventDelta:
 
 
 @given(first=st.text(), text=st.text(), more=st.dictionaries(st.text(), st.text(), max_size=2))
-def test_the_text_is_told(first: str, text: str, more: dict[str, str]):
+def test_the_text_of_a_similar_event_is_extracted(first: str, text: str, more: dict[str, str]):
     more = {name: value for name, value in more.items() if name not in ("id", "model", "choices")}
     chunk = chunk_of(first, **more)
 
@@ -34,7 +34,7 @@ def test_the_text_is_told(first: str, text: str, more: dict[str, str]):
 
 
 @given(inside=st.binary(max_size=12) | st.sampled_from([b'"', b'","a":"', b"\\", b'\\"', b"\n"]))
-def test_what_is_no_text_is_not_told(inside: bytes):
+def test_bytes_that_are_no_json_string_are_not_extracted(inside: bytes):
     event_delta = event_delta_of(chunk_of("a"))
     event = line_of(chunk_of("A")).replace(b'"A"', b'"' + inside + b'"')
 
@@ -58,7 +58,7 @@ def test_what_is_no_text_is_not_told(inside: bytes):
         b"",
     ],
 )
-def test_an_event_that_says_anything_else_is_not_alike(event: bytes):
+def test_an_event_with_other_fields_is_not_similar(event: bytes):
     assert event_delta_of(chunk_of("a")).text_of(event) is None
 
 
@@ -71,7 +71,7 @@ def test_an_event_that_says_anything_else_is_not_alike(event: bytes):
         b'data: {"choices":[{"delta":{"content":"a"}}],"x":"' + b" " * 4096 + b'"}',
     ],
 )
-def test_what_cannot_be_told_by_its_bytes_has_no_likeness(line: bytes):
+def test_ambiguous_events_have_no_template(line: bytes):
     chunk = orjson.loads(line[5:].decode(errors="replace"))
 
     assert EventDelta.of(line, chunk) is None

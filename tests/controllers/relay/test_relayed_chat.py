@@ -71,7 +71,7 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
 @pytest.mark.parametrize(
     ("mebibytes", "events", "stored"), [(1, [], 1), (17, ["chat_too_long_to_store"], 0)]
 )
-async def test_a_whole_answer_is_stored_or_the_log_says_that_it_is_too_long(
+async def test_a_relayed_completion_is_stored_or_logged_as_too_long(
     caplog, mebibytes: int, events: list[str], stored: int
 ):
     with caplog.at_level(logging.WARNING):

@@ -82,7 +82,7 @@ async def test_the_last_steps_failure_is_the_answer(tmp_path):
     assert len(a.requests) == 2
 
 
-async def test_operations_go_where_the_settings_say(tmp_path):
+async def test_operations_are_routed_by_the_settings(tmp_path):
     async with FakeUpstream(answer=ok()) as a, FakeUpstream(answer=ok()) as art:
         settings: dict[str, object] = {"backends": [backend(a, "a"), backend(art, "art")]}
         settings["operations"] = {"Images": "art"}

@@ -44,7 +44,7 @@ class Client:
 
 
 @pytest.mark.parametrize("takes", [0, 1, 5])
-async def test_who_leaves_while_something_is_sent_frees_what_it_is_made_of(takes: int):
+async def test_a_disconnect_during_a_send_frees_the_stream(takes: int):
     pieces, client = Pieces(), Client(takes)
     response = await event_stream(pieces.said())
     assert pieces.is_held
@@ -54,7 +54,7 @@ async def test_who_leaves_while_something_is_sent_frees_what_it_is_made_of(takes
     assert not pieces.is_held
 
 
-async def test_whoever_closes_a_relayed_answer_ends_its_body():
+async def test_closing_a_relayed_answer_closes_its_body():
     pieces = Pieces()
     relayed = UpstreamAnswer(status=200, headers=(), body=pieces.said(), close=lambda: None)
     await anext(relayed.body)

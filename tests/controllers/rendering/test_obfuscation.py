@@ -39,7 +39,7 @@ def test_events_of_short_pieces_are_all_of_one_size():
     assert len({len(event) for event in made}) == 1
 
 
-def test_an_event_says_what_it_says_without_and_one_thing_more():
+def test_obfuscation_adds_only_its_own_field():
     events = ChatEvents(HEAD, Transcript(), Obfuscation())
     deltas = [ChatDelta(choice=0, content=text) for text in TEXTS]
 

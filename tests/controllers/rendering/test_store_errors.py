@@ -8,7 +8,7 @@ from llm_backend.store import Database, VectorStores, migrate
 
 
 @pytest.mark.parametrize("parameter", ["after", "before"])
-async def test_a_cursor_that_names_nothing_is_told_by_its_parameter(tmp_path, parameter):
+async def test_an_unknown_cursor_names_its_parameter(tmp_path, parameter):
     async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
         await migrate(database)
         cursors = {"after": None, "before": None, parameter: "nope"}

@@ -34,7 +34,7 @@ def question(**body: Any) -> ResolvedRequest:
     )  # fmt: skip
 
 
-async def test_what_is_found_there_is_shown_told_and_cited(jobs, stores, indexes) -> None:
+async def test_passages_of_model_stores_are_shown_reported_and_cited(jobs, stores, indexes) -> None:
     shelf = library(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": TEXT})
@@ -50,7 +50,7 @@ async def test_what_is_found_there_is_shown_told_and_cited(jobs, stores, indexes
     assert [one["file_id"] for one in asked.annotations("With 4711 [1].")] == ["a"]
 
 
-async def test_who_names_stores_by_the_tool_has_those_searched() -> None:
+async def test_stores_of_the_tool_replace_the_models_stores() -> None:
     tool = {"type": "file_search", "vector_store_ids": ["vs_2"]}
     services: Any = SimpleNamespace()
     asked = question(tools=[tool])

@@ -85,7 +85,7 @@ async def cancelled(client: openai.AsyncOpenAI) -> None:
 
 
 @pytest.mark.parametrize("asks", [retrieved, streamed, cancelled])
-async def test_it_counts_once_for_who_had_it_made_whoever_asks_for_it(
+async def test_deferred_usage_is_charged_once_to_the_creator(
     tmp_path: Path, asks: Callable[[openai.AsyncOpenAI], Awaitable[None]]
 ):
     async with clients(tmp_path) as client:
@@ -113,7 +113,7 @@ async def test_one_that_was_followed_to_its_end_counts_there_and_not_again(tmp_p
     assert counted == [1, 100, 40, 50]
 
 
-async def test_of_one_whose_client_left_its_stream_the_rest_counts_when_it_is_told(tmp_path: Path):
+async def test_deferred_usage_after_a_disconnect_is_charged_when_reported(tmp_path: Path):
     async def endless(request: Message, connection: Connection) -> None:
         if request.first_line.startswith(b"GET"):
             await connection.send(whole(ENDED))
@@ -216,7 +216,7 @@ async def test_a_response_is_found_at_whichever_upstream_it_was_made(
 
 
 @pytest.mark.parametrize(("first", "last"), [(BROKEN, NONE), (NONE, BROKEN), (NONE, NONE)])
-async def test_what_nobody_has_is_missing_unless_somebody_could_not_say(
+async def test_a_response_unknown_to_all_upstreams_is_missing_unless_one_failed(
     tmp_path: Path, first: bytes, last: bytes
 ):
     async with FakeUpstream(answer=first) as a, FakeUpstream(answer=last) as b:

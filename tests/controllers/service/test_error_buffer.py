@@ -10,7 +10,7 @@ def error(number: int, key_id: str | None = None) -> AnsweredError:
     )  # fmt: skip
 
 
-def test_each_key_is_told_its_own_errors_the_latest_first():
+def test_each_key_lists_its_own_errors_latest_first():
     errors = RecentErrors()
     for number, key_id in enumerate(["one", "two", "one", None]):
         errors.add(error(number, key_id))

@@ -55,7 +55,7 @@ async def test_one_word_is_true_of_all_models(models, has_upstream, status):
     ]
 
 
-async def test_who_looks_often_asks_the_engines_once():
+async def test_frequent_reads_of_the_status_poll_the_engines_once():
     asked, one = 0, model(READY)
     answer = one.engine.status
 
@@ -71,7 +71,7 @@ async def test_who_looks_often_asks_the_engines_once():
     assert asked == 1
 
 
-async def test_watchers_are_told_of_changes_alone_and_let_go_at_the_end():
+async def test_watchers_get_changes_only_and_are_ended_at_shutdown():
     stopping, one = asyncio.Event(), model(READY)
     board = StatusBoard(lambda: [one], stopping, has_upstream=False)
     watching = board.watch()

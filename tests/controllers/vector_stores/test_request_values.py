@@ -30,7 +30,7 @@ def hybrid(embedding: float, text: float) -> dict[str, Any]:
         ({"ranker": "none", **hybrid(0, 1)}, None, 0.0),
     ],
 )
-def test_meaning_and_words_weigh_what_is_said(options, weights, threshold) -> None:
+def test_ranking_weights_are_parsed(options, weights, threshold) -> None:
     assert ranking_from(options) == (weights, threshold)
 
 
@@ -65,7 +65,7 @@ def test_filters_are_bounded_in_number_and_depth() -> None:
 
 
 @pytest.mark.parametrize(("room", "most"), [(8192, 800), (256, 256)])
-def test_chunks_are_no_larger_than_the_model_reads_unless_said(room, most) -> None:
+def test_chunks_fit_the_embedding_model_by_default(room, most) -> None:
     chunking = chunking_from({"type": "auto"}, input_limit=room)
 
     assert (chunking.max_tokens, chunking.overlap_tokens) == (most, most // 2)

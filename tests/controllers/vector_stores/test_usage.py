@@ -55,7 +55,7 @@ async def store_with_file(app: openai.AsyncOpenAI) -> str:
     return store.id
 
 
-async def test_ingestion_and_searches_are_embeddings_of_who_asked(client: Client):
+async def test_ingestion_and_searches_are_charged_to_the_caller(client: Client):
     project, key, app = await project_of(client, "reader")
     store = await store_with_file(app)
     usage = client().admin.organization.usage

@@ -46,7 +46,7 @@ async def test_what_comes_during_a_write_is_written_by_the_next_one():
     assert book.writes == [["a"], ["b", "c"]]
 
 
-async def test_each_is_told_of_its_own_failure():
+async def test_each_item_gets_the_error_of_its_own_write():
     together = GroupCommit(Book().write)
     good, bad, last = await begun(together, "a", "bad", "c")
 
@@ -70,7 +70,7 @@ async def test_a_mistake_in_writing_is_everybodys_and_the_next_ones_are_written(
     await together.write("c")
 
 
-async def test_who_waits_no_longer_is_written_all_the_same():
+async def test_an_item_of_a_cancelled_caller_is_written():
     together = GroupCommit((book := Book()).write)
     book.may_write.clear()
     first, second = await begun(together, "a", "b")
@@ -82,7 +82,7 @@ async def test_who_waits_no_longer_is_written_all_the_same():
     assert [word for words in book.writes for word in words] == ["a", "b"]
 
 
-async def test_nothing_is_written_in_the_context_of_who_came_first():
+async def test_writes_run_in_an_empty_context():
     together = GroupCommit((book := Book()).write)
     WHO.set("ann")
 

@@ -35,7 +35,7 @@ async def test_what_comes_in_one_moment_is_written_at_once():
     assert book.writes == [["a", "b", "c"]]
 
 
-async def test_whoever_wants_it_written_does_not_wait_for_more():
+async def test_flush_does_not_wait_for_more_items():
     backlog = WriteBehindBuffer((book := Book()).write, pause_s=60)
     backlog.try_add("a", 1)
 
@@ -77,7 +77,7 @@ async def test_what_is_over_a_bound_is_not_taken_until_there_is_room(items_most,
     await backlog.flush()
 
 
-async def test_nothing_is_written_in_the_context_of_who_came_first():
+async def test_writes_run_in_an_empty_context():
     seen = []
 
     async def write(_items: Sequence[str]) -> None:

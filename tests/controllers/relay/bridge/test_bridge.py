@@ -378,7 +378,7 @@ async def test_an_upstream_that_sends_garbage_again_and_again_is_left_alone(tmp_
 
 
 @pytest.mark.parametrize("kind", ["code", "type"])
-async def test_what_a_stream_tells_of_our_own_key_is_not_passed_on(tmp_path, kind):
+async def test_stream_errors_of_the_servers_own_key_are_hidden(tmp_path, kind):
     name = {"code": "invalid_api_key", "type": "authentication_error"}[kind]
     told = {"type": "error", "error": {"message": "Wrong key sk-up*****cret", kind: name}}
     fake = FakeUpstream(answer=events(told) + b"data: [DONE]\n\n")
@@ -414,7 +414,7 @@ async def test_two_calls_in_one_place_are_two_calls(tmp_path):
     assert [item.call_id for item in answer.output] == ["c1", "c2"]
 
 
-async def test_arguments_that_are_told_only_when_they_are_whole_are_told(tmp_path):
+async def test_arguments_without_deltas_are_passed_on(tmp_path):
     said = [
         {"type": "response.output_item.added", "output_index": 0, "item": ITEM},
         {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": "{}"},
@@ -476,7 +476,7 @@ async def used(client: openai.AsyncOpenAI) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("wire", ["chat", "responses"])
-async def test_what_a_bridged_stream_took_is_counted_though_nobody_asks_for_it(tmp_path, wire):
+async def test_usage_of_a_bridged_stream_is_counted_without_include_usage(tmp_path, wire):
     says = {"chat": chat_says({"content": "Hello"}), "responses": response_says(*text_events("Hi"))}
     async with client_of(tmp_path, FakeUpstream(answer=says[wire]), wire) as client:
         if wire == "chat":
@@ -492,7 +492,7 @@ async def test_what_a_bridged_stream_took_is_counted_though_nobody_asks_for_it(t
     assert counted == [(5, 2, 1)]
 
 
-async def test_what_a_bridged_upstream_does_not_tell_is_estimated(tmp_path):
+async def test_missing_usage_of_a_bridged_upstream_is_estimated(tmp_path):
     said = events(*map(chunk, [{"content": "Hello"}, {"content": " you"}]), chunk({}, "stop"))
     async with client_of(tmp_path, FakeUpstream(answer=said), "chat") as client:
         await client.responses.create(model="far", input="Hi")
@@ -502,7 +502,7 @@ async def test_what_a_bridged_upstream_does_not_tell_is_estimated(tmp_path):
     assert given > 5
 
 
-async def test_a_refusal_stays_one_and_is_said_again_as_one(tmp_path):
+async def test_a_refusal_is_bridged_in_both_directions(tmp_path):
     user = {"role": "user", "content": "Hi"}
     by_chat = FakeUpstream(answer=chat_says({"refusal": "I can"}, {"refusal": "not."}))
     said = [{"type": "response.refusal.delta", "delta": one} for one in ("I can", "not.")]
@@ -584,7 +584,7 @@ async def test_functions_in_the_old_form_are_carried_over(tmp_path):
     assert call["call_id"] == output["call_id"]
 
 
-async def test_a_text_that_is_told_only_when_it_is_whole_is_told(tmp_path):
+async def test_a_text_without_deltas_is_passed_on(tmp_path):
     done = {"type": "response.output_text.done", "output_index": 0, "content_index": 0}
     fake = FakeUpstream(
         answer=response_says(

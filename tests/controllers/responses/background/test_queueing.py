@@ -125,7 +125,7 @@ async def test_a_response_is_queued_answered_and_kept(database):
     assert not await database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").all())
 
 
-async def test_its_events_are_told_as_they_come_and_again_from_any(database):
+async def test_background_events_are_streamed_and_replayed_from_any_number(database):
     async with Server(database, saying("Hi.")).running() as server:
         id = (await server.ask(stream=True))["id"]
         live = await server.told(id)
@@ -141,7 +141,7 @@ async def test_its_events_are_told_as_they_come_and_again_from_any(database):
     assert none == []
 
 
-async def test_each_who_follows_says_whether_sizes_are_hidden_from_others(database):
+async def test_each_follower_chooses_its_obfuscation(database):
     async with Server(database, saying("Hi.")).running() as server:
         id = (await server.ask(stream=True))["id"]
         plain = await server.told(id)
@@ -151,7 +151,7 @@ async def test_each_who_follows_says_whether_sizes_are_hidden_from_others(databa
     assert ["obfuscation" in event for event in hidden] == ["delta" in event for event in plain]
 
 
-async def test_each_follower_says_what_it_is_told_of_the_items(database):
+async def test_each_follower_chooses_its_include(database):
     thought = ChatDelta(choice=0, reasoning="Hm.")
     answers = [
         Answer(thought, ChatDelta(choice=0, finish_reason="stop")) for _ in range(2)
@@ -170,7 +170,7 @@ async def test_each_follower_says_what_it_is_told_of_the_items(database):
             assert ("encrypted_content" in item) is has_more
 
 
-async def test_what_nobody_streams_has_no_events(database):
+async def test_a_background_response_without_stream_has_no_events(database):
     async with Server(database, saying()).running() as server:
         id = (await server.ask())["id"]
         await server.ended(id)
@@ -186,7 +186,7 @@ async def test_a_follower_in_another_process_hears_all(database):
         assert await other.told(id) == await one.told(id)
 
 
-async def test_one_that_is_cancelled_keeps_what_it_had_said(database):
+async def test_a_cancelled_background_response_keeps_its_output(database):
     said = ChatDelta(choice=0, content="So")
     answer = Answer(said, ChatDelta(choice=0), before_the_last=forever)
     async with Server(database, answer).running() as server:
@@ -229,7 +229,7 @@ async def test_what_a_stopped_server_had_begun_is_answered_by_the_next(database)
     assert ended["output"][0]["content"][0]["text"] == "Hi."
 
 
-async def test_what_was_told_half_is_not_told_otherwise(database):
+async def test_a_half_streamed_background_response_is_not_answered_again(database):
     said = ChatDelta(choice=0, content="So")
     answer = Answer(said, ChatDelta(choice=0), before_the_last=forever)
     async with Server(database, answer).running() as first:
@@ -267,14 +267,14 @@ async def test_what_the_model_refuses_is_a_failed_response(database):
     }  # fmt: skip
 
 
-async def test_what_the_model_refuses_and_nobody_streams_is_a_failed_response(database):
+async def test_a_background_response_that_the_model_refuses_has_failed(database):
     async with Server(database, InvalidRequest("The prompt is too long.")).running() as server:
         response = await server.ended((await server.ask())["id"])
 
     assert response["status"] == "failed"
 
 
-async def test_what_it_uses_is_counted_for_who_asked(database):
+async def test_usage_of_a_background_response_is_charged_to_its_key(database):
     async def use(_seconds):
         server.model.meter.count_tokens(Tokens(input_tokens=3))
 
@@ -305,7 +305,7 @@ async def test_what_is_begun_too_often_fails(database):
     assert kinds(await server.told(id)) == ["created", "queued", "failed"]
 
 
-async def test_it_is_said_in_its_conversation_once_it_has_ended(database):
+async def test_a_background_response_joins_its_conversation_at_its_end(database):
     async with Server(database, saying("Hi.")).running() as server:
         conversations = server.services.responses.conversations
         await conversations.add(StoredConversation(id="conv_1", created_at=1), [])
@@ -376,7 +376,7 @@ async def test_a_break_is_numbered_so_that_its_follower_misses_nothing(database,
     ("fields", "param"),
     [({"store": False}, "store"), ({"tools": [{"type": "x"}]}, "tools[0].type")],
 )
-async def test_what_is_wrong_with_it_is_said_at_once(database, fields, param):
+async def test_invalid_background_requests_fail_at_once(database, fields, param):
     with pytest.raises(InvalidRequest) as refused:
         await Server(database).ask(**fields)
 

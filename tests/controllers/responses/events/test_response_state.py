@@ -41,7 +41,7 @@ def told(said, reason="stop"):
 
 
 @given(deltas, st.sampled_from(["stop", "length"]))
-def test_events_are_the_documents_and_in_legal_order_whatever_is_said(said, reason):
+def test_events_follow_the_document_for_any_deltas(said, reason):
     events, response = told(said, reason)
 
     check_events(events)
@@ -56,7 +56,7 @@ def test_an_answer_that_was_cut_is_incomplete():
     assert response["output"][0]["status"] == "incomplete"
 
 
-def test_an_answer_that_fails_keeps_what_was_said():
+def test_a_failed_response_keeps_its_output():
     state = ResponseState(HEAD)
     state.start()
     state.add_delta(ChatDelta(choice=0, content="so"))

@@ -12,7 +12,7 @@ DONE = {"type": "response.output_item.done", "item": SHOWN}
 END = {"type": "response.completed", "response": {"id": "resp_1", "output": [SHOWN]}}
 
 
-def test_results_are_told_to_a_client_that_includes_them():
+def test_results_are_sent_to_a_client_that_includes_them():
     for event in (DONE, END):
         stored = to_stored_event(event, [WHOLE])
 
@@ -23,7 +23,7 @@ def test_results_are_told_to_a_client_that_includes_them():
     assert told["response"] == {"id": "resp_1", "output": [WHOLE]}
 
 
-def test_what_the_request_asked_for_is_told_to_all():
+def test_results_included_by_the_request_are_sent_to_all():
     event = {**DONE, "item": WHOLE}
     stored = to_stored_event(event, [WHOLE])
 

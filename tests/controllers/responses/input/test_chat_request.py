@@ -81,7 +81,7 @@ def test_there_must_be_something_to_answer():
     assert refused.value.param == "input"
 
 
-def test_a_response_tells_what_was_asked_with_defaults():
+def test_a_response_echoes_the_request_with_defaults():
     told = echoed_fields({"model": "m", "tools": [TOOL], "temperature": None})
 
     assert told["temperature"] == 1.0
@@ -89,7 +89,7 @@ def test_a_response_tells_what_was_asked_with_defaults():
     assert told["text"] == {"format": {"type": "text"}}
 
 
-def test_a_response_says_whether_it_is_stored():
+def test_a_response_has_the_field_store():
     assert echoed_fields({"model": "m", "store": True}, is_stored=False)["store"] is False
 
 

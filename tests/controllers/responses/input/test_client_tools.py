@@ -86,7 +86,7 @@ def test_a_choice_means_a_custom_tool_or_one_of_a_namespace():
     assert chats(RUN, NAMESPACE, tool_choice=allowed).allowed_names == {"run", "shop__look"}
 
 
-def test_a_custom_call_is_told_by_its_own_events():
+def test_a_custom_call_has_its_own_events():
     events, state = told([RUN], "run", '{"inp', 'ut": "l', "s \\", "n\\ud83d", '\\ude00"', "}")
 
     check_events(events)
@@ -99,7 +99,7 @@ def test_a_custom_call_is_told_by_its_own_events():
     assert (item["type"], item["name"], item["input"]) == ("custom_tool_call", "run", "ls \n😀")
 
 
-def test_a_call_in_a_namespace_says_so():
+def test_a_call_in_a_namespace_has_its_name():
     events, state = told([NAMESPACE], "shop__look", "{}")
 
     check_events(events)

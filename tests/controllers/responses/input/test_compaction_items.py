@@ -151,7 +151,7 @@ async def test_messages_of_the_system_stay():
     assert shown(model.asked[-1])[0] == ("system", "Be kind.")
 
 
-async def test_a_stream_tells_the_summary_as_an_item_before_the_answer():
+async def test_a_stream_has_the_compaction_item_before_the_answer():
     model, memory = Model(saying(SUMMARY), saying("Owls.")), Memory(LONG)
     told = await events(
         await turn(services(model, memory), model, context_management=AT_100, stream=True)
@@ -183,7 +183,7 @@ async def test_a_summary_is_asked_for_without_tools_and_formats():
     assert answering.must_call
 
 
-async def test_a_model_that_says_nothing_makes_no_summary():
+async def test_an_empty_summary_is_an_error():
     with pytest.raises(Internal, match="no summary"):
         await answered(Model(silent()), Memory(LONG))
 

@@ -74,7 +74,7 @@ async def test_what_was_asked_for_last_is_kept():
     assert extractor.asked == ["a", "b", "c", "a"]
 
 
-async def test_each_is_told_that_a_file_cannot_be_read():
+async def test_each_concurrent_request_gets_the_extraction_error():
     texts = FileTexts(None, Extractor(), web())
     asking = [texts.read([item_of("x", "bad")]) for _ in range(2)]
     told = await asyncio.gather(*asking, return_exceptions=True)

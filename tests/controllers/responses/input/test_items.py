@@ -30,7 +30,7 @@ def test_a_message_in_short_is_kept_in_full():
     }
 
 
-def test_what_the_assistant_said_is_output():
+def test_texts_of_the_assistant_are_output_text():
     (part,) = stored_form(ANSWER)["content"]
 
     assert part == {"type": "output_text", "text": "Yes.", "annotations": [], "logprobs": []}
@@ -41,7 +41,7 @@ def test_an_id_that_was_given_is_kept_and_null_is_none_given():
     assert stored_form({**CALL, "id": None})["id"].startswith("fc_")
 
 
-def test_calls_and_what_was_said_before_them_are_one_message():
+def test_calls_and_the_text_before_them_are_one_message():
     said, _ = messages(ANSWER, CALL, OTHER_CALL, OUTPUT)
 
     assert said["content"] == "Yes."
@@ -89,7 +89,7 @@ def test_what_no_local_model_reads_is_refused_by_its_place(item, param):
     assert refused.value.param == param
 
 
-def test_results_are_shown_only_to_those_who_ask():
+def test_results_are_public_only_if_included():
     item = {"type": "file_search_call", "results": [1]}
 
     assert public_form(item)["results"] is None
@@ -113,7 +113,7 @@ def test_places_are_those_of_the_requests_own_input():
     ]
 
 
-def test_reasoning_is_carried_in_opaque_form_by_who_asks_for_it():
+def test_reasoning_is_returned_as_opaque_content_if_included():
     shown = public_form(THOUGHT, ["reasoning.encrypted_content"])
     carried = {name: value for name, value in shown.items() if name != "content"}
 
@@ -122,7 +122,7 @@ def test_reasoning_is_carried_in_opaque_form_by_who_asks_for_it():
 
 
 @pytest.mark.parametrize("foreign", ["gAAAAB", "llmb1.?", ""])
-def test_an_opaque_form_of_another_server_says_nothing(foreign):
+def test_opaque_content_of_another_server_is_empty(foreign):
     item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": foreign}
     (message,) = messages_from([], [item])
 

@@ -52,7 +52,7 @@ async def test_pictures_and_files_are_parts_where_their_variables_stand():
 
 
 @pytest.mark.parametrize("kind", ["input_image", "input_file"])
-async def test_what_the_assistant_said_is_text(kind):
+async def test_messages_of_the_assistant_in_a_prompt_are_text(kind):
     said = [{"role": "assistant", "content": "I saw {{a}}."}]
     configured = {"pmpt_see": PromptSettings.model_validate({"messages": said})}
     prompt = {"id": "pmpt_see", "variables": {"a": {"type": kind}}}

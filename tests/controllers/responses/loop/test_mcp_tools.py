@@ -104,7 +104,7 @@ def test_a_call_and_its_end_are_what_the_model_reads():
     assert messages_from({**call, "output": None, "error": gone})[1]["content"] == "Error: gone"
 
 
-def test_an_approved_call_is_told_once():
+def test_an_approved_call_is_in_the_messages_once():
     call = {**REQUEST, "type": "mcp_call", "output": "done", "approval_request_id": "mcpr_1"}
     said = [*messages_from(REQUEST), *messages_from(answer(True)), *messages_from(call)]
     refused = [*messages_from(REQUEST), *messages_from(answer(False, reason="too dear"))]
@@ -134,7 +134,7 @@ def test_what_is_not_offered_is_refused_by_name(tool, param):
     assert caught.value.param == param
 
 
-def test_labels_are_told_apart_and_servers_are_few():
+def test_labels_are_unique_and_the_number_of_servers_is_bounded():
     entry = {"type": "mcp", "server_label": "a"}
     twice = ToolContext(
         tool=entry, where="tools[1]", body={"tools": [entry, entry]}, items=(), meter=None

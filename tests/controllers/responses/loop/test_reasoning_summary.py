@@ -32,7 +32,7 @@ async def told(model, summary="concise", **fields):
 
 
 @pytest.mark.parametrize("summary", ["concise", "detailed"])
-async def test_a_summary_is_told_before_the_answer(summary):
+async def test_a_reasoning_summary_comes_before_the_answer(summary):
     model = Model(thinking(FOUR), saying("I added."))
     found = await told(model, summary)
 
@@ -70,7 +70,7 @@ async def test_nothing_is_summed_up_unless_it_is_asked_for(summary):
     assert len(model.asked) == 1
 
 
-async def test_who_does_not_think_is_asked_for_no_summary():
+async def test_a_model_without_reasoning_makes_no_summary():
     model = Model(saying("4"))
     await told(model)
 
@@ -95,7 +95,7 @@ async def test_one_delta_may_end_a_thought_and_begin_the_answer():
     assert said["content"][0]["text"] == "4"
 
 
-async def test_thoughts_too_long_for_a_summary_are_told_without():
+async def test_reasoning_too_long_for_a_summary_is_sent_without():
     model = Model(thinking(FOUR), ContextLengthExceeded("It is too long."))
     found = await told(model)
 

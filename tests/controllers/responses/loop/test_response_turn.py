@@ -110,7 +110,7 @@ async def test_a_response_is_kept_before_its_last_event():
 
 
 @pytest.mark.parametrize("read_events", [1, 2, 5])
-async def test_a_reader_who_leaves_at_any_event_frees_the_answer(read_events):
+async def test_a_disconnect_at_any_event_frees_the_answer(read_events):
     memory, answer = Memory(), Answer()
     events = (await turn(memory, answer)).events()
     for _ in range(read_events):
@@ -121,7 +121,7 @@ async def test_a_reader_who_leaves_at_any_event_frees_the_answer(read_events):
     assert [response["status"] for response in memory.kept_behind] == ["cancelled"]
 
 
-async def test_a_response_that_fails_says_so_and_is_kept_as_failed():
+async def test_a_failed_response_is_streamed_and_stored_as_failed():
     memory = Memory()
     told = await read((await turn(memory, Answer(Overloaded("The engine is gone.")))).events())
 

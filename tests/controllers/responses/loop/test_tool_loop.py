@@ -170,7 +170,7 @@ async def test_the_events_of_a_call_are_the_documents_and_in_order():
     assert "output_text.annotation.added" in kinds
 
 
-async def test_streamed_and_whole_answers_say_the_same():
+async def test_streamed_and_whole_responses_are_equal():
     events = await told(await begun(LookupKind(), Model(calling("lookup"), saying())))
     response = await whole(LookupKind(), Model(calling("lookup"), saying()))
 
@@ -180,7 +180,7 @@ async def test_streamed_and_whole_answers_say_the_same():
     assert said(events[-1]["response"]) == said(response)
 
 
-async def test_results_are_shown_to_who_asks_and_always_kept():
+async def test_results_are_public_if_included_and_always_stored():
     memory = Memory()
     turn = await begun(LookupKind(), Model(calling("lookup"), saying()), memory)
     response = await turn.response()
@@ -194,7 +194,7 @@ async def test_results_are_shown_to_who_asks_and_always_kept():
 
 
 @pytest.mark.parametrize(("limit", "fields"), [(1, {}), (9, {"max_tool_calls": 1})])
-async def test_who_has_made_all_calls_is_asked_without_the_tool(limit, fields):
+async def test_the_model_is_asked_without_the_tool_after_the_last_call(limit, fields):
     kind, model = LookupKind(), Model(calling("lookup", "lookup"), saying())
     response = await whole(kind, model, limit=limit, **fields)
 
@@ -274,7 +274,7 @@ async def test_a_mistake_in_a_clients_tool_is_named_by_its_own_place():
 
 
 @pytest.mark.parametrize("read_events", [1, 6, 12])
-async def test_a_reader_who_leaves_frees_model_and_tools(read_events):
+async def test_a_disconnect_frees_model_and_tools(read_events):
     kind, memory = LookupKind(), Memory()
     model = Model(calling("lookup"), saying())
     events = (await begun(kind, model, memory)).events()

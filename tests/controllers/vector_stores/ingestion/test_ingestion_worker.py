@@ -217,7 +217,7 @@ async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
     await late.close()
 
 
-async def test_the_last_who_describes_a_file_wins_in_store_and_index(
+async def test_the_last_update_of_attributes_wins_in_store_and_index(
     jobs, stores, tmp_path
 ) -> None:
     class LateIndex(EmbeddedIndex):
@@ -259,7 +259,7 @@ async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -
     assert await found(one) == {"a", "b"}
 
 
-async def test_files_of_a_store_are_for_who_has_its_vectors(jobs, stores, indexes) -> None:
+async def test_files_are_ingested_by_the_server_with_the_index(jobs, stores, indexes) -> None:
     one, other = (library(stores, index) for index in indexes)
     await add_store(stores, "a")
     await take_in(jobs, one, {"a": "The gate opens."})
@@ -270,9 +270,7 @@ async def test_files_of_a_store_are_for_who_has_its_vectors(jobs, stores, indexe
     assert await found(one) == {"a", "b"}
 
 
-async def test_a_file_whose_server_does_not_come_has_failed_and_says_so(
-    database, stores, indexes
-) -> None:
+async def test_a_file_whose_index_is_gone_fails_with_a_reason(database, stores, indexes) -> None:
     shelves = [library(stores, index) for index in indexes]
     await add_store(stores, "a")
     assert await stores.take_index("vs_1", await indexes[0].name())
@@ -317,9 +315,7 @@ async def test_a_long_file_that_is_taken_out_is_not_taken_in(jobs, stores, index
     assert await jobs.claim(INGEST_LONG, 1, await shelf.index.name()) == []
 
 
-async def test_a_file_that_takes_too_long_in_all_has_failed_and_says_so(
-    jobs, stores, indexes
-) -> None:
+async def test_a_file_over_the_timeout_fails_with_a_reason(jobs, stores, indexes) -> None:
     shelf = library(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": "This takes for ever."}, timeout_s=0.05)

@@ -35,7 +35,7 @@ async def test_a_file_that_is_not_there_is_refused_by_its_field(
     assert refused.value.param == param
 
 
-async def test_who_has_spent_all_adds_no_files() -> None:
+async def test_a_project_over_its_spend_limit_adds_no_files() -> None:
     def check(_project: Project) -> None:
         raise QuotaExceeded("All is spent.")
 

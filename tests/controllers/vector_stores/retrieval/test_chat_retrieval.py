@@ -79,7 +79,7 @@ async def test_the_model_reads_how_the_search_went(policy, messages, asked) -> N
 @pytest.mark.parametrize(
     ("tools", "own", "in_nobodys_name"), [([TOOL], (), False), ([], ("vs_1",), True)]
 )
-async def test_stores_of_a_model_are_searched_for_whoever_asks(tools, own, in_nobodys_name) -> None:
+async def test_stores_of_a_model_are_searched_without_an_owner(tools, own, in_nobodys_name) -> None:
     asked = services(times=len(tools))
     with as_owner(Owner(id="proj_1")):
         await retrieve(asked, chat(("user", "Hi"), tools=tools), own, None)

@@ -64,7 +64,7 @@ async def test_a_search_that_fails_is_an_item_and_no_end() -> None:
     assert "could not be searched" in search.messages(ended.item)[1]["content"]
 
 
-async def test_a_botched_call_searches_for_what_it_says() -> None:
+async def test_a_malformed_call_is_searched_as_text() -> None:
     async with kind().open(asked()) as tool:
         steps = [step async for step in tool.run(ServerCall(name="file_search", arguments="gate"))]
 
@@ -160,7 +160,7 @@ def test_an_answer_cites_files_by_the_numbers_of_passages() -> None:
     assert [one.file_id for one in find_citations("[1] and [3]", PASSAGES)] == ["file-a"]
 
 
-def test_an_answer_without_numbers_cites_all_it_was_told_of() -> None:
+def test_an_answer_without_numbers_cites_all_passages() -> None:
     assert [one.file_id for one in find_citations("Certainly [9].", PASSAGES)] == [
         "file-a",
         "file-b",
