@@ -31,17 +31,17 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser, address: str, complains_of: str = "nothing") -> Iterator[Page]:
-    """A tab of a browser that knows nothing yet; complaints but the expected fail the test."""
+def tab(browser: Browser, address: str, expected_error: str = "nothing") -> Iterator[Page]:
+    """A tab of a browser that knows nothing yet; errors but the expected fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=address)
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
     yield page
     context.close()
-    assert [one for one in complaints if complains_of not in one] == []
+    assert [one for one in errors if expected_error not in one] == []
 
 
 def picture(page: Page, name: str) -> None:

@@ -66,9 +66,9 @@ class QdrantStandIn:
         return {"exists": self._has(name)}
 
     def _create(self, name: str, body: Any) -> Any:
-        asked = models.CreateCollection(**body)
+        parsed = models.CreateCollection(**body)
         return self.client.create_collection(
-            name, vectors_config=asked.vectors, sparse_vectors_config=asked.sparse_vectors
+            name, vectors_config=parsed.vectors, sparse_vectors_config=parsed.sparse_vectors
         )
 
     def _drop(self, name: str, _body: Any) -> Any:
@@ -86,18 +86,18 @@ class QdrantStandIn:
         return self._done(name, body)
 
     def _describe(self, name: str, body: Any) -> Any:
-        asked = models.SetPayload(**body)
-        self.client.set_payload(name, asked.payload, points=asked.filter)
+        parsed = models.SetPayload(**body)
+        self.client.set_payload(name, parsed.payload, points=parsed.filter)
         return self._done(name, body)
 
     def _query(self, name: str, body: Any) -> Any:
-        asked = models.QueryRequest(**body)
+        parsed = models.QueryRequest(**body)
         answer = self.client.query_points(
             name,
-            query=asked.query,
-            using=asked.using,
-            limit=asked.limit,
-            query_filter=asked.filter,
+            query=parsed.query,
+            using=parsed.using,
+            limit=parsed.limit,
+            query_filter=parsed.filter,
             with_payload=False,
         )
         return {"points": [one.model_dump(mode="json") for one in answer.points]}

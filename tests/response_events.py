@@ -70,29 +70,29 @@ def _check_frame(events: Sequence[Event], *, is_whole: bool) -> None:
 
 
 def _check_items(events: Sequence[Event], *, is_whole: bool) -> None:
-    """Items are said one after the other: each is added, told of, and done."""
+    """Items are item_events one after the other: each is added, part_events of, and done."""
     done: list[Mapping[str, Any]] = []
-    said: list[Event] = []  # of the item that is open, from its beginning on
+    item_events: list[Event] = []  # of the item that is open, from its beginning on
     for event in events:
         if event["type"] == "response.output_item.added":
-            assert not said
+            assert not item_events
         elif "output_index" not in event:
             continue
         else:
-            assert said, f"{event['type']} before its item was added"
+            assert item_events, f"{event['type']} before its item was added"
         assert event["output_index"] == len(done)
-        said.append(event)
+        item_events.append(event)
         if event["type"] == "response.output_item.done":
-            _check_item(said)
+            _check_item(item_events)
             done.append(event["item"])
-            said = []
+            item_events = []
     if is_whole:
-        assert not said
+        assert not item_events
         assert events[-1]["response"]["output"] == done
 
 
-def _check_item(said: Sequence[Event]) -> None:
-    begun, *between, ended = said
+def _check_item(item_events: Sequence[Event]) -> None:
+    begun, *between, ended = item_events
     id = ended["item"]["id"]
     assert begun["item"]["id"] == id
     assert begun["item"]["type"] == ended["item"]["type"]
@@ -104,8 +104,8 @@ def _check_item(said: Sequence[Event]) -> None:
         assert all(event["content_index"] == 0 for event in parts)
         assert parts[-1]["part"] == ended["item"]["content"][0]
     for name, field in PIECES.items():
-        told = [event for event in between if event["type"].startswith(f"response.{name}.d")]
-        if told:
-            *pieces, whole = told
+        part_events = [event for event in between if event["type"].startswith(f"response.{name}.d")]
+        if part_events:
+            *pieces, whole = part_events
             assert whole["type"] == f"response.{name}.done"
             assert "".join(event["delta"] for event in pieces) == whole[field]

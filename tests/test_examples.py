@@ -74,7 +74,7 @@ def test_whatever_was_imported_the_examples_are_the_same(tmp_path):
 def test_fuzzing_tells_how_many_cases_there_were_and_keeps_what_fails(tmp_path):
     (tmp_path / "test_it.py").write_text(SUITE)
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    told = run(
+    result = run(
         tmp_path,
         "-m",
         "pytest",
@@ -87,8 +87,8 @@ def test_fuzzing_tells_how_many_cases_there_were_and_keeps_what_fails(tmp_path):
     )
 
     (find,) = (tmp_path / "finds").iterdir()
-    assert told.returncode == 1
-    assert "7 test_it.py::test_that_counts_itself" in told.stdout
-    assert "1 tests that found something" in told.stdout
+    assert result.returncode == 1
+    assert "7 test_it.py::test_that_counts_itself" in result.stdout
+    assert "1 tests that found something" in result.stdout
     assert find.name == "test_it-py-test_of_hypothesis.txt"
     assert "number=1000" in find.read_text()

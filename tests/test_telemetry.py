@@ -34,7 +34,12 @@ def test_configure_logging_does_not_leak_into_other_tests():
 
 
 def test_log_line_escapes_control_characters():
-    said = {"msg": "refused", "levelname": "INFO", "path": "/é\n12:00:00 info\x1b[2J", "status": 1}
-    line = _TextFormatter(False).format(logging.makeLogRecord(said))
+    record = {
+        "msg": "refused",
+        "levelname": "INFO",
+        "path": "/é\n12:00:00 info\x1b[2J",
+        "status": 1,
+    }
+    line = _TextFormatter(False).format(logging.makeLogRecord(record))
 
     assert line.endswith(r"refused path=/é\n12:00:00 info\x1b[2J status=1")

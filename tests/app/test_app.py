@@ -40,7 +40,9 @@ def test_create_app_refuses_several_processes(monkeypatch):
 
 def test_start_does_not_import_rarely_used_modules():
     code = "import sys, llm_backend.app; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
 
     heavy = {"mcp", "llguidance", "aiohttp", "numpy", "PIL", "obstore", "qdrant_edge", "llama_cpp"}
-    assert not heavy & set(told.stdout.split())
+    assert not heavy & set(result.stdout.split())

@@ -25,20 +25,20 @@ async def test_config_watch_continues_after_a_failed_change(tmp_path: Path, capl
     file = tmp_path / "config.yaml"
     put(file, "models: []")
     source = SettingsSource(flags={"data_dir": tmp_path}, file=file)
-    asked: list[int] = []
+    applied: list[int] = []
 
     async def serve(settings, _served) -> None:
-        asked.append(settings.slots)
-        if len(asked) == 1:
+        applied.append(settings.slots)
+        if len(applied) == 1:
             raise FileNotFoundError("a model's file has just gone")
 
     watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
     await asyncio.sleep(0)  # it has seen the file
     put(file, "models: []\nslots: 2")
-    await come_true(lambda: asked)
+    await come_true(lambda: applied)
     put(file, "models: []\nslots: 33")
-    await come_true(lambda: len(asked) == 2)
+    await come_true(lambda: len(applied) == 2)
     watching.cancel()
 
-    assert asked == [2, 33]
+    assert applied == [2, 33]
     assert "config_file_refused" in caplog.text

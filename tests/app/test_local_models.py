@@ -21,7 +21,7 @@ from tests.backends.local.test_model_manager import FakeEngine
 from tests.engine.gguf_models import write_bert, write_llama
 
 
-def wanted(name: str, *, memory: int | None = 3, **engine: object) -> ServedModel:
+def served_model(name: str, *, memory: int | None = 3, **engine: object) -> ServedModel:
     return ServedModel(
         card=ModelCard(id=name, created_at=1, owned_by="test"),
         aliases=(f"{name}-alias",),
@@ -38,7 +38,7 @@ def wanted(name: str, *, memory: int | None = 3, **engine: object) -> ServedMode
     )
 
 
-class House:
+class Setup:
     def __init__(self) -> None:
         self.registry = Registry([])
         self.manager = LocalModelManager(10)
@@ -56,62 +56,62 @@ class House:
 
 
 @pytest_asyncio.fixture
-async def house() -> AsyncIterator[House]:
-    one = House()
+async def setup() -> AsyncIterator[Setup]:
+    one = Setup()
     async with one.manager:
         yield one
 
 
-async def test_local_models_keep_unchanged_models_loaded(house):
-    await house.models.serve([wanted("a"), wanted("b")])
-    first = house.registry.for_model("a:calm")
-    await house.models.serve([wanted("a"), wanted("c")])
+async def test_local_models_keep_unchanged_models_loaded(setup):
+    await setup.models.serve([served_model("a"), served_model("b")])
+    first = setup.registry.for_model("a:calm")
+    await setup.models.serve([served_model("a"), served_model("c")])
     await asyncio.sleep(0.01)
 
-    assert house.made == ["a", "b", "c"]
-    assert house.states() == {"a": ModelState.LOADED, "c": ModelState.LOADED}
+    assert setup.made == ["a", "b", "c"]
+    assert setup.states() == {"a": ModelState.LOADED, "c": ModelState.LOADED}
     assert first is not None
-    assert first.handle is house.registry.for_model("a-alias").handle
+    assert first.handle is setup.registry.for_model("a-alias").handle
     with pytest.raises(ModelNotFound):
-        house.registry.for_model("b")
-    assert house.manager.memory_bytes == 6
+        setup.registry.for_model("b")
+    assert setup.manager.memory_bytes == 6
 
 
 async def test_local_models_reload_only_models_with_a_changed_engine(
-    house,
+    setup,
 ):
-    await house.models.serve([wanted("a")])
-    await house.models.serve([replace(wanted("a"), aliases=("other",))])
-    assert house.made == ["a"]
-    assert house.registry.for_model("other").state is ModelState.LOADED
+    await setup.models.serve([served_model("a")])
+    await setup.models.serve([replace(served_model("a"), aliases=("other",))])
+    assert setup.made == ["a"]
+    assert setup.registry.for_model("other").state is ModelState.LOADED
 
-    await house.models.serve([wanted("a", slots=3)])
-    assert house.made == ["a", "a"]
+    await setup.models.serve([served_model("a", slots=3)])
+    assert setup.made == ["a", "a"]
 
 
-async def test_local_models_load_the_others_if_one_never_fits(house):
+async def test_local_models_load_the_others_if_one_never_fits(setup):
     with pytest.raises(InvalidRequest, match="`huge` would take"):
-        await house.models.serve([wanted("huge", memory=11), wanted("a")])
+        await setup.models.serve([served_model("huge", memory=11), served_model("a")])
 
-    assert house.states() == {"huge": ModelState.UNLOADED, "a": ModelState.LOADED}
+    assert setup.states() == {"huge": ModelState.UNLOADED, "a": ModelState.LOADED}
 
 
 def test_memory_of_a_missing_file_is_zero(caplog):
-    assert memory_bytes(wanted("a", memory=None)) == 0
+    assert memory_bytes(served_model("a", memory=None)) == 0
     assert "model_size_unknown" in caplog.text
 
 
-async def test_local_model_role_is_known_without_loading(house, tmp_path):
+async def test_local_model_role_is_known_without_loading(setup, tmp_path):
     bert, llama = write_bert(tmp_path / "bert.gguf"), write_llama(tmp_path / "llama.gguf")
     files = {"bert": bert, "llama": llama, "none": tmp_path / "none.gguf"}
     models = [
-        replace(wanted(name), engine=EngineConfig(model_path=path), loads_at_start=False)
+        replace(served_model(name), engine=EngineConfig(model_path=path), loads_at_start=False)
         for name, path in files.items()
     ]
-    told = replace(models[1], card=replace(models[1].card, id="told"), aliases=())
-    told = replace(told, engine=EngineConfig(model_path=llama, kind=ModelKind.EMBEDDING))
-    await house.models.serve([*models, told])
+    declared = replace(models[1], card=replace(models[1].card, id="told"), aliases=())
+    declared = replace(declared, engine=EngineConfig(model_path=llama, kind=ModelKind.EMBEDDING))
+    await setup.models.serve([*models, declared])
 
-    may_embed = {model.card.id: await model.may_embed() for model in house.registry.local}
+    may_embed = {model.card.id: await model.may_embed() for model in setup.registry.local}
     assert may_embed == {"bert": True, "llama": False, "none": False, "told": True}
-    assert house.made == []
+    assert setup.made == []

@@ -36,10 +36,10 @@ def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):
     config.write_text("models: [{path: builtin, memory: 9 TB}]\n")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        monkeypatch.setenv("LLM_BACKEND_PORT", str(taken.getsockname()[1]))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        monkeypatch.setenv("LLM_BACKEND_PORT", str(listener.getsockname()[1]))
         found = {one.name: one for one in findings(config)}
 
     bad = {name for name, one in found.items() if not one.is_ok}
@@ -75,8 +75,8 @@ def test_db_current_prints_the_revision(tmp_path):
 
     assert run("current").exit_code == 1
     assert run("migrate").exit_code == 0
-    told = run("current")
-    assert "The tables are at revision 00" in told.stdout
+    current = run("current")
+    assert "The tables are at revision 00" in current.stdout
 
 
 @pytest.mark.skipif("CI" not in os.environ, reason="a source tree may be used without an install")

@@ -49,12 +49,12 @@ def test_keys_and_db_commands_print_their_database(words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "public"),
     [
         ("postgresql://me:secret@db:5432/state?password=x", "postgresql://me@db:5432/state"),
         ("postgresql://db/state", "postgresql://db/state"),
         ("sqlite:////var/state.db", "sqlite:////var/state.db"),
     ],
 )
-def test_public_database_url_has_no_password(url, shown):
-    assert Settings(database_url=url).public_database_url == shown
+def test_public_database_url_has_no_password(url, public):
+    assert Settings(database_url=url).public_database_url == public

@@ -40,12 +40,12 @@ def test_models_list_shows_headers_and_sizes(folder):
 def test_models_show_prints_header_template_and_memory(folder):
     write_llama(folder / "tiny.gguf")
 
-    shown = run("show", "tiny.gguf").stdout
+    stdout = run("show", "tiny.gguf").stdout
 
-    assert "llama.context_length = 512" in shown
-    assert "Chat template:\n{% for m in messages %}" in shown
-    assert "Memory with 8 slots, cells of f16" in shown
-    assert "in all" in shown
+    assert "llama.context_length = 512" in stdout
+    assert "Chat template:\n{% for m in messages %}" in stdout
+    assert "Memory with 8 slots, cells of f16" in stdout
+    assert "in all" in stdout
     assert "llama.block_count = 4" in run("show", "builtin").stdout
 
 
@@ -73,8 +73,8 @@ def test_models_remove_asks_for_confirmation(folder):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF")
 
-    kept = run("remove", "owner/name", input="n\n")
-    assert kept.exit_code == 1
+    cancelled = run("remove", "owner/name", input="n\n")
+    assert cancelled.exit_code == 1
     assert path.exists()
     removed = run("remove", "owner/name", "--yes")
 

@@ -42,8 +42,8 @@ def test_serve_reports_an_invalid_flag_in_one_sentence(words, sentence, tmp_path
     result = CliRunner().invoke(app, command)
 
     assert result.exit_code == 1
-    told = str(result.exception) if result.exception else ""
-    assert sentence.removeprefix("llm-backend: ") in result.stderr + told
+    help_text = str(result.exception) if result.exception else ""
+    assert sentence.removeprefix("llm-backend: ") in result.stderr + help_text
 
 
 FLAGS = [
@@ -66,8 +66,14 @@ def test_serve_refuses_an_empty_flag_with_status_2(flag, tmp_path):
 
 
 def test_serve_help_shows_defaults_by_group():
-    told = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "160"}).output
+    help_text = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "160"}).output
 
-    assert told.index("Listening") < told.index("--port") < told.index("Local models")
-    assert "[default: (8000)]" in told
-    assert told.index("Local models") < told.index("--draft-model") < told.index("Upstreams")
+    assert (
+        help_text.index("Listening") < help_text.index("--port") < help_text.index("Local models")
+    )
+    assert "[default: (8000)]" in help_text
+    assert (
+        help_text.index("Local models")
+        < help_text.index("--draft-model")
+        < help_text.index("Upstreams")
+    )

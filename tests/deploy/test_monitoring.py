@@ -22,12 +22,12 @@ def targets(dashboard):
 
 
 def test_every_number_that_it_asks_for_is_told(dashboard):
-    told = Metrics().render().decode()
+    metrics = Metrics().render().decode()
 
     for target in targets(dashboard):
         for name in re.findall(r"llm_backend_\w+", target["expr"]):
             family = re.sub(r"_(total|bucket|sum|count)$", "", name)
-            assert re.search(rf"^# TYPE {family}(_total)? ", told, re.MULTILINE), name
+            assert re.search(rf"^# TYPE {family}(_total)? ", metrics, re.MULTILINE), name
 
 
 def test_panels_lie_beside_each_other(dashboard):

@@ -43,7 +43,7 @@ class Server:
         return StreamingResponse(events(), headers=headers)
 
 
-def told_to(root: Path) -> str:
+def configuration_text(root: Path) -> str:
     """The document's lines for nginx."""
     page = (root / "docs/proxy.md").read_text(encoding="utf-8")
     return re.search(r"```nginx\n(.*?)```", page, re.DOTALL)[1]
@@ -71,7 +71,9 @@ async def proxied(root: Path, tmp_path: Path) -> AsyncIterator[tuple[Server, htt
     server, port = Server(), free_port()
     async with serving(server.app) as behind:
         file = tmp_path / "nginx.conf"
-        file.write_text(configuration(told_to(root), tmp_path, listens=port, leads_to=behind))
+        file.write_text(
+            configuration(configuration_text(root), tmp_path, listens=port, leads_to=behind)
+        )
         process = await asyncio.create_subprocess_exec(nginx, "-c", str(file), "-p", str(tmp_path))
         try:
             await accepts(port)

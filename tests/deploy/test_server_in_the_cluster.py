@@ -80,9 +80,9 @@ def test_it_computes_on_as_many_cores_as_it_may_use(manifests, settings):
 
 
 def test_running_streams_finish_before_it_is_killed(manifests, settings):
-    patience_s = settings.shutdown_delay_s + settings.shutdown_grace_s
+    stop_s = settings.shutdown_delay_s + settings.shutdown_grace_s
 
-    assert pod(manifests, SERVER)["terminationGracePeriodSeconds"] >= patience_s + 10
+    assert pod(manifests, SERVER)["terminationGracePeriodSeconds"] >= stop_s + 10
 
 
 def test_two_servers_never_write_one_sqlite_file(manifests, settings):

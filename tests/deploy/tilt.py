@@ -10,13 +10,13 @@ from typing import Any
 
 import starlark
 
-__all__ = ["Asked", "run"]
+__all__ = ["TiltRequests", "run"]
 
 PRELUDE = "os = struct(getenv = _getenv, path = struct(exists = _exists))"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TiltRequests:
     """Requests of a Tiltfile, by kind."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -26,21 +26,23 @@ class Asked:
     resources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def run(tiltfile: Path, environment: Mapping[str, str], beside: Collection[str] = ()) -> Asked:
+def run(
+    tiltfile: Path, environment: Mapping[str, str], beside: Collection[str] = ()
+) -> TiltRequests:
     """Runs `tiltfile` with `environment` and existing paths; returns its requests."""
-    asked = Asked()
+    tilt = TiltRequests()
     module = starlark.Module()
-    for name, function in {**_stand_ins(asked), **_machine(environment, beside)}.items():
+    for name, function in {**_stand_ins(tilt), **_machine(environment, beside)}.items():
         module.add_callable(name, function)
     names = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
     _evaluate(module, names, "prelude", PRELUDE)
     _evaluate(module, names, tiltfile.name, tiltfile.read_text(encoding="utf-8"))
-    return asked
+    return tilt
 
 
-def _stand_ins(asked: Asked) -> dict[str, Any]:
+def _stand_ins(tilt: TiltRequests) -> dict[str, Any]:
     def docker_build(ref: str, context: str, **options: Any) -> None:
-        asked.images.append({"ref": ref, "context": context, **options})
+        tilt.images.append({"ref": ref, "context": context, **options})
 
     def sync(local_path: str, remote_path: str) -> dict[str, str]:
         return {"sync": local_path, "to": remote_path}
@@ -53,14 +55,14 @@ def _stand_ins(asked: Asked) -> dict[str, Any]:
 
     def k8s_yaml(source: str | dict[str, Any]) -> None:
         if isinstance(source, str):
-            asked.files.append(source)
+            tilt.files.append(source)
         elif "kustomize" in source:
-            asked.kustomizations.append(source["kustomize"])
+            tilt.kustomizations.append(source["kustomize"])
         else:
-            asked.objects.append(source["yaml"])
+            tilt.objects.append(source["yaml"])
 
     def k8s_resource(workload: str, **options: Any) -> None:
-        asked.resources[workload] = options
+        tilt.resources[workload] = options
 
     functions = (docker_build, sync, kustomize, encode_yaml, k8s_yaml, k8s_resource)
     return {function.__name__: function for function in functions}

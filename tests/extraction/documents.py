@@ -36,11 +36,11 @@ def docx(*paragraphs: str, heading: str | None = None) -> bytes:
 
 def archive(members: dict[str, str]) -> bytes:
     """A zip archive."""
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         for name, text in members.items():
             file.writestr(name, text)
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 def pdf(*pages: str) -> bytes:

@@ -239,7 +239,7 @@ def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, 
     keys = {"LLM_BACKEND_API_KEYS": "sk-right", "LLM_BACKEND_MODELS": "none"}
     with (
         serve(tmp_path, environment=keys) as server,
-        tab(browser, server.address, complains_of="401") as page,
+        tab(browser, server.address, expected_error="401") as page,
     ):
         page.goto("/")
         expect(page.get_by_role("alert")).to_contain_text("needs an API key")
@@ -436,7 +436,7 @@ def test_a_model_is_unloaded_and_loaded_by_a_button(browser, tmp_path):
 
 
 def test_a_question_that_gets_no_answer_is_there_to_be_sent_again(browser, server):
-    with tab(browser, server.address, complains_of="ERR_FAILED") as page:
+    with tab(browser, server.address, expected_error="ERR_FAILED") as page:
         page.goto("/")
         expect(page.locator("#model")).to_have_value("builtin")
         page.route("**/v1/chat/completions", lambda route: route.abort())

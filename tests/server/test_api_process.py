@@ -79,7 +79,7 @@ def test_api_process_whose_parent_dies_during_start_exits_quietly(
     tmp_path: Path, listener: socket.socket
 ) -> None:
     settings = Settings(models=(), data_dir=tmp_path, processes=2)
-    told = {
+    message = {
         "settings": settings_as_json(settings),
         "shared": str(tmp_path),
     }  # where nothing listens
@@ -91,7 +91,7 @@ def test_api_process_whose_parent_dies_during_start_exits_quietly(
             pass_fds=inherited, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     with ours:
-        ours.sendall(json.dumps(told).encode() + b"\n")
+        ours.sendall(json.dumps(message).encode() + b"\n")
     _, errors = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode in (0, 1)
