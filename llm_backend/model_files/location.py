@@ -65,11 +65,11 @@ def _path(name: str, folder: Path) -> Path | None:
     return folder / path if exists else None
 
 
-def _hub_name(name: str, thing: str) -> re.Match[str]:
+def _hub_name(name: str, kind: str) -> re.Match[str]:
     hub = HUB_NAME.fullmatch(name)
     if hub is None or name.endswith(".gguf"):
         path = Path(name).expanduser()
-        raise ModelFileMissing(f"Cannot read the {thing} {path}: No such file or directory.")
+        raise ModelFileMissing(f"Cannot read the {kind} {path}: No such file or directory.")
     return hub
 
 

@@ -55,8 +55,10 @@ class Header:
         path, labels = self._path, native.llama_model_n_cls_out(self._model)
         if not self._has_head():
             raise LoadError(f"{path} has no classification head, so it cannot rank documents")
-        if labels != (wanted := 2 if self.gives_probabilities else 1):
-            raise LoadError(f"{path} has a head of {labels} labels; to rank it would have {wanted}")
+        if labels != (expected := 2 if self.gives_probabilities else 1):
+            raise LoadError(
+                f"{path} has a head of {labels} labels; to rank it would have {expected}"
+            )
         template = self.chat_template(b"rerank")
         if template is not None and not ("{query}" in template and "{document}" in template):
             raise LoadError(f"{path} has a rerank template without {{query}} and {{document}}")

@@ -37,10 +37,13 @@ class PassThreads:
         if self._count is None:
             return native_pass()
         self._set_count(self._count.current)
-        began_at, used_s = time.monotonic(), time.process_time()
+        started_at, processor_started_s = time.monotonic(), time.process_time()
         status = native_pass()
         if not status:
-            seconds, processor_s = time.monotonic() - began_at, time.process_time() - used_s
+            seconds, processor_s = (
+                time.monotonic() - started_at,
+                time.process_time() - processor_started_s,
+            )
             self._count.record_pass(tokens, seconds, processor_s)
         return status
 

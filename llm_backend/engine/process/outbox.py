@@ -31,8 +31,8 @@ class Outbox:
         self._delays_deltas = delays_deltas
         self._queued: defaultdict[int, list[Event]] = defaultdict(list)
         self._is_due = False
-        # of the pass in progress, if it is one token of each sequence
-        self._began_at: float | None = None
+        # start of the pass in progress, if it is one token of each sequence
+        self._pass_started_at: float | None = None
         self._pass_s = 0.0  # average duration of such passes
         self._is_brief = True  # they are short enough to delay events
 
@@ -52,12 +52,12 @@ class Outbox:
         """Send all events before a long pass. `is_brief`: it is one token of each sequence."""
         if not is_brief or not self._is_brief:
             self.send()
-        self._began_at = time.monotonic() if is_brief else None
+        self._pass_started_at = time.monotonic() if is_brief else None
 
     def end_pass(self) -> None:
         """Send the events that have waited for the end of the pass."""
-        if self._began_at is not None:
-            self._pass_s += _SHARE * (time.monotonic() - self._began_at - self._pass_s)
+        if self._pass_started_at is not None:
+            self._pass_s += _SHARE * (time.monotonic() - self._pass_started_at - self._pass_s)
             self._is_brief = self._pass_s < (_LONG_S if self._is_brief else _BRIEF_S)
         self.send()
 

@@ -73,14 +73,14 @@ class Supervisor(EngineLifecycle):
         await asyncio.wait([self._task])
 
     async def _keep_alive(self) -> None:
-        restarts = RestartPolicy(self._config)
+        policy = RestartPolicy(self._config)
         while True:
             death = await self._run_worker()
             if self.state is EngineState.CLOSED:
                 return
             if self._drop_extra_buffers(death):
                 continue
-            restart = restarts.next_restart(
+            restart = policy.next_restart(
                 lived_s=death.lived_s,
                 was_ready=death.was_ready,
                 cannot_start=death.is_final and self.info is None,

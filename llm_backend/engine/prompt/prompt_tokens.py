@@ -39,14 +39,14 @@ class PromptTokens:
 
     def add(self, media: Media, number: int, projector: Projector | None) -> None:
         """Append a medium, the prompt's `number`th. Raises `CommandRefused`."""
-        where = f"media[{number}]"
+        field_name = f"media[{number}]"
         if projector is None or media.medium not in projector.media:
             message = f"This model {_SEES[media.medium]}."
-            raise CommandRefused(Failure.UNSUPPORTED, message, where)
+            raise CommandRefused(Failure.UNSUPPORTED, message, field_name)
         try:
             pieces = projector.pieces(media)
         except MediaError as error:
-            raise CommandRefused(Failure.INVALID, str(error), where) from error
+            raise CommandRefused(Failure.INVALID, str(error), field_name) from error
         parts = 0
         for piece in pieces:
             if not isinstance(piece, Part):

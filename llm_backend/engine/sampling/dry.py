@@ -41,7 +41,7 @@ class DryPenalty:
         self._count = len(tokens)
         self._tokens = np.zeros(self._count + _GROWTH, dtype=np.intp)
         self._tokens[: self._count] = tokens
-        # of the repetition before each position
+        # length of the repetition before each position
         self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)
         self._lengths[: self._count] = _repetitions(tokens)
         self._breakers = _Breakers(sampling.dry_sequence_breakers, label)

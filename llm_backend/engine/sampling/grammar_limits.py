@@ -118,12 +118,12 @@ class _SchemaCounts:
                 self._check("a pattern's characters", longest, limits.literal, location)
             case "multipleOf", int() | float() if not isinstance(value, bool):
                 self._multiple = math.lcm(self._multiple, _digits(value))
-                what = "the digits of a schema's multipleOf, taken together,"
-                self._check(what, self._multiple, limits.multiple, location)
+                subject = "the digits of a schema's multipleOf, taken together,"
+                self._check(subject, self._multiple, limits.multiple, location)
 
-    def _check(self, what: str, count: int, limit: int, pointer: tuple[str | int, ...]) -> None:
+    def _check(self, subject: str, count: int, limit: int, pointer: tuple[str | int, ...]) -> None:
         location = None if self._rule is None else "/".join([self._rule, *map(_escape, pointer)])
-        _check(what, count, limit, location)
+        _check(subject, count, limit, location)
 
 
 def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
@@ -172,7 +172,7 @@ def _digits(number: float) -> int:
     return int(digits.rstrip("0"))
 
 
-def _check(what: str, count: int, limit: int, location: str | None = None) -> None:
+def _check(subject: str, count: int, limit: int, location: str | None = None) -> None:
     if count > limit:
-        message = f"The grammar is refused: {what} may be {limit} at most, not {count}."
+        message = f"The grammar is refused: {subject} may be {limit} at most, not {count}."
         raise GrammarError(message, location)

@@ -306,14 +306,14 @@ class Scheduler:
         shares, rows, completing = dict.fromkeys(prefilling, 0), self._logit_rows, 0
         ordered = sorted(
             prefilling,
-            key=lambda reader: (reader.priority is Priority.BATCH, reader.uncomputed_tokens),
+            key=lambda one: (one.priority is Priority.BATCH, one.uncomputed_tokens),
         )
         for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
             is_batch, earlier = sequence.priority is Priority.BATCH, shares[sequence]
             if completing >= self._completing_tokens and not is_batch and not sequence.generated:
                 continue
-            wanted = self._prefill_tokens(sequence, rows + earlier) - earlier
-            share = min(wanted, most, budget, batch_budget if is_batch else budget)
+            requested = self._prefill_tokens(sequence, rows + earlier) - earlier
+            share = min(requested, most, budget, batch_budget if is_batch else budget)
             rows -= share if sequence.needs_prompt_logits else 0
             batch_budget -= share if is_batch else 0
             budget -= share

@@ -20,18 +20,16 @@ _OLDEST_FIRST_EVERY = 8  # of so many sequences that get a slot, one is chosen b
 
 
 class WaitingQueue:
-    """Waiting sequences in order of arrival; `cache` tells which prefixes are cached."""
+    """Waiting sequences in order of arrival; `cache` finds cached prefixes."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._waiting: list[Sequence] = []
         # follower -> leader, length of the common prefix
         self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
-        self._chosen_by_priority = (
-            0  # how many sequences were preferred since one was chosen by age
-        )
+        self._chosen_by_priority = 0  # sequences admitted since the last one chosen by age
 
-    @property  # how many sequences were preferred since one was chosen by age
+    @property
     def is_empty(self) -> bool:
         """True if no sequence waits."""
         return not self._waiting
@@ -119,6 +117,6 @@ def _arrival(sequence: Sequence) -> float:
 
 
 def _is_preemptible_for(leader: Sequence, follower: Sequence) -> bool:
-    """True if a leader is preemptible by its follower, and so may not compute for long: batch
-    and interactive."""
+    """True if a leader may be preempted for its follower, and so may not complete the prefix: a
+    batch sequence, and an interactive one."""
     return leader.priority is Priority.BATCH and follower.priority is not Priority.BATCH

@@ -144,10 +144,10 @@ def _is_worth_prefill(
     targets: Texts[DraftTarget],
     index: int,
     joined: _DraftPlan,
-    without: _DraftPlan,
+    alternative: _DraftPlan,
     costs: DraftCosts,
 ) -> bool:
     """True if the prefill of a long text costs less than its drafts gain until its end."""
-    gained = joined.gain / without.speed - joined.cost
+    gained = joined.gain / alternative.speed - joined.cost
     passes = targets[index].remaining_tokens * len(targets) / joined.gain
     return gained * passes > costs.draft(targets[index].uncomputed_tokens)

@@ -80,7 +80,7 @@ class Drafter:
     def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """Draft so many tokens for sequences that were followed; none for those with more
         uncomputed tokens than one call computes."""
-        began_at = self._clock()
+        started_at = self._clock()
         self._skipped_passes = 0
         own_counts = {
             self._copies[_slot(sequence)].own: count for sequence, count in counts.items()
@@ -92,7 +92,7 @@ class Drafter:
             self._is_broken = True
             return {}
         finally:
-            self.busy_s += self._clock() - began_at
+            self.busy_s += self._clock() - started_at
         return {sequence: tuple(drafts[self._copies[_slot(sequence)].own]) for sequence in counts}
 
     def skip_pass(self) -> None:
@@ -186,13 +186,13 @@ class Drafter:
     def _forward(self, scheduled: list[ScheduledTokens]) -> list[tuple[Sequence, int]]:
         """Compute a pass; returns the likeliest next token of each sequence without uncomputed
         tokens."""
-        began_at = self._clock()
+        started_at = self._clock()
         ready = [item.sequence for item in scheduled if item.catches_up]
         rows = self._model.forward(scheduled)
         best = rows[:, : self._vocabulary_size].argmax(axis=1).tolist()
         for item in scheduled:
             item.sequence.computed += item.count
-        self._costs.record_pass(sum(item.count for item in scheduled), self._clock() - began_at)
+        self._costs.record_pass(sum(item.count for item in scheduled), self._clock() - started_at)
         return list(zip(ready, best, strict=True))
 
 

@@ -78,10 +78,10 @@ class PrefixRestorer:
     def turn(self) -> None:
         """Put a prefix that has been read into a free slot, if there is one, and begin to read
         the next."""
-        reading = self._pending
-        if reading is not None and reading.future.done() and self._cache.free:
+        pending = self._pending
+        if pending is not None and pending.future.done() and self._cache.free:
             self._pending = None
-            self._finish(reading)
+            self._finish(pending)
         elif self._is_stuck() and self._requested:
             _log.warning("engine.prefix_read_timeout file=%s", self._pending and self._pending.name)
             self._requested.clear()
@@ -108,19 +108,19 @@ class PrefixRestorer:
             del self._requested[name]
             self._set_expected()
 
-    def _finish(self, reading: _PendingRead) -> None:
-        prompt = self._requested.pop(reading.name, None)
+    def _finish(self, pending: _PendingRead) -> None:
+        prompt = self._requested.pop(pending.name, None)
         self._set_expected()
         try:
-            restored = reading.future.result()
+            restored = pending.future.result()
         except FileNotFoundError:  # another process has removed it
-            self._folder.remove(reading.name)
+            self._folder.remove(pending.name)
         except (OSError, BadPrefix) as error:
             _log.warning("engine.prefix_removed reason=%s", error)
-            self._folder.remove(reading.name)
+            self._folder.remove(pending.name)
         else:
             if prompt is not None:
-                self._restore(reading.name, restored, prompt)
+                self._restore(pending.name, restored, prompt)
 
     def _restore(self, name: str, restored: RestoredPrefix, prompt: list[int]) -> None:
         prefix, started_at = restored.prefix, self._clock()
@@ -159,9 +159,9 @@ class PrefixRestorer:
         self._cache.expected = tuple(self._requested.values())
 
     def _is_stuck(self) -> bool:
-        reading = self._pending
+        pending = self._pending
         return (
-            reading is not None
-            and not reading.future.done()
-            and self._clock() - reading.started_at > _READ_TIMEOUT_S
+            pending is not None
+            and not pending.future.done()
+            and self._clock() - pending.started_at > _READ_TIMEOUT_S
         )
