@@ -1,4 +1,4 @@
-"""What the server forgets by itself of who may use it, and how much."""
+"""Expiry of the audit log."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from llm_backend.store.keyset_pages import PageRequest
 
 
 @pytest.mark.parametrize(("audit_days", "kept"), [(None, ["old", "young"]), (30, ["young"])])
-async def test_the_audit_log_is_kept_for_its_days(
+async def test_audit_log_is_deleted_after_its_days(
     tmp_path: Path, audit_days: int | None, kept: list[str]
 ) -> None:
     settings = Settings(models=(), data_dir=tmp_path, audit_days=audit_days)

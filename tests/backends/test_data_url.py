@@ -1,4 +1,4 @@
-"""Files in URLs."""
+"""Parser of data: URLs."""
 
 import tracemalloc
 
@@ -16,7 +16,7 @@ from llm_backend.backends.data_url import DataUrl, parse_data_url
         ("data:;;;base64,QUJD", ""),
     ],
 )
-def test_a_file_is_what_it_is_said_to_be(url, media_type):
+def test_data_url_is_parsed(url, media_type):
     assert parse_data_url(url) == DataUrl(media_type=media_type, base64="QUJD")
 
 
@@ -25,11 +25,11 @@ def test_a_file_is_what_it_is_said_to_be(url, media_type):
     ["", "QUJD", "data:image/png,QUJD", "data:;base64", "data:base64,QUJD", "http://a;base64,QUJD",
      "data:a,b;base64,QUJD"],
 )  # fmt: skip
-def test_what_is_no_such_url_is_none(url):
+def test_other_urls_are_none(url):
     assert parse_data_url(url) is None
 
 
-def test_a_url_of_any_kind_takes_no_more_room_than_itself():
+def test_parsing_takes_no_extra_memory():
     url = "data:" + ";" * 1_000_000
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""A real MCP server seen through the client: tools, calls, and all the ways in which they fail."""
+"""MCP client with a real server: tools, calls and failures."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ def connected(url: str, timeout_s: float = 5, **headers: str) -> McpServer:
     return McpServer(url, headers, timeout_s=timeout_s)
 
 
-async def test_a_server_tells_its_tools_and_runs_them(url):
+async def test_tools_are_listed_and_called(url):
     async with connected(url) as server:
         tools = {tool.name: tool for tool in await server.tools()}
         said = await server.call("get_weather", {"city": "Paris"})
@@ -40,13 +40,13 @@ async def test_a_server_tells_its_tools_and_runs_them(url):
         ("no_tool", {}, "no_tool"),
     ],
 )
-async def test_a_tool_that_fails_says_why(url, name, arguments, words):
+async def test_failed_tool_raises_its_message(url, name, arguments, words):
     async with connected(url) as server:
         with pytest.raises(ToolRefused, match=words):
             await server.call(name, arguments)
 
 
-async def test_a_call_that_takes_too_long_is_given_up_and_the_next_one_answered(url):
+async def test_call_has_a_timeout_and_the_next_call_works(url):
     async with connected(url, timeout_s=2) as server:
         await server.tools()
         with pytest.raises(McpFailed, match="did not answer within"):
@@ -56,7 +56,7 @@ async def test_a_call_that_takes_too_long_is_given_up_and_the_next_one_answered(
     assert said == "It is raining in Rome."
 
 
-async def test_an_answer_that_is_too_long_is_an_error_and_not_held(url):
+async def test_too_long_answer_is_an_error(url):
     async with connected(url) as server:
         with pytest.raises(McpFailed, match=f"more than {MESSAGE_BYTES} bytes"):
             await server.call("recite", {"characters": 3 * MESSAGE_BYTES})
@@ -65,7 +65,7 @@ async def test_an_answer_that_is_too_long_is_an_error_and_not_held(url):
     assert said == "It is raining in Rome."
 
 
-async def test_a_call_that_nobody_waits_for_any_more_ends(url):
+async def test_cancelled_call_ends(url):
     async with connected(url) as server:
         calling = asyncio.create_task(server.call("wait", {"seconds": 30}))
         await asyncio.sleep(0.2)
@@ -77,7 +77,7 @@ async def test_a_call_that_nobody_waits_for_any_more_ends(url):
     assert time.monotonic() - began < 20
 
 
-async def test_headers_reach_the_server_and_a_refusal_is_told_by_its_status():
+async def test_headers_are_sent_and_a_refusal_has_its_status():
     with mcp_server(wants_token=True) as url:
         async with connected(url, Authorization=f"Bearer {TOKEN}") as server:
             said = await server.call("who_asks", {})
@@ -90,7 +90,7 @@ async def test_headers_reach_the_server_and_a_refusal_is_told_by_its_status():
 
 
 @pytest.mark.parametrize("path", ["http://127.0.0.1:9/mcp", "http://[bad/mcp"])
-async def test_a_server_that_is_not_there_is_an_error(path):
+async def test_unreachable_server_is_an_error(path):
     async with connected(path) as server:
         with pytest.raises(McpFailed):
             await server.tools()
@@ -98,7 +98,7 @@ async def test_a_server_that_is_not_there_is_an_error(path):
             await server.call("get_weather", {"city": "Paris"})
 
 
-async def test_a_connection_may_be_left_in_another_task_than_it_was_made_in(url):
+async def test_connection_may_be_closed_in_another_task(url):
     server = connected(url)
     await server.__aenter__()
     await asyncio.create_task(server.tools())

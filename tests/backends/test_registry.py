@@ -1,4 +1,4 @@
-"""Model names and aliases lead to who answers."""
+"""Registry: names, aliases and routes resolve to local models and upstreams."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_a_name_and_its_aliases_are_one_model(tmp_path):
     assert ("alias_of", "a") in registry.local_cards()[1].more
 
 
-def test_other_names_are_the_upstreams_or_nobodys(tmp_path):
+def test_other_names_are_of_upstreams_or_unknown(tmp_path):
     with pytest.raises(ModelNotFound):
         Registry([local("a", tmp_path)]).for_model("b")
     with pytest.raises(ModelNotFound):
@@ -50,7 +50,7 @@ async def test_local_names_hide_the_upstreams(tmp_path):
     assert [model["id"] for model in await registry.upstream_models()] == ["b"]
 
 
-async def test_a_route_is_asked_step_by_step_and_hides_what_is_named_like_it(tmp_path):
+async def test_route_returns_its_steps_and_hides_models_of_its_name(tmp_path):
     model, far = local("a", tmp_path), UpstreamModel(model="b", upstream="x")
     registry = Registry([model], {}, Far("b", "fast"), {"fast": ["a", far], "a": ["a", far]})
 
@@ -60,7 +60,7 @@ async def test_a_route_is_asked_step_by_step_and_hides_what_is_named_like_it(tmp
     assert [model["id"] for model in await registry.upstream_models()] == ["b"]
 
 
-def test_the_local_step_of_a_route_is_found_wherever_it_stands(tmp_path):
+def test_local_step_of_a_route_is_found_at_any_position(tmp_path):
     model, far = local("a", tmp_path), UpstreamModel(model="b")
     registry = Registry([model], {}, Far("b"), {"pair": [far, "a"], "far": [far]})
 

@@ -1,4 +1,4 @@
-"""Which addresses files are fetched from: public ones, whatever form they are written in."""
+"""Addresses that files are fetched from: public ones only, in any notation."""
 
 import pytest
 from yarl import URL
@@ -22,7 +22,7 @@ WORDS = FetchMessages(noun="file", instead="send it", setting="file_hosts")
         "2002:a00:1::1",
     ],
 )
-async def test_an_address_that_leads_inside_is_private(address):
+async def test_internal_addresses_are_private(address):
     name = f"[{address}]" if ":" in address else address
     host = URL(f"http://{name}/").host
     files = WebFiles([host], messages=WORDS, limit_bytes=1, timeout_s=1)

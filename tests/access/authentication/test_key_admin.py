@@ -1,4 +1,4 @@
-"""`llm-backend keys`: made, listed and taken back in the database, whoever serves it."""
+"""`llm-backend keys`: creates, lists and revokes keys in the database."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_a_key_for_a_person_is_a_users_in_the_project(config):
         (("revoke", "key_none"), "key_none"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(config, words, told):
+def test_impossible_request_is_refused_in_one_sentence(config, words, told):
     done = CliRunner().invoke(app, ["keys", *words, "--config", str(config)])
 
     assert done.exit_code == 1

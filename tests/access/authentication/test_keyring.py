@@ -1,4 +1,4 @@
-"""Who asks, by the key that is sent: from memory, whatever becomes of the database."""
+"""Keyring: authentication by API key from memory, also during an outage of the database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -61,7 +61,7 @@ def bearing(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-async def test_without_keys_everybody_is_let_in(administration):
+async def test_requests_need_no_key_while_there_is_none(administration):
     keyring = Keyring(administration)
     await keyring.open()
 
@@ -72,7 +72,7 @@ async def test_without_keys_everybody_is_let_in(administration):
     )  # fmt: skip
 
 
-async def test_a_server_that_must_not_be_open_lets_nobody_in_without_keys(administration):
+async def test_closed_server_refuses_requests_while_there_is_no_key(administration):
     keyring = Keyring(administration, may_be_open=False)
     await keyring.open()
 
@@ -81,7 +81,7 @@ async def test_a_server_that_must_not_be_open_lets_nobody_in_without_keys(admini
 
 
 @pytest.mark.parametrize("value", ["Bearer sk-one", "bearer sk-one", "Bearer  sk-one "])
-def test_a_key_of_the_settings_may_do_everything_and_never_shows(keyring, value):
+def test_key_of_the_settings_may_do_everything_and_is_never_listed(keyring, value):
     caller = keyring.authenticate({"authorization": value})
 
     assert caller.key_id
@@ -103,13 +103,13 @@ def test_a_key_of_the_settings_may_do_everything_and_never_shows(keyring, value)
         {"authorization": "Bearer \udcff"},
     ],
 )
-def test_anything_else_is_kept_out(keyring, headers):
+def test_other_credentials_are_unauthorized(keyring, headers):
     with pytest.raises(Unauthorized) as caught:
         keyring.authenticate(headers)
     assert caught.value.status == 401
 
 
-async def test_once_there_is_a_key_nobody_is_let_in_without(administration):
+async def test_first_key_closes_an_open_server(administration):
     keyring = Keyring(administration)
     await keyring.open()
     key = await create_key(administration, "first")
@@ -120,7 +120,7 @@ async def test_once_there_is_a_key_nobody_is_let_in_without(administration):
         keyring.authenticate({})
 
 
-async def test_what_another_process_changes_is_known_after_the_next_look(administration, keyring):
+async def test_change_of_another_process_is_known_after_the_next_poll(administration, keyring):
     key = await create_key(administration, "new")
     with pytest.raises(Unauthorized):
         keyring.authenticate(bearing(key.value))
@@ -133,7 +133,7 @@ async def test_what_another_process_changes_is_known_after_the_next_look(adminis
         keyring.authenticate(bearing(key.value))
 
 
-async def test_a_look_that_began_before_a_change_does_not_undo_it(administration, keyring):
+async def test_poll_begun_before_a_change_does_not_undo_it(administration, keyring):
     key = await create_key(administration, "app")
     await keyring.refresh()
     looks = [asyncio.create_task(keyring.refresh()) for _ in range(3)]
@@ -147,9 +147,7 @@ async def test_a_look_that_began_before_a_change_does_not_undo_it(administration
         keyring.authenticate(bearing(key.value))
 
 
-async def test_keys_outlive_an_outage_and_unknown_ones_are_not_called_wrong(
-    administration, keyring
-):
+async def test_keys_outlive_an_outage_and_unknown_ones_are_overload(administration, keyring):
     key = await create_key(administration, "app")
     await keyring.refresh()
     administration.is_down = True
@@ -161,7 +159,7 @@ async def test_keys_outlive_an_outage_and_unknown_ones_are_not_called_wrong(
     assert caught.value.retry_after_s
 
 
-async def test_before_the_first_look_a_server_without_keys_is_not_open(administration):
+async def test_server_without_keys_is_not_open_before_the_first_poll(administration):
     keyring = Keyring(administration)
     administration.is_down = True
     await keyring.open()
@@ -172,7 +170,7 @@ async def test_before_the_first_look_a_server_without_keys_is_not_open(administr
         keyring.authenticate(bearing("sk-one"))
 
 
-async def test_a_key_is_good_until_its_time_is_over(administration):
+async def test_key_is_valid_until_it_expires(administration):
     now = [1000.0]
     keyring = Keyring(administration, clock=lambda: now[0])
     key = new_key("short", project_id="proj_default", lifetime_s=60)
@@ -186,7 +184,7 @@ async def test_a_key_is_good_until_its_time_is_over(administration):
         keyring.authenticate(bearing(key.value))
 
 
-async def test_an_admin_key_is_for_administering_only(administration, keyring):
+async def test_admin_key_may_only_administer(administration, keyring):
     key = await create_key(administration, "ops", is_admin=True)
     await keyring.refresh()
 
@@ -195,7 +193,7 @@ async def test_an_admin_key_is_for_administering_only(administration, keyring):
         keyring.authenticate(bearing(key.value))
 
 
-async def test_when_a_key_was_used_is_told_behind(administration, keyring):
+async def test_last_use_of_a_key_is_recorded_in_the_background(administration, keyring):
     key = await create_key(administration, "app")
     await keyring.refresh()
     keyring.authenticate(bearing(key.value))
@@ -206,7 +204,7 @@ async def test_when_a_key_was_used_is_told_behind(administration, keyring):
     assert stored.hash != key.value
 
 
-async def test_work_that_goes_on_without_its_caller_goes_on_as_long_as_his_key_is_good(
+async def test_background_work_needs_a_valid_key(
     administration,
 ):
     keyring = Keyring(administration)
@@ -222,7 +220,7 @@ async def test_work_that_goes_on_without_its_caller_goes_on_as_long_as_his_key_i
         keyring.caller_of("key_of_the_past")
 
 
-async def test_an_unknown_key_is_looked_up_before_it_is_called_wrong(administration, keyring):
+async def test_unknown_key_is_polled_for_before_it_is_refused(administration, keyring):
     access = access_of(keyring)
     key = await create_key(administration, "made by another process")
 
@@ -234,7 +232,7 @@ async def test_an_unknown_key_is_looked_up_before_it_is_called_wrong(administrat
         await access.authenticate(bearing("sk-guessed"), WORKS)
 
 
-async def test_many_unknown_keys_share_their_looks(administration, keyring):
+async def test_unknown_keys_share_polls(administration, keyring):
     access = access_of(keyring)
     before = administration.looks
 
@@ -245,9 +243,7 @@ async def test_many_unknown_keys_share_their_looks(administration, keyring):
     assert administration.looks - before <= 2
 
 
-async def test_a_database_that_hangs_makes_an_unknown_key_wait_no_longer_than_so(
-    administration, keyring, monkeypatch
-):
+async def test_poll_for_an_unknown_key_has_a_timeout(administration, keyring, monkeypatch):
     monkeypatch.setattr("llm_backend.access.authentication.keyring.POLL_TIMEOUT_S", 0.01)
     administration.hangs = True
 

@@ -1,4 +1,4 @@
-"""A request that comes again gets the answer that it got before."""
+"""Idempotency keys: a repeated request gets the stored answer of the first one."""
 
 import asyncio
 import tracemalloc
@@ -93,7 +93,7 @@ class Server:
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
-async def test_the_same_request_gets_the_same_answer_and_is_told():
+async def test_repeated_request_gets_the_stored_answer_and_a_header():
     server = Server(body=b"!")
     first, second = await server.ask(), await server.ask()
 
@@ -101,7 +101,7 @@ async def test_the_same_request_gets_the_same_answer_and_is_told():
     assert second[0]["headers"] == [(b"x", b"1"), (b"idempotent-replayed", b"true")]
 
 
-async def test_another_key_caller_or_none_is_another_request():
+async def test_other_key_or_caller_is_another_request():
     server = Server()
     answers = [await server.ask(), await server.ask("l"), await server.ask(caller="b"),
                await server.ask(None), await server.ask(None)]  # fmt: skip
@@ -116,7 +116,7 @@ async def test_the_same_key_at_another_path_or_query_is_another_request():
     assert [body for _, body in answers] == [b"1", b"2", b"3"]
 
 
-async def test_what_an_administrator_is_told_once_is_not_kept():
+async def test_answers_to_administration_are_not_stored():
     server = Server()
     answers = [await server.ask(administers=True) for _ in range(2)]
 
@@ -124,7 +124,7 @@ async def test_what_an_administrator_is_told_once_is_not_kept():
     assert not server.idempotency._kept
 
 
-async def test_an_answer_in_many_pieces_weighs_its_bytes():
+async def test_answer_in_many_chunks_takes_the_memory_of_its_bytes():
     server = Server()
     server.pieces = 30_000
     tracemalloc.start()
@@ -147,7 +147,7 @@ async def test_a_key_of_another_body_is_refused():
     assert (refused.value.status, refused.value.code) == (409, "idempotency_key_reused")
 
 
-async def test_who_asks_again_meanwhile_waits_for_the_answer():
+async def test_concurrent_repeat_waits_for_the_answer():
     server = Server()
     server.admission = asyncio.Event()
     both = [asyncio.create_task(server.ask()) for _ in range(2)]
@@ -157,7 +157,7 @@ async def test_who_asks_again_meanwhile_waits_for_the_answer():
     assert [body for _, body in await asyncio.gather(*both)] == [b"1", b"1"]
 
 
-async def test_a_client_that_left_leaves_its_key_to_the_next():
+async def test_disconnected_client_frees_its_key():
     server = Server()
     server.admission = asyncio.Event()
     first, second = [asyncio.create_task(server.ask()) for _ in range(2)]
@@ -169,7 +169,7 @@ async def test_a_client_that_left_leaves_its_key_to_the_next():
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_what_asks_to_come_again_is_answered_anew(status: int):
+async def test_answer_that_asks_for_a_retry_is_not_stored(status: int):
     server = Server(status=status)
 
     assert [(await server.ask())[1] for _ in range(2)] == [b"1", b"2"]
@@ -183,14 +183,14 @@ async def test_an_answer_is_kept_for_an_hour():
     assert (await server.ask())[1] == b"2"
 
 
-async def test_a_large_answer_passes_and_is_made_again():
+async def test_large_answer_is_sent_and_not_stored():
     server = Server(body=bytes(ANSWER_BYTES))
 
     assert [len((await server.ask())[1]) for _ in range(2)] == [ANSWER_BYTES + 1] * 2
     assert server.asked == 2
 
 
-async def test_what_is_kept_is_bounded():
+async def test_stored_answers_are_bounded():
     server = Server(body=bytes(ANSWER_BYTES - 2048))
     for number in range(20):
         await server.ask(str(number))
@@ -218,7 +218,7 @@ async def settled(server: Server) -> None:
     await server.idempotency._shared.settle()
 
 
-async def test_another_server_gives_the_answer_that_the_first_one_made(database):
+async def test_answer_of_one_server_is_replayed_by_another(database):
     a, b = servers(database, Clock(), body=b"!\xff")
     first = await a.ask()
     await settled(a)
@@ -229,7 +229,7 @@ async def test_another_server_gives_the_answer_that_the_first_one_made(database)
     assert (a.asked, b.asked) == (1, 0)
 
 
-async def test_who_asks_another_server_meanwhile_waits_for_the_answer(database):
+async def test_concurrent_repeat_at_another_server_waits(database):
     a, b = servers(database, Clock())
     a.admission = asyncio.Event()
     first = asyncio.create_task(a.ask())
@@ -252,7 +252,7 @@ async def test_a_key_of_another_body_is_refused_by_another_server(database):
     assert not b.idempotency._kept
 
 
-async def test_what_one_server_did_not_keep_another_makes_anew(database):
+async def test_unstored_answer_is_made_anew_by_another_server(database):
     a, b = servers(database, Clock())
     a.status = 503
     await a.ask()
@@ -261,7 +261,7 @@ async def test_what_one_server_did_not_keep_another_makes_anew(database):
     assert (await b.ask())[0]["status"] == 200
 
 
-async def test_what_a_dead_server_had_begun_another_makes_once_its_lease_is_over(database):
+async def test_claim_of_a_dead_server_ends_with_its_lease(database):
     clock = Clock()
     a, b = servers(database, clock)
     await a.idempotency._shared._stored.claim("n", digest="d", holder="dead", now=0, until=LEASE_S)
@@ -274,7 +274,7 @@ async def test_what_a_dead_server_had_begun_another_makes_once_its_lease_is_over
     assert await waiting is None
 
 
-async def test_a_lease_is_renewed_as_long_as_the_answer_is_made(database):
+async def test_claim_is_renewed_until_the_answer_ends(database):
     clock = Clock()
     a, b = (one.idempotency._shared for one in servers(database, clock))
     assert await a.claim("n", "d") is None
@@ -285,7 +285,7 @@ async def test_a_lease_is_renewed_as_long_as_the_answer_is_made(database):
     assert await b._try_claim("n", "d") is not None
 
 
-async def test_who_leaves_while_the_key_is_claimed_leaves_it_to_the_next(database):
+async def test_cancelled_claim_is_released(database):
     a, b = servers(database, Clock())
     first = asyncio.create_task(a.ask())
     await asyncio.sleep(0)
@@ -295,7 +295,7 @@ async def test_who_leaves_while_the_key_is_claimed_leaves_it_to_the_next(databas
     assert (await b.ask())[1] == b"1"
 
 
-async def test_without_its_database_a_server_knows_its_own_answers():
+async def test_server_replays_its_own_answers_during_an_outage():
     class Down:
         async def claim(self, *_: object, **__: object) -> None:
             raise StoreUnavailable("gone")
@@ -305,6 +305,6 @@ async def test_without_its_database_a_server_knows_its_own_answers():
     assert [(await server.ask())[1] for _ in range(2)] == [b"1", b"1"]
 
 
-async def test_a_key_has_a_length():
+async def test_key_length_is_limited():
     with pytest.raises(InvalidRequest):
         await Server().ask("k" * 256)

@@ -1,4 +1,4 @@
-"""How many requests run at once, at one server or at several that share a database."""
+"""Concurrency limits of one server, and of several that share a database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,22 +57,24 @@ async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
         yield Servers(database)
 
 
-async def entered(slots: ConcurrencyLimit, number: int) -> int:
-    """How many of so many get in at once."""
-    asked = await asyncio.gather(*(slots.acquire() for _ in range(number)), return_exceptions=True)
-    assert all(one is None or isinstance(one, RequestsLimited) for one in asked)
-    return sum(one is None for one in asked)
+async def acquire_many(limit: ConcurrencyLimit, number: int) -> int:
+    """Returns the number of permits that were acquired of `number`."""
+    results = await asyncio.gather(
+        *(limit.acquire() for _ in range(number)), return_exceptions=True
+    )
+    assert all(one is None or isinstance(one, RequestsLimited) for one in results)
+    return sum(one is None for one in results)
 
 
-async def test_one_that_is_alone_counts_for_itself():
-    slots = ConcurrencyLimit("key a", 2)
+async def test_unshared_limit_is_counted_in_memory():
+    limit = ConcurrencyLimit("key a", 2)
 
-    assert await entered(slots, 5) == 2
-    slots.release()
-    assert await entered(slots, 5) == 1
+    assert await acquire_many(limit, 5) == 2
+    limit.release()
+    assert await acquire_many(limit, 5) == 1
 
 
-async def test_who_gets_not_all_of_them_gets_none():
+async def test_acquire_all_takes_all_permits_or_none():
     free, full = ConcurrencyLimit("key a", 1), ConcurrencyLimit("project a", 0)
 
     with pytest.raises(RequestsLimited, match="project a"):
@@ -83,25 +85,25 @@ async def test_who_gets_not_all_of_them_gets_none():
 
 
 @pytest.mark.parametrize("most", [1, 3, 50])
-async def test_all_servers_together_run_no_more_than_one_would(servers, most):
+async def test_servers_together_run_as_many_as_one(servers, most):
     a, b = servers.slots(most)
-    first = await entered(a, most - 1)
+    first = await acquire_many(a, most - 1)
 
-    assert most - most // BLOCKS <= first + await entered(b, most + 5) <= most
+    assert most - most // BLOCKS <= first + await acquire_many(b, most + 5) <= most
 
 
-async def test_what_one_server_is_done_with_another_has(servers):
+async def test_released_permits_are_available_to_other_servers(servers):
     a, b = servers.slots(1)
     await a.acquire()
-    assert await entered(b, 1) == 0
+    assert await acquire_many(b, 1) == 0
     a.release()
     await servers.settle()
     servers.clock.now = 1.0
 
-    assert await entered(b, 1) == 1
+    assert await acquire_many(b, 1) == 1
 
 
-async def test_who_leaves_while_the_database_is_asked_takes_nothing(servers):
+async def test_cancelled_acquire_takes_no_permit(servers):
     a, b = servers.slots(1)
     asking = asyncio.create_task(a.acquire())
     while not servers.stored.asked:  # noqa: ASYNC110 # it has no event for that
@@ -111,58 +113,58 @@ async def test_who_leaves_while_the_database_is_asked_takes_nothing(servers):
     await servers.settle()
     servers.clock.now = 1.0
 
-    assert await entered(b, 1) == 1
+    assert await acquire_many(b, 1) == 1
 
 
-async def test_of_many_a_few_are_kept_and_the_database_is_asked_seldom(servers):
+async def test_reserve_of_permits_saves_database_queries(servers):
     a, b = servers.slots(200)
     for _ in range(3):
-        await entered(a, 50)
+        await acquire_many(a, 50)
         for _ in range(50):
             a.release()
     await servers.settle()
 
     assert servers.stored.asked <= 15
-    assert await entered(b, 200) >= 180
+    assert await acquire_many(b, 200) >= 180
 
 
-async def test_what_a_dead_server_held_is_there_when_its_lease_is_over(servers):
+async def test_permits_of_a_dead_server_are_free_after_its_lease(servers):
     a, b = servers.slots(2)
-    await entered(a, 2)
+    await acquire_many(a, 2)
     servers.clock.now = LEASE_S - 1.0
-    assert await entered(b, 1) == 0
+    assert await acquire_many(b, 1) == 0
     servers.clock.now = LEASE_S + 1.0
 
-    assert await entered(b, 3) == 2
+    assert await acquire_many(b, 3) == 2
 
 
-async def test_who_lives_keeps_what_he_holds_until_he_leaves(servers):
+async def test_renewed_lease_keeps_its_permits_until_release(servers):
     a, b = servers.slots(2)
-    await entered(a, 2)
+    await acquire_many(a, 2)
     servers.clock.now = LEASE_S - 1.0
     await servers.shared[0].renew()
     servers.clock.now = LEASE_S + 1.0
-    assert await entered(b, 1) == 0
+    assert await acquire_many(b, 1) == 0
     await servers.shared[0].release_all()
     servers.clock.now += 1.0
 
-    assert await entered(b, 1) == 1
+    assert await acquire_many(b, 1) == 1
 
 
-async def test_without_the_database_each_counts_for_itself_and_leaves_it_alone(servers):
+async def test_servers_enforce_the_limit_alone_during_an_outage(servers):
     a, b = servers.slots(2)
     servers.stored.is_down = True
 
-    assert [await entered(a, 5), await entered(b, 5)] == [2, 2]
+    assert [await acquire_many(a, 5), await acquire_many(b, 5)] == [2, 2]
     assert servers.stored.asked == 2
     servers.stored.is_down = False
     for one in (a, a, b, b):
         one.release()
     servers.clock.now = DOWN_S
-    assert [await entered(a, 5), await entered(b, 5)] == [2, 0]
+    assert [await acquire_many(a, 5), await acquire_many(b, 5)] == [2, 0]
 
 
-async def test_what_could_not_be_given_back_is_given_back_later(servers):
+async def test_failed_return_of_permits_is_retried(servers):
     a, b = servers.slots(1)
     await a.acquire()
     servers.stored.is_down = True
@@ -173,13 +175,13 @@ async def test_what_could_not_be_given_back_is_given_back_later(servers):
     a.release()
     await servers.settle()
 
-    assert await entered(b, 1) == 1
+    assert await acquire_many(b, 1) == 1
 
 
-async def test_who_is_refused_again_and_again_does_not_ask_the_database_each_time(servers):
+async def test_repeated_refusals_do_not_query_the_database(servers):
     a, b = servers.slots(1)
     await a.acquire()
     for _ in range(20):
-        await entered(b, 1)
+        await acquire_many(b, 1)
 
     assert servers.stored.asked == 2

@@ -1,4 +1,4 @@
-"""Callers take turns where there is no room for all."""
+"""Fair semaphore: callers take turns beyond the capacity."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ async def test_callers_take_turns_however_many_requests_each_has():
     assert entered == ["a", "b", "c", "a", "a"]
 
 
-async def test_whoever_waits_too_long_is_told_to_come_back():
+async def test_timeout_in_the_queue_raises_overloaded_with_retry_after():
     busy = semaphore(timeout_s=0.01)
     await busy.acquire("x")
 
@@ -50,7 +50,7 @@ async def test_whoever_waits_too_long_is_told_to_come_back():
     assert busy.try_acquire()
 
 
-async def test_in_a_full_line_who_has_most_in_it_loses_the_last():
+async def test_full_queue_drops_the_newest_request_of_the_caller_with_most():
     busy = semaphore(depth=3)
     await busy.acquire("x")
     entered, tasks = await waiting(busy, "a", "a", "a", "b")
@@ -65,7 +65,7 @@ async def test_in_a_full_line_who_has_most_in_it_loses_the_last():
     assert entered == ["a", "b", "a"]
 
 
-async def test_who_leaves_the_line_leaves_no_hole_in_it():
+async def test_cancelled_request_leaves_no_gap_in_the_queue():
     busy = semaphore()
     await busy.acquire("x")
     entered, tasks = await waiting(busy, "a", "b", "c")
@@ -81,7 +81,7 @@ async def test_who_leaves_the_line_leaves_no_hole_in_it():
     assert busy.waiting == 0
 
 
-async def test_without_a_queue_there_is_room_or_there_is_none():
+async def test_depth_zero_refuses_at_once():
     busy = semaphore(depth=0)
     await busy.acquire("x")
 
@@ -89,7 +89,7 @@ async def test_without_a_queue_there_is_room_or_there_is_none():
         await busy.acquire("a")
 
 
-async def test_who_is_leaving_makes_way_as_well():
+async def test_cancelled_request_makes_room_in_a_full_queue():
     busy = semaphore(depth=3)
     await busy.acquire("x")
     _, tasks = await waiting(busy, "a", "a", "a")

@@ -1,4 +1,4 @@
-"""Requests and tokens in windows of time, alone and shared through a database."""
+"""Rate limits of requests and tokens, of one server and shared through a database."""
 
 import asyncio
 import re
@@ -30,69 +30,69 @@ async def grants(tmp_path: Path) -> AsyncIterator[Grants]:
         yield Grants(database)
 
 
-async def taken(limits: RateLimits, limit: RateLimit, times: int, tokens: int = 1) -> int:
-    """How many of so many requests are let through."""
-    allowances = limits.windows([limit])
+async def admit(limits: RateLimits, limit: RateLimit, times: int, tokens: int = 1) -> int:
+    """Returns the number of admitted requests of `times`."""
+    windows = limits.windows([limit])
     count = 0
     for _ in range(times):
         try:
-            await limits.reserve(allowances, tokens)
+            await limits.reserve(windows, tokens)
             count += 1
         except RateLimited:
             pass
     return count
 
 
-async def test_a_window_has_its_amount_and_the_next_one_again(clock):
+async def test_each_window_has_the_full_amount(clock):
     limits = RateLimits(clock=clock)
 
-    assert await taken(limits, RPM, 5) == 3
+    assert await admit(limits, RPM, 5) == 3
     clock.now += 60
-    assert await taken(limits, RPM, 5) == 3
+    assert await admit(limits, RPM, 5) == 3
 
 
-async def test_a_refusal_takes_nothing_and_says_when_to_come_back(clock):
+async def test_refusal_takes_nothing_and_has_retry_after(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.windows([RPM, TPM])
+    windows = limits.windows([RPM, TPM])
     for _ in range(3):
-        await limits.reserve(allowances, 10)
+        await limits.reserve(windows, 10)
 
     with pytest.raises(RequestsLimited, match=r"Limit 3, Used 3, Requested 1") as refused:
-        await limits.reserve(allowances, 10)
+        await limits.reserve(windows, 10)
     error = refused.value
     assert (error.status, error.type, error.code) == (429, "requests", "rate_limit_exceeded")
     assert 0 < int(error.headers["retry-after-ms"]) <= 60_000
     assert error.headers["x-ratelimit-remaining-requests"] == "0"
     assert error.headers["x-ratelimit-remaining-tokens"] == "70"
     clock.now += error.retry_after_s
-    await limits.reserve(allowances, 10)
+    await limits.reserve(windows, 10)
 
 
-async def test_what_was_not_used_is_given_back_and_what_was_used_more_is_taken(clock):
+async def test_correction_returns_unused_and_charges_excess_tokens(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.windows([TPM])
-    first = await limits.reserve(allowances, 90)
+    windows = limits.windows([TPM])
+    first = await limits.reserve(windows, 90)
     first.correct(10)
-    second = await limits.reserve(allowances, 90)
+    second = await limits.reserve(windows, 90)
     second.correct(120)
 
     with pytest.raises(TokensLimited) as refused:
-        await limits.reserve(allowances, 1)
+        await limits.reserve(windows, 1)
     assert refused.value.type == "tokens"
 
 
-async def test_what_is_corrected_in_the_next_window_is_no_matter_of_it(clock):
+async def test_correction_after_its_window_changes_nothing(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.windows([TPM])
-    first = await limits.reserve(allowances, 90)
+    windows = limits.windows([TPM])
+    first = await limits.reserve(windows, 90)
     clock.now += 60
-    await limits.reserve(allowances, 50)
+    await limits.reserve(windows, 50)
     first.correct(1)
 
-    assert limits.headers(allowances)["x-ratelimit-remaining-tokens"] == "50"
+    assert limits.headers(windows)["x-ratelimit-remaining-tokens"] == "50"
 
 
-async def test_a_request_that_is_larger_than_the_limit_is_told_so(clock):
+async def test_request_larger_than_the_limit_is_refused_without_retry(clock):
     limits = RateLimits(clock=clock)
 
     with pytest.raises(TokensLimited, match="too large") as refused:
@@ -100,16 +100,16 @@ async def test_a_request_that_is_larger_than_the_limit_is_told_so(clock):
     assert refused.value.retry_after_s is None
 
 
-async def test_headers_tell_the_tightest_limit_in_openais_words(clock):
+async def test_headers_hold_the_tightest_limit_in_openais_format(clock):
     limits = RateLimits(clock=clock)
-    allowances = limits.windows(
+    windows = limits.windows(
         [
             RateLimit(scope="key k", unit="requests", limit=1000),
             RateLimit(scope="p", unit="requests", limit=2, window_s=86_400),
         ]
     )
-    await limits.reserve(allowances, 1)
-    headers = limits.headers(allowances)
+    await limits.reserve(windows, 1)
+    headers = limits.headers(windows)
 
     assert headers["x-ratelimit-limit-requests"] == "2"
     assert headers["x-ratelimit-remaining-requests"] == "1"
@@ -118,48 +118,48 @@ async def test_headers_tell_the_tightest_limit_in_openais_words(clock):
 
 
 @pytest.mark.parametrize("most", [3, 50, 1000])
-async def test_several_servers_together_let_through_what_one_would(grants, clock, most):
+async def test_servers_together_admit_as_many_as_one(grants, clock, most):
     limit = RateLimit(scope="m", unit="requests", limit=most)
     servers = [RateLimits(grants, clock=clock) for _ in range(3)]
-    counts = await asyncio.gather(*(taken(one, limit, most) for one in servers))
+    counts = await asyncio.gather(*(admit(one, limit, most) for one in servers))
 
     assert sum(counts) == most
 
 
-async def test_servers_share_a_minute_and_a_day_each_for_itself(grants, clock):
+async def test_minute_and_day_limits_are_shared_separately(grants, clock):
     minute = RateLimit(scope="m", unit="requests", limit=10)
     day = RateLimit(scope="m", unit="requests", limit=1000, window_s=86_400)
     clock.now = 86_400 * 20.0 + crc32(b"m") % 86_400  # both begin
     counts = []
     for server in [RateLimits(grants, clock=clock) for _ in range(2)]:
-        counts.append(await taken(server, day, 5) + await taken(server, minute, 5))
+        counts.append(await admit(server, day, 5) + await admit(server, minute, 5))
 
     assert counts == [10, 10]
 
 
-async def test_a_request_that_does_not_fit_leaves_the_rest_to_others(grants, clock):
+async def test_oversized_request_leaves_the_remaining_amount_to_others(grants, clock):
     a, b = (RateLimits(grants, clock=clock) for _ in range(2))
     await a.reserve(a.windows([TPM]), 40)
     with pytest.raises(TokensLimited):
         await b.reserve(b.windows([TPM]), 90)
 
-    assert await taken(b, TPM, 1, tokens=20) == 1
-    assert await taken(a, TPM, 1, tokens=40) == 1
+    assert await admit(b, TPM, 1, tokens=20) == 1
+    assert await admit(a, TPM, 1, tokens=40) == 1
 
 
-async def test_what_one_server_did_not_use_is_there_for_another(grants, clock):
+async def test_unused_amount_of_a_server_is_available_to_another(grants, clock):
     a, b = (RateLimits(grants, clock=clock) for _ in range(2))
     first = await a.reserve(a.windows([TPM]), 95)
-    assert await taken(b, TPM, 1, tokens=60) == 0
+    assert await admit(b, TPM, 1, tokens=60) == 0
     first.correct(10)
     await a.settle()
     clock.now += 1
 
-    assert await taken(b, TPM, 1, tokens=85) == 1
-    assert await taken(a, TPM, 9, tokens=1) == 5
+    assert await admit(b, TPM, 1, tokens=85) == 1
+    assert await admit(a, TPM, 9, tokens=1) == 5
 
 
-async def test_a_server_asks_the_database_once_in_many_requests(grants, clock):
+async def test_database_is_queried_once_for_many_requests(grants, clock):
     asked = 0
 
     class Counted(Grants):
@@ -169,19 +169,19 @@ async def test_a_server_asks_the_database_once_in_many_requests(grants, clock):
             return await grants.take(*args, **kwargs)
 
     limits = RateLimits(Counted(grants._database), clock=clock)
-    assert await taken(limits, RateLimit(scope="m", unit="requests", limit=1000), 1000) == 1000
+    assert await admit(limits, RateLimit(scope="m", unit="requests", limit=1000), 1000) == 1000
     assert asked == 20
 
 
-async def test_many_at_once_are_let_through_as_often_as_may_be(grants, clock):
+async def test_concurrent_requests_are_admitted_up_to_the_limit(grants, clock):
     limits = RateLimits(grants, clock=clock)
     limit = RateLimit(scope="m", unit="requests", limit=40)
-    counts = await asyncio.gather(*(taken(limits, limit, 1) for _ in range(100)))
+    counts = await asyncio.gather(*(admit(limits, limit, 1) for _ in range(100)))
 
     assert sum(counts) == 40
 
 
-async def test_while_the_database_cannot_be_used_a_server_counts_by_itself(clock, caplog):
+async def test_server_enforces_the_limit_alone_during_an_outage(clock, caplog):
     class Down(Grants):
         def __init__(self) -> None:
             pass
@@ -191,49 +191,49 @@ async def test_while_the_database_cannot_be_used_a_server_counts_by_itself(clock
 
     limits = RateLimits(Down(), clock=clock)
 
-    assert await taken(limits, RPM, 5) == 3
+    assert await admit(limits, RPM, 5) == 3
     assert "limits_not_shared" in caplog.text
 
 
-async def test_another_limit_begins_anew(clock):
+async def test_changed_limit_begins_a_new_window(clock):
     limits = RateLimits(clock=clock)
-    await taken(limits, RPM, 3)
+    await admit(limits, RPM, 3)
     wider = RateLimit(scope=RPM.scope, unit=RPM.unit, limit=5)
 
-    assert await taken(limits, wider, 9) == 5
+    assert await admit(limits, wider, 9) == 5
 
 
-async def test_what_is_kept_of_limits_is_bounded_also_within_one_window(clock):
+async def test_windows_in_memory_are_bounded(clock):
     limits = RateLimits(clock=clock, windows_limit=100)
     for number in range(1_000):
-        await taken(limits, RateLimit(scope=str(number), unit="requests", limit=1), 1)
+        await admit(limits, RateLimit(scope=str(number), unit="requests", limit=1), 1)
 
     assert len(limits._windows) <= 100
     assert limits.generation <= 90
-    assert await taken(limits, RateLimit(scope="999", unit="requests", limit=1), 1) == 0
+    assert await admit(limits, RateLimit(scope="999", unit="requests", limit=1), 1) == 0
 
 
-async def test_what_is_granted_to_who_has_left_meanwhile_is_there_for_others(grants, clock):
+async def test_grant_of_a_cancelled_request_is_available_to_others(grants, clock):
     a, b = RateLimits(grants, clock=clock), RateLimits(grants, clock=clock)
-    asking = asyncio.create_task(taken(a, RPM, 1))
+    asking = asyncio.create_task(admit(a, RPM, 1))
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait({asking})
     await a.settle()
 
-    assert await taken(a, RPM, 3) + await taken(b, RPM, 3) == RPM.limit
+    assert await admit(a, RPM, 3) + await admit(b, RPM, 3) == RPM.limit
 
 
 @pytest.mark.parametrize(("limit", "tokens"), [(RPM, 1), (TPM, 30), (TPM, 90)])
-async def test_a_refusal_of_one_of_several_servers_adds_up(grants, clock, limit, tokens):
-    """What is used and what is requested are more than the limit, whoever has used it."""
+async def test_refusal_with_shared_limits_reports_consistent_numbers(grants, clock, limit, tokens):
+    """Used and requested amounts together exceed the limit, also if another server used them."""
     a, b = (RateLimits(grants, clock=clock) for _ in range(2))
-    await taken(a, limit, 3, tokens=25)
-    allowances = b.windows([limit])
+    await admit(a, limit, 3, tokens=25)
+    windows = b.windows([limit])
 
-    await taken(b, limit, 3, tokens=tokens)
+    await admit(b, limit, 3, tokens=tokens)
     with pytest.raises(RateLimited, match="of all processes and servers together") as refused:
-        await b.reserve(allowances, tokens)
+        await b.reserve(windows, tokens)
 
     told = re.search(r"Limit (\d+), Used (\d+), Requested (\d+)", refused.value.message)
     assert told is not None
@@ -242,7 +242,7 @@ async def test_a_refusal_of_one_of_several_servers_adds_up(grants, clock, limit,
     assert int(refused.value.headers[f"x-ratelimit-remaining-{limit.unit}"]) == most - used
 
 
-async def test_a_days_tokens_are_called_so(clock):
+async def test_refusal_names_tokens_per_day(clock):
     day = RateLimit(scope="m", unit="tokens", limit=10, window_s=86_400)
     limits = RateLimits(clock=clock)
 

@@ -1,4 +1,4 @@
-"""What holds for a caller's requests to a model."""
+"""Request policies: the limits of a caller with a model."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from llm_backend.access.limits.request_policy import MODELS_LIMIT, DefaultLimits
 OWN = {"own": {"max_requests_per_1_minute": 7}}
 
 
-def test_names_that_a_client_invents_share_one_limit():
+def test_unknown_model_names_share_one_limit():
     project = Project(id="proj_1", name="p", rate_limits=OWN)
     ring = SimpleNamespace(policy=Policy(projects={}, emails={}))
     plans = RequestPolicies(ring, RateLimits(), DefaultLimits(requests_per_minute=5), lambda _: ())
@@ -22,7 +22,7 @@ def test_names_that_a_client_invents_share_one_limit():
     assert plans.policy_of(caller, "own").rate_windows[0].scope == "own in project proj_1"
 
 
-def test_a_route_has_the_limits_of_its_steps_even_under_the_name_of_one():
+def test_route_named_like_a_step_has_the_limits_of_its_steps():
     rates = {"own": {"max_requests_per_1_minute": 7}}
     project = Project(id="proj_1", name="p", rate_limits=rates)
     ring = SimpleNamespace(policy=Policy(projects={}, emails={}))

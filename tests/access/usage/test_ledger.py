@@ -1,4 +1,4 @@
-"""What is used is added up in memory, and written behind."""
+"""Ledger: usage added up in memory and written in the background."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -35,7 +35,7 @@ def key(minute: int = 0, project: str = "proj_a") -> UsageKey:
     return UsageKey(minute * 60, "completions", project, "key", "", "m", "default", False, "")
 
 
-async def test_what_several_write_is_added_up_in_the_database(stored):
+async def test_usage_of_several_servers_is_summed_in_the_database(stored):
     for _ in range(2):
         ledger = Ledger(stored)
         for _ in range(3):
@@ -47,7 +47,7 @@ async def test_what_several_write_is_added_up_in_the_database(stored):
     assert told.tokens == Tokens(*(6 * count for count in TOKENS))
 
 
-async def test_what_could_not_be_written_is_kept_and_written_later(stored, caplog):
+async def test_failed_write_is_retried_later(stored, caplog):
     ledger = Ledger(stored)
     ledger.add(key(), requests=1, tokens=TOKENS)
     stored.is_down = True
@@ -61,7 +61,7 @@ async def test_what_could_not_be_written_is_kept_and_written_later(stored, caplo
     assert "usage_not_written" in caplog.text
 
 
-async def test_an_outage_without_end_does_not_fill_the_memory(stored, caplog):
+async def test_entries_are_bounded_during_an_outage(stored, caplog):
     ledger = Ledger(stored, entries_limit=2)
     for minute in range(5):
         ledger.add(key(minute), requests=1)
@@ -85,7 +85,7 @@ async def test_buckets_are_of_any_width_and_groups_of_any_column(stored):
     ]  # fmt: skip
 
 
-async def test_what_the_database_can_never_hold_keeps_nothing_else_back(stored, caplog):
+async def test_unstorable_entry_does_not_block_others(stored, caplog):
     ledger = Ledger(stored)
     ledger.add(key(0), requests=1)
     ledger.add(key(1), requests=1, tokens=Tokens(input_tokens=10**30))

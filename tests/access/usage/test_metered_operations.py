@@ -1,4 +1,4 @@
-"""Every operation is counted, or is not for a reason; and which model a request asks."""
+"""Metered operations: every operation is metered or exempt, and the model of a request."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +55,7 @@ def test_a_form_names_its_model_and_a_query_only_where_there_is_no_body():
     assert asks(METERED["createModeration"], body={}) == "omni-moderation-latest"
 
 
-def test_all_models_of_a_body_are_found_but_not_in_what_clients_fill():
+def test_models_are_found_outside_free_content_of_clients():
     body = {
         "model": "a",
         "Model": "z",

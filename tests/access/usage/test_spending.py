@@ -1,4 +1,4 @@
-"""What has been spent this month, and whether more may be."""
+"""Spending of the month, spend limits and alerts."""
 
 import time
 from collections.abc import AsyncIterator
@@ -60,7 +60,7 @@ async def limit(database: Database, cents: int, *, project_id: str | None) -> No
 
 
 @pytest.mark.parametrize("project_id", ["proj_default", None])
-async def test_a_limit_that_is_reached_lets_no_more_be_spent(database, keyring, project_id):
+async def test_reached_spend_limit_raises_quota_exceeded(database, keyring, project_id):
     spending = Spending(StoredUsage(database), keyring, PRICES)
     await limit(database, 2, project_id=project_id)
     await keyring.refresh()
@@ -76,7 +76,7 @@ async def test_a_limit_that_is_reached_lets_no_more_be_spent(database, keyring, 
     assert (refused.value.status, refused.value.type) == (429, "insufficient_quota")
 
 
-async def test_a_server_knows_what_was_spent_before_its_first_request(database, keyring):
+async def test_spending_is_loaded_before_the_first_request(database, keyring):
     await limit(database, 1, project_id="proj_default")
     await spend(database, 1_000)
 
@@ -85,7 +85,7 @@ async def test_a_server_knows_what_was_spent_before_its_first_request(database, 
             access.spending.check(access.keyring.policy.projects["proj_default"])
 
 
-async def test_what_was_spent_last_month_does_not_count(database, keyring):
+async def test_spending_of_last_month_does_not_count(database, keyring):
     spending = Spending(StoredUsage(database), keyring, PRICES)
     await limit(database, 1, project_id=None)
     await keyring.refresh()
@@ -95,7 +95,7 @@ async def test_what_was_spent_last_month_does_not_count(database, keyring):
     assert spending.cents() == 0
 
 
-async def test_an_alert_is_told_once(database, keyring, caplog):
+async def test_alert_is_logged_once(database, keyring, caplog):
     spending = Spending(StoredUsage(database), keyring, PRICES)
     body = {"threshold_amount": 1, "notification_channel": {"recipients": ["ops@example.org"]}}
     alert = Record(id="alert_1", kind=resource_kinds.SPEND_ALERT, created_at=1, body=body)

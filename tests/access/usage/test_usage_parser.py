@@ -1,4 +1,4 @@
-"""How many tokens an upstream tells at the end of its answer."""
+"""Usage parser: tokens that an upstream reports at the end of its answer."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ TOLD = Tokens(input_tokens=10, cached_tokens=3, output_tokens=4)
 
 @pytest.mark.parametrize("usage", [CHAT, RESPONSE])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_usage_is_read_in_chats_words_and_in_those_of_responses(usage, indent):
+def test_usage_of_chats_and_of_responses_is_parsed(usage, indent):
     body = json.dumps({"id": "x", "usage": usage, "model": "m"}, indent=indent).encode()
 
     assert parse_usage(body) == TOLD
@@ -50,7 +50,7 @@ SPOKEN = {
 
 
 @pytest.mark.parametrize(("usage", "cached_sounds"), [(SEEN, 0), (SPOKEN, 1)])
-def test_tokens_of_pictures_and_sounds_are_told_apart(usage, cached_sounds):
+def test_media_tokens_are_parsed_separately(usage, cached_sounds):
     told = parse_usage(json.dumps({"usage": usage}).encode())
 
     assert told == TOLD._replace(
@@ -64,28 +64,26 @@ def test_tokens_of_pictures_and_sounds_are_told_apart(usage, cached_sounds):
 @pytest.mark.parametrize(
     ("cached", "pictures", "sounds"), [(4, 0, 0), (5, 1, 0), (8, 4, 0), (9, 4, 1), (10, 4, 2)]
 )
-def test_cached_tokens_that_nobody_tells_apart_are_text_as_far_as_there_is(
-    cached, pictures, sounds
-):
+def test_cached_tokens_without_details_count_as_text_first(cached, pictures, sounds):
     tokens = Tokens(10, cached, 0, 4, 2).normalize()
 
     assert (tokens.cached_picture_tokens, tokens.cached_sound_tokens) == (pictures, sounds)
 
 
-def test_what_is_told_of_media_beyond_the_input_does_not_count():
+def test_media_tokens_beyond_the_input_do_not_count():
     tokens = Tokens(10, 20, 3, 8, 8, 20, 20, 2, 9).normalize()
 
     assert tokens == Tokens(10, 10, 3, 8, 2, 8, 2, 2, 1)
 
 
-def test_what_only_looks_like_usage_is_text():
+def test_usage_inside_a_string_is_ignored():
     said = json.dumps({"usage": {"prompt_tokens": 99}})
     body = json.dumps({"usage": CHAT, "choices": [{"message": {"content": said}}]}).encode()
 
     assert parse_usage(body) == TOLD
 
 
-def test_the_last_event_that_tells_counts_however_it_is_cut():
+def test_last_usage_is_parsed_however_chunks_are_cut():
     events = b'data: {"usage":null}\n\n' * 50
     events += b'data: {"choices":[],"usage":' + json.dumps(CHAT).encode() + b"}\n\ndata: [DONE]\n\n"
     tail = UsageTail()
@@ -95,7 +93,7 @@ def test_the_last_event_that_tells_counts_however_it_is_cut():
     assert tail.usage() == TOLD
 
 
-def test_a_compressed_answer_is_read_too():
+def test_compressed_answer_is_decoded():
     body = json.dumps({"usage": CHAT}).encode()
     tail = UsageTail(b"gzip")
     tail.feed(gzip.compress(body))
@@ -122,7 +120,7 @@ def test_a_compressed_answer_is_read_too():
         b'{"usage":{"prompt_tokens":' + b"1" * 10_000 + b"}}",
     ],
 )
-def test_an_answer_that_tells_nothing_counts_no_tokens(end):
+def test_answer_without_usage_has_no_tokens(end):
     assert parse_usage(end) is None
 
 
@@ -136,7 +134,7 @@ def events(*deltas: dict) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 7, 60, 10_000])
-def test_what_a_stream_says_is_added_up_however_it_is_cut(size: int):
+def test_text_of_a_stream_is_measured_however_chunks_are_cut(size: int):
     said = events(
         {"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": 'l"o'},
         {"reasoning_content": "so"}, {"tool_calls": [{"function": {"arguments": "{}"}}]},
@@ -148,7 +146,7 @@ def test_what_a_stream_says_is_added_up_however_it_is_cut(size: int):
     assert tail.text_bytes() == len('Hell\\"oso{}')
 
 
-def test_what_a_whole_answer_says_is_read_off_its_end():
+def test_text_of_a_whole_answer_is_measured_at_its_end():
     tail = UsageTail(texts=None)
     tail.feed(json.dumps({"choices": [{"message": {"content": "Hello"}}]}).encode())
 
@@ -170,7 +168,7 @@ def test_a_picture_takes_no_more_of_a_limit_than_a_picture_may():
     assert 1100 < tokens_of(request) < 1200
 
 
-def test_text_that_is_nearly_a_file_is_looked_through_once():
+def test_text_similar_to_a_data_url_is_scanned_once():
     body = (b"A" * 4095 + b" ") * 256
     began_s = time.process_time()
 
@@ -178,7 +176,7 @@ def test_text_that_is_nearly_a_file_is_looked_through_once():
     assert time.process_time() - began_s < 1  # a thousand times as long, from every byte anew
 
 
-def test_less_than_no_answer_gives_no_room_back():
+def test_negative_answer_limit_adds_no_budget():
     body = {"max_tokens": -1_000_000, "prompt": "a" * 400}
     request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
 

@@ -1,4 +1,4 @@
-"""Azure's deployments: where they stand in the path, and the version in the query."""
+"""Azure's deployments in the path, and the version in the query."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
         ("/files/file-1/content", "/openai/files/file-1/content"),
     ],
 )
-def test_what_runs_a_model_names_its_deployment(path: str, expected: str):
+def test_operations_with_a_model_have_its_deployment_in_the_path(path: str, expected: str):
     assert azure_path(path, "my%20gpt") == expected
 
 
@@ -28,7 +28,7 @@ def test_the_clients_own_version_is_kept():
     assert azure_query("api-version=preview", "2024-10-21") == "api-version=preview"
 
 
-async def test_the_key_is_sent_as_azure_wants_it():
+async def test_key_is_sent_in_azures_header():
     async with FakeUpstream() as fake:
         config = UpstreamConfig(
             base_url=f"http://127.0.0.1:{fake.port}", api_key="k", kind=UpstreamKind.AZURE,

@@ -1,4 +1,4 @@
-"""The least busy upstream is asked, and weights hold with and without load."""
+"""Load balancing: the least busy upstream is chosen, by weight."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ class One:
     outstanding: int = 0
 
 
-def test_the_least_busy_is_asked():
+def test_least_busy_upstream_is_chosen():
     balance, busy, idle = Balance(), One("a", outstanding=2), One("b", outstanding=1)
 
     assert [balance.choose([busy, idle]).name for _ in range(3)] == ["b", "b", "b"]
 
 
-def test_turns_follow_the_weights_where_none_is_busy():
+def test_idle_upstreams_take_turns_by_weight():
     balance, heavy, light = Balance(), One("a", weight=3), One("b", weight=1)
     chosen = Counter(balance.choose([heavy, light]).name for _ in range(400))
 
     assert chosen == {"a": 300, "b": 100}
 
 
-def test_under_load_what_is_out_follows_the_weights():
+def test_outstanding_requests_follow_the_weights_under_load():
     balance, heavy, light = Balance(), One("a", weight=2), One("b", weight=1)
     for _ in range(30):
         balance.choose([heavy, light]).outstanding += 1
@@ -34,7 +34,7 @@ def test_under_load_what_is_out_follows_the_weights():
     assert (heavy.outstanding, light.outstanding) == (20, 10)
 
 
-def test_who_was_away_is_not_flooded():
+def test_returning_upstream_gets_no_burst():
     balance, here, back = Balance(), One("a"), One("b")
     for _ in range(100):
         balance.choose([here])

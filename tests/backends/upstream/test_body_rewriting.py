@@ -1,4 +1,4 @@
-"""A model's name is exchanged in a body; every other byte stays."""
+"""Rewriting of a model's name in a body; every other byte stays."""
 
 import tracemalloc
 
@@ -31,12 +31,12 @@ json_values = st.recursive(
         (b"", b""),
     ],
 )
-def test_only_the_name_at_the_top_changes(body: bytes, expected: bytes):
+def test_rename_changes_only_the_top_level_model(body: bytes, expected: bytes):
     assert rename_model(body, "b") == expected
 
 
 @given(st.dictionaries(st.text(max_size=8), json_values, max_size=4), st.text(max_size=10))
-def test_whatever_the_body_holds_it_means_the_same(more, name):
+def test_renamed_body_parses_to_the_same_values(more, name):
     body = {**more, "model": "old", "last": more}
 
     assert orjson.loads(rename_model(orjson.dumps(body), name)) == {**body, "model": name}
@@ -52,16 +52,16 @@ def test_whatever_the_body_holds_it_means_the_same(more, name):
         (b'{"a":"store","st\\u006fre":1}', b'{"a":"store","st\\u006fre":false}'),
     ],
 )
-def test_a_value_at_the_top_is_exchanged_or_added(body: bytes, expected: bytes):
+def test_top_level_value_is_replaced_or_added(body: bytes, expected: bytes):
     assert with_value(body, "store", False) == expected
 
 
 @given(st.dictionaries(st.text(max_size=8) | st.just("store"), json_values, max_size=4))
-def test_with_a_value_the_body_means_the_same_otherwise(body):
+def test_replaced_value_leaves_the_other_values(body):
     assert orjson.loads(with_value(orjson.dumps(body), "store", False)) == {**body, "store": False}
 
 
-def test_a_long_text_in_a_body_takes_no_room_of_its_own():
+def test_long_string_is_scanned_without_extra_memory():
     body = b'{"url": "' + b"A" * 1_000_000 + rb"\n" * 100_000 + b'", "model": "a"}'
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Which upstreams may answer: by model, else by operation."""
+"""Routing to upstreams by model, else by operation."""
 
 from llm_backend.backends.upstream.choice import Choices
 from llm_backend.backends.upstream.config import UpstreamConfig
@@ -11,7 +11,7 @@ def one(name: str, *models: str) -> UpstreamConfig:
     return UpstreamConfig(name=name, base_url="http://x/v1", models=models)
 
 
-def test_those_that_name_a_model_answer_for_it():
+def test_upstreams_that_name_a_model_are_chosen():
     choices = Choices([one("any"), one("a", "qwen*"), one("b", "qwen3", "phi")])
 
     assert choices.for_model("qwen3", CHAT) == ["a", "b"]
@@ -19,7 +19,7 @@ def test_those_that_name_a_model_answer_for_it():
     assert choices.for_model("gpt-4o", CHAT) == ["any"]
 
 
-def test_an_operation_has_an_upstream_of_its_own_by_id_or_tag():
+def test_upstream_of_an_operation_is_found_by_id_or_tag():
     choices = Choices(
         [one("any"), one("a", "qwen*"), one("art")], {"images": "art", "createThread": "a"}
     )
@@ -30,10 +30,10 @@ def test_an_operation_has_an_upstream_of_its_own_by_id_or_tag():
     assert choices.for_operation(("createThread", "Assistants")) == ["a"]
 
 
-def test_what_names_no_model_is_always_asked_of_the_same_one():
+def test_requests_without_a_model_go_to_one_upstream():
     assert Choices([one("a", "x"), one("b"), one("c")]).for_operation(CHAT) == ["b"]
     assert Choices([one("a", "x"), one("b", "y")]).for_operation(CHAT) == ["a"]
 
 
-def test_a_name_that_nobody_has_is_nobodys():
+def test_unknown_model_has_no_upstream():
     assert not Choices([one("a", "x")]).serves("y")

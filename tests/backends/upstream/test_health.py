@@ -1,4 +1,4 @@
-"""An upstream that fails again and again is left alone, and probed."""
+"""Outlier ejection: consecutive failures eject an upstream, and probes end it."""
 
 from llm_backend.backends.upstream.health import EJECTION_S, FAILURES, LONGEST_EJECTION_S, Health
 
@@ -11,7 +11,7 @@ def ejected(*, at_s: float = 100) -> Health:
     return health
 
 
-def test_one_failure_is_none():
+def test_one_failure_does_not_eject():
     health = Health()
     health.record_failure(1)
     health.record_success()
@@ -20,14 +20,14 @@ def test_one_failure_is_none():
     assert health.admits(2)
 
 
-def test_after_several_in_a_row_nothing_is_sent_for_a_while():
+def test_consecutive_failures_eject():
     health = ejected(at_s=100)
 
     assert not health.admits(100 + EJECTION_S - 0.1)
     assert health.admits(100 + EJECTION_S)
 
 
-def test_one_request_at_a_time_probes():
+def test_ejected_upstream_is_probed_by_one_request_at_a_time():
     health = ejected(at_s=100)
     health.record_request()
 
@@ -36,7 +36,7 @@ def test_one_request_at_a_time_probes():
     assert health.admits(1000)
 
 
-def test_a_probe_that_fails_doubles_the_wait_up_to_a_bound():
+def test_failed_probe_doubles_the_ejection_up_to_a_bound():
     health, now = ejected(at_s=0), 0.0
     waits = []
     for _ in range(6):
@@ -50,7 +50,7 @@ def test_a_probe_that_fails_doubles_the_wait_up_to_a_bound():
     assert waits == [5, 10, 20, 40, 60, LONGEST_EJECTION_S]
 
 
-def test_a_probe_that_succeeds_ends_it():
+def test_successful_probe_ends_the_ejection():
     health = ejected(at_s=100)
     health.record_request()
     health.record_success()
@@ -59,14 +59,14 @@ def test_a_probe_that_succeeds_ends_it():
     assert not health.is_ejected
 
 
-def test_requests_that_were_out_already_do_not_prolong_it():
+def test_outstanding_requests_do_not_prolong_an_ejection():
     health = ejected(at_s=100)
     health.record_failure(103)
 
     assert health.admits(100 + EJECTION_S)
 
 
-def test_answers_that_all_break_off_eject_it_for_longer_and_longer():
+def test_answers_that_break_off_prolong_each_ejection():
     health, ejected_at = Health(), []
     for now in range(100):
         if health.admits(now):
@@ -79,7 +79,7 @@ def test_answers_that_all_break_off_eject_it_for_longer_and_longer():
     assert ejected_at == [2, 7, 17, 37, 77]
 
 
-def test_an_answer_that_is_left_alone_says_nothing():
+def test_cancelled_probe_leaves_the_ejection_as_it_is():
     health = Health()
     for now in range(FAILURES):
         health.record_failure(now)
@@ -92,7 +92,7 @@ def test_an_answer_that_is_left_alone_says_nothing():
     assert health.is_ejected
 
 
-def test_one_whose_ejection_is_over_is_able_also_while_it_is_probed():
+def test_upstream_is_available_while_it_is_probed():
     health = ejected(at_s=100)
 
     assert not health.is_available(100 + EJECTION_S - 0.1)

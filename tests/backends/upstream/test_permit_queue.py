@@ -1,4 +1,4 @@
-"""Who waits until an upstream has room: callers take turns."""
+"""Permit queue: callers take turns for permits of upstreams."""
 
 import asyncio
 from types import SimpleNamespace
@@ -52,7 +52,7 @@ async def test_callers_take_turns():
     assert rooms.came == ["a", "b", "c", "a"]
 
 
-async def test_who_waits_for_another_place_does_not_hold_up_the_line():
+async def test_busy_upstream_does_not_block_requests_for_others():
     rooms = Rooms(x=0, y=0)
     first, second = await begun(rooms.ask("a", "x"), rooms.ask("b", "xy"))
     rooms.leave("y")
@@ -62,7 +62,7 @@ async def test_who_waits_for_another_place_does_not_hold_up_the_line():
     assert await first == "x"
 
 
-async def test_who_waits_too_long_is_told_and_keeps_nothing():
+async def test_timeout_raises_overloaded_and_leaves_the_queue():
     rooms = Rooms(x=0)
     with pytest.raises(Overloaded):
         await rooms.ask("a", within_s=0.01)
@@ -70,7 +70,7 @@ async def test_who_waits_too_long_is_told_and_keeps_nothing():
     assert len(rooms.queue) == 0
 
 
-async def test_a_place_given_to_who_leaves_goes_to_the_next():
+async def test_permit_of_a_cancelled_request_goes_to_the_next():
     rooms = Rooms(x=0)
     first, second = await begun(rooms.ask("a"), rooms.ask("b"))
     rooms.leave("x")
@@ -80,7 +80,7 @@ async def test_a_place_given_to_who_leaves_goes_to_the_next():
     assert rooms.rooms["x"].promised == 0
 
 
-async def test_a_line_that_is_full_takes_the_last_place_of_who_has_most():
+async def test_full_permit_queue_drops_the_newest_of_the_caller_with_most():
     rooms = Rooms(x=0)
     tasks = await begun(*(rooms.ask("a") for _ in range(4)))
     with pytest.raises(Overloaded):
@@ -95,7 +95,7 @@ async def test_a_line_that_is_full_takes_the_last_place_of_who_has_most():
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_room_that_comes_without_a_word_is_found():
+async def test_permit_without_an_event_is_found_by_polling():
     rooms = Rooms(x=0)
     (task,) = await begun(rooms.ask("a"))
     rooms.rooms["x"].room = 1  # an ejection is over, say

@@ -1,4 +1,4 @@
-"""Several upstreams: who is asked, who is given up, and what goes out twice."""
+"""Upstream pool: balancing, ejection, retries and waiting."""
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +24,7 @@ DOWN = b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"
 
 @asynccontextmanager
 async def pool(*fakes: FakeUpstream | None, **settings: object):
-    """Upstreams of these fakes, named by their number; None is one where nobody listens."""
+    """Upstreams of these fakes, named by their number; None has a closed port."""
     async with AsyncExitStack() as stack:
         upstreams = []
         for number, fake in enumerate(fakes):
@@ -63,7 +63,7 @@ async def cut(_: Message, connection: Connection) -> None:
     connection.cut()
 
 
-async def test_requests_in_turn_are_shared_out():
+async def test_requests_are_balanced():
     fakes = FakeUpstream(answer=OK), FakeUpstream(answer=OK)
     async with pool(*fakes) as upstreams:
         for _ in range(4):
@@ -72,7 +72,7 @@ async def test_requests_in_turn_are_shared_out():
     assert [len(fake.requests) for fake in fakes] == [2, 2]
 
 
-async def test_one_that_cannot_be_reached_is_passed_over_and_left_alone_after_a_while():
+async def test_unreachable_upstream_is_skipped_and_ejected():
     fake = FakeUpstream(answer=OK)
     async with pool(None, fake) as upstreams:
         for _ in range(10):
@@ -84,14 +84,14 @@ async def test_one_that_cannot_be_reached_is_passed_over_and_left_alone_after_a_
 
 
 @pytest.mark.parametrize("answer", [BUSY, DOWN])
-async def test_an_answer_that_says_that_nothing_was_done_is_asked_elsewhere(answer: bytes):
+async def test_refused_request_is_retried_at_another_upstream(answer: bytes):
     fakes = FakeUpstream(answer=answer), FakeUpstream(answer=OK)
     async with pool(*fakes) as upstreams:
         assert [await ask(upstreams) for _ in range(2)] == [200, 200]
 
 
 @pytest.mark.parametrize("answer", [SHUT, SHUT.replace(b"401", b"403")])
-async def test_one_that_refuses_our_own_key_is_given_up_for_another_and_left_alone(answer: bytes):
+async def test_upstream_that_rejects_its_key_is_skipped_and_ejected(answer: bytes):
     fakes = FakeUpstream(answer=answer), FakeUpstream(answer=OK)
     async with pool(*fakes) as upstreams:
         assert [await ask(upstreams) for _ in range(9)] == [200] * 9
@@ -100,7 +100,7 @@ async def test_one_that_refuses_our_own_key_is_given_up_for_another_and_left_alo
     assert len(fakes[0].requests) == 3
 
 
-async def test_where_our_own_key_is_refused_by_all_nobody_is_asked_twice():
+async def test_rejected_keys_everywhere_are_tried_once_each():
     fakes = FakeUpstream(answer=SHUT), FakeUpstream(answer=SHUT)
     async with pool(*fakes) as upstreams:
         with pytest.raises(UpstreamFailed):
@@ -109,7 +109,7 @@ async def test_where_our_own_key_is_refused_by_all_nobody_is_asked_twice():
     assert [len(fake.requests) for fake in fakes] == [1, 1]
 
 
-async def test_where_there_is_nobody_else_the_refusal_is_the_answer():
+async def test_only_upstreams_refusal_is_the_answer():
     fake = FakeUpstream(answer=BUSY)
     async with pool(fake) as upstreams:
         assert await ask(upstreams) == 429
@@ -117,7 +117,7 @@ async def test_where_there_is_nobody_else_the_refusal_is_the_answer():
     assert len(fake.requests) == 1
 
 
-async def test_what_may_have_been_done_is_not_sent_twice():
+async def test_possibly_processed_request_is_not_retried():
     fakes = FakeUpstream(answer=cut), FakeUpstream(answer=cut)
     async with pool(*fakes) as upstreams:
         with pytest.raises(UpstreamFailed):
@@ -126,13 +126,13 @@ async def test_what_may_have_been_done_is_not_sent_twice():
     assert sum(len(fake.requests) for fake in fakes) == 1
 
 
-async def test_what_does_no_harm_twice_is():
+async def test_idempotent_request_is_retried():
     fakes = FakeUpstream(answer=cut), FakeUpstream(answer=OK)
     async with pool(*fakes) as upstreams:
         assert [await ask(upstreams, asked("GET", body=b"")) for _ in range(2)] == [200, 200]
 
 
-async def test_a_key_of_the_client_does_not_make_a_request_safe_elsewhere():
+async def test_idempotency_key_allows_no_retry_at_other_upstreams():
     fakes = FakeUpstream(answer=cut), FakeUpstream(answer=cut)
     async with pool(*fakes) as upstreams:
         with pytest.raises(UpstreamFailed):
@@ -141,7 +141,7 @@ async def test_a_key_of_the_client_does_not_make_a_request_safe_elsewhere():
     assert sum(len(fake.requests) for fake in fakes) == 1
 
 
-async def test_who_honours_the_key_is_asked_again_and_nobody_else():
+async def test_idempotency_key_allows_a_retry_at_the_same_upstream():
     async def cut_once(_: Message, connection: Connection) -> None:
         first = fakes[0].requests[0]
         if len(fakes[0].requests) > 1:
@@ -156,7 +156,7 @@ async def test_who_honours_the_key_is_asked_again_and_nobody_else():
     assert [len(fake.requests) for fake in fakes] == [2, 0]
 
 
-async def test_who_may_have_a_request_keeps_it_though_he_cannot_be_reached_any_more():
+async def test_retry_stays_at_an_unreachable_upstream_that_may_have_the_request():
     async def last(_: Message, connection: Connection) -> None:
         fakes[0]._server.close()
         connection.cut()
@@ -169,7 +169,7 @@ async def test_who_may_have_a_request_keeps_it_though_he_cannot_be_reached_any_m
     assert [len(fake.requests) for fake in fakes] == [1, 0]
 
 
-async def test_a_body_that_comes_in_pieces_is_kept_for_the_one_that_can_be_reached():
+async def test_streamed_body_is_unread_until_an_upstream_is_reached():
     async def body():
         yield b"abc"
 
@@ -181,13 +181,13 @@ async def test_a_body_that_comes_in_pieces_is_kept_for_the_one_that_can_be_reach
 
 
 @pytest.mark.parametrize("answer", [BUSY, DOWN, BROKEN])
-async def test_where_somebody_else_can_answer_a_failure_is_raised(answer: bytes):
+async def test_failure_is_raised_if_another_backend_can_answer(answer: bytes):
     async with pool(FakeUpstream(answer=answer)) as upstreams:
         with pytest.raises(UpstreamFailed):
             await ask(upstreams, asked(has_other=True))
 
 
-async def test_where_somebody_else_can_answer_nobody_is_asked_twice():
+async def test_upstream_is_tried_once_if_another_backend_can_answer():
     async with pool(None) as upstreams:
         with pytest.raises(UpstreamFailed):
             await ask(upstreams, asked(has_other=True))
@@ -196,7 +196,7 @@ async def test_where_somebody_else_can_answer_nobody_is_asked_twice():
         assert not ill.health.is_ejected
 
 
-async def test_an_ejected_upstream_is_asked_all_the_same_where_nobody_else_can_answer():
+async def test_ejected_upstream_is_tried_if_all_are_ejected():
     fake = FakeUpstream(answer=DOWN)
     async with pool(fake) as upstreams:
         for _ in range(5):
@@ -207,7 +207,7 @@ async def test_an_ejected_upstream_is_asked_all_the_same_where_nobody_else_can_a
     assert len(fake.requests) == 5
 
 
-async def test_only_so_many_are_out_at_once():
+async def test_outstanding_requests_are_limited():
     fake = FakeUpstream(answer=silence)
     async with pool(fake, concurrency=1, connect_timeout_s=0.5) as upstreams:
         first = asyncio.create_task(ask(upstreams))
@@ -224,7 +224,7 @@ async def test_only_so_many_are_out_at_once():
     assert len(fake.requests) == 2
 
 
-async def test_callers_take_turns_and_newcomers_do_not_overtake():
+async def test_callers_take_turns_and_new_requests_do_not_overtake():
     gates = [asyncio.Event() for _ in range(6)]
 
     async def one_after_another(_: Message, connection: Connection) -> None:
@@ -251,13 +251,13 @@ async def test_callers_take_turns_and_newcomers_do_not_overtake():
     assert paths == [b"/v1/0", b"/v1/1", b"/v1/3", b"/v1/2", b"/v1/5", b"/v1/4"]
 
 
-async def test_who_waits_for_room_gets_it():
+async def test_waiting_request_gets_a_free_permit():
     fake = FakeUpstream(answer=OK)
     async with pool(fake, concurrency=2) as upstreams:
         assert await asyncio.gather(*(ask(upstreams) for _ in range(12))) == [200] * 12
 
 
-async def test_every_request_gives_its_place_back():
+async def test_every_request_releases_its_permit():
     fakes = FakeUpstream(answer=OK), FakeUpstream(answer=cut), None
     async with pool(*fakes) as upstreams:
         await asyncio.gather(*(ask(upstreams) for _ in range(20)), return_exceptions=True)
@@ -265,13 +265,13 @@ async def test_every_request_gives_its_place_back():
         assert [one.outstanding for one in upstreams._upstreams.values()] == [0, 0, 0]
 
 
-async def test_the_models_of_all_are_one_list_and_one_that_is_down_hides_its_own():
+async def test_model_lists_are_merged_without_failed_upstreams():
     listed = b'{"object":"list","data":[{"id":"a"},{"id":"b"}]}'
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(listed), listed)
     async with pool(FakeUpstream(answer=answer), None, models=["a*"]) as upstreams:
         assert [model["id"] for model in await upstreams.models()] == ["a"]
 
 
-def test_pauses_grow_and_are_left_half_to_chance():
+def test_backoff_grows_with_half_jitter():
     assert [backoff_s(attempt, 1.0) for attempt in (1, 2, 3, 10)] == [0.05, 0.1, 0.2, 1.0]
     assert backoff_s(1, 0.0) == 0.025

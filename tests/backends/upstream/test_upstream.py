@@ -1,4 +1,4 @@
-"""The upstream's client: what it sends, what it makes of failures, and the list of models."""
+"""HTTP client of an upstream: requests, failures and the list of models."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ async def test_no_header_is_invented():
     ]
 
 
-async def test_who_watches_is_told_when_it_is_given_up_and_when_it_answers_again():
+async def test_observer_is_called_at_ejection_and_return():
     fake = FakeUpstream(answer=b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n")
     told: list[float] = []
     async with (
@@ -91,7 +91,7 @@ async def test_a_get_has_no_body():
     assert fake.requests[0].values(b"content-length") == []
 
 
-async def test_a_connection_is_used_again():
+async def test_connection_is_reused():
     ports = set()
 
     async def answer(_: Message, connection: Connection) -> None:
@@ -106,7 +106,7 @@ async def test_a_connection_is_used_again():
     assert len(ports) == 1
 
 
-async def test_a_redirect_is_no_answer():
+async def test_redirect_is_an_error():
     moved = b"HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
 
     async with FakeUpstream(answer=moved) as fake, upstream_of(fake) as upstream:
@@ -114,7 +114,7 @@ async def test_a_redirect_is_no_answer():
             await ask(upstream)
 
 
-async def test_interim_answers_are_passed_over():
+async def test_interim_answers_are_skipped():
     early = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
 
     async with FakeUpstream(answer=early + OK) as fake, upstream_of(fake) as upstream:
@@ -184,7 +184,7 @@ async def test_a_server_without_tls_is_502_over_https():
     ],
     ids=lambda raw: raw[:40].decode(),
 )
-async def test_what_is_no_answer_is_502(garbage: bytes):
+async def test_invalid_answer_is_502(garbage: bytes):
     async def answer(_: Message, connection: Connection) -> None:
         await connection.send(garbage)
 
@@ -254,7 +254,7 @@ async def test_the_first_bytes_deadline_runs_from_the_connection_on():
     assert failed.was_sent
 
 
-async def test_a_reader_who_is_slow_from_the_start_is_no_silence_of_the_upstream():
+async def test_slow_reader_is_no_timeout_of_the_upstream():
     async def much(_: Message, connection: Connection) -> None:
         await connection.send(
             b"HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n" + bytes(4_000_000)
@@ -287,7 +287,7 @@ async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
         assert not upstream.health.is_ejected
 
 
-async def test_an_upstream_that_takes_nothing_is_504():
+async def test_upstream_that_reads_no_body_is_504():
     async def answer(_: Message, connection: Connection) -> None:
         connection.writer.transport.pause_reading()  # type: ignore[attr-defined]  # both ways
         await asyncio.Event().wait()
@@ -300,7 +300,7 @@ async def test_an_upstream_that_takes_nothing_is_504():
             await ask(upstream, body=bytes(32 * 1024 * 1024))
 
 
-async def test_a_client_that_sends_slowly_is_no_silence_of_the_upstream():
+async def test_slow_upload_is_no_timeout_of_the_upstream():
     async def slow():
         for piece in (b"a", b"b", b"c"):
             await asyncio.sleep(0.5)
@@ -326,7 +326,7 @@ async def test_a_full_pool_is_504():
         await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_models_are_asked_for_once_and_kept():
+async def test_models_are_fetched_once_and_cached():
     async with FakeUpstream(answer=models("a", "b")) as fake, upstream_of(fake) as upstream:
         lists = await asyncio.gather(*(upstream.models() for _ in range(20)))
         lists.append(await upstream.models())
@@ -335,7 +335,7 @@ async def test_models_are_asked_for_once_and_kept():
     assert [request.first_line for request in fake.requests] == [b"GET /v1/models HTTP/1.1"]
 
 
-async def test_models_are_asked_for_again_when_they_are_old():
+async def test_models_are_fetched_again_when_the_cache_expires():
     async with (
         FakeUpstream(answer=models("a")) as fake,
         upstream_of(fake, models_ttl_s=0.05) as upstream,
@@ -361,7 +361,7 @@ async def test_no_list_of_models_is_a_failure(answer: bytes):
             await upstream.models()
 
 
-async def test_one_who_stops_waiting_for_models_leaves_the_others_theirs():
+async def test_cancelled_fetch_of_models_does_not_cancel_others():
     admission = asyncio.Event()
 
     async def late(_: Message, connection: Connection) -> None:
@@ -387,7 +387,7 @@ def test_a_header_that_cannot_be_sent_is_refused_by_name():
         request_headers([(b"User-Agent", b"caf\xe9")], length=None)
 
 
-def test_what_concerns_one_connection_stays_on_it():
+def test_hop_by_hop_headers_are_removed():
     pairs = [
         (b"Connection", b"close, Content-Language, OpenAI-Beta"),
         (b"Content-Language", b"en"),

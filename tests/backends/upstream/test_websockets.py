@@ -9,16 +9,16 @@ from llm_backend.errors import InvalidRequest
 
 
 @pytest.mark.parametrize("query", ["model=a", "mod%65l=a", "a=%20&model=a&mod%65l=a", "&model=a&"])
-def test_the_name_that_is_read_is_the_one_that_is_exchanged(query: str):
+def test_model_in_a_query_is_replaced(query: str):
     assert model_of(query) == "a"
     assert set(parse_qs(with_model(query, "x/y z"))["model"]) == {"x/y z"}
 
 
 @pytest.mark.parametrize("query", ["model=a&model=b", "a=%20&model=b&mod%65l=a", "model=&Model=a"])
-def test_one_of_two_names_is_not_chosen(query: str):
+def test_two_models_in_a_query_are_refused(query: str):
     with pytest.raises(InvalidRequest, match="more than one"):
         model_of(query)
 
 
-def test_other_words_stay_as_they_were():
+def test_other_query_parameters_are_unchanged():
     assert with_model("a=%20&model=b&c", "d") == "a=%20&model=d&c"

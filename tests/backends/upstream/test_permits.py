@@ -1,4 +1,4 @@
-"""Several processes give an upstream no more requests at once than it may have, callers in turn."""
+"""Permits: one concurrency limit for several processes."""
 
 import asyncio
 import tempfile
@@ -100,7 +100,7 @@ async def until(claim: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-async def test_all_together_have_no_more_than_one_may(folder: Path):
+async def test_processes_together_stay_below_the_concurrency_limit(folder: Path):
     async with server(folder, a=2) as shared:
         one, other = await shared.process(), await shared.process()
         first, _ = await one.enter(), await other.enter()
@@ -134,7 +134,7 @@ async def test_callers_of_all_processes_take_turns(folder: Path):
     assert shared.came == ["first", "many", "few", "many", "many"]
 
 
-async def test_of_many_places_a_process_has_some_and_asks_no_more(folder: Path):
+async def test_process_gets_a_block_of_permits_while_many_are_free(folder: Path):
     async with server(folder, a=100) as shared:
         one = await shared.process()
         inside = [await one.enter() for _ in range(6)]
@@ -145,7 +145,7 @@ async def test_of_many_places_a_process_has_some_and_asks_no_more(folder: Path):
         assert one.held == {"a": 6}  # less than two blocks are kept
 
 
-async def test_what_one_process_keeps_for_later_is_anothers_who_needs_it(folder: Path):
+async def test_spare_permits_are_released_when_they_are_scarce(folder: Path):
     async with server(folder, a=20) as shared:
         one, other = await shared.process(), await shared.process()
         one.leave(await one.enter())
@@ -156,7 +156,7 @@ async def test_what_one_process_keeps_for_later_is_anothers_who_needs_it(folder:
         assert (one.held, other.held) == ({"a": 0}, {"a": 20})
 
 
-async def test_who_waits_no_longer_takes_nothing(folder: Path):
+async def test_cancelled_request_takes_no_permit(folder: Path):
     async with server(folder, a=1) as shared:
         one, other = await shared.process(), await shared.process()
         inside = await one.enter()
@@ -171,7 +171,7 @@ async def test_who_waits_no_longer_takes_nothing(folder: Path):
         assert other.held == {"a": 0}
 
 
-async def test_the_places_of_a_process_that_is_gone_are_the_others(folder: Path):
+async def test_permits_of_a_dead_process_are_free(folder: Path):
     async with server(folder, a=1) as shared:
         other = await shared.process()
         async with shared.passing_process() as dying:
@@ -184,7 +184,7 @@ async def test_the_places_of_a_process_that_is_gone_are_the_others(folder: Path)
         assert shared.cut_off == 0  # it has left by itself
 
 
-async def test_the_least_busy_of_all_processes_is_asked(folder: Path):
+async def test_permit_is_for_the_upstream_least_busy_in_all_processes(folder: Path):
     async with server(folder, a=3, b=3) as shared:
         one, other = await shared.process(), await shared.process()
         names = [(await process.enter()).name for process in (one, other, one, other)]
@@ -192,7 +192,7 @@ async def test_the_least_busy_of_all_processes_is_asked(folder: Path):
     assert sorted(names) == ["a", "a", "b", "b"]
 
 
-async def test_one_that_has_fallen_ill_is_not_asked_by_who_waited_for_it(folder: Path):
+async def test_permit_of_an_ejected_upstream_is_returned(folder: Path):
     async with server(folder, a=1, b=1) as shared:
         one = await shared.process()
         inside = [await one.enter(), await one.enter()]
@@ -209,7 +209,7 @@ async def test_one_that_has_fallen_ill_is_not_asked_by_who_waited_for_it(folder:
         assert await waiting is well
 
 
-async def test_who_has_another_way_waits_for_no_place(folder: Path):
+async def test_request_with_another_backend_does_not_wait_for_a_permit(folder: Path):
     async with server(folder, a=1) as shared:
         one, other = await shared.process(), await shared.process()
         await one.enter()
@@ -219,7 +219,7 @@ async def test_who_has_another_way_waits_for_no_place(folder: Path):
                 await other.enter(has_other=True)
 
 
-async def test_without_the_keeper_nobody_waits(folder: Path):
+async def test_requests_do_not_wait_without_a_permit_server(folder: Path):
     async with AsyncExitStack() as stack:
         async with server(folder, a=1) as shared:
             one = await stack.enter_async_context(shared.passing_process())
@@ -233,7 +233,7 @@ async def test_without_the_keeper_nobody_waits(folder: Path):
         assert shared.cut_off == 1
 
 
-async def test_a_keeper_that_does_not_read_is_left_and_fills_no_memory(folder: Path):
+async def test_stuck_permit_server_is_disconnected(folder: Path):
     connections: list[asyncio.StreamWriter] = []
 
     async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
