@@ -76,5 +76,5 @@ def _regex_of(names: Iterable[str]) -> str:
 def _expression(tree: "_Trie") -> str:
     if _END in tree:
         return ""
-    branches = [re.escape(character) + _expression(below) for character, below in tree.items()]
+    branches = [re.escape(character) + _expression(subtree) for character, subtree in tree.items()]
     return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

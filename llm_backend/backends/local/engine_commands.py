@@ -32,16 +32,16 @@ def chat_command(
     )
 
 
-def prompt_command(request: TextPrompt, begin: str) -> Generate:
+def prompt_command(request: TextPrompt, begin_token: str) -> Generate:
     """Builds the command of a text completion. Text that looks like a special token stays text.
     `begin` is the name of the token that replaces an empty prompt."""
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     return _generate_command(
         request.limits,
         request.sampling,
-        prompt=begin or prompt,
-        parse_special=bool(begin),
-        add_bos=not begin,
+        prompt=begin_token or prompt,
+        parse_special=bool(begin_token),
+        add_bos=not begin_token,
         stop=list(request.limits.stop),
         priority=priority_of(Priority.INTERACTIVE),
         echo=request.echo,
@@ -53,7 +53,7 @@ def prompt_command(request: TextPrompt, begin: str) -> Generate:
 def _generate_command(
     limits: GenerationLimits,
     sampling: Sampling,
-    **more: Any,  # the command's other fields, by its own names
+    **fields: Any,  # the command's other fields, by its own names
 ) -> Generate:
     return Generate(
         id=uuid.uuid4().hex,
@@ -64,5 +64,5 @@ def _generate_command(
         stop_token_ids=list(limits.stop_token_ids),
         ignore_eos=limits.ignore_eos,
         sampling=sampling,
-        **more,
+        **fields,
     )

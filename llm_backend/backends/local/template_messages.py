@@ -85,8 +85,10 @@ class MessageStyle:
             for call in message.get("tool_calls") or ():
                 ids[call["id"]] = self._convert_id(call, len(ids))
                 names[call["id"]] = call["function"]["name"]
-            made = self._convert_message(message, ids, names)
-            converted.append(guard.escape(made) if guard is not None else made)
+            converted_message = self._convert_message(message, ids, names)
+            converted.append(
+                guard.escape(converted_message) if guard is not None else converted_message
+            )
         if tools and self.tools_in_system:
             converted = _with_tools(converted, tools)
         return converted

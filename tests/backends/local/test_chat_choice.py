@@ -15,22 +15,22 @@ def choice(*, is_parallel: bool = True, is_thinking: bool = False) -> ChatChoice
     return ChatChoice(0, parser, is_parallel=is_parallel)
 
 
-def taken(
+def convert_all(
     one: ChatChoice, pieces: list[str], reason: FinishReason | None, size: int = 1
 ) -> list[ChatDelta]:
-    made: list[ChatDelta] = []
+    converted: list[ChatDelta] = []
     for place, text in enumerate(pieces, 1):
         last = place == len(pieces)
         delta = Delta(
             id="1", index=0, text=text, completion_tokens=place * size,
             finish_reason=reason if last else None,
         )  # fmt: skip
-        made += one.convert(delta)
-    return made
+        converted += one.convert(delta)
+    return converted
 
 
 def test_calls_are_numbered_and_only_their_begin_has_an_id():
-    made = taken(choice(), list(CALL * 2), FinishReason.STOP)
+    made = convert_all(choice(), list(CALL * 2), FinishReason.STOP)
 
     calls = [call for delta in made for call in delta.tool_calls]
     begun = [call for call in calls if call.id is not None]
@@ -45,7 +45,7 @@ def test_calls_are_numbered_and_only_their_begin_has_an_id():
 
 def test_choice_without_parallel_calls_ends_after_one_call():
     one = choice(is_parallel=False)
-    made = taken(one, ["Hm. " + CALL[:-13], CALL, "never read"], FinishReason.LENGTH)
+    made = convert_all(one, ["Hm. " + CALL[:-13], CALL, "never read"], FinishReason.LENGTH)
 
     assert one.is_finished
     assert [call.index for delta in made for call in delta.tool_calls] == [0]
@@ -53,7 +53,7 @@ def test_choice_without_parallel_calls_ends_after_one_call():
 
 
 def test_truncated_choice_finishes_with_length_even_after_a_call():
-    made = taken(choice(), [CALL, CALL[: CALL.index("1")]], FinishReason.LENGTH)
+    made = convert_all(choice(), [CALL, CALL[: CALL.index("1")]], FinishReason.LENGTH)
 
     assert made[-1].finish_reason == "length"
     assert made[-2].tool_calls[-1].arguments == '{"a":'
@@ -68,7 +68,7 @@ def test_call_truncated_before_its_name_is_not_content(reason, stop, shown):
         id="1", index=0, text='{"name": "', completion_tokens=3,
         finish_reason=FinishReason(reason), stop_sequence=stop,
     )  # fmt: skip
-    made = [*taken(one, ["<tool_call>", "\n"], None), *one.convert(end)]
+    made = [*convert_all(one, ["<tool_call>", "\n"], None), *one.convert(end)]
 
     assert [delta.content for delta in made if delta.content] == []
     assert [call for delta in made for call in delta.tool_calls] == []
@@ -77,13 +77,13 @@ def test_call_truncated_before_its_name_is_not_content(reason, stop, shown):
 
 def test_reasoning_tokens_are_counted_by_delta():
     one = choice()
-    taken(one, ["<think>", "a", "b", "</", "think>", "\n\n", "Hi", "!"], FinishReason.STOP)
+    convert_all(one, ["<think>", "a", "b", "</", "think>", "\n\n", "Hi", "!"], FinishReason.STOP)
 
     assert one.reasoning_tokens == 5
 
 
 def test_tokens_of_one_delta_are_divided_by_length():
     one = choice(is_thinking=True)
-    taken(one, ["abc", "def</think>ghi"], FinishReason.STOP, size=10)
+    convert_all(one, ["abc", "def</think>ghi"], FinishReason.STOP, size=10)
 
     assert one.reasoning_tokens == 15

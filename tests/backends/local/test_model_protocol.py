@@ -23,14 +23,14 @@ def tool(name: str, **more: object) -> dict:
     return {"type": "function", "function": function}
 
 
-def dialect(source: str, family: str = "hermes", **tokens: int) -> ModelProtocol:
+def protocol(source: str, family: str = "hermes", **tokens: int) -> ModelProtocol:
     controls = frozenset(tokens)
     template = ChatTemplate(source)
     return ModelProtocol(template, template, markup_of(source, family), tokens, controls)
 
 
 def test_answer_has_no_grammar_unless_a_call_is_required():
-    one = dialect("{{ tools }}")
+    one = protocol("{{ tools }}")
 
     assert one.render(Chat(messages=ASK)).grammar is None
     assert one.render(Chat(messages=ASK)).parser() is None
@@ -42,7 +42,7 @@ def test_grammar_has_only_callable_functions():
     tools = [tool("first"), tool("second")]
     asked = Chat(messages=ASK, tools=tools, callable_names=frozenset({"second"}))
 
-    prompt = dialect("{{ tools }}").render(asked)
+    prompt = protocol("{{ tools }}").render(asked)
 
     assert "second" in prompt.grammar
     assert "first" not in prompt.grammar
@@ -52,7 +52,7 @@ def test_grammar_has_only_callable_functions():
 def test_strict_schema_is_in_the_grammar_and_not_in_the_prompt():
     asked = Chat(messages=ASK, tools=[tool("f", strict=True), tool("g", strict=None)])
 
-    prompt = dialect("{{ tools | tojson }}").render(asked)
+    prompt = protocol("{{ tools | tojson }}").render(asked)
 
     assert prompt.grammar.count('"lenient": true') == 1
     assert "strict" not in prompt.text
@@ -63,10 +63,10 @@ def test_strict_schema_that_cannot_be_enforced_is_refused_by_its_param():
     tools = [tool("f"), tool("g", strict=True, parameters=code)]
 
     with pytest.raises(InvalidRequest) as caught:
-        dialect("{{ tools }}", "qwen3-coder").render(Chat(messages=ASK, tools=tools))
+        protocol("{{ tools }}", "qwen3-coder").render(Chat(messages=ASK, tools=tools))
     assert caught.value.param == "tools[1].function.parameters.properties.code.pattern"
     assert (
-        "[A-Z]" in dialect("{{ tools }}", "hermes").render(Chat(messages=ASK, tools=tools)).grammar
+        "[A-Z]" in protocol("{{ tools }}", "hermes").render(Chat(messages=ASK, tools=tools)).grammar
     )
 
 
@@ -77,7 +77,7 @@ def test_referenced_parameters_are_enforced_and_parsed():
     }
     asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
 
-    prompt = dialect("{{ tools }}", "qwen3-coder").render(asked)
+    prompt = protocol("{{ tools }}", "qwen3-coder").render(asked)
 
     assert "<parameter=days>" in prompt.grammar
     assert prompt.tools["f"]["properties"] == {"days": {"type": "integer"}}
@@ -89,14 +89,14 @@ def test_json_grammar_has_shared_definitions_once():
     schema = {"type": "object", "properties": refers, "$defs": definitions}
     asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
 
-    prompt = dialect("{{ tools | length }}").render(asked)
+    prompt = protocol("{{ tools | length }}").render(asked)
 
     assert prompt.grammar.count("x" * 1000) == 1
     assert prompt.tools["f"]["properties"]["p0"]["type"] == "string"
 
 
 def test_marks_that_are_control_tokens_are_visible_tokens():
-    one = dialect("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
+    one = protocol("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
 
     prompt = one.render(Chat(messages=ASK, tools=[tool("f")], must_call=True))
 
@@ -118,13 +118,13 @@ def test_bare_calls_exclude_json_content():
     asked = Chat(messages=ASK, tools=[tool("f")], grammar=content)
 
     with pytest.raises(InvalidRequest) as caught:
-        dialect("{{ tools }}", "llama").render(asked)
+        protocol("{{ tools }}", "llama").render(asked)
     assert caught.value.param == "response_format"
-    assert "json_content" in dialect("{{ tools }}").render(asked).grammar
+    assert "json_content" in protocol("{{ tools }}").render(asked).grammar
 
 
 def test_effort_and_template_kwargs_reach_the_template():
-    one = dialect(SWITCHED)
+    one = protocol(SWITCHED)
 
     assert "[False]" in one.render(Chat(messages=ASK, reasoning_effort="none")).text
     assert "[True]high" in one.render(Chat(messages=ASK, reasoning_effort="xhigh")).text
@@ -133,7 +133,7 @@ def test_effort_and_template_kwargs_reach_the_template():
 
 
 def test_parser_begins_in_reasoning_opened_by_the_prompt():
-    parser = dialect(SWITCHED).render(Chat(messages=ASK)).parser()
+    parser = protocol(SWITCHED).render(Chat(messages=ASK)).parser()
 
     assert parser.is_reasoning
 
@@ -141,7 +141,7 @@ def test_parser_begins_in_reasoning_opened_by_the_prompt():
 @pytest.mark.parametrize(("source", "effort"), [("{{ tools }}", "low"), ("</think>", "none")])
 def test_unsupported_effort_is_refused(source, effort):
     with pytest.raises(InvalidRequest) as caught:
-        dialect(source).render(Chat(messages=ASK, reasoning_effort=effort))
+        protocol(source).render(Chat(messages=ASK, reasoning_effort=effort))
     assert caught.value.param == "reasoning_effort"
 
 
@@ -151,18 +151,18 @@ def test_unsupported_effort_is_refused(source, effort):
 def test_optional_unsupported_effort_is_ignored(source, effort):
     asked = Chat(messages=ASK, reasoning_effort=effort, must_take_effort=False)
 
-    assert dialect(source).render(asked).text == dialect(source).render(Chat(messages=ASK)).text
+    assert protocol(source).render(asked).text == protocol(source).render(Chat(messages=ASK)).text
 
 
 def test_effort_none_is_valid_without_reasoning():
-    assert dialect("hello").render(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
+    assert protocol("hello").render(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
 
 
 def test_variant_openings_are_not_calls_under_a_grammar():
     text = "<function=f></function>"
     free = Chat(messages=ASK, tools=[tool("f")])
     held = Chat(messages=ASK, tools=[tool("f", strict=True)])
-    one = dialect("{{ tools }}", "qwen3-coder")
+    one = protocol("{{ tools }}", "qwen3-coder")
 
     called = [CallBegin("f") in one.render(chat).parser().feed(text) for chat in (free, held)]
 

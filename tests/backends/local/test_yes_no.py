@@ -13,7 +13,7 @@ from llm_backend.engine.sampling.constraint import Grammars
 WORDS = (b"\0", b"Maybe", b"Yes", b"yes", b"Y", b"No", b"no", b"n", b" yes", b"Yesterday")
 
 
-class WholeWords:
+class WordVocabulary:
     """A vocabulary of whole words; the first token ends an answer."""
 
     size = len(WORDS)
@@ -28,14 +28,14 @@ class WholeWords:
 
 @pytest.fixture(scope="module")
 def allowed() -> np.ndarray:
-    grammar = Grammars(WholeWords(), GrammarLimits()).compile(YES_OR_NO.grammar).result(30)
+    grammar = Grammars(WordVocabulary(), GrammarLimits()).compile(YES_OR_NO.grammar).result(30)
     return grammar.constraint().mask()
 
 
 def test_grammar_allows_only_prefixes_of_yes_and_no(allowed):
-    said = {word for word, is_allowed in zip(WORDS, allowed, strict=True) if is_allowed}
+    allowed_texts = {word for word, is_allowed in zip(WORDS, allowed, strict=True) if is_allowed}
 
-    assert said == {b"Yes", b"yes", b"Y", b"No", b"no", b"n"}
+    assert allowed_texts == {b"Yes", b"yes", b"Y", b"No", b"no", b"n"}
 
 
 def test_likelihood_is_the_share_of_yes_tokens(allowed):

@@ -46,12 +46,12 @@ class Logic:
 
     def __init__(self, references: References) -> None:
         self._references = references
-        self._steps_left = _STEPS_LIMIT
+        self._remaining_steps = _STEPS_LIMIT
 
     def _is_out_of_steps(self) -> bool:
         """Counts a step; returns True if the budget of steps is used up."""
-        self._steps_left -= 1
-        return self._steps_left < 0
+        self._remaining_steps -= 1
+        return self._remaining_steps < 0
 
     def facets(self, schema: JsonValue, base: str = "") -> list[JsonValue]:
         """Returns the schemas that a value must all satisfy: it, its `$ref`, its `allOf`."""

@@ -74,7 +74,7 @@ class _SchemaLowering:
         self._references = References(schema)
         self.logic = Logic(self._references)
         self._is_exact = True
-        self._nodes_left = _NODES_LIMIT
+        self._remaining_nodes = _NODES_LIMIT
         self._is_lenient = is_lenient
         self._path = path
         self._paths: dict[int, Path] = {}
@@ -115,8 +115,8 @@ class _SchemaLowering:
         schema = node.schema
         if not isinstance(schema, dict):
             return schema
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
+        self._remaining_nodes -= 1
+        if self._remaining_nodes < 0:
             raise SchemaUnsupported(
                 "The conditions of the schema, combined, are too many.", node.path
             )

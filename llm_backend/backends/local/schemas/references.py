@@ -73,14 +73,14 @@ def without_unused(schema: JsonValue) -> JsonValue:
     if not isinstance(schema, dict):
         return schema
     used = {subschema.path[:2] for subschema in _walk_used(References(schema))}
-    kept = dict(schema)
+    pruned = dict(schema)
     for keyword in _DEFINITIONS & schema.keys():
         if isinstance(schema[keyword], dict):
-            kept[keyword] = {
+            pruned[keyword] = {
                 name: part if (keyword, name) in used else True
                 for name, part in schema[keyword].items()
             }
-    return kept
+    return pruned
 
 
 def _walk_used(references: References) -> Iterator[Subschema]:

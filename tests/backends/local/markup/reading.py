@@ -19,33 +19,33 @@ from tests.backends.local.markup.samples import TOOLS
 
 
 @dataclass
-class Read:
+class ParsedAnswer:
     """Parsed answer."""
 
     content: str = ""
     reasoning: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
-    whole_calls: int = 0
+    complete_calls: int = 0
 
     def parsed(self) -> list[tuple[str, Any]]:
         return [(name, json.loads(arguments)) for name, arguments in self.calls]
 
 
-def read(
+def parse_answer(
     pieces: Iterable[str],
     markup: Markup,
     *,
     is_cut: bool = False,
     is_stopped: bool = False,
     **options: Any,
-) -> Read:
+) -> ParsedAnswer:
     parser = MarkupParser(markup, options.pop("tools", TOOLS), **options)
     parts = [part for piece in pieces for part in parser.feed(piece)]
     return folded([*parts, *parser.finish(is_cut=is_cut, is_stopped=is_stopped)])
 
 
-def folded(parts: Iterable[Part]) -> Read:
-    made = Read()
+def folded(parts: Iterable[Part]) -> ParsedAnswer:
+    made = ParsedAnswer()
     for part in parts:
         match part:
             case Content(text):
@@ -58,5 +58,5 @@ def folded(parts: Iterable[Part]) -> Read:
                 name, arguments = made.calls[-1]
                 made.calls[-1] = (name, arguments + text)
             case CallEnd():
-                made.whole_calls += 1
+                made.complete_calls += 1
     return made

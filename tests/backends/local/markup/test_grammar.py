@@ -11,7 +11,7 @@ import pytest
 from llm_backend.backends.local.markup import FAMILIES, markup_of
 from llm_backend.backends.local.markup.grammar import Function, calls_grammar, content_grammar
 from llm_backend.errors import InvalidRequest
-from tests.backends.local.markup.reading import read
+from tests.backends.local.markup.reading import parse_answer
 from tests.backends.local.markup.samples import CITY, ONE, PARIS, TOOLS, TWO
 
 WEATHER = Function(name="get_weather", parameters=CITY, is_strict=True)
@@ -148,7 +148,7 @@ def test_parser_reads_what_the_grammar_allows(family):
     one = Follower(family)
     markup = one.markup.without_variants()
 
-    assert read([ONE[family]], markup, tools=TOOLS).parsed() == [PARIS]
+    assert parse_answer([ONE[family]], markup, tools=TOOLS).parsed() == [PARIS]
 
 
 @each_family
@@ -212,7 +212,7 @@ def test_enumerated_strings_are_enforced_and_parsed_as_text(family, schema):
     assert one.follow(right, [function])
     assert not one.follow(ONE[family], [function])
     tools = {"get_weather": parameters}
-    called = read([right], one.markup.without_variants(), tools=tools).parsed()
+    called = parse_answer([right], one.markup.without_variants(), tools=tools).parsed()
     assert called == [("get_weather", {"city": "Paris", "days": 2})]
 
 

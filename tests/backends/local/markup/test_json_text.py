@@ -22,9 +22,9 @@ def test_json_text_passes_valid_json_unchanged(text):
 
 
 @given(written, st.integers(0, 200), st.text(alphabet='{}[],:"\\u0d8cNax1.-e tru', max_size=8))
-def test_certain_json_can_always_be_completed(text, place, rest):
+def test_certain_json_can_always_be_completed(text, length, rest):
     value, certain = JsonText(), ""
-    for char in text[:place] + rest:
+    for char in text[:length] + rest:
         if not value.feed(char):
             break
         certain += value.drain()

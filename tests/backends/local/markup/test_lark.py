@@ -11,7 +11,7 @@ from llm_backend.backends.local.markup.lark import LARK, LarkError, check_lark
 from llm_backend.backends.local.markup.parameters import check_strict, without_grammar_pattern
 from llm_backend.controllers.generation.custom_tools import custom_function
 from llm_backend.errors import UnsupportedField
-from tests.backends.local.markup.reading import read
+from tests.backends.local.markup.reading import parse_answer
 from tests.backends.local.markup.samples import CITY, ONE
 from tests.backends.local.markup.test_grammar import Follower, each_spelling_of
 
@@ -38,7 +38,7 @@ def test_lark_argument_is_enforced_and_parsed(family, has_tokens):
     assert one.follow(right, [function])
     assert not one.follow(right.replace("+say", "say"), [function])
     assert not one.follow(ONE[family], [function])
-    called = read(
+    called = parse_answer(
         [right], one.markup.without_variants(), tools={"get_weather": PARAMETERS}
     ).parsed()
     assert called == [("get_weather", {"city": PATCH, "days": 2})]
@@ -72,7 +72,7 @@ def test_lark_is_refused_where_calls_are_quoted(kind):
 
 
 @pytest.mark.parametrize(
-    ("grammar", "complaint"),
+    ("grammar", "message"),
     [
         ('start: "a" }\nother: "b"', "braces"),
         ("start: /a/{2", "braces"),
@@ -82,8 +82,8 @@ def test_lark_is_refused_where_calls_are_quoted(kind):
         ("begin: /a/", "`start`"),
     ],
 )
-def test_lark_directives_that_reach_outside_are_refused(grammar, complaint):
-    with pytest.raises(LarkError, match=complaint):
+def test_lark_directives_that_reach_outside_are_refused(grammar, message):
+    with pytest.raises(LarkError, match=message):
         check_lark(grammar)
 
 

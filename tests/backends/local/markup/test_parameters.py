@@ -12,7 +12,7 @@ from llm_backend.errors import UnsupportedField
 
 TEXT = {"type": "string"}
 CITY = {"type": "object", "properties": {"city": TEXT}, "required": ["city"]}
-WHERE = "tools[0].function.parameters"
+PARAM = "tools[0].function.parameters"
 kinds = pytest.mark.parametrize(
     "kind", [one for one in ArgumentStyle if one is not ArgumentStyle.JSON]
 )
@@ -25,7 +25,7 @@ def with_city(**schema: object) -> dict[str, Any]:
 def refused(parameters: dict[str, Any], kind: ArgumentStyle) -> str | None:
     """Returns the refused param."""
     try:
-        check_strict(resolve_references(parameters), kind, WHERE)
+        check_strict(resolve_references(parameters), kind, PARAM)
     except UnsupportedField as error:
         return error.param
     return None
@@ -89,7 +89,7 @@ def test_text_keywords_are_refused_where_texts_are_not_json(family, keyword, val
     kind = FAMILIES[family].calls.notation.arguments
     is_json = kind in (ArgumentStyle.JSON, ArgumentStyle.KEYWORDS)
 
-    expected = None if is_json else f"{WHERE}.properties.city.{keyword}"
+    expected = None if is_json else f"{PARAM}.properties.city.{keyword}"
     assert refused(with_city(**{keyword: value}), kind) == expected
 
 
@@ -107,7 +107,7 @@ def test_text_keywords_are_refused_where_texts_are_not_json(family, keyword, val
     ],
 )
 def test_strict_parameters_without_names_are_refused(kind, schema, place):
-    assert refused(schema, kind) == WHERE + place
+    assert refused(schema, kind) == PARAM + place
     assert refused(schema, ArgumentStyle.JSON) is None
 
 

@@ -17,7 +17,7 @@ from llm_backend.backends.local.markup import (
     MarkupParser,
     markup_of,
 )
-from tests.backends.local.markup.reading import read
+from tests.backends.local.markup.reading import parse_answer
 from tests.backends.local.markup.samples import ONE, PARIS, PING, ROME, SLIPS, TOOLS, TWO
 from tests.examples import examples
 
@@ -41,10 +41,10 @@ families = st.sampled_from(sorted(FAMILIES))
 )  # fmt: skip
 def test_white_space_is_parsed_in_linear_time(family, template, begin):
     begun = time.process_time()
-    made = read([begin, *["\n\n"] * 40_000], markup_of(template, family))
+    answer = parse_answer([begin, *["\n\n"] * 40_000], markup_of(template, family))
 
     assert time.process_time() - begun < 2
-    assert made.reasoning + made.content.strip() in begin
+    assert answer.reasoning + answer.content.strip() in begin
 
 
 def test_every_family_has_a_sample():
@@ -53,44 +53,44 @@ def test_every_family_has_a_sample():
 
 @pytest.mark.parametrize("family", sorted(ONE))
 def test_call_is_parsed(family):
-    made = read([ONE[family]], markup_of("", family))
+    answer = parse_answer([ONE[family]], markup_of("", family))
 
-    assert made.parsed() == [PARIS]
-    assert made.content == ""
-    assert made.whole_calls == 1
+    assert answer.parsed() == [PARIS]
+    assert answer.content == ""
+    assert answer.complete_calls == 1
 
 
 @pytest.mark.parametrize("family", sorted(TWO))
 def test_consecutive_calls_are_parsed(family):
-    made = read([TWO[family]], markup_of("", family))
+    answer = parse_answer([TWO[family]], markup_of("", family))
 
-    assert made.parsed() == [ROME, PING]
-    assert made.content == ""
+    assert answer.parsed() == [ROME, PING]
+    assert answer.content == ""
 
 
 @pytest.mark.parametrize(("family", "text"), SLIPS)
 def test_variants_of_calls_are_parsed(family, text):
-    made = read([text], markup_of("", family))
+    answer = parse_answer([text], markup_of("", family))
 
-    assert made.parsed() == [PARIS]
-    assert made.content == ""
+    assert answer.parsed() == [PARIS]
+    assert answer.content == ""
 
 
 @pytest.mark.parametrize("family", sorted(set(ONE) - AT_ONCE))
 def test_text_around_calls_is_content(family):
-    made = read([f"Let me look.\n{ONE[family]} There."], markup_of("", family))
+    answer = parse_answer([f"Let me look.\n{ONE[family]} There."], markup_of("", family))
 
-    assert made.parsed() == [PARIS]
-    assert made.content == "Let me look.\n There."
+    assert answer.parsed() == [PARIS]
+    assert answer.content == "Let me look.\n There."
 
 
 @pytest.mark.parametrize("family", sorted(ONE))
 def test_calls_are_not_parsed_without_tools(family):
     text = ONE[family].rpartition("<|message|>")[2]
-    made = read([ONE[family]], markup_of("", family), tools={})
+    answer = parse_answer([ONE[family]], markup_of("", family), tools={})
 
-    assert made.calls == []
-    assert made.content == text
+    assert answer.calls == []
+    assert answer.content == text
 
 
 @settings(max_examples=examples(300))
@@ -100,35 +100,35 @@ def test_parts_do_not_depend_on_chunk_boundaries(family, text, places, is_thinki
     cuts = sorted({place for place in places if place < len(text)} | {0, len(text)})
     pieces = [text[start:end] for start, end in itertools.pairwise(cuts)]
 
-    whole = read([text], markup, is_thinking=is_thinking, is_cut=is_cut)
+    whole = parse_answer([text], markup, is_thinking=is_thinking, is_cut=is_cut)
 
-    assert read(pieces, markup, is_thinking=is_thinking, is_cut=is_cut) == whole
-    assert read(text, markup, is_thinking=is_thinking, is_cut=is_cut) == whole
+    assert parse_answer(pieces, markup, is_thinking=is_thinking, is_cut=is_cut) == whole
+    assert parse_answer(text, markup, is_thinking=is_thinking, is_cut=is_cut) == whole
 
 
 @settings(max_examples=examples(300))
 @given(families.filter(lambda name: name != "gpt-oss"), texts)
 def test_text_without_a_valid_call_is_unchanged_content(family, text):
-    made = read([text], markup_of("", family))
+    answer = parse_answer([text], markup_of("", family))
 
-    if not made.calls:
-        assert made.content == text
+    if not answer.calls:
+        assert answer.content == text
 
 
 @settings(max_examples=examples(300))
 @given(families, texts)
 def test_arguments_are_always_valid_json(family, text):
-    made = read([text], markup_of("", family))
+    answer = parse_answer([text], markup_of("", family))
 
-    assert made.whole_calls == len(made.calls)
-    for _, arguments in made.calls:
+    assert answer.complete_calls == len(answer.calls)
+    for _, arguments in answer.calls:
         assert isinstance(json.loads(arguments, parse_constant=pytest.fail), dict)
         json.loads(arguments).__repr__().encode()
 
 
 @given(st.text(alphabet="<tool_cal>/ab", max_size=60))
 def test_text_without_a_call_is_only_content(text):
-    assert read(text, HERMES).content == text
+    assert parse_answer(text, HERMES).content == text
 
 
 def test_call_is_streamed_as_it_is_generated():
@@ -154,28 +154,32 @@ def test_text_that_cannot_be_markup_is_emitted_at_once():
 def test_markup_without_a_valid_call_is_content(inside):
     text = f"<tool_call>{inside}</tool_call>"
 
-    made = read([text], HERMES)
+    answer = parse_answer([text], HERMES)
 
-    assert made.calls == []
-    assert made.content == text
+    assert answer.calls == []
+    assert answer.content == text
 
 
 def test_invalid_call_is_completed_and_the_rest_is_content():
-    made = read(['<tool_call>{"name": "f", "arguments": {"a": [1, NaN]}}</tool_call>'], HERMES)
+    answer = parse_answer(
+        ['<tool_call>{"name": "f", "arguments": {"a": [1, NaN]}}</tool_call>'], HERMES
+    )
 
-    assert made.calls == [("f", '{"a": [1]}')]
-    assert made.content == ", NaN]}}</tool_call>"
+    assert answer.calls == [("f", '{"a": [1]}')]
+    assert answer.content == ", NaN]}}</tool_call>"
 
 
 def test_call_without_its_closing_tag_is_parsed():
-    assert read(['<tool_call>{"name": "f"}'], HERMES).calls == [("f", "{}")]
+    assert parse_answer(['<tool_call>{"name": "f"}'], HERMES).calls == [("f", "{}")]
 
 
 def test_truncated_call_keeps_its_partial_arguments():
-    made = read(['<tool_call>{"name": "f", "arguments": {"a": "long st'], HERMES, is_cut=True)
+    answer = parse_answer(
+        ['<tool_call>{"name": "f", "arguments": {"a": "long st'], HERMES, is_cut=True
+    )
 
-    assert made.calls == [("f", '{"a": "long st')]
-    assert (made.whole_calls, made.content) == (0, "")
+    assert answer.calls == [("f", '{"a": "long st')]
+    assert (answer.complete_calls, answer.content) == (0, "")
 
 
 CUT = [
@@ -191,14 +195,14 @@ def test_truncated_call_emits_no_markup_as_content(family, text, end):
     markup = markup_of(THINKS if "<think>" in text else "", family)
     for length in range(len(text)):
         for pieces in ([text[:length]], text[:length]):
-            made = read(pieces, markup, **{end: True})
+            answer = parse_answer(pieces, markup, **{end: True})
 
-            shown = made.content.removeprefix("Let me look.").strip()
+            shown = answer.content.removeprefix("Let me look.").strip()
             assert not shown or "Let me look.".startswith(shown) or is_word(shown), text[:length]
-            assert "<" not in made.reasoning
-            assert {name for name, _ in made.calls} <= TOOLS.keys()
+            assert "<" not in answer.reasoning
+            assert {name for name, _ in answer.calls} <= TOOLS.keys()
             if end == "is_stopped":
-                made.parsed()
+                answer.parsed()
 
 
 def is_word(text: str) -> bool:
@@ -224,27 +228,31 @@ def is_word(text: str) -> bool:
     ],
 )
 def test_truncated_text_that_is_no_call_is_content(family, text):
-    made = read([text], markup_of("", family), is_cut=True)
+    answer = parse_answer([text], markup_of("", family), is_cut=True)
 
-    assert (made.content, made.calls) == (text, [])
+    assert (answer.content, answer.calls) == (text, [])
 
 
 def test_lone_surrogate_ends_a_call():
-    made = read(['<tool_call>{"name": "f", "arguments": {"a": "\\ud800x"}}</tool_call>'], HERMES)
+    answer = parse_answer(
+        ['<tool_call>{"name": "f", "arguments": {"a": "\\ud800x"}}</tool_call>'], HERMES
+    )
 
-    assert made.parsed() == [("f", {"a": ""})]
+    assert answer.parsed() == [("f", {"a": ""})]
 
 
 def test_python_literals_and_raw_line_breaks_are_repaired():
-    made = read(['<tool_call>{"name": "f", "arguments": {"a": True, "b": "1\n2"}}'], HERMES)
+    answer = parse_answer(
+        ['<tool_call>{"name": "f", "arguments": {"a": True, "b": "1\n2"}}'], HERMES
+    )
 
-    assert made.parsed() == [("f", {"a": True, "b": "1\n2"})]
+    assert answer.parsed() == [("f", {"a": True, "b": "1\n2"})]
 
 
 def test_json_answer_without_a_known_tool_is_content():
     for family in ("llama", "json"):
         text = '{"name": "Bob", "parameters": {"age": 4}}'
-        assert read([text], markup_of("", family)).content == text
+        assert parse_answer([text], markup_of("", family)).content == text
 
 
 def test_tagged_values_are_parsed_by_the_schema():
@@ -254,9 +262,9 @@ def test_tagged_values_are_parsed_by_the_schema():
         "<parameter=c>x</parameter></function></tool_call>"
     )
 
-    made = read([text], markup_of("", "qwen3-coder"), tools=tools)
+    answer = parse_answer([text], markup_of("", "qwen3-coder"), tools=tools)
 
-    assert made.parsed() == [("f", {"a": "1", "b": [1, 2], "c": "x"})]
+    assert answer.parsed() == [("f", {"a": "1", "b": [1, 2], "c": "x"})]
 
 
 @pytest.mark.parametrize(
@@ -273,8 +281,8 @@ def test_reasoning_is_separated_from_content(template, opening, closing):
     markup = markup_of(template, "hermes")
     answer = f"One.\n\nTwo <b>.\n{closing}\n\nHello.{TWO['hermes']}"
 
-    spelled = read([f"{opening}\n{answer}"], markup)
-    opened = read([answer], markup, is_thinking=True)
+    spelled = parse_answer([f"{opening}\n{answer}"], markup)
+    opened = parse_answer([answer], markup, is_thinking=True)
 
     assert spelled == opened
     assert spelled.reasoning == "One.\n\nTwo <b>."
@@ -283,15 +291,15 @@ def test_reasoning_is_separated_from_content(template, opening, closing):
 
 
 def test_unended_reasoning_is_the_whole_answer():
-    made = read(["<think>Hmm, <tool_call>"], markup_of(THINKS, "hermes"))
+    answer = parse_answer(["<think>Hmm, <tool_call>"], markup_of(THINKS, "hermes"))
 
-    assert (made.reasoning, made.content) == ("Hmm, <tool_call>", "")
+    assert (answer.reasoning, answer.content) == ("Hmm, <tool_call>", "")
 
 
 def test_reasoning_is_parsed_only_at_the_beginning():
-    made = read(["The tag <think> opens reasoning."], markup_of(THINKS, "hermes"))
+    answer = parse_answer(["The tag <think> opens reasoning."], markup_of(THINKS, "hermes"))
 
-    assert made.content == "The tag <think> opens reasoning."
+    assert answer.content == "The tag <think> opens reasoning."
 
 
 def test_harmony_channels_are_separated():
@@ -301,33 +309,33 @@ def test_harmony_channels_are_separated():
         "to=functions.ping <|constrain|>json<|message|>{}<|call|>"
     )
 
-    made = read([text], markup_of("", "gpt-oss"))
+    answer = parse_answer([text], markup_of("", "gpt-oss"))
 
-    assert made.reasoning == "Easy."
-    assert made.content == "I shall look."
-    assert made.parsed() == [PING]
+    assert answer.reasoning == "Easy."
+    assert answer.content == "I shall look."
+    assert answer.parsed() == [PING]
 
 
 def test_control_tokens_are_never_emitted():
     markup = markup_of("", "phi-4")
     hidden = frozenset(markup.markers)
 
-    made = read(["<|tool_call|>oops <|/tool_call|>!"], markup, hidden=hidden)
+    answer = parse_answer(["<|tool_call|>oops <|/tool_call|>!"], markup, hidden=hidden)
 
-    assert made.content == "oops !"
+    assert answer.content == "oops !"
 
 
 def test_leading_calls_are_parsed_only_at_the_beginning():
     markup = HERMES.without_variants(is_leading=True)
     quoted = '{"a": "<tool_call>{}</tool_call>"}'
 
-    assert read([quoted], markup).content == quoted
-    assert read([TWO["hermes"]], markup).parsed() == [ROME, PING]
+    assert parse_answer([quoted], markup).content == quoted
+    assert parse_answer([TWO["hermes"]], markup).parsed() == [ROME, PING]
 
 
 def test_marks_around_the_answer_are_dropped():
     text = "<think>Well.</think>\n<response>Hello <b>.</response>"
 
-    made = read([text], markup_of("<think><response></think>", "granite"))
+    answer = parse_answer([text], markup_of("<think><response></think>", "granite"))
 
-    assert (made.reasoning, made.content) == ("Well.", "Hello <b>.")
+    assert (answer.reasoning, answer.content) == ("Well.", "Hello <b>.")
