@@ -51,16 +51,18 @@ class AccessSettings(BaseModel):
         "queue that serves keys in turn. If unset, only the models' own queues limit them.",
     )
     waiting_requests: int = Field(
-        1000, ge=0, description="Maximum of requests that wait because of `concurrent_requests`."
+        1000,
+        ge=0,
+        description="Maximum number of requests that wait because of `concurrent_requests`.",
     )
     waiting_deadline_s: float = Field(
-        60, gt=0, description="Maximum of seconds that such a request waits."
+        60, gt=0, description="Maximum time in seconds that such a request waits."
     )
     run_deadline_s: float | None = Field(
         None,
         gt=0,
-        description="Maximum of seconds that a request to a model runs, without its time in the "
-        "queue; no limit if unset.",
+        description="Maximum time in seconds that a request to a model runs, without its time in "
+        "the queue; no limit if unset.",
     )
     usage_days: int = Field(
         400, ge=32, description="Days that usage is stored; a month at least, for spend limits."

@@ -51,7 +51,7 @@ class BackendSettings(BaseModel):
     weight: float = Field(
         1, gt=0, le=1000, description="Its share of requests beside other upstreams of a model."
     )
-    concurrency: int = Field(1000, ge=1, description="Maximum of concurrent requests.")
+    concurrency: int = Field(1000, ge=1, description="Maximum number of concurrent requests.")
     connect_timeout_s: float = Field(10, gt=0, description="Timeout in seconds for connecting.")
     first_byte_timeout_s: float | None = Field(
         None,

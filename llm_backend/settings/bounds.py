@@ -16,8 +16,8 @@ class BoundsSettings(BaseModel):
     json_nodes_limit: int = Field(
         400_000,
         ge=1000,
-        description="Maximum of values and field names in a JSON body, which decide how long its "
-        "parsing takes.",
+        description="Maximum number of values and field names in a JSON body, which decide how "
+        "long its parsing takes.",
     )
     json_text_limit_bytes: int = Field(
         16 * 1024 * 1024,
@@ -27,8 +27,8 @@ class BoundsSettings(BaseModel):
     schema_nodes_limit: int = Field(
         40_000,
         ge=100,
-        description="Maximum of values and field names in a JSON schema for answers of local "
-        "models.",
+        description="Maximum number of values and field names in a JSON schema for answers of "
+        "local models.",
     )
     json_depth_limit: int = Field(
         100, ge=8, le=500, description="Maximum nesting depth of a JSON body."
@@ -41,13 +41,17 @@ class BoundsSettings(BaseModel):
     part_limit_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Maximum size of one part of an upload."
     )
-    parts_limit: int = Field(1000, ge=1, le=10_000, description="Maximum of parts of one upload.")
+    parts_limit: int = Field(
+        1000, ge=1, le=10_000, description="Maximum number of parts of one upload."
+    )
     parted_upload_limit_bytes: int = Field(
         8 * 1024 * 1024 * 1024,
         ge=1024,
         description="Maximum size of a file that is uploaded in parts.",
     )
-    batch_lines_limit: int = Field(50_000, ge=1, description="Maximum of lines of one batch.")
+    batch_lines_limit: int = Field(
+        50_000, ge=1, description="Maximum number of lines of one batch."
+    )
     batch_file_limit_bytes: int = Field(
         200 * 1024 * 1024, ge=1024, description="Maximum size of the input file of a batch."
     )
@@ -62,30 +66,32 @@ class BoundsSettings(BaseModel):
         3,
         ge=1,
         le=16,
-        description="Maximum of answers generated, one after the other, until one is valid by a "
-        "JSON schema that a grammar expresses only in part.",
+        description="Maximum number of answers generated, one after the other, until one is valid "
+        "by a JSON schema that a grammar expresses only in part.",
     )
     prompts_limit: int = Field(
         64,
         ge=1,
-        description="Maximum of prompts of one completion, or of inputs of one moderation.",
+        description="Maximum number of prompts of one completion, or of inputs of one moderation.",
     )
     tokenize_limit_characters: int = Field(
         4_000_000,
         ge=1,
-        description="Maximum of characters of a text, or of a rendered chat, that `/v1/tokenize` "
-        "and token counts accept.",
+        description="Maximum number of characters of a text, or of a rendered chat, that "
+        "`/v1/tokenize` and token counts accept.",
     )
     inputs_limit: int = Field(
         2048,
         ge=1,
-        description="Maximum of inputs to embed, or of documents to rerank, in one request.",
+        description="Maximum number of inputs to embed, or of documents to rerank, in one request.",
     )
     media_limit: int = Field(
-        16, ge=1, description="Maximum of pictures and sounds in one prompt of a local model."
+        16,
+        ge=1,
+        description="Maximum number of pictures and sounds in one prompt of a local model.",
     )
     input_files_limit: int = Field(
-        64, ge=0, description="Maximum of files and pictures in the input of one response."
+        64, ge=0, description="Maximum number of files and pictures in the input of one response."
     )
     fetched_kept_bytes: int = Field(
         16 * 1024 * 1024,
@@ -105,7 +111,7 @@ class BoundsSettings(BaseModel):
     image_limit_pixels: int = Field(
         40_000_000,
         ge=1024,
-        description="Maximum of pixels of a picture; a larger one is not decoded.",
+        description="Maximum number of pixels of a picture; a larger one is not decoded.",
     )
     audio_limit_bytes: int = Field(
         25 * 1024 * 1024, ge=1024, description="Maximum size of a sound's file."

@@ -85,7 +85,9 @@ class LocalModelsSettings(BaseModel):
         "memory if unset. A model that does not fit evicts the least recently used ones.",
     )
     load_deadline_s: float = Field(
-        120, gt=0, description="Maximum of seconds that a request waits for its model to be loaded."
+        120,
+        gt=0,
+        description="Maximum time in seconds that a request waits for its model to be loaded.",
     )
     context_tokens: int | None = Field(
         None,
@@ -100,7 +102,9 @@ class LocalModelsSettings(BaseModel):
         None, description="Fused attention; chosen by the model if unset."
     )
     slots: int = Field(8, ge=1, le=256, description="Sequences that a model computes concurrently.")
-    batch_tokens: int = Field(512, ge=8, description="Maximum of tokens in one forward pass.")
+    batch_tokens: int = Field(
+        512, ge=8, description="Maximum number of tokens in one forward pass."
+    )
     prefix_cache_dir: OptionalPath = Field(
         None,
         description="Folder of prefix files: the KV cells of long prompts that no slot holds any "
@@ -115,15 +119,18 @@ class LocalModelsSettings(BaseModel):
     prefix_cache_min_tokens: int = Field(
         256,
         ge=64,
-        description="Minimum of tokens by which a prompt must exceed the saved prefixes to be "
-        "saved, and a saved prefix the cached ones to be read.",
+        description="Minimum number of tokens by which a prompt must exceed the saved prefixes to "
+        "be saved, and a saved prefix the cached ones to be read.",
     )
     speculation: bool = Field(
         True,
         description="Draft tokens by prompt lookup where a text repeats itself; changes no answer.",
     )
     draft_tokens: int = Field(
-        16, ge=1, le=256, description="Maximum of tokens drafted for one sequence in one pass."
+        16,
+        ge=1,
+        le=256,
+        description="Maximum number of tokens drafted for one sequence in one pass.",
     )
     draft_models: Names = Field(
         (),
@@ -168,7 +175,7 @@ class LocalModelsSettings(BaseModel):
         0.25, gt=0, description="Seconds before the first restart; doubled by each further crash."
     )
     restart_delay_limit_s: float = Field(
-        30, gt=0, description="Maximum of seconds before a restart, until the pauses begin."
+        30, gt=0, description="Maximum time in seconds before a restart, until the pauses begin."
     )
     restart_pause_s: float = Field(
         15,
@@ -176,21 +183,29 @@ class LocalModelsSettings(BaseModel):
         description="Seconds of the first pause, also after a failed load. One start follows each "
         "pause, and each further pause is twice as long.",
     )
-    restart_pause_limit_s: float = Field(300, gt=0, description="Maximum of seconds of a pause.")
+    restart_pause_limit_s: float = Field(
+        300, gt=0, description="Maximum length of a pause in seconds."
+    )
     quick_death_s: float = Field(
         30,
         ge=0,
         description="Seconds of readiness after which an engine's crash counts as its first again.",
     )
-    queue_limit: int = Field(256, ge=1, description="Maximum of requests that wait for one model.")
+    queue_limit: int = Field(
+        256, ge=1, description="Maximum number of requests that wait for one model."
+    )
     queue_deadline_s: float = Field(
-        60, gt=0, description="Maximum of seconds that a request waits in the queue."
+        60, gt=0, description="Maximum time in seconds that a request waits in the queue."
     )
     batch_queue_limit: int = Field(
-        256, ge=1, description="Maximum of requests with `service_tier: flex` that wait besides."
+        256,
+        ge=1,
+        description="Maximum number of requests with `service_tier: flex` that wait besides.",
     )
     batch_queue_deadline_s: float = Field(
-        3600, gt=0, description="Maximum of seconds that a request with `service_tier: flex` waits."
+        3600,
+        gt=0,
+        description="Maximum time in seconds that a request with `service_tier: flex` waits.",
     )
     image_hosts: Names = Field(
         (),

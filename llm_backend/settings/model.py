@@ -76,7 +76,7 @@ class RequestDefaults(_FileEntry):
     )
     seed: int | None = Field(None, description="As in requests.")
     max_tokens: int | None = Field(
-        None, ge=1, description="Maximum of tokens of an answer, if a request sets no limit."
+        None, ge=1, description="Maximum number of tokens of an answer, if a request sets no limit."
     )
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_stops)] = (
         Field(
@@ -138,7 +138,7 @@ class ModelSettings(_FileEntry):
     image_tokens: int | None = Field(
         None,
         ge=16,
-        description="Maximum of tokens of a picture, for projectors whose number of tokens "
+        description="Maximum number of tokens of a picture, for projectors whose number of tokens "
         "depends on the size.",
     )
     role: Literal["chat", "embeddings", "rerank"] | None = Field(

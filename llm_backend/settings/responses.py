@@ -29,20 +29,20 @@ class ResponsesSettings(BaseModel):
     tool_calls_limit: int = Field(
         32,
         ge=0,
-        description="Maximum of tool calls that the server runs in one response; a request's "
-        "`max_tool_calls` may lower it.",
+        description="Maximum number of tool calls that the server runs in one response; a "
+        "request's `max_tool_calls` may lower it.",
     )
     background_limit: int = Field(
         8, ge=1, description="Background responses that one process computes concurrently."
     )
     background_waiting_limit: int = Field(
-        1000, ge=1, description="Maximum of background responses that have not ended."
+        1000, ge=1, description="Maximum number of background responses that have not ended."
     )
     socket_streams_limit: int = Field(
-        16, ge=1, description="Maximum of concurrent responses of one WebSocket."
+        16, ge=1, description="Maximum number of concurrent responses of one WebSocket."
     )
     socket_waiting_limit: int = Field(
-        64, ge=1, description="Maximum of queued requests of one WebSocket."
+        64, ge=1, description="Maximum number of queued requests of one WebSocket."
     )
     socket_idle_timeout_s: float = Field(
         900, gt=0, description="Seconds after which an idle WebSocket for responses is closed."

@@ -80,8 +80,8 @@ class SearchSettings(BaseModel):
     ingestion_short_characters: int = Field(
         256 * 1024,
         ge=0,
-        description="Maximum of characters of text for which a file of a vector store is ingested "
-        "in the queue of short files. Longer files have a queue of their own.",
+        description="Maximum number of characters of text for which a file of a vector store is "
+        "ingested in the queue of short files. Longer files have a queue of their own.",
     )
     ingestion_timeout_s: float = Field(
         4 * 3600,

@@ -42,7 +42,7 @@ class StateSettings(BaseModel):
     history_limit_bytes: int | None = Field(
         None,
         ge=1024 * 1024,
-        description="Approximate maximum of bytes of chats, responses and conversations; the "
+        description="Approximate maximum size in bytes of chats, responses and conversations; the "
         "oldest are deleted. No limit if unset.",
     )
     files: Literal["local", "upstream"] = Field(
@@ -53,8 +53,8 @@ class StateSettings(BaseModel):
     files_limit_bytes: int | None = Field(
         None,
         ge=1024 * 1024,
-        description="Maximum of bytes of files and parts of uploads; a file beyond it is refused. "
-        "No limit if unset.",
+        description="Maximum total size of files and parts of uploads, in bytes; a file beyond it "
+        "is refused. No limit if unset.",
     )
     job_lease_s: float = Field(
         30,
