@@ -73,11 +73,11 @@ class RequestChecks:
     def media_type(self, operation_id: str, headers: Headers) -> None:
         """Raises `UnsupportedMediaType` for a content type that the operation does not accept."""
         described = self._media_types(operation_id)
-        given = headers.get("content-type")
-        if given is None or not described or _media_type(given) in described:
+        content_type = headers.get("content-type")
+        if content_type is None or not described or _media_type(content_type) in described:
             return
         raise UnsupportedMediaType(
-            f"The content type {abbreviate(_media_type(given))} is not taken here;"
+            f"The content type {abbreviate(_media_type(content_type))} is not taken here;"
             f" send {' or '.join(described)}."
         )
 

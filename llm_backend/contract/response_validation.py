@@ -105,5 +105,5 @@ class ResponseValidator:
 
 
 def _sends_itself(response: Response) -> bool:
-    own = type(response).__call__
-    return own is not Response.__call__ and own is not StreamingResponse.__call__
+    call_method = type(response).__call__
+    return call_method is not Response.__call__ and call_method is not StreamingResponse.__call__

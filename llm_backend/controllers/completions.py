@@ -39,16 +39,18 @@ async def create_completion(services: Services, request: ApiRequest) -> Response
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateCompletionRequest = request.body
-    prompts_given = await offload(
+    parsed_prompts = await offload(
         prompts_from,
         model.with_defaults(body),
         choices_limit=services.settings.choices_limit,
         prompts_limit=services.settings.prompts_limit,
     )
-    texts_given = [prompt.prompt for prompt in prompts_given]
-    inputs = await decode_foreign_tokens(services.token_files, body["model"], texts_given, "prompt")
+    prompt_values = [prompt.prompt for prompt in parsed_prompts]
+    inputs = await decode_foreign_tokens(
+        services.token_files, body["model"], prompt_values, "prompt"
+    )
     prompts = [
-        replace(prompt, prompt=one) for prompt, one in zip(prompts_given, inputs, strict=True)
+        replace(prompt, prompt=one) for prompt, one in zip(parsed_prompts, inputs, strict=True)
     ]
     answers = await run_while_connected(request, _admit(model, prompts))
     options, default = body.get("stream_options"), services.settings.obfuscate_streams

@@ -48,9 +48,9 @@ class Envelope:
 
 def _add_headers(start: Message, request_id: str) -> Message:
     headers = start["headers"]
-    given = {name.lower() for name, _ in headers}
+    present = {name.lower() for name, _ in headers}
     ours = ((b"x-request-id", request_id.encode()), (b"date", _date(int(time.time()))))
-    return {**start, "headers": [*headers, *(pair for pair in ours if pair[0] not in given)]}
+    return {**start, "headers": [*headers, *(pair for pair in ours if pair[0] not in present)]}
 
 
 @lru_cache(maxsize=1)

@@ -75,17 +75,17 @@ def _facts(node: JsonValue) -> JsonValue:
         return [_facts(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept: dict[str, JsonValue] = {}
+    facts: dict[str, JsonValue] = {}
     for key, value in node.items():
         if key in _PROSE or key.startswith("x-"):
             continue
         if key in _VERBATIM:
-            kept[key] = value
+            facts[key] = value
         elif key in _NAMED and isinstance(value, dict):
-            kept[key] = _name_refs(value)
+            facts[key] = _name_refs(value)
         else:
-            kept[key] = _facts(value)
-    return kept
+            facts[key] = _facts(value)
+    return facts
 
 
 def _name_refs(node: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

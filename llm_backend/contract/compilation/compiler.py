@@ -104,7 +104,7 @@ def _operations(
     for path, method, operation in _each_operation(document):
         operation_id = operation["operationId"]
         if operation_id not in handlers:
-            raise ContractError(f"operations.yaml does not say who answers {operation_id}.")
+            raise ContractError(f"operations.yaml has no entry for {operation_id}.")
         if "summary" not in operation:
             raise ContractError(f"overlay.yaml has no summary for {operation_id}.")
         handler = handlers[operation_id]

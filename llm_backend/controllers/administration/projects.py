@@ -130,7 +130,7 @@ def _refuse_unhonoured(
 ) -> None:
     if body.get("residency") not in (None, "GLOBAL"):
         raise UnsupportedField(
-            "Where data lies is the operator's to decide: leave `residency` out.",
+            "The operator decides where data is stored: leave `residency` out.",
             param="residency",
         )
     if body.get("external_key_id") is not None:

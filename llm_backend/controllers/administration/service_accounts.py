@@ -80,8 +80,8 @@ async def create_project_service_account(services: Services, request: ApiRequest
     )
     async with create_key(services, THING) as headers:
         await services.access.administration.add(entry, account, *([key.stored] if key else []))
-    shown = None if key is None else new_service_account_key(key)
-    answer = {**_account_object(account), "api_key": shown}
+    account_body = None if key is None else new_service_account_key(key)
+    answer = {**_account_object(account), "api_key": account_body}
     return JsonResponse(answer, headers=headers)
 
 

@@ -41,8 +41,8 @@ class Download(Response):
         if part:
             self.headers["content-range"] = f"bytes {start}-{end - 1}/{size_bytes}"
         self._request = request
-        is_asked_for = request.http.method != "HEAD"
-        self._pieces = files.read(file, start, end if is_asked_for else start)
+        sends_body = request.http.method != "HEAD"
+        self._pieces = files.read(file, start, end if sends_body else start)
         self._first = b""
 
     async def begin(self) -> "Download":

@@ -81,8 +81,8 @@ async def _unload(services: Services, request: ApiRequest, models: list[LocalMod
 
 
 def _in_memory(services: Services) -> list[LocalModel]:
-    away = ModelState.UNLOADED
-    return [model for model in services.registry.local if model.state is not away]
+    unloaded = ModelState.UNLOADED
+    return [model for model in services.registry.local if model.state is not unloaded]
 
 
 def _local(services: Services, name: str) -> LocalModel:

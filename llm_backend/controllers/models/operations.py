@@ -15,10 +15,10 @@ __all__ = ["delete_model", "list_models", "post_models", "retrieve_model"]
 async def list_models(services: Services, request: ApiRequest) -> Response:
     """`GET /models`: local models first; an upstream that is down hides only its own models.
     Models that the caller's project may not use are left out."""
-    own = [model_object(card) for card in services.registry.local_cards()]
-    others = await services.registry.upstream_models()
+    local = [model_object(card) for card in services.registry.local_cards()]
+    upstream = await services.registry.upstream_models()
     admission, caller = services.access.admission, request.caller
-    data = [one for one in (*own, *others) if admission.may_use(caller, one["id"])]
+    data = [one for one in (*local, *upstream) if admission.may_use(caller, one["id"])]
     return JsonResponse({"object": "list", "data": data})
 
 

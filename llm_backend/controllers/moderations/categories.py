@@ -41,7 +41,7 @@ class ModerationInput:
     def types(self) -> list[str]:
         """Input types in OpenAI's names: `text`, `image`."""
         has = (("text", self.text is not None), ("image", bool(self.pictures)))
-        return [name for name, is_there in has if is_there]
+        return [name for name, is_present in has if is_present]
 
 
 BuildQuestion = Callable[[ModerationInput, str], YesNoQuestion]

@@ -95,8 +95,8 @@ def _is_upstreams(services: Services, name: str, body: "api.CreateModerationRequ
     if upstream is None or not any(_is_image(part) for part in body["input"]):
         return False
     configured = services.settings.moderation_model
-    own = None if configured is None else services.registry.for_model(configured)
-    if own is not None and own.accepts_images:
+    local_model = None if configured is None else services.registry.for_model(configured)
+    if local_model is not None and local_model.accepts_images:
         return False
     return upstream.serves(name, OPERATION)
 

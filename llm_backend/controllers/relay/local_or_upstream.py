@@ -24,7 +24,7 @@ def local_or_upstream(
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
-        async def here_or_upstream(services: Services, request: ApiRequest) -> Response:
+        async def answer_or_relay(services: Services, request: ApiRequest) -> Response:
             with translate_store_errors(kind):
                 try:
                     return await handler(services, request)
@@ -37,6 +37,6 @@ def local_or_upstream(
                         raise
                     return await relay_by(services, request)
 
-        return here_or_upstream
+        return answer_or_relay
 
     return decorate

@@ -68,7 +68,7 @@ class RelayServices(Protocol):
     def unknown_fields(self) -> UnknownFields: ...
 
 
-class _Operation(Protocol):
+class _OperationKey(Protocol):
     @property
     def operation_id(self) -> str: ...
     @property
@@ -80,7 +80,7 @@ class RelayRequest(Protocol):
     other bodies are streamed."""
 
     @property
-    def operation(self) -> _Operation: ...
+    def operation(self) -> _OperationKey: ...
     @property
     def body(self) -> Any: ...  # Any: parsed JSON
     @property

@@ -43,9 +43,9 @@ _FIELDS: Mapping[type[StoreError], str] = {
 
 @contextmanager
 def translate_store_errors(
-    thing: str = "object", *, event: str = "database_unavailable", **log_fields: str
+    kind: str = "object", *, event: str = "database_unavailable", **log_fields: str
 ) -> Iterator[None]:
-    """Raises an `ApiError` for a store error inside the block; `thing` is the kind of object.
+    """Raises an `ApiError` for a store error inside the block; `kind` is the kind of object.
 
     The reason of a database failure is only logged, as `event` with `log_fields`: it may name hosts
     and users.
@@ -53,7 +53,7 @@ def translate_store_errors(
     try:
         yield
     except Missing as error:
-        raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
+        raise errors.NotFound(f"No {kind} has the id `{error.id}`.") from error
     except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired) as error:
         raise errors.InvalidRequest(str(error), param=_field_of(error)) from error
     except (UploadClosed, Unfinished, NotSaid, BatchEnded, FileInUse) as error:
@@ -77,7 +77,7 @@ def translate_store_errors(
     except (StoreUnavailable, UnknownSchema, OldSchema) as error:
         log.error(event, extra={**log_fields, "reason": str(error)})
         is_full = isinstance(error, StoreFull)
-        reason = "has no room left on its disk" if is_full else "cannot be used now"
+        reason = "has no space left on its disk" if is_full else "cannot be used now"
         raise errors.Overloaded(
             f"The database {reason}; try again later.", retry_after_s=errors.OUTAGE_RETRY_AFTER_S
         ) from error

@@ -54,7 +54,7 @@ async def _compact(
             raise errors.InvalidRequest("There is nothing to compact.", param="input")
         summary, usage = await run_while_connected(request, _summarize(model, resolved))
     items = [*resolved.context_items, *resolved.input_items]
-    read = [items[place] for place in reading_order(items)]
+    read = [items[index] for index in reading_order(items)]
     users = [without_fetched(item) for item in read if item.get("role") == "user"]
     compaction = compaction_item(Compaction(summary=summary))
     answer: api.CompactResource = {

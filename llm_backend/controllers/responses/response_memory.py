@@ -91,15 +91,15 @@ class ResponseMemory:
         return [dict(stored.item) for stored in items]
 
     async def resolve_items(
-        self, given: str | Sequence[JsonMapping] | None, where: str = "input"
+        self, value: str | Sequence[JsonMapping] | None, where: str = "input"
     ) -> list[JsonObject]:
         """Returns the items of a request, references resolved; `where` is their path in it."""
-        if given is None or isinstance(given, str):
-            messages = [] if given is None else [{"role": "user", "content": given}]
+        if value is None or isinstance(value, str):
+            messages = [] if value is None else [{"role": "user", "content": value}]
             return [stored_form(message) for message in messages]
-        items, reference_indices = await offload(_to_stored_forms, given)
+        items, reference_indices = await offload(_to_stored_forms, value)
         for index in reference_indices:
-            items[index] = await self._item(given[index]["id"], f"{where}[{index}]")
+            items[index] = await self._item(value[index]["id"], f"{where}[{index}]")
         return items
 
     async def remember(

@@ -11,7 +11,7 @@ from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.ingestion.new_files import FileEntry, new_files
+from llm_backend.controllers.vector_stores.ingestion.new_files import NewFileEntry, new_files
 from llm_backend.controllers.vector_stores.response_objects import batch_object, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
 from llm_backend.errors import InvalidRequest
@@ -79,7 +79,7 @@ async def list_files_in_vector_store_batch(services: Services, request: ApiReque
 
 def _files_of_body(
     body: "api.CreateVectorStoreFileBatchRequest",
-) -> "Sequence[FileEntry | api.CreateVectorStoreFileRequest]":
+) -> "Sequence[NewFileEntry | api.CreateVectorStoreFileRequest]":
     files = body.get("files")
     if files is not None and body.get("file_ids") is not None:
         raise InvalidRequest("Give either `file_ids` or `files`.", param="files")

@@ -13,7 +13,7 @@ from llm_backend.controllers.rendering.page_query import page_arguments, refuse_
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.ingestion.new_files import FileEntry, new_files
+from llm_backend.controllers.vector_stores.ingestion.new_files import NewFileEntry, new_files
 from llm_backend.controllers.vector_stores.request_values import expiry_from
 from llm_backend.controllers.vector_stores.response_objects import store_object
 from llm_backend.store import StoredVectorStore
@@ -39,7 +39,7 @@ async def create_vector_store(services: Services, request: ApiRequest) -> Respon
     library = services.library
     library.check()
     embedder = await library.embedders.default_model()
-    entries: list[FileEntry] = [
+    entries: list[NewFileEntry] = [
         {"file_id": file_id, "chunking_strategy": body.get("chunking_strategy")}
         for file_id in body.get("file_ids") or ()
     ]

@@ -141,7 +141,7 @@ def test_sources_in_step_compile(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"operations": "{}"}, "does not say who answers listThings"),
+        ({"operations": "{}"}, "has no entry for listThings"),
         ({"operations": "{listThings: upstream, more: upstream}"}, "names more"),
         ({"overlay": "actions: []"}, "no summary for listThings"),
         ({"extensions": "{tags: [], paths: {/things: {get: {}}}}"}, "redefines get of /things"),

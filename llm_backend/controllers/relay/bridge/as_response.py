@@ -134,7 +134,7 @@ class EventReader:
         if kind != "function_call":
             raise UpstreamFailed("The upstream answered with an item that no chat has.")
         if output_index in self._calls:
-            raise UpstreamFailed("The upstream began two calls in one place.")
+            raise UpstreamFailed("The upstream began two calls with one index.")
         index = self._calls[output_index] = len(self._calls)
         call = ToolCall(
             index=index, id=required_text(item, "call_id"), name=required_text(item, "name")

@@ -87,8 +87,8 @@ class BridgedModel:
     def with_defaults(self, body: JsonMappingT) -> JsonMappingT:
         """Returns the body without the fields that only the upstream enforces. Defaults are the
         upstream's, too."""
-        kept = {name: value for name, value in body.items() if name not in _ENFORCED_BY_UPSTREAM}
-        return cast("JsonMappingT", kept)
+        fields = {name: value for name, value in body.items() if name not in _ENFORCED_BY_UPSTREAM}
+        return cast("JsonMappingT", fields)
 
     @property
     def context_tokens(self) -> int:

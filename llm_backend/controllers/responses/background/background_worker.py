@@ -67,11 +67,11 @@ class ResponseWorker:
     async def give_up(self, job: Job) -> None:
         """Fails a response that was attempted too often."""
         name = job.details["body"]["model"]
-        why = "The server has ended each time while it answered this; ask for less."
-        gone = f"The model `{name}` is not served any more."
+        repeated = "The server has ended each time while it answered this; ask for less."
+        unserved = f"The model `{name}` is not served any more."
         if standing := await self._services.background.begin(job):
             answer = _ResponseJob(self._services, job, standing)
-            await answer.fail(errors.Internal(why if self._local(name) else gone))
+            await answer.fail(errors.Internal(repeated if self._local(name) else unserved))
 
     def _local(self, name: str) -> LocalModel | None:
         try:

@@ -29,7 +29,7 @@ async def queue_response(
     returns it. Errors of the request are raised here and not in the background."""
     _check_is_stored(services, body)
     async with open_request(services, model, body) as resolved:
-        own = resolved.input_items
+        input_items = resolved.input_items
         # Raises if no moderation model is available.
         moderation_of(services, body, resolved.input_messages, model.meter)
     head = new_head(body, is_stored=True, passages_limit=services.settings.passages_limit)
@@ -40,7 +40,7 @@ async def queue_response(
     # The input is stored with the response.
     stored_fields = {name: value for name, value in body.items() if name != "input"}
     details = {"body": stored_fields, "key_id": caller.key_id}
-    await services.background.add(to_stored_response(body, response, own), details, lines)
+    await services.background.add(to_stored_response(body, response, input_items), details, lines)
     return response
 
 
@@ -48,7 +48,7 @@ def _check_is_stored(services: Services, body: "api.CreateResponse") -> None:
     """Raises for a response that is not stored: a client could not retrieve it."""
     if body.get("store") is False:
         raise errors.InvalidRequest(
-            "A response in the background is kept until its client asks for it: leave `store` out.",
+            "A background response is stored until its client retrieves it: leave `store` out.",
             param="store",
         )
     services.memory.should_store({**body, "store": True})  # raises if nothing is stored

@@ -146,7 +146,7 @@ class ResponseState:
 
     def add_summary(self, text: str) -> list[JsonObject]:
         """Returns the events of a summary of the open reasoning item."""
-        assert isinstance(self._open, TextItemBuilder), "it has just been thought"
+        assert isinstance(self._open, TextItemBuilder), "reasoning comes before its summary"
         return [self._item_event(event) for event in self._open.add_summary(text)]
 
     def close_item(self) -> list[JsonObject]:

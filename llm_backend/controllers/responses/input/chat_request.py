@@ -43,16 +43,16 @@ _FORMAT = re.compile(r"\.parameters\.properties\.input\.(pattern|x-lark)")
 
 def chat_messages(
     body: "api.CreateResponse",
-    before: Sequence[JsonMapping],
-    own: Sequence[JsonMapping],
+    context_items: Sequence[JsonMapping],
+    input_items: Sequence[JsonMapping],
     *,
-    first: Sequence[JsonObject] = (),
+    leading_messages: Sequence[JsonObject] = (),
     readers: Readers = NO_READERS,
 ) -> list[JsonObject]:
-    """Returns the messages of the chat that answers this response: `own` are the items of its
-    input, `before` those of the conversation, `first` messages before all of them; `readers`
-    translate items of server tools."""
-    messages = [*first, *messages_from(before, own, readers)]
+    """Returns the messages of the chat that answers this response: `input_items` are those of its
+    input, `context_items` those of the conversation; `leading_messages` come before all of them,
+    and `readers` translate items of server tools."""
+    messages = [*leading_messages, *messages_from(context_items, input_items, readers)]
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})
     if not messages:

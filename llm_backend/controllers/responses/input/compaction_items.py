@@ -58,8 +58,8 @@ def reading_order(items: Sequence[Item]) -> list[int]:
         if compaction is not None and compaction.kept is not None:
             begin = max(0, index - compaction.kept)
             system_messages = [one for one in range(begin) if _is_system_message(items[one])]
-            kept = [one for one in range(begin, index) if not _is_compaction(items[one])]
-            return [*system_messages, index, *kept, *range(index + 1, len(items))]
+            kept_indices = [one for one in range(begin, index) if not _is_compaction(items[one])]
+            return [*system_messages, index, *kept_indices, *range(index + 1, len(items))]
     return list(range(len(items)))
 
 

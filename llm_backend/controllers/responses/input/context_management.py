@@ -54,7 +54,7 @@ async def plan_compaction(model: TokenCounter, resolved: ResolvedRequest) -> Com
     threshold = _threshold(entries, _context_tokens(model))
     if await _tokens(model, await resolved.chat_after(())) < threshold:
         return None
-    kept = await _kept_items(model, resolved, threshold * KEPT_SHARE)
+    kept = await _count_kept_items(model, resolved, threshold * KEPT_SHARE)
     summary_tokens = max(1, min(SUMMARY_TOKENS, int(threshold * SUMMARY_SHARE)))
     return None if kept is None else CompactionCut(kept=kept, summary_tokens=summary_tokens)
 
@@ -98,7 +98,7 @@ def _context_tokens(model: TokenCounter) -> int:
         ) from error
 
 
-async def _kept_items(
+async def _count_kept_items(
     model: TokenCounter, resolved: ResolvedRequest, most_tokens: float
 ) -> int | None:
     items = resolved.items

@@ -54,10 +54,10 @@ class FetchedFiles:
 
     def _item(self, item: JsonObject, where: str) -> JsonObject:
         for name in _LISTS:
-            places = [f"{where}.{name}[{at}]" for at in range(len(_parts(item, name)))]
-            if any(place in self._files for place in places):
-                pairs = zip(places, item[name], strict=True)
-                item = {**item, name: [self._part(part, place) for place, part in pairs]}
+            paths = [f"{where}.{name}[{at}]" for at in range(len(_parts(item, name)))]
+            if any(path in self._files for path in paths):
+                pairs = zip(paths, item[name], strict=True)
+                item = {**item, name: [self._part(part, path) for path, part in pairs]}
         return item
 
     def _part(self, part: Any, where: str) -> Any:

@@ -135,22 +135,22 @@ def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> JsonObject
 
 
 def messages_from(
-    before: Sequence[Item], own: Sequence[Item], readers: Readers = NO_READERS
+    context_items: Sequence[Item], input_items: Sequence[Item], readers: Readers = NO_READERS
 ) -> list[JsonObject]:
-    """Translates items to chat messages: `own` are those of the request's input, `before` those of
-    the conversation; `readers` translate items of server tools, by type.
+    """Translates items to chat messages: `input_items` are those of the request, `context_items`
+    those of the conversation; `readers` translate items of server tools, by type.
 
     Consecutive calls, and the reasoning and text before them, become one assistant's message.
     Raises `UnsupportedField` for an item that no local model can read.
     """
     messages: list[JsonObject] = []
-    numbered = [*(("input", item) for item in before), *_numbered_items(own)]
+    numbered = [*(("input", item) for item in context_items), *_numbered_items(input_items)]
     read = [numbered[index] for index in reading_order([item for _, item in numbered])]
     for message in _messages(read, readers):
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
         else:
-            messages.append(_with_own_calls(message))
+            messages.append(_with_copied_calls(message))
     return messages
 
 
@@ -166,8 +166,8 @@ def _part(part: Item, *, is_answer: bool) -> JsonObject:
     return dict(part)
 
 
-def _numbered_items(own: Sequence[Item]) -> Iterator[tuple[str, Item]]:
-    for index, item in enumerate(own):
+def _numbered_items(items: Sequence[Item]) -> Iterator[tuple[str, Item]]:
+    for index, item in enumerate(items):
         yield f"input[{index}]", item
 
 
@@ -259,7 +259,7 @@ def _continues(message: Item, following: Item) -> bool:
     return "tool_calls" in following or ("content" not in message and "tool_calls" not in message)
 
 
-def _with_own_calls(message: JsonObject) -> JsonObject:
+def _with_copied_calls(message: JsonObject) -> JsonObject:
     if "tool_calls" in message:
         message["tool_calls"] = list(message["tool_calls"])
     return message

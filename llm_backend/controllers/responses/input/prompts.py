@@ -76,8 +76,8 @@ def _check_media_places(template: PromptSettings, values: Mapping[str, Any]) -> 
     for name in (name for content in assistant_texts for name in _VARIABLE.findall(content)):
         if not _is_text(values[name]):
             raise InvalidRequest(
-                f"The variable `{name}` stands in a message of the assistant, which is text, and "
-                f"no place for `{values[name]['type']}`.",
+                f"The variable `{name}` stands in a message of the assistant, which is text and "
+                f"cannot hold `{values[name]['type']}`.",
                 param=_variable_path(name),
             )
 

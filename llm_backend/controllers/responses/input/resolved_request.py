@@ -80,34 +80,38 @@ class ResolvedRequest:
     def _chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
         items = [*self.items, *output][self.truncated_items :]
         messages = self._messages(items)
-        shown = messages if self.retrieval is None else self.retrieval.add_to(messages)
-        return replace(self.chat, messages=flatten_messages(shown))
+        with_passages = messages if self.retrieval is None else self.retrieval.add_to(messages)
+        return replace(self.chat, messages=flatten_messages(with_passages))
 
-    async def with_retrieval(self, services: Services, own: Sequence[str]) -> "ResolvedRequest":
-        """Returns a copy with passages from the model's `own` vector stores, unless the client
-        uses `file_search` itself."""
+    async def with_retrieval(
+        self, services: Services, model_store_ids: Sequence[str]
+    ) -> "ResolvedRequest":
+        """Returns a copy with passages from the model's own vector stores, unless the client uses
+        `file_search` itself."""
         if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
             return self
-        if not own:
+        if not model_store_ids:
             return self
         messages = await offload(self._messages, self.items)
-        retrieval = await retrieve_from_model_stores(services, messages, own, self.meter)
+        retrieval = await retrieve_from_model_stores(
+            services, messages, model_store_ids, self.meter
+        )
         found = replace(self, retrieval=retrieval)
         return replace(found, chat=await found.chat_after(())) if retrieval else self
 
     def input_messages(self) -> list[JsonObject]:
         """Returns the messages of its input, in a chat's form."""
-        own = self.items[len(self.context_items) :]
-        return messages_from((), [item for item in own if item["type"] == "message"])
+        items = self.items[len(self.context_items) :]
+        return messages_from((), [item for item in items if item["type"] == "message"])
 
     def annotations(self, text: str) -> list[JsonObject]:
         """Returns the document's annotations of a finished message."""
-        own = [] if self.retrieval is None else self.retrieval.annotations(text)
-        return [*self.tools.annotations(text), *own]
+        retrieved = [] if self.retrieval is None else self.retrieval.annotations(text)
+        return [*self.tools.annotations(text), *retrieved]
 
     def _messages(self, items: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
         return chat_messages(
-            self.body, items, (), first=self.leading_messages, readers=self.tools.readers
+            self.body, items, (), leading_messages=self.leading_messages, readers=self.tools.readers
         )
 
     def without_oldest(self, count: int) -> "ResolvedRequest":
@@ -142,7 +146,12 @@ async def open_request(
         chats = await offload(chat_tools, body, tools)
         with translate_error_paths(chats.indices):
             messages = await offload(
-                chat_messages, body, read_before, read_input, first=first, readers=tools.readers
+                chat_messages,
+                body,
+                read_before,
+                read_input,
+                leading_messages=first,
+                readers=tools.readers,
             )
             chat_request = model.with_defaults(chat_body(body, messages, chats.fields))
             settings = services.settings
@@ -168,14 +177,14 @@ async def open_request(
 
 
 async def _read_input(
-    services: Services, own: Sequence[JsonObject], *, sees: bool
+    services: Services, items: Sequence[JsonObject], *, sees: bool
 ) -> tuple[Sequence[JsonObject], Sequence[JsonObject]]:
     """Returns the input's items twice: with fetched files for the store, and with file contents
     for the model. Images are fetched only if the model `sees`."""
     fetched = FetchedFiles(limit_bytes=services.settings.fetched_kept_bytes)
-    texts = await services.file_texts.read(own, "input", fetched)
+    texts = await services.file_texts.read(items, "input", fetched)
     read = await services.file_pictures.read(texts, "input", fetched if sees else None)
-    return await offload(fetched.add_to, own, "input"), read
+    return await offload(fetched.add_to, items, "input"), read
 
 
 async def _read_context(services: Services, items: Sequence[JsonObject]) -> Sequence[JsonObject]:

@@ -62,7 +62,7 @@ class ToolLoop:
         self._model = model
         self._resolved = resolved
         self._tools: OpenTools = resolved.tools
-        self._calls_left = calls_limit
+        self._remaining_calls = calls_limit
         self._tries = attempts if isinstance(model, LocalModel) else 1
         self._cut = cut
         self._moderation = moderation
@@ -153,7 +153,7 @@ class ToolLoop:
         resolved = self._resolved
         is_unchanged = not (resolved.truncated_items or output)
         chat = resolved.chat if is_unchanged else await resolved.chat_after(output)
-        return self._with_free_choice(chat) if self._calls_left < 1 else chat
+        return self._with_free_choice(chat) if self._remaining_calls < 1 else chat
 
     def _generate_with_summaries(self) -> AsyncGenerator[ChatDelta | SummaryText, None]:
         return (
@@ -182,8 +182,8 @@ class ToolLoop:
             await self._close()
 
     async def _run_calls(self, calls: Sequence[ServerCall]) -> AsyncGenerator[Step, None]:
-        for call in calls[: self._calls_left]:
-            self._calls_left -= 1
+        for call in calls[: self._remaining_calls]:
+            self._remaining_calls -= 1
             async with aclosing(self._tools.run(call)) as steps:
                 async for step in steps:
                     yield step
@@ -206,7 +206,7 @@ class ToolLoop:
         """Returns the chat of a later round: a forced call has been made, so the choice is free,
         and server tools are removed once the limit of calls is reached."""
         names, tools = self._resolved.allowed_names, chat.tools
-        if self._calls_left < 1:
+        if self._remaining_calls < 1:
             tools = [tool for tool in tools if not self._tools.runs(tool["function"]["name"])]
         if names is not None and not any(tool["function"]["name"] in names for tool in tools):
             tools, names = (), None

@@ -16,12 +16,12 @@ from llm_backend.store import Missing, NewVectorFile, StoredFile
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["FileEntry", "new_files"]
+__all__ = ["NewFileEntry", "new_files"]
 
 PURPOSES = ("assistants", "user_data")  # of files that can be added
 
 
-class FileEntry(TypedDict):
+class NewFileEntry(TypedDict):
     """A file to add, with the values that it shares with others of its request."""
 
     file_id: str
@@ -32,7 +32,7 @@ class FileEntry(TypedDict):
 async def new_files(
     services: Services,
     caller: Caller,
-    entries: "Sequence[FileEntry | api.CreateVectorStoreFileRequest]",
+    entries: "Sequence[NewFileEntry | api.CreateVectorStoreFileRequest]",
     embedder: TextEmbedder,
     *,
     where: str = "file_id",
