@@ -144,7 +144,7 @@ async def _keyring(
     await keyring.open()
     if keyring.is_known and not keyring.has_keys and not may_be_open:
         raise SettingsError(
-            f"Anybody who reaches {settings.host} could use this server, because there is no key: "
+            f"Every client that reaches {settings.host} could use this server, as it has no key: "
             "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
             "--allow-open if that is meant."
         )

@@ -177,8 +177,8 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
             self.refusal = response.status_code if is_refusal else None
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
-            raise httpx2.DecodingError("The server compressed an answer unasked.")
-        assert isinstance(response.stream, httpx2.AsyncByteStream), "it was asked for like this"
+            raise httpx2.DecodingError("The server compressed an answer without a request for it.")
+        assert isinstance(response.stream, httpx2.AsyncByteStream), "the transport is asynchronous"
         response.stream = _BoundedStream(response.stream)
         return response
 
@@ -195,7 +195,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
         async for piece in self._stream:
             remaining -= len(piece)
             if remaining < 0:
-                raise httpx2.ReadError(f"The server said more than {MESSAGE_BYTES} bytes.")
+                raise httpx2.ReadError(f"The server sent more than {MESSAGE_BYTES} bytes.")
             yield piece
 
     async def aclose(self) -> None:

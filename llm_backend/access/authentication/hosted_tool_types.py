@@ -27,11 +27,11 @@ def check_tools(body: Mapping[str, Any], forbidden: frozenset[str]) -> None:
     for within in _WITHIN:
         holder = body.get(within) if within else body
         tools = holder.get("tools") if isinstance(holder, dict) else None
-        for place, tool in enumerate(tools if isinstance(tools, list) else ()):
+        for index, tool in enumerate(tools if isinstance(tools, list) else ()):
             type = tool.get("type") if isinstance(tool, dict) else None
             permission = _permission(type) if isinstance(type, str) else None
             if permission in forbidden:
-                where = f"{within}.tools[{place}]" if within else f"tools[{place}]"
+                where = f"{within}.tools[{index}]" if within else f"tools[{index}]"
                 raise _not_allowed(permission, where)
 
 

@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_PROJECT", "ModelPermissions", "Policy", "Project", "policy_o
 DEFAULT_PROJECT = "proj_default"
 """The project of keys from the settings, and of requests to an open server."""
 
-_KEEPS_NOTHING = frozenset({"zero_data_retention", "enhanced_zero_data_retention"})
+_ZERO_RETENTION = frozenset({"zero_data_retention", "enhanced_zero_data_retention"})
 
 Limits = Mapping[str, int]
 """A rate limit by the field names of OpenAI's API: `max_requests_per_1_minute` and others."""
@@ -106,7 +106,7 @@ def _project(record: Record, own: Own, rates: Mapping[str, Limits]) -> Project:
         or None,
         forbidden_tools=frozenset(name for name, one in tools.items() if not one["enabled"]),
         spend_limit_cents=_spend_limit(own, record.id),
-        has_zero_retention=_retention(own, record.id) in _KEEPS_NOTHING,
+        has_zero_retention=_retention(own, record.id) in _ZERO_RETENTION,
     )
 
 

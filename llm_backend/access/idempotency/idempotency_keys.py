@@ -46,16 +46,16 @@ class Idempotency:
         self._admission = admission
         self._shared = shared
         self._clock = clock
-        self._kept: OrderedDict[Id, StoredAnswer] = OrderedDict()
+        self._stored: OrderedDict[Id, StoredAnswer] = OrderedDict()
         self._bytes = 0
 
     async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
         """Sends the stored answer or a new one. Raises `Conflict` if the key belongs to another
         request, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
-        is_kept = request.http.method == "POST" and not request.operation.administers
-        is_kept = is_kept and not _has_zero_retention(request.caller)
-        if not key or not is_kept or not request.raw_body:
+        is_storable = request.http.method == "POST" and not request.operation.administers
+        is_storable = is_storable and not _has_zero_retention(request.caller)
+        if not key or not is_storable or not request.raw_body:
             await self._admission(request, answer, send)
             return
         if len(key) > KEY_CHARACTERS:
@@ -68,39 +68,39 @@ class Idempotency:
         self, name: Id, request: ApiRequest, answer: SendResponse, send: Send
     ) -> None:
         digest = await offload(_digest, request.raw_body)
-        while (kept := self._find(name)) is not None:
-            if kept.digest != digest:
+        while (stored := self._find(name)) is not None:
+            if stored.digest != digest:
                 raise _key_reused_error()
-            if kept.ended.is_set():
-                await replay(kept, send)
+            if stored.ended.is_set():
+                await replay(stored, send)
                 return
-            await kept.ended.wait()
+            await stored.ended.wait()
         await self._record(name, StoredAnswer(digest=digest), request, answer, send)
 
     async def _record(
-        self, name: Id, kept: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
+        self, name: Id, stored: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> None:
-        self._kept[name] = kept
+        self._stored[name] = stored
         is_whole = False
         try:
             if self._shared is None:
-                is_whole = await self._record_answer(kept, request, answer, send)
+                is_whole = await self._record_answer(stored, request, answer, send)
             else:
                 is_whole = await self._answer_shared(
-                    self._shared, name, kept, request, answer, send
+                    self._shared, name, stored, request, answer, send
                 )
         finally:
             if is_whole:
-                self._keep(kept)
-            elif self._kept.get(name) is kept:
-                del self._kept[name]
-            kept.ended.set()
+                self._store(stored)
+            elif self._stored.get(name) is stored:
+                del self._stored[name]
+            stored.ended.set()
 
     async def _record_answer(
-        self, kept: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
+        self, stored: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> bool:
         """Sends a new answer. Returns True if it is to be stored."""
-        recorder = AnswerRecorder(kept, send)
+        recorder = AnswerRecorder(stored, send)
         await self._admission(request, answer, recorder)
         return recorder.is_whole
 
@@ -108,44 +108,44 @@ class Idempotency:
         self,
         shared: SharedAnswers,
         name: Id,
-        kept: StoredAnswer,
+        stored: StoredAnswer,
         request: ApiRequest,
         answer: SendResponse,
         send: Send,
     ) -> bool:
-        shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), kept.digest.hex()
+        shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), stored.digest.hex()
         found = await run_while_connected(request, shared.claim(shared_name, digest))
         if found is not None:
             if found.digest != digest or found.whole is None:
                 raise _key_reused_error()
-            kept.set_whole(found.whole)
-            await replay(kept, send)
+            stored.set_whole(found.whole)
+            await replay(stored, send)
             return True
         is_whole = False
         try:
-            is_whole = await self._record_answer(kept, request, answer, send)
+            is_whole = await self._record_answer(stored, request, answer, send)
         finally:
             if is_whole:
-                shared.keep(shared_name, kept.whole)
+                shared.keep(shared_name, stored.whole)
             else:
                 shared.free(shared_name)
         return is_whole
 
     def _find(self, name: Id) -> StoredAnswer | None:
-        kept = self._kept.get(name)
-        if kept is not None and kept.ended.is_set() and self._clock() >= kept.until_s:
-            self._forget(name)
+        stored = self._stored.get(name)
+        if stored is not None and stored.ended.is_set() and self._clock() >= stored.until_s:
+            self._evict(name)
             return None
-        return kept
+        return stored
 
-    def _keep(self, kept: StoredAnswer) -> None:
-        kept.until_s = self._clock() + RETENTION_S
-        self._bytes += kept.size_bytes
+    def _store(self, stored: StoredAnswer) -> None:
+        stored.until_s = self._clock() + RETENTION_S
+        self._bytes += stored.size_bytes
         while self._bytes > ALL_BYTES:
-            self._forget(next(name for name, one in self._kept.items() if one.ended.is_set()))
+            self._evict(next(name for name, one in self._stored.items() if one.ended.is_set()))
 
-    def _forget(self, name: Id) -> None:
-        self._bytes -= self._kept.pop(name).size_bytes
+    def _evict(self, name: Id) -> None:
+        self._bytes -= self._stored.pop(name).size_bytes
 
 
 def _has_zero_retention(caller: Caller | None) -> bool:

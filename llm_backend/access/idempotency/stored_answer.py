@@ -15,7 +15,7 @@ ANSWER_BYTES = 4 * 1024 * 1024
 BARE_BYTES = 1024  # memory of an answer without its body: headers, key, table entry
 
 # Statuses that ask the client to retry: a retry is answered anew.
-_NOT_KEPT = frozenset({408, 409, 429, 499})
+_NOT_STORED = frozenset({408, 409, 429, 499})
 
 
 @dataclass(kw_only=True)
@@ -55,40 +55,40 @@ class StoredAnswer:
 class AnswerRecorder:
     """Sends an answer on and records it, unless it becomes too large or fails."""
 
-    def __init__(self, kept: StoredAnswer, send: Send) -> None:
-        self._kept = kept
+    def __init__(self, stored: StoredAnswer, send: Send) -> None:
+        self._stored = stored
         self._send = send
         # Joined at once: a small event takes no more memory than its bytes.
         self._body = bytearray()
-        self._is_kept = True
+        self._is_storable = True
         self.is_whole = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             status = message["status"]
-            self._is_kept = status < 500 and status not in _NOT_KEPT
+            self._is_storable = status < 500 and status not in _NOT_STORED
             # A copy, because later senders add headers of their own.
-            self._kept.start = {**message, "headers": list(message["headers"])}
+            self._stored.start = {**message, "headers": list(message["headers"])}
         elif message["type"] == "http.response.body":
             self._append(message.get("body", b""))
         else:
             # Such as a path of a file, whose content may change.
-            self._is_kept = False
+            self._is_storable = False
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._kept.body = bytes(self._body)
-            self.is_whole = self._is_kept
+            self._stored.body = bytes(self._body)
+            self.is_whole = self._is_storable
 
     def _append(self, piece: bytes) -> None:
-        self._is_kept = self._is_kept and len(self._body) + len(piece) <= ANSWER_BYTES
-        if self._is_kept:
+        self._is_storable = self._is_storable and len(self._body) + len(piece) <= ANSWER_BYTES
+        if self._is_storable:
             self._body += piece
         else:
             self._body.clear()
 
 
-async def replay(kept: StoredAnswer, send: Send) -> None:
+async def replay(stored: StoredAnswer, send: Send) -> None:
     """Sends a stored answer again, with a header that says so."""
-    assert kept.start is not None, "a whole answer has begun"
-    await send({**kept.start, "headers": [*kept.start["headers"], REPLAYED]})
-    await send({"type": "http.response.body", "body": kept.body, "more_body": False})
+    assert stored.start is not None, "a whole answer has begun"
+    await send({**stored.start, "headers": [*stored.start["headers"], REPLAYED]})
+    await send({"type": "http.response.body", "body": stored.body, "more_body": False})

@@ -62,10 +62,10 @@ class ConcurrencyLimit:
 
     def build_exchange(self) -> Exchange:
         """Returns the permits to give back and to request; gives up the former at once."""
-        given, missing = self.surplus, self.running + self._waiting - self.granted
-        self.granted -= given
-        wanted = max(missing, self.limit // BLOCKS) if missing > 0 else 0
-        return Exchange(scope=self.scope, given=given, wanted=wanted, most=self.limit)
+        returned, missing = self.surplus, self.running + self._waiting - self.granted
+        self.granted -= returned
+        requested = max(missing, self.limit // BLOCKS) if missing > 0 else 0
+        return Exchange(scope=self.scope, given=returned, wanted=requested, most=self.limit)
 
     def add_granted(self, number: int, now: float) -> None:
         """Adds permits that the database has granted."""
@@ -183,14 +183,14 @@ class SharedConcurrencyLimits:
 
     async def _exchange(self, limits: Sequence[ConcurrencyLimit]) -> None:
         exchanges = {limit: limit.build_exchange() for limit in limits}
-        wanted = [one for one in exchanges.values() if one.given or one.wanted]
-        if not wanted:
+        pending = [one for one in exchanges.values() if one.given or one.wanted]
+        if not pending:
             return
         now = int(self.clock())
         try:
             async with self._lock:
                 granted = await self._stored.exchange(
-                    wanted, holder=self._holder, now=now, until=now + LEASE_S
+                    pending, holder=self._holder, now=now, until=now + LEASE_S
                 )
         except StoreError:
             for limit, one in exchanges.items():

@@ -158,12 +158,12 @@ class RateLimits:
     async def _grant(self, grants: Grants, window: RateLimitWindow, missing: int) -> None:
         # All or nothing for a large request: otherwise it would starve smaller ones that fit.
         least = missing if missing > window.block else 0
-        wanted = max(missing, window.block)
+        amount = max(missing, window.block)
         window_at = window.window_at
         is_unshared = False
         try:
             granted = await grants.take(
-                window.name, window_at, wanted=wanted, most=window.limit, least=least
+                window.name, window_at, wanted=amount, most=window.limit, least=least
             )
         except StoreError as error:
             log.warning("limits_not_shared", extra={"reason": str(error)})
@@ -172,8 +172,8 @@ class RateLimits:
             return
         window.granted += granted
         window.is_unshared = window.is_unshared or is_unshared
-        window.is_spent = is_unshared or (granted < wanted and not least)
-        if granted < wanted:
+        window.is_spent = is_unshared or (granted < amount and not least)
+        if granted < amount:
             window.refused_amount, window.refused_at = max(1, least), self._clock()
         else:
             window.refused_at = 0.0
@@ -209,9 +209,9 @@ class RateLimits:
         """Evicts windows that are over, and the oldest until a tenth of the table is free."""
         now = self._clock()
         self.generation += 1
-        kept = [(key, one) for key, one in self._windows.items() if one.reset_s(now) > 0]
-        most = self._windows_limit
-        self._windows = dict(kept[-(most - most // 10) :])
+        current = [(key, one) for key, one in self._windows.items() if one.reset_s(now) > 0]
+        limit = self._windows_limit
+        self._windows = dict(current[-(limit - limit // 10) :])
 
     def _limit_error(
         self, window: RateLimitWindow, amount: int, windows: Sequence[RateLimitWindow]

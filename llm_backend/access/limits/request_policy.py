@@ -72,10 +72,10 @@ class RequestPolicies:
         """Returns the policy of this caller with this model."""
         self._renew()
         key = (caller.key_id, model)
-        plan = self._cached.get(key)
-        if plan is None:
-            plan = self._cached[key] = self._build(caller, model)
-        return plan
+        policy = self._cached.get(key)
+        if policy is None:
+            policy = self._cached[key] = self._build(caller, model)
+        return policy
 
     def step_windows(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
         """Returns the windows of a project with the model of a chosen step of a route."""
@@ -165,20 +165,20 @@ class RequestPolicies:
         return model in models
 
     def _concurrency_limits_of(self, caller: Caller, project: Project) -> list[ConcurrencyLimit]:
-        wanted = {f"project {project.id}": self._defaults.project_concurrent_requests}
+        limits = {f"project {project.id}": self._defaults.project_concurrent_requests}
         if caller.key_id is not None:
-            wanted[f"key {caller.key_id}"] = self._defaults.key_concurrent_requests
+            limits[f"key {caller.key_id}"] = self._defaults.key_concurrent_requests
         return [
-            self._concurrency_limits.setdefault(scope, ConcurrencyLimit(scope, most, self._shared))
-            for scope, most in wanted.items()
-            if most is not None
+            self._concurrency_limits.setdefault(scope, ConcurrencyLimit(scope, limit, self._shared))
+            for scope, limit in limits.items()
+            if limit is not None
         ]
 
 
 def _limits(scope: str, requests: int | None, tokens: int | None) -> list[RateLimit]:
-    given = {"requests": requests, "tokens": tokens}
+    limits = {"requests": requests, "tokens": tokens}
     return [
-        RateLimit(scope=scope, unit=what, limit=most)
-        for what, most in given.items()
-        if most is not None
+        RateLimit(scope=scope, unit=unit, limit=limit)
+        for unit, limit in limits.items()
+        if limit is not None
     ]

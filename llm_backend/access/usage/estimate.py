@@ -12,7 +12,7 @@ _ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 def tokens_of(request: ApiRequest) -> int:
     """Estimates the tokens of a request: those of its body, and the most of its answer."""
     body = request.body if isinstance(request.body, dict) else {}
-    wanted = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
+    limits = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
     # The OpenAPI document bounds none of these; a negative number must not create extra budget.
-    allowed = max(0, wanted[0]) if wanted else 0
-    return max(1, text_bytes(request.raw_body) // BYTES_A_TOKEN) + allowed
+    answer_tokens = max(0, limits[0]) if limits else 0
+    return max(1, text_bytes(request.raw_body) // BYTES_A_TOKEN) + answer_tokens

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 __all__ = ["EXEMPT"]
 
-_LOOKS = "It looks at what there is."
-_KEEPS = "It keeps, changes or removes what a client has; nothing is computed of it."
-_ENDS = "It ends or interrupts work, or lets work go on that was counted when it began."
-_LATER = "Its work is counted when it is done, for the project that asked for it."
-_SHOWS = "It shows what a model here would read; the model must be one that the project may use."
-_TELLS = "It tells of this server itself."
+_READS = "It reads stored objects."
+_STORES = "It stores, changes or deletes objects of a client; nothing is computed."
+_CONTROLS = "It ends, pauses or resumes work that was counted when it began."
+_DEFERS = "Its work is counted when it is done, for the project that asked for it."
+_RENDERS = "It renders or tokenizes input of a local model that the project may use."
+_DESCRIBES = "It describes this server."
 
 _BY_REASON: Mapping[str, tuple[str, ...]] = {
-    _LOOKS: (
+    _READS: (
         "listAssistants", "getAssistant", "getThread", "listMessages", "getMessage", "listRuns",
         "getRun", "listRunSteps", "getRunStep", "listVoiceConsents", "getVoiceConsent",
         "listBatches", "retrieveBatch", "listChatCompletions", "getChatCompletion",
@@ -33,7 +33,7 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "GetSkillContent", "ListSkillVersions", "GetSkillVersion", "GetSkillVersionContent",
         "ListThreadItemsMethod", "GetThreadMethod", "ListThreadsMethod",
     ),
-    _KEEPS: (
+    _STORES: (
         "deleteAssistant", "createThread", "modifyThread", "deleteThread", "createMessage",
         "modifyMessage", "deleteMessage", "modifyRun", "updateVoiceConsent", "deleteVoiceConsent",
         "updateChatCompletion", "deleteChatCompletion", "DeleteContainer", "CreateContainerFile",
@@ -45,18 +45,18 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "DeleteVideo", "CreateSkill", "DeleteSkill", "UpdateSkillDefaultVersion",
         "CreateSkillVersion", "DeleteSkillVersion", "DeleteThreadMethod",
     ),
-    _ENDS: (
+    _CONTROLS: (
         "cancelRun", "cancelBatch", "cancelEvalRun", "cancelFineTuningJob", "pauseFineTuningJob",
         "resumeFineTuningJob", "cancelResponse", "cancelVectorStoreFileBatch",
         "hangup-realtime-call", "refer-realtime-call", "reject-realtime-call",
         "CancelChatSessionMethod",
     ),
-    _LATER: (
+    _DEFERS: (
         "createBatch",  # each line passes admission control
         "createVectorStore", "createVectorStoreFile", "createVectorStoreFileBatch",  # embeddings
     ),
-    _SHOWS: ("tokenize", "detokenize", "renderChatPrompt", "createChunks"),
-    _TELLS: ("getInfo", "listOperations", "getStatus", "listErrors"),
+    _RENDERS: ("tokenize", "detokenize", "renderChatPrompt", "createChunks"),
+    _DESCRIBES: ("getInfo", "listOperations", "getStatus", "listErrors"),
 }  # fmt: skip
 
 EXEMPT: Mapping[str, str] = {

@@ -67,5 +67,5 @@ class MeteredResponse:
             return start
         headers = [(name.encode(), value.encode()) for name, value in rate_headers.items()]
         own = {name for name, _ in headers}
-        kept = [pair for pair in start["headers"] if pair[0].lower() not in own]
-        return {**start, "headers": [*kept, *headers]}
+        others = [pair for pair in start["headers"] if pair[0].lower() not in own]
+        return {**start, "headers": [*others, *headers]}

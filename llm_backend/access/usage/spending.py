@@ -85,13 +85,13 @@ class Spending:
             policy.spend_limit_cents,
             *(p.spend_limit_cents for p in policy.projects.values()),
         ]
-        is_wanted = policy.spend_alerts or any(limit is not None for limit in limits)
-        if not self._prices or not is_wanted:
+        is_needed = policy.spend_alerts or any(limit is not None for limit in limits)
+        if not self._prices or not is_needed:
             return
         month_at = _month_at(self._clock())
-        wanted = UsageFilter(start_at=month_at, end_at=_ALL_TIME_S, kinds=PRICED, among={})
+        this_month = UsageFilter(start_at=month_at, end_at=_ALL_TIME_S, kinds=PRICED, among={})
         used = await self._stored.sums(
-            wanted, width_s=_ALL_TIME_S, group_by=("project_id", "model")
+            this_month, width_s=_ALL_TIME_S, group_by=("project_id", "model")
         )
         spent: dict[str, float] = {}
         for one in used:
@@ -135,9 +135,9 @@ class Spending:
         log.warning("spend_alert", extra=fields)
 
 
-def _quota_error(whose: str, cents: int) -> QuotaExceeded:
+def _quota_error(scope: str, cents: int) -> QuotaExceeded:
     return QuotaExceeded(
-        f"The {whose} has reached its spend limit of {cents / 100:.2f} USD a month: an "
+        f"The {scope} has reached its spend limit of {cents / 100:.2f} USD a month: an "
         "administrator can raise it."
     )
 

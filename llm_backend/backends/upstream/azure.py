@@ -23,7 +23,7 @@ def azure_path(path: str, deployment: str | None) -> str:
 
 def azure_query(query: str, api_version: str | None) -> str:
     """Adds the API version to the query, unless the client has chosen one."""
-    given = [word for word in query.split("&") if word]
-    if api_version and not any(word.startswith("api-version=") for word in given):
-        given.append(f"api-version={api_version}")
-    return "&".join(given)
+    words = [word for word in query.split("&") if word]
+    if api_version and not any(word.startswith("api-version=") for word in words):
+        words.append(f"api-version={api_version}")
+    return "&".join(words)

@@ -80,8 +80,8 @@ def request_headers(
     Raises `InvalidRequest` for a value that is not UTF-8, which the HTTP client cannot send.
     """
     dropped = {name.encode() for name, _ in own}
-    kept = [pair for pair in _end_to_end(headers, listed) if pair[0] not in dropped]
-    sent = [(name.decode("latin-1"), _text(name, value)) for name, value in kept]
+    passed = [pair for pair in _end_to_end(headers, listed) if pair[0] not in dropped]
+    sent = [(name.decode("latin-1"), _text(name, value)) for name, value in passed]
     sent += own
     if length is not None:
         sent.append(("content-length", str(length)))
@@ -99,20 +99,20 @@ def answer_headers(
     if not 200 <= status <= 599:
         raise UpstreamFailed("The upstream answered with a status that is not one.")
     pairs = [(name.lower(), value) for name, value in headers]
-    kept = _end_to_end(pairs, listed)
-    if any(not _NAME.fullmatch(name) or _CONTROL.search(value) for name, value in kept):
+    passed = _end_to_end(pairs, listed)
+    if any(not _NAME.fullmatch(name) or _CONTROL.search(value) for name, value in passed):
         raise UpstreamFailed("The upstream answered with a header that is not one.")
     is_chunked = any(name == b"transfer-encoding" for name, _ in pairs)
     if is_chunked or status in _BODILESS:
-        kept = [pair for pair in kept if pair[0] != b"content-length"]
-    return (*kept, *_of_another_name(pairs, status))
+        passed = [pair for pair in passed if pair[0] != b"content-length"]
+    return (*passed, *_of_another_name(pairs, status))
 
 
 def _of_another_name(pairs: Headers, status: int) -> Iterator[tuple[bytes, bytes]]:
-    theirs, ours = _UPSTREAM_REQUEST_ID
+    upstream_name, own_name = _UPSTREAM_REQUEST_ID
     for name, value in pairs:
-        if name == theirs and not _CONTROL.search(value):
-            yield ours, value
+        if name == upstream_name and not _CONTROL.search(value):
+            yield own_name, value
         elif name == b"location" and status == _CREATED and _PATH.fullmatch(value):
             yield name, value
 
@@ -173,20 +173,20 @@ class _Inflating:
 
 def _readable(accepted: bytes) -> bytes:
     codings = [word.strip() for word in accepted.split(b",")]
-    kept = [word for word in codings if word.partition(b";")[0].lower() in _READABLE_CODINGS]
-    return accepted if kept == codings else b", ".join(kept) or b"identity"
+    passed = [word for word in codings if word.partition(b";")[0].lower() in _READABLE_CODINGS]
+    return accepted if passed == codings else b", ".join(passed) or b"identity"
 
 
 def _end_to_end(headers: Headers, listed: HeaderList) -> list[tuple[bytes, bytes]]:
     lowered = [(name.lower(), value) for name, value in headers]
-    kept = [pair for pair in lowered if listed.passes(pair[0])]
+    passed = [pair for pair in lowered if listed.passes(pair[0])]
     between_neighbours = {
         word.strip().lower()
         for name, value in lowered
         if name == b"connection"
         for word in value.split(b",")
     }
-    return [pair for pair in kept if pair[0] not in between_neighbours]
+    return [pair for pair in passed if pair[0] not in between_neighbours]
 
 
 def _text(name: bytes, value: bytes) -> str:

@@ -47,15 +47,15 @@ class ModelList:
 
 async def read_list(answer: UpstreamAnswer) -> bytes:
     """Reads the body of a list, up to a limit of bytes."""
-    held = bytearray()
+    body = bytearray()
     try:
         async for piece in answer.body:
-            held += piece
-            if len(held) > _LIST_BYTES:
+            body += piece
+            if len(body) > _LIST_BYTES:
                 break
     finally:
         await answer.aclose()
-    return bytes(held)
+    return bytes(body)
 
 
 def models_in(status: int, body: bytes) -> Models:

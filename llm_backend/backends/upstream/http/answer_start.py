@@ -13,7 +13,7 @@ async def read_start(
     answer: aiohttp.ClientResponse, expected: AnswerKinds, *, limit_bytes: int
 ) -> Sequence[bytes]:
     """Reads as much of an answer as its validation needs, and returns these pieces. Raises
-    `UpstreamFailed` if it is not of a kind that is due, and the HTTP client's errors."""
+    `UpstreamFailed` if it is not of an expected kind, and the HTTP client's errors."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not expected.is_validated:
         if kind == "text/html" and not expected.page:

@@ -80,8 +80,8 @@ def length_of(body: Body, headers: Headers) -> int | None:
     """Returns the length of the body in bytes; None if it is empty or unknown."""
     if isinstance(body, bytes):
         return len(body) if body else None
-    given = [value for name, value in headers if name.lower() == b"content-length"]
-    return int(given[0]) if given and given[0].isdigit() else None
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else None
 
 
 def data_of(body: Body, body_timeout: BodyTimeout) -> bytes | AsyncIterator[bytes] | None:

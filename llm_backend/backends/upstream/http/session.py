@@ -38,10 +38,10 @@ def new_socket_session(
 
 
 async def _refuse_redirect(
-    _session: aiohttp.ClientSession, _context: object, told: aiohttp.TraceRequestRedirectParams
+    _session: aiohttp.ClientSession, _context: object, redirect: aiohttp.TraceRequestRedirectParams
 ) -> None:
-    abort(told.response)
-    raise redirect_error(told.response)
+    abort(redirect.response)
+    raise redirect_error(redirect.response)
 
 
 def _session(

@@ -80,8 +80,7 @@ def rejected_key_error(status: int) -> UpstreamFailed:
     """Returns the error for a 401 or 403 of an upstream, which rejects this server's key. The
     upstream's body is not passed on: the client would think that its own key is wrong."""
     refused = UpstreamFailed(
-        f"The upstream lets this server do nothing (status {status}); the key that you sent is not "
-        "the one that it refuses."
+        f"The upstream rejects the key of this server (status {status}), not the key that you sent."
     )
     refused.was_sent, refused.is_lasting = False, True  # the upstream did nothing
     return refused
