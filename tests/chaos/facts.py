@@ -1,4 +1,4 @@
-"""What a server has acknowledged, and what it must still say of it whatever was killed since."""
+"""Acknowledged objects, and checks that they survive the death of any process."""
 
 import hashlib
 from collections import Counter
@@ -68,7 +68,7 @@ class Facts:
         self.checked["files"] += 1
 
     async def check_lists(self, client: httpx.AsyncClient) -> None:
-        """What was never acknowledged is there as a whole or not at all. Raises `Violation`."""
+        """Checks that unacknowledged objects are complete or absent. Raises `Violation`."""
         for file in await pages(client, "/files"):
             answer = await client.get(f"/files/{file['id']}/content")
             _same(f"listed file {file['id']}", answer.status_code, 200)

@@ -171,7 +171,7 @@ class Rounds:
         return "\n".join(self.tree.log.read_text(errors="replace").splitlines()[-20:])
 
     def figures(self) -> str:
-        """What was done, killed and checked."""
+        """Numbers of operations, kills and checks."""
         slowest = max(self.back_s, default=0.0)
         return "\n".join([
             f"starts {self.tree.starts}, killed {dict(self.killed)}, "

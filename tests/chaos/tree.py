@@ -46,17 +46,17 @@ class Tree:
 
     @property
     def address(self) -> str:
-        """Where it answers."""
+        """Base address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What all its processes have logged."""
+        """Log of all its processes."""
         return self.folder / "server.log"
 
     @property
     def is_alive(self) -> bool:
-        """Whether the parent lives."""
+        """True if the parent is alive."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, processes: int) -> None:
@@ -142,7 +142,7 @@ class _Stat:
     session: int
 
     def has(self, mark: bytes) -> bool:
-        """Whether its environment names this."""
+        """True if its environment contains the mark."""
         try:
             return mark in Path(f"/proc/{self.pid}/environ").read_bytes()
         except OSError:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 class Verdict(BaseModel):
-    """Whether something was a greeting."""
+    """A verdict on whether a text is a greeting."""
 
     is_greeting: bool
     tone: Literal["warm", "cool"]

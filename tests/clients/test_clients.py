@@ -1,4 +1,4 @@
-"""What docs/clients.md shows is run as it stands there, with the clients themselves.
+"""Examples of docs/clients.md, run unchanged with the clients themselves.
 
 `make test-clients` installs them, each kind in an environment of its own; without it they are
 skipped here.
@@ -33,7 +33,7 @@ def shown(client: str, language: str) -> str:
 
 
 def run(*command: object, more: Mapping[str, str] | None = None) -> str:
-    """What a program prints; it has no proxies, keys or folders of this machine's user."""
+    """Output of a program, without proxies, keys or folders of this machine's user."""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(more or {})}
     done = subprocess.run(
         [str(word) for word in command],

@@ -1,4 +1,4 @@
-"""What the built-in model answers, greedily, to questions that it was not trained on."""
+"""Greedy answers of the built-in model to questions outside of its training."""
 
 import random
 from itertools import islice
@@ -50,7 +50,7 @@ def test_the_generator_recognises_its_own_phrasings(knowledge: Knowledge):
 
 @pytest.fixture(scope="module")
 def held_out_share(asker: Asker, knowledge: Knowledge) -> float:
-    """How many of the held-out questions are answered rightly."""
+    """Share of the held-out questions with a right answer."""
     return share_of(
         [
             case.is_right(asker.answer([{"role": "user", "content": case.question}], case.tools))

@@ -13,9 +13,11 @@ REPOSITORY = "owner/tiny-GGUF"
 
 
 class Hub:
-    """What is on the hub, what was asked of it, and how it misbehaves: `checksums` are told instead
-    of the right ones, a download breaks off after `breaks_after` bytes, or stops there until its
-    client has gone after `stops_after`, once."""
+    """A hub: its files, its received requests, and its faults.
+
+    `checksums` replace the right ones. A download breaks off after `breaks_after` bytes, or stalls
+    after `stops_after` until its client disconnects, once.
+    """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = dict(files)

@@ -1,4 +1,4 @@
-"""What cannot be converted is refused in one sentence, and leaves nothing behind."""
+"""Failed conversions: one sentence, and no file left behind."""
 
 import contextlib
 import json

@@ -198,7 +198,7 @@ class Terminal:
     def _read(self) -> bool:
         try:
             read = os.read(self._screen, 65536)
-        except OSError:  # nobody has the other end any more
+        except OSError:  # the other end is closed
             return False
         self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", read.decode(errors="replace"))
         return bool(read)

@@ -110,7 +110,7 @@ def write_safetensors(path: Path, weights: Weights) -> None:
 
 
 def token_vectors(weights: Weights, token_ids: Sequence[int]) -> np.ndarray:
-    """What the network makes of the tokens: one vector for each."""
+    """Vectors of the tokens, [tokens, width] float32, as the network computes them."""
     words = weights["embeddings.word_embeddings.weight"][list(token_ids)]
     positions = weights["embeddings.position_embeddings.weight"][: len(token_ids)]
     state = words + positions + weights["embeddings.token_type_embeddings.weight"][0]
