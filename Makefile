@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py) $(wildcard llm_backend/contract/compilation/*.py)
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
 PYTEST := $(BIN)/python -m pytest
-# Folders whose language the check of words holds; others follow as they are rewritten.
-PLAIN := llm_backend/access llm_backend/backends tests/access tests/backends benchmarks tests/benchmarks llm_backend/engine llm_backend/model_files tests/engine llm_backend/store llm_backend/settings llm_backend/cli llm_backend/app llm_backend/server llm_backend/search llm_backend/extraction llm_backend/web llm_backend/*.py tests/app tests/cli tests/server tests/web tests/search tests/extraction tests/deploy tests/*.py tests/store scripts docs README.md CONTRIBUTING.md k8s ARCHITECTURE.md llm_backend/ipc tests/ipc llm_backend/controllers llm_backend/contract tests/controllers tests/contract tests/live tests/chaos tests/clients tests/models tests/models_convert tests/chaos tests/clients tests/models tests/models_convert
+# Folders and pages whose language scripts/check_words.py checks.
+PLAIN := llm_backend tests docs benchmarks scripts k8s *.md
 export PIP_NO_INPUT := 1
 
 .PHONY: help run test test-clients lint words fuzz chaos soak large-bodies bench peers setup dev lock docs clean
