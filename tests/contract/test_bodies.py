@@ -37,7 +37,7 @@ def nested(levels: int) -> bytes:
         GOOD.decode().encode("utf-16"),
     ],
 )
-def test_what_is_not_json_is_refused(client: TestClient, body: bytes):
+def test_invalid_json_is_refused(client: TestClient, body: bytes):
     response = client.post(CHAT, content=body, headers=JSON)
 
     assert response.status_code == 400
@@ -182,7 +182,7 @@ def test_uploads_have_a_limit_of_their_own(client: TestClient, is_announced: boo
     assert response.status_code == 413
 
 
-def test_a_body_within_the_limit_to_the_byte_is_taken(client_for):
+def test_a_body_of_exactly_the_limit_is_accepted(client_for):
     with client_for(limits=BodyLimits(json_bytes=len(GOOD))) as client:
         assert client.post(CHAT, content=GOOD, headers=JSON).status_code == 200
         assert client.post(CHAT, content=GOOD + b" ", headers=JSON).status_code == 413
@@ -199,7 +199,7 @@ def test_beta_bodies_are_the_upstreams_matter(client: TestClient):
     assert client.post("/v1/responses?beta=true", json={"model": 5}).status_code == 200
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_is_gone():
+async def test_a_disconnect_within_the_body_is_client_gone():
     messages = iter([{"type": "http.request", "body": b"{", "more_body": True},
                      {"type": "http.disconnect"}])  # fmt: skip
 

@@ -17,7 +17,7 @@ async def gone() -> None:
     """The client has left already."""
 
 
-async def test_what_is_done_is_given():
+async def test_the_result_of_the_work_is_returned():
     async def work() -> int:
         await asyncio.sleep(0)
         return 7
@@ -49,7 +49,7 @@ async def test_a_disconnect_cancels_the_work():
 
 
 @pytest.mark.parametrize("pauses", range(6))
-async def test_a_place_that_is_got_at_the_moment_of_cancelling_is_free_again(pauses: int):
+async def test_a_permit_acquired_during_a_cancellation_is_released(pauses: int):
     semaphore = FairSemaphore(1, depth=5, timeout_s=5)
     semaphore.try_acquire()
 
@@ -69,7 +69,7 @@ async def test_a_place_that_is_got_at_the_moment_of_cancelling_is_free_again(pau
 
 
 @pytest.mark.parametrize("pauses", range(6))
-async def test_a_place_that_is_got_as_its_client_leaves_is_free_again(pauses: int):
+async def test_a_permit_acquired_during_a_disconnect_is_released(pauses: int):
     semaphore = FairSemaphore(1, depth=5, timeout_s=5)
     semaphore.try_acquire()
     leaving = asyncio.Event()

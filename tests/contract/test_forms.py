@@ -90,7 +90,7 @@ def test_a_name_in_utf_8_is_kept(form_client):
 
 
 @pytest.mark.parametrize("kind", [b"nonsense", b"a/b/c", b"text/\xc3\xbc", b""])
-def test_what_is_no_media_type_is_just_bytes(form_client, kind):
+def test_an_invalid_media_type_becomes_octet_stream(form_client, kind):
     told = send(form_client, FILE.replace(b"Text/Plain", kind), PURPOSE, END)
 
     assert told.json()["media_type"] == "application/octet-stream"
@@ -138,7 +138,7 @@ def test_a_wrong_field_is_named(form_client, parts, param):
         PURPOSE.replace(b"purpose", b"x") * 101 + END,
     ],
 )
-def test_what_is_no_form_is_refused(form_client, body):
+def test_malformed_forms_are_refused(form_client, body):
     response = send(form_client, body)
 
     assert response.status_code == 400
@@ -162,7 +162,7 @@ def test_a_form_cannot_be_sent_as_anything_else(form_client):
     assert form_client.send(unnamed).status_code == 415
 
 
-def test_a_file_up_to_the_limit_is_taken(form_client):
+def test_a_file_of_exactly_the_limit_is_accepted(form_client):
     whole = FILE.replace(b"Hello", b"x" * (LIMIT_BYTES - len(b"\r\n--\r\n--bo")))
 
     assert send(form_client, whole, PURPOSE, END).json()["size"] == LIMIT_BYTES

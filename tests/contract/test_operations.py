@@ -50,7 +50,7 @@ def test_paths_are_understood_with_and_without_the_prefix(
     assert client.get(path).json()["operation"] == operation_id
 
 
-def test_fixed_paths_go_before_parameters(client_for):
+def test_fixed_paths_are_matched_before_parameters(client_for):
     with client_for(check_relayed=False) as client:
         assert client.post("/v1/threads/runs").json()["operation"] == "createThreadAndRun"
         assert client.post("/v1/threads/some").json()["operation"] == "modifyThread"

@@ -84,7 +84,7 @@ def test_an_answer_that_breaks_the_document_is_logged(client_for, caplog):
 
 
 @pytest.mark.parametrize("setting", list(ResponseCheckMode))
-def test_an_answer_that_keeps_the_document_passes(client_for, caplog, setting: ResponseCheckMode):
+def test_a_valid_response_passes(client_for, caplog, setting: ResponseCheckMode):
     with client_for(answering(JSONResponse(MODELS)), response_checks=setting) as client:
         assert client.get("/v1/models").json() == MODELS
 
@@ -97,7 +97,7 @@ def test_answers_of_the_upstream_are_its_own(client_for):
         assert client.get("/v1/evals").json() == {"anything": 1}
 
 
-def test_a_stream_that_keeps_the_document_passes(client_for):
+def test_a_valid_stream_passes(client_for):
     handler = streaming(CHUNK, {"error": {"message": "late"}}, "[DONE]")
     with client_for(handler, response_checks=ResponseCheckMode.ENFORCE) as client:
         text = client.post("/v1/chat/completions", json=CHAT).text

@@ -136,7 +136,7 @@ def test_messages_are_short_whatever_was_sent(validators: Validators, body: Any)
         {"messages": [{"role": "assistant", "content": "Hi", "tool_calls": None}]},
     ],
 )
-def test_what_clients_rightly_send_is_taken(validators: Validators, fields: Any):
+def test_valid_bodies_pass(validators: Validators, fields: Any):
     check = validators.body("createChatCompletion")
     assert check is not None
 
@@ -219,7 +219,7 @@ STEP = [{"type": "message", "role": "user", "content": [{"type": "input_text", "
         ("createEmbedding", {"model": "m", "input": ["x"] * 2000 + [None]}, "input[2000]"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_at_the_end_of_a_long_chat_is_named(validators, operation_id, body, param):
+def test_an_error_at_the_end_of_a_long_chat_is_named(validators, operation_id, body, param):
     assert refusal(validators, body, operation_id).param == param
 
 

@@ -53,7 +53,9 @@ NO_ANSWERS = {
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAMED], ids=["whole", "streamed"])
-async def test_it_is_a_documented_error_and_a_route_goes_on(tmp_path, capsys, body: bytes):
+async def test_invalid_answers_are_a_documented_error_and_a_route_falls_back(
+    tmp_path, capsys, body: bytes
+):
     check = VALIDATORS.response("createChatCompletion", 502, "application/json")
     assert check is not None
 
@@ -84,7 +86,7 @@ async def test_it_is_a_documented_error_and_a_route_goes_on(tmp_path, capsys, bo
     assert "upstream=the-hidden-one" in capsys.readouterr().err
 
 
-async def test_events_are_no_answer_where_none_were_asked_for(tmp_path):
+async def test_unrequested_event_streams_are_invalid_answers(tmp_path):
     events = chunked(EVENTS, kind="text/event-stream")
     async with (
         FakeUpstream(answer=events) as fake,
@@ -259,7 +261,7 @@ async def test_a_deletion_may_be_answered_by_nothing_and_a_transcription_by_a_te
     assert (said.status, said.body) == (200, b"1\n00:00:00")
 
 
-async def test_a_model_asked_by_its_other_operation_falls_back_too(tmp_path):
+async def test_a_bridged_model_falls_back(tmp_path):
     events = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
     said = chunked(events, b"data: [DONE]\n\n", kind="text/event-stream")
     async with (

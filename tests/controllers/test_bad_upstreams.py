@@ -192,7 +192,7 @@ async def test_an_error_inside_a_stream_passes_as_it_is(tmp_path, capsys, inside
     assert NAME in capsys.readouterr().err
 
 
-async def test_what_only_speaks_of_errors_is_none(tmp_path, capsys):
+async def test_text_about_errors_is_no_error(tmp_path, capsys):
     said = rb'data: {"error":null,"choices":[{"delta":{"content":"\"error\": {"}}]}' + b"\n\n"
     answer = STREAM_HEAD + chunk(EVENT) + chunk(said) + b"0\r\n\r\n"
     async with (

@@ -34,7 +34,7 @@ class Answered:
             yield TextDelta(choice=0, text=part)
 
 
-async def test_every_delta_comes_with_the_place_of_its_answer():
+async def test_every_delta_has_the_index_of_its_answer():
     given = await texts_of([Answered("a", "b"), Answered("c")])
 
     assert sorted(given) == [(0, "a"), (0, "b"), (1, "c")]
@@ -62,7 +62,7 @@ async def test_an_answer_that_fails_in_any_way_ends_them_all():
     assert all(answer.is_closed for answer in answers)
 
 
-async def test_a_client_that_leaves_before_the_first_token_frees_its_slot():
+async def test_a_disconnect_before_the_first_token_frees_the_slot():
     silent = Silent()
 
     async def complete(_prompt: object) -> Answered:

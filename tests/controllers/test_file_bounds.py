@@ -44,7 +44,7 @@ async def test_an_upload_for_a_batch_is_bounded_before_it_begins(client):
     assert (await client.uploads.create(**upload, purpose="assistants")).status == "pending"
 
 
-async def test_a_file_that_was_taken_under_another_bound_makes_no_batch(tmp_path):
+async def test_a_file_over_the_current_limit_makes_no_batch(tmp_path):
     async with served(tmp_path) as client_of:
         file = await client_of().files.create(file=JSON_LINES, purpose="batch")
     async with served(tmp_path, batch_file_limit_bytes=LIMIT) as client_of:

@@ -57,7 +57,7 @@ def saved() -> Iterator[list[object]]:
 
 @pytest.mark.parametrize("answer", [at_once, after_a_while])
 @pytest.mark.parametrize("body", [CHAT, STREAMED], ids=["whole", "streamed"])
-async def test_a_relayed_answer_leaves_nothing_to_the_collector(tmp_path, answer, body):
+async def test_a_relayed_answer_is_freed_without_the_collector(tmp_path, answer, body):
     async with FakeUpstream(answer=answer) as fake:
         backends = [backend(fake, "far", "m")]
         async with gateway(tmp_path, backends=backends, store_chats="always") as served:

@@ -11,7 +11,7 @@ from llm_backend.errors import EngineUnavailable
 from tests.engine.conftest import config
 
 
-async def test_a_model_whose_engine_nothing_keeps_alive_needs_a_restart(tmp_path):
+async def test_liveness_fails_for_an_abandoned_engine(tmp_path):
     card = ModelCard(id="small", created_at=0, owned_by="me")
     async with Engine(config(tmp_path, command=("no\0program",))) as engine:
         models = [

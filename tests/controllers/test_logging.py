@@ -41,7 +41,7 @@ async def asked(data_dir, caplog, **settings) -> tuple[Message, str]:
     return answer, metrics.body.decode()
 
 
-async def test_what_is_asked_and_what_it_took_is_logged_without_keys(tmp_path, caplog):
+async def test_requests_and_usage_are_logged_without_keys(tmp_path, caplog):
     answer, metrics = await asked(tmp_path, caplog, log_all=True)
 
     request_id = answer.values(b"x-request-id")[0].decode()

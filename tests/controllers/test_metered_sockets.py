@@ -66,7 +66,7 @@ async def used(organization: Any) -> dict[str, tuple[int, int, int, int]]:
     }  # fmt: skip
 
 
-async def test_what_each_answer_took_is_counted(tmp_path):
+async def test_usage_of_each_realtime_answer_is_counted(tmp_path):
     heard = {"type": "conversation.item.input_audio_transcription.completed", "usage": USAGE}
     hearing = {"audio": {"input": {"transcription": {"model": "ears"}}}}
     async with served(tmp_path) as (_, url, organization):
@@ -110,7 +110,7 @@ async def test_limits_hold_for_sockets(tmp_path, limit):
     assert refused.value.status == 429
 
 
-async def test_a_socket_that_has_ended_leaves_its_place(tmp_path):
+async def test_an_ended_socket_releases_its_concurrency_slot(tmp_path):
     async with served(tmp_path, key_concurrent_requests=1) as (far, url, _):
         for _ in "12":
             async with opening(url) as socket:
@@ -151,7 +151,7 @@ async def test_a_revoked_key_ends_its_socket(tmp_path, path):
         '{"type": "x", "x": ' + "[" * 1000 + "]" * 1000 + "}",
     ],
 )
-async def test_what_a_project_may_not_use_ends_its_socket(tmp_path, message):
+async def test_a_model_that_is_not_permitted_ends_the_socket(tmp_path, message):
     async with served(tmp_path) as (far, url, organization):
         projects = organization.projects
         await projects.model_permissions.update("proj_default", mode="deny_list", model_ids=["bad"])

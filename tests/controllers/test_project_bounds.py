@@ -262,7 +262,7 @@ async def test_upstreams_store_nothing_of_projects_with_zero_data_retention(far,
     assert far.upstream.requests[0].body == sent
 
 
-async def test_no_answer_to_a_project_that_keeps_nothing_is_kept_for_its_being_asked_again(far):
+async def test_idempotency_stores_nothing_for_projects_with_zero_data_retention(far):
     headers = {"content-type": "application/json", "idempotency-key": "k"}
     asked = []
     for key in ("silent", "silent", "root", "root"):

@@ -32,7 +32,7 @@ def upload(*pieces: bytes, chunked: bool = False) -> bytes:
 @pytest.mark.parametrize(
     "parts", [[MODEL % b"ears", FILE % SOUND, END], [FILE % SOUND, PROMPT, MODEL % b"ears", END]]
 )
-async def test_a_form_goes_to_the_upstream_of_its_model(tmp_path, parts, chunked: bool):
+async def test_a_form_is_relayed_to_the_upstream_of_its_model(tmp_path, parts, chunked: bool):
     async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
         backends = [backend(a, "any"), backend(b, "b", "ears")]
         async with gateway(tmp_path, backends=backends) as served:
@@ -54,7 +54,7 @@ async def test_a_route_exchanges_the_models_name_in_a_form(tmp_path):
     assert sent.values(b"content-length") == [b"%d" % len(sent.body)]
 
 
-async def test_a_model_far_behind_the_file_leaves_the_form_to_the_operations_upstream(tmp_path):
+async def test_a_form_with_a_late_model_is_relayed_by_the_operation(tmp_path):
     big = SOUND * 200
     async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
         settings = {

@@ -9,7 +9,7 @@ CHAT = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
 ANSWER = b'{"id":"chatcmpl-1","choices":[]}'
 
 
-async def test_a_chat_that_comes_again_at_another_server_is_asked_once(tmp_path):
+async def test_a_repeated_chat_at_another_server_is_answered_once(tmp_path):
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_far\r\n"
     fake = FakeUpstream(answer=head + b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
     key = b"idempotency-key: k\r\n"

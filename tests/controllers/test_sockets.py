@@ -126,7 +126,7 @@ async def test_a_route_exchanges_the_models_name(tmp_path):
     assert far.opened[0].scope["query_string"] == b"a=%20&model=gpt-realtime"
 
 
-async def test_a_route_goes_on_where_its_first_step_is_not_to_be_had(tmp_path, capsys):
+async def test_a_route_of_sockets_falls_back(tmp_path, capsys):
     async with relayed_sockets(tmp_path, routes={"voice": "busy, free"}) as (far, url):
         far.refused_models = {"busy": 429}
         async with connected(f"{url}/realtime?model=voice"):

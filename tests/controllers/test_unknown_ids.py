@@ -50,7 +50,7 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[http
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_what_is_not_there_is_a_404_with_its_id(client: httpx.AsyncClient, name: str) -> None:
+async def test_an_unknown_object_is_a_404_with_its_id(client: httpx.AsyncClient, name: str) -> None:
     operation = load_document().operations[name]
     path = re.sub(r"\{(\w+)\}", r"no-such-\1", operation.path)
     (first, *_) = re.findall(r"no-such-\w+", path)

@@ -103,7 +103,7 @@ async def test_unknown_operations_are_relayed_by_the_model(tmp_path):
         (post(b'{"model":"none"}', path="/v1/agents", more=KEY), 404, "none"),
     ],
 )
-async def test_what_is_not_relayed_is_refused_before_the_upstream(tmp_path, asked, status, said):
+async def test_unrelayed_operations_are_refused_before_the_upstream(tmp_path, asked, status, said):
     async with (
         FakeUpstream(answer=OK) as fake,
         gateway(tmp_path, backends=[backend(fake, "a", "m")], api_keys=("mine",)) as served,

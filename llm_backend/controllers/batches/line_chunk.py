@@ -59,7 +59,7 @@ class LineChunk:
                 self._status = await self._batches.record(self._batch.id, result)
                 break
             except StoreUnavailable as error:
-                log.warning("line_not_kept_yet", extra={"reason": str(error)})
+                log.warning("line_not_stored_yet", extra={"reason": str(error)})
                 await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
         if not self._has_progressed:
             self._has_progressed = True

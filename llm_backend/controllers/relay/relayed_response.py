@@ -98,7 +98,7 @@ class RelayedResponse(Response):
     def _log_stream_error(self, chunk: bytes) -> None:
         """Logs the upstream of an error inside a successful answer; the bytes pass on."""
         if _ERROR_FIELD.search(chunk):
-            log.warning("upstream_told_error", extra={"upstream": self._relayed.upstream})
+            log.warning("upstream_stream_error", extra={"upstream": self._relayed.upstream})
             self._may_contain_error = False
 
     async def _run_finish(self) -> None:

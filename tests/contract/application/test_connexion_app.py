@@ -92,7 +92,7 @@ def test_bugs_are_logged_and_show_only_the_request_id(client_for, caplog):
 
 
 @pytest.mark.parametrize("logs_bodies", [True, False])
-def test_bodies_are_logged_only_where_that_was_asked_for(client_for, caplog, logs_bodies: bool):
+def test_bodies_are_logged_only_with_the_setting(client_for, caplog, logs_bodies: bool):
     body = b'{"model": "m",\n "input": "a secret plan"}'
     with caplog.at_level("INFO"), client_for(logs_bodies=logs_bodies) as client:
         client.post(
@@ -106,7 +106,7 @@ def test_bodies_are_logged_only_where_that_was_asked_for(client_for, caplog, log
     assert "sk-sesame" not in logged(caplog)
 
 
-def test_callers_are_asked_for_before_anything_is_read(client_for, document: Document):
+def test_callers_are_authenticated_before_the_body_is_read(client_for, document: Document):
     async def refuse(_headers: Any, _operation: Any) -> None:
         raise Unauthorized("Who are you?")
 

@@ -77,7 +77,7 @@ def test_every_schema_is_valid_json_schema(whole: Any):
         assert jsonschema_rs.meta.is_valid(draft), name
 
 
-def test_nothing_of_openapi_3_0_is_left(document: Document):
+def test_the_compiled_document_has_no_openapi_3_0(document: Document):
     text = document.text()
 
     assert b'"nullable":' not in text

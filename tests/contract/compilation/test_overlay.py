@@ -24,7 +24,7 @@ def test_update_appends_to_arrays():
     assert applied({"a": [1]}, target="$.a", update=2) == {"a": [1, 2]}
 
 
-def test_remove_takes_every_selected_node():
+def test_remove_deletes_every_selected_node():
     assert applied({"a": {"x": 1}, "b": {"x": 2}}, target="$.*.x", remove=True) == {
         "a": {},
         "b": {},

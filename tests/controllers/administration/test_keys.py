@@ -32,7 +32,7 @@ async def test_a_deleted_key_opens_nothing_any_more(client: Client):
         await client(made.api_key.value).models.list()
 
 
-async def test_a_service_account_goes_with_its_keys(client: Client):
+async def test_a_deleted_service_account_loses_its_keys(client: Client):
     projects = client().admin.organization.projects
     project = await projects.create(name="Search")
     made = await projects.service_accounts.create(project.id, name="indexer")
@@ -138,7 +138,7 @@ async def test_a_page_that_cannot_be_is_refused_by_its_field(client: Client, que
     assert refused.value.param == param
 
 
-async def test_what_is_not_honoured_is_refused_by_its_field(client: Client):
+async def test_unsupported_fields_of_projects_are_refused_by_name(client: Client):
     with pytest.raises(openai.BadRequestError) as refused:
         await client().admin.organization.projects.create(
             name="x", residency="EU_STORAGE_PROCESSING"

@@ -95,7 +95,7 @@ async def test_a_user_joins_a_project_once(client: Client, folder: Path):
         await users.retrieve("user-none", project_id="proj_default")
 
 
-async def test_an_invite_that_is_not_accepted_can_be_taken_back(client: Client):
+async def test_a_pending_invite_can_be_deleted(client: Client):
     invites = client().admin.organization.invites
     invite = await invites.create(email="ada@example.org", role="reader")
     await invites.delete(invite.id)

@@ -10,7 +10,7 @@ from tests.controllers.administration.conftest import ROOT_KEY, Client
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_model_permissions_are_set_and_taken_back(client: Client):
+async def test_model_permissions_are_set_and_deleted(client: Client):
     permissions: Any = client().admin.organization.projects.model_permissions
     before = await permissions.retrieve("proj_default")
     put = await permissions.update("proj_default", mode="allow_list", model_ids=["gpt-x"])

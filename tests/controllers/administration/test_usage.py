@@ -29,7 +29,7 @@ async def chat(client: openai.AsyncOpenAI) -> None:
     )
 
 
-async def test_what_is_relayed_is_counted_by_project_key_and_model(tmp_path: Path):
+async def test_relayed_usage_is_counted_by_project_key_and_model(tmp_path: Path):
     async with relaying_client(tmp_path, prices=PRICES) as client:
         organization = client().admin.organization
         account = await organization.projects.service_accounts.create("proj_default", name="app")
@@ -92,7 +92,7 @@ async def test_an_answer_that_is_an_error_is_not_counted(tmp_path: Path):
     assert [one for bucket in told.data for one in bucket.results] == []
 
 
-async def test_filters_leave_out_what_is_not_meant(tmp_path: Path):
+async def test_usage_filters_select_groups(tmp_path: Path):
     async with relaying_client(tmp_path) as client:
         await chat(client())
         usage = client().admin.organization.usage
@@ -145,7 +145,7 @@ async def test_every_usage_page_is_there(client: Client):
         assert told.object == "page"
 
 
-async def test_a_route_costs_what_the_model_that_answers_costs(tmp_path: Path):
+async def test_a_route_costs_the_price_of_the_answering_model(tmp_path: Path):
     routes = {"pair": "gpt-x, gpt-y"}
     async with relaying_client(tmp_path, prices=PRICES, routes=routes) as client:
         await client().chat.completions.create(
@@ -207,7 +207,7 @@ async def silent(_request: Message, _connection: Connection) -> None:
 CHAT = b'{"model":"gpt-x","messages":[{"role":"user","content":"hi"}]}'
 
 
-async def test_only_what_an_upstream_has_got_counts_where_clients_leave_before_an_answer(
+async def test_requests_are_counted_at_a_disconnect_only_if_sent_to_the_upstream(
     tmp_path: Path,
 ):
     async with (

@@ -44,7 +44,7 @@ def test_lines_are_the_same_however_the_bytes_come(sizes):
     assert found == [(1, b'{"a": 1}\r'), (4, b'{"b": "\xc3\xbc"}'), (5, None), (6, b"{}")]
 
 
-def test_chunks_are_places_that_hold_the_same_lines():
+def test_chunks_have_the_byte_offsets_of_their_lines():
     text = b"\n".join([b"", *(line(custom_id=str(n)) for n in range(2 * CHUNK_LINES + 1))])
     check = checked(text)
     found = []
@@ -88,7 +88,7 @@ def test_a_file_without_lines_cannot_be_used(text):
     assert [error["code"] for error in checked(text).errors] == ["empty_file"]
 
 
-def test_no_more_lines_are_taken_than_the_limit():
+def test_the_number_of_lines_is_bounded():
     text = b"\n".join(line(custom_id=str(number)) for number in range(4))
 
     assert checked(text, lines_limit=4).errors == []

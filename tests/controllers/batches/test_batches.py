@@ -240,7 +240,7 @@ async def test_lines_that_fail_are_in_the_error_file_with_their_answer(server):
     assert 4 not in server.application.asked
 
 
-async def test_a_line_or_an_answer_that_cannot_be_written_again_takes_no_others_along(server):
+async def test_a_line_or_an_answer_that_cannot_be_serialized_fails_alone(server):
     deep = b'{"deep":' + b"[" * 300 + b"]" * 300 + b"}"
 
     def answer(body: dict[str, Any]) -> Response | None:
@@ -314,7 +314,7 @@ async def test_load_is_waited_for_and_is_not_an_answer(server, monkeypatch):
     assert server.application.asked.count(1) == 3
 
 
-async def test_a_model_that_is_away_keeps_no_other_batch_waiting(server, monkeypatch):
+async def test_an_unavailable_model_delays_no_other_batch(server, monkeypatch):
     monkeypatch.setattr(lines_worker, "RETRY_S", 0.0001)
     away = JSONResponse({"error": {"message": "away"}}, status_code=503)
     server.application.answer = lambda body: away if body["n"] < 500 else None
@@ -363,7 +363,7 @@ async def test_a_quota_that_is_used_up_is_not_waited_for(server):
     assert server.application.asked == [1]
 
 
-async def test_what_is_finished_when_a_batch_is_cancelled_is_kept(server):
+async def test_a_cancelled_batch_keeps_finished_lines(server):
     may_go_on = asyncio.Event()
 
     async def answer(_body: dict[str, Any]) -> None:
@@ -401,7 +401,7 @@ async def test_a_queued_batch_can_be_cancelled(server):
     assert batch.output_file_id is batch.error_file_id is None
 
 
-async def test_a_batch_whose_time_is_over_keeps_what_is_finished(server):
+async def test_an_expired_batch_keeps_finished_lines(server):
     async def answer(_body: dict[str, Any]) -> None:
         if len(server.application.asked) > 2:
             await asyncio.sleep(max(0.0, added.expires_at - time.time()))
@@ -440,7 +440,7 @@ async def test_a_restarted_worker_runs_only_lines_without_an_answer(server, data
     assert len(await after.lines_of(batch.output_file_id)) == 150
 
 
-async def test_what_only_one_process_meets_again_and_again_is_given_up(server):
+async def test_a_batch_that_fails_repeatedly_in_one_process_is_given_up(server):
     def answer(body: dict[str, Any]) -> None:
         if body["n"] == 1:
             raise RuntimeError("a bug")
@@ -471,7 +471,7 @@ async def test_the_input_of_a_batch_that_has_not_ended_is_not_deleted(server):
         await server.files.get(added.input_file_id)
 
 
-async def test_an_input_whose_time_is_over_is_kept_until_the_batch_has_ended(server):
+async def test_an_expired_input_file_is_kept_until_the_batch_has_ended(server):
     file = await server.stored(lines([1]), expires_at=int(time.time()) + 2)
     now = int(time.time())
     added = StoredBatch(

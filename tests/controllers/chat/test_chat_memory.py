@@ -72,7 +72,7 @@ async def test_relayed_chats_are_stored_behind_their_answers_and_together():
     assert shelf.writes == [["c0", "c1", "c2"]]
 
 
-async def test_a_relayed_chat_that_asks_to_be_stored_is_waited_for():
+async def test_a_relayed_chat_with_store_true_is_stored_before_its_end():
     memory = ChatMemory(shelf := Shelf(), "always")
 
     storing = relayed(memory, 1, store=True)
@@ -82,7 +82,7 @@ async def test_a_relayed_chat_that_asks_to_be_stored_is_waited_for():
     assert shelf.writes == [["c1"]]
 
 
-async def test_one_bad_chat_takes_no_others_along(caplog):
+async def test_one_invalid_chat_fails_alone(caplog):
     memory = ChatMemory(shelf := Shelf(bad=["c1"]), "always")
 
     for number in range(3):

@@ -182,7 +182,7 @@ def test_tool_calls_without_an_index_are_matched_by_id():
     ]
 
 
-def test_what_was_cut_has_no_finish_reason():
+def test_an_interrupted_choice_has_no_finish_reason():
     folded = fold([chunk_of({"content": "Hal"})])
 
     assert folded["choices"][0]["finish_reason"] is None

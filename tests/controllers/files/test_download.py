@@ -27,7 +27,7 @@ def test_a_range_is_some_of_the_bytes(header, start, end):
     "header",
     [None, "", "bytes=-", "bytes=4-2", "bytes=0-1,3-4", "lines=0-1", "bytes=a-b", "bytes=1"],
 )
-def test_what_is_no_single_range_is_the_whole(header):
+def test_several_or_malformed_ranges_give_the_whole_file(header):
     assert byte_range(header, 10) is None
 
 

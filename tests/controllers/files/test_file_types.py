@@ -31,9 +31,7 @@ def test_a_name_of_the_purposes_type_or_of_none_passes(filename, purpose) -> Non
         ("a.svg", "vision", "`.png`"),
     ],
 )
-def test_a_name_of_another_type_is_refused_with_those_that_are_taken(
-    filename, purpose, told
-) -> None:
+def test_a_file_of_another_type_is_refused_with_the_accepted_ones(filename, purpose, told) -> None:
     with pytest.raises(InvalidRequest, match=told) as refused:
         check_type(filename, purpose, param="file")
 

@@ -157,7 +157,7 @@ async def said_by(answer: CheckedAnswer) -> list[ChatDelta]:
         return [delta async for delta in answer.chat(TWICE)]
 
 
-async def test_what_breaks_the_schema_is_never_shown_and_asked_for_again():
+async def test_an_answer_that_violates_the_schema_is_withheld_and_retried():
     first = Answered(*whole('"one"'), *whole("2", choice=1))
     model = Model(Answered(*whole("1.5")), Answered(*whole("1")))
     answer = CheckedAnswer(first, NUMBERS, model.chat, attempts=3)
@@ -188,7 +188,7 @@ async def test_an_answer_that_is_right_is_shown_when_it_is_whole():
     assert await said_by(answer) == whole("12")
 
 
-async def test_what_takes_too_long_to_check_is_not_believed_where_the_grammar_says_less():
+async def test_an_unchecked_answer_is_rejected_if_the_grammar_is_inexact():
     double = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
     explosive = {"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"}
     loose = structure(explosive, is_exact=False)

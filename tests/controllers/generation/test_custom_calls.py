@@ -102,7 +102,7 @@ async def test_calls_of_functions_pass_unchanged():
     assert [call for delta in deltas for call in delta.tool_calls] == calls
 
 
-async def test_what_is_no_input_as_expected_is_the_input_itself():
+async def test_arguments_in_another_form_are_the_input():
     calls = [ToolCall(index=0, id="call_1", name="run"), ToolCall(index=0, arguments='{"x": 1}')]
     *_, last = await told(*calls)
 
@@ -132,7 +132,7 @@ async def test_any_text_survives_in_the_input(written: str, meant: str, size: in
     assert "".join(given.feed(piece) for piece in pieces) + given.finish() == meant
 
 
-def test_a_long_input_that_comes_at_once_is_gone_through_once():
+def test_a_long_input_is_scanned_once():
     given = CustomInput()
     began_s = time.process_time()
 

@@ -47,7 +47,7 @@ async def test_without_the_file_tokens_are_refused_and_texts_are_not(model, enco
     assert await decode_foreign_tokens(files, model, ["a"], "input") == ["a"]
 
 
-async def test_a_token_that_the_encoding_has_not_is_refused_by_its_place(files):
+async def test_unknown_token_ids_are_refused_by_path(files):
     with pytest.raises(InvalidRequest) as refused:
         await decode_foreign_tokens(files, "text-embedding-3-small", ["a", [1, 100_000]], "input")
 

@@ -40,7 +40,7 @@ def test_null_means_the_default_everywhere():
     assert chat(**nothing) == chat()
 
 
-def test_sampling_is_taken_over():
+def test_sampling_fields_are_translated():
     asked = chat(temperature=0, top_p=0.5, frequency_penalty=1, presence_penalty=-1,
                  logit_bias={"5": -100}, seed=-3, logprobs=True, top_logprobs=2)  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(fields, param):
     assert caught.value.param == param
 
 
-def test_values_that_ask_for_what_happens_anyway_pass():
+def test_neutral_values_of_unsupported_fields_pass():
     asked = chat(response_format={"type": "text"}, modalities=["text"], service_tier="auto")
 
     assert asked == chat()
@@ -172,7 +172,7 @@ def test_tools_may_be_forbidden():
         (allowed("required", "f", "g"), True, {"f", "g"}),
     ],
 )
-def test_a_tool_choice_says_what_may_and_must_be_called(choice, must_call, names):
+def test_a_tool_choice_selects_callable_tools(choice, must_call, names):
     asked = chat(tools=[TOOL, named_tool("g")], tool_choice=choice)
 
     assert len(asked.tools) == 2
@@ -180,7 +180,7 @@ def test_a_tool_choice_says_what_may_and_must_be_called(choice, must_call, names
     assert asked.callable_names == names
 
 
-def test_switches_of_the_template_are_taken_over():
+def test_template_kwargs_are_translated():
     asked = chat(reasoning_effort="low", chat_template_kwargs={"enable_thinking": False})
 
     assert asked.reasoning_effort == "low"
@@ -272,12 +272,12 @@ def test_completions_that_cannot_be_are_refused_by_name(fields, param):
     assert caught.value.param == param
 
 
-def test_a_suffix_is_taken_over_unless_it_is_empty():
+def test_an_empty_suffix_is_none():
     assert prompts(suffix="end")[0].suffix == "end"
     assert prompts(suffix="")[0].suffix is None
 
 
-def test_all_samplers_are_taken_over():
+def test_all_sampler_fields_are_translated():
     wishes = {
         "typical_p": 0.5, "xtc_probability": 0.25, "xtc_threshold": 0.125, "mirostat": 2,
         "mirostat_tau": 4, "mirostat_eta": 0.5, "repeat_last_n": 8, "dry_multiplier": 1,

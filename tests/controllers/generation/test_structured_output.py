@@ -75,7 +75,7 @@ async def test_the_order_of_properties_is_kept():
         {"x-guidance": {"lenient": True}},
     ],
 )
-async def test_what_asks_for_nothing_is_left_out(idle):
+async def test_neutral_keywords_of_a_schema_are_dropped(idle):
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     idle_schema = {"type": "object", "properties": {"a": {"type": "string"} | idle}} | idle
 
@@ -130,7 +130,7 @@ async def test_a_reference_to_nowhere_is_refused():
         ({"response_format": {"type": "json_object"}, "grammar": 'start: "a"'}, "grammar"),
     ],
 )  # fmt: skip
-async def test_what_makes_no_sense_is_refused_by_name(body, param):
+async def test_contradictory_constraints_are_refused_by_name(body, param):
     assert (await refusal(body)).param == param
 
 
@@ -142,7 +142,7 @@ async def test_calls_and_a_grammar_exclude_each_other():
     assert error.param == "grammar"
 
 
-async def test_tools_that_may_not_be_called_leave_the_grammar():
+async def test_tools_are_ignored_beside_a_grammar_if_they_may_not_be_called():
     tools = [{"type": "function", "function": {"name": "f"}}]
     structure = await structure_from(
         {"grammar": 'start: "a"', "tools": tools, "tool_choice": "none"}

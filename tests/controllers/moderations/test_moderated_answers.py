@@ -61,7 +61,7 @@ async def test_moderation_scores_are_reported_without_changing_the_answer(says, 
     assert told["input"]["model"] == "judge"
 
 
-async def test_what_is_flagged_is_not_answered_where_the_policy_blocks():
+async def test_flagged_inputs_are_not_answered_if_the_policy_blocks():
     moderation = of(Judge(), HARM, input="block")
     withholds = await moderation.withholds()
     told = await moderation.report(results_in_lists=False)
@@ -114,7 +114,7 @@ async def test_a_failed_moderation_is_reported_unless_the_policy_blocks():
     [lambda it: it.withholds(), lambda it: filter_deltas(it, "Hi.")],
     ids=["input", "output"],
 )
-async def test_what_cannot_be_judged_does_not_pass_a_policy_that_blocks(passing):
+async def test_a_failed_moderation_fails_the_request_if_the_policy_blocks(passing):
     moderation = of(Judge(Overloaded("Later.")), input="block", output="block")
 
     with pytest.raises(Overloaded) as refused:
@@ -188,7 +188,7 @@ async def test_a_response_reports_its_moderation():
     assert flags(last["moderation"]) == (False, True)
 
 
-async def test_a_response_to_what_was_flagged_asks_no_model():
+async def test_a_response_to_a_flagged_input_runs_no_model():
     model = Model()
     told = await response(model, HARM, input="block")
 

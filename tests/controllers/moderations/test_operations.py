@@ -209,7 +209,7 @@ async def test_a_picture_alone_is_of_no_kind_that_cannot_be_seen():
     assert len(asked.asked) == len(IMAGE_CATEGORIES)
 
 
-async def test_questions_begin_alike_so_that_what_they_share_is_computed_once():
+async def test_moderation_questions_share_a_prefix():
     judge = Judge()
     await judged("some text", judge)
     questions = [chat.messages[0]["content"] for chat in judge.asked]
@@ -219,7 +219,7 @@ async def test_questions_begin_alike_so_that_what_they_share_is_computed_once():
     assert all(question.startswith(beginning) for question in questions)
 
 
-async def test_a_request_asks_a_bounded_number_of_questions_at_once():
+async def test_concurrent_questions_of_a_moderation_are_bounded():
     judge = Judge()
     await moderate(judge, {"input": ["a"] * 4}, inputs_limit=4, priority=Priority.BATCH)
 
@@ -241,7 +241,7 @@ async def test_a_request_asks_a_bounded_number_of_questions_at_once():
         ),
     ],
 )
-async def test_what_cannot_be_judged_is_refused_by_name(given, param):
+async def test_invalid_moderation_inputs_are_refused_by_name(given, param):
     with pytest.raises(InvalidRequest) as caught:
         await judged(given)
 

@@ -77,7 +77,7 @@ def test_ambiguous_events_have_no_template(line: bytes):
     assert EventDelta.of(line, chunk) is None
 
 
-def test_another_field_of_that_name_is_not_taken_for_the_text():
+def test_another_field_with_that_name_is_not_the_text():
     chunk = chunk_of("a", annotations={"content": "b"})
 
     assert EventDelta.of(line_of(chunk), chunk) is None

@@ -121,7 +121,7 @@ async def test_leaving_in_the_middle_of_an_upload_cuts_the_upstream():
         assert await there.is_gone(within_s=0.2)
 
 
-async def test_leaving_while_a_stalled_upstream_takes_nothing_cuts_it():
+async def test_a_disconnect_cuts_an_upstream_that_reads_nothing():
     upstream = Scripted(first=STREAM_HEAD)
 
     async with relayed_to(upstream.fake) as relay:
@@ -239,7 +239,7 @@ async def test_a_bare_deflate_stream_is_observed_in_plain():
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"br"])
-async def test_what_cannot_be_read_passes_unobserved(coding: bytes):
+async def test_unreadable_bodies_pass_unobserved(coding: bytes):
     fake = FakeUpstream(answer=whole(b"\x00\x01\x02", more=b"content-encoding: %b\r\n" % coding))
 
     async with relayed_to(fake, observes=True) as relay:
@@ -412,7 +412,7 @@ async def test_a_server_that_ends_cancels_what_it_relays():
         (b"/v1/files/\xc3\xa9 #", "", "/files/%C3%A9%20#"),
     ],
 )
-def test_the_path_is_what_the_client_sent_without_the_prefix(raw: bytes, root: str, path: str):
+def test_the_upstream_path_is_the_clients_without_the_prefix(raw: bytes, root: str, path: str):
     assert upstream_path({"raw_path": raw, "path": "", "root_path": root}) == path
 
 

@@ -82,7 +82,7 @@ async def test_a_relayed_completion_is_stored_or_logged_as_too_long(
 
 
 @pytest.mark.parametrize("wrong", [None, 7, "", [], True, 1e30, 10**30])
-async def test_what_an_upstream_names_wrongly_is_named_here(wrong: object):
+async def test_invalid_ids_of_a_relayed_completion_are_replaced(wrong: object):
     said = {"id": wrong, "model": wrong or None, "created": wrong, "choices": []}
     ((_, kept, *_),), _ = await relayed(pieces(json.dumps(said).encode()))
 
@@ -92,7 +92,7 @@ async def test_what_an_upstream_names_wrongly_is_named_here(wrong: object):
 
 
 @pytest.mark.parametrize("choices", [[1], [None], [{"message": "Hi"}], [{"message": [1]}]])
-async def test_what_is_no_completion_reaches_the_client_and_is_not_kept(choices: list):
+async def test_a_body_that_is_no_completion_is_relayed_and_not_stored(choices: list):
     answer = json.dumps({"id": "c", "choices": choices}).encode()
 
     assert await relayed(pieces(answer)) == ([], answer)

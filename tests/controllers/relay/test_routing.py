@@ -27,7 +27,7 @@ def ok(body: bytes = OK) -> bytes:
     )
 
 
-async def test_each_model_is_asked_of_those_that_have_it(tmp_path):
+async def test_each_model_is_routed_to_its_upstreams(tmp_path):
     async with FakeUpstream(answer=ok(b'{"a":1}')) as a, FakeUpstream(answer=ok()) as b:
         backends = [backend(a, "a", "one"), backend(b, "b", "two*")]
         async with gateway(tmp_path, backends=backends) as served:
@@ -57,7 +57,7 @@ async def test_a_route_falls_back_and_renames(tmp_path):
 @pytest.mark.parametrize(
     "path", ["/v1/responses/compact", "/v1/responses/input_tokens", "/v1/responses?beta=true"]
 )
-async def test_what_is_asked_beside_responses_takes_the_steps_of_a_route(tmp_path, path):
+async def test_operations_beside_responses_use_the_steps_of_a_route(tmp_path, path):
     body = b'{"input": "Hi", "model": "%b"}'
     async with FakeUpstream(answer=BROKEN) as a, FakeUpstream(answer=ok(b'{"a":1}')) as b:
         settings: dict[str, object] = {"backends": [backend(a, "a", "one"), backend(b, "b", "two")]}
@@ -133,13 +133,13 @@ async def is_down(*_: object, **__: object) -> Response:
     raise UpstreamFailed("down")
 
 
-async def test_an_overloaded_local_model_leaves_a_request_to_an_upstream(tmp_path):
+async def test_an_overloaded_local_model_falls_back_to_an_upstream(tmp_path):
     steps = [near(tmp_path), UpstreamModel(model="far")]
 
     assert (await asked(steps, here=is_full, there=answers)).body == b"answered"
 
 
-async def test_an_upstream_that_is_down_leaves_a_request_to_a_local_model(tmp_path):
+async def test_an_unavailable_upstream_falls_back_to_a_local_model(tmp_path):
     steps = [UpstreamModel(model="far"), near(tmp_path)]
 
     assert (await asked(steps, here=answers, there=is_down)).body == b"answered"

@@ -72,7 +72,7 @@ def test_reasoning_and_calls_are_hidden_alike(deltas):
     assert len({len(events.encode_delta(delta)) for delta in deltas}) == 1
 
 
-def test_events_of_responses_without_a_piece_are_left_as_they_are():
+def test_events_without_a_delta_are_not_padded():
     obfuscation = Obfuscation()
     said = {"type": "response.output_text.delta", "delta": "so"}
     done = {"type": "response.output_text.done", "text": "so"}

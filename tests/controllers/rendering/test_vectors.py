@@ -22,7 +22,7 @@ async def test_numbers_are_those_of_the_vectors():
     assert np.array_equal(np.array(orjson.loads(orjson.dumps(written)), dtype="<f4"), vectors)
 
 
-def test_what_is_cut_has_length_one_again():
+def test_shortened_vectors_are_normalized():
     vectors = unit_vectors(3, 384)
     cut = np.frombuffer(shorten(vectors.tobytes(), 384, 64), "<f4").reshape(3, 64)
 

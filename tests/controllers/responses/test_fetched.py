@@ -73,7 +73,7 @@ async def test_a_later_turn_reads_what_an_earlier_one_fetched(part):
     assert len(host.requests) == 1
 
 
-async def test_what_is_too_large_to_be_kept_is_fetched_again():
+async def test_files_too_large_to_store_are_fetched_again():
     async with FakeUpstream(answer=HEAD + b"The word is owl.") as host:
         memory, model = Memory(), Model(saying(), saying())
         given = reading(host, memory, model, fetched_kept_bytes=5)
@@ -91,7 +91,7 @@ async def test_no_picture_is_fetched_for_a_model_that_does_not_see():
     assert host.requests == []
 
 
-def test_so_many_bytes_are_kept():
+def test_stored_bytes_of_fetched_files_are_bounded():
     fetched = FetchedFiles(limit_bytes=5)
     for place, content in enumerate([b"123", b"456", b"78"]):
         file = WebFile(name="a", media_type="text/plain", content=content)
@@ -103,7 +103,7 @@ def test_so_many_bytes_are_kept():
 
 
 @pytest.mark.parametrize("name", ["content", "output"])
-def test_clients_neither_see_nor_set_what_was_fetched(name):
+def test_clients_neither_see_nor_set_fetched_content(name):
     part = {"type": "input_file", "file_url": "http://a/b", "fetched": {"data": "YQ=="}}
     given = {"type": "function_call_output", "call_id": "c", name: [part]}
 
@@ -125,7 +125,7 @@ async def test_a_conversation_made_short_by_hand_does_not_show_it_either():
     assert set(shown["content"][1]) == {"type", "file_url"}
 
 
-async def test_more_files_than_a_request_may_have_are_refused_by_their_place():
+async def test_too_many_files_are_refused_by_path():
     parts = [{"type": "input_file", "file_data": "YQ=="}, {"type": "input_text", "text": "a"}]
     given = services(Model(), Memory(), input_files_limit=2)
     with pytest.raises(InvalidRequest, match="the 2 that") as refused:

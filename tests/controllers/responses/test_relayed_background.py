@@ -179,7 +179,7 @@ def test_a_response_is_read_in_any_pieces(size: int):
         b"{" + b" " * 200 + b'"id":"resp_1"}',
     ],
 )
-def test_of_what_is_no_response_or_too_long_nothing_is_known(said: bytes):
+def test_the_observer_ignores_other_and_overlong_bodies(said: bytes):
     observer = ResponseObserver(limit_bytes=100)
     observer.feed(said)
 

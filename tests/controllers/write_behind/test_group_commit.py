@@ -33,7 +33,7 @@ async def begun(together: GroupCommit[str], *words: str) -> list[asyncio.Task[No
     return tasks
 
 
-async def test_what_comes_during_a_write_is_written_by_the_next_one():
+async def test_items_added_during_a_write_are_in_the_next_batch():
     together = GroupCommit((book := Book()).write)
     book.may_write.clear()
     first = await begun(together, "a")

@@ -25,7 +25,7 @@ class Book:
         self.writes.append(list(items))
 
 
-async def test_what_comes_in_one_moment_is_written_at_once():
+async def test_items_added_together_are_one_batch():
     backlog = WriteBehindBuffer((book := Book()).write, pause_s=0.01)
 
     for item in "abc":
@@ -45,7 +45,7 @@ async def test_flush_does_not_wait_for_more_items():
     assert book.writes == [["a"]]
 
 
-async def test_catching_up_waits_for_what_is_on_its_way_but_not_for_what_comes_later():
+async def test_flush_waits_for_items_in_flight_and_not_for_later_ones():
     backlog = WriteBehindBuffer((book := Book()).write, pause_s=0)
     book.may_write.clear()
     backlog.try_add("a", 1)
@@ -64,7 +64,7 @@ async def test_catching_up_waits_for_what_is_on_its_way_but_not_for_what_comes_l
 
 
 @pytest.mark.parametrize(("items_most", "bytes_most"), [(3, 100), (100, 30)])
-async def test_what_is_over_a_bound_is_not_taken_until_there_is_room(items_most, bytes_most):
+async def test_items_over_a_bound_are_refused_until_there_is_room(items_most, bytes_most):
     backlog = WriteBehindBuffer((book := Book()).write, max_items=items_most, max_bytes=bytes_most)
     book.may_write.clear()
 

@@ -195,7 +195,7 @@ class BridgedAnswer:
             raise self._report_failure(error.message) from error
         if (failure := self._reader.failure) is not None:
             fields = {"upstream": self._relayed.upstream, "code": failure.code}
-            log.warning("upstream_told_error", extra=fields)
+            log.warning("upstream_stream_error", extra=fields)
             raise failure
         self._output_bytes += sum(map(_text_bytes, deltas))
         return deltas

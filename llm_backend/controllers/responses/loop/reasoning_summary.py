@@ -102,7 +102,7 @@ class ReasoningSummary:
             answer = await self._model.chat(chat)
         # The reasoning alone fills the context: it is sent without a summary.
         except ContextLengthExceeded:
-            log.warning("reasoning_not_summed_up", extra={"characters": len(reasoning)})
+            log.warning("reasoning_not_summarized", extra={"characters": len(reasoning)})
             return ""
         async with answer, aclosing(answer.chat(chat)) as deltas:
             async for delta in deltas:

@@ -84,7 +84,7 @@ def sent_to(fake: FakeUpstream, operation_id: str) -> list[dict[str, Any]]:
     return bodies
 
 
-async def test_a_response_is_answered_by_a_chat_and_gone_on_from(tmp_path):
+async def test_a_response_is_bridged_to_a_chat_and_continued(tmp_path):
     fake = FakeUpstream(
         answer=chat_says({"role": "assistant"}, {"content": "Hel"}, {"content": "lo"})
     )
@@ -178,7 +178,7 @@ async def test_a_response_calls_tools_by_a_chat(tmp_path):
     assert second.output_text == "Sunny."
 
 
-async def test_a_chat_is_answered_by_a_response_and_kept(tmp_path):
+async def test_a_chat_is_bridged_to_a_response_and_stored(tmp_path):
     fake = FakeUpstream(answer=response_says(*text_events("Hel", "lo")))
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
     async with client_of(tmp_path, fake, "responses") as client:
@@ -289,7 +289,7 @@ async def test_pictures_are_carried_both_ways(tmp_path):
         ("responses", {"prediction": {"type": "content", "content": "x"}}, "prediction"),
     ],
 )
-async def test_what_cannot_be_carried_over_is_refused_by_name(tmp_path, wire, body, param):
+async def test_untranslatable_fields_are_refused_by_name(tmp_path, wire, body, param):
     fake = FakeUpstream()
     async with client_of(tmp_path, fake, wire) as client:
         with pytest.raises(openai.BadRequestError) as refused:
@@ -367,7 +367,7 @@ async def test_an_event_of_another_shape_is_the_upstreams_mistake(tmp_path, caps
     assert "the-hidden-one" in capsys.readouterr().err
 
 
-async def test_an_upstream_that_sends_garbage_again_and_again_is_left_alone(tmp_path, capsys):
+async def test_an_upstream_that_sends_malformed_events_is_ejected(tmp_path, capsys):
     fake = FakeUpstream(answer=events({"choices": 1}))
     async with client_of(tmp_path, fake, "chat") as client:
         for _ in range(3):
@@ -405,7 +405,7 @@ async def test_a_call_in_pieces_is_one_call(tmp_path, calls):
     assert [item.arguments for item in answer.output] == ["{}"]
 
 
-async def test_two_calls_in_one_place_are_two_calls(tmp_path):
+async def test_two_calls_with_one_index_are_two_calls(tmp_path):
     calls = [{**CALL, "id": id} for id in ("c1", "c2")]
     fake = FakeUpstream(answer=chat_says({"tool_calls": calls}))
     async with client_of(tmp_path, fake, "chat") as client:
@@ -600,7 +600,7 @@ async def test_a_text_without_deltas_is_passed_on(tmp_path):
 
 
 @pytest.mark.parametrize("wire", ["chat", "responses"])
-async def test_what_an_upstream_refuses_keeps_its_code_and_its_time(tmp_path, wire):
+async def test_an_upstreams_refusal_keeps_code_and_retry_after(tmp_path, wire):
     said = {"error": {"message": "Too much.", "code": "context_length_exceeded", "param": "x"}}
     body = json.dumps(said).encode()
     head = f"HTTP/1.1 429 X\r\nretry-after: 7\r\ncontent-length: {len(body)}\r\n\r\n".encode()

@@ -217,7 +217,7 @@ async def test_one_that_is_cancelled_in_the_queue_is_never_begun(database):
     assert server.model.asked == []
 
 
-async def test_what_a_stopped_server_had_begun_is_answered_by_the_next(database):
+async def test_a_background_response_of_a_stopped_server_is_answered_by_the_next(database):
     answer = Answer(ChatDelta(choice=0), before_the_last=forever)
     async with Server(database, answer).running() as first:
         id = (await first.ask())["id"]
@@ -254,7 +254,7 @@ async def test_a_model_that_is_overloaded_is_waited_for(database):
     assert ended["status"] == "completed"
 
 
-async def test_what_the_model_refuses_is_a_failed_response(database):
+async def test_a_streamed_background_response_that_the_model_refuses_has_failed(database):
     refused = InvalidRequest("The prompt is too long.")
     async with Server(database, refused).running() as server:
         id = (await server.ask(stream=True))["id"]
@@ -295,7 +295,7 @@ async def test_one_whose_key_is_revoked_meanwhile_fails(database):
     assert "revoked" in response["error"]["message"]
 
 
-async def test_what_is_begun_too_often_fails(database):
+async def test_a_background_response_with_too_many_attempts_fails(database):
     server = Server(database)
     id = (await server.ask(stream=True))["id"]
     (job,) = await server.jobs.claim("response", 1)
@@ -331,7 +331,7 @@ async def test_one_whose_conversation_is_deleted_meanwhile_fails(database):
     assert kinds(events)[-1] == "failed"
 
 
-async def test_nothing_goes_on_from_one_that_has_not_ended(database):
+async def test_a_response_in_progress_cannot_be_continued(database):
     server = Server(database)
     id = (await server.ask())["id"]
     with pytest.raises(InvalidRequest) as refused:
@@ -351,7 +351,7 @@ async def test_one_too_many_is_refused_until_another_has_ended(database):
     assert (await server.ask())["status"] == "queued"
 
 
-async def test_one_that_is_deleted_is_gone_with_its_job(database):
+async def test_a_deleted_background_response_loses_its_job(database):
     server = Server(database, saying())
     id = (await server.ask(stream=True))["id"]
     await server.services.background.delete(id)

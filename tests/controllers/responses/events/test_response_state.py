@@ -74,7 +74,7 @@ def test_the_logprobs_of_reasoning_open_no_message():
     assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
 
 
-def test_a_response_that_could_not_be_kept_is_failed_with_contiguous_numbers():
+def test_a_response_that_could_not_be_stored_fails_with_contiguous_numbers():
     state = ResponseState(HEAD)
     events = [*state.start(), *state.add_delta(ChatDelta(choice=0, content="so"))]
     events += [

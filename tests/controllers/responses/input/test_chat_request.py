@@ -49,7 +49,7 @@ def test_tools_and_the_choice_of_one():
     assert asked.must_call
 
 
-def test_logprobs_are_asked_for_by_number_or_by_name():
+def test_logprobs_are_requested_by_number_or_by_include():
     assert chat(top_logprobs=2).sampling.logprobs == 2
     assert chat(include=["message.output_text.logprobs"]).sampling.logprobs == 0
     assert chat().sampling.logprobs is None
@@ -66,7 +66,7 @@ def test_logprobs_are_asked_for_by_number_or_by_name():
         ({"max_output_tokens": 0}, "max_output_tokens"),
     ],
 )  # fmt: skip
-def test_what_is_not_honoured_is_refused_by_the_clients_name(fields, param):
+def test_unsupported_fields_are_refused_by_the_clients_name(fields, param):
     with pytest.raises(ApiError) as refused:
         chat(**fields)
 
@@ -93,7 +93,7 @@ def test_a_response_has_the_field_store():
     assert echoed_fields({"model": "m", "store": True}, is_stored=False)["store"] is False
 
 
-def test_what_identifies_the_client_is_repeated():
+def test_fields_that_identify_the_client_are_echoed():
     told = echoed_fields(
         {"model": "m", "safety_identifier": "s", "prompt_cache_key": "k", "user": "u"}
     )

@@ -66,7 +66,7 @@ def test_its_regex_is_held_to_as_a_whole():
         )),
     ],
 )  # fmt: skip
-def test_what_cannot_be_called_is_refused_by_its_name(tool, param):
+def test_unsupported_client_tools_are_refused_by_name(tool, param):
     with pytest.raises(UnsupportedField) as refused:
         list(client_tools(tool, "tools[0]"))
 
@@ -106,7 +106,7 @@ def test_a_call_in_a_namespace_has_its_name():
     assert (state.output[0]["name"], state.output[0]["namespace"]) == ("look", "shop")
 
 
-def test_calls_are_gone_on_from():
+def test_calls_of_client_tools_can_be_continued():
     call = stored_form({"type": "custom_tool_call", "call_id": "c1", "name": "run", "input": 'a"b'})
     output = stored_form({"type": "custom_tool_call_output", "call_id": "c1", "output": "done"})
     other = stored_form({"type": "function_call", "call_id": "c2", "name": "look",
@@ -129,13 +129,13 @@ def test_any_text_is_read_out_of_its_json_in_any_pieces(text, length, is_ascii):
     assert read == text
 
 
-def test_what_is_not_as_expected_is_given_as_it_is():
+def test_arguments_of_a_custom_call_in_another_form_are_the_input():
     reader = CustomInput()
 
     assert reader.feed('{"other": 1}') + reader.finish() == '{"other": 1}'
 
 
-def test_a_grammar_that_is_none_is_refused_by_its_place():
+def test_an_invalid_grammar_is_refused_by_path():
     form = {"type": "grammar", "syntax": "lark", "definition": "begin: /a/"}
     with pytest.raises(InvalidRequest, match="`start`") as refused:
         list(client_tools({**RUN, "format": form}, "tools[0]"))

@@ -49,7 +49,7 @@ def shown(chat):
     return [(one["role"], one["content"]) for one in chat.messages]
 
 
-async def test_a_long_conversation_is_summed_up_and_the_question_is_kept():
+async def test_a_long_conversation_is_compacted_and_the_question_kept():
     model = Model(saying(SUMMARY), saying("Owls."))
     response = await answered(model, Memory(LONG))
 
@@ -62,7 +62,7 @@ async def test_a_long_conversation_is_summed_up_and_the_question_is_kept():
     ]  # fmt: skip
 
 
-async def test_what_follows_goes_on_from_the_summary():
+async def test_later_responses_continue_from_the_summary():
     model, memory = Model(saying(SUMMARY), saying("Owls."), saying("Yes.")), Memory(LONG)
     await answered(model, memory)
     response = await answered(model, memory, input="Sure?")
@@ -73,7 +73,7 @@ async def test_what_follows_goes_on_from_the_summary():
     ]  # fmt: skip
 
 
-async def test_a_client_that_sends_all_itself_goes_on_from_the_summary_too():
+async def test_a_client_that_sends_all_items_continues_from_the_summary():
     model = Model(saying(SUMMARY), saying("Owls."), saying("Yes."))
     sent = [*LONG, said("user", "Now?")]
     first = await answered(model, Memory(), input=sent)
@@ -84,7 +84,7 @@ async def test_a_client_that_sends_all_itself_goes_on_from_the_summary_too():
     ]  # fmt: skip
 
 
-async def test_a_client_may_leave_out_what_the_summary_stands_for():
+async def test_a_client_may_omit_compacted_items():
     model = Model(saying(SUMMARY), saying("Owls."), saying("Yes."))
     first = await answered(model, Memory(LONG))
     await answered(model, Memory(), input=[*first["output"], said("user", "Sure?")])
@@ -94,7 +94,7 @@ async def test_a_client_may_leave_out_what_the_summary_stands_for():
     ]  # fmt: skip
 
 
-async def test_a_short_conversation_is_left_as_it_is():
+async def test_a_short_conversation_is_not_compacted():
     model = Model(saying("Owls."))
     response = await answered(model, Memory(LONG[:1]))
 
@@ -163,7 +163,7 @@ async def test_a_stream_has_the_compaction_item_before_the_answer():
     )
 
 
-async def test_a_summary_is_counted_and_takes_nothing_from_the_answers_limit():
+async def test_a_compaction_is_counted_outside_of_max_output_tokens():
     model = Model(saying(SUMMARY), saying("Owls."))
     response = await answered(model, Memory(LONG), max_output_tokens=16)
 
@@ -171,7 +171,7 @@ async def test_a_summary_is_counted_and_takes_nothing_from_the_answers_limit():
     assert model.asked[1].limits.max_tokens == 16
 
 
-async def test_a_summary_is_asked_for_without_tools_and_formats():
+async def test_a_compaction_has_no_tools_and_formats():
     model = Model(saying(SUMMARY), saying("{}"))
     tool = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
     await answered(
@@ -196,7 +196,7 @@ async def test_another_way_to_manage_contexts_is_refused():
 
 
 @pytest.mark.parametrize("content", ["llmbc1.e30=", "llmbc1.W10=", "llmbc1.eA==", "llmbc1.?"])
-def test_what_only_looks_like_a_compaction_is_none(content):
+def test_malformed_compaction_content_is_refused(content):
     item = {"type": "compaction", "id": "cmp_1", "encrypted_content": content}
 
     assert parse_compaction(item) is None
@@ -204,7 +204,7 @@ def test_what_only_looks_like_a_compaction_is_none(content):
         messages_from([], [item])
 
 
-def test_a_summary_of_what_is_not_there_any_more_leaves_the_rest_where_it_is():
+def test_a_summary_of_absent_items_keeps_the_order_of_the_rest():
     item = {"type": "compaction", "id": "cmp_1", "encrypted_content": encode_opaque("Owls.")}
 
     assert reading_order([*LONG, item]) == [0, 1, 2]

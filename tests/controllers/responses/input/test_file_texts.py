@@ -52,7 +52,7 @@ def item_of(text, filename="a"):
     return {"content": [{"type": "input_file", "filename": filename, "file_data": data}]}
 
 
-async def test_a_file_that_many_ask_for_at_once_is_read_once_and_kept():
+async def test_concurrent_requests_for_a_file_share_one_extraction():
     extractor = Extractor()
     texts = FileTexts(None, extractor, web())
     large = item_of("x" * (file_texts.CACHE_CHARACTERS // 3))
@@ -64,7 +64,7 @@ async def test_a_file_that_many_ask_for_at_once_is_read_once_and_kept():
     assert extractor.asked == ["a", "b", "c"]
 
 
-async def test_what_was_asked_for_last_is_kept():
+async def test_the_text_cache_evicts_the_least_recently_used():
     extractor = Extractor()
     texts = FileTexts(None, extractor, web())
     for filename in "abcac":

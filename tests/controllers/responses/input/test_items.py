@@ -18,7 +18,7 @@ def messages(*given):
     return messages_from([], [stored_form(one) for one in given])
 
 
-def test_a_message_in_short_is_kept_in_full():
+def test_a_short_message_is_stored_in_full():
     item = stored_form(QUESTION)
 
     assert item.pop("id").startswith("msg_")
@@ -36,7 +36,7 @@ def test_texts_of_the_assistant_are_output_text():
     assert part == {"type": "output_text", "text": "Yes.", "annotations": [], "logprobs": []}
 
 
-def test_an_id_that_was_given_is_kept_and_null_is_none_given():
+def test_a_given_id_is_stored_and_null_is_ignored():
     assert stored_form({**CALL, "id": "fc_mine"})["id"] == "fc_mine"
     assert stored_form({**CALL, "id": None})["id"].startswith("fc_")
 
@@ -48,7 +48,7 @@ def test_calls_and_the_text_before_them_are_one_message():
     assert [call["id"] for call in said["tool_calls"]] == ["c1", "c2"]
 
 
-def test_reasoning_goes_with_the_message_that_follows():
+def test_reasoning_joins_the_message_after_it():
     (message,) = messages(THOUGHT, ANSWER)
 
     assert message == {"role": "assistant", "reasoning_content": "hm", "content": "Yes."}
@@ -82,7 +82,7 @@ def test_parts_of_an_output_are_joined():
         ),
     ],
 )
-def test_what_no_local_model_reads_is_refused_by_its_place(item, param):
+def test_unreadable_items_are_refused_by_path(item, param):
     with pytest.raises(InvalidRequest) as refused:
         messages(QUESTION, item)
 
@@ -96,7 +96,7 @@ def test_results_are_public_only_if_included():
     assert public_form(item, ["file_search_call.results"])["results"] == [1]
 
 
-def test_places_are_those_of_the_requests_own_input():
+def test_paths_are_those_of_the_requests_input():
     image = {"type": "input_image", "image_url": "data:,", "detail": "low"}
     said = {"role": "user", "content": [{"type": "input_text", "text": "See?"}, image]}
     before = [stored_form(QUESTION), stored_form(ANSWER)]

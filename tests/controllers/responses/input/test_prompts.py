@@ -72,7 +72,7 @@ async def test_messages_of_the_assistant_in_a_prompt_are_text(kind):
         ({"id": "pmpt_guide", "variables": {**VALUES, "x": ""}}, 400, "prompt.variables.x"),
     ],
 )
-async def test_what_is_not_a_prompts_is_named(prompt, status, param):
+async def test_unknown_variables_of_a_prompt_are_named(prompt, status, param):
     with pytest.raises(ApiError) as refused:
         await prompt_messages(prompt, CONFIGURED, read)
 

@@ -50,13 +50,13 @@ def model(context_tokens):
 TURNS = [said(role, "x" * 20) for role in ("user", "assistant") * 3] + [said("user", "y" * 20)]
 
 
-async def test_what_fits_is_left_as_it_is():
+async def test_a_fitting_request_is_not_truncated():
     asked = question(TURNS)
 
     assert await truncate(model(1000), asked) is asked
 
 
-async def test_whole_turns_are_left_out_from_the_oldest_on():
+async def test_truncation_drops_whole_turns_from_the_oldest():
     fitted = await truncate(model(111), question(TURNS))
 
     assert fitted.truncated_items == 2
@@ -65,13 +65,13 @@ async def test_whole_turns_are_left_out_from_the_oldest_on():
     ]  # fmt: skip
 
 
-async def test_nothing_is_left_out_unless_it_is_asked_for():
+async def test_nothing_is_truncated_by_default():
     asked = question(TURNS, truncation="disabled")
 
     assert (await truncate(model(50), asked)).truncated_items == 0
 
 
-async def test_room_is_kept_for_the_answer():
+async def test_truncation_reserves_tokens_for_the_answer():
     few = await truncate(model(130), question(TURNS, max_tokens=10))
     many = await truncate(model(130), question(TURNS, max_tokens=1000))
 
@@ -89,14 +89,14 @@ async def test_a_long_turn_is_cut_between_its_calls():
     assert fitted.truncated_items % 2 == 1
 
 
-async def test_what_can_never_fit_is_left_to_be_refused():
+async def test_a_request_that_cannot_fit_is_unchanged():
     fitted = await truncate(model(10), question(TURNS))
 
     assert fitted.truncated_items == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
-async def test_no_output_is_left_without_its_call(steps):
+async def test_truncation_separates_no_output_from_its_call(steps):
     items, open_calls = [said("user", "x" * 9)], []
     for number, (length, is_output) in enumerate(steps):
         if is_output and open_calls:

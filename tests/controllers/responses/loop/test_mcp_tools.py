@@ -67,7 +67,7 @@ def test_a_tool_needs_approval_unless_the_policy_lets_it_through(policy, reads, 
         ({"tool_names": ["read", "write"], "read_only": False}, False, True),
     ],
 )
-def test_tools_are_allowed_by_name_or_by_what_they_do(allowed, reads, writes):
+def test_mcp_tools_are_allowed_by_name_or_by_annotation(allowed, reads, writes):
     assert (allows(allowed, READS), allows(allowed, WRITES)) == (reads, writes)
 
 
@@ -92,7 +92,7 @@ def test_the_latest_list_of_a_server_counts_unless_it_failed():
     assert find_tool_list(asked(others)) is None
 
 
-def test_a_call_and_its_end_are_what_the_model_reads():
+def test_an_mcp_call_is_translated_to_messages():
     call = {**REQUEST, "type": "mcp_call", "id": "mcp_1", "output": "done", "error": None}
     failed = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no"}]}
 
@@ -127,7 +127,7 @@ def test_tools_of_two_servers_never_have_one_name():
         ({"allowed_callers": ["programmatic"]}, "tools[0].allowed_callers"),
     ],
 )
-def test_what_is_not_offered_is_refused_by_name(tool, param):
+def test_unsupported_fields_of_mcp_tools_are_refused_by_name(tool, param):
     with pytest.raises(InvalidRequest) as caught:
         check_entry(asked(**tool))
 

@@ -62,7 +62,7 @@ async def test_summaries_are_counted_and_take_nothing_from_the_answers_limit():
 
 
 @pytest.mark.parametrize("summary", ["auto", None])
-async def test_nothing_is_summed_up_unless_it_is_asked_for(summary):
+async def test_reasoning_is_not_summarized_by_default(summary):
     model = Model(thinking(FOUR))
     found = await told(model, summary)
 
@@ -77,7 +77,7 @@ async def test_a_model_without_reasoning_makes_no_summary():
     assert len(model.asked) == 1
 
 
-async def test_what_was_thought_before_a_call_is_summed_up_too():
+async def test_reasoning_before_a_call_is_summarized():
     model = Model(thinking(ChatDelta(choice=0, tool_calls=[CALL])), saying("I look."))
     found = await told(model, tools=[TOOL])
 

@@ -100,7 +100,7 @@ async def read(events) -> list[str]:
     return [event.split(b"\n")[0].decode().removeprefix("event: ") async for event in events]
 
 
-async def test_a_response_is_kept_before_its_last_event():
+async def test_a_response_is_stored_before_its_last_event():
     memory = Memory()
     told = await read((await turn(memory, Answer())).events())
 
@@ -129,7 +129,7 @@ async def test_a_failed_response_is_streamed_and_stored_as_failed():
     assert memory.kept_behind[0]["error"]["message"] == "The engine is gone."
 
 
-async def test_a_whole_response_that_fails_is_kept_as_failed_too():
+async def test_a_whole_response_that_fails_is_stored_as_failed():
     memory = Memory()
     with pytest.raises(Overloaded):
         await (await turn(memory, Answer(Overloaded("The engine is gone.")))).response()
@@ -139,7 +139,7 @@ async def test_a_whole_response_that_fails_is_kept_as_failed_too():
     assert kept["output"][0]["content"][0]["text"] == "so "
 
 
-async def test_a_response_that_cannot_be_kept_ends_failed():
+async def test_a_stream_that_cannot_be_stored_ends_failed():
     memory = Memory(Overloaded("The database cannot be used now."))
     told = await read((await turn(memory, Answer())).events())
 
@@ -147,7 +147,7 @@ async def test_a_response_that_cannot_be_kept_ends_failed():
     assert "response.completed" not in told
 
 
-async def test_a_whole_response_that_cannot_be_kept_is_an_error():
+async def test_a_whole_response_that_cannot_be_stored_is_an_error():
     memory = Memory(Overloaded("The database cannot be used now."))
     with pytest.raises(Overloaded):
         await (await turn(memory, Answer())).response()
@@ -155,7 +155,7 @@ async def test_a_whole_response_that_cannot_be_kept_is_an_error():
     assert [response["status"] for response in memory.kept_behind] == ["failed"]
 
 
-async def test_the_model_that_is_asked_fills_in_what_a_request_leaves_out():
+async def test_defaults_of_the_model_fill_missing_fields():
     model = Model(Answer(), max_completion_tokens=7)
 
     await (await turn(Memory(), model=model)).response()

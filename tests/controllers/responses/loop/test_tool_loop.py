@@ -229,7 +229,7 @@ async def test_a_tool_that_awaits_the_client_ends_the_turn():
     assert len(model.asked) == 1
 
 
-async def test_what_is_due_is_run_before_the_model_is_asked():
+async def test_pending_calls_run_before_the_first_round():
     kind, model = LookupKind(due=1), Model(saying())
     response = await whole(kind, model)
 
@@ -237,7 +237,7 @@ async def test_what_is_due_is_run_before_the_model_is_asked():
     assert "42" in model.asked[0].messages[-1]["content"]
 
 
-async def test_all_rounds_share_the_tokens_asked_for():
+async def test_all_rounds_share_max_output_tokens():
     model = Model(calling("lookup"), saying())
     await whole(LookupKind(), model, max_output_tokens=16)
     spent = Model(calling("lookup"))
@@ -258,14 +258,14 @@ async def test_a_tool_that_fails_ends_the_response():
     assert memory.kept[0]["error"]["message"] == "The store is gone."
 
 
-async def test_what_cannot_be_opened_is_refused_by_its_place():
+async def test_a_tool_that_fails_to_open_is_refused_by_path():
     with pytest.raises(InvalidRequest) as refused:
         await begun(LookupKind(), Model(), tools=[CLIENTS, {"type": "file_search"}])
 
     assert refused.value.param == "tools[1].vector_store_ids"
 
 
-async def test_a_mistake_in_a_clients_tool_is_named_by_its_own_place():
+async def test_an_error_in_a_client_tool_has_its_own_path():
     bad = {**CLIENTS, "name": "no name"}
     with pytest.raises(InvalidRequest) as refused:
         await begun(LookupKind(), Model(), tools=[TOOL, bad])

@@ -67,6 +67,6 @@ async def test_a_text_that_may_be_too_long_is_sent_in_parts() -> None:
         (Exchange(answer=["what"]), UpstreamFailed),
     ],
 )
-async def test_what_is_no_embedding_is_the_upstreams_failure(upstream, error) -> None:
+async def test_invalid_embeddings_are_an_upstream_failure(upstream, error) -> None:
     with pytest.raises(error):
         await upstream_embedder(upstream, "m").embed(["a"], None)

@@ -141,7 +141,7 @@ async def found(library: VectorLibrary, **more: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("more", [{}, {"weights": None}])
-async def test_a_file_that_is_being_taken_in_takes_no_places(jobs, stores, indexes, more) -> None:
+async def test_a_file_under_ingestion_consumes_no_results(jobs, stores, indexes, more) -> None:
     live = "A door opens with 4711."
     large = "\n\n".join(f"The gate number {number} opens with a key." for number in range(LINES))
     shelf = library(stores, indexes[0])
@@ -198,9 +198,7 @@ async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes)
         await index.search_vectors("vs_1", [1.0, 0.0], limit=10, condition=None)
 
 
-async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
-    jobs, stores, tmp_path
-) -> None:
+async def test_filters_use_attributes_changed_during_ingestion(jobs, stores, tmp_path) -> None:
     class LateIndex(EmbeddedIndex):
         """Index that changes a row's attributes after it has set those of its points."""
 
@@ -293,7 +291,7 @@ async def test_an_index_keeps_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["long", "The gate opens again."])
-async def test_a_long_file_goes_to_a_queue_of_its_own(jobs, stores, indexes, text) -> None:
+async def test_a_long_file_moves_to_the_queue_of_long_files(jobs, stores, indexes, text) -> None:
     shelf = library(stores, indexes[0])
     await add_store(stores, "a", "b")
     for _ in range(2):
@@ -305,7 +303,7 @@ async def test_a_long_file_goes_to_a_queue_of_its_own(jobs, stores, indexes, tex
     assert (await stores.file("vs_1", "a")).status == "completed"
 
 
-async def test_a_long_file_that_is_taken_out_is_not_taken_in(jobs, stores, indexes) -> None:
+async def test_a_removed_long_file_is_not_ingested(jobs, stores, indexes) -> None:
     shelf = library(stores, indexes[0])
     await add_store(stores, "a")
     await take_in(jobs, shelf, {"a": "long"})

@@ -96,7 +96,7 @@ async def test_other_tools_stay() -> None:
     assert told["tool_choice"] == "auto"
 
 
-async def test_a_choice_among_no_tools_goes_with_them() -> None:
+async def test_tool_choice_is_removed_with_the_last_tool() -> None:
     told, _ = await retrieve(
         services(), chat(("user", "Hi"), tools=[TOOL], tool_choice="auto"), (), None
     )

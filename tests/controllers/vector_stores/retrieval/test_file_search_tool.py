@@ -127,7 +127,7 @@ def searched(id: str, *names: str) -> dict[str, Any]:
     return {**item, "results": results}
 
 
-async def test_numbers_go_on_over_all_searches() -> None:
+async def test_passages_are_numbered_across_all_searches() -> None:
     before = searched("fs_0", "old", "older")
     library: Any = Findable()
     files = FileSearchKind(library, limit=3, searches_first=False)

@@ -33,7 +33,7 @@ async def asked(model: Model | None, *queries: str) -> list[str]:
     return await rewrite_queries(registry, "m", queries or [QUERY], None)
 
 
-async def test_each_query_is_what_the_model_would_search_for():
+async def test_each_query_is_rewritten_by_the_model():
     model = Model(saying('{"query": "garden gate opens"}'), saying('{"query":"key"}'))
 
     assert await asked(model, QUERY, "Where is the key?") == ["garden gate opens", "key"]
@@ -68,7 +68,7 @@ async def test_when_one_query_cannot_be_rewritten_the_others_are_ended():
     assert (endless.closed, failing.closed) == (1, 1)
 
 
-async def test_a_model_that_cannot_be_asked_is_the_searchs_error():
+async def test_an_unavailable_query_model_is_an_error_of_the_search():
     with pytest.raises(Overloaded):
         await asked(Model(Overloaded("Not now.")))
     with pytest.raises(Unsupported, match="`query_model` names `m`"):
