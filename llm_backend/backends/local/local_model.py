@@ -98,7 +98,6 @@ class LocalModel:
         self._chat_format = chat_format
         self._personality = personality
         self._defaults = dict(defaults or {})
-        self._context_tokens: int | None = None
         self.meter: Meter | None = None  # of the request that it answers
 
     @property
@@ -196,11 +195,10 @@ class LocalModel:
         }
         return await self._generate(engine, command, names, prompt.parser)
 
-    @property
-    def context_tokens(self) -> int:
-        """Context length: tokens of prompt and answer together; known after the first chat."""
-        assert self._context_tokens is not None, "the model was ready for a chat"
-        return self._context_tokens
+    async def load_context_tokens(self) -> int:
+        """Loads the model and returns its context length: tokens of prompt and answer together."""
+        async with self._use_engine() as engine:
+            return (await engine.ready()).context_tokens
 
     async def count_prompt_tokens(self, request: Chat) -> int:
         """Counts the tokens of a chat's prompt."""
@@ -322,7 +320,6 @@ class LocalModel:
         protocol = await self._protocol(engine)
         info = engine.info
         assert info is not None, "a model that is spoken to was ready"
-        self._context_tokens = info.context_tokens
         if len(request.messages) > info.context_tokens:
             raise errors.ContextLengthExceeded(
                 f"{len(request.messages)} messages cannot fit a context of {info.context_tokens} "

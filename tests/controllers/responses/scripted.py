@@ -49,6 +49,9 @@ class Model:
     def with_defaults(self, body):
         return body
 
+    async def load_context_tokens(self):
+        return self.context_tokens
+
     async def count_prompt_tokens(self, chat):
         return sum(len(message["content"] or "") for message in chat.messages)
 

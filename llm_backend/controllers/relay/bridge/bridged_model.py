@@ -90,8 +90,7 @@ class BridgedModel:
         fields = {name: value for name, value in body.items() if name not in _ENFORCED_BY_UPSTREAM}
         return cast("JsonMappingT", fields)
 
-    @property
-    def context_tokens(self) -> int:
+    async def load_context_tokens(self) -> int:
         """Raises, as the upstream's context length is unknown."""
         raise _token_count_unsupported()
 

@@ -51,7 +51,7 @@ async def plan_compaction(model: TokenCounter, resolved: ResolvedRequest) -> Com
     entries = resolved.body.get("context_management")
     if not entries:
         return None
-    threshold = _threshold(entries, _context_tokens(model))
+    threshold = _threshold(entries, await _context_tokens(model))
     if await _tokens(model, await resolved.chat_after(())) < threshold:
         return None
     kept = await _count_kept_items(model, resolved, threshold * KEPT_SHARE)
@@ -88,9 +88,9 @@ def _threshold(entries: "Sequence[api.ContextManagementParam]", context_tokens: 
     return min([full, *(float(threshold) for threshold in thresholds if threshold is not None)])
 
 
-def _context_tokens(model: TokenCounter) -> int:
+async def _context_tokens(model: TokenCounter) -> int:
     try:
-        return model.context_tokens
+        return await model.load_context_tokens()
     except errors.UnsupportedField as error:
         raise errors.UnsupportedField(
             "`context_management` needs a model whose tokens can be counted; leave it out.",

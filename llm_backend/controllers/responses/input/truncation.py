@@ -20,8 +20,7 @@ class TokenCounter(Protocol):
     """Interface of a model that counts prompt tokens."""
 
     async def count_prompt_tokens(self, request: Chat) -> int: ...
-    @property
-    def context_tokens(self) -> int: ...
+    async def load_context_tokens(self) -> int: ...
 
 
 async def truncate(
@@ -53,7 +52,7 @@ async def _find_first_fitting(
     while low < high:
         middle = (low + high) // 2
         chat = await resolved.without_oldest(starts[middle]).chat_after(output)
-        if await _fits(model, chat, spare_tokens=_answer_tokens(model, chat)):
+        if await _fits(model, chat, spare_tokens=await _answer_tokens(model, chat)):
             high = middle
         else:
             low = middle + 1
@@ -62,14 +61,15 @@ async def _find_first_fitting(
 
 async def _fits(model: TokenCounter, chat: Chat, *, spare_tokens: int) -> bool:
     try:
-        return await model.count_prompt_tokens(chat) + spare_tokens <= model.context_tokens
+        needed_tokens = await model.count_prompt_tokens(chat) + spare_tokens
     # The chat is too long to be tokenized.
     except ContextLengthExceeded:
         return False
+    return needed_tokens <= await model.load_context_tokens()
 
 
-def _answer_tokens(model: TokenCounter, chat: Chat) -> int:
-    requested, context_tokens = chat.limits.max_tokens, model.context_tokens
+async def _answer_tokens(model: TokenCounter, chat: Chat) -> int:
+    requested, context_tokens = chat.limits.max_tokens, await model.load_context_tokens()
     if requested is None:
         return max(1, int(context_tokens * ANSWER_SHARE))
     return max(1, min(requested, int(context_tokens * MAX_ANSWER_SHARE)))
