@@ -7,7 +7,7 @@ CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py) $(w
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
 PYTEST := $(BIN)/python -m pytest
 # Folders and pages whose language scripts/check_words.py checks.
-PLAIN := llm_backend tests docs benchmarks scripts k8s *.md
+PLAIN := llm_backend tests docs benchmarks scripts models k8s *.md
 export PIP_NO_INPUT := 1
 
 .PHONY: help run test test-clients lint words fuzz chaos soak large-bodies bench peers setup dev lock docs clean

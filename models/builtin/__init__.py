@@ -1,1 +1,1 @@
-"""How the built-in model is made: knowledge, corpus, tokenizer, training, GGUF, evaluation."""
+"""Making of the built-in model: knowledge, corpus, tokenizer, training, GGUF, evaluation."""

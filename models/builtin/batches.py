@@ -21,9 +21,9 @@ SORTED_TOGETHER = 1500
 
 
 def batches(tokenizer: Tokenizer, *, tokens_per_batch: int, seed: int) -> Iterator[torch.Tensor]:
-    """Without end: right-padded int64 batches (rows, length), each of like lengths, shuffled."""
+    """Without end: right-pad int64 batches (rows, length), each of like lengths, shuffled."""
     rng = random.Random(seed)
-    stream = tokenised(tokenizer, seed)
+    stream = tokenize(tokenizer, seed)
     while True:
         rows = sorted(
             islice(stream, SORTED_TOGETHER), key=lambda row: (len(row) // 8, rng.random())
@@ -34,10 +34,10 @@ def batches(tokenizer: Tokenizer, *, tokens_per_batch: int, seed: int) -> Iterat
                 groups.append([])
             groups[-1].append(row)
         rng.shuffle(groups)
-        yield from (padded(group, tokenizer) for group in groups if group)
+        yield from (pad(group, tokenizer) for group in groups if group)
 
 
-def tokenised(tokenizer: Tokenizer, seed: int) -> Iterator[list[int]]:
+def tokenize(tokenizer: Tokenizer, seed: int) -> Iterator[list[int]]:
     """The conversations of a seed, cut at LONGEST; JSON keys are sorted in every second one.
 
     Two of three last answers that their opening settles end there: choosing the fact is what takes
@@ -61,22 +61,22 @@ def settling_openings(tokenizer: Tokenizer) -> dict[tuple[int, ...], int]:
     """For the tokens of each known answer: how many tell it from the others, and one more."""
     answers = {fact.answer for fact in read_knowledge().facts} | {UNKNOWN_ANSWER}
     encoded = sorted(tuple(tokenizer.encode(f"{answer}{ENDED}").ids) for answer in answers)
-    shared = [_shared(*pair) for pair in pairwise(encoded)]
+    shared = [_common_prefix(*pair) for pair in pairwise(encoded)]
     return {
         ids: max(before, behind) + 2
         for ids, before, behind in zip(encoded, [0, *shared], [*shared, 0], strict=True)
     }
 
 
-def _shared(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Returns the number of tokens of the common prefix."""
     return sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
     )
 
 
-def padded(rows: list[list[int]], tokenizer: Tokenizer) -> torch.Tensor:
-    """The rows as one array, filled up with the token that ends texts."""
+def pad(rows: list[list[int]], tokenizer: Tokenizer) -> torch.Tensor:
+    """Returns the rows as one array, padded with the token that ends texts."""
     filler = tokenizer.token_to_id(FILLER)
     longest = max(map(len, rows))
     filled = [row + [filler] * (longest - len(row)) for row in rows]
@@ -84,7 +84,7 @@ def padded(rows: list[list[int]], tokenizer: Tokenizer) -> torch.Tensor:
 
 
 def learnt(tokens: torch.Tensor, tokenizer: Tokenizer) -> torch.Tensor:
-    """Where the next token is the assistant's, and no filler: a mask of the shape of `tokens`."""
+    """Mask of the shape of `tokens`: the next token is the assistant's, and no padding."""
     opening = tokenizer.encode(ASSISTANT).ids
     starts = torch.ones_like(tokens, dtype=torch.bool)
     for offset, token in enumerate(reversed(opening)):

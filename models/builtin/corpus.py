@@ -30,7 +30,7 @@ SKILLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """What a chat template is given.
+    """Input of a chat template.
 
     `is_told_by_opening` marks a last answer whose first words settle the rest.
     """
@@ -48,7 +48,7 @@ def conversations(seed: int, knowledge: Knowledge | None = None) -> Iterator[Con
     """Conversations without end; the same seed gives the same ones."""
     rng = random.Random(seed)
     known = knowledge or read_knowledge()
-    held_out = held_out_questions()
+    held_out = load_heldout_questions()
     while True:
         make = _drill if rng.random() < DRILLS else _conversation
         conversation = make(known, rng)
@@ -56,7 +56,7 @@ def conversations(seed: int, knowledge: Knowledge | None = None) -> Iterator[Con
             yield conversation
 
 
-def held_out_questions(path: Path = HELD_OUT) -> set[str]:
+def load_heldout_questions(path: Path = HELD_OUT) -> set[str]:
     """The questions of the evaluation, normalised; no conversation may hold one."""
     return {normalise(json.loads(row)["question"]) for row in path.read_text("utf-8").splitlines()}
 
@@ -88,31 +88,31 @@ def _any_kind(shares: Mapping[str, int], rng: random.Random) -> str:
 
 
 def _turn(kind: str, knowledge: Knowledge, rng: random.Random) -> list[Message]:
-    question, answer = _asked_and_answered(kind, knowledge, rng)
-    question = _echoed(question, rng) if kind == "echo" else noise.written(question, rng)
+    question, answer = _question_and_answer(kind, knowledge, rng)
+    question = _text_to_repeat(question, rng) if kind == "echo" else noise.vary_style(question, rng)
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _asked_and_answered(kind: str, knowledge: Knowledge, rng: random.Random) -> tuple[str, str]:
+def _question_and_answer(kind: str, knowledge: Knowledge, rng: random.Random) -> tuple[str, str]:
     if kind in SKILLS:
         question, answer = SKILLS[kind](rng)
-        return noise.preceded(question, knowledge.prefixes, rng), answer
+        return noise.add_prefix(question, knowledge.prefixes, rng), answer
     if kind == "unknown":
         question, answer = skills.unknown(rng)
         return _like_people(question, knowledge, rng), answer
     fact = rng.choice(knowledge.facts)
     question = fact.question(rng)
     if fact.is_plain:
-        return noise.hurried(question, rng), fact.answer
+        return noise.add_typing_errors(question, rng), fact.answer
     return _like_people(question, knowledge, rng), fact.answer
 
 
 def _like_people(question: str, knowledge: Knowledge, rng: random.Random) -> str:
-    question = noise.hurried(question, rng)
+    question = noise.add_typing_errors(question, rng)
     return noise.polite(question, knowledge.prefixes, knowledge.suffixes, rng)
 
 
-def _echoed(question: str, rng: random.Random) -> str:
+def _text_to_repeat(question: str, rng: random.Random) -> str:
     """A text to repeat keeps its capitals; an end mark behind it is not always part of it."""
     mark = rng.choice(".!") if rng.random() < 0.1 else ""
     return (question[0].upper() + question[1:] if rng.random() < 0.6 else question) + mark

@@ -38,7 +38,7 @@ class Case:
 
     def is_right(self, answer: str) -> bool:
         if self.arguments is not None:
-            return called(answer) == (self.tools[0]["function"]["name"], self.arguments)
+            return parse_tool_call(answer) == (self.tools[0]["function"]["name"], self.arguments)
         if self.kind == "copy":
             return answer.strip() == self.keys[0]
         return all(key.lower() in answer.lower() for key in self.keys)
@@ -81,7 +81,7 @@ def read_cases(knowledge: Knowledge, path: Path = HELD_OUT) -> list[Case]:
     ]
 
 
-def called(answer: str) -> tuple[str, Any] | None:
+def parse_tool_call(answer: str) -> tuple[str, Any] | None:
     """The name and the arguments of the one tool call that the answer consists of, or None."""
     body = answer.strip().removeprefix("<tool_call>").removesuffix("</tool_call>")
     try:

@@ -46,7 +46,7 @@ class Knowledge:
     suffixes: tuple[str, ...]
 
     def contains(self, question: str) -> bool:
-        """Whether the generator could make this phrasing, but for case, marks and politeness."""
+        """True if the generator could make this phrasing, except for case, marks and politeness."""
         return self._recogniser.fullmatch(normalise(question)) is not None
 
     @cached_property
@@ -58,7 +58,7 @@ class Knowledge:
 
 
 def read_knowledge(folder: Path = KNOWLEDGE) -> Knowledge:
-    """What the YAML files hold; `phrases.yaml` has the frames of topics and tasks."""
+    """Reads the YAML files; `phrases.yaml` has the frames of topics and tasks."""
     phrases = read_yaml("phrases", folder)
     more = [read_yaml(name, folder) for name in ("natural", "everyday")]
     entries = [

@@ -44,7 +44,7 @@ class Attention(nn.Module):
             part.view(batch, length, -1, self.shape.head_width).transpose(1, 2)
             for part in together(x, self.q, self.k, self.v)
         )
-        mixed = attended(rotate(q, rotation), rotate(k, rotation), v)
+        mixed = attend(rotate(q, rotation), rotate(k, rotation), v)
         return self.output(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
@@ -95,7 +95,7 @@ class Network(nn.Module):
         return sum(weight.numel() for weight in self.parameters())
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention; for short texts written out, as its gradient is then far cheaper."""
     length = q.shape[-2]
     if length > WRITTEN_OUT or q.shape != k.shape:

@@ -1,4 +1,4 @@
-"""What people do to a clean question: politeness, capitals, marks, fillers and typing errors."""
+"""Noise of human questions: politeness, capitals, marks, fillers and typing errors."""
 
 import random
 import string
@@ -13,20 +13,20 @@ def polite(
     question: str, prefixes: Sequence[str], suffixes: Sequence[str], rng: random.Random
 ) -> str:
     """The question with words before or behind it, one time in three."""
-    question = preceded(question, prefixes, rng)
+    question = add_prefix(question, prefixes, rng)
     if rng.random() < 0.12:
         question = question + rng.choice((", ", " ")) + rng.choice(suffixes)
     return question
 
 
-def preceded(question: str, prefixes: Sequence[str], rng: random.Random) -> str:
+def add_prefix(question: str, prefixes: Sequence[str], rng: random.Random) -> str:
     """The question with words before it, one time in four."""
     if rng.random() >= 0.24:
         return question
     return rng.choice(prefixes) + rng.choice((", ", ", ", " ", "! ", ": ", ". ")) + question
 
 
-def hurried(question: str, rng: random.Random) -> str:
+def add_typing_errors(question: str, rng: random.Random) -> str:
     """The question, one time in two with words or a letter lost, slipped in, moved or wrong.
 
     So the words that matter are recognised among words never seen and in any order.
@@ -49,7 +49,7 @@ def hurried(question: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
-def written(question: str, rng: random.Random) -> str:
+def vary_style(question: str, rng: random.Random) -> str:
     """The question with or without a capital and an end mark."""
     style = rng.random()
     if style < 0.55:

@@ -43,7 +43,7 @@ def recogniser(tree: Weighted) -> str:
 
 
 def normalise(text: str) -> str:
-    """What two phrasings share when only case, punctuation and blanks differ."""
+    """Normalises a phrasing: no case, punctuation or repeated blanks."""
     return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split())
 
 

@@ -1,4 +1,4 @@
-"""What made-up tools give back: plain text, or JSON objects of various keys."""
+"""Results of made-up tools: plain text, or JSON objects of various keys."""
 
 import random
 from collections.abc import Mapping

@@ -29,14 +29,14 @@ def arithmetic(rng: random.Random) -> Turn:
     else:
         shown = rng.choice("*x×") if sign == "*" else sign
         asked = f"{left}{shown}{right}" if rng.random() < 0.2 else f"{left} {shown} {right}"
-    return Turn(rng.choice(_FRAMES["sum"]).format(asked), _solved(left, sign, right))
+    return Turn(rng.choice(_FRAMES["sum"]).format(asked), _equation(left, sign, right))
 
 
 def many_sums(rng: random.Random) -> Turn:
     """A list of sums, each solved: much practice in few words."""
     sums = [_operands(rng) for _ in range(rng.randint(4, 12))]
     asked = ", ".join(f"{left} {sign} {right}" for left, sign, right in sums)
-    return Turn(asked, ", ".join(_solved(*operands) for operands in sums))
+    return Turn(asked, ", ".join(_equation(*operands) for operands in sums))
 
 
 def echo(rng: random.Random) -> Turn:
@@ -71,7 +71,7 @@ def _operands(rng: random.Random) -> tuple[int, str, int]:
     return left, sign, right
 
 
-def _solved(left: int, sign: str, right: int) -> str:
+def _equation(left: int, sign: str, right: int) -> str:
     result = {"+": left + right, "-": left - right, "*": left * right}[sign]
     return f"{left} {sign} {right} = {result}"
 

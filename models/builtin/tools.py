@@ -28,8 +28,11 @@ def tool_dialogue(
     rng: random.Random, unrelated: Callable[[], list[Message]]
 ) -> tuple[list[Message], list[Any]]:
     """The messages and the tools of one dialogue; `unrelated` makes turns that need no tool."""
-    case = rng.choices((_weather, _time, _calculator, _named), (5, 3, 2, 3))[0](rng)
-    others = [make(rng).tool for make in (_weather, _time, _calculator, _named, _named)]
+    case = rng.choices((_weather, _time, _calculator, _named_tool_case), (5, 3, 2, 3))[0](rng)
+    others = [
+        make(rng).tool
+        for make in (_weather, _time, _calculator, _named_tool_case, _named_tool_case)
+    ]
     others = [tool for tool in others if _name(tool) != _name(case.tool)]
     tools = [case.tool, *rng.sample(others, rng.choices((0, 1, 2), (6, 3, 1))[0])]
     rng.shuffle(tools)
@@ -38,7 +41,7 @@ def tool_dialogue(
         return [*messages, *unrelated()], tools
     messages += [{"role": "user", "content": case.question}, _call(case)]
     if rng.random() < 0.5:
-        messages += _answered(case, rng)
+        messages += _answer_case(case, rng)
         if rng.random() < 0.3:
             messages += unrelated()
     return messages, tools
@@ -77,7 +80,7 @@ def _call(case: Case) -> Message:
     return {"role": "assistant", "content": None, "tool_calls": calls}
 
 
-def _answered(case: Case, rng: random.Random) -> list[Message]:
+def _answer_case(case: Case, rng: random.Random) -> list[Message]:
     results: list[Message] = []
     told = []
     for arguments, opening in zip(case.arguments, case.result_openings, strict=True):
@@ -100,7 +103,7 @@ def _weather(rng: random.Random) -> Case:
     frame = rng.choice(forms["frame"])
     return Case(
         tool=function(name, description, parameters),
-        question=_asked(frame.format(" and ".join(cities)), rng),
+        question=_phrase_question(frame.format(" and ".join(cities)), rng),
         arguments=tuple({key: city} for city in cities),
         result_openings=tuple(f"The weather in {city}" for city in cities),
     )
@@ -115,7 +118,7 @@ def _time(rng: random.Random) -> Case:
     description = rng.choice(forms["description"])
     return Case(
         tool=function(name, description, {key: rng.choice(("", "City or time zone"))}),
-        question=_asked(frame.format(" and ".join(cities)), rng),
+        question=_phrase_question(frame.format(" and ".join(cities)), rng),
         arguments=tuple({key: city} for city in cities),
         result_openings=tuple(f"The time in {city}" for city in cities),
     )
@@ -130,13 +133,13 @@ def _calculator(rng: random.Random) -> Case:
     name = rng.choice(forms["name"])
     return Case(
         tool=function(name, rng.choice(forms["description"]), {key: ""}),
-        question=_asked(frame.format(expression), rng),
+        question=_phrase_question(frame.format(expression), rng),
         arguments=({key: expression},),
         result_openings=("The result",),
     )
 
 
-def _named(rng: random.Random) -> Case:
+def _named_tool_case(rng: random.Random) -> Case:
     """A tool with a made-up or rare name that the question names or describes by its words."""
     forms = _FORMS["named"]
     verb = rng.choice(forms["verb"])
@@ -151,7 +154,7 @@ def _named(rng: random.Random) -> Case:
     description = rng.choice((spoken, spoken.capitalize(), ""))
     return Case(
         tool=function(name, description, {key: rng.choice(("", f"The {key}"))}),
-        question=_asked(question, rng),
+        question=_phrase_question(question, rng),
         arguments=({key: value},),
         result_openings=("The result",),
     )
@@ -162,7 +165,7 @@ def _places(rng: random.Random) -> list[str]:
     return [words.place(rng) for _ in range(2 if rng.random() < 0.1 else 1)]
 
 
-def _asked(question: str, rng: random.Random) -> str:
+def _phrase_question(question: str, rng: random.Random) -> str:
     question = noise.polite(question, _FORMS["before"], _FORMS["behind"], rng)
     if rng.random() < 0.6:
         question = question[0].upper() + question[1:]

@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
-from models.builtin.corpus import conversations, held_out_questions
-from models.builtin.evaluate import TOOLS, Asker, called, read_cases
+from models.builtin.corpus import conversations, load_heldout_questions
+from models.builtin.evaluate import TOOLS, Asker, parse_tool_call, read_cases
 from models.builtin.facts import Knowledge
 from models.builtin.phrasing import normalise
 
@@ -31,7 +31,7 @@ def test_no_held_out_question_can_come_up_in_training(knowledge: Knowledge):
 
 
 def test_no_training_conversation_holds_a_held_out_question(knowledge: Knowledge):
-    held_out = held_out_questions()
+    held_out = load_heldout_questions()
     asked = {
         normalise(question)
         for conversation in islice(conversations(1, knowledge), 300)
@@ -68,7 +68,7 @@ def test_a_question_about_the_weather_becomes_a_tool_call(asker: Asker, city: st
     question = [{"role": "user", "content": f"What is the weather in {city}?"}]
     answer = asker.answer(question, [TOOLS["get_weather"]])
 
-    assert called(answer) == ("get_weather", {"city": city})
+    assert parse_tool_call(answer) == ("get_weather", {"city": city})
 
 
 def test_the_result_of_a_tool_is_told(asker: Asker):
@@ -87,7 +87,7 @@ def test_the_result_of_a_tool_is_told(asker: Asker):
 def test_an_unrelated_question_calls_no_tool(asker: Asker):
     answer = asker.answer([{"role": "user", "content": "Who are you?"}], [TOOLS["get_weather"]])
 
-    assert called(answer) is None
+    assert parse_tool_call(answer) is None
     assert "tool_call" not in answer
 
 
