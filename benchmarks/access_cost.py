@@ -14,10 +14,13 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+from starlette.requests import Request as HttpRequest
+
 from llm_backend.access.authentication.key_admin import create_key
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.wiring import open_access
+from llm_backend.contract.request import ApiRequest
 from llm_backend.settings import Settings
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration
@@ -34,6 +37,7 @@ LIMITS: dict[str, Any] = {
     "project_concurrent_requests": PLENTY,
 }
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
+OPERATION: Any = SimpleNamespace(operation_id="createChatCompletion")
 
 
 async def answer(_request: Any, send: Any) -> None:
@@ -46,13 +50,15 @@ async def sink(_message: Any) -> None:
     """Discards every message."""
 
 
-def chat_of(caller: Caller) -> Any:
+def chat_of(caller: Caller) -> ApiRequest:
     """A request, as far as the gate reads one."""
-    return SimpleNamespace(
-        operation=SimpleNamespace(operation_id="createChatCompletion"),
-        http=SimpleNamespace(scope={"state": {}}),
+    return ApiRequest(
+        operation=OPERATION,
+        http=HttpRequest({"type": "http", "state": {}}),
+        request_id="r",
         caller=caller,
         path={},
+        query={},
         body={"model": "m"},
         raw_body=BODY,
     )

@@ -62,7 +62,7 @@ class AbortedStreams:
         sent = SentEvents()
 
         def watch(message: Message) -> Awaitable[None]:
-            sent.take(message)
+            sent.record(message)
             return send(message)
 
         try:

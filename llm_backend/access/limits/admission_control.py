@@ -202,7 +202,7 @@ class AdmissionControl:
         sent = SentEvents()
 
         def follow(message: Message) -> Awaitable[None]:
-            sent.take(message)
+            sent.record(message)
             return response(message)
 
         try:

@@ -35,7 +35,7 @@ class UsageTail:
         take = (
             self._pieces.append
             if self._text_counter is None
-            else _both(self._pieces, self._text_counter)
+            else _fan_out(self._pieces, self._text_counter)
         )
         self.feed: Callable[[bytes], None] = decode_with(take, coding) or _unread
 
@@ -80,12 +80,12 @@ class _TextCounter:
         self._pending_bytes = len(self._pending[0]) if self._pending else 0
 
 
-def _both(pieces: deque[bytes], counter: _TextCounter) -> Callable[[bytes], None]:
-    def take(piece: bytes) -> None:
+def _fan_out(pieces: deque[bytes], counter: _TextCounter) -> Callable[[bytes], None]:
+    def feed(piece: bytes) -> None:
         pieces.append(piece)
         counter.feed(piece)
 
-    return take
+    return feed
 
 
 def _bytes_of(texts: re.Pattern[bytes], read: bytes) -> int:

@@ -70,7 +70,7 @@ class SentEvents:
         """True if the status has been sent."""
         return self._headers is not None
 
-    def take(self, message: Mapping[str, Any]) -> None:
+    def record(self, message: Mapping[str, Any]) -> None:
         """Records the next message."""
         if message["type"] == "http.response.start":
             self._headers = message["headers"]
