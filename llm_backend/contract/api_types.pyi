@@ -2687,7 +2687,7 @@ ModelIdsResponses: TypeAlias = (
 
 ModelIdsShared: TypeAlias = str
 
-ModelState: TypeAlias = Literal["starting", "ready", "restarting", "failed", "closed"]
+ModelState: TypeAlias = Literal["unloaded", "starting", "ready", "restarting", "failed", "closed"]
 
 class Moderation(TypedDict):
     input: ModerationResultBody | ModerationErrorBody

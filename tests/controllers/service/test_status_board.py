@@ -4,8 +4,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
+from llm_backend.backends.local.model_handle import ModelState
+from llm_backend.contract import load_document
 from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.engine import EngineDown, EngineState
 from llm_backend.engine.messages import Status
@@ -82,3 +85,9 @@ async def test_watchers_get_changes_only_and_are_ended_at_shutdown():
 
     assert (first["status"], second["status"]) == ("idle", "error")
     assert [told["status"] async for told in watching] == ["terminated"]
+
+
+def test_document_has_every_state_of_a_model() -> None:
+    schema = orjson.loads(load_document().component("schemas", "ModelState"))
+
+    assert set(schema["enum"]) == {ModelState.UNLOADED, *EngineState}
