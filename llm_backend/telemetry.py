@@ -62,6 +62,8 @@ _ENGINE_GAUGES = {
     "held_tokens": "Tokens in KV cells, of running and of finished sequences.",
     "prefix_files": "Prefix files.",
     "prefix_bytes": "Bytes of the prefix files.",
+    "prefix_ram_states": "Prefixes in host memory.",
+    "prefix_ram_bytes": "Bytes of the prefixes in host memory.",
 }
 _ENGINE_COUNTERS = {
     "passes": "Forward passes.",
@@ -71,6 +73,9 @@ _ENGINE_COUNTERS = {
     "prefix_reads": "Prefix files restored into KV cells.",
     "prefix_read_tokens": "Tokens restored from prefix files instead of being computed.",
     "prefix_writes": "Prefix files saved.",
+    "prefix_ram_saves": "Prefixes saved in host memory, as their slots were overwritten.",
+    "prefix_ram_restores": "Prefixes restored from host memory into KV cells.",
+    "prefix_ram_tokens": "Tokens restored from host memory instead of being computed.",
     "media_tokens": "Tokens of pictures and sounds that were encoded.",
     "media_s": "Seconds spent encoding pictures and sounds, included in busy_s.",
 }

@@ -21,6 +21,13 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "rounds": 2,
     },
     "arrival": {"servers": _BOTH, "workloads": "N15", "no_limit": True},
+    "returning": {
+        "servers": _BOTH,
+        "workloads": "R24,R64",
+        "slots": 8,
+        "rounds": 1,
+        "no_limit": True,
+    },
     "limit": {"servers": "llm-backend", "workloads": _STREAMS},
     "python": {
         "servers": "llm-backend,llama_cpp.server,example server",

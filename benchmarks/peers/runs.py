@@ -12,10 +12,13 @@ from benchmarks.peers.client import RequestTrace, send_chat
 from benchmarks.peers.workloads import (
     CHAT_TOKENS,
     NAMED,
+    RETURNING,
+    Returning,
     Workload,
     body,
     chat_messages,
     requests,
+    returning_messages,
 )
 
 __all__ = ["measure"]
@@ -32,6 +35,8 @@ async def measure(name: str, port: int, seed: str) -> Figures:
         return await _chat(port, dice)
     if name == "N15":
         return await _arrival(port, dice)
+    if name in RETURNING:
+        return await _returning(RETURNING[name], port, dice)
     return await _streams(NAMED[name], port, dice)
 
 
@@ -56,6 +61,43 @@ async def _chat(port: int, dice: random.Random) -> Figures:
     figures = _figures(seen, time.perf_counter() - started_at)
     later = [one.arrivals[0] for one in seen[1:] if one.arrivals]
     return figures | {"later_ttft_p50_ms": _milliseconds(later, 50)}
+
+
+async def _returning(work: Returning, port: int, dice: random.Random) -> Figures:
+    """Chats that come back after all others have had a turn. `computed_ratio` is the number of
+    prompt tokens that were computed by the least possible: each token of a chat once."""
+    chats: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = [
+        ([], returning_messages(work, dice)) for _ in range(work.chats)
+    ]
+    seen: list[list[RequestTrace]] = [[] for _ in chats]
+    limit = asyncio.Semaphore(work.concurrency)
+
+    async def take_turn(number: int, turn: int) -> None:
+        async with limit:
+            history, messages = chats[number]
+            history.append(messages[turn])
+            answer = await send_chat(port, body(history, work.new_tokens, dice))
+            history.append({"role": "assistant", "content": answer.text})
+            seen[number].append(answer)
+
+    started_at = time.perf_counter()
+    for turn in range(work.turns):
+        await asyncio.gather(*(take_turn(number, turn) for number in range(work.chats)))
+    every = [answer for chat in seen for answer in chat]
+    figures = _figures(every, time.perf_counter() - started_at)
+    later = [one.arrivals[0] for chat in seen for one in chat[1:] if one.arrivals]
+    computed = sum(one.prompt_tokens - one.cached_tokens for one in every)
+    least = sum(chat[-1].prompt_tokens - _count_generated(chat[:-1]) for chat in seen)
+    return figures | {
+        "later_ttft_p50_ms": _milliseconds(later, 50),
+        "later_ttft_p95_ms": _milliseconds(later, 95),
+        "computed_ratio": round(computed / least, 3) if least else None,
+    }
+
+
+def _count_generated(answers: list[RequestTrace]) -> int:
+    """Tokens of the answers that are in the next prompt, and whose cells the decode passes left."""
+    return sum(answer.tokens for answer in answers)
 
 
 async def _arrival(port: int, dice: random.Random) -> Figures:

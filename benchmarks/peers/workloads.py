@@ -4,7 +4,17 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CHAT_TURNS", "NAMED", "Workload", "chat_messages", "requests"]
+__all__ = [
+    "CHAT_TURNS",
+    "NAMED",
+    "RETURNING",
+    "Returning",
+    "Workload",
+    "body",
+    "chat_messages",
+    "requests",
+    "returning_messages",
+]
 
 # common English words: one token each, after a space, in the vocabularies that the models use
 _COMMON = (
@@ -35,6 +45,29 @@ class Workload:
     new_tokens: int = 128
 
 
+@dataclass(frozen=True, kw_only=True)
+class Returning:
+    """`chats` that come back for several `turns`, `concurrency` at once: each begins with
+    `first_words`, and adds `turn_words` and `new_tokens` at every turn. All chats have had a turn
+    before the first has its next.
+    """
+
+    name: str
+    chats: int
+    turns: int
+    first_words: int
+    concurrency: int = 4
+    turn_words: int = 48
+    new_tokens: int = 32
+
+
+RETURNING = {
+    work.name: work
+    for work in (
+        Returning(name="R24", chats=24, turns=4, first_words=450),
+        Returning(name="R64", chats=64, turns=6, first_words=700),
+    )
+}
 NAMED = {
     work.name: work
     for work in (
@@ -62,6 +95,12 @@ def chat_messages(dice: random.Random) -> list[Body]:
     """A chat's system prompt, and what its user says at each turn."""
     turns = [_message("user", dice, CHAT_WORDS) for _ in range(CHAT_TURNS)]
     return [_message("system", dice, 64), *turns]
+
+
+def returning_messages(work: Returning, dice: random.Random) -> list[Body]:
+    """The user's messages of one returning chat."""
+    words = [work.first_words, *[work.turn_words] * (work.turns - 1)]
+    return [_message("user", dice, count) for count in words]
 
 
 def body(messages: list[Body], new_tokens: int, dice: random.Random) -> Body:

@@ -292,6 +292,7 @@ def _engine(
         batch_queue_limit=settings.batch_queue_limit,
         batch_queue_deadline_s=settings.batch_queue_deadline_s,
         prefixes=_prefixes(settings),
+        prefix_ram_bytes=settings.prefix_ram_bytes,
         choices_limit=settings.choices_limit,
         inputs_limit=settings.inputs_limit,
         log_level=settings.log_level.upper(),

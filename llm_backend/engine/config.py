@@ -41,6 +41,8 @@ class EngineConfig:
     that encodes pictures or sounds into embeddings; where the size of a picture decides, it takes
     `picture_tokens` at most (None: what the file says). A sound has at most `sound_limit_s`.
     `prefixes` configures prefix files, for prefixes that no slot holds any longer; None keeps none.
+    States of such prefixes take at most `prefix_ram_bytes` of host memory; None is a quarter of
+    what is available once the model is loaded, 0 keeps none.
 
     A command that has crashed the worker `crashes_limit` times is quarantined until
     `poison_requests_age_s` have passed since its last crash; `poison_requests_limit` commands are
@@ -84,6 +86,7 @@ class EngineConfig:
     inputs_limit: int = 2048
     grammars: GrammarLimits = field(default_factory=GrammarLimits)
     prefixes: PrefixLimits | None = None
+    prefix_ram_bytes: int | None = None
     outbox_bytes: int = 64 << 20
     start_timeout_s: float = 120
     hang_timeout_s: float = 180

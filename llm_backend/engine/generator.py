@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, StoredPrefixes
+from llm_backend.engine.kv_cache.prefix_ram import PrefixRam
 from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.messages import (
+    PREFIX_BLOCK,
     Accepted,
     Delta,
     Embed,
@@ -55,6 +57,7 @@ class Generator:
         outbox: EventSink,
         drafter: Drafter | None = None,
         prefixes: PrefixFolder | None = None,
+        ram: PrefixRam | None = None,
     ) -> None:
         self._model = model
         self._requests = RequestTable(model, start)
@@ -67,7 +70,8 @@ class Generator:
             can_roll_back=model.can_roll_back,
             prefers_neighbours=not start.unified_cells,
             copies_used=model.copies_used,
-            save_threshold=prefixes.minimum_tokens if prefixes else None,
+            save_threshold=_save_threshold(prefixes, ram),
+            stored=ram,
         )
         self._scheduler = Scheduler(
             cache=cache,
@@ -86,6 +90,7 @@ class Generator:
             self.statistics,
             prefixes,
             lambda: self._prefill_budget.tokens_per_s,
+            ram,
         )
         self._has_free_cells = True  # True unless the last pass ran out of cells
         self._answers: dict[Sequence, OutputBuilder] = {}  # of unfinished sequences
@@ -152,8 +157,9 @@ class Generator:
         for request, message in self._requests.find_expired(now):
             self._fail(request, Failure.QUEUE_DEADLINE, message)
         self._prefixes.turn(now, is_idle=self._scheduler.is_idle)
-        for admitted in self._scheduler.admit() or self._scheduler.compact():
-            self._prepare_slot(admitted)
+        if not self._scheduler.admit(self._prepare_slot):
+            for moved in self._scheduler.compact():
+                self._prepare_slot(moved)
         self._encode_media()
         scheduled = self._add_drafts(self._scheduler.plan(self._batch_prefill_tokens(now)))
         if not scheduled:
@@ -384,3 +390,11 @@ class Generator:
             id=request.address.id, failure=failure, message=message, field=field, location=location
         )
         self._outbox.publish(request.address, event)
+
+
+def _save_threshold(prefixes: PrefixFolder | None, ram: PrefixRam | None) -> int | None:
+    """Number of overwritten tokens from which on a slot's prefix is saved; None if no tier is
+    enabled."""
+    if ram is not None:
+        return PREFIX_BLOCK
+    return None if prefixes is None else prefixes.minimum_tokens

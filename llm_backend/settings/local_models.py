@@ -12,7 +12,7 @@ from llm_backend.settings.kinds import (
     environment_names,
     split_commas,
 )
-from llm_backend.settings.model import Bytes, CacheType, ModelSettings
+from llm_backend.settings.model import Bytes, BytesOrZero, CacheType, ModelSettings
 
 __all__ = ["BUILTIN", "NO_MODEL", "LocalModelsSettings"]
 
@@ -104,6 +104,12 @@ class LocalModelsSettings(BaseModel):
     slots: int = Field(8, ge=1, le=256, description="Sequences that a model computes concurrently.")
     batch_tokens: int = Field(
         512, ge=8, description="Maximum number of tokens in one forward pass."
+    )
+    prefix_ram_bytes: BytesOrZero | None = Field(
+        None,
+        description="Host memory of one model for the KV cells of chats that no slot holds any "
+        "more; 0 is none. If unset, a quarter of the memory that is available once the model is "
+        "loaded. The least recently used are evicted, also when the machine runs short of memory.",
     )
     prefix_cache_dir: OptionalPath = Field(
         None,

@@ -15,6 +15,7 @@ from llm_backend.settings.kinds import require_text
 __all__ = [
     "AdapterSettings",
     "Bytes",
+    "BytesOrZero",
     "CacheType",
     "ChatTurnFrames",
     "ModelSettings",
@@ -38,6 +39,7 @@ def parse_bytes(value: object) -> object:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
+BytesOrZero = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
 """A number of bytes, or a text like `6 GB` or `512 MiB`."""
 
 

@@ -3,7 +3,7 @@ import pytest
 from benchmarks.peers.models import SHAPES
 from benchmarks.peers.rows import ROWS
 from benchmarks.peers.servers import SERVERS
-from benchmarks.peers.workloads import NAMED
+from benchmarks.peers.workloads import NAMED, RETURNING
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -15,4 +15,4 @@ def test_row_names_known_servers_and_workloads(name):
 
     assert servers <= set(SERVERS)
     assert models <= set(SHAPES)
-    assert workloads <= {*NAMED, "MT", "N15"}
+    assert workloads <= {*NAMED, *RETURNING, "MT", "N15"}

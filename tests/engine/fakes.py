@@ -304,6 +304,7 @@ def start(**fields: object) -> Start:
         "inputs_limit": 16,
         "grammars": GrammarLimits(),
         "prefixes": None,
+        "prefix_ram_bytes": 0,
         "outbox_bytes": 1 << 20,
         "listening_fd": None,
         "connections_limit": 4,

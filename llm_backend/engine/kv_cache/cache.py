@@ -12,13 +12,16 @@ copied to other slots.
 
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.prompt.media_runs import length_of_whole_runs
 
-__all__ = ["Cache", "Copy", "SlotAllocation", "SlotTokens", "common_prefix"]
+__all__ = ["Cache", "Copy", "SlotAllocation", "SlotTokens", "StoredStates", "common_prefix"]
 
 _CELLS_COPIED_PER_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
 _LEAST_COPIED = 4  # tokens: what a copy costs however small
+_LEAST_RESTORED = 16  # tokens: what restoring a state costs however small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +42,25 @@ class SlotTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotAllocation:
-    """Allocation of `slot` to a sequence: make the copies in their order, then keep the first
-    `cached_tokens`. Cached prefixes that are overwritten and long enough for a prefix file are
-    `overwritten`."""
+    """Allocation of `slot` to a sequence: make the copies in their order, restore the state
+    `restored` into the slot if there is one, then keep the first `cached_tokens`. Cached prefixes
+    that are overwritten and long enough to be saved are `overwritten`."""
 
     slot: int
     cached_tokens: int
     copies: tuple[Copy, ...] = ()
+    restored: Prefix | None = None
     overwritten: tuple[SlotTokens, ...] = ()
+
+
+class StoredStates(Protocol):
+    """States of prefixes that can be restored into a slot at once."""
+
+    def find(self, tokens: Tokens[int]) -> Prefix | None:
+        """The state with the longest prefix of a text."""
+
+    def restore(self, prefix: Prefix, shared: int) -> None:
+        """Note that the first `shared` tokens of a state are restored into a slot."""
 
 
 @dataclass(kw_only=True)
@@ -83,7 +97,7 @@ class Cache:
     only continue from the very end of a slot's tokens. `prefers_neighbours` is for slots with cells
     of their own; `copies_used` is True if a copy costs by the used cells alone. Overwritten
     prefixes of `save_threshold` tokens or more are reported, if that is not None. `expected` are
-    prefixes that are being restored from files.
+    prefixes that are being restored from files, `stored` the states in host memory.
     """
 
     def __init__(
@@ -95,12 +109,14 @@ class Cache:
         prefers_neighbours: bool = True,
         copies_used: bool = False,
         save_threshold: int | None = None,
+        stored: StoredStates | None = None,
     ) -> None:
         self._slots = [_Slot(number=number) for number in range(slots)]
         self._copy_threshold = max(1, copy_threshold)
         self._prefers_neighbours = prefers_neighbours
         self._copies_used = copies_used
         self._save_threshold = save_threshold
+        self._stored = stored
         self.expected: tuple[Tokens[int], ...] = ()
         self._overwritten: list[SlotTokens] = []
         self._clock = 0
@@ -161,16 +177,22 @@ class Cache:
             key=lambda slot: (usable[slot.number], not slot.is_running, -len(slot.tokens)),
         )
         shared = usable[source.number]
-        target = self._target(source, shared)
-        keep = usable[target.number]
-        copies = self._copy_to_older(target, keep, source)
-        if target is not source and shared - keep >= self._copy_threshold_of(source):
-            copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
+        restored = self._restorable(tokens, shared)
+        if restored is not None:
+            target = _least_recently_used(self._neighbours())
+            copies = self._copy_to_older(target, 0, target)
+            keep = common_prefix(restored.tokens, tokens)
+        else:
+            target = self._target(source, shared)
+            keep = usable[target.number]
+            copies = self._copy_to_older(target, keep, source)
+            if target is not source and shared - keep >= self._copy_threshold_of(source):
+                copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
         target.tokens = list(tokens[:keep])
         target.prompt_tokens = len(tokens) if prompt_tokens is None else prompt_tokens
         target.is_running = True
         self._touch(target)
-        return self._allocation(target, keep, copies)
+        return self._allocation(target, keep, copies, restored)
 
     def compact(self) -> tuple[int, SlotAllocation] | None:
         """Move one running sequence so that fewer runs of slots are computed. Returns the slot
@@ -276,13 +298,44 @@ class Cache:
         ]
         return min(older, key=lambda other: other.used_at, default=None)
 
+    def _restorable(self, tokens: Tokens[int], cached: int) -> Prefix | None:
+        """The stored state that is restored for a text of which `cached` tokens are in a slot:
+        the time that takes grows with the state's tokens, computing with those it adds."""
+        prefix = self._stored.find(tokens) if self._stored is not None else None
+        if prefix is None or self._stored is None:
+            return None
+        shared = common_prefix(prefix.tokens, tokens)
+        if not self.can_roll_back and shared < len(prefix.tokens):
+            return None
+        if shared - cached < max(_LEAST_RESTORED, len(prefix.tokens) // _CELLS_COPIED_PER_TOKEN):
+            return None
+        self._stored.restore(prefix, shared)
+        return prefix
+
     def _record_overwritten(self, slot: _Slot, kept: int) -> None:
-        if self._save_threshold is not None and len(slot.tokens) - kept >= self._save_threshold:
+        if self._save_threshold is None or len(slot.tokens) - kept < self._save_threshold:
+            return
+        if not self._is_duplicate(slot):
             self._overwritten.append(SlotTokens(slot=slot.number, tokens=slot.tokens))
 
-    def _allocation(self, slot: _Slot, keep: int, copies: tuple[Copy, ...]) -> SlotAllocation:
-        lost, self._overwritten = tuple(self._overwritten), []
-        return SlotAllocation(slot=slot.number, cached_tokens=keep, copies=copies, overwritten=lost)
+    def _is_duplicate(self, slot: _Slot) -> bool:
+        """True if another slot holds the same tokens too."""
+        length = len(slot.tokens)
+        return any(
+            other is not slot and other.tokens[:length] == slot.tokens for other in self._slots
+        )
+
+    def _allocation(
+        self, slot: _Slot, keep: int, copies: tuple[Copy, ...], restored: Prefix | None = None
+    ) -> SlotAllocation:
+        overwritten, self._overwritten = tuple(self._overwritten), []
+        return SlotAllocation(
+            slot=slot.number,
+            cached_tokens=keep,
+            copies=copies,
+            restored=restored,
+            overwritten=overwritten,
+        )
 
     def _runs(self, released: _Slot | None = None, allocated: _Slot | None = None) -> int:
         """Number of runs of consecutive allocated slots, with `released` and `allocated`

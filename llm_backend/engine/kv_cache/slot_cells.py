@@ -1,5 +1,6 @@
 """Cell operations on the slots of a model and its draft model, as the scheduler decides."""
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +15,8 @@ from llm_backend.engine.speculation.drafter import Drafter
 
 __all__ = ["SlotCells"]
 
+_log = logging.getLogger("llm_backend.engine.kv_cache")
+
 
 class SlotCells:
     """Applies the scheduler's decisions to the KV cells, and reports failed operations to it."""
@@ -26,10 +29,17 @@ class SlotCells:
         self.can_truncate = model.can_roll_back
 
     def prepare(self, admitted: SlotAdmission) -> None:
-        """Prepare the slot of an admitted sequence: copy cells, and truncate to its cached
-        prefix."""
+        """Prepare the slot of an admitted sequence: copy cells or restore a state, and truncate
+        to its cached prefix."""
         sequence, allocation = admitted.sequence, admitted.allocation
         self._copy(allocation)
+        restored = allocation.restored
+        if restored is not None and not self._model.restore(
+            allocation.slot, restored.state, len(restored.tokens)
+        ):
+            _log.warning("engine.prefix_not_restored tokens=%s", len(restored.tokens))
+            self._scheduler.recompute(sequence)
+            return
         if not self._model.truncate(allocation.slot, sequence.position(allocation.cached_tokens)):
             self._model.truncate(allocation.slot, 0)
             self._scheduler.recompute(sequence)

@@ -1,6 +1,7 @@
 """The KV cells of a context, by slot."""
 
 import ctypes
+import mmap
 from typing import Any
 
 import llama_cpp as native
@@ -45,7 +46,8 @@ class Cells:
     def state(self, slot: int) -> NDArray[np.uint8]:
         """Save the state of a slot's used cells: [bytes] uint8."""
         size = native.llama_state_seq_get_size(self._context, slot)
-        state = np.empty(size, dtype=np.uint8)
+        # pages of its own: they return to the system with the state, which `malloc` may keep
+        state = np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=np.uint8)
         read = native.llama_state_seq_get_data(self._context, _pointer(state), size, slot)
         return state[:read]
 

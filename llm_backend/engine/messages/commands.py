@@ -38,8 +38,10 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     picture has at most `picture_tokens`, if its projector leaves the choice; a sound has at most
     `sound_limit_s`. `threads` is the largest thread count of a pass; it may have fewer unless
     `are_threads_set`. `prefixes` configures prefix files, for prefixes that no slot holds any
-    longer; None is none. `listening_fd` is the inherited descriptor of the socket at which at most
-    `connections_limit` other processes connect.
+    longer; None is none. States of such prefixes take at most `prefix_ram_bytes` of host memory:
+    None is a quarter of what is available once the model is loaded, 0 is none. `listening_fd` is
+    the inherited descriptor of the socket at which at most `connections_limit` other processes
+    connect.
     """
 
     model_path: str
@@ -74,6 +76,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     inputs_limit: int
     grammars: GrammarLimits
     prefixes: PrefixLimits | None
+    prefix_ram_bytes: int | None
     outbox_bytes: int
     listening_fd: int | None
     connections_limit: int

@@ -136,7 +136,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
     generated. `media_tokens` are tokens of pictures and sounds, which are computed apart from
     passes, in `media_s`. There are `prefix_files` of `prefix_bytes`; so far `prefix_reads` and
-    `prefix_writes` of files, and `prefix_read_tokens` that were to be computed otherwise.
+    `prefix_writes` of files, and `prefix_read_tokens` that were to be computed otherwise. The
+    `prefix_ram_*` are the same of states in host memory.
     """
 
     id: str
@@ -157,6 +158,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     prefix_reads: int = 0
     prefix_read_tokens: int = 0
     prefix_writes: int = 0
+    prefix_ram_states: int = 0
+    prefix_ram_bytes: int = 0
+    prefix_ram_saves: int = 0
+    prefix_ram_restores: int = 0
+    prefix_ram_tokens: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -263,6 +263,7 @@ class Supervisor(EngineLifecycle):
             inputs_limit=config.inputs_limit,
             grammars=config.grammars,
             prefixes=config.prefixes,
+            prefix_ram_bytes=config.prefix_ram_bytes,
             outbox_bytes=config.outbox_bytes,
             listening_fd=self._listening_socket.fileno() if self._listening_socket else None,
             connections_limit=config.connections_limit,

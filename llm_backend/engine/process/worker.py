@@ -18,6 +18,7 @@ from collections import deque
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
+from llm_backend.engine.kv_cache.prefix_ram import PrefixRam, default_limit_bytes
 from llm_backend.engine.llama import (
     STATE_FORMAT,
     LlamaModel,
@@ -54,6 +55,7 @@ from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.prompt.prompt_tokens import tokenize_prompt
 from llm_backend.engine.scheduling.admission import CommandRefused, check_tokens
 from llm_backend.engine.speculation.drafter import Drafter
+from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 
 __all__ = ["Worker", "main"]
 
@@ -71,13 +73,14 @@ class Worker:
         start: Start,
         drafter: Drafter | None = None,
         prefixes: PrefixFolder | None = None,
+        ram: PrefixRam | None = None,
     ) -> None:
         self._connections = connections
         self._owner = owner
         self._model = model
         self._outbox = Outbox(connections, delays_deltas=not start.gpu_layers)
         self._engine: Embedder | Generator = (
-            Generator(model, start, self._outbox, drafter, prefixes)
+            Generator(model, start, self._outbox, drafter, prefixes, ram)
             if model.kind is ModelKind.CHAT
             else Embedder(model, start, self._outbox.publish)
         )
@@ -186,6 +189,7 @@ def main() -> None:
         model.verify()
         drafter = _drafter(model, start, log)
         prefixes = _prefixes(model, start)
+        ram = _prefix_ram(model, start)
     except (LoadError, DecodeError) as error:
         connections.send(owner, [NotReady(message=str(error))])
         return
@@ -198,7 +202,7 @@ def main() -> None:
             first_event=ready,
             limit=start.connections_limit,
         )
-    Worker(connections, owner, model, start, drafter, prefixes).run()
+    Worker(connections, owner, model, start, drafter, prefixes, ram).run()
 
 
 def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
@@ -217,6 +221,24 @@ def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
         _log.warning("engine.prefix_files_unsupported reason=the model has a sliding window")
         return None
     return open_folder(start, STATE_FORMAT)
+
+
+def _prefix_ram(model: LlamaModel, start: Start) -> PrefixRam | None:
+    """The states in host memory, if they are enabled and the model supports them."""
+    if start.prefix_ram_bytes == 0 or model.kind is not ModelKind.CHAT:
+        return None
+    if not model.can_save_states:
+        return None
+    limit_bytes = start.prefix_ram_bytes
+    if limit_bytes is None:
+        limit_bytes = default_limit_bytes(available_memory_bytes())
+    _log.info("engine.prefix_ram limit_bytes=%s", limit_bytes)
+    return PrefixRam(
+        limit_bytes,
+        can_roll_back=model.can_roll_back,
+        machine_bytes=machine_memory_bytes(),
+        available_bytes=available_memory_bytes,
+    )
 
 
 def _first_command(connections: ConnectionServer) -> Start | None:

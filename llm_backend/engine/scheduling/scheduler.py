@@ -13,6 +13,7 @@ Sequences without a slot are in the waiting queue. If the next one is interactiv
 is preempted for it once it has computed its share of tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation
@@ -130,8 +131,11 @@ class Scheduler:
         self._is_out_of_cells = False
         sequence.slot = None
 
-    def admit(self) -> list[SlotAdmission]:
-        """Give free slots to the next sequences of the waiting queue."""
+    def admit(
+        self, prepare: Callable[[SlotAdmission], None] = lambda admitted: None
+    ) -> list[SlotAdmission]:
+        """Give free slots to the next sequences of the waiting queue. `prepare` is called for
+        each before the next is chosen a slot, as a state that it saves may serve the next."""
         admitted: list[SlotAdmission] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(
@@ -140,6 +144,7 @@ class Scheduler:
             assert allocation is not None, "a slot is free for the next sequence"
             self._start(sequence, allocation)
             admitted.append(SlotAdmission(sequence=sequence, allocation=allocation))
+            prepare(admitted[-1])
         return admitted
 
     def compact(self) -> list[SlotAdmission]:

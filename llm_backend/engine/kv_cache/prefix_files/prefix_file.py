@@ -9,16 +9,16 @@ import os
 import struct
 import zlib
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.blocks import token_bytes
 
-__all__ = ["BadPrefix", "Prefix", "file_bytes", "read_prefix", "read_tokens", "write_prefix"]
+__all__ = ["BadPrefix", "file_bytes", "read_prefix", "read_tokens", "write_prefix"]
 
 _MAGIC = b"LLMBPFX1"
 _HEAD = struct.Struct("<8s16sIIQ")  # magic, model, checksum, tokens, bytes of the state
@@ -27,14 +27,6 @@ _TOKEN_BYTES = 4
 
 class BadPrefix(Exception):
     """A file is no prefix of this model, or not whole; the message says which."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """Tokens, and the state of their cells: [bytes] uint8."""
-
-    tokens: list[int]
-    state: NDArray[np.uint8]
 
 
 def file_bytes(prefix: Prefix) -> int:

@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
 from llm_backend.engine.kv_cache.prefix_files.model_identity import (
     FOLDER_NAME,
@@ -20,7 +21,6 @@ from llm_backend.engine.kv_cache.prefix_files.model_identity import (
 )
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import (
     BadPrefix,
-    Prefix,
     file_bytes,
     read_prefix,
     read_tokens,

@@ -72,8 +72,16 @@ class PrefixIndex:
     def mark_used(self, name: str) -> None:
         """Note that a file was read: it becomes the most recently used one."""
         if name in self._entries:
-            self._entries[name] = self._entries.pop(name)
+            self.touch(name)
             self._read.add(name)
+
+    def touch(self, name: str) -> None:
+        """Make an entry the most recently used one."""
+        self._entries[name] = self._entries.pop(name)
+
+    def oldest(self) -> list[PrefixEntry]:
+        """All entries, least recently used first."""
+        return list(self._entries.values())
 
     def match(self, tokens: Tokens[int]) -> PrefixMatch | None:
         """The file with the longest prefix of a text, the smallest of several."""

@@ -1,11 +1,14 @@
-"""Facade of the prefix files for the engine; it does nothing if they are disabled."""
+"""Facade of the lower tiers of the KV cache for the engine: states in host memory, and prefix
+files. Each does nothing if it is disabled."""
 
 from collections.abc import Callable
 
-from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation
+from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
+from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
 from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import PrefixRestorer
 from llm_backend.engine.kv_cache.prefix_files.prefix_saver import POLL_INTERVAL_S, PrefixSaver
+from llm_backend.engine.kv_cache.prefix_ram import PrefixRam
 from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.model import Model
 from llm_backend.engine.scheduling.sequence import Sequence
@@ -13,9 +16,11 @@ from llm_backend.engine.statistics import Statistics
 
 __all__ = ["StoredPrefixes"]
 
+_MEMORY_CHECK_S = 5.0  # interval of looking at the machine's free memory
+
 
 class StoredPrefixes:
-    """Moves prefixes between the slots and `folder`; without a folder it does nothing."""
+    """Moves prefixes between the slots, `ram` and `folder`; None disables a tier."""
 
     def __init__(
         self,
@@ -25,7 +30,11 @@ class StoredPrefixes:
         statistics: Statistics,
         folder: PrefixFolder | None,
         tokens_per_s: Callable[[], float | None],
+        ram: PrefixRam | None = None,
     ) -> None:
+        self._model = model
+        self._ram = ram
+        self._memory_checked_at = 0.0
         self._folder = folder
         if folder is None:
             return
@@ -40,10 +49,20 @@ class StoredPrefixes:
         )
 
     def status(self) -> dict[str, int]:
-        """Number and total size of the files."""
-        index = self._folder.index if self._folder else ()
-        size = self._folder.index.bytes if self._folder else 0
-        return {"prefix_files": len(index), "prefix_bytes": size}
+        """Number and total size of the states in memory and of the files, and counters."""
+        status: dict[str, int] = {}
+        if self._folder is not None:
+            index = self._folder.index
+            status |= {"prefix_files": len(index), "prefix_bytes": index.bytes}
+        if (ram := self._ram) is not None:
+            status |= {
+                "prefix_ram_states": len(ram),
+                "prefix_ram_bytes": ram.bytes,
+                "prefix_ram_saves": ram.saves,
+                "prefix_ram_restores": ram.restores,
+                "prefix_ram_tokens": ram.restored_tokens,
+            }
+        return status
 
     def request(self, sequence: Sequence) -> None:
         """Let a waiting sequence also wait for a file, if that is faster."""
@@ -53,6 +72,9 @@ class StoredPrefixes:
 
     def turn(self, now: float, *, is_idle: bool) -> None:
         """Called in each turn before slots are allocated; `is_idle` if there is no sequence."""
+        if self._ram and now >= self._memory_checked_at + _MEMORY_CHECK_S:
+            self._memory_checked_at = now
+            self._ram.release_memory()
         if self._folder is None:
             return
         self._restorer.turn()
@@ -63,6 +85,8 @@ class StoredPrefixes:
 
     def save_overwritten(self, allocation: SlotAllocation) -> None:
         """Save the prefixes that a slot allocation is about to overwrite."""
+        for slot in allocation.overwritten:
+            self._save_in_ram(slot)
         if self._folder is not None:
             self._saver.save_overwritten(allocation)
 
@@ -73,9 +97,19 @@ class StoredPrefixes:
 
     def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until there is something to do without a command; None for never."""
-        if self._folder is None:
-            return None
-        return POLL_INTERVAL_S if self._restorer.is_reading else self._saver.idle_timeout_s(now)
+        timeouts = [_MEMORY_CHECK_S] if self._ram else []
+        if self._folder is not None:
+            idle_s = self._saver.idle_timeout_s(now)
+            timeouts += [POLL_INTERVAL_S] if self._restorer.is_reading else []
+            timeouts += [] if idle_s is None else [idle_s]
+        return min(timeouts, default=None)
+
+    def _save_in_ram(self, slot: SlotTokens) -> None:
+        if self._ram is None or not self._ram.can_save(slot.tokens):
+            return
+        if self._model.end(slot.slot) == len(slot.tokens):  # none of its cells were removed since
+            state = self._model.state(slot.slot)
+            self._ram.save(Prefix(tokens=list(slot.tokens), state=state))
 
     def close(self) -> None:
         """Save prefixes for which there is time."""

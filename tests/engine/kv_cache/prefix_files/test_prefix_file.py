@@ -5,9 +5,9 @@ import stat
 import numpy as np
 import pytest
 
+from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import (
     BadPrefix,
-    Prefix,
     file_bytes,
     read_prefix,
     read_tokens,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm_backend.engine.kv_cache.prefix_files.prefix_file import Prefix
+from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, open_folder
 from llm_backend.engine.messages import Adapter, PrefixLimits, Start
 from llm_backend.engine.model import LoadError

@@ -1,0 +1,129 @@
+"""Host-memory tier of the KV cache: states of prefixes whose slots were overwritten.
+
+A slot that another sequence takes over leaves its whole state here, and a sequence that begins with
+the same tokens restores it into its slot instead of computing it. Least recently used states are
+evicted, for size and when the machine runs short of memory. The tier is shared by all slots and
+priorities; it belongs to one thread.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence as Tokens
+
+from llm_backend.engine.kv_cache.cache import common_prefix
+from llm_backend.engine.kv_cache.prefix import Prefix
+from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, plain_length, text_name
+from llm_backend.engine.kv_cache.prefix_files.prefix_index import (
+    PrefixEntry,
+    PrefixIndex,
+    PrefixMatch,
+)
+from llm_backend.engine.messages import PREFIX_BLOCK
+
+__all__ = ["PrefixRam", "default_limit_bytes"]
+
+_TOKEN_BYTES = 8  # of a list, whose small integers are shared
+_DEFAULT_SHARE = 4  # of the memory that is available once the model is loaded
+_RESERVE_SHARE = 16  # of the machine's memory: below it states are evicted
+
+
+def default_limit_bytes(available_bytes: int) -> int:
+    """Size limit by the memory that is available once the model is loaded: a quarter of it."""
+    return available_bytes // _DEFAULT_SHARE
+
+
+class PrefixRam:
+    """States of at most `limit_bytes`. `can_roll_back` is False for models whose state cannot be
+    truncated: they restore only states that the whole of a text begins with. Where fewer than a
+    sixteenth of `machine_bytes` are `available_bytes`, states are evicted."""
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        *,
+        can_roll_back: bool,
+        machine_bytes: int,
+        available_bytes: Callable[[], int],
+    ) -> None:
+        self._index = PrefixIndex(limit_bytes)
+        self._limit_bytes = limit_bytes
+        self._can_roll_back = can_roll_back
+        self._reserve_bytes = machine_bytes // _RESERVE_SHARE
+        self._available_bytes = available_bytes
+        self._prefixes: dict[str, Prefix] = {}
+        self.saves = 0
+        self.restores = 0
+        self.restored_tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all states, with their tokens."""
+        return self._index.bytes
+
+    def can_save(self, tokens: Tokens[int]) -> bool:
+        """True if the tokens are text of a block at least, and no state has them all."""
+        if len(tokens) < PREFIX_BLOCK or plain_length(tokens) < len(tokens):
+            return False
+        match = self._match(tokens)
+        if match is None:
+            return True
+        return common_prefix(self._prefixes[match.entry.name].tokens, tokens) < len(tokens)
+
+    def save(self, prefix: Prefix) -> None:
+        """Add a state as the most recently used one. Shorter states of the same text are replaced,
+        others evicted if space or memory is short; a state beyond the limit is dropped."""
+        size = prefix.state.size + _TOKEN_BYTES * len(prefix.tokens)
+        if size > self._limit_bytes:
+            return
+        entry = PrefixEntry(
+            name=text_name(prefix.tokens),
+            tokens=len(prefix.tokens),
+            size=size,
+            blocks=block_hashes(prefix.tokens),
+        )
+        if self._can_roll_back:
+            for name in self._index.find_replaced(entry):
+                self._remove(name)
+        for name in self._index.find_evictable(size, ()) or ():
+            self._remove(name)
+        self._index.add(entry)
+        self._prefixes[entry.name] = prefix
+        self.saves += 1
+        self.release_memory()
+
+    def find(self, tokens: Tokens[int]) -> Prefix | None:
+        """The state with the longest prefix of a text; it ends before a picture or sound."""
+        if not self._prefixes:
+            return None
+        match = self._match(tokens[: plain_length(tokens)])
+        return None if match is None else self._prefixes[match.entry.name]
+
+    def restore(self, prefix: Prefix, shared: int) -> None:
+        """Note that the first `shared` tokens of a state are restored into a slot. A state of
+        which all are leaves the tier, as the slot goes on with it."""
+        name = text_name(prefix.tokens)
+        if shared == len(prefix.tokens):
+            self._remove(name)
+        else:
+            self._index.touch(name)
+        self.restores += 1
+        self.restored_tokens += shared
+
+    def release_memory(self) -> None:
+        """Evict states while the machine is short of memory."""
+        shortage = self._reserve_bytes - self._available_bytes() if self._prefixes else 0
+        for entry in self._index.oldest():
+            if shortage <= 0:
+                break
+            shortage -= entry.size
+            self._remove(entry.name)
+
+    def _match(self, tokens: Tokens[int]) -> PrefixMatch | None:
+        index = self._index
+        return index.match(tokens) if self._can_roll_back else index.whole_match(tokens)
+
+    def _remove(self, name: str) -> None:
+        self._index.remove(name)
+        self._prefixes.pop(name, None)
