@@ -301,7 +301,7 @@ class Generator:
         """Handle a pass that ran out of cells: draft nothing next time, or evict a slot."""
         self._has_free_cells = False
         if not any(item.draft for item in scheduled):
-            self._slots.evict()
+            self._slots.evict(self._prefixes.save_in_ram)
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns

@@ -226,19 +226,18 @@ class Cache:
         self._slots[slot].is_running = False
         self._touch(self._slots[slot])
 
-    def clear(self, slot: int) -> None:
-        """Note that the cells of `slot` are empty."""
-        self._slots[slot].tokens = []
+    def clear(self, slot: int) -> SlotTokens:
+        """Note that the cells of `slot` are empty; returns the tokens that it had."""
+        tokens, self._slots[slot].tokens = self._slots[slot].tokens, []
+        return SlotTokens(slot=slot, tokens=tokens)
 
-    def evict(self) -> int | None:
-        """Evict the least recently used cached prefix and return its slot; None if there are
-        none."""
+    def evict(self) -> SlotTokens | None:
+        """Evict the least recently used cached prefix and return it; None if there are none."""
         idle = [slot for slot in self._slots if not slot.is_running and slot.tokens]
         if not idle:
             return None
         victim = min(idle, key=lambda slot: slot.used_at)
-        victim.tokens = []
-        return victim.number
+        return self.clear(victim.number)
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
         """Target slot of an allocation, among the free slots that make the fewest runs: the

@@ -1,12 +1,12 @@
 """Cell operations on the slots of a model and its draft model, as the scheduler decides."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.kv_cache.cache import SlotAllocation
+from llm_backend.engine.kv_cache.cache import SlotAllocation, SlotTokens
 from llm_backend.engine.model import Model
 from llm_backend.engine.prompt.media_runs import Run
 from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotAdmission
@@ -74,13 +74,14 @@ class SlotCells:
         else:
             self._scheduler.recompute(sequence)
 
-    def evict(self) -> None:
-        """Empty a slot, as the cells are exhausted. Raises `MemoryError` if
-        there is none to empty."""
-        slot = self._scheduler.evict()
-        if slot is None:
+    def evict(self, save: Callable[[SlotTokens], None]) -> None:
+        """Empty a slot after `save`, as the cells are exhausted. Raises `MemoryError` if there is
+        none to empty."""
+        evicted = self._scheduler.evict()
+        if evicted is None:
             raise MemoryError("the cells do not hold even one sequence")
-        self._model.truncate(slot, 0)
+        save(evicted)
+        self._model.truncate(evicted.slot, 0)
 
     def clear(self, slots: Iterable[int]) -> None:
         """Empty slots whose cells may be wrong."""

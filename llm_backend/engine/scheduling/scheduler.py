@@ -16,7 +16,7 @@ is preempted for it once it has computed its share of tokens.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation
+from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.scheduling.sequence import Sequence
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
@@ -221,13 +221,12 @@ class Scheduler:
         sequence.computed = 0
         sequence.cached_tokens = 0
 
-    def evict(self) -> int | None:
+    def evict(self) -> SlotTokens | None:
         """Evict cells as they are exhausted, and return the slot to be emptied. Cached prefixes
         come first, then the newest of several running sequences, batch ones before others; such
         a sequence is computed again when another one has ended. None if only one sequence is
         running."""
-        slot = self._cache.evict()
-        return self._preempt_for_cells() if slot is None else slot
+        return self._cache.evict() or self._preempt_for_cells()
 
     def clear(self, slot: int) -> None:
         """Note that the cells of a slot without a running sequence are lost."""
@@ -255,13 +254,12 @@ class Scheduler:
         tokens = sum(one.sequence.uncomputed_tokens for one in short)
         return len(admitted) - len(short) > 1 or tokens >= self._completing_tokens
 
-    def _preempt_for_cells(self) -> int | None:
+    def _preempt_for_cells(self) -> SlotTokens | None:
         if len(self._running) < 2:
             return None
         slot = self._requeue(max(self._running, key=_preemption_order))
-        self._cache.clear(slot)
         self._is_out_of_cells = True
-        return slot
+        return self._cache.clear(slot)
 
     def _next(self) -> Sequence | None:
         """Take the next sequence of the waiting queue, if a slot is free or a batch sequence can

@@ -161,7 +161,9 @@ def test_cache_evicts_no_running_sequence():
     placed(cache, [2, 2])
     cache.release(1)
 
-    assert cache.evict() == 1
+    evicted = cache.evict()
+    assert evicted is not None
+    assert evicted.slot == 1
     assert cache.evict() is None
 
 

@@ -96,6 +96,14 @@ def test_state_that_the_model_refuses_is_computed_instead(caplog, monkeypatch):
     assert "engine.prefix_not_restored" in caplog.text
 
 
+def test_prefixes_evicted_as_cells_are_exhausted_are_saved():
+    bench = RamBench(ram(), slots=2, cells=250)
+    for prompt in (*CHATS, CHATS[0]):
+        _, cached = bench.chat(prompt)
+
+    assert cached == len(CHATS[0]) - 1
+
+
 def test_pictures_are_not_saved():
     bench = RamBench(ram())
     bench.answer(generate(CHATS[0] * 2, id="1", max_tokens=4, media=[picture()]))

@@ -86,9 +86,17 @@ class StoredPrefixes:
     def save_overwritten(self, allocation: SlotAllocation) -> None:
         """Save the prefixes that a slot allocation is about to overwrite."""
         for slot in allocation.overwritten:
-            self._save_in_ram(slot)
+            self.save_in_ram(slot)
         if self._folder is not None:
             self._saver.save_overwritten(allocation)
+
+    def save_in_ram(self, slot: SlotTokens) -> None:
+        """Save the prefix of a slot that is about to be emptied."""
+        if self._ram is None or not self._ram.can_save(slot.tokens):
+            return
+        if self._model.end(slot.slot) == len(slot.tokens):  # none of its cells were removed since
+            state = self._model.state(slot.slot)
+            self._ram.save(Prefix(tokens=list(slot.tokens), state=state))
 
     def wait_for_read(self, seconds: float) -> None:
         """Wait a moment if a sequence waits for a file."""
@@ -103,13 +111,6 @@ class StoredPrefixes:
             timeouts += [POLL_INTERVAL_S] if self._restorer.is_reading else []
             timeouts += [] if idle_s is None else [idle_s]
         return min(timeouts, default=None)
-
-    def _save_in_ram(self, slot: SlotTokens) -> None:
-        if self._ram is None or not self._ram.can_save(slot.tokens):
-            return
-        if self._model.end(slot.slot) == len(slot.tokens):  # none of its cells were removed since
-            state = self._model.state(slot.slot)
-            self._ram.save(Prefix(tokens=list(slot.tokens), state=state))
 
     def close(self) -> None:
         """Save prefixes for which there is time."""
