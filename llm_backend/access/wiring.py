@@ -135,6 +135,8 @@ def _run_until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]
 async def _keyring(
     settings: Settings, administration: Administration, stack: AsyncExitStack
 ) -> Keyring:
+    """Opens the keyring. Loopback check: raises `SettingsError` if there is no key and the server
+    listens beyond loopback, unless `allow_open` is set."""
     may_be_open = settings.is_loopback or settings.allow_open
     keyring = Keyring(
         administration,

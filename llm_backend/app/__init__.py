@@ -1,6 +1,16 @@
 """Composition root: settings in, ASGI application out. Builds and wires every object.
 
 `wiring.py` shows the order in which everything is opened; each other module opens one part.
+
+Local models, from the settings to their engines:
+
+- `per_model_settings.py`  values of settings such as `draft_models`, by model (`NAME=VALUE`)
+- `served_models.py`       `Settings` -> a `ServedModel` for each model, files and templates checked
+- `model_reconciler.py`    `ModelReconciler.serve` -> registry and model manager hold exactly these
+- `backends/local`         `ModelHandle` -> `Engine`, loaded on demand by the `ModelManager`
+
+`model_startup.py` opens this chain and `config_watch.py` runs it again on a changed config file.
+`shared_engines.py` does so in the parent of several API processes.
 """
 
 from llm_backend.app.app import App, create_app
@@ -9,7 +19,7 @@ from llm_backend.app.database_startup import (
     open_administration,
     recount_file_bytes,
 )
-from llm_backend.app.engines import open_shared_engines
+from llm_backend.app.shared_engines import open_shared_engines
 from llm_backend.app.startup_errors import CannotStart
 
 __all__ = [

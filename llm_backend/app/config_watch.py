@@ -1,5 +1,6 @@
-"""Config file watch: applies changes of local models while the server runs. Other changes are
-logged as needing a restart; an invalid file changes nothing.
+"""Config file watch (hot reload): applies changes of local models while the server runs. The file
+is polled, so that no SIGHUP or other signal is needed. Other changes are logged as
+needing a restart; an invalid file changes nothing.
 """
 
 import asyncio

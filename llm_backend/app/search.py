@@ -12,7 +12,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
 from llm_backend.controllers.responses.loop.mcp_tools import McpKind
-from llm_backend.controllers.responses.loop.server_tools import ServerTools
+from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.vector_stores.embedding.embedders import Embedders, TextEmbedder
 from llm_backend.controllers.vector_stores.embedding.upstream_embedder import OPERATION as EMBEDDING
 from llm_backend.controllers.vector_stores.embedding.upstream_embedder import upstream_embedder

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llm_backend.app import model_flags
+from llm_backend.app import per_model_settings
 from llm_backend.app.projectors import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
@@ -25,7 +25,7 @@ from llm_backend.model_files import (
     read_header,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
-from llm_backend.settings.model import AdapterSettings, ChatTurnFrames, ModelSettings
+from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, ModelSettings
 
 __all__ = ["ServedModel", "build_served_models", "check_named_models"]
 
@@ -73,15 +73,16 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     for index, name in enumerate(ids):
         if name in ids[:index]:
             raise SettingsError(f"Two models are named `{name}`; give one of them another `id`.")
-    aliases = model_flags.aliases(settings, ids)
-    formats = model_flags.tool_formats(settings, ids)
-    drafts = model_flags.draft_models(settings, ids)
+    aliases = per_model_settings.aliases(settings, ids)
+    formats = per_model_settings.tool_formats(settings, ids)
+    drafts = per_model_settings.draft_models(settings, ids)
     projectors = [find_projector(settings, entry.mmproj) for entry in entries]
     plain = [
         ServedModel(
             card=_card(name, path, entry, projector),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
-            tool_format=model_flags.check_tool_format(entry.tool_format) or formats.get(name),
+            tool_format=per_model_settings.check_tool_format(entry.tool_format)
+            or formats.get(name),
             chat_format=_chat_format(name, entry.chat_template),
             personalities=dict(entry.personalities),
             personality=_personality(name, entry),
@@ -104,7 +105,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
 
 
 def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> None:
-    """Raises for a model of moderation, queries or embeddings that is not served."""
+    """Raises if `moderation_model`, `query_model` or `embedding_model` is not served."""
     names = {"moderation": settings.moderation_model, "query": settings.query_model}
     for purpose, name in names.items():
         if name is not None and not any(name in model.names for model in served):

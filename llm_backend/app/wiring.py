@@ -13,7 +13,7 @@ from llm_backend.app import served_upstreams
 from llm_backend.app.database_startup import open_database
 from llm_backend.app.guards import add_access_log, add_guards
 from llm_backend.app.jobs import job_kinds
-from llm_backend.app.models import ChoosePersonality, open_models
+from llm_backend.app.model_startup import ChoosePersonality, open_models
 from llm_backend.app.observability import open_tracing, usage_observer
 from llm_backend.app.operations import build_operations
 from llm_backend.app.search import SearchServices, open_index, search_over

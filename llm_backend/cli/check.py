@@ -129,7 +129,7 @@ def _build() -> str:
 
 
 def _models(settings: Settings) -> str:
-    from llm_backend.app.local_models import memory_bytes
+    from llm_backend.app.model_reconciler import memory_bytes
     from llm_backend.app.served_models import build_served_models, check_named_models
     from llm_backend.model_files import machine_memory_bytes
 

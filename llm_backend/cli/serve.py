@@ -9,7 +9,7 @@ from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
-from llm_backend.settings.model import ModelSettings
+from llm_backend.settings.model_entry import ModelSettings
 
 __all__ = ["serve"]
 

@@ -16,7 +16,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
-from llm_backend.controllers.generation.generation_request import prompts_from
+from llm_backend.controllers.generation.request_translation import prompts_from
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering import chunks
 from llm_backend.controllers.rendering.event_stream import event_stream

@@ -14,7 +14,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
-from llm_backend.controllers.generation.generation_request import (
+from llm_backend.controllers.generation.request_translation import (
     check_supported_fields,
     tokens_from,
 )

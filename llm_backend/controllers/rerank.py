@@ -9,7 +9,7 @@ from llm_backend.access import Tokens
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.generation_request import check_supported_fields
+from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services

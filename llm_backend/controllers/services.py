@@ -14,8 +14,8 @@ from llm_backend.controllers.relay.unknown_fields import UnknownFields
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.responses.input.file_texts import FileTexts
-from llm_backend.controllers.responses.loop.server_tools import ServerTools
 from llm_backend.controllers.responses.response_memory import ResponseMemory
+from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.service.error_buffer import RecentErrors
 from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.vector_stores.library import VectorLibrary

@@ -11,7 +11,7 @@ from llm_backend.controllers.generation.deprecated_functions import (
     translate_function_errors,
     with_tools,
 )
-from llm_backend.controllers.generation.generation_request import (
+from llm_backend.controllers.generation.request_translation import (
     chat_from,
     check_supported_fields,
     tokens_from,

@@ -1,4 +1,4 @@
-"""Parent's side of one API process: start it, check that it answers, end it."""
+"""Parent's side of one API process: start it, check that it answers (heartbeat), end it."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,8 @@ class ApiChild:
         return describe_exit(status)
 
     async def wait_for_hang(self, timeout_s: float) -> None:
-        """Returns once a ping is unanswered for `timeout_s`; never if the process is ending."""
+        """Sends heartbeats. Returns once a ping is unanswered for `timeout_s`; never if the process
+        is ending."""
         is_alive = True
         while is_alive:
             await asyncio.sleep(timeout_s / _PINGS_PER_TIMEOUT)

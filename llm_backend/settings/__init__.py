@@ -6,7 +6,7 @@ default.
 - `settings.py`     all settings in one class, and their groups
 - `listening.py`, `access.py`, `local_models.py`, `upstreams.py`, `state.py`, `search.py`,
   `responses.py`, `bounds.py`, `observability.py`  one group each
-- `model.py`, `backend.py`, `prompt.py`, `price.py`  entries of the config file
+- `model_entry.py`, `backend.py`, `prompt.py`, `price.py`  entries of the config file
 - `kinds.py`        types of values that several groups have
 - `loading.py`      sources of the settings, and their order
 - `environment.py`  the environment of this process

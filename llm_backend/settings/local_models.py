@@ -12,7 +12,7 @@ from llm_backend.settings.kinds import (
     environment_names,
     split_commas,
 )
-from llm_backend.settings.model import Bytes, BytesOrZero, CacheType, ModelSettings
+from llm_backend.settings.model_entry import Bytes, BytesOrZero, CacheType, ModelSettings
 
 __all__ = ["BUILTIN", "NO_MODEL", "LocalModelsSettings"]
 

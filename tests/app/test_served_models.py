@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llm_backend.app.local_models import memory_bytes
+from llm_backend.app.model_reconciler import memory_bytes
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS
 from llm_backend.engine.messages import ModelKind, PrefixLimits

@@ -46,7 +46,9 @@ async def test_requests_and_usage_are_logged_without_keys(tmp_path, caplog):
 
     request_id = answer.values(b"x-request-id")[0].decode()
     usage = json.loads(answer.body)["usage"]
-    (body,), (took,), ended = (lines(caplog, one) for one in ("asked", "generated", "answered"))
+    (body,), (took,), ended = (
+        lines(caplog, one) for one in ("request_body", "generated", "answered")
+    )
     assert json.loads(body["body"]) == json.loads(CHAT)
     assert took["completion_tokens"] == usage["completion_tokens"] == 8
     assert took["prompt_tokens"] == usage["prompt_tokens"]

@@ -5,10 +5,12 @@ model_protocol.py       its template, markup and control tokens: prompts and par
 admitted_generation.py  a generation that the engine has accepted; its deltas and usage
 chat_choice.py          deltas of one choice as reasoning, content and calls
 engine_commands.py, engine_errors.py, task_priority.py  commands to the engine and its errors
-model_manager.py        loads models on demand, within a memory budget
-model_handle.py         one model of a manager; local_handle.py: its engine is in this process
-engine_users.py         reference count of the requests that use an engine
-shared_manager/         the model manager of several processes
+model_handle.py         the interfaces `ModelManager` and `ModelHandle` (one model of a manager)
+model_manager.py        `LocalModelManager`: loads models on demand, within a memory budget
+local_handle.py         handle of an engine that this process owns
+engine_users.py         reference count of the requests that use an engine, and its idle timer:
+                        unloads it `idle_unload_s` after the last one (keep-alive, TTL)
+shared_manager/         `ModelManagerServer` and `ModelManagerClient`: several processes
 chat_template.py        the model's Jinja template, in a sandbox
 template_messages.py    messages in the form that a template expects
 chat_formats.py         templates by name, for files without one

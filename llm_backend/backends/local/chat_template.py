@@ -67,7 +67,8 @@ class ChatTemplate:
             self.variables = meta.find_undeclared_variables(environment.parse(self.source))
         except TemplateError as error:
             raise InvalidRequest(
-                f"The model's chat template is none: {error}; load another model.", param="model"
+                f"The model's chat template is not valid Jinja: {error}; load another model.",
+                param="model",
             ) from error
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
 

@@ -1,4 +1,5 @@
-"""Engine users: reference count of the requests that use an engine."""
+"""Engine users: reference count of the requests that use an engine, and the idle timer (keep-alive,
+TTL) that unloads it, `idle_unload_s` after the last one."""
 
 import asyncio
 import time

@@ -319,7 +319,7 @@ class LocalModel:
         messages than the context has tokens."""
         protocol = await self._protocol(engine)
         info = engine.info
-        assert info is not None, "a model that is spoken to was ready"
+        assert info is not None, "`engine.ready()` was awaited before"
         if len(request.messages) > info.context_tokens:
             raise errors.ContextLengthExceeded(
                 f"{len(request.messages)} messages cannot fit a context of {info.context_tokens} "
@@ -335,7 +335,7 @@ class LocalModel:
         """Decodes the pictures and sounds of a prompt. Raises `UnsupportedField` for a medium that
         the model has no input for."""
         info = engine.info
-        assert info is not None, "a model that is spoken to was ready"
+        assert info is not None, "`engine.ready()` was awaited before"
         for _, file in prompt.media:
             if file.medium not in info.media:
                 raise errors.UnsupportedField(

@@ -67,7 +67,7 @@ Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any
 """Maps headers and operation to the caller; raises `Unauthorized` or `Forbidden`."""
 
 SendResponse: TypeAlias = Callable[[ApiRequest, Send], Awaitable[None]]
-"""Sends the whole response to one request, through the gate's `send`."""
+"""Sends the whole response to one request, through admission control's `send`."""
 
 Admission: TypeAlias = Callable[[ApiRequest, SendResponse, Send], Awaitable[None]]
 """Admission control: refuses, delays or answers a request, and meters the response."""
@@ -283,4 +283,4 @@ def _log_body(request: ApiRequest) -> None:
     body = request.raw_body.decode(errors="replace")
     line = body.translate({10: " ", 13: " "})  # line breaks, which JSON has between tokens only
     fields = {"request_id": request.request_id, "operation": request.operation.operation_id}
-    _log.info("asked", extra={**fields, "body": line})
+    _log.info("request_body", extra={**fields, "body": line})

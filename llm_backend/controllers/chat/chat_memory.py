@@ -34,7 +34,7 @@ class ChatMemory:
     A chat of a local model, and any with `store: true`, is durable before its client gets the end
     of the answer. A relayed chat that is stored only because the server stores all is written
     behind its answer, in batches; so is one whose client disconnected, marked incomplete.
-    `caught_up` and `settle` wait for those writes.
+    `flush` and `settle` wait for those writes.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: LostWrites | None = None) -> None:

@@ -16,7 +16,7 @@ from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.events import ChatEvents, Transcript
 from llm_backend.controllers.chat.fold import fold
-from llm_backend.controllers.generation.answer_schema import CheckedAnswer
+from llm_backend.controllers.generation.checked_answer import CheckedAnswer
 from llm_backend.controllers.generation.custom_calls import (
     CustomCalls,
     custom_names,
@@ -27,7 +27,7 @@ from llm_backend.controllers.generation.deprecated_functions import (
     translate_function_errors,
     with_tools,
 )
-from llm_backend.controllers.generation.generation_request import chat_from
+from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_messages
 from llm_backend.controllers.moderations.moderated_answers import (
@@ -65,7 +65,7 @@ async def _answer(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> Response:
     body: api.CreateChatCompletionRequest = request.body
-    turn, answer = await _admit(services, request, model)
+    turn, answer = await _begin_turn(services, request, model)
     if body.get("stream"):
         return await event_stream(turn.events(answer))
     return JsonResponse(await run_while_connected(request, turn.completion(answer)))
@@ -75,13 +75,15 @@ async def complete_chat(
     services: Services, request: ApiRequest, model: LocalModel
 ) -> "api.CreateChatCompletionResponse":
     """Returns the whole completion of a chat by a local model."""
-    turn, answer = await _admit(services, request, model)
+    turn, answer = await _begin_turn(services, request, model)
     return await run_while_connected(request, turn.completion(answer))
 
 
-async def _admit(
+async def _begin_turn(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> tuple["_ChatTurn", AnyAnswer]:
+    """Checks messages and tools, applies the model's defaults, retrieves passages, builds and
+    moderates the chat, and has the model admit it. Raises the errors of each step."""
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
     with_defaults = model.with_defaults(with_tools(body))
@@ -157,7 +159,9 @@ class _ChatTurn:
             async with answer, aclosing(self._deltas(answer)) as deltas:
                 started_choices: set[int] = set()  # the choices whose first chunk has been sent
                 if self._chat.tools:
-                    yield b""  # the answer begins; its first chunk says whether a call comes first
+                    # No bytes: sends the response's head at once. The first chunk waits for the
+                    # first delta: its `content` is null if a call or reasoning comes first.
+                    yield b""
                 else:
                     started_choices.update(range(self._chat.limits.choices))
                     for choice in sorted(started_choices):

@@ -1,11 +1,11 @@
 """Request bodies as generation requests: messages, tools, sampling and structured output.
 
-`generation_request.py`    fields of a body as a chat or as prompts
+`request_translation.py`   fields of a body as a chat or as prompts
 `flat_messages.py`         messages of the document as messages of backends
 `tool_choice.py`           tools shown to the model, and tools that it may call
 `tool_call_ids.py`         tool calls and their outputs, matched by id
 `structured_output.py`     grammars and schemas of a body
-`answer_schema.py`         validation of answers, and retries
+`checked_answer.py`        validation of answers, and retries
 `custom_tools.py`          custom tools as functions
 `custom_calls.py`          calls of those functions as calls of custom tools
 `custom_input.py`          parser of a custom tool's input

@@ -30,7 +30,7 @@ class ModerationInput:
     pictures: Sequence[Picture] = ()
 
     def for_category(self, category: str) -> "ModerationInput":
-        """Returns the parts to which a category applies: images only for `SEEN_KINDS`."""
+        """Returns the parts to which a category applies: images only for `IMAGE_CATEGORIES`."""
         return (
             self
             if category in IMAGE_CATEGORIES or not self.pictures

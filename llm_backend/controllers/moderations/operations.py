@@ -14,7 +14,7 @@ from llm_backend.backends.local.media import Picture
 from llm_backend.backends.local.yes_no import YesNoQuestion, probability_of_yes
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.generation_request import check_supported_fields
+from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.moderations.categories import (
     CATEGORIES,
     IMAGE_CATEGORIES,

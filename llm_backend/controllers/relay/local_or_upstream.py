@@ -18,9 +18,9 @@ __all__ = ["local_or_upstream"]
 def local_or_upstream(
     kind: str, parameter: str, *, part: str | None = None, relay_by: Handler = relay
 ) -> Callable[[Handler], Handler]:
-    """Decorates a handler for one `thing`, whose id is the path's `parameter`, or for a `part` of
-    it. On `Missing`, the request is relayed by `elsewhere` if an upstream is configured and the
-    thing itself is missing; otherwise the answer is 404."""
+    """Decorates a handler for one object of a `kind`, whose id is the path's `parameter`, or for a
+    `part` of it. On `Missing`, the request is relayed by `relay_by` if an upstream is configured
+    and the object itself is missing; otherwise the answer is 404."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)

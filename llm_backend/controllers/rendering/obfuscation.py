@@ -19,8 +19,8 @@ _QUOTES = 2
 
 
 def obfuscation_for(options: JsonMapping | None, *, default: bool) -> "Obfuscation | None":
-    """Returns the obfuscation of a stream with these `stream_options`, or None; `usual` is the
-    default."""
+    """Returns the obfuscation of a stream with these `stream_options`, or None;
+    `default` holds if they are silent about it."""
     requested = (options or {}).get("include_obfuscation")
     return Obfuscation() if (default if requested is None else requested) else None
 

@@ -9,7 +9,8 @@ _PER_PART_MS = 20
 
 
 def poll_headers(created_at: float, now: float, *, unfinished: int = 1) -> dict[str, str]:
-    """Returns the poll header of an object with this age and `left` unfinished parts: a tenth of
-    its age, and longer if much is left, as some SDKs read only the first of these headers."""
+    """Returns the poll header of an object with this age and number of `unfinished` parts: a tenth
+    of its age, and longer if many are unfinished, as some SDKs read only the first of these
+    headers."""
     wait_ms = max((now - created_at) * _PER_SECOND_MS, unfinished * _PER_PART_MS)
     return {_HEADER: str(round(min(max(wait_ms, _LEAST_MS), _MOST_MS)))}

@@ -27,7 +27,7 @@ async def as_numbers(vectors: bytes, size: int) -> list[orjson.Fragment]:
 
 
 def shorten(vectors: bytes, size: int, dimensions: int) -> bytes:
-    """Returns the first `wanted` numbers of each row of `size`, normalized to length 1."""
+    """Returns the first `dimensions` numbers of each row of `size`, normalized to length 1."""
     rows = _rows(vectors, size)[:, :dimensions]
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(norms > 0, norms, 1)).tobytes()

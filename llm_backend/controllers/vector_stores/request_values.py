@@ -29,7 +29,7 @@ _ORDERED = ("gt", "gte", "lt", "lte")
 def chunking_from(
     strategy: "api.ChunkingStrategyRequestParam | None", *, input_limit: int
 ) -> StoredChunking:
-    """Parses a chunking strategy; `room` is the embedding model's input limit in tokens."""
+    """Parses a chunking strategy; `input_limit` is that of the embedding model in tokens."""
     if strategy is None or strategy["type"] == "auto":
         max_tokens = min(AUTO_TOKENS, input_limit)
         return StoredChunking(max_tokens=max_tokens, overlap_tokens=max_tokens // 2)
@@ -90,7 +90,7 @@ def condition_from(filters: "api.Filters | None", where: str = "filters") -> Con
 
 
 class _ConditionParser:
-    """Parser of one filter, which is the field `whole` of the request; counts its conditions."""
+    """Parser of one filter, which is this `field` of the request; counts its conditions."""
 
     def __init__(self, field: str) -> None:
         self._field = field

@@ -42,7 +42,7 @@ _FAILED = 1011  # RFC 6455: an unexpected condition
 
 class WebSocketEndpoints:
     """ASGI middleware that serves WebSockets; all else is passed to the application. Requests in
-    messages are sent to `asked`, which logs them.
+    messages are sent to `request_app`, which logs them.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ def test_bodies_are_logged_only_with_the_setting(client_for, caplog, logs_bodies
             headers={"content-type": "application/json", "authorization": "Bearer sk-sesame"},
         )
 
-    told = [record.body for record in caplog.records if record.getMessage() == "asked"]
+    told = [record.body for record in caplog.records if record.getMessage() == "request_body"]
     assert told == ([body.decode().replace("\n", " ")] if logs_bodies else [])
     assert "sk-sesame" not in logged(caplog)
 

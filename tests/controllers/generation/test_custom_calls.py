@@ -13,7 +13,7 @@ from llm_backend.controllers.generation.custom_calls import (
     with_functions,
 )
 from llm_backend.controllers.generation.custom_input import CustomInput
-from llm_backend.controllers.generation.generation_request import chat_from
+from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.errors import InvalidRequest
 
 USER = {"role": "user", "content": "Run it."}

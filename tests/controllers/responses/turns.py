@@ -6,7 +6,7 @@ import orjson
 
 from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
-from llm_backend.controllers.responses.loop.server_tools import ServerTools
+from llm_backend.controllers.responses.server_tools import ServerTools
 from tests.controllers.responses.scripted import NoFiles, settings
 
 

@@ -1,4 +1,4 @@
-"""Parsers and grammars of model output: tool calls and reasoning, in each family's markup.
+"""Tool parsers, reasoning parsers and grammars of model output, in each family's markup.
 
 families.py    the markup of each model family as data, and its detection
 family.py      the types of these descriptions

@@ -1,4 +1,5 @@
-"""Streaming parser of a model's text into reasoning, content and tool calls. Pure."""
+"""Streaming tool parser and reasoning parser: splits a model's text into reasoning, content and
+tool calls. Pure."""
 
 from collections.abc import Sequence
 

@@ -106,7 +106,7 @@ class MarkupReader:
         return found
 
     def read_text_until(self, marks: Sequence[str], emit: Callable[[str], None]) -> Steps[str]:
-        """Consumes text up to one of these marks, which is returned, or up to the end. `write` gets
+        """Consumes text up to one of these marks, which is returned, or up to the end. `emit` gets
         text as soon as it cannot be part of a mark, and no part of a truncated mark. The text
         before must be settled."""
         pending = ""

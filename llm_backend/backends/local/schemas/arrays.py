@@ -80,7 +80,7 @@ def _lower_unique(
     if not node.schema.get("uniqueItems"):
         return
     if "prefixItems" not in lowered:
-        values = lowering.logic.finite_values(lowering.logic.facets(rest, node.base))
+        values = lowering.logic.finite_values(lowering.logic.conjuncts(rest, node.base))
         if values is not None:
             lowered["maxItems"] = min(len(values), lowered.get("maxItems", len(values)))
     if lowered.get("maxItems", 2) > 1 and "array" in types_of(node.schema):

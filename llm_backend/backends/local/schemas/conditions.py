@@ -21,7 +21,7 @@ def lower_conditions(lowering: Lowering, node: Node) -> Iterator[tuple[str, Json
     """Yields further schemas for the node's value, with the keywords that they come from."""
     schema: Schema = node.schema
     if "not" in schema:
-        negations = lowering.logic.negate(schema["not"], node.base, lowering.facets(node))
+        negations = lowering.logic.negate(schema["not"], node.base, lowering.conjuncts(node))
         yield "not", _any_of(node, negations)
     if "if" in schema and ("then" in schema or "else" in schema):
         yield "if", _lower_if(lowering, node)
@@ -33,14 +33,14 @@ def lower_conditions(lowering: Lowering, node: Node) -> Iterator[tuple[str, Json
 def make_exclusive(lowering: Lowering, node: Node) -> list[JsonValue]:
     """Rewrites the branches of a `oneOf` to those of an `anyOf`; widens if that is not possible."""
     branches: list[JsonValue] = node.schema["oneOf"]
-    facets = [lowering.logic.facets(one, node.base) for one in branches]
+    conjuncts = [lowering.logic.conjuncts(one, node.base) for one in branches]
     overlaps: dict[int, list[int]] = {index: [] for index in range(len(branches))}
     if len(branches) > _BRANCHES_LIMIT:
         lowering.widen()
         return branches
     for one in overlaps:
         for other in range(one):
-            if not lowering.logic.are_disjoint(facets[one], facets[other]):
+            if not lowering.logic.are_disjoint(conjuncts[one], conjuncts[other]):
                 overlaps[one].append(other)
                 overlaps[other].append(one)
     if sum(map(len, overlaps.values())) > _OVERLAPS_LIMIT * 2:
@@ -57,7 +57,7 @@ def _exclude_branches(
 ) -> JsonValue:
     """Rewrites a branch to exclude the values that are valid by other branches."""
     parts = [branch]
-    context = [*lowering.facets(node), *lowering.logic.facets(branch, node.base)]
+    context = [*lowering.conjuncts(node), *lowering.logic.conjuncts(branch, node.base)]
     count = 1
     for other in others:
         alternatives = lowering.logic.negate(other, node.base, context)
@@ -79,7 +79,7 @@ def _lower_if(lowering: Lowering, node: Node) -> JsonValue:
     """Rewrites `if` to a choice: `if` and `then`, or not `if` and `else`."""
     schema = node.schema
     condition, then, other = schema["if"], schema.get("then", True), schema.get("else", True)
-    negations = lowering.logic.negate(condition, node.base, lowering.facets(node))
+    negations = lowering.logic.negate(condition, node.base, lowering.conjuncts(node))
     consequence = condition if then is True else {"allOf": [condition, then]}
     if negations is None:
         if other is True or not node.budget.spend(2):
@@ -97,11 +97,11 @@ def _lower_dependency(lowering: Lowering, node: Node, name: str, needs: JsonValu
     condition = {"required": needs} if isinstance(needs, list) else needs
     if condition is True or needs == []:
         return True
-    facets = lowering.facets(node)
-    required = [one.get("required", ()) for one in facets if isinstance(one, dict)]
+    conjuncts = lowering.conjuncts(node)
+    required = [one.get("required", ()) for one in conjuncts if isinstance(one, dict)]
     if any(name in names for names in required):
         return condition
-    if False in lowering.logic.property_schemas(facets, name):
+    if False in lowering.logic.property_schemas(conjuncts, name):
         return True
     present = {"required": [name]}
     return _any_of(node, [{"properties": {name: False}}, {"allOf": [present, condition]}])

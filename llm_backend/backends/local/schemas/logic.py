@@ -22,7 +22,7 @@ __all__ = ["Logic"]
 
 _DEPTH = 6
 _STEPS_LIMIT = 20_000
-_FACETS_LIMIT = 64
+_CONJUNCTS_LIMIT = 64
 _ALTERNATIVES_LIMIT = 24
 _NEGATED_BOUNDS: dict[str, tuple[str, str, int]] = {
     "minimum": ("number", "exclusiveMaximum", 0),
@@ -37,7 +37,7 @@ _NEGATED_BOUNDS: dict[str, tuple[str, str, int]] = {
     "maxProperties": ("object", "minProperties", 1),
 }
 
-Facets = Sequence[JsonValue]
+Conjuncts = Sequence[JsonValue]
 Alternatives = list[JsonValue]
 
 
@@ -53,11 +53,11 @@ class Logic:
         self._remaining_steps -= 1
         return self._remaining_steps < 0
 
-    def facets(self, schema: JsonValue, base: str = "") -> list[JsonValue]:
+    def conjuncts(self, schema: JsonValue, base: str = "") -> list[JsonValue]:
         """Returns the schemas that a value must all satisfy: it, its `$ref`, its `allOf`."""
         found: list[JsonValue] = []
         unread = [(schema, base, 0)]
-        while unread and len(found) < _FACETS_LIMIT and not self._is_out_of_steps():
+        while unread and len(found) < _CONJUNCTS_LIMIT and not self._is_out_of_steps():
             one, its_base, depth = unread.pop()
             found.append(one)
             if not isinstance(one, dict) or depth > _DEPTH:
@@ -75,7 +75,7 @@ class Logic:
             return schema is False
         return self.negate(schema["not"], base, ()) == [False]
 
-    def are_disjoint(self, one: Facets, other: Facets, depth: int = 0) -> bool:
+    def are_disjoint(self, one: Conjuncts, other: Conjuncts, depth: int = 0) -> bool:
         """Returns True if provably no value is valid by both."""
         if False in one or False in other:
             return True
@@ -93,25 +93,25 @@ class Logic:
             or self._are_disjoint_by_properties(one, other, depth)
         )
 
-    def _types_of_all(self, facets: Facets) -> frozenset[str]:
+    def _types_of_all(self, conjuncts: Conjuncts) -> frozenset[str]:
         types = frozenset(TYPES)
-        for facet in facets:
-            if isinstance(facet, dict):
-                types &= types_of(facet)
-                values = _own_values(facet)
+        for conjunct in conjuncts:
+            if isinstance(conjunct, dict):
+                types &= types_of(conjunct)
+                values = _own_values(conjunct)
                 if values is not None:
                     types &= frozenset(_type_of(value) for value in values)
         return types
 
-    def finite_values(self, facets: Facets) -> list[JsonValue] | None:
+    def finite_values(self, conjuncts: Conjuncts) -> list[JsonValue] | None:
         """Returns the only values that may satisfy all of these; None if unknown."""
-        lists = [_own_values(facet) for facet in facets if isinstance(facet, dict)]
+        lists = [_own_values(conjunct) for conjunct in conjuncts if isinstance(conjunct, dict)]
         known = [values for values in lists if values is not None]
         if not known:
-            types = self._types_of_all(facets)
+            types = self._types_of_all(conjuncts)
             return [False, True] if types == {"boolean"} else None
         first, *others = known
-        types = self._types_of_all(facets)
+        types = self._types_of_all(conjuncts)
         return [
             value
             for value in first
@@ -119,17 +119,17 @@ class Logic:
             and all(any(_are_equal(value, two) for two in other) for other in others)
         ]
 
-    def _are_disjoint_by_branches(self, one: Facets, other: Facets, depth: int) -> bool:
-        for facet in one:
+    def _are_disjoint_by_branches(self, one: Conjuncts, other: Conjuncts, depth: int) -> bool:
+        for conjunct in one:
             for keyword in ("anyOf", "oneOf"):
-                branches = facet.get(keyword) if isinstance(facet, dict) else None
+                branches = conjunct.get(keyword) if isinstance(conjunct, dict) else None
                 if branches and len(branches) <= _ALTERNATIVES_LIMIT and all(
-                    self.are_disjoint(self.facets(branch), other, depth + 1) for branch in branches
+                    self.are_disjoint(self.conjuncts(part), other, depth + 1) for part in branches
                 ):  # fmt: skip
                     return True
         return False
 
-    def _are_disjoint_by_range(self, one: Facets, other: Facets) -> bool:
+    def _are_disjoint_by_range(self, one: Conjuncts, other: Conjuncts) -> bool:
         for low, high, kind in (
             ("minimum", "maximum", "number"),
             ("minLength", "maxLength", "string"),
@@ -142,7 +142,7 @@ class Logic:
                 return True
         return False
 
-    def _are_disjoint_by_properties(self, one: Facets, other: Facets, depth: int) -> bool:
+    def _are_disjoint_by_properties(self, one: Conjuncts, other: Conjuncts, depth: int) -> bool:
         if self._types_of_all(one) & self._types_of_all(other) != {"object"}:
             return False
         names = dict.fromkeys([*_required_names(one), *_required_names(other)])
@@ -153,21 +153,23 @@ class Logic:
             for name in names
         )
 
-    def property_schemas(self, facets: Facets, name: str) -> list[JsonValue]:
+    def property_schemas(self, conjuncts: Conjuncts, name: str) -> list[JsonValue]:
         """Returns the schemas that a property must satisfy."""
         found: list[JsonValue] = []
-        for facet in facets:
-            if not isinstance(facet, dict):
+        for conjunct in conjuncts:
+            if not isinstance(conjunct, dict):
                 continue
-            properties = facet.get("properties", {})
+            properties = conjunct.get("properties", {})
             if name in properties:
-                found += self.facets(properties[name])
-            elif facet.get("additionalProperties") is False and not facet.get("patternProperties"):
+                found += self.conjuncts(properties[name])
+            elif conjunct.get("additionalProperties") is False and not conjunct.get(
+                "patternProperties"
+            ):
                 found.append(False)
         return found
 
     def negate(
-        self, schema: JsonValue, base: str, context: Facets, depth: int = 0
+        self, schema: JsonValue, base: str, context: Conjuncts, depth: int = 0
     ) -> Alternatives | None:
         """Returns alternative schemas: every value valid by `context` and not by `schema` is valid
         by one of them. None if no schema expresses it."""
@@ -188,14 +190,14 @@ class Logic:
         return [one for one in found if one is not False] or [False]
 
     def _negate_keyword(
-        self, keyword: str, schema: Schema, base: str, context: Facets, depth: int
+        self, keyword: str, schema: Schema, base: str, context: Conjuncts, depth: int
     ) -> Alternatives | None:
         value = schema[keyword]
         if keyword in _NEGATED_BOUNDS and is_number(value):
             return _negate_bound(keyword, value)
         match keyword:
             case "type":
-                are_integers = any(_is_integer(facet) for facet in context)
+                are_integers = any(_is_integer(conjunct) for conjunct in context)
                 return _schemas_of_other_types(
                     value, self._types_of_all(context), are_integers=are_integers
                 )
@@ -210,7 +212,7 @@ class Logic:
         return self._negate_subschemas(keyword, value, base, context, depth)
 
     def _negate_subschemas(
-        self, keyword: str, value: JsonValue, base: str, context: Facets, depth: int
+        self, keyword: str, value: JsonValue, base: str, context: Conjuncts, depth: int
     ) -> Alternatives | None:
         match keyword:
             case "properties":
@@ -228,13 +230,13 @@ class Logic:
         return None
 
     def _negate_all(
-        self, schemas: Facets, base: str, context: Facets, depth: int
+        self, schemas: Conjuncts, base: str, context: Conjuncts, depth: int
     ) -> Alternatives | None:
         parts = [self.negate(one, base, context, depth + 1) for one in schemas]
         return None if None in parts else [{"allOf": [{"anyOf": part} for part in parts]}]
 
     def _negate_properties(
-        self, properties: Schema, base: str, context: Facets, depth: int
+        self, properties: Schema, base: str, context: Conjuncts, depth: int
     ) -> Alternatives | None:
         found: Alternatives = []
         for name, schema in properties.items():
@@ -250,7 +252,7 @@ class Logic:
         return found or [False]
 
     def _schemas_of_other_values(
-        self, values: Sequence[JsonValue], context: Facets
+        self, values: Sequence[JsonValue], context: Conjuncts
     ) -> Alternatives | None:
         known = self.finite_values(context)
         if known is not None:
@@ -299,8 +301,8 @@ def _schemas_of_other_types(
     return [{"type": remaining}] if remaining else [False]
 
 
-def _is_integer(facet: JsonValue) -> bool:
-    return isinstance(facet, dict) and facet.get("type") in ("integer", ["integer"])
+def _is_integer(conjunct: JsonValue) -> bool:
+    return isinstance(conjunct, dict) and conjunct.get("type") in ("integer", ["integer"])
 
 
 def _negate_bound(keyword: str, value: float) -> Alternatives | None:
@@ -334,19 +336,23 @@ def _are_equal(one: JsonValue, other: JsonValue) -> bool:
     return bool(one == other)
 
 
-def _required_names(facets: Facets) -> Iterator[str]:
-    for facet in facets:
-        if isinstance(facet, dict):
-            yield from (name for name in facet.get("required", ()) if isinstance(name, str))
+def _required_names(conjuncts: Conjuncts) -> Iterator[str]:
+    for conjunct in conjuncts:
+        if isinstance(conjunct, dict):
+            yield from (name for name in conjunct.get("required", ()) if isinstance(name, str))
 
 
-def _lower_bound(facets: Facets, keyword: str) -> float:
-    return max(_keyword_values(facets, keyword), default=float("-inf"))
+def _lower_bound(conjuncts: Conjuncts, keyword: str) -> float:
+    return max(_keyword_values(conjuncts, keyword), default=float("-inf"))
 
 
-def _upper_bound(facets: Facets, keyword: str) -> float:
-    return min(_keyword_values(facets, keyword), default=float("inf"))
+def _upper_bound(conjuncts: Conjuncts, keyword: str) -> float:
+    return min(_keyword_values(conjuncts, keyword), default=float("inf"))
 
 
-def _keyword_values(facets: Facets, keyword: str) -> list[float]:
-    return [facet[keyword] for facet in facets if isinstance(facet, dict) and keyword in facet]
+def _keyword_values(conjuncts: Conjuncts, keyword: str) -> list[float]:
+    return [
+        conjunct[keyword]
+        for conjunct in conjuncts
+        if isinstance(conjunct, dict) and keyword in conjunct
+    ]

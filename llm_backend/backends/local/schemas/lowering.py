@@ -106,9 +106,9 @@ class _SchemaLowering:
         """Records that the result is wider than the client's schema."""
         self._is_exact = False
 
-    def facets(self, node: Node) -> list[JsonValue]:
+    def conjuncts(self, node: Node) -> list[JsonValue]:
         """Returns all schemas that the node's value must satisfy."""
-        return [*self.logic.facets(node.schema, node.base), *node.context]
+        return [*self.logic.conjuncts(node.schema, node.base), *node.context]
 
     def lower(self, node: Node) -> JsonValue:
         """Rewrites a node for llguidance."""
@@ -118,7 +118,8 @@ class _SchemaLowering:
         self._remaining_nodes -= 1
         if self._remaining_nodes < 0:
             raise SchemaUnsupported(
-                "The conditions of the schema, combined, are too many.", node.path
+                f"The schema, its conditions combined, has more than {_NODES_LIMIT} subschemas.",
+                node.path,
             )
         own = self._references.paths.get(id(schema))
         if own is not None:
@@ -175,7 +176,7 @@ class _SchemaLowering:
         return {}
 
     def _lower_combination(self, keyword: str, node: Node) -> dict[str, JsonValue]:
-        context = self.facets(node)
+        context = self.conjuncts(node)
         parts = node.schema[keyword]
         if keyword == "allOf":
             lowered = [
@@ -191,7 +192,7 @@ class _SchemaLowering:
         return {"anyOf": [self.lower(replace(one, is_derived=True)) for one in branches]}
 
     def _lower_conditions(self, node: Node) -> dict[str, JsonValue]:
-        context, conditions = self.facets(node), list[JsonValue]()
+        context, conditions = self.conjuncts(node), list[JsonValue]()
         for keyword, schema in lower_conditions(self, node):
             if schema is None:
                 self.widen()
@@ -212,13 +213,11 @@ class _SchemaLowering:
         subschema = self._references.resolve(str(value), node.base)
         if subschema is None:
             raise SchemaUnsupported(
-                f"The reference `{str(value)[:100]}` leads to nothing within the schema.",
+                f"The reference `{str(value)[:100]}` cannot be resolved.",
                 (*node.path, keyword),
             )
-        if self._is_endless(subschema):
-            raise SchemaUnsupported(
-                "The `$ref` leads to nothing but itself.", (*node.path, keyword)
-            )
+        if self._is_circular(subschema):
+            raise SchemaUnsupported("The `$ref` is circular.", (*node.path, keyword))
         if self.logic.is_unsatisfiable(subschema.schema, subschema.base):
             return {"anyOf": [False]}
         if subschema.path not in self._definition_names:
@@ -226,7 +225,7 @@ class _SchemaLowering:
             self._pending_definitions.append((self._definition_names[subschema.path], subschema))
         return {"$ref": f"#/$defs/{self._definition_names[subschema.path]}"}
 
-    def _is_endless(self, subschema: Subschema) -> bool:
+    def _is_circular(self, subschema: Subschema) -> bool:
         """Returns True if the subschema is only a reference that leads to itself."""
         seen: set[Path] = set()
         while isinstance(subschema.schema, dict) and keywords_of(subschema.schema) == {"$ref"}:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from llm_backend.backends.local.schemas.keywords import Path
-from llm_backend.backends.local.schemas.logic import Facets, Logic
+from llm_backend.backends.local.schemas.logic import Conjuncts, Logic
 from llm_backend.json_types import JsonValue
 
 __all__ = ["Budget", "Lowering", "Node"]
@@ -34,7 +34,7 @@ class Node:
     schema: JsonValue
     path: Path
     base: str = ""
-    context: Facets = ()
+    context: Conjuncts = ()
     budget: Budget = field(default_factory=Budget)
     is_derived: bool = False
 
@@ -43,17 +43,17 @@ class Node:
         path = self.path if self.is_derived else (*self.path, *names)
         return Node(schema=schema, path=path, base=self.base, is_derived=self.is_derived)
 
-    def with_schema(self, schema: JsonValue, *names: str | int, context: Facets) -> "Node":
+    def with_schema(self, schema: JsonValue, *names: str | int, context: Conjuncts) -> "Node":
         """Returns a node for the same value, which must satisfy both; `context` are all its
         schemas, including this node's context."""
         path = self.path if self.is_derived else (*self.path, *names)
         return replace(self, schema=schema, path=path, context=context)
 
-    def derive(self, schema: JsonValue, keyword: str, context: Facets) -> "Node":
+    def derive(self, schema: JsonValue, keyword: str, context: Conjuncts) -> "Node":
         """Returns a node for the same value with a schema derived from this keyword."""
         return replace(self.with_schema(schema, keyword, context=context), is_derived=True)
 
-    def branch(self, schema: JsonValue, *names: str | int, context: Facets) -> "Node":
+    def branch(self, schema: JsonValue, *names: str | int, context: Conjuncts) -> "Node":
         """Returns a node for the same value, which may satisfy this schema or another."""
         sibling = self.with_schema(schema, *names, context=context)
         return replace(sibling, budget=Budget(self.budget.combinations))
@@ -70,5 +70,5 @@ class Lowering(Protocol):
     def widen(self) -> None:
         """Records that the result is wider than the client's schema."""
 
-    def facets(self, node: Node) -> list[JsonValue]:
+    def conjuncts(self, node: Node) -> list[JsonValue]:
         """Returns all schemas that the node's value must satisfy."""

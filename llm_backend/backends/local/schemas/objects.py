@@ -139,7 +139,7 @@ def _lower_counts(lowering: Lowering, node: Node, lowered: dict[str, JsonValue])
 
 def _has_properties_elsewhere(lowering: Lowering, node: Node) -> bool:
     """Returns True if other schemas have properties of the same value."""
-    others = [one for one in lowering.facets(node) if one is not node.schema]
+    others = [one for one in lowering.conjuncts(node) if one is not node.schema]
     return bool(_CHOOSING & node.schema.keys()) or any(
         isinstance(one, dict) and bool({"properties", *_CHOOSING} & one.keys()) for one in others
     )

@@ -61,8 +61,8 @@ def translate_read_errors(kind: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def create_key(services: Services, kind: str) -> AsyncIterator[dict[str, str]]:
-    """Wraps the creation of a key, as `changing`. Yields the response headers, which get a notice
-    if the server was open to all callers before this first key."""
+    """Wraps the creation of a key, as `apply_change`. Yields the response headers, which get a
+    notice if the server was open to all callers before this first key."""
     headers: dict[str, str] = {}
     was_open = services.access.keyring.is_open_to_all
     async with apply_change(services, kind):

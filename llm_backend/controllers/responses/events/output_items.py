@@ -12,7 +12,7 @@ from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.rendering.chunks import token_object
 from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.items import new_id
-from llm_backend.controllers.responses.loop.server_tools import CallProgress
+from llm_backend.controllers.responses.server_tools import CallProgress
 from llm_backend.json_types import JsonObject
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from llm_backend.controllers.responses.events.output_items import (
 )
 from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.items import public_form
-from llm_backend.controllers.responses.loop.server_tools import (
+from llm_backend.controllers.responses.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,
-    Step,
+    ToolEvent,
 )
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
@@ -132,13 +132,13 @@ class ResponseState:
             events += self._add_call(call)
         return events
 
-    def add_step(self, step: Step) -> list[JsonObject]:
-        """Returns the events of a server tool's step."""
-        match step:
+    def add_tool_event(self, event: ToolEvent) -> list[JsonObject]:
+        """Returns the events of a server tool's event."""
+        match event:
             case CallBegan(item=item):
                 return [*self.close_item(), *self._begin(OutputItemBuilder(dict(item)))]
             case CallProgress():
-                return [self._item_event(step)]
+                return [self._item_event(event)]
             case CallEnded(item=item):
                 assert self._open is not None, "an item begins before it ends"
                 self._open.item = dict(item)

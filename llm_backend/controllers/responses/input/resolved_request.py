@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_backend.backends.base import Chat, Meter
 from llm_backend.controllers.generation.flat_messages import flatten_messages
-from llm_backend.controllers.generation.generation_request import chat_from
+from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_items
 from llm_backend.controllers.responses.input.chat_request import (
@@ -23,7 +23,7 @@ from llm_backend.controllers.responses.input.items import chat_part, messages_fr
 from llm_backend.controllers.responses.input.prompts import prompt_messages
 from llm_backend.controllers.responses.input.tools import chat_tools
 from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
-from llm_backend.controllers.responses.loop.server_tools import OpenTools
+from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
     Retrieval,
@@ -39,8 +39,8 @@ __all__ = ["MediaSource", "ResolvedRequest", "open_request"]
 
 
 class MediaSource(Protocol):
-    """A model with defaults of its own for omitted fields; `sees` is True if it accepts images,
-    which are fetched only then. `meter` counts the usage of the request."""
+    """A model with defaults of its own for omitted fields. Images are fetched only if it
+    `accepts_images`. `meter` counts the usage of the request."""
 
     @property
     def meter(self) -> Meter | None: ...
@@ -87,7 +87,7 @@ class ResolvedRequest:
         self, services: Services, model_store_ids: Sequence[str]
     ) -> "ResolvedRequest":
         """Returns a copy with passages from the model's own vector stores, unless the client uses
-        `file_search` itself."""
+        `file_search` itself, which is a server tool; see `controllers.vector_stores.retrieval`."""
         if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
             return self
         if not model_store_ids:

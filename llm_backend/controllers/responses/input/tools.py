@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_backend.controllers.responses.input.client_tools import ClientTool, chat_name, client_tools
-from llm_backend.controllers.responses.loop.server_tools import OpenTools
+from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 
@@ -17,7 +17,7 @@ __all__ = ["ChatTools", "chat_tools", "public_tool"]
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTools:
-    """Tools of the chat: its request `fields`; `places`, the index in the response's `tools` of
+    """Tools of the chat: its request `fields`; `indices`, the index in the response's `tools` of
     each; the `clients` tools, by name in the chat; and the names that may be called in every round,
     None for all: a forced call is forced only once."""
 

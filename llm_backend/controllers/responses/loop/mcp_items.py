@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.controllers.responses.input.items import new_id
-from llm_backend.controllers.responses.loop.server_tools import ServerCall, ToolContext
+from llm_backend.controllers.responses.server_tools import ServerCall, ToolContext
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 

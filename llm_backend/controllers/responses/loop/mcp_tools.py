@@ -27,14 +27,14 @@ from llm_backend.controllers.responses.loop.mcp_items import (
     model_tool_name,
     new_item,
 )
-from llm_backend.controllers.responses.loop.server_tools import (
+from llm_backend.controllers.responses.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,
     ServerCall,
     ServerTool,
-    Step,
     ToolContext,
+    ToolEvent,
     ToolKind,
 )
 from llm_backend.errors import InvalidRequest
@@ -121,8 +121,8 @@ class McpTools(ServerTool):
                     param=context.where,
                 )
 
-    def initial_steps(self) -> Sequence[Step]:
-        """Returns the steps of the tool list's item, if the item is new."""
+    def initial_events(self) -> Sequence[ToolEvent]:
+        """Returns the events of the tool list's item, if the item is new."""
         if not self._is_new_listing:
             return ()
         result = "failed" if self._listing.get("error") else "completed"
@@ -133,11 +133,11 @@ class McpTools(ServerTool):
             CallEnded(item=dict(self._listing)),
         ]
 
-    def pending_calls(self) -> Sequence[ServerCall]:
+    def initial_calls(self) -> Sequence[ServerCall]:
         """Returns the calls that the client has approved and that have not been run."""
         return self._approved_calls
 
-    async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
+    async def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
         """Runs a tool call, or outputs a request for its approval."""
         tool = self._tools[call.name]
         common: JsonObject = {"server_label": self._label, "name": tool["name"]}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from llm_backend.backends.base import Chat
-from llm_backend.controllers.generation.answer_schema import ModelAnswer
+from llm_backend.controllers.generation.checked_answer import ModelAnswer
 from llm_backend.controllers.responses.input.resolved_request import MediaSource
 from llm_backend.controllers.responses.input.truncation import TokenCounter
 

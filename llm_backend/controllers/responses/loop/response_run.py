@@ -153,7 +153,7 @@ class ResponseRun:
             case RoundEnded():
                 return self.state.close_item()
             case _:
-                return self.state.add_step(event)
+                return self.state.add_tool_event(event)
 
     async def _finish(self) -> list[JsonObject]:
         usage = usage_object(self._tool_loop.usage)

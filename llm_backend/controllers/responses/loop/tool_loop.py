@@ -9,7 +9,7 @@ from typing import Self
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.controllers.generation.answer_schema import CheckedAnswer
+from llm_backend.controllers.generation.checked_answer import CheckedAnswer
 from llm_backend.controllers.moderations.moderated_answers import FILTERED, ModeratedAnswer
 from llm_backend.controllers.responses.input.compaction_items import Compaction, compaction_item
 from llm_backend.controllers.responses.input.context_management import (
@@ -21,12 +21,12 @@ from llm_backend.controllers.responses.input.resolved_request import ResolvedReq
 from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.reasoning_summary import ReasoningSummary, SummaryText
 from llm_backend.controllers.responses.loop.response_model import ModelAnswer, ResponseModel
-from llm_backend.controllers.responses.loop.server_tools import (
+from llm_backend.controllers.responses.server_tools import (
     CallBegan,
     CallEnded,
     OpenTools,
     ServerCall,
-    Step,
+    ToolEvent,
 )
 from llm_backend.json_types import JsonObject
 
@@ -38,7 +38,7 @@ class RoundEnded:
     """End of a round: later text of the model belongs to a new item."""
 
 
-LoopEvent = ChatDelta | SummaryText | Step | RoundEnded
+LoopEvent = ChatDelta | SummaryText | ToolEvent | RoundEnded
 
 
 class ToolLoop:
@@ -99,22 +99,26 @@ class ToolLoop:
         if self._cut is not None:
             self._chat = summary_chat(self._chat, self._cut.summary_tokens)
             self._answer = await self._model.chat(self._chat)
-        elif not self._tools.pending_calls():
+        elif not self._tools.initial_calls():
             self._answer = await self._model.chat(self._chat)
 
     async def events(
         self, output: Callable[[], Sequence[JsonObject]]
     ) -> AsyncGenerator[LoopEvent, None]:
-        """Yields all events of the loop as they occur. `output` returns the items made so far,
-        from which the model gets the results of tools."""
+        """Yields all events of the loop as they occur.
+
+        The consumer adds each event to the response's state, which builds the output items, and
+        `output` returns those items: before each further round the loop reads back the results of
+        tools from the state that its own events have built (loop -> state -> loop).
+        """
         if self._cut is not None:
-            async with aclosing(self._compact(self._cut)) as steps:
-                async for step in steps:
-                    yield step
+            async with aclosing(self._compact(self._cut)) as events:
+                async for event in events:
+                    yield event
             self._chat = await self._first_chat(output())
-        for step in self._tools.initial_steps():
-            yield step
-        is_clients_turn, pending = False, self._tools.pending_calls()
+        for event in self._tools.initial_events():
+            yield event
+        is_clients_turn, pending = False, self._tools.initial_calls()
         while True:
             if not pending:
                 calls = _ServerCalls(self._tools)
@@ -125,15 +129,15 @@ class ToolLoop:
                     return
                 pending, is_clients_turn = calls.calls, calls.has_clients
                 yield RoundEnded()
-            async with aclosing(self._run_calls(pending)) as steps:
-                async for step in steps:
-                    yield step
-                    is_clients_turn |= isinstance(step, CallEnded) and step.awaits_client
+            async with aclosing(self._run_calls(pending)) as events:
+                async for event in events:
+                    yield event
+                    is_clients_turn |= isinstance(event, CallEnded) and event.awaits_client
             if is_clients_turn or not await self._prepare_next_round(output()):
                 return
             pending = []
 
-    async def _compact(self, cut: CompactionCut) -> AsyncGenerator[Step, None]:
+    async def _compact(self, cut: CompactionCut) -> AsyncGenerator[ToolEvent, None]:
         """Generates the summary and yields it as a `compaction` item in place of the dropped
         items."""
         assert self._answer is not None, "it has been admitted"
@@ -181,12 +185,12 @@ class ToolLoop:
         finally:
             await self._close()
 
-    async def _run_calls(self, calls: Sequence[ServerCall]) -> AsyncGenerator[Step, None]:
+    async def _run_calls(self, calls: Sequence[ServerCall]) -> AsyncGenerator[ToolEvent, None]:
         for call in calls[: self._remaining_calls]:
             self._remaining_calls -= 1
-            async with aclosing(self._tools.run(call)) as steps:
-                async for step in steps:
-                    yield step
+            async with aclosing(self._tools.run(call)) as events:
+                async for event in events:
+                    yield event
 
     async def _prepare_next_round(self, output: Sequence[JsonObject]) -> bool:
         """True if another round fits the token limit; sets the chat of that round."""

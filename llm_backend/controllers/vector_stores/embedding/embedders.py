@@ -93,7 +93,7 @@ class TextEmbedder:
 
 class Embedders:
     """Embedding models for vector stores: `preferred` for new stores, else the first local one;
-    `elsewhere` returns an upstream's model by name."""
+    `find_upstream` returns an upstream's model by name."""
 
     def __init__(
         self,

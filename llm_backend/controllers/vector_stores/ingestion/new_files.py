@@ -37,9 +37,9 @@ async def new_files(
     *,
     where: str = "file_id",
 ) -> list[NewVectorFile]:
-    """Returns a file to add for each of `wanted`, whose embedding is charged to the caller.
+    """Returns a file to add for each of `entries`, whose embedding is charged to the caller.
 
-    Of duplicates in `wanted` the last one counts. `where` is the request's field of an id, with
+    Of duplicates in `entries` the last one counts. `where` is the request's field of an id, with
     `{}` for its index. Raises `NotFound`, and `QuotaExceeded` if the caller's project has spent
     its budget.
     """

@@ -1,4 +1,11 @@
-"""Search in vector stores, and retrieval for models (RAG).
+"""Search in vector stores, and retrieval for models (RAG), which has two paths:
+
+- One search before the model is asked (`chat_retrieval.py`), whose passages become part of the
+  prompt: for chats with a `file_search` tool, and for the vector stores configured for a model, in
+  chats (`retrieve`) and in responses (`ResolvedRequest.with_retrieval`).
+- A server tool (`file_search_tool.py`), whose searches are items of the output: for responses with
+  a `file_search` tool. It replaces the search in the model's own stores. The model calls it; the
+  setting `file_search: always` has the server search once before the first round as well.
 
 `hybrid_search.py`     dense vectors and sparse words, fused into one ranking
 `query_rewriting.py`   a chat model turns questions into search queries

@@ -1,7 +1,8 @@
 """Server tool `file_search` of responses: searches vector stores during a response.
 
 The model calls the tool. With the setting `file_search: always` the server searches before the
-first call of the model, which suits models that are too small to decide when to search.
+first call of the model, which suits models that are too small to decide when to search. The
+package's docstring tells this path from the search before a chat.
 """
 
 import re
@@ -13,15 +14,15 @@ import orjson
 
 from llm_backend.backends.base import Meter
 from llm_backend.controllers.responses.input.items import new_id
-from llm_backend.controllers.responses.loop.server_tools import (
+from llm_backend.controllers.responses.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,
     Reader,
     ServerCall,
     ServerTool,
-    Step,
     ToolContext,
+    ToolEvent,
     ToolKind,
 )
 from llm_backend.controllers.vector_stores.library import VectorLibrary
@@ -128,14 +129,14 @@ class FileSearch(ServerTool):
         """Renders its calls with the numbers of their passages."""
         return {"file_search_call": lambda item: _messages(item, self._firsts.get(item["id"], 1))}
 
-    def pending_calls(self) -> Sequence[ServerCall]:
+    def initial_calls(self) -> Sequence[ServerCall]:
         """Returns a search for the user's question, if the server searches first."""
         if self._question_text is None:
             return ()
         arguments = orjson.dumps({"queries": [self._question_text]}).decode()
         return [ServerCall(name=NAME, arguments=arguments)]
 
-    async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
+    async def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
         """Runs a search; a failure is reported in its item, and the model continues without it."""
         queries = _queries(call.arguments)
         item: JsonObject = {

@@ -400,7 +400,7 @@ def test_combinations_of_conditions_are_bounded():
     assert not is_exact
 
 
-def test_facets_do_not_double_at_each_level_of_alternatives():
+def test_conjuncts_do_not_double_at_each_level_of_alternatives():
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(40):
         schema = {"anyOf": [schema, {"type": "null"}]}

@@ -13,8 +13,8 @@ from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.background.queueing import queue_response
-from llm_backend.controllers.responses.loop.server_tools import ServerTools
 from llm_backend.controllers.responses.response_memory import ResponseMemory
+from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.errors import InvalidRequest, NotFound, Overloaded, Unauthorized
 from llm_backend.store import (
     BackgroundStore,

@@ -12,7 +12,7 @@ from llm_backend.controllers.responses.events.response_state import ResponseStat
 from llm_backend.controllers.responses.input.client_tools import client_tools
 from llm_backend.controllers.responses.input.items import messages_from, stored_form
 from llm_backend.controllers.responses.input.tools import chat_tools
-from llm_backend.controllers.responses.loop.server_tools import OpenTools
+from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from tests.response_events import HEAD, USAGE, check_events
 

@@ -9,7 +9,7 @@ import pytest
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
 from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
-from llm_backend.controllers.responses.loop.server_tools import (
+from llm_backend.controllers.responses.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,
@@ -36,7 +36,7 @@ class Lookup(ServerTool):
     def __init__(self, kind) -> None:
         self._kind = kind
 
-    def pending_calls(self):
+    def initial_calls(self):
         return [ServerCall(name="lookup", arguments="{}")] * self._kind.due
 
     async def run(self, call):
@@ -229,7 +229,7 @@ async def test_a_tool_that_awaits_the_client_ends_the_turn():
     assert len(model.asked) == 1
 
 
-async def test_pending_calls_run_before_the_first_round():
+async def test_initial_calls_run_before_the_first_round():
     kind, model = LookupKind(due=1), Model(saying())
     response = await whole(kind, model)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from llm_backend.controllers.responses.loop.server_tools import CallEnded, ServerCall, ToolContext
+from llm_backend.controllers.responses.server_tools import CallEnded, ServerCall, ToolContext
 from llm_backend.controllers.vector_stores.retrieval.file_search_tool import FileSearchKind
 from llm_backend.controllers.vector_stores.retrieval.passages import (
     Passage,
@@ -74,12 +74,12 @@ async def test_a_malformed_call_is_searched_as_text() -> None:
 async def test_the_question_is_searched_for_first_where_the_server_is_set_so() -> None:
     parts = [{"type": "input_text", "text": "What is"}, {"type": "input_text", "text": "it?"}]
     async with kind(searches_first=True).open(asked(user("Hi"), user(parts))) as tool:
-        assert [call.arguments for call in tool.pending_calls()] == ['{"queries":["What is it?"]}']
+        assert [call.arguments for call in tool.initial_calls()] == ['{"queries":["What is it?"]}']
     async with kind(searches_first=False).open(asked(user("Hi"))) as tool:
-        assert tool.pending_calls() == ()
+        assert tool.initial_calls() == ()
     answer = {"type": "message", "role": "assistant", "content": "Hello."}
     async with kind(searches_first=True).open(asked(user("Hi"), answer)) as tool:
-        assert tool.pending_calls() == ()
+        assert tool.initial_calls() == ()
 
 
 class Unchanged:

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits, Sampling, ToolCall, Usage
-from llm_backend.controllers.generation.answer_schema import (
+from llm_backend.controllers.generation.checked_answer import (
     AnswerSchema,
     CheckedAnswer,
     check_answers,

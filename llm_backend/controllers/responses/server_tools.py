@@ -10,10 +10,10 @@ To add one:
    one entry of a request's `tools`, and `messages` that translates its items to chat messages. The
    items are the only memory: the next round, and the next response that continues this one, know
    the tool's work from them alone.
-2. Write the `ServerTool`: `functions` for the model, and `run`, which yields steps: `CallBegan` for
-   a new item, `CallProgress` for an event of the document about it, `CallEnded` for the finished
-   item. Sequence numbers, indices and ids in the events are added here, and so is the order; a
-   tool cannot get them wrong as long as it begins and ends each item, one after the other.
+2. Write the `ServerTool`: `functions` for the model, and `run`, which yields events: `CallBegan`
+   for a new item, `CallProgress` for an event of the document about it, `CallEnded` for the
+   finished item. Sequence numbers, indices and ids in the events are added here, and so is the
+   order; a tool cannot get them wrong as long as it begins and ends each item, one after the other.
 3. Register the kind with `ServerTools`, in `app/search.py`.
 
 A failure of the tool is an `ApiError`: raised by `open` it is the request's answer, raised by `run`
@@ -40,8 +40,8 @@ __all__ = [
     "ServerCall",
     "ServerTool",
     "ServerTools",
-    "Step",
     "ToolContext",
+    "ToolEvent",
     "ToolKind",
 ]
 
@@ -81,7 +81,8 @@ class CallEnded:
     awaits_client: bool = False
 
 
-Step = CallBegan | CallProgress | CallEnded
+ToolEvent = CallBegan | CallProgress | CallEnded
+"""Event of a server tool, which the response's state translates to events of the document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +108,17 @@ class ServerTool(ABC):
     """Function tools shown to the model, in the form that chats have. Their names must differ from
     those of all other tools."""
 
-    def initial_steps(self) -> Sequence[Step]:
-        """Returns the steps to output before the model is asked, such as a list of tools."""
+    def initial_events(self) -> Sequence[ToolEvent]:
+        """Returns the events before the first round, such as those of a list of tools."""
         return ()
 
-    def pending_calls(self) -> Sequence[ServerCall]:
-        """Returns calls to run before the model is asked: those that the client has approved."""
+    def initial_calls(self) -> Sequence[ServerCall]:
+        """Returns the calls to run before the first round: MCP calls that the client has approved,
+        or the search of `file_search` under the setting `file_search: always`."""
         return ()
 
     @abstractmethod
-    def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
+    def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
         """Runs a call of one of its functions. Closing the generator abandons the call."""
 
     def select_functions(self, choice: Item) -> Collection[str]:
@@ -171,22 +173,22 @@ class OpenTools:
         self._by_name = _by_name(tools)
 
     def at(self, index: int) -> ServerTool | None:
-        """Returns the server tool at `tools[place]`; None for a tool of the client."""
+        """Returns the server tool at `tools[index]`; None for a tool of the client."""
         return self._tools.get(index)
 
     def runs(self, name: str) -> bool:
         """True if a server tool has a function of this name."""
         return name in self._by_name
 
-    def initial_steps(self) -> list[Step]:
-        """Returns all steps to output before the model is asked."""
-        return [step for tool in self._tools.values() for step in tool.initial_steps()]
+    def initial_events(self) -> list[ToolEvent]:
+        """Returns all events before the first round."""
+        return [event for tool in self._tools.values() for event in tool.initial_events()]
 
-    def pending_calls(self) -> list[ServerCall]:
-        """Returns all calls to run before the model is asked."""
-        return [call for tool in self._tools.values() for call in tool.pending_calls()]
+    def initial_calls(self) -> list[ServerCall]:
+        """Returns all calls to run before the first round."""
+        return [call for tool in self._tools.values() for call in tool.initial_calls()]
 
-    def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
+    def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
         """Runs a call of one of their functions."""
         return self._by_name[call.name].run(call)
 

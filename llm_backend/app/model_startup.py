@@ -1,4 +1,4 @@
-"""Local models, for as long as the application is open."""
+"""Start of the local models, which are open for as long as the application is."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from llm_backend.app.config_watch import Serve, watch_config
-from llm_backend.app.local_models import LocalModels, MakeEngine
+from llm_backend.app.model_reconciler import MakeEngine, ModelReconciler
 from llm_backend.app.served_models import ServedModel, build_served_models
 from llm_backend.backends.local.local_model import Observe
 from llm_backend.backends.local.media import MediaBounds, MediaReader
@@ -83,8 +83,8 @@ def _local_models(
     reader: MediaReader,
     manager: ModelManager,
     make_engine: MakeEngine,
-) -> LocalModels:
-    return LocalModels(
+) -> ModelReconciler:
+    return ModelReconciler(
         registry,
         manager,
         make_engine,
@@ -95,7 +95,7 @@ def _local_models(
     )
 
 
-async def serve_first(models: LocalModels, served: Sequence[ServedModel]) -> None:
+async def serve_first(models: ModelReconciler, served: Sequence[ServedModel]) -> None:
     """Serves the models of the start. Raises `SettingsError` for a model that can never fit."""
     try:
         await models.serve(served)
@@ -131,7 +131,7 @@ async def open_config_watch(
 class _ModelUpdates:
     """Applies decisions of the process that owns the engines."""
 
-    def __init__(self, models: LocalModels, registry: Registry, cut_off: asyncio.Event) -> None:
+    def __init__(self, models: ModelReconciler, registry: Registry, cut_off: asyncio.Event) -> None:
         self._models = models
         self._registry = registry
         self._cut_off = cut_off

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from llm_backend.app.local_models import LocalModels, memory_bytes
+from llm_backend.app.model_reconciler import ModelReconciler, memory_bytes
 from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelState
@@ -43,7 +43,7 @@ class Setup:
         self.registry = Registry([])
         self.manager = LocalModelManager(10)
         self.made: list[str] = []
-        self.models = LocalModels(
+        self.models = ModelReconciler(
             self.registry, self.manager, self._engine, lambda *_: None, LoadQueueLimits()
         )
 

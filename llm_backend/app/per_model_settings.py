@@ -1,4 +1,5 @@
-"""Settings of local models by name: `NAME=...`, or without a name for the first model or all.
+"""Per-model values of settings of local models: `NAME=...`, or without a name for
+the first model or all.
 
 Every function raises `SettingsError`, one sentence, for a name that no served model has.
 """

@@ -5,8 +5,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from llm_backend.app.database_startup import migrate_for_others
-from llm_backend.app.local_models import LocalModels
-from llm_backend.app.models import budget_bytes, load_queue_limits, open_config_watch, serve_first
+from llm_backend.app.model_reconciler import ModelReconciler
+from llm_backend.app.model_startup import (
+    budget_bytes,
+    load_queue_limits,
+    open_config_watch,
+    serve_first,
+)
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.app.served_upstreams import upstream_configs
 from llm_backend.app.startup_errors import translate_startup_errors
@@ -42,7 +47,7 @@ async def open_shared_engines(
             )
             upstreams = upstream_configs(settings)
             await stack.enter_async_context(PermitServer(shared, upstreams))
-            models = LocalModels(
+            models = ModelReconciler(
                 Registry([]), manager, Engine, _ignore_usage, load_queue_limits(settings)
             )
             await serve_first(models, served)

@@ -1,4 +1,4 @@
-"""Local models that are served now, and the transition to those of changed settings."""
+"""Reconciliation of the local models that are served with those of changed settings."""
 
 import asyncio
 import functools
@@ -24,15 +24,15 @@ from llm_backend.model_files import (
     read_header,
 )
 
-__all__ = ["LocalModels", "memory_bytes"]
+__all__ = ["ModelReconciler", "memory_bytes"]
 
 log = logging.getLogger(__name__)
 
 MakeEngine = Callable[[EngineConfig], Engine]
 
 
-class LocalModels:
-    """Keeps the registry and the model manager in step with the models to serve."""
+class ModelReconciler:
+    """Reconciles the registry and the model manager with the models to serve."""
 
     def __init__(
         self,
