@@ -8,10 +8,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_backend.backends.upstream.stream_ending import SentEvents
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.controllers.service.error_buffer import AnsweredError, RecentErrors
 from llm_backend.errors import ApiError, Forbidden, Overloaded
+from llm_backend.stream_ending import SentEvents
 from llm_backend.telemetry import Metrics
 
 __all__ = ["AbortedStreams", "AccessLog", "HostGuard"]

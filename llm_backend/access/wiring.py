@@ -23,11 +23,11 @@ from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
 from llm_backend.store.administration import (
     Administration,
+    ConcurrencyLeases,
+    DeferredUsageStore,
     Grants,
     KeptAnswers,
-    Running,
     StoredUsage,
-    UnsettledUsage,
 )
 
 __all__ = ["Access", "open_access"]
@@ -108,7 +108,7 @@ async def open_access(
             keyring=keyring,
             usage=usage,
             ledger=ledger,
-            deferred_usage=DeferredUsage(UnsettledUsage(database)),
+            deferred_usage=DeferredUsage(DeferredUsageStore(database)),
             spending=spending,
             policies=policies,
             usage_days=settings.usage_days,
@@ -164,7 +164,7 @@ async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> Sha
 async def _open_concurrency_leases(
     database: Database, stack: AsyncExitStack
 ) -> SharedConcurrencyLimits:
-    shared = SharedConcurrencyLimits(Running(database))
+    shared = SharedConcurrencyLimits(ConcurrencyLeases(database))
     stack.push_async_callback(shared.release_all)
     _run_until_closed(stack, shared.renew_forever())
     return shared

@@ -6,8 +6,8 @@ Every function raises `SettingsError`, one sentence, for settings that cannot be
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from llm_backend.backends.registry import UpstreamModel
-from llm_backend.backends.upstream.choice import Choices
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
+from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.contract import Operation
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.settings.backend import BackendSettings
@@ -96,7 +96,7 @@ def routes(
     settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
 ) -> Mapping[str, Sequence[UpstreamModel | str]]:
     """Returns routes: names with their steps in order; a string is a local model."""
-    choices = Choices(upstreams)
+    choices = UpstreamRouting(upstreams)
     names = {one.name for one in upstreams}
     configured = {**dict(_upstream_aliases(settings, local)), **settings.routes}
     targets: dict[str, Sequence[UpstreamModel | str]] = {}
@@ -119,7 +119,7 @@ def targets_of(
 
 
 def _step(
-    route: str, step: str, local: Collection[str], names: Collection[str], choices: Choices
+    route: str, step: str, local: Collection[str], names: Collection[str], choices: UpstreamRouting
 ) -> UpstreamModel | str:
     model, at, upstream = step.rpartition("@")
     if at and upstream in names and model:

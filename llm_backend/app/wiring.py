@@ -26,7 +26,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.relay.unknown_fields import UnknownFields
+from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.service.error_buffer import RecentErrors
 from llm_backend.controllers.service.status_board import StatusBoard
@@ -158,6 +158,6 @@ def _build_services(
         access=access,
         document=document.text,
         operations=document.operations,
-        unknown_fields=UnknownFields(validators, metrics, strict=settings.strict),
+        unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
         upstream=upstream,
     )

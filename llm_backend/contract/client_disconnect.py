@@ -29,7 +29,7 @@ class WhileClientConnected:
     The block is no task of its own: every cancellation, from the disconnect or from elsewhere,
     reaches the await that the block is at, so that no acquired resource leaks. At the block's end
     the own cancellation is undone (`Task.uncancel`, as in `asyncio.timeout`); one from elsewhere
-    passes through. Watching costs a task, so it begins only after `WATCHED_AFTER_S`.
+    passes through. Watching costs a task, so it begins only after `WATCH_DELAY_S`.
     """
 
     def __init__(self, wait_for_disconnect: WaitForDisconnect) -> None:

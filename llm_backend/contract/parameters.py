@@ -48,18 +48,18 @@ def form_parameters(
 
 
 def read_query(
-    query_string: bytes, parameters: Mapping[str, QueryParameter], *, is_open: bool
+    query_string: bytes, parameters: Mapping[str, QueryParameter], *, is_lenient: bool
 ) -> dict[str, JsonValue]:
     """Parses a query string into typed values; `is_open` drops unknown names and allows repeats.
 
     Arrays are `name=a&name=b` or `name[]=a`, objects `name[key]=value`. A value of the wrong type
     stays a string, for the validator to refuse. Raises `InvalidRequest`.
     """
-    return read_pairs(_pairs(query_string), parameters, is_open=is_open)
+    return read_pairs(_pairs(query_string), parameters, is_lenient=is_lenient)
 
 
 def read_pairs(
-    pairs: Iterable[tuple[str, str]], parameters: Mapping[str, QueryParameter], *, is_open: bool
+    pairs: Iterable[tuple[str, str]], parameters: Mapping[str, QueryParameter], *, is_lenient: bool
 ) -> dict[str, JsonValue]:
     """Converts decoded names and values into typed values, as `read_query` does."""
     values: dict[str, JsonValue] = {}
@@ -69,8 +69,8 @@ def read_pairs(
         if "\x00" in sent_name or "\x00" in text:
             raise _invalid(sent_name, "Parameters cannot hold NUL characters.")
         if parameter is not None:
-            _add_value(values, parameter, key, text, is_open)
-        elif not is_open:
+            _add_value(values, parameter, key, text, is_lenient)
+        elif not is_lenient:
             field = field_name((sent_name,)) or sent_name
             message = f"Unknown parameter: '{field}'."
             raise InvalidRequest(message, param=field, code="unknown_parameter")
@@ -136,18 +136,18 @@ def _add_value(
     parameter: QueryParameter,
     key: str | None,
     text: str,
-    is_open: bool,
+    is_lenient: bool,
 ) -> None:
     """Adds one value; refuses a repeated parameter, or takes the last value if `is_open`."""
     name = parameter.name
     if key is not None:
         found = values.setdefault(name, {})
-        if not isinstance(found, dict) or (key in found and not is_open):
+        if not isinstance(found, dict) or (key in found and not is_lenient):
             raise _invalid(f"{name}[{key}]", "A parameter is given more than once.")
         found[key] = _coerce(text, parameter.item_types)
     elif "array" in parameter.types:
         values.setdefault(name, []).append(_coerce(text, parameter.item_types))
-    elif name in values and not is_open:
+    elif name in values and not is_lenient:
         raise _invalid(name, "A parameter is given more than once.")
     else:
         values[name] = _coerce(text, parameter.types)

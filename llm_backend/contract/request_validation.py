@@ -1,6 +1,6 @@
 """Request validation middleware: checks routed requests against the OpenAPI document.
 
-Parsed query and body travel to the handler in the ASGI scope, as `Checked`.
+Parsed query and body travel to the handler in the ASGI scope, as `ValidatedInput`.
 """
 
 from collections.abc import Mapping
@@ -124,7 +124,7 @@ class RequestValidator:
         self._checks = checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stores `Checked` in the scope's state. Raises `ApiError` for an invalid request."""
+        """Stores `ValidatedInput` in the scope. Raises `ApiError` for an invalid request."""
         operation = operation_of(scope, self._checks.document) if scope["type"] == "http" else None
         if operation is None:
             await self._app(scope, receive, send)
@@ -163,8 +163,8 @@ class RequestValidator:
         if not checks.are_for(operation):
             return
         parameters = checks.query_parameters(operation.operation_id)
-        is_open = operation.answered != "local"
-        checked.query = read_query(query_string, parameters, is_open=is_open)
+        is_lenient = operation.answered != "local"
+        checked.query = read_query(query_string, parameters, is_lenient=is_lenient)
         if parameters and (check := checks.validators.query(operation.operation_id)):
             check.check_request(checked.query)
 

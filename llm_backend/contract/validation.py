@@ -74,7 +74,7 @@ class Validators:
             content = operation.get("requestBody", {}).get("content", {})
             return content.get("application/json", {}).get("schema")
 
-        return self._check((operation_id, "body"), schema, is_open=is_relayed)
+        return self._check((operation_id, "body"), schema, allows_unknown=is_relayed)
 
     def form(self, operation_id: str) -> Check | None:
         """Returns the check of a multipart body's fields as one object; files are strings."""
@@ -165,7 +165,7 @@ class Validators:
         key: tuple[str, ...],
         find: Callable[[Mapping[str, JsonValue]], JsonValue],
         *,
-        is_open: bool = False,
+        allows_unknown: bool = False,
     ) -> Check | None:
         """Returns the compiled schema that `find` selects; `is_open` allows unknown fields."""
         if key in self._checks:
@@ -173,14 +173,14 @@ class Validators:
         with self._lock:
             if key not in self._checks:
                 schema = find(self._document.operation(key[0]))
-                self._checks[key] = self._compile(schema, is_open) if schema else None
+                self._checks[key] = self._compile(schema, allows_unknown) if schema else None
             return self._checks[key]
 
-    def _compile(self, schema: JsonValue, is_open: bool) -> Check:
+    def _compile(self, schema: JsonValue, allows_unknown: bool) -> Check:
         @cache
         def validator_of(part: bytes) -> Callable[[JsonValue], bool]:
             text = self._closure(part)
-            if is_open:
+            if allows_unknown:
                 text = _CLOSED.sub(b"", text)
             return Draft202012Validator(
                 text.decode(), validate_formats=False, offline=True
@@ -188,7 +188,7 @@ class Validators:
 
         def component(reference: str) -> JsonValue:
             found = self._document.component("schemas", reference.removeprefix(_PREFIX))
-            return orjson.loads(_CLOSED.sub(b"", found) if is_open else found)
+            return orjson.loads(_CLOSED.sub(b"", found) if allows_unknown else found)
 
         return Check(
             schema=schema,

@@ -34,7 +34,7 @@ __all__ = ["create_completion"]
 
 async def create_completion(services: Services, request: ApiRequest) -> Response:
     """`POST /completions`"""
-    return await answer_by_route(services, request, here=_answer)
+    return await answer_by_route(services, request, local=_answer)
 
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.controllers.relay.routing import operation_of
+from llm_backend.controllers.relay.routing import operation_names
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
@@ -37,7 +37,7 @@ async def create_conversation(services: Services, request: ApiRequest) -> Respon
     """`POST /conversations`: stored here; relayed if there are no local models and the upstream
     stores responses itself."""
     upstream = services.upstream
-    is_upstreams = upstream is not None and upstream.has_responses(operation_of(request))
+    is_upstreams = upstream is not None and upstream.has_responses(operation_names(request))
     if is_upstreams and not services.registry.local:
         return await relay(services, request)
     body: api.CreateConversationBody = request.body or {}

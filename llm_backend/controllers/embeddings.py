@@ -36,7 +36,7 @@ FIELDS = {"input", "model", "encoding_format", "dimensions", "user"}
 
 async def create_embedding(services: Services, request: ApiRequest) -> Response:
     """`POST /embeddings`"""
-    return await answer_by_route(services, request, here=_answer)
+    return await answer_by_route(services, request, local=_answer)
 
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:

@@ -26,7 +26,7 @@ FIELDS = {"model", "query", "documents", "top_n", "return_documents"}
 
 async def create_rerank(services: Services, request: ApiRequest) -> Response:
     """`POST /rerank`"""
-    return await answer_by_route(services, request, here=_rank)
+    return await answer_by_route(services, request, local=_rank)
 
 
 async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> Response:

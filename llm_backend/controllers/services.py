@@ -10,7 +10,7 @@ from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
 from llm_backend.contract import Operations
 from llm_backend.controllers.chat.chat_memory import ChatMemory
-from llm_backend.controllers.relay.unknown_fields import UnknownFields
+from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.responses.input.file_texts import FileTexts
@@ -60,5 +60,5 @@ class Services:
     access: Access
     document: Callable[[], bytes]
     operations: Operations
-    unknown_fields: UnknownFields
+    unknown_fields: UnknownFieldReporter
     upstream: "UpstreamPool | None" = None

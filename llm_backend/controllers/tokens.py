@@ -32,15 +32,15 @@ __all__ = ["detokenize", "render_chat_prompt", "tokenize"]
 
 async def tokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /tokenize`"""
-    return await _with_model(services, request, here=_tokenize)
+    return await _with_model(services, request, local=_tokenize)
 
 
-async def _with_model(services: Services, request: ApiRequest, *, here: LocalStep) -> Response:
+async def _with_model(services: Services, request: ApiRequest, *, local: LocalStep) -> Response:
     """Answers with the model that the body names, if the caller's project may use it."""
     name = request.body["model"]
     if not services.access.admission.may_use(request.caller, name):
         raise ModelNotFound(name)
-    return await answer_by_route(services, request, here=here)
+    return await answer_by_route(services, request, local=local)
 
 
 async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
@@ -65,7 +65,7 @@ async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) 
 
 async def detokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /detokenize`"""
-    return await _with_model(services, request, here=_detokenize)
+    return await _with_model(services, request, local=_detokenize)
 
 
 async def _detokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
@@ -83,7 +83,7 @@ async def _detokenize(services: Services, request: ApiRequest, model: LocalModel
 
 async def render_chat_prompt(services: Services, request: ApiRequest) -> Response:
     """`POST /chat/prompt`: the rendered prompt of `POST /chat/completions` with the same body."""
-    return await _with_model(services, request, here=_render)
+    return await _with_model(services, request, local=_render)
 
 
 async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:

@@ -188,7 +188,7 @@ def _append_blank(chunk: TextChunk, blank: str) -> TextChunk:
 def _chunk_end(
     segments: Sequence[_Segment], before: Sequence[int], begin: int, emitted: int, max_tokens: int
 ) -> int:
-    """Returns the end of a chunk: after `told`, at the last best break in its second half."""
+    """Returns the end of a chunk: after `emitted`, at the last best break in its second half."""
     furthest = emitted + 1
     while furthest < len(segments) and before[furthest + 1] - before[begin] <= max_tokens:
         furthest += 1

@@ -50,8 +50,8 @@ def pull(
 
     `quant` is a part of the file's name, like `Q8_0`; without it the only model of the repository
     is chosen, or its `Q4_K_M`. `with_projector` downloads its projector, too. `endpoint` None is
-    the hub, or `HF_ENDPOINT`. `begins` is called with each file before its download, `came` with
-    the number of new bytes, first with those left by an interruption. Raises `PullError`; an
+    the hub, or `HF_ENDPOINT`. `on_file` is called with each file before its download, `on_bytes`
+    with the number of new bytes, first with those left by an interruption. Raises `PullError`; an
     interruption keeps the partial file.
     """
     hub = _library()

@@ -47,7 +47,7 @@ from llm_backend.store.errors import (
 )
 from llm_backend.store.files.files import FileStore, recount_files
 from llm_backend.store.files.stored_file import StoredFile
-from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, TryLater
+from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, RetryLater
 from llm_backend.store.keyset_pages import Order, Page
 from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.ownership import Owner, as_owner, present_owner
@@ -129,6 +129,7 @@ __all__ = [
     "ResponseStore",
     "Retention",
     "RetentionLimits",
+    "RetryLater",
     "Standing",
     "StoreDeadlock",
     "StoreError",
@@ -149,7 +150,6 @@ __all__ = [
     "StoredVectorFile",
     "StoredVectorStore",
     "TokenCounts",
-    "TryLater",
     "Unfinished",
     "UnknownCursor",
     "UnknownSchema",

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import visitors
 
-from llm_backend.store.database.group_commit import Work
+from llm_backend.store.database.write_queue import Work
 
 __all__ = ["OWNED", "Owner", "as_owner", "guard", "has_owner", "present_owner", "with_owner"]
 

@@ -45,9 +45,9 @@ __all__ = [
     "counters",
     "files",
     "items",
-    "loose_blobs",
     "metadata",
     "object_table",
+    "orphans",
     "part_of",
     "response_events",
     "response_items",
@@ -183,12 +183,12 @@ counters = Table(
 )
 
 # Orphaned blobs in the object store, which belong to no row: being written, or to be removed.
-loose_blobs = Table(
+orphans = Table(
     "loose_blobs",
     metadata,
     Column("key", Text, primary_key=True),
     Column("due_at", BigInteger, nullable=False),
-    Column("is_doomed", Boolean, nullable=False),
+    Column("is_doomed", Boolean, key="is_marked_deleted", nullable=False),
 )
 
 # Items: input and output of models. Clients refer to an item by its id alone, so ids are unique

@@ -10,16 +10,16 @@ from llm_backend.store.administration import (
     Administration,
     AuditFilter,
     Change,
+    ConcurrencyLeases,
+    DeferredUsageRow,
+    DeferredUsageStore,
     Exchange,
     Grants,
     KeptAnswers,
     Record,
-    Running,
     StoredKey,
     StoredUsage,
     Tokens,
-    Unsettled,
-    UnsettledUsage,
     UsageFilter,
     UsageKey,
     WholeAnswer,
@@ -148,13 +148,13 @@ async def test_old_usage_is_deleted_and_newer_usage_is_kept(database):
 async def test_grants_to_concurrent_servers_stay_within_the_limit(database):
     grants = Grants(database)
     given = await asyncio.gather(
-        *(grants.take("m", 60, wanted=7, most=30) for _ in range(10)),
-        grants.take("other", 60, wanted=7, most=30),
+        *(grants.take("m", 60, requested=7, limit=30) for _ in range(10)),
+        grants.take("other", 60, requested=7, limit=30),
     )
 
     assert sum(given[:-1]) == 30
     assert given[-1] == 7
-    assert await grants.take("m", 120, wanted=7, most=30) == 7
+    assert await grants.take("m", 120, requested=7, limit=30) == 7
 
 
 def whole(body: bytes = b"\0\xff") -> WholeAnswer:
@@ -205,10 +205,10 @@ async def test_expired_answers_and_the_oldest_over_the_limit_are_deleted(databas
 
 
 async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database):
-    running = Running(database)
+    running = ConcurrencyLeases(database)
 
     async def take(holder: int, wanted: int, *, scope: str = "k", now: int = 0) -> int:
-        one = Exchange(scope=scope, wanted=wanted, most=30)
+        one = Exchange(scope=scope, requested=wanted, limit=30)
         taken = await running.exchange([one], holder=str(holder), now=now, until=now + 10)
         return taken[scope]
 
@@ -217,7 +217,7 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
 
     assert sum(given[:-1]) == 30
     assert given[-1] == 7
-    back = Exchange(scope="k", given=2, wanted=1, most=30)
+    back = Exchange(scope="k", returned=2, requested=1, limit=30)
     assert await running.exchange([back], holder=str(first), now=0, until=10) == {"k": 1}
     assert await take(20, 7) == 1
     assert await take(21, 40, now=10) == 30
@@ -227,8 +227,8 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
 
 
 async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
-    running = Running(database)
-    scopes = [Exchange(scope=f"k{one}", wanted=1, most=100) for one in range(5)]
+    running = ConcurrencyLeases(database)
+    scopes = [Exchange(scope=f"k{one}", requested=1, limit=100) for one in range(5)]
     async with asyncio.timeout(30):  # a deadlock takes a second to be found
         await asyncio.gather(
             *(
@@ -236,15 +236,15 @@ async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
                 for one in range(40)
             )
         )
-        one_more = Exchange(scope="k0", wanted=100, most=100)
+        one_more = Exchange(scope="k0", requested=100, limit=100)
         left = await running.exchange([one_more], holder="last", now=0, until=10)
 
     assert left == {"k0": 60}
 
 
-def begun(id: str, minute_at: int = 60, **more: int) -> Unsettled:
+def begun(id: str, minute_at: int = 60, **more: int) -> DeferredUsageRow:
     key = UsageKey(minute_at, "completions", "proj_1", "key_1", "", "m", "default", False, "")
-    return Unsettled(id=id, key=key, **more)
+    return DeferredUsageRow(id=id, key=key, **more)
 
 
 TOLD = Tokens(input_tokens=100, cached_tokens=90, output_tokens=50)
@@ -257,7 +257,7 @@ async def sums_of(database: Database) -> list[tuple[int, int, int, int, int]]:
 
 
 async def test_deferred_usage_counts_once_in_the_minute_of_its_report(database):
-    unsettled = UnsettledUsage(database)
+    unsettled = DeferredUsageStore(database)
     await unsettled.add(begun("resp_1"))
     await unsettled.add(begun("resp_1"))
 
@@ -268,7 +268,7 @@ async def test_deferred_usage_counts_once_in_the_minute_of_its_report(database):
 
 
 async def test_deferred_usage_counts_only_the_uncounted_part(database):
-    unsettled = UnsettledUsage(database)
+    unsettled = DeferredUsageStore(database)
     await unsettled.add(begun("resp_1", input_tokens=30, output_tokens=60))
 
     await unsettled.settle("resp_1", TOLD, minute_at=120)
@@ -277,7 +277,7 @@ async def test_deferred_usage_counts_only_the_uncounted_part(database):
 
 
 async def test_deferred_usage_is_deleted_when_too_old_or_over_the_limit(database):
-    unsettled = UnsettledUsage(database)
+    unsettled = DeferredUsageStore(database)
     for number in range(5):
         await unsettled.add(begun(f"resp_{number}", 60 * number))
     await unsettled.forget(before=60, most=2)
@@ -289,9 +289,9 @@ async def test_deferred_usage_is_deleted_when_too_old_or_over_the_limit(database
 @pytest.mark.parametrize("id", ["a\x00b", "\udcff"])
 async def test_deferred_usage_refuses_an_unstorable_id(database, id):
     with pytest.raises(Unstorable):
-        await UnsettledUsage(database).add(begun(id))
+        await DeferredUsageStore(database).add(begun(id))
     with pytest.raises(Unstorable):
-        await UnsettledUsage(database).settle(id, TOLD, minute_at=0)
+        await DeferredUsageStore(database).settle(id, TOLD, minute_at=0)
 
 
 async def test_only_old_entries_of_the_audit_log_are_deleted(database):

@@ -29,7 +29,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.batches import batch_rows
 from llm_backend.store.conversations import conversation_rows
-from llm_backend.store.database.group_commit import Work
+from llm_backend.store.database.write_queue import Work
 from llm_backend.store.files import file_rows as stored_files
 from llm_backend.store.jobs import Jobs
 from llm_backend.store.responses import response_rows

@@ -102,7 +102,7 @@ async def test_jobs_for_a_place_are_done_there_and_none_without_a_place(database
     places = {"a": "here", "b": "there", "c": None}
     await jobs.add(*(NewJob(kind="k", subject=one, place=place) for one, place in places.items()))
     async with running(jobs, lost, place=nowhere):
-        await jobs.wait_for_news(0.05)
+        await jobs.wait_for_change(0.05)
     async with running(jobs, worker, place=here):
         await until_deleted(database, "a", "c")
 
@@ -271,14 +271,14 @@ async def test_jobs_are_added_in_the_transaction_of_their_subject(database, jobs
 
 async def test_runner_survives_a_database_that_is_down(jobs, monkeypatch):
     worker = Worker()
-    outlook, failures = jobs.outlook, [StoreUnavailable("down")]
+    read, failures = jobs.due_times_and_held_jobs, [StoreUnavailable("down")]
 
     async def failing(*arguments):
         if failures:
             raise failures.pop()
-        return await outlook(*arguments)
+        return await read(*arguments)
 
-    monkeypatch.setattr(jobs, "outlook", failing)
+    monkeypatch.setattr(jobs, "due_times_and_held_jobs", failing)
     async with running(jobs, worker):
         await until(lambda: not failures)
         await jobs.add(*new("a"))

@@ -53,11 +53,11 @@ class Permission:
         self._spending.check(project)
         return policy
 
-    def hold(self, request: ApiRequest, caller: Caller, metered: MeteredOperation) -> ApiRequest:
+    def enforce(self, request: ApiRequest, caller: Caller, metered: MeteredOperation) -> ApiRequest:
         """Returns the request with the project's policy enforced. Raises `Forbidden`."""
         project, body = project_of(caller), request.body
         if metered.is_unknown:
-            self._check_unbound(project, request)
+            self._refuse_if_restricted(project, request)
         if metered.bypasses_metering and self._spending.is_limited(project):
             raise Forbidden(
                 f"Project `{project.id}` has a spend limit, and what this opens is used at the "
@@ -67,7 +67,7 @@ class Permission:
             query = request.http.query_params.multi_items()
             self.check_models(project, [model for name, model in query if name.lower() == "model"])
         if not isinstance(body, dict):
-            return self._hold_form(request, project)
+            return self._enforce_form(request, project)
         self.check_body(project, body, request.raw_body)
         if not (project.has_zero_retention and metered.is_stored):
             return request
@@ -77,7 +77,7 @@ class Permission:
             raw_body=with_value(request.raw_body, "store", False) if request.raw_body else b"",
         )
 
-    def _check_unbound(self, project: Project, request: ApiRequest) -> None:
+    def _refuse_if_restricted(self, project: Project, request: ApiRequest) -> None:
         """Raises `Forbidden` if the project has limits that an unknown operation could evade."""
         is_bound = (
             project.models is not None or project.forbidden_tools or project.has_zero_retention
@@ -107,7 +107,7 @@ class Permission:
             if not self._policies.allows(project, model):
                 raise _not_allowed(project, model)
 
-    def _hold_form(self, request: ApiRequest, project: Project) -> ApiRequest:
+    def _enforce_form(self, request: ApiRequest, project: Project) -> ApiRequest:
         """Checks the fields of a form while it is read: only its head has been checked so far."""
         if project.models is None or request.form_head is None:
             return request

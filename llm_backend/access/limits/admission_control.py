@@ -23,13 +23,13 @@ from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
 from llm_backend.access.usage.metered_response import MeteredResponse
 from llm_backend.access.usage.spending import Spending
-from llm_backend.backends.upstream.stream_ending import SentEvents
 from llm_backend.contract.application.connexion_app import SendResponse
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, DeadlineExceeded
 from llm_backend.offload import offload
 from llm_backend.store import as_owner
+from llm_backend.stream_ending import SentEvents
 
 __all__ = ["AdmissionControl"]
 
@@ -83,7 +83,7 @@ class AdmissionControl:
         model = model_of(request, metered)
         policy = self._permission.check(caller, model, names_model=metered.names_model)
         if policy.is_restricted or metered.bypasses_metering or metered.is_unknown:
-            request = await offload(self._permission.hold, request, caller, metered)
+            request = await offload(self._permission.enforce, request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
         reservation = RateLimitReservation(
             self._limits, self._policies, project_of(caller), policy, request
@@ -123,8 +123,9 @@ class AdmissionControl:
     async def session(
         self, authenticate: Callable[[], Caller], model: str
     ) -> AsyncIterator[MeteredSession]:
-        """Admits a WebSocket session as one request to this model, which may be named later. `look`
-        returns the current caller and is called repeatedly. Raises the errors of `__call__`."""
+        """Admits a WebSocket session as one request to this model, which may be named later.
+        `authenticate` returns the current caller and is called repeatedly. Raises the errors of
+        `__call__`."""
         caller = authenticate()
         policy = self.check(caller, model, names_model=False)
         reservation = RateLimitReservation(self._limits, self._policies, project_of(caller), policy)

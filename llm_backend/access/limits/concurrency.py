@@ -18,7 +18,7 @@ from typing import NoReturn
 from llm_backend.block_grants import BLOCKS, surplus
 from llm_backend.errors import RETRY_AFTER_S, RequestsLimited
 from llm_backend.store import StoreError
-from llm_backend.store.administration import Exchange, Running
+from llm_backend.store.administration import ConcurrencyLeases, Exchange
 
 __all__ = ["ConcurrencyLimit", "SharedConcurrencyLimits", "acquire_all", "release_all"]
 
@@ -65,7 +65,7 @@ class ConcurrencyLimit:
         returned, missing = self.surplus, self.running + self._waiting - self.granted
         self.granted -= returned
         requested = max(missing, self.limit // BLOCKS) if missing > 0 else 0
-        return Exchange(scope=self.scope, given=returned, wanted=requested, most=self.limit)
+        return Exchange(scope=self.scope, returned=returned, requested=requested, limit=self.limit)
 
     def add_granted(self, number: int, now: float) -> None:
         """Adds permits that the database has granted."""
@@ -106,7 +106,9 @@ class ConcurrencyLimit:
 class SharedConcurrencyLimits:
     """Leases shared permits of all scopes from the database for this server."""
 
-    def __init__(self, stored: Running, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, stored: ConcurrencyLeases, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.clock = clock
         self._stored = stored
         self._holder = token_hex(8)
@@ -183,7 +185,7 @@ class SharedConcurrencyLimits:
 
     async def _exchange(self, limits: Sequence[ConcurrencyLimit]) -> None:
         exchanges = {limit: limit.build_exchange() for limit in limits}
-        pending = [one for one in exchanges.values() if one.given or one.wanted]
+        pending = [one for one in exchanges.values() if one.returned or one.requested]
         if not pending:
             return
         now = int(self.clock())
@@ -195,10 +197,10 @@ class SharedConcurrencyLimits:
         except StoreError:
             for limit, one in exchanges.items():
                 # Not returned to the database: the next exchange offers them again.
-                limit.granted += one.given
+                limit.granted += one.returned
             raise
         for limit, one in exchanges.items():
-            if one.wanted:
+            if one.requested:
                 limit.add_granted(granted[limit.scope], self.clock())
             if limit.surplus:  # the requests that waited for them have left
                 self._offered.add(limit)
@@ -210,7 +212,7 @@ class SharedConcurrencyLimits:
         # Permits that are not returned are free when their lease expires.
         except StoreError as error:
             self._down_until = self.clock() + DOWN_S
-            log.warning("slots_not_shared", extra={"reason": str(error)})
+            log.warning("concurrency_limits_not_shared", extra={"reason": str(error)})
 
 
 async def acquire_all(limits: Sequence[ConcurrencyLimit]) -> None:

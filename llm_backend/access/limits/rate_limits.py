@@ -23,9 +23,7 @@ __all__ = ["LIMIT_HEADERS", "RateLimit", "RateLimits", "Reservation", "limit_hea
 log = logging.getLogger(__name__)
 
 RETRY_LEASE_S = 1.0  # after an exhausted limit: other servers may have returned some
-WINDOWS_LIMIT = (
-    100_000  # kept in memory; same_unit of windows that are over go first, then the oldest
-)
+WINDOWS_LIMIT = 100_000  # in memory: expired windows are evicted first, then the oldest
 
 LIMIT_HEADERS = tuple(
     f"x-ratelimit-{name}-{unit}"
@@ -163,10 +161,10 @@ class RateLimits:
         is_unshared = False
         try:
             granted = await grants.take(
-                window.name, window_at, wanted=amount, most=window.limit, least=least
+                window.name, window_at, requested=amount, limit=window.limit, minimum=least
             )
         except StoreError as error:
-            log.warning("limits_not_shared", extra={"reason": str(error)})
+            log.warning("rate_limits_not_shared", extra={"reason": str(error)})
             granted, is_unshared = window.limit - window.granted, True
         if window_at != window.window_at:
             return
@@ -242,7 +240,7 @@ async def _return_amount(grants: Grants, name: str, window_at: int, amount: int)
     try:
         await grants.give_back(name, window_at, amount)
     except StoreError as error:  # lost until the next window
-        log.warning("limits_not_shared", extra={"reason": str(error)})
+        log.warning("rate_limits_not_shared", extra={"reason": str(error)})
 
 
 def limit_headers(windows: Sequence[RateLimitWindow], now: float) -> dict[str, str]:

@@ -12,8 +12,9 @@ __all__ = ["RateLimitWindow"]
 
 
 class RateLimitWindow:
-    """One limit: `most` in every window. Amounts that are not `granted` must be requested first; a
-    server that shares no limits grants itself the whole amount at the start of each window.
+    """One limit: at most `limit` in every window. Amounts that are not `granted` must be requested
+    first; a server that shares no limits grants itself the whole amount at the start of each
+    window.
     """
 
     __slots__ = (

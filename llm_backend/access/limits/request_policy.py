@@ -156,7 +156,7 @@ class RequestPolicies:
         return limits
 
     def _has_own_limits(self, project: Project, model: str) -> bool:
-        """True if a model has limits of its own; models beyond `MODELS_MOST` share one."""
+        """True if a model has limits of its own; models beyond `MODELS_LIMIT` share one."""
         if model in project.rate_limits:
             return True
         models = self._models.setdefault(project.id, set())

@@ -28,8 +28,8 @@ Message = str | bytes
 
 
 class MeteredSession:
-    """Messages of one WebSocket. `look` returns the current caller, and is called again every
-    `every_s` seconds."""
+    """Messages of one WebSocket. `authenticate` returns the current caller, and is called again
+    every `recheck_s` seconds."""
 
     def __init__(
         self,

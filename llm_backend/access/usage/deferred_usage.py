@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.store import StoreError
-from llm_backend.store.administration import Tokens, Unsettled, UnsettledUsage
+from llm_backend.store.administration import DeferredUsageRow, DeferredUsageStore, Tokens
 
 __all__ = ["DeferredUsage"]
 
@@ -25,7 +25,11 @@ class DeferredUsage:
     """
 
     def __init__(
-        self, stored: UnsettledUsage, *, clock: Callable[[], float] = time.time, most: int = MOST
+        self,
+        stored: DeferredUsageStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        most: int = MOST,
     ) -> None:
         self._stored = stored
         self._clock = clock
@@ -39,7 +43,7 @@ class DeferredUsage:
         key, counted = meter.defer_usage(), (0, 0)
         if text_bytes is not None:
             counted = meter.count_estimate(input_bytes=text_bytes[0], output_bytes=text_bytes[1])
-        begun = Unsettled(id=id, key=key, input_tokens=counted[0], output_tokens=counted[1])
+        begun = DeferredUsageRow(id=id, key=key, input_tokens=counted[0], output_tokens=counted[1])
         try:
             await self._stored.add(begun)
         except StoreError as error:

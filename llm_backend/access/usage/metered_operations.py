@@ -54,9 +54,9 @@ class MeteredOperation:
 
     With `names_model`, a project that may use only some models must name one; without it, there
     is no model to name, or it was named before. `texts` finds the text of a stream, to estimate
-    tokens that an upstream does not report. `is_stored` operations take `store`. A `leads_past`
-    operation opens something that is used at the upstream, unseen by this server. For an
-    `is_unknown` operation, the effect and the models are unknown.
+    tokens that an upstream does not report. `is_stored` operations take `store`. A
+    `bypasses_metering` operation opens something that is used at the upstream, unseen by this
+    server. For an `is_unknown` operation, the effect and the models are unknown.
     """
 
     kind: str
@@ -76,7 +76,7 @@ _RUN = _texts("value", "arguments")
 # OpenAI's API has no usage of these: they are in the costs, as far as their tokens are reported.
 _OTHER = MeteredOperation(kind="other")
 _OTHER_UNNAMED = MeteredOperation(kind="other", names_model=False)
-_LEADING_PAST = MeteredOperation(kind="other", bypasses_metering=True)
+_BYPASSING = MeteredOperation(kind="other", bypasses_metering=True)
 
 METERED: Mapping[str, MeteredOperation] = {
     "createChatCompletion": MeteredOperation(kind="completions", texts=_CHAT, is_stored=True),
@@ -118,14 +118,14 @@ METERED: Mapping[str, MeteredOperation] = {
     "createVoice": _OTHER_UNNAMED,
     "createVoiceConsent": _OTHER_UNNAMED,
     "Createcontentprovenancecheck": _OTHER_UNNAMED,
-    "accept-realtime-call": _LEADING_PAST,
-    "create-realtime-call": _LEADING_PAST,
-    "create-realtime-client-secret": _LEADING_PAST,
-    "create-realtime-session": _LEADING_PAST,
-    "create-realtime-transcription-session": _LEADING_PAST,
-    "create-realtime-translation-client-secret": _LEADING_PAST,
+    "accept-realtime-call": _BYPASSING,
+    "create-realtime-call": _BYPASSING,
+    "create-realtime-client-secret": _BYPASSING,
+    "create-realtime-session": _BYPASSING,
+    "create-realtime-transcription-session": _BYPASSING,
+    "create-realtime-translation-client-secret": _BYPASSING,
     UNKNOWN.operation_id: MeteredOperation(kind="other", names_model=False, is_unknown=True),
-    "CreateChatSessionMethod": _LEADING_PAST,  # of a workflow, whose models are unknown here
+    "CreateChatSessionMethod": _BYPASSING,  # of a workflow, whose models are unknown here
 }
 """By operationId."""
 

@@ -82,7 +82,8 @@ class _ValidationState(Enum):
 class _Text:
     """A body without its content coding, from its first character on; about `limit_bytes` of it.
 
-    Not a part of `Held`, which would refer to itself and be left to the garbage collector.
+    Not a part of `AnswerValidator`, which would refer to itself and be left to the garbage
+    collector.
     """
 
     def __init__(self, limit_bytes: int) -> None:

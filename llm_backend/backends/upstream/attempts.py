@@ -93,20 +93,20 @@ class Attempts:
     def may_retry(self, error: UpstreamError) -> bool:
         """Returns True if the request may be retried after this error. If an upstream may have got
         it and deduplicates it by its key, only that one gets it again."""
-        is_others_turn = self.request.has_other or error.is_lasting
-        if not (self.has_untried if is_others_turn else self._has_more_tries):
+        is_others_only = self.request.has_fallback or error.is_lasting
+        if not (self.has_untried if is_others_only else self._has_more_tries):
             return False
         if not error.was_sent or is_safe(self.request.method):
             return True
         last = next(one for one in self.upstreams if one.name == self.tried[-1])
-        if self.request.has_other or not last.config.honours_idempotency_key:
+        if self.request.has_fallback or not last.config.honours_idempotency_key:
             return False
         self._pinned = last
         return has_idempotency_key(self.request.headers)
 
     def is_retriable_answer(self, relayed: UpstreamAnswer) -> bool:
         """Returns True for an answer after which another upstream or backend should be tried."""
-        if self.request.has_other:
+        if self.request.has_fallback:
             return relayed.status in FALLBACK
         return relayed.status in REFUSED and self.has_untried
 
@@ -121,7 +121,7 @@ class Attempts:
         now_s = asyncio.get_running_loop().time()
         allowed = self._allowed
         admitting = [one for one in allowed if one.health.admits(now_s)]
-        if not admitting and self.request.has_other:
+        if not admitting and self.request.has_fallback:
             raise Overloaded("No upstream that could answer is up.")
         return admitting or allowed
 

@@ -46,8 +46,8 @@ class UpstreamAnswer:
 
     `headers` are those for the client, names in lower case, order and repeats as sent. `body`
     yields bytes as they arrive, without decoding, and raises `UpstreamFailed` or `UpstreamTimeout`
-    if the answer breaks off. A reader that finds it invalid calls `blame`, which logs it and counts
-    it as a failure of the upstream.
+    if the answer breaks off. A reader that finds it invalid calls `report_invalid`, which logs
+    it and counts it as a failure of the upstream.
     """
 
     status: int
@@ -55,7 +55,7 @@ class UpstreamAnswer:
     body: AsyncGenerator[bytes, None]
     close: Callable[[], None]
     upstream: str = ""  # its name, for the log
-    blame: Callable[[UpstreamFailed], None] = lambda _: None
+    report_invalid: Callable[[UpstreamFailed], None] = lambda _: None
 
     def header(self, name: bytes) -> bytes | None:
         """Returns the first value of a header, named in lower case."""
@@ -178,15 +178,17 @@ def _readable(accepted: bytes) -> bytes:
 
 
 def _end_to_end(headers: Headers, listed: HeaderList) -> list[tuple[bytes, bytes]]:
+    """Returns the listed headers, except hop-by-hop ones: the fields that `Connection` nominates
+    (RFC 9110, 7.6.1)."""
     lowered = [(name.lower(), value) for name, value in headers]
     passed = [pair for pair in lowered if listed.passes(pair[0])]
-    between_neighbours = {
+    connection_nominated = {
         word.strip().lower()
         for name, value in lowered
         if name == b"connection"
         for word in value.split(b",")
     }
-    return [pair for pair in passed if pair[0] not in between_neighbours]
+    return [pair for pair in passed if pair[0] not in connection_nominated]
 
 
 def _text(name: bytes, value: bytes) -> str:

@@ -12,8 +12,10 @@ class Health:
 
     An answer's beginning ends the ejection, but only a complete answer resets the count of
     failures: an upstream that breaks off every answer is ejected, too. Each ejection without a
-    complete answer since the last one is twice as long, up to a minute. Each request after `begin`
-    ends with one of `succeeded`, `failed` and `left`.
+    complete answer since the last one is twice as long, up to a minute. Each `record_request` is
+    followed by one of `record_success`, `record_failure` and `record_cancel`.
+
+    Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.
     """
 
     def __init__(self) -> None:

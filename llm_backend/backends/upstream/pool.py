@@ -14,13 +14,13 @@ from llm_backend.backends.upstream.answer_kinds import (
 )
 from llm_backend.backends.upstream.attempts import Attempts
 from llm_backend.backends.upstream.balance import Balance
-from llm_backend.backends.upstream.choice import Choices
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.http import Upstream
-from llm_backend.backends.upstream.permit_queue import PermitQueue, busy
+from llm_backend.backends.upstream.permits.permit_queue import PermitQueue, busy
 from llm_backend.backends.upstream.retry import backoff_s
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed
 
@@ -53,9 +53,9 @@ class UpstreamPool:
         media_types_of: Callable[[str], Collection[str]] = lambda _: (),
     ) -> None:
         """`shared` are permits of several processes; None if this is the only process.
-        `described` returns the media types of an operation's successful answers."""
+        `media_types_of` returns the media types of an operation's successful answers."""
         self._upstreams = {one.name: one for one in upstreams}
-        self.choices = Choices([one.config for one in upstreams], operations)
+        self.routing = UpstreamRouting([one.config for one in upstreams], operations)
         self._balance = Balance()
         self._queue: PermitQueue[Upstream] = PermitQueue(self._balance.choose)
         self._shared = shared
@@ -108,12 +108,12 @@ class UpstreamPool:
 
     def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
         """Returns True if an upstream serves this model."""
-        return self.choices.serves(model, operation)
+        return self.routing.serves(model, operation)
 
     def response_upstreams(self, operation: Sequence[str]) -> Sequence[str]:
         """Returns the names of the upstreams with the responses operation, which may store a
         response. The first one is the upstream for requests without a model."""
-        first = self.choices.for_operation(operation)
+        first = self.routing.for_operation(operation)
         names = [*first, *(name for name in self._upstreams if name not in first)]
         return [
             name for name in names if self._upstreams[name].config.speaks(WireProtocol.RESPONSES)
@@ -121,7 +121,7 @@ class UpstreamPool:
 
     def has_responses(self, operation: Sequence[str]) -> bool:
         """Returns True if the upstream for requests without a model has the responses operation."""
-        names = self.choices.for_operation(operation)
+        names = self.routing.for_operation(operation)
         return all(self._upstreams[name].config.speaks(WireProtocol.RESPONSES) for name in names)
 
     @property
@@ -130,11 +130,11 @@ class UpstreamPool:
         now_s = asyncio.get_running_loop().time()
         return any(one.health.is_available(now_s) for one in self._upstreams.values())
 
-    def speak(
+    def any_speaks(
         self, wire: WireProtocol, model: str, upstream: str | None, operation: Sequence[str]
     ) -> bool:
         """Returns True if an upstream that may answer the model speaks this wire protocol."""
-        named = [upstream] if upstream else self.choices.for_model(model, tuple(operation))
+        named = [upstream] if upstream else self.routing.for_model(model, tuple(operation))
         return any(self._upstreams[name].config.speaks(wire) for name in named)
 
     async def models(self) -> list[Mapping[str, Any]]:
@@ -152,8 +152,8 @@ class UpstreamPool:
         if request.upstream is not None:
             names = [request.upstream]
         elif request.model is not None:
-            names = self.choices.for_model(request.model, tuple(request.operation))
-        names = names or self.choices.for_operation(request.operation)
+            names = self.routing.for_model(request.model, tuple(request.operation))
+        names = names or self.routing.for_operation(request.operation)
         upstreams = [self._upstreams[name] for name in names]
         wire = (
             request.wire or WIRES.get(request.operation[0]) if request.operation else request.wire
@@ -176,7 +176,7 @@ class UpstreamPool:
             return await self._shared.acquire(attempt)
         if free := attempt.free_upstreams():
             return self._balance.choose(free)
-        if attempt.request.has_other:
+        if attempt.request.has_fallback:
             raise busy()
         return await self._queue.acquire(
             attempt.request.caller,

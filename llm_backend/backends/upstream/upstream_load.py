@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class UpstreamLoad:
     """Counts the requests of one upstream, and tracks in `health` the results of the latest ones.
 
-    `permits` limit outstanding and promised requests; `on_permit_free` is called when one ends.
+    `permits` limit outstanding and reserved requests; `on_permit_free` is called when one ends.
     """
 
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver) -> None:
@@ -25,7 +25,7 @@ class UpstreamLoad:
         self.health = Health()
         self.outstanding = 0
         self.permits = config.concurrency
-        self.promised = 0  # permits of requests that are about to be sent
+        self.reserved = 0  # permits of requests that are about to be sent
         self.on_permit_free: Callable[[], None] = _no_waiter
         self._observer = observer
         self._observer.set_up(1)
@@ -43,7 +43,7 @@ class UpstreamLoad:
     @property
     def has_free_permit(self) -> bool:
         """True if another request may be sent: the upstream is below its concurrency limit."""
-        return self.outstanding + self.promised < self.permits
+        return self.outstanding + self.reserved < self.permits
 
     def _begin_request(self) -> None:
         """Counts a request that begins. Its answer must be closed, or its failure recorded."""

@@ -15,7 +15,7 @@ Body = bytes | AsyncIterator[bytes]
 class UpstreamRequest:
     """One request to the upstreams. `operation` is its id and tag, `model` the model's name at the
     upstream, `upstream` the one that a route names, `wire` the wire protocol if it differs from the
-    operation's. `streams`: events are requested (None: unknown). `has_other`: another backend
+    operation's. `streams`: events are requested (None: unknown). `has_fallback`: another backend
     answers if no upstream can. `caller` takes its turn with others in the fair queue.
     `on_abandoned` is called if the request is cancelled after an upstream has got it.
     """
@@ -30,6 +30,6 @@ class UpstreamRequest:
     upstream: str | None = None
     wire: WireProtocol | None = None
     streams: bool | None = None
-    has_other: bool = False
+    has_fallback: bool = False
     caller: str = ""
     on_abandoned: Callable[[], None] = lambda: None

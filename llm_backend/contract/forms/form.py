@@ -140,7 +140,7 @@ class Form:
     def _check(self, files: Mapping[str, str], *, is_whole: bool = True) -> dict[str, JsonValue]:
         """Returns the typed fields; raises `InvalidRequest`, for missing fields only if
         `is_whole`."""
-        fields = read_pairs(self._pairs, self._form_check.parameters, is_open=False)
+        fields = read_pairs(self._pairs, self._form_check.parameters, is_lenient=False)
         try:
             self._form_check.check.check_request({**fields, **files})
         except InvalidRequest as error:

@@ -10,9 +10,9 @@ from llm_backend.store import (
     BatchStore,
     Job,
     LineResult,
+    RetryLater,
     StoredBatch,
     StoreUnavailable,
-    TryLater,
 )
 
 __all__ = ["ATTEMPTS", "LineChunk"]
@@ -70,10 +70,10 @@ class LineChunk:
         self._is_model_unavailable = True
 
     async def finish(self) -> None:
-        """Finishes the job, or postpones the batch and raises `TryLater` if its model is
+        """Finishes the job, or postpones the batch and raises `RetryLater` if its model is
         unavailable, so that other batches run meanwhile.
         """
         if self._is_model_unavailable and not self._is_batch_over:
             await self._batches.postpone(self._batch.id, POSTPONE_S)
-            raise TryLater(POSTPONE_S)
+            raise RetryLater(POSTPONE_S)
         await self._batches.finish_lines(self._job)

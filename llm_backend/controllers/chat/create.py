@@ -58,7 +58,9 @@ AnyAnswer = AdmittedGeneration | BridgedAnswer | CheckedAnswer | WithheldStream
 
 async def create_chat_completion(services: Services, request: ApiRequest) -> Response:
     """`POST /chat/completions`"""
-    return await answer_by_route(services, request, here=_answer, there=relay_chat, bridged=_answer)
+    return await answer_by_route(
+        services, request, local=_answer, relay_with=relay_chat, bridged=_answer
+    )
 
 
 async def _answer(

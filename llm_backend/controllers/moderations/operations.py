@@ -57,7 +57,7 @@ _IMAGE_CATEGORY = min(IMAGE_CATEGORIES)
 async def create_moderation(services: Services, request: ApiRequest) -> Response:
     """`POST /moderations`"""
     body = {**request.body, "model": moderation_model_name(services, request.body)}
-    return await answer_by_route(services, replace(request, body=body), here=_judge_inputs)
+    return await answer_by_route(services, replace(request, body=body), local=_judge_inputs)
 
 
 async def _judge_inputs(services: Services, request: ApiRequest, model: LocalModel) -> Response:

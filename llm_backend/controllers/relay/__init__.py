@@ -1,13 +1,13 @@
 """Operations answered by upstreams: routed, relayed byte for byte, observed.
 
-`routing.py`            steps of a route by the model, with fallback
-`relay.py`              one request to an upstream
-`relayed_response.py`   the upstream's answer to the client
-`relayed_chat.py`       chats, observed and stored
-`chat_observer.py`      parser of a relayed chat's bytes
-`event_delta.py`        fast comparison of stream events
-`local_or_upstream.py`  stored objects: local, or of an upstream
-`unknown_fields.py`     fields that the document does not define
-`upload_disconnect.py`  disconnects while a body is uploaded
-`bridge/`               chats for upstreams with responses only, and the reverse
+`routing.py`                 steps of a route by the model, with fallback (failover)
+`relay.py`                   one request to an upstream
+`relayed_response.py`        the upstream's answer to the client
+`relayed_chat.py`            chats, observed and stored
+`chat_observer.py`           parser of a relayed chat's bytes
+`event_delta.py`             fast comparison of stream events
+`local_or_upstream.py`       stored objects: local, or of an upstream
+`unknown_field_reporter.py`  request fields that the document does not define
+`upload_disconnect.py`       disconnects while a body is uploaded
+`bridge/`                    chats for upstreams with responses only, and the reverse
 """

@@ -18,7 +18,7 @@ from llm_backend.backends.upstream.headers import (
 )
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relayed_response import Finish, RelayedResponse
-from llm_backend.controllers.relay.unknown_fields import UnknownFields
+from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 from llm_backend.offload import offload
@@ -45,12 +45,13 @@ class Destination:
     """Target of a relayed request: the upstream's name of the model, and the upstream if a route
     names one.
 
-    With `has_other`, an answer that only says that the upstream cannot answer is raised.
+    With `has_fallback`, another step of the route is left: statuses of `attempts.FALLBACK` are
+    raised as errors.
     """
 
     model: str
     upstream: str | None = None
-    has_other: bool = False
+    has_fallback: bool = False
 
 
 class Exchanger(Protocol):
@@ -65,7 +66,7 @@ class RelayServices(Protocol):
     @property
     def upstream(self) -> Exchanger | None: ...
     @property
-    def unknown_fields(self) -> UnknownFields: ...
+    def unknown_fields(self) -> UnknownFieldReporter: ...
 
 
 class _OperationKey(Protocol):
@@ -145,7 +146,7 @@ async def relay(
                     model=to.model if to else requested_model(request),
                     upstream=to.upstream if to else None,
                     streams=_streams(request.body),
-                    has_other=to.has_other if to else False,
+                    has_fallback=to.has_fallback if to else False,
                     caller=fairness_key(request.caller),
                     on_abandoned=_ignore if meter is None else meter.mark_sent,
                 )

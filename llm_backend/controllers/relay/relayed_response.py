@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
-from llm_backend.backends.upstream.stream_ending import StreamEnding
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
 from llm_backend.errors import ApiError
+from llm_backend.stream_ending import StreamEnding
 
 __all__ = ["Finish", "RelayedResponse"]
 

@@ -22,7 +22,7 @@ __all__ = [
     "LocalStep",
     "UpstreamStep",
     "answer_by_route",
-    "operation_of",
+    "operation_names",
     "relay_operation",
 ]
 
@@ -45,7 +45,7 @@ class UpstreamStep(Protocol):
 
 
 async def relay_operation(
-    services: Services, request: ApiRequest, *, there: UpstreamStep = relay
+    services: Services, request: ApiRequest, *, relay_with: UpstreamStep = relay
 ) -> Response:
     """Relays any operation that the table assigns to upstreams, by the model that it names."""
     if services.upstream is None:
@@ -56,8 +56,8 @@ async def relay_operation(
     if head is not None:
         return await _relay_form(services, request, head, steps)
     if not steps:
-        return await there(services, request)
-    options = _RouteOptions(here=_no_local_answer, there=there)
+        return await relay_with(services, request)
+    options = _RouteOptions(local=_no_local_answer, relay_with=relay_with)
     return await _first_answer(services, request, steps, options)
 
 
@@ -79,7 +79,7 @@ def _upstream_steps(services: Services, request: ApiRequest, name: str | None) -
     """Returns the upstreams among a route's steps; with none, the default upstream is asked."""
     if name is None:
         return ()
-    steps = services.registry.steps(name, operation_of(request))
+    steps = services.registry.steps(name, operation_names(request))
     return [step for step in steps if isinstance(step, UpstreamModel)]
 
 
@@ -91,18 +91,19 @@ async def answer_by_route(
     services: Services,
     request: ApiRequest,
     *,
-    here: LocalStep,
-    there: UpstreamStep = relay,
+    local: LocalStep,
+    relay_with: UpstreamStep = relay,
     bridged: Bridged | None = None,
 ) -> Response:
-    """Returns the answer of the first step that succeeds: `here` for local models, `there` for
-    upstreams, `bridged` for upstreams that support only another operation.
+    """Returns the answer of the first step that succeeds: `local` for local models, `relay_with`
+    for upstreams, `bridged` for upstreams that support only another operation. Known elsewhere as
+    failover.
 
     Falls back on overload and outage before any part of an answer was sent. Raises the error of
     the last step, and `ModelNotFound`.
     """
-    steps = services.registry.steps(request.body["model"], operation_of(request))
-    options = _RouteOptions(here=here, there=there, bridged=bridged)
+    steps = services.registry.steps(request.body["model"], operation_names(request))
+    options = _RouteOptions(local=local, relay_with=relay_with, bridged=bridged)
     return await _first_answer(services, request, steps, options)
 
 
@@ -111,14 +112,14 @@ async def _first_answer(
 ) -> Response:
     for step in steps[:-1]:
         try:
-            return await options.answer_step(services, request, step, has_other=True)
+            return await options.answer_step(services, request, step, has_fallback=True)
         except FALLBACK_ERRORS as error:
             fields = {"model": _name(step), "code": error.code, "request_id": request.request_id}
             log.warning("fell_back", extra=fields)
-    return await options.answer_step(services, request, steps[-1], has_other=False)
+    return await options.answer_step(services, request, steps[-1], has_fallback=False)
 
 
-def operation_of(request: ApiRequest) -> tuple[str, str]:
+def operation_names(request: ApiRequest) -> tuple[str, str]:
     """Returns the names by which settings assign an operation to an upstream: its id and tag."""
     return request.operation.operation_id, request.operation.tag
 
@@ -136,24 +137,24 @@ async def _switch_model(request: ApiRequest, step: Step) -> None:
 class _RouteOptions:
     """Handlers of one operation, by kind of step."""
 
-    here: LocalStep
-    there: UpstreamStep
+    local: LocalStep
+    relay_with: UpstreamStep
     bridged: Bridged | None = None
 
     async def answer_step(
-        self, services: Services, request: ApiRequest, step: Step, *, has_other: bool
+        self, services: Services, request: ApiRequest, step: Step, *, has_fallback: bool
     ) -> Response:
         """Returns the answer of one step, charged to that step's model. Raises `RateLimited` if
         the model's limits are exceeded."""
         await _switch_model(request, step)
         if isinstance(step, LocalModel):
-            return await self.here(services, request, step.with_meter(request.meter))
-        to = Destination(model=step.model, upstream=step.upstream, has_other=has_other)
+            return await self.local(services, request, step.with_meter(request.meter))
+        to = Destination(model=step.model, upstream=step.upstream, has_fallback=has_fallback)
         other = _other_wire(services, request, step) if self.bridged else None
         if self.bridged is None or other is None:
-            return await self.there(services, request, to=to)
+            return await self.relay_with(services, request, to=to)
         assert services.upstream is not None, "a step of an upstream needs one"
-        operation = operation_of(request)
+        operation = operation_names(request)
         model = BridgedModel(
             services.upstream,
             to,
@@ -171,11 +172,11 @@ def _other_wire(
 ) -> WireProtocol | None:
     """Returns the wire protocol for a step that does not support the operation's own; None if it
     does."""
-    operation = operation_of(request)
+    operation = operation_names(request)
     wire = WIRES.get(operation[0])
     upstreams = services.upstream
     if wire is None or upstreams is None:
         return None
-    if upstreams.speak(wire, step.model, step.upstream, operation):
+    if upstreams.any_speaks(wire, step.model, step.upstream, operation):
         return None
     return WireProtocol.CHAT if wire is WireProtocol.RESPONSES else WireProtocol.RESPONSES

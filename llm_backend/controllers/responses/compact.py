@@ -43,7 +43,7 @@ async def compactconversation(services: Services, request: ApiRequest) -> Respon
     """`POST /responses/compact`"""
     if request.query.get("beta") or request.body.get("model") is None:
         return await relay_unread(services, request)
-    return await answer_by_route(services, request, here=_compact, bridged=_compact)
+    return await answer_by_route(services, request, local=_compact, bridged=_compact)
 
 
 async def _compact(

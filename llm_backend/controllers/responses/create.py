@@ -34,9 +34,9 @@ __all__ = ["create_response", "getinputtokencounts", "relay_unread"]
 async def create_response(services: Services, request: ApiRequest) -> Response:
     """`POST /responses`"""
     if request.query.get("beta") or request.body.get("model") is None:
-        return await relay_unread(services, request, there=relay_response)
+        return await relay_unread(services, request, relay_with=relay_response)
     return await answer_by_route(
-        services, request, here=_answer, there=relay_response, bridged=_answer
+        services, request, local=_answer, relay_with=relay_response, bridged=_answer
     )
 
 
@@ -56,7 +56,7 @@ async def getinputtokencounts(services: Services, request: ApiRequest) -> Respon
     """`POST /responses/input_tokens`"""
     if request.query.get("beta") or (request.body or {}).get("model") is None:
         return await relay_unread(services, request)
-    return await answer_by_route(services, request, here=_count_input, bridged=_refuse_count)
+    return await answer_by_route(services, request, local=_count_input, bridged=_refuse_count)
 
 
 async def _count_input(services: Services, request: ApiRequest, model: LocalModel) -> Response:
@@ -88,12 +88,12 @@ async def _in_background(services: Services, request: ApiRequest, model: LocalMo
 
 
 async def relay_unread(
-    services: Services, request: ApiRequest, *, there: UpstreamStep = relay
+    services: Services, request: ApiRequest, *, relay_with: UpstreamStep = relay
 ) -> Response:
     """Relays a request without a model, or with `beta`, to an upstream. Raises `InvalidRequest` or
     `UnsupportedField` if no upstream is configured."""
     if services.upstream is not None:
-        return await relay_operation(services, request, there=there)
+        return await relay_operation(services, request, relay_with=relay_with)
     if request.query.get("beta"):
         raise errors.UnsupportedField("OpenAI's beta is not offered here.", param="beta")
     raise errors.InvalidRequest(

@@ -10,7 +10,7 @@ from llm_backend.backends.upstream.headers import Observe
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.relay.relayed_response import Finish
-from llm_backend.controllers.relay.routing import FALLBACK_ERRORS, operation_of
+from llm_backend.controllers.relay.routing import FALLBACK_ERRORS, operation_names
 from llm_backend.controllers.responses.response_observer import (
     ResponseObserver,
     is_under_way,
@@ -82,7 +82,7 @@ async def _relay_to_owner(
     """Tries the upstreams in order; returns the first answer that is not a 404, or raises the
     first failure."""
     assert services.upstream is not None, "only an upstream may have it"
-    names = services.upstream.response_upstreams(operation_of(request))
+    names = services.upstream.response_upstreams(operation_names(request))
     if len(names) < 2:
         return await relay(services, request, observe=observe, finish=finish)
     failures: list[ApiError] = []

@@ -59,12 +59,12 @@ async def open_upstream_socket(
     for step in steps[:-1]:
         try:
             return await _connect(
-                services, socket, step, meter, has_other=True, caller=caller
+                services, socket, step, meter, has_fallback=True, caller=caller
             ), step
         except FALLBACK_ERRORS as error:
             log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
     last = steps[-1]
-    return await _connect(services, socket, last, meter, has_other=False, caller=caller), last
+    return await _connect(services, socket, last, meter, has_fallback=False, caller=caller), last
 
 
 async def _connect(
@@ -73,7 +73,7 @@ async def _connect(
     step: UpstreamModel | None,
     meter: RequestMeter,
     *,
-    has_other: bool,
+    has_fallback: bool,
     caller: str,
 ) -> UpstreamSocket:
     assert services.upstream is not None, "there are no steps without upstreams"
@@ -89,7 +89,7 @@ async def _connect(
         operation=OPERATION,
         model=step.model if step else None,
         upstream=step.upstream if step else None,
-        has_other=has_other,
+        has_fallback=has_fallback,
         caller=caller,
     )
     protocols = upstream_protocols(socket.scope.get("subprotocols") or [])

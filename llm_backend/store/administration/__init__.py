@@ -1,10 +1,10 @@
 """Administered objects: API keys, projects and what belongs to them; usage, and the audit log."""
 
 from llm_backend.store.administration.administration import Administration, Change
-from llm_backend.store.administration.concurrency_leases import Exchange, Running
+from llm_backend.store.administration.concurrency_leases import ConcurrencyLeases, Exchange
+from llm_backend.store.administration.deferred_usage import DeferredUsageRow, DeferredUsageStore
 from llm_backend.store.administration.grants import Grants
 from llm_backend.store.administration.kept_answers import KeptAnswer, KeptAnswers, WholeAnswer
-from llm_backend.store.administration.unsettled_usage import Unsettled, UnsettledUsage
 from llm_backend.store.administration.usage import StoredUsage
 from llm_backend.store.administration.usage_rows import (
     AMOUNTS,
@@ -27,18 +27,18 @@ __all__ = [
     "AuditEntry",
     "AuditFilter",
     "Change",
+    "ConcurrencyLeases",
+    "DeferredUsageRow",
+    "DeferredUsageStore",
     "Exchange",
     "Grants",
     "KeptAnswer",
     "KeptAnswers",
     "Known",
     "Record",
-    "Running",
     "StoredKey",
     "StoredUsage",
     "Tokens",
-    "Unsettled",
-    "UnsettledUsage",
     "UsageFilter",
     "UsageKey",
     "UsageSum",

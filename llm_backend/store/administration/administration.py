@@ -19,7 +19,7 @@ from llm_backend.store.administration.values import (
 )
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
-from llm_backend.store.database.group_commit import Work
+from llm_backend.store.database.write_queue import Work
 from llm_backend.store.errors import Missing
 from llm_backend.store.keyset_pages import Page, PageRequest
 

@@ -6,11 +6,11 @@ from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
-from llm_backend.store.administration.tables import running
+from llm_backend.store.administration.tables import concurrency_leases
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 
-__all__ = ["Exchange", "Running"]
+__all__ = ["ConcurrencyLeases", "Exchange"]
 
 _LOCK_HOLDER = ""  # holder of the row that each change of a scope locks
 _SCOPE_KEPT_S = 24 * 60 * 60  # lifetime of the lock row of an unused scope
@@ -18,16 +18,16 @@ _SCOPE_KEPT_S = 24 * 60 * 60  # lifetime of the lock row of an unused scope
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """A change of a lease: of one scope `given` requests are returned, and `wanted` more are taken
-    of `most` in all."""
+    """A change of a lease: of one scope `returned` permits are given back, and `requested` more are
+    taken of `limit` in all."""
 
     scope: str
-    given: int = 0
-    wanted: int = 0
-    most: int = 0
+    returned: int = 0
+    requested: int = 0
+    limit: int = 0
 
 
-class Running:
+class ConcurrencyLeases:
     """Leases of running requests in a database. Times are in unix seconds.
 
     A holder makes its calls one after the other, so that no two transactions deadlock.
@@ -62,24 +62,24 @@ def _exchange(
     connection: Connection, exchanges: Iterable[Exchange], holder: str, now: int, until: int
 ) -> Mapping[str, int]:
     for one in exchanges:
-        if one.given:
+        if one.returned:
             _give_back(connection, one, holder)
     return {
-        one.scope: _take(connection, one, holder, now, until) for one in exchanges if one.wanted
+        one.scope: _take(connection, one, holder, now, until) for one in exchanges if one.requested
     }
 
 
 def _give_back(connection: Connection, given: Exchange, holder: str) -> None:
-    this, less = _is(given.scope, holder), running.c.number - given.given
-    connection.execute(update(running).where(this).values(number=less))
-    connection.execute(delete(running).where(this, running.c.number <= 0))
+    this, less = _is(given.scope, holder), concurrency_leases.c.number - given.returned
+    connection.execute(update(concurrency_leases).where(this).values(number=less))
+    connection.execute(delete(concurrency_leases).where(this, concurrency_leases.c.number <= 0))
 
 
 def _take(connection: Connection, wanted: Exchange, holder: str, now: int, until: int) -> int:
     _upsert(connection, wanted.scope, _LOCK_HOLDER, 0, now + _SCOPE_KEPT_S)  # locks the scope
-    alive = (running.c.scope == wanted.scope) & (running.c.until_at > now)
-    held = connection.scalar(select(func.sum(running.c.number)).where(alive)) or 0
-    taken = max(0, min(wanted.wanted, wanted.most - int(held)))
+    alive = (concurrency_leases.c.scope == wanted.scope) & (concurrency_leases.c.until_at > now)
+    held = connection.scalar(select(func.sum(concurrency_leases.c.number)).where(alive)) or 0
+    taken = max(0, min(wanted.requested, wanted.limit - int(held)))
     if taken:
         _upsert(connection, wanted.scope, holder, taken, until)
     return taken
@@ -87,24 +87,28 @@ def _take(connection: Connection, wanted: Exchange, holder: str, now: int, until
 
 def _upsert(connection: Connection, scope: str, holder: str, number: int, until: int) -> None:
     """Add to the number of this holder, and set the end of its lease."""
-    insert = insert_into(connection, running)
+    insert = insert_into(connection, concurrency_leases)
     values = {"scope": scope, "holder": holder, "number": number, "until_at": until}
-    more = {"number": running.c.number + insert.excluded.number, "until_at": until}
+    more = {"number": concurrency_leases.c.number + insert.excluded.number, "until_at": until}
     key = ["scope", "holder"]
     connection.execute(insert.on_conflict_do_update(index_elements=key, set_=more), values)
 
 
 def _renew(connection: Connection, holder: str, until: int) -> None:
-    connection.execute(update(running).where(running.c.holder == holder).values(until_at=until))
+    connection.execute(
+        update(concurrency_leases)
+        .where(concurrency_leases.c.holder == holder)
+        .values(until_at=until)
+    )
 
 
 def _leave(connection: Connection, holder: str) -> None:
-    connection.execute(delete(running).where(running.c.holder == holder))
+    connection.execute(delete(concurrency_leases).where(concurrency_leases.c.holder == holder))
 
 
 def _forget(connection: Connection, now: int) -> None:
-    connection.execute(delete(running).where(running.c.until_at <= now))
+    connection.execute(delete(concurrency_leases).where(concurrency_leases.c.until_at <= now))
 
 
 def _is(scope: str, holder: str) -> ColumnElement[bool]:
-    return (running.c.scope == scope) & (running.c.holder == holder)
+    return (concurrency_leases.c.scope == scope) & (concurrency_leases.c.holder == holder)

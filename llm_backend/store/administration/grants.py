@@ -21,12 +21,19 @@ class Grants:
         self._database = database
 
     async def take(
-        self, scope: str, window_at: int, *, wanted: int, most: int, least: int = 0
+        self, scope: str, window_at: int, *, requested: int, limit: int, minimum: int = 0
     ) -> int:
-        """Reserve up to `wanted` of what is left of `most`, or nothing if less than `least` is
+        """Reserve up to `requested` of the rest of `limit`, or nothing if less than `minimum` is
         left; returns the reserved amount."""
         return await self._database.write(
-            partial(_take, scope=scope, window_at=window_at, wanted=wanted, most=most, least=least)
+            partial(
+                _take,
+                scope=scope,
+                window_at=window_at,
+                requested=requested,
+                limit=limit,
+                minimum=minimum,
+            )
         )
 
     async def give_back(self, scope: str, window_at: int, amount: int) -> None:
@@ -37,14 +44,14 @@ class Grants:
 
 
 def _take(
-    connection: Connection, scope: str, window_at: int, wanted: int, most: int, least: int
+    connection: Connection, scope: str, window_at: int, requested: int, limit: int, minimum: int
 ) -> int:
     row = {"scope": scope, "window_at": window_at, "granted": 0}
     add_up(connection, grants, [row])  # creates the row, and locks it until the transaction ends
     this = (grants.c.scope == scope) & (grants.c.window_at == window_at)
     granted: int = connection.execute(select(grants.c.granted).where(this)).scalar_one()
-    taken = max(0, min(wanted, most - granted))
-    if taken < least:
+    taken = max(0, min(requested, limit - granted))
+    if taken < minimum:
         taken = 0
     if granted == 0:
         connection.execute(delete(grants).where(grants.c.window_at < window_at - KEPT_S))

@@ -24,10 +24,10 @@ __all__ = [
     "administered",
     "api_keys",
     "audit_logs",
+    "concurrency_leases",
+    "deferred_usage",
     "grants",
     "kept_answers",
-    "running",
-    "unsettled",
     "usage",
 ]
 
@@ -134,7 +134,7 @@ kept_answers = Table(
 
 # Requests of a scope that each server may run at once, by a lease. The row with an empty holder is
 # locked by every transaction that changes the others.
-running = Table(
+concurrency_leases = Table(
     "running",
     metadata,
     Column("scope", Text, primary_key=True),
@@ -144,7 +144,7 @@ running = Table(
 )
 # Deferred usage: work that upstreams continue after their answers, by their id for it, with the key
 # of usage under which it counts and the number of tokens that are counted already.
-unsettled = Table(
+deferred_usage = Table(
     "unsettled",
     metadata,
     Column("id", Text, primary_key=True),

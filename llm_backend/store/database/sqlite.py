@@ -21,8 +21,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from llm_backend.store import json_text
 from llm_backend.store.database.driver_errors import translating
-from llm_backend.store.database.group_commit import Work, WriteQueue
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
+from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.ownership import guard
 

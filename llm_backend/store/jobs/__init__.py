@@ -14,7 +14,7 @@ transaction that first calls `job_rows.lock(connection, job)`, which raises `Lea
 is no longer its own.
 """
 
-from llm_backend.store.jobs.job import Job, JobCounts, JobKind, JobWorker, NewJob, TryLater
+from llm_backend.store.jobs.job import Job, JobCounts, JobKind, JobWorker, NewJob, RetryLater
 from llm_backend.store.jobs.jobs import Jobs
 
-__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "Jobs", "NewJob", "TryLater"]
+__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "Jobs", "NewJob", "RetryLater"]

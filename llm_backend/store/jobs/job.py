@@ -4,18 +4,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "NewJob", "TryLater"]
+__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "NewJob", "RetryLater"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job to add: its kind, the id of its subject, and JSON for its worker."""
+    """A job to add: its kind, the id of its subject, and JSON for its worker. `place` is its
+    affinity, such as a vector index: only a process at that place can do it."""
 
     kind: str
     subject: str
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON
     delay_s: float = 0.0
-    place: str | None = None  # the only place that can do it, such as a vector index; None: any
+    place: str | None = None  # affinity: the only place that can do it; None: any
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +29,7 @@ class Job:
     details: Mapping[str, Any]  # JSON
     attempt: int  # 1 for the first since its last progress
     lease: str
-    place: str | None = None  # the only place that can do it, such as a vector index; None: any
+    place: str | None = None  # affinity: the only place that can do it; None: any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class JobCounts:
     lag_s: float
 
 
-class TryLater(Exception):
+class RetryLater(Exception):
     """Raised by a worker whose job must wait: the job is not due for `delay_s`, and the attempt
     counts."""
 
@@ -58,8 +59,8 @@ class JobWorker(Protocol):
 
     async def work(self, job: Job) -> None:
         """Do the job, which ends when this returns. A worker may also finish it earlier, in a
-        transaction of its own. After an exception the job is retried with a delay; `TryLater` sets
-        the delay.
+        transaction of its own. After an exception the job is retried with a delay, which
+        `RetryLater` sets.
 
         Cancelled when the lease is lost, when the job is removed, and when the server stops.
         """

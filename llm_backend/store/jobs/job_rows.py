@@ -19,19 +19,19 @@ __all__ = [
     "are_any",
     "backlog",
     "begun_details",
+    "change_kind",
     "claim",
+    "count",
+    "due_times_and_held_leases",
     "finish",
     "free",
     "give_back",
     "is_about",
     "leases",
-    "leave_to",
     "lock",
-    "move",
-    "number",
-    "outlook",
     "postpone_waiting",
     "progress",
+    "reassign_to_place",
     "remove",
     "remove_waiting",
     "renew",
@@ -127,7 +127,7 @@ def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) 
     connection.execute(update(jobs).where(_is(job)).values(values))
 
 
-def leave_to(connection: Connection, job: Job, place: str, *, now: float) -> None:
+def reassign_to_place(connection: Connection, job: Job, place: str, *, now: float) -> None:
     """Release the job to this place, the only one that can do it; the attempt does not count.
     Raises `LeaseLost`."""
     values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "place": place}
@@ -135,7 +135,7 @@ def leave_to(connection: Connection, job: Job, place: str, *, now: float) -> Non
         raise LeaseLost(job.subject)
 
 
-def move(connection: Connection, job: Job, kind: str, *, now: float) -> None:
+def change_kind(connection: Connection, job: Job, kind: str, *, now: float) -> None:
     """Release the job as one of another kind; the attempt does not count. Raises `LeaseLost`."""
     values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "kind": kind}
     if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
@@ -172,13 +172,13 @@ def begun_details(connection: Connection, kind: str, subject: str) -> list[Mappi
     return list(connection.scalars(this))
 
 
-def number(connection: Connection, kind: str, limit: int) -> int:
+def count(connection: Connection, kind: str, limit: int) -> int:
     """The number of jobs of a kind, counted up to `limit`."""
     some = select(jobs.c.seq).where(jobs.c.kind == kind).limit(limit).subquery()
     return int(connection.scalar(select(func.count()).select_from(some)) or 0)
 
 
-def outlook(
+def due_times_and_held_leases(
     connection: Connection, kinds: Collection[str], leases: Collection[str]
 ) -> tuple[dict[str, float], set[str]]:
     """The time at which the first job of each kind is due, if there is one; and those of these

@@ -38,7 +38,7 @@ class Jobs:
         self._lease_s = lease_s
         self._clock = clock
         self._holder = LeaseHolder(database.path)
-        self._is_news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @asynccontextmanager
     async def running(self, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
@@ -72,16 +72,16 @@ class Jobs:
 
     def wake(self) -> None:
         """Signal that jobs were added or removed."""
-        self._is_news.set()
+        self._changed.set()
 
-    async def wait_for_news(self, timeout_s: float) -> None:
+    async def wait_for_change(self, timeout_s: float) -> None:
         """Wait until jobs were added or removed, at most for this time."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._is_news.wait()
+                await self._changed.wait()
         except TimeoutError:
             pass
-        self._is_news.clear()
+        self._changed.clear()
 
     async def claim(self, kind: str, number: int, place: str | None = None) -> Sequence[Job]:
         """Claim up to this number of due jobs that can be done at `place`."""
@@ -114,14 +114,14 @@ class Jobs:
             partial(job_rows.give_back, job=job, due_at=due_at, counts=counts)
         )
 
-    async def outlook(
+    async def due_times_and_held_jobs(
         self, kinds: Collection[str], jobs: Collection[Job]
     ) -> tuple[dict[str, float], set[Job]]:
         """The seconds until the first job of each kind is due, if there is one; and those of these
         jobs whose leases are not lost."""
         leases = [job.lease for job in jobs]
         due_at, held = await self._database.read(
-            partial(job_rows.outlook, kinds=kinds, leases=leases)
+            partial(job_rows.due_times_and_held_leases, kinds=kinds, leases=leases)
         )
         now = self._clock()
         return (
@@ -140,7 +140,7 @@ class Jobs:
         leases = await self._database.read(job_rows.leases)
         dead = [lease for lease in leases if not self._holder.is_alive(lease)]
         if dead:
-            log.info("jobs_of_the_dead", extra={"number": len(dead)})
+            log.info("dead_leases_released", extra={"number": len(dead)})
             await self._database.write(partial(job_rows.free, leases=dead, now=self._clock()))
 
 

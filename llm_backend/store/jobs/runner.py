@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from llm_backend.store.errors import LeaseLost, StoreError, StoreUnavailable
-from llm_backend.store.jobs.job import Job, JobKind, TryLater
+from llm_backend.store.jobs.job import Job, JobKind, RetryLater
 
 if TYPE_CHECKING:
     from llm_backend.store.jobs.jobs import Jobs
@@ -35,7 +35,7 @@ class JobRunner:
         """Run until it is cancelled; then stop running jobs and give them back."""
         try:
             while True:
-                await self._jobs.wait_for_news(await self._turn_or_failure())
+                await self._jobs.wait_for_change(await self._turn_or_failure())
         finally:
             await self._end()
 
@@ -60,7 +60,7 @@ class JobRunner:
         ready = [kind for kind in self._kinds if kind.can_begin()]
         free = {kind.name: kind.at_once - self._running_count(kind) for kind in ready}
         claimable = [name for name, capacity in free.items() if capacity > 0]
-        due_in_s, held = await self._jobs.outlook(claimable, list(self._running))
+        due_in_s, held = await self._jobs.due_times_and_held_jobs(claimable, list(self._running))
         for job, task in self._running.items():
             if job not in held:
                 task.cancel()
@@ -97,7 +97,7 @@ class JobRunner:
         error = await _failure(doing) or await _failure(self._jobs.finish(job))
         if error is None or isinstance(error, LeaseLost):
             return
-        if isinstance(error, TryLater):
+        if isinstance(error, RetryLater):
             log.info("job_waits", extra={**_log_fields(job), "delay_s": error.delay_s})
             delay_s = error.delay_s
         else:

@@ -56,7 +56,7 @@ class Blobs:
         """
         key = token_hex(16)
         async with AsyncExitStack() as failing:
-            await self._database.insert(partial(orphans.note, key=key, due_at=self._due_at()))
+            await self._database.insert(partial(orphans.add, key=key, due_at=self._due_at()))
             failing.callback(self._drop_in_background, key)
             yield await self._write(key, pieces)
             failing.pop_all()

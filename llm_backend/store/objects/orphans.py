@@ -14,28 +14,28 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from llm_backend.store.errors import BlobGone
 from llm_backend.store.objects.blob import Blob
-from llm_backend.store.tables import loose_blobs
+from llm_backend.store.tables import orphans
 
-__all__ = ["claim", "forget", "mark_deleted", "mark_due_deleted", "note", "postpone", "release"]
+__all__ = ["add", "claim", "forget", "mark_deleted", "mark_due_deleted", "postpone", "release"]
 
 _SOME = 500  # keys in one statement
 
 
-def note(connection: Connection, key: str, due_at: int) -> None:
+def add(connection: Connection, key: str, due_at: int) -> None:
     """Insert the row of a blob that is about to be written."""
-    connection.execute(insert(loose_blobs), {"key": key, "due_at": due_at, "is_doomed": False})
+    connection.execute(insert(orphans), {"key": key, "due_at": due_at, "is_marked_deleted": False})
 
 
 def postpone(connection: Connection, key: str, due_at: int) -> None:
     """Extend the time for a blob that is still being written."""
-    connection.execute(update(loose_blobs).where(loose_blobs.c.key == key).values(due_at=due_at))
+    connection.execute(update(orphans).where(orphans.c.key == key).values(due_at=due_at))
 
 
 def claim(connection: Connection, content: Iterable[Blob]) -> None:
     """Claim these blobs for a row. Raises `BlobGone` for a blob that is marked deleted."""
     for blob in content:
-        free = (loose_blobs.c.key == blob.key) & ~loose_blobs.c.is_doomed
-        if connection.execute(delete(loose_blobs).where(free)).rowcount != 1:
+        free = (orphans.c.key == blob.key) & ~orphans.c.is_marked_deleted
+        if connection.execute(delete(orphans).where(free)).rowcount != 1:
             raise BlobGone(blob.key)
 
 
@@ -44,27 +44,27 @@ def release(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
     sweep."""
     keys = [blob.key for blob in content]
     if keys:
-        rows = [{"key": key, "due_at": 0, "is_doomed": True} for key in keys]
-        connection.execute(insert(loose_blobs), rows)
+        rows = [{"key": key, "due_at": 0, "is_marked_deleted": True} for key in keys]
+        connection.execute(insert(orphans), rows)
     return keys
 
 
 def mark_deleted(connection: Connection, key: str) -> bool:
     """Mark one orphan deleted; false if it was claimed."""
-    this = update(loose_blobs).where(loose_blobs.c.key == key)
-    return connection.execute(this.values(is_doomed=True)).rowcount == 1
+    this = update(orphans).where(orphans.c.key == key)
+    return connection.execute(this.values(is_marked_deleted=True)).rowcount == 1
 
 
 def mark_due_deleted(connection: Connection, now: int, after: str = "") -> Sequence[str]:
     """Mark all due orphans deleted; returns some of the keys to remove, after the key `after`."""
-    due = update(loose_blobs).where(loose_blobs.c.due_at <= now, ~loose_blobs.c.is_doomed)
-    connection.execute(due.values(is_doomed=True))
-    doomed = select(loose_blobs.c.key).where(loose_blobs.c.is_doomed, loose_blobs.c.key > after)
-    return connection.scalars(doomed.order_by(loose_blobs.c.key).limit(_SOME)).all()
+    due = update(orphans).where(orphans.c.due_at <= now, ~orphans.c.is_marked_deleted)
+    connection.execute(due.values(is_marked_deleted=True))
+    marked = select(orphans.c.key).where(orphans.c.is_marked_deleted, orphans.c.key > after)
+    return connection.scalars(marked.order_by(orphans.c.key).limit(_SOME)).all()
 
 
 def forget(connection: Connection, keys: Sequence[str]) -> None:
     """Delete the rows of blobs whose objects are removed."""
     for start in range(0, len(keys), _SOME):
-        some = loose_blobs.c.key.in_(keys[start : start + _SOME])
-        connection.execute(delete(loose_blobs).where(some))
+        some = orphans.c.key.in_(keys[start : start + _SOME])
+        connection.execute(delete(orphans).where(some))

@@ -47,7 +47,7 @@ def add(
 ) -> None:
     """Insert the response with its input, its first events, and the job that answers it. Raises
     `QueueFull` if `limit` jobs of this kind exist already."""
-    if job_rows.number(connection, JOB, limit) >= limit:
+    if job_rows.count(connection, JOB, limit) >= limit:
         raise QueueFull(limit)
     seq = response_rows.add(connection, response)
     _append_events(connection, seq, new_events)

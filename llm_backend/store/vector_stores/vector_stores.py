@@ -100,16 +100,16 @@ class VectorStores:
         none."""
         return await self._database.write(partial(store_rows.take_index, id=id, name=name))
 
-    async def leave_to(self, job: Job, index_name: str) -> None:
+    async def reassign_to_index(self, job: Job, index_name: str) -> None:
         """Release the job to a process with this vector index. Raises `LeaseLost`."""
         await self._database.write(
-            partial(job_rows.leave_to, job=job, place=index_name, now=self._clock())
+            partial(job_rows.reassign_to_place, job=job, place=index_name, now=self._clock())
         )
 
-    async def leave_to_long(self, job: Job) -> None:
+    async def requeue_as_long(self, job: Job) -> None:
         """Release the job to the queue of long files. Raises `LeaseLost`."""
         await self._database.write(
-            partial(job_rows.move, job=job, kind=store_rows.INGEST_LONG, now=self._clock())
+            partial(job_rows.change_kind, job=job, kind=store_rows.INGEST_LONG, now=self._clock())
         )
         self._jobs.wake()
 

@@ -17,11 +17,11 @@ from llm_backend.access.limits.concurrency import (
 from llm_backend.block_grants import BLOCKS
 from llm_backend.errors import RequestsLimited
 from llm_backend.store import Database, StoreUnavailable, migrate
-from llm_backend.store.administration import Running
+from llm_backend.store.administration import ConcurrencyLeases
 from tests.clock import Clock
 
 
-class Counting(Running):
+class Counting(ConcurrencyLeases):
     """Counts how often it is asked, and is there or not."""
 
     asked = 0

@@ -192,7 +192,7 @@ async def test_server_enforces_the_limit_alone_during_an_outage(clock, caplog):
     limits = RateLimits(Down(), clock=clock)
 
     assert await admit(limits, RPM, 5) == 3
-    assert "limits_not_shared" in caplog.text
+    assert "rate_limits_not_shared" in caplog.text
 
 
 async def test_changed_limit_begins_a_new_window(clock):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_backend.backends.upstream.permit_queue import PermitQueue
+from llm_backend.backends.upstream.permits.permit_queue import PermitQueue
 from llm_backend.errors import Overloaded
 
 
@@ -14,13 +14,13 @@ class Rooms:
 
     def __init__(self, **free: int) -> None:
         self.rooms = {
-            name: SimpleNamespace(name=name, promised=0, room=n) for name, n in free.items()
+            name: SimpleNamespace(name=name, reserved=0, room=n) for name, n in free.items()
         }
         self.queue: PermitQueue = PermitQueue(lambda rooms: rooms[0], depth=4)
         self.came: list[str] = []
 
     def free(self, names: str):
-        return [one for name in names if (one := self.rooms[name]).room > one.promised]
+        return [one for name in names if (one := self.rooms[name]).room > one.reserved]
 
     async def ask(self, who: str, names: str = "x", within_s: float = 5) -> str:
         room = await self.queue.acquire(
@@ -77,7 +77,7 @@ async def test_permit_of_a_cancelled_request_goes_to_the_next():
     first.cancel()
 
     assert await second == "x"
-    assert rooms.rooms["x"].promised == 0
+    assert rooms.rooms["x"].reserved == 0
 
 
 async def test_full_permit_queue_drops_the_newest_of_the_caller_with_most():

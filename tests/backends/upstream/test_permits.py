@@ -34,7 +34,7 @@ class Process:
         self._places = places
         self._came = came
 
-    async def enter(self, who: str = "", *, has_other: bool = False) -> Upstream:
+    async def enter(self, who: str = "", *, has_fallback: bool = False) -> Upstream:
         asked = UpstreamRequest(
             method="POST",
             path="/x",
@@ -42,7 +42,7 @@ class Process:
             headers=(),
             body=b"",
             caller=who,
-            has_other=has_other,
+            has_fallback=has_fallback,
         )
         upstream = await self._places.acquire(Attempts(asked, list(self.upstreams.values())))
         upstream.outstanding += 1
@@ -216,7 +216,7 @@ async def test_request_with_another_backend_does_not_wait_for_a_permit(folder: P
 
         with pytest.raises(Overloaded, match="busy"):
             async with asyncio.timeout(30):
-                await other.enter(has_other=True)
+                await other.enter(has_fallback=True)
 
 
 async def test_requests_do_not_wait_without_a_permit_server(folder: Path):

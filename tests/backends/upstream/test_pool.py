@@ -184,13 +184,13 @@ async def test_streamed_body_is_unread_until_an_upstream_is_reached():
 async def test_failure_is_raised_if_another_backend_can_answer(answer: bytes):
     async with pool(FakeUpstream(answer=answer)) as upstreams:
         with pytest.raises(UpstreamFailed):
-            await ask(upstreams, asked(has_other=True))
+            await ask(upstreams, asked(has_fallback=True))
 
 
 async def test_upstream_is_tried_once_if_another_backend_can_answer():
     async with pool(None) as upstreams:
         with pytest.raises(UpstreamFailed):
-            await ask(upstreams, asked(has_other=True))
+            await ask(upstreams, asked(has_fallback=True))
         ill = upstreams._upstreams["0"]
 
         assert not ill.health.is_ejected
@@ -202,7 +202,7 @@ async def test_ejected_upstream_is_tried_if_all_are_ejected():
         for _ in range(5):
             await ask(upstreams)
         with pytest.raises(Overloaded):
-            await ask(upstreams, asked(has_other=True))
+            await ask(upstreams, asked(has_fallback=True))
 
     assert len(fake.requests) == 5
 

@@ -37,9 +37,9 @@ from llm_backend.store import (
     JobKind,
     Jobs,
     Missing,
+    RetryLater,
     StoredBatch,
     StoredFile,
-    TryLater,
     migrate,
 )
 from tests.postgresql import PostgresqlServer
@@ -339,7 +339,7 @@ async def test_a_model_that_stays_away_is_the_answer_in_the_end(server, monkeypa
     server.application.answer = lambda _: away
     added = await server.add(lines([0, 1]))
     job = await server.first_lines()
-    with pytest.raises(TryLater):
+    with pytest.raises(RetryLater):
         await server.lines_worker.work(job)
     before = await server.batches.get(added.id)
     await server.lines_worker.work(replace(job, attempt=line_chunk.ATTEMPTS))

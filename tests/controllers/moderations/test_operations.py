@@ -8,8 +8,8 @@ import pytest
 
 from llm_backend.backends.base import Chat, Priority, TextDelta, TokenLogprob
 from llm_backend.backends.local.chat_template import ChatTemplate
-from llm_backend.backends.upstream.choice import Choices
 from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.controllers.moderations.categories import (
     CATEGORIES,
     IMAGE_CATEGORIES,
@@ -147,7 +147,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"
 def test_an_image_is_the_upstreams_that_can_judge_it(models, name, who):
     services_of = services("judge", has_upstream=True)
     config = UpstreamConfig(name="a", base_url="http://a/v1", models=models)
-    services_of.upstream = Choices([config], {})
+    services_of.upstream = UpstreamRouting([config], {})
 
     assert moderation_model_name(services_of, {"model": name, "input": [IMAGE]}) == who
 

@@ -114,11 +114,11 @@ def near(tmp_path) -> LocalModel:
     return LocalModel(card, idle_handle("near", tmp_path / "near"))
 
 
-async def asked(steps, *, here, there) -> Response:
+async def asked(steps, *, local, relay_with) -> Response:
     services = SimpleNamespace(registry=SimpleNamespace(steps=lambda _name, _operation: steps))
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
     request = SimpleNamespace(body={"model": "m"}, operation=operation, request_id="r", meter=None)
-    return await answer_by_route(services, request, here=here, there=there)
+    return await answer_by_route(services, request, local=local, relay_with=relay_with)
 
 
 async def answers(*_: object, **__: object) -> Response:
@@ -136,13 +136,13 @@ async def is_down(*_: object, **__: object) -> Response:
 async def test_an_overloaded_local_model_falls_back_to_an_upstream(tmp_path):
     steps = [near(tmp_path), UpstreamModel(model="far")]
 
-    assert (await asked(steps, here=is_full, there=answers)).body == b"answered"
+    assert (await asked(steps, local=is_full, relay_with=answers)).body == b"answered"
 
 
 async def test_an_unavailable_upstream_falls_back_to_a_local_model(tmp_path):
     steps = [UpstreamModel(model="far"), near(tmp_path)]
 
-    assert (await asked(steps, here=answers, there=is_down)).body == b"answered"
+    assert (await asked(steps, local=answers, relay_with=is_down)).body == b"answered"
 
 
 async def test_a_wrong_request_is_wrong_at_the_first_step(tmp_path):
@@ -150,4 +150,4 @@ async def test_a_wrong_request_is_wrong_at_the_first_step(tmp_path):
         raise InvalidRequest("wrong")
 
     with pytest.raises(InvalidRequest):
-        await asked([near(tmp_path), UpstreamModel(model="f")], here=refuses, there=answers)
+        await asked([near(tmp_path), UpstreamModel(model="f")], local=refuses, relay_with=answers)

@@ -32,7 +32,7 @@ class JsonText:
         self._is_key = False
         self._certain: list[str] = []
         self._pending = ""  # text that is not certain yet
-        self._scalar = ""  # number or word at the end of `_held`
+        self._scalar = ""  # number or word at the end of `_pending`
         self._expects_low_surrogate = False
 
     @property

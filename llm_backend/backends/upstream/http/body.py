@@ -72,7 +72,7 @@ class BodyTimeout:
             self._deadline.reschedule(None if seconds is None else now + seconds)
 
 
-BODY_TIMEOUT: ContextVar[BodyTimeout] = ContextVar("patience")
+BODY_TIMEOUT: ContextVar[BodyTimeout] = ContextVar("body_timeout")
 """Timeout of the current request, for the connector."""
 
 

@@ -35,7 +35,7 @@ async def connect_socket(
 
 
 class Socket:
-    """Open WebSocket, an `UpstreamSocket`; `ended` is called once, when it is closed."""
+    """Open WebSocket, an `UpstreamSocket`; `on_close` is called once, when it is closed."""
 
     def __init__(
         self,

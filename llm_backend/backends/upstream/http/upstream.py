@@ -257,10 +257,10 @@ class Upstream(UpstreamLoad):
             ),
             close=once(lambda: self._close(answer)),
             upstream=self.name,
-            blame=self._blame,
+            report_invalid=self._report_invalid,
         )
 
-    def _blame(self, error: UpstreamFailed) -> None:
+    def _report_invalid(self, error: UpstreamFailed) -> None:
         self._translation.log_invalid(error)
         self._record_failure()
 

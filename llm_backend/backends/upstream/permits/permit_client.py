@@ -11,7 +11,6 @@ from typing import Self
 from llm_backend.backends.upstream.attempts import Attempts
 from llm_backend.backends.upstream.balance import Balance
 from llm_backend.backends.upstream.http import Upstream
-from llm_backend.backends.upstream.permit_queue import busy
 from llm_backend.backends.upstream.permits.permit_messages import (
     CLIENT_CHANNEL,
     SOCKET,
@@ -24,6 +23,7 @@ from llm_backend.backends.upstream.permits.permit_messages import (
     PermitTimeout,
     ReleasePermit,
 )
+from llm_backend.backends.upstream.permits.permit_queue import busy
 from llm_backend.block_grants import BLOCKS, surplus
 from llm_backend.ipc import MessageConnection, PendingRequests
 
@@ -78,7 +78,7 @@ class PermitClient:
         """Waits for a permit and returns its upstream; the caller sends the request before it
         awaits anything else. Raises `Overloaded`."""
         now_s = asyncio.get_running_loop().time
-        until_s = now_s() + (RECALL_S if attempt.request.has_other else attempt.queue_timeout_s)
+        until_s = now_s() + (RECALL_S if attempt.request.has_fallback else attempt.queue_timeout_s)
         while True:
             upstreams = attempt.select()
             if all(one.has_free_permit for one in upstreams):
@@ -103,12 +103,12 @@ class PermitClient:
         except asyncio.CancelledError:
             self._connection.send(AcquireCancelled(number=number))
             raise
-        upstream.promised -= 1
+        upstream.reserved -= 1
         return upstream
 
     def _give_back(self, upstream: Upstream) -> None:
         """Makes the permit of a cancelled request a spare one."""
-        upstream.promised -= 1
+        upstream.reserved -= 1
         self._release_surplus(upstream)
 
     async def _read(self, on_disconnect: Callable[[], None]) -> None:
@@ -132,14 +132,14 @@ class PermitClient:
     def _add_permits(self, number: int, upstream: Upstream, count: int) -> None:
         upstream.permits += count
         if self._requests.answer(number, upstream):
-            upstream.promised += 1
+            upstream.reserved += 1
         else:  # the request was cancelled
             self._release_surplus(upstream)
 
     def _release_surplus(self, upstream: Upstream) -> None:
         """Releases spare permits: all if permits are scarce; otherwise those beyond one block, once
         there are more than two blocks."""
-        unused = upstream.permits - upstream.outstanding - upstream.promised
+        unused = upstream.permits - upstream.outstanding - upstream.reserved
         block = 0 if upstream.name in self._scarce else upstream.config.concurrency // BLOCKS
         if count := surplus(unused, block):
             upstream.permits -= count

@@ -8,7 +8,6 @@ from typing import Self
 
 from llm_backend.backends.upstream.balance import Balance
 from llm_backend.backends.upstream.config import UpstreamConfig
-from llm_backend.backends.upstream.permit_queue import PermitQueue
 from llm_backend.backends.upstream.permits.permit_messages import (
     SERVER_CHANNEL,
     SOCKET,
@@ -21,6 +20,7 @@ from llm_backend.backends.upstream.permits.permit_messages import (
     PermitTimeout,
     ReleasePermit,
 )
+from llm_backend.backends.upstream.permits.permit_queue import PermitQueue
 from llm_backend.block_grants import BLOCKS
 from llm_backend.errors import Overloaded
 from llm_backend.ipc import ClientSession, MessageConnection, MessageServer
@@ -102,13 +102,13 @@ class PermitServer:
 
 
 class _UpstreamPermits:
-    """Permits of one upstream: `outstanding` are granted, `promised` are about to be."""
+    """Permits of one upstream: `outstanding` are granted, `reserved` are about to be."""
 
     def __init__(self, config: UpstreamConfig) -> None:
         self.name = config.name
         self.weight = config.weight
         self.outstanding = 0
-        self.promised = 0
+        self.reserved = 0
         self._limit = config.concurrency
 
     @property
@@ -122,7 +122,7 @@ class _UpstreamPermits:
 
     @property
     def _free(self) -> int:
-        return self._limit - self.outstanding - self.promised
+        return self._limit - self.outstanding - self.reserved
 
 
 class _PermitSession(ClientSession[PermitClientMessage, PermitServerMessage]):

@@ -121,7 +121,7 @@ class BridgedModel:
                 upstream=self._to.upstream,
                 wire=self._wire,
                 streams=True,
-                has_other=self._to.has_other,
+                has_fallback=self._to.has_fallback,
                 caller=self._caller,
                 on_abandoned=self.meter.mark_sent,
             )
@@ -201,7 +201,7 @@ class BridgedAnswer:
 
     def _report_failure(self, message: str) -> UpstreamFailed:
         error = UpstreamFailed(message)
-        self._relayed.blame(error)
+        self._relayed.report_invalid(error)
         return error
 
     async def _drain(self) -> None:

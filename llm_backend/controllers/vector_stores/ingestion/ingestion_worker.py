@@ -101,9 +101,9 @@ class Ingestion:
             async with asyncio.timeout(self._limits.timeout_s) as deadline:
                 await self._ingest(job, file)
         except _OtherIndex as other_index:
-            await self._library.stores.leave_to(job, other_index.index_name)
+            await self._library.stores.reassign_to_index(job, other_index.index_name)
         except TimeSliceExceeded:
-            await self._library.stores.leave_to_long(job)
+            await self._library.stores.requeue_as_long(job)
         except TimeoutError:
             if not deadline.expired():
                 raise

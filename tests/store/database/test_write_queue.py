@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llm_backend.store import Duplicate, StoreDeadlock, StoreUnavailable
-from llm_backend.store.database.group_commit import DEADLOCKS, WriteQueue
+from llm_backend.store.database.write_queue import DEADLOCKS, WriteQueue
 from tests.store.chat_values import a_chat, some_messages
 
 

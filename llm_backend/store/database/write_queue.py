@@ -1,4 +1,4 @@
-"""Group commit: writes that wait at the same time share one transaction, where they may.
+"""Write queue of a database: writes that wait at the same time share a commit, where they may.
 
 A commit costs a flush to the disk, however much it contains. A queue of writers with a commit each
 is therefore as slow as the disk. Here a task takes all writes that were queued since the last

@@ -9,12 +9,12 @@ from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 from llm_backend.telemetry import Metrics
 
-__all__ = ["UnknownFields"]
+__all__ = ["UnknownFieldReporter"]
 
 HEADER = b"x-llm-backend-unknown-fields"
 
 
-class UnknownFields:
+class UnknownFieldReporter:
     """Finds unknown fields; `strict` refuses them."""
 
     def __init__(self, validators: Validators, metrics: Metrics, *, strict: bool) -> None:

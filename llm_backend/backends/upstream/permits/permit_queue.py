@@ -15,9 +15,9 @@ _BUSY = "Every upstream that could answer is busy"
 
 
 class PermitCount(Protocol):
-    """Counter of permits: `promised` are given to requests that have not begun yet."""
+    """Counter of permits: `reserved` are given to requests that have not begun yet."""
 
-    promised: int
+    reserved: int
 
 
 Permits = TypeVar("Permits", bound=PermitCount)
@@ -51,16 +51,16 @@ class PermitQueue(Generic[Permits]):
         full.
         """
 
-        def promise() -> Permits | None:
+        def reserve() -> Permits | None:
             if not (upstreams := free()):
                 return None
             permits = self._choose(upstreams)
-            permits.promised += 1
+            permits.reserved += 1
             return permits
 
         self._poll_later()
-        permits = await self._queue.wait(caller, promise, group=group, timeout_s=timeout_s)
-        permits.promised -= 1
+        permits = await self._queue.wait(caller, reserve, group=group, timeout_s=timeout_s)
+        permits.reserved -= 1
         return permits
 
     def grant(self) -> None:
@@ -69,7 +69,7 @@ class PermitQueue(Generic[Permits]):
             pass
 
     def _release(self, permits: Permits) -> None:
-        permits.promised -= 1
+        permits.reserved -= 1
         self.grant()
 
     def _poll_later(self) -> None:

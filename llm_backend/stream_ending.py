@@ -1,16 +1,17 @@
 """End of an answer: detects it, and writes the error event of a broken stream (no I/O)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
-from llm_backend.backends.upstream.headers import Headers
 from llm_backend.errors import ApiError, error_body
 from llm_backend.sse import encode
 
 __all__ = ["SentEvents", "StreamEnding"]
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _TAIL_BYTES = 32

@@ -6,19 +6,19 @@ from functools import partial
 from sqlalchemy import Connection, delete, select
 
 from llm_backend.store.administration import usage_rows
-from llm_backend.store.administration.tables import unsettled
+from llm_backend.store.administration.tables import deferred_usage
 from llm_backend.store.administration.usage_rows import Tokens, UsageKey
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 
-__all__ = ["Unsettled", "UnsettledUsage"]
+__all__ = ["DeferredUsageRow", "DeferredUsageStore"]
 
 _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unsettled:
+class DeferredUsageRow:
     """Deferred usage under an upstream's id. It began in the minute of its `key`, under which it
     counts. This many of its tokens are counted already."""
 
@@ -28,13 +28,13 @@ class Unsettled:
     output_tokens: int = 0
 
 
-class UnsettledUsage:
+class DeferredUsageStore:
     """The deferred usage of a database. Times are in unix seconds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, begun: Unsettled) -> None:
+    async def add(self, begun: DeferredUsageRow) -> None:
         """Store deferred usage; durable on return. Does nothing for a known id. Raises `Unstorable`
         for an id that no column can store."""
         check_texts(begun.id, *(str(value) for value in begun.key))
@@ -51,7 +51,7 @@ class UnsettledUsage:
         await self._database.write(partial(_forget, before=before, most=most))
 
 
-def _add(connection: Connection, begun: Unsettled) -> None:
+def _add(connection: Connection, begun: DeferredUsageRow) -> None:
     row = {
         "id": begun.id,
         "created_at": begun.key.minute_at,
@@ -59,11 +59,11 @@ def _add(connection: Connection, begun: Unsettled) -> None:
         "input_tokens": begun.input_tokens,
         "output_tokens": begun.output_tokens,
     }
-    connection.execute(insert_into(connection, unsettled).on_conflict_do_nothing(), row)
+    connection.execute(insert_into(connection, deferred_usage).on_conflict_do_nothing(), row)
 
 
 def _settle(connection: Connection, id: str, total: Tokens, minute_at: int) -> bool:
-    these = delete(unsettled).where(unsettled.c.id == id).returning(unsettled)
+    these = delete(deferred_usage).where(deferred_usage.c.id == id).returning(deferred_usage)
     row = connection.execute(these).mappings().first()
     if row is None:
         return False
@@ -80,8 +80,10 @@ def _settle(connection: Connection, id: str, total: Tokens, minute_at: int) -> b
 
 
 def _forget(connection: Connection, before: int, most: int) -> None:
-    connection.execute(delete(unsettled).where(unsettled.c.created_at < before))
-    newest = select(unsettled.c.created_at).order_by(unsettled.c.created_at.desc())
+    connection.execute(delete(deferred_usage).where(deferred_usage.c.created_at < before))
+    newest = select(deferred_usage.c.created_at).order_by(deferred_usage.c.created_at.desc())
     first_too_many = connection.scalar(newest.offset(most).limit(1))
     if first_too_many is not None:
-        connection.execute(delete(unsettled).where(unsettled.c.created_at <= first_too_many))
+        connection.execute(
+            delete(deferred_usage).where(deferred_usage.c.created_at <= first_too_many)
+        )

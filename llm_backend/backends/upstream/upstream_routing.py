@@ -5,12 +5,12 @@ from functools import lru_cache
 
 from llm_backend.backends.upstream.config import UpstreamConfig
 
-__all__ = ["Choices"]
+__all__ = ["UpstreamRouting"]
 
 _NAMES_KEPT = 1024  # size of the LRU cache: names come from clients, and few differ
 
 
-class Choices:
+class UpstreamRouting:
     """Upstreams by model and by operation, in the order of the settings.
 
     A model is answered by the upstreams that name it; else by the operation's own upstream; else by

@@ -1,7 +1,7 @@
 """Routing to upstreams by model, else by operation."""
 
-from llm_backend.backends.upstream.choice import Choices
 from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 
 IMAGES = ("createImage", "Images")
 CHAT = ("createChatCompletion", "Chat")
@@ -12,7 +12,7 @@ def one(name: str, *models: str) -> UpstreamConfig:
 
 
 def test_upstreams_that_name_a_model_are_chosen():
-    choices = Choices([one("any"), one("a", "qwen*"), one("b", "qwen3", "phi")])
+    choices = UpstreamRouting([one("any"), one("a", "qwen*"), one("b", "qwen3", "phi")])
 
     assert choices.for_model("qwen3", CHAT) == ["a", "b"]
     assert choices.for_model("phi", CHAT) == ["b"]
@@ -20,7 +20,7 @@ def test_upstreams_that_name_a_model_are_chosen():
 
 
 def test_upstream_of_an_operation_is_found_by_id_or_tag():
-    choices = Choices(
+    choices = UpstreamRouting(
         [one("any"), one("a", "qwen*"), one("art")], {"images": "art", "createThread": "a"}
     )
 
@@ -31,9 +31,9 @@ def test_upstream_of_an_operation_is_found_by_id_or_tag():
 
 
 def test_requests_without_a_model_go_to_one_upstream():
-    assert Choices([one("a", "x"), one("b"), one("c")]).for_operation(CHAT) == ["b"]
-    assert Choices([one("a", "x"), one("b", "y")]).for_operation(CHAT) == ["a"]
+    assert UpstreamRouting([one("a", "x"), one("b"), one("c")]).for_operation(CHAT) == ["b"]
+    assert UpstreamRouting([one("a", "x"), one("b", "y")]).for_operation(CHAT) == ["a"]
 
 
 def test_unknown_model_has_no_upstream():
-    assert not Choices([one("a", "x")]).serves("y")
+    assert not UpstreamRouting([one("a", "x")]).serves("y")
