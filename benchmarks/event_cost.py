@@ -27,7 +27,6 @@ from benchmarks.peers.servers import answers, free_port
 from benchmarks.peers.workloads import body
 from llm_backend.app import served_models
 from llm_backend.engine.messages import (
-    Accepted,
     Cancel,
     Delta,
     FinishReason,
@@ -37,6 +36,7 @@ from llm_backend.engine.messages import (
     Probe,
     Ready,
     Shutdown,
+    SlotAssigned,
     Start,
     Status,
 )
@@ -169,7 +169,7 @@ class StandIn:
             case Start():
                 self._hub.send(self._owner, [Ready(info=INFO, pid=os.getpid())])
             case Generate():
-                self._hub.send(self._owner, [Accepted(id=command.id, prompt_tokens=10)])
+                self._hub.send(self._owner, [SlotAssigned(id=command.id, prompt_tokens=10)])
                 if not self._streams:
                     self._beat_at = time.perf_counter() + PACE_S
                 self._streams[command.id] = (0, command.max_tokens or 1)

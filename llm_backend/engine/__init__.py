@@ -7,7 +7,7 @@ config.py        `EngineConfig`: every limit and its default
 errors.py        exceptions of the client
 messages/        commands and events between the processes
 process/         the worker process, its supervision, and connections to it
-scheduling/      admission, the waiting queue, and the tokens of each pass
+scheduling/      validation of commands, the waiting queue, and the tokens of each pass
 generator.py     text generation: one turn of the worker
 prompt/          prompts as tokens, with pictures and sounds
 kv_cache/        slots, cached prefixes, prefix files

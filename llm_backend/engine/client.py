@@ -7,7 +7,6 @@ from typing import Self, TypeVar
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown, EngineRefused
 from llm_backend.engine.messages import (
-    Accepted,
     Delta,
     Detokenize,
     Detokenized,
@@ -22,6 +21,7 @@ from llm_backend.engine.messages import (
     Probe,
     Rank,
     RankScores,
+    SlotAssigned,
     Status,
     Tokenize,
     Tokenized,
@@ -34,7 +34,9 @@ from llm_backend.engine.process.supervisor import Supervisor
 
 __all__ = ["Engine", "Generation"]
 
-_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, RankScores, Status, Tokenized)
+_Answer = TypeVar(
+    "_Answer", SlotAssigned, Delta, Detokenized, Embedded, RankScores, Status, Tokenized
+)
 
 
 class Engine:
@@ -103,12 +105,12 @@ class Engine:
         timing = RequestTiming()
         connection, call = self._begin_call(request)
         try:
-            accepted = _expect(await call.next(), Accepted)
+            slot_assigned = _expect(await call.next(), SlotAssigned)
         except BaseException:  # also if the caller is cancelled while its request is queued
             connection.end_call(call)
             raise
         timing.record_slot()
-        return Generation(self._lifecycle, connection, call, accepted, timing)
+        return Generation(self._lifecycle, connection, call, slot_assigned, timing)
 
     async def embed(self, inputs: list[str | list[int]]) -> Embedded:
         """Embeddings, one vector for each input."""
@@ -190,7 +192,7 @@ class Engine:
 
 
 class Generation:
-    """A request that was accepted: iterate its deltas, then `aclose`, which cancels the rest.
+    """A request that has got a slot: iterate its deltas, then `aclose`, which cancels the rest.
 
     Iteration raises `EngineDown` if the process dies, `EngineRefused` if the engine fails the
     request. Deltas that are not read in time are joined.
@@ -201,10 +203,10 @@ class Generation:
         lifecycle: EngineLifecycle,
         connection: EngineConnection,
         call: Call,
-        accepted: Accepted,
+        slot_assigned: SlotAssigned,
         timing: RequestTiming,
     ) -> None:
-        self.accepted = accepted
+        self.slot_assigned = slot_assigned
         self.timing = timing
         self._lifecycle = lifecycle
         self._connection = connection

@@ -18,7 +18,7 @@ class EngineConfig:
     what one sequence can hold. `threads` None is one thread for a tiny model, and else at most the
     number of cores this process may use: fewer while passes wait for cores that run other
     processes. `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack
-    weights for this processor. `unified_cells` lets all sequences share one pool of `cells` (None:
+    weights for this processor. `kv_unified` lets all sequences share one pool of `cells` (None:
     a whole context for each slot), which suits GPUs; separate cells are faster on CPUs.
     `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None lets
     the native code decide (it rounds to half precision, and quantized cells need it). `mmap` maps
@@ -70,7 +70,7 @@ class EngineConfig:
     threads: int | None = None
     gpu_layers: int | None = 0
     use_extra_buffers: bool = True
-    unified_cells: bool = False
+    kv_unified: bool = False
     cells: int | None = None
     cache_type: str = "f16"
     flash_attention: bool | None = None
@@ -120,5 +120,5 @@ class EngineConfig:
             raise ValueError("draft_model_path needs speculation")
         if self.cache_type not in CACHE_TYPES:
             raise ValueError(f"cache_type must be one of {CACHE_TYPES}, not {self.cache_type!r}")
-        if self.cells is not None and not self.unified_cells:
-            raise ValueError("cells needs unified_cells: separate slots hold a whole context each")
+        if self.cells is not None and not self.kv_unified:
+            raise ValueError("cells needs kv_unified: separate slots hold a whole context each")

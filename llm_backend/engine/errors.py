@@ -16,7 +16,7 @@ class EngineError(Exception):
 
 
 class EngineRefused(EngineError):
-    """The command was refused at admission or failed later; `failure` is the kind of reason,
+    """The command was refused by its validation or failed later; `failure` is the kind of reason,
     `field` the invalid field of the command, if there is one, and `location` a JSON pointer into
     it."""
 

@@ -1,4 +1,4 @@
-"""Text generation: accepts `Generate` commands, computes one forward pass over all sequences in
+"""Text generation: queues `Generate` commands, computes one forward pass over all sequences in
 each turn, and publishes deltas."""
 
 import time
@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.cache import Cache
-from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, StoredPrefixes
-from llm_backend.engine.kv_cache.prefix_ram import PrefixRam
-from llm_backend.engine.kv_cache.slot_cells import SlotCells
+from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
+from llm_backend.engine.kv_cache.lower_tiers import LowerTiers
+from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
 from llm_backend.engine.messages import (
     PREFIX_BLOCK,
-    Accepted,
     Delta,
     Embed,
     Failed,
@@ -22,6 +21,7 @@ from llm_backend.engine.messages import (
     MediaSpan,
     ModelKind,
     Rank,
+    SlotAssigned,
     Start,
     Status,
 )
@@ -35,8 +35,9 @@ from llm_backend.engine.scheduling.command_refused import unsupported_command
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.prefill_budget import PrefillBudget
 from llm_backend.engine.scheduling.request_table import RequestTable
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotAdmission
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotPlacement
 from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter, Statistics
@@ -57,7 +58,7 @@ class Generator:
         outbox: EventSink,
         drafter: Drafter | None = None,
         prefixes: PrefixFolder | None = None,
-        ram: PrefixRam | None = None,
+        host_cache: HostPrefixCache | None = None,
     ) -> None:
         self._model = model
         self._requests = RequestTable(model, start)
@@ -68,29 +69,29 @@ class Generator:
             slots=model.slots,
             copy_threshold=model.context_tokens // _COPY_SHARE,
             can_roll_back=model.can_roll_back,
-            prefers_neighbours=not start.unified_cells,
+            kv_unified=start.kv_unified,
             copies_used=model.copies_used,
-            save_threshold=_save_threshold(prefixes, ram),
-            stored=ram,
+            save_threshold=_save_threshold(prefixes, host_cache),
+            host_prefixes=host_cache,
         )
         self._scheduler = Scheduler(
             cache=cache,
             batch_tokens=model.batch_tokens,
             logit_rows=start.logit_rows,
-            slots_apart=not start.unified_cells,
+            kv_unified=start.kv_unified,
         )
         self._slots = SlotCells(model, self._scheduler, drafter)
         self._may_draft = start.draft_tokens > 0
         self._speculation = SpeculativeDecoding(start.draft_tokens, drafter)
         self._prefill_budget = PrefillBudget()
-        self._prefixes = StoredPrefixes(
+        self._lower_tiers = LowerTiers(
             model,
             cache,
             self._slots,
             self.statistics,
             prefixes,
             lambda: self._prefill_budget.tokens_per_s,
-            ram,
+            host_cache,
         )
         self._has_free_cells = True  # True unless the last pass ran out of cells
         self._answers: dict[Sequence, OutputBuilder] = {}  # of unfinished sequences
@@ -107,16 +108,16 @@ class Generator:
             running=len(self._scheduler.running),
             waiting=len(self._requests.waiting),
             held_tokens=self._scheduler.cell_tokens,
-            **self._prefixes.status(),
+            **self._lower_tiers.status(),
             **asdict(self.statistics),
         )
 
     def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
-        """Admit a command to the queue. Raises `CommandRefused`."""
+        """Enqueue a command. Raises `CommandRefused`."""
         if not isinstance(command, Generate):
             raise unsupported_command(ModelKind.CHAT, command)
         free_slots = self._scheduler.free_slots
-        request = self._requests.admit(address, command, now, free_slots=free_slots)
+        request = self._requests.add(address, command, now, free_slots=free_slots)
         if request is not None:
             self._enqueue(request)
 
@@ -140,23 +141,23 @@ class Generator:
         if self._scheduler.is_idle and self._requests.is_compiling:
             self._requests.wait(_WAIT_S)
         elif not self._scheduler.running:
-            self._prefixes.wait_for_read(_WAIT_S)
+            self._lower_tiers.wait_for_read(_WAIT_S)
 
     def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until an idle engine has something to do without a command; None for never."""
-        return self._prefixes.idle_timeout_s(now)
+        return self._lower_tiers.idle_timeout_s(now)
 
     def close(self) -> None:
         """Write prefixes for which there is time; no further command comes."""
-        self._prefixes.close()
+        self._lower_tiers.close()
 
     def turn(self, now: float) -> None:
-        """One turn: admit sequences, plan a pass, compute it, sample, publish events."""
+        """One turn: give slots to sequences, plan a pass, compute it, sample, publish events."""
         self._update_costs()
         self._enqueue_compiled()
         for request, message in self._requests.find_expired(now):
             self._fail(request, Failure.QUEUE_DEADLINE, message)
-        self._prefixes.turn(now, is_idle=self._scheduler.is_idle)
+        self._lower_tiers.turn(now, is_idle=self._scheduler.is_idle)
         if not self._scheduler.admit(self._prepare_slot):
             for moved in self._scheduler.compact():
                 self._prepare_slot(moved)
@@ -225,28 +226,28 @@ class Generator:
             return
         self._answers.update({answer.sequence: answer for answer in request.answers})
         self._scheduler.add(*(answer.sequence for answer in request.answers))
-        self._prefixes.request(request.answers[0].sequence)
+        self._lower_tiers.request(request.answers[0].sequence.reusable_text)
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
         """Answer a request that needs no tokens and no computation."""
-        self._accept(request)
+        self._publish_start(request)
         for answer in request.answers:
             self._publish(request, answer.end_at_prompt())
         self._close(request)
 
-    def _prepare_slot(self, admitted: SlotAdmission) -> None:
-        self.statistics.placed_tokens += len(admitted.sequence.tokens)
-        self.statistics.cached_tokens += admitted.allocation.cached_tokens
-        self._prefixes.save_overwritten(admitted.allocation)
-        self._slots.prepare(admitted)
-        self._accept(self._requests[admitted.sequence.request])
+    def _prepare_slot(self, placement: SlotPlacement) -> None:
+        self.statistics.placed_tokens += len(placement.sequence.tokens)
+        self.statistics.cached_tokens += placement.allocation.cached_tokens
+        self._lower_tiers.save_overwritten(placement.allocation)
+        self._slots.prepare(placement)
+        self._publish_start(self._requests[placement.sequence.request])
 
-    def _accept(self, request: GenerationRequest) -> None:
-        if request.is_accepted:
+    def _publish_start(self, request: GenerationRequest) -> None:
+        if request.has_started:
             return
-        request.is_accepted = True
+        request.has_started = True
         first = request.answers[0]
-        event = Accepted(
+        event = SlotAssigned(
             id=request.address.id,
             prompt_tokens=first.sequence.prompt_tokens,
             prediction_tokens=len(first.prediction),
@@ -298,10 +299,10 @@ class Generator:
         )
 
     def _free_cells(self, scheduled: list[ScheduledTokens]) -> None:
-        """Handle a pass that ran out of cells: draft nothing next time, or evict a slot."""
+        """Handle a pass that ran out of cells: draft nothing next time, or reclaim a slot."""
         self._has_free_cells = False
         if not any(item.draft for item in scheduled):
-            self._slots.evict(self._prefixes.save_in_ram)
+            self._slots.reclaim_slot(self._lower_tiers.save_in_host_memory)
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns
@@ -392,9 +393,11 @@ class Generator:
         self._outbox.publish(request.address, event)
 
 
-def _save_threshold(prefixes: PrefixFolder | None, ram: PrefixRam | None) -> int | None:
+def _save_threshold(
+    prefixes: PrefixFolder | None, host_cache: HostPrefixCache | None
+) -> int | None:
     """Number of overwritten tokens from which on a slot's prefix is saved; None if no tier is
     enabled."""
-    if ram is not None:
+    if host_cache is not None:
         return PREFIX_BLOCK
     return None if prefixes is None else prefixes.minimum_tokens

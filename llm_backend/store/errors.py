@@ -17,7 +17,7 @@
     |- BadParts           these parts do not make the upload
     |- WrongDigest        the bytes do not have the client's digest
     |- Unfinished         the response has not ended yet
-    |- NotSaid            its conversation does not contain the response
+    |- ResponseNotInConversation            its conversation does not contain the response
     |- QueueFull          the queue of background responses is full
     |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
@@ -46,10 +46,10 @@ __all__ = [
     "FilesFull",
     "LeaseLost",
     "Missing",
-    "NotSaid",
     "ObjectsUnavailable",
     "OldSchema",
     "QueueFull",
+    "ResponseNotInConversation",
     "StoreDeadlock",
     "StoreError",
     "StoreFull",
@@ -154,7 +154,7 @@ class Unfinished(StoreError):
         self.id = id
 
 
-class NotSaid(StoreError):
+class ResponseNotInConversation(StoreError):
     """The response belongs to a conversation that does not contain its items: it failed or was
     cancelled, or its items were deleted."""
 

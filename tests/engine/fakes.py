@@ -199,7 +199,7 @@ class FakeModel:
         assert item.count > 0
         rows = []
         wanted = set(item.output_positions)
-        assert not item.draft or item.catches_up
+        assert not item.draft or item.needs_sampling
         for position, token in enumerate(item.tokens, start=sequence.computed):
             assert token >= 0, "a picture is no token"
             cells.append(token)
@@ -232,7 +232,7 @@ def greedy(prompt: str, max_tokens: int, memory: int | None = None) -> str:
 def expected_text(command: Generate, index: int, memory: int | None = None) -> str:
     """Answer `index` to a command, sampled token by token and computed alone."""
     tokens = tokenize_prompt(command.prompt, command, FakeVocabulary(), FakeProjector()).tokens
-    sampler = Sampler(command.sampling, index=index, prompt=tokens, label=bytes)
+    sampler = Sampler(command.sampling, index=index, prompt=tokens, token_bytes=bytes)
     text = ""
     for _ in range(command.max_tokens):
         token = sampler.choose(logits_after(tokens[-memory:] if memory else tokens)).token
@@ -288,7 +288,7 @@ def start(**fields: object) -> Start:
         "are_threads_set": True,
         "gpu_layers": 0,
         "use_extra_buffers": True,
-        "unified_cells": False,
+        "kv_unified": False,
         "cache_type": "f32",
         "flash_attention": False,
         "mmap": None,

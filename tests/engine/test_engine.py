@@ -293,7 +293,7 @@ async def test_three_hundred_cancelled_requests_leave_every_slot_free(engine, sa
 async def test_exhausted_unified_cells_cost_no_answer(tiny_llama, say):
     prompts = [f"{letter} story of some length" for letter in "abcd"]
     expected = [text(await say(request(prompt, max_tokens=250))) for prompt in prompts]
-    pool = config(tiny_llama, unified_cells=True, cells=600)
+    pool = config(tiny_llama, kv_unified=True, cells=600)
     async with Engine(pool) as engine:
         await engine.ready()
         answers = await asyncio.gather(
@@ -470,8 +470,8 @@ async def test_no_token_spans_a_cut(engine):
     marked = await engine.generate(request(text, max_tokens=1))
     await marked.aclose()
 
-    assert marked.accepted.prompt_tokens == len(whole)
-    assert parted.accepted.prompt_tokens > len(whole)
+    assert marked.slot_assigned.prompt_tokens == len(whole)
+    assert parted.slot_assigned.prompt_tokens > len(whole)
     assert "<|im_end|>" in (await engine.ready()).control_tokens
 
 

@@ -59,7 +59,7 @@ def selected(logits: list[int], parameters: dict[str, float]) -> set[int]:
         Candidates.of_likeliest(order, weights[order], sampling),
     ):
         if sampling.xtc_threshold <= 0.5:
-            candidates.drop_strong(sampling.xtc_threshold)
+            candidates.exclude_top_choices(sampling.xtc_threshold)
         found.append(set(candidates.tokens.tolist()))
     assert found[0] == found[1]
     return found[0]
@@ -81,13 +81,13 @@ def test_filters_select_by_their_rules(logits, parameters):
 @given(logits=LOGITS, parameters=WISHES, top_k=st.integers(0, 31), seed=st.integers(0, 99))
 def test_filters_always_leave_a_token(logits, parameters, top_k, seed):
     sampling = Sampling(**parameters, xtc_probability=0.5, top_k=top_k, seed=seed)
-    chooser = Sampler(sampling, index=0, prompt=(), label=bytes)
+    chooser = Sampler(sampling, index=0, prompt=(), token_bytes=bytes)
 
     assert 0 <= chooser.choose(np.array(logits, dtype=np.float32)).token < len(logits)
 
 
 def shares_of(times: int = 4000, **parameters: float) -> dict[int, float]:
-    chooser = Sampler(Sampling(seed=1, **parameters), index=0, prompt=(), label=bytes)
+    chooser = Sampler(Sampling(seed=1, **parameters), index=0, prompt=(), token_bytes=bytes)
     row = np.log(np.array([0.4, 0.3, 0.2, 0.1], dtype=np.float32))
     drawn = [chooser.choose(row).token for _ in range(times)]
     return {token: drawn.count(token) / times for token in set(drawn)}
@@ -135,7 +135,7 @@ def test_filters_agree_on_large_and_small_vocabularies(parameters, spread):
     shares = normal(dict(enumerate(weights.astype(np.float64).tolist())))
     candidates = Candidates.of(weights, Sampling(**parameters))
     if "xtc_threshold" in parameters:
-        candidates.drop_strong(parameters["xtc_threshold"])
+        candidates.exclude_top_choices(parameters["xtc_threshold"])
 
     found, expected = set(candidates.tokens.tolist()), expected_selection(shares, whole)
     assert len(found ^ expected) <= 1 + len(expected) // 1000  # rounding moves a border a little

@@ -4,16 +4,16 @@ import pytest
 
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
-    Accepted,
     Delta,
     Embed,
     Failed,
     Failure,
     Priority,
     Sampling,
+    SlotAssigned,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.scheduling.admission import CommandRefused
+from llm_backend.engine.scheduling.command_validation import CommandRefused
 from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.fakes import (
     LETTERS,
@@ -89,7 +89,7 @@ def test_generator_answers_with_the_tokens_of_the_model():
     bench.submit(generate("abc"))
     bench.run()
 
-    assert bench.outbox.events["1"][0] == Accepted(id="1", prompt_tokens=3)
+    assert bench.outbox.events["1"][0] == SlotAssigned(id="1", prompt_tokens=3)
     assert bench.text("1") == greedy("abc", 8)
 
 

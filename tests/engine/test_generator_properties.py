@@ -6,13 +6,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
-    Accepted,
     Delta,
     Failed,
     Failure,
     Generate,
     Priority,
     Sampling,
+    SlotAssigned,
 )
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.speculation.drafter import Drafter
@@ -149,8 +149,8 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 def check(command: Generate, events: list, memory: int | None) -> None:
-    """Accepted first, each answer right, each ended exactly once."""
-    assert isinstance(events[0], Accepted)
+    """`SlotAssigned` first, each answer right, each ended exactly once."""
+    assert isinstance(events[0], SlotAssigned)
     for index in range(command.n):
         expected = expected_text(command, index, memory)
         deltas = [event for event in events if isinstance(event, Delta) and event.index == index]

@@ -13,7 +13,7 @@ def surprises(version: int, tau: float, times: int = 3000) -> np.ndarray:
     shares = 1 / np.arange(1, 2001)
     shares /= shares.sum()
     sampling = Sampling(mirostat=version, mirostat_tau=tau, mirostat_eta=0.1, seed=5)
-    chooser = Sampler(sampling, index=0, prompt=(), label=bytes)
+    chooser = Sampler(sampling, index=0, prompt=(), token_bytes=bytes)
     row = np.log(shares).astype(np.float32)
     return -np.log2([shares[chooser.choose(row).token] for _ in range(times)])
 
@@ -34,7 +34,7 @@ def test_mirostat_surprise_follows_the_target(version, tau):
 )
 def test_mirostat_draws_from_any_distribution(version, logits):
     row = np.array(logits, dtype=np.float32)
-    chooser = Sampler(Sampling(mirostat=version, seed=1), index=0, prompt=(), label=bytes)
+    chooser = Sampler(Sampling(mirostat=version, seed=1), index=0, prompt=(), token_bytes=bytes)
 
     assert all(np.isfinite(row[chooser.choose(row).token]) for _ in range(50))
 

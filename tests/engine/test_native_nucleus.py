@@ -27,7 +27,7 @@ def _compiled() -> None:
 
 
 def sampler(sampling: Sampling) -> Sampler:
-    return Sampler(sampling, index=0, prompt=(), label=bytes)
+    return Sampler(sampling, index=0, prompt=(), token_bytes=bytes)
 
 
 def by_numpy(sampling: Sampling) -> Sampler:

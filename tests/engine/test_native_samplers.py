@@ -9,7 +9,7 @@ import pytest
 
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.dry import DryPenalty
-from llm_backend.engine.sampling.filters import Candidates, remove_strong
+from llm_backend.engine.sampling.filters import Candidates, exclude_top_choices
 from llm_backend.engine.sampling.mirostat import Mirostat
 
 SEEDS = range(12)
@@ -57,8 +57,8 @@ def selected(logits: np.ndarray, **parameters: float) -> set[int]:
     weights = np.exp(logits - logits.max())
     candidates = Candidates.of(weights, Sampling(**parameters))
     if "xtc_threshold" in parameters:
-        candidates.drop_strong(parameters["xtc_threshold"])
-        alone = remove_strong(weights, parameters["xtc_threshold"])
+        candidates.exclude_top_choices(parameters["xtc_threshold"])
+        alone = exclude_top_choices(weights, parameters["xtc_threshold"])
         assert set(np.flatnonzero(alone)) == set(candidates.tokens.tolist())
     return set(candidates.tokens.tolist())
 

@@ -57,7 +57,7 @@ TOKENS = [5 + number % 200 for number in range(100)]
     [
         {},
         {"flash_attention": True, "cache_type": "f16"},
-        {"unified_cells": True},
+        {"kv_unified": True},
     ],
     ids=["plain", "fused", "unified"],
 )

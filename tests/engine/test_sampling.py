@@ -13,7 +13,7 @@ def row(*probabilities: float) -> np.ndarray:
 
 
 def sampler(prompt: tuple[int, ...] = (), index: int = 0, suppressed=(), **fields) -> Sampler:
-    options = {"index": index, "prompt": prompt, "suppressed": suppressed, "label": bytes}
+    options = {"index": index, "prompt": prompt, "suppressed": suppressed, "token_bytes": bytes}
     return Sampler(Sampling(**fields), **options)
 
 
@@ -147,7 +147,7 @@ def test_repeat_penalty_counts_the_last_n_tokens():
 
 def test_sampler_delays_end_tokens_until_min_tokens():
     chooser = Sampler(
-        Sampling(temperature=0), index=0, prompt=(), label=bytes, delayed=[0], min_tokens=2
+        Sampling(temperature=0), index=0, prompt=(), token_bytes=bytes, delayed=[0], min_tokens=2
     )
 
     assert [chooser.choose(row(0.6, 0.4)).token for _ in range(4)] == [1, 1, 0, 0]
@@ -157,7 +157,7 @@ def test_greedy_sampling_draws_no_random_number():
     logits = row(0.2, 0.5, 0.3)
     chooser = sampler(temperature=0, mirostat=2, xtc_probability=1.0, min_p=0.5)
 
-    assert chooser._adjust(logits) is logits
+    assert chooser._process_logits(logits) is logits
 
 
 def test_sampler_seed_and_index_determine_the_tokens():

@@ -2,7 +2,7 @@
 
 local_model.py          one model: chats, completions, embeddings, ranking
 model_protocol.py       its template, markup and control tokens: prompts and parsers
-admitted_generation.py  a generation that the engine has accepted; its deltas and usage
+admitted_generation.py  a generation that has got a slot of the engine; its deltas and usage
 chat_choice.py          deltas of one choice as reasoning, content and calls
 engine_commands.py, engine_errors.py, task_priority.py  commands to the engine and its errors
 model_handle.py         the interfaces `ModelManager` and `ModelHandle` (one model of a manager)

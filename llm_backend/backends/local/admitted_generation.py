@@ -1,4 +1,4 @@
-"""Admitted generation: a request that the engine has accepted, its deltas and its usage."""
+"""Admitted generation: a request that has got a slot of the engine, its deltas and its usage."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -16,8 +16,8 @@ __all__ = ["AdmittedGeneration"]
 
 
 class AdmittedGeneration:
-    """Generation that the engine has accepted. Its deltas can be read once, as `text` or as `chat`
-    (`parser` creates the markup parser of each choice); `usage` grows with them. Leaving its
+    """Generation that has got a slot of the engine. Its deltas can be read once, as `text` or as
+    `chat` (`parser` creates the markup parser of each choice); `usage` grows with them. Leaving its
     `async with` cancels it in the engine and releases the model.
     """
 
@@ -45,18 +45,18 @@ class AdmittedGeneration:
     def usage(self) -> Usage:
         """Tokens and seconds so far."""
         timing, last = self._generation.timing, self._last.values()
-        accepted = self._generation.accepted
+        assigned = self._generation.slot_assigned
         cached = min((delta.cached_tokens for delta in last), default=0)
-        predicted = accepted.prediction_tokens
+        predicted = assigned.prediction_tokens
         right = [min(delta.predicted_tokens, predicted) for delta in last]
         return Usage(
-            prompt_tokens=accepted.prompt_tokens,
+            prompt_tokens=assigned.prompt_tokens,
             completion_tokens=sum(delta.completion_tokens for delta in last),
             cached_tokens=cached,
-            picture_tokens=accepted.tokens_of(Medium.PICTURE),
-            sound_tokens=accepted.tokens_of(Medium.SOUND),
-            cached_picture_tokens=accepted.tokens_of(Medium.PICTURE, until=cached),
-            cached_sound_tokens=accepted.tokens_of(Medium.SOUND, until=cached),
+            picture_tokens=assigned.tokens_of(Medium.PICTURE),
+            sound_tokens=assigned.tokens_of(Medium.SOUND),
+            cached_picture_tokens=assigned.tokens_of(Medium.PICTURE, until=cached),
+            cached_sound_tokens=assigned.tokens_of(Medium.SOUND, until=cached),
             drafted_tokens=sum(delta.drafted_tokens for delta in last),
             accepted_tokens=sum(delta.accepted_tokens for delta in last),
             right_prediction_tokens=sum(right),

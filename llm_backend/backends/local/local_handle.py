@@ -23,8 +23,8 @@ class _HandleOwner(Protocol):
 
     tasks: BackgroundTasks
 
-    async def start(self, handle: "LocalModelHandle") -> bool: ...
-    async def load(self, handle: "LocalModelHandle") -> None: ...
+    async def start_if_fits(self, handle: "LocalModelHandle") -> bool: ...
+    async def start_evicting_others(self, handle: "LocalModelHandle") -> None: ...
     async def unload(self, handle: "LocalModelHandle") -> None: ...
     async def remove(self, handle: "LocalModelHandle") -> None: ...
     def notify_change(self) -> None: ...
@@ -54,7 +54,7 @@ class LocalModelHandle(ModelHandle):
         self.memory_bytes = 0  # estimated, while it is loaded
         self.users = EngineUsers(idle_unload_s, self._unload_idle)
         self.is_removed = False
-        self.unloaded: asyncio.Event | None = None  # while it is unloaded: set at the end
+        self.unload_done: asyncio.Event | None = None  # while it is being unloaded: set at the end
         self._manager = manager
         self._loading: asyncio.Task[None] | None = None
 
@@ -64,7 +64,7 @@ class LocalModelHandle(ModelHandle):
 
     @property
     def is_unloading(self) -> bool:
-        return self.unloaded is not None
+        return self.unload_done is not None
 
     async def load(self) -> None:
         if self.engine is not None and has_failed(self.engine):
@@ -76,7 +76,7 @@ class LocalModelHandle(ModelHandle):
         await self._manager.unload(self)
 
     async def start(self) -> bool:
-        return await self._manager.start(self)
+        return await self._manager.start_if_fits(self)
 
     def dismiss(self) -> None:
         self._manager.tasks.start(self._manager.remove(self))
@@ -91,8 +91,8 @@ class LocalModelHandle(ModelHandle):
     async def _enter_loaded(self) -> tuple[Engine, EngineUsers]:
         """Returns the engine once it is ready. A waiting request counts as a user already, so that
         a load of another model does not unload this one before the request can use it."""
-        while self.unloaded is not None:
-            await self.unloaded.wait()
+        while self.unload_done is not None:
+            await self.unload_done.wait()
         if self.is_removed:
             raise ModelNotFound(self.name)
         self.users.enter()
@@ -107,7 +107,7 @@ class LocalModelHandle(ModelHandle):
     async def _load_once(self) -> Engine:
         """Loads the engine once for all waiting requests; continues even if they are cancelled."""
         if self._loading is None:
-            self._loading = self._manager.tasks.start(self._manager.load(self))
+            self._loading = self._manager.tasks.start(self._manager.start_evicting_others(self))
             self._loading.add_done_callback(self._end_load)
             self._manager.notify_change()
         await asyncio.shield(self._loading)

@@ -72,7 +72,7 @@ class LocalModelManager:
         await self.unload(handle)
         self.handles.remove(handle)
 
-    async def start(self, handle: LocalModelHandle) -> bool:
+    async def start_if_fits(self, handle: LocalModelHandle) -> bool:
         """Begins to load a model if it fits beside the loaded ones; does not wait for it.
 
         Returns whether it fits. Raises `InvalidRequest` for a model larger than the budget."""
@@ -83,7 +83,7 @@ class LocalModelManager:
         self._start(handle, needed)
         return True
 
-    async def load(self, handle: LocalModelHandle) -> None:
+    async def start_evicting_others(self, handle: LocalModelHandle) -> None:
         """Begins to load a model, after unloading others if there is not enough memory."""
         needed = await self._estimate_bytes(handle)
         log.info("model_load_requested", extra={"model": handle.name, "bytes": needed})
@@ -103,10 +103,10 @@ class LocalModelManager:
         """Drains a model (its running requests finish) and unloads it."""
         if handle.engine is None:
             return
-        if handle.unloaded is not None:
-            await handle.unloaded.wait()
+        if handle.unload_done is not None:
+            await handle.unload_done.wait()
             return
-        unloaded = handle.unloaded = asyncio.Event()
+        unload_done = handle.unload_done = asyncio.Event()
         handle.users.stop_idle_timer()
         self.notify_change()
         try:
@@ -116,8 +116,8 @@ class LocalModelManager:
             handle.engine, handle.memory_bytes = None, 0
             log.info("model_unloaded", extra={"model": handle.name})
         finally:
-            handle.unloaded = None
-            unloaded.set()
+            handle.unload_done = None
+            unload_done.set()
             self.notify_change()
 
     def notify_change(self) -> None:

@@ -13,10 +13,10 @@ from llm_backend.store import (
     FileInUse,
     FilesFull,
     Missing,
-    NotSaid,
     ObjectsUnavailable,
     OldSchema,
     QueueFull,
+    ResponseNotInConversation,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -56,7 +56,7 @@ def translate_store_errors(
         raise errors.NotFound(f"No {kind} has the id `{error.id}`.") from error
     except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired) as error:
         raise errors.InvalidRequest(str(error), param=_field_of(error)) from error
-    except (UploadClosed, Unfinished, NotSaid, BatchEnded, FileInUse) as error:
+    except (UploadClosed, Unfinished, ResponseNotInConversation, BatchEnded, FileInUse) as error:
         raise errors.Conflict(str(error)) from error
     except UploadFull as error:
         raise errors.TooLarge(str(error), param="data") from error

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
-    Accepted,
     Embed,
     Embedded,
     Failed,
@@ -18,14 +17,19 @@ from llm_backend.engine.messages import (
     ModelKind,
     Rank,
     RankScores,
+    SlotAssigned,
     Start,
     Status,
 )
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.messages.framing import MESSAGE_BYTES
 from llm_backend.engine.model import Model
-from llm_backend.engine.scheduling.admission import CommandRefused, check_tokens, tokens_beyond
 from llm_backend.engine.scheduling.command_refused import unsupported_command
+from llm_backend.engine.scheduling.command_validation import (
+    CommandRefused,
+    check_tokens,
+    tokens_beyond,
+)
 from llm_backend.engine.statistics import Statistics
 
 __all__ = ["Embedder"]
@@ -213,7 +217,7 @@ class Embedder:
                 break
             capacity -= len(tokens)
             if not request.started:
-                self._accept(request)
+                self._publish_start(request)
             request.started += 1
             planned.append((request, tokens))
             self._turns.popleft()
@@ -221,8 +225,8 @@ class Embedder:
                 self._turns.append(request)
         return planned
 
-    def _accept(self, request: _Request) -> None:
-        event = Accepted(id=request.address.id, prompt_tokens=request.tokens)
+    def _publish_start(self, request: _Request) -> None:
+        event = SlotAssigned(id=request.address.id, prompt_tokens=request.tokens)
         self._publish(request.address, event)
 
     def _expire(self, now: float) -> None:

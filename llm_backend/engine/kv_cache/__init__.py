@@ -1,6 +1,8 @@
-"""KV cache: cells by slot, cached prefixes, and prefix files.
+"""KV cache: cells by slot, and cached prefixes in slots, in host memory and in files.
 
-cache.py       allocation of slots; reuse, copy and eviction of cached prefixes
-slot_cells.py  these operations on the cells of the model and of its draft model
-prefix_files/  cached prefixes on disk
+cache.py              allocation of slots; reuse, copy and eviction (LRU) of cached prefixes
+prefix.py             tokens with the saved state of their cells
+lower_tiers.py        the facade of the two tiers below the slots, which the generator uses
+host_prefix_cache.py  states of prefixes in host memory
+prefix_files/         cached prefixes on disk
 """

@@ -2,12 +2,12 @@
 
 A slot is one sequence id of the native cache. A finished sequence leaves its cells as a cached
 prefix for sequences that begin with the same tokens, until the slot is needed; the least recently
-used slot is evicted first. Copying cells from another slot costs about as much as computing
+used slot is evicted first (LRU). Copying cells from another slot costs about as much as computing
 `copy_threshold` tokens, and less from a slot with few tokens where only used cells are copied.
 
-Where slots have cells of their own, the native code computes runs of consecutive slots together and
-each run for itself, so neighbouring slots are preferred, and the prefixes that they overwrite are
-copied to other slots.
+Unless the cells are unified (`kv_unified` of llama.cpp: one pool for all slots), the native code
+computes each contiguous range of slots as a batch of its own, so neighbouring slots are preferred,
+and the prefixes that they overwrite are copied to other slots.
 """
 
 from collections.abc import Sequence as Tokens
@@ -17,7 +17,7 @@ from typing import Protocol
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.prompt.media_runs import length_of_whole_runs
 
-__all__ = ["Cache", "Copy", "SlotAllocation", "SlotTokens", "StoredStates", "common_prefix"]
+__all__ = ["Cache", "Copy", "HostPrefixStates", "SlotAllocation", "SlotTokens", "common_prefix"]
 
 _CELLS_COPIED_PER_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
 _LEAST_COPIED = 4  # tokens: what a copy costs however small
@@ -53,8 +53,8 @@ class SlotAllocation:
     overwritten: tuple[SlotTokens, ...] = ()
 
 
-class StoredStates(Protocol):
-    """States of prefixes that can be restored into a slot at once."""
+class HostPrefixStates(Protocol):
+    """The host prefix cache: states of prefixes that can be restored into a slot at once."""
 
     def find(self, tokens: Tokens[int]) -> Prefix | None:
         """The state with the longest prefix of a text."""
@@ -94,10 +94,10 @@ class Cache:
     """Slot allocation and cached prefixes.
 
     `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): they can
-    only continue from the very end of a slot's tokens. `prefers_neighbours` is for slots with cells
-    of their own; `copies_used` is True if a copy costs by the used cells alone. Overwritten
+    only continue from the very end of a slot's tokens. `kv_unified` is True if all slots share one
+    pool of cells; `copies_used` is True if a copy costs by the used cells alone. Overwritten
     prefixes of `save_threshold` tokens or more are reported, if that is not None. `expected` are
-    prefixes that are being restored from files, `stored` the states in host memory.
+    prefixes that are being restored from files, `host_prefixes` the states in host memory.
     """
 
     def __init__(
@@ -106,17 +106,17 @@ class Cache:
         slots: int,
         copy_threshold: int = 1,
         can_roll_back: bool = True,
-        prefers_neighbours: bool = True,
+        kv_unified: bool = False,
         copies_used: bool = False,
         save_threshold: int | None = None,
-        stored: StoredStates | None = None,
+        host_prefixes: HostPrefixStates | None = None,
     ) -> None:
         self._slots = [_Slot(number=number) for number in range(slots)]
         self._copy_threshold = max(1, copy_threshold)
-        self._prefers_neighbours = prefers_neighbours
+        self._kv_unified = kv_unified
         self._copies_used = copies_used
         self._save_threshold = save_threshold
-        self._stored = stored
+        self._host_prefixes = host_prefixes
         self.expected: tuple[Tokens[int], ...] = ()
         self._overwritten: list[SlotTokens] = []
         self._clock = 0
@@ -195,17 +195,19 @@ class Cache:
         return self._allocation(target, keep, copies, restored)
 
     def compact(self) -> tuple[int, SlotAllocation] | None:
-        """Move one running sequence so that fewer runs of slots are computed. Returns the slot
-        that it leaves and its new allocation."""
-        if not self._prefers_neighbours or not self.can_roll_back or self._runs() < 2:
+        """Move one running sequence so that fewer contiguous ranges of slots are computed. Returns
+        the slot that it leaves and its new allocation."""
+        if self._kv_unified or not self.can_roll_back or self._contiguous_ranges() < 2:
             return None
         running = [slot for slot in self._slots if slot.is_running]
         free = [slot for slot in self._slots if not slot.is_running]
         moves = [(source, target) for source in running for target in free]
         if not moves:
             return None
-        source, target = min(moves, key=lambda move: (self._runs(*move), move[1].used_at))
-        if self._runs(source, target) >= self._runs():
+        source, target = min(
+            moves, key=lambda move: (self._contiguous_ranges(*move), move[1].used_at)
+        )
+        if self._contiguous_ranges(source, target) >= self._contiguous_ranges():
             return None
         copies = self._copy_to_older(target, 0, source)
         copies = (*copies, Copy(source=source.number, target=target.number))
@@ -231,7 +233,7 @@ class Cache:
         tokens, self._slots[slot].tokens = self._slots[slot].tokens, []
         return SlotTokens(slot=slot, tokens=tokens)
 
-    def evict(self) -> SlotTokens | None:
+    def evict_prefix(self) -> SlotTokens | None:
         """Evict the least recently used cached prefix and return it; None if there are none."""
         idle = [slot for slot in self._slots if not slot.is_running and slot.tokens]
         if not idle:
@@ -240,9 +242,9 @@ class Cache:
         return self.clear(victim.number)
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
-        """Target slot of an allocation, among the free slots that make the fewest runs: the
-        source itself if few cached tokens are lost by that, else an empty slot, else the least
-        recently used one."""
+        """Target slot of an allocation, among the free slots that make the fewest contiguous
+        ranges: the source itself if few cached tokens are lost by that, else an empty slot, else
+        the least recently used one."""
         near = self._neighbours()
         target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:
@@ -251,11 +253,11 @@ class Cache:
         return source if is_little else target
 
     def _neighbours(self) -> list[_Slot]:
-        """Free slots that make the fewest runs."""
+        """Free slots that make the fewest contiguous ranges."""
         free = [slot for slot in self._slots if not slot.is_running]
-        runs = {slot.number: self._runs(None, slot) for slot in free}
-        fewest = min(runs.values())
-        return [slot for slot in free if runs[slot.number] == fewest]
+        ranges = {slot.number: self._contiguous_ranges(None, slot) for slot in free}
+        fewest = min(ranges.values())
+        return [slot for slot in free if ranges[slot.number] == fewest]
 
     def _copy_to_older(self, slot: _Slot, kept: int, source: _Slot) -> tuple[Copy, ...]:
         """Copy the tokens that `slot` holds beyond `kept` into a less recently used slot, if
@@ -298,17 +300,17 @@ class Cache:
         return min(older, key=lambda other: other.used_at, default=None)
 
     def _restorable(self, tokens: Tokens[int], cached: int) -> Prefix | None:
-        """The stored state that is restored for a text of which `cached` tokens are in a slot:
-        the time that takes grows with the state's tokens, computing with those it adds."""
-        prefix = self._stored.find(tokens) if self._stored is not None else None
-        if prefix is None or self._stored is None:
+        """The state in host memory that is restored for a text of which `cached` tokens are in a
+        slot: the time that takes grows with the state's tokens, computing with those it adds."""
+        prefix = self._host_prefixes.find(tokens) if self._host_prefixes is not None else None
+        if prefix is None or self._host_prefixes is None:
             return None
         shared = common_prefix(prefix.tokens, tokens)
         if not self.can_roll_back and shared < len(prefix.tokens):
             return None
         if shared - cached < max(_LEAST_RESTORED, len(prefix.tokens) // _CELLS_COPIED_PER_TOKEN):
             return None
-        self._stored.restore(prefix, shared)
+        self._host_prefixes.restore(prefix, shared)
         return prefix
 
     def _record_overwritten(self, slot: _Slot, kept: int) -> None:
@@ -336,10 +338,12 @@ class Cache:
             overwritten=overwritten,
         )
 
-    def _runs(self, released: _Slot | None = None, allocated: _Slot | None = None) -> int:
-        """Number of runs of consecutive allocated slots, with `released` and `allocated`
+    def _contiguous_ranges(
+        self, released: _Slot | None = None, allocated: _Slot | None = None
+    ) -> int:
+        """Number of contiguous ranges of allocated slots, with `released` and `allocated`
         changed."""
-        if not self._prefers_neighbours:
+        if self._kv_unified:
             return 1
         running = {slot.number for slot in self._slots if slot.is_running and slot is not released}
         if allocated is not None:

@@ -1,4 +1,4 @@
-"""A prefix at rest: tokens, and the saved state of their cells."""
+"""A saved prefix: tokens, and the state of their cells."""
 
 from dataclasses import dataclass
 

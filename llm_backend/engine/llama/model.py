@@ -220,7 +220,7 @@ class LlamaModel:
             params.n_ctx = self.batch_tokens
             params.pooling_type = self._header.pooling()
         else:
-            params.kv_unified = start.unified_cells
+            params.kv_unified = start.kv_unified
             params.type_k = params.type_v = getattr(native, f"GGML_TYPE_{start.cache_type.upper()}")
             params.n_ctx = start.cells or self.slots * self.context_tokens
             params.n_outputs_max = self._rows_limit
@@ -241,7 +241,7 @@ class LlamaModel:
         model, start = self._model, self._start
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0
-        is_shared = start.unified_cells or _is_on_gpu(start)
+        is_shared = start.kv_unified or _is_on_gpu(start)
         return self._cell_memory.is_lazy and is_whole and not is_shared
 
     def _apply_adapters(self) -> None:

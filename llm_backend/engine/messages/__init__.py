@@ -2,7 +2,7 @@
 
 Commands go to the worker (`Start` first, then `Generate`, `Embed`, `Rank`, `Tokenize`,
 `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready` or `NotReady` first, then
-`Queued`, `Accepted`, `Delta`, `Embedded`, `RankScores`, `Tokenized`, `Detokenized`, `Status`,
+`Queued`, `SlotAssigned`, `Delta`, `Embedded`, `RankScores`, `Tokenized`, `Detokenized`, `Status`,
 `Failed`). Every event but the first names the command it answers by `id`. The engine speaks tokens
 and text; it knows nothing of chats.
 
@@ -26,7 +26,6 @@ from llm_backend.engine.messages.commands import (
     Tokenize,
 )
 from llm_backend.engine.messages.events import (
-    Accepted,
     Delta,
     Detokenized,
     Embedded,
@@ -37,6 +36,7 @@ from llm_backend.engine.messages.events import (
     Queued,
     RankScores,
     Ready,
+    SlotAssigned,
     Status,
     Tokenized,
     join_deltas,
@@ -59,7 +59,6 @@ from llm_backend.engine.messages.values import (
 
 __all__ = [
     "PREFIX_BLOCK",
-    "Accepted",
     "Adapter",
     "Cancel",
     "Command",
@@ -89,6 +88,7 @@ __all__ = [
     "Ready",
     "Sampling",
     "Shutdown",
+    "SlotAssigned",
     "Start",
     "Status",
     "TokenLogprob",

@@ -60,7 +60,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     are_threads_set: bool
     gpu_layers: int
     use_extra_buffers: bool
-    unified_cells: bool
+    kv_unified: bool
     cells: int | None
     cache_type: str
     flash_attention: bool | None

@@ -11,7 +11,6 @@ from llm_backend.engine.messages.values import (
 )
 
 __all__ = [
-    "Accepted",
     "Delta",
     "Detokenized",
     "Embedded",
@@ -22,6 +21,7 @@ __all__ = [
     "Queued",
     "RankScores",
     "Ready",
+    "SlotAssigned",
     "Status",
     "Tokenized",
     "join_deltas",
@@ -42,8 +42,9 @@ class NotReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The command was admitted and waits for a slot. Sent before anything else is done, as
-    `Accepted` is, so that the command which crashed the worker is known."""
+    """The command is valid and in the worker's queue, where it waits for a slot. Sent before
+    anything else is done, as `SlotAssigned` is, so that the command which crashed the worker is
+    known."""
 
     id: str
 
@@ -56,8 +57,8 @@ class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A `Generate`, `Embed` or `Rank` has got its slot and is computed from now on; its answer
+class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A `Generate`, `Embed` or `Rank` has got a slot and is computed from now on; its answer
     follows. `prediction_tokens` are those of its prediction, as many as an answer could hold.
     `media` lists pictures and sounds in the order of the prompt."""
 
@@ -137,7 +138,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     generated. `media_tokens` are tokens of pictures and sounds, which are computed apart from
     passes, in `media_s`. There are `prefix_files` of `prefix_bytes`; so far `prefix_reads` and
     `prefix_writes` of files, and `prefix_read_tokens` that were to be computed otherwise. The
-    `prefix_ram_*` are the same of states in host memory.
+    `prefix_ram_*` are the same of the host prefix cache.
     """
 
     id: str
@@ -180,7 +181,7 @@ Event = (
     Ready
     | NotReady
     | Queued
-    | Accepted
+    | SlotAssigned
     | Delta
     | Embedded
     | RankScores

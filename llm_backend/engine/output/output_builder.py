@@ -11,7 +11,7 @@ from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.output.text_stream import ReleasedText, TextStream
 from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
 from llm_backend.engine.sampling.constraint import Constraint
-from llm_backend.engine.scheduling.admission import count_answers
+from llm_backend.engine.scheduling.command_validation import count_answers
 from llm_backend.engine.scheduling.sequence import Sequence
 from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 
@@ -44,7 +44,7 @@ class OutputBuilder:
             command.sampling,
             index=sequence.index,
             prompt=_text_tokens(sequence),
-            label=vocabulary.label,
+            token_bytes=vocabulary.label,
             suppressed=self._suppressed,
             delayed=self._delayed,
             min_tokens=command.min_tokens,

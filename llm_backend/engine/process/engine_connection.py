@@ -10,7 +10,6 @@ from typing import cast
 
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.messages import (
-    Accepted,
     Cancel,
     Command,
     Delta,
@@ -23,6 +22,7 @@ from llm_backend.engine.messages import (
     Queued,
     Rank,
     Ready,
+    SlotAssigned,
     Tokenize,
     join_deltas,
 )
@@ -38,8 +38,8 @@ _FIRST_EVENTS = (Ready, NotReady)
 
 class _Stage(Enum):
     SENT = auto()
-    QUEUED = auto()  # accepted by the worker
-    RUNNING = auto()  # computed by it
+    QUEUED = auto()  # in the worker's queue
+    RUNNING = auto()  # has a slot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,11 @@ class Call:
         elif isinstance(event, Queued):
             self.stage = _Stage.QUEUED
             return  # no caller reads this event
-        elif isinstance(event, Accepted):
+        elif isinstance(event, SlotAssigned):
             self.stage = _Stage.RUNNING
             if not isinstance(self.command, Generate):
                 return
-            self._events["accepted"] = event
+            self._events["slot_assigned"] = event
         else:
             self._events["answer"] = event
             self.is_complete = True
@@ -174,7 +174,7 @@ class EngineConnection(asyncio.Protocol):
         """Returns the commands that may have crashed the worker.
 
         The likely ones are the running commands without a delta so far, as a command that crashes
-        does so early, and the oldest command that the worker has not accepted yet. Other running
+        does so early, and the oldest command that the worker has not queued yet. Other running
         commands, and those whose grammar may have been compiled, are possible. All others have only
         waited; the first of them is returned if there is no other.
         """

@@ -11,7 +11,7 @@ and all other events, leave at once.
 import time
 from collections import defaultdict
 
-from llm_backend.engine.messages import Accepted, Delta, Event, Queued
+from llm_backend.engine.messages import Delta, Event, Queued, SlotAssigned
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.process.connection_server import ConnectionServer
 
@@ -37,10 +37,10 @@ class Outbox:
         self._is_brief = True  # they are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
-        """Queue `event`; `Queued` and `Accepted` are sent at once, to find poison requests."""
+        """Queue `event`; `Queued` and `SlotAssigned` are sent at once, to find poison requests."""
         self._queued[address.connection].append(event)
         self._is_due = self._is_due or not _can_wait(event)
-        if isinstance(event, Queued | Accepted):
+        if isinstance(event, Queued | SlotAssigned):
             self.send()
 
     def end_turn(self, *, is_idle: bool) -> None:

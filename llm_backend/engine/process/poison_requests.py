@@ -56,7 +56,9 @@ class PoisonRequests:
         self._age_s = age_s
         self._clock = clock
         self._records: OrderedDict[bytes, _Record] = OrderedDict()
-        self._killed_workers: dict[int, float] = {}  # workers, by the time of their acquittal
+        self._killed_workers: dict[
+            int, float
+        ] = {}  # by worker: when it was known that it was killed from outside
 
     def record_crash(self, candidates: Sequence[CrashCandidate], worker: int) -> None:
         """Count a crash of the commands that were pending when a worker crashed."""

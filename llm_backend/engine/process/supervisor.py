@@ -30,7 +30,7 @@ _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Death:
+class _WorkerExit:
     """End of a worker. `is_final`: another worker would soon end in the same way.
     `must_be_killed`: it has not ended by itself."""
 
@@ -75,20 +75,20 @@ class Supervisor(EngineLifecycle):
     async def _keep_alive(self) -> None:
         policy = RestartPolicy(self._config)
         while True:
-            death = await self._run_worker()
+            worker_exit = await self._run_worker()
             if self.state is EngineState.CLOSED:
                 return
-            if self._drop_extra_buffers(death):
+            if self._drop_extra_buffers(worker_exit):
                 continue
             restart = policy.next_restart(
-                lived_s=death.lived_s,
-                was_ready=death.was_ready,
-                cannot_start=death.is_final and self.info is None,
+                lived_s=worker_exit.lived_s,
+                was_ready=worker_exit.was_ready,
+                cannot_start=worker_exit.is_final and self.info is None,
             )
             self._delay_s = restart.delay_s
             if restart.is_pause:
-                self._fail(death.reason)
-            facts = {"reason": death.reason, "next_start_s": restart.delay_s}
+                self._fail(worker_exit.reason)
+            facts = {"reason": worker_exit.reason, "next_start_s": restart.delay_s}
             _log.error("engine_failed" if restart.is_pause else "engine_died", extra=facts)
             await asyncio.sleep(restart.delay_s)
 
@@ -107,85 +107,85 @@ class Supervisor(EngineLifecycle):
             close_socket(self._listening_socket)
             self._listening_socket = None
 
-    def _drop_extra_buffers(self, death: _Death) -> bool:
+    def _drop_extra_buffers(self, exit_: _WorkerExit) -> bool:
         """True if the worker is to be restarted without repacked weights: native code that
         repacks them crashes at its first product on some processors."""
-        if death.was_ready or not death.by_signal or not self._extra_buffers:
+        if exit_.was_ready or not exit_.by_signal or not self._extra_buffers:
             return False
-        _log.warning("engine_extra_buffers_off", extra={"reason": death.reason})
+        _log.warning("engine_extra_buffers_off", extra={"reason": exit_.reason})
         self._extra_buffers = False
         return True
 
-    async def _run_worker(self) -> _Death:
+    async def _run_worker(self) -> _WorkerExit:
         """Run one worker from its start to its end."""
         started_at, oom_kills_before = time.monotonic(), oom_kills()
         try:
             self._open_socket()
             process, connection = await self._spawn()
         except OSError as error:  # no memory or no process slot is free at the moment
-            return _Death(reason=f"The engine process cannot be started: {error}.")
+            return _WorkerExit(reason=f"The engine process cannot be started: {error}.")
         self.pid = process.pid
         assert process.stderr is not None, "it is a pipe"
         log_task = asyncio.create_task(log_lines(process.stderr))
-        death = _Death(reason="The engine was stopped.", must_be_killed=True)
+        worker_exit = _WorkerExit(reason="The engine was stopped.", must_be_killed=True)
         try:
             connection.send(self._start_command())
-            death = await self._serve(connection, started_at)
+            worker_exit = await self._serve(connection, started_at)
         finally:
             self._connection = None
             is_closing = self.state is EngineState.CLOSED
             candidates = connection.crash_candidates()
-            if not is_closing and death.was_ready:
+            if not is_closing and worker_exit.was_ready:
                 self._set_state(EngineState.RESTARTING, "The engine died and is being restarted.")
             connection.fail_calls(self._down_error())
-            grace_s = 0 if death.must_be_killed else self._config.stop_timeout_s
+            grace_s = 0 if worker_exit.must_be_killed else self._config.stop_timeout_s
             try:
                 exit_ = await _end(process, grace_s)
                 await asyncio.wait([log_task], timeout=_LAST_LINES_S)
             finally:
                 log_task.cancel()
                 self.pid = None
-        if death.was_ready and not is_closing:
+        if worker_exit.was_ready and not is_closing:
             if exit_.is_from_outside(oom_kills_before):
                 self.poison_requests.discard_crash(process.pid)
             else:
                 self.poison_requests.record_crash(candidates, process.pid)
-        if death.is_final:
-            return death
+        if worker_exit.is_final:
+            return worker_exit
         reason = f"The engine process {describe_exit(exit_.status)}"
-        if death.was_ready:
-            reason = f"{reason}. {death.reason}".rstrip()
+        if worker_exit.was_ready:
+            reason = f"{reason}. {worker_exit.reason}".rstrip()
         else:
-            reason += f" {death.reason}"
-        return _Death(
+            reason += f" {worker_exit.reason}"
+        return _WorkerExit(
             reason=reason,
             lived_s=time.monotonic() - started_at,
-            was_ready=death.was_ready,
+            was_ready=worker_exit.was_ready,
             by_signal=exit_.status < 0,
         )
 
-    async def _serve(self, connection: EngineConnection, started_at: float) -> _Death:
+    async def _serve(self, connection: EngineConnection, started_at: float) -> _WorkerExit:
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 first = await connection.first()
         except TimeoutError:
             limit_s = self._config.start_timeout_s
             reason = f"The model was not ready within {limit_s:g} s."
-            return _Death(reason=reason, is_final=True, must_be_killed=True)
+            return _WorkerExit(reason=reason, is_final=True, must_be_killed=True)
         if isinstance(first, NotReady):
-            return _Death(reason=first.message, is_final=True)
+            return _WorkerExit(reason=first.message, is_final=True)
         if first is None:
-            return _Death(reason="before the model had computed its first pass.")
+            return _WorkerExit(reason="before the model had computed its first pass.")
         self._start_s = time.monotonic() - started_at
         self.info = first.info
         self._connection = connection
         if self.state is not EngineState.CLOSED:
             self._set_state(EngineState.READY, "")
         if await self._wait_until_closed(connection):
-            return _Death(reason="", was_ready=True)
+            return _WorkerExit(reason="", was_ready=True)
         timeout_s = self._config.hang_timeout_s
         reason = f"It had not answered for {timeout_s:g} s."
-        return _Death(reason=reason, was_ready=True, must_be_killed=True)
+        return _WorkerExit(reason=reason, was_ready=True, must_be_killed=True)
 
     async def _wait_until_closed(self, connection: EngineConnection) -> bool:
         """Wait until the worker has ended; False if it hangs."""
@@ -247,7 +247,7 @@ class Supervisor(EngineLifecycle):
             are_threads_set=config.threads is not None,
             gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
             use_extra_buffers=self._extra_buffers,
-            unified_cells=config.unified_cells,
+            kv_unified=config.kv_unified,
             cells=config.cells,
             cache_type=config.cache_type,
             flash_attention=config.flash_attention,

@@ -1,5 +1,5 @@
-"""Watchdog: notices a worker that is alive and makes no progress, as it is stopped or hangs in
-native code."""
+"""Watchdog: notices by heartbeat probes a worker that is alive and makes no progress, as it is
+stopped or hangs in native code."""
 
 import asyncio
 import itertools

@@ -17,8 +17,8 @@ from collections import deque
 
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
+from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
-from llm_backend.engine.kv_cache.prefix_ram import PrefixRam, default_limit_bytes
 from llm_backend.engine.llama import (
     STATE_FORMAT,
     LlamaModel,
@@ -53,7 +53,7 @@ from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.process.parent_death import die_with_parent
 from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.prompt.prompt_tokens import tokenize_prompt
-from llm_backend.engine.scheduling.admission import CommandRefused, check_tokens
+from llm_backend.engine.scheduling.command_validation import CommandRefused, check_tokens
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 
@@ -73,14 +73,14 @@ class Worker:
         start: Start,
         drafter: Drafter | None = None,
         prefixes: PrefixFolder | None = None,
-        ram: PrefixRam | None = None,
+        host_cache: HostPrefixCache | None = None,
     ) -> None:
         self._connections = connections
         self._owner = owner
         self._model = model
         self._outbox = Outbox(connections, delays_deltas=not start.gpu_layers)
         self._engine: Embedder | Generator = (
-            Generator(model, start, self._outbox, drafter, prefixes, ram)
+            Generator(model, start, self._outbox, drafter, prefixes, host_cache)
             if model.kind is ModelKind.CHAT
             else Embedder(model, start, self._outbox.publish)
         )
@@ -189,7 +189,7 @@ def main() -> None:
         model.verify()
         drafter = _drafter(model, start, log)
         prefixes = _prefixes(model, start)
-        ram = _prefix_ram(model, start)
+        host_cache = _host_prefix_cache(model, start)
     except (LoadError, DecodeError) as error:
         connections.send(owner, [NotReady(message=str(error))])
         return
@@ -202,7 +202,7 @@ def main() -> None:
             first_event=ready,
             limit=start.connections_limit,
         )
-    Worker(connections, owner, model, start, drafter, prefixes, ram).run()
+    Worker(connections, owner, model, start, drafter, prefixes, host_cache).run()
 
 
 def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
@@ -223,8 +223,8 @@ def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
     return open_folder(start, STATE_FORMAT)
 
 
-def _prefix_ram(model: LlamaModel, start: Start) -> PrefixRam | None:
-    """The states in host memory, if they are enabled and the model supports them."""
+def _host_prefix_cache(model: LlamaModel, start: Start) -> HostPrefixCache | None:
+    """The host prefix cache, if it is enabled and the model supports it."""
     if start.prefix_ram_bytes == 0 or model.kind is not ModelKind.CHAT:
         return None
     if not model.can_save_states:
@@ -232,8 +232,8 @@ def _prefix_ram(model: LlamaModel, start: Start) -> PrefixRam | None:
     limit_bytes = start.prefix_ram_bytes
     if limit_bytes is None:
         limit_bytes = default_limit_bytes(available_memory_bytes())
-    _log.info("engine.prefix_ram limit_bytes=%s", limit_bytes)
-    return PrefixRam(
+    _log.info("engine.host_prefix_cache limit_bytes=%s", limit_bytes)
+    return HostPrefixCache(
         limit_bytes,
         can_roll_back=model.can_roll_back,
         machine_bytes=machine_memory_bytes(),

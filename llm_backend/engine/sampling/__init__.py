@@ -1,7 +1,7 @@
-"""Sampling: from a row of logits to one token, in numpy.
+"""Sampling: from a row of logits to one token, in numpy and C.
 
 sampler.py                one sampling step, in the order of its parameters
-penalties.py              repeat, frequency and presence penalties, logit bias
+penalties.py              logits processors: penalties and logit bias
 dry.py                    DRY penalty
 top_k.py                  the largest values of a row
 filters.py                top-p, min-p, typical-p, XTC, and the random draw

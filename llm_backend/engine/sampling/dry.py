@@ -27,10 +27,10 @@ _HIGHEST = 1e30  # of a penalty: a logit minus it is still finite
 
 
 class DryPenalty:
-    """The repetitions of one sequence. `label` returns the bytes that show a token."""
+    """The repetitions of one sequence. `token_bytes` returns the bytes that show a token."""
 
     def __init__(
-        self, sampling: Sampling, prompt: Tokens[int], label: Callable[[int], bytes]
+        self, sampling: Sampling, prompt: Tokens[int], token_bytes: Callable[[int], bytes]
     ) -> None:
         self._multiplier, self._base = sampling.dry_multiplier, sampling.dry_base
         self._allowed = sampling.dry_allowed_length
@@ -44,7 +44,7 @@ class DryPenalty:
         # length of the repetition before each position
         self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)
         self._lengths[: self._count] = _repetitions(tokens)
-        self._breakers = _Breakers(sampling.dry_sequence_breakers, label)
+        self._breakers = _Breakers(sampling.dry_sequence_breakers, token_bytes)
         self._after_breaker = 0  # the position after the last breaker
         for index, token in enumerate(tokens, start=1):
             if self._breakers.append(token):
@@ -99,18 +99,18 @@ class DryPenalty:
 class _Breakers:
     """Sequence breakers: strings that end a repetition, searched for in the text as it grows."""
 
-    def __init__(self, breakers: Tokens[str], label: Callable[[int], bytes]) -> None:
+    def __init__(self, breakers: Tokens[str], token_bytes: Callable[[int], bytes]) -> None:
         self._breakers = [breaker.encode() for breaker in breakers]
-        self._label = label
+        self._token_bytes = token_bytes
         self._tail = b""  # the text's end, one byte too short for the longest breaker
         self._tail_bytes = max(map(len, self._breakers), default=1) - 1
 
     def append(self, token: int) -> bool:
         """True if a breaker ends in `token`, which is appended."""
-        label = self._label(token)
-        text = self._tail + label
-        found = bool(label) and any(
-            breaker in text[max(0, len(text) - len(label) - len(breaker) + 1) :]
+        token_bytes = self._token_bytes(token)
+        text = self._tail + token_bytes
+        found = bool(token_bytes) and any(
+            breaker in text[max(0, len(text) - len(token_bytes) - len(breaker) + 1) :]
             for breaker in self._breakers
         )
         self._tail = text[max(0, len(text) - self._tail_bytes) :]
@@ -118,8 +118,8 @@ class _Breakers:
 
     def occurs_in(self, token: int) -> bool:
         """True if `token` alone contains a breaker."""
-        label = self._label(token)
-        return any(breaker in label for breaker in self._breakers)
+        token_bytes = self._token_bytes(token)
+        return any(breaker in token_bytes for breaker in self._breakers)
 
 
 def _repetitions(tokens: list[int]) -> list[int]:

@@ -11,7 +11,7 @@ __all__ = [
     "applies_xtc",
     "draw_index",
     "draw_nucleus",
-    "remove_strong",
+    "exclude_top_choices",
     "typical_indices",
 ]
 
@@ -45,7 +45,7 @@ def draw_index(weights: Row, rng: np.random.Generator) -> int:
     return _Distribution(weights).index_at(rng.random())
 
 
-def remove_strong(weights: Row, threshold: float) -> Row:
+def exclude_top_choices(weights: Row, threshold: float) -> Row:
     """XTC: of several tokens with at least probability `threshold` only the least likely
     remains. `weights`: [vocab] float32."""
     strong = np.flatnonzero(weights >= threshold * weights.sum(dtype=np.float64))
@@ -117,7 +117,7 @@ class Candidates:
     def draw(self, sampling: Sampling, rng: np.random.Generator) -> int:
         """Draw a candidate, after XTC."""
         if applies_xtc(sampling, rng):
-            self.drop_strong(sampling.xtc_threshold)
+            self.exclude_top_choices(sampling.xtc_threshold)
         cumulated = np.cumsum(self.weights, dtype=np.float64)
         index = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], "right"))
         return int(self.tokens[min(index, len(self.tokens) - 1)])
@@ -129,8 +129,8 @@ class Candidates:
         strong = int(np.count_nonzero(self.weights >= sampling.min_p * self.weights[0]))
         self._keep(slice(0, max(1, min(inside, strong))))
 
-    def drop_strong(self, threshold: float) -> None:
-        """Apply XTC, as `remove_strong`."""
+    def exclude_top_choices(self, threshold: float) -> None:
+        """Apply XTC, as `exclude_top_choices`."""
         least = threshold * self.weights.sum(dtype=np.float64)
         strong = int(np.count_nonzero(self.weights >= least))
         self._keep(slice(max(0, strong - 1), None))

@@ -1,4 +1,4 @@
-"""Penalties and biases: change logits by earlier tokens or by request."""
+"""Penalties and biases: logits processors, which change logits by earlier tokens or by request."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,11 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Row
 
-__all__ = ["CountPenalty", "LogitAdjuster", "LogitBias", "RepeatPenalty"]
+__all__ = ["CountPenalty", "LogitBias", "LogitsProcessor", "RepeatPenalty"]
 
 
-class LogitAdjuster(Protocol):
-    """Changes the logits of one sequence's next token."""
+class LogitsProcessor(Protocol):
+    """Logits processor (logits_processor): changes the logits of one sequence's next token."""
 
     def apply(self, row: Row) -> None:
         """Change `row` in place: [vocab] float32."""
@@ -24,7 +24,8 @@ class LogitAdjuster(Protocol):
 
 
 class RepeatPenalty:
-    """A factor on the logits of the tokens among the last `repeat_last_n`, the prompt's too."""
+    """Repetition penalty (repetition_penalty): a factor on the logits of the tokens among the
+    last `repeat_last_n`, the prompt's too."""
 
     def __init__(self, sampling: Sampling, prompt: Tokens[int]) -> None:
         window = sampling.repeat_last_n

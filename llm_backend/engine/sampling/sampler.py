@@ -3,8 +3,8 @@ can be avoided.
 
 The order of a request's parameters, each skipped where it changes nothing:
 
-1. repeat penalty, frequency and presence penalty, DRY, logit bias, forbidden tokens, grammar: they
-   change logits;
+1. the logits processors: repeat penalty (`repetition_penalty` elsewhere), frequency and presence
+   penalty, DRY, logit bias, forbidden tokens (the end tokens, EOS, with `ignore_eos`); the grammar;
 2. temperature; one near zero takes the likeliest token, and the following steps are skipped;
 3. Mirostat, which replaces the following filters; or
 4. top-k, typical-p, top-p and min-p, XTC: they remove tokens, each from the result of the one
@@ -32,14 +32,14 @@ from llm_backend.engine.sampling.filters import (
     applies_xtc,
     draw_index,
     draw_nucleus,
-    remove_strong,
+    exclude_top_choices,
 )
 from llm_backend.engine.sampling.mirostat import Mirostat
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus, NotFinite
 from llm_backend.engine.sampling.penalties import (
     CountPenalty,
-    LogitAdjuster,
     LogitBias,
+    LogitsProcessor,
     RepeatPenalty,
 )
 from llm_backend.engine.sampling.top_k import Row, top_k
@@ -53,9 +53,9 @@ _GREEDY_BELOW = 1e-4  # below this temperature only the likeliest token has any 
 class Sampler:
     """Chooses the tokens of one sequence; holds the state of its penalties and its seed.
 
-    `suppressed` can never be chosen, `delayed` not among the first `min_tokens` tokens. `label`
-    returns the bytes that show a token. The same seed, index and logits give the same tokens, also
-    where some of them were forced and only accepted.
+    `suppressed` can never be chosen, `delayed` not among the first `min_tokens` tokens.
+    `token_bytes` returns the bytes that show a token. The same seed, index and logits give the same
+    tokens, also where some of them were forced and only accepted.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Sampler:
         *,
         index: int,
         prompt: Tokens[int],
-        label: Callable[[int], bytes],
+        token_bytes: Callable[[int], bytes],
         suppressed: Tokens[int] = (),
         delayed: Tokens[int] = (),
         min_tokens: int = 0,
@@ -73,7 +73,7 @@ class Sampler:
         self._sampling = sampling
         seed = None if sampling.seed is None else [sampling.seed & (2**64 - 1), index]
         self._rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
-        self._adjusters = _adjusters(sampling, prompt, label, suppressed)
+        self._logits_processors = _logits_processors(sampling, prompt, token_bytes, suppressed)
         self._delay = LogitBias({}, delayed) if delayed else None
         self._delayed_for = min_tokens
         self._is_greedy = sampling.temperature < _GREEDY_BELOW
@@ -93,7 +93,7 @@ class Sampler:
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
         """Run a sampling step. `row`: [vocab] float32 logits, which are not changed; `allowed`:
         [vocab] bool."""
-        adjusted = self._adjust(row)
+        adjusted = self._process_logits(row)
         if allowed is not None and not (self._is_greedy and allowed[adjusted.argmax()]):
             adjusted = np.where(allowed, adjusted, _FORBIDDEN)
         is_determined = self._is_greedy or (allowed is not None and np.count_nonzero(allowed) == 1)
@@ -110,16 +110,16 @@ class Sampler:
     def accept(self, token: int) -> None:
         """Note that `token` was appended to this sequence."""
         self._delayed_for -= 1
-        for adjuster in self._adjusters:
-            adjuster.accept(token)
+        for processor in self._logits_processors:
+            processor.accept(token)
 
-    def _adjust(self, row: Row) -> Row:
+    def _process_logits(self, row: Row) -> Row:
         is_delayed = self._delay is not None and self._delayed_for > 0
-        if not self._adjusters and not is_delayed:
+        if not self._logits_processors and not is_delayed:
             return row
         row = row.copy()
-        for adjuster in self._adjusters:
-            adjuster.apply(row)
+        for processor in self._logits_processors:
+            processor.apply(row)
         if self._delay is not None and is_delayed:
             self._delay.apply(row)
         return row
@@ -156,7 +156,7 @@ class Sampler:
                 return token
         if self._is_xtc_alone:
             if applies_xtc(sampling, self._rng):
-                weights = remove_strong(weights, sampling.xtc_threshold)
+                weights = exclude_top_choices(weights, sampling.xtc_threshold)
             return draw_index(weights, self._rng)
         return Candidates.of(weights, sampling).draw(sampling, self._rng)
 
@@ -168,20 +168,20 @@ class Sampler:
         return weights
 
 
-def _adjusters(
+def _logits_processors(
     sampling: Sampling,
     prompt: Tokens[int],
-    label: Callable[[int], bytes],
+    token_bytes: Callable[[int], bytes],
     suppressed: Tokens[int],
-) -> list[LogitAdjuster]:
-    """The adjusters that change logits, in their order; empty if none does."""
-    adjusters: list[LogitAdjuster] = []
+) -> list[LogitsProcessor]:
+    """The logits processors that a request asks for, in their order; empty if none does."""
+    processors: list[LogitsProcessor] = []
     if RepeatPenalty.is_wanted(sampling):
-        adjusters.append(RepeatPenalty(sampling, prompt))
+        processors.append(RepeatPenalty(sampling, prompt))
     if CountPenalty.is_wanted(sampling):
-        adjusters.append(CountPenalty(sampling))
+        processors.append(CountPenalty(sampling))
     if DryPenalty.is_wanted(sampling):
-        adjusters.append(DryPenalty(sampling, prompt, label))
+        processors.append(DryPenalty(sampling, prompt, token_bytes))
     if sampling.logit_bias or suppressed:
-        adjusters.append(LogitBias(sampling.logit_bias, suppressed))
-    return adjusters
+        processors.append(LogitBias(sampling.logit_bias, suppressed))
+    return processors

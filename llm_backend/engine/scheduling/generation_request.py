@@ -10,8 +10,8 @@ __all__ = ["GenerationRequest"]
 
 
 class GenerationRequest:
-    """A `Generate` command and its answers. It waits until it is accepted, which is when the
-    first of its answers gets a slot; the others may wait longer for theirs."""
+    """A `Generate` command and its answers. It waits until the first of its answers gets a slot
+    (`has_started`); the others may wait longer for theirs."""
 
     def __init__(
         self, address: Address, command: Generate, answers: list[OutputBuilder], arrived_at: float
@@ -20,7 +20,7 @@ class GenerationRequest:
         self.command = command
         self.answers = answers
         self.arrived_at = arrived_at
-        self.is_accepted = False
+        self.has_started = False
 
     @property
     def priority(self) -> Priority:

@@ -8,7 +8,11 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
 from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
-from llm_backend.engine.scheduling.admission import AdmissionBounds, CommandRefused, count_answers
+from llm_backend.engine.scheduling.command_validation import (
+    CommandLimits,
+    CommandRefused,
+    count_answers,
+)
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.queue_limits import QueueLimits
@@ -18,11 +22,11 @@ __all__ = ["RequestTable"]
 
 
 class RequestTable:
-    """All requests from `admit` to `remove`."""
+    """All requests from `add` to `remove`."""
 
     def __init__(self, model: Model, start: Start) -> None:
         self._model = model
-        self._bounds = AdmissionBounds.of(
+        self._command_limits = CommandLimits.of(
             start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
         )
         self._queue_limits = QueueLimits.of(start)
@@ -52,9 +56,9 @@ class RequestTable:
     @property
     def waiting(self) -> list[GenerationRequest]:
         """Requests without a slot so far, whether their grammar is ready or not."""
-        return [request for request in self._requests.values() if not request.is_accepted]
+        return [request for request in self._requests.values() if not request.has_started]
 
-    def admit(
+    def add(
         self, address: Address, command: Generate, now: float, *, free_slots: int
     ) -> GenerationRequest | None:
         """Add a new request. Returns it if it needs nothing more than a slot, None while its
@@ -101,7 +105,9 @@ class RequestTable:
     def _build_answers(
         self, address: Address, command: Generate, now: float
     ) -> list[OutputBuilder]:
-        prompt = self._bounds.admit(command, self._model.vocabulary, self._model.projector)
+        prompt = self._command_limits.validate(
+            command, self._model.vocabulary, self._model.projector
+        )
         sequences = [
             Sequence(
                 request=address,

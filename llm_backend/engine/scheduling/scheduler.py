@@ -4,13 +4,13 @@ no I/O.
 Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
 that a long prompt never stalls them; together with others, so do sequences with a few uncomputed
 tokens that a grammar has forced. The rest is chunked prefill: interactive and short prompts come
-first, and a quarter is reserved for the sequence that has waited longest. Where a token costs the
-same in a small pass, no further prompt is added once half a budget of prompts completes its
-prefill: the first to be done would only wait for the last. While interactive requests are expected,
-prompts of batch requests get only a limited part.
+first, and a quarter is reserved for the sequence that has waited longest. On CPUs large passes are
+no cheaper per token, so a pass stops adding new prompts once those that finish their prefill in it
+fill half the budget. While interactive requests are expected, prompts of batch requests get only a
+limited part.
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, a batch sequence
-is preempted for it once it has computed its share of tokens.
+is preempted for it once it has computed enough tokens since it got its slot.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from llm_backend.engine.messages import Priority
 from llm_backend.engine.scheduling.sequence import Sequence
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 
-__all__ = ["ScheduledTokens", "Scheduler", "SlotAdmission"]
+__all__ = ["ScheduledTokens", "Scheduler", "SlotPlacement"]
 
 _OLDEST_FIRST_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
 # tokens that cost more in a native batch of their own than with other sequences, measured with 8
 _MOST_DECODE_TOKENS = 8
-_BATCH_SHARE = 64  # tokens that a batch sequence computes before it may be preempted
+_MIN_TOKENS_BEFORE_PREEMPTION = 64  # that a batch sequence computes
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,27 @@ class ScheduledTokens:
         return [*self.sequence.tokens[start : start + self.count], *self.draft]
 
     @property
-    def catches_up(self) -> bool:
-        """True if the sequence has no uncomputed tokens after the pass, so that its next token
-        is sampled."""
+    def needs_sampling(self) -> bool:
+        """True if the pass computes the last uncomputed token, whose logits the next token is
+        sampled from."""
         return self.count == self.sequence.uncomputed_tokens
 
     @property
     def output_positions(self) -> list[int]:
         """Positions whose logits are needed: those that predict a prompt token if prompt
-        logprobs are wanted, and the last one and the draft if the sequence catches up."""
+        logprobs are wanted, and the last one and the draft if the next token is sampled."""
         sequence, end = self.sequence, self.sequence.computed + self.count
         positions = []
         if sequence.needs_prompt_logits:
             positions = list(range(sequence.computed, min(end, sequence.prompt_tokens - 1)))
-        if self.catches_up:
+        if self.needs_sampling:
             positions += range(end - 1, end + len(self.draft))
         return positions
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotAdmission:
-    """A sequence that got a slot, and the cell operations that the model must do for it."""
+class SlotPlacement:
+    """A sequence, the slot that it gets or moves to, and the cell operations for that."""
 
     sequence: Sequence
     allocation: SlotAllocation
@@ -76,18 +76,18 @@ class Scheduler:
 
     `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` limits how many
     positions of a pass have logits besides the last one of each sequence: prompt logprobs and
-    drafts. `slots_apart`: each slot has cells of its own, as suits CPUs. There a token costs the
-    same in a small pass as in a large one, and the tokens that one sequence computes beyond the
-    others are a native batch of their own.
+    drafts. `kv_unified` as in llama.cpp: all slots share one pool of cells, as suits GPUs. If it
+    is False, as suits CPUs, a token costs the same in a small pass as in a large one, and the
+    tokens that one sequence computes beyond the others are a native batch of their own.
     """
 
     def __init__(
-        self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32, slots_apart: bool = False
+        self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32, kv_unified: bool = True
     ) -> None:
         self._cache = cache
-        self._slots_apart = slots_apart
+        self._kv_unified = kv_unified
         self._batch_tokens = max(batch_tokens, cache.free)
-        self._completing_tokens = self._batch_tokens // 2 if slots_apart else self._batch_tokens
+        self._completing_tokens = self._batch_tokens if kv_unified else self._batch_tokens // 2
         self._logit_rows = logit_rows
         self._move_threshold = cache.copy_threshold
         self._waiting_queue = WaitingQueue(cache)
@@ -132,22 +132,22 @@ class Scheduler:
         sequence.slot = None
 
     def admit(
-        self, prepare: Callable[[SlotAdmission], None] = lambda admitted: None
-    ) -> list[SlotAdmission]:
+        self, prepare: Callable[[SlotPlacement], None] = lambda admitted: None
+    ) -> list[SlotPlacement]:
         """Give free slots to the next sequences of the waiting queue. `prepare` is called for
         each before the next is chosen a slot, as a state that it saves may serve the next."""
-        admitted: list[SlotAdmission] = []
+        admitted: list[SlotPlacement] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(
                 sequence.reusable, prompt_tokens=sequence.prompt_tokens
             )
             assert allocation is not None, "a slot is free for the next sequence"
             self._start(sequence, allocation)
-            admitted.append(SlotAdmission(sequence=sequence, allocation=allocation))
+            admitted.append(SlotPlacement(sequence=sequence, allocation=allocation))
             prepare(admitted[-1])
         return admitted
 
-    def compact(self) -> list[SlotAdmission]:
+    def compact(self) -> list[SlotPlacement]:
         """Move a running sequence next to the others, if enough of its tokens are still to come."""
         if len(self._running) < 2:
             return []
@@ -159,7 +159,7 @@ class Scheduler:
         old_slot, allocation = move
         (sequence,) = (item for item in self._running if item.slot == old_slot)
         sequence.slot = allocation.slot
-        return [SlotAdmission(sequence=sequence, allocation=allocation)]
+        return [SlotPlacement(sequence=sequence, allocation=allocation)]
 
     def plan(self, batch_prefill_tokens: int | None = None) -> list[ScheduledTokens]:
         """Plan the next pass, in the order of slots; `batch_prefill_tokens` limits the prompt
@@ -172,7 +172,7 @@ class Scheduler:
         prefilling = [one for one in unfinished if not _is_decoding(one, decode_limit)]
         scheduled = [ScheduledTokens(sequence, 1) for sequence in decoding]
         budget = self._batch_tokens - len(decoding)
-        scheduled += self._shares(
+        scheduled += self._plan_prefill_chunks(
             prefilling, budget, budget if batch_prefill_tokens is None else batch_prefill_tokens
         )
         return sorted(scheduled, key=lambda item: item.sequence.slot or 0)
@@ -195,7 +195,7 @@ class Scheduler:
     def draft_capacity(self, scheduled: list[ScheduledTokens]) -> int:
         """Number of draft tokens that fit into a pass besides `scheduled`."""
         tokens = sum(item.count for item in scheduled)
-        rows = sum(len(item.output_positions) - item.catches_up for item in scheduled)
+        rows = sum(len(item.output_positions) - item.needs_sampling for item in scheduled)
         return min(self._batch_tokens - tokens, self._logit_rows - rows)
 
     def complete_pass(self, scheduled: list[ScheduledTokens]) -> list[Sequence]:
@@ -221,12 +221,12 @@ class Scheduler:
         sequence.computed = 0
         sequence.cached_tokens = 0
 
-    def evict(self) -> SlotTokens | None:
+    def reclaim_slot(self) -> SlotTokens | None:
         """Evict cells as they are exhausted, and return the slot to be emptied. Cached prefixes
         come first, then the newest of several running sequences, batch ones before others; such
         a sequence is computed again when another one has ended. None if only one sequence is
         running."""
-        return self._cache.evict() or self._preempt_for_cells()
+        return self._cache.evict_prefix() or self._preempt_for_cells()
 
     def clear(self, slot: int) -> None:
         """Note that the cells of a slot without a running sequence are lost."""
@@ -235,14 +235,14 @@ class Scheduler:
     def _decode_limit(self) -> int:
         """Number of uncomputed tokens up to which a decoding sequence gets one token as the
         others do."""
-        if not self._slots_apart:
+        if self._kv_unified:
             return 1
         return min(
             _MOST_DECODE_TOKENS,
             max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)),
         )
 
-    def _has_copied_enough(self, admitted: list[SlotAdmission]) -> bool:
+    def _has_copied_enough(self, admitted: list[SlotPlacement]) -> bool:
         """True if cells were copied for as many sequences as complete their prefill in the
         next pass, or for two that do not. For other sequences cells are copied before the
         pass that computes them, so that no request waits for that now."""
@@ -281,7 +281,7 @@ class Scheduler:
         slot = victim.slot
         assert slot is not None, "a running sequence has a slot"
         self.remove(victim)
-        victim.computed_at_admission = max(victim.computed_at_admission, victim.computed)
+        victim.recompute_baseline = max(victim.recompute_baseline, victim.computed)
         victim.computed = 0
         self._waiting_queue.put_back(victim)
         return slot
@@ -289,15 +289,13 @@ class Scheduler:
     def _start(self, sequence: Sequence, allocation: SlotAllocation) -> None:
         sequence.slot = allocation.slot
         sequence.computed = allocation.cached_tokens
-        sequence.computed_at_admission = max(
-            sequence.computed_at_admission, allocation.cached_tokens
-        )
+        sequence.recompute_baseline = max(sequence.recompute_baseline, allocation.cached_tokens)
         if not sequence.has_started:
             sequence.cached_tokens = min(allocation.cached_tokens, sequence.prompt_tokens)
         sequence.has_started = True
         self._running.append(sequence)
 
-    def _shares(
+    def _plan_prefill_chunks(
         self, prefilling: list[Sequence], budget: int, batch_budget: int
     ) -> list[ScheduledTokens]:
         """Divide `budget` among prefilling sequences, with at most `batch_budget` of it for batch
@@ -306,24 +304,24 @@ class Scheduler:
         if not prefilling or budget <= 0:
             return []
         oldest = min(prefilling, key=lambda sequence: sequence.arrived_at)
-        shares, rows, completing = dict.fromkeys(prefilling, 0), self._logit_rows, 0
+        chunks, rows, completing = dict.fromkeys(prefilling, 0), self._logit_rows, 0
         ordered = sorted(
             prefilling,
             key=lambda one: (one.priority is Priority.BATCH, one.uncomputed_tokens),
         )
         for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
-            is_batch, earlier = sequence.priority is Priority.BATCH, shares[sequence]
+            is_batch, earlier = sequence.priority is Priority.BATCH, chunks[sequence]
             if completing >= self._completing_tokens and not is_batch and not sequence.generated:
                 continue
             requested = self._prefill_tokens(sequence, rows + earlier) - earlier
-            share = min(requested, most, budget, batch_budget if is_batch else budget)
-            rows -= share if sequence.needs_prompt_logits else 0
-            batch_budget -= share if is_batch else 0
-            budget -= share
-            shares[sequence] = earlier + share
-            if share and shares[sequence] == sequence.uncomputed_tokens and not sequence.generated:
-                completing += shares[sequence]
-        return [ScheduledTokens(sequence, share) for sequence, share in shares.items() if share]
+            count = min(requested, most, budget, batch_budget if is_batch else budget)
+            rows -= count if sequence.needs_prompt_logits else 0
+            batch_budget -= count if is_batch else 0
+            budget -= count
+            chunks[sequence] = earlier + count
+            if count and chunks[sequence] == sequence.uncomputed_tokens and not sequence.generated:
+                completing += chunks[sequence]
+        return [ScheduledTokens(sequence, count) for sequence, count in chunks.items() if count]
 
     def _prefill_tokens(self, sequence: Sequence, rows: int) -> int:
         return (
@@ -347,15 +345,15 @@ def _priority_order(sequence: Sequence) -> tuple[bool, float]:
 
 
 def _is_preemptible(sequence: Sequence) -> bool:
-    """True if it is a batch sequence that has computed its share since it got its slot."""
-    computed = sequence.computed - sequence.computed_at_admission
-    return sequence.priority is Priority.BATCH and computed >= _minimum_share(sequence)
+    """True if it is a batch sequence that has computed enough tokens since it got its slot."""
+    computed = sequence.computed - sequence.recompute_baseline
+    return sequence.priority is Priority.BATCH and computed >= _tokens_before_preemption(sequence)
 
 
-def _minimum_share(sequence: Sequence) -> int:
+def _tokens_before_preemption(sequence: Sequence) -> int:
     """Number of tokens that a batch sequence computes before it may be preempted: enough to be
     worth computing its evicted tokens again."""
-    return max(_BATCH_SHARE, sequence.computed_at_admission // 2)
+    return max(_MIN_TOKENS_BEFORE_PREEMPTION, sequence.recompute_baseline // 2)
 
 
 def _preemption_order(sequence: Sequence) -> tuple[bool, float]:

@@ -28,7 +28,8 @@ class Sequence:
     wants_prompt_logits: bool = False
     computed: int = 0
     slot: int | None = None
-    computed_at_admission: int = 0  # `computed` at its last preemption
+    # most tokens that were computed or cached as it was preempted or got a slot
+    recompute_baseline: int = 0
     has_started: bool = False
     cached_tokens: int = 0  # of the prompt, from a cached prefix when it first got a slot
 
@@ -70,6 +71,11 @@ class Sequence:
     def reusable(self) -> list[int]:
         """Tokens that may come from a cached prefix: all but the last, whose logits are needed."""
         return [] if self.needs_prompt_logits else self.tokens[:-1]
+
+    @property
+    def reusable_text(self) -> list[int]:
+        """Those of them before the first picture or sound."""
+        return self.reusable[: self.runs[0].start] if self.runs else self.reusable
 
     def position(self, index: int) -> int:
         """The position of the token at an index that is outside all runs."""

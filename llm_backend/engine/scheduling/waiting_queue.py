@@ -3,8 +3,8 @@
 Interactive sequences come before batch ones, and sequences of requests with fewer running sequences
 before others. Of every few free slots one goes to the sequence that has waited longest, so that
 none starves. A sequence whose prefix is being read from a file, or computed by another sequence,
-waits for that to copy its cells; an interactive one never waits so for a batch one, which only gets
-what others leave.
+waits until that prefix is available, then reuses it; an interactive one never waits so for a batch
+one, which only gets what others leave.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ class WaitingQueue:
         self._waiting: list[Sequence] = []
         # follower -> leader, length of the common prefix
         self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
-        self._chosen_by_priority = 0  # sequences admitted since the last one chosen by age
+        self._chosen_by_priority = 0  # sequences that got a slot since the last one chosen by age
 
     @property
     def is_empty(self) -> bool:

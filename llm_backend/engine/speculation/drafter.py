@@ -187,7 +187,7 @@ class Drafter:
         """Compute a pass; returns the likeliest next token of each sequence without uncomputed
         tokens."""
         started_at = self._clock()
-        ready = [item.sequence for item in scheduled if item.catches_up]
+        ready = [item.sequence for item in scheduled if item.needs_sampling]
         rows = self._model.forward(scheduled)
         best = rows[:, : self._vocabulary_size].argmax(axis=1).tolist()
         for item in scheduled:

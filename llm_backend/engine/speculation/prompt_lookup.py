@@ -1,5 +1,5 @@
-"""Prompt lookup: finds earlier repetitions of a text's end; the tokens that followed there may
-follow again. Pure.
+"""Prompt lookup (n-gram speculation): finds earlier repetitions of a text's end; the tokens that
+followed there may follow again. Pure.
 
 Every pair of neighbouring tokens is indexed by the index after it and the previous index of the
 same pair. So a token costs one dictionary entry, and the longest of the recent repetitions is found
@@ -12,7 +12,7 @@ from itertools import takewhile
 __all__ = ["PromptLookup"]
 
 _STEPS = 32  # earlier indices that are compared: a frequent pair has thousands
-_LONGEST = 32  # tokens compared at a index; a longer repetition is no better evidence
+_LONGEST = 32  # tokens compared at an index; a longer repetition is no better evidence
 _BEGIN = (-2, -1)  # before a prediction, and before the text that it predicts
 _END = -3  # repetitions do not extend across it
 
@@ -70,16 +70,16 @@ class PromptLookup:
         return best
 
     def token_at(self, index: int) -> int | None:
-        """The token at a index; None where the text may not be continued from."""
+        """The token at an index; None where the text may not be continued from."""
         token = self._tokens[index]
         return token if token >= 0 else None
 
     def is_prediction(self, index: int) -> bool:
-        """True if a index is in the prediction."""
+        """True if an index is in the prediction."""
         return index < self._prediction_end
 
     def continuation(self, index: int, count: int) -> list[int]:
-        """Up to `count` tokens that followed at a index. If they reach the end of the text, it
+        """Up to `count` tokens that followed at an index. If they reach the end of the text, it
         repeats itself, and so do they."""
         ahead = len(self._tokens) - index
         found = self._tokens[index : index + min(count, ahead)]

@@ -1,10 +1,10 @@
 """Speculative decoding: how many tokens to draft for each sequence. Times are arguments.
 
 Drafted tokens are computed in the same pass as the token they follow. Accepted ones save a pass
-each; the others were computed for nothing. Both sides are estimated, and tokens are drafted while
-that brings more tokens in less time: many where a text is copied, none where nothing repeats or the
-processor is busy already. A draft model's tokens replace those of prompt lookup where that is
-faster still.
+each; the others were computed for nothing, and their cells are truncated (rollback). Both sides are
+estimated, and tokens are drafted while that brings more tokens in less time: many where a text is
+copied, none where nothing repeats or the processor is busy already. A draft model's tokens replace
+those of prompt lookup where that is faster still.
 """
 
 from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ class SpeculativeDecoding:
     ) -> list[int]:
         return choose_guess_counts(
             probabilities,
-            targets=sum(item.catches_up for item in scheduled),
+            targets=sum(item.needs_sampling for item in scheduled),
             tokens=sum(item.count for item in scheduled),
             capacity=capacity,
             cost=self._costs.of,

@@ -8,7 +8,12 @@ from llm_backend.store.chats.stored_chat import Body, check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs
 from llm_backend.store.responses import background_rows
-from llm_backend.store.responses.stored_response import Events, Standing, StoredItem, StoredResponse
+from llm_backend.store.responses.stored_response import (
+    BackgroundResponseState,
+    Events,
+    StoredItem,
+    StoredResponse,
+)
 
 __all__ = ["BackgroundStore"]
 
@@ -36,7 +41,7 @@ class BackgroundStore:
         await self._database.write(partial(add, now=time.time(), limit=self._limit))
         self._jobs.wake()
 
-    async def begin(self, job: Job) -> Standing | None:
+    async def begin(self, job: Job) -> BackgroundResponseState | None:
         """Set the response in progress, and return its state. None for a response that has ended or
         was deleted."""
         return await self._database.write(partial(background_rows.begin, job=job))

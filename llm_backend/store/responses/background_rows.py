@@ -15,7 +15,12 @@ from llm_backend.store.errors import Missing, QueueFull
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.json_text import encode, is_text
 from llm_backend.store.responses import response_rows
-from llm_backend.store.responses.stored_response import Events, Standing, StoredItem, StoredResponse
+from llm_backend.store.responses.stored_response import (
+    BackgroundResponseState,
+    Events,
+    StoredItem,
+    StoredResponse,
+)
 from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import response_events, response_items, responses
 
@@ -54,7 +59,7 @@ def add(
     job_rows.add(connection, [NewJob(kind=JOB, subject=response.id, details=details)], now=now)
 
 
-def begin(connection: Connection, job: Job) -> Standing | None:
+def begin(connection: Connection, job: Job) -> BackgroundResponseState | None:
     """Set the response in progress, and return its state. None for a response that has ended or was
     deleted."""
     job_rows.lock(connection, job)
@@ -62,7 +67,7 @@ def begin(connection: Connection, job: Job) -> Standing | None:
     if row is None or row.status not in ACTIVE:
         return None
     _replace_body(connection, row, {**row.body, "status": "in_progress"})
-    return Standing(
+    return BackgroundResponseState(
         body=row.body,
         input=response_rows.input_items(connection, row.seq),
         last_number=_last_number(connection, row.seq),

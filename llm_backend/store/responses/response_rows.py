@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from llm_backend.store.chats.stored_chat import Body
 from llm_backend.store.conversations import conversation_rows, item_rows
 from llm_backend.store.database.driver_errors import is_taken
-from llm_backend.store.errors import Duplicate, Missing, NotSaid, Unfinished
+from llm_backend.store.errors import Duplicate, Missing, ResponseNotInConversation, Unfinished
 from llm_backend.store.json_text import encode, is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.responses.stored_response import StoredItem, StoredResponse
@@ -142,8 +142,8 @@ def _mine(id: str) -> Select[tuple[int]]:
 
 def context(connection: Connection, id: str) -> list[StoredItem]:
     """All items up to the end of this response: its own, after those of the responses that it
-    continues or of its conversation. Raises `Missing` for any of these, `Unfinished`, and `NotSaid`
-    if its conversation does not contain it."""
+    continues or of its conversation. Raises `Missing` for any of these, `Unfinished`, and
+    `ResponseNotInConversation` if its conversation does not contain it."""
     if not is_text(id) or connection.execute(_mine(id)).first() is None:
         raise Missing(id)
     first = select(
@@ -176,7 +176,7 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
     if oldest.conversation_id is not None:  # it contains that response's own items, too
         earlier = _items_until(connection, oldest.conversation_id, oldest.seq)
         if not earlier:
-            raise NotSaid(oldest.id, oldest.conversation_id)
+            raise ResponseNotInConversation(oldest.id, oldest.conversation_id)
     own = (
         select(items.c.id, items.c.item)
         .join(response_items, response_items.c.item_seq == items.c.seq)

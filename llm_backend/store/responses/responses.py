@@ -44,7 +44,8 @@ class ResponseStore:
     async def load_context(
         self, *, previous_id: str | None = None, conversation_id: str | None = None
     ) -> list[StoredItem]:
-        """All items that a new response continues, in order. Raises `Unfinished`, `NotSaid`."""
+        """All items that a new response continues, in order. Raises `Unfinished`,
+        `ResponseNotInConversation`."""
         if conversation_id is not None:
             return await self._database.read(
                 lambda connection: conversation_rows.all_items(connection, conversation_id)

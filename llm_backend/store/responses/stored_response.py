@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 
 from llm_backend.store.chats.stored_chat import Body
 
-__all__ = ["Events", "Standing", "StoredConversation", "StoredItem", "StoredResponse"]
+__all__ = [
+    "BackgroundResponseState",
+    "Events",
+    "StoredConversation",
+    "StoredItem",
+    "StoredResponse",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +61,7 @@ class Events:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class BackgroundResponseState:
     """State of a background response: its object, its input, and the number of the last stored
     event (None if its events are not stored)."""
 

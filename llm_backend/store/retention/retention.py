@@ -60,7 +60,7 @@ class Retention:
             if not some:
                 break
         if forgotten:
-            log.info("old_forgotten", extra={"number": forgotten})
+            log.info("retention_deleted", extra={"reason": "age", "number": forgotten})
 
     async def _fit(self, limit_bytes: int) -> None:
         size_bytes = before = await self._database.read(retention_rows.history_bytes)
@@ -73,4 +73,4 @@ class Retention:
                 break
             size_bytes -= freed
         if size_bytes < before:
-            log.info("oldest_forgotten", extra={"bytes": before - size_bytes})
+            log.info("retention_deleted", extra={"reason": "size", "bytes": before - size_bytes})

@@ -146,12 +146,12 @@ def _conversations(connection: Connection) -> Iterator[_Forgettable]:
 def _oldest(
     connection: Connection,
     table: Table,
-    claim: ColumnElement[bool],
+    condition: ColumnElement[bool],
     age: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[int], Sequence[int]]:
     """Times and numbers of the oldest rows that no other transaction has locked."""
     age = table.c.created_at if age is None else age
-    some = select(age, table.c.seq).where(claim).order_by(age, table.c.seq).limit(SOME)
+    some = select(age, table.c.seq).where(condition).order_by(age, table.c.seq).limit(SOME)
     rows = connection.execute(some.with_for_update(of=table, skip_locked=True)).all()
     return [row[0] for row in rows], [row[1] for row in rows]
 

@@ -142,7 +142,7 @@ async def test_model_larger_than_the_budget_is_refused_with_sizes():
         with pytest.raises(InvalidRequest, match=r"about 5.2 GB .* may take 2.0 GB") as caught:
             await use(handle)
         with pytest.raises(InvalidRequest):
-            await models.manager.start(handle)
+            await models.manager.start_if_fits(handle)
 
     assert (caught.value.code, caught.value.param) == ("model_too_large", "model")
     assert "a" not in models.created
@@ -151,8 +151,8 @@ async def test_model_larger_than_the_budget_is_refused_with_sizes():
 async def test_start_loads_only_models_that_fit(models):
     first, second = models.add("a"), models.add("b")
 
-    assert await models.manager.start(first)
-    assert not await models.manager.start(second)
+    assert await models.manager.start_if_fits(first)
+    assert not await models.manager.start_if_fits(second)
     assert (first.state, second.state) == (ModelState.LOADED, ModelState.UNLOADED)
 
 

@@ -273,7 +273,7 @@ async def test_new_model_replaces_one_of_the_same_name(owner):
     async with process.a.use() as before:
         removing = asyncio.create_task(owner.manager.remove(old))
         new = owner.add("a", size=4)
-        await owner.manager.start(new)
+        await owner.manager.start_if_fits(new)
         await eventually(lambda: process.a.state is LOADED and process.a.engine is not before)
         async with process.a.use() as after:
             assert after is not before

@@ -43,7 +43,7 @@ def test_likelihood_is_the_share_of_yes_tokens(allowed):
               b"n": 0.01, b"Yesterday": 0.1}  # fmt: skip
     logits = np.log([shares.get(word, 1e-9) for word in WORDS]).astype(np.float32)
     sampling = Sampling(temperature=0, logprobs=20, constrained_logprobs=True)
-    chosen = Sampler(sampling, index=0, prompt=[], label=bytes).choose(logits, allowed)
+    chosen = Sampler(sampling, index=0, prompt=[], token_bytes=bytes).choose(logits, allowed)
     rivals = [
         TokenLogprob(token=one.token, bytes=WORDS[one.token], logprob=one.logprob)
         for one in chosen.top

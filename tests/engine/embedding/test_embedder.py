@@ -3,7 +3,6 @@ import pytest
 
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.messages import (
-    Accepted,
     Embed,
     Embedded,
     Failed,
@@ -11,9 +10,10 @@ from llm_backend.engine.messages import (
     ModelKind,
     Rank,
     RankScores,
+    SlotAssigned,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.scheduling.admission import CommandRefused
+from llm_backend.engine.scheduling.command_validation import CommandRefused
 from tests.engine.fakes import FakeModel, Outbox, generate, start
 
 
@@ -47,7 +47,7 @@ def test_embedder_returns_vectors_in_the_order_of_inputs():
     run(engine)
     accepted, event = outbox.events["1"]
 
-    assert accepted == Accepted(id="1", prompt_tokens=6)
+    assert accepted == SlotAssigned(id="1", prompt_tokens=6)
     assert isinstance(event, Embedded)
     assert np.frombuffer(event.vectors, "<f4").tolist() == [3, 2, 3, 1, 6, 3]
     assert (event.embedding_size, event.prompt_tokens) == (2, 6)

@@ -161,10 +161,10 @@ def test_cache_evicts_no_running_sequence():
     placed(cache, [2, 2])
     cache.release(1)
 
-    evicted = cache.evict()
+    evicted = cache.evict_prefix()
     assert evicted is not None
     assert evicted.slot == 1
-    assert cache.evict() is None
+    assert cache.evict_prefix() is None
 
 
 def test_cache_reuses_a_recurrent_state_from_its_end_only():
@@ -203,7 +203,7 @@ def test_cache_compacts_a_gap_by_moving_a_sequence():
 
 
 def test_cache_ignores_neighbours_if_cells_are_unified():
-    cache = Cache(slots=3, prefers_neighbours=False)
+    cache = Cache(slots=3, kv_unified=True)
     for tokens in ([1] * 9, [2] * 9, [3] * 9):
         placed(cache, tokens)
     cache.release(1)
@@ -236,7 +236,7 @@ def test_cache_shares_a_whole_picture_but_no_other():
 
 
 def test_cache_restores_into_the_least_recently_used_free_slot():
-    cache = Cache(slots=3, prefers_neighbours=False)
+    cache = Cache(slots=3, kv_unified=True)
     for tokens in ([1] * 9, [2] * 9, [3] * 9):
         placed(cache, tokens)
     cache.release(2)

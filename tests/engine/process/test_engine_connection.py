@@ -13,7 +13,6 @@ import pytest
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.messages import (
-    Accepted,
     Cancel,
     Delta,
     Embed,
@@ -21,6 +20,7 @@ from llm_backend.engine.messages import (
     FinishReason,
     NotReady,
     Queued,
+    SlotAssigned,
     Tokenized,
 )
 from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame, frames
@@ -44,7 +44,7 @@ async def connected() -> tuple[EngineConnection, ConnectionServer]:
 
 @pytest.mark.parametrize("size", [1, 7, 50, 1000])
 def test_frame_reader_splits_frames_at_any_chunking(size):
-    data = frame([Accepted(id="1", prompt_tokens=3)]) + frame([delta("a"), delta("b")])
+    data = frame([SlotAssigned(id="1", prompt_tokens=3)]) + frame([delta("a"), delta("b")])
     reader, offsets = FrameReader(), range(0, len(data), size)
     bodies = [body for offset in offsets for body in reader.feed(data[offset : offset + size])]
 
@@ -67,12 +67,12 @@ def test_frame_reader_refuses_invalid_frames():
 
 async def test_call_joins_unread_deltas_by_choice():
     call = Call(generate(n=2))
-    call.add_event(Accepted(id="1", prompt_tokens=3))
+    call.add_event(SlotAssigned(id="1", prompt_tokens=3))
     for number in range(1000):
         call.add_event(delta("ab", index=number % 2))
     call.add_event(delta("!", finish=FinishReason.STOP))
 
-    assert isinstance(await call.next(), Accepted)
+    assert isinstance(await call.next(), SlotAssigned)
     first, second = await call.next(), await call.next()
     assert (first.text, first.finish_reason) == ("ab" * 500 + "!", FinishReason.STOP)
     assert (second.text, second.finish_reason) == ("ab" * 500, None)
@@ -112,15 +112,15 @@ async def test_end_call_cancels_unfinished_commands_only():
 
 
 async def crash_weights(
-    *sent: str, queued: str = "", accepted: str = "", with_delta: str = "", with_grammar: str = ""
+    *sent: str, queued: str = "", assigned: str = "", with_delta: str = "", with_grammar: str = ""
 ) -> dict[str, float]:
     """Weights of the crash candidates when a worker dies with these commands pending; those
     `with_grammar` follow a grammar."""
     connection, connections = await connected()
     for name in sent:
         connection.call(generate(id=name, grammar="start: /a/" if name in with_grammar else None))
-    events = [Queued(id=name) for name in queued + accepted + with_delta]
-    events += [Accepted(id=name, prompt_tokens=1) for name in accepted + with_delta]
+    events = [Queued(id=name) for name in queued + assigned + with_delta]
+    events += [SlotAssigned(id=name, prompt_tokens=1) for name in assigned + with_delta]
     events += [Delta(id=name, index=0, text="a", completion_tokens=1) for name in with_delta]
     connections.send(1, events)
     connections.drop(1)
@@ -131,11 +131,11 @@ async def crash_weights(
 
 
 async def test_crash_candidates_omit_queued_commands():
-    assert await crash_weights(*"abcd", queued="cd", accepted="ab") == {"a": 1, "b": 1}
+    assert await crash_weights(*"abcd", queued="cd", assigned="ab") == {"a": 1, "b": 1}
 
 
 async def test_crash_candidates_with_deltas_have_less_weight():
-    assert await crash_weights(*"abc", queued="c", accepted="b", with_delta="a") == {
+    assert await crash_weights(*"abc", queued="c", assigned="b", with_delta="a") == {
         "a": 0.5,
         "b": 1,
     }
@@ -147,7 +147,7 @@ async def test_crash_candidates_include_the_oldest_sent_command_only():
 
 
 async def test_crash_candidates_include_commands_with_a_grammar():
-    assert await crash_weights(*"abc", queued="bc", accepted="a", with_grammar="c") == {
+    assert await crash_weights(*"abc", queued="bc", assigned="a", with_grammar="c") == {
         "a": 1,
         "c": 0.5,
     }
@@ -157,9 +157,9 @@ async def test_crash_candidates_are_the_first_queued_command_if_there_is_no_othe
     assert await crash_weights(*"ab", queued="ab") == {"a": 1}
 
 
-async def test_call_of_an_embedding_has_no_accepted_event():
+async def test_call_of_an_embedding_has_no_slot_event():
     call = Call(Embed(id="1", inputs=["a"]))
-    for event in (Queued(id="1"), Accepted(id="1", prompt_tokens=1)):
+    for event in (Queued(id="1"), SlotAssigned(id="1", prompt_tokens=1)):
         call.add_event(event)
     assert not call.is_complete
 

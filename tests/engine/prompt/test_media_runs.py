@@ -87,7 +87,7 @@ async def test_picture_changes_the_answer(seeing):
 @pytest.mark.asyncio(loop_scope="module")
 async def test_picture_positions_are_prompt_tokens(seeing):
     async with await seeing.generate(ask()) as plain, await seeing.generate(ask(picture())) as seen:
-        assert seen.accepted.prompt_tokens == plain.accepted.prompt_tokens + 4
+        assert seen.slot_assigned.prompt_tokens == plain.slot_assigned.prompt_tokens + 4
     read = await seeing.tokenize_with_media(TEXT, media=[picture()])
     assert read[-4:] == [None] * 4
     assert None not in read[:-4]
@@ -202,7 +202,7 @@ async def test_sounds_are_encoded_and_shared_as_pictures(tiny_llama, tmp_path):
             ):
                 await engine.generate(ask(sound(seconds)))
         async with await engine.generate(long) as generation:
-            two_windows = generation.accepted
+            two_windows = generation.slot_assigned
 
     assert info.media == [Medium.SOUND]
     assert two_windows.tokens_of(Medium.SOUND) == 60
@@ -220,7 +220,7 @@ async def test_model_may_support_pictures_and_sounds(tiny_llama, tmp_path):
         seen = await answer(engine, ask(picture(at=3)))
 
     assert set(info.media) == {Medium.PICTURE, Medium.SOUND}
-    assert [(one.medium, one.tokens) for one in generation.accepted.media] == [
+    assert [(one.medium, one.tokens) for one in generation.slot_assigned.media] == [
         (Medium.PICTURE, 4), (Medium.SOUND, 30),
     ]  # fmt: skip
     assert text_of(both) != text_of(seen)

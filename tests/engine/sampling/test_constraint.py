@@ -252,7 +252,7 @@ async def test_unconstrained_answers_are_unchanged_beside_constrained_ones(engin
 async def test_constrained_answers_are_the_same_when_cells_are_exhausted(tiny_llama):
     grammar = schema({"type": "string", "pattern": "^[a-z ]{60}$"})
     prompts = [f"{letter} the hat and the cat" for letter in "abcd"]
-    async with Engine(config(tiny_llama, unified_cells=True, cells=160)) as crowded:
+    async with Engine(config(tiny_llama, kv_unified=True, cells=160)) as crowded:
         await crowded.ready()
         alone = [text(await answer(crowded, request(grammar, prompt))) for prompt in prompts]
         together = await asyncio.gather(

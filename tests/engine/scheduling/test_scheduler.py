@@ -54,7 +54,7 @@ def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
 
 
 def evicted_slot(scheduler: Scheduler) -> int | None:
-    evicted = scheduler.evict()
+    evicted = scheduler.reclaim_slot()
     return None if evicted is None else evicted.slot
 
 
@@ -77,7 +77,7 @@ def test_scheduler_pass_never_exceeds_its_budget():
 
 
 def test_scheduler_delays_prompts_once_half_a_budget_completes_its_prefill():
-    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=4, batch_tokens=40, kv_unified=False)
     readers = [sequence(10, arrived_at=arrival) for arrival in range(4)]
     loop.add(*readers)
     loop.admit()
@@ -90,7 +90,7 @@ def test_scheduler_delays_prompts_once_half_a_budget_completes_its_prefill():
 
 
 def test_scheduler_gives_a_decoding_sequence_with_a_few_uncomputed_tokens_one_a_pass():
-    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=4, batch_tokens=40, kv_unified=False)
     targets = [sequence(3) for _ in range(4)]
     caught_up(loop, *targets)
     for token in (1, 2):
@@ -103,7 +103,7 @@ def test_scheduler_gives_a_decoding_sequence_with_a_few_uncomputed_tokens_one_a_
 
 
 def test_scheduler_computes_many_forced_tokens_at_once():
-    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=4, batch_tokens=40, kv_unified=False)
     targets = [sequence(3) for _ in range(2)]
     caught_up(loop, *targets)
     for token in (1, 2):
@@ -130,7 +130,7 @@ def test_scheduler_fills_the_pass_with_prompts_if_large_passes_are_cheaper():
 
 
 def test_scheduler_continues_batch_prefill_though_enough_prompts_complete():
-    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=4, batch_tokens=40, kv_unified=False)
     people = [sequence(10, arrived_at=arrival) for arrival in range(3)]
     job = batch(1000, arrived_at=9)
     loop.add(*people, job)
@@ -140,7 +140,7 @@ def test_scheduler_continues_batch_prefill_though_enough_prompts_complete():
 
 
 def test_scheduler_delays_no_decoding_sequence_for_completing_prompts():
-    loop = scheduler(slots=4, batch_tokens=60, slots_apart=True)
+    loop = scheduler(slots=4, batch_tokens=60, kv_unified=False)
     target, *incoming_sequences = sequence(3), *(sequence(15, arrived_at=1) for _ in range(3))
     caught_up(loop, target)
     for token in range(20):
@@ -152,7 +152,7 @@ def test_scheduler_delays_no_decoding_sequence_for_completing_prompts():
 
 
 def test_scheduler_admits_short_prompts_beside_a_long_one():
-    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=8, batch_tokens=40, kv_unified=False)
     leader = sequence(100, first=1)
     caught_up(loop, leader)
     long, *short = prefixed(leader, 90, 500), *(prefixed(leader, 90, 5) for _ in range(3))
@@ -162,7 +162,7 @@ def test_scheduler_admits_short_prompts_beside_a_long_one():
 
 
 def test_scheduler_copies_cells_for_few_long_prompts_at_once():
-    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=8, batch_tokens=40, kv_unified=False)
     leader = sequence(100, first=1)
     caught_up(loop, leader)
     loop.add(*(prefixed(leader, 90, 500) for _ in range(5)))
@@ -171,7 +171,7 @@ def test_scheduler_copies_cells_for_few_long_prompts_at_once():
 
 
 def test_scheduler_computes_a_preempted_picture_again_beside_others():
-    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=8, batch_tokens=40, kv_unified=False)
     targets = [sequence(3) for _ in range(6)]
     viewer = pictured(2)
     caught_up(loop, *targets, viewer)
@@ -183,7 +183,7 @@ def test_scheduler_computes_a_preempted_picture_again_beside_others():
 
 
 def test_scheduler_copies_cells_for_prompts_that_complete_in_the_next_pass():
-    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    loop = scheduler(slots=8, batch_tokens=40, kv_unified=False)
     leader = sequence(100, first=1)
     caught_up(loop, leader)
     followers = [prefixed(leader, 90, 10) for _ in range(5)]

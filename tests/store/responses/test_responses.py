@@ -12,7 +12,7 @@ from llm_backend.store import (
     Events,
     Jobs,
     Missing,
-    NotSaid,
+    ResponseNotInConversation,
     ResponseStore,
     StoredConversation,
     StoredItem,
@@ -102,7 +102,7 @@ async def test_response_outside_of_its_conversation_cannot_be_continued(
     await conversations.add(StoredConversation(id="conv", created_at=1), [item("first")])
     await responses.add(replace(response("a", conversation_id="conv"), status=status))
 
-    with pytest.raises(NotSaid, match=r"`a`.*`conv`"):
+    with pytest.raises(ResponseNotInConversation, match=r"`a`.*`conv`"):
         await responses.load_context(previous_id="a")
 
 

@@ -23,10 +23,10 @@ from llm_backend.controllers.responses.response_memory import to_stored_items
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
+    BackgroundResponseState,
     Events,
     Job,
     Missing,
-    Standing,
     StoreError,
     StoreUnavailable,
     as_owner,
@@ -83,7 +83,7 @@ class ResponseWorker:
 class _ResponseJob:
     """One response being answered; its events are stored if it is to be streamed."""
 
-    def __init__(self, services: Services, job: Job, standing: Standing) -> None:
+    def __init__(self, services: Services, job: Job, standing: BackgroundResponseState) -> None:
         self._services = services
         self._background = services.background
         self._job = job

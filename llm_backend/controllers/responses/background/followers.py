@@ -13,7 +13,14 @@ from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.events.stored_events import from_stored_event
 from llm_backend.sse import encode
-from llm_backend.store import BackgroundStore, Events, Job, Standing, StoredItem, StoredResponse
+from llm_backend.store import (
+    BackgroundResponseState,
+    BackgroundStore,
+    Events,
+    Job,
+    StoredItem,
+    StoredResponse,
+)
 
 __all__ = ["BackgroundResponses", "ResponseFollower"]
 
@@ -35,7 +42,7 @@ class BackgroundResponses:
         with translate_store_errors(event="response_not_stored"):
             await self._store.add(response, details, events)
 
-    async def begin(self, job: Job) -> Standing | None:
+    async def begin(self, job: Job) -> BackgroundResponseState | None:
         """Marks a response as in progress. Returns None if it has ended or was deleted."""
         return await self._store.begin(job)
 

@@ -4,7 +4,6 @@ The tokens and cells of a slot are written when the engine is idle, when another
 slot, and at shutdown. A file is read into a free slot when a request arrives whose prompt begins
 with its tokens; the scheduler then finds it there as a cached prefix.
 
-stored_prefixes.py  the facade that the generator uses
 prefix_saver.py     saves prefixes of slots
 prefix_restorer.py  restores prefixes into slots
 read_costs.py       is reading faster than computing?
@@ -16,6 +15,5 @@ model_identity.py   digest and folder name of a model
 """
 
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, open_folder
-from llm_backend.engine.kv_cache.prefix_files.stored_prefixes import StoredPrefixes
 
-__all__ = ["PrefixFolder", "StoredPrefixes", "open_folder"]
+__all__ = ["PrefixFolder", "open_folder"]

@@ -23,7 +23,7 @@ def folder_name(start: Start) -> str:
     setup = (
         str(Path(start.model_path).absolute()),
         [(str(Path(one.path).absolute()), one.scale) for one in start.adapters],
-        *(start.cache_type, start.flash_attention, start.unified_cells),
+        *(start.cache_type, start.flash_attention, start.kv_unified),
         *(start.context_tokens, start.default_context_tokens),
     )
     digest = hashlib.blake2b(repr(setup).encode(), digest_size=8).hexdigest()

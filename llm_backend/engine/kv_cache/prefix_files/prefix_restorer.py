@@ -10,16 +10,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import BadPrefix, file_bytes
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, RestoredPrefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixMatch
 from llm_backend.engine.kv_cache.prefix_files.read_costs import ReadCosts
-from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.statistics import Statistics
 
-__all__ = ["PrefixRestorer"]
+__all__ = ["PrefixRestorer", "RestorableSlots"]
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 _READ_TIMEOUT_S = 5.0  # longest wait for one file: a disk that is so slow may never answer
@@ -36,6 +39,14 @@ class _PendingRead:
     future: "Future[RestoredPrefix]"
 
 
+class RestorableSlots(Protocol):
+    """The slots of a model, into which saved states can be restored."""
+
+    def restore(self, allocation: SlotAllocation, state: NDArray[np.uint8], end: int) -> bool:
+        """Restore a saved `state` of the tokens before position `end`. False if it could not be
+        restored."""
+
+
 class PrefixRestorer:
     """Reads the files that sequences wait for. `save_overwritten` is called before a slot is
     filled; `tokens_per_s` returns the prefill speed, as far as it is measured."""
@@ -43,7 +54,7 @@ class PrefixRestorer:
     def __init__(
         self,
         cache: Cache,
-        slots: SlotCells,
+        slots: RestorableSlots,
         folder: PrefixFolder,
         statistics: Statistics,
         *,

@@ -1,39 +1,40 @@
-"""Facade of the lower tiers of the KV cache for the engine: states in host memory, and prefix
+"""Lower tiers of the KV cache, as one facade for the engine: the host prefix cache, and prefix
 files. Each does nothing if it is disabled."""
 
 from collections.abc import Callable
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
+from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder
-from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import PrefixRestorer
+from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import (
+    PrefixRestorer,
+    RestorableSlots,
+)
 from llm_backend.engine.kv_cache.prefix_files.prefix_saver import POLL_INTERVAL_S, PrefixSaver
-from llm_backend.engine.kv_cache.prefix_ram import PrefixRam
-from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.model import Model
-from llm_backend.engine.scheduling.sequence import Sequence
 from llm_backend.engine.statistics import Statistics
 
-__all__ = ["StoredPrefixes"]
+__all__ = ["LowerTiers"]
 
 _MEMORY_CHECK_S = 5.0  # interval of looking at the machine's free memory
 
 
-class StoredPrefixes:
-    """Moves prefixes between the slots, `ram` and `folder`; None disables a tier."""
+class LowerTiers:
+    """Moves prefixes between the slots, `host_cache` and `folder`; None disables a tier."""
 
     def __init__(
         self,
         model: Model,
         cache: Cache,
-        slots: SlotCells,
+        slots: RestorableSlots,
         statistics: Statistics,
         folder: PrefixFolder | None,
         tokens_per_s: Callable[[], float | None],
-        ram: PrefixRam | None = None,
+        host_cache: HostPrefixCache | None = None,
     ) -> None:
         self._model = model
-        self._ram = ram
+        self._host_cache = host_cache
         self._memory_checked_at = 0.0
         self._folder = folder
         if folder is None:
@@ -54,27 +55,26 @@ class StoredPrefixes:
         if self._folder is not None:
             index = self._folder.index
             status |= {"prefix_files": len(index), "prefix_bytes": index.bytes}
-        if (ram := self._ram) is not None:
+        if (host_cache := self._host_cache) is not None:
             status |= {
-                "prefix_ram_states": len(ram),
-                "prefix_ram_bytes": ram.bytes,
-                "prefix_ram_saves": ram.saves,
-                "prefix_ram_restores": ram.restores,
-                "prefix_ram_tokens": ram.restored_tokens,
+                "prefix_ram_states": len(host_cache),
+                "prefix_ram_bytes": host_cache.bytes,
+                "prefix_ram_saves": host_cache.saves,
+                "prefix_ram_restores": host_cache.restores,
+                "prefix_ram_tokens": host_cache.restored_tokens,
             }
         return status
 
-    def request(self, sequence: Sequence) -> None:
-        """Let a waiting sequence also wait for a file, if that is faster."""
+    def request(self, text: list[int]) -> None:
+        """Let a sequence that begins with `text` wait for a file too, if that is faster."""
         if self._folder is not None:
-            text = sequence.reusable
-            self._restorer.request(text[: sequence.runs[0].start] if sequence.runs else text)
+            self._restorer.request(text)
 
     def turn(self, now: float, *, is_idle: bool) -> None:
         """Called in each turn before slots are allocated; `is_idle` if there is no sequence."""
-        if self._ram and now >= self._memory_checked_at + _MEMORY_CHECK_S:
+        if self._host_cache and now >= self._memory_checked_at + _MEMORY_CHECK_S:
             self._memory_checked_at = now
-            self._ram.release_memory()
+            self._host_cache.release_memory()
         if self._folder is None:
             return
         self._restorer.turn()
@@ -86,17 +86,17 @@ class StoredPrefixes:
     def save_overwritten(self, allocation: SlotAllocation) -> None:
         """Save the prefixes that a slot allocation is about to overwrite."""
         for slot in allocation.overwritten:
-            self.save_in_ram(slot)
+            self.save_in_host_memory(slot)
         if self._folder is not None:
             self._saver.save_overwritten(allocation)
 
-    def save_in_ram(self, slot: SlotTokens) -> None:
+    def save_in_host_memory(self, slot: SlotTokens) -> None:
         """Save the prefix of a slot that is about to be emptied."""
-        if self._ram is None or not self._ram.can_save(slot.tokens):
+        if self._host_cache is None or not self._host_cache.can_save(slot.tokens):
             return
         if self._model.end(slot.slot) == len(slot.tokens):  # none of its cells were removed since
             state = self._model.state(slot.slot)
-            self._ram.save(Prefix(tokens=list(slot.tokens), state=state))
+            self._host_cache.save(Prefix(tokens=list(slot.tokens), state=state))
 
     def wait_for_read(self, seconds: float) -> None:
         """Wait a moment if a sequence waits for a file."""
@@ -105,7 +105,7 @@ class StoredPrefixes:
 
     def idle_timeout_s(self, now: float) -> float | None:
         """Seconds until there is something to do without a command; None for never."""
-        timeouts = [_MEMORY_CHECK_S] if self._ram else []
+        timeouts = [_MEMORY_CHECK_S] if self._host_cache else []
         if self._folder is not None:
             idle_s = self._saver.idle_timeout_s(now)
             timeouts += [POLL_INTERVAL_S] if self._restorer.is_reading else []

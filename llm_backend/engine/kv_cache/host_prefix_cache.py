@@ -1,9 +1,10 @@
-"""Host-memory tier of the KV cache: states of prefixes whose slots were overwritten.
+"""Host prefix cache, the tier of the KV cache in host memory: states of prefixes whose slots were
+overwritten.
 
 A slot that another sequence takes over leaves its whole state here, and a sequence that begins with
 the same tokens restores it into its slot instead of computing it. Least recently used states are
-evicted, for size and when the machine runs short of memory. The tier is shared by all slots and
-priorities; it belongs to one thread.
+evicted (LRU), for size and when the machine runs short of memory. The tier is shared by all slots
+and priorities; it belongs to one thread.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_index import (
 )
 from llm_backend.engine.messages import PREFIX_BLOCK
 
-__all__ = ["PrefixRam", "default_limit_bytes"]
+__all__ = ["HostPrefixCache", "default_limit_bytes"]
 
 _TOKEN_BYTES = 8  # of a list, whose small integers are shared
 _DEFAULT_SHARE = 4  # of the memory that is available once the model is loaded
@@ -31,7 +32,7 @@ def default_limit_bytes(available_bytes: int) -> int:
     return available_bytes // _DEFAULT_SHARE
 
 
-class PrefixRam:
+class HostPrefixCache:
     """States of at most `limit_bytes`. `can_roll_back` is False for models whose state cannot be
     truncated: they restore only states that the whole of a text begins with. Where fewer than a
     sixteenth of `machine_bytes` are `available_bytes`, states are evicted."""

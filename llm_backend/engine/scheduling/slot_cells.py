@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from llm_backend.engine.kv_cache.cache import SlotAllocation, SlotTokens
 from llm_backend.engine.model import Model
 from llm_backend.engine.prompt.media_runs import Run
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotAdmission
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotPlacement
 from llm_backend.engine.scheduling.sequence import Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 
@@ -28,10 +28,10 @@ class SlotCells:
         # as far as is known: a failed truncation sets it to False
         self.can_truncate = model.can_roll_back
 
-    def prepare(self, admitted: SlotAdmission) -> None:
-        """Prepare the slot of an admitted sequence: copy cells or restore a state, and truncate
+    def prepare(self, placement: SlotPlacement) -> None:
+        """Prepare the slot of a sequence: copy cells or restore a state, and truncate
         to its cached prefix."""
-        sequence, allocation = admitted.sequence, admitted.allocation
+        sequence, allocation = placement.sequence, placement.allocation
         self._copy(allocation)
         restored = allocation.restored
         if restored is not None and not self._model.restore(
@@ -64,7 +64,7 @@ class SlotCells:
         )
 
     def truncate(self, sequence: Sequence, slot: int, length: int) -> None:
-        """Truncate the cells of a rejected draft."""
+        """Truncate the cells of a rejected draft (rollback)."""
         if self._model.truncate(slot, sequence.position(length)):
             return
         self.can_truncate = False
@@ -74,10 +74,10 @@ class SlotCells:
         else:
             self._scheduler.recompute(sequence)
 
-    def evict(self, save: Callable[[SlotTokens], None]) -> None:
+    def reclaim_slot(self, save: Callable[[SlotTokens], None]) -> None:
         """Empty a slot after `save`, as the cells are exhausted. Raises `MemoryError` if there is
         none to empty."""
-        evicted = self._scheduler.evict()
+        evicted = self._scheduler.reclaim_slot()
         if evicted is None:
             raise MemoryError("the cells do not hold even one sequence")
         save(evicted)

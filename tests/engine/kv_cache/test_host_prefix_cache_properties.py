@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
 from llm_backend.engine.generator import Generator
-from llm_backend.engine.kv_cache.prefix_ram import PrefixRam
+from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.fakes import start
@@ -22,7 +22,7 @@ class RamMachine(EngineMachine):
     def __init__(self) -> None:
         super().__init__()
         self.available_bytes = MACHINE_BYTES
-        self.ram = PrefixRam(
+        self.host_cache = HostPrefixCache(
             LIMIT_BYTES,
             can_roll_back=self.can_roll_back,
             machine_bytes=MACHINE_BYTES,
@@ -34,7 +34,9 @@ class RamMachine(EngineMachine):
             batch_queue_deadline_s=DEADLINES_S[Priority.BATCH],
         )
         drafter = Drafter(self.draft, self.draft.vocabulary.size) if self.draft_memory else None
-        self.generator = Generator(self.model, bounds, self.outbox, drafter, ram=self.ram)
+        self.generator = Generator(
+            self.model, bounds, self.outbox, drafter, host_cache=self.host_cache
+        )
 
     @rule(letters=st.sampled_from(["a", "ab", "abc", "b", "c"]), length=st.integers(66, 90))
     def long_chat(self, letters: str, length: int) -> None:
@@ -54,8 +56,8 @@ class RamMachine(EngineMachine):
 
     @invariant()
     def states_are_within_the_limit(self) -> None:
-        assert self.ram.bytes <= LIMIT_BYTES
-        assert len(self.ram) == len(self.ram._prefixes)
+        assert self.host_cache.bytes <= LIMIT_BYTES
+        assert len(self.host_cache) == len(self.host_cache._prefixes)
 
 
 class CrowdedRamMachine(RamMachine):

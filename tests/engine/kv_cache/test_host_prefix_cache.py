@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.generator import Generator
+from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
 from llm_backend.engine.kv_cache.prefix import Prefix
-from llm_backend.engine.kv_cache.prefix_ram import PrefixRam, default_limit_bytes
 from llm_backend.engine.messages import PREFIX_BLOCK
 from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, picture, start
 from tests.engine.test_generator import Bench
@@ -17,8 +17,10 @@ CHATS = [f"{name} asks for a story of many words, and gets it. " * 3 for name in
 PLENTY = 1 << 40
 
 
-def ram(limit_bytes: int = PLENTY, available_bytes: int = PLENTY, **options: bool) -> PrefixRam:
-    return PrefixRam(
+def host_cache(
+    limit_bytes: int = PLENTY, available_bytes: int = PLENTY, **options: bool
+) -> HostPrefixCache:
+    return HostPrefixCache(
         limit_bytes,
         can_roll_back=options.get("can_roll_back", True),
         machine_bytes=PLENTY,
@@ -26,13 +28,13 @@ def ram(limit_bytes: int = PLENTY, available_bytes: int = PLENTY, **options: boo
     )
 
 
-class RamBench(Bench):
+class HostCacheBench(Bench):
     """A generator over a fake model that saves overwritten slots in host memory."""
 
-    def __init__(self, tier: PrefixRam | None, **shape: object) -> None:
+    def __init__(self, tier: HostPrefixCache | None, **shape: object) -> None:
         self.model = FakeModel(**{"slots": 1, "context_tokens": 512, "batch_tokens": 128, **shape})
         self.outbox = Outbox()
-        self.generator = Generator(self.model, start(), self.outbox, ram=tier)
+        self.generator = Generator(self.model, start(), self.outbox, host_cache=tier)
         self.numbers = itertools.count()
 
     def chat(self, prompt: str) -> tuple[str, int]:
@@ -50,7 +52,7 @@ def prefix(text: str, size: int = 1000) -> Prefix:
 
 
 def test_chats_that_take_turns_in_one_slot_compute_each_token_once():
-    bench, plain = RamBench(ram()), RamBench(None)
+    bench, plain = HostCacheBench(host_cache()), HostCacheBench(None)
     texts = list(CHATS)
     for _ in range(3):
         for number, text in enumerate(texts):
@@ -66,7 +68,7 @@ def test_chats_that_take_turns_in_one_slot_compute_each_token_once():
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_restored_states_change_no_answer(slots):
-    bench, plain = RamBench(ram(), slots=slots), RamBench(None, slots=slots)
+    bench, plain = HostCacheBench(host_cache(), slots=slots), HostCacheBench(None, slots=slots)
     prompts = [f"{chat}{end}" for end in ("", "more. " * 20, "more. " * 9) for chat in CHATS * 2]
     prompts += [f"{number} is another one. " * 6 for number in "abcd"] + CHATS
 
@@ -74,7 +76,7 @@ def test_restored_states_change_no_answer(slots):
 
 
 def test_model_that_cannot_roll_back_restores_whole_states_only():
-    bench = RamBench(ram(can_roll_back=False), can_roll_back=False)
+    bench = HostCacheBench(host_cache(can_roll_back=False), can_roll_back=False)
     first, _ = bench.chat(CHATS[0])
     bench.chat(CHATS[1])
     _, cached = bench.chat(CHATS[0] + first[:-1] + "zzz")
@@ -85,7 +87,7 @@ def test_model_that_cannot_roll_back_restores_whole_states_only():
 
 
 def test_state_that_the_model_refuses_is_computed_instead(caplog, monkeypatch):
-    bench, plain = RamBench(ram()), RamBench(None)
+    bench, plain = HostCacheBench(host_cache()), HostCacheBench(None)
     bench.chat(CHATS[0])
     bench.chat(CHATS[1])
     monkeypatch.setattr(
@@ -97,7 +99,7 @@ def test_state_that_the_model_refuses_is_computed_instead(caplog, monkeypatch):
 
 
 def test_prefixes_evicted_as_cells_are_exhausted_are_saved():
-    bench = RamBench(ram(), slots=2, cells=250)
+    bench = HostCacheBench(host_cache(), slots=2, cells=250)
     for prompt in (*CHATS, CHATS[0]):
         _, cached = bench.chat(prompt)
 
@@ -105,7 +107,7 @@ def test_prefixes_evicted_as_cells_are_exhausted_are_saved():
 
 
 def test_pictures_are_not_saved():
-    bench = RamBench(ram())
+    bench = HostCacheBench(host_cache())
     bench.answer(generate(CHATS[0] * 2, id="1", max_tokens=4, media=[picture()]))
     bench.chat(CHATS[1])
 
@@ -113,7 +115,7 @@ def test_pictures_are_not_saved():
 
 
 def test_oldest_states_are_evicted_for_size():
-    tier = ram(limit_bytes=4000)
+    tier = host_cache(limit_bytes=4000)
     texts = [letter * (PREFIX_BLOCK + 10) for letter in "abc"]
     for text in texts:
         tier.save(prefix(text))
@@ -125,7 +127,7 @@ def test_oldest_states_are_evicted_for_size():
 
 
 def test_state_beyond_the_limit_is_dropped_and_evicts_nothing():
-    tier = ram(limit_bytes=4000)
+    tier = host_cache(limit_bytes=4000)
     tier.save(prefix("a" * 70))
     tier.save(prefix("b" * 70, size=5000))
 
@@ -135,7 +137,7 @@ def test_state_beyond_the_limit_is_dropped_and_evicts_nothing():
 
 def test_states_are_evicted_when_the_machine_is_short_of_memory():
     available = [PLENTY]
-    tier = PrefixRam(
+    tier = HostPrefixCache(
         PLENTY, can_roll_back=True, machine_bytes=16_000, available_bytes=lambda: available[0]
     )
     for letter in "abc":
@@ -148,7 +150,7 @@ def test_states_are_evicted_when_the_machine_is_short_of_memory():
 
 
 def test_longer_state_of_a_chat_replaces_the_shorter():
-    tier = ram()
+    tier = host_cache()
     tier.save(prefix("a" * 128))
     tier.save(prefix("a" * 128 + "b" * 64))
 
@@ -156,7 +158,7 @@ def test_longer_state_of_a_chat_replaces_the_shorter():
 
 
 def test_state_that_is_restored_whole_leaves_and_one_restored_in_part_stays():
-    tier = ram()
+    tier = host_cache()
     whole, part = prefix("a" * 128), prefix("b" * 128)
     tier.save(whole)
     tier.save(part)
@@ -169,7 +171,7 @@ def test_state_that_is_restored_whole_leaves_and_one_restored_in_part_stays():
 
 
 def test_short_texts_and_saved_texts_are_not_saved_again():
-    tier = ram()
+    tier = host_cache()
     saved = prefix("a" * 100)
     tier.save(saved)
 
@@ -191,7 +193,7 @@ def test_tree_of_prompts_is_computed_once(slots, concurrency):
     draw = random.Random(1)
     system, *documents = (text(draw, length) for length in (200, 300, 300, 300))
     prompts = [system + documents[number % 3] + text(draw, 20) for number in range(48)]
-    bench = RamBench(ram(), slots=slots, context_tokens=1024)
+    bench = HostCacheBench(host_cache(), slots=slots, context_tokens=1024)
     for start_at in range(0, len(prompts), concurrency):
         some = prompts[start_at : start_at + concurrency]
         bench.submit(*(generate(one, id=one, max_tokens=4) for one in some))

@@ -1,4 +1,4 @@
-"""Admission: checks a command against the model and its limits, before it costs anything."""
+"""Validation of a command against the model and its limits, before it is queued."""
 
 import math
 from collections.abc import Sequence as Tokens
@@ -12,9 +12,9 @@ from llm_backend.engine.sampling.parameter_limits import check_sampling
 from llm_backend.engine.scheduling.command_refused import CommandRefused
 
 __all__ = [
-    "AdmissionBounds",
-    "AdmittedPrompt",
+    "CommandLimits",
     "CommandRefused",
+    "ValidatedPrompt",
     "check_tokens",
     "count_answers",
     "tokens_beyond",
@@ -26,9 +26,9 @@ _CUT_TOKENS = 64  # more than a cut through a token makes of it
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdmittedPrompt:
-    """An admitted prompt, the length in tokens at which every answer to it ends, and the tokens
-    of the command's prediction."""
+class ValidatedPrompt:
+    """A valid prompt, the length in tokens at which every answer to it ends, and the tokens of
+    the command's prediction."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
@@ -37,7 +37,7 @@ class AdmittedPrompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdmissionBounds:
+class CommandLimits:
     """Upper bounds on one command: prompt length, choices, stop strings, size of a grammar."""
 
     context_tokens: int
@@ -47,7 +47,7 @@ class AdmissionBounds:
     grammar_bytes: int
 
     @classmethod
-    def of(cls, start: Start, *, context_tokens: int, batch_tokens: int) -> "AdmissionBounds":
+    def of(cls, start: Start, *, context_tokens: int, batch_tokens: int) -> "CommandLimits":
         """The bounds by a worker's `Start` command."""
         return cls(
             context_tokens=context_tokens,
@@ -57,9 +57,9 @@ class AdmissionBounds:
             grammar_bytes=start.grammars.bytes,
         )
 
-    def admit(
+    def validate(
         self, command: Generate, vocabulary: Vocabulary, projector: Projector | None = None
-    ) -> AdmittedPrompt:
+    ) -> ValidatedPrompt:
         """Returns the tokens of a command's prompt and the limit of its answers. Raises
         `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
@@ -78,7 +78,7 @@ class AdmissionBounds:
         answer_tokens = (
             available if command.max_tokens is None else min(available, command.max_tokens)
         )
-        return AdmittedPrompt(
+        return ValidatedPrompt(
             tokens=tokens,
             runs=tuple(prompt.runs),
             limit=len(tokens) + answer_tokens,

@@ -11,9 +11,9 @@ from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
 from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import PrefixRestorer
-from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.messages import PrefixLimits
 from llm_backend.engine.scheduling.scheduler import Scheduler
+from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.statistics import Statistics
 from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, picture, start
 from tests.engine.test_generator import Bench
