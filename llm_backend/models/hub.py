@@ -217,7 +217,7 @@ def _translate_errors(hub: Any, name: str) -> Iterator[None]:
             f"There is no model `{name}` on {where}, or it is private: set HF_TOKEN."
         ) from error
     except errors.HFValidationError as error:
-        raise PullError(f"`{name}` is no name of a model: it is OWNER/NAME.") from error
+        raise PullError(f"`{name}` is not a valid model name: it is OWNER/NAME.") from error
     except errors.HfHubHTTPError as error:
         raise PullError(f"The hub refuses `{name}`: {_first_line(error)}") from error
     except (errors.OfflineModeIsEnabled, errors.HTTPError, ValueError) as error:

@@ -80,7 +80,7 @@ def test_what_came_otherwise_than_the_hub_tells_is_not_kept(hub, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("owner/none", "There is no model `owner/none`"), ("a/b/c", "is no name of a model")],
+    [("owner/none", "There is no model `owner/none`"), ("a/b/c", "is not a valid model name")],
 )
 def test_a_name_that_the_hub_does_not_know_is_one_sentence(hub, tmp_path, name, sentence):
     with pytest.raises(PullError, match=sentence) as caught:

@@ -47,7 +47,9 @@ async def invite_user(services: Services, request: ApiRequest) -> Response:
     body: api.InviteRequest = request.body
     email, role = body["email"], body["role"]
     if "@" not in email:
-        raise InvalidRequest(f"`email` is {email[:64]!r}, which is no address.", param="email")
+        raise InvalidRequest(
+            f"`email` is {email[:64]!r}, which is not an email address.", param="email"
+        )
     now = int(time.time())
     projects = body.get("projects") or []
     await _check_projects(services, projects)

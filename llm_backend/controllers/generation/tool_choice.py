@@ -68,7 +68,7 @@ def _functions(tools: "Sequence[ChatTool]") -> "Sequence[api.ChatCompletionTool]
             )
         if not _FUNCTION_NAME.fullmatch(name):
             raise InvalidRequest(
-                f"`{name[:80]}` is no name of a function: it has up to {FUNCTION_NAME_LENGTH} "
+                f"`{name[:80]}` is not a valid function name: it has up to {FUNCTION_NAME_LENGTH} "
                 "letters, digits, `_`, `-` or `.`.",
                 param=f"tools[{position}].function.name",
             )

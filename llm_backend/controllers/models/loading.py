@@ -89,7 +89,8 @@ def _local(services: Services, name: str) -> LocalModel:
     model = services.registry.for_model(name)
     if model is None:
         raise InvalidRequest(
-            f"`{name}` is no local model: only those are loaded and unloaded here.", param="model"
+            f"`{name}` is not a local model: only those are loaded and unloaded here.",
+            param="model",
         )
     return model
 

@@ -121,6 +121,7 @@ def _comparison(filters: "api.ComparisonFilter", where: str) -> Comparison:
         raise InvalidRequest(f"`{operator}` compares with {expected}.", param=f"{where}.value")
     if operator in _ORDERED and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise InvalidRequest(
-            f"`{operator}` compares numbers; `{where}.value` is none.", param=f"{where}.value"
+            f"`{operator}` compares numbers; `{where}.value` is not a number.",
+            param=f"{where}.value",
         )
     return Comparison(key=filters["key"], operator=operator, value=value)

@@ -164,11 +164,11 @@ def _schema_error(schema: JsonValue, path: Path, location: list[str | int]) -> S
     ):
         expression = excerpt if location[-1] == "pattern" else str(location[-1])[:_VALUE_LIMIT]
         return SchemaUnsupported(
-            f"This is no JSON schema: {expression} is no regular expression that is known here.",
+            f"The schema is not valid: {expression} is not a regular expression known here.",
             (*path, *location),
         )
     return SchemaUnsupported(
-        f"This is no JSON schema: `{keyword}` cannot be {excerpt}.", (*path, *location)
+        f"The schema is not valid: `{keyword}` cannot be {excerpt}.", (*path, *location)
     )
 
 

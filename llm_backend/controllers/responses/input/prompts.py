@@ -64,7 +64,7 @@ def _find_prompt(
 def _check_names(template: PromptSettings, values: Mapping[str, Any]) -> None:
     names = {name for message in template.messages for name in _VARIABLE.findall(message.content)}
     for name in sorted(names ^ values.keys()):
-        problem = "is missing" if name in names else "is none of this prompt's"
+        problem = "is missing" if name in names else "is not a variable of this prompt"
         raise InvalidRequest(f"The variable `{name}` {problem}.", param=_variable_path(name))
 
 

@@ -61,7 +61,9 @@ def headers_of(context: ToolContext) -> dict[str, str]:
             param=f"{context.where}.authorization",
         )
     if not (token.isascii() and token.isprintable()):
-        raise InvalidRequest("This is no token.", param=f"{context.where}.authorization")
+        raise InvalidRequest(
+            "The token is not printable ASCII.", param=f"{context.where}.authorization"
+        )
     return {**headers, "Authorization": f"Bearer {token}"}
 
 
