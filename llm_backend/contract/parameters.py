@@ -50,7 +50,7 @@ def form_parameters(
 def read_query(
     query_string: bytes, parameters: Mapping[str, QueryParameter], *, is_lenient: bool
 ) -> dict[str, JsonValue]:
-    """Parses a query string into typed values; `is_open` drops unknown names and allows repeats.
+    """Parses a query string into typed values; `is_lenient` drops unknown names and allows repeats.
 
     Arrays are `name=a&name=b` or `name[]=a`, objects `name[key]=value`. A value of the wrong type
     stays a string, for the validator to refuse. Raises `InvalidRequest`.
@@ -138,7 +138,7 @@ def _add_value(
     text: str,
     is_lenient: bool,
 ) -> None:
-    """Adds one value; refuses a repeated parameter, or takes the last value if `is_open`."""
+    """Adds one value; refuses a repeated parameter, or takes the last value if `is_lenient`."""
     name = parameter.name
     if key is not None:
         found = values.setdefault(name, {})

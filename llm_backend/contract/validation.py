@@ -167,7 +167,7 @@ class Validators:
         *,
         allows_unknown: bool = False,
     ) -> Check | None:
-        """Returns the compiled schema that `find` selects; `is_open` allows unknown fields."""
+        """Returns the compiled schema of `find`; `allows_unknown` is for fields outside of it."""
         if key in self._checks:
             return self._checks[key]
         with self._lock:

@@ -205,11 +205,11 @@ async def test_expired_answers_and_the_oldest_over_the_limit_are_deleted(databas
 
 
 async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database):
-    running = ConcurrencyLeases(database)
+    leases = ConcurrencyLeases(database)
 
     async def take(holder: int, wanted: int, *, scope: str = "k", now: int = 0) -> int:
         one = Exchange(scope=scope, requested=wanted, limit=30)
-        taken = await running.exchange([one], holder=str(holder), now=now, until=now + 10)
+        taken = await leases.exchange([one], holder=str(holder), now=now, until=now + 10)
         return taken[scope]
 
     given = await asyncio.gather(*(take(one, 7) for one in range(9)), take(0, 7, scope="other"))
@@ -218,36 +218,36 @@ async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database)
     assert sum(given[:-1]) == 30
     assert given[-1] == 7
     back = Exchange(scope="k", returned=2, requested=1, limit=30)
-    assert await running.exchange([back], holder=str(first), now=0, until=10) == {"k": 1}
+    assert await leases.exchange([back], holder=str(first), now=0, until=10) == {"k": 1}
     assert await take(20, 7) == 1
     assert await take(21, 40, now=10) == 30
-    await running.leave("21")
-    await running.forget(now=10)
+    await leases.release_all("21")
+    await leases.delete_expired(now=10)
     assert await take(22, 40, now=10) == 30
 
 
 async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
-    running = ConcurrencyLeases(database)
+    leases = ConcurrencyLeases(database)
     scopes = [Exchange(scope=f"k{one}", requested=1, limit=100) for one in range(5)]
     async with asyncio.timeout(30):  # a deadlock takes a second to be found
         await asyncio.gather(
             *(
-                running.exchange(scopes[:: (-1) ** one], holder=str(one), now=0, until=10)
+                leases.exchange(scopes[:: (-1) ** one], holder=str(one), now=0, until=10)
                 for one in range(40)
             )
         )
         one_more = Exchange(scope="k0", requested=100, limit=100)
-        left = await running.exchange([one_more], holder="last", now=0, until=10)
+        left = await leases.exchange([one_more], holder="last", now=0, until=10)
 
     assert left == {"k0": 60}
 
 
-def begun(id: str, minute_at: int = 60, **more: int) -> DeferredUsageRow:
+def usage_row(id: str, minute_at: int = 60, **more: int) -> DeferredUsageRow:
     key = UsageKey(minute_at, "completions", "proj_1", "key_1", "", "m", "default", False, "")
     return DeferredUsageRow(id=id, key=key, **more)
 
 
-TOLD = Tokens(input_tokens=100, cached_tokens=90, output_tokens=50)
+REPORTED = Tokens(input_tokens=100, cached_tokens=90, output_tokens=50)
 
 
 async def sums_of(database: Database) -> list[tuple[int, int, int, int, int]]:
@@ -257,41 +257,41 @@ async def sums_of(database: Database) -> list[tuple[int, int, int, int, int]]:
 
 
 async def test_deferred_usage_counts_once_in_the_minute_of_its_report(database):
-    unsettled = DeferredUsageStore(database)
-    await unsettled.add(begun("resp_1"))
-    await unsettled.add(begun("resp_1"))
+    deferred = DeferredUsageStore(database)
+    await deferred.add(usage_row("resp_1"))
+    await deferred.add(usage_row("resp_1"))
 
-    known = [await unsettled.settle("resp_1", TOLD, minute_at=120) for _ in range(2)]
+    known = [await deferred.settle("resp_1", REPORTED, minute_at=120) for _ in range(2)]
     assert known == [True, False]
-    assert not await unsettled.settle("resp_2", TOLD, minute_at=120)
+    assert not await deferred.settle("resp_2", REPORTED, minute_at=120)
     assert await sums_of(database) == [(120, 0, 100, 90, 50)]
 
 
 async def test_deferred_usage_counts_only_the_uncounted_part(database):
-    unsettled = DeferredUsageStore(database)
-    await unsettled.add(begun("resp_1", input_tokens=30, output_tokens=60))
+    deferred = DeferredUsageStore(database)
+    await deferred.add(usage_row("resp_1", input_tokens=30, output_tokens=60))
 
-    await unsettled.settle("resp_1", TOLD, minute_at=120)
+    await deferred.settle("resp_1", REPORTED, minute_at=120)
 
     assert await sums_of(database) == [(120, 0, 70, 70, 0)]
 
 
 async def test_deferred_usage_is_deleted_when_too_old_or_over_the_limit(database):
-    unsettled = DeferredUsageStore(database)
+    deferred = DeferredUsageStore(database)
     for number in range(5):
-        await unsettled.add(begun(f"resp_{number}", 60 * number))
-    await unsettled.forget(before=60, most=2)
+        await deferred.add(usage_row(f"resp_{number}", 60 * number))
+    await deferred.delete_old(before=60, limit=2)
 
-    known = [await unsettled.settle(f"resp_{number}", TOLD, minute_at=0) for number in range(5)]
+    known = [await deferred.settle(f"resp_{number}", REPORTED, minute_at=0) for number in range(5)]
     assert known == [False, False, False, True, True]
 
 
 @pytest.mark.parametrize("id", ["a\x00b", "\udcff"])
 async def test_deferred_usage_refuses_an_unstorable_id(database, id):
     with pytest.raises(Unstorable):
-        await DeferredUsageStore(database).add(begun(id))
+        await DeferredUsageStore(database).add(usage_row(id))
     with pytest.raises(Unstorable):
-        await DeferredUsageStore(database).settle(id, TOLD, minute_at=0)
+        await DeferredUsageStore(database).settle(id, REPORTED, minute_at=0)
 
 
 async def test_only_old_entries_of_the_audit_log_are_deleted(database):

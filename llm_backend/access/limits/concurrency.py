@@ -158,11 +158,11 @@ class SharedConcurrencyLimits:
         """Releases all permits of this server, at shutdown."""
         await self.settle()
         with self._log_errors():
-            await self._stored.leave(self._holder)
+            await self._stored.release_all(self._holder)
 
     async def expire(self) -> None:
         """Deletes expired leases."""
-        await self._stored.forget(now=int(self.clock()))
+        await self._stored.delete_expired(now=int(self.clock()))
 
     def _start_exchanging(self) -> None:
         if self._exchange_task is None or self._exchange_task.done():

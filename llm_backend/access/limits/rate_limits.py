@@ -155,13 +155,13 @@ class RateLimits:
 
     async def _grant(self, grants: Grants, window: RateLimitWindow, missing: int) -> None:
         # All or nothing for a large request: otherwise it would starve smaller ones that fit.
-        least = missing if missing > window.block else 0
+        minimum = missing if missing > window.block else 0
         amount = max(missing, window.block)
         window_at = window.window_at
         is_unshared = False
         try:
             granted = await grants.take(
-                window.name, window_at, requested=amount, limit=window.limit, minimum=least
+                window.name, window_at, requested=amount, limit=window.limit, minimum=minimum
             )
         except StoreError as error:
             log.warning("rate_limits_not_shared", extra={"reason": str(error)})
@@ -170,9 +170,9 @@ class RateLimits:
             return
         window.granted += granted
         window.is_unshared = window.is_unshared or is_unshared
-        window.is_spent = is_unshared or (granted < amount and not least)
+        window.is_spent = is_unshared or (granted < amount and not minimum)
         if granted < amount:
-            window.refused_amount, window.refused_at = max(1, least), self._clock()
+            window.refused_amount, window.refused_at = max(1, minimum), self._clock()
         else:
             window.refused_at = 0.0
 

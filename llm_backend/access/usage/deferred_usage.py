@@ -13,7 +13,7 @@ __all__ = ["DeferredUsage"]
 log = logging.getLogger(__name__)
 
 KEPT_S = 30 * 24 * 60 * 60  # as long as OpenAI keeps a response
-MOST = 100_000  # some 30 MB
+ROWS_LIMIT = 100_000  # some 30 MB
 MINUTE_S = 60
 
 
@@ -29,11 +29,11 @@ class DeferredUsage:
         stored: DeferredUsageStore,
         *,
         clock: Callable[[], float] = time.time,
-        most: int = MOST,
+        limit: int = ROWS_LIMIT,
     ) -> None:
         self._stored = stored
         self._clock = clock
-        self._most = most
+        self._limit = limit
 
     async def expect(
         self, meter: RequestMeter, id: str, *, text_bytes: tuple[int, int] | None = None
@@ -59,4 +59,4 @@ class DeferredUsage:
 
     async def expire(self) -> None:
         """Deletes entries that were never reported."""
-        await self._stored.forget(before=int(self._clock()) - KEPT_S, most=self._most)
+        await self._stored.delete_old(before=int(self._clock()) - KEPT_S, limit=self._limit)

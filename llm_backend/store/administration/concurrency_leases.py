@@ -49,13 +49,13 @@ class ConcurrencyLeases:
         """Extend all leases of the holder until then."""
         await self._database.write(partial(_renew, holder=holder, until=until))
 
-    async def leave(self, holder: str) -> None:
+    async def release_all(self, holder: str) -> None:
         """Release all leases of the holder."""
-        await self._database.write(partial(_leave, holder=holder))
+        await self._database.write(partial(_release_all, holder=holder))
 
-    async def forget(self, *, now: int) -> None:
+    async def delete_expired(self, *, now: int) -> None:
         """Delete the expired leases."""
-        await self._database.write(partial(_forget, now=now))
+        await self._database.write(partial(_delete_expired, now=now))
 
 
 def _exchange(
@@ -69,19 +69,19 @@ def _exchange(
     }
 
 
-def _give_back(connection: Connection, given: Exchange, holder: str) -> None:
-    this, less = _is(given.scope, holder), concurrency_leases.c.number - given.returned
+def _give_back(connection: Connection, exchange: Exchange, holder: str) -> None:
+    this, less = _lease_of(exchange.scope, holder), concurrency_leases.c.number - exchange.returned
     connection.execute(update(concurrency_leases).where(this).values(number=less))
     connection.execute(delete(concurrency_leases).where(this, concurrency_leases.c.number <= 0))
 
 
-def _take(connection: Connection, wanted: Exchange, holder: str, now: int, until: int) -> int:
-    _upsert(connection, wanted.scope, _LOCK_HOLDER, 0, now + _SCOPE_KEPT_S)  # locks the scope
-    alive = (concurrency_leases.c.scope == wanted.scope) & (concurrency_leases.c.until_at > now)
+def _take(connection: Connection, exchange: Exchange, holder: str, now: int, until: int) -> int:
+    _upsert(connection, exchange.scope, _LOCK_HOLDER, 0, now + _SCOPE_KEPT_S)  # locks the scope
+    alive = (concurrency_leases.c.scope == exchange.scope) & (concurrency_leases.c.until_at > now)
     held = connection.scalar(select(func.sum(concurrency_leases.c.number)).where(alive)) or 0
-    taken = max(0, min(wanted.requested, wanted.limit - int(held)))
+    taken = max(0, min(exchange.requested, exchange.limit - int(held)))
     if taken:
-        _upsert(connection, wanted.scope, holder, taken, until)
+        _upsert(connection, exchange.scope, holder, taken, until)
     return taken
 
 
@@ -102,13 +102,13 @@ def _renew(connection: Connection, holder: str, until: int) -> None:
     )
 
 
-def _leave(connection: Connection, holder: str) -> None:
+def _release_all(connection: Connection, holder: str) -> None:
     connection.execute(delete(concurrency_leases).where(concurrency_leases.c.holder == holder))
 
 
-def _forget(connection: Connection, now: int) -> None:
+def _delete_expired(connection: Connection, now: int) -> None:
     connection.execute(delete(concurrency_leases).where(concurrency_leases.c.until_at <= now))
 
 
-def _is(scope: str, holder: str) -> ColumnElement[bool]:
+def _lease_of(scope: str, holder: str) -> ColumnElement[bool]:
     return (concurrency_leases.c.scope == scope) & (concurrency_leases.c.holder == holder)

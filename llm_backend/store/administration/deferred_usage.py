@@ -34,11 +34,11 @@ class DeferredUsageStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, begun: DeferredUsageRow) -> None:
+    async def add(self, usage: DeferredUsageRow) -> None:
         """Store deferred usage; durable on return. Does nothing for a known id. Raises `Unstorable`
         for an id that no column can store."""
-        check_texts(begun.id, *(str(value) for value in begun.key))
-        await self._database.write(partial(_add, begun=begun))
+        check_texts(usage.id, *(str(value) for value in usage.key))
+        await self._database.write(partial(_add, usage=usage))
 
     async def settle(self, id: str, total: Tokens, *, minute_at: int) -> bool:
         """Count the part of `total` that is not counted yet in this minute, and delete the id, in
@@ -46,18 +46,18 @@ class DeferredUsageStore:
         check_texts(id)
         return await self._database.write(partial(_settle, id=id, total=total, minute_at=minute_at))
 
-    async def forget(self, *, before: int, most: int) -> None:
+    async def delete_old(self, *, before: int, limit: int) -> None:
         """Delete the usage that began before, and the oldest over this number."""
-        await self._database.write(partial(_forget, before=before, most=most))
+        await self._database.write(partial(_delete_old, before=before, limit=limit))
 
 
-def _add(connection: Connection, begun: DeferredUsageRow) -> None:
+def _add(connection: Connection, usage: DeferredUsageRow) -> None:
     row = {
-        "id": begun.id,
-        "created_at": begun.key.minute_at,
-        **{name: getattr(begun.key, name) for name in _OF_THE_KEY},
-        "input_tokens": begun.input_tokens,
-        "output_tokens": begun.output_tokens,
+        "id": usage.id,
+        "created_at": usage.key.minute_at,
+        **{name: getattr(usage.key, name) for name in _OF_THE_KEY},
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
     }
     connection.execute(insert_into(connection, deferred_usage).on_conflict_do_nothing(), row)
 
@@ -79,10 +79,10 @@ def _settle(connection: Connection, id: str, total: Tokens, minute_at: int) -> b
     return True
 
 
-def _forget(connection: Connection, before: int, most: int) -> None:
+def _delete_old(connection: Connection, before: int, limit: int) -> None:
     connection.execute(delete(deferred_usage).where(deferred_usage.c.created_at < before))
     newest = select(deferred_usage.c.created_at).order_by(deferred_usage.c.created_at.desc())
-    first_too_many = connection.scalar(newest.offset(most).limit(1))
+    first_too_many = connection.scalar(newest.offset(limit).limit(1))
     if first_too_many is not None:
         connection.execute(
             delete(deferred_usage).where(deferred_usage.c.created_at <= first_too_many)

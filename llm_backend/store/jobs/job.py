@@ -73,7 +73,7 @@ class JobWorker(Protocol):
 class JobKind:
     """Kind of job: its worker, and the number of jobs that run at once in one process.
 
-    If some jobs can be done at one place only, `place` returns the place of this process before
+    If some jobs have an affinity, `place` returns the place of this process before
     each claim. Claimed are jobs for this place, jobs for any place, and jobs for other places that
     have been due for a day, which the worker can only report as failed. None are claimed while it
     returns None.
