@@ -93,7 +93,7 @@ class ModelReconciler:
         too_large: InvalidRequest | None = None
         for handle in handles:
             try:
-                await handle.start()
+                await handle.start_if_fits()
             except InvalidRequest as error:
                 too_large = too_large or error
         if too_large is not None:

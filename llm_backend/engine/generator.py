@@ -45,7 +45,7 @@ from llm_backend.engine.statistics import PassMeter, Statistics
 __all__ = ["Generator"]
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
-_COPY_SHARE = 128  # copying a slot costs about as much as computing this part of a context
+_COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
 
 
 class Generator:
@@ -67,7 +67,7 @@ class Generator:
         self._meter = PassMeter(self.statistics)
         cache = Cache(
             slots=model.slots,
-            copy_threshold=model.context_tokens // _COPY_SHARE,
+            copy_threshold=model.context_tokens // _COPY_DIVISOR,
             can_roll_back=model.can_roll_back,
             kv_unified=start.kv_unified,
             copies_used=model.copies_used,
@@ -230,7 +230,7 @@ class Generator:
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
         """Answer a request that needs no tokens and no computation."""
-        self._publish_start(request)
+        self._publish_slot_assigned(request)
         for answer in request.answers:
             self._publish(request, answer.end_at_prompt())
         self._close(request)
@@ -240,9 +240,9 @@ class Generator:
         self.statistics.cached_tokens += placement.allocation.cached_tokens
         self._lower_tiers.save_overwritten(placement.allocation)
         self._slots.prepare(placement)
-        self._publish_start(self._requests[placement.sequence.request])
+        self._publish_slot_assigned(self._requests[placement.sequence.request])
 
-    def _publish_start(self, request: GenerationRequest) -> None:
+    def _publish_slot_assigned(self, request: GenerationRequest) -> None:
         if request.has_started:
             return
         request.has_started = True

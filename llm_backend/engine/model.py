@@ -52,7 +52,7 @@ class Vocabulary(Protocol):
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """The tokens that end a generation."""
+        """The tokens that end a generation (EOS, end of turn)."""
 
     @property
     def markers(self) -> frozenset[int]:

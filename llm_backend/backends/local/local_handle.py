@@ -75,7 +75,7 @@ class LocalModelHandle(ModelHandle):
     async def unload(self) -> None:
         await self._manager.unload(self)
 
-    async def start(self) -> bool:
+    async def start_if_fits(self) -> bool:
         return await self._manager.start_if_fits(self)
 
     def dismiss(self) -> None:

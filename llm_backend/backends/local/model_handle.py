@@ -96,7 +96,7 @@ class ModelHandle(ABC):
         """Unloads the model after its running requests have finished."""
 
     @abstractmethod
-    async def start(self) -> bool:
+    async def start_if_fits(self) -> bool:
         """Begins to load the model if it fits beside the loaded ones; does not wait for it. Raises
         `InvalidRequest` for a model larger than the budget."""
 

@@ -217,7 +217,7 @@ class Embedder:
                 break
             capacity -= len(tokens)
             if not request.started:
-                self._publish_start(request)
+                self._publish_slot_assigned(request)
             request.started += 1
             planned.append((request, tokens))
             self._turns.popleft()
@@ -225,7 +225,7 @@ class Embedder:
                 self._turns.append(request)
         return planned
 
-    def _publish_start(self, request: _Request) -> None:
+    def _publish_slot_assigned(self, request: _Request) -> None:
         event = SlotAssigned(id=request.address.id, prompt_tokens=request.tokens)
         self._publish(request.address, event)
 

@@ -23,13 +23,13 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 __all__ = ["HostPrefixCache", "default_limit_bytes"]
 
 _TOKEN_BYTES = 8  # of a list, whose small integers are shared
-_DEFAULT_SHARE = 4  # of the memory that is available once the model is loaded
-_RESERVE_SHARE = 16  # of the machine's memory: below it states are evicted
+_DEFAULT_DIVISOR = 4  # a quarter of the memory that is available once the model is loaded
+_RESERVE_DIVISOR = 16  # a sixteenth of the machine's memory: below it states are evicted
 
 
 def default_limit_bytes(available_bytes: int) -> int:
     """Size limit by the memory that is available once the model is loaded: a quarter of it."""
-    return available_bytes // _DEFAULT_SHARE
+    return available_bytes // _DEFAULT_DIVISOR
 
 
 class HostPrefixCache:
@@ -48,7 +48,7 @@ class HostPrefixCache:
         self._index = PrefixIndex(limit_bytes)
         self._limit_bytes = limit_bytes
         self._can_roll_back = can_roll_back
-        self._reserve_bytes = machine_bytes // _RESERVE_SHARE
+        self._reserve_bytes = machine_bytes // _RESERVE_DIVISOR
         self._available_bytes = available_bytes
         self._prefixes: dict[str, Prefix] = {}
         self.saves = 0

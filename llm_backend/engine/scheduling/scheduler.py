@@ -352,7 +352,7 @@ def _is_preemptible(sequence: Sequence) -> bool:
 
 def _tokens_before_preemption(sequence: Sequence) -> int:
     """Number of tokens that a batch sequence computes before it may be preempted: enough to be
-    worth computing its evicted tokens again."""
+    worth computing its tokens again."""
     return max(_MIN_TOKENS_BEFORE_PREEMPTION, sequence.recompute_baseline // 2)
 
 

@@ -77,11 +77,11 @@ class SlotCells:
     def reclaim_slot(self, save: Callable[[SlotTokens], None]) -> None:
         """Empty a slot after `save`, as the cells are exhausted. Raises `MemoryError` if there is
         none to empty."""
-        evicted = self._scheduler.reclaim_slot()
-        if evicted is None:
+        reclaimed = self._scheduler.reclaim_slot()
+        if reclaimed is None:
             raise MemoryError("the cells do not hold even one sequence")
-        save(evicted)
-        self._model.truncate(evicted.slot, 0)
+        save(reclaimed)
+        self._model.truncate(reclaimed.slot, 0)
 
     def clear(self, slots: Iterable[int]) -> None:
         """Empty slots whose cells may be wrong."""

@@ -45,30 +45,30 @@ class Retention:
         """Delete a limited number of objects. The bytes of files are removed by the next sweep of
         the blobs."""
         if self._limits.days is not None:
-            await self._forget_old(self._limits.days)
+            await self._delete_old(self._limits.days)
         if self._limits.history_bytes is not None:
             await self._fit(self._limits.history_bytes)
 
-    async def _forget_old(self, days: float) -> None:
-        now, forgotten = int(self._clock()), 0
+    async def _delete_old(self, days: float) -> None:
+        now, deleted = int(self._clock()), 0
         before = now - int(days * DAY_S)
         for _ in range(STEPS_AT_ONCE):
             some = 0
-            for forget in retention_rows.FORGET_OLD:
-                some += await self._database.write(partial(forget, before=before, now=now))
-            forgotten += some
+            for delete in retention_rows.DELETE_OLD:
+                some += await self._database.write(partial(delete, before=before, now=now))
+            deleted += some
             if not some:
                 break
-        if forgotten:
-            log.info("retention_deleted", extra={"reason": "age", "number": forgotten})
+        if deleted:
+            log.info("retention_deleted", extra={"reason": "age", "number": deleted})
 
     async def _fit(self, limit_bytes: int) -> None:
         size_bytes = before = await self._database.read(retention_rows.history_bytes)
         for _ in range(STEPS_AT_ONCE):
             if size_bytes <= limit_bytes:
                 break
-            forget = partial(retention_rows.forget_oldest, excess_bytes=size_bytes - limit_bytes)
-            freed = await self._database.write(forget)
+            delete = partial(retention_rows.delete_oldest, excess_bytes=size_bytes - limit_bytes)
+            freed = await self._database.write(delete)
             if freed is None:
                 break
             size_bytes -= freed

@@ -17,7 +17,7 @@ from llm_backend.store.responses import response_rows, thread_rows
 from llm_backend.store.tables import chats, conversations, items, responses
 from llm_backend.store.vector_stores import store_rows
 
-__all__ = ["FORGET_OLD", "SOME", "forget_files", "forget_oldest", "history_bytes"]
+__all__ = ["DELETE_OLD", "SOME", "delete_files", "delete_oldest", "history_bytes"]
 
 SOME = 100  # rows of each kind in one transaction
 
@@ -27,14 +27,14 @@ _is_last = ~exists().where(_later.c.previous_id == responses.c.id)
 _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
 
 
-def forget_chats(connection: Connection, before: int, now: int) -> int:
+def delete_chats(connection: Connection, before: int, now: int) -> int:
     """Delete some chats from before this time; returns their number."""
     _, old = _oldest(connection, chats, chats.c.created_at <= before)
     _delete(connection, chats, old)
     return len(old)
 
 
-def forget_responses(connection: Connection, before: int, now: int) -> int:
+def delete_responses(connection: Connection, before: int, now: int) -> int:
     """Delete some ended responses from before this time that no response continues; returns their
     number."""
     last = (responses.c.created_at <= before) & _is_last & _has_ended
@@ -43,7 +43,7 @@ def forget_responses(connection: Connection, before: int, now: int) -> int:
     return len(old)
 
 
-def forget_conversations(connection: Connection, before: int, now: int) -> int:
+def delete_conversations(connection: Connection, before: int, now: int) -> int:
     """Delete some conversations to which nothing was added since; returns their number."""
     unused = conversations.c.changed_at <= before
     _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
@@ -51,7 +51,7 @@ def forget_conversations(connection: Connection, before: int, now: int) -> int:
     return len(old)
 
 
-def forget_batches(connection: Connection, before: int, now: int) -> int:
+def delete_batches(connection: Connection, before: int, now: int) -> int:
     """Delete some ended batches from before this time; returns their number."""
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
     _, old = _oldest(connection, batches, ended)
@@ -59,29 +59,29 @@ def forget_batches(connection: Connection, before: int, now: int) -> int:
     return len(old)
 
 
-def forget_vector_stores(connection: Connection, before: int, now: int) -> int:
+def delete_vector_stores(connection: Connection, before: int, now: int) -> int:
     """Delete some vector stores that expired before this time; returns their number."""
     return store_rows.forget_emptied(connection, before, limit=SOME)
 
 
-def forget_files(connection: Connection, before: int, now: int) -> int:
+def delete_files(connection: Connection, before: int, now: int) -> int:
     """Delete some files from before this time that nothing uses; returns their number."""
     return file_rows.forget_old(connection, before, now, limit=SOME)
 
 
-class Forget(Protocol):
+class DeleteOld(Protocol):
     """Deletes some rows of one kind from before a time; returns their number."""
 
     def __call__(self, connection: Connection, before: int, now: int) -> int: ...
 
 
-FORGET_OLD: Sequence[Forget] = (
-    forget_chats,
-    forget_responses,
-    forget_conversations,
-    forget_batches,  # before the files, which their batches keep alive
-    forget_vector_stores,
-    forget_files,
+DELETE_OLD: Sequence[DeleteOld] = (
+    delete_chats,
+    delete_responses,
+    delete_conversations,
+    delete_batches,  # before the files, which their batches keep alive
+    delete_vector_stores,
+    delete_files,
 )
 """Each is a unit of work of its own, so that the locks of one do not block the others."""
 
@@ -92,7 +92,7 @@ def history_bytes(connection: Connection) -> int:
     return sum(int(connection.scalar(one) or 0) for one in sums)
 
 
-def forget_oldest(connection: Connection, excess_bytes: int) -> int | None:
+def delete_oldest(connection: Connection, excess_bytes: int) -> int | None:
     """Delete some of the oldest chats, threads of responses and conversations, no more than needed
     to free this many bytes. Returns the freed bytes, or None if there is nothing to delete.
 
@@ -107,10 +107,10 @@ def forget_oldest(connection: Connection, excess_bytes: int) -> int | None:
         size_bytes += one.size_bytes
         if size_bytes >= excess_bytes:
             break
-    return sum(_FORGET[one.name](connection, one.seqs) for one in enough)
+    return sum(_DELETE_ROWS[one.name](connection, one.seqs) for one in enough)
 
 
-class _Forgettable(NamedTuple):
+class _DeletionCandidate(NamedTuple):
     """Rows of one table that are deleted together, and their bytes at most. The oldest sorts
     first."""
 
@@ -120,27 +120,27 @@ class _Forgettable(NamedTuple):
     size_bytes: int
 
 
-def _old_chats(connection: Connection) -> Iterator[_Forgettable]:
+def _old_chats(connection: Connection) -> Iterator[_DeletionCandidate]:
     times, seqs = _oldest(connection, chats, chats.c.seq > 0)
     found = select(chats.c.seq, chats.c.size_bytes).where(chats.c.seq.in_(seqs))
     sizes = {row.seq: row.size_bytes for row in connection.execute(found)}
     for at, seq in zip(times, seqs, strict=True):
-        yield _Forgettable(at, "chats", [seq], sizes[seq])
+        yield _DeletionCandidate(at, "chats", [seq], sizes[seq])
 
 
-def _threads(connection: Connection) -> Iterator[_Forgettable]:
+def _threads(connection: Connection) -> Iterator[_DeletionCandidate]:
     times, seqs = _oldest(connection, responses, _is_last & _has_ended)
     threads = thread_rows.ending_with(connection, seqs)
     for at, seq in zip(times, seqs, strict=True):
-        yield _Forgettable(at, "responses", threads[seq].seqs, threads[seq].size_bytes)
+        yield _DeletionCandidate(at, "responses", threads[seq].seqs, threads[seq].size_bytes)
 
 
-def _conversations(connection: Connection) -> Iterator[_Forgettable]:
+def _conversations(connection: Connection) -> Iterator[_DeletionCandidate]:
     age = conversations.c.changed_at
     times, seqs = _oldest(connection, conversations, conversations.c.seq > 0, age)
     sizes = conversation_rows.sizes(connection, seqs)
     for at, seq in zip(times, seqs, strict=True):
-        yield _Forgettable(at, "conversations", [seq], sizes.get(seq, 0))
+        yield _DeletionCandidate(at, "conversations", [seq], sizes.get(seq, 0))
 
 
 def _oldest(
@@ -166,7 +166,7 @@ def _delete(connection: Connection, table: Table, seqs: Sequence[int]) -> int:
     return sum(connection.scalars(these.returning(table.c.size_bytes)))
 
 
-_FORGET: Mapping[str, Callable[[Connection, Sequence[int]], int]] = {
+_DELETE_ROWS: Mapping[str, Callable[[Connection, Sequence[int]], int]] = {
     "chats": lambda connection, seqs: _delete(connection, chats, seqs),
     "responses": response_rows.forget_some,
     "conversations": conversation_rows.forget_some,

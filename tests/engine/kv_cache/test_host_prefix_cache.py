@@ -1,4 +1,4 @@
-"""States of overwritten slots in host memory, with a model that notices any mistake with cells."""
+"""The host prefix cache, with a model that notices any mistake with cells."""
 
 import itertools
 import random

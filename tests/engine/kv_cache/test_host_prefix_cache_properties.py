@@ -1,4 +1,4 @@
-"""The state machine of the engine, with states in host memory."""
+"""The state machine of the engine, with the host prefix cache."""
 
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -25,7 +25,7 @@ from llm_backend.store import (
     tables,
 )
 from llm_backend.store.files import file_byte_total
-from llm_backend.store.retention.retention_rows import forget_files
+from llm_backend.store.retention.retention_rows import delete_files
 from tests.clock import Clock
 
 NOW = 1_700_000_000
@@ -135,7 +135,7 @@ async def expired(server: Server, clock: Clock) -> None:
 
 async def forgotten(server: Server, _clock: Clock) -> None:
     await server.file(60)
-    await server.database.write(lambda connection: forget_files(connection, NOW, NOW))
+    await server.database.write(lambda connection: delete_files(connection, NOW, NOW))
 
 
 async def cancelled(server: Server, _clock: Clock) -> None:

@@ -56,7 +56,7 @@ class RemoteModelHandle(ModelHandle):
     async def unload(self) -> None:
         await self._owner.request(lambda number: UnloadModel(number=number, model=self.name))
 
-    async def start(self) -> bool:
+    async def start_if_fits(self) -> bool:
         """Does nothing: the owner starts models."""
         return False
 

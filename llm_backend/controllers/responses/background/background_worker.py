@@ -61,16 +61,16 @@ class ResponseWorker:
         model = self._local(job.details["body"]["model"])
         if model is None:
             await self._services.jobs.give_back(job, delay_s=OTHER_PROCESS_DELAY_S, counts=True)
-        elif standing := await self._services.background.begin(job):
-            await _ResponseJob(self._services, job, standing).answer(model)
+        elif background_state := await self._services.background.begin(job):
+            await _ResponseJob(self._services, job, background_state).answer(model)
 
     async def give_up(self, job: Job) -> None:
         """Fails a response that was attempted too often."""
         name = job.details["body"]["model"]
         repeated = "The server has ended each time while it answered this; ask for less."
         unserved = f"The model `{name}` is not served any more."
-        if standing := await self._services.background.begin(job):
-            answer = _ResponseJob(self._services, job, standing)
+        if background_state := await self._services.background.begin(job):
+            answer = _ResponseJob(self._services, job, background_state)
             await answer.fail(errors.Internal(repeated if self._local(name) else unserved))
 
     def _local(self, name: str) -> LocalModel | None:
@@ -83,16 +83,20 @@ class ResponseWorker:
 class _ResponseJob:
     """One response being answered; its events are stored if it is to be streamed."""
 
-    def __init__(self, services: Services, job: Job, standing: BackgroundResponseState) -> None:
+    def __init__(
+        self, services: Services, job: Job, background_state: BackgroundResponseState
+    ) -> None:
         self._services = services
         self._background = services.background
         self._job = job
         self._body: api.CreateResponse = job.details["body"]
-        self._head = standing.body
-        self._input_items = [dict(stored.item) for stored in standing.input]
-        self._last_number = standing.last_number
-        self._is_streamed = standing.last_number is not None
-        self._number = 0 if standing.last_number is None else standing.last_number + 1
+        self._head = background_state.body
+        self._input_items = [dict(stored.item) for stored in background_state.input]
+        self._last_number = background_state.last_number
+        self._is_streamed = background_state.last_number is not None
+        self._number = (
+            0 if background_state.last_number is None else background_state.last_number + 1
+        )
 
     async def answer(self, model: LocalModel) -> None:
         """Answers the response; response and job have ended on return."""

@@ -1,5 +1,5 @@
-"""Index of prefix files: finds the longest stored prefix of a text. Pure: it holds the hashes of
-blocks, not tokens, so it takes 16 bytes for 64 tokens."""
+"""Index of saved prefixes, in files or in host memory: finds the longest one of a text. Pure: it
+holds the hashes of blocks, not tokens, so it takes 16 bytes for 64 tokens."""
 
 from collections.abc import Collection
 from collections.abc import Sequence as Tokens
@@ -31,7 +31,8 @@ class PrefixMatch:
 
 
 class PrefixIndex:
-    """The files of one model, `limit_bytes` of them at most."""
+    """The files or states of one model, `limit_bytes` of them at most; evicts least recently used
+    ones (LRU)."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes

@@ -1,4 +1,4 @@
-"""States of overwritten slots in host memory, with real models."""
+"""The host prefix cache, with real models."""
 
 import itertools
 from pathlib import Path
