@@ -70,7 +70,7 @@ class Generator:
             copy_threshold=model.context_tokens // _COPY_DIVISOR,
             can_roll_back=model.can_roll_back,
             kv_unified=start.kv_unified,
-            copies_used=model.copies_used,
+            copies_only_used_cells=model.copies_only_used_cells,
             save_threshold=_save_threshold(prefixes, host_cache),
             host_prefixes=host_cache,
         )

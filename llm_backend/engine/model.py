@@ -89,7 +89,7 @@ class Model(Protocol):
         """The model's vocabulary."""
 
     @property
-    def copies_used(self) -> bool:
+    def copies_only_used_cells(self) -> bool:
         """True if the cost of `copy` depends on the used cells of the source, not on all its
         cells."""
 

@@ -72,10 +72,10 @@ async def test_jobs_are_counted_by_kind(jobs, clock):
     clock.now += 7
 
     backlog = {one.kind: one for one in await jobs.backlog()}
-    assert (backlog["a"].waiting, backlog["a"].running, backlog["a"].later) == (3, 1, 1)
+    assert (backlog["a"].due, backlog["a"].running, backlog["a"].later) == (3, 1, 1)
     assert (backlog["a"].lag_s, backlog["b"].lag_s) == (12, 7)
     clock.now += 24  # the lease is not renewed and expires
-    assert [one.waiting for one in await jobs.backlog()] == [4, 1]
+    assert [one.due for one in await jobs.backlog()] == [4, 1]
 
 
 async def test_jobs_of_a_kind_that_cannot_begin_are_left_to_others(database, jobs):
@@ -246,11 +246,11 @@ async def test_removed_job_is_stopped(jobs):
     assert worker.done == ["b"]
 
 
-async def test_remove_waiting_leaves_running_jobs_alone(database, jobs):
+async def test_remove_not_running_leaves_running_jobs_alone(database, jobs):
     await jobs.add(*new("a", "a"), *new("a", delay_s=10))
     (held,) = await jobs.claim("k", 1)
     are_some = await database.write(
-        partial(job_rows.remove_waiting, kind="k", subject="a", now=NOW)
+        partial(job_rows.remove_not_running, kind="k", subject="a", now=NOW)
     )
     await jobs.finish(held)
 
@@ -271,14 +271,14 @@ async def test_jobs_are_added_in_the_transaction_of_their_subject(database, jobs
 
 async def test_runner_survives_a_database_that_is_down(jobs, monkeypatch):
     worker = Worker()
-    read, failures = jobs.due_times_and_held_jobs, [StoreUnavailable("down")]
+    read, failures = jobs.due_in_s_and_held_jobs, [StoreUnavailable("down")]
 
     async def failing(*arguments):
         if failures:
             raise failures.pop()
         return await read(*arguments)
 
-    monkeypatch.setattr(jobs, "due_times_and_held_jobs", failing)
+    monkeypatch.setattr(jobs, "due_in_s_and_held_jobs", failing)
     async with running(jobs, worker):
         await until(lambda: not failures)
         await jobs.add(*new("a"))

@@ -87,7 +87,7 @@ class AdmittedGeneration:
                     finish_reason=delta.finish_reason,
                 )
 
-    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+    async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas as reasoning, content and tool calls."""
         self._choices = [
             ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)

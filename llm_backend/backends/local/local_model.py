@@ -62,8 +62,9 @@ class LocalModel:
     `chat_format` replaces the model's own template. `personalities` are system prompts by name;
     `personality` names the one for chats without a system message. `defaults` are default fields
     of requests, `vector_stores` ids of those that its chats search. `is_generative` reads from the
-    file whether it is a generative model. A text to embed has up to `batch_tokens`. `reader`
-    decodes media of messages. A text to tokenize has up to `tokenize_characters`.
+    file whether it is a generative model. A text to embed has up to `batch_tokens` tokens.
+    `reader` decodes media of messages. A text to tokenize has up to `tokenize_characters`
+    characters.
     """
 
     def __init__(
@@ -174,7 +175,8 @@ class LocalModel:
         return cast("JsonMappingT", defaults | fields)
 
     async def chat(self, request: Chat) -> AdmittedGeneration:
-        """Renders a chat and submits it to the engine."""
+        """Renders a chat, submits it to the engine, and returns once the engine has assigned a
+        slot."""
         async with AsyncExitStack() as resources:
             with translate_engine_errors():
                 engine = await resources.enter_async_context(self.handle.use())
@@ -225,8 +227,8 @@ class LocalModel:
         """Tokenizes a text; `parse_special` converts names of control tokens to these tokens."""
         if len(text) > self._tokenize_characters:
             raise errors.InvalidRequest(
-                f"The text has {len(text)} characters; this server tells the tokens of "
-                f"{self._tokenize_characters} at most (`tokenize_limit_characters`).",
+                f"The text has {len(text)} characters; this server tokenizes at most "
+                f"{self._tokenize_characters} (`tokenize_limit_characters`).",
                 param="text",
                 code="string_above_max_length",
             )
@@ -239,8 +241,9 @@ class LocalModel:
             return await engine.detokenize(list(tokens))
 
     async def complete(self, request: TextPrompt) -> AdmittedGeneration:
-        """Submits a text completion. Text that looks like a special token stays text. An empty
-        prompt becomes the model's BOS token (EOS if it has none).
+        """Submits a text completion, and returns once the engine has assigned a slot. Text that
+        looks like a special token stays text. An empty prompt becomes the model's BOS token (EOS if
+        it has none).
         """
         async with AsyncExitStack() as resources:
             with translate_engine_errors():
@@ -298,7 +301,8 @@ class LocalModel:
         names: Mapping[str, str | GrammarField],
         parser: Callable[[], MarkupParser | None] = lambda: None,
     ) -> AdmittedGeneration:
-        """Submits a command to the engine; `names` maps its fields to the client's."""
+        """Submits a command to the engine, and returns once the engine has assigned a slot; `names`
+        maps its fields to the client's."""
         with translate_engine_errors(**names):
             await engine.ready()
             generation = await engine.generate(command)

@@ -196,7 +196,7 @@ class _ChatTurn:
 
     def _deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
         """Returns the deltas of the answer, moderated if the request asks for it."""
-        deltas = answer.chat(self._chat)
+        deltas = answer.chat_deltas(self._chat)
         if self._body.get("functions"):
             deltas = as_function_calls(deltas)
         if self._custom_names:

@@ -33,7 +33,7 @@ class ModelAnswer(Protocol):
 
     @property
     def usage(self) -> Usage: ...
-    def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]: ...
+    def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
         self,
@@ -110,10 +110,10 @@ class CheckedAnswer:
     ) -> None:
         await self._answer.__aexit__(kind, error, trace)
 
-    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+    async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas; those of a withheld choice all at its end."""
         if self._structure.is_exact:
-            deltas = check_answers(self._answer.chat(request), self._structure)
+            deltas = check_answers(self._answer.chat_deltas(request), self._structure)
         else:
             deltas = self._withhold(request)
         async with aclosing(deltas):
@@ -122,7 +122,7 @@ class CheckedAnswer:
 
     async def _withhold(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         broken: list[int] = []
-        async for choice, output in _finished_choices(self._answer.chat(request)):
+        async for choice, output in _finished_choices(self._answer.chat_deltas(request)):
             if await asyncio.to_thread(output.violates_schema, self._structure):
                 broken.append(choice)
                 continue
@@ -141,7 +141,7 @@ class CheckedAnswer:
             self._spent_usage += self._answer.usage
             self._answer = await self._ask(chat)
             await self._answer.__aenter__()
-            async for _, output in _finished_choices(self._answer.chat(chat)):
+            async for _, output in _finished_choices(self._answer.chat_deltas(chat)):
                 if not await asyncio.to_thread(output.violates_schema, self._structure):
                     return output.deltas
         raise _schema_error(f"In {self._attempts} tries")

@@ -199,7 +199,7 @@ class WithheldStream:
     async def __aexit__(self, *_: object) -> None:
         """Has nothing to release."""
 
-    async def chat(self, request: Any) -> Deltas:
+    async def chat_deltas(self, request: Any) -> Deltas:
         """Yields the end of each choice of this chat."""
         for choice in range(request.limits.choices):
             yield ChatDelta(choice=choice, finish_reason=FILTERED)

@@ -79,7 +79,7 @@ async def _summarize(model: ResponseModel, resolved: ResolvedRequest) -> tuple[s
     chat = summary_chat(resolved.chat)
     with translate_error_paths(resolved.tool_indices):
         answer = await model.chat(chat)
-    async with answer, aclosing(answer.chat(chat)) as deltas:
+    async with answer, aclosing(answer.chat_deltas(chat)) as deltas:
         async for delta in deltas:
             pieces.append(delta.content)
     return summary_of(pieces), answer.usage

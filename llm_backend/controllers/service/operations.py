@@ -128,7 +128,7 @@ async def _observe_jobs(services: Services) -> None:
             backlog = await services.jobs.backlog()
     services.metrics.jobs.set(
         {
-            one.kind: {"waiting": one.waiting, "running": one.running, "later": one.later}
+            one.kind: {"waiting": one.due, "running": one.running, "later": one.later}
             for one in backlog
         },
         {one.kind: one.lag_s for one in backlog},

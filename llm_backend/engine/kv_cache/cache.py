@@ -19,8 +19,10 @@ from llm_backend.engine.prompt.media_runs import length_of_whole_runs
 
 __all__ = ["Cache", "Copy", "HostPrefixStates", "SlotAllocation", "SlotTokens", "common_prefix"]
 
-_CELLS_COPIED_PER_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
+# cells copied while one token is computed; measured 360, a safe lower bound taken
+_CELLS_COPIED_PER_TOKEN = 32
 _LEAST_COPIED = 4  # tokens: what a copy costs however small
+_PROMPT_END_TOLERANCE = 4  # tokens before a prompt's end that count as its answer
 _LEAST_RESTORED = 16  # tokens: what restoring a state costs however small
 
 
@@ -59,7 +61,7 @@ class HostPrefixStates(Protocol):
     def find(self, tokens: Tokens[int]) -> Prefix | None:
         """The state with the longest prefix of a text."""
 
-    def restore(self, prefix: Prefix, shared: int) -> None:
+    def record_restore(self, prefix: Prefix, shared: int) -> None:
         """Note that the first `shared` tokens of a state are restored into a slot."""
 
 
@@ -95,9 +97,10 @@ class Cache:
 
     `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): they can
     only continue from the very end of a slot's tokens. `kv_unified` is True if all slots share one
-    pool of cells; `copies_used` is True if a copy costs by the used cells alone. Overwritten
-    prefixes of `save_threshold` tokens or more are reported, if that is not None. `expected` are
-    prefixes that are being restored from files, `host_prefixes` the states in host memory.
+    pool of cells; `copies_only_used_cells` is True if a copy costs by the used cells alone.
+    Prefixes that lose `save_threshold` tokens or more, and are in no other slot, are reported, if
+    that is not None. The attribute `expected` holds prefixes that are being restored from files;
+    `host_prefixes` are the states in host memory.
     """
 
     def __init__(
@@ -107,14 +110,14 @@ class Cache:
         copy_threshold: int = 1,
         can_roll_back: bool = True,
         kv_unified: bool = False,
-        copies_used: bool = False,
+        copies_only_used_cells: bool = False,
         save_threshold: int | None = None,
         host_prefixes: HostPrefixStates | None = None,
     ) -> None:
         self._slots = [_Slot(number=number) for number in range(slots)]
         self._copy_threshold = max(1, copy_threshold)
         self._kv_unified = kv_unified
-        self._copies_used = copies_used
+        self._copies_only_used_cells = copies_only_used_cells
         self._save_threshold = save_threshold
         self._host_prefixes = host_prefixes
         self.expected: tuple[Tokens[int], ...] = ()
@@ -148,7 +151,8 @@ class Cache:
         return [SlotTokens(slot=slot.number, tokens=slot.tokens) for slot in latest if slot.tokens]
 
     def is_expecting(self, tokens: Tokens[int]) -> bool:
-        """True if a prefix of `tokens` is being restored that is longer than any cached one."""
+        """True if a prefix of `tokens` is being restored that is longer than any cached one by
+        at least `copy_threshold`."""
         longest = max((common_prefix(one, tokens) for one in self.expected), default=0)
         return longest - self.longest_prefix(tokens) >= self._copy_threshold
 
@@ -177,7 +181,7 @@ class Cache:
             key=lambda slot: (usable[slot.number], not slot.is_running, -len(slot.tokens)),
         )
         shared = usable[source.number]
-        restored = self._restorable(tokens, shared)
+        restored = self._take_restorable(tokens, shared)
         if restored is not None:
             target = _least_recently_used(self._neighbours())
             copies = self._copy_to_older(target, 0, target)
@@ -243,14 +247,16 @@ class Cache:
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
         """Target slot of an allocation, among the free slots that make the fewest contiguous
-        ranges: the source itself if few cached tokens are lost by that, else an empty slot, else
-        the least recently used one."""
+        ranges: the source itself if its tokens beyond `shared` are disposable, or no slot is empty
+        and they are no more than `shared`; else an empty slot, else the least recently used one."""
         near = self._neighbours()
         target, discarded = _least_recently_used(near), len(source.tokens) - shared
         if not shared or source not in near:
             return target
-        is_little = self._is_disposable(source, shared) or (target.tokens and discarded <= shared)
-        return source if is_little else target
+        may_overwrite = self._is_disposable(source, shared) or (
+            target.tokens and discarded <= shared
+        )
+        return source if may_overwrite else target
 
     def _neighbours(self) -> list[_Slot]:
         """Free slots that make the fewest contiguous ranges."""
@@ -260,8 +266,8 @@ class Cache:
         return [slot for slot in free if ranges[slot.number] == fewest]
 
     def _copy_to_older(self, slot: _Slot, kept: int, source: _Slot) -> tuple[Copy, ...]:
-        """Copy the tokens that `slot` holds beyond `kept` into a less recently used slot, if
-        that is worth it. `source` may not be overwritten, as it is copied afterwards."""
+        """Copy the whole of `slot` into a less recently used slot, if its tokens beyond `kept` are
+        worth it. `source` may not be overwritten, as it is copied afterwards."""
         victim = self._victim(slot, kept, source)
         if victim is None:
             self._record_overwritten(slot, kept)
@@ -273,23 +279,22 @@ class Cache:
 
     def _is_disposable(self, slot: _Slot, kept: int) -> bool:
         """True if the tokens that a slot holds beyond `kept` are discarded rather than copied:
-        few tokens, or the end of an answer, whose chat has sent it back as other tokens. Prompt
-        tokens of another chat never are."""
+        few tokens, or the end of an answer, which the chat's next request has tokenized
+        differently. More than `copy_threshold` prompt tokens of another chat never are."""
         discarded = len(slot.tokens) - kept
-        is_of_answer = kept + _LEAST_COPIED >= slot.prompt_tokens
+        is_of_answer = kept + _PROMPT_END_TOLERANCE >= slot.prompt_tokens
         return discarded <= self._copy_threshold or (is_of_answer and 2 * discarded <= kept)
 
     def _copy_threshold_of(self, source: _Slot) -> int:
         """Number of shared tokens from which on copying a slot is cheaper than computing them."""
-        if not self._copies_used:
+        if not self._copies_only_used_cells:
             return self._copy_threshold
         return min(
             self._copy_threshold, max(_LEAST_COPIED, len(source.tokens) // _CELLS_COPIED_PER_TOKEN)
         )
 
     def _victim(self, slot: _Slot, kept: int, source: _Slot) -> _Slot | None:
-        """The slot that is overwritten to save the tokens of another slot, if they are to be
-        saved."""
+        """The slot that is overwritten by a copy of another slot, if that is worth it."""
         if not self.can_roll_back or self._is_disposable(slot, kept):
             return None
         older = [
@@ -299,9 +304,10 @@ class Cache:
         ]
         return min(older, key=lambda other: other.used_at, default=None)
 
-    def _restorable(self, tokens: Tokens[int], cached: int) -> Prefix | None:
+    def _take_restorable(self, tokens: Tokens[int], cached: int) -> Prefix | None:
         """The state in host memory that is restored for a text of which `cached` tokens are in a
-        slot: the time that takes grows with the state's tokens, computing with those it adds."""
+        slot, recorded as restored: restoring costs by all tokens of the state, computing by the
+        tokens that it would add; the cheaper wins."""
         prefix = self._host_prefixes.find(tokens) if self._host_prefixes is not None else None
         if prefix is None or self._host_prefixes is None:
             return None
@@ -310,7 +316,7 @@ class Cache:
             return None
         if shared - cached < max(_LEAST_RESTORED, len(prefix.tokens) // _CELLS_COPIED_PER_TOKEN):
             return None
-        self._host_prefixes.restore(prefix, shared)
+        self._host_prefixes.record_restore(prefix, shared)
         return prefix
 
     def _record_overwritten(self, slot: _Slot, kept: int) -> None:
@@ -341,8 +347,8 @@ class Cache:
     def _contiguous_ranges(
         self, released: _Slot | None = None, allocated: _Slot | None = None
     ) -> int:
-        """Number of contiguous ranges of allocated slots, with `released` and `allocated`
-        changed."""
+        """Number of contiguous ranges of running slots if `released` were free and `allocated`
+        running; 1 if unified."""
         if self._kv_unified:
             return 1
         running = {slot.number for slot in self._slots if slot.is_running and slot is not released}

@@ -1,5 +1,5 @@
 """Host prefix cache, the tier of the KV cache in host memory: states of prefixes whose slots were
-overwritten.
+overwritten, or emptied as cells ran out.
 
 A slot that another sequence takes over leaves its whole state here, and a sequence that begins with
 the same tokens restores it into its slot instead of computing it. Least recently used states are
@@ -34,7 +34,7 @@ def default_limit_bytes(available_bytes: int) -> int:
 
 class HostPrefixCache:
     """States of at most `limit_bytes`. `can_roll_back` is False for models whose state cannot be
-    truncated: they restore only states that the whole of a text begins with. Where fewer than a
+    truncated: they restore only states all of whose tokens the text begins with. Where fewer than a
     sixteenth of `machine_bytes` are `available_bytes`, states are evicted."""
 
     def __init__(
@@ -73,8 +73,9 @@ class HostPrefixCache:
         return common_prefix(self._prefixes[match.entry.name].tokens, tokens) < len(tokens)
 
     def save(self, prefix: Prefix) -> None:
-        """Add a state as the most recently used one. Shorter states of the same text are replaced,
-        others evicted if space or memory is short; a state beyond the limit is dropped."""
+        """Add a state as the most recently used one. Shorter states of the same text are replaced
+        where states can be truncated, others evicted if space or memory is short; a state beyond
+        the limit is dropped."""
         size = prefix.state.size + _TOKEN_BYTES * len(prefix.tokens)
         if size > self._limit_bytes:
             return
@@ -95,13 +96,14 @@ class HostPrefixCache:
         self.release_memory()
 
     def find(self, tokens: Tokens[int]) -> Prefix | None:
-        """The state with the longest prefix of a text; it ends before a picture or sound."""
+        """The state with the longest prefix of a text; only the text before the first picture or
+        sound is looked up."""
         if not self._prefixes:
             return None
         match = self._match(tokens[: plain_length(tokens)])
         return None if match is None else self._prefixes[match.entry.name]
 
-    def restore(self, prefix: Prefix, shared: int) -> None:
+    def record_restore(self, prefix: Prefix, shared: int) -> None:
         """Note that the first `shared` tokens of a state are restored into a slot. A state of
         which all are leaves the tier, as the slot goes on with it."""
         name = text_name(prefix.tokens)

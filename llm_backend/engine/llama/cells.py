@@ -17,14 +17,14 @@ STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION
 
 
 class Cells:
-    """Truncates, copies, saves and restores cells. `copies_used`: only used cells are copied,
-    where these are the fewer, so that the memory of the others is not touched."""
+    """Truncates, copies, saves and restores cells. `copies_only_used_cells`: only used cells are
+    copied, where these are the fewer, so that the memory of the others is not touched."""
 
-    def __init__(self, context: Handle, memory: Handle, *, copies_used: bool) -> None:
+    def __init__(self, context: Handle, memory: Handle, *, copies_only_used_cells: bool) -> None:
         self._context = context
         self._memory = memory
         self._slot_cells = native.llama_n_ctx_seq(context)  # cells of a slot
-        self._copies_used = copies_used
+        self._copies_only_used_cells = copies_only_used_cells
 
     def truncate(self, slot: int, position: int) -> bool:
         """Keep the cells of a slot before `position`. False if this state cannot be truncated;
@@ -34,7 +34,7 @@ class Cells:
     def copy(self, source: int, target: int) -> None:
         """Replace the cells of slot `target` by a copy of the cells of `source`."""
         self.truncate(target, 0)
-        are_few = self._copies_used and 2 * self.end(source) < self._slot_cells
+        are_few = self._copies_only_used_cells and 2 * self.end(source) < self._slot_cells
         if are_few and self._write(target, self.state(source)):  # through memory of our own
             return
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)

@@ -70,7 +70,9 @@ class LlamaModel:
         )
         self._apply_adapters()
         self._memory = native.llama_get_memory(self._context)
-        self._cells = Cells(self._context, self._memory, copies_used=self.copies_used)
+        self._cells = Cells(
+            self._context, self._memory, copies_only_used_cells=self.copies_only_used_cells
+        )
         self._batch = NativeBatch(self.batch_tokens)
         self.projector = self._projector()
         self.can_roll_back = True
@@ -235,7 +237,7 @@ class LlamaModel:
         return context
 
     @property
-    def copies_used(self) -> bool:
+    def copies_only_used_cells(self) -> bool:
         """True if only a slot's used cells are copied, if they are few, to touch less memory. That
         requires cells in the processor's memory, not shared by slots, and no other state."""
         model, start = self._model, self._start

@@ -2,15 +2,17 @@
 no I/O.
 
 Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
-that a long prompt never stalls them; together with others, so do sequences with a few uncomputed
-tokens that a grammar has forced. The rest is chunked prefill: interactive and short prompts come
-first, and a quarter is reserved for the sequence that has waited longest. On CPUs large passes are
-no cheaper per token, so a pass stops adding new prompts once those that finish their prefill in it
-fill half the budget. While interactive requests are expected, prompts of batch requests get only a
+that a long prompt never stalls them. Without unified cells, a sequence with a few forced tokens
+counts as decoding too and gets one token a pass, as long as others decode. The rest is chunked
+prefill: interactive and short prompts come first, and a quarter is reserved for the sequence that
+has waited longest. On CPUs large passes are no cheaper per token, so once the prompts that finish
+their prefill in a pass fill half the budget, further interactive prompts, begun or not, get nothing
+more in this pass. While interactive requests are expected, prompts of batch requests get only a
 limited part.
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, a batch sequence
-is preempted for it once it has computed enough tokens since it got its slot.
+is preempted for it once it has computed enough tokens beyond those that it had computed or cached
+before.
 """
 
 from collections.abc import Callable
@@ -24,8 +26,9 @@ from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 __all__ = ["ScheduledTokens", "Scheduler", "SlotPlacement"]
 
 _OLDEST_FIRST_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
-# tokens that cost more in a native batch of their own than with other sequences, measured with 8
-_MOST_DECODE_TOKENS = 8
+# up to so many forced tokens are computed one a pass, beside the others: cheaper than a native
+# batch of their own (measured at 8)
+_MOST_FORCED_TOKENS = 8
 _MIN_TOKENS_BEFORE_PREEMPTION = 64  # that a batch sequence computes
 
 
@@ -135,7 +138,8 @@ class Scheduler:
         self, prepare: Callable[[SlotPlacement], None] = lambda admitted: None
     ) -> list[SlotPlacement]:
         """Give free slots to the next sequences of the waiting queue. `prepare` is called for
-        each before the next is chosen a slot, as a state that it saves may serve the next."""
+        each sequence before a slot is chosen for the next one: a state that it saves may be
+        restored for that one."""
         admitted: list[SlotPlacement] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(
@@ -233,19 +237,19 @@ class Scheduler:
         self._cache.clear(slot)
 
     def _decode_limit(self) -> int:
-        """Number of uncomputed tokens up to which a decoding sequence gets one token as the
-        others do."""
+        """Number of uncomputed tokens up to which a sequence counts as decoding: as many as there
+        are sequences with one uncomputed token, at most 8; 1 with unified cells."""
         if self._kv_unified:
             return 1
         return min(
-            _MOST_DECODE_TOKENS,
+            _MOST_FORCED_TOKENS,
             max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)),
         )
 
     def _has_copied_enough(self, admitted: list[SlotPlacement]) -> bool:
-        """True if cells were copied for as many sequences as complete their prefill in the
-        next pass, or for two that do not. For other sequences cells are copied before the
-        pass that computes them, so that no request waits for that now."""
+        """True once cells were copied and the admitted sequences fill the next pass, or two of them
+        are too long for it. The rest are admitted before later passes, so that no request waits for
+        their copies now."""
         if not any(one.allocation.copies for one in admitted):
             return False
         short = [
@@ -299,8 +303,8 @@ class Scheduler:
         self, prefilling: list[Sequence], budget: int, batch_budget: int
     ) -> list[ScheduledTokens]:
         """Divide `budget` among prefilling sequences, with at most `batch_budget` of it for batch
-        requests. Interactive prompts that were not started get nothing once enough of them
-        complete their prefill."""
+        requests. Further interactive prompts, begun or not, get nothing more in this pass once
+        enough of them complete their prefill."""
         if not prefilling or budget <= 0:
             return []
         oldest = min(prefilling, key=lambda sequence: sequence.arrived_at)
@@ -345,7 +349,8 @@ def _priority_order(sequence: Sequence) -> tuple[bool, float]:
 
 
 def _is_preemptible(sequence: Sequence) -> bool:
-    """True if it is a batch sequence that has computed enough tokens since it got its slot."""
+    """True if it is a batch sequence that has computed enough tokens beyond those that it had
+    computed or cached before."""
     computed = sequence.computed - sequence.recompute_baseline
     return sequence.priority is Priority.BATCH and computed >= _tokens_before_preemption(sequence)
 

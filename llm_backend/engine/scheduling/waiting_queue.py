@@ -83,8 +83,8 @@ class WaitingQueue:
         )
 
     def _must_wait(self, sequence: Sequence, running: Sequences[Sequence]) -> bool:
-        """True if a prefix of this sequence that is longer than any cached one is being read
-        from a file, or computed by another sequence."""
+        """True if a prefix of this sequence that is longer than any cached one by at least
+        `copy_threshold` is being read from a file, or computed by another sequence."""
         if self._cache.expected and self._cache.is_expecting(sequence.reusable):
             return True
         leader, length = self._leaders.pop(sequence, (None, 0))

@@ -165,7 +165,7 @@ def stop(connection: Connection, id: str, *, now: float) -> StoredBatch:
         raise BatchEnded(id, status.value)
     if status is not BatchStatus.CANCELLING:
         row = _move(connection, row, BatchStatus.CANCELLING, now)
-        job_rows.remove_waiting(connection, BATCH_LINES, id, now=now)
+        job_rows.remove_not_running(connection, BATCH_LINES, id, now=now)
         if status is BatchStatus.IN_PROGRESS:  # in other states its job of `BATCH` ends it
             _end_if_idle(connection, row, now)
     return _batch(connection, row)
@@ -176,7 +176,7 @@ def expire(connection: Connection, *, now: float) -> None:
     over = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (batches.c.expires_at <= now)
     some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
     for row in connection.execute(some.with_for_update(skip_locked=True, key_share=True)).all():
-        job_rows.remove_waiting(connection, BATCH_LINES, row.id, now=now)
+        job_rows.remove_not_running(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)
         now_completed, now_failed = _count_begun(connection, row)
         _set_counts(connection, row, completed - now_completed, failed - now_failed)

@@ -116,7 +116,7 @@ class BatchStore:
         """Delay the jobs of lines that have not started."""
         until = self._clock() + delay_s
         await self._database.write(
-            partial(job_rows.postpone_waiting, kind=BATCH_LINES, subject=id, until=until)
+            partial(job_rows.postpone_unleased, kind=BATCH_LINES, subject=id, until=until)
         )
 
     async def lines(self, id: str, *, is_error: bool) -> AsyncIterator[tuple[int, str]]:

@@ -1,1 +1,1 @@
-"""The database: connections, group commit, schema, and what differs between dialects."""
+"""The database: connections, write queue, schema, and what differs between dialects."""

@@ -5,7 +5,7 @@ statements. Compared with an asynchronous driver that switches threads for each 
 measured at twice the reads and nearly four times the writes a second, with one library less.
 
 `synchronous` is FULL: acknowledged writes survive a power cut and not only the end of the process,
-as on PostgreSQL. Group commit makes that cheap: at 16 writers it costs 3 % against NORMAL.
+as on PostgreSQL. The write queue makes that cheap: at 16 writers it costs 3 % against NORMAL.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Write queue of a database: writes that wait at the same time share a commit, where they may.
 
 A commit costs a flush to the disk, however much it contains. A queue of writers with a commit each
-is therefore as slow as the disk. Here a task takes all writes that were queued since the last
-commit, runs them in one transaction, and only then resumes their callers. So a write is durable
-when it returns, and with more load each flush carries more writes.
+is therefore as slow as the disk. Here a task takes the writes that may share one, of those that
+were queued since the last commit, runs them in one transaction, and only then resumes their
+callers. So a write is durable when it returns, and with more load each flush carries more writes.
 
 Where several transactions run at once, a changed row stays locked until its transaction ends. Two
 transactions that lock some rows each and then need the other's would deadlock, depending on the

@@ -1,7 +1,7 @@
 """Jobs: work that outlives its request, claimed with a lease and done by one process.
 
     # in the transaction that stores the subject of the work; `jobs.wake()` when it is committed
-    job_rows.add(connection, NewJob(kind="batch", subject=batch.id), now=now)
+    job_rows.add(connection, [NewJob(kind="batch", subject=batch.id)], now=now)
 
     # in the application, around everything that the worker uses
     async with jobs.running([JobKind(name="batch", worker=worker, at_once=4)]):

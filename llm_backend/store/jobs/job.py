@@ -9,14 +9,18 @@ __all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "NewJob", "RetryLater"]
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job to add: its kind, the id of its subject, and JSON for its worker. `place` is its
-    affinity, such as a vector index: only a process at that place can do it."""
+    """A job to add: its kind, its subject (the id of the object that it works on: a batch, a file,
+    a response), and JSON for its worker.
+
+    `place` names the vector index that only some processes can open, None if any can do the job.
+    After it was due for a day, any process claims it to report failure.
+    """
 
     kind: str
     subject: str
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON
     delay_s: float = 0.0
-    place: str | None = None  # affinity: the only place that can do it; None: any
+    place: str | None = None  # vector index that only some processes can open; None: any
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,18 +31,19 @@ class Job:
     kind: str
     subject: str
     details: Mapping[str, Any]  # JSON
-    attempt: int  # 1 for the first since its last progress
+    attempt: int  # counted from the attempt that last made progress, which is 1
     lease: str
-    place: str | None = None  # affinity: the only place that can do it; None: any
+    place: str | None = None  # vector index that only some processes can open; None: any
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobCounts:
-    """Counts of the jobs of one kind that wait, run, or are not due yet; and for how long the first
-    of the waiting ones has been due."""
+    """Counts of the jobs of one kind: `due` ones, which can be claimed (also as their lease has
+    expired), `running` ones with a lease, and those due `later`. `lag_s` is for how long the first
+    of the due ones has been due."""
 
     kind: str
-    waiting: int
+    due: int
     running: int
     later: int
     lag_s: float
@@ -62,7 +67,8 @@ class JobWorker(Protocol):
         transaction of its own. After an exception the job is retried with a delay, which
         `RetryLater` sets.
 
-        Cancelled when the lease is lost, when the job is removed, and when the server stops.
+        Cancelled when the lease is lost, when the job is removed, and when the server stops: every
+        job that its process no longer holds is cancelled.
         """
 
     async def give_up(self, job: Job) -> None:
@@ -73,10 +79,10 @@ class JobWorker(Protocol):
 class JobKind:
     """Kind of job: its worker, and the number of jobs that run at once in one process.
 
-    If some jobs have an affinity, `place` returns the place of this process before
-    each claim. Claimed are jobs for this place, jobs for any place, and jobs for other places that
-    have been due for a day, which the worker can only report as failed. None are claimed while it
-    returns None.
+    If some jobs have a place, `place` returns the place of this process before each claim. Claimed
+    are jobs for this place, jobs for any place, and jobs for other places that have been due for a
+    day, which the worker can only report as failed. While `place` returns None, no job of this kind
+    is claimed.
     """
 
     name: str

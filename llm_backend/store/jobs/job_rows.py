@@ -24,16 +24,16 @@ __all__ = [
     "count",
     "due_times_and_held_leases",
     "finish",
-    "free",
     "give_back",
     "is_about",
     "leases",
     "lock",
-    "postpone_waiting",
+    "postpone_unleased",
     "progress",
     "reassign_to_place",
+    "release_leases",
     "remove",
-    "remove_waiting",
+    "remove_not_running",
     "renew",
 ]
 
@@ -147,17 +147,18 @@ def remove(connection: Connection, kind: str, subject: str) -> None:
     connection.execute(delete_from(jobs).where(_lock_jobs(connection, is_about(kind, subject))))
 
 
-def remove_waiting(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
-    """Delete the jobs about this subject that are not running; true if others are running."""
-    waiting = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
-    connection.execute(delete_from(jobs).where(_lock_jobs(connection, waiting)))
+def remove_not_running(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
+    """Delete the jobs about this subject that are not running, whose lease has expired if there is
+    one; true if others are running."""
+    idle = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
+    connection.execute(delete_from(jobs).where(_lock_jobs(connection, idle)))
     return are_any(connection, kind, subject)
 
 
-def postpone_waiting(connection: Connection, kind: str, subject: str, *, until: float) -> None:
+def postpone_unleased(connection: Connection, kind: str, subject: str, *, until: float) -> None:
     """Postpone the jobs about this subject that have no lease."""
-    waiting = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
-    connection.execute(update(jobs).where(_lock_jobs(connection, waiting)).values(due_at=until))
+    unleased = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
+    connection.execute(update(jobs).where(_lock_jobs(connection, unleased)).values(due_at=until))
 
 
 def are_any(connection: Connection, kind: str, subject: str) -> bool:
@@ -195,22 +196,22 @@ def due_times_and_held_leases(
 def backlog(connection: Connection, *, now: float) -> Sequence[JobCounts]:
     """Counts of the jobs of each kind by state."""
     is_due, is_leased = jobs.c.due_at <= now, jobs.c.lease.is_not(None)
-    is_waiting = case((is_due, 1), else_=0)  # or its lease has expired
+    is_claimable = case((is_due, 1), else_=0)  # or its lease has expired
     is_running = case((is_leased & ~is_due, 1), else_=0)
     first = func.min(case((is_due, jobs.c.due_at)))
     counted = select(
         jobs.c.kind,
         func.count().label("number"),
-        func.sum(is_waiting).label("waiting"),
+        func.sum(is_claimable).label("due"),
         func.sum(is_running).label("running"),
         first.label("first_due_at"),
     )
     return [
         JobCounts(
             kind=row.kind,
-            waiting=int(row.waiting),
+            due=int(row.due),
             running=int(row.running),
-            later=row.number - int(row.waiting) - int(row.running),
+            later=row.number - int(row.due) - int(row.running),
             lag_s=0.0 if row.first_due_at is None else now - row.first_due_at,
         )
         for row in connection.execute(counted.group_by(jobs.c.kind))
@@ -223,7 +224,7 @@ def leases(connection: Connection) -> Sequence[str]:
     return [lease for lease in connection.scalars(held) if lease is not None]
 
 
-def free(connection: Connection, leases: Collection[str], *, now: float) -> None:
+def release_leases(connection: Connection, leases: Collection[str], *, now: float) -> None:
     """Release these leases of dead processes: their jobs are due. The attempts count."""
     held = _lock_jobs(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(held).values(lease=None, due_at=now))

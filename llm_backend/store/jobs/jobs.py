@@ -114,7 +114,7 @@ class Jobs:
             partial(job_rows.give_back, job=job, due_at=due_at, counts=counts)
         )
 
-    async def due_times_and_held_jobs(
+    async def due_in_s_and_held_jobs(
         self, kinds: Collection[str], jobs: Collection[Job]
     ) -> tuple[dict[str, float], set[Job]]:
         """The seconds until the first job of each kind is due, if there is one; and those of these
@@ -141,9 +141,11 @@ class Jobs:
         dead = [lease for lease in leases if not self._holder.is_alive(lease)]
         if dead:
             log.info("dead_leases_released", extra={"number": len(dead)})
-            await self._database.write(partial(job_rows.free, leases=dead, now=self._clock()))
+            await self._database.write(
+                partial(job_rows.release_leases, leases=dead, now=self._clock())
+            )
 
 
 def _log_failure(running: asyncio.Task[None]) -> None:
     if not running.cancelled() and running.exception() is not None:
-        log.critical("jobs_not_run", exc_info=running.exception())
+        log.critical("job_runner_crashed", exc_info=running.exception())

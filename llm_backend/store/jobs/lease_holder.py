@@ -17,7 +17,8 @@ __all__ = ["LeaseHolder"]
 
 
 class LeaseHolder:
-    """A process that claims jobs from a database; `database` is its file, or None for a server."""
+    """A process that claims jobs from a database; `database` is its file, or None for
+    PostgreSQL."""
 
     def __init__(self, database: Path | None) -> None:
         self._name = token_hex(8)
@@ -54,7 +55,7 @@ class LeaseHolder:
         return [f"{self._name}/{next(self._numbers)}" for _ in range(number)]
 
     def is_alive(self, lease: str) -> bool:
-        """False if the holder of this lease is known to be dead."""
+        """False if the holder of this lease is known to be dead; removes its file then."""
         name = lease.partition("/")[0]
         if self._folder is None or name == self._name:
             return True

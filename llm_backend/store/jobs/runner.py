@@ -35,11 +35,11 @@ class JobRunner:
         """Run until it is cancelled; then stop running jobs and give them back."""
         try:
             while True:
-                await self._jobs.wait_for_change(await self._turn_or_failure())
+                await self._jobs.wait_for_change(await self._turn_or_retry_s())
         finally:
             await self._end()
 
-    async def _turn_or_failure(self) -> float:
+    async def _turn_or_retry_s(self) -> float:
         try:
             wait_s = await self._turn()
         except StoreError as error:  # the database is down, say, and may recover
@@ -60,7 +60,7 @@ class JobRunner:
         ready = [kind for kind in self._kinds if kind.can_begin()]
         free = {kind.name: kind.at_once - self._running_count(kind) for kind in ready}
         claimable = [name for name, capacity in free.items() if capacity > 0]
-        due_in_s, held = await self._jobs.due_times_and_held_jobs(claimable, list(self._running))
+        due_in_s, held = await self._jobs.due_in_s_and_held_jobs(claimable, list(self._running))
         for job, task in self._running.items():
             if job not in held:
                 task.cancel()
@@ -96,7 +96,7 @@ class JobRunner:
         doing = kind.worker.give_up(job) if is_exhausted else kind.worker.work(job)
         error = await _failure(doing) or await _failure(self._jobs.finish(job))
         if error is None or isinstance(error, LeaseLost):
-            return
+            return  # another process has it, or the worker has finished it
         if isinstance(error, RetryLater):
             log.info("job_waits", extra={**_log_fields(job), "delay_s": error.delay_s})
             delay_s = error.delay_s

@@ -129,7 +129,7 @@ class Answered:
     async def __aexit__(self, *_: object) -> None:
         self.is_left = True
 
-    async def chat(self, _: Chat):
+    async def chat_deltas(self, _: Chat):
         for delta in self.said:
             yield delta
 
@@ -154,7 +154,7 @@ NUMBERS = structure({"type": "integer"}, is_exact=False)
 
 async def said_by(answer: CheckedAnswer) -> list[ChatDelta]:
     async with answer:
-        return [delta async for delta in answer.chat(TWICE)]
+        return [delta async for delta in answer.chat_deltas(TWICE)]
 
 
 async def test_an_answer_that_violates_the_schema_is_withheld_and_retried():
@@ -177,7 +177,7 @@ async def test_an_answer_that_no_try_makes_right_is_an_error():
     answer = CheckedAnswer(Answered(*whole('"one"')), NUMBERS, model.chat, attempts=2)
 
     with pytest.raises(Internal) as caught:
-        await anext(answer.chat(TWICE))  # nothing was shown
+        await anext(answer.chat_deltas(TWICE))  # nothing was shown
 
     assert caught.value.code == "answer_breaks_schema"
 

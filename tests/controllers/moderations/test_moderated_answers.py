@@ -163,7 +163,7 @@ def test_openais_names_mean_the_configured_model():
 
 async def test_withheld_choices_have_no_content():
     chat = Chat(messages=[], limits=GenerationLimits(choices=2))
-    deltas = [delta async for delta in WithheldStream().chat(chat)]
+    deltas = [delta async for delta in WithheldStream().chat_deltas(chat)]
 
     assert [(delta.choice, delta.finish_reason) for delta in deltas] == [
         (0, "content_filter"), (1, "content_filter"),

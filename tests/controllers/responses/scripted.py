@@ -22,7 +22,7 @@ class Answer:
     async def __aexit__(self, *_):
         self.closed += 1
 
-    async def chat(self, _chat):
+    async def chat_deltas(self, _chat):
         for delta in self._deltas[:-1]:
             yield delta
         self.began.set()

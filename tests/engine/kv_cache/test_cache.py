@@ -128,7 +128,7 @@ def test_cache_does_not_copy_a_prefix_below_the_threshold():
 
 
 def test_cache_copies_a_short_prefix_of_a_short_text_if_only_used_cells_are_copied():
-    cache = Cache(slots=3, copy_threshold=16, copies_used=True)
+    cache = Cache(slots=3, copy_threshold=16, copies_only_used_cells=True)
     placed(cache, [*range(8), *[8] * 400])
     copied = placed(cache, [*range(8), *[9] * 200])
     short = placed(cache, [*range(8), 7])
@@ -138,7 +138,7 @@ def test_cache_copies_a_short_prefix_of_a_short_text_if_only_used_cells_are_copi
 
 
 def test_cache_does_not_copy_a_prefix_of_three_tokens():
-    cache = Cache(slots=2, copy_threshold=16, copies_used=True)
+    cache = Cache(slots=2, copy_threshold=16, copies_only_used_cells=True)
     placed(cache, [1, 2, 3, 4])
 
     assert cache.allocate([1, 2, 3, 5]) == SlotAllocation(slot=1, cached_tokens=0)

@@ -162,8 +162,8 @@ def test_state_that_is_restored_whole_leaves_and_one_restored_in_part_stays():
     whole, part = prefix("a" * 128), prefix("b" * 128)
     tier.save(whole)
     tier.save(part)
-    tier.restore(whole, 128)
-    tier.restore(part, 64)
+    tier.record_restore(whole, 128)
+    tier.record_restore(part, 64)
 
     assert tier.find(whole.tokens) is None
     assert tier.find(part.tokens) is part

@@ -166,7 +166,7 @@ class BridgedAnswer:
                 input_bytes=text_bytes(self._sent), output_bytes=self._output_bytes
             )
 
-    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+    async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas. Raises `ApiError` if the stream breaks off or contains an error."""
         async with aclosing(self._events()) as events:
             async for event in events:

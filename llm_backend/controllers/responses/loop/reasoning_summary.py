@@ -104,7 +104,7 @@ class ReasoningSummary:
         except ContextLengthExceeded:
             log.warning("reasoning_not_summarized", extra={"characters": len(reasoning)})
             return ""
-        async with answer, aclosing(answer.chat(chat)) as deltas:
+        async with answer, aclosing(answer.chat_deltas(chat)) as deltas:
             async for delta in deltas:
                 pieces.append(delta.content)
         self.usage += answer.usage

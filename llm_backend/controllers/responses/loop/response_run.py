@@ -83,7 +83,7 @@ async def open_run(
         model,
         resolved,
         calls_limit=limit,
-        attempts=services.settings.structured_tries,
+        structured_tries=services.settings.structured_tries,
         cut=cut,
         moderation=moderation,
         reasoning_summary=reasoning_summary,

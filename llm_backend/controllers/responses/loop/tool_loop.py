@@ -45,6 +45,7 @@ class ToolLoop:
     """Rounds of one response. `usage` sums all rounds, and `reason` is the last finish reason.
     At most `calls_limit` calls of server tools are run; afterwards the model is asked once more
     without those tools. With a `cut`, the model first summarizes the items that are dropped.
+    A local model generates a structured answer up to `structured_tries` times, until one is valid.
     Leaving its `async with` releases the engine's resources.
     """
 
@@ -54,7 +55,7 @@ class ToolLoop:
         resolved: ResolvedRequest,
         *,
         calls_limit: int,
-        attempts: int = 1,
+        structured_tries: int = 1,
         cut: CompactionCut | None = None,
         moderation: ModeratedAnswer | None = None,
         reasoning_summary: ReasoningSummary | None = None,
@@ -63,7 +64,7 @@ class ToolLoop:
         self._resolved = resolved
         self._tools: OpenTools = resolved.tools
         self._remaining_calls = calls_limit
-        self._tries = attempts if isinstance(model, LocalModel) else 1
+        self._structured_tries = structured_tries if isinstance(model, LocalModel) else 1
         self._cut = cut
         self._moderation = moderation
         self._reasoning_summary = reasoning_summary
@@ -93,8 +94,9 @@ class ToolLoop:
         return usage if self._answer is None else usage + self._answer.usage
 
     async def admit(self) -> None:
-        """Has the model admit the first chat, unless approved calls are to be run before. Raises
-        the model's errors."""
+        """Has the model admit the first chat, unless approved calls are to be run before. With a
+        `cut`, the chat that asks for the summary is admitted, in any case. Raises the model's
+        errors."""
         self._chat = await self._first_chat(())
         if self._cut is not None:
             self._chat = summary_chat(self._chat, self._cut.summary_tokens)
@@ -127,7 +129,7 @@ class ToolLoop:
                         yield delta if isinstance(delta, SummaryText) else calls.collect(delta)
                 if self.reason in ("length", "content_filter") or not calls.calls:
                     return
-                pending, is_clients_turn = calls.calls, calls.has_clients
+                pending, is_clients_turn = calls.calls, calls.has_client_calls
                 yield RoundEnded()
             async with aclosing(self._run_calls(pending)) as events:
                 async for event in events:
@@ -143,7 +145,7 @@ class ToolLoop:
         assert self._answer is not None, "it has been admitted"
         pieces: list[str] = []
         try:
-            async with aclosing(self._answer.chat(self._chat)) as deltas:
+            async with aclosing(self._answer.chat_deltas(self._chat)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.content)
         finally:
@@ -172,9 +174,9 @@ class ToolLoop:
         structure = self._resolved.structure
         if (structure.schema is not None or structure.calls) and not self._chat.limits.stop:
             self._answer = CheckedAnswer(
-                self._answer, structure, self._model.chat, attempts=self._tries
+                self._answer, structure, self._model.chat, attempts=self._structured_tries
             )
-        deltas = self._answer.chat(self._chat)
+        deltas = self._answer.chat_deltas(self._chat)
         if self._moderation is not None:
             deltas = self._moderation.filter_deltas(deltas)
         try:
@@ -207,7 +209,8 @@ class ToolLoop:
         return True
 
     def _with_free_choice(self, chat: Chat) -> Chat:
-        """Returns the chat of a later round: a forced call has been made, so the choice is free,
+        """Returns the chat of a later round, or the first one when `max_tool_calls` is 0: a forced
+        call has been made or cannot be, so the choice is free,
         and server tools are removed once the limit of calls is reached."""
         names, tools = self._resolved.allowed_names, chat.tools
         if self._remaining_calls < 1:
@@ -224,7 +227,7 @@ class ToolLoop:
 
 
 class WithheldToolLoop:
-    """Empty tool loop of a response whose input moderation has flagged."""
+    """Empty tool loop of a response whose input was flagged by moderation."""
 
     usage = Usage()
     reason = FILTERED
@@ -246,7 +249,7 @@ class _ServerCalls:
         self._tools = tools
         # by index of the call: name, pieces of the arguments
         self._collected: dict[int, tuple[str, list[str]]] = {}
-        self.has_clients = False
+        self.has_client_calls = False
 
     @property
     def calls(self) -> list[ServerCall]:
@@ -268,5 +271,5 @@ class _ServerCalls:
         if call.index in self._collected:
             self._collected[call.index][1].append(call.arguments)
             return False
-        self.has_clients = True
+        self.has_client_calls = True
         return True

@@ -73,7 +73,7 @@ async def _rewrite(model: ResponseModel, query: str) -> str:
             raise
         chat = replace(chat, reasoning_effort=None)  # the model always reasons first
         answer = await model.chat(chat)
-    async with answer, aclosing(answer.chat(chat)) as deltas:
+    async with answer, aclosing(answer.chat_deltas(chat)) as deltas:
         text = "".join([delta.content async for delta in deltas])
     try:
         return str(orjson.loads(text)["query"]).strip() or query

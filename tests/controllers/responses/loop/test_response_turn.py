@@ -30,7 +30,7 @@ class Answer:
     async def __aexit__(self, *_):
         self.was_closed = True
 
-    async def chat(self, _chat):
+    async def chat_deltas(self, _chat):
         yield ChatDelta(choice=0, content="so ")
         if self.failure is not None:
             raise self.failure
