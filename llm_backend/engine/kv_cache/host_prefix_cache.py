@@ -22,7 +22,7 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 
 __all__ = ["HostPrefixCache", "default_limit_bytes"]
 
-_TOKEN_BYTES = 8  # of a list, whose small integers are shared
+_TOKEN_BYTES = 36  # about: 8 of the list, 28 of an integer
 _DEFAULT_DIVISOR = 4  # a quarter of the memory that is available once the model is loaded
 _RESERVE_DIVISOR = 16  # a sixteenth of the machine's memory: below it states are evicted
 

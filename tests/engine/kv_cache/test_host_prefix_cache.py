@@ -115,13 +115,13 @@ def test_pictures_are_not_saved():
 
 
 def test_oldest_states_are_evicted_for_size():
-    tier = host_cache(limit_bytes=4000)
+    tier = host_cache(limit_bytes=8000)
     texts = [letter * (PREFIX_BLOCK + 10) for letter in "abc"]
     for text in texts:
         tier.save(prefix(text))
 
     assert len(tier) == 2
-    assert tier.bytes <= 4000
+    assert tier.bytes <= 8000
     assert tier.find(tokens(texts[0])) is None
     assert tier.find(tokens(texts[2])) is not None
 
