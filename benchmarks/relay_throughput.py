@@ -121,13 +121,13 @@ def ours(base_url: str, *, observed: bool = False) -> ASGIApp:
     unknown_fields = SimpleNamespace(
         report=lambda _operation_id, _body: []
     )  # bodies are not parsed here
-    services = SimpleNamespace(upstream=None, unknown_fields=unknown_fields)
+    services = SimpleNamespace(upstreams=None, unknown_fields=unknown_fields)
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         upstream = Upstream(UpstreamConfig(base_url=base_url, api_key="key"))
-        async with UpstreamPool([upstream]) as services.upstream:
+        async with UpstreamPool([upstream]) as services.upstreams:
             yield
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:

@@ -219,7 +219,7 @@ async def relaying(
 ) -> AsyncIterator[Relay]:
     """The relay's controller under uvicorn, with as little around it as it needs."""
     state = Relay(observed=bytearray() if observes else None)
-    services = SimpleNamespace(upstream=upstream, unknown_fields=NothingUnfamiliar())
+    services = SimpleNamespace(upstreams=upstream, unknown_fields=NothingUnfamiliar())
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)

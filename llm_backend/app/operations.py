@@ -39,7 +39,7 @@ def build_operations(document: Document, validators: Validators, services: Servi
 
 def _not_relayed(services: Services) -> str | None:
     """Returns the reason why unknown operations are not relayed; None if they are."""
-    if services.upstream is None:
+    if services.upstreams is None:
         return "no upstream is configured: set OPENAI_API_KEY or `backends`"
     if services.settings.strict:
         return "with `strict`, operations that the document does not have are not relayed"

@@ -159,5 +159,5 @@ def _build_services(
         document=document.text,
         operations=document.operations,
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
-        upstream=upstream,
+        upstreams=upstream,
     )

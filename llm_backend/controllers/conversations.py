@@ -36,7 +36,7 @@ __all__ = [
 async def create_conversation(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations`: stored here; relayed if there are no local models and the upstream
     stores responses itself."""
-    upstream = services.upstream
+    upstream = services.upstreams
     is_upstreams = upstream is not None and upstream.has_responses(operation_names(request))
     if is_upstreams and not services.registry.local:
         return await relay(services, request)

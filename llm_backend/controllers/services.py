@@ -61,4 +61,4 @@ class Services:
     document: Callable[[], bytes]
     operations: Operations
     unknown_fields: UnknownFieldReporter
-    upstream: "UpstreamPool | None" = None
+    upstreams: "UpstreamPool | None" = None

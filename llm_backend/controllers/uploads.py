@@ -114,7 +114,7 @@ async def _find_open_upload(services: Services, upload_id: str) -> StoredUpload 
     try:
         return await services.uploads.check(upload_id)
     except Missing:
-        if services.upstream is None:
+        if services.upstreams is None:
             raise
         return None
 

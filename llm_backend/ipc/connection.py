@@ -21,7 +21,7 @@ Sent = TypeVar("Sent")
 class Channel(Generic[Received]):
     """One end of a protocol: how its messages are decoded, and the name of its peer in logs.
 
-    `limit_bytes` bounds a line, and the unread bytes that only a stuck peer exceeds.
+    `limit_bytes` is the longest line; a peer with more unread bytes than this counts as stuck.
     """
 
     decode: Callable[[bytes], Received]
@@ -59,7 +59,7 @@ class MessageConnection(Generic[Received, Sent]):
         if self.unread_bytes > self._channel.limit_bytes:
             stuck = {"peer": self._channel.peer, "unread_bytes": self.unread_bytes}
             log.error("ipc_peer_stuck", extra=stuck)
-            self._writer.transport.abort()  # which ends `receive`, and so the connection's owner
+            self._writer.transport.abort()  # `receive` then returns None, which ends the session
             return
         self._writer.write(msgspec.json.encode(message) + b"\n")
 

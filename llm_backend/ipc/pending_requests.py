@@ -23,8 +23,8 @@ class PendingRequests(Generic[Answer]):
         return len(self._answers)
 
     def begin(self) -> int:
-        """Returns the number of a new request, to be sent and then waited for. Raises the error of
-        `disconnect` after it."""
+        """Returns the number of a new request, to be sent and then waited for. After `disconnect`,
+        raises its error."""
         if self._disconnected is not None:
             raise self._disconnected()
         number = next(self._numbers)

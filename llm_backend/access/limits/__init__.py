@@ -1,1 +1,1 @@
-"""Rate limits, concurrency limits and the fair queue that each metered request passes."""
+"""Rate and concurrency limits of metered requests and sessions, and the requests' fair queue."""

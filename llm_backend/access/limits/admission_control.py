@@ -123,9 +123,9 @@ class AdmissionControl:
     async def session(
         self, authenticate: Callable[[], Caller], model: str
     ) -> AsyncIterator[MeteredSession]:
-        """Admits a WebSocket session as one request to this model, which may be named later.
-        `authenticate` returns the current caller and is called repeatedly. Raises the errors of
-        `__call__`."""
+        """Admits a WebSocket session as one request to this model. `model` is empty if the client
+        names it only after the session opened. `authenticate` returns the current caller and is
+        called repeatedly. Raises `Forbidden`, `QuotaExceeded` and `RateLimited`."""
         caller = authenticate()
         policy = self.check(caller, model, names_model=False)
         reservation = RateLimitReservation(self._limits, self._policies, project_of(caller), policy)

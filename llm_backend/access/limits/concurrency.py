@@ -2,9 +2,9 @@
 servers that share a database.
 
 Shared permits are leased from the database in blocks, so that it is queried once for several
-requests; surplus permits are returned. A server sends one exchange at a time, for all scopes
-together: so servers that share many scopes cannot deadlock. While the database cannot be used,
-each server enforces the whole limit by itself.
+requests; surplus permits are returned. A server makes one database call (`Exchange`) at a time,
+for all scopes together: so servers that share many scopes cannot deadlock. While the database
+cannot be used, each server enforces the whole limit by itself.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class ConcurrencyLimit:
 
     @property
     def surplus(self) -> int:
-        """The number of surplus permits."""
+        """Unused permits to return: all but one block, once they exceed two."""
         return surplus(self.granted - self.running - self._waiting, self.limit // BLOCKS)
 
     @property
@@ -96,7 +96,7 @@ class ConcurrencyLimit:
         where = "" if self._shared is None else ", at all processes and servers together"
         return RequestsLimited(
             f"Rate limit reached for {self.scope} on requests running at once{where}: Limit "
-            f"{self.limit}, Used {self.limit}, Requested 1. "
+            f"{self.limit}, Granted {self.limit}, Requested 1. "
             f"Please try again in {RETRY_AFTER_S:g}s.",
             retry_after_s=RETRY_AFTER_S,
             more_headers={},

@@ -1,7 +1,7 @@
-"""Rate limits: requests and tokens a minute, of keys and of projects with models.
+"""Rate limits: requests a minute or a day, tokens a minute, of keys and of projects with models.
 
-Servers that share limits lease amounts in blocks from the database and count each block down in
-memory: the database is queried once for many requests. An amount larger than a block is leased
+Servers that share limits take amounts in blocks from the database and count each block down in
+memory: the database is queried once for many requests. An amount larger than a block is taken
 whole or not at all, and its unused part is returned. While the database cannot be used, each
 server enforces the whole limit by itself.
 """
@@ -18,11 +18,11 @@ from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Grants
 
-__all__ = ["LIMIT_HEADERS", "RateLimit", "RateLimits", "Reservation", "limit_headers"]
+__all__ = ["LIMIT_HEADERS", "RateLimit", "RateLimits", "TakenAmounts", "limit_headers"]
 
 log = logging.getLogger(__name__)
 
-RETRY_LEASE_S = 1.0  # after an exhausted limit: other servers may have returned some
+RETRY_TAKE_S = 1.0  # after an exhausted limit: other servers may have returned some
 WINDOWS_LIMIT = 100_000  # in memory: expired windows are evicted first, then the oldest
 
 LIMIT_HEADERS = tuple(
@@ -47,7 +47,7 @@ class RateLimit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reservation:
+class TakenAmounts:
     """The amounts that one request has taken of its rate limits."""
 
     windows: Sequence[RateLimitWindow]
@@ -77,9 +77,10 @@ class RateLimits:
         self._clock = clock
         self._windows_limit = windows_limit
         self._windows: dict[tuple[str, str, int], RateLimitWindow] = {}
-        self._lease_locks: dict[RateLimitWindow, asyncio.Lock] = {}
-        # Requests between grant and use: none of it is returned meanwhile.
-        self._leasing = 0
+        self._take_locks: dict[RateLimitWindow, asyncio.Lock] = {}
+        # Number of requests that are being granted amounts and have not used them yet; while there
+        # are any, no surplus is returned.
+        self._granting = 0
         self._database_calls = BackgroundTasks()
         self._is_shared = grants is not None
         self.generation = 0  # raised when windows were evicted: cached policies are then stale
@@ -88,15 +89,15 @@ class RateLimits:
         """Returns the windows of these limits; requests under one scope share one."""
         return [self._window(limit) for limit in limits]
 
-    async def reserve(self, windows: Sequence[RateLimitWindow], tokens: int) -> Reservation:
+    async def reserve(self, windows: Sequence[RateLimitWindow], tokens: int) -> TakenAmounts:
         """Takes one request and `tokens` tokens from all windows. Raises `RateLimited`, and has
         taken nothing then.
         """
-        self._leasing += 1
+        self._granting += 1
         try:
             await self._ensure_granted(windows, tokens)
         finally:
-            self._leasing -= 1
+            self._granting -= 1
         # Checked again, without an await: other requests may have taken some.
         for window in windows:
             amount = tokens if window.unit == "tokens" else 1
@@ -105,7 +106,7 @@ class RateLimits:
         for window in windows:
             window.used += tokens if window.unit == "tokens" else 1
         starts = [window.window_at for window in windows]
-        return Reservation(
+        return TakenAmounts(
             windows=windows,
             window_starts=starts,
             tokens=tokens,
@@ -113,8 +114,8 @@ class RateLimits:
         )
 
     def charge(self, windows: Sequence[RateLimitWindow], tokens: int) -> None:
-        """Counts tokens that were used without a reservation, as of now; an excess is missing to
-        later requests."""
+        """Counts tokens that were used without a reservation, as of now; what exceeds the limit
+        reduces what later requests of this window get."""
         now = self._clock()
         for window in windows:
             if window.unit == "tokens":
@@ -131,27 +132,27 @@ class RateLimits:
             window.roll(now)
             amount = tokens if window.unit == "tokens" else 1
             if window.missing(amount):
-                await self._lease(window, amount)
+                await self._take(window, amount)
 
-    async def _lease(self, window: RateLimitWindow, amount: int) -> None:
-        """Leases more from the database, as far as there is more; one query a window at a time."""
+    async def _take(self, window: RateLimitWindow, amount: int) -> None:
+        """Takes more from the database, as far as there is more; one query a window at a time."""
         if self._grants is None or self._is_futile(window, amount):
             return
-        lock = self._lease_locks.setdefault(window, asyncio.Lock())
+        lock = self._take_locks.setdefault(window, asyncio.Lock())
         async with lock:
             missing = window.missing(amount)
             if missing and not self._is_futile(window, amount):
                 granting = self._database_calls.start(self._grant(self._grants, window, missing))
-                await asyncio.shield(granting)  # the lease is kept even if this request leaves
+                await asyncio.shield(granting)  # the grant is kept even if this request leaves
         if not lock.locked():
-            self._lease_locks.pop(window, None)
+            self._take_locks.pop(window, None)
 
     def _is_futile(self, window: RateLimitWindow, amount: int) -> bool:
         """True if a query would be futile, or was so a moment ago."""
         if window.used + amount > window.limit:
             return True
         was_refused = window.missing(amount) >= window.refused_amount
-        return was_refused and self._clock() < window.refused_at + RETRY_LEASE_S
+        return was_refused and self._clock() < window.refused_at + RETRY_TAKE_S
 
     async def _grant(self, grants: Grants, window: RateLimitWindow, missing: int) -> None:
         # All or nothing for a large request: otherwise it would starve smaller ones that fit.
@@ -177,7 +178,7 @@ class RateLimits:
             window.refused_at = 0.0
 
     def _return_surplus(self, window: RateLimitWindow) -> None:
-        if self._grants is None or self._leasing or not (amount := window.drop_surplus()):
+        if self._grants is None or self._granting or not (amount := window.drop_surplus()):
             return
         self._database_calls.start(
             _return_amount(self._grants, window.name, window.window_at, amount)
@@ -232,8 +233,8 @@ class RateLimits:
                 f"Please try again in {_format_duration(wait_s)}."
             )
         more = limit_headers(windows, now)
-        is_ever = amount <= window.limit
-        return kind(message, retry_after_s=wait_s if is_ever else None, more_headers=more)
+        can_ever_fit = amount <= window.limit
+        return kind(message, retry_after_s=wait_s if can_ever_fit else None, more_headers=more)
 
 
 async def _return_amount(grants: Grants, name: str, window_at: int, amount: int) -> None:

@@ -85,7 +85,7 @@ class RateLimitWindow:
 
     @property
     def block(self) -> int:
-        """The amount of one lease; the unused grant of a server is about that much."""
+        """The amount taken at once; the unused grant of a server is about that much."""
         return -(-self.limit // BLOCKS)
 
     def drop_surplus(self) -> int:

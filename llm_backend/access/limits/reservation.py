@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from llm_backend.access.authentication.policy import Project
-from llm_backend.access.limits.rate_limits import RateLimits, Reservation
+from llm_backend.access.limits.rate_limits import RateLimits, TakenAmounts
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.usage.estimate import tokens_of
 from llm_backend.contract.request import ApiRequest
@@ -34,8 +34,8 @@ class RateLimitReservation:
         self._project = project
         self._policy = policy
         self._request = request  # None: its tokens cannot be estimated
-        self._reservation: Reservation | None = None
-        self._step_reservation: Reservation | None = None
+        self._reservation: TakenAmounts | None = None
+        self._step_reservation: TakenAmounts | None = None
         self.headers: Mapping[str, str] = {}
 
     async def reserve(self) -> None:

@@ -11,8 +11,8 @@ class Health:
     """Ejects an upstream after consecutive failures, then lets one request at a time probe it.
 
     An answer's beginning ends the ejection, but only a complete answer resets the count of
-    failures: an upstream that breaks off every answer is ejected, too. Each ejection without a
-    complete answer since the last one is twice as long, up to a minute. Each `record_request` is
+    failures: an upstream that breaks off every answer is ejected, too. Each ejection is twice as
+    long as the one before, up to a minute, until an answer is complete. Each `record_request` is
     followed by one of `record_success`, `record_failure` and `record_cancel`.
 
     Known elsewhere as circuit breaker (open while ejected, half-open while probed) with a cooldown.

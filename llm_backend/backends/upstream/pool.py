@@ -41,8 +41,9 @@ class UpstreamPool:
     A request goes to the least busy upstream that may answer it, is not ejected and is below its
     concurrency limit. It is retried, at another upstream if there is one, if nothing of it was
     sent, if the answer says that nothing was done, or if the method is idempotent. With an
-    idempotency key that the upstream honours it is retried at the same one. There are three
-    attempts at most.
+    idempotency key that the upstream honours it is retried at the same one. With `has_fallback` (a
+    route with a further step) each status of `retry.FALLBACK` is retried, at untried upstreams
+    only. There are three attempts at most.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class UpstreamPool:
                 return relayed
             await relayed.aclose()
             if not attempt.has_untried:
-                raise UpstreamFailed("The upstream did not answer the request.")
+                raise UpstreamFailed("No upstream could answer the request.")
             await _pause(attempt)
 
     async def connect(self, request: UpstreamRequest, protocols: Sequence[str]) -> UpstreamSocket:
@@ -155,9 +156,9 @@ class UpstreamPool:
             names = self.routing.for_model(request.model, tuple(request.operation))
         names = names or self.routing.for_operation(request.operation)
         upstreams = [self._upstreams[name] for name in names]
-        wire = (
-            request.wire or WIRES.get(request.operation[0]) if request.operation else request.wire
-        )
+        wire = request.wire
+        if wire is None and request.operation:
+            wire = WIRES.get(request.operation[0])
         return [one for one in upstreams if one.config.speaks(wire)] or upstreams
 
     def _expected_answer(self, request: UpstreamRequest) -> AnswerKinds:

@@ -36,7 +36,7 @@ async def create_batch(services: Services, request: ApiRequest) -> Response:
         try:
             file = await services.files.get(file_id)
         except Missing as missing:
-            if services.upstream is None:
+            if services.upstreams is None:
                 message = f"No file has the id `{file_id}`."
                 raise NotFound(message, param="input_file_id") from missing
             return await relay(services, request)

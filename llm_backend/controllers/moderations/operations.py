@@ -78,7 +78,7 @@ def moderation_model_name(services: Services, body: "api.CreateModerationRequest
         return name
     if services.settings.moderation_model is not None and not _is_upstreams(services, name, body):
         return services.settings.moderation_model
-    if services.upstream is None:
+    if services.upstreams is None:
         raise Unsupported(
             "No model is configured for moderation: set `moderation_model` "
             "(LLM_BACKEND_MODERATION_MODEL) to the name of a chat model that is served here, or "
@@ -91,7 +91,7 @@ def moderation_model_name(services: Services, body: "api.CreateModerationRequest
 def _is_upstreams(services: Services, name: str, body: "api.CreateModerationRequest") -> bool:
     """True if the input has an image, the local judge has no vision and the upstream serves the
     model."""
-    upstream = services.upstream
+    upstream = services.upstreams
     if upstream is None or not any(_is_image(part) for part in body["input"]):
         return False
     configured = services.settings.moderation_model

@@ -33,7 +33,7 @@ def local_or_upstream(
                     if missing.id != id and part is not None:
                         message = f"The {kind} `{id}` has no {part} with the id `{missing.id}`."
                         raise NotFound(message) from missing
-                    if services.upstream is None or missing.id != id:
+                    if services.upstreams is None or missing.id != id:
                         raise
                     return await relay_by(services, request)
 

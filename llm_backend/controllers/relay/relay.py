@@ -45,7 +45,7 @@ class Destination:
     """Target of a relayed request: the upstream's name of the model, and the upstream if a route
     names one.
 
-    With `has_fallback`, another step of the route is left: statuses of `attempts.FALLBACK` are
+    With `has_fallback`, another step of the route is left: statuses of `retry.FALLBACK` are
     raised as errors.
     """
 
@@ -64,7 +64,7 @@ class RelayServices(Protocol):
     """Services that the relay uses."""
 
     @property
-    def upstream(self) -> Exchanger | None: ...
+    def upstreams(self) -> Exchanger | None: ...
     @property
     def unknown_fields(self) -> UnknownFieldReporter: ...
 
@@ -113,7 +113,7 @@ async def relay(
     without an upstream, `UpstreamFailed`, `UpstreamTimeout`, and `ClientGone` if the client
     disconnects before the answer began.
     """
-    if services.upstream is None:
+    if services.upstreams is None:
         raise Unsupported(
             f"The operation `{request.operation.operation_id}` is not answered by this server "
             "itself: set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, "
@@ -135,7 +135,7 @@ async def relay(
     relayed: UpstreamAnswer | None = None
     try:
         async with client:
-            relayed = await services.upstream.exchange(
+            relayed = await services.upstreams.exchange(
                 UpstreamRequest(
                     method=http.method,
                     path=upstream_path(http.scope),

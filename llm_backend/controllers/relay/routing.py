@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
 FALLBACK_ERRORS = (Overloaded, RateLimited, UpstreamError)
-"""Errors that the next step may not have: load and outage. An invalid request is no such error."""
+"""Errors that the next step might not have: load and outage. An invalid request is none."""
 
 Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
 
@@ -48,7 +48,7 @@ async def relay_operation(
     services: Services, request: ApiRequest, *, relay_with: UpstreamStep = relay
 ) -> Response:
     """Relays any operation that the table assigns to upstreams, by the model that it names."""
-    if services.upstream is None:
+    if services.upstreams is None:
         return await relay(services, request)
     head = request.form_head
     name = requested_model(request) if head is None else head.model
@@ -153,10 +153,10 @@ class _RouteOptions:
         other = _other_wire(services, request, step) if self.bridged else None
         if self.bridged is None or other is None:
             return await self.relay_with(services, request, to=to)
-        assert services.upstream is not None, "a step of an upstream needs one"
+        assert services.upstreams is not None, "a step of an upstream needs one"
         operation = operation_names(request)
         model = BridgedModel(
-            services.upstream,
+            services.upstreams,
             to,
             request.body,
             other,
@@ -174,7 +174,7 @@ def _other_wire(
     does."""
     operation = operation_names(request)
     wire = WIRES.get(operation[0])
-    upstreams = services.upstream
+    upstreams = services.upstreams
     if wire is None or upstreams is None:
         return None
     if upstreams.any_speaks(wire, step.model, step.upstream, operation):

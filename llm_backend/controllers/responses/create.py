@@ -92,7 +92,7 @@ async def relay_unread(
 ) -> Response:
     """Relays a request without a model, or with `beta`, to an upstream. Raises `InvalidRequest` or
     `UnsupportedField` if no upstream is configured."""
-    if services.upstream is not None:
+    if services.upstreams is not None:
         return await relay_operation(services, request, relay_with=relay_with)
     if request.query.get("beta"):
         raise errors.UnsupportedField("OpenAI's beta is not offered here.", param="beta")

@@ -65,7 +65,7 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
         await services.database.check()
         await check_schema(services.database)
     models = {model.card.id: model.engine_state for model in services.registry.local}
-    upstream = services.upstream
+    upstream = services.upstreams
     is_able = upstream is not None and upstream.is_available
     if not is_able and not CAN_ANSWER.intersection(models.values()):
         reason = _no_model_answers(models, has_upstream=upstream is not None)
@@ -104,7 +104,7 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
             for model in services.registry.local
             if services.access.admission.may_use(request.caller, model.card.id)
         ],
-        "has_upstream": services.upstream is not None,
+        "has_upstream": services.upstreams is not None,
         "stores_chats": services.settings.store_chats,
     }
     return JsonResponse(answer)

@@ -33,7 +33,7 @@ def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel 
 
     Raises `Unsupported` without an upstream, `ModelNotFound` for an unknown model.
     """
-    if services.upstream is None:
+    if services.upstreams is None:
         raise Unsupported(
             "WebSockets are relayed to an upstream, and there is none: set OPENAI_API_KEY, or "
             "`backends`."
@@ -76,7 +76,7 @@ async def _connect(
     has_fallback: bool,
     caller: str,
 ) -> UpstreamSocket:
-    assert services.upstream is not None, "there are no steps without upstreams"
+    assert services.upstreams is not None, "there are no steps without upstreams"
     if step is not None:
         await meter.switch_model(step.model)
     query = upstream_query(socket.scope)
@@ -93,7 +93,7 @@ async def _connect(
         caller=caller,
     )
     protocols = upstream_protocols(socket.scope.get("subprotocols") or [])
-    return await services.upstream.connect(upstream_request, protocols)
+    return await services.upstreams.connect(upstream_request, protocols)
 
 
 async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:

@@ -107,7 +107,7 @@ def services(
     return SimpleNamespace(
         settings=SimpleNamespace(moderation_model=configured),
         registry=Models(accepts_images=accepts_images),
-        upstream=object() if has_upstream else None,
+        upstreams=object() if has_upstream else None,
     )
 
 
@@ -147,7 +147,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"
 def test_an_image_is_the_upstreams_that_can_judge_it(models, name, who):
     services_of = services("judge", has_upstream=True)
     config = UpstreamConfig(name="a", base_url="http://a/v1", models=models)
-    services_of.upstream = UpstreamRouting([config], {})
+    services_of.upstreams = UpstreamRouting([config], {})
 
     assert moderation_model_name(services_of, {"model": name, "input": [IMAGE]}) == who
 

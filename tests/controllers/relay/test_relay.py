@@ -389,9 +389,9 @@ async def test_a_server_that_ends_cancels_what_it_relays():
 
     class Services:
         unknown_fields = NothingUnfamiliar()
-        upstream: UpstreamPool
+        upstreams: UpstreamPool
 
-    async with upstream.fake, UpstreamPool([upstream_of(upstream.fake)]) as Services.upstream:
+    async with upstream.fake, UpstreamPool([upstream_of(upstream.fake)]) as Services.upstreams:
         task = asyncio.create_task(relay(Services(), Request()))
         there = await upstream.connection()
         task.cancel()

@@ -50,7 +50,7 @@ async def relayed(body: AsyncIterator[bytes]) -> tuple[list[tuple], bytes]:
     scope = {"type": "http", "method": "POST", "path": "/chat/completions", "query_string": b"",
              "headers": [(b"content-type", b"application/json")]}  # fmt: skip
     services = SimpleNamespace(
-        upstream=SimpleNamespace(exchange=exchange),
+        upstreams=SimpleNamespace(exchange=exchange),
         unknown_fields=NothingUnfamiliar(),
         memory=SimpleNamespace(should_store_relayed=lambda _body: True, remember_relayed=remember),
     )

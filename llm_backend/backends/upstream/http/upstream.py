@@ -140,9 +140,10 @@ class Upstream(UpstreamLoad):
         if connection is not None and connection.protocol is not None:
             connection.protocol.read_timeout = self._idle_timeout_s
             transport = connection.transport
-            # While reading is paused, the client is slow, and the upstream has no timeout.
+            # Reading is paused while the client is slow: then no timeout runs for the upstream.
             if transport is not None and transport.is_reading():
-                connection.protocol.start_timeout()  # restarts it: the first byte's was running
+                # Replaces the first-byte timeout, which is still running.
+                connection.protocol.start_timeout()
             self._abort_signal.watch(connection.protocol, answer.content)
         return answer
 

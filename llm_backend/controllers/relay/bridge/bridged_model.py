@@ -245,7 +245,7 @@ async def _refusal(relayed: UpstreamAnswer) -> ApiError:
     fields = {"upstream": relayed.upstream, "status": relayed.status}
     log.warning("upstream_refused", extra=fields)
     if not 400 <= relayed.status < 500:
-        return UpstreamFailed("The upstream did not answer the request.")
+        return UpstreamFailed("No upstream could answer the request.")
     error_fields = _error_in(bytes(body))
     message, code = error_fields.get("message"), error_fields.get("code")
     error = from_status(
