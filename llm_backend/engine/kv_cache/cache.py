@@ -189,8 +189,9 @@ class Cache:
         else:
             target = self._target(source, shared)
             keep = usable[target.number]
-            copies = self._copy_to_older(target, keep, source)
-            if target is not source and shared - keep >= self._copy_threshold_of(source):
+            is_copied = shared - keep >= self._copy_threshold_of(source)
+            copies = self._copy_to_older(target, keep, source if is_copied else target)
+            if is_copied:
                 copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
         target.tokens = list(tokens[:keep])
         target.prompt_tokens = len(tokens) if prompt_tokens is None else prompt_tokens
@@ -235,6 +236,7 @@ class Cache:
     def clear(self, slot: int) -> SlotTokens:
         """Note that the cells of `slot` are empty; returns the tokens that it had."""
         tokens, self._slots[slot].tokens = self._slots[slot].tokens, []
+        self._slots[slot].used_at = 0  # overwritten before any cached prefix
         return SlotTokens(slot=slot, tokens=tokens)
 
     def evict_prefix(self) -> SlotTokens | None:

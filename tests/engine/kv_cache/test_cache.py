@@ -190,6 +190,20 @@ def test_cache_allocates_next_to_running_slots_and_copies_the_overwritten_prefix
     assert cache.longest_prefix([4] * 9) == 0
 
 
+def test_cache_copies_an_overwritten_prefix_into_a_cleared_slot_first():
+    cache = Cache(slots=4)
+    for number in range(4):
+        placed(cache, [number] * 8)
+    for slot in (2, 1, 3):
+        cache.release(slot)
+    cache.clear(3)
+
+    allocation = cache.allocate([9] * 8)
+
+    assert allocation is not None
+    assert (allocation.slot, allocation.copies) == (1, (Copy(source=1, target=3),))
+
+
 def test_cache_compacts_a_gap_by_moving_a_sequence():
     cache = Cache(slots=3)
     for tokens in ([1] * 9, [2] * 9, [3] * 9):
