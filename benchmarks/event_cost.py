@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -134,7 +135,7 @@ async def talk(port: int, streams: int, tokens: int) -> int:
 def run_server(port: int, folder: Path) -> None:
     """The server with the stand-in for its engine process, over a file that only looks right."""
     model = folder / "bench.gguf"
-    model.write_bytes(b"GGUF")
+    model.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))  # version, no tensors, no metadata
     command = (sys.executable, "-m", "benchmarks.event_cost", "--stand-in")
     configured = served_models._engine
     # no setting names the engine process, and none should
