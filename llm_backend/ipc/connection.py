@@ -64,14 +64,19 @@ class MessageConnection(Generic[Received, Sent]):
         self._writer.write(msgspec.json.encode(message) + b"\n")
 
     async def receive(self) -> Received | None:
-        """Waits for the next message; None once the peer has disconnected or was killed."""
+        """Waits for the next message; None once the peer has disconnected or was killed, or has
+        sent a line that is no message or too long, which disconnects it."""
         try:
             line = await self._reader.readline()
+            # the peer's death cuts its last line off
+            return self._channel.decode(line) if line.endswith(b"\n") else None
         except OSError:  # the peer was killed
             return None
-        if not line.endswith(b"\n"):  # the peer's death cut the line off
+        except (ValueError, msgspec.MsgspecError) as error:  # `readline` raises the former
+            fields = {"peer": self._channel.peer, "reason": str(error)}
+            log.error("ipc_message_invalid", extra=fields)
+            self._writer.transport.abort()
             return None
-        return self._channel.decode(line)
 
     def close(self) -> None:
         """Disconnects, after all messages are sent."""

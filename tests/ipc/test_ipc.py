@@ -1,6 +1,7 @@
 """IPC of two processes: framing, bound of unread bytes, numbered requests, disconnects."""
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -198,3 +199,22 @@ async def test_disconnect_fails_pending_requests_and_later_ones() -> None:
         await waiting
     with pytest.raises(ConnectionResetError):
         requests.begin()
+
+
+@pytest.mark.parametrize(
+    "line", [b"no JSON\n", b'{"type":"Other"}\n', b"x" * (LIMIT_BYTES + 2) + b"\n"],
+    ids=["no JSON", "unknown message", "too long"],
+)  # fmt: skip
+async def test_connection_ends_at_a_line_that_is_no_message(path, server, caplog, line):
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(line)
+
+    async with asyncio.timeout(30):
+        rest = b""
+        with contextlib.suppress(ConnectionResetError):
+            rest = await reader.read()
+    writer.close()
+
+    assert rest == b""
+    assert "ipc_message_invalid" in caplog.text
+    assert not server.sessions
