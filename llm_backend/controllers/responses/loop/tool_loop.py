@@ -159,7 +159,7 @@ class ToolLoop:
         resolved = self._resolved
         is_unchanged = not (resolved.truncated_items or output)
         chat = resolved.chat if is_unchanged else await resolved.chat_after(output)
-        return self._with_free_choice(chat) if self._remaining_calls < 1 else chat
+        return self._without_server_tools(chat) if self._remaining_calls < 1 else chat
 
     def _generate_with_summaries(self) -> AsyncGenerator[ChatDelta | SummaryText, None]:
         return (
@@ -209,15 +209,23 @@ class ToolLoop:
         return True
 
     def _with_free_choice(self, chat: Chat) -> Chat:
-        """Returns the chat of a later round, or the first one when `max_tool_calls` is 0: a forced
-        call has been made or cannot be, so the choice is free,
-        and server tools are removed once the limit of calls is reached."""
-        names, tools = self._resolved.allowed_names, chat.tools
-        if self._remaining_calls < 1:
-            tools = [tool for tool in tools if not self._tools.runs(tool["function"]["name"])]
-        if names is not None and not any(tool["function"]["name"] in names for tool in tools):
-            tools, names = (), None
-        return replace(chat, must_call=False, callable_names=names, tools=tools)
+        """Returns the chat of a later round: a forced call has been made, so the choice is free.
+        Server tools are removed once the limit of calls is reached."""
+        chat = replace(chat, must_call=False, callable_names=self._resolved.allowed_names)
+        return self._without_server_tools(chat) if self._remaining_calls < 1 else chat
+
+    def _without_server_tools(self, chat: Chat) -> Chat:
+        """Returns the chat with the client's tools alone. A choice that only server tools could
+        meet is free."""
+        tools = [tool for tool in chat.tools if not self._tools.runs(tool["function"]["name"])]
+        own = {tool["function"]["name"] for tool in tools}
+        names, must_call = chat.callable_names, chat.must_call
+        if names is not None and own.isdisjoint(names):
+            names, must_call = self._resolved.allowed_names, False
+        if names is not None and own.isdisjoint(names):
+            tools, names = [], None
+        must_call = must_call and bool(tools)
+        return replace(chat, must_call=must_call, callable_names=names, tools=tools)
 
     async def _close(self) -> None:
         answer, self._answer = self._answer, None

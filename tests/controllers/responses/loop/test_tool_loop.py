@@ -203,6 +203,27 @@ async def test_the_model_is_asked_without_the_tool_after_the_last_call(limit, fi
     assert response["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    ("choice", "must_call", "names"),
+    [
+        ({"type": "function", "name": "mine"}, True, frozenset({"mine"})),
+        ("required", True, None),
+        ("auto", False, None),
+        ({"type": "file_search"}, False, None),
+    ],
+    ids=["function", "required", "auto", "file_search"],
+)
+async def test_tool_loop_without_server_calls_keeps_a_choice_that_client_tools_meet(
+    choice, must_call, names
+):
+    kind, model = LookupKind(), Model(calling("mine"))
+    await whole(kind, model, tools=[CLIENTS, TOOL], tool_choice=choice, max_tool_calls=0)
+
+    assert kind.ran == []
+    assert [tool["function"]["name"] for tool in model.asked[0].tools] == ["mine"]
+    assert (model.asked[0].must_call, model.asked[0].callable_names) == (must_call, names)
+
+
 async def test_a_demanded_call_is_demanded_once():
     model = Model(calling("lookup"), saying())
     await whole(LookupKind(), model, tool_choice={"type": "file_search"})
