@@ -61,6 +61,18 @@ class UpstreamAnswer:
         """Returns the first value of a header, named in lower case."""
         return next((value for key, value in self.headers if key == name), None)
 
+    async def read(self, limit_bytes: int) -> bytes:
+        """Reads the body until it has more than `limit_bytes`, and closes the answer."""
+        body = bytearray()
+        try:
+            async for piece in self.body:
+                body += piece
+                if len(body) > limit_bytes:
+                    break
+        finally:
+            await self.aclose()
+        return bytes(body)
+
     async def aclose(self) -> None:
         """Returns the connection to the pool, or aborts it if the body was not read to its end."""
         self.close()

@@ -6,14 +6,13 @@ from typing import Any
 
 import orjson
 
-from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.errors import UpstreamFailed
 
-__all__ = ["ModelList", "models_in", "read_list"]
+__all__ = ["LIST_BYTES", "ModelList", "models_in"]
 
 Models = list[dict[str, Any]]
 
-_LIST_BYTES = 16 * 1024 * 1024
+LIST_BYTES = 16 * 1024 * 1024
 _FAILURE_KEPT_S = 2.0
 
 
@@ -43,19 +42,6 @@ class ModelList:
         failed = fetched.cancelled() or fetched.exception() is not None
         kept_s = min(_FAILURE_KEPT_S, self._kept_s) if failed else self._kept_s
         self._until = fetched.get_loop().time() + kept_s
-
-
-async def read_list(answer: UpstreamAnswer) -> bytes:
-    """Reads the body of a list, up to a limit of bytes."""
-    body = bytearray()
-    try:
-        async for piece in answer.body:
-            body += piece
-            if len(body) > _LIST_BYTES:
-                break
-    finally:
-        await answer.aclose()
-    return bytes(body)
 
 
 def models_in(status: int, body: bytes) -> Models:

@@ -28,7 +28,7 @@ from llm_backend.backends.upstream.http.translation import (
     redirect_error,
     rejected_key_error,
 )
-from llm_backend.backends.upstream.model_list import ModelList, models_in, read_list
+from llm_backend.backends.upstream.model_list import LIST_BYTES, ModelList, models_in
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answers_headers, requests_headers
 from llm_backend.backends.upstream.retry import DOWN, KEY_REJECTED
@@ -300,7 +300,7 @@ class Upstream(UpstreamLoad):
                     body=b"",
                     expected=JSON_ONLY,
                 )
-                body = await read_list(answer)
+                body = await answer.read(LIST_BYTES)
         except TimeoutError as error:
             raise self._translation.timeout_error(error) from error
         with self._translation:

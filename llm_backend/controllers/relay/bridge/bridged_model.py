@@ -228,20 +228,13 @@ def _parse_event(data: str) -> JsonMapping:
     except orjson.JSONDecodeError as error:
         raise UpstreamFailed("The upstream sent an event that is not JSON.") from error
     if not isinstance(event, dict):
-        raise UpstreamFailed("The upstream sent an event that is no object.")
+        raise UpstreamFailed("The upstream sent an event that is not an object.")
     return event
 
 
 async def _refusal(relayed: UpstreamAnswer) -> ApiError:
     """Returns the error of an upstream's refusal, for the client."""
-    body = bytearray()
-    try:
-        async for piece in relayed.body:
-            body += piece
-            if len(body) > _ERROR_BYTES:
-                break
-    finally:
-        await relayed.aclose()
+    body = await relayed.read(_ERROR_BYTES)
     fields = {"upstream": relayed.upstream, "status": relayed.status}
     log.warning("upstream_refused", extra=fields)
     if not 400 <= relayed.status < 500:
