@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
-from llm_backend.engine.kv_cache.lower_tiers import LowerTiers
+from llm_backend.engine.kv_cache.lower_tiers import LowerTiers, save_threshold
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
 from llm_backend.engine.messages import (
-    PREFIX_BLOCK,
     Delta,
     Embed,
     Failed,
@@ -71,7 +70,7 @@ class Generator:
             can_roll_back=model.can_roll_back,
             kv_unified=start.kv_unified,
             copies_only_used_cells=model.copies_only_used_cells,
-            save_threshold=_save_threshold(prefixes, host_cache),
+            save_threshold=save_threshold(prefixes, host_cache),
             host_prefixes=host_cache,
         )
         self._scheduler = Scheduler(
@@ -391,13 +390,3 @@ class Generator:
             id=request.address.id, failure=failure, message=message, field=field, location=location
         )
         self._outbox.publish(request.address, event)
-
-
-def _save_threshold(
-    prefixes: PrefixFolder | None, host_cache: HostPrefixCache | None
-) -> int | None:
-    """Number of overwritten tokens from which on a slot's prefix is saved; None if no tier is
-    enabled."""
-    if host_cache is not None:
-        return PREFIX_BLOCK
-    return None if prefixes is None else prefixes.minimum_tokens

@@ -12,12 +12,21 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_restorer import (
     RestorableSlots,
 )
 from llm_backend.engine.kv_cache.prefix_files.prefix_saver import POLL_INTERVAL_S, PrefixSaver
+from llm_backend.engine.messages import PREFIX_BLOCK
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
-__all__ = ["LowerTiers"]
+__all__ = ["LowerTiers", "save_threshold"]
 
 _MEMORY_CHECK_S = 5.0  # interval of looking at the machine's free memory
+
+
+def save_threshold(folder: PrefixFolder | None, host_cache: HostPrefixCache | None) -> int | None:
+    """Number of overwritten tokens from which on a slot's prefix is saved; None if no tier is
+    enabled."""
+    if host_cache is not None:
+        return PREFIX_BLOCK
+    return None if folder is None else folder.minimum_tokens
 
 
 class LowerTiers:
