@@ -71,10 +71,8 @@ class LargeBodies:
                 yield "a file", lambda: "data:image/png;base64," + "A" * FILE_BYTES
             elif kind == "array":
                 item = self._least(branch.get("items", {}), 0)
-                yield (
-                    "many items",
-                    [item] * min(NODES // _nodes(item), branch.get("maxItems", NODES)),
-                )
+                count = min(NODES // _nodes(item), branch.get("maxItems", NODES))
+                yield "many items", partial(_list_of, item, count)
             elif kind == "object" and branch.get("additionalProperties"):
                 value = self._least(branch["additionalProperties"], 0)
                 yield "many keys", partial(_object_of, value, NODES // 3)
