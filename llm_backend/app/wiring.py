@@ -33,6 +33,7 @@ from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.services import Services
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database
+from llm_backend.store.jobs import run_jobs
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
@@ -102,7 +103,7 @@ async def open_services(
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARM_OPERATIONS))
         stack.callback(warming.cancel)
         app = build_operations(document, validators, services)
-        await enter(stores.jobs.running(job_kinds(services, add_access_log(app, services))))
+        await enter(run_jobs(stores.jobs, job_kinds(services, add_access_log(app, services))))
         yield add_guards(app, services, tracing)
 
 

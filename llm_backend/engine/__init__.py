@@ -9,12 +9,14 @@ messages/        commands and events between the processes
 process/         the worker process, its supervision, and connections to it
 scheduling/      validation of commands, the waiting queue, and the tokens of each pass
 generator.py     text generation: one turn of the worker
-prompt/          prompts as tokens, with pictures and sounds
+media_runs.py    pictures and sounds in a prompt, as runs of placeholder tokens
 kv_cache/        slots, cached prefixes, prefix files
 speculation/     speculative decoding
 sampling/        logits to tokens, grammars
 output/          tokens to text deltas
 embedding/       embeddings and relevance scores
+sequence.py      one generation: its tokens, and those of the next pass
+command_refused.py  refusal of a command
 model.py         protocols of a model and its vocabulary
 llama/           llama.cpp's implementation of these protocols
 batch.py         the tokens of one pass as arrays

@@ -7,10 +7,12 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.command_refused import unsupported_command
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.lower_tiers import LowerTiers, save_threshold
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
+from llm_backend.engine.media_runs import MediaError
 from llm_backend.engine.messages import (
     Delta,
     Embed,
@@ -27,16 +29,14 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.address import Address, EventSink
 from llm_backend.engine.model import CellsExhausted, Model
 from llm_backend.engine.output.output_builder import OutputBuilder
-from llm_backend.engine.prompt.media_runs import MediaError
 from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.sampling.constraint import CompilerError, GrammarError
-from llm_backend.engine.scheduling.command_refused import unsupported_command
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.prefill_budget import PrefillBudget
 from llm_backend.engine.scheduling.request_table import RequestTable
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotPlacement
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
 from llm_backend.engine.scheduling.slot_cells import SlotCells
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter, Statistics

@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.media_runs import Projector, Run
 from llm_backend.engine.messages import ModelKind
-from llm_backend.engine.prompt.media_runs import Projector, Run
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens
+from llm_backend.engine.sequence import ScheduledTokens
 
 __all__ = ["CellsExhausted", "DecodeError", "LoadError", "Model", "PairFrame", "Vocabulary"]
 

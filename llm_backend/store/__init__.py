@@ -47,7 +47,7 @@ from llm_backend.store.errors import (
 )
 from llm_backend.store.files.files import FileStore, recount_files
 from llm_backend.store.files.stored_file import StoredFile
-from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, RetryLater
+from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, RetryLater, run_jobs
 from llm_backend.store.keyset_pages import Order, Page
 from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.ownership import Owner, as_owner, present_owner
@@ -166,5 +166,6 @@ __all__ = [
     "present_owner",
     "recount_files",
     "revisions",
+    "run_jobs",
     "sweep_forever",
 ]

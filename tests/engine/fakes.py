@@ -7,6 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.media_runs import MediaError, Part, Piece, Run, placeholder_tokens
 from llm_backend.engine.messages import (
     Event,
     Generate,
@@ -19,10 +20,9 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import CellsExhausted, PairFrame
-from llm_backend.engine.prompt.media_runs import MediaError, Part, Piece, Run, placeholder_tokens
-from llm_backend.engine.prompt.prompt_tokens import tokenize_prompt
 from llm_backend.engine.sampling import Sampler
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens
+from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
+from llm_backend.engine.sequence import ScheduledTokens
 
 END = 0
 LETTERS = "\0abcdefghijklmnopqrstuvwxyz .,!?\n"

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from llm_backend.store import Database, Job, JobKind, Jobs
+from llm_backend.store import Database, Job, JobKind, Jobs, run_jobs
 
 
 class Worker:
@@ -24,7 +24,7 @@ class Worker:
 async def main(url: str, number: int) -> None:
     async with Database.open(url) as database:
         kind = JobKind(name="k", worker=Worker(number), at_once=number)
-        async with Jobs(database).running([kind]):
+        async with run_jobs(Jobs(database), [kind]):
             await asyncio.Event().wait()
 
 

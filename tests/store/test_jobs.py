@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from llm_backend.store import Database, Job, JobKind, Jobs, LeaseLost, NewJob, StoreUnavailable
+from llm_backend.store import (
+    Database,
+    Job,
+    JobKind,
+    Jobs,
+    LeaseLost,
+    NewJob,
+    StoreUnavailable,
+    run_jobs,
+)
 from llm_backend.store.jobs import job_rows
 from tests.clock import Clock
 
@@ -48,7 +57,7 @@ def jobs(database: Database, clock: Clock) -> Jobs:
 
 
 def running(jobs: Jobs, worker: Worker, **changes: Any) -> contextlib.AbstractAsyncContextManager:
-    return jobs.running([JobKind(name="k", worker=worker, **{"at_once": 2, **changes})])
+    return run_jobs(jobs, [JobKind(name="k", worker=worker, **{"at_once": 2, **changes})])
 
 
 def new(*subjects: str, delay_s: float = 0.0) -> list[NewJob]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.command_refused import unsupported_command
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
     Embed,
@@ -24,7 +25,6 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.messages.framing import MESSAGE_BYTES
 from llm_backend.engine.model import Model
-from llm_backend.engine.scheduling.command_refused import unsupported_command
 from llm_backend.engine.scheduling.command_validation import (
     CommandRefused,
     check_tokens,

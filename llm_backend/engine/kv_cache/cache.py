@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from llm_backend.engine.kv_cache.prefix import Prefix
-from llm_backend.engine.prompt.media_runs import length_of_whole_runs
+from llm_backend.engine.media_runs import length_of_whole_runs
 
 __all__ = ["Cache", "Copy", "HostPrefixStates", "SlotAllocation", "SlotTokens", "common_prefix"]
 

@@ -17,10 +17,10 @@ from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.llama.weights import load_weights
+from llm_backend.engine.media_runs import Run
 from llm_backend.engine.messages import ModelInfo, ModelKind, Start
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError
-from llm_backend.engine.prompt.media_runs import Run
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens
+from llm_backend.engine.sequence import ScheduledTokens
 
 __all__ = ["LlamaModel"]
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.engine.messages import Media, Medium, Start
 from llm_backend.engine.model import LoadError
-from llm_backend.engine.prompt.media_runs import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.model_files import HeaderError, read_header
 
 __all__ = ["Embeddings", "NativeProjector"]

@@ -118,6 +118,11 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     priority: Priority = Priority.INTERACTIVE
     sampling: Sampling = Sampling()
 
+    @property
+    def answer_count(self) -> int:
+        """Number of answers that are generated; the best `n` of them are returned."""
+        return max(self.n, self.best_of or 0)
+
 
 class Embed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Compute one embedding per input, pooled as the model's file says, L2-normalised."""

@@ -11,8 +11,7 @@ from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.output.text_stream import ReleasedText, TextStream
 from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
 from llm_backend.engine.sampling.constraint import Constraint
-from llm_backend.engine.scheduling.command_validation import count_answers
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.sequence import Sequence
 from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 
 __all__ = ["OutputBuilder"]
@@ -33,7 +32,7 @@ class OutputBuilder:
         self.prediction = prediction
         self._command = command
         self._vocabulary = vocabulary
-        self._is_buffered = count_answers(command) > command.n
+        self._is_buffered = command.answer_count > command.n
         self.buffered: Delta | None = None
         self._text = TextStream(command.stop)
         ignored = vocabulary.end_tokens if command.ignore_eos else frozenset[int]()

@@ -52,8 +52,8 @@ from llm_backend.engine.process.connection_server import ConnectionServer, Recei
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.process.parent_death import die_with_parent
 from llm_backend.engine.process.worker_log import FORMAT
-from llm_backend.engine.prompt.prompt_tokens import tokenize_prompt
 from llm_backend.engine.scheduling.command_validation import CommandRefused, check_tokens
+from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 

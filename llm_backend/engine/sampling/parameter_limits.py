@@ -2,8 +2,8 @@
 
 import math
 
+from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.messages import Failure, Sampling
-from llm_backend.engine.scheduling.command_refused import CommandRefused
 
 __all__ = ["check_sampling"]
 

@@ -2,13 +2,12 @@
 
 scheduler.py            plans each pass
 slot_cells.py           operations on the cells of the model and of its draft model
-sequence.py             one generation: its tokens and how many are computed
 waiting_queue.py        which sequence gets the next free slot
 prefill_budget.py       prompt tokens of batch requests in a pass
 request_table.py        all requests of a worker
 generation_request.py   one request and its answers
 command_validation.py   checks of a command, and its prompt's tokens
+prompt_tokens.py        tokenizes a prompt
 queue_limits.py         limits and deadlines of the queue
 grammar_compilation.py  requests that wait for a grammar
-command_refused.py      refusal of a command
 """

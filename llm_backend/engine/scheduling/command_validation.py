@@ -4,19 +4,18 @@ import math
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
+from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.media_runs import Projector, Run
 from llm_backend.engine.messages import Failure, Generate, Start
 from llm_backend.engine.model import Vocabulary
-from llm_backend.engine.prompt.media_runs import Projector, Run
-from llm_backend.engine.prompt.prompt_tokens import PromptTokens, tokenize_prompt
 from llm_backend.engine.sampling.parameter_limits import check_sampling
-from llm_backend.engine.scheduling.command_refused import CommandRefused
+from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
 __all__ = [
     "CommandLimits",
     "CommandRefused",
     "ValidatedPrompt",
     "check_tokens",
-    "count_answers",
     "tokens_beyond",
 ]
 
@@ -116,7 +115,7 @@ class CommandLimits:
         )
 
     def _check(self, command: Generate, vocabulary: Vocabulary) -> None:
-        if command.n < 1 or count_answers(command) > self.choices:
+        if command.n < 1 or command.answer_count > self.choices:
             raise CommandRefused(Failure.INVALID, f"n and best_of must be 1 to {self.choices}.")
         if len(command.stop) > self.stops:
             message = f"There may be at most {self.stops} stop strings."
@@ -138,11 +137,6 @@ class CommandLimits:
         check_tokens(command.stop_token_ids, vocabulary.size, "stop_token_ids")
         if command.suffix is not None:
             _check_infill(command, vocabulary)
-
-
-def count_answers(command: Generate) -> int:
-    """Number of answers that are generated; the best `n` of them are returned."""
-    return max(command.n, command.best_of or 0)
 
 
 def tokens_beyond(

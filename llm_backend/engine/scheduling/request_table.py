@@ -11,12 +11,11 @@ from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
 from llm_backend.engine.scheduling.command_validation import (
     CommandLimits,
     CommandRefused,
-    count_answers,
 )
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.queue_limits import QueueLimits
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.sequence import Sequence
 
 __all__ = ["RequestTable"]
 
@@ -119,7 +118,7 @@ class RequestTable:
                 priority=command.priority,
                 wants_prompt_logits=command.echo and command.sampling.logprobs is not None,
             )
-            for index in range(count_answers(command))
+            for index in range(command.answer_count)
         ]
         vocabulary = self._model.vocabulary
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]

@@ -20,50 +20,16 @@ from dataclasses import dataclass
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
 from llm_backend.engine.messages import Priority
-from llm_backend.engine.scheduling.sequence import Sequence
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
-__all__ = ["ScheduledTokens", "Scheduler", "SlotPlacement"]
+__all__ = ["Scheduler", "SlotPlacement"]
 
 _OLDEST_FIRST_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
 # up to so many forced tokens are computed one a pass, beside the others: cheaper than a native
 # batch of their own (measured at 8)
 _MOST_FORCED_TOKENS = 8
 _MIN_TOKENS_BEFORE_PREEMPTION = 64  # that a batch sequence computes
-
-
-@dataclass(frozen=True)
-class ScheduledTokens:
-    """Tokens of one sequence that the next pass computes: its next `count` tokens, and after its
-    last one `draft`, speculative tokens for verification."""
-
-    sequence: Sequence
-    count: int
-    draft: tuple[int, ...] = ()
-
-    @property
-    def tokens(self) -> list[int]:
-        """The tokens to compute."""
-        start = self.sequence.computed
-        return [*self.sequence.tokens[start : start + self.count], *self.draft]
-
-    @property
-    def needs_sampling(self) -> bool:
-        """True if the pass computes the last uncomputed token, whose logits the next token is
-        sampled from."""
-        return self.count == self.sequence.uncomputed_tokens
-
-    @property
-    def output_positions(self) -> list[int]:
-        """Positions whose logits are needed: those that predict a prompt token if prompt
-        logprobs are wanted, and the last one and the draft if the next token is sampled."""
-        sequence, end = self.sequence, self.sequence.computed + self.count
-        positions = []
-        if sequence.needs_prompt_logits:
-            positions = list(range(sequence.computed, min(end, sequence.prompt_tokens - 1)))
-        if self.needs_sampling:
-            positions += range(end - 1, end + len(self.draft))
-        return positions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.kv_cache.cache import SlotAllocation, SlotTokens
+from llm_backend.engine.media_runs import Run
 from llm_backend.engine.model import Model
-from llm_backend.engine.prompt.media_runs import Run
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotPlacement
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 
 __all__ = ["SlotCells"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence as Sequences
 
 from llm_backend.engine.kv_cache.cache import Cache, common_prefix
 from llm_backend.engine.messages import Priority
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.sequence import Sequence
 
 __all__ = ["WaitingQueue"]
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from llm_backend.engine.kv_cache.cache import common_prefix
 from llm_backend.engine.model import CellsExhausted, DecodeError, Model
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.pass_costs import PassCosts
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Texts
 from dataclasses import replace
 
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.draft_planning import (
     DraftCosts,
     DraftTarget,

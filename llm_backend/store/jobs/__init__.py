@@ -4,7 +4,7 @@
     job_rows.add(connection, [NewJob(kind="batch", subject=batch.id)], now=now)
 
     # in the application, around everything that the worker uses
-    async with jobs.running([JobKind(name="batch", worker=worker, at_once=4)]):
+    async with run_jobs(jobs, [JobKind(name="batch", worker=worker, at_once=4)]):
         ...
 
 A job is a row until it is done. A process that claims it gets a *lease* and renews it. If the
@@ -16,5 +16,6 @@ is no longer its own.
 
 from llm_backend.store.jobs.job import Job, JobCounts, JobKind, JobWorker, NewJob, RetryLater
 from llm_backend.store.jobs.jobs import Jobs
+from llm_backend.store.jobs.runner import run_jobs
 
-__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "Jobs", "NewJob", "RetryLater"]
+__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "Jobs", "NewJob", "RetryLater", "run_jobs"]

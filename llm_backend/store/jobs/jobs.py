@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import job_rows
-from llm_backend.store.jobs.job import Job, JobCounts, JobKind, NewJob
+from llm_backend.store.jobs.job import Job, JobCounts, NewJob
 from llm_backend.store.jobs.lease_holder import LeaseHolder
-from llm_backend.store.jobs.runner import JobRunner
 
 __all__ = ["Jobs"]
 
@@ -35,28 +34,15 @@ class Jobs:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._lease_s = lease_s
+        self.lease_s = lease_s
         self._clock = clock
         self._holder = LeaseHolder(database.path)
         self._changed = asyncio.Event()
 
-    @asynccontextmanager
-    async def running(self, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
-        """Run jobs of these kinds while the context lasts. At its end running jobs are stopped and
-        given back, so that other processes can claim them at once. Raises `OSError` if the folder
-        of its lock cannot be used."""
-        if not kinds:
-            yield
-            return
-        with self._holder.mark_alive():
-            runner = JobRunner(self, kinds, lease_s=self._lease_s)
-            running = asyncio.create_task(runner.run())
-            running.add_done_callback(_log_failure)
-            try:
-                yield
-            finally:
-                running.cancel()
-                await asyncio.wait({running})
+    def mark_alive(self) -> AbstractContextManager[None]:
+        """Show other processes of this machine that this one is alive while the context lasts.
+        Raises `OSError` if the folder of its lock cannot be used."""
+        return self._holder.mark_alive()
 
     async def add(self, *added: NewJob) -> None:
         """Add jobs, durable on return. To store something else in the same transaction, call
@@ -93,13 +79,13 @@ class Jobs:
                 leases=leases,
                 place=place,
                 now=now,
-                until=now + self._lease_s,
+                until=now + self.lease_s,
             )
         )
 
     async def renew(self, jobs: Collection[Job]) -> None:
         """Extend the leases of these jobs, except lost ones, to their full length."""
-        leases, until = [job.lease for job in jobs], self._clock() + self._lease_s
+        leases, until = [job.lease for job in jobs], self._clock() + self.lease_s
         await self._database.write(partial(job_rows.renew, leases=leases, until=until))
 
     async def finish(self, job: Job) -> None:
@@ -144,8 +130,3 @@ class Jobs:
             await self._database.write(
                 partial(job_rows.release_leases, leases=dead, now=self._clock())
             )
-
-
-def _log_failure(running: asyncio.Task[None]) -> None:
-    if not running.cancelled() and running.exception() is not None:
-        log.critical("job_runner_crashed", exc_info=running.exception())

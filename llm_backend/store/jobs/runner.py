@@ -3,16 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import NoReturn
 
 from llm_backend.store.errors import LeaseLost, StoreError, StoreUnavailable
 from llm_backend.store.jobs.job import Job, JobKind, RetryLater
+from llm_backend.store.jobs.jobs import Jobs
 
-if TYPE_CHECKING:
-    from llm_backend.store.jobs.jobs import Jobs
-
-__all__ = ["JobRunner"]
+__all__ = ["run_jobs"]
 
 POLL_S = 5.0  # for jobs that other processes have added
 RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every failed attempt
@@ -20,13 +19,31 @@ RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every failed attempt
 log = logging.getLogger(__name__)
 
 
+@asynccontextmanager
+async def run_jobs(jobs: Jobs, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
+    """Run jobs of these kinds while the context lasts. At its end running jobs are stopped and
+    given back, so that other processes can claim them at once. Raises `OSError` if the folder
+    of its lock cannot be used."""
+    if not kinds:
+        yield
+        return
+    with jobs.mark_alive():
+        running = asyncio.create_task(JobRunner(jobs, kinds).run())
+        running.add_done_callback(_log_crash)
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+
 class JobRunner:
     """Runs up to `at_once` jobs of each kind."""
 
-    def __init__(self, jobs: "Jobs", kinds: Sequence[JobKind], *, lease_s: float) -> None:
+    def __init__(self, jobs: Jobs, kinds: Sequence[JobKind]) -> None:
         self._jobs = jobs
         self._kinds = kinds
-        self._renew_every_s = lease_s / 3
+        self._renew_every_s = jobs.lease_s / 3
         self._renewed_at_s = 0.0
         self._is_failing = False
         self._running: dict[Job, asyncio.Task[None]] = {}
@@ -129,3 +146,8 @@ async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
 
 def _log_fields(job: Job) -> dict[str, object]:
     return {"kind": job.kind, "subject": job.subject, "attempt": job.attempt}
+
+
+def _log_crash(running: asyncio.Task[NoReturn]) -> None:
+    if not running.cancelled() and running.exception() is not None:
+        log.critical("job_runner_crashed", exc_info=running.exception())

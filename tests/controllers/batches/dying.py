@@ -24,6 +24,7 @@ from llm_backend.store import (
     JobKind,
     Jobs,
 )
+from llm_backend.store.jobs import run_jobs
 
 LINES = 40  # of the output, before it dies in it
 
@@ -66,7 +67,7 @@ async def main(folder: Path, point: str) -> None:
         batches.point = point
         files = FileStore(database, Blobs(database, Bucket((folder / "files").as_uri())))
         worker = BatchWorker(batches, files, Settings())
-        async with jobs.running([JobKind(name=BATCH, worker=worker, at_once=1)]):
+        async with run_jobs(jobs, [JobKind(name=BATCH, worker=worker, at_once=1)]):
             await asyncio.Event().wait()
 
 

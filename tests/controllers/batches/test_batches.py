@@ -42,6 +42,7 @@ from llm_backend.store import (
     StoredFile,
     migrate,
 )
+from llm_backend.store.jobs import run_jobs
 from tests.postgresql import PostgresqlServer
 from tests.store.conftest import database, database_url, kind, postgresql_url, sqlite_url
 
@@ -91,11 +92,12 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with self.jobs.running(
+        async with run_jobs(
+            self.jobs,
             [
                 JobKind(name=BATCH, worker=self.batch_worker, at_once=2),
                 JobKind(name=BATCH_LINES, worker=self.lines_worker, at_once=2),
-            ]
+            ],
         ):
             yield
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.engine.kv_cache.cache import Cache, Copy, SlotAllocation, SlotTokens, common_prefix
-from llm_backend.engine.prompt.media_runs import placeholder_tokens
+from llm_backend.engine.media_runs import placeholder_tokens
 from tests.engine.fakes import picture
 
 

@@ -1,11 +1,11 @@
 import itertools
 
 from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.media_runs import Part, Run
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.prompt.media_runs import Part, Run
-from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler
-from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.scheduling.scheduler import Scheduler
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from tests.engine.fakes import picture
 
 

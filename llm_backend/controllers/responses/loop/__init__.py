@@ -3,14 +3,14 @@
 The operation opens a `ResponseTurn`. It reads a `ResponseRun`, which feeds the events of a
 `ToolLoop` to the response's state; from the items of that state the loop builds the chat of the
 next round. The loop reads the model's `CheckedAnswer`. Server tools (`server_tools.py` beside this
-package) are `file_search`, in `controllers/vector_stores/retrieval/file_search_tool.py`, and `mcp`,
-here; `app/search.py` registers them.
+package) are `file_search` and `mcp`; `app/search.py` registers them.
 
 `response_turn.py`      streamed or whole, and stored
 `response_run.py`       events of the loop as events of the response
 `tool_loop.py`          rounds of the model and of server tools
 `response_model.py`     interface of a model
 `reasoning_summary.py`  summaries of reasoning
+`file_search_tool.py`   searches of vector stores during a response
 `mcp_tools.py`          tools of MCP servers
 `mcp_entry.py`          validation of an `mcp` entry
 `mcp_items.py`          items of MCP tools

@@ -8,8 +8,8 @@ from dataclasses import replace
 import orjson
 
 from llm_backend.backends.base import Chat, GenerationLimits, JsonContent, Meter, Sampling
+from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
-from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.errors import InvalidRequest, Unsupported
 
 __all__ = ["rewrite_queries"]
@@ -54,7 +54,7 @@ async def rewrite_queries(
     return [one.result() for one in tasks]
 
 
-async def _rewrite(model: ResponseModel, query: str) -> str:
+async def _rewrite(model: LocalModel, query: str) -> str:
     chat = Chat(
         messages=[
             {"role": "system", "content": REWRITE_PROMPT},

@@ -26,6 +26,7 @@ from llm_backend.store import (
     StoredConversation,
     migrate,
 )
+from llm_backend.store.jobs import run_jobs
 from tests.controllers.responses.scripted import (
     Answer,
     Model,
@@ -64,7 +65,7 @@ class Server:
     @asynccontextmanager
     async def running(self):
         worker = ResponseWorker(self.services)
-        async with self.jobs.running([JobKind(name="response", worker=worker, at_once=2)]):
+        async with run_jobs(self.jobs, [JobKind(name="response", worker=worker, at_once=2)]):
             yield self
 
     def minute_at(self):

@@ -1,12 +1,13 @@
-"""One generation: its tokens, how many of them are computed, and the length at which it ends."""
+"""One generation: its tokens, how many of them are computed, the length at which it ends, and those
+that the next pass computes."""
 
 from dataclasses import dataclass
 
+from llm_backend.engine.media_runs import Run, position_of
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.prompt.media_runs import Run, position_of
 
-__all__ = ["Sequence"]
+__all__ = ["ScheduledTokens", "Sequence"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -84,3 +85,37 @@ class Sequence:
     def append(self, token: int) -> None:
         """Append a generated or forced `token`."""
         self.tokens.append(token)
+
+
+@dataclass(frozen=True)
+class ScheduledTokens:
+    """Tokens of one sequence that the next pass computes: its next `count` tokens, and after its
+    last one `draft`, speculative tokens for verification."""
+
+    sequence: Sequence
+    count: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens to compute."""
+        start = self.sequence.computed
+        return [*self.sequence.tokens[start : start + self.count], *self.draft]
+
+    @property
+    def needs_sampling(self) -> bool:
+        """True if the pass computes the last uncomputed token, whose logits the next token is
+        sampled from."""
+        return self.count == self.sequence.uncomputed_tokens
+
+    @property
+    def output_positions(self) -> list[int]:
+        """Positions whose logits are needed: those that predict a prompt token if prompt
+        logprobs are wanted, and the last one and the draft if the next token is sampled."""
+        sequence, end = self.sequence, self.sequence.computed + self.count
+        positions = []
+        if sequence.needs_prompt_logits:
+            positions = list(range(sequence.computed, min(end, sequence.prompt_tokens - 1)))
+        if self.needs_sampling:
+            positions += range(end - 1, end + len(self.draft))
+        return positions

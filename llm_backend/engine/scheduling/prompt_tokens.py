@@ -3,16 +3,16 @@
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from llm_backend.engine.messages import Failure, Generate, Media, Medium, Tokenize
-from llm_backend.engine.model import Vocabulary
-from llm_backend.engine.prompt.media_runs import (
+from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.media_runs import (
     MediaError,
     Part,
     Projector,
     Run,
     placeholder_tokens,
 )
-from llm_backend.engine.scheduling.command_refused import CommandRefused
+from llm_backend.engine.messages import Failure, Generate, Media, Medium, Tokenize
+from llm_backend.engine.model import Vocabulary
 
 __all__ = ["PromptTokens", "tokenize_prompt"]
 
