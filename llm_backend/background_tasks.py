@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["BackgroundTasks"]
-
 
 class BackgroundTasks:
     """Runs coroutines in the background; `settle` waits for all of them, `cancel` ends them."""

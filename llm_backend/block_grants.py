@@ -1,8 +1,6 @@
 """Block-wise grants: a shared limit is granted to processes in blocks, used up in memory, and only
 a surplus is returned. The grantor is asked once for many requests."""
 
-__all__ = ["BLOCKS", "surplus"]
-
 BLOCKS = 20
 """Blocks that a limit is divided into; a limit below that is granted one by one."""
 

@@ -14,8 +14,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.errors import Forbidden
 
-__all__ = ["CrossSiteGuard"]
-
 log = logging.getLogger(__name__)
 
 _READ = frozenset({b"host", b"origin", b"sec-fetch-mode", b"sec-fetch-site"})

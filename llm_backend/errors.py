@@ -37,42 +37,6 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar, TypedDict
 
-__all__ = [
-    "OUTAGE_RETRY_AFTER_S",
-    "RETRY_AFTER_S",
-    "ApiError",
-    "ClientGone",
-    "Conflict",
-    "ContextLengthExceeded",
-    "DeadlineExceeded",
-    "EngineUnavailable",
-    "ErrorBody",
-    "Forbidden",
-    "Internal",
-    "InvalidRequest",
-    "LimitReached",
-    "MethodNotAllowed",
-    "ModelNotFound",
-    "NotFound",
-    "Overloaded",
-    "QuotaExceeded",
-    "RangeNotSatisfiable",
-    "RateLimited",
-    "RequestsLimited",
-    "TokensLimited",
-    "TooLarge",
-    "Unauthorized",
-    "Unsupported",
-    "UnsupportedField",
-    "UnsupportedMediaType",
-    "UpstreamError",
-    "UpstreamFailed",
-    "UpstreamTimeout",
-    "error_body",
-    "from_status",
-]
-
-
 RETRY_AFTER_S = 1.0
 """`Retry-After` of overload and of a restart of an own process: both end soon."""
 

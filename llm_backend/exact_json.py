@@ -9,8 +9,6 @@ from typing import Any
 
 import orjson
 
-__all__ = ["dumps", "loads"]
-
 _SAME_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG = b"0" * 19  # every integer beyond 64 bits has at least as many digits
 

@@ -8,8 +8,6 @@ from typing import Generic, TypeVar
 
 from llm_backend.errors import Overloaded
 
-__all__ = ["FairQueue"]
-
 Resource = TypeVar("Resource")
 
 

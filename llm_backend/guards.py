@@ -14,8 +14,6 @@ from llm_backend.errors import ApiError, Forbidden, Overloaded
 from llm_backend.stream_ending import SentEvents
 from llm_backend.telemetry import Metrics
 
-__all__ = ["AbortedStreams", "AccessLog", "HostGuard"]
-
 log = logging.getLogger(__name__)
 
 RESTART_S = 5.0

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["JsonMapping", "JsonMappingT", "JsonObject", "JsonValue"]
-
 JsonValue: TypeAlias = Any
 """Any JSON value: an object, a list, a string, a number, a boolean or null."""
 

@@ -13,8 +13,6 @@ from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["LARGE_BYTES", "REQUEST_BYTES", "add_weight", "is_large", "offload", "return_memory"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

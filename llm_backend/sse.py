@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from llm_backend.errors import UpstreamFailed
 
-__all__ = ["DONE", "Decoder", "Event", "SimilarEvent", "encode"]
-
 DONE = b"data: [DONE]\n\n"
 
 

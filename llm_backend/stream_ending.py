@@ -9,8 +9,6 @@ import orjson
 from llm_backend.errors import ApiError, error_body
 from llm_backend.sse import encode
 
-__all__ = ["SentEvents", "StreamEnding"]
-
 Headers = Iterable[tuple[bytes, bytes]]
 
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")

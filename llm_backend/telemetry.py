@@ -18,16 +18,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-__all__ = [
-    "METRICS_FOLDER_NAME",
-    "REQUEST_ID",
-    "EngineMetrics",
-    "JobMetrics",
-    "Metrics",
-    "configure_logging",
-    "forget_process",
-]
-
 METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)

@@ -20,8 +20,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["GenerationSpan", "TracedRequests", "Tracing"]
-
 NS = 1_000_000_000
 
 

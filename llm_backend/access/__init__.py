@@ -2,15 +2,15 @@
 
 from llm_backend.access.authentication.keyring import CLOSED, Keyring
 from llm_backend.access.authentication.new_key import NewKey, new_key
-from llm_backend.access.authentication.policy import Policy, Project, policy_of
-from llm_backend.access.authentication.principal import DEFAULT_PROJECT, Caller, Principal
+from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Policy, Project, policy_of
+from llm_backend.access.authentication.principal import Caller, Principal
 from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.limits.websocket_session import MeteredSession
-from llm_backend.access.usage.estimate import text_bytes
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.spending import Spending
 from llm_backend.access.usage.usage_parser import UsageTail, read_usage
+from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.store.administration import Tokens
 
 __all__ = [

@@ -30,9 +30,6 @@ from llm_backend.store.administration import (
     StoredUsage,
 )
 
-__all__ = ["Access", "open_access"]
-
-
 DAY_S = 24 * 60 * 60
 
 

@@ -12,8 +12,6 @@ from llm_backend.app.wiring import open_services
 from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
 from llm_backend.telemetry import configure_logging
 
-__all__ = ["App", "create_app"]
-
 
 def create_app() -> "App":
     """Creates the application for other ASGI servers:

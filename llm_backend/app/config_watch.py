@@ -12,8 +12,6 @@ from llm_backend.app.served_models import ServedModel, build_served_models, chec
 from llm_backend.errors import InvalidRequest
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
-__all__ = ["Serve", "merge_changes", "watch_config"]
-
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0

@@ -10,15 +10,6 @@ from llm_backend.store import Database, StoreError, StoreUnavailable, migrate, r
 from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics
 
-__all__ = [
-    "migrate_database",
-    "migrate_for_others",
-    "migrate_later",
-    "open_administration",
-    "open_database",
-    "recount_file_bytes",
-]
-
 log = logging.getLogger(__name__)
 
 DATABASE_RETRY_S = 2.0

@@ -15,8 +15,6 @@ from llm_backend.web import PAGES, WebPages
 if TYPE_CHECKING:  # OpenTelemetry is imported only with an endpoint
     from llm_backend.tracing import Tracing
 
-__all__ = ["add_access_log", "add_guards"]
-
 
 def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
     """Wraps the application in its guards, the outermost last."""

@@ -18,8 +18,6 @@ from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import BackgroundStore, JobKind
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG
 
-__all__ = ["index_name", "job_kinds"]
-
 log = logging.getLogger(__name__)
 
 SHORT_AT_ONCE = 8  # files: most of them wait for the extractor, and plain text should not

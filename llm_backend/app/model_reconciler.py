@@ -24,8 +24,6 @@ from llm_backend.model_files import (
     read_header,
 )
 
-__all__ = ["ModelReconciler", "memory_bytes"]
-
 log = logging.getLogger(__name__)
 
 MakeEngine = Callable[[EngineConfig], Engine]

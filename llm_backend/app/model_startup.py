@@ -21,15 +21,6 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import machine_memory_bytes
 from llm_backend.settings import Settings, SettingsError, SettingsSource, settings_from_json
 
-__all__ = [
-    "ChoosePersonality",
-    "budget_bytes",
-    "load_queue_limits",
-    "open_config_watch",
-    "open_models",
-    "serve_first",
-]
-
 log = logging.getLogger(__name__)
 
 ChoosePersonality = Callable[[str, str], Awaitable[None]]

@@ -14,8 +14,6 @@ from llm_backend.telemetry import REQUEST_ID, Metrics
 if TYPE_CHECKING:  # OpenTelemetry is imported only with an endpoint
     from llm_backend.tracing import Tracing
 
-__all__ = ["open_tracing", "usage_observer"]
-
 log = logging.getLogger(__name__)
 
 

@@ -16,8 +16,6 @@ from llm_backend.contract.validation import Validators
 from llm_backend.controllers.internal.internal_request import json_limits
 from llm_backend.controllers.services import Services
 
-__all__ = ["build_operations"]
-
 
 def build_operations(document: Document, validators: Validators, services: Services) -> ASGIApp:
     """Builds the application of all operations."""

@@ -10,8 +10,6 @@ from pathlib import Path
 from llm_backend.backends.local.markup import FAMILIES
 from llm_backend.settings import Settings, SettingsError
 
-__all__ = ["aliases", "check_tool_format", "draft_models", "tool_formats"]
-
 
 def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
     """Returns the aliases of local models, each with its model."""

@@ -12,8 +12,6 @@ from llm_backend.model_files import (
 )
 from llm_backend.settings import Settings, SettingsError
 
-__all__ = ["NamedProjector", "find_projector"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class NamedProjector:

@@ -25,8 +25,6 @@ from llm_backend.settings import Settings, SettingsError
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
 
-__all__ = ["SearchServices", "open_index", "search_over"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SearchServices:

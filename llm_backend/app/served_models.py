@@ -27,8 +27,6 @@ from llm_backend.model_files import (
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, ModelSettings
 
-__all__ = ["ServedModel", "build_served_models", "check_named_models"]
-
 _KINDS = {
     "chat": ModelKind.CHAT,
     "embeddings": ModelKind.EMBEDDING,

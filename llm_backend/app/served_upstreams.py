@@ -12,8 +12,6 @@ from llm_backend.contract import Operation
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.settings.backend import BackendSettings
 
-__all__ = ["operations", "routes", "targets_of", "upstream_configs"]
-
 SHORT_FORM = "openai"
 
 

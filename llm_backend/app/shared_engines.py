@@ -22,8 +22,6 @@ from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.engine import Engine
 from llm_backend.settings import Settings, SettingsSource, settings_as_json
 
-__all__ = ["open_shared_engines"]
-
 
 @asynccontextmanager
 async def open_shared_engines(

@@ -7,8 +7,6 @@ from llm_backend.contract import ContractMissing
 from llm_backend.settings import SettingsError
 from llm_backend.store import StoreError
 
-__all__ = ["CannotStart", "translate_startup_errors"]
-
 
 class CannotStart(Exception):
     """The application cannot be opened; the message is one sentence that says what to do."""

@@ -30,8 +30,6 @@ from llm_backend.store import (
 )
 from llm_backend.telemetry import Metrics
 
-__all__ = ["Stores", "open_stores", "open_sweeper"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stores:

@@ -17,8 +17,6 @@ from llm_backend.telemetry import Metrics
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
 
-__all__ = ["open_upstreams"]
-
 
 @asynccontextmanager
 async def open_upstreams(

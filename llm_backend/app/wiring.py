@@ -39,8 +39,6 @@ from llm_backend.telemetry import Metrics
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
 
-__all__ = ["open_services"]
-
 # Validators to compile at start; the others (10 MB) are compiled at first use.
 WARM_OPERATIONS = (
     "createChatCompletion",

@@ -8,28 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from llm_backend.backends.local.schemas import LoweredSchema
-from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
+from llm_backend.engine.messages import Priority, Sampling, TokenLogprob
 from llm_backend.json_types import JsonMapping
-
-__all__ = [
-    "FUNCTION_NAME_LENGTH",
-    "Chat",
-    "ChatDelta",
-    "FinishReason",
-    "GenerationLimits",
-    "Grammar",
-    "JsonContent",
-    "Message",
-    "Meter",
-    "ModelCard",
-    "Priority",
-    "Sampling",
-    "TextDelta",
-    "TextPrompt",
-    "TokenLogprob",
-    "ToolCall",
-    "Usage",
-]
 
 Message = JsonMapping
 """Chat message as in the API document, except its content, which is a `media.Content`."""

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["DataUrl", "parse_data_url"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataUrl:

@@ -17,8 +17,6 @@ from mcp_types import CONNECTION_CLOSED
 
 from llm_backend import exact_json
 
-__all__ = ["McpFailed", "McpServer", "McpTool", "ToolRefused"]
-
 MESSAGE_BYTES = 1 << 20  # limit of one answer of a server
 TOOLS = 128  # limit of tools, the same as of a chat's functions
 CLOSE_S = 2.0  # time to close a session with a server

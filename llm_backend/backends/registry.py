@@ -8,8 +8,6 @@ from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.errors import ModelNotFound
 
-__all__ = ["ModelSource", "Registry", "Step", "UpstreamModel"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamModel:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
     from yarl import URL
 
-__all__ = ["FetchMessages", "WebFile", "WebFiles", "is_web_url"]
-
 _ELSEWHERE = re.compile(r"https?://", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
 _USUAL_PORTS = (80, 443)

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 from llm_backend.sse import Decoder
 
-__all__ = ["Api", "ApiRequestError"]
-
 _CHUNK = 1 << 14
 
 

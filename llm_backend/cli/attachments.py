@@ -6,8 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-__all__ = ["AttachmentError", "attachment"]
-
 Part = dict[str, Any]
 
 LIMIT_BYTES = 64 << 20  # a file is in memory four times; servers accept far less

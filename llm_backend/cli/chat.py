@@ -13,8 +13,6 @@ from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
 
-__all__ = ["Conversation", "chat"]
-
 Content = str | list[dict[str, Any]]  # text, or text and attachments as parts
 
 _COMMANDS = """\

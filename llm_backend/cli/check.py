@@ -13,8 +13,6 @@ from pathlib import Path
 from llm_backend.cli.options import Config
 from llm_backend.settings import Settings, SettingsError, load_settings
 
-__all__ = ["Finding", "check", "findings"]
-
 _START_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
 _MIN_FREE_BYTES = 1_000_000_000

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["commands"]
-
 commands = typer.Typer(help="The contract: OpenAI's API document.")
 
 

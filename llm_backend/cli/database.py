@@ -5,8 +5,6 @@ import sys
 from llm_backend.cli.options import Config, DataDir
 from llm_backend.settings import Settings, load_settings
 
-__all__ = ["database_settings"]
-
 
 def database_settings(config: Config, data_dir: DataDir) -> Settings:
     """Load the settings, and print which database the command uses to standard error."""

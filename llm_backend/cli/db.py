@@ -8,8 +8,6 @@ from llm_backend.cli.database import database_settings
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config, DataDir
 
-__all__ = ["commands"]
-
 commands = typer.Typer(help="The database.")
 
 

@@ -3,8 +3,6 @@
 import sys
 from typing import NoReturn
 
-__all__ = ["exit_with_error"]
-
 
 def exit_with_error(sentence: str, status: int = 1) -> NoReturn:
     """Print the sentence to standard error and exit; status 2 is for a wrong command line."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from llm_backend.access import NewKey
     from llm_backend.store.administration import Administration, StoredKey
 
-__all__ = ["commands"]
-
 T = TypeVar("T")
 
 DAY_S = 24 * 60 * 60

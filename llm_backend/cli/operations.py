@@ -7,8 +7,6 @@ import typer
 
 from llm_backend.cli.exit import exit_with_error
 
-__all__ = ["operations"]
-
 
 def operations(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,

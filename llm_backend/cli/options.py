@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ApiKey", "BaseUrl", "Config", "DataDir"]
-
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of the database, as for `serve`.")

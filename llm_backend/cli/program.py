@@ -13,8 +13,6 @@ from llm_backend.cli.reference import cli_markdown
 from llm_backend.cli.serve import serve
 from llm_backend.settings import SettingsError, configuration_markdown
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     help="A self-hosted server that speaks OpenAI's API: local models, upstreams, stored state.",
     no_args_is_help=True,

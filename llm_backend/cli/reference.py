@@ -6,8 +6,6 @@ from typing import Any
 import typer
 import typer.main
 
-__all__ = ["cli_markdown"]
-
 
 def cli_markdown(app: typer.Typer) -> str:
     """Generate `docs/cli.md` from the help texts of all commands."""

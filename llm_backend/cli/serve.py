@@ -11,8 +11,6 @@ from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flag
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
 from llm_backend.settings.model_entry import ModelSettings
 
-__all__ = ["serve"]
-
 
 @with_setting_flags
 def serve(config: Config = None, **flags: Any) -> None:

@@ -16,8 +16,6 @@ from pydantic.fields import FieldInfo
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.settings import NO_MODEL, SETTING_GROUPS
 
-__all__ = ["SETTING_FLAGS", "settings_from_flags", "with_setting_flags"]
-
 _SINGULAR = {"aliases": "alias"}
 
 

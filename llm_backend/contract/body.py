@@ -14,18 +14,6 @@ from llm_backend.contract.validation_messages import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
 from llm_backend.json_types import JsonValue
 
-__all__ = [
-    "BodyLimits",
-    "check_bounds",
-    "check_encoding",
-    "check_keys",
-    "check_length",
-    "limit_body",
-    "parse_json",
-    "read_body",
-    "replay_body",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BodyLimits:

@@ -9,8 +9,6 @@ import re
 
 from llm_backend.errors import TooLarge
 
-__all__ = ["FILE_BYTES", "check_size", "text_bytes"]
-
 # Base64 of this length is a file: no text is so long without a space or punctuation.
 FILE_BYTES = 4096
 _BLOCK_BYTES = FILE_BYTES // 2  # a file covers a whole block, at any offset

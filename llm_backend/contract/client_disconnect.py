@@ -8,13 +8,6 @@ from typing import Any, Self, TypeVar
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone
 
-__all__ = [
-    "WaitForDisconnect",
-    "WhileClientConnected",
-    "run_until_disconnect",
-    "run_while_connected",
-]
-
 T = TypeVar("T")
 
 WaitForDisconnect = Callable[[], Coroutine[Any, Any, object]]

@@ -10,9 +10,6 @@ from llm_backend.contract.compilation.fingerprint import FORMAT, SOURCES, digest
 from llm_backend.contract.operations import Operation, Operations
 from llm_backend.json_types import JsonValue
 
-__all__ = ["COMPILED", "ContractMissing", "Document", "load_document"]
-
-
 COMPILED = Path(__file__).with_name("compiled")
 """Directory of the compiled contract, written by the build."""
 

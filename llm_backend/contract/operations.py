@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Operation", "Operations", "as_json", "coverage_markdown"]
-
 AnsweredBy: TypeAlias = Literal["local", "upstream", "unsupported"]
 
 

@@ -11,9 +11,6 @@ from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 
-__all__ = ["QueryParameter", "form_parameters", "query_parameters", "read_pairs", "read_query"]
-
-
 _FIELDS = 1_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,2})?")

@@ -12,8 +12,6 @@ from llm_backend.contract.forms.form_model import FormHead
 from llm_backend.contract.operations import Operation
 from llm_backend.json_types import JsonValue
 
-__all__ = ["ApiRequest", "Handler"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiRequest:

@@ -35,9 +35,6 @@ from llm_backend.errors import InvalidRequest, UnsupportedMediaType
 from llm_backend.json_types import JsonValue
 from llm_backend.offload import REQUEST_BYTES, offload, return_memory
 
-__all__ = ["RequestChecks", "RequestValidator", "ValidatedInput", "operation_of"]
-
-
 _MODEL_CHARACTERS = 512
 
 

@@ -13,8 +13,6 @@ from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.errors import Internal, error_body
 from llm_backend.sse import Decoder, SimilarEvent, encode
 
-__all__ = ["ResponseCheckMode", "ResponseValidator"]
-
 # A longer body is checked only under `enforce`: to parse it again holds up all other requests, for
 # a fifth of a second at 2,048 embeddings.
 LOGGED_BYTES = 1 << 20

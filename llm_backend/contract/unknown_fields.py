@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from llm_backend.contract.validation_messages import Path, field_name
 from llm_backend.json_types import JsonValue
 
-__all__ = ["KnownFields", "unknown_fields"]
-
-
 _PREFIX = "#/components/schemas/"
 _BRANCHES = ("allOf", "anyOf", "oneOf")
 _DESCRIBING = frozenset({"properties", "items", "additionalProperties"})

@@ -18,9 +18,6 @@ from llm_backend.contract.validation_messages import ValidationMessage, find_fai
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 
-__all__ = ["Check", "ContractViolation", "Validators"]
-
-
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rb'"#/components/schemas/([^"]+)"')
 _CLOSED = re.compile(rb'"additionalProperties":false,|,?"additionalProperties":false')

@@ -15,8 +15,6 @@ from typing import TypeAlias
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["ValidationMessage", "abbreviate", "field_name", "find_failure"]
-
 Path: TypeAlias = tuple[str | int, ...]
 
 _STEPS = 4_000

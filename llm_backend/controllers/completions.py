@@ -29,8 +29,6 @@ from llm_backend.offload import offload
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["create_completion"]
-
 
 async def create_completion(services: Services, request: ApiRequest) -> Response:
     """`POST /completions`"""

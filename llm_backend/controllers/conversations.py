@@ -21,17 +21,6 @@ from llm_backend.store import Page, StoredConversation
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "create_conversation",
-    "create_conversation_items",
-    "delete_conversation",
-    "delete_conversation_item",
-    "get_conversation",
-    "get_conversation_item",
-    "list_conversation_items",
-    "update_conversation",
-]
-
 
 async def create_conversation(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations`: stored here; relayed if there are no local models and the upstream

@@ -19,8 +19,6 @@ from llm_backend.errors import InvalidRequest
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["create_rerank"]
-
 FIELDS = {"model", "query", "documents", "top_n", "return_documents"}
 
 

@@ -27,8 +27,6 @@ from llm_backend.telemetry import Metrics
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
     from llm_backend.backends.upstream.pool import UpstreamPool
 
-__all__ = ["Services"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Services:

@@ -27,8 +27,6 @@ from llm_backend.offload import offload
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["detokenize", "render_chat_prompt", "tokenize"]
-
 
 async def tokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /tokenize`"""

@@ -26,8 +26,6 @@ from llm_backend.store import (
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["add_upload_part", "cancel_upload", "complete_upload", "create_upload"]
-
 LIFETIME_S = 3600  # OpenAI's
 
 

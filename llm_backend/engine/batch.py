@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BatchArrays", "BatchChunk"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BatchChunk:

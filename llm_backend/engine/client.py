@@ -32,8 +32,6 @@ from llm_backend.engine.process.remote_engine import RemoteEngine
 from llm_backend.engine.process.request_timing import RequestTiming
 from llm_backend.engine.process.supervisor import Supervisor
 
-__all__ = ["Engine", "Generation"]
-
 _Answer = TypeVar(
     "_Answer", SlotAssigned, Delta, Detokenized, Embedded, RankScores, Status, Tokenized
 )

@@ -2,8 +2,6 @@
 
 from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank
 
-__all__ = ["CommandRefused", "unsupported_command"]
-
 _DOES = {
     ModelKind.CHAT: "generates text",
     ModelKind.EMBEDDING: "makes embeddings",

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from llm_backend.engine.messages import Adapter, GrammarLimits, ModelKind, PrefixLimits
 
-__all__ = ["CACHE_TYPES", "EngineConfig"]
-
 CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
 
 

@@ -8,8 +8,6 @@ EngineError
 
 from llm_backend.engine.messages import Failure
 
-__all__ = ["EngineDown", "EngineError", "EngineRefused", "EngineStartError"]
-
 
 class EngineError(Exception):
     """An engine does not answer; the message gives the reason and the remedy."""

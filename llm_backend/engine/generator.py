@@ -30,7 +30,8 @@ from llm_backend.engine.messages.address import Address, EventSink
 from llm_backend.engine.model import CellsExhausted, Model
 from llm_backend.engine.output.output_builder import OutputBuilder
 from llm_backend.engine.sampling import NoChoice, Row
-from llm_backend.engine.sampling.constraint import CompilerError, GrammarError
+from llm_backend.engine.sampling.constraint import CompilerError
+from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.prefill_budget import PrefillBudget
 from llm_backend.engine.scheduling.request_table import RequestTable
@@ -40,8 +41,6 @@ from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter, Statistics
-
-__all__ = ["Generator"]
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context

@@ -13,19 +13,6 @@ from typing import Protocol
 
 from llm_backend.engine.messages import Media, Medium
 
-__all__ = [
-    "Identity",
-    "MediaError",
-    "Part",
-    "Piece",
-    "Projector",
-    "Run",
-    "identity",
-    "length_of_whole_runs",
-    "placeholder_tokens",
-    "position_of",
-]  # fmt: skip
-
 _INDEX_BITS = 20  # of a placeholder token: how many of its run follow it
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
 _DIGEST_BYTES = 16

@@ -10,8 +10,6 @@ from llm_backend.engine.media_runs import Projector, Run
 from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.sequence import ScheduledTokens
 
-__all__ = ["CellsExhausted", "DecodeError", "LoadError", "Model", "PairFrame", "Vocabulary"]
-
 
 class LoadError(Exception):
     """The model cannot be loaded; the message is one sentence that says why."""

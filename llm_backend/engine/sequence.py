@@ -7,8 +7,6 @@ from llm_backend.engine.media_runs import Run, position_of
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.messages.address import Address
 
-__all__ = ["ScheduledTokens", "Sequence"]
-
 
 @dataclass(kw_only=True, eq=False)
 class Sequence:

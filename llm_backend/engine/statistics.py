@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["PassMeter", "Statistics"]
-
 
 @dataclass(kw_only=True)
 class Statistics:

@@ -13,8 +13,6 @@ from math import ceil, inf
 
 from llm_backend.engine.speculation.pass_costs import PassCosts
 
-__all__ = ["ThreadCount"]
-
 # share of granted processor time below which threads are starved; an idle machine grants 0.97
 _STARVED = 0.75
 _DECAY = 0.9  # decay of the processor time measured before, at each pass

@@ -1,6 +1,7 @@
 """Text extraction from files (plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV),
 and chunking of the text."""
 
+from llm_backend.extraction.child import ExtractionLimits
 from llm_backend.extraction.chunking import Chunking, CountTokens, TextChunk, split_into_chunks
 from llm_backend.extraction.errors import (
     ExtractionError,
@@ -10,7 +11,7 @@ from llm_backend.extraction.errors import (
     UnreadableFile,
     UnsupportedFile,
 )
-from llm_backend.extraction.extractor import ExtractedText, ExtractionLimits, Extractor
+from llm_backend.extraction.extractor import ExtractedText, Extractor
 from llm_backend.extraction.formats import Format
 
 __all__ = [

@@ -16,8 +16,6 @@ from llm_backend.extraction.errors import ExtractionLimitExceeded, ReaderKilled,
 from llm_backend.extraction.formats import Format
 from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
 
-__all__ = ["ExtractionLimits", "ReaderProcess", "start_reader"]
-
 _POLL_INTERVAL_S = 0.02  # the least time between polls of the processor time
 _HAS_PROC = Path("/proc/self/stat").exists()
 

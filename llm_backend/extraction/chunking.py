@@ -14,8 +14,6 @@ from itertools import accumulate
 
 from llm_backend.extraction.formats import Format
 
-__all__ = ["Chunking", "CountTokens", "TextChunk", "split_into_chunks"]
-
 CountTokens = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 """Returns the number of tokens of each text."""
 

@@ -11,15 +11,6 @@
 A message describes the error of the file in one sentence, without the file's name.
 """
 
-__all__ = [
-    "ExtractionError",
-    "ExtractionLimitExceeded",
-    "ReaderKilled",
-    "TimeSliceExceeded",
-    "UnreadableFile",
-    "UnsupportedFile",
-]
-
 
 class ExtractionError(Exception):
     """The text of a file cannot be extracted."""

@@ -25,8 +25,6 @@ from llm_backend.extraction.errors import (
 from llm_backend.extraction.formats import HEAD_BYTES, Format, detect_format
 from llm_backend.extraction.plain import decode
 
-__all__ = ["ExtractedText", "ExtractionLimits", "Extractor"]
-
 _MEMORY_BYTES = 1024 * 1024  # of a file in memory; a larger one is on disk
 _CONCURRENT_DECODES = 4  # files that are fetched and decoded at once
 _TRIES = 2  # attempts if the child process is killed from outside

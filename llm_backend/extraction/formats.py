@@ -5,8 +5,6 @@ from pathlib import PurePosixPath
 
 from llm_backend.extraction.errors import UnsupportedFile
 
-__all__ = ["HEAD_BYTES", "Format", "detect_format"]
-
 HEAD_BYTES = 1024  # in which a PDF must have its signature
 
 _ZIP = b"PK\x03\x04"

@@ -4,8 +4,6 @@ import codecs
 
 from llm_backend.extraction.errors import UnsupportedFile
 
-__all__ = ["decode"]
-
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",

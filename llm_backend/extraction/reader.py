@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import IO
 
-__all__ = ["READ", "TOO_MUCH", "UNREADABLE", "clean", "main"]
-
 READ, UNREADABLE, TOO_MUCH = 0, 3, 4
 
 # Recursion limit: pages with some thousand levels exist.

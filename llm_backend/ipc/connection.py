@@ -9,8 +9,6 @@ from typing import Generic, Self, TypeVar
 
 import msgspec
 
-__all__ = ["Channel", "MessageConnection"]
-
 log = logging.getLogger(__name__)
 
 Received = TypeVar("Received")

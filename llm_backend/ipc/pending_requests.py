@@ -5,8 +5,6 @@ import itertools
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["PendingRequests"]
-
 Answer = TypeVar("Answer")
 
 

@@ -9,8 +9,6 @@ from typing import Any, Generic, Self, TypeVar
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.ipc.connection import Channel, MessageConnection
 
-__all__ = ["ClientSession", "MessageServer"]
-
 Received = TypeVar("Received")
 Sent = TypeVar("Sent")
 

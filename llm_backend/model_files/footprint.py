@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from llm_backend.model_files.header import GgufHeader
 
-__all__ = ["Footprint", "ModelShape", "footprint", "generates"]
-
 _CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _PROCESS_BYTES = 60_000_000  # a worker without its model
 _ACTIVATIONS = 12  # vectors of the embedding length in memory per token during a pass

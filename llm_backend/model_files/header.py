@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["GGUF_MAGIC", "GgufHeader", "HeaderError", "model_parts", "read_header"]
-
 GGUF_MAGIC = b"GGUF"  # first bytes of every GGUF file
 
 _SCALARS = {

@@ -6,8 +6,6 @@ A model of the hub is stored at `OWNER/NAME/` in the models folder, with the hub
 import re
 from pathlib import Path
 
-__all__ = ["HUB_NAME", "ModelFileMissing", "find_model_file", "find_projector_file"]
-
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 _NO_MODEL = re.compile(r"(mmproj|-(?!00001)\d{5}-of-\d{5}\.gguf$)", re.IGNORECASE)

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["available_memory_bytes", "machine_memory_bytes"]
-
 _PROC = Path("/proc")
 _GROUPS = Path("/sys/fs/cgroup")
 

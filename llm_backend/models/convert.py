@@ -21,8 +21,6 @@ from llm_backend.models.safetensors import WEIGHTS_FILE, open_tensors
 from llm_backend.models.tensors import plan_tensors
 from llm_backend.models.vocabulary import read_vocabulary
 
-__all__ = ["ConvertedModel", "OutType", "Progress", "convert"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedModel:

@@ -15,8 +15,6 @@ from typing import Any, Literal
 
 from llm_backend.models.errors import ConversionError
 
-__all__ = ["Network", "Pooling", "json_object", "read_network", "read_pooling"]
-
 Pooling = Literal["mean", "cls"]
 
 _ARCHITECTURES = ("BertModel", "BertForMaskedLM", "BertForPreTraining")

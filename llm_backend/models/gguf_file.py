@@ -17,8 +17,6 @@ from llm_backend.models.folder import Network, Pooling
 from llm_backend.models.tensors import PlannedTensor
 from llm_backend.models.vocabulary import TokenKind, WordPieceVocabulary
 
-__all__ = ["EmbeddingModelFile", "OutType", "Progress", "gguf_library", "write_gguf"]
-
 OutType = Literal["f32", "f16", "q8_0"]
 Progress = Callable[[int, int], None]
 """Called with the bytes of tensors written so far, and in total."""

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-__all__ = ["HubFile", "PullError", "chosen_files", "chosen_projector", "pull"]
-
 PREFERRED = "Q4_K_M"  # the usual balance of size and quality
 PREFERRED_PROJECTOR = "F16"  # the smallest without a noticeable loss
 _PROJECTOR = re.compile(r"mmproj[^/]*$", re.IGNORECASE)

@@ -6,8 +6,6 @@ from pathlib import Path
 from llm_backend.models.errors import ConversionError
 from llm_backend.models.safetensors import WEIGHTS_FILE
 
-__all__ = ["find_model_folder"]
-
 
 def find_model_folder(source: str) -> Path:
     """Returns the model folder of `source`, a path or the name of an installed package.

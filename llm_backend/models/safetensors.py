@@ -16,8 +16,6 @@ import numpy.typing as npt
 
 from llm_backend.models.errors import ConversionError
 
-__all__ = ["WEIGHTS_FILE", "StoredTensor", "open_tensors"]
-
 WEIGHTS_FILE = "model.safetensors"
 
 _LENGTH_BYTES = 8

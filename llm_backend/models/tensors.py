@@ -7,8 +7,6 @@ from llm_backend.models.errors import ConversionError
 from llm_backend.models.folder import Network
 from llm_backend.models.safetensors import StoredTensor
 
-__all__ = ["PlannedTensor", "plan_tensors"]
-
 _PREFIX = "bert."
 """Prefix of tensor names in a checkpoint with heads besides the encoder."""
 

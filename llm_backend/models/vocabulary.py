@@ -15,8 +15,6 @@ from typing import Any
 from llm_backend.models.errors import ConversionError
 from llm_backend.models.folder import json_object
 
-__all__ = ["TokenKind", "WordPieceVocabulary", "read_vocabulary"]
-
 _CONTINUES = "##"
 _BEGINS = "\u2581"
 _ROLES = {

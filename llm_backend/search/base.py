@@ -8,22 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-__all__ = [
-    "AllOf",
-    "AnyOf",
-    "Attribute",
-    "Comparison",
-    "Condition",
-    "IndexBusy",
-    "IndexFailure",
-    "IndexPoint",
-    "IndexUnavailable",
-    "NoCollection",
-    "ScoredPoint",
-    "SparseVector",
-    "VectorIndex",
-]
-
 Attribute = str | float | bool
 Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from llm_backend.search.base import AllOf, Attribute, Comparison, Condition
 
-__all__ = ["DOCUMENT", "FilterBuilder", "filter_of", "payload_of"]
-
 DOCUMENT, ATTRIBUTES = "document", "attributes"
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from llm_backend.search.base import ScoredPoint
 
-__all__ = ["FusedPoint", "Weights", "fuse"]
-
 # Larger: the first ranks count less before the later ones. The usual value of the literature.
 SMOOTHING = 60
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 
 from llm_backend.search.base import SparseVector
 
-__all__ = ["query_keywords", "text_keywords"]
-
 SATURATION, LENGTH_WEIGHT = 1.2, 0.75  # BM25's k and b, with the common values
 TYPICAL_WORDS = 256  # of a chunk
 

@@ -23,8 +23,6 @@ from llm_backend.search.base import (
 )
 from llm_backend.search.conditions import DOCUMENT, FilterBuilder, filter_of, payload_of
 
-__all__ = ["QdrantIndex"]
-
 VECTOR, WORDS = "vector", "words"
 HNSW_M, HNSW_EF_CONSTRUCT, HNSW_EF = 16, 128, 256  # as in the embedded index
 TIMEOUT_S = 30

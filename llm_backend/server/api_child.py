@@ -13,8 +13,6 @@ from llm_backend.engine.process.exit_status import describe_exit
 from llm_backend.settings import Settings, environment_with, settings_as_json
 from llm_backend.telemetry import METRICS_FOLDER_NAME
 
-__all__ = ["PING", "PONG", "STOP", "ApiChild"]
-
 PING = b"ping\n"
 PONG = b"pong\n"
 STOP = b"stop\n"  # a closed control socket without this means to drain

@@ -21,8 +21,6 @@ from llm_backend.server.api_child import PING, PONG, STOP
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.settings import settings_from_json
 
-__all__ = ["main"]
-
 log = logging.getLogger(__name__)
 
 

@@ -18,13 +18,13 @@ from llm_backend.settings import Settings
 # The parts of uvicorn that reload it and run several processes are not needed.
 with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
     import uvicorn
-    from uvicorn.loops.auto import auto_loop_factory
+
+    # for the other modules, too: its parts are blocked
+    from uvicorn.loops.auto import auto_loop_factory as auto_loop_factory
 
     from llm_backend.server.http_protocol import HttpProtocol
     from llm_backend.server.request_pace import PaceLimits
     from llm_backend.server.socket_protocol import SocketProtocol
-
-__all__ = ["CANCEL_TIMEOUT_S", "ApiServer", "auto_loop_factory"]
 
 # Seconds between checks of the connections for slow clients.
 CHECK_INTERVAL_S = 1.0

@@ -7,8 +7,6 @@ without an immediate body is sent in the next turn of the event loop.
 import asyncio
 from typing import Any
 
-__all__ = ["HeadsWithBodies"]
-
 _HEAD = b"HTTP/1.1 "
 
 

@@ -18,8 +18,6 @@ from llm_backend.server.heads import HeadsWithBodies
 from llm_backend.server.request_head import fault_of_head
 from llm_backend.server.request_pace import PaceLimits, RequestPace
 
-__all__ = ["HttpProtocol"]
-
 log = logging.getLogger(__name__)
 
 # Request line and headers; the parser has no limit of its own.

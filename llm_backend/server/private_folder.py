@@ -12,8 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["private_folder", "sweep"]
-
 _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
 # Longest path of the folder: the address of a Unix socket holds at most 103 bytes.

@@ -20,8 +20,6 @@ from llm_backend.server.private_folder import private_folder
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.telemetry import configure_logging, forget_process
 
-__all__ = ["serve_processes"]
-
 log = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 0.25  # doubled with each quick death in a row

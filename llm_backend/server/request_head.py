@@ -3,8 +3,6 @@
 import re
 from collections.abc import Sequence
 
-__all__ = ["fault_of_head"]
-
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"(https?)://([^/?#]*)", re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}

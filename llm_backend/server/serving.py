@@ -13,8 +13,6 @@ from llm_backend.server.processes import serve_processes
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings, SettingsSource
 
-__all__ = ["CannotServe", "serve"]
-
 BACKLOG = 2048
 
 

@@ -13,8 +13,6 @@ from websockets.http11 import Response
 
 from llm_backend.errors import error_body, from_status
 
-__all__ = ["SocketProtocol"]
-
 _INVALID_DATA = 1007  # RFC 6455: text that is not UTF-8
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from llm_backend.settings import Settings, SettingsError
 
-__all__ = ["server_context"]
-
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
     """Returns the TLS context; None for plain connections. Raises `SettingsError`."""

@@ -5,8 +5,6 @@ from pydantic import BaseModel, Field
 from llm_backend.settings.kinds import Secrets
 from llm_backend.settings.price import Price
 
-__all__ = ["AccessSettings"]
-
 
 class AccessSettings(BaseModel):
     """Keys, rate limits, queues, usage and prices."""

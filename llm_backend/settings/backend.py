@@ -6,8 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from llm_backend.settings.kinds import Secret, require_text
 
-__all__ = ["BackendSettings"]
-
 
 class BackendSettings(BaseModel):
     """All settings of one upstream, each with its default and unit."""

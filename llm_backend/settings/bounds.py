@@ -4,8 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["BoundsSettings"]
-
 
 class BoundsSettings(BaseModel):
     """Limits of the size of requests, and the check of answers."""

@@ -3,8 +3,6 @@
 import os
 from collections.abc import Iterator, Mapping
 
-__all__ = ["environment_with", "variable", "variables_named"]
-
 
 def variable(name: str) -> str | None:
     """Return the value of one variable; None if it is unset or empty."""

@@ -6,18 +6,6 @@ from typing import Annotated
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-__all__ = [
-    "PREFIX",
-    "Names",
-    "NonEmptyText",
-    "OptionalPath",
-    "Secret",
-    "Secrets",
-    "environment_names",
-    "require_text",
-    "split_commas",
-]
-
 PREFIX = "LLM_BACKEND_"
 
 

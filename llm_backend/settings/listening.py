@@ -6,8 +6,6 @@ from pydantic import BaseModel, Field, SecretStr
 
 from llm_backend.settings.kinds import Names, OptionalPath
 
-__all__ = ["ListeningSettings"]
-
 
 class ListeningSettings(BaseModel):
     """Addresses, TLS, accepted hosts and origins, timeouts of connections, API processes."""

@@ -19,8 +19,6 @@ from llm_backend.settings.kinds import PREFIX
 from llm_backend.settings.sentences import SettingsError, describe_error
 from llm_backend.settings.settings import Settings
 
-__all__ = ["SettingsSource", "load_settings", "settings_as_json", "settings_from_json"]
-
 _Sources = Callable[
     [type[BaseSettings], PydanticBaseSettingsSource, PydanticBaseSettingsSource],
     tuple[PydanticBaseSettingsSource, ...],

@@ -14,8 +14,6 @@ from llm_backend.settings.kinds import (
 )
 from llm_backend.settings.model_entry import Bytes, BytesOrZero, CacheType, ModelSettings
 
-__all__ = ["BUILTIN", "NO_MODEL", "LocalModelsSettings"]
-
 BUILTIN = "builtin"
 NO_MODEL = "none"
 

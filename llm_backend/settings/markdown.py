@@ -11,8 +11,6 @@ from llm_backend.settings.model_entry import ModelSettings, RequestDefaults
 from llm_backend.settings.prompt import PromptSettings
 from llm_backend.settings.settings import SETTING_GROUPS
 
-__all__ = ["configuration_markdown"]
-
 _HEAD = """\
 # Configuration
 

@@ -12,16 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from llm_backend.settings.kinds import require_text
 
-__all__ = [
-    "AdapterSettings",
-    "Bytes",
-    "BytesOrZero",
-    "CacheType",
-    "ChatTurnFrames",
-    "ModelSettings",
-    "RequestDefaults",
-]
-
 CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
 
 _SIZE = re.compile(r"([0-9.]+) *([KMGT]?)(i?)B?", re.IGNORECASE)
@@ -29,6 +19,7 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_bytes(value: object) -> object:
+    """Parses a size with a unit (`4 GiB`) to bytes; returns other values as they are."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())

@@ -6,8 +6,6 @@ from pydantic import BaseModel, Field, field_validator
 
 from llm_backend.settings.kinds import environment_names
 
-__all__ = ["ObservabilitySettings"]
-
 
 class ObservabilitySettings(BaseModel):
     """Logs and traces."""

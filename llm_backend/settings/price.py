@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Price"]
-
 
 class Price(BaseModel):
     """US dollars per million tokens; `cached_input` is `input` if unset."""

@@ -4,8 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["PromptMessage", "PromptSettings"]
-
 
 class PromptMessage(BaseModel):
     """One message of a prompt; `{{name}}` in its text is a variable."""

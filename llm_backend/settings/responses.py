@@ -7,8 +7,6 @@ from pydantic import BaseModel, Field, field_validator
 from llm_backend.settings.kinds import Names
 from llm_backend.settings.prompt import PromptSettings
 
-__all__ = ["ResponsesSettings"]
-
 
 class ResponsesSettings(BaseModel):
     """Prompts and tools of responses, and limits of concurrent ones."""

@@ -6,8 +6,6 @@ from pydantic import BaseModel, Field
 
 from llm_backend.settings.kinds import Secret
 
-__all__ = ["SearchSettings"]
-
 
 class SearchSettings(BaseModel):
     """Text extraction, vector stores and file search."""

@@ -4,8 +4,6 @@ from pydantic import ValidationError
 
 from llm_backend.settings.kinds import PREFIX
 
-__all__ = ["SettingsError", "describe_error"]
-
 
 class SettingsError(Exception):
     """A setting cannot be used; the message is one sentence with its name and the remedy."""

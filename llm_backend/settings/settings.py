@@ -17,8 +17,6 @@ from llm_backend.settings.search import SearchSettings
 from llm_backend.settings.state import StateSettings
 from llm_backend.settings.upstreams import UpstreamsSettings
 
-__all__ = ["SETTING_GROUPS", "Settings"]
-
 
 class Settings(
     ObservabilitySettings,  # reversed: pydantic orders fields from the last base

@@ -8,8 +8,6 @@ from pydantic import BaseModel, Field, field_validator
 
 from llm_backend.settings.kinds import Secret, environment_names
 
-__all__ = ["StateSettings"]
-
 
 class StateSettings(BaseModel):
     """Database, object store, and retention."""

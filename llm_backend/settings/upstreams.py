@@ -9,8 +9,6 @@ from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.environment import variable
 from llm_backend.settings.kinds import Names, Secret, environment_names
 
-__all__ = ["UpstreamsSettings"]
-
 
 class UpstreamsSettings(BaseModel):
     """Other servers that answer requests which are not answered locally."""

@@ -34,36 +34,6 @@ Controllers translate them for clients: a full or locked database is load (503),
 
 from collections.abc import Mapping
 
-__all__ = [
-    "AttributesChanged",
-    "BadParts",
-    "BatchEnded",
-    "BlobGone",
-    "CannotOpen",
-    "Duplicate",
-    "Expired",
-    "FileInUse",
-    "FilesFull",
-    "LeaseLost",
-    "Missing",
-    "ObjectsUnavailable",
-    "OldSchema",
-    "QueueFull",
-    "ResponseNotInConversation",
-    "StoreDeadlock",
-    "StoreError",
-    "StoreFull",
-    "StoreLocked",
-    "StoreUnavailable",
-    "Unfinished",
-    "UnknownCursor",
-    "UnknownSchema",
-    "Unstorable",
-    "UploadClosed",
-    "UploadFull",
-    "WrongDigest",
-]
-
 
 class StoreError(Exception):
     """Base class of the store's errors; its text is a sentence for the person who must act."""

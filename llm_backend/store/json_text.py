@@ -9,8 +9,6 @@ import json
 
 from llm_backend.store.errors import Unstorable
 
-__all__ = ["EncodedJson", "dumps", "encode", "is_text", "loads"]
-
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 

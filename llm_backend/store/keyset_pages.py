@@ -11,8 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, tuple_
 
 from llm_backend.store.errors import Missing, UnknownCursor
 
-__all__ = ["Identified", "Order", "Page", "PageRequest", "end_of", "fetch"]
-
 Order = Literal["asc", "desc"]
 
 

@@ -33,8 +33,6 @@ from sqlalchemy.sql import visitors
 
 from llm_backend.store.database.write_queue import Work
 
-__all__ = ["OWNED", "Owner", "as_owner", "guard", "has_owner", "present_owner", "with_owner"]
-
 T = TypeVar("T")
 
 OWNED = "owned"

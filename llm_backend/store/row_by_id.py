@@ -7,8 +7,6 @@ from sqlalchemy import Connection, Row, Select
 from llm_backend.store.errors import Missing
 from llm_backend.store.json_text import is_text
 
-__all__ = ["row_named"]
-
 _ID_CHARACTERS = 4096  # prepared statements keep their last parameters in memory
 
 

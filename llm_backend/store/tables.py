@@ -35,27 +35,6 @@ from sqlalchemy import (
 
 from llm_backend.store.ownership import OWNED
 
-__all__ = [
-    "SEQUENCE",
-    "chat_messages",
-    "chat_metadata",
-    "chats",
-    "conversation_items",
-    "conversations",
-    "counters",
-    "files",
-    "items",
-    "metadata",
-    "object_table",
-    "orphans",
-    "part_of",
-    "response_events",
-    "response_items",
-    "responses",
-    "upload_parts",
-    "uploads",
-]
-
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

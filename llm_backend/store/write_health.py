@@ -9,8 +9,6 @@ from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import StoreLocked, StoreUnavailable
 from llm_backend.store.tables import counters
 
-__all__ = ["WriteHealth", "probe"]
-
 log = logging.getLogger(__name__)
 
 _PROBES = "write_probes"

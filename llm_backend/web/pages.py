@@ -14,8 +14,6 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["PAGES", "WebPages"]
-
 STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"

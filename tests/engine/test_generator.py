@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
     Delta,
@@ -13,7 +14,6 @@ from llm_backend.engine.messages import (
     SlotAssigned,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.scheduling.command_validation import CommandRefused
 from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.fakes import (
     LETTERS,

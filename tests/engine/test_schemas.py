@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from llm_backend.backends.local.schemas import lower_schema
 from llm_backend.engine.messages import FinishReason, Generate, GrammarLimits, Sampling
-from llm_backend.engine.sampling.constraint import GrammarError, Grammars
+from llm_backend.engine.sampling.constraint import Grammars
+from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.errors import InvalidRequest
 from tests.engine.gguf_models import MERGED
 from tests.examples import examples

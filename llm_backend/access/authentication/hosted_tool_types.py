@@ -5,8 +5,6 @@ from typing import Any
 
 from llm_backend.errors import Forbidden
 
-__all__ = ["check_tools"]
-
 # The prefix of a tool's type -> the permission that the tool needs.
 _PERMISSIONS = {
     "file_search": "file_search",

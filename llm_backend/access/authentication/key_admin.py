@@ -10,8 +10,6 @@ from llm_backend.access.authentication.new_key import NewKey, make_default_proje
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT
 from llm_backend.store.administration import Administration, Change, Record
 
-__all__ = ["UnknownName", "create_key", "revoke_key"]
-
 
 class UnknownName(Exception):
     """No project, or more than one, has this name; the message says which."""

@@ -19,13 +19,11 @@ from llm_backend.access.authentication.new_key import (
     hash_key,
     make_default_project,
 )
-from llm_backend.access.authentication.policy import Policy, Project, policy_of
-from llm_backend.access.authentication.principal import DEFAULT_PROJECT, Caller
+from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Policy, Project, policy_of
+from llm_backend.access.authentication.principal import Caller
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Forbidden, Overloaded, Unauthorized
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Administration, Known
-
-__all__ = ["CLOSED", "Keyring", "UnknownKey"]
 
 log = logging.getLogger(__name__)
 

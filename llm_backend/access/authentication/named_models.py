@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["models_in"]
-
 # Values under these names are free content of the client: a `model` in them names no model.
 _FREE = frozenset(
     {

@@ -10,8 +10,6 @@ from llm_backend.access.authentication import resource_kinds
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT
 from llm_backend.store.administration import Administration, Change, Record, StoredKey
 
-__all__ = ["DEFAULT_NAME", "NewKey", "hash_key", "make_default_project", "new_key"]
-
 DEFAULT_NAME = "Default project"
 KEY_BYTES = 32  # random bytes of a key: no hash of it can be guessed
 

@@ -20,9 +20,6 @@ from llm_backend.contract.forms.form_observer import observe_form
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Forbidden, InvalidRequest
 
-__all__ = ["Permission"]
-
-
 _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
 
 

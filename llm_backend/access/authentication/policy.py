@@ -7,8 +7,6 @@ from typing import Any
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.store.administration import Record
 
-__all__ = ["DEFAULT_PROJECT", "ModelPermissions", "Policy", "Project", "policy_of"]
-
 DEFAULT_PROJECT = "proj_default"
 """The project of keys from the settings, and of requests to an open server."""
 

@@ -6,8 +6,6 @@ from typing import Protocol
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Project
 from llm_backend.store import Owner
 
-__all__ = ["DEFAULT_PROJECT", "BillingOwner", "Caller", "Principal"]
-
 
 class BillingOwner(Protocol):
     """The key, project and user that usage is billed to."""

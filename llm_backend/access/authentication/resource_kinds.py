@@ -1,20 +1,5 @@
 """Kinds of administered records, as stored in the database."""
 
-__all__ = [
-    "DATA_RETENTION",
-    "DECIDING",
-    "HOSTED_TOOLS",
-    "INVITE",
-    "MEMBER",
-    "MODEL_PERMISSIONS",
-    "PROJECT",
-    "RATE_LIMIT",
-    "SERVICE_ACCOUNT",
-    "SPEND_ALERT",
-    "SPEND_LIMIT",
-    "USER",
-]
-
 PROJECT = "project"
 SERVICE_ACCOUNT = "service_account"
 USER = "user"

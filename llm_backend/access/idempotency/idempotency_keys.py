@@ -16,8 +16,6 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.offload import offload
 
-__all__ = ["Idempotency"]
-
 KEY = "idempotency-key"
 KEY_CHARACTERS = 255
 ALL_BYTES = 64 * 1024 * 1024

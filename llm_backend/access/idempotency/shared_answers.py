@@ -16,8 +16,6 @@ from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.store import StoreError
 from llm_backend.store.administration import KeptAnswer, KeptAnswers, WholeAnswer
 
-__all__ = ["RETENTION_S", "SharedAnswers"]
-
 log = logging.getLogger(__name__)
 
 RETENTION_S = 3600  # an answer, from its end

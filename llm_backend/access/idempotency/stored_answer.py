@@ -7,8 +7,6 @@ from starlette.types import Message, Send
 
 from llm_backend.store.administration import WholeAnswer
 
-__all__ = ["ANSWER_BYTES", "AnswerRecorder", "StoredAnswer", "replay"]
-
 REPLAYED = (b"idempotent-replayed", b"true")
 # A larger answer is sent and not stored.
 ANSWER_BYTES = 4 * 1024 * 1024

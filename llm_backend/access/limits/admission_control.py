@@ -17,21 +17,19 @@ from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.limits.reservation import RateLimitReservation
 from llm_backend.access.limits.websocket_session import MeteredSession
-from llm_backend.access.usage.estimate import text_bytes
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
 from llm_backend.access.usage.metered_response import MeteredResponse
 from llm_backend.access.usage.spending import Spending
 from llm_backend.contract.application.connexion_app import SendResponse
+from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import ClientGone, DeadlineExceeded
 from llm_backend.offload import offload
 from llm_backend.store import as_owner
 from llm_backend.stream_ending import SentEvents
-
-__all__ = ["AdmissionControl"]
 
 # Interval for checking whether the key of an open WebSocket is still valid.
 RECHECK_S = 5.0

@@ -20,8 +20,6 @@ from llm_backend.errors import RETRY_AFTER_S, RequestsLimited
 from llm_backend.store import StoreError
 from llm_backend.store.administration import ConcurrencyLeases, Exchange
 
-__all__ = ["ConcurrencyLimit", "SharedConcurrencyLimits", "acquire_all", "release_all"]
-
 log = logging.getLogger(__name__)
 
 LEASE_S = 30  # after which permits of a dead server are free

@@ -2,8 +2,6 @@
 
 from llm_backend.fair_queue import FairQueue
 
-__all__ = ["FairSemaphore"]
-
 
 class FairSemaphore:
     """Lets `capacity` requests run at once. Of the others `depth` wait at most, each `timeout_s` at

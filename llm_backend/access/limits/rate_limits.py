@@ -18,8 +18,6 @@ from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Grants
 
-__all__ = ["LIMIT_HEADERS", "RateLimit", "RateLimits", "TakenAmounts", "limit_headers"]
-
 log = logging.getLogger(__name__)
 
 RETRY_TAKE_S = 1.0  # after an exhausted limit: other servers may have returned some

@@ -8,8 +8,6 @@ from zlib import crc32
 
 from llm_backend.block_grants import BLOCKS, surplus
 
-__all__ = ["RateLimitWindow"]
-
 
 class RateLimitWindow:
     """One limit: at most `limit` in every window. Amounts that are not `granted` must be requested

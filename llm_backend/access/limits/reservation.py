@@ -9,8 +9,6 @@ from llm_backend.access.usage.estimate import tokens_of
 from llm_backend.contract.request import ApiRequest
 from llm_backend.offload import offload
 
-__all__ = ["RateLimitReservation"]
-
 
 class RateLimitReservation:
     """Holds one request to the limits of its key and of its model. If the model is a route, also to

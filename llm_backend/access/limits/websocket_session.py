@@ -18,8 +18,6 @@ from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import InvalidRequest
 from llm_backend.offload import REQUEST_BYTES, offload
 
-__all__ = ["MeteredSession"]
-
 # Suffixes of the events that report usage.
 _USAGE_EVENTS = ("response.done", "input_audio_transcription.completed")
 _SESSION_EVENTS = ("session.created", "session.updated")

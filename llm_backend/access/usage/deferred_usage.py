@@ -8,8 +8,6 @@ from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.store import StoreError
 from llm_backend.store.administration import DeferredUsageRow, DeferredUsageStore, Tokens
 
-__all__ = ["DeferredUsage"]
-
 log = logging.getLogger(__name__)
 
 KEPT_S = 30 * 24 * 60 * 60  # as long as OpenAI keeps a response

@@ -3,8 +3,6 @@
 from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.contract.request import ApiRequest
 
-__all__ = ["BYTES_A_TOKEN", "text_bytes", "tokens_of"]
-
 BYTES_A_TOKEN = 4  # bytes of text a token, before or without a real count
 _ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 

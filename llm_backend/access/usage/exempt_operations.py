@@ -5,8 +5,6 @@ Administration and open operations are not listed: the OpenAPI document marks th
 
 from collections.abc import Mapping
 
-__all__ = ["EXEMPT"]
-
 _READS = "It reads stored objects."
 _STORES = "It stores, changes or deletes objects of a client; nothing is computed."
 _CONTROLS = "It ends, pauses or resumes work that was counted when it began."

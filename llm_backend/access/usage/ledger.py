@@ -13,8 +13,6 @@ from typing import NoReturn
 from llm_backend.store import StoreError, Unstorable
 from llm_backend.store.administration import AMOUNTS, StoredUsage, Tokens, UsageKey
 
-__all__ = ["Ledger"]
-
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0  # between writes: a killed process loses at most this much

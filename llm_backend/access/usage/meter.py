@@ -8,8 +8,6 @@ from llm_backend.access.usage.ledger import Ledger
 from llm_backend.backends.base import Usage
 from llm_backend.store.administration import Tokens, UsageKey
 
-__all__ = ["RequestMeter"]
-
 ESTIMATED = "estimated"  # detail of estimated tokens
 
 

@@ -12,9 +12,6 @@ from llm_backend.contract.application.unknown_operation import UNKNOWN
 from llm_backend.contract.request import ApiRequest
 from llm_backend.json_types import JsonMapping
 
-__all__ = ["METERED", "MeteredOperation", "model_of"]
-
-
 MODEL_CHARACTERS = 256  # of a model's name in the usage
 
 

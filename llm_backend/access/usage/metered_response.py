@@ -10,8 +10,6 @@ from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.usage_parser import UsageTail
 from llm_backend.store.administration import Tokens
 
-__all__ = ["MeteredResponse"]
-
 
 class MeteredResponse:
     """Sends an answer on, with the headers of its reservation instead of others of those names.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from llm_backend.settings.price import Price
 from llm_backend.store.administration import UsageSum
 
-__all__ = ["Cost", "cost_cents", "costs_of"]
-
 TOKENS_PRICED = 1_000_000  # tokens that a price is for
 
 

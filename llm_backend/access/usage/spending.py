@@ -15,8 +15,6 @@ from llm_backend.settings.price import Price
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Record, StoredUsage, UsageFilter
 
-__all__ = ["PRICED", "Spending"]
-
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0  # between two queries of the usage of all servers

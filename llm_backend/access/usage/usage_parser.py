@@ -9,8 +9,6 @@ from typing import Any
 from llm_backend.backends.upstream.headers import decode_with
 from llm_backend.store.administration import Tokens
 
-__all__ = ["UsageTail", "parse_usage", "read_usage"]
-
 PIECES = 8  # last chunks of an answer that may contain its end
 END_BYTES = 64 * 1024  # the end of an answer, in which usage is reported
 # JSON text escapes quotation marks inside strings, so that no string can match this.

@@ -12,8 +12,6 @@ from llm_backend.backends.local.markup import MarkupParser
 from llm_backend.engine import Generation
 from llm_backend.engine.messages import Delta, Medium
 
-__all__ = ["AdmittedGeneration"]
-
 
 class AdmittedGeneration:
     """Generation that has got a slot of the engine. Its deltas can be read once, as `text` or as

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
+from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.backends.local.markup import (
     CallArguments,
     CallBegin,
@@ -14,9 +14,7 @@ from llm_backend.backends.local.markup import (
     Part,
     Reasoning,
 )
-from llm_backend.engine.messages import Delta, FinishReason
-
-__all__ = ["ChatChoice"]
+from llm_backend.engine.messages import Delta, FinishReason, TokenLogprob
 
 
 class ChatChoice:

@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CHAT_FORMATS", "ChatFormat", "format_of_turns"]
-
 _PLACEHOLDER = re.compile(r"\{\{ *(text|system|bos_token|eos_token) *\}\}")
 
 

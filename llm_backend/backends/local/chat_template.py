@@ -19,8 +19,6 @@ from llm_backend.backends.local.control_tokens import ControlTokenGuard
 from llm_backend.backends.local.template_messages import PROBE, PROBE_TEXT, MessageStyle
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
-__all__ = ["CHATML", "ChatTemplate"]
-
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["ControlTokenGuard"]
-
 _SIGN = "\ufdd0"  # a noncharacter, which Unicode excludes from text interchange
 _CHUNK = 64 * 1024  # characters per regex call: other threads can run between two calls
 _END = ""  # key in a trie: a name ends here

@@ -4,12 +4,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from llm_backend.backends.base import Chat, GenerationLimits, Priority, Sampling, TextPrompt
+from llm_backend.backends.base import Chat, GenerationLimits, TextPrompt
 from llm_backend.backends.local.model_protocol import RenderedPrompt
 from llm_backend.backends.local.task_priority import priority_of
-from llm_backend.engine.messages import Generate, Media
-
-__all__ = ["chat_command", "prompt_command"]
+from llm_backend.engine.messages import Generate, Media, Priority, Sampling
 
 
 def chat_command(

@@ -10,8 +10,6 @@ from llm_backend.backends.local.schemas.keywords import CODE
 from llm_backend.engine import EngineDown, EngineRefused, EngineStartError
 from llm_backend.engine.messages import Failure
 
-__all__ = ["translate_engine_errors"]
-
 log = logging.getLogger(__name__)
 
 _REFUSALS: dict[Failure, type[errors.ApiError]] = {

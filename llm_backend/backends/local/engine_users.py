@@ -5,8 +5,6 @@ import asyncio
 import time
 from collections.abc import Callable
 
-__all__ = ["EngineUsers"]
-
 
 class EngineUsers:
     """Counts requests; calls `on_idle` after `idle_s` seconds without any (None: never)."""

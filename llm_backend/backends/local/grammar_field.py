@@ -8,8 +8,6 @@ from llm_backend.backends.local.markup.grammar import Function
 from llm_backend.backends.local.schemas import LoweredSchema
 from llm_backend.contract.validation_messages import field_name
 
-__all__ = ["GrammarField"]
-
 _ARGUMENTS = re.compile(r"call_(\d+)_(?:arguments|(\d+)_value)")
 _CONTENT = "json_content"
 

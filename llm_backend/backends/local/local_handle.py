@@ -15,8 +15,6 @@ from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.engine import Engine, EngineState
 from llm_backend.errors import ModelNotFound
 
-__all__ = ["LocalModelHandle"]
-
 
 class _HandleOwner(Protocol):
     """Interface of the model manager that a `LocalModelHandle` calls."""

@@ -32,8 +32,6 @@ from llm_backend.engine.messages import (
 from llm_backend.json_types import JsonMappingT
 from llm_backend.offload import offload
 
-__all__ = ["LocalModel", "Observe", "RenderedChat"]
-
 _MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 _PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
 

@@ -13,9 +13,6 @@ from llm_backend.backends.local.engine_users import EngineUsers
 from llm_backend.engine import Engine, EngineState
 from llm_backend.errors import EngineUnavailable, Overloaded
 
-__all__ = ["LoadQueueLimits", "MakeEngine", "ModelHandle", "ModelManager", "ModelState"]
-
-
 MakeEngine = Callable[[Path | None], Engine]
 """Creates an engine that serves other processes at this socket path; None: at none."""
 

@@ -18,8 +18,6 @@ from llm_backend.backends.local.model_handle import LoadQueueLimits, MakeEngine
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["LocalModelManager"]
-
 log = logging.getLogger(__name__)
 
 

@@ -25,8 +25,6 @@ from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
-__all__ = ["ModelProtocol", "ProtocolCache", "RenderedPrompt"]
-
 _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know only three levels
 
 

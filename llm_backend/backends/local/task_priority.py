@@ -10,8 +10,6 @@ from contextvars import ContextVar
 
 from llm_backend.engine.messages import Priority
 
-__all__ = ["at_batch_priority", "priority_of"]
-
 _is_batch: ContextVar[bool] = ContextVar("is_batch", default=False)
 
 

@@ -15,8 +15,6 @@ from typing import Any
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
 
-__all__ = ["PROBE", "PROBE_TEXT", "MessageStyle"]
-
 _NINE_CHARACTERS = re.compile(r"length\s*(!=|==)\s*9\b")
 PROBE: Sequence[Message] = (
     {"role": "user", "content": "?"},

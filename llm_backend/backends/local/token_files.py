@@ -11,8 +11,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["SHA256", "TokenFiles"]
-
 log = logging.getLogger(__name__)
 
 Pieces = Mapping[int, bytes]

@@ -9,18 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_backend.backends.base import (
-    Chat,
-    GenerationLimits,
-    Grammar,
-    Priority,
-    Sampling,
-    TokenLogprob,
-)
+from llm_backend.backends.base import Chat, GenerationLimits, Grammar
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import Content
-
-__all__ = ["YES_OR_NO", "YesNoQuestion", "YesNoWords", "likelihood_of_yes", "probability_of_yes"]
+from llm_backend.engine.messages import Priority, Sampling, TokenLogprob
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,16 +13,6 @@ import orjson
 from llm_backend.backends.upstream.headers import decode_with
 from llm_backend.errors import UpstreamFailed
 
-__all__ = [
-    "ANY",
-    "EVENTS_OR_JSON",
-    "JSON_ONLY",
-    "AnswerKinds",
-    "AnswerValidator",
-    "answer_kinds_of",
-    "invalid_answer",
-]
-
 _JSON, _EVENTS, _PAGE = "application/json", "text/event-stream", "text/html"
 _JSON_STARTS = (b"{", b"[")
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")

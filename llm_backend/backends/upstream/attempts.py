@@ -18,8 +18,6 @@ from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import Overloaded, UpstreamError
 
-__all__ = ["Attempts"]
-
 
 @dataclass
 class Attempts:

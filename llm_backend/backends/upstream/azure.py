@@ -1,7 +1,5 @@
 """Azure's URLs: deployments in the path, an API version in the query (pure)."""
 
-__all__ = ["azure_path", "azure_query"]
-
 # Operations that run a model; Azure finds it by the path and not by the body.
 _DEPLOYED = (
     "/chat/completions",

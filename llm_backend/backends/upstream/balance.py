@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-__all__ = ["Balance", "Weighed"]
-
 
 class Weighed(Protocol):
     """Target of load balancing: its outstanding requests, and its weight."""

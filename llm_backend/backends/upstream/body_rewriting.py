@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 import orjson
 
-__all__ = ["rename_model", "with_value"]
-
 # A string, or a structural character; everything between is skipped. The quantifiers are possessive
 # (no backtracking state), since a string may be a picture of many megabytes.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]', re.DOTALL)

@@ -8,8 +8,6 @@ from urllib.parse import urlsplit
 
 from llm_backend.backends.upstream.passed_headers import never_passes
 
-__all__ = ["WIRES", "UpstreamConfig", "UpstreamKind", "WireProtocol"]
-
 _PATTERN = frozenset("*?[")
 
 

@@ -13,16 +13,6 @@ from llm_backend.backends.upstream.passed_headers import (
 )
 from llm_backend.errors import InvalidRequest, UpstreamFailed
 
-__all__ = [
-    "Headers",
-    "Observe",
-    "UpstreamAnswer",
-    "answer_headers",
-    "decode_with",
-    "observable_headers",
-    "request_headers",
-]
-
 log = logging.getLogger(__name__)
 
 Headers = Iterable[tuple[bytes, bytes]]

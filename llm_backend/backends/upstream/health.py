@@ -1,7 +1,5 @@
 """Outlier ejection of an upstream, by the results of its latest requests (pure)."""
 
-__all__ = ["Health"]
-
 FAILURES = 3  # in a row: one may be the request's fault, three are not
 EJECTION_S = 5.0
 LONGEST_EJECTION_S = 60.0

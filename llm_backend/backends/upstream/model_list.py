@@ -8,8 +8,6 @@ import orjson
 
 from llm_backend.errors import UpstreamFailed
 
-__all__ = ["LIST_BYTES", "ModelList", "models_in"]
-
 Models = list[dict[str, Any]]
 
 LIST_BYTES = 16 * 1024 * 1024

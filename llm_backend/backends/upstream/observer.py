@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["UpstreamObserver"]
-
 
 def _ignore(_number: float = 0) -> None:
     """Default callback, which ignores the number."""

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import translate
 
-__all__ = ["HeaderList", "answers_headers", "never_passes", "requests_headers"]
-
 _OF_REQUESTS = frozenset(
     {
         b"accept",

@@ -24,8 +24,6 @@ from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed
 
-__all__ = ["UpstreamPool"]
-
 Answer = TypeVar("Answer")
 
 

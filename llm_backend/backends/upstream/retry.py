@@ -2,17 +2,6 @@
 
 from llm_backend.backends.upstream.headers import Headers
 
-__all__ = [
-    "ATTEMPTS",
-    "DOWN",
-    "FALLBACK",
-    "KEY_REJECTED",
-    "REFUSED",
-    "backoff_s",
-    "has_idempotency_key",
-    "is_safe",
-]
-
 ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0

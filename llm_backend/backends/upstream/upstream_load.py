@@ -9,8 +9,6 @@ from llm_backend.backends.upstream.health import Health
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.errors import UpstreamError
 
-__all__ = ["UpstreamLoad"]
-
 log = logging.getLogger(__name__)
 
 

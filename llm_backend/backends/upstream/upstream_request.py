@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from llm_backend.backends.upstream.config import WireProtocol
 from llm_backend.backends.upstream.headers import Headers
 
-__all__ = ["Body", "UpstreamRequest"]
-
 Body = bytes | AsyncIterator[bytes]
 
 

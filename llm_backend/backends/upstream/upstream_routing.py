@@ -5,8 +5,6 @@ from functools import lru_cache
 
 from llm_backend.backends.upstream.config import UpstreamConfig
 
-__all__ = ["UpstreamRouting"]
-
 _NAMES_KEPT = 1024  # size of the LRU cache: names come from clients, and few differ
 
 

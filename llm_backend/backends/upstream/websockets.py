@@ -7,16 +7,6 @@ from urllib.parse import parse_qsl, quote, unquote_plus
 
 from llm_backend.errors import InvalidRequest
 
-__all__ = [
-    "CloseReason",
-    "Message",
-    "UpstreamSocket",
-    "model_of",
-    "upstream_protocols",
-    "with_key",
-    "with_model",
-]
-
 Message = str | bytes
 
 # Subprotocol by which a browser, which cannot set headers, sends its key for this server.

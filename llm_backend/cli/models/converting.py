@@ -7,8 +7,6 @@ import typer
 
 from llm_backend.cli.exit import exit_with_error
 
-__all__ = ["convert"]
-
 
 def convert(
     source: Annotated[str, typer.Argument(help="Model folder, or an installed package's name.")],

@@ -11,8 +11,6 @@ from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.settings import load_settings
 
-__all__ = ["list_models", "remove"]
-
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 

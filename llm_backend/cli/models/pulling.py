@@ -9,8 +9,6 @@ from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.settings import load_settings
 
-__all__ = ["pull"]
-
 
 def pull(
     model: Annotated[

@@ -12,8 +12,6 @@ from llm_backend.settings import BUILTIN, Settings, load_settings
 if TYPE_CHECKING:
     from llm_backend.model_files import GgufHeader
 
-__all__ = ["show"]
-
 _CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
 PROJECTOR = "clip"  # the architecture of all of them
 _SHOWN = 100  # characters of a value

@@ -61,8 +61,6 @@ with (
     from connexion.middleware.routing import RoutingMiddleware
     from connexion.resolver import Resolution, Resolver
 
-__all__ = ["Admission", "Authenticate", "SendResponse", "build_app"]
-
 Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
 """Maps headers and operation to the caller; raises `Unauthorized` or `Forbidden`."""
 

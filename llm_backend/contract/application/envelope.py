@@ -11,8 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.telemetry import REQUEST_ID
 
-__all__ = ["Envelope"]
-
 _PRINTABLE = bytes(range(0x21, 0x7F))
 
 

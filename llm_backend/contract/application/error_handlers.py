@@ -19,8 +19,6 @@ from llm_backend.errors import (
     from_status,
 )
 
-__all__ = ["add_error_handlers", "to_api_error"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -7,8 +7,6 @@ from starlette.types import Scope, Send
 
 from llm_backend.errors import ApiError, error_body
 
-__all__ = ["send_refusal"]
-
 
 async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:
     """Sends the error's status, OpenAI's body and a request id, which is stored in the scope."""

@@ -8,8 +8,6 @@ from starlette.types import Scope
 from llm_backend.contract.operations import Operation
 from llm_backend.errors import NotFound
 
-__all__ = ["UNKNOWN", "UnknownPaths"]
-
 UNKNOWN = Operation(
     operation_id="unknownOperation",
     method="",

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import cast
 
-__all__ = ["block_imports"]
-
 
 @contextmanager
 def block_imports(*missing: str, **names: tuple[str, ...]) -> Iterator[None]:

@@ -14,9 +14,6 @@ import yaml
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["build_contract", "facts_of"]
-
-
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 _PROSE = frozenset({"description", "summary", "title", "example", "examples", "externalDocs"})

@@ -20,9 +20,6 @@ from llm_backend.contract.compilation.fingerprint import FORMAT, SOURCES, digest
 from llm_backend.contract.compilation.overlay import apply_overlay
 from llm_backend.json_types import JsonValue
 
-__all__ = ["ContractError", "compile_contract"]
-
-
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 FREQUENT_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
 

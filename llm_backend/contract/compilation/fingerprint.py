@@ -3,8 +3,6 @@
 from hashlib import blake2b
 from pathlib import Path
 
-__all__ = ["FORMAT", "SOURCES", "digest_of"]
-
 FORMAT = 2
 """Format version, incremented whenever the meaning of the compiled files changes."""
 

@@ -12,9 +12,6 @@ from jsonpath import JSONPathEnvironment, JSONPathMatch
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["OverlayError", "apply_overlay"]
-
-
 _JSONPATH = JSONPathEnvironment(strict=True)
 
 

@@ -23,9 +23,6 @@ from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.json_types import JsonValue
 
-__all__ = ["FRAMING_BYTES", "FilePart", "Form", "FormCheck"]
-
-
 FRAMING_BYTES = 1024 * 1024  # for fields, part headers and boundaries, besides the file
 _FIELD_BYTES = 64 * 1024
 _NAME_CHARACTERS = 512

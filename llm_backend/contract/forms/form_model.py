@@ -11,8 +11,6 @@ from starlette.types import Message, Receive
 from llm_backend.contract.body import replay_body
 from llm_backend.errors import ClientGone
 
-__all__ = ["FormHead", "prepend_head", "read_form_head", "with_model"]
-
 # Clients send their fields before or after the file. A model name beyond this many bytes is not
 # read, and the form goes to the upstream of the operation.
 _HEAD_BYTES = 64 * 1024

@@ -8,8 +8,6 @@ from starlette.types import Message, Receive
 from llm_backend.contract.forms.multipart import Event, PartBegan, PartEnded, Parts, boundary_of
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["CheckField", "observe_form"]
-
 _FIELD_BYTES = 64 * 1024  # limit of one observed field
 
 CheckField = Callable[[str, bytes], None]

@@ -9,8 +9,6 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["Event", "PartBegan", "PartEnded", "Parts", "boundary_of", "events"]
-
 _PARTS = 100  # more than any form of the document has fields
 _PLAIN = frozenset({"", "binary", "8bit", "7bit"})
 

@@ -20,13 +20,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "admin_api_keys_create",
-    "admin_api_keys_delete",
-    "admin_api_keys_get",
-    "admin_api_keys_list",
-]
-
 THING = "admin API key"
 
 

@@ -16,8 +16,6 @@ from llm_backend.store.administration import AuditEntry, AuditFilter
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["list_audit_logs"]
-
 
 async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/audit_logs`: the newest first. There are no tenants here, so `tenant_only`

@@ -16,13 +16,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "retrieve_organization_data_retention",
-    "retrieve_project_data_retention",
-    "update_organization_data_retention",
-    "update_project_data_retention",
-]
-
 
 async def retrieve_organization_data_retention(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/data_retention`"""

@@ -14,11 +14,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "retrieve_project_hosted_tool_permissions",
-    "update_project_hosted_tool_permissions",
-]
-
 TOOLS: Final = ("file_search", "web_search", "image_generation", "mcp", "code_interpreter")
 
 

@@ -24,8 +24,6 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["delete_invite", "invite_user", "list_invites", "retrieve_invite"]
-
 
 THING = "invite"
 LIFETIME_S = 7 * 24 * 60 * 60  # OpenAI's

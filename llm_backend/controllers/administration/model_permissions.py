@@ -19,12 +19,6 @@ from llm_backend.json_types import JsonMapping
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "delete_project_model_permissions",
-    "retrieve_project_model_permissions",
-    "update_project_model_permissions",
-]
-
 EVERYTHING: JsonMapping = {"mode": "deny_list", "model_ids": []}  # the default
 
 

@@ -19,8 +19,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["delete_project_api_key", "list_project_api_keys", "retrieve_project_api_key"]
-
 THING = "API key"
 
 

@@ -25,14 +25,6 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "create_project_user",
-    "delete_project_user",
-    "list_project_users",
-    "modify_project_user",
-    "retrieve_project_user",
-]
-
 
 THING = "user"
 ROLES = ("owner", "member")

@@ -24,14 +24,6 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "archive_project",
-    "create_project",
-    "list_projects",
-    "modify_project",
-    "retrieve_project",
-]
-
 
 async def list_projects(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects`"""

@@ -28,8 +28,6 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["list_project_rate_limits", "update_project_rate_limits"]
-
 
 LIMIT = 100  # of a page; OpenAI's default
 UNLIMITED = 1_000_000_000

@@ -28,15 +28,6 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "create_project_service_account",
-    "createan_apikeyforaserviceaccount",
-    "delete_project_service_account",
-    "list_project_service_accounts",
-    "retrieve_project_service_account",
-    "update_project_service_account",
-]
-
 
 THING = "service account"
 NAMES: Final = ("name", "role")  # that can be changed

@@ -27,19 +27,6 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "create_organization_spend_alert",
-    "create_project_spend_alert",
-    "delete_organization_spend_alert",
-    "delete_project_spend_alert",
-    "list_organization_spend_alerts",
-    "list_project_spend_alerts",
-    "retrieve_organization_spend_alert",
-    "retrieve_project_spend_alert",
-    "update_organization_spend_alert",
-    "update_project_spend_alert",
-]
-
 THING = "spend alert"
 CHANGED = "tenant.billing.alerts.updated"
 FIELDS: Final = ("threshold_amount", "currency", "interval", "notification_channel")

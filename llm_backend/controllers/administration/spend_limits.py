@@ -22,15 +22,6 @@ from llm_backend.json_types import JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "deleteorganizationspendlimit",
-    "deleteprojectspendlimit",
-    "getorganizationspendlimit",
-    "getprojectspendlimit",
-    "updateorganizationspendlimit",
-    "updateprojectspendlimit",
-]
-
 CHANGED = "tenant.billing.overage_limit.updated"
 FIELDS: Final = ("threshold_amount", "currency", "interval")
 

@@ -25,20 +25,6 @@ from llm_backend.store.administration import UsageSum
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "usage_audio_speeches",
-    "usage_audio_transcriptions",
-    "usage_code_interpreter_sessions",
-    "usage_completions",
-    "usage_costs",
-    "usage_embeddings",
-    "usage_file_search_calls",
-    "usage_images",
-    "usage_moderations",
-    "usage_vector_stores",
-    "usage_web_search_calls",
-]
-
 
 IMAGES = ("image.generation", "image.edit", "image.variation")
 

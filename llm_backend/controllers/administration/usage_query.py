@@ -8,8 +8,6 @@ from typing import Any
 from llm_backend.errors import InvalidRequest
 from llm_backend.store.administration import UsageFilter
 
-__all__ = ["Buckets", "buckets_of", "filter_of"]
-
 WIDTHS_S = {"1m": 60, "1h": 3600, "1d": 86_400}
 # Buckets of a page: default and maximum, OpenAI's.
 LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}

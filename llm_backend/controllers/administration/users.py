@@ -24,8 +24,6 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["delete_user", "list_users", "modify_user", "retrieve_user"]
-
 THING = "user"
 ROLES = ("owner", "reader")
 UNHONOURED = ("role_id", "technical_level", "developer_persona")

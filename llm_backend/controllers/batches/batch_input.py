@@ -16,8 +16,6 @@ from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import TooLarge
 from llm_backend.store import Lines
 
-__all__ = ["InputCheck", "InputLine", "LineProblem", "LineSplitter", "RawLine", "read_line"]
-
 CHUNK_LINES = 64  # lines of one job: few enough to spread over workers, many enough to be cheap
 MAX_ERRORS = 100  # in a file that is no JSONL every line is invalid
 

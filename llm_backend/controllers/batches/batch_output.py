@@ -11,8 +11,6 @@ from llm_backend.controllers.batches.dispatch import DispatchedAnswer
 from llm_backend.errors import UpstreamFailed, error_body
 from llm_backend.store import LineResult, TokenCounts
 
-__all__ = ["answer_line", "error_line"]
-
 _TOKENS_END = 1 << 31  # the database column's limit; no answer has so many
 
 

@@ -22,8 +22,6 @@ from llm_backend.store import (
 )
 from llm_backend.store.objects import Content, size_of
 
-__all__ = ["BatchWorker"]
-
 _END_ERRORS = {
     BatchStatus.EXPIRED: (
         "batch_expired",

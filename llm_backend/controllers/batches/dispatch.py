@@ -10,8 +10,6 @@ from starlette.types import ASGIApp, Message
 
 from llm_backend.controllers.internal.internal_request import body_channel, json_post
 
-__all__ = ["Dispatch", "DispatchedAnswer"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DispatchedAnswer:

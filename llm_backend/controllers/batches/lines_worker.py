@@ -26,8 +26,6 @@ from llm_backend.store import (
 )
 from llm_backend.store.objects import Content
 
-__all__ = ["LinesWorker"]
-
 CHUNKS_AT_ONCE = 4  # so that the last lines of a chunk do not leave concurrency unused
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})  # transient: overload, or a restart
 ATTEMPTS_PER_LINE = 4  # of a line with a transient error, before its batch is postponed

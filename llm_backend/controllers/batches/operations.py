@@ -21,8 +21,6 @@ from llm_backend.store import Missing, StoredBatch, TokenCounts
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["cancel_batch", "create_batch", "list_batches", "retrieve_batch"]
-
 PURPOSE = "batch"
 UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
 WINDOWS_S = {"24h": 24 * 3600}  # OpenAI's completion windows

@@ -14,8 +14,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["ask_chat"]
-
 
 async def ask_chat(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/ask`: the answer as text, or as the events of a streamed chat."""

@@ -21,8 +21,6 @@ from llm_backend.store import (
     present_owner,
 )
 
-__all__ = ["ChatMemory", "Policy"]
-
 Policy = Literal["always", "on-request", "never"]
 
 log = logging.getLogger(__name__)

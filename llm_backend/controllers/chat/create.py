@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import orjson
 from starlette.responses import Response
 
-from llm_backend.backends.base import Chat, ChatDelta, Priority
+from llm_backend.backends.base import Chat, ChatDelta
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
@@ -44,14 +44,13 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import Retrieval, retrieve
+from llm_backend.engine.messages import Priority
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
 from llm_backend.sse import encode
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
-
-__all__ = ["complete_chat", "create_chat_completion"]
 
 AnyAnswer = AdmittedGeneration | BridgedAnswer | CheckedAnswer | WithheldStream
 

@@ -16,8 +16,6 @@ from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.json_types import JsonMapping
 from llm_backend.sse import SimilarEvent, encode
 
-__all__ = ["ChatEvents", "Transcript"]
-
 _END = b"}\n\n"  # end of every event
 _BEFORE_OBFUSCATION, _AFTER_OBFUSCATION = b',"obfuscation":"', b'"' + _END
 

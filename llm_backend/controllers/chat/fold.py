@@ -5,9 +5,6 @@ from typing import Any
 
 from llm_backend.json_types import JsonObject
 
-__all__ = ["ChatFold", "TextFastPath", "fold"]
-
-
 _DROPPED = frozenset({"choices", "object", "obfuscation"})
 _FROM_FIRST_CHUNK = frozenset({"id", "created", "model"})
 

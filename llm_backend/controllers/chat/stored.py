@@ -15,14 +15,6 @@ from llm_backend.store import ChatStore, StoredChat, StoredMessage
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "delete_chat_completion",
-    "get_chat_completion",
-    "get_chat_completion_messages",
-    "list_chat_completions",
-    "update_chat_completion",
-]
-
 
 async def list_chat_completions(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/completions`"""

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from llm_backend.errors import RangeNotSatisfiable
 
-__all__ = ["ByteRange", "byte_range"]
-
 _ONE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 

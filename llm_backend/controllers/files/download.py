@@ -13,8 +13,6 @@ from llm_backend.controllers.files.byte_range import byte_range
 from llm_backend.errors import ClientGone
 from llm_backend.store import FileStore, StoredFile, StoreUnavailable
 
-__all__ = ["Download", "disposition"]
-
 log = logging.getLogger(__name__)
 
 

@@ -9,8 +9,6 @@ from pathlib import PurePosixPath
 from llm_backend.errors import InvalidRequest
 from llm_backend.settings import Settings
 
-__all__ = ["check_size", "check_type"]
-
 _LINES = (".jsonl",)
 _PICTURES = (".gif", ".jpeg", ".jpg", ".png", ".webp")  # formats that vision models accept
 _TYPES: Mapping[str, tuple[str, ...]] = {

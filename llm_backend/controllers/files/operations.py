@@ -25,17 +25,6 @@ from llm_backend.store import StoredFile
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "create_file",
-    "declared_bytes",
-    "delete_file",
-    "download_file",
-    "file_object",
-    "list_files",
-    "new_file_id",
-    "retrieve_file",
-]
-
 DEFAULT_LIMIT = 10_000  # OpenAI's
 
 

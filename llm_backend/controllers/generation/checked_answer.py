@@ -16,12 +16,10 @@ from typing import Protocol, Self
 
 import msgspec
 
-from llm_backend.backends.base import Chat, ChatDelta, FinishReason, Usage
-from llm_backend.backends.local.schemas import AnswerSchema
+from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.controllers.generation.structured_output import StructuredOutput
+from llm_backend.engine.messages import FinishReason
 from llm_backend.errors import Internal
-
-__all__ = ["AnswerSchema", "CheckedAnswer", "ModelAnswer", "check_answers"]
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,6 @@ from llm_backend.json_types import JsonMapping, JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["CustomCalls", "custom_names", "translate_error_names", "with_functions"]
-
 
 _FUNCTION = re.compile(r"tools\[(\d+)\]\.function\b")
 _FORMAT = re.compile(rf"\.parameters\.properties\.{INPUT}\.[\w-]+")

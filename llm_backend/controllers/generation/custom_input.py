@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from llm_backend.controllers.generation.custom_tools import INPUT
 
-__all__ = ["CustomInput"]
-
 _BEGIN = re.compile(rf'\s*\{{\s*"{INPUT}"\s*:\s*"')
 _PLAIN = re.compile(r'[^"\\]+')
 _HALF = r"u[dD][89abAB][0-9a-fA-F]{2}"  # high surrogate of a pair of escapes

@@ -12,9 +12,6 @@ from llm_backend.backends.local.markup.lark import LARK, LarkError, check_lark
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject
 
-__all__ = ["INPUT", "custom_function"]
-
-
 INPUT = "input"  # name of the parameter
 _SPECIAL = re.compile(r"\\.|[/\n]", re.DOTALL)  # escapes, slashes and newlines of a Lark regex
 

@@ -15,8 +15,6 @@ from llm_backend.json_types import JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["as_function_calls", "translate_function_errors", "with_tools"]
-
 
 _TOOL = re.compile(r"tools\[(\d+)\]\.function\b")
 

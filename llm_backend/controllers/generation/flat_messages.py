@@ -7,9 +7,6 @@ from llm_backend.backends.base import Message
 from llm_backend.backends.local.media import Content, MediaFile, Picture, Sound
 from llm_backend.errors import UnsupportedField
 
-__all__ = ["flatten_messages"]
-
-
 _CALL = "call_0"  # id of calls in the deprecated form, whose messages have none
 
 

@@ -9,8 +9,6 @@ from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.errors import InvalidRequest
 from llm_backend.offload import offload
 
-__all__ = ["decode_foreign_tokens"]
-
 Inputs = Sequence[str | Sequence[int]]
 
 _ENCODINGS = {

@@ -7,8 +7,6 @@ model supports.
 import re
 from typing import Any
 
-__all__ = ["is_hint", "knows_reasoning_effort"]
-
 _VERBOSE = re.compile(r"(?:openai/)?gpt-[5-9]")
 _REASONING = re.compile(r"(?:openai/)?(?:gpt-[5-9]|o[1-9]|codex-)")
 

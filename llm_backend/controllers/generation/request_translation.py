@@ -5,26 +5,17 @@ are translated here; an unsupported field is refused by name, never dropped. Pur
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_backend.backends.base import (
-    Chat,
-    GenerationLimits,
-    Grammar,
-    JsonContent,
-    Priority,
-    Sampling,
-    TextPrompt,
-)
+from llm_backend.backends.base import Chat, GenerationLimits, Grammar, JsonContent, TextPrompt
 from llm_backend.controllers.generation.custom_calls import translate_error_names, with_functions
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
 from llm_backend.controllers.generation.tool_choice import tool_choice_of
+from llm_backend.engine.messages import Priority, Sampling
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
-
-__all__ = ["chat_from", "check_supported_fields", "prompts_from", "tokens_from"]
 
 
 SAMPLING_FIELDS = {

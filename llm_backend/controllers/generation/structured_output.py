@@ -23,8 +23,6 @@ if TYPE_CHECKING:
         api.ResponseFormatText | api.ResponseFormatJsonSchema | api.ResponseFormatJsonObject
     )
 
-__all__ = ["StructuredOutput", "structure_from"]
-
 
 NODES = 40_000
 SCHEMA_PATH: Path = ("response_format", "json_schema", "schema")

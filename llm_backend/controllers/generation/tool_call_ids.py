@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping
 
-__all__ = ["check_items", "check_messages"]
-
-
 _CALLS = {"function_call": "function call", "custom_tool_call": "custom tool call"}
 _OUTPUTS = {f"{kind}_output": name for kind, name in _CALLS.items()}
 _SHOWN_IDS = 5  # ids in an error message

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     ChatTool = api.ChatCompletionTool | api.CustomToolChatCompletions | api.FileSearchTool
 
-__all__ = ["ToolChoice", "tool_choice_of"]
-
 _FUNCTION_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{FUNCTION_NAME_LENGTH}}}")
 
 

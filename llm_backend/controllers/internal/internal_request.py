@@ -12,8 +12,6 @@ from llm_backend.contract.body import BodyLimits, replay_body
 from llm_backend.errors import InvalidRequest
 from llm_backend.settings import Settings
 
-__all__ = ["body_channel", "json_body", "json_limits", "json_post"]
-
 
 def json_limits(settings: Settings) -> BodyLimits:
     """Returns the limits of a JSON body from the settings."""

@@ -18,14 +18,6 @@ from llm_backend.json_types import JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "load_model",
-    "load_model_by_name",
-    "unload_model",
-    "unload_model_by_name",
-    "unload_models",
-]
-
 
 async def load_model(services: Services, request: ApiRequest) -> Response:
     """`POST /models/{model}/load`"""

@@ -9,8 +9,6 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Forbidden, ModelNotFound
 
-__all__ = ["delete_model", "list_models", "post_models", "retrieve_model"]
-
 
 async def list_models(services: Services, request: ApiRequest) -> Response:
     """`GET /models`: local models first; an upstream that is down hides only its own models.

@@ -12,15 +12,6 @@ from llm_backend.backends.local.media import Content, Picture
 from llm_backend.backends.local.yes_no import YesNoQuestion, YesNoWords
 from llm_backend.errors import InvalidRequest
 
-__all__ = [
-    "CATEGORIES",
-    "IMAGE_CATEGORIES",
-    "BuildQuestion",
-    "ModerationInput",
-    "build_question",
-    "question_builder",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModerationInput:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
         api.ModerationResultBody | api.ChatCompletionModerationResults | api.ModerationErrorBody
     )
 
-__all__ = ["FILTERED", "ModeratedAnswer", "WithheldStream", "moderation_of"]
-
 Message = JsonMapping
 Deltas = AsyncGenerator[ChatDelta, None]
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
-from llm_backend.backends.base import Priority
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import Picture
 from llm_backend.backends.local.yes_no import YesNoQuestion, probability_of_yes
@@ -24,6 +23,7 @@ from llm_backend.controllers.moderations.categories import (
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.engine.messages import Priority
 from llm_backend.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -34,8 +34,6 @@ from llm_backend.offload import is_large, offload
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
-
-__all__ = ["create_moderation", "moderate", "moderation_model_name"]
 
 
 FIELDS = {"input", "model"}

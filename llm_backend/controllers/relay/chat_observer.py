@@ -11,9 +11,6 @@ from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import Decoder
 
-__all__ = ["ChatObserver"]
-
-
 _OBSERVED_BYTES = 16 * 1024 * 1024
 
 

@@ -13,9 +13,6 @@ import orjson
 
 from llm_backend.json_types import JsonObject
 
-__all__ = ["EventDelta"]
-
-
 _PARTS = re.compile(rb'(data: \{[^\r\n]*"content" ?: ?")((?:[^"\\\r\n]|\\.)*)("[^\r\n]*\})')
 _OTHER = "?"
 _EVENT_BYTES = 4096  # of events with a piece of text; searching longer ones could take long

@@ -12,8 +12,6 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
 from llm_backend.store import Missing
 
-__all__ = ["local_or_upstream"]
-
 
 def local_or_upstream(
     kind: str, parameter: str, *, part: str | None = None, relay_by: Handler = relay

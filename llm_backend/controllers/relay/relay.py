@@ -23,18 +23,6 @@ from llm_backend.controllers.relay.upload_disconnect import UploadProgress, Whil
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 from llm_backend.offload import offload
 
-__all__ = [
-    "Destination",
-    "Exchanger",
-    "RelayRequest",
-    "RelayServices",
-    "fairness_key",
-    "relay",
-    "requested_model",
-    "upstream_path",
-    "upstream_query",
-]
-
 _PREFIX = b"/v1"
 _PRINTABLE = bytes(range(0x21, 0x7F))
 _DOT_SEGMENTS = frozenset({b".", b".."})

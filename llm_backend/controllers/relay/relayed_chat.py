@@ -13,8 +13,6 @@ from llm_backend.controllers.relay.chat_observer import ChatObserver
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.services import Services
 
-__all__ = ["relay_chat"]
-
 log = logging.getLogger(__name__)
 
 _END_OF_TIME = 1 << 40  # unix seconds: a larger number has another unit

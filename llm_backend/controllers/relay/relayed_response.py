@@ -13,8 +13,6 @@ from llm_backend.controllers.relay.upload_disconnect import UploadProgress, Whil
 from llm_backend.errors import ApiError
 from llm_backend.stream_ending import StreamEnding
 
-__all__ = ["Finish", "RelayedResponse"]
-
 log = logging.getLogger(__name__)
 
 # Quotes inside JSON strings are escaped, so no string can match this.

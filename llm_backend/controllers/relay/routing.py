@@ -17,15 +17,6 @@ from llm_backend.controllers.relay.relay import Destination, fairness_key, relay
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Overloaded, RateLimited, UpstreamError
 
-__all__ = [
-    "FALLBACK_ERRORS",
-    "LocalStep",
-    "UpstreamStep",
-    "answer_by_route",
-    "operation_names",
-    "relay_operation",
-]
-
 log = logging.getLogger(__name__)
 
 LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]

@@ -9,8 +9,6 @@ from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 from llm_backend.telemetry import Metrics
 
-__all__ = ["UnknownFieldReporter"]
-
 HEADER = b"x-llm-backend-unknown-fields"
 
 

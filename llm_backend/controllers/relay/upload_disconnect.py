@@ -10,8 +10,6 @@ from starlette.types import Receive
 
 from llm_backend.contract.client_disconnect import WhileClientConnected
 
-__all__ = ["UploadProgress", "WhileConnected"]
-
 
 class UploadProgress:
     """The client's upload; until it has ended, no other reader may listen to the client."""

@@ -11,31 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from orjson import Fragment
 
-from llm_backend.backends.base import (
-    ChatDelta,
-    ModelCard,
-    TextDelta,
-    TokenLogprob,
-    ToolCall,
-    Usage,
-)
+from llm_backend.backends.base import ChatDelta, ModelCard, TextDelta, ToolCall, Usage
+from llm_backend.engine.messages import TokenLogprob
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
-
-__all__ = [
-    "ChunkHead",
-    "chat_chunk",
-    "chat_logprobs",
-    "embeddings",
-    "model_object",
-    "role_chunk",
-    "text_chunk",
-    "token_object",
-    "usage_chunk",
-    "usage_object",
-]
 
 
 FINGERPRINT = "fp_llm_backend"

@@ -13,8 +13,6 @@ from llm_backend import exact_json
 from llm_backend.errors import ApiError, Internal, error_body
 from llm_backend.sse import DONE, encode
 
-__all__ = ["event_stream"]
-
 log = logging.getLogger(__name__)
 
 

@@ -9,8 +9,6 @@ from llm_backend import exact_json
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Page
 
-__all__ = ["JsonResponse", "list_object"]
-
 
 class JsonResponse(Response):
     """A response whose content is a JSON value."""

@@ -10,9 +10,6 @@ import orjson
 from llm_backend.backends.base import ChatDelta
 from llm_backend.json_types import JsonMapping, JsonObject
 
-__all__ = ["Obfuscation", "obfuscation_for"]
-
-
 BLOCK = 16  # bytes: nearly all pieces are shorter, and so padded to one size
 _STOCK_BYTES = 3072  # of randomness at a time: one system call for some hundred events
 _QUOTES = 2

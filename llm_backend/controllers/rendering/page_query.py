@@ -6,8 +6,6 @@ from typing import Any, TypedDict
 from llm_backend.errors import InvalidRequest
 from llm_backend.store.keyset_pages import Order
 
-__all__ = ["DEFAULT_LIMIT", "PageArguments", "page_arguments", "refuse_both_cursors"]
-
 DEFAULT_LIMIT = 20  # of the document, for nearly all lists
 
 

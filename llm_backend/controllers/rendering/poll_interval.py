@@ -1,7 +1,5 @@
 """Poll interval for clients that wait for a job, in a header of OpenAI's SDKs. Pure."""
 
-__all__ = ["poll_headers"]
-
 _HEADER = "openai-poll-after-ms"
 _LEAST_MS, _MOST_MS = 200, 5000
 _PER_SECOND_MS = 100  # of the object's age

@@ -29,8 +29,6 @@ from llm_backend.store import (
     WrongDigest,
 )
 
-__all__ = ["translate_store_errors"]
-
 log = logging.getLogger(__name__)
 
 

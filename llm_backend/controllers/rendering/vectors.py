@@ -9,8 +9,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-__all__ = ["as_numbers", "shorten"]
-
 # Numbers encoded in two milliseconds; then the event loop runs other tasks.
 NUMBERS_PER_STEP = 1 << 16
 

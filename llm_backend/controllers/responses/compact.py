@@ -36,8 +36,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["compactconversation"]
-
 
 async def compactconversation(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/compact`"""

@@ -28,8 +28,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["create_response", "getinputtokencounts", "relay_unread"]
-
 
 async def create_response(services: Services, request: ApiRequest) -> Response:
     """`POST /responses`"""

@@ -18,8 +18,6 @@ from llm_backend.controllers.responses.response_observer import (
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, NotFound
 
-__all__ = ["relay_response", "relay_stored_operation", "relay_stored_response"]
-
 _OUTPUT_TEXTS = METERED["createResponse"].texts
 
 

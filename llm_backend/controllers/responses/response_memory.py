@@ -21,8 +21,6 @@ from llm_backend.store import (
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["ResponseMemory", "to_stored_items", "to_stored_response"]
-
 
 def to_stored_items(items: Sequence[JsonMapping]) -> list[StoredItem]:
     """Returns items as rows of the store."""

@@ -9,9 +9,6 @@ from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonMapping
 from llm_backend.sse import Decoder
 
-__all__ = ["ResponseObserver", "is_under_way"]
-
-
 _OBSERVED_BYTES = 16 * 1024 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 # Quotes inside JSON strings are escaped, so no string can match this.

@@ -31,20 +31,6 @@ from llm_backend.backends.base import Meter
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
-__all__ = [
-    "CallBegan",
-    "CallEnded",
-    "CallProgress",
-    "OpenTools",
-    "Reader",
-    "ServerCall",
-    "ServerTool",
-    "ServerTools",
-    "ToolContext",
-    "ToolEvent",
-    "ToolKind",
-]
-
 Item = JsonMapping
 Reader = Callable[[Item], Sequence[JsonObject]]
 

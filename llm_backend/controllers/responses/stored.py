@@ -26,8 +26,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
-
 
 @local_or_upstream("response", "response_id", relay_by=relay_stored_response)
 async def get_response(services: Services, request: ApiRequest) -> Response:

@@ -3,8 +3,6 @@
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["AnsweredError", "RecentErrors"]
-
 CAPACITY = 200  # each under a kilobyte
 
 

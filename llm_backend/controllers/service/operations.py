@@ -22,16 +22,6 @@ from llm_backend.store.jobs import JobCounts
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "get_health",
-    "get_info",
-    "get_metrics",
-    "get_openapi_document",
-    "get_ping",
-    "get_readiness",
-    "list_operations",
-]
-
 STORE_ANSWERS_S = 2.0  # timeout of the database, as of engines
 CAN_ANSWER = frozenset({"ready", "unloaded"})  # an unloaded model is loaded by its next request
 

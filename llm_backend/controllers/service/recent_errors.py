@@ -12,8 +12,6 @@ from llm_backend.controllers.services import Services
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["list_errors"]
-
 
 async def list_errors(services: Services, request: ApiRequest) -> Response:
     """`GET /chat/errors`"""

@@ -6,8 +6,6 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.services import Services
 
-__all__ = ["get_status"]
-
 
 async def get_status(services: Services, request: ApiRequest) -> Response:
     """`GET /status`: an endless event stream."""

@@ -17,8 +17,6 @@ from llm_backend.json_types import JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["StatusBoard", "engine_states"]
-
 
 ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; Prometheus waits ten seconds
 POLL_INTERVAL_S = 0.5  # live enough for a person, and cheap for an engine

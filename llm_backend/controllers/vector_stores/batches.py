@@ -19,13 +19,6 @@ from llm_backend.errors import InvalidRequest
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "cancel_vector_store_file_batch",
-    "create_vector_store_file_batch",
-    "get_vector_store_file_batch",
-    "list_files_in_vector_store_batch",
-]
-
 of_a_batch = local_or_upstream("vector store", "vector_store_id", part="file batch")
 
 

@@ -17,8 +17,6 @@ from llm_backend.store import StoredFile
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["create_chunks"]
-
 
 async def create_chunks(services: Services, request: ApiRequest) -> Response:
     """`POST /chunks`: returns chunks without overlap."""

@@ -18,15 +18,6 @@ from llm_backend.controllers.vector_stores.stores import page_of
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "create_vector_store_file",
-    "delete_vector_store_file",
-    "get_vector_store_file",
-    "list_vector_store_files",
-    "retrieve_vector_store_file_content",
-    "update_vector_store_file_attributes",
-]
-
 of_a_file = local_or_upstream("vector store", "vector_store_id", part="file")
 
 

@@ -9,8 +9,6 @@ from llm_backend.controllers.vector_stores.embedding.embedders import Embedders
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import VectorStores
 
-__all__ = ["VectorLibrary", "translate_index_errors"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class VectorLibrary:

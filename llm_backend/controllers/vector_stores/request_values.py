@@ -11,14 +11,6 @@ from llm_backend.store.vector_stores import Attribute, StoredChunking
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "attributes_from",
-    "chunking_from",
-    "condition_from",
-    "expiry_from",
-    "ranking_from",
-]
-
 
 AUTO_TOKENS = 800  # OpenAI's default; half of it overlaps
 CONDITIONS_LIMIT = 100  # per filter: no reasonable one has more

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
         description: NotRequired[str]
 
 
-__all__ = ["batch_object", "content_page", "file_object", "results_page", "store_object"]
-
-
 def store_object(store: StoredVectorStore, now: int) -> "DescribedVectorStore":
     """Renders a vector store; `now` in Unix seconds."""
     expires_at = store.expires_at

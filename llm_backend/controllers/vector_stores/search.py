@@ -18,8 +18,6 @@ from llm_backend.errors import InvalidRequest
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["search_vector_store"]
-
 DEFAULT_LIMIT = 10  # OpenAI's
 QUERIES_LIMIT = 16
 

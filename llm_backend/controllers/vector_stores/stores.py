@@ -21,15 +21,6 @@ from llm_backend.store import StoredVectorStore
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = [
-    "create_vector_store",
-    "delete_vector_store",
-    "get_vector_store",
-    "list_vector_stores",
-    "modify_vector_store",
-    "page_of",
-]
-
 
 async def create_vector_store(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores`"""

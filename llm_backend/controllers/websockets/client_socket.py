@@ -11,8 +11,6 @@ from llm_backend.backends.upstream.websockets import CloseReason, Message
 from llm_backend.contract.client_disconnect import run_until_disconnect
 from llm_backend.errors import ClientGone
 
-__all__ = ["ClientSocket"]
-
 T = TypeVar("T")
 
 _BUFFERED_MESSAGES = (

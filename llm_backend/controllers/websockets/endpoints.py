@@ -24,8 +24,6 @@ from llm_backend.controllers.websockets.relayed_socket import (
 from llm_backend.controllers.websockets.response_socket import serve_responses
 from llm_backend.errors import ApiError, ClientGone, NotFound, error_body
 
-__all__ = ["WebSocketEndpoints"]
-
 log = logging.getLogger(__name__)
 
 CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]

@@ -16,8 +16,6 @@ from llm_backend.controllers.internal.internal_request import body_channel, json
 from llm_backend.errors import Internal, error_body
 from llm_backend.sse import Decoder
 
-__all__ = ["Headers", "InnerAnswer", "open_exchange"]
-
 log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]

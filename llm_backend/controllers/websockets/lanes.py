@@ -6,8 +6,6 @@ from collections.abc import Callable, Coroutine
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.errors import RateLimited
 
-__all__ = ["Lanes"]
-
 Work = Callable[[], Coroutine[None, None, None]]
 
 

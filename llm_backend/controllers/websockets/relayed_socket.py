@@ -21,8 +21,6 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.errors import ClientGone, Unsupported
 
-__all__ = ["open_upstream_socket", "pump", "upstream_steps"]
-
 log = logging.getLogger(__name__)
 
 OPERATION = ("realtime", "Realtime")

@@ -33,8 +33,6 @@ from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest, e
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import REQUEST_BYTES, offload
 
-__all__ = ["serve_responses"]
-
 log = logging.getLogger(__name__)
 
 

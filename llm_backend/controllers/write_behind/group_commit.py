@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
-__all__ = ["GroupCommit"]
-
 Item = TypeVar("Item")
 
 MAX_BATCH_ITEMS = 256  # in one write: the first item waits for all of them

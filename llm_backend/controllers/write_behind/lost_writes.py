@@ -5,8 +5,6 @@ import math
 import time
 from collections.abc import Callable
 
-__all__ = ["LostWrites"]
-
 log = logging.getLogger(__name__)
 
 LOG_INTERVAL_S = 10.0  # a full disk would otherwise log a line for each answer

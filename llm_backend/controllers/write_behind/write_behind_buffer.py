@@ -7,8 +7,6 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-__all__ = ["WriteBehindBuffer"]
-
 Item = TypeVar("Item")
 
 PAUSE_S = 0.05  # for more items: a write costs much, a row little, and no request waits

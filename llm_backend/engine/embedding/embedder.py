@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import unsupported_command
+from llm_backend.engine.command_refused import CommandRefused, unsupported_command
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
     Embed,
@@ -25,15 +25,8 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.messages.framing import MESSAGE_BYTES
 from llm_backend.engine.model import Model
-from llm_backend.engine.scheduling.command_validation import (
-    CommandRefused,
-    check_tokens,
-    tokens_beyond,
-)
+from llm_backend.engine.scheduling.command_validation import check_tokens, tokens_beyond
 from llm_backend.engine.statistics import Statistics
-
-__all__ = ["Embedder"]
-
 
 _Results = NDArray[np.float32] | NDArray[np.float64]
 

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator
 
 from llm_backend.engine.model import Vocabulary
 
-__all__ = ["PairTokenizer"]
-
 _PLACEHOLDERS = re.compile(r"\{query\}|\{document\}")
 
 

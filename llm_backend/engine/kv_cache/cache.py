@@ -17,8 +17,6 @@ from typing import Protocol
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.media_runs import length_of_whole_runs
 
-__all__ = ["Cache", "Copy", "HostPrefixStates", "SlotAllocation", "SlotTokens", "common_prefix"]
-
 # cells copied while one token is computed; measured 360, a safe lower bound taken
 _CELLS_COPIED_PER_TOKEN = 32
 _LEAST_COPIED = 4  # tokens: what a copy costs however small

@@ -20,8 +20,6 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_index import (
 )
 from llm_backend.engine.messages import PREFIX_BLOCK
 
-__all__ = ["HostPrefixCache", "default_limit_bytes"]
-
 _TOKEN_BYTES = 36  # about: 8 of the list, 28 of an integer
 _DEFAULT_DIVISOR = 4  # a quarter of the memory that is available once the model is loaded
 _RESERVE_DIVISOR = 16  # a sixteenth of the machine's memory: below it states are evicted

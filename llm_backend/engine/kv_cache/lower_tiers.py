@@ -16,8 +16,6 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
-__all__ = ["LowerTiers", "save_threshold"]
-
 _MEMORY_CHECK_S = 5.0  # interval of looking at the machine's free memory
 
 

@@ -20,8 +20,6 @@ from llm_backend.engine.llama.processor_buffers import (
     hook_buffers,
 )
 
-__all__ = ["CellMemory"]
-
 _log = logging.getLogger(__name__)
 
 _LARGE = 1 << 20  # bytes; with less there is nothing to gain

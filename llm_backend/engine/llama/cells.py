@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.llama.vocabulary import Handle
 
-__all__ = ["STATE_FORMAT", "Cells"]
-
 STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION}"
 """Version of the bytes of a saved state: the native code and its state format."""
 

@@ -7,8 +7,6 @@ from llm_backend.engine.llama.model import LlamaModel
 from llm_backend.engine.messages import ModelKind, Start
 from llm_backend.engine.model import LoadError
 
-__all__ = ["load_draft_model"]
-
 
 def load_draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
     """Load the model of `start.draft_model_path` with the settings of `model`, and verify it by

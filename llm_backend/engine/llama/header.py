@@ -11,8 +11,6 @@ from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.model import LoadError
 from llm_backend.model_files import HeaderError, read_header
 
-__all__ = ["Header", "check_file", "native_text"]
-
 _ENCODERS = frozenset(  # architectures of embedding models, whatever else the file says
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
     | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}

@@ -22,8 +22,6 @@ from pathlib import Path
 from llm_backend.engine.llama.processor_buffers import ADVISE, Buffer, hook_buffers
 from llm_backend.model_files import available_memory_bytes, model_parts
 
-__all__ = ["fit_in_memory", "prepare_weights"]
-
 _log = logging.getLogger(__name__)
 
 _HUGE = 1 << 21  # bytes of a huge page where it matters: x86-64, and ARM64 with pages of 4 KiB

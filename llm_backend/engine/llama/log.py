@@ -6,8 +6,6 @@ from collections import deque
 
 import llama_cpp as native
 
-__all__ = ["NativeLog", "capture_log"]
-
 _log = logging.getLogger("llm_backend.engine.llama")
 
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the bindings do not name

@@ -22,8 +22,6 @@ from llm_backend.engine.messages import ModelInfo, ModelKind, Start
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError
 from llm_backend.engine.sequence import ScheduledTokens
 
-__all__ = ["LlamaModel"]
-
 _FLASH_ATTENTION = {
     None: native.LLAMA_FLASH_ATTN_TYPE_AUTO,
     True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED,

@@ -9,8 +9,6 @@ from llm_backend.engine.batch import BatchArrays, BatchChunk
 from llm_backend.engine.llama.projector import Embeddings
 from llm_backend.engine.llama.vocabulary import Handle
 
-__all__ = ["NativeBatch"]
-
 
 class NativeBatch:
     """A native batch over arrays that Python owns."""

@@ -15,18 +15,6 @@ from typing import ClassVar
 
 import llama_cpp as native
 
-__all__ = [
-    "ADVISE",
-    "CLEAR",
-    "Buffer",
-    "BufferType",
-    "NativeLibrary",
-    "address_of",
-    "hook_buffers",
-    "is_hookable",
-    "processor_buffer_kind",
-]
-
 _TEST_BYTES = 1 << 12  # bytes of the test buffer
 
 _GetType = ctypes.CFUNCTYPE(ctypes.c_void_p)

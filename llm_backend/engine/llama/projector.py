@@ -20,8 +20,6 @@ from llm_backend.engine.messages import Media, Medium, Start
 from llm_backend.engine.model import LoadError
 from llm_backend.model_files import HeaderError, read_header
 
-__all__ = ["Embeddings", "NativeProjector"]
-
 _CACHE_BYTES = (
     64 << 20
 )  # cache of embeddings: media of a conversation are sent again with each turn

@@ -10,8 +10,6 @@ from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import Start
 from llm_backend.engine.thread_count import ThreadCount
 
-__all__ = ["PassThreads", "first_thread_count"]
-
 _log = logging.getLogger("llm_backend.engine.threads")
 
 _TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a millisecond

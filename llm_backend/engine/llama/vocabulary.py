@@ -8,8 +8,6 @@ import llama_cpp as native
 
 from llm_backend.engine.model import PairFrame
 
-__all__ = ["Handle", "LlamaVocabulary"]
-
 _PADDING_TOKENS = (
     128  # tokens by which sizes may differ: files of one family are padded differently
 )

@@ -8,8 +8,6 @@ from llm_backend.engine.llama.huge_pages import prepare_weights
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import Start
 
-__all__ = ["load_weights"]
-
 
 def load_weights(start: Start) -> Handle | None:
     """Load the model of `start.model_path`; None if it cannot be loaded, and the log says why."""

@@ -7,8 +7,6 @@ from typing import Protocol
 
 from llm_backend.engine.messages import Event
 
-__all__ = ["Address", "EventSink", "Publish"]
-
 
 @dataclass(frozen=True)
 class Address:

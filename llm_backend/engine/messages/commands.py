@@ -12,19 +12,6 @@ from llm_backend.engine.messages.values import (
     Sampling,
 )
 
-__all__ = [
-    "Cancel",
-    "Command",
-    "Detokenize",
-    "Embed",
-    "Generate",
-    "Probe",
-    "Rank",
-    "Shutdown",
-    "Start",
-    "Tokenize",
-]
-
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Load a model; always the first command. It has every limit of the worker.

@@ -10,23 +10,6 @@ from llm_backend.engine.messages.values import (
     TokenLogprob,
 )
 
-__all__ = [
-    "Delta",
-    "Detokenized",
-    "Embedded",
-    "Event",
-    "Failed",
-    "MediaSpan",
-    "NotReady",
-    "Queued",
-    "RankScores",
-    "Ready",
-    "SlotAssigned",
-    "Status",
-    "Tokenized",
-    "join_deltas",
-]
-
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The model is loaded and has computed a forward pass, in the process `pid`."""

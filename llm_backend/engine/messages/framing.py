@@ -8,10 +8,6 @@ import msgspec
 
 from llm_backend.engine.messages import Command, Event
 
-__all__ = [
-    "MESSAGE_BYTES", "FrameError", "FrameReader", "commands_in", "events_in", "frame", "frames",
-]  # fmt: skip
-
 _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
 _LIMIT = 1 << 28  # bytes; a peer that sends a longer frame uses another protocol

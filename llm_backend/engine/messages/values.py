@@ -4,22 +4,6 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = [
-    "PREFIX_BLOCK",
-    "Adapter",
-    "Failure",
-    "FinishReason",
-    "GrammarLimits",
-    "Media",
-    "Medium",
-    "ModelInfo",
-    "ModelKind",
-    "PrefixLimits",
-    "Priority",
-    "Sampling",
-    "TokenLogprob",
-]
-
 PREFIX_BLOCK = 64
 """Tokens of a block, by which prefix files are indexed."""
 

@@ -14,8 +14,6 @@ from llm_backend.engine.sampling.constraint import Constraint
 from llm_backend.engine.sequence import Sequence
 from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 
-__all__ = ["OutputBuilder"]
-
 
 class OutputBuilder:
     """Choice `sequence.index` of a command. Returns deltas one by one, or joins them into

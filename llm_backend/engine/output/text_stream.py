@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 from llm_backend.engine.messages import TokenLogprob
 
-__all__ = ["ReleasedText", "TextStream"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedText:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from llm_backend.engine.messages import Command, Event
 from llm_backend.engine.messages.framing import FrameError, FrameReader, commands_in, frames
 
-__all__ = ["ConnectionServer", "ReceivedCommand"]
-
 _RECEIVE_BYTES = 1 << 20
 # Seconds in which a peer with a full buffer has read nothing, after which it will not read again: a
 # garbage collection, a swapping machine or a short stop in a debugger is over by then.

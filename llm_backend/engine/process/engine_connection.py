@@ -28,8 +28,6 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame
 
-__all__ = ["Call", "CrashCandidate", "EngineConnection", "Request"]
-
 Request = Generate | Embed | Rank | Tokenize | Detokenize | Probe
 
 _LIKELY, _POSSIBLE = 1.0, 0.5

@@ -3,8 +3,6 @@
 import signal
 from pathlib import Path
 
-__all__ = ["describe_exit", "oom_kills", "was_killed_from_outside"]
-
 # Signals from operators, other programs or the kernel, never from a fault of the code.
 _FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 

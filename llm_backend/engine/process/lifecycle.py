@@ -12,8 +12,6 @@ from llm_backend.engine.messages import ModelInfo
 from llm_backend.engine.process.engine_connection import EngineConnection
 from llm_backend.engine.process.poison_requests import PoisonRequests, SharedPoisonRequests
 
-__all__ = ["EngineLifecycle", "EngineState"]
-
 _log = logging.getLogger(__name__)
 
 

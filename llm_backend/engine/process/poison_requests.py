@@ -16,8 +16,6 @@ import msgspec
 from llm_backend.engine.messages.framing import frame
 from llm_backend.engine.process.engine_connection import CrashCandidate, Request
 
-__all__ = ["PoisonRequests", "SharedPoisonRequests"]
-
 _log = logging.getLogger(__name__)
 
 

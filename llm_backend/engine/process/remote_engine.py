@@ -9,8 +9,6 @@ from llm_backend.engine.process.engine_connection import CrashCandidate, EngineC
 from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
 from llm_backend.engine.process.restart_policy import backoff_delay_s
 
-__all__ = ["RemoteEngine"]
-
 _POLL_INTERVAL_S = 1.0  # polling for the next start of an engine that has failed
 _SOCKET_CLOSED = (ConnectionRefusedError, FileNotFoundError)
 

@@ -3,8 +3,6 @@
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["RequestTiming"]
-
 
 @dataclass(kw_only=True)
 class RequestTiming:

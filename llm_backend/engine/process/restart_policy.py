@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from llm_backend.engine.config import EngineConfig
 
-__all__ = ["Restart", "RestartPolicy", "backoff_delay_s"]
-
 _DOUBLINGS = 30  # more than any limit needs
 
 

@@ -19,8 +19,6 @@ from llm_backend.engine.process.socket_path import close_socket, open_socket
 from llm_backend.engine.process.watchdog import wait_until_hung
 from llm_backend.engine.process.worker_log import log_lines
 
-__all__ = ["Supervisor"]
-
 _log = logging.getLogger(__name__)
 
 _SPIN_COUNT = (

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from llm_backend.engine.messages import Probe
 from llm_backend.engine.process.engine_connection import EngineConnection
 
-__all__ = ["wait_until_hung"]
-
 _CHECKS = 4  # checks within the timeout, so that a hang is noticed at most a quarter later
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 
+from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
@@ -52,12 +53,10 @@ from llm_backend.engine.process.connection_server import ConnectionServer, Recei
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.process.parent_death import die_with_parent
 from llm_backend.engine.process.worker_log import FORMAT
-from llm_backend.engine.scheduling.command_validation import CommandRefused, check_tokens
+from llm_backend.engine.scheduling.command_validation import check_tokens
 from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
-
-__all__ = ["Worker", "main"]
 
 _log = logging.getLogger("llm_backend.engine.process.worker")
 

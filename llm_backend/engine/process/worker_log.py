@@ -5,8 +5,6 @@ import asyncio
 import logging
 import re
 
-__all__ = ["FORMAT", "log_lines"]
-
 FORMAT = "%(levelname)s %(name)s: %(message)s"
 _LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ([\w.]+): (.*)")
 _PART_BYTES = 4096  # a line without end is logged in parts

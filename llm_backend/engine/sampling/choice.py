@@ -6,8 +6,6 @@ import numpy as np
 
 from llm_backend.engine.sampling.top_k import Row, top_k
 
-__all__ = ["Alternative", "Choice", "NoChoice", "log_probabilities"]
-
 
 class NoChoice(Exception):
     """No token can be chosen from the logits: not numbers, or every token forbidden."""

@@ -29,8 +29,6 @@ from llm_backend.engine.sampling.invalid_schema import find_invalid_schema
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-__all__ = ["CompiledGrammar", "CompilerError", "Constraint", "GrammarError", "Grammars"]
-
 _log = logging.getLogger("llm_backend.engine.sampling.constraint")
 
 _STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: nested rules make it recurse

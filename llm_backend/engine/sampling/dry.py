@@ -19,8 +19,6 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Row
 
-__all__ = ["DryPenalty"]
-
 _GROWTH = 256  # initial capacity in tokens beyond the prompt
 _LARGEST = 88.0  # natural logarithm of the largest factor: larger ones overflow float32
 _HIGHEST = 1e30  # of a penalty: a logit minus it is still finite

@@ -5,16 +5,6 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Indices, Row, largest_until
 
-__all__ = [
-    "DRAWS",
-    "Candidates",
-    "applies_xtc",
-    "draw_index",
-    "draw_nucleus",
-    "exclude_top_choices",
-    "typical_indices",
-]
-
 DRAWS = 8  # rejected draws before the likely tokens are partitioned
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
 _ONES = np.ones(_BLOCK, dtype=np.float32)

@@ -15,8 +15,6 @@ from typing import Any
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.engine.sampling.pattern_intersections import count_intersections
 
-__all__ = ["GrammarError", "check_grammar"]
-
 _PARTS = re.compile(
     r"""(?P<comment>(?://|\#).*)
     |   (?P<literal>"(?:\\.|[^"\\\n])*+" | /(?:\\.|[^/\\\n])++/)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["InvalidSchema", "find_invalid_schema"]
-
 TryCompile = Callable[[JsonValue], str | None]
 """Function that tries to compile a schema: returns the error, or None if it compiles."""
 

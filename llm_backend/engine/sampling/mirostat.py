@@ -10,8 +10,6 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Indices, Row, top_k
 
-__all__ = ["Mirostat"]
-
 _STEEPNESS_OF = 100  # tokens from which version 1 estimates the steepness of all, as in llama.cpp
 _NEARLY_NONE = 1e-9
 

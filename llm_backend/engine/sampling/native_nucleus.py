@@ -14,8 +14,6 @@ from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.filters import DRAWS
 from llm_backend.engine.sampling.top_k import Row
 
-__all__ = ["LIBRARY", "NativeNucleus", "NotFinite"]
-
 LIBRARY = Path(__file__).with_name("libnucleus.so")
 """The library that hatch_build.py compiles."""
 

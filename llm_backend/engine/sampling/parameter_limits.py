@@ -5,8 +5,6 @@ import math
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.messages import Failure, Sampling
 
-__all__ = ["check_sampling"]
-
 _FINITE = ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty")
 _RANGES: dict[str, tuple[float, float]] = {
     "logprobs": (0, 20),  # as many alternatives as OpenAI returns for a token

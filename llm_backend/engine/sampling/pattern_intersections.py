@@ -9,8 +9,6 @@ from typing import Any
 
 from llm_backend.json_types import JsonValue
 
-__all__ = ["count_intersections"]
-
 _MOST_STEPS = 20_000
 _MOST_DEPTH = 40
 _NAMES = "\0names"

@@ -10,8 +10,6 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.top_k import Row
 
-__all__ = ["CountPenalty", "LogitBias", "LogitsProcessor", "RepeatPenalty"]
-
 
 class LogitsProcessor(Protocol):
     """Logits processor (logits_processor): changes the logits of one sequence's next token."""

@@ -44,8 +44,6 @@ from llm_backend.engine.sampling.penalties import (
 )
 from llm_backend.engine.sampling.top_k import Row, top_k
 
-__all__ = ["Sampler"]
-
 _FORBIDDEN = np.float32(-np.inf)
 _GREEDY_BELOW = 1e-4  # below this temperature only the likeliest token has any probability
 

@@ -5,8 +5,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Indices", "Row", "largest_until", "top_k"]
-
 Row = NDArray[np.float32]
 Indices = NDArray[np.intp]
 

@@ -11,14 +11,6 @@ from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.sampling.parameter_limits import check_sampling
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
 
-__all__ = [
-    "CommandLimits",
-    "CommandRefused",
-    "ValidatedPrompt",
-    "check_tokens",
-    "tokens_beyond",
-]
-
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
 _CUT_TOKENS = 64  # more than a cut through a token makes of it

@@ -6,8 +6,6 @@ from llm_backend.engine.messages import Delta, Generate, Priority
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.output.output_builder import OutputBuilder
 
-__all__ = ["GenerationRequest"]
-
 
 class GenerationRequest:
     """A `Generate` command and its answers. It waits until the first of its answers gets a slot

@@ -5,8 +5,6 @@ from concurrent.futures import Future, wait
 from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 
-__all__ = ["GrammarCompilation"]
-
 
 class GrammarCompilation:
     """Requests that wait for a grammar. Grammars are compiled one after the other, in parallel

@@ -7,8 +7,6 @@ measured prefill speed of this model on this machine. At other times batch reque
 passes, which are a good deal faster.
 """
 
-__all__ = ["PrefillBudget"]
-
 # that batch prefill may add to the time to first token of an interactive request
 _ADDED_LATENCY_S = 0.05
 _INTERACTIVE_S = 30.0  # after an interactive request, in which the next one is expected

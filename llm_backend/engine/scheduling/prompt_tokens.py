@@ -14,8 +14,6 @@ from llm_backend.engine.media_runs import (
 from llm_backend.engine.messages import Failure, Generate, Media, Medium, Tokenize
 from llm_backend.engine.model import Vocabulary
 
-__all__ = ["PromptTokens", "tokenize_prompt"]
-
 _SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 
 

@@ -6,8 +6,6 @@ from typing import Self
 from llm_backend.engine.messages import Priority, Start
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 
-__all__ = ["QueueLimits"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _QueueLimit:

@@ -3,21 +3,17 @@
 from collections.abc import Iterator
 from concurrent.futures import Future
 
+from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.messages import Failure, Generate, Priority, Start
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
 from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
-from llm_backend.engine.scheduling.command_validation import (
-    CommandLimits,
-    CommandRefused,
-)
+from llm_backend.engine.scheduling.command_validation import CommandLimits
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.queue_limits import QueueLimits
 from llm_backend.engine.sequence import Sequence
-
-__all__ = ["RequestTable"]
 
 
 class RequestTable:

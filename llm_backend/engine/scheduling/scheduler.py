@@ -23,8 +23,6 @@ from llm_backend.engine.messages import Priority
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
-__all__ = ["Scheduler", "SlotPlacement"]
-
 _OLDEST_FIRST_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
 # up to so many forced tokens are computed one a pass, beside the others: cheaper than a native
 # batch of their own (measured at 8)

@@ -13,8 +13,6 @@ from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 
-__all__ = ["SlotCells"]
-
 _log = logging.getLogger("llm_backend.engine.kv_cache")
 
 

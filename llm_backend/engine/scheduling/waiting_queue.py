@@ -14,8 +14,6 @@ from llm_backend.engine.kv_cache.cache import Cache, common_prefix
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.sequence import Sequence
 
-__all__ = ["WaitingQueue"]
-
 _OLDEST_FIRST_EVERY = 8  # of so many sequences that get a slot, one is chosen by age alone
 
 

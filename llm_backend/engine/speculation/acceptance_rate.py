@@ -1,7 +1,5 @@
 """Acceptance rate of drafts: exponentially weighted, with a prior. Pure."""
 
-__all__ = ["AcceptanceRate"]
-
 _WEIGHT = 6.0  # of the prior, in trials
 _DECAY = 0.97  # a trial counts half after about 23 more
 

@@ -16,8 +16,6 @@ from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
 from llm_backend.engine.speculation.pass_costs import PassCosts
 
-__all__ = ["Drafter"]
-
 _log = logging.getLogger("llm_backend.engine.speculation.drafter")
 
 _PREFILL_TOKENS = (

@@ -2,8 +2,6 @@
 
 from bisect import bisect_left, bisect_right, insort
 
-__all__ = ["PassCosts"]
-
 _LARGEST = 256  # tokens of a pass whose cost matters for drafts
 _STALE = 1000  # passes after which a measurement expires: a loaded machine becomes idle
 _SHARE = 0.2  # of the newest cost in the moving average

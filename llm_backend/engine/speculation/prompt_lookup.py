@@ -9,8 +9,6 @@ by walking that chain a bounded number of steps.
 from collections.abc import Iterable
 from itertools import takewhile
 
-__all__ = ["PromptLookup"]
-
 _STEPS = 32  # earlier indices that are compared: a frequent pair has thousands
 _LONGEST = 32  # tokens compared at an index; a longer repetition is no better evidence
 _BEGIN = (-2, -1)  # before a prediction, and before the text that it predicts

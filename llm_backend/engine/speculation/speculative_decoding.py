@@ -21,8 +21,6 @@ from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 from llm_backend.engine.speculation.pass_costs import PassCosts
 
-__all__ = ["SpeculativeDecoding", "choose_guess_counts"]
-
 _MARGIN = 1.05  # by how much a pass with drafts must be better: both sides are estimates
 _REMAINING_TOKENS = 64  # expected length of an answer, until it is longer
 

@@ -7,16 +7,6 @@ from typing import IO
 
 from llm_backend.search.base import IndexBusy, IndexUnavailable
 
-__all__ = [
-    "built_points",
-    "copy_path",
-    "lock_folder",
-    "recover",
-    "remove",
-    "remove_collection",
-    "replace",
-]
-
 
 def lock_folder(folder: Path) -> IO[bytes]:
     """Locks the folder until the file is closed. Raises `IndexBusy` if another process has it."""

@@ -30,8 +30,6 @@ from llm_backend.search.embedded.open_shards import OpenShards
 if TYPE_CHECKING:  # 4 MB, which only searching processes pay
     from llm_backend.search.embedded.shard import Shard
 
-__all__ = ["EmbeddedIndex"]
-
 T = TypeVar("T")
 Work = Callable[["Shard"], T]
 

@@ -23,8 +23,6 @@ from llm_backend.search.embedded.folder import (
 if TYPE_CHECKING:  # 4 MB, which only searching processes pay
     from llm_backend.search.embedded.shard import Shard
 
-__all__ = ["OpenShards"]
-
 
 class OpenShards:
     """Shards of `folder`, at most `limit` of them open. `unbuilt` counts the points written to a

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from llm_backend.search.embedded.shard import Shard
 
-__all__ = ["main"]
-
 
 def main(folder: str) -> None:
     """Optimizes the shard in `folder`."""

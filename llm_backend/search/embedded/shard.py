@@ -14,8 +14,6 @@ import qdrant_edge as edge
 from llm_backend.search.base import Attribute, Condition, IndexPoint, ScoredPoint, SparseVector
 from llm_backend.search.conditions import DOCUMENT, FilterBuilder, filter_of, payload_of
 
-__all__ = ["Shard"]
-
 VECTOR, WORDS = "vector", "words"
 HNSW_M, HNSW_EF_CONSTRUCT = 16, 128  # of the graph; recall 0.99 and better on 100,000 vectors
 # Breadth of a search in the graph: half a millisecond more, for hard queries.

@@ -23,8 +23,6 @@ from llm_backend.store.database.write_queue import Work
 from llm_backend.store.errors import Missing
 from llm_backend.store.keyset_pages import Page, PageRequest
 
-__all__ = ["Administration", "Change"]
-
 T = TypeVar("T")
 
 

@@ -10,8 +10,6 @@ from llm_backend.store.administration.tables import concurrency_leases
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 
-__all__ = ["ConcurrencyLeases", "Exchange"]
-
 _LOCK_HOLDER = ""  # holder of the row that each change of a scope locks
 _SCOPE_KEPT_S = 24 * 60 * 60  # lifetime of the lock row of an unused scope
 

@@ -12,8 +12,6 @@ from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 
-__all__ = ["DeferredUsageRow", "DeferredUsageStore"]
-
 _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 
 

@@ -9,8 +9,6 @@ from llm_backend.store.administration.tables import grants
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import add_up
 
-__all__ = ["Grants"]
-
 KEPT_S = 2 * 24 * 60 * 60  # longer than any window
 
 

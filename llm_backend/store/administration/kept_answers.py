@@ -11,8 +11,6 @@ from llm_backend.store.administration.tables import kept_answers
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 
-__all__ = ["KeptAnswer", "KeptAnswers", "WholeAnswer"]
-
 _SOME = 100  # rows that are deleted in one transaction
 
 

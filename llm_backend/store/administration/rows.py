@@ -26,27 +26,6 @@ from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import counters
 
-__all__ = [
-    "add_audit_entry",
-    "add_key",
-    "add_record",
-    "delete_key",
-    "delete_keys_of",
-    "delete_named",
-    "delete_record",
-    "find_audit_entries",
-    "find_keys",
-    "find_records",
-    "forget_audit_entries",
-    "get_key",
-    "get_record",
-    "load_known",
-    "record_key_use",
-    "replace_record",
-    "upsert_record",
-    "version",
-]
-
 VERSION = "administration"
 
 _FORGOTTEN_AT_ONCE = 500  # entries of the audit log that go in one transaction

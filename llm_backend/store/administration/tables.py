@@ -20,17 +20,6 @@ from sqlalchemy import (
 
 from llm_backend.store.tables import metadata, object_table
 
-__all__ = [
-    "administered",
-    "api_keys",
-    "audit_logs",
-    "concurrency_leases",
-    "deferred_usage",
-    "grants",
-    "kept_answers",
-    "usage",
-]
-
 # `id` is unique over all objects. An id that is unique only within a project (a member's) is stored
 # with the project's id added.
 administered = object_table(

@@ -8,8 +8,6 @@ from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, U
 from llm_backend.store.database.database import Database
 from llm_backend.store.ownership import as_owner
 
-__all__ = ["StoredUsage"]
-
 
 class StoredUsage:
     """The usage of all servers on one database, by the minute."""

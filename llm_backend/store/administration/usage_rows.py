@@ -10,18 +10,6 @@ from llm_backend.store.administration.tables import usage
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 
-__all__ = [
-    "AMOUNTS",
-    "Tokens",
-    "UsageFilter",
-    "UsageKey",
-    "UsageSum",
-    "add",
-    "forget",
-    "sums",
-    "vector_store_bytes",
-]
-
 _FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # of usage, whose rows go in one transaction
 
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["AuditEntry", "AuditFilter", "Known", "Record", "StoredKey"]
-
 Body: TypeAlias = Mapping[str, Any]  # a JSON object
 
 

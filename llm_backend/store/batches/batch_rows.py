@@ -32,23 +32,6 @@ from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import Content
 from llm_backend.store.row_by_id import row_named
 
-__all__ = [
-    "add",
-    "begin",
-    "end",
-    "expire",
-    "fail",
-    "find",
-    "finish_lines",
-    "forget_lines",
-    "get",
-    "line_page",
-    "numbers",
-    "record",
-    "stop",
-    "work",
-]
-
 _EXPIRED_AT_ONCE = 100
 
 

@@ -20,8 +20,6 @@ from llm_backend.store.jobs import Job, Jobs, job_rows
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Content
 
-__all__ = ["BatchStore"]
-
 _PAGE_LINES = 20  # answers in memory while they are written to a file
 
 

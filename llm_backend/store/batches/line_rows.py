@@ -11,8 +11,6 @@ from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
 from llm_backend.store.batches.tables import batch_lines
 from llm_backend.store.database.upsert import insert_into
 
-__all__ = ["add", "counts", "counts_among", "forget", "numbers", "page", "tokens"]
-
 _SOME = 1000  # rows deleted in one transaction
 
 

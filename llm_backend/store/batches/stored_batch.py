@@ -8,17 +8,6 @@ from typing import Any
 from llm_backend.store.batches.tables import BATCH_ENDS
 from llm_backend.store.files.stored_file import StoredFile
 
-__all__ = [
-    "BATCH",
-    "BATCH_LINES",
-    "BatchEnd",
-    "BatchStatus",
-    "LineResult",
-    "Lines",
-    "StoredBatch",
-    "TokenCounts",
-]
-
 BATCH, BATCH_LINES = "batch", "batch_lines"  # kinds of jobs; their subject is the batch's id
 
 

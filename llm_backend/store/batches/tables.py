@@ -14,8 +14,6 @@ from sqlalchemy import (
 
 from llm_backend.store.tables import metadata, object_table, part_of
 
-__all__ = ["BATCH_ENDS", "batch_lines", "batches"]
-
 # `input_file_id` and the other files are names and not references: what they name may be deleted.
 batches = object_table(
     "batches",

@@ -16,8 +16,6 @@ from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
 
-__all__ = ["add", "add_free", "delete", "find", "find_messages", "get", "update_metadata"]
-
 _INSERT_METADATA = insert(chat_metadata)
 
 _SORT_KEYS = select(chats.c.created_at, chats.c.seq)

@@ -15,8 +15,6 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.ownership import as_owner
 
-__all__ = ["ChatStore"]
-
 
 class ChatStore:
     """The stored chats of a database."""

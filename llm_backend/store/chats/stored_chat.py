@@ -8,16 +8,6 @@ from typing import Any
 from llm_backend.store.errors import Unstorable
 from llm_backend.store.json_text import is_text
 
-__all__ = [
-    "Body",
-    "ChatStatus",
-    "NewChat",
-    "StoredChat",
-    "StoredMessage",
-    "check_metadata",
-    "check_texts",
-]
-
 # OpenAI's bounds; four bytes a character, an index entry on PostgreSQL just holds them.
 _KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
 

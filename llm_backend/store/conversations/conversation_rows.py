@@ -11,22 +11,6 @@ from llm_backend.store.responses.stored_response import StoredConversation, Stor
 from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import conversation_items, conversations, items
 
-__all__ = [
-    "add",
-    "add_items",
-    "all_items",
-    "delete_item",
-    "find_items",
-    "forget",
-    "forget_some",
-    "get",
-    "get_item",
-    "items_until",
-    "lock",
-    "sizes",
-    "update_metadata",
-]
-
 _SEQ = select(conversations.c.seq)
 _SEQ_LOCKED = _SEQ.with_for_update(key_share=True)  # until the transaction ends
 

@@ -8,8 +8,6 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.responses.stored_response import StoredConversation, StoredItem
 
-__all__ = ["ConversationStore"]
-
 
 class ConversationStore:
     """The conversations of a database. All methods but `add` raise `Missing` for an unknown id."""

@@ -18,8 +18,6 @@ from llm_backend.store.tables import (
     responses,
 )
 
-__all__ = ["add", "delete_unreferenced", "get", "item_of"]
-
 _SUFFIX = 8  # random characters that make an id unique
 _AT_ONCE = 500  # parameters of one statement, below what either database takes
 

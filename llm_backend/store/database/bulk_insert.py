@@ -14,8 +14,6 @@ from sqlalchemy import Connection, Table, insert, text
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.ownership import has_owner
 
-__all__ = ["insert_free", "insert_rows"]
-
 Row = Mapping[str, Any]
 
 # Rows of one statement. The driver keeps each statement prepared, at 3 kB a row.

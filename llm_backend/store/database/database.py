@@ -26,8 +26,6 @@ from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.ownership import with_owner
 from llm_backend.store.write_health import WriteHealth, probe
 
-__all__ = ["Database"]
-
 T = TypeVar("T")
 
 _CHECK_TIMEOUT_S = 3.0

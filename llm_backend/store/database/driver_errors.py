@@ -19,8 +19,6 @@ from llm_backend.store.errors import (
     Unstorable,
 )
 
-__all__ = ["is_taken", "translate_error", "translating"]
-
 _SQLITE = {
     sqlite3.SQLITE_BUSY: StoreLocked,
     sqlite3.SQLITE_LOCKED: StoreLocked,

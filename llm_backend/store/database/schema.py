@@ -12,8 +12,6 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.errors import OldSchema, UnknownSchema
 from llm_backend.store.tables import metadata
 
-__all__ = ["HEAD", "REVISIONS", "check_schema", "migrate", "revision", "revisions"]
-
 REVISIONS = (
     "0001",
     "0002",

@@ -26,8 +26,6 @@ from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.ownership import guard
 
-__all__ = ["SqliteEngine"]
-
 T = TypeVar("T")
 
 _READERS = 4

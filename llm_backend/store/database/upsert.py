@@ -6,8 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
-__all__ = ["ROWS_A_STATEMENT", "add_up", "insert_into"]
-
 ROWS_A_STATEMENT = 16
 """Most rows in one INSERT with RETURNING. Each number of rows is a statement of its own. Drivers
 cache a hundred statements, and one of a hundred rows takes some 300 kB."""

@@ -31,8 +31,6 @@ from sqlalchemy import Connection
 
 from llm_backend.store.errors import StoreDeadlock, StoreUnavailable
 
-__all__ = ["Commit", "Work", "WriteQueue"]
-
 T = TypeVar("T")
 
 DEADLOCKS = 3  # after which a work is not retried

@@ -12,8 +12,6 @@ from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import FilesFull
 from llm_backend.store.tables import counters, files, upload_parts
 
-__all__ = ["add", "check_capacity", "recount", "stored_bytes", "subtract"]
-
 _NAME = "file_bytes"
 _THIS = counters.c.name == _NAME
 

@@ -22,18 +22,6 @@ from llm_backend.store.tables import files
 from llm_backend.store.vector_stores.file_rows import forget_files
 from llm_backend.store.vector_stores.tables import vector_store_files
 
-__all__ = [
-    "add",
-    "content",
-    "delete",
-    "expire",
-    "find",
-    "forget_old",
-    "get",
-    "insert_file",
-    "lock",
-]
-
 _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
 
 

@@ -11,8 +11,6 @@ from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Blobs
 
-__all__ = ["FileStore", "recount_files"]
-
 
 class FileStore:
     """The stored files of a database, and `blobs`, which stores their bytes."""

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from llm_backend.store.objects.blob import Content, size_of
 
-__all__ = ["StoredFile"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:

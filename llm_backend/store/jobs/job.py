@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "NewJob", "RetryLater"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:

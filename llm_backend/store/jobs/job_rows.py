@@ -14,29 +14,6 @@ from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, JobCounts, NewJob
 from llm_backend.store.jobs.tables import jobs
 
-__all__ = [
-    "add",
-    "are_any",
-    "backlog",
-    "begun_details",
-    "change_kind",
-    "claim",
-    "count",
-    "due_times_and_held_leases",
-    "finish",
-    "give_back",
-    "is_about",
-    "leases",
-    "lock",
-    "postpone_unleased",
-    "progress",
-    "reassign_to_place",
-    "release_leases",
-    "remove",
-    "remove_not_running",
-    "renew",
-]
-
 ABANDONED_S = 24 * 3600.0  # after which a job is claimed away from its place
 
 _SOME = 500  # rows in one statement

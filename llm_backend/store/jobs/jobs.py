@@ -12,8 +12,6 @@ from llm_backend.store.jobs import job_rows
 from llm_backend.store.jobs.job import Job, JobCounts, NewJob
 from llm_backend.store.jobs.lease_holder import LeaseHolder
 
-__all__ = ["Jobs"]
-
 log = logging.getLogger(__name__)
 
 LEASE_S = 30.0  # after which other servers claim the jobs of a dead one

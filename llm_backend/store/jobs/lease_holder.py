@@ -13,8 +13,6 @@ from itertools import count
 from pathlib import Path
 from secrets import token_hex
 
-__all__ = ["LeaseHolder"]
-
 
 class LeaseHolder:
     """A process that claims jobs from a database; `database` is its file, or None for

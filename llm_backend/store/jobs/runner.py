@@ -11,8 +11,6 @@ from llm_backend.store.errors import LeaseLost, StoreError, StoreUnavailable
 from llm_backend.store.jobs.job import Job, JobKind, RetryLater
 from llm_backend.store.jobs.jobs import Jobs
 
-__all__ = ["run_jobs"]
-
 POLL_S = 5.0  # for jobs that other processes have added
 RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every failed attempt
 

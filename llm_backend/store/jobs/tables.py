@@ -9,8 +9,6 @@ from sqlalchemy import JSON, Column, Double, Index, Integer, Table, Text
 
 from llm_backend.store.tables import SEQUENCE, metadata
 
-__all__ = ["jobs"]
-
 jobs = Table(
     "jobs",
     metadata,

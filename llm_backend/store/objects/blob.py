@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Blob", "Content", "Slice", "from_json", "size_of", "slices", "to_json"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Blob:

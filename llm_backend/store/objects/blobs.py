@@ -20,8 +20,6 @@ from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Blob, Content, slices
 from llm_backend.store.objects.bucket import Bucket
 
-__all__ = ["Blobs"]
-
 BLOCK_BYTES = 4 * 1024 * 1024  # memory of one stream that is read or written
 GRACE_S = 3600  # after which an unclaimed blob that is not being written is deleted
 FAILURES_LIMIT = 10  # in one sweep: each may take as long as the bucket's timeout

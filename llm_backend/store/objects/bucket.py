@@ -21,8 +21,6 @@ from urllib.parse import unquote, urlsplit
 
 from llm_backend.store.errors import CannotOpen, ObjectsUnavailable
 
-__all__ = ["Bucket"]
-
 _RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 
 

@@ -16,8 +16,6 @@ from llm_backend.store.errors import BlobGone
 from llm_backend.store.objects.blob import Blob
 from llm_backend.store.tables import orphans
 
-__all__ = ["add", "claim", "forget", "mark_deleted", "mark_due_deleted", "postpone", "release"]
-
 _SOME = 500  # keys in one statement
 
 

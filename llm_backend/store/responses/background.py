@@ -15,8 +15,6 @@ from llm_backend.store.responses.stored_response import (
     StoredResponse,
 )
 
-__all__ = ["BackgroundStore"]
-
 _ROWS = 64  # rows of events in one read
 
 

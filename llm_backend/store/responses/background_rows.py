@@ -24,19 +24,6 @@ from llm_backend.store.responses.stored_response import (
 from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import response_events, response_items, responses
 
-__all__ = [
-    "JOB",
-    "add",
-    "append",
-    "begin",
-    "cancel",
-    "events",
-    "finish",
-    "forget",
-    "has_events",
-    "keep_output",
-]
-
 JOB = "response"
 ACTIVE = response_rows.ACTIVE
 

@@ -15,20 +15,6 @@ from llm_backend.store.responses.stored_response import StoredItem, StoredRespon
 from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import items, response_items, responses
 
-__all__ = [
-    "ACTIVE",
-    "add",
-    "add_items",
-    "context",
-    "find_input",
-    "forget",
-    "forget_some",
-    "get_body",
-    "input_items",
-    "joins_conversation",
-]
-
-
 ACTIVE = ("queued", "in_progress")
 _AT_ONCE = 500  # parameters of one statement, below the limits of both databases
 

@@ -7,8 +7,6 @@ from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.responses import response_rows
 from llm_backend.store.responses.stored_response import StoredItem, StoredResponse
 
-__all__ = ["ResponseStore"]
-
 
 class ResponseStore:
     """The responses of a database. Every method but `add` raises `Missing` for an unknown id."""

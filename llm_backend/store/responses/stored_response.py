@@ -5,14 +5,6 @@ from dataclasses import dataclass, field
 
 from llm_backend.store.chats.stored_chat import Body
 
-__all__ = [
-    "BackgroundResponseState",
-    "Events",
-    "StoredConversation",
-    "StoredItem",
-    "StoredResponse",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class StoredItem:

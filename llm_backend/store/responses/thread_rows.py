@@ -7,8 +7,6 @@ from sqlalchemy import Connection, func, select
 
 from llm_backend.store.tables import items, response_items, responses
 
-__all__ = ["Thread", "ending_with"]
-
 
 @dataclass(kw_only=True)
 class Thread:

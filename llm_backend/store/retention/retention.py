@@ -10,8 +10,6 @@ from functools import partial
 from llm_backend.store.database.database import Database
 from llm_backend.store.retention import retention_rows
 
-__all__ = ["Retention", "RetentionLimits"]
-
 DAY_S = 24 * 3600
 STEPS_AT_ONCE = 50  # the rest is left to the next sweep, so that other writers get their turn
 

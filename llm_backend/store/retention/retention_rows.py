@@ -17,8 +17,6 @@ from llm_backend.store.responses import response_rows, thread_rows
 from llm_backend.store.tables import chats, conversations, items, responses
 from llm_backend.store.vector_stores import store_rows
 
-__all__ = ["DELETE_OLD", "SOME", "delete_files", "delete_oldest", "history_bytes"]
-
 SOME = 100  # rows of each kind in one transaction
 
 _HISTORY = (chats, responses, items)

@@ -7,8 +7,6 @@ from typing import NoReturn
 
 from llm_backend.store.errors import StoreError
 
-__all__ = ["sweep_forever"]
-
 FIRST_AFTER_S = 2.0  # after the server has answered its first requests
 EVERY_S = 60.0
 

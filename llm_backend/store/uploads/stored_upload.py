@@ -5,8 +5,6 @@ from enum import StrEnum
 
 from llm_backend.store.objects.blob import Blob
 
-__all__ = ["PartLimits", "StoredPart", "StoredUpload", "UploadStatus"]
-
 
 class UploadStatus(StrEnum):
     """State of an upload."""

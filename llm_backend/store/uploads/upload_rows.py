@@ -25,8 +25,6 @@ from llm_backend.store.uploads.stored_upload import (
     UploadStatus,
 )
 
-__all__ = ["add", "add_part", "cancel", "check", "complete", "content_of", "expire", "forget"]
-
 _EXPIRED_AT_ONCE = 100  # uploads whose parts go in one transaction
 
 

@@ -16,8 +16,6 @@ from llm_backend.store.objects import Blobs, Content, size_of
 from llm_backend.store.uploads import upload_rows
 from llm_backend.store.uploads.stored_upload import PartLimits, StoredPart, StoredUpload
 
-__all__ = ["UploadStore"]
-
 _CLOSED_KEPT_S = 24 * 3600  # for which the row of an ended upload is kept
 
 

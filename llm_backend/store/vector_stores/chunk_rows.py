@@ -7,8 +7,6 @@ from sqlalchemy import Connection, delete, insert, select
 from llm_backend.store.vector_stores.tables import vector_store_chunks, vector_store_files
 from llm_backend.store.vector_stores.values import FoundChunk, StoredChunk
 
-__all__ = ["put", "text_of", "texts_of"]
-
 _SOME = 500  # rows in one statement
 _CHUNKS = vector_store_chunks.c
 

@@ -11,8 +11,6 @@ from llm_backend.store.vector_stores.store_rows import counts_of, row_of
 from llm_backend.store.vector_stores.tables import vector_store_batches, vector_store_files
 from llm_backend.store.vector_stores.values import NewVectorFile, StoredFileBatch
 
-__all__ = ["add", "cancel", "get", "seq_of"]
-
 _BATCHES = vector_store_batches.c
 
 

@@ -33,20 +33,6 @@ from llm_backend.store.vector_stores.values import (
     StoredVectorFile,
 )
 
-__all__ = [
-    "add",
-    "by_document",
-    "complete",
-    "delete",
-    "describe",
-    "fail",
-    "find",
-    "forget_files",
-    "get",
-    "stop",
-    "text_of",
-]
-
 _SOME = 500  # rows in one statement
 FORGOTTEN_AFTER_S = 2 * LEASE_S  # delay: a stopped ingestion may write points until its lease ends
 _FILES = vector_store_files.c

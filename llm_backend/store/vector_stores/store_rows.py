@@ -12,29 +12,6 @@ from llm_backend.store.row_by_id import row_named
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 
-__all__ = [
-    "DROP",
-    "FORGET",
-    "INGEST",
-    "INGEST_LONG",
-    "add",
-    "counts_of",
-    "delete",
-    "empty_due",
-    "find",
-    "forget_emptied",
-    "get",
-    "get_with_counts",
-    "lock",
-    "row_of",
-    "set_dimensions",
-    "stop_ingestion",
-    "store_of",
-    "take_index",
-    "touch",
-    "update_values",
-]
-
 INGEST, INGEST_LONG = "vector_file", "vector_file_long"
 FORGET, DROP = "vector_file_removal", "vector_store_removal"
 """Kinds of jobs: ingest a file, ingest a long file, remove a file's points, remove a store's

@@ -16,13 +16,6 @@ from sqlalchemy import (
 
 from llm_backend.store.tables import SEQUENCE, metadata, object_table, part_of
 
-__all__ = [
-    "vector_store_batches",
-    "vector_store_chunks",
-    "vector_store_files",
-    "vector_stores",
-]
-
 # `is_emptied` is set when the store has expired: its row stays, but its files are deleted.
 vector_stores = object_table(
     "vector_stores",

@@ -4,20 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = [
-    "Attribute",
-    "FileCounts",
-    "FileError",
-    "FileStatus",
-    "FoundChunk",
-    "NewVectorFile",
-    "StoredChunk",
-    "StoredChunking",
-    "StoredFileBatch",
-    "StoredVectorFile",
-    "StoredVectorStore",
-]
-
 DAY_S = 86_400
 
 Attribute = str | float | bool

@@ -21,8 +21,6 @@ from llm_backend.store.vector_stores.values import (
     StoredVectorStore,
 )
 
-__all__ = ["VectorStores"]
-
 ACTIVE_EVERY_S = 60  # shortest time between two records of use by searches
 
 

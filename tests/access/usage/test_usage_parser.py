@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_backend.access.usage.estimate import text_bytes, tokens_of
+from llm_backend.access.usage.estimate import tokens_of
 from llm_backend.access.usage.metered_operations import METERED
 from llm_backend.access.usage.usage_parser import UsageTail, parse_usage
+from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.store.administration import Tokens
 
 CHAT = {

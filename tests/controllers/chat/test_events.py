@@ -5,10 +5,11 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
+from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.chat.events import ChatEvents, Transcript
 from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.rendering import chunks
+from llm_backend.engine.messages import TokenLogprob
 from llm_backend.sse import Decoder, SimilarEvent
 
 HEAD = chunks.ChunkHead(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llm_backend.backends.base import Priority
 from llm_backend.backends.local.media import Picture, Sound
 from llm_backend.controllers.generation.request_translation import chat_from, prompts_from
+from llm_backend.engine.messages import Priority
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}

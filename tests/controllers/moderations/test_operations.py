@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pytest
 
-from llm_backend.backends.base import Chat, Priority, TextDelta, TokenLogprob
+from llm_backend.backends.base import Chat, TextDelta
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
@@ -21,6 +21,7 @@ from llm_backend.controllers.moderations.operations import (
     moderate,
     moderation_model_name,
 )
+from llm_backend.engine.messages import Priority, TokenLogprob
 from llm_backend.errors import (
     ContextLengthExceeded,
     InvalidRequest,

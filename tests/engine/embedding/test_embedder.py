@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.messages import (
     Embed,
@@ -13,7 +14,6 @@ from llm_backend.engine.messages import (
     SlotAssigned,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.scheduling.command_validation import CommandRefused
 from tests.engine.fakes import FakeModel, Outbox, generate, start
 
 

@@ -28,8 +28,6 @@ from llm_backend.backends.local.markup.named_calls import (
 from llm_backend.backends.local.markup.reader import MarkupReader, Steps
 from llm_backend.backends.local.markup.tag_calls import function_calls, tag_calls
 
-__all__ = ["FAMILIES", "Family", "markup_of"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Family:

@@ -7,18 +7,6 @@ from typing import Any
 
 from llm_backend.backends.local.markup.reader import MarkupReader, Steps
 
-__all__ = [
-    "ArgumentStyle",
-    "Attempt",
-    "CallMarkup",
-    "CallNotation",
-    "CallParser",
-    "Markup",
-    "Messages",
-    "Thinking",
-    "Tools",
-]  # fmt: skip
-
 Tools = Mapping[str, Mapping[str, Any]]
 """Parameter schemas of the functions that may be called, by name."""
 

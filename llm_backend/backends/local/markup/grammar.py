@@ -18,8 +18,6 @@ from llm_backend.backends.local.schemas import LoweredSchema
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["Function", "calls_grammar", "content_grammar"]
-
 _PLACEHOLDER = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
 _CALLS_LIMIT = 64  # limit of calls in a row: a weak model might never stop

@@ -10,8 +10,6 @@ from llm_backend.backends.local.markup.family import Attempt, CallParser, Tools
 from llm_backend.backends.local.markup.named_calls import read_arguments
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-__all__ = ["HARMONY", "harmony_messages"]
-
 CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")
 HARMONY = (CHANNEL, MESSAGE, START, "<|constrain|>", *ENDS)

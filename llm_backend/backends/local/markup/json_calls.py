@@ -10,8 +10,6 @@ from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.json_text import JsonText, normalize_json
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-__all__ = ["json_calls"]
-
 _NAMES = ("name", "tool_name", "function")
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 

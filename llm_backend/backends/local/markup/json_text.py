@@ -3,8 +3,6 @@
 import json
 import re
 
-__all__ = ["JsonText", "normalize_json"]
-
 _DEPTH = 64  # deeper nesting is rejected
 _SCALAR_LENGTH = 400  # characters of a number; the longest double has some 340
 _SPACE = " \t\r\n"

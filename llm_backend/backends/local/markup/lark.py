@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["LARK", "LarkError", "check_lark"]
-
 LARK = "x-lark"
 """Schema keyword of a text parameter with such a grammar."""
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-__all__ = ["gemma_calls", "python_calls"]
-
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 
 

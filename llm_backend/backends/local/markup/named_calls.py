@@ -7,8 +7,6 @@ from llm_backend.backends.local.markup.family import Tools
 from llm_backend.backends.local.markup.json_calls import json_calls
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-__all__ = ["deepseek_calls", "kimi_calls", "mistral_calls", "read_arguments", "tag_json_calls"]
-
 _LIST = json_calls()
 
 

@@ -9,9 +9,6 @@ from llm_backend.backends.local.markup.lark import LARK
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonValue
 
-__all__ = ["check_strict", "is_text", "resolve_references", "without_grammar_pattern"]
-
-
 _DEFINITIONS = ("$defs", "definitions")
 _ANNOTATIONS = {
     "$anchor", "$comment", "$id", "$schema", "default", "deprecated", "description", "examples",

@@ -7,8 +7,6 @@ from llm_backend.backends.local.markup.family import CallMarkup, CallParser, Mar
 from llm_backend.backends.local.markup.parts import CallArguments, Content, Part, Reasoning
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-__all__ = ["MarkupParser"]
-
 
 class MarkupParser:
     """Parser of one choice's text: `feed` chunks, then `finish`. The merged parts do not depend on

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["CallArguments", "CallBegin", "CallEnd", "Content", "Part", "Reasoning"]
-
 
 @dataclass(frozen=True)
 class Content:

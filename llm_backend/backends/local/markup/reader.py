@@ -22,8 +22,6 @@ from llm_backend.backends.local.markup.parts import (
     Reasoning,
 )
 
-__all__ = ["MarkupReader", "NoCall", "Steps"]
-
 T = TypeVar("T")
 Steps = Generator[None, str, T]
 

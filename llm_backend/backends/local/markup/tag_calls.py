@@ -21,8 +21,6 @@ from llm_backend.backends.local.markup.json_text import normalize_json
 from llm_backend.backends.local.markup.parameters import is_text
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
 
-__all__ = ["function_calls", "tag_calls"]
-
 
 def tag_calls(closing: str) -> CallParser:
     """Creates a parser of a tag's content up to `closing`: JSON, `<function=...>`, or a name and

@@ -14,8 +14,6 @@ from llm_backend.backends.base import Message
 from llm_backend.backends.local.media.values import Content, MediaFile
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["Marks", "UnmarkedPrompt"]
-
 _SIGN = "\ufdd1"  # a noncharacter, which Unicode excludes from text interchange
 
 

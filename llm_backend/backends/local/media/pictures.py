@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["BadPicture", "Pixels", "decode_picture"]
-
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _LONG, _SHORT, _LOW = 2048, 768, 512  # pixels of a side
 _COLOURS = ("RGB", "RGBA")

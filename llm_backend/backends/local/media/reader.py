@@ -18,8 +18,6 @@ from llm_backend.backends.web_files import WebFiles
 from llm_backend.engine.messages import Media, Medium
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["MediaBounds", "MediaReader"]
-
 _CONCURRENCY = 2  # concurrent decodings: each may take some hundred megabytes
 _CACHE_BYTES = 64 << 20  # cache of decoded media: a conversation sends its pictures each turn
 _PROMPT_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in one frame

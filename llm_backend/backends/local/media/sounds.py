@@ -3,8 +3,6 @@
 import re
 import struct
 
-__all__ = ["BadSound", "read_duration_s"]
-
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _HEAD = 4  # bytes of an MP3 frame's header
 _TAG = 10  # bytes of the header of an ID3 tag

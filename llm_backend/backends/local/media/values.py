@@ -6,8 +6,6 @@ from typing import ClassVar
 
 from llm_backend.engine.messages import Medium
 
-__all__ = ["Content", "MediaFile", "Picture", "Sound"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from llm_backend.backends.local.media.values import Picture
 from llm_backend.backends.web_files import FetchMessages, WebFiles, is_web_url
 
-__all__ = ["PICTURE_WORDS", "WebPictures"]
-
 PICTURE_WORDS = FetchMessages(
     noun="picture",
     instead="send a data: URL, upload the picture and send its `file_id` to /v1/responses",

@@ -17,8 +17,6 @@ from llm_backend.backends.local.schemas.references import (
 )
 from llm_backend.json_types import JsonValue
 
-__all__ = ["AnswerSchema"]
-
 _STEPS = 20_000  # limit of (schema, value) pairs in one validation: some milliseconds
 _ENUM_STEP = 64  # this many values of an enum are compared in the time of one such pair
 _DIGITS = 4000  # Python reads integers up to 4300

@@ -4,8 +4,6 @@ from llm_backend.backends.local.schemas.keywords import Schema, types_of
 from llm_backend.backends.local.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
-__all__ = ["ARRAY_KEYWORDS", "lower_array"]
-
 ARRAY_KEYWORDS = frozenset({
     "items", "prefixItems", "additionalItems", "contains", "minContains", "maxContains",
     "minItems", "maxItems", "uniqueItems", "unevaluatedItems",

@@ -7,8 +7,6 @@ from llm_backend.backends.local.schemas.keywords import Schema
 from llm_backend.backends.local.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
-__all__ = ["CONDITIONS", "lower_conditions", "make_exclusive"]
-
 CONDITIONS = frozenset({
     "not", "if", "dependencies", "dependentRequired", "dependentSchemas",
 })  # fmt: skip

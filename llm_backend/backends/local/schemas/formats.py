@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from llm_backend.backends.local.schemas.keywords import Path, SchemaUnsupported
 from llm_backend.json_types import JsonValue
 
-__all__ = ["lower_escapes", "lower_format", "lower_pattern", "pattern_excluding"]
-
 _NATIVE = {
     "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
 }  # fmt: skip

@@ -7,18 +7,6 @@ from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
 
-__all__ = [
-    "CODE",
-    "KEYWORDS",
-    "TYPES",
-    "Path",
-    "Schema",
-    "SchemaUnsupported",
-    "is_number",
-    "keywords_of",
-    "types_of",
-]
-
 Schema: TypeAlias = Mapping[str, JsonValue]
 Path: TypeAlias = tuple[str | int, ...]
 

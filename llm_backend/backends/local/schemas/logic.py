@@ -18,8 +18,6 @@ from llm_backend.backends.local.schemas.keywords import (
 from llm_backend.backends.local.schemas.references import References
 from llm_backend.json_types import JsonValue
 
-__all__ = ["Logic"]
-
 _DEPTH = 6
 _STEPS_LIMIT = 20_000
 _CONJUNCTS_LIMIT = 64

@@ -23,8 +23,6 @@ from llm_backend.backends.local.schemas.objects import OBJECT_KEYWORDS, lower_ob
 from llm_backend.backends.local.schemas.references import References, Subschema
 from llm_backend.json_types import JsonValue
 
-__all__ = ["LoweredSchema", "lower_schema"]
-
 _NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 _GROUPS = (ARRAY_KEYWORDS, OBJECT_KEYWORDS, _NUMBERS)
 _GROUP_LOWERINGS: Mapping[str, Callable[[Lowering, Node], dict[str, JsonValue]]] = {

@@ -7,8 +7,6 @@ from llm_backend.backends.local.schemas.keywords import Path
 from llm_backend.backends.local.schemas.logic import Conjuncts, Logic
 from llm_backend.json_types import JsonValue
 
-__all__ = ["Budget", "Lowering", "Node"]
-
 _COMBINATIONS_LIMIT = 32  # limit of combinations of one value's conditions: llguidance tries each
 
 

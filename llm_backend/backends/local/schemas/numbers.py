@@ -17,8 +17,6 @@ from llm_backend.backends.local.schemas.keywords import (
 )
 from llm_backend.json_types import JsonValue
 
-__all__ = ["check_value", "is_representable", "lower_bounds", "lower_multiple"]
-
 _EXACT_LIMIT = 2**53
 _BOUND_LIMIT = 10**17  # llguidance misreads larger numbers
 _MULTIPLE_LIMIT = 2**32 - 1

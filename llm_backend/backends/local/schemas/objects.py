@@ -9,8 +9,6 @@ from llm_backend.backends.local.schemas.keywords import Schema, keywords_of
 from llm_backend.backends.local.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
-__all__ = ["OBJECT_KEYWORDS", "lower_object"]
-
 OBJECT_KEYWORDS = frozenset({
     "properties", "patternProperties", "additionalProperties", "required", "minProperties",
     "maxProperties", "propertyNames", "unevaluatedProperties",

@@ -7,8 +7,6 @@ from urllib.parse import unquote, urldefrag, urljoin
 from llm_backend.backends.local.schemas.keywords import Path
 from llm_backend.json_types import JsonValue
 
-__all__ = ["References", "Subschema", "find_unresolved", "without_unused"]
-
 _VALUES = frozenset({"const", "default", "enum", "examples"})
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 

@@ -10,8 +10,6 @@ from llm_backend.backends.local.shared_manager.manager_messages import (
 )
 from llm_backend.engine import Engine
 
-__all__ = ["EngineLease"]
-
 IDLE_S = 0.2  # shorter gaps, as between two requests of a sequential client, do not report idle
 
 

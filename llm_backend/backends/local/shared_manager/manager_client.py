@@ -33,8 +33,6 @@ from llm_backend.engine import EngineStartError
 from llm_backend.errors import EngineUnavailable
 from llm_backend.ipc import MessageConnection, PendingRequests
 
-__all__ = ["ModelManagerClient"]
-
 CONNECT_S = 5.0  # seconds; an engine accepts connections between two passes
 _STOPPING = "This process of the server is being stopped; ask again."
 

@@ -14,31 +14,6 @@ from llm_backend.errors import (
 )
 from llm_backend.ipc import Channel
 
-__all__ = [
-    "CLIENT_CHANNEL",
-    "SERVER_CHANNEL",
-    "SOCKET",
-    "ChoosePersonality",
-    "ClientMessage",
-    "EngineBusy",
-    "EngineIdle",
-    "EngineReleased",
-    "EngineStates",
-    "LoadModel",
-    "ManagerRequest",
-    "OpenEngine",
-    "PersonalitiesChosen",
-    "RequestDone",
-    "RequestEnded",
-    "RequestFailed",
-    "ServerMessage",
-    "SettingsChanged",
-    "Synchronize",
-    "Synchronized",
-    "UnloadModel",
-    "UseEngine",
-]
-
 SOCKET = Path("model_manager.sock")  # in the folder that is shared
 _LINE_BYTES = 16 << 20  # settings are the longest line, and they are written by hand
 

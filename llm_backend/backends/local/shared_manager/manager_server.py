@@ -36,8 +36,6 @@ from llm_backend.engine import EngineDown, EngineStartError, EngineState
 from llm_backend.errors import ApiError, ModelNotFound
 from llm_backend.ipc import ClientSession, MessageConnection, MessageServer, PendingRequests
 
-__all__ = ["ModelManagerServer"]
-
 log = logging.getLogger(__name__)
 
 SYNCHRONIZE_S = 5.0  # seconds after which a client that does not answer is no longer waited for

@@ -13,8 +13,6 @@ from llm_backend.backends.local.shared_manager.manager_messages import (
 )
 from llm_backend.engine import Engine, EngineState
 
-__all__ = ["RemoteModelHandle"]
-
 
 class _LeaseOwner(Protocol):
     """Interface of the manager client that a `RemoteModelHandle` calls."""

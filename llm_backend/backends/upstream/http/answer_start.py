@@ -6,8 +6,6 @@ import aiohttp
 
 from llm_backend.backends.upstream.answer_kinds import AnswerKinds, AnswerValidator, invalid_answer
 
-__all__ = ["read_start"]
-
 
 async def read_start(
     answer: aiohttp.ClientResponse, expected: AnswerKinds, *, limit_bytes: int

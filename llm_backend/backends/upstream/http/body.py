@@ -9,8 +9,6 @@ from typing import Self
 
 from llm_backend.backends.upstream.headers import Headers
 
-__all__ = ["BODY_TIMEOUT", "Body", "BodyTimeout", "data_of", "length_of"]
-
 Body = bytes | AsyncIterator[bytes]
 
 _PIECE_BYTES = 256 * 1024

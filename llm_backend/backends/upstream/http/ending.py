@@ -6,8 +6,6 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["AbortSignal", "abort", "once"]
-
 
 class AbortSignal:
     """Raises an error in the reader of an answer whose connection is lost.

@@ -10,8 +10,6 @@ from llm_backend.backends.upstream.http.body import BODY_TIMEOUT
 from llm_backend.backends.upstream.http.ending import abort
 from llm_backend.backends.upstream.http.translation import redirect_error
 
-__all__ = ["new_session", "new_socket_session", "own_headers"]
-
 _NO_AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _HEADER_BYTES = 64 * 1024
 _HEADER_COUNT = 256

@@ -8,8 +8,6 @@ from yarl import URL
 
 from llm_backend.errors import ApiError, UpstreamFailed, UpstreamTimeout
 
-__all__ = ["ErrorTranslation", "redirect_error", "rejected_key_error"]
-
 log = logging.getLogger(__name__)
 
 _SEE_OTHER = 303

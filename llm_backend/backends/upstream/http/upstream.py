@@ -36,8 +36,6 @@ from llm_backend.backends.upstream.upstream_load import UpstreamLoad
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 
-__all__ = ["Upstream"]
-
 log = logging.getLogger(__name__)
 
 _LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream

@@ -27,8 +27,6 @@ from llm_backend.backends.upstream.permits.permit_queue import busy
 from llm_backend.block_grants import BLOCKS, surplus
 from llm_backend.ipc import MessageConnection, PendingRequests
 
-__all__ = ["PermitClient"]
-
 log = logging.getLogger(__name__)
 
 # How long a request waits for a permit if another backend could answer it: time in which other

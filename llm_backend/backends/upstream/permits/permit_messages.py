@@ -6,20 +6,6 @@ import msgspec
 
 from llm_backend.ipc import Channel
 
-__all__ = [
-    "CLIENT_CHANNEL",
-    "SERVER_CHANNEL",
-    "SOCKET",
-    "AcquireCancelled",
-    "AcquirePermit",
-    "PermitClientMessage",
-    "PermitGranted",
-    "PermitServerMessage",
-    "PermitTimeout",
-    "PermitsScarce",
-    "ReleasePermit",
-]
-
 SOCKET = Path("permits.sock")  # in the folder that is shared
 _LIMIT_BYTES = 1 << 20  # some 10,000 messages: only a stuck process leaves so many unread
 

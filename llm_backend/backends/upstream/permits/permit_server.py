@@ -25,8 +25,6 @@ from llm_backend.block_grants import BLOCKS
 from llm_backend.errors import Overloaded
 from llm_backend.ipc import ClientSession, MessageConnection, MessageServer
 
-__all__ = ["PermitServer"]
-
 
 class PermitServer:
     """Grants permits to the processes that connect in `folder`, `concurrency` per upstream.

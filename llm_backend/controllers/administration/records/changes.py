@@ -14,15 +14,6 @@ from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Duplicate
 from llm_backend.store.administration import Change, Record
 
-__all__ = [
-    "apply_change",
-    "audit_entry",
-    "create_key",
-    "project_of",
-    "translate_read_errors",
-    "unique_id",
-]
-
 NOTICE = "x-llm-backend-notice"
 
 

@@ -11,8 +11,6 @@ from llm_backend.store.administration import Record, StoredKey
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["admin_key_object", "new_service_account_key", "project_key_object"]
-
 
 def admin_key_object(key: StoredKey) -> "api.AdminApiKey":
     """Renders an admin key; its owner is the organization, rendered as a service account."""

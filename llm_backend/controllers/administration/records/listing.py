@@ -9,8 +9,6 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store.keyset_pages import Identified, Order, Page, PageRequest
 
-__all__ = ["list_object", "list_page"]
-
 T = TypeVar("T", bound=Identified)
 
 LIMIT_MOST = 1000  # items of a page

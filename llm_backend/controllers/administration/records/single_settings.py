@@ -16,9 +16,6 @@ from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
 
-__all__ = ["put_setting", "remove_setting", "setting_of"]
-
-
 ORGANIZATION = "organization"
 
 

@@ -21,8 +21,6 @@ from llm_backend.json_types import JsonMapping, JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["PATH", "ChunkReader", "as_chat"]
-
 PATH = "/chat/completions"
 
 _SAME = (

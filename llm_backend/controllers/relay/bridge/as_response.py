@@ -20,8 +20,6 @@ from llm_backend.json_types import JsonMapping, JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["PATH", "EventReader", "as_response"]
-
 PATH = "/responses"
 
 _SAME = (

@@ -30,8 +30,6 @@ from llm_backend.json_types import JsonMapping, JsonMappingT
 from llm_backend.offload import offload
 from llm_backend.sse import Decoder
 
-__all__ = ["BridgedAnswer", "BridgedModel"]
-
 log = logging.getLogger(__name__)
 
 

@@ -5,8 +5,6 @@ from typing import Any
 from llm_backend.backends.local.media import Content, MediaFile, Picture
 from llm_backend.errors import UnsupportedField
 
-__all__ = ["chat_content", "response_content"]
-
 
 def chat_content(content: Content) -> Any:
     """Returns the content of a chat's message."""

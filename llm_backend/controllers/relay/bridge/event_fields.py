@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from llm_backend.errors import ApiError, RateLimited, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 
-__all__ = ["error_in_event", "number", "part", "parts", "required_text", "text"]
-
-
 _MAX_INTEGER = 2**53  # JSON parsers disagree about larger integers
 _KEY_ERRORS = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
 

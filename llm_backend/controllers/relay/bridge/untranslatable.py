@@ -5,8 +5,6 @@ from typing import Any
 
 from llm_backend.errors import UnsupportedField
 
-__all__ = ["check_translatable"]
-
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "logprobs": (False,),

@@ -35,8 +35,6 @@ from llm_backend.store import (
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["ResponseWorker"]
-
 
 QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events
 ADMISSION_TIMEOUT_S = 600.0  # for a model that is overloaded or cannot be loaded

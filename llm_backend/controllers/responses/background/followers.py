@@ -22,8 +22,6 @@ from llm_backend.store import (
     StoredResponse,
 )
 
-__all__ = ["BackgroundResponses", "ResponseFollower"]
-
 POLL_S = 0.2  # for events of a response that another process answers
 
 

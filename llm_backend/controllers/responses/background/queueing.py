@@ -16,8 +16,6 @@ from llm_backend.store import Events
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["FROM_THE_START", "queue_response"]
-
 
 FROM_THE_START = -1  # before the sequence number of the first event
 

@@ -7,8 +7,6 @@ from typing import Any, Self
 from llm_backend import exact_json
 from llm_backend.store import Events
 
-__all__ = ["EventLog", "as_lines"]
-
 # Between writes: a follower gets at most twenty batches a second, the database as many commits.
 PAUSE_S = 0.05
 

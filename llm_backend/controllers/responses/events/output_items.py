@@ -7,20 +7,19 @@ Their events lack the fields common to all; `response_state` adds those.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from llm_backend.backends.base import TokenLogprob, ToolCall
+from llm_backend.backends.base import ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.rendering.chunks import token_object
 from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.items import new_id
 from llm_backend.controllers.responses.server_tools import CallProgress
+from llm_backend.engine.messages import TokenLogprob
 from llm_backend.json_types import JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
     ContentPart = api.OutputTextContent | api.RefusalContent | api.ReasoningTextContent
-
-__all__ = ["Annotate", "CallItemBuilder", "OutputItemBuilder", "TextItemBuilder", "call_builder"]
 
 Annotate = Callable[[str], Sequence[JsonObject]]
 """Returns the annotations of a message's text."""

@@ -8,7 +8,7 @@ and response object come from the same state, so a streamed and a whole answer c
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
+from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.responses.events.output_items import (
     Annotate,
     CallItemBuilder,
@@ -24,13 +24,12 @@ from llm_backend.controllers.responses.server_tools import (
     CallProgress,
     ToolEvent,
 )
+from llm_backend.engine.messages import TokenLogprob
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonObject
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
-
-__all__ = ["ResponseState"]
 
 
 NO_TOOLS: Mapping[str, ClientTool] = {}

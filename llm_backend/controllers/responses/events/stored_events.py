@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from llm_backend.controllers.responses.input.items import public_form
 from llm_backend.json_types import JsonMapping, JsonObject
 
-__all__ = ["from_stored_event", "to_stored_event"]
-
 Event = JsonMapping
 
 _UNSHOWN = "unshown"  # key of stored events: omitted fields by item id

@@ -15,8 +15,6 @@ from llm_backend.json_types import JsonMapping, JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["chat_body", "chat_messages", "echoed_fields", "translate_error_paths"]
-
 
 # Fields that have the same name in a chat request.
 SAME = (

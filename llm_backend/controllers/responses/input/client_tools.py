@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     CallableTool = api.FunctionTool | api.FunctionToolParam | api.CustomToolParam
 
-__all__ = ["ClientTool", "chat_name", "client_tools"]
-
 COPIED: Final = ("parameters", "strict")
 _NAMESPACE_END = "__"  # function names allow no other separator
 

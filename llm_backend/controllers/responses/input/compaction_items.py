@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from llm_backend.controllers.responses.input.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.json_types import JsonMapping, JsonObject
 
-__all__ = ["Compaction", "compaction_item", "parse_compaction", "reading_order"]
-
 Item = JsonMapping
 
 _FORM = "llmbc1"

@@ -17,8 +17,6 @@ from llm_backend.json_types import JsonMapping
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["CompactionCut", "plan_compaction", "summary_chat", "summary_of"]
-
 SUMMARY_TOKENS = 1024  # at most: a page and a half
 SUMMARY_SHARE = 0.25  # of the threshold at most, or the next turn would be above it again
 FULL_SHARE = 0.75  # of the context: a longer conversation is compacted in any case

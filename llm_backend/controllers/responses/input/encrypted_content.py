@@ -7,8 +7,6 @@ that send back only the opaque form.
 import base64
 import binascii
 
-__all__ = ["decode_opaque", "encode_opaque"]
-
 _TEXT = "llmb1"  # tag of the format, distinct from later formats and other servers' content
 
 

@@ -17,8 +17,6 @@ from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import FileStore
 
-__all__ = ["FilePictures"]
-
 Part = JsonMapping
 
 

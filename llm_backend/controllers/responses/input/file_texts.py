@@ -24,8 +24,6 @@ from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import FileStore
 
-__all__ = ["FILE_WORDS", "FileTexts"]
-
 Part = JsonMapping
 
 CACHE_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again

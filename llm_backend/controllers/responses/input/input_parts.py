@@ -9,16 +9,6 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
 
-__all__ = [
-    "FetchedFiles",
-    "bare_part",
-    "check_file_count",
-    "fetched_file",
-    "has_fetched",
-    "read_parts",
-    "without_fetched",
-]
-
 Part = JsonMapping
 
 _LISTS = ("content", "output")  # fields of an item that may hold parts

@@ -19,16 +19,6 @@ from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Page, StoredItem
 
-__all__ = [
-    "chat_part",
-    "is_reference",
-    "item_list",
-    "messages_from",
-    "new_id",
-    "public_form",
-    "stored_form",
-]
-
 Item = JsonMapping
 Readers = Mapping[str, Callable[[Item], Sequence[JsonObject]]]
 """Functions that translate items to chat messages, by type of item."""

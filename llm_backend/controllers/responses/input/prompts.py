@@ -14,8 +14,6 @@ from llm_backend.settings.prompt import PromptSettings
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["prompt_messages"]
-
 ReadPart = Callable[[Mapping[str, Any], str], Awaitable[JsonObject]]
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")

@@ -35,8 +35,6 @@ from llm_backend.offload import add_weight, offload
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["MediaSource", "ResolvedRequest", "open_request"]
-
 
 class MediaSource(Protocol):
     """A model with defaults of its own for omitted fields. Images are fetched only if it

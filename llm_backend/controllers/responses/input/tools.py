@@ -12,8 +12,6 @@ from llm_backend.json_types import JsonMapping, JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["ChatTools", "chat_tools", "public_tool"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTools:

@@ -8,8 +8,6 @@ from llm_backend.controllers.responses.input.resolved_request import ResolvedReq
 from llm_backend.errors import ContextLengthExceeded
 from llm_backend.json_types import JsonMapping
 
-__all__ = ["TokenCounter", "between_calls", "truncate"]
-
 ANSWER_SHARE = 0.25  # of the context, kept free for an answer without `max_output_tokens`
 MAX_ANSWER_SHARE = 0.5  # of the context, kept free for an answer at most
 

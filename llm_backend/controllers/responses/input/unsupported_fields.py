@@ -9,8 +9,6 @@ from llm_backend.json_types import JsonMapping
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["check_supported_fields"]
-
 SUPPORTED = {
     "model", "input", "instructions", "prompt", "previous_response_id", "conversation", "tools",
     "tool_choice", "max_tool_calls", "parallel_tool_calls", "text", "reasoning", "temperature",

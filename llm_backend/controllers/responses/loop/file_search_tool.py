@@ -40,8 +40,6 @@ from llm_backend.store import StoreError
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["FileSearchKind"]
-
 Item = JsonMapping
 
 NAME = "file_search"

@@ -8,8 +8,6 @@ from llm_backend.controllers.responses.server_tools import ToolContext
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
-__all__ = ["allows", "check_entry", "headers_of", "needs_approval"]
-
 Item = JsonMapping
 
 MAX_SERVERS = 8  # of one response: each is a connection, and its tools are in every prompt

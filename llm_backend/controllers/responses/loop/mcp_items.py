@@ -12,15 +12,6 @@ from llm_backend.controllers.responses.server_tools import ServerCall, ToolConte
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
-__all__ = [
-    "ApprovedCall",
-    "find_approved_calls",
-    "find_tool_list",
-    "messages_from",
-    "model_tool_name",
-    "new_item",
-]
-
 Item = JsonMapping
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")

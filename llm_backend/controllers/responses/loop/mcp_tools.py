@@ -44,8 +44,6 @@ from llm_backend.json_types import JsonMapping, JsonObject
 if TYPE_CHECKING:
     from llm_backend.backends.mcp_server import McpServer
 
-__all__ = ["McpKind"]
-
 Item = JsonMapping
 
 

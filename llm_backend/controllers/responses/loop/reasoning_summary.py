@@ -16,8 +16,6 @@ from llm_backend.errors import ContextLengthExceeded, InvalidRequest, Unsupporte
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["ReasoningSummary", "SummaryText"]
-
 log = logging.getLogger(__name__)
 
 

@@ -8,8 +8,6 @@ from llm_backend.controllers.generation.checked_answer import ModelAnswer
 from llm_backend.controllers.responses.input.resolved_request import MediaSource
 from llm_backend.controllers.responses.input.truncation import TokenCounter
 
-__all__ = ["ModelAnswer", "ResponseModel"]
-
 
 class ResponseModel(TokenCounter, MediaSource, Protocol):
     """A model. `vector_stores` are the ids of the vector stores configured for it."""

@@ -32,8 +32,6 @@ from llm_backend.json_types import JsonMapping, JsonObject
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["ResponseRun", "new_head", "open_run", "usage_object"]
-
 
 def new_head(body: "api.CreateResponse", *, is_stored: bool, passages_limit: int) -> JsonObject:
     """Returns the fields of a new response that do not change; see `echoed_fields`."""

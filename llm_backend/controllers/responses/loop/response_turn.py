@@ -16,8 +16,6 @@ from llm_backend.sse import SimilarEvent, encode
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["ResponseTurn"]
-
 
 DELTA_TYPES = ("response.output_text.delta", "response.reasoning_text.delta")
 

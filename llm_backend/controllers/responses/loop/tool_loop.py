@@ -9,7 +9,7 @@ from typing import Self
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.controllers.generation.checked_answer import CheckedAnswer
+from llm_backend.controllers.generation.checked_answer import CheckedAnswer, ModelAnswer
 from llm_backend.controllers.moderations.moderated_answers import FILTERED, ModeratedAnswer
 from llm_backend.controllers.responses.input.compaction_items import Compaction, compaction_item
 from llm_backend.controllers.responses.input.context_management import (
@@ -20,7 +20,7 @@ from llm_backend.controllers.responses.input.context_management import (
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.reasoning_summary import ReasoningSummary, SummaryText
-from llm_backend.controllers.responses.loop.response_model import ModelAnswer, ResponseModel
+from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.server_tools import (
     CallBegan,
     CallEnded,
@@ -29,8 +29,6 @@ from llm_backend.controllers.responses.server_tools import (
     ToolEvent,
 )
 from llm_backend.json_types import JsonObject
-
-__all__ = ["LoopEvent", "RoundEnded", "ToolLoop", "WithheldToolLoop"]
 
 
 @dataclass(frozen=True, kw_only=True)

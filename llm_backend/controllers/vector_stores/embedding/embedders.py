@@ -11,8 +11,6 @@ from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
 from llm_backend.extraction import Chunking, Format, split_into_chunks
 
-__all__ = ["Embedders", "EmbeddingSource", "TextEmbedder"]
-
 Vector = list[float]
 
 SPARE_TOKENS = 8  # for the special tokens around an input: BOS and EOS, or [CLS] and [SEP]

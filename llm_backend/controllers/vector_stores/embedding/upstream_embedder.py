@@ -13,8 +13,6 @@ from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Overloaded, UpstreamFailed
 
-__all__ = ["OPERATION", "upstream_embedder"]
-
 log = logging.getLogger(__name__)
 
 OPERATION = ("createEmbedding", "Embeddings")

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 from llm_backend.search import AllOf, Attribute, Comparison, Condition
 
-__all__ = ["mark_incomplete", "only_complete"]
-
 _INCOMPLETE = "\0incomplete"  # clients cannot set it: their attributes have no NUL
 
 

@@ -6,8 +6,6 @@ from llm_backend.controllers.vector_stores.library import VectorLibrary, transla
 from llm_backend.store import StoredVectorFile
 from llm_backend.store.vector_stores import Attribute
 
-__all__ = ["update_attributes"]
-
 
 async def update_attributes(
     library: VectorLibrary, store_id: str, file_id: str, attributes: Mapping[str, Attribute]

@@ -40,8 +40,6 @@ from llm_backend.store import (
     StoredVectorFile,
 )
 
-__all__ = ["Ingestion", "IngestionLimits", "Removal"]
-
 _NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # namespace of point ids
 _POINTS_PER_WRITE = 64  # points: locks the index for some milliseconds
 _NUMBER_BYTES = 4

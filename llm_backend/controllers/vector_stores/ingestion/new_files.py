@@ -16,8 +16,6 @@ from llm_backend.store import Missing, NewVectorFile, StoredFile
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["NewFileEntry", "new_files"]
-
 PURPOSES = ("assistants", "user_data")  # of files that can be added
 
 

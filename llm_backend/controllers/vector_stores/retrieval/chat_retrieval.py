@@ -28,8 +28,6 @@ from llm_backend.store import Missing, StoreError, as_owner
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["Retrieval", "retrieve", "retrieve_from_model_stores"]
-
 
 FAILED = "The user's files could not be searched. Say so if the answer depends on them."
 

@@ -12,8 +12,6 @@ from llm_backend.search import Condition, FusedPoint, ScoredPoint, Weights, fuse
 from llm_backend.store import Expired, StoredVectorStore
 from llm_backend.store.vector_stores import Attribute, FoundChunk
 
-__all__ = ["Hit", "Query", "search"]
-
 Vectors = Sequence[Sequence[float]]
 
 MIN_CANDIDATES = 50  # per ranking: a low rank in one may be a high rank in the other

@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Citation", "Passage", "find_citations", "format_passages"]
-
 NOTHING = "Nothing was found in the files. Say so if the answer depends on them."
 _MARK = re.compile(r"\[(\d{1,4})\]")
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import orjson
 
-from llm_backend.backends.base import Chat, GenerationLimits, JsonContent, Meter, Sampling
+from llm_backend.backends.base import Chat, GenerationLimits, JsonContent, Meter
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
+from llm_backend.engine.messages import Sampling
 from llm_backend.errors import InvalidRequest, Unsupported
-
-__all__ = ["rewrite_queries"]
 
 REWRITE_PROMPT = (
     "Rewrite what the user asks as a query for a search engine: the words that a text which "

@@ -11,8 +11,6 @@ from llm_backend.store import Missing, VectorStores
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-__all__ = ["check_store_ids", "query_from"]
-
 STORES_LIMIT = 16  # per entry
 
 

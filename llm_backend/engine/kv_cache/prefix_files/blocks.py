@@ -7,8 +7,6 @@ from collections.abc import Sequence as Tokens
 
 from llm_backend.engine.messages import PREFIX_BLOCK
 
-__all__ = ["block_hashes", "plain_length", "text_name", "token_bytes"]
-
 _DIGEST_BYTES = 16
 _TOKEN = "i"  # noqa: S105 # array type of a token: four bytes, in this machine's order
 _BLOCK_BYTES = PREFIX_BLOCK * array(_TOKEN).itemsize

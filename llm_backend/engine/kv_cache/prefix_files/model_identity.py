@@ -7,8 +7,6 @@ from pathlib import Path
 
 from llm_backend.engine.messages import Start
 
-__all__ = ["FOLDER_NAME", "folder_name", "model_digest"]
-
 FOLDER_NAME = re.compile(r"[A-Za-z0-9._-]*-[0-9a-f]{16}")
 
 _DIGEST_BYTES = 16

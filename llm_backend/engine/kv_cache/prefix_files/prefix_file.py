@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from llm_backend.engine.kv_cache.prefix import Prefix
 from llm_backend.engine.kv_cache.prefix_files.blocks import token_bytes
 
-__all__ = ["BadPrefix", "file_bytes", "read_prefix", "read_tokens", "write_prefix"]
-
 _MAGIC = b"LLMBPFX1"
 _HEAD = struct.Struct("<8s16sIIQ")  # magic, model, checksum, tokens, bytes of the state
 _TOKEN_BYTES = 4

@@ -30,8 +30,6 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry, P
 from llm_backend.engine.messages import PrefixLimits, Start
 from llm_backend.engine.model import LoadError
 
-__all__ = ["PrefixFolder", "RestoredPrefix", "open_folder"]
-
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _SUFFIX = ".prefix"

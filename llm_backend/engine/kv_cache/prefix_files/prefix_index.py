@@ -9,8 +9,6 @@ from itertools import takewhile
 from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
 from llm_backend.engine.messages import PREFIX_BLOCK
 
-__all__ = ["PrefixEntry", "PrefixIndex", "PrefixMatch"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixEntry:

@@ -22,8 +22,6 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixMatch
 from llm_backend.engine.kv_cache.prefix_files.read_costs import ReadCosts
 from llm_backend.engine.statistics import Statistics
 
-__all__ = ["PrefixRestorer", "RestorableSlots"]
-
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 _READ_TIMEOUT_S = 5.0  # longest wait for one file: a disk that is so slow may never answer
 

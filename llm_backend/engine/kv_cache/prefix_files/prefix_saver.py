@@ -18,8 +18,6 @@ from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixEntry
 from llm_backend.engine.model import Model
 from llm_backend.engine.statistics import Statistics
 
-__all__ = ["POLL_INTERVAL_S", "PrefixSaver"]
-
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _IDLE_S = 10.0  # idle time after which a conversation is likely to pause

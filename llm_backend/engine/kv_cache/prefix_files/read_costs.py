@@ -1,8 +1,6 @@
 """Cost model of prefix files: the time to read a file, and to compute its tokens. Pure: times are
 arguments."""
 
-__all__ = ["ReadCosts"]
-
 _SHARE = 0.3  # of the newest cost in the moving average
 _DECAY = 0.9  # factor by which a cost that was too high decays, until reading is tried again
 

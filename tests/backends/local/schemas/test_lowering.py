@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_backend.backends.local.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
-from llm_backend.engine.sampling.constraint import GrammarError
+from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.errors import InvalidRequest
 from tests.backends.local.schemas.sampling import GRAMMARS, grammar, sample
 from tests.examples import examples
