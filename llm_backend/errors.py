@@ -23,6 +23,7 @@
     |- ClientGone                   499  server_error            client_gone (for the log)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
+    |  `- EngineNotInstalled        501  server_error            engine_not_installed
     |- Overloaded                   503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
     |- DeadlineExceeded             504  server_error            deadline_exceeded
@@ -36,6 +37,7 @@ A message is for the person who must act: what happened, the value, what to do.
 import math
 from collections.abc import Mapping
 from typing import ClassVar, TypedDict
+
 
 RETRY_AFTER_S = 1.0
 """`Retry-After` of overload and of a restart of an own process: both end soon."""
@@ -264,6 +266,12 @@ class Unsupported(ApiError):
     status = 501
     default_code = "unsupported_operation"
     may_succeed_later = False
+
+
+class EngineNotInstalled(Unsupported):
+    """The model needs the local engine, which this installation lacks."""
+
+    default_code = "engine_not_installed"
 
 
 class Overloaded(ApiError):

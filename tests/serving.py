@@ -65,12 +65,15 @@ def serve(
     environment: dict[str, str] | None = None,
     ready: bool = True,
     prefix: Sequence[str] = (),
+    program: Sequence[str] = (sys.executable, "-m", "llm_backend"),
+    folder: Path | None = None,
 ) -> Iterator[Served]:
-    """`llm-backend serve` on a free port; answers are checked against the document. `prefix` is a
-    program that becomes the one behind it."""
+    """`llm-backend serve` on a free port, started in `folder`; answers are checked against the
+    document. `prefix` is a program that becomes the one behind it, `program` another
+    installation's."""
     log = data_dir / "server.log"
     data_dir.mkdir(parents=True, exist_ok=True)
-    command = [*prefix, sys.executable, "-m", "llm_backend", "serve", "--port", "0",
+    command = [*prefix, *program, "serve", "--port", "0",
                "--data-dir", str(data_dir), "--response-validation", "enforce",
                *flags]  # fmt: skip
     inherited = {
@@ -80,7 +83,7 @@ def serve(
     }
     with log.open("a") as log_file:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log_file, text=True,
+            command, stdout=subprocess.PIPE, stderr=log_file, text=True, cwd=folder,
             env={**inherited, **(environment or {})},
         )  # fmt: skip
     try:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database, StoreError, StoreUnavailable, migrate, recount_files
 from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics
@@ -37,6 +37,17 @@ async def open_database(settings: Settings, metrics: Metrics) -> AsyncIterator[D
         yield database
 
 
+def make_data_folder(settings: Settings) -> None:
+    """Makes the data folder if there is none. Raises `SettingsError`."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"The data folder {settings.data_dir} cannot be made: {error.strerror}. Set `data_dir` "
+            "(LLM_BACKEND_DATA_DIR) to another folder."
+        ) from error
+
+
 async def migrate_later(database: Database) -> None:
     """Retries until the tables are migrated or an error needs the operator."""
     while True:
@@ -64,14 +75,14 @@ async def migrate_for_others(settings: Settings) -> None:
 
 async def migrate_database(settings: Settings) -> None:
     """Migrates the database's tables to this version."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings)
     async with Database.open(settings.database) as database:
         await migrate(database)
 
 
 async def recount_file_bytes(settings: Settings) -> tuple[int, int]:
     """Recounts the bytes of all files. Returns the counted bytes before and after."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings)
     async with Database.open(settings.database) as database:
         await migrate(database)
         return await recount_files(database)
@@ -80,7 +91,7 @@ async def recount_file_bytes(settings: Settings) -> tuple[int, int]:
 @asynccontextmanager
 async def open_administration(settings: Settings) -> AsyncIterator[Administration]:
     """Opens the administered records for the command line, on a migrated database."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings)
     async with Database.open(settings.database) as database:
         await migrate(database)
         yield Administration(database)

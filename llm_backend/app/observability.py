@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from llm_backend import __version__
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.local_model import Observe
+from llm_backend.extras import install_command
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.telemetry import REQUEST_ID, Metrics
 
@@ -27,7 +28,7 @@ async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
         from llm_backend.tracing import Tracing
     except ModuleNotFoundError as error:
         raise SettingsError(
-            "The setting `otlp_endpoint` needs OpenTelemetry: pip install 'llm-backend[tracing]'."
+            f"The setting `otlp_endpoint` needs OpenTelemetry: {install_command('tracing')}."
         ) from error
     async with Tracing(settings.otlp_endpoint, __version__) as tracing:
         yield tracing

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llm_backend.backends.local.markup import FAMILIES
+from llm_backend.extras import missing_engine_hint
 from llm_backend.settings import Settings, SettingsError
 
 
@@ -21,8 +22,9 @@ def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
             continue  # a route to the upstream
         if model not in models:
             raise SettingsError(
-                f"The alias `{name}` is for `{model}`, which is not served; "
-                f"the local models are: {', '.join(models) or 'none'}."
+                f"The alias `{name}` is for {f'`{model}`' if model else 'the first local model'}, "
+                f"which is not served; the local models are: {', '.join(models) or 'none'}."
+                f"{missing_engine_hint()}"
             )
         if name in models or name in named:
             raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
@@ -36,7 +38,10 @@ def tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]
     for flag in settings.tool_formats:
         model, _, name = flag.rpartition("=")
         if model and model not in models:
-            raise SettingsError(f"The tool format `{flag}` is for a model that is not served.")
+            raise SettingsError(
+                f"The tool format `{flag}` is for a model that is not served."
+                f"{missing_engine_hint()}"
+            )
         check_tool_format(name)
         formats |= dict.fromkeys([model] if model else models, name)
     return formats
@@ -58,7 +63,10 @@ def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path
         model, _, file = flag.rpartition("=")
         model = model or next(iter(models), "")
         if model not in models:
-            raise SettingsError(f"The draft model `{flag}` is for a model that is not served.")
+            raise SettingsError(
+                f"The draft model `{flag}` is for a model that is not served."
+                f"{missing_engine_hint()}"
+            )
         if model in drafts:
             raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
         drafts[model] = Path(file).expanduser()

@@ -4,7 +4,6 @@ import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from llm_backend.app.stores import Stores
@@ -19,6 +18,7 @@ from llm_backend.controllers.vector_stores.embedding.upstream_embedder import OP
 from llm_backend.controllers.vector_stores.embedding.upstream_embedder import upstream_embedder
 from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.extraction import ExtractionLimits, Extractor
+from llm_backend.extras import install_command, is_installed
 from llm_backend.search import EmbeddedIndex, VectorIndex
 from llm_backend.settings import Settings, SettingsError
 
@@ -82,8 +82,10 @@ def _upstream_embedder(upstream: "UpstreamPool | None", model: str) -> TextEmbed
 
 def _vector_index(settings: Settings) -> VectorIndex | None:
     if settings.qdrant_url is not None:
-        if find_spec("qdrant_client") is None:
-            raise SettingsError("`qdrant_url` needs the package qdrant-client; install it.")
+        if not is_installed("qdrant"):
+            raise SettingsError(
+                f"The setting `qdrant_url` needs Qdrant's client: {install_command('qdrant')}."
+            )
         qdrant = importlib.import_module("llm_backend.search.qdrant")
         key = settings.qdrant_api_key
         index: VectorIndex = qdrant.QdrantIndex.at(

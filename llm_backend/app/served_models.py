@@ -18,6 +18,7 @@ from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
 from llm_backend.errors import InvalidRequest
+from llm_backend.extras import is_installed, missing_engine_hint, needs_engine
 from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
@@ -66,6 +67,8 @@ class ServedModel:
 def build_served_models(settings: Settings) -> list[ServedModel]:
     """Builds the local models in the order of the settings; names are unique."""
     entries = [_entry(model) for model in settings.models]
+    if entries and not is_installed("local"):
+        raise SettingsError(needs_engine(f"The model `{entries[0].id or entries[0].path}`"))
     files = [_model_file(settings, entry.path) for entry in entries]
     ids = [_id(entry, path) for entry, path in zip(entries, files, strict=True)]
     for index, name in enumerate(ids):
@@ -107,11 +110,15 @@ def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> Non
     names = {"moderation": settings.moderation_model, "query": settings.query_model}
     for purpose, name in names.items():
         if name is not None and not any(name in model.names for model in served):
-            raise SettingsError(f"The {purpose} model `{name}` is not served.")
+            raise SettingsError(
+                f"The {purpose} model `{name}` is not served.{missing_engine_hint()}"
+            )
     name = settings.embedding_model
     is_here = name in [model.card.id for model in served]
     if name is not None and not is_here and not settings.has_upstream:
-        raise SettingsError(f"The embedding model `{name}` is not served under this name.")
+        raise SettingsError(
+            f"The embedding model `{name}` is not served under this name.{missing_engine_hint()}"
+        )
 
 
 def _entry(model: str | ModelSettings) -> ModelSettings:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from llm_backend.access.wiring import Access, open_access
 from llm_backend.app import served_upstreams
-from llm_backend.app.database_startup import open_database
+from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.guards import add_access_log, add_guards
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.model_startup import ChoosePersonality, open_models
@@ -60,7 +60,7 @@ async def open_services(
     """Opens all services and returns the application over them."""
     served = build_served_models(settings)
     check_named_models(settings, served)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings)
     document, metrics = load_document(), Metrics(shared)
     validators = Validators(document)
     async with AsyncExitStack() as stack:

@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.errors import ModelNotFound
+from llm_backend.builtin import BUILTIN_ID
+from llm_backend.errors import EngineNotInstalled, ModelNotFound
+from llm_backend.extras import is_installed, needs_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +65,15 @@ class Registry:
     def steps(self, name: str, operation: Sequence[str] = ()) -> Sequence[Step]:
         """Returns the backends of a name, in the order of fallback; at least one.
 
-        `operation` is the id and tag of the request's operation. Raises `ModelNotFound`.
+        `operation` is the id and tag of the request's operation. Raises `ModelNotFound`, and
+        `EngineNotInstalled` for a name that only the missing local engine could serve.
         """
         if routed := self._route_steps(name):
             return routed
         if name in self._named:
             return (self._named[name],)
         if self._upstreams is None or not self._upstreams.serves(name, operation):
-            raise ModelNotFound(name)
+            raise self._not_served(name)
         return (UpstreamModel(model=name),)
 
     def knows(self, name: str) -> bool:
@@ -128,6 +131,13 @@ class Registry:
             return []
         own = {*self._named, *self._routes}
         return [model for model in await self._upstreams.models() if model.get("id") not in own]
+
+    def _not_served(self, name: str) -> ModelNotFound | EngineNotInstalled:
+        """Returns the error for a name without backends."""
+        is_local = name == BUILTIN_ID or self._upstreams is None
+        if is_local and not is_installed("local"):
+            return EngineNotInstalled(needs_engine(f"The model `{name}`"), param="model")
+        return ModelNotFound(name)
 
     def _route_steps(self, name: str) -> Sequence[Step]:
         """Returns the steps of a route, without removed local models."""

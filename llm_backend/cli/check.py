@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_backend.cli.options import Config
+from llm_backend.extras import install_command, is_installed
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 _START_S = 60.0
@@ -101,6 +102,8 @@ def _contract() -> str:
 
 def _build() -> str:
     """Load the built-in model with the native code and compute one pass."""
+    if not is_installed("local"):
+        return f"This is a gateway without the local engine; {install_command('local')} adds it."
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.engine import Engine, EngineConfig, EngineStartError
     from llm_backend.engine.sampling.native_nucleus import NativeNucleus

@@ -8,6 +8,7 @@ from typing import Any
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
+from llm_backend.extras import install_command, is_installed
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
 from llm_backend.settings.model_entry import ModelSettings
 
@@ -39,6 +40,8 @@ def _announce(address: str, settings: Settings) -> None:
     print(f"Data folder: {settings.data_dir}")
     if settings.database_url is not None:
         print(f"Database: {settings.public_database_url}")
+    if model is None and not is_installed("local"):
+        print(f"Local models: none, as their engine is missing; {install_command('local')} adds it")
     if model is not None:
         message = {"role": "user", "content": "Who are you?"}
         body = json.dumps({"model": model, "messages": [message]})

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from llm_backend.extras import install_command
 from llm_backend.models.errors import ConversionError
 from llm_backend.models.folder import Network, Pooling
 from llm_backend.models.tensors import PlannedTensor
@@ -48,7 +49,7 @@ def gguf_library() -> Any:  # Any: the library ships no types
         import gguf
     except ImportError as error:
         raise ConversionError(
-            "Converting a model needs the gguf package: install llm-backend[convert]."
+            f"Converting a model needs the gguf package: {install_command('convert')}."
         ) from error
     return gguf
 

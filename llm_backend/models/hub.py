@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from llm_backend.extras import install_command
+
 PREFERRED = "Q4_K_M"  # the usual balance of size and quality
 PREFERRED_PROJECTOR = "F16"  # the smallest without a noticeable loss
 _PROJECTOR = re.compile(r"mmproj[^/]*$", re.IGNORECASE)
@@ -113,7 +115,7 @@ def _library() -> Any:  # Any: an optional library
         import huggingface_hub.utils
     except ImportError as error:
         raise PullError(
-            "Pulling a model needs the hub's client library: install llm-backend[hub]."
+            f"Pulling a model needs the hub's client library: {install_command('hub')}."
         ) from error
     return huggingface_hub
 

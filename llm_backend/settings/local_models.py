@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 from pydantic_settings import NoDecode
 
+from llm_backend.extras import is_installed
 from llm_backend.settings.kinds import (
     Names,
     NonEmptyText,
@@ -21,6 +22,10 @@ NO_MODEL = "none"
 def _models(value: object) -> object:
     models = split_commas(value)
     return () if models in ((NO_MODEL,), [NO_MODEL]) else models
+
+
+def _default_models() -> tuple[str, ...]:
+    return (BUILTIN,) if is_installed("local") else ()
 
 
 Models = Annotated[
@@ -41,10 +46,11 @@ class LocalModelsSettings(BaseModel):
     """Models that this server computes, their memory, engines and queues."""
 
     models: Models = Field(
-        (BUILTIN,),
+        default_factory=_default_models,
         validation_alias=environment_names("models", "LLAMA_MODEL_FILE"),
         description="GGUF files to serve; `builtin` is the built-in model, `none` serves no "
-        "model. In the config file an entry may also be a mapping, see `One model`.",
+        "model. If unset, `builtin` where the local engine is installed, else `none`. In the "
+        "config file an entry may also be a mapping, see `One model`.",
     )
     models_dir: OptionalPath = Field(
         None,

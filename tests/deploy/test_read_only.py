@@ -1,8 +1,5 @@
 """The server writes into its data folder and nowhere else, as its container lets it."""
 
-import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,21 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.read_only import read_only_but
 from tests.serving import serve
 
-SCRIPT = Path(__file__).with_name("read_only.sh")
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
-
-
-def read_only_but(folder: Path) -> list[str]:
-    """Prefix of a command that may write only to this folder."""
-    unshare = shutil.which("unshare") or ""
-    rights = [] if os.geteuid() == 0 else ["--map-root-user"]
-    prefix = [unshare, "--mount", *rights, "sh", str(SCRIPT), str(folder)]
-    tried = f"touch {folder}/here && ! touch {folder.parent}/there 2>/dev/null"
-    if not unshare or subprocess.run([*prefix, "sh", "-c", tried], check=False).returncode:
-        pytest.skip("This machine allows no mount namespaces.")
-    return prefix
 
 
 @pytest.fixture

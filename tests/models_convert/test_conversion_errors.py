@@ -238,7 +238,7 @@ def test_a_progress_that_gives_up_leaves_nothing(folder: Path, tmp_path: Path):
 def test_without_gguf_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
 
-    assert "install llm-backend[convert]" in refusal(folder)
+    assert "pip install 'llm-backend[convert]'" in refusal(folder)
 
 
 def test_values_too_large_for_half_precision(tmp_path: Path):

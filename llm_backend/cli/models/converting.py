@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from llm_backend.cli.exit import exit_with_error
+from llm_backend.extras import install_command, is_installed
 
 
 def convert(
@@ -21,6 +22,9 @@ def convert(
 def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
+
+    if not is_installed("convert"):
+        exit_with_error(f"Converting a model needs the gguf package: {install_command('convert')}.")
 
     from llm_backend.models import ConversionError, find_model_folder
     from llm_backend.models import convert as convert_folder

@@ -7,6 +7,7 @@ import typer
 
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
+from llm_backend.extras import install_command, is_installed
 from llm_backend.settings import load_settings
 
 
@@ -24,6 +25,12 @@ def pull(
     An interrupted download resumes. HF_TOKEN gives access to private or gated models, HF_ENDPOINT
     names another hub.
     """
+    if not is_installed("local"):
+        command = install_command("local", "hub")
+        exit_with_error(
+            f"A pulled model needs the local engine, which is not installed: {command}."
+        )
+
     from llm_backend.model_files import HUB_NAME
     from llm_backend.models.hub import PullError
 

@@ -16,6 +16,7 @@ from llm_backend.controllers.rendering.store_errors import translate_store_error
 from llm_backend.controllers.service.status_board import engine_states
 from llm_backend.controllers.services import Services
 from llm_backend.errors import EngineUnavailable, Overloaded
+from llm_backend.extras import missing_engine_hint
 from llm_backend.store import StoreError, check_schema
 from llm_backend.store.jobs import JobCounts
 
@@ -65,7 +66,8 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
 
 def _no_model_answers(models: Mapping[str, str], *, has_upstream: bool) -> str:
     if not models and not has_upstream:
-        return "There is neither a model nor an upstream that could answer."
+        reason = "There is neither a model nor an upstream that could answer."
+        return reason + missing_engine_hint()
     states = [f"{name} is {state}" for name, state in models.items()]
     states += ["every upstream is out of service"] if has_upstream else []
     return f"No model can answer yet: {', '.join(states)}."

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import NullPool
 
+from llm_backend.extras import install_command
 from llm_backend.store import json_text
 from llm_backend.store.database.driver_errors import translating
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
@@ -45,7 +46,7 @@ class PostgresqlEngine:
             from sqlalchemy.ext.asyncio import create_async_engine
         except ModuleNotFoundError as error:
             raise CannotOpen(
-                "PostgreSQL needs its driver: pip install 'llm-backend[postgresql]'."
+                f"PostgreSQL needs its driver: {install_command('postgresql')}."
             ) from error
 
         async def connect(command_timeout_s: float | None) -> Any:  # asyncpg ships no types

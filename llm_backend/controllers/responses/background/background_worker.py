@@ -74,7 +74,7 @@ class ResponseWorker:
     def _local(self, name: str) -> LocalModel | None:
         try:
             return self._services.registry.local_step(name)
-        except errors.ModelNotFound:
+        except (errors.ModelNotFound, errors.EngineNotInstalled):
             return None
 
 

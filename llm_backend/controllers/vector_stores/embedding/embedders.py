@@ -10,6 +10,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
 from llm_backend.extraction import Chunking, Format, split_into_chunks
+from llm_backend.extras import missing_engine_hint
 
 Vector = list[float]
 
@@ -120,7 +121,7 @@ class Embedders:
                 return embedder
         raise failure or Unsupported(
             "Vector stores need a model for embeddings, and this server has none: add a GGUF file "
-            "of one to `models`."
+            f"of one to `models`.{missing_engine_hint()}"
         )
 
     async def get(self, name: str) -> TextEmbedder:
@@ -134,6 +135,7 @@ class Embedders:
             return upstream_model
         raise Unsupported(
             f"The embedding model `{name}` is not among this server's models; add it to `models`."
+            f"{missing_engine_hint()}"
         )
 
     async def _embedder(self, model: LocalModel) -> TextEmbedder | None:
