@@ -38,7 +38,6 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar, TypedDict
 
-
 RETRY_AFTER_S = 1.0
 """`Retry-After` of overload and of a restart of an own process: both end soon."""
 
