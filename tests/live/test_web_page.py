@@ -442,7 +442,7 @@ def test_a_question_that_gets_no_answer_is_there_to_be_sent_again(browser, serve
         page.route("**/v1/chat/completions", lambda route: route.abort())
         say(page, "Hello!")
 
-        expect(page.get_by_role("alert")).to_have_text("The server cannot be reached.")
+        expect(page.get_by_role("alert").locator("p")).to_have_text("The server cannot be reached.")
         expect(page.get_by_label("Message")).to_have_value("Hello!")
         expect(page.locator("article")).to_have_count(0)
         expect(page.locator("#greeting")).to_be_visible()

@@ -4,12 +4,25 @@
 // remember it, which stores it permanently.
 
 const KEY = "api-key";
+const REACHED_WITHIN_MS = 5000;
+const BY_PROXIES = {
+  502: "A proxy on the way cannot reach the server (502).",
+  503: "The server, or a proxy on the way to it, is overloaded (503).",
+  504: "A proxy on the way gave up waiting for the server (504).",
+};
 
 /** An error answer of the server. */
 export class RequestError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
+  }
+}
+
+/** The server cannot be reached, or its answer broke off. */
+export class ConnectionLost extends RequestError {
+  constructor(message = "The connection to the server was lost.") {
+    super(0, message);
   }
 }
 
@@ -29,36 +42,69 @@ export const key = {
 
 /** Sends GET, POST or DELETE to a path and returns the JSON; throws `RequestError`. */
 export async function ask(path, { method = "GET", body, signal } = {}) {
-  const response = await send(path, { method, body, signal });
-  return response.json();
+  return parsed(await send(path, { method, body, signal }), signal);
 }
 
 /** Sends a form, which may have files, and returns the JSON; throws `RequestError`. */
 export async function upload(path, form) {
-  const response = await send(path, { method: "POST", form });
-  return response.json();
+  return parsed(await send(path, { method: "POST", form }));
 }
 
-/** Yields the parsed events of a stream; ends at `[DONE]` or with the stream. */
+/** True if the server answers at all, within a few seconds. */
+export async function isReachable() {
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), REACHED_WITHIN_MS);
+  try {
+    return (await fetch("ping", { signal: controller.signal, cache: "no-store" })).ok;
+  } catch {
+    return false; // refused, or too late
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Yields the parsed events of a stream until `[DONE]`; throws `ConnectionLost` for one that ends without. */
 export async function* events(path, { method = "GET", body, signal } = {}) {
   const response = await send(path, { method, body, signal });
+  const type = response.headers.get("content-type") ?? "nothing";
+  if (!type.startsWith("text/event-stream"))
+    throw new RequestError(0, `The server sent ${type} instead of a stream of events.`);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
+      const { done, value } = await unlessLost(reader.read(), signal);
+      if (done) throw new ConnectionLost();
       pending += value;
       const parts = pending.split(/\r?\n\r?\n/);
       pending = parts.pop();
       for (const part of parts) {
         const data = dataOf(part);
         if (data === "[DONE]") return;
-        if (data) yield unlessError(JSON.parse(data));
+        if (data) yield unlessError(eventOf(data));
       }
     }
   } finally {
     reader.cancel().catch(() => {}); // the stream has ended, or the reader has stopped
+  }
+}
+
+async function parsed(response, signal) {
+  const text = await unlessLost(response.text(), signal);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new RequestError(0, "The answer is not this server’s: it is no JSON.");
+  }
+}
+
+/** Returns what the body gives; throws why the request was aborted, or `ConnectionLost`. */
+async function unlessLost(reading, signal) {
+  try {
+    return await reading;
+  } catch {
+    signal?.throwIfAborted();
+    throw new ConnectionLost();
   }
 }
 
@@ -74,16 +120,16 @@ async function send(path, { method, body, form, signal }) {
       signal,
       body: body === undefined ? form : JSON.stringify(body),
     });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new RequestError(0, "The server cannot be reached.");
+  } catch {
+    signal?.throwIfAborted();
+    throw new ConnectionLost("The server cannot be reached.");
   }
   if (response.ok) return response;
   throw await refusal(response);
 }
 
 async function refusal(response) {
-  let message = `The server answered ${response.status}.`;
+  let message = BY_PROXIES[response.status] ?? `The server answered ${response.status}.`;
   try {
     message = (await response.json()).error.message ?? message;
   } catch {
@@ -95,6 +141,14 @@ async function refusal(response) {
 function dataOf(part) {
   const lines = part.split(/\r?\n/).filter((line) => line.startsWith("data:"));
   return lines.map((line) => line.slice(5).replace(/^ /, "")).join("\n");
+}
+
+function eventOf(data) {
+  try {
+    return JSON.parse(data);
+  } catch {
+    throw new RequestError(0, "The server sent an event that cannot be read.");
+  }
 }
 
 function unlessError(event) {

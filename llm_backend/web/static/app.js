@@ -1,15 +1,19 @@
 // The page: its views, and the reactions to sending, stopping and navigation.
 
-import { RequestError } from "./api.js";
+import { ConnectionLost, RequestError } from "./api.js";
 import { Attachments } from "./attachments.js";
 import { Chats } from "./chats.js";
+import { Connection } from "./connection.js";
 import { Conversation, opened, openedStored } from "./conversation.js";
 import { byId, changeIcon, make } from "./dom.js";
+import { sidebar, wireFrame } from "./frame.js";
+import { Notice } from "./notice.js";
 import { OperationsPage } from "./operations.js";
 import { Options } from "./options.js";
 import { Pictures } from "./pictures.js";
 import { StatusPage } from "./status.js";
 import { Transcript } from "./transcript.js";
+import { Turn } from "./turn.js";
 
 const LOADING_MS = 1000;
 const STARTERS = [
@@ -20,7 +24,9 @@ const STARTERS = [
 
 class App {
   #conversation = new Conversation();
-  #controller = null; // AbortController of the answer in progress
+  #turn = null; // the answer in progress
+  #notice = new Notice();
+  #connection = new Connection({ onBack: () => this.#comeBack() });
   #transcript = new Transcript();
   #status = new StatusPage();
   #operations = new OperationsPage();
@@ -51,10 +57,21 @@ class App {
   // -- lists of the server
 
   async #begin() {
-    this.#quiet();
+    this.#notice.hide();
     try {
       await this.#listModels();
       await this.#chats.load();
+    } catch (error) {
+      this.#complain(error);
+    }
+  }
+
+  /** The server answers again: what was said about it stays, and the lists are of now. */
+  async #comeBack() {
+    this.#notice.add("The server answers again.");
+    try {
+      await this.#listModels();
+      await this.#relist();
     } catch (error) {
       this.#complain(error);
     }
@@ -73,7 +90,7 @@ class App {
 
   async #route() {
     const [, page = "", id = ""] = /^#\/([a-z]*)\/?(.*)$/.exec(location.hash) ?? [];
-    this.#closeSidebar();
+    sidebar.close();
     this.#chats.mark(location.hash);
     this.#status.close();
     if (page === "status" || page === "operations") {
@@ -117,14 +134,18 @@ class App {
 
   #show(conversation) {
     this.#conversation = conversation;
-    this.#quiet();
+    this.#notice.hide();
     byId("speed").textContent = "";
-    this.#transcript.show(conversation.messages, {
-      onAgain: () => this.#again(),
-      onEdit: (place, text) => this.#branch(place, text),
-    });
+    this.#draw();
     this.#title();
     this.#greet();
+  }
+
+  #draw() {
+    this.#transcript.show(this.#conversation.messages, {
+      onEdit: (place, text) => this.#branch(place, text),
+    });
+    this.#offerMore();
   }
 
   #showPage(name) {
@@ -164,7 +185,7 @@ class App {
   async send() {
     const field = byId("prompt"),
       text = field.value.trim();
-    if (!text || this.#controller) return;
+    if (!text || this.#turn) return;
     field.value = "";
     grow(field);
     await this.#ask(text, this.#pictures.take());
@@ -181,7 +202,7 @@ class App {
 
   /** Asks something else at an earlier place, in a chat of its own; Back leads to the one that was. */
   async #branch(place, text) {
-    if (this.#controller) return;
+    if (this.#turn) return;
     const { pictures } = this.#conversation.messages[place];
     this.#show(this.#conversation.branch(place));
     history.pushState(null, "", "#/");
@@ -190,43 +211,97 @@ class App {
 
   /** Ends the answer that is being written, if there is one. */
   stop() {
-    this.#controller?.abort();
+    this.#turn?.stop();
   }
 
   async #again() {
-    if (this.#controller) return;
-    this.#conversation.takeBack();
+    if (this.#turn) return;
+    const replaced = this.#conversation.takeBack();
     this.#transcript.removeLastAnswer();
-    await this.#answer();
+    await this.#answer({ replaced });
   }
 
-  async #answer() {
+  /** Has the model continue its last answer, which was cut. */
+  async #goOn() {
+    if (this.#turn) return;
+    this.#transcript.removeLastAnswer();
+    await this.#answer({ isContinued: true });
+  }
+
+  /** Gets an answer, or what comes of it: whatever fails, the turn ends, and the page is free.
+   *  `replaced` is the answer that this one is to replace. */
+  async #answer({ isContinued = false, replaced = [] } = {}) {
     const conversation = this.#conversation,
-      view = this.#transcript.addAnswer();
+      view = this.#transcript.addAnswer(),
+      turn = new Turn({ onSilent: () => this.#tellSilence(conversation) });
     conversation.system = this.#options.system;
-    this.#setAnswering(new AbortController());
-    let answer = { content: "", reasoning: "", isCut: true };
+    this.#setAnswering(turn);
+    let failure = null;
     try {
-      answer = await this.#listen(conversation, view, answer);
+      await this.#listen(conversation, view, turn, isContinued);
     } catch (error) {
-      const last = conversation.messages.at(-1);
-      if (last.role === "assistant") answer = last;
-      if (error.name !== "AbortError") this.#complain(error);
+      if (!turn.isStopped) failure = error;
     }
-    this.#end(conversation, view, answer);
+    turn.end();
+    this.#setAnswering(null);
+    try {
+      const isSaid = this.#end(conversation, view, replaced);
+      if (failure) this.#tellFailure(failure, conversation.lastAnswer, isSaid);
+      else if (!isSaid && !turn.isStopped)
+        this.#notice.show("The model answered nothing.", this.#waysOut({}, null));
+      if (conversation === this.#conversation) await this.#relist();
+      if (!failure && !turn.isStopped) await conversation.forgetEarlier();
+    } catch (error) {
+      this.#complain(error);
+    }
   }
 
-  async #listen(conversation, view, answer) {
+  async #listen(conversation, view, turn, isContinued) {
     const { model, temperature } = this.#options,
-      { signal } = this.#controller;
-    const storeId = this.#options.canReadFiles ? await this.#attachments.searched() : null;
+      { signal } = turn;
+    const isSearching = this.#options.canReadFiles && !isContinued;
+    const storeId = isSearching ? await turn.wait(this.#attachments.searched()) : null;
     const began = performance.now();
-    for await (answer of conversation.answer({ model, temperature, storeId, signal })) {
+    const answering = conversation.answer({ model, temperature, storeId, isContinued, signal });
+    for await (const answer of answering) {
+      turn.hear();
+      this.#notice.hideMild();
       this.#address(conversation);
       view.grow(answer);
     }
-    this.#tellSpeed(answer.usage, (performance.now() - began) / 1000);
-    return answer;
+    const { usage } = conversation.messages.at(-1);
+    this.#tellSpeed(usage, (performance.now() - began) / 1000);
+  }
+
+  #tellSilence(conversation) {
+    this.#notice.showMild(
+      conversation.lastAnswer?.content
+        ? "Nothing has come for a while. Stop keeps what was said."
+        : "No answer yet: the model may be loading, or busy. Stop ends the wait.",
+    );
+  }
+
+  #tellFailure(failure, lastAnswer, isSaid) {
+    this.#complain(failure, this.#waysOut(failure, lastAnswer));
+    if (isSaid && !lastAnswer.isCut)
+      this.#notice.add("The answer is whole, but may not be stored.");
+  }
+
+  /** What helps after a failure: more of the answer, or the same question once more. */
+  #waysOut({ status }, lastAnswer) {
+    const isRefused = status >= 400 && status < 500 && status !== 429;
+    if (isRefused) return [];
+    const again = ["Try again", () => (lastAnswer ? this.#again() : this.#askAgain())];
+    return lastAnswer?.isCut && lastAnswer.content
+      ? [["Go on", () => this.#goOn()], again]
+      : [again];
+  }
+
+  /** Sends the question that got no answer: from its field, or from the chat if another was begun. */
+  async #askAgain() {
+    this.#notice.hide();
+    if (this.#conversation.messages.at(-1)?.role === "user" && !this.#turn) await this.#answer();
+    else await this.send();
   }
 
   /** Names the conversation that is looked at in the address, once it has a name. An address that
@@ -239,23 +314,40 @@ class App {
     }
   }
 
-  async #end(conversation, view, answer) {
-    this.#setAnswering(null);
-    view.end(answer);
-    view.announce();
-    if (!answer.content && !answer.reasoning) {
-      this.#unsay(conversation, view);
+  /** Draws the end of an answer; returns whether there is one. */
+  #end(conversation, view, replaced) {
+    const answer = conversation.lastAnswer,
+      isSaid = answer !== null && !isEmpty(answer);
+    if (isSaid) {
+      view.end(answer);
+      view.announce();
+    } else {
+      this.#unsay(conversation, view, replaced);
     }
-    if (conversation !== this.#conversation) return;
-    this.#transcript.offerAgain(() => this.#again());
-    this.#title();
-    await this.#relist();
+    if (conversation === this.#conversation) {
+      this.#offerMore();
+      this.#title();
+    }
+    return isSaid;
   }
 
-  /** A question that got no answer goes back to where it was written, to be sent again. */
-  #unsay(conversation, view) {
-    if (conversation.messages.at(-1).role === "assistant") conversation.messages.pop();
+  #offerMore() {
+    this.#transcript.offerMore({
+      onAgain: () => this.#again(),
+      onGoOn: this.#conversation.lastAnswer?.isCut ? () => this.#goOn() : null,
+    });
+  }
+
+  /** A question that got no answer goes back to where it was written, to be sent again; one that
+   *  had another answer before keeps it. */
+  #unsay(conversation, view, replaced) {
+    conversation.takeBack();
     view.element.remove();
+    if (replaced.length) {
+      conversation.messages.push(...replaced);
+      if (conversation === this.#conversation) this.#draw();
+      return;
+    }
     const field = byId("prompt");
     if (conversation !== this.#conversation || field.value) return;
     this.#transcript.removeLastQuestion();
@@ -271,21 +363,21 @@ class App {
       await this.#chats.load();
       this.#chats.mark(location.hash);
     } catch (error) {
-      this.#complain(error);
+      if (!this.#notice.isShown) this.#complain(error); // the first failure is the one to know of
     }
   }
 
-  #setAnswering(controller) {
-    this.#controller = controller;
+  #setAnswering(turn) {
+    this.#turn = turn;
     const button = byId("send");
-    changeIcon(button, controller ? "stop" : "up");
-    button.setAttribute("aria-label", controller ? "Stop" : "Send");
-    button.classList.toggle("is-stop", controller !== null);
+    changeIcon(button, turn ? "stop" : "up");
+    button.setAttribute("aria-label", turn ? "Stop" : "Send");
+    button.classList.toggle("is-stop", turn !== null);
     byId("announcer").replaceChildren(
-      ...(controller ? [make("p", {}, "The model is answering.")] : []),
+      ...(turn ? [make("p", {}, "The model is answering.")] : []),
     );
-    if (controller) {
-      this.#quiet();
+    if (turn) {
+      this.#notice.hide();
       byId("speed").textContent = "";
       byId("greeting").hidden = true;
     }
@@ -301,12 +393,11 @@ class App {
 
   // -- errors
 
-  #complain(error) {
+  #complain(error, actions = []) {
     if (error.status === 401) this.#options.askForKey();
-    const notice = byId("notice");
-    notice.textContent = this.#errorText(error);
-    notice.hidden = false;
-    if (error.status === undefined) throw error; // a bug of the page: it belongs into the console
+    this.#notice.show(this.#errorText(error), actions);
+    if (error instanceof ConnectionLost) this.#connection.watch();
+    if (error.status === undefined) reportError(error); // a bug of the page: it belongs into the console
   }
 
   #errorText({ status, message }) {
@@ -316,17 +407,13 @@ class App {
     return message;
   }
 
-  #quiet() {
-    byId("notice").hidden = true;
-  }
-
   // -- keyboard and buttons
 
   #wire() {
     const field = byId("prompt");
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.#controller) this.stop();
+      if (this.#turn) this.stop();
       else this.send();
     });
     field.addEventListener("input", () => grow(field));
@@ -352,10 +439,7 @@ class App {
       event.preventDefault();
       field.focus();
     });
-    byId("open-sidebar").addEventListener("click", () => this.#openSidebar());
-    byId("close-sidebar").addEventListener("click", () => this.#closeSidebar());
-    byId("scrim").addEventListener("click", () => this.#closeSidebar());
-    wireTheme();
+    wireFrame();
     byId("starters").append(
       ...STARTERS.map((text) =>
         make("button", { type: "button", onclick: () => this.#say(text) }, text),
@@ -372,48 +456,20 @@ class App {
   #escape() {
     if (byId("confirm").open) return; // it closes by itself
     if (this.#options.isShown) this.#options.hide();
-    else if (document.body.classList.contains("has-sidebar")) {
-      this.#closeSidebar();
+    else if (sidebar.isOpen) {
+      sidebar.close();
       byId("open-sidebar").focus();
     } else this.stop();
   }
-
-  #openSidebar() {
-    document.body.classList.add("has-sidebar");
-    byId("open-sidebar").setAttribute("aria-expanded", "true");
-    byId("close-sidebar").focus();
-  }
-
-  #closeSidebar() {
-    document.body.classList.remove("has-sidebar");
-    byId("open-sidebar").setAttribute("aria-expanded", "false");
-  }
 }
+
+/** True for an answer that has said nothing. */
+const isEmpty = ({ content, reasoning }) => !content && !reasoning;
 
 /** Fits the field's height to its text, up to the style sheet's maximum. */
 function grow(field) {
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight}px`;
-}
-
-function wireTheme() {
-  const root = document.documentElement,
-    button = byId("theme");
-  const isDark = () =>
-    root.dataset.theme
-      ? root.dataset.theme === "dark"
-      : matchMedia("(prefers-color-scheme: dark)").matches;
-  const tell = () => {
-    changeIcon(button, isDark() ? "sun" : "moon");
-    button.querySelector("span").textContent = isDark() ? "Light mode" : "Dark mode";
-  };
-  button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    localStorage.setItem("theme", root.dataset.theme);
-    tell();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
-  tell();
 }
 
 new App();

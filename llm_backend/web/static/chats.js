@@ -15,7 +15,7 @@ export class Chats {
   constructor({ onDeleted, onFailed }) {
     this.#onDeleted = onDeleted;
     this.#onFailed = onFailed;
-    this.#isOthersToo.addEventListener("change", () => this.load());
+    this.#isOthersToo.addEventListener("change", () => this.load().catch(onFailed));
   }
 
   /** Lists them anew. */
@@ -59,9 +59,14 @@ export class Chats {
 
   async #more(button, after) {
     button.disabled = true;
-    const { chats, next } = await listed({ after, isOthersToo: this.#isOthersToo.checked });
-    button.remove();
-    this.#add(chats, next);
+    try {
+      const { chats, next } = await listed({ after, isOthersToo: this.#isOthersToo.checked });
+      button.remove();
+      this.#add(chats, next);
+    } catch (error) {
+      button.disabled = false;
+      this.#onFailed(error);
+    }
   }
 
   /** The list of the day's chats, the last group or a new one: they come newest first. */

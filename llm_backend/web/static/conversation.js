@@ -10,6 +10,8 @@ import { forgetFiles } from "./attachments.js";
 const PATH = "v1/chat/completions";
 const CLIENT = "web";
 const TITLE_CHARACTERS = 80;
+const GO_ON = "Go on exactly where you stopped. Repeat nothing.";
+const LETTER = /[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{N}]/u;
 
 export class Conversation {
   id = newId();
@@ -52,14 +54,21 @@ export class Conversation {
     return this.messages.pop();
   }
 
-  /** Takes the last answer back, so that there is a question to answer again. */
+  /** The last message, if it is an answer. */
+  get lastAnswer() {
+    const last = this.messages.at(-1);
+    return last?.role === "assistant" ? last : null;
+  }
+
+  /** Takes the last answer back, so that there is a question to answer again, and returns it. */
   takeBack() {
-    while (this.messages.at(-1)?.role === "assistant") this.messages.pop();
+    const end = this.messages.findLastIndex(({ role }) => role !== "assistant");
+    return this.messages.splice(end + 1);
   }
 
   /** Asks the model, which reads what the vector store says if there is one; yields the answer each
-   *  time it has grown. */
-  async *answer({ model, temperature, storeId, signal }) {
+   *  time it has grown. One that is continued is the last answer, which grows further. */
+  async *answer({ model, temperature, storeId, isContinued, signal }) {
     const kept = storeId ?? this.metadata.vector_store;
     const metadata = {
       client: CLIENT,
@@ -67,10 +76,9 @@ export class Conversation {
       title: this.title,
       ...(kept ? { vector_store: kept } : {}),
     };
-    const answer = { role: "assistant", content: "", reasoning: "", isCut: true, retrieval: null };
     const body = {
       model,
-      messages: this.#requestMessages(),
+      messages: this.#requestMessages(isContinued ? [{ role: "user", content: GO_ON }] : []),
       stream: true,
       stream_options: { include_usage: true },
       store: true,
@@ -78,25 +86,72 @@ export class Conversation {
       ...(temperature === null ? {} : { temperature }),
       ...(storeId ? { tools: [{ type: "file_search", vector_store_ids: [storeId] }] } : {}),
     };
-    this.messages.push(answer);
+    if (!isContinued) this.messages.push(newAnswer());
+    const answer = this.messages.at(-1),
+      before = { ...answer },
+      more = newAnswer();
     for await (const chunk of events(PATH, { method: "POST", body, signal })) {
       this.storedId = chunk.id;
       this.metadata = metadata;
-      if (chunk.usage) answer.usage = chunk.usage;
-      if (chunk.retrieval) answer.retrieval = chunk.retrieval;
-      for (const choice of chunk.choices) take(answer, choice);
+      if (chunk.usage) more.usage = chunk.usage;
+      if (chunk.retrieval) more.retrieval = chunk.retrieval;
+      for (const choice of chunk.choices ?? []) take(more, choice);
+      Object.assign(answer, joined(before, more));
       yield answer;
     }
-    await forgetAllOf(this.id, this.storedId);
   }
 
-  #requestMessages() {
+  /** Deletes the earlier states of the chat, once its latest one is stored and still the latest. */
+  async forgetEarlier() {
+    const latest = this.storedId,
+      stored = await storedOf(this.id);
+    if (latest !== this.storedId || !stored.some(({ id }) => id === latest)) return;
+    await Promise.all(stored.filter(({ id }) => id !== latest).map(({ id }) => forget(id)));
+  }
+
+  #requestMessages(more) {
     const messages = this.messages.map(({ role, content, pictures }) => ({
       role,
       content: pictures?.length ? partsOf(content, pictures) : content,
     }));
-    return this.system ? [{ role: "system", content: this.system }, ...messages] : messages;
+    const system = this.system ? [{ role: "system", content: this.system }] : [];
+    return [...system, ...messages, ...more];
   }
+}
+
+const newAnswer = () => ({
+  role: "assistant",
+  content: "",
+  reasoning: "",
+  isCut: true,
+  retrieval: null,
+});
+
+/** An answer and what continues it, as one. A space that models leave out stands between two words. */
+function joined(first, second) {
+  const { content: start, reasoning } = first,
+    rest = second.content;
+  const space = LETTER.test(start.at(-1) ?? "") && LETTER.test(rest[0] ?? "") ? " " : "";
+  return {
+    ...second,
+    content: start + space + rest,
+    reasoning: reasoning + second.reasoning,
+    retrieval: second.retrieval ?? first.retrieval,
+  };
+}
+
+/** Messages in which each answer that was continued is one, without the requests to go on. */
+function withoutGoingOn(messages) {
+  const whole = [];
+  for (const [place, message] of messages.entries()) {
+    const isGoingOn = message.role === "user" && message.content === GO_ON;
+    if (isGoingOn && whole.at(-1)?.role === "assistant") continue;
+    const isRest = message.role === "assistant" && messages[place - 1]?.content === GO_ON;
+    if (isRest && whole.at(-1)?.role === "assistant")
+      Object.assign(whole.at(-1), joined(whole.at(-1), message));
+    else whole.push(message);
+  }
+  return whole;
 }
 
 function take(answer, { delta, finish_reason: reason }) {
@@ -140,6 +195,7 @@ async function restored(completion) {
     .map(({ role, content, content_parts: parts }) => ({
       role,
       content: content ?? textOf(parts),
+      reasoning: "",
       pictures: (parts ?? []).filter(isPicture).map(({ image_url: { url } }) => url),
       hasMore: (parts ?? []).some((part) => part.type !== "text" && !isPicture(part)),
     }));
@@ -150,6 +206,7 @@ async function restored(completion) {
     retrieval: completion.retrieval ?? null,
     isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
   });
+  conversation.messages = withoutGoingOn(conversation.messages);
   return conversation;
 }
 
@@ -204,9 +261,9 @@ async function isSearched(storeId) {
   return (await ask(`${PATH}?${query}`)).data.length > 0;
 }
 
-async function forgetAllOf(conversation, except = null) {
+async function forgetAllOf(conversation) {
   const stored = await storedOf(conversation);
-  await Promise.all(stored.filter(({ id }) => id !== except).map(({ id }) => forget(id)));
+  await Promise.all(stored.map(({ id }) => forget(id)));
 }
 
 /** Returns the stored completions of a conversation of this page, newest first. */

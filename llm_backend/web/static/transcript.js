@@ -22,14 +22,13 @@ export class Transcript {
   }
 
   /** Shows these messages and no others; `onEdit` gets a question's place and what to ask instead. */
-  show(messages, { onAgain, onEdit }) {
+  show(messages, { onEdit }) {
     this.#place.replaceChildren();
     messages.forEach((message, place) => {
       if (message.role !== "user") this.addAnswer().end(message);
       else if (message.hasMore) this.addQuestion(message);
       else this.addQuestion(message, (text) => onEdit(place, text));
     });
-    this.offerAgain(onAgain);
     this.toEnd();
   }
 
@@ -53,14 +52,17 @@ export class Transcript {
     this.#place.querySelector("article:last-child.question")?.remove();
   }
 
-  /** Puts the button that asks again under the last answer, and only there. */
-  offerAgain(onAgain) {
-    for (const button of this.#place.querySelectorAll("[data-again]")) button.remove();
+  /** Puts the buttons that ask again, and for more of a cut answer, under the last answer only. */
+  offerMore({ onAgain, onGoOn }) {
+    for (const button of this.#place.querySelectorAll("[data-more]")) button.remove();
     const tools = this.#place.querySelector("article:last-child.answer .tools");
     if (!tools) return;
-    const button = iconButton("again", "Answer again", onAgain);
-    button.dataset.again = "";
-    tools.append(button);
+    const again = iconButton("again", "Answer again", onAgain),
+      goOn = make("button", { type: "button", className: "link", onclick: onGoOn }, "Go on");
+    for (const button of onGoOn ? [again, goOn] : [again]) {
+      button.dataset.more = "";
+      tools.append(button);
+    }
   }
 
   /** Shows the end. */

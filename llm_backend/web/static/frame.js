@@ -1,0 +1,45 @@
+// Around the page's content: the sidebar of narrow windows, and the theme.
+
+import { byId, changeIcon } from "./dom.js";
+
+export const sidebar = {
+  get isOpen() {
+    return document.body.classList.contains("has-sidebar");
+  },
+  open() {
+    document.body.classList.add("has-sidebar");
+    byId("open-sidebar").setAttribute("aria-expanded", "true");
+    byId("close-sidebar").focus();
+  },
+  close() {
+    document.body.classList.remove("has-sidebar");
+    byId("open-sidebar").setAttribute("aria-expanded", "false");
+  },
+};
+
+export function wireFrame() {
+  byId("open-sidebar").addEventListener("click", () => sidebar.open());
+  byId("close-sidebar").addEventListener("click", () => sidebar.close());
+  byId("scrim").addEventListener("click", () => sidebar.close());
+  wireTheme();
+}
+
+function wireTheme() {
+  const root = document.documentElement,
+    button = byId("theme");
+  const isDark = () =>
+    root.dataset.theme
+      ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+  const tell = () => {
+    changeIcon(button, isDark() ? "sun" : "moon");
+    button.querySelector("span").textContent = isDark() ? "Light mode" : "Dark mode";
+  };
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    tell();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  tell();
+}

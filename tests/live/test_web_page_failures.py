@@ -1,0 +1,222 @@
+"""The chat page while connections fail: every turn ends, and what was said stays."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.broken_streams import Break, BreakingProxy, breaking_proxy, scripted_upstream
+from tests.browser import chromium, picture, tab
+from tests.ports import free_port
+from tests.serving import Served, serve
+
+DELTAS = [
+    {"role": "assistant", "content": ""},
+    {"reasoning_content": "First this."},
+    {"reasoning_content": " Then that."},
+    {"content": "Ready"},
+    {"content": " steady go"},
+]
+REST = [{"role": "assistant", "content": "and on."}]
+BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, BEFORE_DONE = (
+    None, b"", b"First this.", b"Ready", b'"finish_reason": "stop"',
+)  # fmt: skip
+LOST = "The connection to the server was lost."
+
+
+@pytest.fixture(scope="module")
+def upstream_port() -> Iterator[int]:
+    with scripted_upstream(DELTAS, REST) as port:
+        yield port
+
+
+def relay(
+    folder: Path, upstream_port: int, *flags: str
+) -> contextlib.AbstractContextManager[Served]:
+    """A server without a model of its own."""
+    upstream = f"http://127.0.0.1:{upstream_port}/v1"
+    environment = {"LLM_BACKEND_MODELS": "none", "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": upstream}
+    return serve(folder, *flags, environment=environment)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Iterator[Served]:
+    with relay(tmp_path_factory.mktemp("relay"), upstream_port) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def proxy(server: Served) -> Iterator[BreakingProxy]:
+    with breaking_proxy(int(server.address.rpartition(":")[2])) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser: Browser, proxy: BreakingProxy) -> Iterator[Page]:
+    with tab(browser, proxy.address, expected_error="net::ERR_|504") as one:
+        one.clock.install()
+        open_page(one)
+        yield one
+
+
+def open_page(page: Page) -> None:
+    page.goto("/")
+    expect(page.locator("#model")).to_have_value("far")
+
+
+def ask(page: Page, text: str = "Tell me!") -> None:
+    page.get_by_label("Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+SAID = {IN_REASONING: "Thoughts", IN_TEXT: "Ready", BEFORE_DONE: "Ready steady go"}
+
+
+def wait_said(page: Page, after: bytes) -> None:
+    """Returns once the page shows what comes before this place of an answer."""
+    expect(page.locator("article.answer.is-growing")).to_contain_text(SAID[after])
+
+
+def expect_free(page: Page) -> None:
+    """The page answers again: a new chat, and a message in it."""
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator("article")).to_have_count(0)
+    page.get_by_label("Message").fill("")
+    ask(page, "Another one?")
+    expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
+    page.get_by_role("button", name="New chat").click()
+
+
+@pytest.mark.parametrize("how", ["cut", "close"])
+def test_a_broken_answer_ends_the_turn_and_keeps_what_was_said(page, proxy, how):
+    alert = page.get_by_role("alert")
+    for after in (BEFORE_HEADERS, AFTER_HEADERS):
+        if after is BEFORE_HEADERS and how == "close":
+            continue
+        proxy.breaks = [Break(how=how, after=after)] * 9  # browsers try each idle connection
+        ask(page)
+        expect(alert).to_contain_text("The server cannot be reached." if after is None else LOST)
+        expect(page.get_by_label("Message")).to_have_value("Tell me!")
+        proxy.breaks = []
+        alert.get_by_role("button", name="Try again").click()
+        expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
+        expect(page.locator("article.question")).to_have_count(1)
+        expect_free(page)
+    for after, buttons in ((IN_REASONING, ["Try again"]), (IN_TEXT, ["Go on", "Try again"])):
+        proxy.breaks = [Break(how=how, after=after)]
+        ask(page)
+        wait_said(page, after)
+        proxy.see()
+        expect(alert).to_contain_text(LOST)
+        expect(alert.get_by_role("button")).to_have_text(buttons)
+        answer = page.locator("article.answer:not(.is-growing)")
+        expect(answer).to_contain_text("Cut short")
+        expect(answer.locator("details.thoughts")).to_have_count(1)
+        expect(answer.locator(".prose")).to_have_text("Ready" if after == IN_TEXT else "")
+        picture(page, f"lost-{len(buttons)}")
+        alert.get_by_role("button", name="Try again").click()
+        expect(answer.locator(".prose")).to_have_text("Ready steady go")
+        expect(answer).to_have_count(1)
+        expect_free(page)
+    proxy.breaks = [Break(how=how, after=BEFORE_DONE)]
+    ask(page)
+    wait_said(page, BEFORE_DONE)
+    proxy.see()
+    expect(alert).to_contain_text("The answer is whole, but may not be stored.")
+    expect(page.locator("article.answer .cut")).to_have_count(0)
+    expect_free(page)
+
+
+def test_a_cut_answer_goes_on_and_is_one_answer_after_a_reload(page, proxy):
+    proxy.breaks = [Break(how="cut", after=IN_TEXT)]
+    ask(page)
+    wait_said(page, IN_TEXT)
+    proxy.see()
+    page.get_by_role("alert").get_by_role("button", name="Go on").click()
+    prose = page.locator("article.answer:not(.is-growing) .prose")
+    expect(prose).to_have_text("Ready and on.")
+    expect(page.locator("#chats a[aria-current]")).to_have_count(1)
+    page.reload()
+
+    expect(prose).to_have_text("Ready and on.")
+    expect(page.locator("article")).to_have_count(2)
+
+
+def test_a_stalled_answer_says_so_and_can_be_stopped(page, proxy):
+    for after in (BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT):
+        proxy.breaks = [Break(how="stall", after=after)]
+        with page.expect_request("**/v1/chat/completions"):
+            ask(page)
+        if after:
+            wait_said(page, after)
+            page.clock.run_for(15_000)  # in which something was heard
+        page.clock.run_for(15_000)
+        expect(page.get_by_role("alert")).to_contain_text("Stop")
+        page.keyboard.press("Escape")
+        expect(page.get_by_label("Message")).to_have_value("" if after else "Tell me!")
+        expect_free(page)
+
+
+def test_a_proxy_that_gives_up_waiting_is_named(page, proxy):
+    proxy.breaks = [Break(how="504", after=BEFORE_HEADERS)]
+    ask(page)
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("A proxy on the way gave up waiting for the server (504).")
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
+
+
+def test_an_answer_stays_if_another_one_cannot_be_had(page, proxy):
+    ask(page)
+    prose = page.locator("article.answer:not(.is-growing) .prose")
+    expect(prose).to_have_text("Ready steady go")
+    proxy.breaks = [Break(how="cut", after=AFTER_HEADERS)]
+    page.get_by_role("button", name="Answer again").click()
+
+    expect(page.get_by_role("alert")).to_contain_text(LOST)
+    expect(prose).to_have_text("Ready steady go")
+
+
+def test_a_device_that_was_offline_takes_the_question_up_again(page):
+    page.context.set_offline(True)
+    ask(page)
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The server cannot be reached.")
+    page.context.set_offline(False)
+    expect(alert).to_contain_text("The server answers again.")
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
+
+
+def test_a_killed_server_is_waited_for(browser, upstream_port, tmp_path):
+    port = free_port()
+    with breaking_proxy(port) as proxy, tab(browser, proxy.address, "net::ERR_") as page:
+        page.clock.install()
+        with relay(tmp_path, upstream_port, "--port", str(port)) as served:
+            open_page(page)
+            proxy.breaks = [Break(how="stall", after=IN_TEXT)]
+            ask(page)
+            wait_said(page, IN_TEXT)
+            served.process.kill()
+            served.process.wait()
+        page.clock.run_for(45_000)
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("The server does not answer any more.")
+        expect(page.locator("article.answer .prose")).to_have_text("Ready")
+        with relay(tmp_path, upstream_port, "--port", str(port)):
+            page.clock.run_for(3000)
+            expect(alert).to_contain_text("The server answers again.")
+            alert.get_by_role("button", name="Go on").click()
+
+            expect(page.locator("article.answer .prose")).to_have_text("Ready and on.")
