@@ -42,7 +42,7 @@ async def in_pieces(data: bytes, size: int = 7) -> AsyncIterator[bytes]:
 
 async def written(blobs: Blobs, database: Database, data: bytes = TEXT) -> Blob:
     async with blobs.writing(in_pieces(data)) as blob:
-        await database.write(lambda connection: orphans.claim(connection, [blob]))
+        await database.write(orphans.claim, [blob])
     return blob
 
 
@@ -160,7 +160,7 @@ async def test_claimed_blob_stays_when_the_caller_fails_afterwards(blobs, databa
     async def fail_afterwards() -> None:
         async with blobs.writing(in_pieces(TEXT)) as blob:
             taken_up.append(blob)
-            await database.write(lambda connection: orphans.claim(connection, [blob]))
+            await database.write(orphans.claim, [blob])
             raise ZeroDivisionError
 
     taken_up: list[Blob] = []
@@ -190,7 +190,7 @@ async def test_swept_blob_cannot_be_claimed(blobs, clock, database):
         await blobs.sweep()
 
     with pytest.raises(BlobGone):
-        await database.write(lambda connection: orphans.claim(connection, [blob]))
+        await database.write(orphans.claim, [blob])
 
 
 async def test_blob_that_is_still_written_is_not_swept(blobs, clock, database):
@@ -201,14 +201,14 @@ async def test_blob_that_is_still_written_is_not_swept(blobs, clock, database):
             yield TEXT[start : start + 4]
 
     async with blobs.writing(slowly()) as blob:
-        await database.write(lambda connection: orphans.claim(connection, [blob]))
+        await database.write(orphans.claim, [blob])
 
     assert await all_of(blobs.read((blob,), 0, len(TEXT))) == TEXT
 
 
 async def test_failed_removal_is_repeated_by_a_later_sweep(blobs, database, tmp_path):
     blob = await written(blobs, database)
-    keys = await database.write(lambda connection: orphans.release(connection, [blob]))
+    keys = await database.write(orphans.release, [blob])
     folder, aside = tmp_path / "files" / blob.key, tmp_path / "aside"
     folder.rename(aside)
     folder.write_text("no folder")
@@ -224,7 +224,7 @@ async def test_failed_removal_is_repeated_by_a_later_sweep(blobs, database, tmp_
 async def test_one_failing_removal_does_not_block_the_others(blobs, database, tmp_path):
     both = [await written(blobs, database) for _ in range(2)]
     first = min(blob.key for blob in both)
-    await database.write(lambda connection: orphans.release(connection, both))
+    await database.write(orphans.release, both)
     folder, aside = tmp_path / "files" / first, tmp_path / "aside"
     folder.rename(aside)
     folder.write_text("no folder")
@@ -232,9 +232,7 @@ async def test_one_failing_removal_does_not_block_the_others(blobs, database, tm
     await blobs.sweep()
 
     assert stored_files(tmp_path) == [folder]
-    assert await database.write(lambda connection: orphans.mark_due_deleted(connection, 0)) == [
-        first
-    ]
+    assert await database.write(orphans.mark_due_deleted, 0) == [first]
 
 
 async def test_many_failing_removals_do_not_block_the_others_forever(blobs, database, tmp_path):
@@ -243,7 +241,7 @@ async def test_many_failing_removals_do_not_block_the_others_forever(blobs, data
     for key in stuck:
         (tmp_path / "files" / key).write_text("no folder")
     lost = [Blob(key=key, size_bytes=0, block_bytes=10) for key in stuck]
-    await database.write(lambda connection: orphans.release(connection, [last, *lost]))
+    await database.write(orphans.release, [last, *lost])
 
     await blobs.sweep()
     await blobs.sweep()

@@ -6,7 +6,6 @@ import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +120,7 @@ async def test_jobs_for_a_place_are_done_there_and_none_without_a_place(database
 
 
 async def waiting(database: Database, subject: str = "a") -> bool:
-    return await database.read(partial(job_rows.are_any, kind="k", subject=subject))
+    return await database.read(job_rows.are_any, kind="k", subject=subject)
 
 
 async def until_deleted(database: Database, *subjects: str) -> None:
@@ -184,8 +183,8 @@ async def test_expired_lease_is_claimed_and_its_holder_gets_lease_lost(database,
     assert (lost.attempt, job.attempt) == (1, 2)
     for attempt in (job_rows.lock, job_rows.progress, job_rows.finish):
         with pytest.raises(LeaseLost):
-            await database.write(partial(attempt, job=lost))
-    await database.write(partial(job_rows.lock, job=job))
+            await database.write(attempt, job=lost)
+    await database.write(job_rows.lock, job=job)
 
 
 async def test_renewed_lease_does_not_expire(jobs, clock):
@@ -202,7 +201,7 @@ async def test_progress_resets_the_attempts_of_a_job(database, jobs):
     await jobs.add(*new("a"))
     for _ in range(3):
         (job,) = await jobs.claim("k", 1)
-        await database.write(partial(job_rows.progress, job=job))
+        await database.write(job_rows.progress, job=job)
         await jobs.give_back(job, counts=True)
 
     assert job.attempt == 2
@@ -258,9 +257,7 @@ async def test_removed_job_is_stopped(jobs):
 async def test_remove_not_running_leaves_running_jobs_alone(database, jobs):
     await jobs.add(*new("a", "a"), *new("a", delay_s=10))
     (held,) = await jobs.claim("k", 1)
-    are_some = await database.write(
-        partial(job_rows.remove_not_running, kind="k", subject="a", now=NOW)
-    )
+    are_some = await database.write(job_rows.remove_not_running, kind="k", subject="a", now=NOW)
     await jobs.finish(held)
 
     assert are_some

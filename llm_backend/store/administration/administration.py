@@ -56,11 +56,11 @@ class Administration:
 
     async def load_known(self, kinds: Sequence[str]) -> Known:
         """All keys, and all records of these kinds."""
-        return await self._database.read(partial(rows.load_known, kinds=kinds))
+        return await self._database.read(rows.load_known, kinds=kinds)
 
     async def get(self, kind: str, id: str) -> Record:
         """One record."""
-        return await self._database.read(partial(rows.get_record, kind=kind, id=id))
+        return await self._database.read(rows.get_record, kind=kind, id=id)
 
     async def has(self, kind: str, id: str) -> bool:
         """True if the record exists."""
@@ -75,7 +75,7 @@ class Administration:
     ) -> Page[Record]:
         """A page of the records of a kind, of a project or of the organization, by creation."""
         return await self._database.read(
-            partial(rows.find_records, kind=kind, project_id=project_id, request=request)
+            rows.find_records, kind=kind, project_id=project_id, request=request
         )
 
     async def add(self, change: Change, record: Record, *keys: StoredKey) -> None:
@@ -127,13 +127,11 @@ class Administration:
 
     async def key(self, id: str, *, project_id: str | None = None) -> StoredKey:
         """A key of a project; without a project, an admin key."""
-        return await self._database.read(partial(rows.get_key, id=id, project_id=project_id))
+        return await self._database.read(rows.get_key, id=id, project_id=project_id)
 
     async def keys(self, request: PageRequest, *, project_id: str | None = None) -> Page[StoredKey]:
         """A page of a project's keys; without a project, of the admin keys."""
-        return await self._database.read(
-            partial(rows.find_keys, project_id=project_id, request=request)
-        )
+        return await self._database.read(rows.find_keys, project_id=project_id, request=request)
 
     async def add_key(self, change: Change, key: StoredKey) -> None:
         """Store a key. Raises `Unstorable`."""
@@ -147,18 +145,18 @@ class Administration:
     async def record_key_use(self, times: Mapping[str, int]) -> None:
         """Record the time at which each key was last used (unix seconds), by its id. This is not
         counted as a change."""
-        await self._database.write(partial(rows.record_key_use, times=dict(times)))
+        await self._database.write(rows.record_key_use, times=dict(times))
 
     async def audit_entries(self, criteria: AuditFilter, request: PageRequest) -> Page[AuditEntry]:
         """A page of the audit log."""
         return await self._database.read(
-            partial(rows.find_audit_entries, criteria=criteria, request=request)
+            rows.find_audit_entries, criteria=criteria, request=request
         )
 
     async def forget_audit_entries(self, before: int) -> None:
         """Delete the entries from before this time, in unix seconds, without an entry of its
         own."""
-        while await self._database.write(partial(rows.forget_audit_entries, before=before)):
+        while await self._database.write(rows.forget_audit_entries, before=before):
             pass
 
     async def _do(self, change: Change, work: Work[T]) -> T:

@@ -45,15 +45,15 @@ class ConcurrencyLeases:
 
     async def renew(self, holder: str, *, until: int) -> None:
         """Extend all leases of the holder until then."""
-        await self._database.write(partial(_renew, holder=holder, until=until))
+        await self._database.write(_renew, holder=holder, until=until)
 
     async def release_all(self, holder: str) -> None:
         """Release all leases of the holder."""
-        await self._database.write(partial(_release_all, holder=holder))
+        await self._database.write(_release_all, holder=holder)
 
     async def delete_expired(self, *, now: int) -> None:
         """Delete the expired leases."""
-        await self._database.write(partial(_delete_expired, now=now))
+        await self._database.write(_delete_expired, now=now)
 
 
 def _exchange(

@@ -1,7 +1,6 @@
 """Deferred usage: work that upstreams continue after their answers, counted once they report it."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from sqlalchemy import Connection, delete, select
 
@@ -36,17 +35,17 @@ class DeferredUsageStore:
         """Store deferred usage; durable on return. Does nothing for a known id. Raises `Unstorable`
         for an id that no column can store."""
         check_texts(usage.id, *(str(value) for value in usage.key))
-        await self._database.write(partial(_add, usage=usage))
+        await self._database.write(_add, usage=usage)
 
     async def settle(self, id: str, total: Tokens, *, minute_at: int) -> bool:
         """Count the part of `total` that is not counted yet in this minute, and delete the id, in
         one transaction. Returns whether the id was known."""
         check_texts(id)
-        return await self._database.write(partial(_settle, id=id, total=total, minute_at=minute_at))
+        return await self._database.write(_settle, id=id, total=total, minute_at=minute_at)
 
     async def delete_old(self, *, before: int, limit: int) -> None:
         """Delete the usage that began before, and the oldest over this number."""
-        await self._database.write(partial(_delete_old, before=before, limit=limit))
+        await self._database.write(_delete_old, before=before, limit=limit)
 
 
 def _add(connection: Connection, usage: DeferredUsageRow) -> None:

@@ -1,8 +1,6 @@
 """Rate limits that servers share: each server reserves parts of a window's amount until it is used
 up."""
 
-from functools import partial
-
 from sqlalchemy import Connection, delete, select, update
 
 from llm_backend.store.administration.tables import grants
@@ -24,21 +22,17 @@ class Grants:
         """Reserve up to `requested` of the rest of `limit`, or nothing if less than `minimum` is
         left; returns the reserved amount."""
         return await self._database.write(
-            partial(
-                _take,
-                scope=scope,
-                window_at=window_at,
-                requested=requested,
-                limit=limit,
-                minimum=minimum,
-            )
+            _take,
+            scope=scope,
+            window_at=window_at,
+            requested=requested,
+            limit=limit,
+            minimum=minimum,
         )
 
     async def give_back(self, scope: str, window_at: int, amount: int) -> None:
         """Return an unused amount of this window, so that other servers can take it."""
-        await self._database.write(
-            partial(_give_back, scope=scope, window_at=window_at, amount=amount)
-        )
+        await self._database.write(_give_back, scope=scope, window_at=window_at, amount=amount)
 
 
 def _take(

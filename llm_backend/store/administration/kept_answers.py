@@ -48,22 +48,20 @@ class KeptAnswers:
     async def keep(self, name: str, *, holder: str, answer: WholeAnswer, until: int) -> None:
         """Store the complete answer until then. Does nothing if another holder has claimed the
         name."""
-        await self._database.write(
-            partial(_keep, name=name, holder=holder, answer=answer, until=until)
-        )
+        await self._database.write(_keep, name=name, holder=holder, answer=answer, until=until)
 
     async def free(self, name: str, *, holder: str) -> None:
         """Release the holder's claim without an answer."""
-        await self._database.write(partial(_free, name=name, holder=holder))
+        await self._database.write(_free, name=name, holder=holder)
 
     async def renew(self, holders: Collection[str], *, until: int) -> None:
         """Extend the claims of these holders until then."""
-        await self._database.write(partial(_renew, holders=holders, until=until))
+        await self._database.write(_renew, holders=holders, until=until)
 
     async def forget(self, *, now: int, most_bytes: int) -> None:
         """Delete the expired answers, and the oldest of those over `most_bytes`."""
-        await self._database.write(partial(_forget_past, now=now))
-        while await self._database.write(partial(_forget_oldest, most_bytes=most_bytes)):
+        await self._database.write(_forget_past, now=now)
+        while await self._database.write(_forget_oldest, most_bytes=most_bytes):
             pass
 
 

@@ -1,7 +1,6 @@
 """Store of usage, added up by the minute."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from llm_backend.store.administration import usage_rows
 from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
@@ -17,19 +16,19 @@ class StoredUsage:
 
     async def add(self, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
         """Add amounts, in the order of `AMOUNTS`; durable on return."""
-        await self._database.write(partial(usage_rows.add, amounts=dict(amounts)))
+        await self._database.write(usage_rows.add, amounts=dict(amounts))
 
     async def sums(
         self, criteria: UsageFilter, *, width_s: int, group_by: Sequence[str] = ()
     ) -> Sequence[UsageSum]:
         """Sums by buckets of `width_s` and by the columns of `group_by`, in the order of time."""
         return await self._database.read(
-            partial(usage_rows.sums, criteria=criteria, width_s=width_s, group_by=group_by)
+            usage_rows.sums, criteria=criteria, width_s=width_s, group_by=group_by
         )
 
     async def forget(self, before: int) -> None:
         """Delete the usage from before this time, in unix seconds."""
-        while await self._database.write(partial(usage_rows.forget, before=before)):
+        while await self._database.write(usage_rows.forget, before=before):
             pass
 
     async def vector_store_bytes(self) -> Mapping[str | None, int]:

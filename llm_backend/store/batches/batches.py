@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from llm_backend.store.batches import batch_rows
@@ -38,83 +37,74 @@ class BatchStore:
         `Unstorable`."""
         check_metadata(batch.metadata or {})
         check_texts(batch.id, batch.input_file_id)
-        await self._database.write(partial(batch_rows.add, batch=batch, now=self._clock()))
+        await self._database.write(batch_rows.add, batch=batch, now=self._clock())
         self._jobs.wake()
 
     async def get(self, id: str) -> StoredBatch:
         """The batch with this id, with its counts so far. Raises `Missing`."""
-        return await self._database.read(partial(batch_rows.get, id=id))
+        return await self._database.read(batch_rows.get, id=id)
 
     async def list(
         self, *, after: str | None = None, limit: int = 20, order: Order = "desc"
     ) -> Page[StoredBatch]:
         """A page of the batches, by time of creation. Raises `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
-        return await self._database.read(partial(batch_rows.find, request=request))
+        return await self._database.read(batch_rows.find, request=request)
 
     async def stop(self, id: str) -> StoredBatch:
         """Cancel the batch: start no more of its lines; running ones are finished.
 
         Raises `Missing`, `BatchEnded`.
         """
-        stopped = await self._database.write(partial(batch_rows.stop, id=id, now=self._clock()))
+        stopped = await self._database.write(batch_rows.stop, id=id, now=self._clock())
         self._jobs.wake()
         return stopped
 
     async def expire(self) -> None:
         """Start no more lines of expired batches."""
-        await self._database.write(partial(batch_rows.expire, now=self._clock()))
+        await self._database.write(batch_rows.expire, now=self._clock())
         self._jobs.wake()
 
     async def work(self, id: str) -> tuple[StoredBatch, Content]:
         """The batch and the content of its input. Raises `Missing` for the batch, or for its
         file."""
-        return await self._database.read(partial(batch_rows.work, id=id))
+        return await self._database.read(batch_rows.work, id=id)
 
     async def begin(
         self, job: Job, chunks: Sequence[Lines], *, total: int, model: str | None
     ) -> None:
         """Start the batch, whose input is valid: add the jobs of its lines. Raises `LeaseLost`."""
         await self._database.write(
-            partial(
-                batch_rows.begin,
-                job=job,
-                chunks=chunks,
-                total=total,
-                model=model,
-                now=self._clock(),
-            )
+            batch_rows.begin, job=job, chunks=chunks, total=total, model=model, now=self._clock()
         )
         self._jobs.wake()
 
     async def fail(self, job: Job, errors: Sequence[Mapping[str, Any]]) -> None:
         """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
-        await self._database.write(
-            partial(batch_rows.fail, job=job, errors=errors, now=self._clock())
-        )
+        await self._database.write(batch_rows.fail, job=job, errors=errors, now=self._clock())
 
     async def find_answered_lines(self, id: str, first: int, last: int) -> set[int]:
         """The numbers of these lines that have an answer. Raises `Missing`."""
-        return await self._database.read(partial(batch_rows.numbers, id=id, first=first, last=last))
+        return await self._database.read(batch_rows.numbers, id=id, first=first, last=last)
 
     async def record(self, id: str, *results: LineResult) -> BatchStatus:
         """Store answers, durable on return; returns the batch's state. Raises `Missing`."""
-        return await self._database.insert(partial(batch_rows.record, id=id, results=results))
+        return await self._database.insert(batch_rows.record, id=id, results=results)
 
     async def record_progress(self, job: Job) -> None:
         """Reset the job's attempts, since this one has made progress. Raises `LeaseLost`."""
-        await self._database.write(partial(job_rows.progress, job=job))
+        await self._database.write(job_rows.progress, job=job)
 
     async def finish_lines(self, job: Job) -> None:
         """Finish the job of some lines. Raises `LeaseLost`."""
-        await self._database.write(partial(batch_rows.finish_lines, job=job, now=self._clock()))
+        await self._database.write(batch_rows.finish_lines, job=job, now=self._clock())
         self._jobs.wake()
 
     async def postpone(self, id: str, delay_s: float) -> None:
         """Delay the jobs of lines that have not started."""
         until = self._clock() + delay_s
         await self._database.write(
-            partial(job_rows.postpone_unleased, kind=BATCH_LINES, subject=id, until=until)
+            job_rows.postpone_unleased, kind=BATCH_LINES, subject=id, until=until
         )
 
     async def lines(self, id: str, *, is_error: bool) -> AsyncIterator[tuple[int, str]]:
@@ -122,9 +112,7 @@ class BatchStore:
         after = 0
         while True:
             page = await self._database.read(
-                partial(
-                    batch_rows.line_page, id=id, is_error=is_error, after=after, limit=_PAGE_LINES
-                )
+                batch_rows.line_page, id=id, is_error=is_error, after=after, limit=_PAGE_LINES
             )
             for line in page:
                 yield line
@@ -134,9 +122,9 @@ class BatchStore:
 
     async def end(self, job: Job, ended: BatchEnd) -> None:
         """End the batch. Raises `LeaseLost`, `BlobGone`."""
-        await self._database.write(partial(batch_rows.end, job=job, ended=ended, now=self._clock()))
+        await self._database.write(batch_rows.end, job=job, ended=ended, now=self._clock())
 
     async def forget_lines(self, id: str) -> None:
         """Delete the answers of a batch that has ended, a bounded number in each transaction."""
-        while await self._database.write(partial(batch_rows.forget_lines, id=id)):
+        while await self._database.write(batch_rows.forget_lines, id=id):
             pass

@@ -30,7 +30,7 @@ class ChatStore:
         """
         _check(chat)
         new = NewChat(chat=chat, messages=messages)
-        await self._database.insert(lambda connection: chat_rows.add(connection, new))
+        await self._database.insert(chat_rows.add, new)
 
     async def add_free(self, added: Sequence[NewChat]) -> list[str]:
         """Store chats in one transaction, at little more than the cost of one; durable on
@@ -40,13 +40,11 @@ class ChatStore:
         for one in added:
             _check(one.chat)
         with as_owner(None):
-            return await self._database.insert(
-                lambda connection: chat_rows.add_free(connection, added)
-            )
+            return await self._database.insert(chat_rows.add_free, added)
 
     async def get(self, id: str) -> StoredChat:
         """The chat with this id. Raises `Missing`."""
-        return await self._database.read(lambda connection: chat_rows.get(connection, id))
+        return await self._database.read(chat_rows.get, id)
 
     async def list(
         self,
@@ -63,18 +61,14 @@ class ChatStore:
         if no chat has the id `after`.
         """
         request = PageRequest(after=after, limit=limit, order=order)
-        return await self._database.read(
-            lambda connection: chat_rows.find(connection, request, model, metadata or {})
-        )
+        return await self._database.read(chat_rows.find, request, model, metadata or {})
 
     async def messages(
         self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "asc"
     ) -> Page[StoredMessage]:
         """A page of the input messages of a chat. Raises `Missing`, `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
-        return await self._database.read(
-            lambda connection: chat_rows.find_messages(connection, request, id)
-        )
+        return await self._database.read(chat_rows.find_messages, request, id)
 
     async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredChat:
         """Replace the metadata of the chat, and return the chat.
@@ -82,13 +76,11 @@ class ChatStore:
         Raises `Missing`, and `Unstorable` as `add` does.
         """
         check_metadata(metadata)
-        return await self._database.write(
-            lambda connection: chat_rows.update_metadata(connection, id, metadata)
-        )
+        return await self._database.write(chat_rows.update_metadata, id, metadata)
 
     async def delete(self, id: str) -> None:
         """Delete the chat with its messages and its metadata. Raises `Missing`."""
-        await self._database.write(lambda connection: chat_rows.delete(connection, id))
+        await self._database.write(chat_rows.delete, id)
 
 
 def _check(chat: StoredChat) -> None:

@@ -23,50 +23,38 @@ class ConversationStore:
         """
         check_metadata(conversation.metadata)
         check_texts(*(item.id for item in items))
-        await self._database.write(
-            lambda connection: conversation_rows.add(connection, conversation, items)
-        )
+        await self._database.write(conversation_rows.add, conversation, items)
 
     async def get(self, id: str) -> StoredConversation:
         """The conversation with this id."""
-        return await self._database.read(lambda connection: conversation_rows.get(connection, id))
+        return await self._database.read(conversation_rows.get, id)
 
     async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredConversation:
         """Replace the metadata of the conversation. Raises `Unstorable` as `add` does."""
         check_metadata(metadata)
-        return await self._database.write(
-            lambda connection: conversation_rows.update_metadata(connection, id, metadata)
-        )
+        return await self._database.write(conversation_rows.update_metadata, id, metadata)
 
     async def delete(self, id: str) -> None:
         """Delete the conversation, and its items that nothing else contains."""
-        await self._database.write(lambda connection: conversation_rows.forget(connection, id))
+        await self._database.write(conversation_rows.forget, id)
 
     async def add_items(self, id: str, items: Sequence[StoredItem]) -> list[StoredItem]:
         """Append items, and return them as stored; durable on return. Raises `Unstorable` as `add`
         does."""
         check_texts(*(item.id for item in items))
-        return await self._database.write(
-            lambda connection: conversation_rows.add_items(connection, id, items)
-        )
+        return await self._database.write(conversation_rows.add_items, id, items)
 
     async def items(
         self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc"
     ) -> Page[StoredItem]:
         """A page of the items. Raises `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
-        return await self._database.read(
-            lambda connection: conversation_rows.find_items(connection, request, id)
-        )
+        return await self._database.read(conversation_rows.find_items, request, id)
 
     async def item(self, id: str, item_id: str) -> StoredItem:
         """One item. Raises `Missing` for its id, too."""
-        return await self._database.read(
-            lambda connection: conversation_rows.get_item(connection, id, item_id)
-        )
+        return await self._database.read(conversation_rows.get_item, id, item_id)
 
     async def delete_item(self, id: str, item_id: str) -> StoredConversation:
         """Remove an item, and return the conversation. Raises `Missing` for its id, too."""
-        return await self._database.write(
-            lambda connection: conversation_rows.delete_item(connection, id, item_id)
-        )
+        return await self._database.write(conversation_rows.delete_item, id, item_id)

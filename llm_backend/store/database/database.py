@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
@@ -26,6 +26,7 @@ from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.ownership import with_owner
 from llm_backend.store.write_health import WriteHealth, probe
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _CHECK_TIMEOUT_S = 3.0
@@ -89,24 +90,31 @@ class Database:
         """The file of the database; None if it is on a server."""
         return self._engine.path
 
-    async def read(self, work: Work[T]) -> T:
-        """Run `work` on one consistent snapshot, and return its result; it writes nothing."""
-        return await self._engine.read(with_owner(work))
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work` with these arguments on one consistent snapshot, and return its result; it
+        writes nothing."""
+        return await self._engine.read(with_owner(_bind(work, *args, **kwargs)))
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Run `work` in a transaction, and return its result once everything it wrote is durable.
 
         A work may be called again: after another one in its transaction failed, or after a
         deadlock. So it changes nothing but the database. A failure affects this work only.
         Cancelling the caller does not withdraw the work.
         """
-        return await self._write_measured(self._engine.write, work)
+        return await self._write_measured(self._engine.write, _bind(work, *args, **kwargs))
 
-    async def insert(self, work: Work[T]) -> T:
+    async def insert(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """The same for a work that only inserts rows under new random names. It locks nothing that
         other works could need, so it shares its transaction with others of this sort. That is much
         cheaper with many writers."""
-        return await self._write_measured(self._engine.insert, work)
+        return await self._write_measured(self._engine.insert, _bind(work, *args, **kwargs))
 
     async def _write_measured(self, write: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
         began_s = time.perf_counter()
@@ -140,6 +148,12 @@ class Database:
                     self._health.record_success()
         except TimeoutError as error:
             raise StoreUnavailable("The database does not answer.") from error
+
+
+def _bind(
+    work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> Work[T]:
+    return lambda connection: work(connection, *args, **kwargs)
 
 
 def _touch(connection: Connection) -> None:

@@ -50,7 +50,7 @@ class FileStore:
 
     async def get(self, id: str) -> StoredFile:
         """The file with this id. Raises `Missing`, also for an expired file."""
-        return await self._database.read(partial(file_rows.get, id=id, now=self._now()))
+        return await self._database.read(file_rows.get, id=id, now=self._now())
 
     async def list(
         self,
@@ -63,7 +63,7 @@ class FileStore:
         """A page of the files with this `purpose`, by time of creation. Raises `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
         return await self._database.read(
-            partial(file_rows.find, request=request, purpose=purpose, now=self._now())
+            file_rows.find, request=request, purpose=purpose, now=self._now()
         )
 
     def read(self, file: StoredFile, start: int, end: int) -> AsyncGenerator[bytes, None]:
@@ -72,12 +72,12 @@ class FileStore:
 
     async def delete(self, id: str) -> None:
         """Delete the file and its bytes. Raises `Missing`."""
-        keys = await self._database.write(partial(file_rows.delete, id=id, now=self._now()))
+        keys = await self._database.write(file_rows.delete, id=id, now=self._now())
         await self.blobs.remove(keys)
 
     async def expire(self) -> None:
         """Delete the expired files; their bytes are removed by the next sweep of the blobs."""
-        while await self._database.write(partial(file_rows.expire, now=self._now())):
+        while await self._database.write(file_rows.expire, now=self._now()):
             pass
 
     def _now(self) -> int:

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import job_rows
@@ -45,13 +44,13 @@ class Jobs:
     async def add(self, *added: NewJob) -> None:
         """Add jobs, durable on return. To store something else in the same transaction, call
         `job_rows.add` there and `wake` after it."""
-        await self._database.write(partial(job_rows.add, added=added, now=self._clock()))
+        await self._database.write(job_rows.add, added=added, now=self._clock())
         self.wake()
 
     async def remove(self, kind: str, subject: str) -> None:
         """Delete the jobs about this subject. A running one is stopped: at once in this process,
         within a third of a lease in others."""
-        await self._database.write(partial(job_rows.remove, kind=kind, subject=subject))
+        await self._database.write(job_rows.remove, kind=kind, subject=subject)
         self.wake()
 
     def wake(self) -> None:
@@ -71,32 +70,23 @@ class Jobs:
         """Claim up to this number of due jobs that can be done at `place`."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
-            partial(
-                job_rows.claim,
-                kind=kind,
-                leases=leases,
-                place=place,
-                now=now,
-                until=now + self.lease_s,
-            )
+            job_rows.claim, kind=kind, leases=leases, place=place, now=now, until=now + self.lease_s
         )
 
     async def renew(self, jobs: Collection[Job]) -> None:
         """Extend the leases of these jobs, except lost ones, to their full length."""
         leases, until = [job.lease for job in jobs], self._clock() + self.lease_s
-        await self._database.write(partial(job_rows.renew, leases=leases, until=until))
+        await self._database.write(job_rows.renew, leases=leases, until=until)
 
     async def finish(self, job: Job) -> None:
         """Delete the job, which is done. Raises `LeaseLost`, also if its worker has finished it
         already."""
-        await self._database.write(partial(job_rows.finish, job=job))
+        await self._database.write(job_rows.finish, job=job)
 
     async def give_back(self, job: Job, *, delay_s: float = 0.0, counts: bool) -> None:
         """Release the job for another attempt. Does nothing if the lease is lost."""
         due_at = self._clock() + delay_s
-        await self._database.write(
-            partial(job_rows.give_back, job=job, due_at=due_at, counts=counts)
-        )
+        await self._database.write(job_rows.give_back, job=job, due_at=due_at, counts=counts)
 
     async def due_in_s_and_held_jobs(
         self, kinds: Collection[str], jobs: Collection[Job]
@@ -105,7 +95,7 @@ class Jobs:
         jobs whose leases are not lost."""
         leases = [job.lease for job in jobs]
         due_at, held = await self._database.read(
-            partial(job_rows.due_times_and_held_leases, kinds=kinds, leases=leases)
+            job_rows.due_times_and_held_leases, kinds=kinds, leases=leases
         )
         now = self._clock()
         return (
@@ -115,7 +105,7 @@ class Jobs:
 
     async def backlog(self) -> Sequence[JobCounts]:
         """Counts of the jobs of every kind that has some."""
-        return await self._database.read(partial(job_rows.backlog, now=self._clock()))
+        return await self._database.read(job_rows.backlog, now=self._clock())
 
     async def release_dead_leases(self) -> None:
         """Release the leases of dead processes, if their deaths can be detected."""
@@ -125,6 +115,4 @@ class Jobs:
         dead = [lease for lease in leases if not self._holder.is_alive(lease)]
         if dead:
             log.info("dead_leases_released", extra={"number": len(dead)})
-            await self._database.write(
-                partial(job_rows.release_leases, leases=dead, now=self._clock())
-            )
+            await self._database.write(job_rows.release_leases, leases=dead, now=self._clock())

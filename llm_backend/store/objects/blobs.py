@@ -54,7 +54,7 @@ class Blobs:
         """
         key = token_hex(16)
         async with AsyncExitStack() as failing:
-            await self._database.insert(partial(orphans.add, key=key, due_at=self._due_at()))
+            await self._database.insert(orphans.add, key=key, due_at=self._due_at())
             failing.callback(self._drop_in_background, key)
             yield await self._write(key, pieces)
             failing.pop_all()
@@ -102,7 +102,7 @@ class Blobs:
             return
         log.info("blobs_removed", extra={"number": len(keys)})
         try:
-            await self._database.write(partial(orphans.forget, keys=keys))
+            await self._database.write(orphans.forget, keys=keys)
         except StoreError as error:  # the next sweep removes them once more
             log.warning("blobs_not_forgotten", extra={"reason": str(error)})
 
@@ -117,9 +117,7 @@ class Blobs:
                 number += 1
             if self._clock() - postponed_at > GRACE_S / 4:
                 postponed_at = self._clock()
-                await self._database.write(
-                    partial(orphans.postpone, key=key, due_at=self._due_at())
-                )
+                await self._database.write(orphans.postpone, key=key, due_at=self._due_at())
         if buffer:
             await self._bucket.put(f"{key}/{number}", bytes(buffer))
         return Blob(key=key, size_bytes=size_bytes, block_bytes=self._block_bytes)
@@ -130,7 +128,7 @@ class Blobs:
     async def _drop(self, key: str) -> None:
         """Remove a blob unless a row has claimed it."""
         try:
-            is_orphan = await self._database.write(partial(orphans.mark_deleted, key=key))
+            is_orphan = await self._database.write(orphans.mark_deleted, key=key)
         except StoreError as error:  # it stays an orphan, for the next sweep
             log.warning("blob_not_dropped", extra={"reason": str(error)})
             return

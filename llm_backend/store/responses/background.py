@@ -36,17 +36,17 @@ class BackgroundStore:
         add = partial(
             background_rows.add, response=response, details=details, new_events=new_events
         )
-        await self._database.write(partial(add, now=time.time(), limit=self._limit))
+        await self._database.write(add, now=time.time(), limit=self._limit)
         self._jobs.wake()
 
     async def begin(self, job: Job) -> BackgroundResponseState | None:
         """Set the response in progress, and return its state. None for a response that has ended or
         was deleted."""
-        return await self._database.write(partial(background_rows.begin, job=job))
+        return await self._database.write(background_rows.begin, job=job)
 
     async def append(self, job: Job, new_events: Events) -> None:
         """Append events to the response. Raises `LeaseLost`, `Missing`."""
-        await self._database.write(partial(background_rows.append, job=job, new_events=new_events))
+        await self._database.write(background_rows.append, job=job, new_events=new_events)
 
     async def finish(
         self, job: Job, body: Body, output: Sequence[StoredItem], new_events: Events
@@ -54,26 +54,24 @@ class BackgroundStore:
         """End the response and its job. Raises `LeaseLost`, and `Missing` if the response or its
         conversation was deleted."""
         await self._database.write(
-            partial(
-                background_rows.finish, job=job, body=body, output=output, new_events=new_events
-            )
+            background_rows.finish, job=job, body=body, output=output, new_events=new_events
         )
 
     async def cancel(self, id: str, *, ending: Callable[[int], str]) -> Body:
         """Cancel a queued or running response and return it; a response that has ended is
         returned as it is. The event with the next number, made by `ending`, is its last. Raises
         `Missing`."""
-        body = await self._database.write(partial(background_rows.cancel, id=id, ending=ending))
+        body = await self._database.write(background_rows.cancel, id=id, ending=ending)
         self._jobs.wake()
         return body
 
     async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
         """Store the output that a response had produced before it was cancelled."""
-        await self._database.write(partial(background_rows.keep_output, id=id, output=output))
+        await self._database.write(background_rows.keep_output, id=id, output=output)
 
     async def delete(self, id: str) -> None:
         """Delete a response, background or not, and stop its job. Raises `Missing`."""
-        await self._database.write(partial(background_rows.forget, id=id))
+        await self._database.write(background_rows.forget, id=id)
         self._jobs.wake()
 
     async def events(self, id: str, after: int) -> Events | None:
@@ -81,10 +79,8 @@ class BackgroundStore:
 
         Raises `Missing`.
         """
-        return await self._database.read(
-            partial(background_rows.events, id=id, after=after, limit=_ROWS)
-        )
+        return await self._database.read(background_rows.events, id=id, after=after, limit=_ROWS)
 
     async def has_events(self, id: str) -> bool:
         """True if events of a response are stored. Raises `Missing`."""
-        return await self._database.read(partial(background_rows.has_events, id=id))
+        return await self._database.read(background_rows.has_events, id=id)

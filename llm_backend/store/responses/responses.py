@@ -20,24 +20,22 @@ class ResponseStore:
         Raises `Duplicate`, `Unstorable`, and `Missing` if its conversation was deleted.
         """
         check_texts(response.id, response.model, *(item.id for item in response.input))
-        await self._database.write(lambda connection: response_rows.add(connection, response))
+        await self._database.write(response_rows.add, response)
 
     async def get(self, id: str) -> Body:
         """The response object as it was answered."""
-        return await self._database.read(lambda connection: response_rows.get_body(connection, id))
+        return await self._database.read(response_rows.get_body, id)
 
     async def delete(self, id: str) -> None:
         """Delete the response, and its items that nothing else contains."""
-        await self._database.write(lambda connection: response_rows.forget(connection, id))
+        await self._database.write(response_rows.forget, id)
 
     async def input(
         self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc"
     ) -> Page[StoredItem]:
         """A page of its input items. Raises `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
-        return await self._database.read(
-            lambda connection: response_rows.find_input(connection, request, id)
-        )
+        return await self._database.read(response_rows.find_input, request, id)
 
     async def load_context(
         self, *, previous_id: str | None = None, conversation_id: str | None = None
@@ -45,15 +43,11 @@ class ResponseStore:
         """All items that a new response continues, in order. Raises `Unfinished`,
         `ResponseNotInConversation`."""
         if conversation_id is not None:
-            return await self._database.read(
-                lambda connection: conversation_rows.all_items(connection, conversation_id)
-            )
+            return await self._database.read(conversation_rows.all_items, conversation_id)
         if previous_id is not None:
-            return await self._database.read(
-                lambda connection: response_rows.context(connection, previous_id)
-            )
+            return await self._database.read(response_rows.context, previous_id)
         return []
 
     async def item(self, id: str) -> StoredItem:
         """An item, if any response or conversation of the owner contains it."""
-        return await self._database.read(lambda connection: item_rows.get(connection, id))
+        return await self._database.read(item_rows.get, id)

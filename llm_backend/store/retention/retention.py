@@ -53,7 +53,7 @@ class Retention:
         for _ in range(STEPS_AT_ONCE):
             some = 0
             for delete in retention_rows.DELETE_OLD:
-                some += await self._database.write(partial(delete, before=before, now=now))
+                some += await self._database.write(delete, before=before, now=now)
             deleted += some
             if not some:
                 break

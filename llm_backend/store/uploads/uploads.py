@@ -38,11 +38,11 @@ class UploadStore:
     async def add(self, upload: StoredUpload) -> None:
         """Create an upload. Raises `Unstorable`."""
         check_texts(upload.id, upload.purpose, upload.filename, upload.media_type)
-        await self._database.write(partial(upload_rows.add, upload=upload))
+        await self._database.write(upload_rows.add, upload=upload)
 
     async def check(self, id: str) -> StoredUpload:
         """The upload. Raises `Missing` or `UploadClosed` unless parts can be added."""
-        return await self._database.read(partial(upload_rows.check, id=id, now=self._now()))
+        return await self._database.read(upload_rows.check, id=id, now=self._now())
 
     async def add_part(self, part: StoredPart, limits: PartLimits) -> None:
         """Add a part whose blob is written; durable on return.
@@ -50,7 +50,7 @@ class UploadStore:
         Raises `Missing`, `UploadClosed`, `UploadFull`, `FilesFull`, `BlobGone`.
         """
         add_part = partial(upload_rows.add_part, part=part, limits=limits, now=self._now())
-        await self._database.write(partial(add_part, limit_bytes=self._limit_bytes))
+        await self._database.write(add_part, limit_bytes=self._limit_bytes)
 
     async def complete(
         self, id: str, part_ids: Sequence[str], *, file_id: str, md5: str | None = None
@@ -62,33 +62,29 @@ class UploadStore:
         """
         if md5 is not None:
             content = await self._database.read(
-                partial(upload_rows.content_of, id=id, part_ids=part_ids, now=self._now())
+                upload_rows.content_of, id=id, part_ids=part_ids, now=self._now()
             )
             found = await self._md5(content)
             if found != md5.lower():
                 raise WrongDigest(f"The MD5 of the parts is {found}, not {md5[:64]}.")
         upload, file, keys = await self._database.write(
-            partial(
-                upload_rows.complete, id=id, part_ids=part_ids, file_id=file_id, now=self._now()
-            )
+            upload_rows.complete, id=id, part_ids=part_ids, file_id=file_id, now=self._now()
         )
         await self.blobs.remove(keys)
         return upload, file
 
     async def cancel(self, id: str) -> StoredUpload:
         """Cancel an upload and delete its parts. Raises `Missing`, `UploadClosed`."""
-        upload, keys = await self._database.write(
-            partial(upload_rows.cancel, id=id, now=self._now())
-        )
+        upload, keys = await self._database.write(upload_rows.cancel, id=id, now=self._now())
         await self.blobs.remove(keys)
         return upload
 
     async def expire(self) -> None:
         """Close the expired uploads; their bytes are removed by the next sweep of the blobs."""
-        while await self._database.write(partial(upload_rows.expire, now=self._now())):
+        while await self._database.write(upload_rows.expire, now=self._now()):
             pass
         before = self._now() - _CLOSED_KEPT_S
-        await self._database.write(partial(upload_rows.forget, before=before))
+        await self._database.write(upload_rows.forget, before=before)
 
     async def _md5(self, content: Content) -> str:
         digest = hashlib.md5(usedforsecurity=False)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from llm_backend.store.chats.stored_chat import check_metadata, check_texts
@@ -55,82 +54,80 @@ class VectorStores:
 
     async def get(self, id: str) -> StoredVectorStore:
         """The store with this id, without counts of its files."""
-        return await self._database.read(partial(store_rows.get, id=id))
+        return await self._database.read(store_rows.get, id=id)
 
     async def get_with_counts(self, id: str) -> StoredVectorStore:
         """The store with this id, with counts of its files; slow for many files."""
-        return await self._database.read(partial(store_rows.get_with_counts, id=id))
+        return await self._database.read(store_rows.get_with_counts, id=id)
 
     async def list(
         self, *, after: str | None, before: str | None, limit: int, order: Order
     ) -> Page[StoredVectorStore]:
         """A page of the stores. Raises `UnknownCursor`."""
         request = PageRequest(after=after, before=before, limit=limit, order=order)
-        return await self._database.read(partial(store_rows.find, request=request))
+        return await self._database.read(store_rows.find, request=request)
 
     async def update(self, id: str, values: Mapping[str, Any]) -> StoredVectorStore:
         """Replace `name`, `metadata` or `expires_after_days` of the store. Raises `Unstorable`."""
         check_metadata(values.get("metadata") or {})
         check_texts(values.get("name") or "")
-        await self._database.write(
-            partial(store_rows.update_values, id=id, values=values, now=self.now)
-        )
+        await self._database.write(store_rows.update_values, id=id, values=values, now=self.now)
         return await self.get_with_counts(id)
 
     async def delete(self, id: str) -> None:
         """Delete the store; a job removes its collection from the vector index."""
-        await self._database.write(partial(store_rows.delete, id=id, now=self._clock()))
+        await self._database.write(store_rows.delete, id=id, now=self._clock())
         self._jobs.wake()
 
     async def expire(self) -> None:
         """Empty the expired stores."""
-        while await self._database.write(partial(store_rows.empty_due, now=self.now)):
+        while await self._database.write(store_rows.empty_due, now=self.now):
             pass
         self._jobs.wake()
 
     async def record_use(self, store: StoredVectorStore) -> None:
         """Record that a search has used the store."""
         if self.now - store.last_active_at >= ACTIVE_EVERY_S:
-            await self._database.write(partial(store_rows.touch, id=store.id, now=self.now))
+            await self._database.write(store_rows.touch, id=store.id, now=self.now)
 
     async def take_index(self, id: str, name: str) -> str:
         """The name of the only vector index with this store's vectors; set to `name` if it had
         none."""
-        return await self._database.write(partial(store_rows.take_index, id=id, name=name))
+        return await self._database.write(store_rows.take_index, id=id, name=name)
 
     async def reassign_to_index(self, job: Job, index_name: str) -> None:
         """Release the job to a process with this vector index. Raises `LeaseLost`."""
         await self._database.write(
-            partial(job_rows.reassign_to_place, job=job, place=index_name, now=self._clock())
+            job_rows.reassign_to_place, job=job, place=index_name, now=self._clock()
         )
 
     async def requeue_as_long(self, job: Job) -> None:
         """Release the job to the queue of long files. Raises `LeaseLost`."""
         await self._database.write(
-            partial(job_rows.change_kind, job=job, kind=store_rows.INGEST_LONG, now=self._clock())
+            job_rows.change_kind, job=job, kind=store_rows.INGEST_LONG, now=self._clock()
         )
         self._jobs.wake()
 
     async def set_dimensions(self, id: str, dimensions: int) -> None:
         """Record that the store has a collection in the vector index."""
-        await self._database.write(partial(store_rows.set_dimensions, id=id, dimensions=dimensions))
+        await self._database.write(store_rows.set_dimensions, id=id, dimensions=dimensions)
 
     async def add_file(self, store_id: str, file: NewVectorFile) -> StoredVectorFile:
         """Add a file, which a job ingests. Raises `Unstorable`, `Expired`."""
         _check([file])
         await self._database.write(
-            partial(file_rows.add, store_id=store_id, files=[file], now=self._clock())
+            file_rows.add, store_id=store_id, files=[file], now=self._clock()
         )
         self._jobs.wake()
         return await self.file(store_id, file.file_id)
 
     async def file(self, store_id: str, file_id: str) -> StoredVectorFile:
         """A file of the store."""
-        return await self._database.read(partial(file_rows.get, store_id=store_id, file_id=file_id))
+        return await self._database.read(file_rows.get, store_id=store_id, file_id=file_id)
 
     async def file_of_document(self, document: str) -> StoredVectorFile:
         """The file of this document, the name of its points in the vector index."""
-        return await self._database.read(partial(file_rows.by_document, document=document))
+        return await self._database.read(file_rows.by_document, document=document)
 
     async def files(
         self,
@@ -159,25 +156,23 @@ class VectorStores:
     ) -> StoredVectorFile:
         """Replace the attributes of the file."""
         return await self._database.write(
-            partial(file_rows.describe, store_id=store_id, file_id=file_id, attributes=attributes)
+            file_rows.describe, store_id=store_id, file_id=file_id, attributes=attributes
         )
 
     async def delete_file(self, store_id: str, file_id: str) -> None:
         """Remove a file from the store; a job removes its points."""
         await self._database.write(
-            partial(file_rows.delete, store_id=store_id, file_id=file_id, now=self._clock())
+            file_rows.delete, store_id=store_id, file_id=file_id, now=self._clock()
         )
         self._jobs.wake()
 
     async def text(self, store_id: str, file_id: str) -> str:
         """The text of the file."""
-        return await self._database.read(
-            partial(file_rows.text_of, store_id=store_id, file_id=file_id)
-        )
+        return await self._database.read(file_rows.text_of, store_id=store_id, file_id=file_id)
 
     async def texts(self, point_ids: Sequence[str]) -> Sequence[FoundChunk]:
         """The chunks of these points; missing ones are left out."""
-        return await self._database.read(partial(chunk_rows.texts_of, point_ids=point_ids))
+        return await self._database.read(chunk_rows.texts_of, point_ids=point_ids)
 
     async def add_batch(
         self, store_id: str, batch_id: str, files: Sequence[NewVectorFile]
@@ -185,27 +180,23 @@ class VectorStores:
         """Add files in one batch. Raises `Unstorable`, `Expired`."""
         _check(files)
         await self._database.write(
-            partial(
-                file_batch_rows.add,
-                store_id=store_id,
-                batch_id=batch_id,
-                files=files,
-                now=self._clock(),
-            )
+            file_batch_rows.add,
+            store_id=store_id,
+            batch_id=batch_id,
+            files=files,
+            now=self._clock(),
         )
         self._jobs.wake()
         return await self.batch(store_id, batch_id)
 
     async def batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
         """A batch of the store."""
-        return await self._database.read(
-            partial(file_batch_rows.get, store_id=store_id, batch_id=batch_id)
-        )
+        return await self._database.read(file_batch_rows.get, store_id=store_id, batch_id=batch_id)
 
     async def cancel_batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
         """Cancel the ingestion of the batch's files that are not ingested yet."""
         batch = await self._database.write(
-            partial(file_batch_rows.cancel, store_id=store_id, batch_id=batch_id, now=self._clock())
+            file_batch_rows.cancel, store_id=store_id, batch_id=batch_id, now=self._clock()
         )
         self._jobs.wake()
         return batch
@@ -220,18 +211,16 @@ class VectorStores:
         """Finish the ingestion of the job's file with these `attributes`, and the job. Raises
         `LeaseLost`, and `AttributesChanged` if they were replaced meanwhile."""
         await self._database.write(
-            partial(
-                file_rows.complete,
-                job=job,
-                chunks=chunks,
-                usage_bytes=usage_bytes,
-                attributes=attributes,
-            )
+            file_rows.complete,
+            job=job,
+            chunks=chunks,
+            usage_bytes=usage_bytes,
+            attributes=attributes,
         )
 
     async def fail(self, job: Job, error: FileError) -> None:
         """Fail the ingestion of the job's file, and finish the job. Raises `LeaseLost`."""
-        await self._database.write(partial(file_rows.fail, job=job, error=error, now=self._clock()))
+        await self._database.write(file_rows.fail, job=job, error=error, now=self._clock())
 
 
 def _check(files: Sequence[NewVectorFile]) -> None:
