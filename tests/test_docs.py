@@ -98,7 +98,9 @@ def test_every_command_in_the_readme_exists():
     assert {"run", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for command in set(re.findall(r"llm-backend (serve|operations|models convert)", text)):
+    for command in set(
+        re.findall(r"llm-backend (serve|operations|models convert|systemd|completion|manual)", text)
+    ):
         result = CliRunner().invoke(app, [*command.split(), "--help"])
         assert result.exit_code == 0, command
     for flag in set(re.findall(r"llm-backend serve [^`\n]*?(--[a-z-]+)", text)):

@@ -5,14 +5,14 @@ The only package that prints. Commands import heavy modules themselves, so that 
 
 - `program.py`       the program with all commands
 - `serve.py`, `chat.py`, `check.py`, `operations.py`, `contract.py`, `db.py`, `keys.py`,
-  `bench.py`, `models/`  commands
+  `bench.py`, `systemd.py`, `models/`  commands
 - `setting_flags.py` flags of `serve`, generated from the settings
 - `options.py`       options of several commands
 - `database.py`      settings of commands that use the database
 - `api.py`           HTTP client of commands
 - `attachments.py`   files attached to chat messages
 - `exit.py`       exit with an error message
-- `reference.py`     the text of `docs/cli.md`
+- `reference.py`, `manual.py`  the text of `docs/cli.md`, and of the manual page
 """
 
 from llm_backend.cli.program import app, main

@@ -1,6 +1,12 @@
 """The program: all commands, and exit with one sentence for errors of the user."""
 
+from typing import Annotated, Literal
+
 import typer
+from typer.completion import (  # type: ignore[attr-defined] # imported there without `as`
+    completion_init,
+    get_completion_script,
+)
 
 from llm_backend import __version__
 from llm_backend.cli import contract, db, keys, models
@@ -8,9 +14,11 @@ from llm_backend.cli.bench import bench
 from llm_backend.cli.chat import chat
 from llm_backend.cli.check import check
 from llm_backend.cli.exit import exit_with_error
+from llm_backend.cli.manual import manual_page
 from llm_backend.cli.operations import operations
 from llm_backend.cli.reference import cli_markdown
 from llm_backend.cli.serve import serve
+from llm_backend.cli.systemd import systemd
 from llm_backend.settings import SettingsError, configuration_markdown
 
 app = typer.Typer(
@@ -23,6 +31,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run a command; an error of the user is one sentence on standard error, exit status 1."""
+    completion_init()  # answers the shells of `completion`
     try:
         app()
     except SettingsError as error:
@@ -43,6 +52,26 @@ def commands() -> None:
     print(cli_markdown(app), end="")
 
 
+def manual() -> None:
+    """Print the manual page, llm-backend.1, in roff."""
+    print(manual_page(app), end="")
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="bash, zsh or fish.")],
+) -> None:
+    """Print the completion script of a shell.
+
+    bash: `source <(llm-backend completion bash)` in ~/.bashrc; zsh: the same in ~/.zshrc, after
+    `compinit`; fish: `llm-backend completion fish > ~/.config/fish/completions/llm-backend.fish`.
+    """
+    print(
+        get_completion_script(
+            prog_name="llm-backend", complete_var="_LLM_BACKEND_COMPLETE", shell=shell
+        )
+    )
+
+
 def version() -> None:
     """Print the version."""
     print(__version__)
@@ -55,6 +84,9 @@ app.add_typer(models.commands, name="models")
 app.command()(operations)
 app.command()(configuration)
 app.command()(commands)
+app.command()(manual)
+app.command()(completion)
+app.command()(systemd)
 app.add_typer(contract.commands, name="contract")
 app.add_typer(db.commands, name="db")
 app.add_typer(keys.commands, name="keys")

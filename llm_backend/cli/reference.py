@@ -14,13 +14,52 @@ def cli_markdown(app: typer.Typer) -> str:
         "",
         "Generated from the help texts by `llm-backend commands`.",
     ]
-    for name, command in _commands(typer.main.get_command(app), "llm-backend"):
-        lines += ["", f"## {name}", "", *_paragraphs(command.help), *_usage(name, command)]
+    for name, command in commands_of(app):
+        lines += ["", f"## {name}", "", *_paragraphs(command.help)]
+        lines += ["", "```sh", usage(name, command), "```"]
         for kind, title in (("argument", "argument"), ("option", "option")):
-            rows = [_row(one) for one in command.params if one.param_type_name == kind]
+            rows = [
+                f"| `{parameter_name(one)}` | {meaning(one)} |"
+                for one in command.params
+                if one.param_type_name == kind
+            ]
             if rows:
                 lines += ["", f"| {title} | meaning |", "|---|---|", *rows]
     return "\n".join(lines) + "\n"
+
+
+def commands_of(app: typer.Typer) -> Iterator[tuple[str, Any]]:  # Any: the library's own
+    """Yield each command with its full name."""
+    return _commands(typer.main.get_command(app), "llm-backend")
+
+
+def usage(name: str, command: Any) -> str:
+    """Return the command with its arguments in one line."""
+    words = [name]
+    for one in command.params:
+        if one.param_type_name == "argument":
+            word = one.name.upper()
+            words.append(word if one.required else f"[{word}]")
+    if any(one.param_type_name == "option" for one in command.params):
+        words.append("[OPTIONS]")
+    return " ".join(words)
+
+
+def parameter_name(one: Any) -> str:
+    """Return the name of an argument, or the flags of an option."""
+    if one.param_type_name == "option":
+        return ", ".join([*one.opts, *one.secondary_opts])
+    return str(one.name.upper())
+
+
+def meaning(one: Any) -> str:
+    """Return the help of an argument or option, with its default and its variable."""
+    default = one.default
+    default_text = (
+        "" if default in (None, False, ()) or callable(default) else f" Default: `{default}`."
+    )
+    variable = f" Also `{one.envvar}`." if getattr(one, "envvar", None) else ""
+    return f"{one.help or ''}{default_text}{variable}"
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:  # Any: the library's own
@@ -34,26 +73,3 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:  # Any: the
 
 def _paragraphs(text: str | None) -> list[str]:
     return (text or "").strip().splitlines()
-
-
-def _usage(name: str, command: Any) -> list[str]:
-    words = [name]
-    for one in command.params:
-        if one.param_type_name == "argument":
-            word = one.name.upper()
-            words.append(word if one.required else f"[{word}]")
-    if any(one.param_type_name == "option" for one in command.params):
-        words.append("[OPTIONS]")
-    return ["", "```sh", " ".join(words), "```"]
-
-
-def _row(one: Any) -> str:
-    name = one.name.upper()
-    if one.param_type_name == "option":
-        name = ", ".join([*one.opts, *one.secondary_opts])
-    default = one.default
-    default_text = (
-        "" if default in (None, False, ()) or callable(default) else f" Default: `{default}`."
-    )
-    variable = f" Also `{one.envvar}`." if getattr(one, "envvar", None) else ""
-    return f"| `{name}` | {one.help or ''}{default_text}{variable} |"
