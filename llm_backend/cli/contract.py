@@ -1,20 +1,85 @@
-"""`llm-backend contract`: rebuilds the contract from OpenAI's document."""
+"""`llm-backend contract`: the contract, its differences to other releases, and its update."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from llm_backend.cli.exit import exit_with_error
+
 commands = typer.Typer(help="The contract: OpenAI's API document.")
+
+Source = Annotated[str, typer.Argument(help="Path or URL of OpenAI's OpenAPI document.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @commands.command("build")
 def contract_build(
-    source: Annotated[str, typer.Argument(help="Path or URL of OpenAI's OpenAPI document.")],
+    source: Source,
     target: Annotated[Path, typer.Option(help="File to write.")] = Path("openapi/openapi.yaml"),
 ) -> None:
     """Write the contract: OpenAI's document without its descriptions."""
-    from llm_backend.contract.compilation.builder import build_contract
+    from llm_backend.contract.compilation.builder import DocumentError, build_contract
 
-    build_contract(source, target)
+    try:
+        build_contract(source, target)
+    except DocumentError as error:
+        exit_with_error(str(error))
     print(f"Wrote {target}. Run `make setup` to compile it and `make test` to check it.")
+
+
+@commands.command("diff")
+def contract_diff(
+    old: Annotated[str, typer.Argument(help="Path or URL of the old document.")],
+    new: Annotated[str, typer.Argument(help="Path or URL of the new document.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two documents: what changed, and what of it breaks clients or this server."""
+    from llm_backend.contract.compilation.builder import DocumentError, facts_of, read_document
+    from llm_backend.contract.release import report
+    from llm_backend.contract.release.comparison import compare_documents
+
+    try:
+        before, after = facts_of(read_document(old)), facts_of(read_document(new))
+    except DocumentError as error:
+        exit_with_error(str(error))
+    names = [f"{one['info']['title']} {one['info']['version']}" for one in (before, after)]
+    changes = compare_documents(before, after)
+    if as_json:
+        print(json.dumps(report.as_json(names[0], names[1], changes), indent=2))
+    else:
+        print(report.as_markdown(names[0], names[1], changes), end="")
+
+
+@commands.command("update")
+def contract_update(
+    source: Source,
+    openapi: Annotated[Path, typer.Option(help="Folder of the contract.")] = Path("openapi"),
+    compiled: Annotated[Path, typer.Option(help="Folder of the compiled contract.")] = Path(
+        "llm_backend/contract/compiled"
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+) -> None:
+    """Update the contract to another release of the document, in one step or not at all."""
+    from llm_backend.contract.compilation.builder import DocumentError
+    from llm_backend.contract.compilation.compiler import ContractError
+    from llm_backend.contract.compilation.overlay import OverlayError
+    from llm_backend.contract.release.update import prepare_update, write_update
+
+    try:
+        update = prepare_update(openapi, source)
+    except DocumentError as error:
+        exit_with_error(str(error))
+    except FileNotFoundError as error:
+        exit_with_error(f"{error.filename} is missing: run this in a checkout, or name --openapi.")
+    print(update.report, end="")
+    if not update.is_complete:
+        exit_with_error("Nothing was written: the actions marked STALE need new targets.")
+    if dry_run:
+        return
+    try:
+        write_update(update, openapi, compiled)
+    except (ContractError, OverlayError) as error:
+        exit_with_error(f"Nothing was written: {error}")
+    print(f"\nWrote {openapi}/ and compiled it. Run `make docs lint test` to check it.")

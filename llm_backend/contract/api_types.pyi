@@ -11,69 +11,69 @@ class AddUploadPartRequest(TypedDict):
     data: bytes
 
 class AdditionalTools(TypedDict):
-    type: Literal["additional_tools"]
     id: str
     role: MessageRole
     tools: list[Tool]
+    type: Literal["additional_tools"]
 
 class AdditionalToolsItemParam(TypedDict):
     id: NotRequired[str | None]
-    type: Literal["additional_tools"]
     role: Literal["developer"]
     tools: list[Tool]
+    type: Literal["additional_tools"]
 
 class AdminApiKey(TypedDict):
-    object: Literal["organization.admin_api_key"]
-    id: str
-    name: NotRequired[str | None]
-    redacted_value: str
     created_at: int
     expires_at: int | None
+    id: str
     last_used_at: NotRequired[int | None]
+    name: NotRequired[str | None]
+    object: Literal["organization.admin_api_key"]
     owner: AdminApiKeyOwner
+    redacted_value: str
 
 class AdminApiKeyCreateResponse(TypedDict):
-    object: Literal["organization.admin_api_key"]
-    id: str
-    name: NotRequired[str | None]
-    redacted_value: str
     created_at: int
     expires_at: int | None
+    id: str
     last_used_at: NotRequired[int | None]
+    name: NotRequired[str | None]
+    object: Literal["organization.admin_api_key"]
     owner: AdminApiKeyCreateResponseOwner
+    redacted_value: str
     value: str
 
 class AdminApiKeyCreateResponseOwner(TypedDict):
-    type: NotRequired[str]
-    object: NotRequired[str]
+    created_at: NotRequired[int]
     id: NotRequired[str]
     name: NotRequired[str]
-    created_at: NotRequired[int]
+    object: NotRequired[str]
     role: NotRequired[str]
+    type: NotRequired[str]
 
 class AdminApiKeyOwner(TypedDict):
-    type: NotRequired[str]
-    object: NotRequired[str]
+    created_at: NotRequired[int]
     id: NotRequired[str]
     name: NotRequired[str]
-    created_at: NotRequired[int]
+    object: NotRequired[str]
     role: NotRequired[str]
+    type: NotRequired[str]
 
 class AdminApiKeysCreateRequest(TypedDict):
-    name: str
     expires_in_seconds: NotRequired[int]
+    name: str
 
 class AdminApiKeysDeleteResponse(TypedDict):
+    deleted: bool
     id: str
     object: Literal["organization.admin_api_key.deleted"]
-    deleted: bool
 
 class AdminApiKeysListQuery(TypedDict):
     after: NotRequired[str | None]
-    order: NotRequired[Literal["asc", "desc"]]
     limit: NotRequired[int]
+    order: NotRequired[Literal["asc", "desc"]]
 
-Annotation: TypeAlias = FileCitationBody | UrlCitationBody | ContainerFileCitationBody | FilePath
+Annotation: TypeAlias = ContainerFileCitationBody | FileCitationBody | FilePath | UrlCitationBody
 
 class AnsweredErrorList(TypedDict):
     object: Literal["list"]
@@ -89,37 +89,37 @@ class AnsweredErrorListData(TypedDict):
     message: str
 
 class ApiKeyList(TypedDict):
-    object: Literal["list"]
     data: list[AdminApiKey]
-    has_more: bool
     first_id: NotRequired[str | None]
+    has_more: bool
     last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 ApplyPatchCallOutputStatus: TypeAlias = Literal["completed", "failed"]
 
 ApplyPatchCallOutputStatusParam: TypeAlias = Literal["completed", "failed"]
 
-ApplyPatchCallStatus: TypeAlias = Literal["in_progress", "completed"]
+ApplyPatchCallStatus: TypeAlias = Literal["completed", "in_progress"]
 
-ApplyPatchCallStatusParam: TypeAlias = Literal["in_progress", "completed"]
+ApplyPatchCallStatusParam: TypeAlias = Literal["completed", "in_progress"]
 
 class ApplyPatchCreateFileOperation(TypedDict):
-    type: Literal["create_file"]
-    path: str
     diff: str
+    path: str
+    type: Literal["create_file"]
 
 class ApplyPatchCreateFileOperationParam(TypedDict):
-    type: Literal["create_file"]
-    path: str
     diff: str
+    path: str
+    type: Literal["create_file"]
 
 class ApplyPatchDeleteFileOperation(TypedDict):
-    type: Literal["delete_file"]
     path: str
+    type: Literal["delete_file"]
 
 class ApplyPatchDeleteFileOperationParam(TypedDict):
-    type: Literal["delete_file"]
     path: str
+    type: Literal["delete_file"]
 
 ApplyPatchOperationParam: TypeAlias = (
     ApplyPatchCreateFileOperationParam
@@ -128,59 +128,59 @@ ApplyPatchOperationParam: TypeAlias = (
 )
 
 class ApplyPatchToolCall(TypedDict):
-    type: Literal["apply_patch_call"]
-    id: str
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    status: ApplyPatchCallStatus
-    operation: ApplyPatchCreateFileOperation | ApplyPatchDeleteFileOperation | ApplyPatchUpdateFileOperation
     created_by: NotRequired[str]
+    id: str
+    operation: ApplyPatchCreateFileOperation | ApplyPatchDeleteFileOperation | ApplyPatchUpdateFileOperation
+    status: ApplyPatchCallStatus
+    type: Literal["apply_patch_call"]
 
 class ApplyPatchToolCallItemParam(TypedDict):
-    type: Literal["apply_patch_call"]
-    id: NotRequired[str | None]
     call_id: str
     caller: NotRequired[ToolCallCallerParam | None]
-    status: ApplyPatchCallStatusParam
+    id: NotRequired[str | None]
     operation: ApplyPatchOperationParam
+    status: ApplyPatchCallStatusParam
+    type: Literal["apply_patch_call"]
 
 class ApplyPatchToolCallOutput(TypedDict):
-    type: Literal["apply_patch_call_output"]
-    id: str
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    status: ApplyPatchCallOutputStatus
-    output: NotRequired[str | None]
     created_by: NotRequired[str]
+    id: str
+    output: NotRequired[str | None]
+    status: ApplyPatchCallOutputStatus
+    type: Literal["apply_patch_call_output"]
 
 class ApplyPatchToolCallOutputItemParam(TypedDict):
-    type: Literal["apply_patch_call_output"]
-    id: NotRequired[str | None]
     call_id: str
     caller: NotRequired[ToolCallCallerParam | None]
-    status: ApplyPatchCallOutputStatusParam
+    id: NotRequired[str | None]
     output: NotRequired[str | None]
+    status: ApplyPatchCallOutputStatusParam
+    type: Literal["apply_patch_call_output"]
 
 class ApplyPatchToolParam(TypedDict):
-    type: Literal["apply_patch"]
     allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
+    type: Literal["apply_patch"]
 
 class ApplyPatchUpdateFileOperation(TypedDict):
-    type: Literal["update_file"]
-    path: str
     diff: str
+    path: str
+    type: Literal["update_file"]
 
 class ApplyPatchUpdateFileOperationParam(TypedDict):
-    type: Literal["update_file"]
-    path: str
     diff: str
+    path: str
+    type: Literal["update_file"]
 
 class ApproximateLocation(TypedDict):
-    type: Literal["approximate"]
+    city: NotRequired[str | None]
     country: NotRequired[str | None]
     region: NotRequired[str | None]
-    city: NotRequired[str | None]
     timezone: NotRequired[str | None]
+    type: Literal["approximate"]
 
 class AskChatQuery(TypedDict):
     question: str
@@ -190,94 +190,94 @@ class AskChatQuery(TypedDict):
 AuditLog = TypedDict(
     "AuditLog",
     {
-        "id": str,
-        "type": AuditLogEventType,
-        "effective_at": int,
-        "project": NotRequired[AuditLogProject],
         "actor": NotRequired[AuditLogActor | None],
         "api_key.created": NotRequired[AuditLogApiKeyCreated],
-        "api_key.updated": NotRequired[AuditLogApiKeyUpdated],
         "api_key.deleted": NotRequired[AuditLogApiKeyDeleted],
+        "api_key.updated": NotRequired[AuditLogApiKeyUpdated],
+        "certificate.created": NotRequired[AuditLogCertificateCreated],
+        "certificate.deleted": NotRequired[AuditLogCertificateDeleted],
+        "certificate.updated": NotRequired[AuditLogCertificateUpdated],
+        "certificates.activated": NotRequired[AuditLogCertificatesActivated],
+        "certificates.deactivated": NotRequired[AuditLogCertificatesDeactivated],
         "checkpoint.permission.created": NotRequired[AuditLogCheckpointPermissionCreated],
         "checkpoint.permission.deleted": NotRequired[AuditLogCheckpointPermissionDeleted],
+        "effective_at": int,
         "external_key.registered": NotRequired[AuditLogExternalKeyRegistered],
         "external_key.removed": NotRequired[AuditLogExternalKeyRemoved],
         "group.created": NotRequired[AuditLogGroupCreated],
-        "group.updated": NotRequired[AuditLogGroupUpdated],
         "group.deleted": NotRequired[AuditLogGroupDeleted],
-        "scim.enabled": NotRequired[AuditLogScimEnabled],
-        "scim.disabled": NotRequired[AuditLogScimDisabled],
-        "invite.sent": NotRequired[AuditLogInviteSent],
+        "group.updated": NotRequired[AuditLogGroupUpdated],
+        "id": str,
         "invite.accepted": NotRequired[AuditLogInviteAccepted],
         "invite.deleted": NotRequired[AuditLogInviteDeleted],
-        "ip_allowlist.created": NotRequired[AuditLogIpAllowlistCreated],
-        "ip_allowlist.updated": NotRequired[AuditLogIpAllowlistUpdated],
-        "ip_allowlist.deleted": NotRequired[AuditLogIpAllowlistDeleted],
+        "invite.sent": NotRequired[AuditLogInviteSent],
         "ip_allowlist.config.activated": NotRequired[AuditLogIpAllowlistConfigActivated],
         "ip_allowlist.config.deactivated": NotRequired[AuditLogIpAllowlistConfigDeactivated],
-        "login.succeeded": NotRequired[JsonObject],
+        "ip_allowlist.created": NotRequired[AuditLogIpAllowlistCreated],
+        "ip_allowlist.deleted": NotRequired[AuditLogIpAllowlistDeleted],
+        "ip_allowlist.updated": NotRequired[AuditLogIpAllowlistUpdated],
         "login.failed": NotRequired[AuditLogLoginFailed],
-        "logout.succeeded": NotRequired[JsonObject],
+        "login.succeeded": NotRequired[JsonObject],
         "logout.failed": NotRequired[AuditLogLogoutFailed],
+        "logout.succeeded": NotRequired[JsonObject],
         "organization.updated": NotRequired[AuditLogOrganizationUpdated],
-        "project.created": NotRequired[AuditLogProjectCreated],
-        "project.updated": NotRequired[AuditLogProjectUpdated],
+        "project": NotRequired[AuditLogProject],
         "project.archived": NotRequired[AuditLogProjectArchived],
+        "project.created": NotRequired[AuditLogProjectCreated],
         "project.deleted": NotRequired[AuditLogProjectDeleted],
-        "rate_limit.updated": NotRequired[AuditLogRateLimitUpdated],
+        "project.updated": NotRequired[AuditLogProjectUpdated],
         "rate_limit.deleted": NotRequired[AuditLogRateLimitDeleted],
-        "role.created": NotRequired[AuditLogRoleCreated],
-        "role.updated": NotRequired[AuditLogRoleUpdated],
-        "role.deleted": NotRequired[AuditLogRoleDeleted],
+        "rate_limit.updated": NotRequired[AuditLogRateLimitUpdated],
         "role.assignment.created": NotRequired[AuditLogRoleAssignmentCreated],
         "role.assignment.deleted": NotRequired[AuditLogRoleAssignmentDeleted],
         "role.bound_to_resource": NotRequired[AuditLogRoleBoundToResource],
+        "role.created": NotRequired[AuditLogRoleCreated],
+        "role.deleted": NotRequired[AuditLogRoleDeleted],
         "role.unbound_from_resource": NotRequired[AuditLogRoleUnboundFromResource],
+        "role.updated": NotRequired[AuditLogRoleUpdated],
+        "scim.disabled": NotRequired[AuditLogScimDisabled],
+        "scim.enabled": NotRequired[AuditLogScimEnabled],
         "service_account.created": NotRequired[AuditLogServiceAccountCreated],
-        "service_account.updated": NotRequired[AuditLogServiceAccountUpdated],
         "service_account.deleted": NotRequired[AuditLogServiceAccountDeleted],
-        "workload_identity_provider.created": NotRequired[AuditLogWorkloadIdentityProviderCreated],
-        "workload_identity_provider.updated": NotRequired[AuditLogWorkloadIdentityProviderUpdated],
-        "workload_identity_provider.deleted": NotRequired[AuditLogWorkloadIdentityProviderDeleted],
-        "workload_identity_provider_mapping.created": NotRequired[AuditLogWorkloadIdentityProviderMappingCreated],
-        "workload_identity_provider_mapping.updated": NotRequired[AuditLogWorkloadIdentityProviderMappingUpdated],
-        "workload_identity_provider_mapping.deleted": NotRequired[AuditLogWorkloadIdentityProviderMappingDeleted],
+        "service_account.updated": NotRequired[AuditLogServiceAccountUpdated],
+        "type": AuditLogEventType,
         "user.added": NotRequired[AuditLogUserAdded],
-        "user.updated": NotRequired[AuditLogUserUpdated],
         "user.deleted": NotRequired[AuditLogUserDeleted],
-        "certificate.created": NotRequired[AuditLogCertificateCreated],
-        "certificate.updated": NotRequired[AuditLogCertificateUpdated],
-        "certificate.deleted": NotRequired[AuditLogCertificateDeleted],
-        "certificates.activated": NotRequired[AuditLogCertificatesActivated],
-        "certificates.deactivated": NotRequired[AuditLogCertificatesDeactivated],
+        "user.updated": NotRequired[AuditLogUserUpdated],
+        "workload_identity_provider.created": NotRequired[AuditLogWorkloadIdentityProviderCreated],
+        "workload_identity_provider.deleted": NotRequired[AuditLogWorkloadIdentityProviderDeleted],
+        "workload_identity_provider.updated": NotRequired[AuditLogWorkloadIdentityProviderUpdated],
+        "workload_identity_provider_mapping.created": NotRequired[AuditLogWorkloadIdentityProviderMappingCreated],
+        "workload_identity_provider_mapping.deleted": NotRequired[AuditLogWorkloadIdentityProviderMappingDeleted],
+        "workload_identity_provider_mapping.updated": NotRequired[AuditLogWorkloadIdentityProviderMappingUpdated],
     },
 )
 
 class AuditLogActor(TypedDict):
-    type: NotRequired[Literal["session", "api_key"]]
-    session: NotRequired[AuditLogActorSession]
     api_key: NotRequired[AuditLogActorApiKey]
+    session: NotRequired[AuditLogActorSession]
+    type: NotRequired[Literal["api_key", "session"]]
 
 class AuditLogActorApiKey(TypedDict):
     id: NotRequired[str]
-    type: NotRequired[Literal["user", "service_account"]]
-    user: NotRequired[AuditLogActorUser]
     service_account: NotRequired[AuditLogActorServiceAccount]
+    type: NotRequired[Literal["service_account", "user"]]
+    user: NotRequired[AuditLogActorUser]
 
 class AuditLogActorServiceAccount(TypedDict):
     id: NotRequired[str]
 
 class AuditLogActorSession(TypedDict):
-    user: NotRequired[AuditLogActorUser]
     ip_address: NotRequired[str]
+    user: NotRequired[AuditLogActorUser]
 
 class AuditLogActorUser(TypedDict):
-    id: NotRequired[str]
     email: NotRequired[str]
+    id: NotRequired[str]
 
 class AuditLogApiKeyCreated(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[AuditLogApiKeyCreatedData]
+    id: NotRequired[str]
 
 class AuditLogApiKeyCreatedData(TypedDict):
     scopes: NotRequired[list[str]]
@@ -286,8 +286,8 @@ class AuditLogApiKeyDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogApiKeyUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[AuditLogApiKeyUpdatedChangesRequested]
+    id: NotRequired[str]
 
 class AuditLogApiKeyUpdatedChangesRequested(TypedDict):
     scopes: NotRequired[list[str]]
@@ -297,9 +297,9 @@ class AuditLogCertificateCreated(TypedDict):
     name: NotRequired[str]
 
 class AuditLogCertificateDeleted(TypedDict):
+    certificate: NotRequired[str]
     id: NotRequired[str]
     name: NotRequired[str]
-    certificate: NotRequired[str]
 
 class AuditLogCertificateUpdated(TypedDict):
     id: NotRequired[str]
@@ -320,30 +320,30 @@ class AuditLogCertificatesDeactivatedCertificate(TypedDict):
     name: NotRequired[str]
 
 class AuditLogCheckpointPermissionCreated(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[AuditLogCheckpointPermissionCreatedData]
+    id: NotRequired[str]
 
 class AuditLogCheckpointPermissionCreatedData(TypedDict):
-    project_id: NotRequired[str]
     fine_tuned_model_checkpoint: NotRequired[str]
+    project_id: NotRequired[str]
 
 class AuditLogCheckpointPermissionDeleted(TypedDict):
     id: NotRequired[str]
 
 AuditLogEventType: TypeAlias = (
-    Literal["api_key.created", "api_key.updated", "api_key.deleted", "certificate.created", "certificate.updated", "certificate.deleted", "certificates.activated", "certificates.deactivated", "checkpoint.permission.created", "checkpoint.permission.deleted", "external_key.registered", "external_key.removed", "group.created", "group.updated", "group.deleted", "invite.sent", "invite.accepted", "invite.deleted", "ip_allowlist.created", "ip_allowlist.updated", "ip_allowlist.deleted", "ip_allowlist.config.activated", "ip_allowlist.config.deactivated", "login.succeeded", "login.failed", "logout.succeeded", "logout.failed", "organization.updated", "project.created", "project.updated", "project.archived", "project.deleted", "rate_limit.updated", "rate_limit.deleted", "resource.deleted", "tunnel.created", "tunnel.updated", "tunnel.deleted", "workload_identity_provider.created", "workload_identity_provider.updated", "workload_identity_provider.deleted", "workload_identity_provider_mapping.created", "workload_identity_provider_mapping.updated", "workload_identity_provider_mapping.deleted", "role.created", "role.updated", "role.deleted", "role.assignment.created", "role.assignment.deleted", "role.bound_to_resource", "role.unbound_from_resource", "scim.enabled", "scim.disabled", "service_account.created", "service_account.updated", "service_account.deleted", "user.added", "user.updated", "user.deleted", "tenant.metadata.updated", "tenant.microsoft_entra_mapping.upserted", "tenant.microsoft_entra_mapping.deleted", "tenant.workload_identity.provider.created", "tenant.workload_identity.provider.updated", "tenant.workload_identity.provider.archived", "tenant.workload_identity.mapping.created", "tenant.workload_identity.mapping.updated", "tenant.workload_identity.mapping.archived", "tenant.workload_identity.binding.created", "tenant.workload_identity.principal.provisioned", "tenant.workload_identity.access_token.issued", "tenant.admin_api_key.created", "tenant.admin_api_key.updated", "tenant.admin_api_key.deleted", "tenant.project_api_key.created", "tenant.chatgpt_access_token.revoked", "tenant.migration.completed", "tenant.sso.migrated", "tenant.domains.migrated", "tenant.sso_connection.created", "tenant.sso_connection.updated", "tenant.sso_connection.deleted", "tenant.sso_connection.setup.started", "tenant.policy.created", "tenant.policy.updated", "tenant.policy.deleted", "tenant.policy.attached", "tenant.policy.detached", "tenant.principal_authentication_policy.resolved", "tenant.scim.setup.started", "tenant.scim.deletion.requested", "tenant.scim.directory.created", "tenant.product_access_policy.updated", "tenant.resource_share_grant.created", "tenant.resource_share_grant.updated", "tenant.resource_share_grant.accepted", "tenant.resource_share_grant.declined", "tenant.resource_share_grant.revoked", "tenant.resource_share_grant.deleted", "tenant.service_account.updated", "tenant.service_account.deleted", "tenant.service_account.token.revoked", "tenant.billing.overage_limit.updated", "tenant.billing.alerts.updated", "tenant.billing.info.updated", "tenant.usage_limit.workspace.updated", "tenant.usage_limit.group.updated", "tenant.usage_limit.user.updated", "tenant.usage_limit.increase_request.updated", "tenant.usage_limit.increase_request.resolved", "tenant.group.created", "tenant.group.updated", "tenant.group.deleted", "tenant.group.member.added", "tenant.group.member.removed", "tenant.migration_rollout.status.updated", "tenant.migration_rollout.tier.updated", "tenant.role.metadata.updated", "tenant.custom_role.created", "tenant.custom_role.updated", "tenant.custom_role.deleted", "tenant.role_assignment.created", "tenant.role_assignment.deleted", "tenant.resource_role_assignment.created", "tenant.resource_role_assignment.deleted", "tenant.resource_access.updated", "tenant.resource_access.deleted", "tenant.ads_account.onboarding.redemption", "tenant.session_policy.created", "tenant.session_policy.updated", "tenant.session_policy.deleted", "tenant.session_revocation.started", "tenant.third_party_app_policy.updated", "tenant.user.added", "tenant.user.updated", "tenant.user.removed", "tenant.user.looked_up", "tenant.user.invited", "tenant.membership.revoked", "tenant.api_organization_invite.upserted", "tenant.api_organization_invite.deleted", "tenant.chatgpt_workspace_invite.upserted", "tenant.membership.accepted", "tenant.membership.declined", "tenant.workspace_invite_email_settings.updated"]
+    Literal["api_key.created", "api_key.deleted", "api_key.updated", "certificate.created", "certificate.deleted", "certificate.updated", "certificates.activated", "certificates.deactivated", "checkpoint.permission.created", "checkpoint.permission.deleted", "external_key.registered", "external_key.removed", "group.created", "group.deleted", "group.updated", "invite.accepted", "invite.deleted", "invite.sent", "ip_allowlist.config.activated", "ip_allowlist.config.deactivated", "ip_allowlist.created", "ip_allowlist.deleted", "ip_allowlist.updated", "login.failed", "login.succeeded", "logout.failed", "logout.succeeded", "organization.updated", "project.archived", "project.created", "project.deleted", "project.updated", "rate_limit.deleted", "rate_limit.updated", "resource.deleted", "role.assignment.created", "role.assignment.deleted", "role.bound_to_resource", "role.created", "role.deleted", "role.unbound_from_resource", "role.updated", "scim.disabled", "scim.enabled", "service_account.created", "service_account.deleted", "service_account.updated", "tenant.admin_api_key.created", "tenant.admin_api_key.deleted", "tenant.admin_api_key.updated", "tenant.ads_account.onboarding.redemption", "tenant.api_organization_invite.deleted", "tenant.api_organization_invite.upserted", "tenant.billing.alerts.updated", "tenant.billing.info.updated", "tenant.billing.overage_limit.updated", "tenant.chatgpt_access_token.revoked", "tenant.chatgpt_workspace_invite.upserted", "tenant.custom_role.created", "tenant.custom_role.deleted", "tenant.custom_role.updated", "tenant.domains.migrated", "tenant.group.created", "tenant.group.deleted", "tenant.group.member.added", "tenant.group.member.removed", "tenant.group.updated", "tenant.membership.accepted", "tenant.membership.declined", "tenant.membership.revoked", "tenant.metadata.updated", "tenant.microsoft_entra_mapping.deleted", "tenant.microsoft_entra_mapping.upserted", "tenant.migration.completed", "tenant.migration_rollout.status.updated", "tenant.migration_rollout.tier.updated", "tenant.policy.attached", "tenant.policy.created", "tenant.policy.deleted", "tenant.policy.detached", "tenant.policy.updated", "tenant.principal_authentication_policy.resolved", "tenant.product_access_policy.updated", "tenant.project_api_key.created", "tenant.resource_access.deleted", "tenant.resource_access.updated", "tenant.resource_role_assignment.created", "tenant.resource_role_assignment.deleted", "tenant.resource_share_grant.accepted", "tenant.resource_share_grant.created", "tenant.resource_share_grant.declined", "tenant.resource_share_grant.deleted", "tenant.resource_share_grant.revoked", "tenant.resource_share_grant.updated", "tenant.role.metadata.updated", "tenant.role_assignment.created", "tenant.role_assignment.deleted", "tenant.scim.deletion.requested", "tenant.scim.directory.created", "tenant.scim.setup.started", "tenant.service_account.deleted", "tenant.service_account.token.revoked", "tenant.service_account.updated", "tenant.session_policy.created", "tenant.session_policy.deleted", "tenant.session_policy.updated", "tenant.session_revocation.started", "tenant.sso.migrated", "tenant.sso_connection.created", "tenant.sso_connection.deleted", "tenant.sso_connection.setup.started", "tenant.sso_connection.updated", "tenant.third_party_app_policy.updated", "tenant.usage_limit.group.updated", "tenant.usage_limit.increase_request.resolved", "tenant.usage_limit.increase_request.updated", "tenant.usage_limit.user.updated", "tenant.usage_limit.workspace.updated", "tenant.user.added", "tenant.user.invited", "tenant.user.looked_up", "tenant.user.removed", "tenant.user.updated", "tenant.workload_identity.access_token.issued", "tenant.workload_identity.binding.created", "tenant.workload_identity.mapping.archived", "tenant.workload_identity.mapping.created", "tenant.workload_identity.mapping.updated", "tenant.workload_identity.principal.provisioned", "tenant.workload_identity.provider.archived", "tenant.workload_identity.provider.created", "tenant.workload_identity.provider.updated", "tenant.workspace_invite_email_settings.updated", "tunnel.created", "tunnel.deleted", "tunnel.updated", "user.added", "user.deleted", "user.updated", "workload_identity_provider.created", "workload_identity_provider.deleted", "workload_identity_provider.updated", "workload_identity_provider_mapping.created", "workload_identity_provider_mapping.deleted", "workload_identity_provider_mapping.updated"]
 )
 
 class AuditLogExternalKeyRegistered(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[JsonObject]
+    id: NotRequired[str]
 
 class AuditLogExternalKeyRemoved(TypedDict):
     id: NotRequired[str]
 
 class AuditLogGroupCreated(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[AuditLogGroupCreatedData]
+    id: NotRequired[str]
 
 class AuditLogGroupCreatedData(TypedDict):
     group_name: NotRequired[str]
@@ -352,8 +352,8 @@ class AuditLogGroupDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogGroupUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[AuditLogGroupUpdatedChangesRequested]
+    id: NotRequired[str]
 
 class AuditLogGroupUpdatedChangesRequested(TypedDict):
     group_name: NotRequired[str]
@@ -365,8 +365,8 @@ class AuditLogInviteDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogInviteSent(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[AuditLogInviteSentData]
+    id: NotRequired[str]
 
 class AuditLogInviteSentData(TypedDict):
     email: NotRequired[str]
@@ -387,18 +387,18 @@ class AuditLogIpAllowlistConfigDeactivatedConfig(TypedDict):
     name: NotRequired[str]
 
 class AuditLogIpAllowlistCreated(TypedDict):
+    allowed_ips: NotRequired[list[str]]
     id: NotRequired[str]
     name: NotRequired[str]
-    allowed_ips: NotRequired[list[str]]
 
 class AuditLogIpAllowlistDeleted(TypedDict):
+    allowed_ips: NotRequired[list[str]]
     id: NotRequired[str]
     name: NotRequired[str]
-    allowed_ips: NotRequired[list[str]]
 
 class AuditLogIpAllowlistUpdated(TypedDict):
-    id: NotRequired[str]
     allowed_ips: NotRequired[list[str]]
+    id: NotRequired[str]
 
 class AuditLogLoginFailed(TypedDict):
     error_code: NotRequired[str]
@@ -409,17 +409,17 @@ class AuditLogLogoutFailed(TypedDict):
     error_message: NotRequired[str]
 
 class AuditLogOrganizationUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[AuditLogOrganizationUpdatedChangesRequested]
+    id: NotRequired[str]
 
 class AuditLogOrganizationUpdatedChangesRequested(TypedDict):
-    title: NotRequired[str]
+    api_call_logging: NotRequired[str]
+    api_call_logging_project_ids: NotRequired[str]
     description: NotRequired[str]
     name: NotRequired[str]
     threads_ui_visibility: NotRequired[str]
+    title: NotRequired[str]
     usage_dashboard_visibility: NotRequired[str]
-    api_call_logging: NotRequired[str]
-    api_call_logging_project_ids: NotRequired[str]
 
 class AuditLogProject(TypedDict):
     id: NotRequired[str]
@@ -429,8 +429,8 @@ class AuditLogProjectArchived(TypedDict):
     id: NotRequired[str]
 
 class AuditLogProjectCreated(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[AuditLogProjectCreatedData]
+    id: NotRequired[str]
 
 class AuditLogProjectCreatedData(TypedDict):
     name: NotRequired[str]
@@ -440,8 +440,8 @@ class AuditLogProjectDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogProjectUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[AuditLogProjectUpdatedChangesRequested]
+    id: NotRequired[str]
 
 class AuditLogProjectUpdatedChangesRequested(TypedDict):
     title: NotRequired[str]
@@ -450,16 +450,16 @@ class AuditLogRateLimitDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogRateLimitUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[AuditLogRateLimitUpdatedChangesRequested]
+    id: NotRequired[str]
 
 class AuditLogRateLimitUpdatedChangesRequested(TypedDict):
+    batch_1_day_max_input_tokens: NotRequired[int]
+    max_audio_megabytes_per_1_minute: NotRequired[int]
+    max_images_per_1_minute: NotRequired[int]
+    max_requests_per_1_day: NotRequired[int]
     max_requests_per_1_minute: NotRequired[int]
     max_tokens_per_1_minute: NotRequired[int]
-    max_images_per_1_minute: NotRequired[int]
-    max_audio_megabytes_per_1_minute: NotRequired[int]
-    max_requests_per_1_day: NotRequired[int]
-    batch_1_day_max_input_tokens: NotRequired[int]
 
 class AuditLogRoleAssignmentCreated(TypedDict):
     id: NotRequired[str]
@@ -476,51 +476,51 @@ class AuditLogRoleAssignmentDeleted(TypedDict):
     resource_type: NotRequired[str]
 
 class AuditLogRoleBoundToResource(TypedDict):
-    id: NotRequired[str]
-    role_id: NotRequired[str]
-    resource_id: NotRequired[str]
-    resource_type: NotRequired[str]
-    permissions: NotRequired[list[str]]
-    workspace_id: NotRequired[str]
     connector_id: NotRequired[str]
     connector_name: NotRequired[str]
     enabled: NotRequired[bool]
-    source: NotRequired[Literal["role_toggle", "role_connector_update", "role_delete", "workspace_permissions", "connector_publish"]]
+    id: NotRequired[str]
+    permissions: NotRequired[list[str]]
+    resource_id: NotRequired[str]
+    resource_type: NotRequired[str]
+    role_id: NotRequired[str]
+    source: NotRequired[Literal["connector_publish", "role_connector_update", "role_delete", "role_toggle", "workspace_permissions"]]
+    workspace_id: NotRequired[str]
 
 class AuditLogRoleCreated(TypedDict):
     id: NotRequired[str]
-    role_name: NotRequired[str]
     permissions: NotRequired[list[str]]
-    resource_type: NotRequired[str]
     resource_id: NotRequired[str]
+    resource_type: NotRequired[str]
+    role_name: NotRequired[str]
 
 class AuditLogRoleDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogRoleUnboundFromResource(TypedDict):
-    id: NotRequired[str]
-    role_id: NotRequired[str]
-    resource_id: NotRequired[str]
-    resource_type: NotRequired[str]
-    permissions: NotRequired[list[str]]
-    workspace_id: NotRequired[str]
     connector_id: NotRequired[str]
     connector_name: NotRequired[str]
     enabled: NotRequired[bool]
-    source: NotRequired[Literal["role_toggle", "role_connector_update", "role_delete", "workspace_permissions", "connector_publish"]]
-
-class AuditLogRoleUpdated(TypedDict):
     id: NotRequired[str]
-    changes_requested: NotRequired[AuditLogRoleUpdatedChangesRequested]
-
-class AuditLogRoleUpdatedChangesRequested(TypedDict):
-    role_name: NotRequired[str]
+    permissions: NotRequired[list[str]]
     resource_id: NotRequired[str]
     resource_type: NotRequired[str]
-    permissions_added: NotRequired[list[str]]
-    permissions_removed: NotRequired[list[str]]
+    role_id: NotRequired[str]
+    source: NotRequired[Literal["connector_publish", "role_connector_update", "role_delete", "role_toggle", "workspace_permissions"]]
+    workspace_id: NotRequired[str]
+
+class AuditLogRoleUpdated(TypedDict):
+    changes_requested: NotRequired[AuditLogRoleUpdatedChangesRequested]
+    id: NotRequired[str]
+
+class AuditLogRoleUpdatedChangesRequested(TypedDict):
     description: NotRequired[str]
     metadata: NotRequired[JsonObject]
+    permissions_added: NotRequired[list[str]]
+    permissions_removed: NotRequired[list[str]]
+    resource_id: NotRequired[str]
+    resource_type: NotRequired[str]
+    role_name: NotRequired[str]
 
 class AuditLogScimDisabled(TypedDict):
     id: NotRequired[str]
@@ -529,8 +529,8 @@ class AuditLogScimEnabled(TypedDict):
     id: NotRequired[str]
 
 class AuditLogServiceAccountCreated(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[AuditLogServiceAccountCreatedData]
+    id: NotRequired[str]
 
 class AuditLogServiceAccountCreatedData(TypedDict):
     role: NotRequired[str]
@@ -539,15 +539,15 @@ class AuditLogServiceAccountDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogServiceAccountUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[AuditLogServiceAccountUpdatedChangesRequested]
+    id: NotRequired[str]
 
 class AuditLogServiceAccountUpdatedChangesRequested(TypedDict):
     role: NotRequired[str]
 
 class AuditLogUserAdded(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[AuditLogUserAddedData]
+    id: NotRequired[str]
 
 class AuditLogUserAddedData(TypedDict):
     role: NotRequired[str]
@@ -556,24 +556,24 @@ class AuditLogUserDeleted(TypedDict):
     id: NotRequired[str]
 
 class AuditLogUserUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[AuditLogUserUpdatedChangesRequested]
+    id: NotRequired[str]
 
 class AuditLogUserUpdatedChangesRequested(TypedDict):
     role: NotRequired[str]
 
 class AuditLogWorkloadIdentityProviderCreated(TypedDict):
-    id: NotRequired[str]
     data: NotRequired[JsonObject]
+    id: NotRequired[str]
 
 class AuditLogWorkloadIdentityProviderDeleted(TypedDict):
     id: NotRequired[str]
     name: NotRequired[str]
 
 class AuditLogWorkloadIdentityProviderMappingCreated(TypedDict):
+    data: NotRequired[JsonObject]
     id: NotRequired[str]
     identity_provider_id: NotRequired[str]
-    data: NotRequired[JsonObject]
 
 class AuditLogWorkloadIdentityProviderMappingDeleted(TypedDict):
     id: NotRequired[str]
@@ -582,65 +582,65 @@ class AuditLogWorkloadIdentityProviderMappingDeleted(TypedDict):
     service_account_id: NotRequired[str]
 
 class AuditLogWorkloadIdentityProviderMappingUpdated(TypedDict):
+    changes_requested: NotRequired[JsonObject]
     id: NotRequired[str]
     identity_provider_id: NotRequired[str]
-    changes_requested: NotRequired[JsonObject]
 
 class AuditLogWorkloadIdentityProviderUpdated(TypedDict):
-    id: NotRequired[str]
     changes_requested: NotRequired[JsonObject]
+    id: NotRequired[str]
 
 class AutoChunkingStrategyRequestParam(TypedDict):
     type: Literal["auto"]
 
 class AutoCodeInterpreterToolParam(TypedDict):
-    type: Literal["auto"]
     file_ids: NotRequired[list[str]]
     memory_limit: NotRequired[ContainerMemoryLimit | None]
-    network_policy: NotRequired[ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam]
+    network_policy: NotRequired[ContainerNetworkPolicyAllowlistParam | ContainerNetworkPolicyDisabledParam]
+    type: Literal["auto"]
 
 class Batch(TypedDict):
-    id: str
-    object: Literal["batch"]
-    endpoint: str
-    model: NotRequired[str]
-    errors: NotRequired[BatchErrors]
-    input_file_id: str
-    completion_window: str
-    status: Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
-    output_file_id: NotRequired[str]
-    error_file_id: NotRequired[str]
-    created_at: int
-    in_progress_at: NotRequired[int]
-    expires_at: NotRequired[int]
-    finalizing_at: NotRequired[int]
-    completed_at: NotRequired[int]
-    failed_at: NotRequired[int]
-    expired_at: NotRequired[int]
-    cancelling_at: NotRequired[int]
     cancelled_at: NotRequired[int]
-    request_counts: NotRequired[BatchRequestCounts]
-    usage: NotRequired[BatchUsage]
+    cancelling_at: NotRequired[int]
+    completed_at: NotRequired[int]
+    completion_window: str
+    created_at: int
+    endpoint: str
+    error_file_id: NotRequired[str]
+    errors: NotRequired[BatchErrors]
+    expired_at: NotRequired[int]
+    expires_at: NotRequired[int]
+    failed_at: NotRequired[int]
+    finalizing_at: NotRequired[int]
+    id: str
+    in_progress_at: NotRequired[int]
+    input_file_id: str
     metadata: NotRequired[Metadata]
+    model: NotRequired[str]
+    object: Literal["batch"]
+    output_file_id: NotRequired[str]
+    request_counts: NotRequired[BatchRequestCounts]
+    status: Literal["cancelled", "cancelling", "completed", "expired", "failed", "finalizing", "in_progress", "validating"]
+    usage: NotRequired[BatchUsage]
 
 class BatchError(TypedDict):
     code: NotRequired[str]
+    line: NotRequired[int | None]
     message: NotRequired[str]
     param: NotRequired[str | None]
-    line: NotRequired[int | None]
 
 class BatchErrors(TypedDict):
-    object: NotRequired[str]
     data: NotRequired[list[BatchError]]
+    object: NotRequired[str]
 
 class BatchFileExpirationAfter(TypedDict):
     anchor: Literal["created_at"]
     seconds: int
 
 class BatchRequestCounts(TypedDict):
-    total: int
     completed: int
     failed: int
+    total: int
 
 class BatchUsage(TypedDict):
     input_tokens: int
@@ -665,13 +665,13 @@ class ChatCompletionAllowedTools(TypedDict):
     tools: list[JsonObject]
 
 class ChatCompletionAllowedToolsChoice(TypedDict):
-    type: Literal["allowed_tools"]
     allowed_tools: ChatCompletionAllowedTools
+    type: Literal["allowed_tools"]
 
 class ChatCompletionDeleted(TypedDict):
-    object: Literal["chat.completion.deleted"]
-    id: str
     deleted: bool
+    id: str
+    object: Literal["chat.completion.deleted"]
 
 class ChatCompletionFunctionCallOption(TypedDict):
     name: str
@@ -682,27 +682,27 @@ class ChatCompletionFunctions(TypedDict):
     parameters: NotRequired[FunctionParameters]
 
 class ChatCompletionList(TypedDict):
-    object: Literal["list"]
     data: list[CreateChatCompletionResponse]
     first_id: str | None
-    last_id: str | None
     has_more: bool
+    last_id: str | None
+    object: Literal["list"]
 
 class ChatCompletionMessageCustomToolCall(TypedDict):
+    custom: ChatCompletionMessageCustomToolCallCustom
     id: str
     type: Literal["custom"]
-    custom: ChatCompletionMessageCustomToolCallCustom
 
 class ChatCompletionMessageCustomToolCallCustom(TypedDict):
-    name: str
     input: str
+    name: str
 
 class ChatCompletionMessageList(TypedDict):
-    object: Literal["list"]
     data: list[ChatCompletionMessageListData]
     first_id: str | None
-    last_id: str | None
     has_more: bool
+    last_id: str | None
+    object: Literal["list"]
 
 class ChatCompletionMessageListData(TypedDict):
     id: str
@@ -717,15 +717,15 @@ class ChatCompletionMessageListDataContentPart(TypedDict):
     type: str
 
 class ChatCompletionMessageToolCall(TypedDict):
+    function: ChatCompletionMessageToolCallFunction
     id: str
     type: Literal["function"]
-    function: ChatCompletionMessageToolCallFunction
 
 class ChatCompletionMessageToolCallChunk(TypedDict):
-    index: int
-    id: NotRequired[str]
-    type: NotRequired[Literal["function", "custom"]]
     function: NotRequired[ChatCompletionMessageToolCallChunkFunction]
+    id: NotRequired[str]
+    index: int
+    type: NotRequired[Literal["function", "custom"]]
     custom: NotRequired[ChatCompletionMessageToolCallChunkCustom]
 
 class ChatCompletionMessageToolCallChunkCustom(TypedDict):
@@ -733,38 +733,38 @@ class ChatCompletionMessageToolCallChunkCustom(TypedDict):
     input: NotRequired[str]
 
 class ChatCompletionMessageToolCallChunkFunction(TypedDict):
-    name: NotRequired[str]
     arguments: NotRequired[str]
+    name: NotRequired[str]
 
 class ChatCompletionMessageToolCallFunction(TypedDict):
-    name: str
     arguments: str
+    name: str
 
 ChatCompletionMessageToolCalls: TypeAlias = (
-    list[ChatCompletionMessageToolCall | ChatCompletionMessageCustomToolCall]
+    list[ChatCompletionMessageCustomToolCall | ChatCompletionMessageToolCall]
 )
 
 class ChatCompletionModeration(TypedDict):
-    input: ChatCompletionModerationResults | ChatCompletionModerationError
-    output: ChatCompletionModerationResults | ChatCompletionModerationError
+    input: ChatCompletionModerationError | ChatCompletionModerationResults
+    output: ChatCompletionModerationError | ChatCompletionModerationResults
 
 class ChatCompletionModerationError(TypedDict):
-    type: Literal["error"]
     code: str
     message: str
+    type: Literal["error"]
 
 class ChatCompletionModerationResults(TypedDict):
-    type: Literal["moderation_results"]
     model: str
     results: list[ModerationResultBody]
+    type: Literal["moderation_results"]
 
 class ChatCompletionNamedToolChoice(TypedDict):
-    type: Literal["function"]
     function: ChatCompletionNamedToolChoiceFunction
+    type: Literal["function"]
 
 class ChatCompletionNamedToolChoiceCustom(TypedDict):
-    type: Literal["custom"]
     custom: ChatCompletionNamedToolChoiceCustomCustom
+    type: Literal["custom"]
 
 class ChatCompletionNamedToolChoiceCustomCustom(TypedDict):
     name: str
@@ -773,21 +773,21 @@ class ChatCompletionNamedToolChoiceFunction(TypedDict):
     name: str
 
 class ChatCompletionRequestAssistantMessage(TypedDict):
-    content: NotRequired[str | list[ChatCompletionRequestAssistantMessageContentPart] | None]
+    audio: NotRequired[ChatCompletionRequestAssistantMessageAudio | None]
+    content: NotRequired[list[ChatCompletionRequestAssistantMessageContentPart] | str | None]
+    function_call: NotRequired[ChatCompletionRequestAssistantMessageFunctionCall | None]
+    name: NotRequired[str]
     refusal: NotRequired[str | None]
     role: Literal["assistant"]
-    name: NotRequired[str]
-    audio: NotRequired[ChatCompletionRequestAssistantMessageAudio | None]
     tool_calls: NotRequired[ChatCompletionMessageToolCalls | None]
-    function_call: NotRequired[ChatCompletionRequestAssistantMessageFunctionCall | None]
     reasoning_content: NotRequired[str | None]
 
 class ChatCompletionRequestAssistantMessageAudio(TypedDict):
     id: str
 
 ChatCompletionRequestAssistantMessageContentPart: TypeAlias = (
-    ChatCompletionRequestMessageContentPartText
-    | ChatCompletionRequestMessageContentPartRefusal
+    ChatCompletionRequestMessageContentPartRefusal
+    | ChatCompletionRequestMessageContentPartText
 )
 
 class ChatCompletionRequestAssistantMessageFunctionCall(TypedDict):
@@ -795,101 +795,101 @@ class ChatCompletionRequestAssistantMessageFunctionCall(TypedDict):
     name: str
 
 class ChatCompletionRequestDeveloperMessage(TypedDict):
-    content: str | list[ChatCompletionRequestMessageContentPartText]
-    role: Literal["developer"]
+    content: list[ChatCompletionRequestMessageContentPartText] | str
     name: NotRequired[str]
+    role: Literal["developer"]
 
 class ChatCompletionRequestFunctionMessage(TypedDict):
-    role: Literal["function"]
     content: str | None
     name: str
+    role: Literal["function"]
 
 ChatCompletionRequestMessage: TypeAlias = (
-    ChatCompletionRequestDeveloperMessage
-    | ChatCompletionRequestSystemMessage
-    | ChatCompletionRequestUserMessage
-    | ChatCompletionRequestAssistantMessage
-    | ChatCompletionRequestToolMessage
+    ChatCompletionRequestAssistantMessage
+    | ChatCompletionRequestDeveloperMessage
     | ChatCompletionRequestFunctionMessage
+    | ChatCompletionRequestSystemMessage
+    | ChatCompletionRequestToolMessage
+    | ChatCompletionRequestUserMessage
 )
 
 class ChatCompletionRequestMessageContentPartAudio(TypedDict):
-    type: Literal["input_audio"]
     input_audio: ChatCompletionRequestMessageContentPartAudioInputAudio
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam]
+    type: Literal["input_audio"]
 
 class ChatCompletionRequestMessageContentPartAudioInputAudio(TypedDict):
     data: str
-    format: Literal["wav", "mp3"]
+    format: Literal["mp3", "wav"]
 
 class ChatCompletionRequestMessageContentPartFile(TypedDict):
-    type: Literal["file"]
     file: ChatCompletionRequestMessageContentPartFileFile
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam]
+    type: Literal["file"]
 
 class ChatCompletionRequestMessageContentPartFileFile(TypedDict):
-    filename: NotRequired[str]
     file_data: NotRequired[str]
     file_id: NotRequired[str]
+    filename: NotRequired[str]
 
 class ChatCompletionRequestMessageContentPartImage(TypedDict):
-    type: Literal["image_url"]
     image_url: ChatCompletionRequestMessageContentPartImageImageUrl
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam]
+    type: Literal["image_url"]
 
 class ChatCompletionRequestMessageContentPartImageImageUrl(TypedDict):
+    detail: NotRequired[Literal["auto", "high", "low"]]
     url: str
-    detail: NotRequired[Literal["auto", "low", "high"]]
 
 class ChatCompletionRequestMessageContentPartRefusal(TypedDict):
-    type: Literal["refusal"]
     refusal: str
+    type: Literal["refusal"]
 
 class ChatCompletionRequestMessageContentPartText(TypedDict):
-    type: Literal["text"]
-    text: str
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam]
+    text: str
+    type: Literal["text"]
 
 class ChatCompletionRequestSystemMessage(TypedDict):
-    content: str | list[ChatCompletionRequestSystemMessageContentPart]
-    role: Literal["system"]
+    content: list[ChatCompletionRequestSystemMessageContentPart] | str
     name: NotRequired[str]
+    role: Literal["system"]
 
 class ChatCompletionRequestSystemMessageContentPart(TypedDict):
-    type: Literal["text"]
-    text: str
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam]
+    text: str
+    type: Literal["text"]
 
 class ChatCompletionRequestToolMessage(TypedDict):
+    content: list[ChatCompletionRequestToolMessageContentPart] | str
     role: Literal["tool"]
-    content: str | list[ChatCompletionRequestToolMessageContentPart]
     tool_call_id: str
 
 class ChatCompletionRequestToolMessageContentPart(TypedDict):
-    type: Literal["text"]
-    text: str
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam]
+    text: str
+    type: Literal["text"]
 
 class ChatCompletionRequestUserMessage(TypedDict):
-    content: str | list[ChatCompletionRequestUserMessageContentPart]
-    role: Literal["user"]
+    content: list[ChatCompletionRequestUserMessageContentPart] | str
     name: NotRequired[str]
+    role: Literal["user"]
 
 ChatCompletionRequestUserMessageContentPart: TypeAlias = (
-    ChatCompletionRequestMessageContentPartText
-    | ChatCompletionRequestMessageContentPartImage
-    | ChatCompletionRequestMessageContentPartAudio
+    ChatCompletionRequestMessageContentPartAudio
     | ChatCompletionRequestMessageContentPartFile
+    | ChatCompletionRequestMessageContentPartImage
+    | ChatCompletionRequestMessageContentPartText
 )
 
 class ChatCompletionResponseMessage(TypedDict):
-    content: str | None
-    refusal: str | None
-    tool_calls: NotRequired[ChatCompletionMessageToolCalls]
     annotations: NotRequired[list[ChatCompletionResponseMessageAnnotation]]
-    role: Literal["assistant"]
-    function_call: NotRequired[ChatCompletionResponseMessageFunctionCall]
     audio: NotRequired[ChatCompletionResponseMessageAudio | None]
+    content: str | None
+    function_call: NotRequired[ChatCompletionResponseMessageFunctionCall]
+    refusal: str | None
+    role: Literal["assistant"]
+    tool_calls: NotRequired[ChatCompletionMessageToolCalls]
     reasoning_content: NotRequired[str | None]
 
 class ChatCompletionResponseMessageAnnotation(TypedDict):
@@ -902,13 +902,13 @@ class ChatCompletionResponseMessageAnnotation(TypedDict):
 class ChatCompletionResponseMessageAnnotationUrlCitation(TypedDict):
     end_index: int
     start_index: int
-    url: str
     title: str
+    url: str
 
 class ChatCompletionResponseMessageAudio(TypedDict):
-    id: str
-    expires_at: int
     data: str
+    expires_at: int
+    id: str
     transcript: str
 
 class ChatCompletionResponseMessageFunctionCall(TypedDict):
@@ -918,15 +918,15 @@ class ChatCompletionResponseMessageFunctionCall(TypedDict):
 ChatCompletionStreamOptions: TypeAlias = ChatCompletionStreamOptionsObject | None
 
 class ChatCompletionStreamOptionsObject(TypedDict):
-    include_usage: NotRequired[bool]
     include_obfuscation: NotRequired[bool]
+    include_usage: NotRequired[bool]
 
 class ChatCompletionStreamResponseDelta(TypedDict):
     content: NotRequired[str | None]
     function_call: NotRequired[ChatCompletionStreamResponseDeltaFunctionCall]
-    tool_calls: NotRequired[list[ChatCompletionMessageToolCallChunk]]
-    role: NotRequired[Literal["developer", "system", "user", "assistant", "tool"]]
     refusal: NotRequired[str | None]
+    role: NotRequired[Literal["assistant", "developer", "system", "tool", "user"]]
+    tool_calls: NotRequired[list[ChatCompletionMessageToolCallChunk]]
     annotations: NotRequired[list[JsonObject]]
     reasoning_content: NotRequired[str | None]
 
@@ -935,25 +935,25 @@ class ChatCompletionStreamResponseDeltaFunctionCall(TypedDict):
     name: NotRequired[str]
 
 class ChatCompletionTokenLogprob(TypedDict):
-    token: str
-    logprob: float
     bytes: list[int] | None
+    logprob: float
+    token: str
     top_logprobs: list[ChatCompletionTokenLogprobTopLogprob]
 
 class ChatCompletionTokenLogprobTopLogprob(TypedDict):
-    token: str
-    logprob: float
     bytes: list[int] | None
+    logprob: float
+    token: str
 
 class ChatCompletionTool(TypedDict):
-    type: Literal["function"]
     function: FunctionObject
+    type: Literal["function"]
 
 ChatCompletionToolChoiceOption: TypeAlias = (
-    Literal["none", "auto", "required"]
-    | ChatCompletionAllowedToolsChoice
+    ChatCompletionAllowedToolsChoice
     | ChatCompletionNamedToolChoice
     | ChatCompletionNamedToolChoiceCustom
+    | Literal["auto", "none", "required"]
 )
 
 class ChatPrompt(TypedDict):
@@ -968,100 +968,100 @@ ChunkingStrategyRequestParam: TypeAlias = (
     | StaticChunkingStrategyRequestParam
 )
 
-ClickButtonType: TypeAlias = Literal["left", "right", "wheel", "back", "forward"]
+ClickButtonType: TypeAlias = Literal["back", "forward", "left", "right", "wheel"]
 
 class ClickParam(TypedDict):
-    type: Literal["click"]
     button: ClickButtonType
+    keys: NotRequired[list[str] | None]
+    type: Literal["click"]
     x: int
     y: int
-    keys: NotRequired[list[str] | None]
 
 class CodeInterpreterOutputImage(TypedDict):
     type: Literal["image"]
     url: str
 
 class CodeInterpreterOutputLogs(TypedDict):
-    type: Literal["logs"]
     logs: str
+    type: Literal["logs"]
 
 class CodeInterpreterTool(TypedDict):
-    type: Literal["code_interpreter"]
-    container: str | AutoCodeInterpreterToolParam
     allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
+    container: AutoCodeInterpreterToolParam | str
+    type: Literal["code_interpreter"]
 
 class CodeInterpreterToolCall(TypedDict):
-    type: Literal["code_interpreter_call"]
-    id: str
-    status: Literal["in_progress", "completed", "incomplete", "interpreting", "failed"]
-    container_id: str
     code: str | None
-    outputs: list[CodeInterpreterOutputLogs | CodeInterpreterOutputImage] | None
+    container_id: str
+    id: str
+    outputs: list[CodeInterpreterOutputImage | CodeInterpreterOutputLogs] | None
+    status: Literal["completed", "failed", "in_progress", "incomplete", "interpreting"]
+    type: Literal["code_interpreter_call"]
 
 class CompactResource(TypedDict):
+    created_at: int
     id: str
     object: Literal["response.compaction"]
     output: list[ItemField]
-    created_at: int
     usage: ResponseUsage
 
 class CompactResponseMethodPublicBody(TypedDict):
-    model: ModelIdsCompaction
-    input: NotRequired[str | list[InputItem] | None]
-    previous_response_id: NotRequired[str | None]
+    input: NotRequired[list[InputItem] | str | None]
     instructions: NotRequired[str | None]
+    model: ModelIdsCompaction
+    previous_response_id: NotRequired[str | None]
     prompt_cache_key: NotRequired[str | None]
-    prompt_cache_retention: NotRequired[PromptCacheRetentionEnum | None]
     prompt_cache_options: NotRequired[PromptCacheOptionsParam | None]
+    prompt_cache_retention: NotRequired[PromptCacheRetentionEnum | None]
     service_tier: NotRequired[ServiceTierEnum | None]
 
 class CompactconversationQuery(TypedDict):
     beta: NotRequired[bool]
 
 class CompactionBody(TypedDict):
-    type: Literal["compaction"]
-    id: str
-    encrypted_content: str
     created_by: NotRequired[str]
+    encrypted_content: str
+    id: str
+    type: Literal["compaction"]
 
 class CompactionSummaryItemParam(TypedDict):
+    encrypted_content: str
     id: NotRequired[str | None]
     type: Literal["compaction"]
-    encrypted_content: str
 
 class CompactionTriggerItemParam(TypedDict):
     type: Literal["compaction_trigger"]
 
 class ComparisonFilter(TypedDict):
-    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
     key: str
-    value: str | float | bool | list[str | float]
+    type: Literal["eq", "gt", "gte", "in", "lt", "lte", "ne", "nin"]
+    value: list[float | str] | bool | float | str
 
 class CompleteUploadRequest(TypedDict):
-    part_ids: list[str]
     md5: NotRequired[str]
+    part_ids: list[str]
 
 class CompletionUsage(TypedDict):
     completion_tokens: int
-    prompt_tokens: int
-    total_tokens: int
     completion_tokens_details: NotRequired[CompletionUsageCompletionTokensDetails]
+    prompt_tokens: int
     prompt_tokens_details: NotRequired[CompletionUsagePromptTokensDetails]
+    total_tokens: int
     timings: NotRequired[CompletionUsageTimings]
 
 class CompletionUsageCompletionTokensDetails(TypedDict):
     accepted_prediction_tokens: NotRequired[int]
     audio_tokens: NotRequired[int]
     reasoning_tokens: NotRequired[int]
-    text_tokens: NotRequired[int]
     rejected_prediction_tokens: NotRequired[int]
+    text_tokens: NotRequired[int]
 
 class CompletionUsagePromptTokensDetails(TypedDict):
     audio_tokens: NotRequired[int]
-    cached_tokens: NotRequired[int]
-    text_tokens: NotRequired[int]
-    image_tokens: NotRequired[int]
     cache_write_tokens: NotRequired[int]
+    cached_tokens: NotRequired[int]
+    image_tokens: NotRequired[int]
+    text_tokens: NotRequired[int]
 
 class CompletionUsageTimings(TypedDict):
     queue_s: float
@@ -1070,8 +1070,8 @@ class CompletionUsageTimings(TypedDict):
     tokens_per_second: float
 
 class CompoundFilter(TypedDict):
+    filters: list[CompoundFilter | ComparisonFilter]
     type: Literal["and", "or"]
-    filters: list[ComparisonFilter | CompoundFilter]
 
 ComputerAction: TypeAlias = (
     ClickParam
@@ -1088,82 +1088,82 @@ ComputerAction: TypeAlias = (
 ComputerActionList: TypeAlias = list[ComputerAction]
 
 class ComputerCallOutputItemParam(TypedDict):
-    id: NotRequired[str | None]
-    call_id: str
-    type: Literal["computer_call_output"]
-    output: ComputerScreenshotImage
     acknowledged_safety_checks: NotRequired[list[ComputerCallSafetyCheckParam] | None]
+    call_id: str
+    id: NotRequired[str | None]
+    output: ComputerScreenshotImage
     status: NotRequired[FunctionCallItemStatus | None]
+    type: Literal["computer_call_output"]
 
-ComputerCallOutputStatus: TypeAlias = Literal["completed", "incomplete", "failed"]
+ComputerCallOutputStatus: TypeAlias = Literal["completed", "failed", "incomplete"]
 
 class ComputerCallSafetyCheckParam(TypedDict):
-    id: str
     code: NotRequired[str | None]
+    id: str
     message: NotRequired[str | None]
 
-ComputerEnvironment: TypeAlias = Literal["windows", "mac", "linux", "ubuntu", "browser"]
+ComputerEnvironment: TypeAlias = Literal["browser", "linux", "mac", "ubuntu", "windows"]
 
 class ComputerScreenshotContent(TypedDict):
-    type: Literal["computer_screenshot"]
-    image_url: str | None
-    file_id: str | None
     detail: ImageDetail
+    file_id: str | None
+    image_url: str | None
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointConfig]
+    type: Literal["computer_screenshot"]
 
 class ComputerScreenshotImage(TypedDict):
-    type: Literal["computer_screenshot"]
-    image_url: NotRequired[str]
     file_id: NotRequired[str]
+    image_url: NotRequired[str]
+    type: Literal["computer_screenshot"]
 
 class ComputerTool(TypedDict):
     type: Literal["computer"]
 
 class ComputerToolCall(TypedDict):
-    type: Literal["computer_call"]
-    id: str
-    call_id: str
     action: NotRequired[ComputerAction]
     actions: NotRequired[ComputerActionList]
+    call_id: str
+    id: str
     pending_safety_checks: list[ComputerCallSafetyCheckParam]
-    status: Literal["in_progress", "completed", "incomplete"]
+    status: Literal["completed", "in_progress", "incomplete"]
+    type: Literal["computer_call"]
 
 class ComputerToolCallOutputResource(TypedDict):
-    type: Literal["computer_call_output"]
-    id: str
-    call_id: str
     acknowledged_safety_checks: NotRequired[list[ComputerCallSafetyCheckParam]]
+    call_id: str
+    id: str
     output: ComputerScreenshotImage
     status: ComputerCallOutputStatus
+    type: Literal["computer_call_output"]
     created_by: NotRequired[str]
 
 class ComputerUsePreviewTool(TypedDict):
-    type: Literal["computer_use_preview"]
-    environment: ComputerEnvironment
-    display_width: int
     display_height: int
+    display_width: int
+    environment: ComputerEnvironment
+    type: Literal["computer_use_preview"]
 
 class ContainerAutoParam(TypedDict):
-    type: Literal["container_auto"]
     file_ids: NotRequired[list[str]]
     memory_limit: NotRequired[ContainerMemoryLimit | None]
-    network_policy: NotRequired[ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam]
-    skills: NotRequired[list[SkillReferenceParam | InlineSkillParam]]
+    network_policy: NotRequired[ContainerNetworkPolicyAllowlistParam | ContainerNetworkPolicyDisabledParam]
+    skills: NotRequired[list[InlineSkillParam | SkillReferenceParam]]
+    type: Literal["container_auto"]
 
 class ContainerFileCitationBody(TypedDict):
-    type: Literal["container_file_citation"]
     container_id: str
-    file_id: str
-    start_index: int
     end_index: int
+    file_id: str
     filename: str
+    start_index: int
+    type: Literal["container_file_citation"]
 
-ContainerMemoryLimit: TypeAlias = Literal["1g", "4g", "16g", "64g"]
+ContainerMemoryLimit: TypeAlias = Literal["16g", "1g", "4g", "64g"]
 
 class ContainerNetworkPolicyAllowlistParam(TypedDict):
-    type: Literal["allowlist"]
     allowed_domains: list[str]
     domain_secrets: NotRequired[list[ContainerNetworkPolicyDomainSecretParam]]
+    type: Literal["allowlist"]
 
 class ContainerNetworkPolicyDisabledParam(TypedDict):
     type: Literal["disabled"]
@@ -1174,128 +1174,128 @@ class ContainerNetworkPolicyDomainSecretParam(TypedDict):
     value: str
 
 class ContainerReferenceParam(TypedDict):
-    type: Literal["container_reference"]
     container_id: str
+    type: Literal["container_reference"]
 
 class ContainerReferenceResource(TypedDict):
-    type: Literal["container_reference"]
     container_id: str
+    type: Literal["container_reference"]
 
 class ContextManagementParam(TypedDict):
-    type: str
     compact_threshold: NotRequired[int | None]
+    type: str
 
 ConversationItem: TypeAlias = (
-    Message
-    | FunctionToolCallResource
-    | FunctionToolCallOutputResource
-    | FileSearchToolCall
-    | WebSearchToolCall
-    | ImageGenToolCall
-    | ComputerToolCall
-    | ComputerToolCallOutputResource
-    | ToolSearchCall
-    | ToolSearchOutput
-    | AdditionalTools
-    | ReasoningItem
-    | Program
-    | ProgramOutput
-    | CompactionBody
-    | CodeInterpreterToolCall
-    | LocalShellToolCall
-    | LocalShellToolCallOutput
-    | FunctionShellCall
-    | FunctionShellCallOutput
+    AdditionalTools
     | ApplyPatchToolCall
     | ApplyPatchToolCallOutput
-    | MCPListTools
-    | MCPApprovalRequest
-    | MCPApprovalResponseResource
-    | MCPToolCall
+    | CodeInterpreterToolCall
+    | CompactionBody
+    | ComputerToolCall
+    | ComputerToolCallOutputResource
     | CustomToolCall
     | CustomToolCallOutput
+    | FileSearchToolCall
+    | FunctionShellCall
+    | FunctionShellCallOutput
+    | FunctionToolCallOutputResource
+    | FunctionToolCallResource
+    | ImageGenToolCall
+    | LocalShellToolCall
+    | LocalShellToolCallOutput
+    | MCPApprovalRequest
+    | MCPApprovalResponseResource
+    | MCPListTools
+    | MCPToolCall
+    | Message
+    | Program
+    | ProgramOutput
+    | ReasoningItem
+    | ToolSearchCall
+    | ToolSearchOutput
+    | WebSearchToolCall
 )
 
 class ConversationItemList(TypedDict):
-    object: Literal["list"]
     data: list[ConversationItem]
-    has_more: bool
     first_id: str
+    has_more: bool
     last_id: str
+    object: Literal["list"]
 
-ConversationParam: TypeAlias = str | ConversationParam2
+ConversationParam: TypeAlias = ConversationParam2 | str
 
 class ConversationParam2(TypedDict):
     id: str
 
 class ConversationResource(TypedDict):
-    id: str
-    object: Literal["conversation"]
-    metadata: JsonValue
     created_at: int
+    id: str
+    metadata: JsonValue
+    object: Literal["conversation"]
 
 class CoordParam(TypedDict):
     x: int
     y: int
 
 class CostsResult(TypedDict):
-    object: Literal["organization.costs.result"]
     amount: NotRequired[CostsResultAmount]
-    line_item: NotRequired[str | None]
-    project_id: NotRequired[str | None]
     api_key_id: NotRequired[str | None]
+    line_item: NotRequired[str | None]
+    object: Literal["organization.costs.result"]
+    project_id: NotRequired[str | None]
     quantity: NotRequired[float | None]
     quantity_unit: NotRequired[str | None]
 
 class CostsResultAmount(TypedDict):
-    value: NotRequired[float]
     currency: NotRequired[str]
+    value: NotRequired[float]
 
 class CreateBatchRequest(TypedDict):
-    input_file_id: str
-    endpoint: Literal["/v1/responses", "/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/moderations", "/v1/images/generations", "/v1/images/edits", "/v1/videos"]
     completion_window: Literal["24h"]
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/edits", "/v1/images/generations", "/v1/moderations", "/v1/responses", "/v1/videos"]
+    input_file_id: str
     metadata: NotRequired[Metadata]
     output_expires_after: NotRequired[BatchFileExpirationAfter]
 
 class CreateChatCompletionRequest(TypedDict):
     metadata: NotRequired[Metadata]
-    top_logprobs: NotRequired[int | None]
+    prompt_cache_key: NotRequired[str | None]
+    prompt_cache_retention: NotRequired[Literal["24h", "in_memory"] | None]
+    safety_identifier: NotRequired[str | None]
     temperature: NotRequired[float | None]
+    top_logprobs: NotRequired[int | None]
     top_p: NotRequired[float | None]
     user: NotRequired[str]
-    safety_identifier: NotRequired[str | None]
-    prompt_cache_key: NotRequired[str | None]
-    prompt_cache_retention: NotRequired[Literal["in_memory", "24h"] | None]
     prompt_cache_options: NotRequired[PromptCacheOptionsParam]
-    messages: list[ChatCompletionRequestMessage]
-    model: ModelIdsShared
-    service_tier: NotRequired[ServiceTier]
-    modalities: NotRequired[ResponseModalities]
-    verbosity: NotRequired[Verbosity]
-    reasoning_effort: NotRequired[ReasoningEffort]
-    max_completion_tokens: NotRequired[int | None]
-    frequency_penalty: NotRequired[float | None]
-    presence_penalty: NotRequired[float | None]
-    web_search_options: NotRequired[CreateChatCompletionRequestWebSearchOptions]
-    response_format: NotRequired[ResponseFormatText | ResponseFormatJsonSchema | ResponseFormatJsonObject]
     audio: NotRequired[CreateChatCompletionRequestAudio | None]
-    store: NotRequired[bool | None]
-    moderation: NotRequired[ModerationParam | None]
-    stream: NotRequired[bool | None]
-    stop: NotRequired[StopConfiguration]
+    frequency_penalty: NotRequired[float | None]
+    function_call: NotRequired[ChatCompletionFunctionCallOption | Literal["auto", "none"]]
+    functions: NotRequired[list[ChatCompletionFunctions]]
     logit_bias: NotRequired[dict[str, int] | None]
     logprobs: NotRequired[bool | None]
+    max_completion_tokens: NotRequired[int | None]
     max_tokens: NotRequired[int | None]
+    messages: list[ChatCompletionRequestMessage]
+    modalities: NotRequired[ResponseModalities]
+    model: ModelIdsShared
+    moderation: NotRequired[ModerationParam | None]
     n: NotRequired[int | None]
-    prediction: NotRequired[PredictionContent | None]
-    seed: NotRequired[int | None]
-    stream_options: NotRequired[ChatCompletionStreamOptions]
-    tools: NotRequired[list[ChatCompletionTool | CustomToolChatCompletions | FileSearchTool]]
-    tool_choice: NotRequired[ChatCompletionToolChoiceOption]
     parallel_tool_calls: NotRequired[ParallelToolCalls]
-    function_call: NotRequired[Literal["none", "auto"] | ChatCompletionFunctionCallOption]
-    functions: NotRequired[list[ChatCompletionFunctions]]
+    prediction: NotRequired[PredictionContent | None]
+    presence_penalty: NotRequired[float | None]
+    reasoning_effort: NotRequired[ReasoningEffort]
+    response_format: NotRequired[ResponseFormatJsonObject | ResponseFormatJsonSchema | ResponseFormatText]
+    seed: NotRequired[int | None]
+    service_tier: NotRequired[ServiceTier]
+    stop: NotRequired[StopConfiguration]
+    store: NotRequired[bool | None]
+    stream: NotRequired[bool | None]
+    stream_options: NotRequired[ChatCompletionStreamOptions]
+    tool_choice: NotRequired[ChatCompletionToolChoiceOption]
+    tools: NotRequired[list[ChatCompletionTool | CustomToolChatCompletions | FileSearchTool]]
+    verbosity: NotRequired[Verbosity]
+    web_search_options: NotRequired[CreateChatCompletionRequestWebSearchOptions]
     top_k: NotRequired[int | None]
     min_p: NotRequired[float | None]
     typical_p: NotRequired[float | None]
@@ -1319,35 +1319,35 @@ class CreateChatCompletionRequest(TypedDict):
     chat_template_kwargs: NotRequired[JsonObject | None]
 
 class CreateChatCompletionRequestAudio(TypedDict):
+    format: Literal["aac", "flac", "mp3", "opus", "pcm16", "wav"]
     voice: VoiceIdsOrCustomVoice
-    format: Literal["wav", "aac", "mp3", "flac", "opus", "pcm16"]
 
 class CreateChatCompletionRequestWebSearchOptions(TypedDict):
-    user_location: NotRequired[CreateChatCompletionRequestWebSearchOptionsUserLocation | None]
     search_context_size: NotRequired[WebSearchContextSize]
+    user_location: NotRequired[CreateChatCompletionRequestWebSearchOptionsUserLocation | None]
 
 class CreateChatCompletionRequestWebSearchOptionsUserLocation(TypedDict):
-    type: Literal["approximate"]
     approximate: WebSearchLocation
+    type: Literal["approximate"]
 
 class CreateChatCompletionResponse(TypedDict):
-    id: str
     choices: list[CreateChatCompletionResponseChoice]
     created: int
-    model: str
+    id: str
     metadata: NotRequired[Metadata]
+    model: str
+    moderation: NotRequired[ChatCompletionModeration | None]
+    object: Literal["chat.completion"]
     service_tier: NotRequired[ServiceTier]
     system_fingerprint: NotRequired[str]
-    object: Literal["chat.completion"]
     usage: NotRequired[CompletionUsage]
-    moderation: NotRequired[ChatCompletionModeration | None]
     retrieval: NotRequired[CreateChatCompletionResponseRetrieval]
 
 class CreateChatCompletionResponseChoice(TypedDict):
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+    finish_reason: Literal["content_filter", "function_call", "length", "stop", "tool_calls"]
     index: int
-    message: ChatCompletionResponseMessage
     logprobs: CreateChatCompletionResponseChoiceLogprobs | None
+    message: ChatCompletionResponseMessage
 
 class CreateChatCompletionResponseChoiceLogprobs(TypedDict):
     content: list[ChatCompletionTokenLogprob] | None
@@ -1366,23 +1366,23 @@ class CreateChatCompletionResponseRetrievalResult(TypedDict):
     text: str
 
 class CreateChatCompletionStreamResponse(TypedDict):
-    id: str
     choices: list[CreateChatCompletionStreamResponseChoice]
     created: int
+    id: str
     model: str
+    moderation: NotRequired[ChatCompletionModeration | None]
     obfuscation: NotRequired[str]
+    object: Literal["chat.completion.chunk"]
     service_tier: NotRequired[ServiceTier]
     system_fingerprint: NotRequired[str]
-    object: Literal["chat.completion.chunk"]
     usage: NotRequired[CompletionUsage | None]
-    moderation: NotRequired[ChatCompletionModeration | None]
     retrieval: NotRequired[CreateChatCompletionStreamResponseRetrieval]
 
 class CreateChatCompletionStreamResponseChoice(TypedDict):
     delta: ChatCompletionStreamResponseDelta
-    logprobs: NotRequired[CreateChatCompletionStreamResponseChoiceLogprobs | None]
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None
+    finish_reason: Literal["content_filter", "function_call", "length", "stop", "tool_calls"] | None
     index: int
+    logprobs: NotRequired[CreateChatCompletionStreamResponseChoiceLogprobs | None]
 
 class CreateChatCompletionStreamResponseChoiceLogprobs(TypedDict):
     content: list[ChatCompletionTokenLogprob] | None
@@ -1412,16 +1412,16 @@ class CreateChunksResponse(TypedDict):
     chunks: list[str]
 
 class CreateCompletionRequest(TypedDict):
-    model: str
-    prompt: str | list[str] | list[int] | list[list[int]] | None
     best_of: NotRequired[int | None]
     echo: NotRequired[bool | None]
     frequency_penalty: NotRequired[float | None]
     logit_bias: NotRequired[dict[str, int] | None]
     logprobs: NotRequired[int | None]
     max_tokens: NotRequired[int | None]
+    model: str
     n: NotRequired[int | None]
     presence_penalty: NotRequired[float | None]
+    prompt: str | list[str] | list[list[int]] | list[int] | None
     seed: NotRequired[int | None]
     stop: NotRequired[StopConfiguration]
     stream: NotRequired[bool | None]
@@ -1451,16 +1451,16 @@ class CreateCompletionRequest(TypedDict):
     grammar: NotRequired[str | None]
 
 class CreateCompletionResponse(TypedDict):
-    id: str
     choices: list[CreateCompletionResponseChoice]
     created: int
+    id: str
     model: str
-    system_fingerprint: NotRequired[str]
     object: Literal["text_completion"]
+    system_fingerprint: NotRequired[str]
     usage: NotRequired[CompletionUsage]
 
 class CreateCompletionResponseChoice(TypedDict):
-    finish_reason: Literal["stop", "length", "content_filter"]
+    finish_reason: Literal["content_filter", "length", "stop"]
     index: int
     logprobs: CreateCompletionResponseChoiceLogprobs | None
     text: str
@@ -1487,8 +1487,8 @@ class CreateCompletionStreamResponseChoice(TypedDict):
     finish_reason: Literal["stop", "length", "content_filter"] | None
 
 class CreateConversationBody(TypedDict):
-    metadata: NotRequired[Metadata | None]
     items: NotRequired[list[InputItem] | None]
+    metadata: NotRequired[Metadata | None]
 
 class CreateConversationItemsQuery(TypedDict):
     include: NotRequired[list[IncludeEnum]]
@@ -1497,10 +1497,10 @@ class CreateConversationItemsRequest(TypedDict):
     items: list[InputItem]
 
 class CreateEmbeddingRequest(TypedDict):
-    input: str | list[str] | list[int] | list[list[int]]
-    model: str
-    encoding_format: NotRequired[Literal["float", "base64"]]
     dimensions: NotRequired[int]
+    encoding_format: NotRequired[Literal["base64", "float"]]
+    input: str | list[str] | list[list[int]] | list[int]
+    model: str
     user: NotRequired[str]
 
 class CreateEmbeddingResponse(TypedDict):
@@ -1514,24 +1514,24 @@ class CreateEmbeddingResponseUsage(TypedDict):
     total_tokens: int
 
 class CreateFileRequest(TypedDict):
-    file: bytes
-    purpose: Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
     expires_after: NotRequired[FileExpirationAfter]
+    file: bytes
+    purpose: Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]
 
 class CreateModerationRequest(TypedDict):
     input: str | list[str] | list[CreateModerationRequestInputImageUrl | CreateModerationRequestInputText]
     model: NotRequired[str]
 
 class CreateModerationRequestInputImageUrl(TypedDict):
-    type: Literal["image_url"]
     image_url: CreateModerationRequestInputImageUrlImageUrl
+    type: Literal["image_url"]
 
 class CreateModerationRequestInputImageUrlImageUrl(TypedDict):
     url: str
 
 class CreateModerationRequestInputText(TypedDict):
-    type: Literal["text"]
     text: str
+    type: Literal["text"]
 
 class CreateModerationResponse(TypedDict):
     id: str
@@ -1539,23 +1539,23 @@ class CreateModerationResponse(TypedDict):
     results: list[CreateModerationResponseResult]
 
 class CreateModerationResponseResult(TypedDict):
-    flagged: bool
     categories: CreateModerationResponseResultCategories
-    category_scores: CreateModerationResponseResultCategoryScores
     category_applied_input_types: CreateModerationResponseResultCategoryAppliedInputTypes
+    category_scores: CreateModerationResponseResultCategoryScores
+    flagged: bool
 
 CreateModerationResponseResultCategories = TypedDict(
     "CreateModerationResponseResultCategories",
     {
-        "hate": bool,
-        "hate/threatening": bool,
         "harassment": bool,
         "harassment/threatening": bool,
+        "hate": bool,
+        "hate/threatening": bool,
         "illicit": bool | None,
         "illicit/violent": bool | None,
         "self-harm": bool,
-        "self-harm/intent": bool,
         "self-harm/instructions": bool,
+        "self-harm/intent": bool,
         "sexual": bool,
         "sexual/minors": bool,
         "violence": bool,
@@ -1566,34 +1566,34 @@ CreateModerationResponseResultCategories = TypedDict(
 CreateModerationResponseResultCategoryAppliedInputTypes = TypedDict(
     "CreateModerationResponseResultCategoryAppliedInputTypes",
     {
-        "hate": list[Literal["text"]],
-        "hate/threatening": list[Literal["text"]],
         "harassment": list[Literal["text"]],
         "harassment/threatening": list[Literal["text"]],
+        "hate": list[Literal["text"]],
+        "hate/threatening": list[Literal["text"]],
         "illicit": list[Literal["text"]],
         "illicit/violent": list[Literal["text"]],
-        "self-harm": list[Literal["text", "image"]],
-        "self-harm/intent": list[Literal["text", "image"]],
-        "self-harm/instructions": list[Literal["text", "image"]],
-        "sexual": list[Literal["text", "image"]],
+        "self-harm": list[Literal["image", "text"]],
+        "self-harm/instructions": list[Literal["image", "text"]],
+        "self-harm/intent": list[Literal["image", "text"]],
+        "sexual": list[Literal["image", "text"]],
         "sexual/minors": list[Literal["text"]],
-        "violence": list[Literal["text", "image"]],
-        "violence/graphic": list[Literal["text", "image"]],
+        "violence": list[Literal["image", "text"]],
+        "violence/graphic": list[Literal["image", "text"]],
     },
 )
 
 CreateModerationResponseResultCategoryScores = TypedDict(
     "CreateModerationResponseResultCategoryScores",
     {
-        "hate": float,
-        "hate/threatening": float,
         "harassment": float,
         "harassment/threatening": float,
+        "hate": float,
+        "hate/threatening": float,
         "illicit": float,
         "illicit/violent": float,
         "self-harm": float,
-        "self-harm/intent": float,
         "self-harm/instructions": float,
+        "self-harm/intent": float,
         "sexual": float,
         "sexual/minors": float,
         "violence": float,
@@ -1630,36 +1630,36 @@ class CreateRerankResponseUsage(TypedDict):
 
 class CreateResponse(TypedDict):
     metadata: NotRequired[Metadata]
-    top_logprobs: NotRequired[int | None]
+    prompt_cache_key: NotRequired[str | None]
+    prompt_cache_retention: NotRequired[Literal["24h", "in_memory"] | None]
+    safety_identifier: NotRequired[str | None]
     temperature: NotRequired[float | None]
+    top_logprobs: NotRequired[int | None]
     top_p: NotRequired[float | None]
     user: NotRequired[str]
-    safety_identifier: NotRequired[str | None]
-    prompt_cache_key: NotRequired[str | None]
-    prompt_cache_retention: NotRequired[Literal["in_memory", "24h"] | None]
     prompt_cache_options: NotRequired[PromptCacheOptionsParam]
-    previous_response_id: NotRequired[str | None]
-    model: NotRequired[ModelIdsResponses]
     background: NotRequired[bool | None]
     max_tool_calls: NotRequired[int | None]
-    text: NotRequired[ResponseTextParam]
-    tools: NotRequired[ToolsArray]
-    tool_choice: NotRequired[ToolChoiceParam]
+    model: NotRequired[ModelIdsResponses]
+    previous_response_id: NotRequired[str | None]
     prompt: NotRequired[Prompt]
-    service_tier: NotRequired[ServiceTierResponses]
-    truncation: NotRequired[Literal["auto", "disabled"] | None]
-    reasoning: NotRequired[Reasoning | None]
-    input: NotRequired[InputParam]
+    text: NotRequired[ResponseTextParam]
+    tool_choice: NotRequired[ToolChoiceParam]
+    tools: NotRequired[ToolsArray]
+    context_management: NotRequired[list[ContextManagementParam] | None]
+    conversation: NotRequired[ConversationParam | None]
     include: NotRequired[list[IncludeEnum] | None]
-    parallel_tool_calls: NotRequired[bool | None]
-    store: NotRequired[bool | None]
+    input: NotRequired[InputParam]
     instructions: NotRequired[str | None]
+    max_output_tokens: NotRequired[int | None]
     moderation: NotRequired[ModerationParam | None]
+    parallel_tool_calls: NotRequired[bool | None]
+    reasoning: NotRequired[Reasoning | None]
+    service_tier: NotRequired[ServiceTierResponses]
+    store: NotRequired[bool | None]
     stream: NotRequired[bool | None]
     stream_options: NotRequired[ResponseStreamOptions]
-    conversation: NotRequired[ConversationParam | None]
-    context_management: NotRequired[list[ContextManagementParam] | None]
-    max_output_tokens: NotRequired[int | None]
+    truncation: NotRequired[Literal["auto", "disabled"] | None]
     presence_penalty: NotRequired[float | None]
     frequency_penalty: NotRequired[float | None]
 
@@ -1667,93 +1667,93 @@ class CreateResponseQuery(TypedDict):
     beta: NotRequired[bool]
 
 class CreateSpendAlertBody(TypedDict):
-    threshold_amount: int
     currency: Literal["USD"]
     interval: Literal["month"]
     notification_channel: SpendAlertNotificationChannel
+    threshold_amount: int
 
 class CreateUploadRequest(TypedDict):
-    filename: str
-    purpose: Literal["assistants", "batch", "fine-tune", "vision"]
     bytes: int
-    mime_type: str
     expires_after: NotRequired[FileExpirationAfter]
+    filename: str
+    mime_type: str
+    purpose: Literal["assistants", "batch", "fine-tune", "vision"]
 
 class CreateVectorStoreFileBatchRequest(TypedDict):
+    attributes: NotRequired[VectorStoreFileAttributes]
+    chunking_strategy: NotRequired[ChunkingStrategyRequestParam]
     file_ids: NotRequired[list[str]]
     files: NotRequired[list[CreateVectorStoreFileRequest]]
-    chunking_strategy: NotRequired[ChunkingStrategyRequestParam]
-    attributes: NotRequired[VectorStoreFileAttributes]
 
 class CreateVectorStoreFileRequest(TypedDict):
-    file_id: str
-    chunking_strategy: NotRequired[ChunkingStrategyRequestParam]
     attributes: NotRequired[VectorStoreFileAttributes]
+    chunking_strategy: NotRequired[ChunkingStrategyRequestParam]
+    file_id: str
 
 class CreateVectorStoreRequest(TypedDict):
-    file_ids: NotRequired[list[str]]
-    name: NotRequired[str]
+    chunking_strategy: NotRequired[AutoChunkingStrategyRequestParam | StaticChunkingStrategyRequestParam]
     description: NotRequired[str]
     expires_after: NotRequired[VectorStoreExpirationAfter]
-    chunking_strategy: NotRequired[AutoChunkingStrategyRequestParam | StaticChunkingStrategyRequestParam]
+    file_ids: NotRequired[list[str]]
     metadata: NotRequired[Metadata]
+    name: NotRequired[str]
 
 class CustomGrammarFormatParam(TypedDict):
-    type: Literal["grammar"]
-    syntax: GrammarSyntax1
     definition: str
+    syntax: GrammarSyntax1
+    type: Literal["grammar"]
 
 class CustomTextFormatParam(TypedDict):
     type: Literal["text"]
 
 class CustomToolCall(TypedDict):
-    type: Literal["custom_tool_call"]
-    id: NotRequired[str]
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    namespace: NotRequired[str]
-    name: str
+    id: NotRequired[str]
     input: str
+    name: str
+    namespace: NotRequired[str]
+    type: Literal["custom_tool_call"]
 
 class CustomToolCallOutput(TypedDict):
-    type: Literal["custom_tool_call_output"]
-    id: NotRequired[str]
     call_id: str
     caller: NotRequired[ToolCallCallerParam | None]
-    output: str | list[FunctionAndCustomToolCallOutput]
+    id: NotRequired[str]
+    output: list[FunctionAndCustomToolCallOutput] | str
+    type: Literal["custom_tool_call_output"]
 
 class CustomToolCallOutputResource(TypedDict):
-    type: Literal["custom_tool_call_output"]
-    id: str
     call_id: str
     caller: NotRequired[ToolCallCallerParam | None]
-    output: str | list[FunctionAndCustomToolCallOutput]
-    status: FunctionCallOutputStatusEnum
+    id: str
+    output: list[FunctionAndCustomToolCallOutput] | str
+    type: Literal["custom_tool_call_output"]
     created_by: NotRequired[str]
+    status: FunctionCallOutputStatusEnum
 
 class CustomToolCallResource(TypedDict):
-    type: Literal["custom_tool_call"]
-    id: str
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    namespace: NotRequired[str]
-    name: str
+    id: str
     input: str
-    status: FunctionCallStatus
+    name: str
+    namespace: NotRequired[str]
+    type: Literal["custom_tool_call"]
     created_by: NotRequired[str]
+    status: FunctionCallStatus
 
 class CustomToolChatCompletions(TypedDict):
-    type: Literal["custom"]
     custom: CustomToolChatCompletionsCustom
+    type: Literal["custom"]
 
 class CustomToolChatCompletionsCustom(TypedDict):
-    name: str
     description: NotRequired[str]
-    format: NotRequired[CustomToolChatCompletionsCustomFormatText | CustomToolChatCompletionsCustomFormatGrammar]
+    format: NotRequired[CustomToolChatCompletionsCustomFormatGrammar | CustomToolChatCompletionsCustomFormatText]
+    name: str
 
 class CustomToolChatCompletionsCustomFormatGrammar(TypedDict):
-    type: Literal["grammar"]
     grammar: CustomToolChatCompletionsCustomFormatGrammarGrammar
+    type: Literal["grammar"]
 
 class CustomToolChatCompletionsCustomFormatGrammarGrammar(TypedDict):
     definition: str
@@ -1763,42 +1763,42 @@ class CustomToolChatCompletionsCustomFormatText(TypedDict):
     type: Literal["text"]
 
 class CustomToolParam(TypedDict):
-    type: Literal["custom"]
-    name: str
-    description: NotRequired[str]
-    format: NotRequired[CustomTextFormatParam | CustomGrammarFormatParam]
-    defer_loading: NotRequired[bool]
     allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
+    defer_loading: NotRequired[bool]
+    description: NotRequired[str]
+    format: NotRequired[CustomGrammarFormatParam | CustomTextFormatParam]
+    name: str
+    type: Literal["custom"]
 
 class DeleteFileResponse(TypedDict):
+    deleted: bool
     id: str
     object: Literal["file"]
-    deleted: bool
 
 class DeleteModelResponse(TypedDict):
-    id: str
     deleted: bool
+    id: str
     object: str
 
 class DeleteResponseQuery(TypedDict):
     beta: NotRequired[bool]
 
 class DeleteVectorStoreFileResponse(TypedDict):
-    id: str
     deleted: bool
+    id: str
     object: Literal["vector_store.file.deleted"]
 
 class DeleteVectorStoreResponse(TypedDict):
-    id: str
     deleted: bool
+    id: str
     object: Literal["vector_store.deleted"]
 
 class DeletedConversationResource(TypedDict):
-    object: Literal["conversation.deleted"]
     deleted: bool
     id: str
+    object: Literal["conversation.deleted"]
 
-DetailEnum: TypeAlias = Literal["low", "high", "auto", "original"]
+DetailEnum: TypeAlias = Literal["auto", "high", "low", "original"]
 
 class Detokenization(TypedDict):
     object: Literal["detokenization"]
@@ -1816,20 +1816,20 @@ class DirectToolCallCallerParam(TypedDict):
     type: Literal["direct"]
 
 class DoubleClickAction(TypedDict):
+    keys: list[str] | None
     type: Literal["double_click"]
     x: int
     y: int
-    keys: list[str] | None
 
 class DragParam(TypedDict):
-    type: Literal["drag"]
-    path: list[CoordParam]
     keys: NotRequired[list[str] | None]
+    path: list[CoordParam]
+    type: Literal["drag"]
 
 class EasyInputMessage(TypedDict):
-    role: Literal["user", "assistant", "system", "developer"]
-    content: str | InputMessageContentList | list[EchoedOutputText | RefusalContent]
+    content: InputMessageContentList | str | list[EchoedOutputText | RefusalContent]
     phase: NotRequired[MessagePhase | None]
+    role: Literal["assistant", "developer", "system", "user"]
     type: NotRequired[Literal["message"]]
 
 class EchoedItem(TypedDict):
@@ -1840,72 +1840,72 @@ class EchoedOutputText(TypedDict):
     text: str
 
 class Embedding(TypedDict):
-    index: int
     embedding: list[float] | str
+    index: int
     object: Literal["embedding"]
 
 EmptyModelParam: TypeAlias = JsonObject
 
 class FileCitationBody(TypedDict):
-    type: Literal["file_citation"]
     file_id: str
-    index: int
     filename: str
+    index: int
+    type: Literal["file_citation"]
 
-FileDetailEnum: TypeAlias = Literal["auto", "low", "high"]
+FileDetailEnum: TypeAlias = Literal["auto", "high", "low"]
 
 class FileExpirationAfter(TypedDict):
     anchor: Literal["created_at"]
     seconds: int
 
-FileInputDetail: TypeAlias = Literal["auto", "low", "high"]
+FileInputDetail: TypeAlias = Literal["auto", "high", "low"]
 
 class FilePath(TypedDict):
-    type: Literal["file_path"]
     file_id: str
     index: int
+    type: Literal["file_path"]
 
 class FileSearchTool(TypedDict):
-    type: Literal["file_search"]
-    vector_store_ids: list[str]
+    filters: NotRequired[Filters | None]
     max_num_results: NotRequired[int]
     ranking_options: NotRequired[RankingOptions]
-    filters: NotRequired[Filters | None]
+    type: Literal["file_search"]
+    vector_store_ids: list[str]
 
 class FileSearchToolCall(TypedDict):
     id: str
-    type: Literal["file_search_call"]
-    status: Literal["in_progress", "searching", "completed", "incomplete", "failed"]
     queries: list[str]
     results: NotRequired[list[FileSearchToolCallResult] | None]
+    status: Literal["completed", "failed", "in_progress", "incomplete", "searching"]
+    type: Literal["file_search_call"]
 
 class FileSearchToolCallResult(TypedDict):
-    file_id: NotRequired[str]
-    text: NotRequired[str]
-    filename: NotRequired[str]
     attributes: NotRequired[VectorStoreFileAttributes]
+    file_id: NotRequired[str]
+    filename: NotRequired[str]
     score: NotRequired[float]
+    text: NotRequired[str]
     vector_store_id: NotRequired[str | None]
 
 Filters: TypeAlias = ComparisonFilter | CompoundFilter
 
-FunctionAndCustomToolCallOutput: TypeAlias = InputTextContent | InputImageContent | InputFileContent
+FunctionAndCustomToolCallOutput: TypeAlias = InputFileContent | InputImageContent | InputTextContent
 
-FunctionCallItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+FunctionCallItemStatus: TypeAlias = Literal["completed", "in_progress", "incomplete"]
 
 class FunctionCallOutputItemParam(TypedDict):
-    id: NotRequired[str | None]
     call_id: NotRequired[str | None]
-    type: Literal["function_call_output"]
-    output: str | list[InputTextContentParam | InputImageContentParamAutoParam | InputFileContentParam]
+    caller: NotRequired[ToolCallCallerParam | None]
+    id: NotRequired[str | None]
     name: NotRequired[str | None]
     namespace: NotRequired[str | None]
-    caller: NotRequired[ToolCallCallerParam | None]
+    output: list[InputFileContentParam | InputImageContentParamAutoParam | InputTextContentParam] | str
     status: NotRequired[FunctionCallItemStatus | None]
+    type: Literal["function_call_output"]
 
-FunctionCallOutputStatusEnum: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+FunctionCallOutputStatusEnum: TypeAlias = Literal["completed", "in_progress", "incomplete"]
 
-FunctionCallStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+FunctionCallStatus: TypeAlias = Literal["completed", "in_progress", "incomplete"]
 
 class FunctionObject(TypedDict):
     description: NotRequired[str]
@@ -1917,79 +1917,79 @@ FunctionParameters: TypeAlias = JsonObject
 
 class FunctionShellAction(TypedDict):
     commands: list[str]
-    timeout_ms: int | None
     max_output_length: int | None
+    timeout_ms: int | None
 
 class FunctionShellActionParam(TypedDict):
     commands: list[str]
-    timeout_ms: NotRequired[int | None]
     max_output_length: NotRequired[int | None]
+    timeout_ms: NotRequired[int | None]
 
 class FunctionShellCall(TypedDict):
-    type: Literal["shell_call"]
-    id: str
+    action: FunctionShellAction
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    action: FunctionShellAction
-    status: FunctionShellCallStatus
-    environment: LocalEnvironmentResource | ContainerReferenceResource | None
     created_by: NotRequired[str]
+    environment: ContainerReferenceResource | LocalEnvironmentResource | None
+    id: str
+    status: FunctionShellCallStatus
+    type: Literal["shell_call"]
 
 class FunctionShellCallItemParam(TypedDict):
-    id: NotRequired[str | None]
+    action: FunctionShellActionParam
     call_id: str
     caller: NotRequired[ToolCallCallerParam | None]
-    type: Literal["shell_call"]
-    action: FunctionShellActionParam
+    environment: NotRequired[ContainerReferenceParam | LocalEnvironmentParam | None]
+    id: NotRequired[str | None]
     status: NotRequired[FunctionShellCallItemStatus | None]
-    environment: NotRequired[LocalEnvironmentParam | ContainerReferenceParam | None]
+    type: Literal["shell_call"]
 
-FunctionShellCallItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+FunctionShellCallItemStatus: TypeAlias = Literal["completed", "in_progress", "incomplete"]
 
 class FunctionShellCallOutput(TypedDict):
-    type: Literal["shell_call_output"]
-    id: str
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    status: FunctionShellCallOutputStatusEnum
-    output: list[FunctionShellCallOutputContent]
-    max_output_length: int | None
     created_by: NotRequired[str]
+    id: str
+    max_output_length: int | None
+    output: list[FunctionShellCallOutputContent]
+    status: FunctionShellCallOutputStatusEnum
+    type: Literal["shell_call_output"]
 
 class FunctionShellCallOutputContent(TypedDict):
-    stdout: str
-    stderr: str
-    outcome: FunctionShellCallOutputTimeoutOutcome | FunctionShellCallOutputExitOutcome
     created_by: NotRequired[str]
+    outcome: FunctionShellCallOutputExitOutcome | FunctionShellCallOutputTimeoutOutcome
+    stderr: str
+    stdout: str
 
 class FunctionShellCallOutputContentParam(TypedDict):
-    stdout: str
-    stderr: str
     outcome: FunctionShellCallOutputOutcomeParam
+    stderr: str
+    stdout: str
 
 class FunctionShellCallOutputExitOutcome(TypedDict):
-    type: Literal["exit"]
     exit_code: int
+    type: Literal["exit"]
 
 class FunctionShellCallOutputExitOutcomeParam(TypedDict):
-    type: Literal["exit"]
     exit_code: int
+    type: Literal["exit"]
 
 class FunctionShellCallOutputItemParam(TypedDict):
-    id: NotRequired[str | None]
     call_id: str
     caller: NotRequired[ToolCallCallerParam | None]
-    type: Literal["shell_call_output"]
+    id: NotRequired[str | None]
+    max_output_length: NotRequired[int | None]
     output: list[FunctionShellCallOutputContentParam]
     status: NotRequired[FunctionShellCallItemStatus | None]
-    max_output_length: NotRequired[int | None]
+    type: Literal["shell_call_output"]
 
 FunctionShellCallOutputOutcomeParam: TypeAlias = (
-    FunctionShellCallOutputTimeoutOutcomeParam
-    | FunctionShellCallOutputExitOutcomeParam
+    FunctionShellCallOutputExitOutcomeParam
+    | FunctionShellCallOutputTimeoutOutcomeParam
 )
 
-FunctionShellCallOutputStatusEnum: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+FunctionShellCallOutputStatusEnum: TypeAlias = Literal["completed", "in_progress", "incomplete"]
 
 class FunctionShellCallOutputTimeoutOutcome(TypedDict):
     type: Literal["timeout"]
@@ -1997,74 +1997,74 @@ class FunctionShellCallOutputTimeoutOutcome(TypedDict):
 class FunctionShellCallOutputTimeoutOutcomeParam(TypedDict):
     type: Literal["timeout"]
 
-FunctionShellCallStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+FunctionShellCallStatus: TypeAlias = Literal["completed", "in_progress", "incomplete"]
 
 class FunctionShellToolParam(TypedDict):
-    type: Literal["shell"]
-    environment: NotRequired[ContainerAutoParam | LocalEnvironmentParam | ContainerReferenceParam | None]
     allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
+    environment: NotRequired[ContainerAutoParam | ContainerReferenceParam | LocalEnvironmentParam | None]
+    type: Literal["shell"]
 
 class FunctionTool(TypedDict):
-    type: Literal["function"]
-    name: str
-    description: NotRequired[str | None]
-    parameters: NotRequired[JsonObject | None]
-    output_schema: NotRequired[JsonObject | None]
-    strict: NotRequired[bool | None]
-    defer_loading: NotRequired[bool]
     allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
+    defer_loading: NotRequired[bool]
+    description: NotRequired[str | None]
+    name: str
+    output_schema: NotRequired[JsonObject | None]
+    parameters: NotRequired[JsonObject | None]
+    strict: NotRequired[bool | None]
+    type: Literal["function"]
 
 class FunctionToolCall(TypedDict):
-    id: NotRequired[str]
-    type: Literal["function_call"]
+    arguments: str
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    namespace: NotRequired[str]
+    id: NotRequired[str]
     name: str
-    arguments: str
-    status: NotRequired[Literal["in_progress", "completed", "incomplete"]]
+    namespace: NotRequired[str]
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"]]
+    type: Literal["function_call"]
 
 class FunctionToolCallOutput(TypedDict):
-    id: NotRequired[str]
-    type: Literal["function_call_output"]
     call_id: NotRequired[str]
+    caller: NotRequired[ToolCallCallerParam | None]
+    id: NotRequired[str]
     name: NotRequired[str]
     namespace: NotRequired[str]
-    caller: NotRequired[ToolCallCallerParam | None]
-    output: str | list[FunctionAndCustomToolCallOutput]
-    status: NotRequired[Literal["in_progress", "completed", "incomplete"]]
+    output: list[FunctionAndCustomToolCallOutput] | str
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"]]
+    type: Literal["function_call_output"]
 
 class FunctionToolCallOutputResource(TypedDict):
-    id: str
-    type: Literal["function_call_output"]
     call_id: NotRequired[str]
+    caller: NotRequired[ToolCallCallerParam | None]
+    id: str
     name: NotRequired[str]
     namespace: NotRequired[str]
-    caller: NotRequired[ToolCallCallerParam | None]
-    output: str | list[FunctionAndCustomToolCallOutput]
+    output: list[FunctionAndCustomToolCallOutput] | str
     status: FunctionCallOutputStatusEnum
+    type: Literal["function_call_output"]
     created_by: NotRequired[str]
 
 class FunctionToolCallResource(TypedDict):
-    id: str
-    type: Literal["function_call"]
+    arguments: str
     call_id: str
     caller: NotRequired[ToolCallCaller | None]
-    namespace: NotRequired[str]
+    id: str
     name: str
-    arguments: str
+    namespace: NotRequired[str]
     status: FunctionCallStatus
+    type: Literal["function_call"]
     created_by: NotRequired[str]
 
 class FunctionToolParam(TypedDict):
-    name: str
+    allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
+    defer_loading: NotRequired[bool]
     description: NotRequired[str | None]
+    name: str
+    output_schema: NotRequired[JsonObject | None]
     parameters: NotRequired[EmptyModelParam | None]
     strict: NotRequired[bool | None]
     type: Literal["function"]
-    output_schema: NotRequired[JsonObject | None]
-    defer_loading: NotRequired[bool]
-    allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
 
 class GetChatCompletionMessagesQuery(TypedDict):
     after: NotRequired[str]
@@ -2075,11 +2075,11 @@ class GetConversationItemQuery(TypedDict):
     include: NotRequired[list[IncludeEnum]]
 
 class GetResponseQuery(TypedDict):
-    include: NotRequired[list[IncludeEnum]]
-    stream: NotRequired[bool]
-    starting_after: NotRequired[int]
-    include_obfuscation: NotRequired[bool]
     beta: NotRequired[bool]
+    include: NotRequired[list[IncludeEnum]]
+    include_obfuscation: NotRequired[bool]
+    starting_after: NotRequired[int]
+    stream: NotRequired[bool]
 
 class GetinputtokencountsQuery(TypedDict):
     beta: NotRequired[bool]
@@ -2087,9 +2087,9 @@ class GetinputtokencountsQuery(TypedDict):
 GrammarSyntax1: TypeAlias = Literal["lark", "regex"]
 
 class HTTPError(TypedDict):
-    type: Literal["http_error"]
     code: int
     message: str
+    type: Literal["http_error"]
 
 class HostedToolPermission(TypedDict):
     enabled: bool
@@ -2101,89 +2101,89 @@ class HybridSearchOptions(TypedDict):
     embedding_weight: float
     text_weight: float
 
-ImageDetail: TypeAlias = Literal["low", "high", "auto", "original"]
+ImageDetail: TypeAlias = Literal["auto", "high", "low", "original"]
 
-ImageGenActionEnum: TypeAlias = Literal["generate", "edit", "auto"]
+ImageGenActionEnum: TypeAlias = Literal["auto", "edit", "generate"]
 
 class ImageGenTool(TypedDict):
-    type: Literal["image_generation"]
-    model: NotRequired[str]
-    quality: NotRequired[Literal["low", "medium", "high", "auto"]]
-    size: NotRequired[str]
-    output_format: NotRequired[Literal["png", "webp", "jpeg"]]
-    output_compression: NotRequired[int]
-    moderation: NotRequired[Literal["auto", "low"]]
-    background: NotRequired[Literal["transparent", "opaque", "auto"]]
+    action: NotRequired[ImageGenActionEnum]
+    background: NotRequired[Literal["auto", "opaque", "transparent"]]
     input_fidelity: NotRequired[InputFidelity | None]
     input_image_mask: NotRequired[ImageGenToolInputImageMask]
+    model: NotRequired[str]
+    moderation: NotRequired[Literal["auto", "low"]]
+    output_compression: NotRequired[int]
+    output_format: NotRequired[Literal["jpeg", "png", "webp"]]
     partial_images: NotRequired[int]
-    action: NotRequired[ImageGenActionEnum]
+    quality: NotRequired[Literal["auto", "high", "low", "medium"]]
+    size: NotRequired[str]
+    type: Literal["image_generation"]
 
 class ImageGenToolCall(TypedDict):
-    type: Literal["image_generation_call"]
     id: str
-    status: Literal["in_progress", "completed", "generating", "failed"]
     result: str | None
+    status: Literal["completed", "failed", "generating", "in_progress"]
+    type: Literal["image_generation_call"]
 
 class ImageGenToolInputImageMask(TypedDict):
-    image_url: NotRequired[str]
     file_id: NotRequired[str]
+    image_url: NotRequired[str]
 
 IncludeEnum: TypeAlias = (
-    Literal["file_search_call.results", "web_search_call.results", "web_search_call.action.sources", "message.input_image.image_url", "computer_call_output.output.image_url", "code_interpreter_call.outputs", "reasoning.encrypted_content", "message.output_text.logprobs"]
+    Literal["code_interpreter_call.outputs", "computer_call_output.output.image_url", "file_search_call.results", "message.input_image.image_url", "message.output_text.logprobs", "reasoning.encrypted_content", "web_search_call.action.sources", "web_search_call.results"]
 )
 
 class InlineSkillParam(TypedDict):
-    type: Literal["inline"]
-    name: str
     description: str
+    name: str
     source: InlineSkillSourceParam
+    type: Literal["inline"]
 
 class InlineSkillSourceParam(TypedDict):
-    type: Literal["base64"]
-    media_type: Literal["application/zip"]
     data: str
+    media_type: Literal["application/zip"]
+    type: Literal["base64"]
 
-InputContent: TypeAlias = InputTextContent | InputImageContent | InputFileContent
+InputContent: TypeAlias = InputFileContent | InputImageContent | InputTextContent
 
 InputFidelity: TypeAlias = Literal["high", "low"]
 
 class InputFileContent(TypedDict):
-    type: Literal["input_file"]
-    file_id: NotRequired[str | None]
-    filename: NotRequired[str]
-    file_data: NotRequired[str]
-    prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointConfig]
-    file_url: NotRequired[str]
     detail: NotRequired[FileInputDetail]
+    file_data: NotRequired[str]
+    file_id: NotRequired[str | None]
+    file_url: NotRequired[str]
+    filename: NotRequired[str]
+    prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointConfig]
+    type: Literal["input_file"]
 
 class InputFileContentParam(TypedDict):
-    type: Literal["input_file"]
-    file_id: NotRequired[str | None]
-    filename: NotRequired[str | None]
-    file_data: NotRequired[str | None]
-    file_url: NotRequired[str | None]
     detail: NotRequired[FileDetailEnum]
+    file_data: NotRequired[str | None]
+    file_id: NotRequired[str | None]
+    file_url: NotRequired[str | None]
+    filename: NotRequired[str | None]
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam | None]
+    type: Literal["input_file"]
 
 class InputImageContent(TypedDict):
-    type: Literal["input_image"]
-    image_url: NotRequired[str | None]
-    file_id: NotRequired[str | None]
     detail: NotRequired[ImageDetail]
+    file_id: NotRequired[str | None]
+    image_url: NotRequired[str | None]
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointConfig]
+    type: Literal["input_image"]
 
 class InputImageContentParamAutoParam(TypedDict):
-    type: Literal["input_image"]
-    image_url: NotRequired[str | None]
-    file_id: NotRequired[str | None]
     detail: NotRequired[DetailEnum | None]
+    file_id: NotRequired[str | None]
+    image_url: NotRequired[str | None]
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam | None]
+    type: Literal["input_image"]
 
 InputItem: TypeAlias = (
-    EasyInputMessage
+    CompactionTriggerItemParam
+    | EasyInputMessage
     | Item
-    | CompactionTriggerItemParam
     | ItemReferenceParam
     | ProgramItemParam
     | ProgramOutputItemParam
@@ -2191,54 +2191,54 @@ InputItem: TypeAlias = (
 )
 
 class InputMessage(TypedDict):
-    type: NotRequired[Literal["message"]]
-    role: Literal["user", "system", "developer"]
-    status: NotRequired[Literal["in_progress", "completed", "incomplete"]]
     content: InputMessageContentList
+    role: Literal["developer", "system", "user"]
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"]]
+    type: NotRequired[Literal["message"]]
 
 InputMessageContentList: TypeAlias = list[InputContent]
 
 class InputMessageResource(TypedDict):
-    type: Literal["message"]
-    role: Literal["user", "system", "developer"]
-    status: NotRequired[Literal["in_progress", "completed", "incomplete"]]
     content: InputMessageContentList
+    role: Literal["developer", "system", "user"]
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"]]
+    type: Literal["message"]
     id: str
 
-InputParam: TypeAlias = str | list[InputItem]
+InputParam: TypeAlias = list[InputItem] | str
 
 class InputTextContent(TypedDict):
-    type: Literal["input_text"]
-    text: str
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointConfig]
+    text: str
+    type: Literal["input_text"]
 
 class InputTextContentParam(TypedDict):
-    type: Literal["input_text"]
-    text: str
     prompt_cache_breakpoint: NotRequired[PromptCacheBreakpointParam | None]
+    text: str
+    type: Literal["input_text"]
 
 class Invite(TypedDict):
-    object: Literal["organization.invite"]
-    id: str
+    accepted_at: NotRequired[int | None]
+    created_at: int
     email: str
+    expires_at: NotRequired[int | None]
+    id: str
+    object: Literal["organization.invite"]
+    projects: list[InviteProject]
     role: Literal["owner", "reader"]
     status: Literal["accepted", "expired", "pending"]
-    created_at: int
-    expires_at: NotRequired[int | None]
-    accepted_at: NotRequired[int | None]
-    projects: list[InviteProject]
 
 class InviteDeleteResponse(TypedDict):
-    object: Literal["organization.invite.deleted"]
-    id: str
     deleted: bool
+    id: str
+    object: Literal["organization.invite.deleted"]
 
 class InviteListResponse(TypedDict):
-    object: Literal["list"]
     data: list[Invite]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 class InviteProject(TypedDict):
     id: str
@@ -2246,127 +2246,127 @@ class InviteProject(TypedDict):
 
 class InviteRequest(TypedDict):
     email: str
-    role: Literal["reader", "owner"]
     projects: NotRequired[list[InviteRequestProject]]
+    role: Literal["owner", "reader"]
 
 class InviteRequestProject(TypedDict):
     id: str
     role: Literal["member", "owner"]
 
 Item: TypeAlias = (
-    InputMessage
-    | OutputMessage
-    | FileSearchToolCall
-    | ComputerToolCall
-    | ComputerCallOutputItemParam
-    | WebSearchToolCall
-    | FunctionToolCall
-    | FunctionCallOutputItemParam
-    | ToolSearchCallItemParam
-    | ToolSearchOutputItemParam
-    | AdditionalToolsItemParam
-    | ReasoningItem
-    | CompactionSummaryItemParam
-    | ImageGenToolCall
-    | CodeInterpreterToolCall
-    | LocalShellToolCall
-    | LocalShellToolCallOutput
-    | FunctionShellCallItemParam
-    | FunctionShellCallOutputItemParam
+    AdditionalToolsItemParam
     | ApplyPatchToolCallItemParam
     | ApplyPatchToolCallOutputItemParam
-    | MCPListTools
+    | CodeInterpreterToolCall
+    | CompactionSummaryItemParam
+    | ComputerCallOutputItemParam
+    | ComputerToolCall
+    | CustomToolCall
+    | CustomToolCallOutput
+    | FileSearchToolCall
+    | FunctionCallOutputItemParam
+    | FunctionShellCallItemParam
+    | FunctionShellCallOutputItemParam
+    | FunctionToolCall
+    | ImageGenToolCall
+    | InputMessage
+    | LocalShellToolCall
+    | LocalShellToolCallOutput
     | MCPApprovalRequest
     | MCPApprovalResponse
+    | MCPListTools
     | MCPToolCall
-    | CustomToolCallOutput
-    | CustomToolCall
+    | OutputMessage
+    | ReasoningItem
+    | ToolSearchCallItemParam
+    | ToolSearchOutputItemParam
+    | WebSearchToolCall
 )
 
 ItemField: TypeAlias = (
-    Message
-    | Program
-    | ProgramOutput
-    | FunctionToolCall
-    | ToolSearchCall
-    | ToolSearchOutput
-    | AdditionalTools
-    | FunctionToolCallOutput
-    | FileSearchToolCall
-    | WebSearchToolCall
-    | ImageGenToolCall
-    | ComputerToolCall
-    | ComputerToolCallOutputResource
-    | ReasoningItem
-    | CompactionBody
-    | CodeInterpreterToolCall
-    | LocalShellToolCall
-    | LocalShellToolCallOutput
-    | FunctionShellCall
-    | FunctionShellCallOutput
+    AdditionalTools
     | ApplyPatchToolCall
     | ApplyPatchToolCallOutput
-    | MCPListTools
-    | MCPApprovalRequest
-    | MCPApprovalResponseResource
-    | MCPToolCall
+    | CodeInterpreterToolCall
+    | CompactionBody
+    | ComputerToolCall
+    | ComputerToolCallOutputResource
     | CustomToolCall
     | CustomToolCallOutput
+    | FileSearchToolCall
+    | FunctionShellCall
+    | FunctionShellCallOutput
+    | FunctionToolCall
+    | FunctionToolCallOutput
+    | ImageGenToolCall
+    | LocalShellToolCall
+    | LocalShellToolCallOutput
+    | MCPApprovalRequest
+    | MCPApprovalResponseResource
+    | MCPListTools
+    | MCPToolCall
+    | Message
+    | Program
+    | ProgramOutput
+    | ReasoningItem
+    | ToolSearchCall
+    | ToolSearchOutput
+    | WebSearchToolCall
 )
 
 class ItemReferenceParam(TypedDict):
-    type: NotRequired[Literal["item_reference"] | None]
     id: str
+    type: NotRequired[Literal["item_reference"] | None]
 
 ItemResource: TypeAlias = (
-    InputMessageResource
-    | OutputMessage
-    | FileSearchToolCall
-    | ComputerToolCall
-    | ComputerToolCallOutputResource
-    | WebSearchToolCall
-    | FunctionToolCallResource
-    | FunctionToolCallOutputResource
-    | ToolSearchCall
-    | ToolSearchOutput
-    | AdditionalTools
-    | ReasoningItem
-    | Program
-    | ProgramOutput
-    | CompactionBody
-    | ImageGenToolCall
-    | CodeInterpreterToolCall
-    | LocalShellToolCall
-    | LocalShellToolCallOutput
-    | FunctionShellCall
-    | FunctionShellCallOutput
+    AdditionalTools
     | ApplyPatchToolCall
     | ApplyPatchToolCallOutput
-    | MCPListTools
+    | CodeInterpreterToolCall
+    | CompactionBody
+    | ComputerToolCall
+    | ComputerToolCallOutputResource
+    | CustomToolCallOutputResource
+    | CustomToolCallResource
+    | FileSearchToolCall
+    | FunctionShellCall
+    | FunctionShellCallOutput
+    | FunctionToolCallOutputResource
+    | FunctionToolCallResource
+    | ImageGenToolCall
+    | InputMessageResource
+    | LocalShellToolCall
+    | LocalShellToolCallOutput
     | MCPApprovalRequest
     | MCPApprovalResponseResource
+    | MCPListTools
     | MCPToolCall
-    | CustomToolCallResource
-    | CustomToolCallOutputResource
+    | OutputMessage
+    | Program
+    | ProgramOutput
+    | ReasoningItem
+    | ToolSearchCall
+    | ToolSearchOutput
+    | WebSearchToolCall
 )
 
 class KeyPressAction(TypedDict):
-    type: Literal["keypress"]
     keys: list[str]
+    type: Literal["keypress"]
 
 ListAuditLogsQuery = TypedDict(
     "ListAuditLogsQuery",
     {
-        "effective_at": NotRequired[ListAuditLogsQueryEffectiveAt],
-        "project_ids[]": NotRequired[list[str]],
-        "event_types[]": NotRequired[list[AuditLogEventType]],
-        "actor_ids[]": NotRequired[list[str]],
         "actor_emails[]": NotRequired[list[str]],
-        "resource_ids[]": NotRequired[list[str]],
-        "tenant_only": NotRequired[bool],
-        "limit": NotRequired[int],
+        "actor_ids[]": NotRequired[list[str]],
         "after": NotRequired[str],
         "before": NotRequired[str],
+        "effective_at": NotRequired[ListAuditLogsQueryEffectiveAt],
+        "event_types[]": NotRequired[list[AuditLogEventType]],
+        "limit": NotRequired[int],
+        "project_ids[]": NotRequired[list[str]],
+        "resource_ids[]": NotRequired[list[str]],
+        "tenant_only": NotRequired[bool],
     },
 )
 
@@ -2377,11 +2377,11 @@ class ListAuditLogsQueryEffectiveAt(TypedDict):
     lte: NotRequired[int]
 
 class ListAuditLogsResponse(TypedDict):
-    object: Literal["list"]
     data: list[AuditLog]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 class ListBatchesQuery(TypedDict):
     after: NotRequired[str]
@@ -2390,124 +2390,124 @@ class ListBatchesQuery(TypedDict):
 class ListBatchesResponse(TypedDict):
     data: list[Batch]
     first_id: NotRequired[str]
-    last_id: NotRequired[str]
     has_more: bool
+    last_id: NotRequired[str]
     object: Literal["list"]
 
 class ListChatCompletionsQuery(TypedDict):
-    model: NotRequired[str]
-    metadata: NotRequired[Metadata]
     after: NotRequired[str]
     limit: NotRequired[int]
+    metadata: NotRequired[Metadata]
+    model: NotRequired[str]
     order: NotRequired[Literal["asc", "desc"]]
 
 class ListConversationItemsQuery(TypedDict):
-    limit: NotRequired[int]
-    order: NotRequired[Literal["asc", "desc"]]
     after: NotRequired[str]
     include: NotRequired[list[IncludeEnum]]
+    limit: NotRequired[int]
+    order: NotRequired[Literal["asc", "desc"]]
 
 class ListFilesInVectorStoreBatchQuery(TypedDict):
-    limit: NotRequired[int]
-    order: NotRequired[Literal["asc", "desc"]]
     after: NotRequired[str]
     before: NotRequired[str]
-    filter: NotRequired[Literal["in_progress", "completed", "failed", "cancelled"]]
+    filter: NotRequired[Literal["cancelled", "completed", "failed", "in_progress"]]
+    limit: NotRequired[int]
+    order: NotRequired[Literal["asc", "desc"]]
 
 class ListFilesQuery(TypedDict):
-    purpose: NotRequired[str]
+    after: NotRequired[str]
     limit: NotRequired[int]
     order: NotRequired[Literal["asc", "desc"]]
-    after: NotRequired[str]
+    purpose: NotRequired[str]
 
 class ListFilesResponse(TypedDict):
-    object: str
     data: list[OpenAIFile]
     first_id: str
-    last_id: str
     has_more: bool
+    last_id: str
+    object: str
 
 class ListInputItemsQuery(TypedDict):
+    after: NotRequired[str]
+    beta: NotRequired[bool]
+    include: NotRequired[list[IncludeEnum]]
     limit: NotRequired[int]
     order: NotRequired[Literal["asc", "desc"]]
-    after: NotRequired[str]
-    include: NotRequired[list[IncludeEnum]]
-    beta: NotRequired[bool]
 
 class ListInvitesQuery(TypedDict):
-    limit: NotRequired[int]
     after: NotRequired[str]
+    limit: NotRequired[int]
 
 class ListModelsResponse(TypedDict):
-    object: Literal["list"]
     data: list[Model]
+    object: Literal["list"]
 
 class ListOrganizationSpendAlertsQuery(TypedDict):
-    limit: NotRequired[int]
-    order: NotRequired[Literal["asc", "desc"]]
     after: NotRequired[str]
     before: NotRequired[str]
+    limit: NotRequired[int]
+    order: NotRequired[Literal["asc", "desc"]]
 
 class ListProjectApiKeysQuery(TypedDict):
-    limit: NotRequired[int]
     after: NotRequired[str]
-    owner_project_access: NotRequired[Literal["active", "inactive", "any"]]
+    limit: NotRequired[int]
+    owner_project_access: NotRequired[Literal["active", "any", "inactive"]]
 
 class ListProjectRateLimitsQuery(TypedDict):
-    limit: NotRequired[int]
     after: NotRequired[str]
     before: NotRequired[str]
+    limit: NotRequired[int]
 
 class ListProjectServiceAccountsQuery(TypedDict):
-    limit: NotRequired[int]
     after: NotRequired[str]
+    limit: NotRequired[int]
 
 class ListProjectSpendAlertsQuery(TypedDict):
-    limit: NotRequired[int]
-    order: NotRequired[Literal["asc", "desc"]]
     after: NotRequired[str]
     before: NotRequired[str]
+    limit: NotRequired[int]
+    order: NotRequired[Literal["asc", "desc"]]
 
 class ListProjectUsersQuery(TypedDict):
-    limit: NotRequired[int]
     after: NotRequired[str]
+    limit: NotRequired[int]
 
 class ListProjectsQuery(TypedDict):
-    limit: NotRequired[int]
     after: NotRequired[str]
     include_archived: NotRequired[bool]
+    limit: NotRequired[int]
 
 class ListUsersQuery(TypedDict):
-    limit: NotRequired[int]
     after: NotRequired[str]
     emails: NotRequired[list[str]]
+    limit: NotRequired[int]
 
 class ListVectorStoreFilesQuery(TypedDict):
-    limit: NotRequired[int]
-    order: NotRequired[Literal["asc", "desc"]]
     after: NotRequired[str]
     before: NotRequired[str]
-    filter: NotRequired[Literal["in_progress", "completed", "failed", "cancelled"]]
+    filter: NotRequired[Literal["cancelled", "completed", "failed", "in_progress"]]
+    limit: NotRequired[int]
+    order: NotRequired[Literal["asc", "desc"]]
 
 class ListVectorStoreFilesResponse(TypedDict):
-    object: str
     data: list[VectorStoreFileObject]
     first_id: str
-    last_id: str
     has_more: bool
+    last_id: str
+    object: str
 
 class ListVectorStoresQuery(TypedDict):
-    limit: NotRequired[int]
-    order: NotRequired[Literal["asc", "desc"]]
     after: NotRequired[str]
     before: NotRequired[str]
+    limit: NotRequired[int]
+    order: NotRequired[Literal["asc", "desc"]]
 
 class ListVectorStoresResponse(TypedDict):
-    object: str
     data: list[VectorStoreObject]
     first_id: str
-    last_id: str
     has_more: bool
+    last_id: str
+    object: str
 
 class LoadModelByNameRequest(TypedDict):
     model: str
@@ -2517,8 +2517,8 @@ class LoadModelRequest(TypedDict):
     personality: NotRequired[str | None]
 
 class LocalEnvironmentParam(TypedDict):
-    type: Literal["local"]
     skills: NotRequired[list[LocalSkillParam]]
+    type: Literal["local"]
 
 class LocalEnvironmentResource(TypedDict):
     type: Literal["local"]
@@ -2535,145 +2535,145 @@ class LocalModelList(TypedDict):
     data: list[LocalModel]
 
 class LocalShellExecAction(TypedDict):
-    type: Literal["exec"]
     command: list[str]
-    timeout_ms: NotRequired[int | None]
-    working_directory: NotRequired[str | None]
     env: dict[str, str]
+    timeout_ms: NotRequired[int | None]
+    type: Literal["exec"]
     user: NotRequired[str | None]
+    working_directory: NotRequired[str | None]
 
 class LocalShellToolCall(TypedDict):
-    type: Literal["local_shell_call"]
-    id: str
-    call_id: str
     action: LocalShellExecAction
-    status: Literal["in_progress", "completed", "incomplete"]
+    call_id: str
+    id: str
+    status: Literal["completed", "in_progress", "incomplete"]
+    type: Literal["local_shell_call"]
 
 class LocalShellToolCallOutput(TypedDict):
-    type: Literal["local_shell_call_output"]
     id: str
     output: str
-    status: NotRequired[Literal["in_progress", "completed", "incomplete"] | None]
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"] | None]
+    type: Literal["local_shell_call_output"]
 
 class LocalShellToolParam(TypedDict):
     type: Literal["local_shell"]
 
 class LocalSkillParam(TypedDict):
-    name: str
     description: str
+    name: str
     path: str
 
 class LogProb(TypedDict):
-    token: str
-    logprob: float
     bytes: list[int]
+    logprob: float
+    token: str
     top_logprobs: list[TopLogProb]
 
 class MCPApprovalRequest(TypedDict):
-    type: Literal["mcp_approval_request"]
-    id: str
-    server_label: str
-    name: str
     arguments: str
+    id: str
+    name: str
+    server_label: str
+    type: Literal["mcp_approval_request"]
 
 class MCPApprovalResponse(TypedDict):
-    type: Literal["mcp_approval_response"]
-    id: NotRequired[str | None]
     approval_request_id: str
     approve: bool
+    id: NotRequired[str | None]
     reason: NotRequired[str | None]
+    type: Literal["mcp_approval_response"]
 
 class MCPApprovalResponseResource(TypedDict):
-    type: Literal["mcp_approval_response"]
-    id: str
     approval_request_id: str
     approve: bool
+    id: str
     reason: NotRequired[str | None]
+    type: Literal["mcp_approval_response"]
 
 class MCPListTools(TypedDict):
-    type: Literal["mcp_list_tools"]
+    error: NotRequired[str | None]
     id: str
     server_label: str
     tools: list[MCPListToolsTool]
-    error: NotRequired[str | None]
+    type: Literal["mcp_list_tools"]
 
 class MCPListToolsTool(TypedDict):
-    name: str
+    annotations: NotRequired[JsonObject | None]
     description: NotRequired[str | None]
     input_schema: JsonObject
-    annotations: NotRequired[JsonObject | None]
+    name: str
 
 class MCPProtocolError(TypedDict):
-    type: Literal["mcp_protocol_error"]
     code: int
     message: str
+    type: Literal["mcp_protocol_error"]
 
 class MCPTool(TypedDict):
-    type: Literal["mcp"]
+    allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
+    allowed_tools: NotRequired[MCPToolFilter | list[str] | None]
+    authorization: NotRequired[str]
+    connector_id: NotRequired[Literal["connector_dropbox", "connector_gmail", "connector_googlecalendar", "connector_googledrive", "connector_microsoftteams", "connector_outlookcalendar", "connector_outlookemail", "connector_sharepoint"]]
+    defer_loading: NotRequired[bool]
+    headers: NotRequired[dict[str, str] | None]
+    require_approval: NotRequired[MCPToolRequireApproval | Literal["always", "never"] | None]
+    server_description: NotRequired[str]
     server_label: str
     server_url: NotRequired[str]
-    connector_id: NotRequired[Literal["connector_dropbox", "connector_gmail", "connector_googlecalendar", "connector_googledrive", "connector_microsoftteams", "connector_outlookcalendar", "connector_outlookemail", "connector_sharepoint"]]
     tunnel_id: NotRequired[str]
-    authorization: NotRequired[str]
-    server_description: NotRequired[str]
-    headers: NotRequired[dict[str, str] | None]
-    allowed_tools: NotRequired[list[str] | MCPToolFilter | None]
-    allowed_callers: NotRequired[list[CallableToolAllowedCaller] | None]
-    require_approval: NotRequired[MCPToolRequireApproval | Literal["always", "never"] | None]
-    defer_loading: NotRequired[bool]
+    type: Literal["mcp"]
 
 class MCPToolCall(TypedDict):
-    type: Literal["mcp_call"]
-    id: str
-    server_label: str
-    name: str
-    arguments: str
-    output: NotRequired[str | None]
-    error: NotRequired[MCPToolCallError | None]
-    status: NotRequired[MCPToolCallStatus]
     approval_request_id: NotRequired[str | None]
+    arguments: str
+    error: NotRequired[MCPToolCallError | None]
+    id: str
+    name: str
+    output: NotRequired[str | None]
+    server_label: str
+    status: NotRequired[MCPToolCallStatus]
+    type: Literal["mcp_call"]
 
-MCPToolCallError: TypeAlias = MCPProtocolError | MCPToolExecutionError | HTTPError
+MCPToolCallError: TypeAlias = HTTPError | MCPProtocolError | MCPToolExecutionError
 
 MCPToolCallStatus: TypeAlias = (
-    Literal["in_progress", "completed", "incomplete", "calling", "failed"]
+    Literal["calling", "completed", "failed", "in_progress", "incomplete"]
 )
 
 class MCPToolExecutionError(TypedDict):
-    type: Literal["mcp_tool_execution_error"]
     content: JsonValue
+    type: Literal["mcp_tool_execution_error"]
 
 class MCPToolFilter(TypedDict):
-    tool_names: NotRequired[list[str]]
     read_only: NotRequired[bool]
+    tool_names: NotRequired[list[str]]
 
 class MCPToolRequireApproval(TypedDict):
     always: NotRequired[MCPToolFilter]
     never: NotRequired[MCPToolFilter]
 
 class Message(TypedDict):
-    type: Literal["message"]
+    content: list[ComputerScreenshotContent | InputFileContent | InputImageContent | InputTextContent | OutputTextContent | ReasoningTextContent | RefusalContent | SummaryTextContent | TextContent]
     id: str
-    status: MessageStatus
-    role: MessageRole
-    content: list[InputTextContent | OutputTextContent | TextContent | SummaryTextContent | ReasoningTextContent | RefusalContent | InputImageContent | ComputerScreenshotContent | InputFileContent]
     phase: NotRequired[MessagePhase2 | None]
+    role: MessageRole
+    status: MessageStatus
+    type: Literal["message"]
 
 MessagePhase: TypeAlias = Literal["commentary", "final_answer"]
 
 MessagePhase2: TypeAlias = Literal["commentary", "final_answer"]
 
 MessageRole: TypeAlias = (
-    Literal["unknown", "user", "assistant", "system", "critic", "discriminator", "developer", "tool"]
+    Literal["assistant", "critic", "developer", "discriminator", "system", "tool", "unknown", "user"]
 )
 
-MessageStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
+MessageStatus: TypeAlias = Literal["completed", "in_progress", "incomplete"]
 
 Metadata: TypeAlias = dict[str, str] | None
 
 class Model(TypedDict):
-    id: str
     created: int
+    id: str
     object: Literal["model"]
     owned_by: str
     shutdown_date: NotRequired[str | None]
@@ -2682,7 +2682,7 @@ ModelIdsCompaction: TypeAlias = ModelIdsResponses | str | None
 
 ModelIdsResponses: TypeAlias = (
     ModelIdsShared
-    | Literal["o1-pro", "o1-pro-2025-03-19", "o3-pro", "o3-pro-2025-06-10", "o3-deep-research", "o3-deep-research-2025-06-26", "o4-mini-deep-research", "o4-mini-deep-research-2025-06-26", "computer-use-preview", "computer-use-preview-2025-03-11", "gpt-5.5-pro", "gpt-5.5-pro-2026-04-23", "gpt-5-codex", "gpt-5-pro", "gpt-5-pro-2025-10-06", "gpt-5.1-codex-max", "gpt-daybreak-blue-latest", "gpt-daybreak-red-latest", "gpt-5.6-cyber"]
+    | Literal["computer-use-preview", "computer-use-preview-2025-03-11", "gpt-5-codex", "gpt-5-pro", "gpt-5-pro-2025-10-06", "gpt-5.1-codex-max", "gpt-5.5-pro", "gpt-5.5-pro-2026-04-23", "gpt-5.6-cyber", "gpt-daybreak-blue-latest", "gpt-daybreak-red-latest", "o1-pro", "o1-pro-2025-03-19", "o3-deep-research", "o3-deep-research-2025-06-26", "o3-pro", "o3-pro-2025-06-10", "o4-mini-deep-research", "o4-mini-deep-research-2025-06-26"]
 )
 
 ModelIdsShared: TypeAlias = str
@@ -2690,20 +2690,20 @@ ModelIdsShared: TypeAlias = str
 ModelState: TypeAlias = Literal["unloaded", "starting", "ready", "restarting", "failed", "closed"]
 
 class Moderation(TypedDict):
-    input: ModerationResultBody | ModerationErrorBody
-    output: ModerationResultBody | ModerationErrorBody
+    input: ModerationErrorBody | ModerationResultBody
+    output: ModerationErrorBody | ModerationResultBody
 
 class ModerationConfigParam(TypedDict):
     mode: ModerationMode
 
 class ModerationErrorBody(TypedDict):
-    type: Literal["error"]
     code: str
     message: str
+    type: Literal["error"]
 
-ModerationInputType: TypeAlias = Literal["text", "image"]
+ModerationInputType: TypeAlias = Literal["image", "text"]
 
-ModerationMode: TypeAlias = Literal["score", "block"]
+ModerationMode: TypeAlias = Literal["block", "score"]
 
 class ModerationParam(TypedDict):
     model: str
@@ -2714,34 +2714,34 @@ class ModerationPolicyParam(TypedDict):
     output: NotRequired[ModerationConfigParam | None]
 
 class ModerationResultBody(TypedDict):
-    type: Literal["moderation_result"]
-    model: str
-    flagged: bool
     categories: dict[str, bool]
-    category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[ModerationInputType]]
+    category_scores: dict[str, float]
+    flagged: bool
+    model: str
+    type: Literal["moderation_result"]
 
 class MoveParam(TypedDict):
+    keys: NotRequired[list[str] | None]
     type: Literal["move"]
     x: int
     y: int
-    keys: NotRequired[list[str] | None]
 
 class NamespaceToolParam(TypedDict):
-    type: Literal["namespace"]
-    name: str
     description: str
-    tools: list[FunctionToolParam | CustomToolParam]
+    name: str
+    tools: list[CustomToolParam | FunctionToolParam]
+    type: Literal["namespace"]
 
 class OpenAIFile(TypedDict):
-    id: str
     bytes: int
     created_at: int
     expires_at: NotRequired[int]
     filename: str
+    id: str
     object: Literal["file"]
     purpose: Literal["assistants", "assistants_output", "batch", "batch_output", "evals", "fine-tune", "fine-tune-results", "vision", "user_data"]
-    status: Literal["uploaded", "processed", "error"]
+    status: Literal["error", "processed", "uploaded"]
     status_details: NotRequired[str]
 
 class OperationList(TypedDict):
@@ -2759,358 +2759,358 @@ class OperationListData(TypedDict):
 
 class OrganizationDataRetention(TypedDict):
     object: Literal["organization.data_retention"]
-    type: Literal["zero_data_retention", "modified_abuse_monitoring", "enhanced_zero_data_retention", "enhanced_modified_abuse_monitoring"]
+    type: Literal["enhanced_modified_abuse_monitoring", "enhanced_zero_data_retention", "modified_abuse_monitoring", "zero_data_retention"]
 
 class OrganizationSpendAlert(TypedDict):
-    id: str
-    object: Literal["organization.spend_alert"]
-    threshold_amount: int
     currency: Literal["USD"]
+    id: str
     interval: Literal["month"]
     notification_channel: SpendAlertNotificationChannel
+    object: Literal["organization.spend_alert"]
+    threshold_amount: int
 
 class OrganizationSpendAlertDeletedResource(TypedDict):
+    deleted: bool
     id: str
     object: Literal["organization.spend_alert.deleted"]
-    deleted: bool
 
 class OrganizationSpendAlertListResource(TypedDict):
-    object: Literal["list"]
     data: list[OrganizationSpendAlert]
     first_id: str | None
-    last_id: str | None
     has_more: bool
+    last_id: str | None
+    object: Literal["list"]
 
 class OrganizationSpendLimitDeletedResource(TypedDict):
-    object: Literal["organization.spend_limit.deleted"]
     deleted: bool
+    object: Literal["organization.spend_limit.deleted"]
 
 class OrganizationSpendLimitResource(TypedDict):
+    currency: SpendLimitCurrency
+    enforcement: SpendLimitEnforcement
+    interval: SpendLimitInterval
     object: Literal["organization.spend_limit"]
     threshold_amount: int
-    currency: SpendLimitCurrency
-    interval: SpendLimitInterval
-    enforcement: SpendLimitEnforcement
 
 class OtherChunkingStrategyResponseParam(TypedDict):
     type: Literal["other"]
 
-OutputContent: TypeAlias = OutputTextContent | RefusalContent | ReasoningTextContent
+OutputContent: TypeAlias = OutputTextContent | ReasoningTextContent | RefusalContent
 
 OutputItem: TypeAlias = (
-    OutputMessage
-    | FileSearchToolCall
-    | FunctionToolCall
-    | FunctionToolCallOutputResource
-    | WebSearchToolCall
-    | ComputerToolCall
-    | ComputerToolCallOutputResource
-    | ReasoningItem
-    | Program
-    | ProgramOutput
-    | ToolSearchCall
-    | ToolSearchOutput
-    | AdditionalTools
-    | CompactionBody
-    | ImageGenToolCall
-    | CodeInterpreterToolCall
-    | LocalShellToolCall
-    | LocalShellToolCallOutput
-    | FunctionShellCall
-    | FunctionShellCallOutput
+    AdditionalTools
     | ApplyPatchToolCall
     | ApplyPatchToolCallOutput
-    | MCPToolCall
-    | MCPListTools
-    | MCPApprovalRequest
-    | MCPApprovalResponseResource
+    | CodeInterpreterToolCall
+    | CompactionBody
+    | ComputerToolCall
+    | ComputerToolCallOutputResource
     | CustomToolCall
     | CustomToolCallOutputResource
+    | FileSearchToolCall
+    | FunctionShellCall
+    | FunctionShellCallOutput
+    | FunctionToolCall
+    | FunctionToolCallOutputResource
+    | ImageGenToolCall
+    | LocalShellToolCall
+    | LocalShellToolCallOutput
+    | MCPApprovalRequest
+    | MCPApprovalResponseResource
+    | MCPListTools
+    | MCPToolCall
+    | OutputMessage
+    | Program
+    | ProgramOutput
+    | ReasoningItem
+    | ToolSearchCall
+    | ToolSearchOutput
+    | WebSearchToolCall
 )
 
 class OutputMessage(TypedDict):
-    id: str
-    type: Literal["message"]
-    role: Literal["assistant"]
     content: list[OutputMessageContent]
+    id: str
     phase: NotRequired[MessagePhase | None]
-    status: Literal["in_progress", "completed", "incomplete"]
+    role: Literal["assistant"]
+    status: Literal["completed", "in_progress", "incomplete"]
+    type: Literal["message"]
 
 OutputMessageContent: TypeAlias = OutputTextContent | RefusalContent
 
 class OutputTextContent(TypedDict):
-    type: Literal["output_text"]
-    text: str
     annotations: list[Annotation]
     logprobs: list[LogProb]
+    text: str
+    type: Literal["output_text"]
 
 ParallelToolCalls: TypeAlias = bool
 
 PersonalityEnum: TypeAlias = str
 
 class PredictionContent(TypedDict):
+    content: list[ChatCompletionRequestMessageContentPartText] | str
     type: Literal["content"]
-    content: str | list[ChatCompletionRequestMessageContentPartText]
 
 class Program(TypedDict):
-    type: Literal["program"]
-    id: str
     call_id: str
     code: str
     fingerprint: str
+    id: str
+    type: Literal["program"]
 
 class ProgramItemParam(TypedDict):
-    id: str
-    type: Literal["program"]
     call_id: str
     code: str
     fingerprint: str
+    id: str
+    type: Literal["program"]
 
 class ProgramOutput(TypedDict):
-    type: Literal["program_output"]
-    id: str
     call_id: str
+    id: str
     result: str
     status: ProgramOutputStatus
+    type: Literal["program_output"]
 
 class ProgramOutputItemParam(TypedDict):
-    id: str
-    type: Literal["program_output"]
     call_id: str
+    id: str
     result: str
     status: ProgramOutputItemStatus
+    type: Literal["program_output"]
 
 ProgramOutputItemStatus: TypeAlias = Literal["completed", "incomplete"]
 
 ProgramOutputStatus: TypeAlias = Literal["completed", "incomplete"]
 
 class ProgramToolCallCaller(TypedDict):
-    type: Literal["program"]
     caller_id: str
+    type: Literal["program"]
 
 class ProgramToolCallCallerParam(TypedDict):
-    type: Literal["program"]
     caller_id: str
+    type: Literal["program"]
 
 class ProgrammaticToolCallingParam(TypedDict):
     type: Literal["programmatic_tool_calling"]
 
 class Project(TypedDict):
-    id: str
-    object: Literal["organization.project"]
-    name: NotRequired[str | None]
-    created_at: int
     archived_at: NotRequired[int | None]
-    status: NotRequired[str | None]
+    created_at: int
     external_key_id: NotRequired[str | None]
+    id: str
+    name: NotRequired[str | None]
+    object: Literal["organization.project"]
     residency: NotRequired[PublicProjectResidency]
+    status: NotRequired[str | None]
 
 class ProjectApiKey(TypedDict):
-    object: Literal["organization.project.api_key"]
-    redacted_value: str
-    name: str
     created_at: int
-    last_used_at: int | None
     id: str
-    owner_project_access: Literal["active", "inactive"]
+    last_used_at: int | None
+    name: str
+    object: Literal["organization.project.api_key"]
     owner: ProjectApiKeyOwner
+    owner_project_access: Literal["active", "inactive"]
+    redacted_value: str
 
 class ProjectApiKeyDeleteResponse(TypedDict):
-    object: Literal["organization.project.api_key.deleted"]
-    id: str
     deleted: bool
+    id: str
+    object: Literal["organization.project.api_key.deleted"]
 
 class ProjectApiKeyListResponse(TypedDict):
-    object: Literal["list"]
     data: list[ProjectApiKey]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 class ProjectApiKeyOwner(TypedDict):
-    type: NotRequired[Literal["user", "service_account"]]
-    user: NotRequired[ProjectApiKeyOwnerUser]
     service_account: NotRequired[ProjectApiKeyOwnerServiceAccount]
+    type: NotRequired[Literal["service_account", "user"]]
+    user: NotRequired[ProjectApiKeyOwnerUser]
 
 class ProjectApiKeyOwnerServiceAccount(TypedDict):
+    created_at: int
     id: str
     name: str
-    created_at: int
     role: str
 
 class ProjectApiKeyOwnerUser(TypedDict):
-    id: str
-    email: str
-    name: str
     created_at: int
+    email: str
+    id: str
+    name: str
     role: str
 
 class ProjectCreateRequest(TypedDict):
+    external_key_id: NotRequired[str | None]
     name: str
     residency: NotRequired[PublicProjectResidency | None]
-    external_key_id: NotRequired[str | None]
 
 class ProjectDataRetention(TypedDict):
     object: Literal["project.data_retention"]
-    type: Literal["organization_default", "none", "zero_data_retention", "modified_abuse_monitoring", "enhanced_zero_data_retention", "enhanced_modified_abuse_monitoring"]
+    type: Literal["enhanced_modified_abuse_monitoring", "enhanced_zero_data_retention", "modified_abuse_monitoring", "none", "organization_default", "zero_data_retention"]
 
 class ProjectHostedToolPermissions(TypedDict):
+    code_interpreter: HostedToolPermission
     file_search: HostedToolPermission
-    web_search: HostedToolPermission
     image_generation: HostedToolPermission
     mcp: HostedToolPermission
-    code_interpreter: HostedToolPermission
+    web_search: HostedToolPermission
 
 class ProjectHostedToolPermissionsUpdateRequest(TypedDict):
+    code_interpreter: NotRequired[HostedToolPermissionUpdate | None]
     file_search: NotRequired[HostedToolPermissionUpdate | None]
-    web_search: NotRequired[HostedToolPermissionUpdate | None]
     image_generation: NotRequired[HostedToolPermissionUpdate | None]
     mcp: NotRequired[HostedToolPermissionUpdate | None]
-    code_interpreter: NotRequired[HostedToolPermissionUpdate | None]
+    web_search: NotRequired[HostedToolPermissionUpdate | None]
 
 class ProjectListResponse(TypedDict):
-    object: Literal["list"]
     data: list[Project]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 class ProjectModelPermissions(TypedDict):
-    object: Literal["project.model_permissions"]
     mode: Literal["allow_list", "deny_list"]
     model_ids: list[str]
+    object: Literal["project.model_permissions"]
 
 class ProjectModelPermissionsDeleteResponse(TypedDict):
-    object: Literal["project.model_permissions.deleted"]
     deleted: bool
+    object: Literal["project.model_permissions.deleted"]
 
 class ProjectModelPermissionsUpdateRequest(TypedDict):
     mode: Literal["allow_list", "deny_list"]
     model_ids: list[str]
 
 class ProjectRateLimit(TypedDict):
-    object: Literal["project.rate_limit"]
+    batch_1_day_max_input_tokens: NotRequired[int]
     id: str
-    model: str
+    max_audio_megabytes_per_1_minute: NotRequired[int]
+    max_images_per_1_minute: NotRequired[int]
+    max_requests_per_1_day: NotRequired[int]
     max_requests_per_1_minute: int
     max_tokens_per_1_minute: int
-    max_images_per_1_minute: NotRequired[int]
-    max_audio_megabytes_per_1_minute: NotRequired[int]
-    max_requests_per_1_day: NotRequired[int]
-    batch_1_day_max_input_tokens: NotRequired[int]
+    model: str
+    object: Literal["project.rate_limit"]
 
 class ProjectRateLimitListResponse(TypedDict):
-    object: Literal["list"]
     data: list[ProjectRateLimit]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 class ProjectRateLimitUpdateRequest(TypedDict):
+    batch_1_day_max_input_tokens: NotRequired[int]
+    max_audio_megabytes_per_1_minute: NotRequired[int]
+    max_images_per_1_minute: NotRequired[int]
+    max_requests_per_1_day: NotRequired[int]
     max_requests_per_1_minute: NotRequired[int]
     max_tokens_per_1_minute: NotRequired[int]
-    max_images_per_1_minute: NotRequired[int]
-    max_audio_megabytes_per_1_minute: NotRequired[int]
-    max_requests_per_1_day: NotRequired[int]
-    batch_1_day_max_input_tokens: NotRequired[int]
 
 class ProjectServiceAccount(TypedDict):
-    object: Literal["organization.project.service_account"]
+    created_at: int
     id: str
     name: str
-    role: Literal["owner", "member", "none"]
-    created_at: int
+    object: Literal["organization.project.service_account"]
+    role: Literal["member", "none", "owner"]
 
 class ProjectServiceAccountApiKey(TypedDict):
+    created_at: int
+    id: str
+    name: str
     object: Literal["organization.project.service_account.api_key"]
     value: str
-    name: str
-    created_at: int
-    id: str
 
 class ProjectServiceAccountCreateRequest(TypedDict):
-    name: str
     create_service_account_only: NotRequired[bool | None]
+    name: str
 
 class ProjectServiceAccountCreateResponse(TypedDict):
-    object: Literal["organization.project.service_account"]
+    api_key: ProjectServiceAccountApiKey | None
+    created_at: int
     id: str
     name: str
+    object: Literal["organization.project.service_account"]
     role: Literal["member", "none"]
-    created_at: int
-    api_key: ProjectServiceAccountApiKey | None
 
 class ProjectServiceAccountDeleteResponse(TypedDict):
-    object: Literal["organization.project.service_account.deleted"]
-    id: str
     deleted: bool
+    id: str
+    object: Literal["organization.project.service_account.deleted"]
 
 class ProjectServiceAccountListResponse(TypedDict):
-    object: Literal["list"]
     data: list[ProjectServiceAccount]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 class ProjectSpendAlert(TypedDict):
-    id: str
-    object: Literal["project.spend_alert"]
-    threshold_amount: int
     currency: Literal["USD"]
+    id: str
     interval: Literal["month"]
     notification_channel: SpendAlertNotificationChannel
+    object: Literal["project.spend_alert"]
+    threshold_amount: int
 
 class ProjectSpendAlertDeletedResource(TypedDict):
+    deleted: bool
     id: str
     object: Literal["project.spend_alert.deleted"]
-    deleted: bool
 
 class ProjectSpendAlertListResource(TypedDict):
-    object: Literal["list"]
     data: list[ProjectSpendAlert]
     first_id: str | None
-    last_id: str | None
     has_more: bool
+    last_id: str | None
+    object: Literal["list"]
 
 class ProjectSpendLimitDeletedResource(TypedDict):
-    object: Literal["project.spend_limit.deleted"]
     deleted: bool
+    object: Literal["project.spend_limit.deleted"]
 
 class ProjectSpendLimitResource(TypedDict):
+    currency: SpendLimitCurrency
+    enforcement: SpendLimitEnforcement
+    interval: SpendLimitInterval
     object: Literal["project.spend_limit"]
     threshold_amount: int
-    currency: SpendLimitCurrency
-    interval: SpendLimitInterval
-    enforcement: SpendLimitEnforcement
 
 class ProjectUpdateRequest(TypedDict):
-    name: NotRequired[str | None]
     external_key_id: NotRequired[str | None]
+    name: NotRequired[str | None]
 
 class ProjectUser(TypedDict):
-    object: Literal["organization.project.user"]
+    added_at: int
+    email: NotRequired[str | None]
     id: str
     name: NotRequired[str | None]
-    email: NotRequired[str | None]
+    object: Literal["organization.project.user"]
     role: str
-    added_at: int
 
 class ProjectUserCreateRequest(TypedDict):
-    user_id: NotRequired[str | None]
     email: NotRequired[str | None]
     role: str
+    user_id: NotRequired[str | None]
 
 class ProjectUserDeleteResponse(TypedDict):
-    object: Literal["organization.project.user.deleted"]
-    id: str
     deleted: bool
+    id: str
+    object: Literal["organization.project.user.deleted"]
 
 class ProjectUserListResponse(TypedDict):
-    object: str
     data: list[ProjectUser]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: str
 
 class ProjectUserUpdateRequest(TypedDict):
     role: NotRequired[str | None]
@@ -3123,250 +3123,250 @@ class PromptCacheBreakpointConfig(TypedDict):
 class PromptCacheBreakpointParam(TypedDict):
     mode: Literal["explicit"]
 
-PromptCacheModeEnum: TypeAlias = Literal["implicit", "explicit"]
+PromptCacheModeEnum: TypeAlias = Literal["explicit", "implicit"]
 
 class PromptCacheOptions(TypedDict):
-    ttl: PromptCacheTTLEnum
     mode: PromptCacheModeEnum
+    ttl: PromptCacheTTLEnum
 
 class PromptCacheOptionsParam(TypedDict):
-    ttl: NotRequired[PromptCacheTTLEnum]
     mode: NotRequired[PromptCacheModeEnum]
+    ttl: NotRequired[PromptCacheTTLEnum]
 
-PromptCacheRetentionEnum: TypeAlias = Literal["in_memory", "24h"]
+PromptCacheRetentionEnum: TypeAlias = Literal["24h", "in_memory"]
 
 PromptCacheTTLEnum: TypeAlias = Literal["30m"]
 
 class PromptObject(TypedDict):
     id: str
-    version: NotRequired[str | None]
     variables: NotRequired[ResponsePromptVariables]
+    version: NotRequired[str | None]
 
 PublicProjectResidency: TypeAlias = (
-    Literal["GLOBAL", "US_STORAGE_PROCESSING", "EU_STORAGE_PROCESSING", "JP_STORAGE", "KR_STORAGE", "CA_STORAGE", "SG_STORAGE", "IN_STORAGE", "AU_STORAGE", "GB_STORAGE", "AE_STORAGE", "AE_STORAGE_PROCESSING"]
+    Literal["AE_STORAGE", "AE_STORAGE_PROCESSING", "AU_STORAGE", "CA_STORAGE", "EU_STORAGE_PROCESSING", "GB_STORAGE", "GLOBAL", "IN_STORAGE", "JP_STORAGE", "KR_STORAGE", "SG_STORAGE", "US_STORAGE_PROCESSING"]
 )
 
 RankerVersionType: TypeAlias = Literal["auto", "default-2024-11-15"]
 
 class RankingOptions(TypedDict):
+    hybrid_search: NotRequired[HybridSearchOptions]
     ranker: NotRequired[RankerVersionType]
     score_threshold: NotRequired[float]
-    hybrid_search: NotRequired[HybridSearchOptions]
 
 class Reasoning(TypedDict):
-    mode: NotRequired[ReasoningModeEnum]
+    context: NotRequired[Literal["all_turns", "auto", "current_turn"] | None]
     effort: NotRequired[ReasoningEffort]
-    summary: NotRequired[Literal["auto", "concise", "detailed"] | None]
-    context: NotRequired[Literal["auto", "current_turn", "all_turns"] | None]
     generate_summary: NotRequired[Literal["auto", "concise", "detailed"] | None]
+    mode: NotRequired[ReasoningModeEnum]
+    summary: NotRequired[Literal["auto", "concise", "detailed"] | None]
 
 ReasoningEffort: TypeAlias = (
-    Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+    Literal["high", "low", "max", "medium", "minimal", "none", "xhigh"]
     | None
 )
 
 class ReasoningItem(TypedDict):
-    type: Literal["reasoning"]
-    id: str
-    encrypted_content: NotRequired[str | None]
-    summary: list[SummaryTextContent]
     content: NotRequired[list[ReasoningTextContent] | None]
-    status: NotRequired[Literal["in_progress", "completed", "incomplete"]]
+    encrypted_content: NotRequired[str | None]
+    id: str
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"]]
+    summary: list[SummaryTextContent]
+    type: Literal["reasoning"]
 
 ReasoningModeEnum: TypeAlias = str
 
 class ReasoningTextContent(TypedDict):
-    type: Literal["reasoning_text"]
     text: str
+    type: Literal["reasoning_text"]
 
 class RefusalContent(TypedDict):
-    type: Literal["refusal"]
     refusal: str
+    type: Literal["refusal"]
 
 class RerankDocument(TypedDict):
     text: str
 
 class Response(TypedDict):
     metadata: Metadata
-    top_logprobs: NotRequired[int | None]
+    prompt_cache_key: NotRequired[str | None]
+    prompt_cache_retention: NotRequired[Literal["24h", "in_memory"] | None]
+    safety_identifier: NotRequired[str | None]
     temperature: float | None
+    top_logprobs: NotRequired[int | None]
     top_p: float | None
     user: NotRequired[str]
-    safety_identifier: NotRequired[str | None]
-    prompt_cache_key: NotRequired[str | None]
-    prompt_cache_retention: NotRequired[Literal["in_memory", "24h"] | None]
-    previous_response_id: NotRequired[str | None]
-    model: ModelIdsResponses
     background: NotRequired[bool | None]
     max_tool_calls: NotRequired[int | None]
-    text: NotRequired[ResponseTextParam]
-    tools: ToolsArray
-    tool_choice: ToolChoiceParam
+    model: ModelIdsResponses
+    previous_response_id: NotRequired[str | None]
     prompt: NotRequired[Prompt]
-    service_tier: NotRequired[ServiceTierResponses]
-    truncation: NotRequired[Literal["auto", "disabled"] | None]
-    id: str
-    object: Literal["response"]
-    status: NotRequired[Literal["completed", "failed", "in_progress", "cancelled", "queued", "incomplete"]]
-    created_at: float
+    text: NotRequired[ResponseTextParam]
+    tool_choice: ToolChoiceParam
+    tools: ToolsArray
     completed_at: NotRequired[float | None]
-    error: ResponseError
-    incomplete_details: ResponseIncompleteDetails | None
-    output: list[OutputItem]
-    reasoning: NotRequired[Reasoning | None]
-    instructions: str | list[InputItem] | None
-    output_text: NotRequired[str | None]
-    usage: NotRequired[ResponseUsage | None]
-    prompt_cache_options: NotRequired[PromptCacheOptions]
-    moderation: NotRequired[Moderation | None]
-    parallel_tool_calls: bool
     conversation: NotRequired[ResponseConversation | None]
+    created_at: float
+    error: ResponseError
+    id: str
+    incomplete_details: ResponseIncompleteDetails | None
+    instructions: list[InputItem] | str | None
     max_output_tokens: NotRequired[int | None]
+    moderation: NotRequired[Moderation | None]
+    object: Literal["response"]
+    output: list[OutputItem]
+    output_text: NotRequired[str | None]
+    parallel_tool_calls: bool
+    prompt_cache_options: NotRequired[PromptCacheOptions]
+    reasoning: NotRequired[Reasoning | None]
+    service_tier: NotRequired[ServiceTierResponses]
+    status: NotRequired[Literal["cancelled", "completed", "failed", "in_progress", "incomplete", "queued"]]
+    truncation: NotRequired[Literal["auto", "disabled"] | None]
+    usage: NotRequired[ResponseUsage | None]
     presence_penalty: NotRequired[float | None]
     frequency_penalty: NotRequired[float | None]
     truncated_items: NotRequired[int]
     retrieval: NotRequired[ResponseRetrieval]
 
 class ResponseAudioDeltaEvent(TypedDict):
-    type: Literal["response.audio.delta"]
-    sequence_number: int
     delta: str
+    sequence_number: int
+    type: Literal["response.audio.delta"]
 
 class ResponseAudioDoneEvent(TypedDict):
-    type: Literal["response.audio.done"]
     sequence_number: int
+    type: Literal["response.audio.done"]
 
 class ResponseAudioTranscriptDeltaEvent(TypedDict):
-    type: Literal["response.audio.transcript.delta"]
     delta: str
     sequence_number: int
+    type: Literal["response.audio.transcript.delta"]
 
 class ResponseAudioTranscriptDoneEvent(TypedDict):
-    type: Literal["response.audio.transcript.done"]
     sequence_number: int
+    type: Literal["response.audio.transcript.done"]
 
 class ResponseCodeInterpreterCallCodeDeltaEvent(TypedDict):
-    type: Literal["response.code_interpreter_call_code.delta"]
-    output_index: int
-    item_id: str
     delta: str
+    item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.code_interpreter_call_code.delta"]
 
 class ResponseCodeInterpreterCallCodeDoneEvent(TypedDict):
-    type: Literal["response.code_interpreter_call_code.done"]
-    output_index: int
-    item_id: str
     code: str
+    item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.code_interpreter_call_code.done"]
 
 class ResponseCodeInterpreterCallCompletedEvent(TypedDict):
-    type: Literal["response.code_interpreter_call.completed"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.code_interpreter_call.completed"]
 
 class ResponseCodeInterpreterCallInProgressEvent(TypedDict):
-    type: Literal["response.code_interpreter_call.in_progress"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.code_interpreter_call.in_progress"]
 
 class ResponseCodeInterpreterCallInterpretingEvent(TypedDict):
-    type: Literal["response.code_interpreter_call.interpreting"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.code_interpreter_call.interpreting"]
 
 class ResponseCompletedEvent(TypedDict):
-    type: Literal["response.completed"]
     response: Response
     sequence_number: int
+    type: Literal["response.completed"]
 
 class ResponseContentPartAddedEvent(TypedDict):
-    type: Literal["response.content_part.added"]
+    content_index: int
     item_id: str
     output_index: int
-    content_index: int
     part: OutputContent
     sequence_number: int
+    type: Literal["response.content_part.added"]
 
 class ResponseContentPartDoneEvent(TypedDict):
-    type: Literal["response.content_part.done"]
+    content_index: int
     item_id: str
     output_index: int
-    content_index: int
-    sequence_number: int
     part: OutputContent
+    sequence_number: int
+    type: Literal["response.content_part.done"]
 
 class ResponseConversation(TypedDict):
     id: str
 
 class ResponseCreatedEvent(TypedDict):
-    type: Literal["response.created"]
     response: Response
     sequence_number: int
+    type: Literal["response.created"]
 
 class ResponseCustomToolCallInputDeltaEvent(TypedDict):
-    type: Literal["response.custom_tool_call_input.delta"]
-    sequence_number: int
-    output_index: int
-    item_id: str
     delta: str
+    item_id: str
+    output_index: int
+    sequence_number: int
+    type: Literal["response.custom_tool_call_input.delta"]
     obfuscation: NotRequired[str]
 
 class ResponseCustomToolCallInputDoneEvent(TypedDict):
-    type: Literal["response.custom_tool_call_input.done"]
-    sequence_number: int
-    output_index: int
-    item_id: str
     input: str
+    item_id: str
+    output_index: int
+    sequence_number: int
+    type: Literal["response.custom_tool_call_input.done"]
 
 ResponseError: TypeAlias = ResponseErrorObject | None
 
 ResponseErrorCode: TypeAlias = (
-    Literal["server_error", "rate_limit_exceeded", "invalid_prompt", "data_residency_mismatch", "bio_policy", "vector_store_timeout", "invalid_image", "invalid_image_format", "invalid_base64_image", "invalid_image_url", "image_too_large", "image_too_small", "image_parse_error", "image_content_policy_violation", "invalid_image_mode", "image_file_too_large", "unsupported_image_media_type", "empty_image_file", "failed_to_download_image", "image_file_not_found"]
+    Literal["bio_policy", "data_residency_mismatch", "empty_image_file", "failed_to_download_image", "image_content_policy_violation", "image_file_not_found", "image_file_too_large", "image_parse_error", "image_too_large", "image_too_small", "invalid_base64_image", "invalid_image", "invalid_image_format", "invalid_image_mode", "invalid_image_url", "invalid_prompt", "rate_limit_exceeded", "server_error", "unsupported_image_media_type", "vector_store_timeout"]
 )
 
 class ResponseErrorEvent(TypedDict):
-    type: Literal["error"]
     code: str | None
     message: str
     param: str | None
     sequence_number: int
+    type: Literal["error"]
 
 class ResponseErrorObject(TypedDict):
     code: ResponseErrorCode
     message: str
 
 class ResponseFailedEvent(TypedDict):
-    type: Literal["response.failed"]
-    sequence_number: int
     response: Response
+    sequence_number: int
+    type: Literal["response.failed"]
 
 class ResponseFileSearchCallCompletedEvent(TypedDict):
-    type: Literal["response.file_search_call.completed"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.file_search_call.completed"]
 
 class ResponseFileSearchCallInProgressEvent(TypedDict):
-    type: Literal["response.file_search_call.in_progress"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.file_search_call.in_progress"]
 
 class ResponseFileSearchCallSearchingEvent(TypedDict):
-    type: Literal["response.file_search_call.searching"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.file_search_call.searching"]
 
 class ResponseFormatJsonObject(TypedDict):
     type: Literal["json_object"]
 
 class ResponseFormatJsonSchema(TypedDict):
-    type: Literal["json_schema"]
     json_schema: ResponseFormatJsonSchemaJsonSchema
+    type: Literal["json_schema"]
 
 class ResponseFormatJsonSchemaJsonSchema(TypedDict):
     description: NotRequired[str]
@@ -3380,240 +3380,240 @@ class ResponseFormatText(TypedDict):
     type: Literal["text"]
 
 class ResponseFunctionCallArgumentsDeltaEvent(TypedDict):
-    type: Literal["response.function_call_arguments.delta"]
+    delta: str
     item_id: str
     output_index: int
     sequence_number: int
-    delta: str
+    type: Literal["response.function_call_arguments.delta"]
     obfuscation: NotRequired[str]
 
 class ResponseFunctionCallArgumentsDoneEvent(TypedDict):
-    type: Literal["response.function_call_arguments.done"]
+    arguments: str
     item_id: str
     name: str
     output_index: int
     sequence_number: int
-    arguments: str
+    type: Literal["response.function_call_arguments.done"]
 
 class ResponseImageGenCallCompletedEvent(TypedDict):
-    type: Literal["response.image_generation_call.completed"]
+    item_id: str
     output_index: int
     sequence_number: int
-    item_id: str
+    type: Literal["response.image_generation_call.completed"]
 
 class ResponseImageGenCallGeneratingEvent(TypedDict):
-    type: Literal["response.image_generation_call.generating"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.image_generation_call.generating"]
 
 class ResponseImageGenCallInProgressEvent(TypedDict):
-    type: Literal["response.image_generation_call.in_progress"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.image_generation_call.in_progress"]
 
 class ResponseImageGenCallPartialImageEvent(TypedDict):
-    type: Literal["response.image_generation_call.partial_image"]
-    output_index: int
-    item_id: str
-    sequence_number: int
-    partial_image_index: int
-    partial_image_b64: str
-    size: NotRequired[str]
-    quality: NotRequired[str]
     background: NotRequired[str]
+    item_id: str
     output_format: NotRequired[str]
+    output_index: int
+    partial_image_b64: str
+    partial_image_index: int
+    quality: NotRequired[str]
+    sequence_number: int
+    size: NotRequired[str]
+    type: Literal["response.image_generation_call.partial_image"]
 
 class ResponseInProgressEvent(TypedDict):
-    type: Literal["response.in_progress"]
     response: Response
     sequence_number: int
+    type: Literal["response.in_progress"]
 
 class ResponseIncompleteDetails(TypedDict):
-    reason: NotRequired[Literal["max_output_tokens", "content_filter"]]
+    reason: NotRequired[Literal["content_filter", "max_output_tokens"]]
 
 class ResponseIncompleteEvent(TypedDict):
-    type: Literal["response.incomplete"]
     response: Response
     sequence_number: int
+    type: Literal["response.incomplete"]
 
 class ResponseItemList(TypedDict):
-    object: Literal["list"]
     data: list[ItemResource]
-    has_more: bool
     first_id: str
+    has_more: bool
     last_id: str
+    object: Literal["list"]
 
 class ResponseLogProb(TypedDict):
-    token: str
     logprob: float
+    token: str
     top_logprobs: NotRequired[list[ResponseLogProbTopLogprob]]
     bytes: NotRequired[list[int]]
 
 class ResponseLogProbTopLogprob(TypedDict):
-    token: NotRequired[str]
     logprob: NotRequired[float]
+    token: NotRequired[str]
     bytes: NotRequired[list[int]]
 
 class ResponseMCPCallArgumentsDeltaEvent(TypedDict):
-    type: Literal["response.mcp_call_arguments.delta"]
-    output_index: int
-    item_id: str
     delta: str
+    item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.mcp_call_arguments.delta"]
     obfuscation: NotRequired[str]
 
 class ResponseMCPCallArgumentsDoneEvent(TypedDict):
-    type: Literal["response.mcp_call_arguments.done"]
-    output_index: int
-    item_id: str
     arguments: str
+    item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.mcp_call_arguments.done"]
 
 class ResponseMCPCallCompletedEvent(TypedDict):
-    type: Literal["response.mcp_call.completed"]
     item_id: str
     output_index: int
     sequence_number: int
+    type: Literal["response.mcp_call.completed"]
 
 class ResponseMCPCallFailedEvent(TypedDict):
-    type: Literal["response.mcp_call.failed"]
     item_id: str
     output_index: int
     sequence_number: int
+    type: Literal["response.mcp_call.failed"]
 
 class ResponseMCPCallInProgressEvent(TypedDict):
-    type: Literal["response.mcp_call.in_progress"]
-    sequence_number: int
-    output_index: int
     item_id: str
+    output_index: int
+    sequence_number: int
+    type: Literal["response.mcp_call.in_progress"]
 
 class ResponseMCPListToolsCompletedEvent(TypedDict):
-    type: Literal["response.mcp_list_tools.completed"]
     item_id: str
     output_index: int
     sequence_number: int
+    type: Literal["response.mcp_list_tools.completed"]
 
 class ResponseMCPListToolsFailedEvent(TypedDict):
-    type: Literal["response.mcp_list_tools.failed"]
     item_id: str
     output_index: int
     sequence_number: int
+    type: Literal["response.mcp_list_tools.failed"]
 
 class ResponseMCPListToolsInProgressEvent(TypedDict):
-    type: Literal["response.mcp_list_tools.in_progress"]
     item_id: str
     output_index: int
     sequence_number: int
+    type: Literal["response.mcp_list_tools.in_progress"]
 
-ResponseModalities: TypeAlias = list[Literal["text", "audio"]] | None
+ResponseModalities: TypeAlias = list[Literal["audio", "text"]] | None
 
 class ResponseOutputItemAddedEvent(TypedDict):
-    type: Literal["response.output_item.added"]
+    item: OutputItem
     output_index: int
     sequence_number: int
-    item: OutputItem
+    type: Literal["response.output_item.added"]
 
 class ResponseOutputItemDoneEvent(TypedDict):
-    type: Literal["response.output_item.done"]
+    item: OutputItem
     output_index: int
     sequence_number: int
-    item: OutputItem
+    type: Literal["response.output_item.done"]
 
 class ResponseOutputTextAnnotationAddedEvent(TypedDict):
-    type: Literal["response.output_text.annotation.added"]
+    annotation: Annotation | None
+    annotation_index: int
+    content_index: int
     item_id: str
     output_index: int
-    content_index: int
-    annotation_index: int
     sequence_number: int
-    annotation: Annotation | None
+    type: Literal["response.output_text.annotation.added"]
 
 ResponsePromptVariables: TypeAlias = (
-    dict[str, str | InputTextContent | InputImageContent | InputFileContent]
+    dict[str, InputFileContent | InputImageContent | InputTextContent | str]
     | None
 )
 
 class ResponseQueuedEvent(TypedDict):
-    type: Literal["response.queued"]
     response: Response
     sequence_number: int
+    type: Literal["response.queued"]
 
 class ResponseReasoningSummaryPartAddedEvent(TypedDict):
-    type: Literal["response.reasoning_summary_part.added"]
     item_id: str
     output_index: int
-    summary_index: int
-    sequence_number: int
     part: ResponseReasoningSummaryPartAddedEventPart
+    sequence_number: int
+    summary_index: int
+    type: Literal["response.reasoning_summary_part.added"]
 
 class ResponseReasoningSummaryPartAddedEventPart(TypedDict):
-    type: Literal["summary_text"]
     text: str
+    type: Literal["summary_text"]
 
 class ResponseReasoningSummaryPartDoneEvent(TypedDict):
-    type: Literal["response.reasoning_summary_part.done"]
     item_id: str
     output_index: int
-    summary_index: int
-    status: NotRequired[Literal["incomplete"]]
-    sequence_number: int
     part: ResponseReasoningSummaryPartDoneEventPart
+    sequence_number: int
+    status: NotRequired[Literal["incomplete"]]
+    summary_index: int
+    type: Literal["response.reasoning_summary_part.done"]
 
 class ResponseReasoningSummaryPartDoneEventPart(TypedDict):
-    type: Literal["summary_text"]
     text: str
+    type: Literal["summary_text"]
 
 class ResponseReasoningSummaryTextDeltaEvent(TypedDict):
-    type: Literal["response.reasoning_summary_text.delta"]
+    delta: str
     item_id: str
     output_index: int
-    summary_index: int
-    delta: str
     sequence_number: int
+    summary_index: int
+    type: Literal["response.reasoning_summary_text.delta"]
     obfuscation: NotRequired[str]
 
 class ResponseReasoningSummaryTextDoneEvent(TypedDict):
-    type: Literal["response.reasoning_summary_text.done"]
     item_id: str
     output_index: int
+    sequence_number: int
     summary_index: int
     text: str
-    sequence_number: int
+    type: Literal["response.reasoning_summary_text.done"]
 
 class ResponseReasoningTextDeltaEvent(TypedDict):
-    type: Literal["response.reasoning_text.delta"]
-    item_id: str
-    output_index: int
     content_index: int
     delta: str
+    item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.reasoning_text.delta"]
     obfuscation: NotRequired[str]
 
 class ResponseReasoningTextDoneEvent(TypedDict):
-    type: Literal["response.reasoning_text.done"]
+    content_index: int
     item_id: str
     output_index: int
-    content_index: int
-    text: str
     sequence_number: int
+    text: str
+    type: Literal["response.reasoning_text.done"]
 
 class ResponseRefusalDeltaEvent(TypedDict):
-    type: Literal["response.refusal.delta"]
-    item_id: str
-    output_index: int
     content_index: int
     delta: str
-    sequence_number: int
-
-class ResponseRefusalDoneEvent(TypedDict):
-    type: Literal["response.refusal.done"]
     item_id: str
     output_index: int
+    sequence_number: int
+    type: Literal["response.refusal.delta"]
+
+class ResponseRefusalDoneEvent(TypedDict):
     content_index: int
+    item_id: str
+    output_index: int
     refusal: str
     sequence_number: int
+    type: Literal["response.refusal.done"]
 
 class ResponseRetrieval(TypedDict):
     status: Literal["found", "nothing_found", "failed"]
@@ -3628,42 +3628,42 @@ class ResponseRetrievalResult(TypedDict):
     text: str
 
 class ResponseShellCallCommandAddedStreamingEvent(TypedDict):
-    type: Literal["response.shell_call_command.added"]
-    sequence_number: int
-    output_index: int
-    command_index: int
     command: str
+    command_index: int
+    output_index: int
+    sequence_number: int
+    type: Literal["response.shell_call_command.added"]
 
 class ResponseShellCallCommandDeltaStreamingEvent(TypedDict):
-    type: Literal["response.shell_call_command.delta"]
-    sequence_number: int
-    output_index: int
     command_index: int
     delta: str
     obfuscation: NotRequired[str]
+    output_index: int
+    sequence_number: int
+    type: Literal["response.shell_call_command.delta"]
 
 class ResponseShellCallCommandDoneStreamingEvent(TypedDict):
-    type: Literal["response.shell_call_command.done"]
-    sequence_number: int
-    output_index: int
-    command_index: int
     command: str
+    command_index: int
+    output_index: int
+    sequence_number: int
+    type: Literal["response.shell_call_command.done"]
 
 class ResponseShellCallOutputContentDeltaStreamingEvent(TypedDict):
-    type: Literal["response.shell_call_output_content.delta"]
-    sequence_number: int
-    item_id: str
-    output_index: int
     command_index: int
     delta: ShellCallOutputDelta
-
-class ResponseShellCallOutputContentDoneStreamingEvent(TypedDict):
-    type: Literal["response.shell_call_output_content.done"]
-    sequence_number: int
     item_id: str
     output_index: int
+    sequence_number: int
+    type: Literal["response.shell_call_output_content.delta"]
+
+class ResponseShellCallOutputContentDoneStreamingEvent(TypedDict):
     command_index: int
+    item_id: str
     output: list[FunctionShellCallOutputContent]
+    output_index: int
+    sequence_number: int
+    type: Literal["response.shell_call_output_content.done"]
 
 ResponseStreamEvent: TypeAlias = (
     ResponseAudioDeltaEvent
@@ -3679,39 +3679,21 @@ ResponseStreamEvent: TypeAlias = (
     | ResponseContentPartAddedEvent
     | ResponseContentPartDoneEvent
     | ResponseCreatedEvent
+    | ResponseCustomToolCallInputDeltaEvent
+    | ResponseCustomToolCallInputDoneEvent
     | ResponseErrorEvent
+    | ResponseFailedEvent
     | ResponseFileSearchCallCompletedEvent
     | ResponseFileSearchCallInProgressEvent
     | ResponseFileSearchCallSearchingEvent
     | ResponseFunctionCallArgumentsDeltaEvent
     | ResponseFunctionCallArgumentsDoneEvent
-    | ResponseShellCallCommandAddedStreamingEvent
-    | ResponseShellCallCommandDeltaStreamingEvent
-    | ResponseShellCallCommandDoneStreamingEvent
-    | ResponseShellCallOutputContentDeltaStreamingEvent
-    | ResponseShellCallOutputContentDoneStreamingEvent
-    | ResponseInProgressEvent
-    | ResponseFailedEvent
-    | ResponseIncompleteEvent
-    | ResponseOutputItemAddedEvent
-    | ResponseOutputItemDoneEvent
-    | ResponseReasoningSummaryPartAddedEvent
-    | ResponseReasoningSummaryPartDoneEvent
-    | ResponseReasoningSummaryTextDeltaEvent
-    | ResponseReasoningSummaryTextDoneEvent
-    | ResponseReasoningTextDeltaEvent
-    | ResponseReasoningTextDoneEvent
-    | ResponseRefusalDeltaEvent
-    | ResponseRefusalDoneEvent
-    | ResponseTextDeltaEvent
-    | ResponseTextDoneEvent
-    | ResponseWebSearchCallCompletedEvent
-    | ResponseWebSearchCallInProgressEvent
-    | ResponseWebSearchCallSearchingEvent
     | ResponseImageGenCallCompletedEvent
     | ResponseImageGenCallGeneratingEvent
     | ResponseImageGenCallInProgressEvent
     | ResponseImageGenCallPartialImageEvent
+    | ResponseInProgressEvent
+    | ResponseIncompleteEvent
     | ResponseMCPCallArgumentsDeltaEvent
     | ResponseMCPCallArgumentsDoneEvent
     | ResponseMCPCallCompletedEvent
@@ -3720,10 +3702,28 @@ ResponseStreamEvent: TypeAlias = (
     | ResponseMCPListToolsCompletedEvent
     | ResponseMCPListToolsFailedEvent
     | ResponseMCPListToolsInProgressEvent
+    | ResponseOutputItemAddedEvent
+    | ResponseOutputItemDoneEvent
     | ResponseOutputTextAnnotationAddedEvent
     | ResponseQueuedEvent
-    | ResponseCustomToolCallInputDeltaEvent
-    | ResponseCustomToolCallInputDoneEvent
+    | ResponseReasoningSummaryPartAddedEvent
+    | ResponseReasoningSummaryPartDoneEvent
+    | ResponseReasoningSummaryTextDeltaEvent
+    | ResponseReasoningSummaryTextDoneEvent
+    | ResponseReasoningTextDeltaEvent
+    | ResponseReasoningTextDoneEvent
+    | ResponseRefusalDeltaEvent
+    | ResponseRefusalDoneEvent
+    | ResponseShellCallCommandAddedStreamingEvent
+    | ResponseShellCallCommandDeltaStreamingEvent
+    | ResponseShellCallCommandDoneStreamingEvent
+    | ResponseShellCallOutputContentDeltaStreamingEvent
+    | ResponseShellCallOutputContentDoneStreamingEvent
+    | ResponseTextDeltaEvent
+    | ResponseTextDoneEvent
+    | ResponseWebSearchCallCompletedEvent
+    | ResponseWebSearchCallInProgressEvent
+    | ResponseWebSearchCallSearchingEvent
 )
 
 ResponseStreamOptions: TypeAlias = ResponseStreamOptionsObject | None
@@ -3732,23 +3732,23 @@ class ResponseStreamOptionsObject(TypedDict):
     include_obfuscation: NotRequired[bool]
 
 class ResponseTextDeltaEvent(TypedDict):
-    type: Literal["response.output_text.delta"]
-    item_id: str
-    output_index: int
     content_index: int
     delta: str
-    sequence_number: int
+    item_id: str
     logprobs: list[ResponseLogProb]
+    output_index: int
+    sequence_number: int
+    type: Literal["response.output_text.delta"]
     obfuscation: NotRequired[str]
 
 class ResponseTextDoneEvent(TypedDict):
-    type: Literal["response.output_text.done"]
-    item_id: str
-    output_index: int
     content_index: int
-    text: str
-    sequence_number: int
+    item_id: str
     logprobs: list[ResponseLogProb]
+    output_index: int
+    sequence_number: int
+    text: str
+    type: Literal["response.output_text.done"]
 
 class ResponseTextParam(TypedDict):
     format: NotRequired[TextResponseFormatConfiguration]
@@ -3762,44 +3762,44 @@ class ResponseUsage(TypedDict):
     total_tokens: int
 
 class ResponseUsageInputTokensDetails(TypedDict):
-    cached_tokens: int
     cache_write_tokens: int
+    cached_tokens: int
 
 class ResponseUsageOutputTokensDetails(TypedDict):
     reasoning_tokens: int
 
 class ResponseWebSearchCallCompletedEvent(TypedDict):
-    type: Literal["response.web_search_call.completed"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.web_search_call.completed"]
 
 class ResponseWebSearchCallInProgressEvent(TypedDict):
-    type: Literal["response.web_search_call.in_progress"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.web_search_call.in_progress"]
 
 class ResponseWebSearchCallSearchingEvent(TypedDict):
-    type: Literal["response.web_search_call.searching"]
-    output_index: int
     item_id: str
+    output_index: int
     sequence_number: int
+    type: Literal["response.web_search_call.searching"]
 
 class ScreenshotParam(TypedDict):
     type: Literal["screenshot"]
 
 class ScrollParam(TypedDict):
+    keys: NotRequired[list[str] | None]
+    scroll_x: int
+    scroll_y: int
     type: Literal["scroll"]
     x: int
     y: int
-    scroll_x: int
-    scroll_y: int
-    keys: NotRequired[list[str] | None]
 
-SearchContentType: TypeAlias = Literal["text", "image"]
+SearchContentType: TypeAlias = Literal["image", "text"]
 
-SearchContextSize: TypeAlias = Literal["low", "medium", "high"]
+SearchContextSize: TypeAlias = Literal["high", "low", "medium"]
 
 class ServedModel(TypedDict):
     id: str
@@ -3834,31 +3834,31 @@ class ServerStatusModel(TypedDict):
     work: dict[str, float] | None
 
 class ServiceAccountApiKeyBody(TypedDict):
-    object: Literal["organization.project.service_account.api_key"]
-    value: str
-    name: str
     created_at: int
     id: str
+    name: str
+    object: Literal["organization.project.service_account.api_key"]
+    value: str
 
 class ServiceStatus(TypedDict):
     status: str
 
-ServiceTier: TypeAlias = Literal["auto", "default", "flex", "scale", "priority", "fast"] | None
+ServiceTier: TypeAlias = Literal["auto", "default", "fast", "flex", "priority", "scale"] | None
 
 ServiceTierEnum: TypeAlias = Literal["auto", "default", "fast", "flex", "priority"]
 
 ServiceTierResponses: TypeAlias = (
-    Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+    Literal["auto", "default", "fast", "flex", "priority", "scale", "ultrafast"]
     | None
 )
 
 class ShellCallOutputDelta(TypedDict):
-    stdout: NotRequired[str]
     stderr: NotRequired[str]
+    stdout: NotRequired[str]
 
 class SkillReferenceParam(TypedDict):
-    type: Literal["skill_reference"]
     skill_id: str
+    type: Literal["skill_reference"]
     version: NotRequired[str]
 
 class SpecificApplyPatchParam(TypedDict):
@@ -3871,9 +3871,9 @@ class SpecificProgrammaticToolCallingParam(TypedDict):
     type: Literal["programmatic_tool_calling"]
 
 class SpendAlertNotificationChannel(TypedDict):
-    type: Literal["email"]
     recipients: list[str]
     subject_prefix: NotRequired[str | None]
+    type: Literal["email"]
 
 SpendLimitCurrency: TypeAlias = str
 
@@ -3885,57 +3885,57 @@ SpendLimitEnforcementStatus: TypeAlias = str
 SpendLimitInterval: TypeAlias = str
 
 class StaticChunkingStrategy(TypedDict):
-    max_chunk_size_tokens: int
     chunk_overlap_tokens: int
+    max_chunk_size_tokens: int
 
 class StaticChunkingStrategyRequestParam(TypedDict):
-    type: Literal["static"]
     static: StaticChunkingStrategy
+    type: Literal["static"]
 
 class StaticChunkingStrategyResponseParam(TypedDict):
-    type: Literal["static"]
     static: StaticChunkingStrategy
+    type: Literal["static"]
 
 StopConfiguration: TypeAlias = str | list[str] | None
 
 class SummaryTextContent(TypedDict):
-    type: Literal["summary_text"]
     text: str
+    type: Literal["summary_text"]
 
 class TextContent(TypedDict):
-    type: Literal["text"]
     text: str
+    type: Literal["text"]
 
 TextResponseFormatConfiguration: TypeAlias = (
-    ResponseFormatText
+    ResponseFormatJsonObject
+    | ResponseFormatText
     | TextResponseFormatJsonSchema
-    | ResponseFormatJsonObject
 )
 
 class TextResponseFormatJsonSchema(TypedDict):
-    type: Literal["json_schema"]
     description: NotRequired[str | None]
     name: str
     schema: ResponseFormatJsonSchemaSchema
     strict: NotRequired[bool | None]
+    type: Literal["json_schema"]
 
 class TokenCountsBody(TypedDict):
-    model: NotRequired[str | None]
-    input: NotRequired[str | list[InputItem] | None]
-    previous_response_id: NotRequired[str | None]
-    tools: NotRequired[list[Tool] | None]
-    text: NotRequired[ResponseTextParam | None]
-    reasoning: NotRequired[Reasoning | None]
-    truncation: NotRequired[TruncationEnum]
-    instructions: NotRequired[str | None]
-    personality: NotRequired[PersonalityEnum]
     conversation: NotRequired[ConversationParam | None]
-    tool_choice: NotRequired[ToolChoiceParam | None]
+    input: NotRequired[list[InputItem] | str | None]
+    instructions: NotRequired[str | None]
+    model: NotRequired[str | None]
     parallel_tool_calls: NotRequired[bool | None]
+    personality: NotRequired[PersonalityEnum]
+    previous_response_id: NotRequired[str | None]
+    reasoning: NotRequired[Reasoning | None]
+    text: NotRequired[ResponseTextParam | None]
+    tool_choice: NotRequired[ToolChoiceParam | None]
+    tools: NotRequired[list[Tool] | None]
+    truncation: NotRequired[TruncationEnum]
 
 class TokenCountsResource(TypedDict):
-    object: Literal["response.input_tokens"]
     input_tokens: int
+    object: Literal["response.input_tokens"]
 
 class Tokenization(TypedDict):
     object: Literal["tokenization"]
@@ -3950,22 +3950,22 @@ class TokenizeRequest(TypedDict):
     parse_special: NotRequired[bool | None]
 
 Tool: TypeAlias = (
-    FunctionTool
-    | FileSearchTool
+    ApplyPatchToolParam
+    | CodeInterpreterTool
     | ComputerTool
     | ComputerUsePreviewTool
-    | WebSearchTool
-    | MCPTool
-    | CodeInterpreterTool
-    | ProgrammaticToolCallingParam
+    | CustomToolParam
+    | FileSearchTool
+    | FunctionShellToolParam
+    | FunctionTool
     | ImageGenTool
     | LocalShellToolParam
-    | FunctionShellToolParam
-    | CustomToolParam
+    | MCPTool
     | NamespaceToolParam
+    | ProgrammaticToolCallingParam
     | ToolSearchToolParam
     | WebSearchPreviewTool
-    | ApplyPatchToolParam
+    | WebSearchTool
 )
 
 ToolCallCaller: TypeAlias = DirectToolCallCaller | ProgramToolCallCaller
@@ -3973,94 +3973,94 @@ ToolCallCaller: TypeAlias = DirectToolCallCaller | ProgramToolCallCaller
 ToolCallCallerParam: TypeAlias = DirectToolCallCallerParam | ProgramToolCallCallerParam
 
 class ToolChoiceAllowed(TypedDict):
-    type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
     tools: list[JsonObject]
+    type: Literal["allowed_tools"]
 
 class ToolChoiceCustom(TypedDict):
-    type: Literal["custom"]
     name: str
+    type: Literal["custom"]
 
 class ToolChoiceFunction(TypedDict):
-    type: Literal["function"]
     name: str
+    type: Literal["function"]
 
 class ToolChoiceMCP(TypedDict):
-    type: Literal["mcp"]
-    server_label: str
     name: NotRequired[str | None]
+    server_label: str
+    type: Literal["mcp"]
 
-ToolChoiceOptions: TypeAlias = Literal["none", "auto", "required"]
+ToolChoiceOptions: TypeAlias = Literal["auto", "none", "required"]
 
 ToolChoiceParam: TypeAlias = (
-    ToolChoiceOptions
+    SpecificApplyPatchParam
+    | SpecificFunctionShellParam
+    | SpecificProgrammaticToolCallingParam
     | ToolChoiceAllowed
-    | ToolChoiceTypes
+    | ToolChoiceCustom
     | ToolChoiceFunction
     | ToolChoiceMCP
-    | ToolChoiceCustom
-    | SpecificProgrammaticToolCallingParam
-    | SpecificApplyPatchParam
-    | SpecificFunctionShellParam
+    | ToolChoiceOptions
+    | ToolChoiceTypes
 )
 
 class ToolChoiceTypes(TypedDict):
-    type: Literal["file_search", "web_search_preview", "computer", "computer_use_preview", "computer_use", "web_search_preview_2025_03_11", "image_generation", "code_interpreter"]
+    type: Literal["code_interpreter", "computer", "computer_use", "computer_use_preview", "file_search", "image_generation", "web_search_preview", "web_search_preview_2025_03_11"]
 
 class ToolSearchCall(TypedDict):
-    type: Literal["tool_search_call"]
-    id: str
-    call_id: str | None
-    execution: ToolSearchExecutionType
     arguments: JsonValue
-    status: FunctionCallStatus
+    call_id: str | None
     created_by: NotRequired[str]
+    execution: ToolSearchExecutionType
+    id: str
+    status: FunctionCallStatus
+    type: Literal["tool_search_call"]
 
 class ToolSearchCallItemParam(TypedDict):
-    id: NotRequired[str | None]
-    call_id: NotRequired[str | None]
-    type: Literal["tool_search_call"]
-    execution: NotRequired[ToolSearchExecutionType]
     arguments: EmptyModelParam
+    call_id: NotRequired[str | None]
+    execution: NotRequired[ToolSearchExecutionType]
+    id: NotRequired[str | None]
     status: NotRequired[FunctionCallItemStatus | None]
+    type: Literal["tool_search_call"]
 
-ToolSearchExecutionType: TypeAlias = Literal["server", "client"]
+ToolSearchExecutionType: TypeAlias = Literal["client", "server"]
 
 class ToolSearchOutput(TypedDict):
-    type: Literal["tool_search_output"]
-    id: str
     call_id: str | None
-    execution: ToolSearchExecutionType
-    tools: list[Tool]
-    status: FunctionCallOutputStatusEnum
     created_by: NotRequired[str]
+    execution: ToolSearchExecutionType
+    id: str
+    status: FunctionCallOutputStatusEnum
+    tools: list[Tool]
+    type: Literal["tool_search_output"]
 
 class ToolSearchOutputItemParam(TypedDict):
-    id: NotRequired[str | None]
     call_id: NotRequired[str | None]
-    type: Literal["tool_search_output"]
     execution: NotRequired[ToolSearchExecutionType]
-    tools: list[Tool]
+    id: NotRequired[str | None]
     status: NotRequired[FunctionCallItemStatus | None]
+    tools: list[Tool]
+    type: Literal["tool_search_output"]
 
 class ToolSearchToolParam(TypedDict):
-    type: Literal["tool_search"]
-    execution: NotRequired[ToolSearchExecutionType]
     description: NotRequired[str | None]
+    execution: NotRequired[ToolSearchExecutionType]
     parameters: NotRequired[EmptyModelParam | None]
+    type: Literal["tool_search"]
 
 ToolsArray: TypeAlias = list[Tool]
 
 class TopLogProb(TypedDict):
-    token: str
-    logprob: float
     bytes: list[int]
+    logprob: float
+    token: str
 
 TruncationEnum: TypeAlias = Literal["auto", "disabled"]
 
 class TypeParam(TypedDict):
-    type: Literal["type"]
     text: str
+    type: Literal["type"]
 
 class UnloadModelByNameRequest(TypedDict):
     model: NotRequired[str | None]
@@ -4072,329 +4072,329 @@ class UpdateConversationBody(TypedDict):
     metadata: Metadata
 
 class UpdateOrganizationDataRetentionBody(TypedDict):
-    retention_type: Literal["zero_data_retention", "modified_abuse_monitoring", "enhanced_zero_data_retention", "enhanced_modified_abuse_monitoring"]
+    retention_type: Literal["enhanced_modified_abuse_monitoring", "enhanced_zero_data_retention", "modified_abuse_monitoring", "zero_data_retention"]
 
 class UpdateOrganizationSpendLimitBody(TypedDict):
-    threshold_amount: int
     currency: Literal["USD"]
     interval: Literal["month"]
+    threshold_amount: int
 
 class UpdateProjectDataRetentionBody(TypedDict):
-    retention_type: Literal["organization_default", "none", "zero_data_retention", "modified_abuse_monitoring", "enhanced_zero_data_retention", "enhanced_modified_abuse_monitoring"]
+    retention_type: Literal["enhanced_modified_abuse_monitoring", "enhanced_zero_data_retention", "modified_abuse_monitoring", "none", "organization_default", "zero_data_retention"]
 
 class UpdateProjectServiceAccountBody(TypedDict):
     name: NotRequired[str]
     role: NotRequired[Literal["member", "owner"]]
 
 class UpdateProjectSpendLimitBody(TypedDict):
-    threshold_amount: int
     currency: Literal["USD"]
     interval: Literal["month"]
+    threshold_amount: int
 
 class UpdateVectorStoreFileAttributesRequest(TypedDict):
     attributes: VectorStoreFileAttributes
 
 class UpdateVectorStoreRequest(TypedDict):
-    name: NotRequired[str | None]
     expires_after: NotRequired[VectorStoreExpirationAfter | None]
     metadata: NotRequired[Metadata]
+    name: NotRequired[str | None]
 
 class Upload(TypedDict):
-    id: str
-    created_at: int
-    filename: str
     bytes: int
-    purpose: str
-    status: Literal["pending", "completed", "cancelled", "expired"]
+    created_at: int
     expires_at: int
-    object: NotRequired[Literal["upload"]]
     file: NotRequired[OpenAIFile | None]
+    filename: str
+    id: str
+    object: NotRequired[Literal["upload"]]
+    purpose: str
+    status: Literal["cancelled", "completed", "expired", "pending"]
 
 class UploadPart(TypedDict):
-    id: str
     created_at: int
-    upload_id: str
+    id: str
     object: Literal["upload.part"]
+    upload_id: str
 
 class UrlCitationBody(TypedDict):
+    end_index: int
+    start_index: int
+    title: str
     type: Literal["url_citation"]
     url: str
-    start_index: int
-    end_index: int
-    title: str
 
 class UsageAudioSpeechesQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    models: NotRequired[list[str]]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "model"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "model", "project_id", "user_id"]]]
     limit: NotRequired[int]
+    models: NotRequired[list[str]]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
 
 class UsageAudioSpeechesResult(TypedDict):
-    object: Literal["organization.usage.audio_speeches.result"]
+    api_key_id: NotRequired[str | None]
     characters: int
+    model: NotRequired[str | None]
     num_model_requests: int
+    object: Literal["organization.usage.audio_speeches.result"]
     project_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
-    api_key_id: NotRequired[str | None]
-    model: NotRequired[str | None]
 
 class UsageAudioTranscriptionsQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    models: NotRequired[list[str]]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "model"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "model", "project_id", "user_id"]]]
     limit: NotRequired[int]
+    models: NotRequired[list[str]]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
 
 class UsageAudioTranscriptionsResult(TypedDict):
-    object: Literal["organization.usage.audio_transcriptions.result"]
-    seconds: int
-    num_model_requests: int
-    project_id: NotRequired[str | None]
-    user_id: NotRequired[str | None]
     api_key_id: NotRequired[str | None]
     model: NotRequired[str | None]
+    num_model_requests: int
+    object: Literal["organization.usage.audio_transcriptions.result"]
+    project_id: NotRequired[str | None]
+    seconds: int
+    user_id: NotRequired[str | None]
 
 class UsageCodeInterpreterSessionsQuery(TypedDict):
-    start_time: int
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
     end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
     group_by: NotRequired[list[Literal["project_id"]]]
     limit: NotRequired[int]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
 
 class UsageCodeInterpreterSessionsResult(TypedDict):
-    object: Literal["organization.usage.code_interpreter_sessions.result"]
     num_sessions: int
+    object: Literal["organization.usage.code_interpreter_sessions.result"]
     project_id: NotRequired[str | None]
 
 class UsageCompletionsQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    models: NotRequired[list[str]]
     batch: NotRequired[bool]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "model", "batch", "service_tier"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "batch", "model", "project_id", "service_tier", "user_id"]]]
     limit: NotRequired[int]
+    models: NotRequired[list[str]]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
 
 class UsageCompletionsResult(TypedDict):
-    object: Literal["organization.usage.completions.result"]
-    input_tokens: int
-    input_cached_tokens: NotRequired[int]
-    input_cache_write_tokens: NotRequired[int]
-    input_uncached_tokens: NotRequired[int]
-    output_tokens: int
-    input_text_tokens: NotRequired[int]
-    output_text_tokens: NotRequired[int]
-    input_cached_text_tokens: NotRequired[int]
-    input_audio_tokens: NotRequired[int]
-    input_cached_audio_tokens: NotRequired[int]
-    output_audio_tokens: NotRequired[int]
-    input_image_tokens: NotRequired[int]
-    input_cached_image_tokens: NotRequired[int]
-    output_image_tokens: NotRequired[int]
-    num_model_requests: int
-    project_id: NotRequired[str | None]
-    user_id: NotRequired[str | None]
     api_key_id: NotRequired[str | None]
-    model: NotRequired[str | None]
     batch: NotRequired[bool | None]
+    input_audio_tokens: NotRequired[int]
+    input_cache_write_tokens: NotRequired[int]
+    input_cached_audio_tokens: NotRequired[int]
+    input_cached_image_tokens: NotRequired[int]
+    input_cached_text_tokens: NotRequired[int]
+    input_cached_tokens: NotRequired[int]
+    input_image_tokens: NotRequired[int]
+    input_text_tokens: NotRequired[int]
+    input_tokens: int
+    input_uncached_tokens: NotRequired[int]
+    model: NotRequired[str | None]
+    num_model_requests: int
+    object: Literal["organization.usage.completions.result"]
+    output_audio_tokens: NotRequired[int]
+    output_image_tokens: NotRequired[int]
+    output_text_tokens: NotRequired[int]
+    output_tokens: int
+    project_id: NotRequired[str | None]
     service_tier: NotRequired[str | None]
+    user_id: NotRequired[str | None]
 
 class UsageCostsQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1d"]]
-    project_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    group_by: NotRequired[list[Literal["project_id", "line_item", "api_key_id"]]]
+    bucket_width: NotRequired[Literal["1d"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "line_item", "project_id"]]]
     limit: NotRequired[int]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
 
 class UsageEmbeddingsQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    models: NotRequired[list[str]]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "model"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "model", "project_id", "user_id"]]]
     limit: NotRequired[int]
+    models: NotRequired[list[str]]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
 
 class UsageEmbeddingsResult(TypedDict):
-    object: Literal["organization.usage.embeddings.result"]
+    api_key_id: NotRequired[str | None]
     input_tokens: int
+    model: NotRequired[str | None]
     num_model_requests: int
+    object: Literal["organization.usage.embeddings.result"]
     project_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
-    api_key_id: NotRequired[str | None]
-    model: NotRequired[str | None]
 
 class UsageFileSearchCallsQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    vector_store_ids: NotRequired[list[str]]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "vector_store_id"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "project_id", "user_id", "vector_store_id"]]]
     limit: NotRequired[int]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
+    vector_store_ids: NotRequired[list[str]]
 
 class UsageFileSearchCallsResult(TypedDict):
-    object: Literal["organization.usage.file_searches.result"]
+    api_key_id: NotRequired[str | None]
     num_requests: int
+    object: Literal["organization.usage.file_searches.result"]
     project_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
-    api_key_id: NotRequired[str | None]
     vector_store_id: NotRequired[str | None]
 
 class UsageImagesQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    sources: NotRequired[list[Literal["image.generation", "image.edit", "image.variation"]]]
-    sizes: NotRequired[list[Literal["256x256", "512x512", "1024x1024", "1792x1792", "1024x1792"]]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    models: NotRequired[list[str]]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "model", "size", "source"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "model", "project_id", "size", "source", "user_id"]]]
     limit: NotRequired[int]
+    models: NotRequired[list[str]]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    sizes: NotRequired[list[Literal["1024x1024", "1024x1792", "1792x1792", "256x256", "512x512"]]]
+    sources: NotRequired[list[Literal["image.edit", "image.generation", "image.variation"]]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
 
 class UsageImagesResult(TypedDict):
-    object: Literal["organization.usage.images.result"]
-    images: int
-    num_model_requests: int
-    source: NotRequired[str | None]
-    size: NotRequired[str | None]
-    project_id: NotRequired[str | None]
-    user_id: NotRequired[str | None]
     api_key_id: NotRequired[str | None]
+    images: int
     model: NotRequired[str | None]
+    num_model_requests: int
+    object: Literal["organization.usage.images.result"]
+    project_id: NotRequired[str | None]
+    size: NotRequired[str | None]
+    source: NotRequired[str | None]
+    user_id: NotRequired[str | None]
 
 class UsageModerationsQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    models: NotRequired[list[str]]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "model"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "model", "project_id", "user_id"]]]
     limit: NotRequired[int]
+    models: NotRequired[list[str]]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
 
 class UsageModerationsResult(TypedDict):
-    object: Literal["organization.usage.moderations.result"]
+    api_key_id: NotRequired[str | None]
     input_tokens: int
+    model: NotRequired[str | None]
     num_model_requests: int
+    object: Literal["organization.usage.moderations.result"]
     project_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
-    api_key_id: NotRequired[str | None]
-    model: NotRequired[str | None]
 
 class UsageResponse(TypedDict):
-    object: Literal["page"]
     data: list[UsageTimeBucket]
     has_more: bool
     next_page: str | None
+    object: Literal["page"]
 
 class UsageTimeBucket(TypedDict):
-    object: Literal["bucket"]
-    start_time: int
     end_time: int
-    results: list[UsageCompletionsResult | UsageEmbeddingsResult | UsageModerationsResult | UsageImagesResult | UsageAudioSpeechesResult | UsageAudioTranscriptionsResult | UsageVectorStoresResult | UsageCodeInterpreterSessionsResult | UsageFileSearchCallsResult | UsageWebSearchCallsResult | CostsResult]
+    object: Literal["bucket"]
+    results: list[CostsResult | UsageAudioSpeechesResult | UsageAudioTranscriptionsResult | UsageCodeInterpreterSessionsResult | UsageCompletionsResult | UsageEmbeddingsResult | UsageFileSearchCallsResult | UsageImagesResult | UsageModerationsResult | UsageVectorStoresResult | UsageWebSearchCallsResult]
+    start_time: int
 
 class UsageVectorStoresQuery(TypedDict):
-    start_time: int
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
     end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
     group_by: NotRequired[list[Literal["project_id"]]]
     limit: NotRequired[int]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
 
 class UsageVectorStoresResult(TypedDict):
     object: Literal["organization.usage.vector_stores.result"]
-    usage_bytes: int
     project_id: NotRequired[str | None]
+    usage_bytes: int
 
 class UsageWebSearchCallsQuery(TypedDict):
-    start_time: int
-    end_time: NotRequired[int]
-    bucket_width: NotRequired[Literal["1m", "1h", "1d"]]
-    project_ids: NotRequired[list[str]]
-    user_ids: NotRequired[list[str]]
     api_key_ids: NotRequired[list[str]]
-    models: NotRequired[list[str]]
-    context_levels: NotRequired[list[Literal["low", "medium", "high"]]]
-    group_by: NotRequired[list[Literal["project_id", "user_id", "api_key_id", "model", "context_level"]]]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"]]
+    context_levels: NotRequired[list[Literal["high", "low", "medium"]]]
+    end_time: NotRequired[int]
+    group_by: NotRequired[list[Literal["api_key_id", "context_level", "model", "project_id", "user_id"]]]
     limit: NotRequired[int]
+    models: NotRequired[list[str]]
     page: NotRequired[str]
+    project_ids: NotRequired[list[str]]
+    start_time: int
+    user_ids: NotRequired[list[str]]
 
 class UsageWebSearchCallsResult(TypedDict):
-    object: Literal["organization.usage.web_searches.result"]
+    api_key_id: NotRequired[str | None]
+    context_level: NotRequired[str | None]
+    model: NotRequired[str | None]
     num_model_requests: int
     num_requests: int
+    object: Literal["organization.usage.web_searches.result"]
     project_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
-    api_key_id: NotRequired[str | None]
-    model: NotRequired[str | None]
-    context_level: NotRequired[str | None]
 
 class User(TypedDict):
-    object: Literal["organization.user"]
-    id: str
-    name: NotRequired[str | None]
-    email: NotRequired[str | None]
-    role: NotRequired[str | None]
     added_at: int
-    is_default: NotRequired[bool]
+    api_key_last_used_at: NotRequired[int | None]
     created: NotRequired[int]
-    user: NotRequired[UserUser]
-    is_service_account: NotRequired[bool]
+    developer_persona: NotRequired[str | None]
+    email: NotRequired[str | None]
+    id: str
+    is_default: NotRequired[bool]
     is_scale_tier_authorized_purchaser: NotRequired[bool | None]
     is_scim_managed: NotRequired[bool]
-    api_key_last_used_at: NotRequired[int | None]
-    technical_level: NotRequired[str | None]
-    developer_persona: NotRequired[str | None]
+    is_service_account: NotRequired[bool]
+    name: NotRequired[str | None]
+    object: Literal["organization.user"]
     projects: NotRequired[UserProjects | None]
+    role: NotRequired[str | None]
+    technical_level: NotRequired[str | None]
+    user: NotRequired[UserUser]
 
 class UserDeleteResponse(TypedDict):
-    object: Literal["organization.user.deleted"]
-    id: str
     deleted: bool
+    id: str
+    object: Literal["organization.user.deleted"]
 
 class UserListResponse(TypedDict):
-    object: Literal["list"]
     data: list[User]
     first_id: NotRequired[str | None]
-    last_id: NotRequired[str | None]
     has_more: bool
+    last_id: NotRequired[str | None]
+    object: Literal["list"]
 
 class UserProjects(TypedDict):
-    object: Literal["list"]
     data: list[UserProjectsData]
+    object: Literal["list"]
 
 class UserProjectsData(TypedDict):
     id: NotRequired[str | None]
@@ -4402,117 +4402,117 @@ class UserProjectsData(TypedDict):
     role: NotRequired[str | None]
 
 class UserRoleUpdateRequest(TypedDict):
+    developer_persona: NotRequired[str | None]
     role: NotRequired[str | None]
     role_id: NotRequired[str | None]
     technical_level: NotRequired[str | None]
-    developer_persona: NotRequired[str | None]
 
 class UserUser(TypedDict):
-    object: Literal["user"]
-    id: str
-    email: NotRequired[str | None]
-    name: NotRequired[str | None]
-    picture: NotRequired[str | None]
-    enabled: NotRequired[bool | None]
     banned: NotRequired[bool | None]
     banned_at: NotRequired[int | None]
+    email: NotRequired[str | None]
+    enabled: NotRequired[bool | None]
+    id: str
+    name: NotRequired[str | None]
+    object: Literal["user"]
+    picture: NotRequired[str | None]
 
 class VectorStoreExpirationAfter(TypedDict):
     anchor: Literal["last_active_at"]
     days: int
 
-VectorStoreFileAttributes: TypeAlias = dict[str, str | float | bool] | None
+VectorStoreFileAttributes: TypeAlias = dict[str, str | bool | float] | None
 
 class VectorStoreFileBatchObject(TypedDict):
+    created_at: int
+    file_counts: VectorStoreFileBatchObjectFileCounts
     id: str
     object: Literal["vector_store.files_batch"]
-    created_at: int
+    status: Literal["cancelled", "completed", "failed", "in_progress"]
     vector_store_id: str
-    status: Literal["in_progress", "completed", "cancelled", "failed"]
-    file_counts: VectorStoreFileBatchObjectFileCounts
 
 class VectorStoreFileBatchObjectFileCounts(TypedDict):
-    in_progress: int
+    cancelled: int
     completed: int
     failed: int
-    cancelled: int
+    in_progress: int
     total: int
 
 class VectorStoreFileContentResponse(TypedDict):
-    object: Literal["vector_store.file_content.page"]
     data: list[VectorStoreFileContentResponseData]
     has_more: bool
     next_page: str | None
+    object: Literal["vector_store.file_content.page"]
 
 class VectorStoreFileContentResponseData(TypedDict):
-    type: NotRequired[str]
     text: NotRequired[str]
+    type: NotRequired[str]
 
 class VectorStoreFileObject(TypedDict):
-    id: str
-    object: Literal["vector_store.file"]
-    usage_bytes: int
-    created_at: int
-    vector_store_id: str
-    status: Literal["in_progress", "completed", "cancelled", "failed"]
-    last_error: VectorStoreFileObjectLastError | None
-    chunking_strategy: NotRequired[StaticChunkingStrategyResponseParam | OtherChunkingStrategyResponseParam]
     attributes: NotRequired[VectorStoreFileAttributes]
+    chunking_strategy: NotRequired[OtherChunkingStrategyResponseParam | StaticChunkingStrategyResponseParam]
+    created_at: int
+    id: str
+    last_error: VectorStoreFileObjectLastError | None
+    object: Literal["vector_store.file"]
+    status: Literal["cancelled", "completed", "failed", "in_progress"]
+    usage_bytes: int
+    vector_store_id: str
 
 class VectorStoreFileObjectLastError(TypedDict):
-    code: Literal["server_error", "unsupported_file", "invalid_file"]
+    code: Literal["invalid_file", "server_error", "unsupported_file"]
     message: str
 
 class VectorStoreObject(TypedDict):
-    id: str
-    object: Literal["vector_store"]
     created_at: int
-    name: str
-    usage_bytes: int
-    file_counts: VectorStoreObjectFileCounts
-    status: Literal["expired", "in_progress", "completed"]
     expires_after: NotRequired[VectorStoreExpirationAfter]
     expires_at: NotRequired[int | None]
+    file_counts: VectorStoreObjectFileCounts
+    id: str
     last_active_at: int | None
     metadata: Metadata
+    name: str
+    object: Literal["vector_store"]
+    status: Literal["completed", "expired", "in_progress"]
+    usage_bytes: int
 
 class VectorStoreObjectFileCounts(TypedDict):
-    in_progress: int
+    cancelled: int
     completed: int
     failed: int
-    cancelled: int
+    in_progress: int
     total: int
 
 class VectorStoreSearchRequest(TypedDict):
-    query: str | list[str]
-    rewrite_query: NotRequired[bool]
-    max_num_results: NotRequired[int]
     filters: NotRequired[ComparisonFilter | CompoundFilter]
+    max_num_results: NotRequired[int]
+    query: list[str] | str
     ranking_options: NotRequired[VectorStoreSearchRequestRankingOptions]
+    rewrite_query: NotRequired[bool]
 
 class VectorStoreSearchRequestRankingOptions(TypedDict):
-    ranker: NotRequired[Literal["none", "auto", "default-2024-11-15"]]
+    ranker: NotRequired[Literal["auto", "default-2024-11-15", "none"]]
     score_threshold: NotRequired[float]
 
 class VectorStoreSearchResultContentObject(TypedDict):
-    type: Literal["text"]
     text: str
+    type: Literal["text"]
 
 class VectorStoreSearchResultItem(TypedDict):
+    attributes: VectorStoreFileAttributes
+    content: list[VectorStoreSearchResultContentObject]
     file_id: str
     filename: str
     score: float
-    attributes: VectorStoreFileAttributes
-    content: list[VectorStoreSearchResultContentObject]
 
 class VectorStoreSearchResultsPage(TypedDict):
-    object: Literal["vector_store.search_results.page"]
-    search_query: list[str]
     data: list[VectorStoreSearchResultItem]
     has_more: bool
     next_page: str | None
+    object: Literal["vector_store.search_results.page"]
+    search_query: list[str]
 
-Verbosity: TypeAlias = Literal["low", "medium", "high"] | None
+Verbosity: TypeAlias = Literal["high", "low", "medium"] | None
 
 VoiceIdsOrCustomVoice: TypeAlias = VoiceIdsShared | VoiceIdsOrCustomVoiceObject
 
@@ -4525,19 +4525,19 @@ class WaitParam(TypedDict):
     type: Literal["wait"]
 
 class WebSearchActionFind(TypedDict):
+    pattern: str
     type: Literal["find_in_page"]
     url: str
-    pattern: str
 
 class WebSearchActionOpenPage(TypedDict):
     type: Literal["open_page"]
     url: NotRequired[str | None]
 
 class WebSearchActionSearch(TypedDict):
-    type: Literal["search"]
-    query: NotRequired[str]
     queries: NotRequired[list[str]]
+    query: NotRequired[str]
     sources: NotRequired[list[WebSearchActionSearchSource]]
+    type: Literal["search"]
 
 class WebSearchActionSearchSource(TypedDict):
     type: Literal["url"]
@@ -4546,38 +4546,38 @@ class WebSearchActionSearchSource(TypedDict):
 WebSearchApproximateLocation: TypeAlias = WebSearchApproximateLocationObject | None
 
 class WebSearchApproximateLocationObject(TypedDict):
-    type: NotRequired[Literal["approximate"]]
+    city: NotRequired[str | None]
     country: NotRequired[str | None]
     region: NotRequired[str | None]
-    city: NotRequired[str | None]
     timezone: NotRequired[str | None]
+    type: NotRequired[Literal["approximate"]]
 
-WebSearchContextSize: TypeAlias = Literal["low", "medium", "high"]
+WebSearchContextSize: TypeAlias = Literal["high", "low", "medium"]
 
 class WebSearchLocation(TypedDict):
+    city: NotRequired[str]
     country: NotRequired[str]
     region: NotRequired[str]
-    city: NotRequired[str]
     timezone: NotRequired[str]
 
 class WebSearchPreviewTool(TypedDict):
+    search_content_types: NotRequired[list[SearchContentType]]
+    search_context_size: NotRequired[SearchContextSize]
     type: Literal["web_search_preview", "web_search_preview_2025_03_11"]
     user_location: NotRequired[ApproximateLocation | None]
-    search_context_size: NotRequired[SearchContextSize]
-    search_content_types: NotRequired[list[SearchContentType]]
 
 class WebSearchTool(TypedDict):
-    type: Literal["web_search", "web_search_2025_08_26"]
     external_web_access: NotRequired[bool]
     filters: NotRequired[WebSearchToolFilters | None]
+    search_context_size: NotRequired[Literal["high", "low", "medium"]]
+    type: Literal["web_search", "web_search_2025_08_26"]
     user_location: NotRequired[WebSearchApproximateLocation]
-    search_context_size: NotRequired[Literal["low", "medium", "high"]]
 
 class WebSearchToolCall(TypedDict):
+    action: WebSearchActionFind | WebSearchActionOpenPage | WebSearchActionSearch
     id: str
+    status: Literal["completed", "failed", "in_progress", "searching"]
     type: Literal["web_search_call"]
-    status: Literal["in_progress", "searching", "completed", "failed"]
-    action: WebSearchActionSearch | WebSearchActionOpenPage | WebSearchActionFind
 
 class WebSearchToolFilters(TypedDict):
     allowed_domains: NotRequired[list[str] | None]

@@ -21,7 +21,7 @@ def test_api_types_are_generated_from_the_contract() -> None:
     ("name", "line"),
     [
         ("CreateEmbeddingRequest", "model: str"),  # an enumeration beside any text
-        ("CreateEmbeddingRequest", 'encoding_format: NotRequired[Literal["float", "base64"]]'),
+        ("CreateEmbeddingRequest", 'encoding_format: NotRequired[Literal["base64", "float"]]'),
         ("CreateChatCompletionRequest", "temperature: NotRequired[float | None]"),  # by allOf
         ("Response", 'object: Literal["response"]'),
         ("ListFilesQuery", "limit: NotRequired[int]"),

@@ -91,8 +91,8 @@ def test_every_tag_that_would_fit_is_named(validators: Validators):
     error = refusal(validators, chat(messages=[{"role": "robot", "content": ""}]))
 
     assert error.message == (
-        "Invalid value for 'messages[0].role': 'robot' is not supported. Supported: 'developer', "
-        "'system', 'user', 'assistant', 'tool' or 'function'."
+        "Invalid value for 'messages[0].role': 'robot' is not supported. Supported: 'assistant', "
+        "'developer', 'function', 'system', 'tool' or 'user'."
     )
 
 
@@ -172,7 +172,7 @@ def test_an_unknown_tool_type_lists_the_known_ones(validators: Validators):
     error = refusal(validators, body, "createResponse")
 
     assert error.param == "tools[0].type"
-    assert "'function', 'file_search'" in error.message
+    assert "'file_search', 'function'" in error.message
 
 
 def test_relayed_bodies_may_hold_unknown_fields(validators: Validators):

@@ -2,9 +2,11 @@
 
 Every path, type, bound, default and enum is kept. A key is dropped by its position, not by its
 name: `description` is prose beside `type`, and a property under `properties`. Paths that differ
-only by `?beta=true` are folded into the path without it.
+only by `?beta=true` are folded into the path without it. Everything whose order has no meaning is
+sorted, so that the same facts are the same bytes, and the difference of two releases is short.
 """
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -23,9 +25,12 @@ _NAMED = frozenset(
     | {"content", "webhooks", "callbacks", "variables", "encoding", "links", "pathItems"}
 )
 _VERBATIM = frozenset({"enum", "default", "const", "required", "discriminator", "security"})
+_SETS = frozenset({"required", "enum", "type", "anyOf", "oneOf", "allOf", "parameters"})
+_INFO = ("title", "version", "license")
 _BETA = "?beta=true"
+_BETA_KEY = "x-beta"
 _HEADER = """\
-# Written by `llm-backend contract build`; do not edit. Departures belong into overlay.yaml.
+# Written by `llm-backend contract update`; do not edit. Departures belong into overlay.yaml.
 #
 # The facts of {title} {version}: names, types, bounds, defaults and structure, without prose.
 # The document it was taken from is Copyright (c) OpenAI (https://openai.com) and under the MIT
@@ -33,38 +38,73 @@ _HEADER = """\
 """
 
 
+class DocumentError(ValueError):
+    """Raised if a source is no OpenAPI document; the message is for people."""
+
+
 def build_contract(source: str, target: Path) -> Mapping[str, JsonValue]:
     """Writes the document at `source`, a path or an http(s) URL, without prose to `target`.
 
-    Returns the written document. The same source gives the same bytes.
+    Returns the written document. The same facts give the same bytes, in any order. Raises
+    `DocumentError`.
     """
-    document = yaml.load(_read(source), Loader=yaml.CSafeLoader)
-    facts = facts_of(document)
-    head = _HEADER.format(title=facts["info"]["title"], version=facts["info"]["version"])
-    body = yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    target.write_text(head + body, encoding="utf-8")
+    facts = facts_of(read_document(source))
+    target.write_text(dump_facts(facts), encoding="utf-8")
     return facts
 
 
+def dump_facts(facts: Mapping[str, JsonValue]) -> str:
+    """Returns facts as the text of `openapi.yaml`."""
+    head = _HEADER.format(title=facts["info"]["title"], version=facts["info"]["version"])
+    body = yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return head + body
+
+
 def facts_of(document: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Returns the document without prose, with the `?beta=true` paths folded in."""
+    """Returns the document without prose and sorted, with the `?beta=true` paths folded in."""
     facts: dict[str, JsonValue] = {
         "openapi": document["openapi"],
-        "info": {key: document["info"][key] for key in ("title", "version", "license")},
+        "info": {key: document["info"][key] for key in _INFO if key in document["info"]},
     }
     for key, value in document.items():
         if key not in facts and not key.startswith("x-"):
             facts[key] = _name_refs(value) if key in _NAMED else _facts(value)
     _describe_responses(facts)
     _fold_beta_twins(facts["paths"])
-    return facts
+    return {key: _sort(value, is_map=key in _NAMED) for key, value in facts.items()}
 
 
-def _read(source: str) -> bytes:
-    if source.startswith(("http://", "https://")):
-        with urlopen(source, timeout=60) as response:  # noqa: S310 # http or https, as checked
-            return bytes(response.read())
-    return Path(source).read_bytes()
+def read_document(source: str) -> dict[str, JsonValue]:
+    """Reads and parses the document at `source`. Raises `DocumentError`."""
+    return parse_document(read_source(source), source)
+
+
+def read_source(source: str) -> bytes:
+    """Reads the bytes at `source`, a path or an http(s) URL. Raises `DocumentError`."""
+    try:
+        if source.startswith(("http://", "https://")):
+            with urlopen(source, timeout=60) as response:  # noqa: S310 # http or https, as checked
+                return bytes(response.read())
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise DocumentError(f"{source} cannot be read: {error}.") from error
+
+
+def parse_document(text: bytes, source: str) -> dict[str, JsonValue]:
+    """Parses an OpenAPI document in YAML or JSON. Raises `DocumentError`."""
+    try:
+        is_json = text.lstrip().startswith(b"{")  # YAML reads some of JSON's numbers as text
+        document = json.loads(text) if is_json else yaml.load(text, Loader=_Loader)  # noqa: S506
+    except (yaml.YAMLError, ValueError) as error:
+        raise DocumentError(f"{source} is neither YAML nor JSON: {error}.") from error
+    parts = {"openapi": str, "info": dict, "paths": dict, "components": dict}
+    if not isinstance(document, dict) or not all(
+        isinstance(document.get(key), kind) for key, kind in parts.items()
+    ):
+        raise DocumentError(f"{source} is no OpenAPI document: it needs {', '.join(parts)}.")
+    if not {"title", "version"} <= document["info"].keys():
+        raise DocumentError(f"{source} has no title or no version in its `info`.")
+    return document
 
 
 def _facts(node: JsonValue) -> JsonValue:
@@ -74,7 +114,7 @@ def _facts(node: JsonValue) -> JsonValue:
         return node
     facts: dict[str, JsonValue] = {}
     for key, value in node.items():
-        if key in _PROSE or key.startswith("x-"):
+        if key in _PROSE or (key.startswith("x-") and key != _BETA_KEY):
             continue
         if key in _VERBATIM:
             facts[key] = value
@@ -89,13 +129,32 @@ def _name_refs(node: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {str(name): _facts(value) for name, value in node.items()}
 
 
+def _sort(node: JsonValue, *, is_map: bool = False) -> JsonValue:
+    """Sorts keys, and the lists that are sets. `is_map` says that the keys are names of things."""
+    if isinstance(node, list):
+        return [_sort(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    result: dict[str, JsonValue] = {}
+    for key in sorted(node):
+        value = node[key]
+        if not is_map and key in {"default", "const"}:
+            result[key] = value
+            continue
+        result[key] = _sort(value, is_map=not is_map and key in _NAMED)
+        if not is_map and key in _SETS and isinstance(value, list):
+            result[key].sort(key=lambda item: json.dumps(item, sort_keys=True))
+    return result
+
+
 def _describe_responses(facts: Mapping[str, JsonValue]) -> None:
     """Gives each response the description that OpenAPI requires: the status's own phrase."""
     for name, response in facts["components"].get("responses", {}).items():
         response["description"] = name
     for item in [*facts["paths"].values(), *facts.get("webhooks", {}).values()]:
-        for method in METHODS:
-            for status, response in item.get(method, {}).get("responses", {}).items():
+        operations = [item[method] for method in METHODS if method in item]
+        for operation in [*operations, *(each.get(_BETA_KEY, {}) for each in operations)]:
+            for status, response in operation.get("responses", {}).items():
                 if "$ref" not in response:
                     response["description"] = HTTPStatus(int(status)).phrase
 
@@ -109,9 +168,20 @@ def _fold_beta_twins(paths: dict[str, JsonValue]) -> None:
             added = [p for p in twin.get("parameters", []) if (p["in"], p["name"]) not in known]
             switch = {"name": "beta", "in": "query", "schema": {"type": "boolean"}}
             operation["parameters"] = [*operation.get("parameters", []), switch, *added]
-            operation["x-beta"] = {
+            operation[_BETA_KEY] = {
                 key: twin[key] for key in ("operationId", "requestBody", "responses") if key in twin
             }
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML loader that reads dates as text, as JSON has no others."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 # declared so by its base
+        first: [
+            (tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"
+        ]
+        for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class _Dumper(yaml.CSafeDumper):

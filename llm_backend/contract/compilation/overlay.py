@@ -25,12 +25,17 @@ def apply_overlay(
     """Returns a copy of the document with every action of the overlay applied, in order."""
     result: dict[str, JsonValue] = deepcopy(dict(document))
     for action in overlay["actions"]:
-        matches = list(_JSONPATH.finditer(action["target"], result))
-        if not matches:
-            raise OverlayError(f"The overlay's target {action['target']} selects nothing.")
-        for match in matches:
-            _apply(action, match)
+        apply_action(result, action)
     return result
+
+
+def apply_action(document: dict[str, JsonValue], action: Mapping[str, JsonValue]) -> None:
+    """Applies one action in place."""
+    matches = list(_JSONPATH.finditer(action["target"], document))
+    if not matches:
+        raise OverlayError(f"The overlay's target {action['target']} selects nothing.")
+    for match in matches:
+        _apply(action, match)
 
 
 def _apply(action: Mapping[str, JsonValue], match: JSONPathMatch) -> None:

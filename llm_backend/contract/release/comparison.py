@@ -1,0 +1,270 @@
+"""Differences of two documents: operations, parameters, bodies, answers and components.
+
+A component is compared once, and its differences carry the operations that use it. Both documents
+are facts (`builder.facts_of`), so that prose and order are gone.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from llm_backend.contract.compilation.builder import METHODS
+from llm_backend.contract.release.change import Change, ChangeKind, Side
+from llm_backend.contract.release.schema_comparison import PREFIX, SchemaComparison
+from llm_backend.contract.release.summaries import id_of
+from llm_backend.json_types import JsonValue
+
+Document = Mapping[str, Any]
+Usage = Mapping[str, Mapping[Side, set[str]]]
+
+
+class _Operation(NamedTuple):
+    """One operation of a document, or one webhook, whose body the server sends."""
+
+    place: str
+    facts: Mapping[str, Any]
+    is_webhook: bool = False
+
+    @property
+    def operation_id(self) -> str:
+        return str(self.facts.get("operationId") or id_of(*self.place.split(" ", 1)))
+
+
+def compare_documents(old: Document, new: Document) -> list[Change]:
+    """Returns the differences of two documents, sorted by place."""
+    comparison = _Comparison(old, new)
+    return sorted(comparison.changes(), key=lambda change: change.rank)
+
+
+class _Comparison:
+    """One comparison, with the schemas and the parameters of both documents."""
+
+    def __init__(self, old: Document, new: Document) -> None:
+        self._old, self._new = old, new
+        self._schemas = _schemas(old), _schemas(new)
+        self._comparison = SchemaComparison(*self._schemas)
+
+    def changes(self) -> Iterator[Change]:
+        yield from self._operations()
+        yield from self._components()
+
+    def _operations(self) -> Iterator[Change]:
+        before, after = _operations_of(self._old), _operations_of(self._new)
+        moved = {after[key].operation_id: key for key in after.keys() - before.keys()}
+        for key in sorted(before.keys() - after.keys()):
+            gone = before[key]
+            if gone.operation_id in moved:
+                there = after.pop(moved.pop(gone.operation_id))
+                yield Change(
+                    kind=ChangeKind.OPERATION_MOVED, place=gone.place, new=there.place,
+                    operations=(there.operation_id,),
+                )  # fmt: skip
+                yield from self._operation(gone, there)
+            else:
+                yield Change(
+                    kind=ChangeKind.OPERATION_REMOVED, place=gone.place,
+                    operations=(gone.operation_id,),
+                )  # fmt: skip
+        for key in sorted(after.keys() - before.keys()):
+            yield Change(
+                kind=ChangeKind.OPERATION_ADDED, place=after[key].place,
+                operations=(after[key].operation_id,),
+            )  # fmt: skip
+        for key in sorted(before.keys() & after.keys()):
+            yield from self._operation(before[key], after[key])
+
+    def _operation(self, old: _Operation, new: _Operation) -> Iterator[Change]:
+        if old.operation_id != new.operation_id:
+            yield self._keyword(new, "operationId", old.operation_id, new.operation_id)
+        for key in ("deprecated", "security"):
+            if old.facts.get(key) != new.facts.get(key):
+                yield self._keyword(new, key, old.facts.get(key), new.facts.get(key))
+        yield from self._parameters(old, new)
+        incoming, outgoing = Side.REQUEST, Side.RESPONSE
+        if new.is_webhook:
+            incoming, outgoing = outgoing, incoming
+        bodies = old.facts.get("requestBody", {}), new.facts.get("requestBody", {})
+        if bodies[1].get("required") and not bodies[0].get("required"):
+            yield _change(ChangeKind.FIELD_REQUIRED, new, "request", incoming)
+        yield from self._contents(bodies[0], bodies[1], new, "request", incoming)
+        answers = old.facts.get("responses", {}), new.facts.get("responses", {})
+        for status in sorted(answers[0].keys() | answers[1].keys()):
+            if not str(status).startswith("2"):
+                continue  # errors have one shape, which the overlay describes
+            old_answer, new_answer = answers[0].get(status), answers[1].get(status)
+            place = f"response {status}"
+            if old_answer is None:
+                yield _change(ChangeKind.CONTENT_ADDED, new, place, outgoing)
+            elif new_answer is None:
+                yield _change(ChangeKind.CONTENT_REMOVED, new, place, outgoing)
+            else:
+                yield from self._contents(old_answer, new_answer, new, place, outgoing)
+
+    @staticmethod
+    def _keyword(operation: _Operation, key: str, old: JsonValue, new: JsonValue) -> Change:
+        return Change(
+            kind=ChangeKind.KEYWORD_CHANGED, place=f"{operation.place} ({key})", old=old, new=new,
+            operations=(operation.operation_id,),
+        )  # fmt: skip
+
+    def _parameters(self, old: _Operation, new: _Operation) -> Iterator[Change]:
+        before = _parameters_of(old.facts, self._old)
+        after = _parameters_of(new.facts, self._new)
+        for key in sorted(before.keys() | after.keys()):
+            place = f"{key[0]} parameter {key[1]}"
+            if key not in after:
+                yield _change(ChangeKind.PARAMETER_REMOVED, new, place, Side.REQUEST)
+                continue
+            is_required = after[key].get("required", False)
+            if key not in before:
+                yield _change(ChangeKind.PARAMETER_ADDED, new, place, Side.REQUEST)
+            elif not is_required and before[key].get("required", False):
+                yield _change(ChangeKind.FIELD_OPTIONAL, new, place, Side.REQUEST)
+            if is_required and not before.get(key, {}).get("required", False):
+                yield _change(ChangeKind.FIELD_REQUIRED, new, place, Side.REQUEST)
+            if key in before:
+                schemas = before[key].get("schema", {}), after[key].get("schema", {})
+                yield from self._schema(*schemas, new, place, Side.REQUEST)
+
+    def _contents(
+        self,
+        old: Mapping[str, Any],
+        new: Mapping[str, Any],
+        operation: _Operation,
+        place: str,
+        side: Side,
+    ) -> Iterator[Change]:
+        before, after = old.get("content", {}), new.get("content", {})
+        for media in sorted(before.keys() | after.keys()):
+            named = f"{place} {media}"
+            if media not in after:
+                yield _change(ChangeKind.CONTENT_REMOVED, operation, named, side)
+            elif media not in before:
+                yield _change(ChangeKind.CONTENT_ADDED, operation, named, side)
+            else:
+                schemas = before[media].get("schema", {}), after[media].get("schema", {})
+                yield from self._schema(*schemas, operation, named, side)
+
+    def _schema(
+        self, old: Any, new: Any, operation: _Operation, place: str, side: Side
+    ) -> Iterator[Change]:
+        for difference in self._comparison.compare(old, new):
+            path = f"{place} {difference.path.strip()}".strip()
+            yield _change(difference.kind, operation, path, side, difference.old, difference.new)
+
+    def _components(self) -> Iterator[Change]:
+        before, after = self._schemas
+        usages = _usage(self._old), _usage(self._new)
+        renamed = dict(self._renamed())
+        for name in sorted(before.keys() | after.keys()):
+            sides = {side for usage in usages for side, ids in usage.get(name, {}).items() if ids}
+            ids = {
+                one for usage in usages for found in usage.get(name, {}).values() for one in found
+            }
+            place = f"#/components/schemas/{name}"
+            if name in renamed:
+                yield Change(kind=ChangeKind.SCHEMA_RENAMED, place=place, new=renamed[name])
+            elif name not in after:
+                yield Change(kind=ChangeKind.SCHEMA_REMOVED, place=place)
+            elif name not in before and name not in renamed.values():
+                yield Change(kind=ChangeKind.SCHEMA_ADDED, place=place)
+            elif name in before:
+                for kind, path, old, new in self._comparison.compare(before[name], after[name]):
+                    where = f"{place} {path.strip()}".strip()
+                    yield Change(
+ kind=kind, place=where, old=old, new=new, sides=frozenset(sides),
+ operations=tuple(sorted(ids)),
+ )  # fmt: skip
+
+    def _renamed(self) -> Iterator[tuple[str, str]]:
+        """Yields pairs of names whose schemas are the same."""
+        before, after = self._schemas
+        added = sorted(after.keys() - before.keys())
+        for name in sorted(before.keys() - after.keys()):
+            for other in added:
+                if before[name].get("type") != after[other].get("type"):
+                    continue
+                if not self._comparison.compare(before[name], after[other]):
+                    added.remove(other)
+                    yield name, other
+                    break
+
+
+def _change(
+    kind: ChangeKind,
+    operation: _Operation,
+    place: str,
+    side: Side,
+    old: JsonValue = None,
+    new: JsonValue = None,
+) -> Change:
+    return Change(
+        kind=kind, place=f"{operation.place} {place}", old=old, new=new, sides=frozenset({side}),
+        operations=(operation.operation_id,),
+    )  # fmt: skip
+
+
+def _schemas(document: Document) -> Mapping[str, Any]:
+    schemas: Mapping[str, Any] = document.get("components", {}).get("schemas", {})
+    return schemas
+
+
+def _operations_of(document: Document) -> dict[tuple[str, str], _Operation]:
+    found = {}
+    for path, item in document.get("paths", {}).items():
+        for method in METHODS:
+            if method in item:
+                found[path, method] = _Operation(f"{method.upper()} {path}", item[method])
+    for name, item in document.get("webhooks", {}).items():
+        for method in METHODS:
+            if method in item:
+                place = f"webhook {name}"
+                found[place, method] = _Operation(place, item[method], is_webhook=True)
+    return found
+
+
+def _parameters_of(
+    operation: Mapping[str, Any], document: Document
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    found = {}
+    for parameter in operation.get("parameters", ()):
+        if "$ref" in parameter:
+            name = parameter["$ref"].rsplit("/", 1)[-1]
+            parameter = document["components"]["parameters"][name]  # the same one
+        found[parameter["in"], parameter["name"]] = parameter
+    return found
+
+
+def _usage(document: Document) -> Usage:
+    """Returns the operations that reach each component, by the direction in which it travels."""
+    schemas = _schemas(document)
+    direct = {name: set(_references(schema)) for name, schema in schemas.items()}
+    usage: dict[str, dict[Side, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for operation in _operations_of(document).values():
+        twins = (operation.facts, operation.facts.get("x-beta", {}))
+        request = [twin.get(key, {}) for twin in twins for key in ("requestBody", "parameters")]
+        answers = [twin.get("responses", {}) for twin in twins]
+        for side, parts in ((Side.REQUEST, request), (Side.RESPONSE, answers)):
+            seen: set[str] = set()
+            waiting = {name for part in parts for name in _references(part)}
+            while waiting:
+                name = waiting.pop()
+                seen.add(name)
+                waiting |= direct.get(name, set()) - seen
+            if operation.is_webhook:
+                side = Side.RESPONSE if side is Side.REQUEST else Side.REQUEST
+            for name in seen:
+                usage[name][side].add(operation.operation_id)
+    return usage
+
+
+def _references(node: JsonValue) -> Iterator[str]:
+    if isinstance(node, dict):
+        reference = node.get("$ref")
+        if isinstance(reference, str) and reference.startswith(PREFIX):
+            yield reference.removeprefix(PREFIX)
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)

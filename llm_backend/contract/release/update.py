@@ -1,0 +1,257 @@
+"""Update of `openapi/` to another release of OpenAI's document, in one step or not at all.
+
+The document is built, compared, overlaid and compiled in a folder of its own; the files are
+replaced when all of that has succeeded.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm_backend.contract.compilation.builder import (
+    METHODS,
+    dump_facts,
+    facts_of,
+    parse_document,
+    read_source,
+)
+from llm_backend.contract.compilation.compiler import compile_contract
+from llm_backend.contract.compilation.fingerprint import SOURCES
+from llm_backend.contract.release.change import Change, ChangeKind
+from llm_backend.contract.release.comparison import compare_documents
+from llm_backend.contract.release.overlay_repair import Repair, StaleAction, stale_actions
+from llm_backend.contract.release.report import as_markdown
+from llm_backend.contract.release.summaries import summary_of, tag_of
+from llm_backend.contract.release.yaml_edits import YamlEdits
+from llm_backend.json_types import JsonValue
+
+_SCHEMA = "#/components/schemas/"
+_PROVENANCE = re.compile(r"<!-- provenance -->.*<!-- /provenance -->", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractUpdate:
+    """A prepared update: its differences, and the text of each file that it writes."""
+
+    old: Mapping[str, Any]
+    new: Mapping[str, Any]
+    changes: Sequence[Change]
+    stale: Sequence[StaleAction]
+    local: frozenset[str]
+    files: Mapping[str, str] = field(repr=False)
+
+    @property
+    def is_complete(self) -> bool:
+        """False if an action of the overlay needs a person."""
+        return all(action.repair is not Repair.NONE for action in self.stale)
+
+    @property
+    def report(self) -> str:
+        """The differences, and what was done about them, as Markdown."""
+        lines = [as_markdown(_named(self.old), _named(self.new), self.changes, local=self.local)]
+        if self.stale:
+            lines += [f"## Actions of overlay.yaml ({len(self.stale)})", ""]
+            lines += [f"- {action.line}" for action in self.stale]
+        gone = [one for each in self.changes if each.kind is ChangeKind.OPERATION_REMOVED
+                for one in each.operations if one in self.local]  # fmt: skip
+        if gone:
+            lines += ["", "## Controllers without an operation", ""]
+            lines += [f"- `{one}` was answered by this server" for one in gone]
+        return "\n".join(lines) + "\n"
+
+
+def prepare_update(openapi_dir: Path, source: str) -> ContractUpdate:
+    """Prepares the update of `openapi_dir` to the document at `source`, and writes nothing.
+
+    Raises `DocumentError` if the source is no OpenAPI document.
+    """
+    texts = {name: (openapi_dir / name).read_text(encoding="utf-8") for name in SOURCES}
+    old = yaml.load(texts["openapi.yaml"], Loader=yaml.CSafeLoader)
+    overlay = yaml.load(texts["overlay.yaml"], Loader=yaml.CSafeLoader)
+    operations = yaml.load(texts["operations.yaml"], Loader=yaml.CSafeLoader)
+    raw = read_source(source)
+    new = facts_of(parse_document(raw, source))
+    changes = compare_documents(old, new)
+    stale = stale_actions(old, new, overlay, changes)
+    files = {
+        "openapi.yaml": dump_facts(new),
+        "overlay.yaml": _overlay(texts["overlay.yaml"], new, changes, stale),
+        "extensions.yaml": _rename_references(texts["extensions.yaml"], changes),
+        "operations.yaml": _operations(texts["operations.yaml"], new, changes),
+        "README.md": _readme(openapi_dir / "README.md", source, raw, new),
+    }
+    local = frozenset(name for name, answer in operations.items() if isinstance(answer, dict))
+    return ContractUpdate(
+        old=old["info"], new=new["info"], changes=changes, stale=stale, local=local, files=files
+    )
+
+
+def write_update(update: ContractUpdate, openapi_dir: Path, compiled_dir: Path) -> None:
+    """Compiles an update and replaces the files. Raises `OverlayError` or `ContractError`, and has
+    written nothing then."""
+    with tempfile.TemporaryDirectory(dir=openapi_dir.parent, prefix=".contract-") as folder:
+        sources, compiled = Path(folder) / "openapi", Path(folder) / "compiled"
+        shutil.copytree(openapi_dir, sources)
+        for name, text in update.files.items():
+            (sources / name).write_text(text, encoding="utf-8")
+        compile_contract(sources, compiled)
+        compiled_dir.mkdir(parents=True, exist_ok=True)
+        for file in compiled.iterdir():
+            shutil.move(file, compiled_dir / file.name)
+        for name in update.files:
+            (sources / name).replace(openapi_dir / name)
+
+
+def _named(info: Mapping[str, Any]) -> str:
+    return f"{info['title']} {info['version']}"
+
+
+def _of(changes: Sequence[Change], kind: ChangeKind) -> list[Change]:
+    return [change for change in changes if change.kind is kind]
+
+
+def _overlay(
+    text: str, new: Mapping[str, Any], changes: Sequence[Change], stale: Sequence[StaleAction]
+) -> str:
+    """Returns the overlay with its stale actions repaired or dropped, without what it says of
+    removed operations, and with a summary for each new one."""
+    edits = YamlEdits(text)
+    items = next(value for key, value in edits.root.value if key.value == "actions").value
+    for action in stale:
+        node = items[action.position]
+        if action.repair is Repair.DROP:
+            edits.remove_item(node)
+        elif action.target is not None:
+            target = next(value for key, value in node.value if key.value == "target")
+            edits.replace_scalar(target, action.target)
+    summaries: dict[str, str] = {}
+    gone = {one for each in _of(changes, ChangeKind.OPERATION_REMOVED) for one in each.operations}
+    for node in items:
+        fields = {key.value: value for key, value in node.value}
+        if fields["target"].value == "$.paths" and "update" in fields:
+            summaries |= _summaries(fields["update"])
+            _remove_operations(edits, fields["update"], new["paths"], gone)
+    added = [
+        *_of(changes, ChangeKind.OPERATION_ADDED),
+        *_of(changes, ChangeKind.OPERATION_MOVED),
+    ]
+    return _rename_references(edits.text(), changes) + "".join(
+        _summary_action(new, change, summaries)
+        for change in added
+        if not change.place.startswith("webhook")
+    )
+
+
+def _remove_operations(
+    edits: YamlEdits, update: yaml.MappingNode, paths: Mapping[str, Any], gone: set[str]
+) -> None:
+    """Removes paths and methods that the document no longer has, and links to them."""
+    edits.remove_entries(update, lambda path, _: path.value in paths)
+    for path, methods in update.value:
+        item = paths.get(path.value)
+        if item is not None:
+            edits.remove_entries(methods, partial(_is_in, item))
+            for node in edits.mappings_of(methods):
+                edits.remove_entries(node, lambda _, link: _link(link) not in gone)
+
+
+def _is_in(item: Mapping[str, Any], key: yaml.Node, _value: yaml.Node) -> bool:
+    return key.value in item
+
+
+def _link(node: yaml.Node) -> str | None:
+    """Returns the operation that a link names."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((value.value for key, value in node.value if key.value == "operationId"), None)
+
+
+def _summaries(update: yaml.MappingNode) -> dict[str, str]:
+    """Returns the summaries that an action gives, by method and path."""
+    return {
+        f"{method.value.upper()} {path.value}": value.value
+        for path, methods in update.value
+        for method, fields in methods.value
+        for key, value in fields.value
+        if key.value == "summary"
+    }
+
+
+def _summary_action(new: Mapping[str, Any], change: Change, summaries: Mapping[str, str]) -> str:
+    is_moved = change.kind is ChangeKind.OPERATION_MOVED
+    method, path = (change.new if is_moved else change.place).split(" ", 1)
+    operation = new["paths"][path][method.lower()]
+    summary = summaries.get(change.place) if is_moved else None
+    update: dict[str, JsonValue] = {"summary": summary or summary_of(method, path)}
+    if "operationId" not in operation:
+        update["operationId"] = change.operations[0]
+    if not operation.get("tags"):
+        update["tags"] = [tag_of(path)]
+    body = yaml.safe_dump(update, default_flow_style=True, width=1000, sort_keys=False).strip()
+    return (
+        f"  - target: $.paths['{path}'].{method.lower()}\n"
+        f"    description: A summary of our own, as for the others.\n"
+        f"    update: {body}\n"
+    )
+
+
+def _rename_references(text: str, changes: Sequence[Change]) -> str:
+    for change in _of(changes, ChangeKind.SCHEMA_RENAMED):
+        text = re.sub(rf"{re.escape(change.place)}(?![\w.-])", f"{_SCHEMA}{change.new}", text)
+    return text
+
+
+def _operations(text: str, new: Mapping[str, Any], changes: Sequence[Change]) -> str:
+    """Returns operations.yaml without the removed operations, and with each new one as relayed."""
+    lines = text.splitlines()
+    for change in _of(changes, ChangeKind.OPERATION_REMOVED):
+        lines = [line for line in lines if not line.startswith(f"{change.operations[0]}:")]
+    for change in _of(changes, ChangeKind.OPERATION_ADDED):
+        if change.place.startswith("webhook"):
+            continue
+        method, path = change.place.split(" ", 1)
+        tags = new["paths"][path][method.lower()].get("tags") or [tag_of(path)]
+        lines.insert(_section_end(lines, f"# {tags[0]}"), f"{change.operations[0]}: upstream")
+    return "\n".join(lines) + "\n"
+
+
+def _section_end(lines: list[str], header: str) -> int:
+    """Returns the position behind the last line of a section, which is made if it is missing."""
+    if header not in lines:
+        own = next(
+            (at for at, line in enumerate(lines) if line.endswith("(extensions.yaml)")), None
+        )
+        at = len(lines) if own is None else own
+        lines[at:at] = [header, ""] if own is not None else ["", header]
+        return at + 1 if own is not None else at + 2
+    at = lines.index(header) + 1
+    while at < len(lines) and lines[at].strip():
+        at += 1
+    return at
+
+
+def _readme(file: Path, source: str, raw: bytes, new: Mapping[str, Any]) -> str:
+    """Returns the README with the origin of the document."""
+    operations = sum(method in item for item in new["paths"].values() for method in METHODS)
+    rows = {
+        "API version": new["info"]["version"],
+        "Source": source if "://" in source else Path(source).name,
+        "SHA-256 of the source": sha256(raw).hexdigest(),
+        "Taken on": datetime.now(UTC).date().isoformat(),
+        "Operations": operations,
+        "Schemas": len(new["components"].get("schemas", {})),
+    }
+    table = "\n".join(
+        ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]
+    )
+    block = f"<!-- provenance -->\n{table}\n<!-- /provenance -->"
+    return _PROVENANCE.sub(lambda _: block, file.read_text(encoding="utf-8"))
