@@ -26,6 +26,7 @@ _NAMED = frozenset(
 )
 _VERBATIM = frozenset({"enum", "default", "const", "required", "discriminator", "security"})
 _SETS = frozenset({"required", "enum", "type", "anyOf", "oneOf", "allOf", "parameters"})
+_PARTS = ("openapi", "info", "servers", "security", "tags", "paths", "webhooks", "components")
 _INFO = ("title", "version", "license")
 _BETA = "?beta=true"
 _BETA_KEY = "x-beta"
@@ -71,7 +72,7 @@ def facts_of(document: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
             facts[key] = _name_refs(value) if key in _NAMED else _facts(value)
     _describe_responses(facts)
     _fold_beta_twins(facts["paths"])
-    return {key: _sort(value, is_map=key in _NAMED) for key, value in facts.items()}
+    return {key: _sort(facts[key], is_map=key in _NAMED) for key in sorted(facts, key=_rank)}
 
 
 def read_document(source: str) -> dict[str, JsonValue]:
@@ -127,6 +128,11 @@ def _facts(node: JsonValue) -> JsonValue:
 
 def _name_refs(node: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {str(name): _facts(value) for name, value in node.items()}
+
+
+def _rank(key: str) -> tuple[int, str]:
+    """Order of the document's parts: the usual one, then by name."""
+    return _PARTS.index(key) if key in _PARTS else len(_PARTS), key
 
 
 def _sort(node: JsonValue, *, is_map: bool = False) -> JsonValue:

@@ -48,8 +48,8 @@ _NARROWER = frozenset(
     {ChangeKind.VALUES_REMOVED, ChangeKind.BRANCH_REMOVED, ChangeKind.BOUND_TIGHTENED}
     | {ChangeKind.CONTENT_REMOVED}
 )
-# What breaks is whoever meets a value that the old document did not allow, or must send one that
-# the new one no longer allows.
+# Clients or the server break if they meet a value that the old document did not allow, or send one
+# that the new one no longer allows.
 _BREAKS_CLIENTS = {
     Side.REQUEST: _NARROWER
     | {ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_REQUIRED, ChangeKind.PARAMETER_REMOVED},

@@ -155,7 +155,7 @@ class _Comparison:
     def _components(self) -> Iterator[Change]:
         before, after = self._schemas
         usages = _usage(self._old), _usage(self._new)
-        renamed = dict(self._renamed())
+        renamed = dict(self._renames())
         for name in sorted(before.keys() | after.keys()):
             sides = {side for usage in usages for side, ids in usage.get(name, {}).items() if ids}
             ids = {
@@ -176,7 +176,7 @@ class _Comparison:
  operations=tuple(sorted(ids)),
  )  # fmt: skip
 
-    def _renamed(self) -> Iterator[tuple[str, str]]:
+    def _renames(self) -> Iterator[tuple[str, str]]:
         """Yields pairs of names whose schemas are the same."""
         before, after = self._schemas
         added = sorted(after.keys() - before.keys())

@@ -61,7 +61,7 @@ def stale_actions(
     """Returns all actions that select nothing in `new`. Both documents are facts without the
     overlay; `changes` are their differences."""
     before, after = deepcopy(dict(old)), deepcopy(dict(new))
-    renamed = dict(_renamed(changes))
+    renamed = dict(_read_renames(changes))
     stale = []
     for position, action in enumerate(overlay["actions"]):
         matches = _select(action["target"], before)
@@ -140,7 +140,7 @@ def _standing(parts: Sequence[str | int], document: JsonValue) -> tuple[int, str
     return depth, f"{place} has no {missing}, but {keys}"
 
 
-def _renamed(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
+def _read_renames(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
     """Yields old and new names of schemas, and old and new paths of operations."""
     for change in changes:
         if change.kind is ChangeKind.SCHEMA_RENAMED:

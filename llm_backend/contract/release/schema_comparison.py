@@ -65,10 +65,10 @@ class SchemaComparison:
         self._compared.add(pair)
         if _keyword(old) != _keyword(new) and _unions_of(old) and _unions_of(new):
             yield Difference(ChangeKind.UNION_REWRITTEN, path, _keyword(old), _keyword(new))
-        before, after = _unmatched(_alternatives(old), _alternatives(new))
+        before, after = _drop_matches(_alternatives(old), _alternatives(new))
         before = [each for one in before for each in self._branches(one, self._old)]
         after = [each for one in after for each in self._branches(one, self._new)]
-        before, after = _unmatched(before, after)
+        before, after = _drop_matches(before, after)
         for one, other in self._pairs(before, after):
             yield from self._one_branch(one, other, path)
         for one in before:
@@ -156,7 +156,7 @@ def _alternatives(schema: Schema) -> list[Schema]:
     return branches
 
 
-def _unmatched(before: list[Schema], after: list[Schema]) -> tuple[list[Schema], list[Schema]]:
+def _drop_matches(before: list[Schema], after: list[Schema]) -> tuple[list[Schema], list[Schema]]:
     both = {_text(one) for one in before} & {_text(one) for one in after}
     return (
         [one for one in before if _text(one) not in both],

@@ -57,7 +57,9 @@ class ContractUpdate:
     @property
     def report(self) -> str:
         """The differences, and what was done about them, as Markdown."""
-        lines = [as_markdown(_named(self.old), _named(self.new), self.changes, local=self.local)]
+        lines = [
+            as_markdown(_title_of(self.old), _title_of(self.new), self.changes, local=self.local)
+        ]
         if self.stale:
             lines += [f"## Actions of overlay.yaml ({len(self.stale)})", ""]
             lines += [f"- {action.line}" for action in self.stale]
@@ -111,7 +113,7 @@ def write_update(update: ContractUpdate, openapi_dir: Path, compiled_dir: Path) 
             (sources / name).replace(openapi_dir / name)
 
 
-def _named(info: Mapping[str, Any]) -> str:
+def _title_of(info: Mapping[str, Any]) -> str:
     return f"{info['title']} {info['version']}"
 
 
