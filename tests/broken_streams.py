@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
@@ -178,32 +178,45 @@ def breaking_proxy(to: int) -> Iterator[BreakingProxy]:
     proxy.close()
 
 
+Answer = Sequence[dict[str, Any] | None]
+"""Deltas of an answer; at None it waits until its client has gone."""
+
+
 @contextlib.contextmanager
-def scripted_upstream(
-    deltas: Sequence[dict[str, Any]], rest: Sequence[dict[str, Any]]
-) -> Iterator[int]:
-    """The port of an upstream with one model, `far`, that answers with these deltas; with `rest` if
-    it is asked to go on."""
+def scripted_upstream(answers: Mapping[str, Answer]) -> Iterator[int]:
+    """The port of an upstream with one model, `far`, that answers by the first of these words that
+    is in the last message."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             model = {"id": "far", "object": "model", "created": 1, "owned_by": "far"}
-            self._send("application/json", json.dumps({"object": "list", "data": [model]}).encode())
+            self._begin("application/json")
+            self._send(json.dumps({"object": "list", "data": [model]}).encode())
+            self.wfile.write(b"0\r\n\r\n")
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            is_going_on = "Go on" in str(body["messages"][-1]["content"])
-            events = _events(rest if is_going_on else deltas)
-            self._send("text/event-stream", b"".join(events))
+            said = str(body["messages"][-1]["content"])
+            deltas = next(answers[word] for word in answers if word in said)
+            self._begin("text/event-stream")
+            for text in _events(deltas):
+                if text is None:
+                    self.rfile.read(1)  # the client sends no more, and goes at some time
+                    self.close_connection = True
+                    return
+                self._send(text)
+            self.wfile.write(b"0\r\n\r\n")
 
-        def _send(self, kind: str, body: bytes) -> None:
+        def _begin(self, kind: str) -> None:
             self.send_response(200)
             self.send_header("content-type", kind)
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
-            self.wfile.write(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+
+        def _send(self, text: bytes) -> None:
+            self.wfile.write(f"{len(text):x}\r\n".encode() + text + b"\r\n")
 
         def log_message(self, *_: object) -> None:
             """Keeps the test's output clean."""
@@ -218,14 +231,16 @@ def scripted_upstream(
 _ids = iter(range(1, 10_000))
 
 
-def _events(deltas: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+def _events(deltas: Answer) -> Iterator[bytes | None]:
     common = {
         "id": f"chatcmpl-{next(_ids)}",
         "object": "chat.completion.chunk",
         "created": int(time.time()),
         "model": "far",
     }
-    for delta in (*deltas, None):
-        choice = {"index": 0, "delta": delta or {}, "finish_reason": None if delta else "stop"}
+    for delta in (*deltas, {}):
+        if delta is None:
+            yield None
+        choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
         yield b"data: " + json.dumps({**common, "choices": [choice]}).encode() + b"\n\n"
     yield b"data: [DONE]\n\n"

@@ -1,6 +1,8 @@
 """The chat page in a real browser, over the served built-in model."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,6 +160,16 @@ def test_what_is_chosen_is_asked_for(page):
     assert body["temperature"] == 0.3
     assert body["store"] is True
     assert body["messages"][0] == {"role": "system", "content": "You speak of trains."}
+    page.get_by_role("button", name="New chat").click()
+    page.get_by_role("button", name="Options").click()
+    field = page.get_by_label("System prompt")
+    expect(field).to_have_value("")  # it was that chat's
+    field.fill("You rhyme.")
+    page.get_by_label("Use it for new chats too").check()
+    page.locator("#chats a", has_text="Hello!").first.click()
+    expect(field).to_have_value("You speak of trains.")
+    page.get_by_role("button", name="New chat").click()
+    expect(field).to_have_value("You rhyme.")
 
 
 def test_a_stored_chat_gets_another_title_and_is_deleted(page):
@@ -423,16 +435,35 @@ def test_texts_of_attached_files_reach_the_model(browser, library_server):
         expect(page.get_by_label("Attached files")).to_be_hidden()
 
 
-def test_a_model_is_unloaded_and_loaded_by_a_button(browser, tmp_path):
-    with serve(tmp_path) as server, tab(browser, server.address) as page:
-        page.goto("/#/status")
+def test_a_model_is_unloaded_and_loaded_by_a_button_with_a_key_that_may(browser, tmp_path):
+    command = [sys.executable, "-m", "llm_backend", "keys", "create", "laptop"]
+    created = subprocess.run(
+        [*command, "--data-dir", str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    keys = {"LLM_BACKEND_API_KEYS": "sk-operator"}
+    with (
+        serve(tmp_path, environment=keys) as server,
+        tab(browser, server.address, expected_error="40[13]") as page,
+    ):
+        use_key(page, created.stdout.strip())
         row = page.locator("tbody tr", has_text="builtin")
+        row.get_by_role("button", name="Unload").click()
+        expect(page.get_by_role("alert")).to_contain_text("builtin was not unloaded: ")
+        picture(page, "member")
+        use_key(page, "sk-operator")
         row.get_by_role("button", name="Unload").click()
         expect(row).to_contain_text("unloaded")
         row.get_by_role("button", name="Load", exact=True).click()
 
         expect(row).to_contain_text("ready")
         expect(row).to_contain_text("0 of 8")
+
+
+def use_key(page: Page, key: str) -> None:
+    """Opens the status page with this key."""
+    page.goto("/docs")  # a page of the same origin
+    page.evaluate("key => sessionStorage.setItem('api-key', key)", key)
+    page.goto("/#/status")
 
 
 def test_a_question_that_gets_no_answer_is_there_to_be_sent_again(browser, server):
@@ -460,6 +491,7 @@ def test_chats_of_other_clients_are_opened_and_left_as_they_are(page, client):
     wait_answered(page, 2)
 
     expect(page.locator("#chats a", has_text="Theirs")).to_have_count(2)
+    expect(page.locator("#chats a", has_text="Untitled")).to_have_count(0)
     assert client.chat.completions.retrieve(theirs.id).metadata["conversation"] == "c1"
 
 

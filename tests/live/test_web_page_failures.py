@@ -19,16 +19,26 @@ DELTAS = [
     {"content": "Ready"},
     {"content": " steady go"},
 ]
-REST = [{"role": "assistant", "content": "and on."}]
-BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, BEFORE_DONE = (
-    None, b"", b"First this.", b"Ready", b'"finish_reason": "stop"',
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"at"'}}
+CALLS = [
+    {"role": "assistant", "content": None, "tool_calls": [{"index": 0, **CALL}]},
+    {"tool_calls": [{"index": 0, "function": {"arguments": ': "sea"}'}}]},
+]
+ANSWERS = {
+    "Go on": [{"role": "assistant", "content": "and on."}],
+    "weather": CALLS,
+    "Slowly": [*DELTAS[:4], None],
+    "": DELTAS,
+}
+BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, IN_CALL, BEFORE_DONE = (
+    None, b"", b"First this.", b"Ready", b"call_1", b'"finish_reason": "stop"',
 )  # fmt: skip
 LOST = "The connection to the server was lost."
 
 
 @pytest.fixture(scope="module")
 def upstream_port() -> Iterator[int]:
-    with scripted_upstream(DELTAS, REST) as port:
+    with scripted_upstream(ANSWERS) as port:
         yield port
 
 
@@ -77,7 +87,12 @@ def ask(page: Page, text: str = "Tell me!") -> None:
     page.keyboard.press("Enter")
 
 
-SAID = {IN_REASONING: "Thoughts", IN_TEXT: "Ready", BEFORE_DONE: "Ready steady go"}
+SAID = {
+    IN_REASONING: "Thoughts",
+    IN_TEXT: "Ready",
+    IN_CALL: "Call of weather",
+    BEFORE_DONE: "Ready steady go",
+}
 
 
 def wait_said(page: Page, after: bytes) -> None:
@@ -220,3 +235,56 @@ def test_a_killed_server_is_waited_for(browser, upstream_port, tmp_path):
             alert.get_by_role("button", name="Go on").click()
 
             expect(page.locator("article.answer .prose")).to_have_text("Ready and on.")
+
+
+def test_an_answer_of_calls_is_shown_even_if_it_breaks(page, proxy):
+    proxy.breaks = [Break(how="cut", after=IN_CALL)]
+    ask(page, "How is the weather?")
+    wait_said(page, IN_CALL)
+    proxy.see()
+    answer = page.locator("article.answer:not(.is-growing)")
+    expect(answer).to_contain_text("Cut short")
+    page.get_by_role("alert").get_by_role("button", name="Try again").click()
+    page.get_by_text("Call of weather").click()
+    expect(answer.locator("pre")).to_have_text('{"at": "sea"}')
+    picture(page, "call")
+    page.reload()
+    page.get_by_text("Call of weather").click()
+    expect(answer.locator("pre")).to_have_text('{"at": "sea"}')
+    with page.expect_request("**/v1/chat/completions") as asked:
+        ask(page, "And now?")
+
+    assert asked.value.post_data_json["messages"][1] == {
+        "role": "assistant",
+        "content": 'weather({"at": "sea"})',
+    }
+
+
+def test_a_stopped_relayed_chat_is_listed_and_its_model_is_introduced_as_it_is(page):
+    expect(page.locator("#greeting-model")).to_have_text("far is reached through this server.")
+    expect(page.locator("#starters")).to_be_hidden()
+    expect(page.get_by_role("button", name="Attach files")).to_be_visible()
+    ask(page, "Slowly, please")
+    wait_said(page, IN_TEXT)
+    page.keyboard.press("Escape")
+
+    page.clock.run_for(5000)
+    expect(page.locator("#chats a", has_text="Slowly, please")).to_have_count(1)
+
+
+def test_one_stored_chat_is_reached_by_tab_and_the_others_by_arrow_keys(page):
+    for text in ("First one", "Second one"):
+        page.get_by_role("button", name="New chat").click()
+        ask(page, text)
+        expect(page.locator("#chats a[aria-current]")).to_have_text(text)
+    page.get_by_role("button", name="New chat").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator("#chats a[aria-current]")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("link", name="First one")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("button", name="Delete First one")).to_be_focused()
+    page.keyboard.press("Home")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Chats of other clients too")).to_be_focused()

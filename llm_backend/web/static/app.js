@@ -16,6 +16,7 @@ import { Transcript } from "./transcript.js";
 import { Turn } from "./turn.js";
 
 const LOADING_MS = 1000;
+const STORED_WITHIN_MS = [0, 250, 500, 1000, 2000]; // pauses before looks for a stopped answer
 const STARTERS = [
   "How do I load a real model?",
   "How do I use you from Python?",
@@ -102,7 +103,7 @@ class App {
     this.stop();
     if (page === "chat" || page === "stored") await this.#open(page, decodeURIComponent(id));
     else {
-      this.#show(new Conversation());
+      this.#showNew();
       await this.#attachments.show(null);
     }
   }
@@ -127,9 +128,14 @@ class App {
       this.#show(conversation);
       await this.#attachments.show(conversation.metadata.vector_store);
     } catch (error) {
-      this.#show(new Conversation());
+      this.#showNew();
       this.#complain(error);
     }
+  }
+
+  #showNew() {
+    this.#options.resetSystem();
+    this.#show(new Conversation());
   }
 
   #show(conversation) {
@@ -170,13 +176,13 @@ class App {
   #greet() {
     byId("greeting").hidden = this.#conversation.messages.length > 0;
     byId("greeting-model").textContent = this.#listenerName();
-    byId("starters").hidden = !this.#options.isLoaded || !this.#options.model;
+    byId("starters").hidden = !this.#options.isBuiltin;
   }
 
   #listenerName() {
-    const { model, isLoaded } = this.#options;
+    const { model, isLoaded, isHere } = this.#options;
     if (!isLoaded) return "";
-    if (model) return `${model} is listening, on a server of your own.`;
+    if (model) return `${model} ${isHere ? "runs on" : "is reached through"} this server.`;
     return "No model is served yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.";
   }
 
@@ -249,7 +255,8 @@ class App {
       if (failure) this.#tellFailure(failure, conversation.lastAnswer, isSaid);
       else if (!isSaid && !turn.isStopped)
         this.#notice.show("The model answered nothing.", this.#waysOut({}, null));
-      if (conversation === this.#conversation) await this.#relist();
+      const stoppedId = isSaid && (failure || turn.isStopped) ? conversation.storedId : null;
+      await this.#relist(this.#options.isStoring ? stoppedId : null);
       if (!failure && !turn.isStopped) await conversation.forgetEarlier();
     } catch (error) {
       this.#complain(error);
@@ -257,12 +264,19 @@ class App {
   }
 
   async #listen(conversation, view, turn, isContinued) {
-    const { model, temperature } = this.#options,
+    const { model, temperature, isStoring } = this.#options,
       { signal } = turn;
     const isSearching = this.#options.canReadFiles && !isContinued;
     const storeId = isSearching ? await turn.wait(this.#attachments.searched()) : null;
     const began = performance.now();
-    const answering = conversation.answer({ model, temperature, storeId, isContinued, signal });
+    const answering = conversation.answer({
+      model,
+      temperature,
+      storeId,
+      isStoring,
+      isContinued,
+      signal,
+    });
     for await (const answer of answering) {
       turn.hear();
       this.#notice.hideMild();
@@ -358,10 +372,15 @@ class App {
     this.#greet();
   }
 
-  async #relist() {
+  /** Lists the chats anew; an answer that was stopped is stored a moment later. */
+  async #relist(stoppedId = null) {
     try {
-      await this.#chats.load();
-      this.#chats.mark(location.hash);
+      for (const pause of STORED_WITHIN_MS) {
+        await new Promise((resolve) => setTimeout(resolve, pause));
+        const ids = await this.#chats.load();
+        this.#chats.mark(location.hash);
+        if (stoppedId === null || ids.includes(stoppedId)) return;
+      }
     } catch (error) {
       if (!this.#notice.isShown) this.#complain(error); // the first failure is the one to know of
     }
@@ -464,7 +483,7 @@ class App {
 }
 
 /** True for an answer that has said nothing. */
-const isEmpty = ({ content, reasoning }) => !content && !reasoning;
+const isEmpty = ({ content, reasoning, calls }) => !content && !reasoning && !calls.length;
 
 /** Fits the field's height to its text, up to the style sheet's maximum. */
 function grow(field) {

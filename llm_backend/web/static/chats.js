@@ -9,19 +9,30 @@ export class Chats {
   #place = byId("chats");
   #isOthersToo = byId("all-chats");
   #current = "";
+  #listed = "";
   #onDeleted;
   #onFailed;
 
   constructor({ onDeleted, onFailed }) {
     this.#onDeleted = onDeleted;
     this.#onFailed = onFailed;
+    this.#place.addEventListener("keydown", (event) => this.#move(event));
     this.#isOthersToo.addEventListener("change", () => this.load().catch(onFailed));
   }
 
-  /** Lists them anew. */
+  /** Lists them anew; returns the ids of the latest. */
   async load() {
     const isOthersToo = this.#isOthersToo.checked;
     const { chats, next } = await listed({ isOthersToo });
+    this.#show(chats, next);
+    return chats.map(({ id }) => id);
+  }
+
+  /** Draws a list that is not what it was: a key or pointer may be at one of its items. */
+  #show(chats, next) {
+    const now = JSON.stringify(chats.map((chat) => [chat.id, titleOf(chat), chat.created]));
+    if (now === this.#listed) return;
+    this.#listed = now;
     this.#place.replaceChildren();
     if (!chats.length)
       this.#place.append(
@@ -37,6 +48,34 @@ export class Chats {
       if (link.hash === path) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
+    const links = this.#links();
+    this.#letTabReach(links.find(({ hash }) => hash === path) ?? links[0]);
+  }
+
+  #links() {
+    return [...this.#place.querySelectorAll("li > a")];
+  }
+
+  /** The Tab key stops at one chat; arrow keys reach the others, and the buttons. */
+  #letTabReach(link) {
+    for (const one of this.#links()) one.tabIndex = one === link ? 0 : -1;
+  }
+
+  #move(event) {
+    const item = event.target.closest("li"),
+      links = this.#links(),
+      steps = { ArrowDown: 1, ArrowUp: -1, Home: -links.length, End: links.length };
+    if (!item) return;
+    let next;
+    if (event.key in steps) {
+      const place = links.indexOf(item.querySelector("a")) + steps[event.key];
+      next = links[Math.min(Math.max(place, 0), links.length - 1)];
+      this.#letTabReach(next);
+    } else if (event.key === "ArrowRight") next = event.target.nextElementSibling;
+    else if (event.key === "ArrowLeft") next = event.target.previousElementSibling;
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
   }
 
   #add(chats, next) {
@@ -83,13 +122,12 @@ export class Chats {
 
   #item(chat, path) {
     const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
-    const item = make(
-      "li",
-      {},
-      link,
-      iconButton("pen", `Rename ${titleOf(chat)}`, () => this.#edit(chat, item, link)),
-      iconButton("bin", `Delete ${titleOf(chat)}`, () => this.#delete(chat, path, item)),
-    );
+    const rename = iconButton("pen", `Rename ${titleOf(chat)}`, () =>
+        this.#edit(chat, item, link),
+      ),
+      bin = iconButton("bin", `Delete ${titleOf(chat)}`, () => this.#delete(chat, path, item)),
+      item = make("li", {}, link, rename, bin);
+    rename.tabIndex = bin.tabIndex = -1;
     return item;
   }
 
@@ -138,6 +176,7 @@ export class Chats {
       return;
     }
     const group = item.closest("section");
+    this.#listed = "";
     item.remove();
     if (!group.querySelector("li")) group.remove();
     if (path === this.#current) this.#onDeleted();

@@ -35,7 +35,7 @@ export class Conversation {
   /** Adds what the user says. */
   add(content, pictures = []) {
     this.messages.push({ role: "user", content, pictures });
-    this.title ||= content.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
+    this.title ||= titled(content);
   }
 
   /** Returns a new conversation that continues from the messages before this index. */
@@ -68,7 +68,7 @@ export class Conversation {
 
   /** Asks the model, which reads what the vector store says if there is one; yields the answer each
    *  time it has grown. One that is continued is the last answer, which grows further. */
-  async *answer({ model, temperature, storeId, isContinued, signal }) {
+  async *answer({ model, temperature, storeId, isStoring, isContinued, signal }) {
     const kept = storeId ?? this.metadata.vector_store;
     const metadata = {
       client: CLIENT,
@@ -81,8 +81,7 @@ export class Conversation {
       messages: this.#requestMessages(isContinued ? [{ role: "user", content: GO_ON }] : []),
       stream: true,
       stream_options: { include_usage: true },
-      store: true,
-      metadata,
+      ...(isStoring ? { store: true, metadata } : {}),
       ...(temperature === null ? {} : { temperature }),
       ...(storeId ? { tools: [{ type: "file_search", vector_store_ids: [storeId] }] } : {}),
     };
@@ -110,10 +109,9 @@ export class Conversation {
   }
 
   #requestMessages(more) {
-    const messages = this.messages.map(({ role, content, pictures }) => ({
-      role,
-      content: pictures?.length ? partsOf(content, pictures) : content,
-    }));
+    const messages = this.messages.map((message, place) =>
+      requestMessage(message, this.messages[place + 1]?.role === "tool"),
+    );
     const system = this.system ? [{ role: "system", content: this.system }] : [];
     return [...system, ...messages, ...more];
   }
@@ -123,9 +121,26 @@ const newAnswer = () => ({
   role: "assistant",
   content: "",
   reasoning: "",
+  calls: [],
   isCut: true,
   retrieval: null,
 });
+
+/** A message as the model is to read it. Calls without results are told as text: models take no others. */
+function requestMessage({ role, content, pictures, calls = [], callId }, hasResults) {
+  if (role === "tool") return { role, content, tool_call_id: callId };
+  if (calls.length && hasResults) {
+    const asked = calls.map(({ id, name, text }) => ({
+      id,
+      type: "function",
+      function: { name, arguments: text },
+    }));
+    return { role, content: content || null, tool_calls: asked };
+  }
+  if (calls.length && !content)
+    return { role, content: calls.map(({ name, text }) => `${name}(${text})`).join("\n") };
+  return { role, content: pictures?.length ? partsOf(content, pictures) : content };
+}
 
 /** An answer and what continues it, as one. A space that models leave out stands between two words. */
 function joined(first, second) {
@@ -136,6 +151,7 @@ function joined(first, second) {
     ...second,
     content: start + space + rest,
     reasoning: reasoning + second.reasoning,
+    calls: [...first.calls, ...second.calls],
     retrieval: second.retrieval ?? first.retrieval,
   };
 }
@@ -157,6 +173,13 @@ function withoutGoingOn(messages) {
 function take(answer, { delta, finish_reason: reason }) {
   answer.content += delta.content ?? "";
   answer.reasoning += delta.reasoning_content ?? "";
+  for (const [place, { index, id, function: called }] of (delta.tool_calls ?? []).entries()) {
+    const at = Math.min(index ?? place, answer.calls.length);
+    const call = (answer.calls[at] ??= { id: "", name: "", text: "" });
+    call.id ||= id ?? "";
+    call.name += called?.name ?? "";
+    call.text += called?.arguments ?? "";
+  }
   if (reason) answer.isCut = reason === "length";
 }
 
@@ -191,11 +214,13 @@ async function restored(completion) {
   conversation.title = titleOf(completion);
   conversation.system = asked.find(({ role }) => role === "system")?.content ?? "";
   conversation.messages = asked
-    .filter(({ role }) => role === "user" || role === "assistant")
-    .map(({ role, content, content_parts: parts }) => ({
+    .filter(({ role }) => ["user", "assistant", "tool"].includes(role))
+    .map(({ role, content, content_parts: parts, tool_calls: calls, tool_call_id: callId }) => ({
       role,
       content: content ?? textOf(parts),
       reasoning: "",
+      calls: callsOf(calls),
+      callId,
       pictures: (parts ?? []).filter(isPicture).map(({ image_url: { url } }) => url),
       hasMore: (parts ?? []).some((part) => part.type !== "text" && !isPicture(part)),
     }));
@@ -203,12 +228,20 @@ async function restored(completion) {
     role: "assistant",
     content: message.content ?? "",
     reasoning: message.reasoning_content ?? "",
+    calls: callsOf(message.tool_calls),
     retrieval: completion.retrieval ?? null,
     isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
   });
   conversation.messages = withoutGoingOn(conversation.messages);
   return conversation;
 }
+
+const callsOf = (calls) =>
+  (calls ?? []).map(({ id, function: called, custom }) => ({
+    id,
+    name: called?.name ?? custom?.name ?? "",
+    text: called?.arguments ?? custom?.input ?? "",
+  }));
 
 async function messagesOf(storedId) {
   const messages = [];
@@ -237,8 +270,19 @@ const partsOf = (text, pictures) => [
 const isPicture = ({ type, image_url: picture }) =>
   type === "image_url" && /^data:image\/[^,]*;base64,/.test(picture.url);
 
-/** The title of a stored completion. */
-export const titleOf = (completion) => completion.metadata?.title || "Untitled chat";
+/** The title of a stored completion: of one without, as of other clients, how its answer begins. */
+export function titleOf({ metadata, choices, created }) {
+  const { content, tool_calls: calls } = choices?.[0]?.message ?? {},
+    called = callsOf(calls).map(({ name }) => name);
+  return (
+    metadata?.title ||
+    titled(content ?? "") ||
+    called.join(", ") ||
+    `Chat of ${new Date(created * 1000).toLocaleTimeString([], { timeStyle: "short" })}`
+  );
+}
+
+const titled = (text) => text.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
 
 /** Gives a stored completion another title; its other metadata stays. */
 export const rename = (completion, title) =>

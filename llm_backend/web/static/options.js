@@ -10,12 +10,14 @@ export class Options {
   #personalities = byId("personality");
   #listed = [];
   #local = [];
+  #storesChats = "";
   #system = byId("system");
+  #isStandard = byId("keep-system");
   #temperature = byId("temperature");
 
   constructor({ onKey }) {
-    this.#system.value = localStorage.getItem("system") ?? "";
-    this.#system.addEventListener("change", () => keep("system", this.#system.value));
+    for (const field of [this.#system, this.#isStandard])
+      field.addEventListener("change", () => this.#keepSystem());
     this.#models.addEventListener("change", () => this.#offerPersonalities());
     for (const field of [this.#models, this.#personalities])
       field.addEventListener("change", () => keep("model", this.model));
@@ -37,18 +39,38 @@ export class Options {
     return personality ? `${this.#models.value}:${personality}` : this.#models.value;
   }
 
-  /** Whether the chosen model takes pictures, as it says itself. */
+  /** Whether the chosen model takes pictures, as it says itself; one elsewhere, which says nothing, may. */
   get canSee() {
-    const chosen = this.#listed.find(({ id }) => id === this.#models.value);
-    return chosen?.input_modalities?.includes("image") ?? false;
+    return this.#chosen?.input_modalities?.includes("image") ?? !this.isHere;
+  }
+
+  /** Whether the chosen model runs on this server. */
+  get isHere() {
+    return this.#local.some(({ id }) => id === this.#base);
+  }
+
+  /** Whether the chosen model is the one that comes with the server. */
+  get isBuiltin() {
+    return this.isHere && this.#base === "builtin";
+  }
+
+  /** Whether the server stores chats. */
+  get isStoring() {
+    return this.#storesChats !== "never";
+  }
+
+  get #chosen() {
+    return this.#listed.find(({ id }) => id === this.#models.value);
+  }
+
+  get #base() {
+    return this.#chosen?.alias_of ?? this.#chosen?.id;
   }
 
   /** Whether the chosen model is one of this server's, and there is one that can embed files: one
    *  that was never loaded may be. */
   get canReadFiles() {
-    const chosen = this.#listed.find(({ id }) => id === this.#models.value);
-    const base = chosen?.alias_of ?? chosen?.id;
-    const others = this.#local.filter(({ id }) => id !== base);
+    const others = this.#local.filter(({ id }) => id !== this.#base);
     const canEmbed = ({ kind, state }) => kind === "embedding" || (!kind && state === "unloaded");
     return others.length < this.#local.length && others.some(canEmbed);
   }
@@ -63,6 +85,13 @@ export class Options {
 
   set system(text) {
     this.#system.value = text;
+    this.#isStandard.checked = text !== "" && text === standardSystem();
+    this.#tellSystem();
+  }
+
+  /** Takes the system prompt of new chats, if there is one. */
+  resetSystem() {
+    this.system = standardSystem();
   }
 
   /** From 0 to 2; null leaves it to the model. */
@@ -106,7 +135,9 @@ export class Options {
 
   /** Lists the models that the server has, without those that do not chat; says whether one is being loaded. */
   async loadModels() {
-    const [{ data }, { models }] = await Promise.all([ask("v1/models"), ask("v1/info")]);
+    const [{ data }, info] = await Promise.all([ask("v1/models"), ask("v1/info")]),
+      { models } = info;
+    this.#storesChats = info.stores_chats;
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
@@ -122,8 +153,7 @@ export class Options {
 
   /** The roles that the chosen model has, where the server tells of any. */
   #offerPersonalities() {
-    const chosen = this.#listed.find(({ id }) => id === this.#models.value);
-    const base = chosen?.alias_of ?? chosen?.id;
+    const base = this.#base;
     const names = this.#listed
       .filter((model) => model.personality_of === base)
       .map(({ id }) => id.slice(base.length + 1));
@@ -132,6 +162,18 @@ export class Options {
       ...names.map((name) => make("option", { value: name }, name)),
     );
     this.#personalities.parentElement.hidden = names.length === 0;
+  }
+
+  /** A system prompt is of its chat alone, unless new chats are to have it too. */
+  #keepSystem() {
+    if (this.#isStandard.checked) keep("system", this.system);
+    else if (document.activeElement === this.#isStandard) keep("system", "");
+    this.#tellSystem();
+  }
+
+  #tellSystem() {
+    byId("open-options").classList.toggle("is-set", this.system !== "");
+    byId("open-options").title = this.system ? "This chat has a system prompt." : "";
   }
 
   #setTemperature(value) {
@@ -156,6 +198,8 @@ export class Options {
     isKept.addEventListener("change", change);
   }
 }
+
+const standardSystem = () => localStorage.getItem("system") ?? "";
 
 function keep(name, value) {
   if (value === "") localStorage.removeItem(name);

@@ -48,6 +48,7 @@ export class StatusPage {
     this.models = make("tbody", { className: "models" });
     this.rows = new Map();
     this.errors = make("tbody", {});
+    this.failure = make("p", { className: "notice", role: "alert", hidden: true });
     this.#place.replaceChildren(
       make("header", {}, make("h1", {}, "Status"), this.state),
       this.info,
@@ -76,6 +77,7 @@ export class StatusPage {
         ["Model", "State", ...NUMBERS, ""],
         this.models,
       ),
+      this.failure,
       (this.errorsTable = table(
         "Recent errors",
         ["When", "Operation", "Status", "Message"],
@@ -118,7 +120,7 @@ export class StatusPage {
       if (!this.rows.has(model.id)) {
         this.rows.set(
           model.id,
-          new ModelRow(model.id, ({ message }) => (this.info.textContent = message)),
+          new ModelRow(model.id, (message) => this.#tellFailure(message)),
         );
       }
       this.rows.get(model.id).draw(model);
@@ -127,6 +129,12 @@ export class StatusPage {
     const isSame = elements.every((one, place) => this.models.children[place] === one);
     if (!isSame || this.models.children.length !== elements.length)
       this.models.replaceChildren(...elements);
+  }
+
+  /** Says why a model was not loaded or unloaded; null: it was. */
+  #tellFailure(message) {
+    this.failure.textContent = message ?? "";
+    this.failure.hidden = message === null;
   }
 
   #tick() {
@@ -165,8 +173,8 @@ class ModelRow {
   #numbers = NUMBERS.map((name) => make("td", { className: "number", "data-name": name }));
   #button = make("button", { type: "button", className: "link" });
 
-  constructor(id, onFailed) {
-    this.#button.addEventListener("click", () => this.#toggle(id).catch(onFailed));
+  constructor(id, tell) {
+    this.#button.addEventListener("click", () => this.#toggle(id, tell));
     this.element = make(
       "tr",
       {},
@@ -185,11 +193,14 @@ class ModelRow {
     this.#button.textContent = state === "unloaded" ? "Load" : "Unload";
   }
 
-  async #toggle(id) {
+  async #toggle(id, tell) {
     const action = this.#button.textContent === "Load" ? "load" : "unload";
     this.#button.disabled = true;
     try {
       await ask(`v1/models/${encodeURIComponent(id)}/${action}`, { method: "POST" });
+      tell(null);
+    } catch (error) {
+      tell(`${id} was not ${action}ed: ${error.message}`);
     } finally {
       this.#button.disabled = false;
     }

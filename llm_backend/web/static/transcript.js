@@ -25,7 +25,8 @@ export class Transcript {
   show(messages, { onEdit }) {
     this.#place.replaceChildren();
     messages.forEach((message, place) => {
-      if (message.role !== "user") this.addAnswer().end(message);
+      if (message.role === "tool") this.#place.append(toolResult(message));
+      else if (message.role !== "user") this.addAnswer().end(message);
       else if (message.hasMore) this.addQuestion(message);
       else this.addQuestion(message, (text) => onEdit(place, text));
     });
@@ -94,6 +95,7 @@ class AnswerView {
   #transcript;
   #markdown;
   #thoughts = null;
+  #calls = make("div", {});
   #announced = 0;
   #latest = null;
   #timer = null;
@@ -106,6 +108,7 @@ class AnswerView {
       "article",
       { className: "answer is-growing", "aria-label": "The model", "aria-busy": "true" },
       this.body,
+      this.#calls,
       this.tools,
     );
     this.#markdown = new Markdown(this.body);
@@ -149,9 +152,10 @@ class AnswerView {
 
   #draw() {
     this.#timer = null;
-    const { content, reasoning } = this.#latest;
+    const { content, reasoning, calls = [] } = this.#latest;
     this.#transcript.keepEnd(() => {
       if (reasoning) this.#think(reasoning);
+      if (calls.length) this.#showCalls(calls);
       this.#markdown.draw(content);
     });
   }
@@ -167,21 +171,39 @@ class AnswerView {
       );
   }
 
+  /** The calls of tools; those that are open stay so while they grow. */
+  #showCalls(calls) {
+    for (const [place, { name, text }] of calls.entries()) {
+      if (!this.#calls.children[place]) this.#calls.append(folded("code", "", make("pre", {})));
+      const [summary, pre] = this.#calls.children[place].children;
+      summary.lastChild.textContent = `Call of ${name}`;
+      pre.textContent = text;
+    }
+  }
+
   #think(reasoning) {
     if (this.#thoughts === null) {
       this.#thoughts = make("p", {});
-      this.body.before(
-        make(
-          "details",
-          { className: "thoughts" },
-          make("summary", {}, icon("pulse"), "Thoughts"),
-          this.#thoughts,
-        ),
-      );
+      this.body.before(folded("pulse", "Thoughts", this.#thoughts));
     }
     this.#thoughts.textContent = reasoning;
   }
 }
+
+const folded = (symbol, title, ...content) =>
+  make(
+    "details",
+    { className: "thoughts" },
+    make("summary", {}, icon(symbol), make("span", {}, title)),
+    ...content,
+  );
+
+const toolResult = ({ content }) =>
+  make(
+    "article",
+    { className: "answer", "aria-label": "The tool" },
+    folded("code", "Result of the call", make("pre", {}, content)),
+  );
 
 function sourcesOf(sources) {
   const passages = sources.map(({ filename, text }) =>
