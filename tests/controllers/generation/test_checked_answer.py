@@ -89,6 +89,14 @@ def test_a_schema_that_refers_to_itself_is_not_followed_for_ever():
     assert not schema({"$ref": "#"}).rejects("1")
 
 
+@pytest.mark.parametrize("number", ["1E1000000000000000000", "-0.1e-9000000000000000000"])
+def test_answer_with_an_exponent_beyond_every_decimal_is_believed_if_constrained(number):
+    numbers = schema({"type": "array", "items": {"type": "number"}})
+
+    assert not numbers.rejects(f"[{number}]")
+    assert numbers.rejects(f"[{number}]", is_constrained=False)
+
+
 async def test_choices_are_checked_each_at_their_end():
     numbers = structure({"type": "integer"})
     said = [*whole("1"), *whole("2", choice=1)]

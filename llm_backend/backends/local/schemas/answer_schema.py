@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import unquote
 
@@ -41,7 +41,7 @@ class AnswerSchema:
         long to validate counts as a violation unless generation `is_constrained` by the schema."""
         try:
             value = json.loads(text, parse_float=Decimal, parse_int=_integer)
-        except RecursionError:
+        except (RecursionError, InvalidOperation):  # the latter: exponents beyond 10**18
             return not is_constrained
         except ValueError:
             return True
