@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.case_journal import CaseJournal
 from tests.examples import use_profile
-from tests.fuzzing import Fuzzing
+from tests.fuzzing import FINDS, JOURNAL, Fuzzing
 from tests.logged import logging_as_it_was
 from tests.postgresql import postgresql_server
 from tests.s3 import s3_server
@@ -19,7 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     fuzz_examples = config.getoption("--fuzz-examples")
     use_profile(fuzz_examples)
     if fuzz_examples is not None:
-        config.pluginmanager.register(Fuzzing())
+        resume = config.getoption("--fuzz-continue")
+        fuzzing = Fuzzing(finds=FINDS, journal=CaseJournal(JOURNAL), resume=resume)
+        config.pluginmanager.register(fuzzing)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fuzz-examples",
         type=int,
         help="explore at random, with so many examples of each property and each operation",
+    )
+    parser.addoption(
+        "--fuzz-continue",
+        action="store_true",
+        help="leave out the tests that the last exploration has finished, and count on",
     )
     parser.addoption(
         "--clients",

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.case_journal import CaseJournal
+
 ROOT = Path(__file__).parents[1]
 PROPERTY = """
 from hypothesis import given
@@ -23,36 +25,43 @@ def show(values):
 show()
 """
 SUITE = """
+import os
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzzing import CASES
-
 
 @given(st.integers())
-def test_of_hypothesis(number):
+def test_that_fails(number):
     assert number < 1000
 
 
-def test_that_counts_itself(record_property):
-    record_property(CASES, 7)
+@given(st.integers())
+def test_that_ends_the_process(number):
+    if os.environ["RUN"] == "first":
+        os._exit(9)
 """
 CONFTEST = """
+import os
 from pathlib import Path
 
+from tests.case_journal import CaseJournal
 from tests.examples import use_profile
 from tests.fuzzing import Fuzzing
 
 
 def pytest_configure(config):
     use_profile(50)
-    config.pluginmanager.register(Fuzzing(Path("finds")))
+    journal = CaseJournal(Path("cases.txt"), every_s=0)
+    resume = os.environ["RUN"] == "continued"
+    config.pluginmanager.register(Fuzzing(finds=Path("finds"), journal=journal, resume=resume))
 """
 
 
-def run(folder: Path, *arguments: str, hash_seed: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
+def run(
+    folder: Path, *arguments: str, hash_seed: str, **named: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed, **named}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
@@ -71,24 +80,23 @@ def test_whatever_was_imported_the_examples_are_the_same(tmp_path):
     assert others.stdout == alone.stdout
 
 
-def test_fuzzing_tells_how_many_cases_there_were_and_keeps_what_fails(tmp_path):
+def test_fuzzing_keeps_counts_and_finds_of_an_interrupted_run_and_continues(tmp_path):
     (tmp_path / "test_it.py").write_text(SUITE)
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    result = run(
-        tmp_path,
-        "-m",
-        "pytest",
-        "-c",
-        str(ROOT / "pyproject.toml"),
-        "--rootdir",
-        ".",
-        "test_it.py",
-        hash_seed="0",
-    )
-
+    arguments = ("-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "test_it.py")
+    first = run(tmp_path, *arguments, hash_seed="0", RUN="first")
     (find,) = (tmp_path / "finds").iterdir()
-    assert result.returncode == 1
-    assert "7 test_it.py::test_that_counts_itself" in result.stdout
-    assert "1 tests that found something" in result.stdout
-    assert find.name == "test_it-py-test_of_hypothesis.txt"
+    counted = CaseJournal(tmp_path / "cases.txt").counts()
+    continued = run(tmp_path, *arguments, hash_seed="0", RUN="continued")
+
+    assert first.returncode == 9
+    assert find.name == "test_it-py-test_that_fails.txt"
     assert "number=1000" in find.read_text()
+    failed, ended = (
+        ("property", f"test_it.py::test_that_{it}") for it in ("fails", "ends_the_process")
+    )
+    assert counted[failed] > 1
+    assert counted[ended] == 1
+    assert continued.returncode == 0, continued.stdout
+    assert "1 passed, 1 deselected" in continued.stdout
+    assert f"{counted[failed] + 51:,} cases, 1 finds" in continued.stdout
