@@ -150,6 +150,10 @@ def test_what_is_chosen_is_asked_for(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_label("System prompt").fill("You speak of trains.")
     page.get_by_label("Temperature").fill("0.3")
+    page.get_by_text("More parameters").click()
+    page.get_by_label("Top p").fill("0.9")
+    page.get_by_label("Seed").fill("7")
+    page.get_by_label("Stop at").fill("STOP\nEND")
     page.get_by_label("Model", exact=True).select_option("gpt-3.5-turbo")
     with page.expect_request(lambda one: one.method == "POST") as asked:
         say(page, "Hello!")
@@ -157,7 +161,9 @@ def test_what_is_chosen_is_asked_for(page):
 
     body = asked.value.post_data_json
     assert body["model"] == "gpt-3.5-turbo"
-    assert body["temperature"] == 0.3
+    assert (body["temperature"], body["top_p"], body["seed"]) == (0.3, 0.9, 7)
+    assert body["stop"] == ["STOP", "END"]
+    assert not {"max_completion_tokens", "reasoning_effort"} & body.keys()
     assert body["store"] is True
     assert body["messages"][0] == {"role": "system", "content": "You speak of trains."}
     page.get_by_role("button", name="New chat").click()
@@ -170,6 +176,31 @@ def test_what_is_chosen_is_asked_for(page):
     expect(field).to_have_value("You speak of trains.")
     page.get_by_role("button", name="New chat").click()
     expect(field).to_have_value("You rhyme.")
+
+
+def test_an_answer_that_is_cut_by_its_limit_goes_on(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_text("More parameters").click()
+    limit = page.get_by_label("Max tokens")
+    limit.fill("0")
+    say(page, "How do I load a real model?")
+    expect(page.get_by_role("alert")).to_contain_text("Max tokens: ")
+    limit.fill("4")
+    picture(page, "parameters")
+    page.get_by_label("Message").press("Enter")
+    wait_answered(page)
+    prose = page.locator("article.answer:not(.is-growing) .prose")
+    begin = prose.inner_text()
+    limit.fill("")
+    page.get_by_role("button", name="Go on").click()
+    wait_answered(page)
+
+    whole = prose.inner_text()
+    assert whole.startswith(begin)
+    assert len(whole) > len(begin)
+    expect(page.get_by_text("Cut short")).to_be_hidden()
+    page.reload()
+    expect(prose).to_have_text(whole)
 
 
 def test_a_stored_chat_gets_another_title_and_is_deleted(page):

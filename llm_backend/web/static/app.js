@@ -264,14 +264,14 @@ class App {
   }
 
   async #listen(conversation, view, turn, isContinued) {
-    const { model, temperature, isStoring } = this.#options,
+    const { model, parameters, isStoring } = this.#options,
       { signal } = turn;
     const isSearching = this.#options.canReadFiles && !isContinued;
     const storeId = isSearching ? await turn.wait(this.#attachments.searched()) : null;
     const began = performance.now();
     const answering = conversation.answer({
       model,
-      temperature,
+      parameters,
       storeId,
       isStoring,
       isContinued,
@@ -306,7 +306,7 @@ class App {
     const isRefused = status >= 400 && status < 500 && status !== 429;
     if (isRefused) return [];
     const again = ["Try again", () => (lastAnswer ? this.#again() : this.#askAgain())];
-    return lastAnswer?.isCut && lastAnswer.content
+    return canGoOn(lastAnswer)
       ? [["Go on", () => this.#goOn()], again]
       : [again];
   }
@@ -348,7 +348,7 @@ class App {
   #offerMore() {
     this.#transcript.offerMore({
       onAgain: () => this.#again(),
-      onGoOn: this.#conversation.lastAnswer?.isCut ? () => this.#goOn() : null,
+      onGoOn: canGoOn(this.#conversation.lastAnswer) ? () => this.#goOn() : null,
     });
   }
 
@@ -481,6 +481,9 @@ class App {
     } else this.stop();
   }
 }
+
+/** True for an answer that was cut in its text, or at the end of it. */
+const canGoOn = (answer) => Boolean(answer?.isCut && answer.content);
 
 /** True for an answer that has said nothing. */
 const isEmpty = ({ content, reasoning, calls }) => !content && !reasoning && !calls.length;

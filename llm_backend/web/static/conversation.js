@@ -68,7 +68,7 @@ export class Conversation {
 
   /** Asks the model, which reads what the vector store says if there is one; yields the answer each
    *  time it has grown. One that is continued is the last answer, which grows further. */
-  async *answer({ model, temperature, storeId, isStoring, isContinued, signal }) {
+  async *answer({ model, parameters, storeId, isStoring, isContinued, signal }) {
     const kept = storeId ?? this.metadata.vector_store;
     const metadata = {
       client: CLIENT,
@@ -82,7 +82,7 @@ export class Conversation {
       stream: true,
       stream_options: { include_usage: true },
       ...(isStoring ? { store: true, metadata } : {}),
-      ...(temperature === null ? {} : { temperature }),
+      ...parameters,
       ...(storeId ? { tools: [{ type: "file_search", vector_store_ids: [storeId] }] } : {}),
     };
     if (!isContinued) this.messages.push(newAnswer());

@@ -1,7 +1,8 @@
-// Options of a chat: model, system prompt, temperature; and the key. Choices are remembered.
+// Options of a chat: model, system prompt, parameters; and the key. Choices are remembered.
 
 import { ask, key } from "./api.js";
 import { byId, make } from "./dom.js";
+import { Parameters } from "./parameters.js";
 
 export class Options {
   /** Whether the models of the server are known. */
@@ -13,7 +14,7 @@ export class Options {
   #storesChats = "";
   #system = byId("system");
   #isStandard = byId("keep-system");
-  #temperature = byId("temperature");
+  #parameters = new Parameters();
 
   constructor({ onKey }) {
     for (const field of [this.#system, this.#isStandard])
@@ -21,11 +22,6 @@ export class Options {
     this.#models.addEventListener("change", () => this.#offerPersonalities());
     for (const field of [this.#models, this.#personalities])
       field.addEventListener("change", () => keep("model", this.model));
-    this.#temperature.addEventListener("input", () =>
-      this.#setTemperature(this.#temperature.value),
-    );
-    byId("temperature-default").addEventListener("click", () => this.#setTemperature(""));
-    this.#setTemperature(localStorage.getItem("temperature") ?? "");
     byId("open-options").addEventListener("click", () => this.show(byId("options").hidden));
     document.addEventListener("pointerdown", ({ target }) => {
       if (this.isShown && !target.closest("#options, #open-options")) this.show(false);
@@ -94,10 +90,9 @@ export class Options {
     this.system = standardSystem();
   }
 
-  /** From 0 to 2; null leaves it to the model. */
-  get temperature() {
-    const chosen = localStorage.getItem("temperature") ?? "";
-    return chosen === "" ? null : Number(chosen);
+  /** The parameters that are set, as fields of a request; throws for a value that cannot be. */
+  get parameters() {
+    return this.#parameters.body;
   }
 
   get isShown() {
@@ -174,15 +169,6 @@ export class Options {
   #tellSystem() {
     byId("open-options").classList.toggle("is-set", this.system !== "");
     byId("open-options").title = this.system ? "This chat has a system prompt." : "";
-  }
-
-  #setTemperature(value) {
-    keep("temperature", value);
-    if (value !== "") this.#temperature.value = value;
-    this.#temperature.classList.toggle("is-default", value === "");
-    byId("temperature-shown").textContent =
-      value === "" ? "the model’s own" : Number(value).toFixed(1);
-    byId("temperature-default").hidden = value === "";
   }
 
   #watchKey(onKey) {
