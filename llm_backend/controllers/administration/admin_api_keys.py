@@ -10,11 +10,16 @@ from llm_backend.controllers.administration.records.changes import (
     apply_change,
     audit_entry,
     create_key,
-    translate_read_errors,
 )
-from llm_backend.controllers.administration.records.key_objects import admin_key_object
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.key_objects import (
+    admin_key_object,
+)
+from llm_backend.controllers.administration.records.listing import (
+    deleted_response,
+    list_response,
+)
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 
 if TYPE_CHECKING:
@@ -25,10 +30,8 @@ THING = "admin API key"
 
 async def admin_api_keys_list(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys`"""
-    with translate_read_errors(THING):
-        page = await list_page(request.query, services.access.administration.keys)
-    data = [admin_key_object(key) for key in page.items]
-    return JsonResponse(list_object(data, has_more=page.has_more))
+    find = services.access.administration.keys
+    return await list_response(THING, request.query, find, admin_key_object)
 
 
 async def admin_api_keys_create(services: Services, request: ApiRequest) -> Response:
@@ -44,7 +47,7 @@ async def admin_api_keys_create(services: Services, request: ApiRequest) -> Resp
 
 async def admin_api_keys_get(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys/{key_id}`"""
-    with translate_read_errors(THING):
+    with translate_store_errors(THING):
         key = await services.access.administration.key(request.path["key_id"])
     return JsonResponse(admin_key_object(key))
 
@@ -57,9 +60,4 @@ async def admin_api_keys_delete(services: Services, request: ApiRequest) -> Resp
         await services.access.administration.remove_key(
             audit_entry(request, "api_key.deleted", id), id
         )
-    deleted: api.AdminApiKeysDeleteResponse = {
-        "id": id,
-        "object": "organization.admin_api_key.deleted",
-        "deleted": True,
-    }
-    return JsonResponse(deleted)
+    return deleted_response("organization.admin_api_key", id)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import translate_read_errors
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.listing import (
+    list_object,
+    list_response,
+)
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
@@ -24,15 +26,14 @@ async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
     if query.get("tenant_only"):
         return JsonResponse(list_object([], has_more=False))
     audit_filter = _filter(query)
-    with translate_read_errors("audit log entry"):
-        page = await list_page(
-            query,
-            lambda page: services.access.administration.audit_entries(audit_filter, page),
-            order="desc",
-        )
     names = {id: project.name for id, project in services.access.keyring.policy.projects.items()}
-    data = [_entry_object(entry, names) for entry in page.items]
-    return JsonResponse(list_object(data, has_more=page.has_more))
+    return await list_response(
+        "audit log entry",
+        query,
+        lambda page: services.access.administration.audit_entries(audit_filter, page),
+        lambda entry: _entry_object(entry, names),
+        order="desc",
+    )
 
 
 def _filter(query: "api.ListAuditLogsQuery") -> AuditFilter:

@@ -3,7 +3,6 @@ address (`llm-backend keys create --user MAIL`).
 """
 
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -11,12 +10,14 @@ from starlette.responses import Response
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    apply_change,
     audit_entry,
-    translate_read_errors,
 )
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.listing import (
+    deleted_response,
+)
+from llm_backend.controllers.administration.records.resource import Resource
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store.administration import Record
@@ -24,20 +25,13 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-
-THING = "invite"
+INVITES = Resource(kind=resource_kinds.INVITE, name="invite", id_prefix="invite-")
 LIFETIME_S = 7 * 24 * 60 * 60  # OpenAI's
 
 
 async def list_invites(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/invites`"""
-    with translate_read_errors(THING):
-        page = await list_page(
-            request.query,
-            lambda page: services.access.administration.find(resource_kinds.INVITE, page),
-        )
-    data = [_invite_object(invite) for invite in page.items]
-    return JsonResponse(list_object(data, has_more=page.has_more))
+    return await INVITES.list(services, request, _invite_object)
 
 
 async def invite_user(services: Services, request: ApiRequest) -> Response:
@@ -48,55 +42,39 @@ async def invite_user(services: Services, request: ApiRequest) -> Response:
         raise InvalidRequest(
             f"`email` is {email[:64]!r}, which is not an email address.", param="email"
         )
-    now = int(time.time())
     projects = body.get("projects") or []
     await _check_projects(services, projects)
-    invite = Record(
-        id=f"invite-{uuid.uuid4().hex[:24]}",
-        kind=resource_kinds.INVITE,
-        created_at=now,
-        body={
+    invite = INVITES.new(
+        {
             "email": email,
             "role": role,
             "projects": projects,
-            "expires_at": now + LIFETIME_S,
+            "expires_at": int(time.time()) + LIFETIME_S,
             "accepted_at": None,
-        },
+        }
     )
     entry = audit_entry(request, "invite.sent", invite.id, data={"email": email, "role": role})
-    async with apply_change(services, THING):
-        await services.access.administration.add(entry, invite)
+    await INVITES.add(services, entry, invite)
     return JsonResponse(_invite_object(invite))
 
 
 async def retrieve_invite(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/invites/{invite_id}`"""
-    with translate_read_errors(THING):
-        invite = await services.access.administration.get(
-            resource_kinds.INVITE, request.path["invite_id"]
-        )
-    return JsonResponse(_invite_object(invite))
+    return JsonResponse(_invite_object(await INVITES.get(services, request.path["invite_id"])))
 
 
 async def delete_invite(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/invites/{invite_id}`: only a pending or expired invite."""
     id = request.path["invite_id"]
-    async with apply_change(services, THING):
-        invite = await services.access.administration.get(resource_kinds.INVITE, id)
-        if invite.body["accepted_at"] is not None:
-            raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
-        entry = audit_entry(request, "invite.deleted", id)
-        await services.access.administration.remove(entry, resource_kinds.INVITE, id)
-    deleted: api.InviteDeleteResponse = {
-        "object": "organization.invite.deleted",
-        "id": id,
-        "deleted": True,
-    }
-    return JsonResponse(deleted)
+    invite = await INVITES.get(services, id)
+    if invite.body["accepted_at"] is not None:
+        raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
+    await INVITES.remove(services, audit_entry(request, "invite.deleted", id), id)
+    return deleted_response("organization.invite", id)
 
 
 async def _check_projects(services: Services, projects: "list[api.InviteRequestProject]") -> None:
-    with translate_read_errors("project"):
+    with translate_store_errors("project"):
         for project in projects:
             await services.access.administration.get(resource_kinds.PROJECT, project["id"])
 

@@ -9,11 +9,17 @@ from llm_backend.controllers.administration.records.changes import (
     apply_change,
     audit_entry,
     project_of,
-    translate_read_errors,
 )
-from llm_backend.controllers.administration.records.key_objects import project_key_object
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.key_objects import (
+    project_key_object,
+)
+from llm_backend.controllers.administration.records.listing import (
+    deleted_response,
+    list_object,
+    list_page,
+)
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ async def list_project_api_keys(services: Services, request: ApiRequest) -> Resp
     project = await project_of(services, request)
     query: api.ListProjectApiKeysQuery = request.query
     shows = query.get("owner_project_access", "any") != "inactive"
-    with translate_read_errors(THING):
+    with translate_store_errors(THING):
         page = await list_page(
             query,
             lambda page: services.access.administration.keys(page, project_id=project.id),
@@ -40,7 +46,7 @@ async def list_project_api_keys(services: Services, request: ApiRequest) -> Resp
 async def retrieve_project_api_key(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     project = await project_of(services, request)
-    with translate_read_errors(THING):
+    with translate_store_errors(THING):
         key = await services.access.administration.key(
             request.path["api_key_id"], project_id=project.id
         )
@@ -54,9 +60,4 @@ async def delete_project_api_key(services: Services, request: ApiRequest) -> Res
     async with apply_change(services, THING):
         await services.access.administration.key(id, project_id=project.id)
         await services.access.administration.remove_key(entry, id)
-    deleted: api.ProjectApiKeyDeleteResponse = {
-        "object": "organization.project.api_key.deleted",
-        "id": id,
-        "deleted": True,
-    }
-    return JsonResponse(deleted)
+    return deleted_response("organization.project.api_key", id)

@@ -1,7 +1,6 @@
 """Users of a project; a removed user loses its keys in the project."""
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -12,11 +11,16 @@ from llm_backend.controllers.administration.records.changes import (
     apply_change,
     audit_entry,
     project_of,
-    translate_read_errors,
     unique_id,
 )
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.listing import (
+    deleted_response,
+    list_object,
+    list_page,
+)
+from llm_backend.controllers.administration.records.resource import Resource
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing
@@ -25,15 +29,14 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-
-THING = "user"
+MEMBERS = Resource(kind=resource_kinds.MEMBER, name="user")
 ROLES = ("owner", "member")
 
 
 async def list_project_users(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/users`"""
     project = await project_of(services, request)
-    with translate_read_errors(THING):
+    with translate_store_errors(MEMBERS.name):
         page = await list_page(
             request.query,
             lambda page: services.access.administration.find(
@@ -49,7 +52,9 @@ async def create_project_user(services: Services, request: ApiRequest) -> Respon
     """`POST /organization/projects/{project_id}/users`: adds a user of the organization."""
     project = await project_of(services, request, is_changed=True)
     body: api.ProjectUserCreateRequest = request.body
-    role, user_id = _role(body["role"]), await _user_id(services, body)
+    role = body["role"]
+    _check_role(role)
+    user_id = await _user_id(services, body)
     member = Record(
         id=unique_id(user_id, project.id),
         kind=resource_kinds.MEMBER,
@@ -74,7 +79,7 @@ async def modify_project_user(services: Services, request: ApiRequest) -> Respon
     member, role = await _member(services, request), request_body.get("role")
     if role is None:
         return JsonResponse(await _member_object(services, member))
-    body = {**member.body, "role": _role(role)}
+    _check_role(role)
     entry = audit_entry(
         request,
         "user.updated",
@@ -82,10 +87,7 @@ async def modify_project_user(services: Services, request: ApiRequest) -> Respon
         project_id=member.project_id,
         requested={"role": role},
     )
-    async with apply_change(services, THING):
-        member = await services.access.administration.alter(
-            entry, resource_kinds.MEMBER, member.id, lambda member: replace(member, body=body)
-        )
+    member = await MEMBERS.alter(services, entry, member.id, role=role)
     return JsonResponse(await _member_object(services, member))
 
 
@@ -94,21 +96,13 @@ async def delete_project_user(services: Services, request: ApiRequest) -> Respon
     member, id = await _member(services, request), request.path["user_id"]
     project_id = request.path["project_id"]
     entry = audit_entry(request, "user.deleted", id, project_id=project_id)
-    async with apply_change(services, THING):
-        await services.access.administration.remove(
-            entry, resource_kinds.MEMBER, member.id, project_id=project_id, user_id=id
-        )
-    deleted: api.ProjectUserDeleteResponse = {
-        "object": "organization.project.user.deleted",
-        "id": id,
-        "deleted": True,
-    }
-    return JsonResponse(deleted)
+    await MEMBERS.remove(services, entry, member.id, project_id=project_id, user_id=id)
+    return deleted_response("organization.project.user", id)
 
 
 async def _member(services: Services, request: ApiRequest) -> Record:
     project, id = await project_of(services, request), request.path["user_id"]
-    with translate_read_errors(THING):
+    with translate_store_errors(MEMBERS.name):
         try:
             return await services.access.administration.get(
                 resource_kinds.MEMBER, unique_id(id, project.id)
@@ -120,7 +114,7 @@ async def _member(services: Services, request: ApiRequest) -> Record:
 async def _user_id(services: Services, body: "api.ProjectUserCreateRequest") -> str:
     """Returns the id of the user that the body names, by id or by e-mail address."""
     id, email = body.get("user_id"), body.get("email")
-    with translate_read_errors(THING):
+    with translate_store_errors(MEMBERS.name):
         if id is not None:
             return (await services.access.administration.get(resource_kinds.USER, id)).id
         known = await services.access.administration.load_known((resource_kinds.USER,))
@@ -144,7 +138,6 @@ async def _member_object(services: Services, member: Record) -> "api.ProjectUser
     }
 
 
-def _role(role: str) -> str:
+def _check_role(role: str) -> None:
     if role not in ROLES:
         raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `member`.", param="role")
-    return role

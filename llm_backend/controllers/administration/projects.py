@@ -1,7 +1,6 @@
 """Projects: owners of API keys, limits, usage and stored objects."""
 
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -10,12 +9,10 @@ from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    apply_change,
     audit_entry,
     project_of,
-    translate_read_errors,
 )
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.resource import Resource
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -24,36 +21,30 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
+PROJECTS = Resource(kind=resource_kinds.PROJECT, name="project", id_prefix="proj_")
+
 
 async def list_projects(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects`"""
     query: api.ListProjectsQuery = request.query
     with_archived = query.get("include_archived", False)
-    with translate_read_errors("project"):
-        page = await list_page(
-            query,
-            lambda page: services.access.administration.find(resource_kinds.PROJECT, page),
-            matches=lambda project: with_archived or project.body.get("archived_at") is None,
-        )
-    data = [project_object(project) for project in page.items]
-    return JsonResponse(list_object(data, has_more=page.has_more))
+    return await PROJECTS.list(
+        services,
+        request,
+        project_object,
+        matches=lambda project: with_archived or project.body.get("archived_at") is None,
+    )
 
 
 async def create_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects`"""
     body: api.ProjectCreateRequest = request.body
     _refuse_unhonoured(body)
-    project = Record(
-        id=f"proj_{uuid.uuid4().hex[:24]}",
-        kind=resource_kinds.PROJECT,
-        created_at=int(time.time()),
-        body={"name": _name(body["name"]), "archived_at": None},
-    )
+    project = PROJECTS.new({"name": _name(body["name"]), "archived_at": None})
     entry = audit_entry(
         request, "project.created", project.id, project_id=project.id, data={"name": body["name"]}
     )
-    async with apply_change(services, "project"):
-        await services.access.administration.add(entry, project)
+    await PROJECTS.add(services, entry, project)
     return JsonResponse(project_object(project))
 
 
@@ -100,15 +91,7 @@ async def _alter(services: Services, request: ApiRequest, type: str, **values: A
     id = request.path["project_id"]
     requested = {"title": values["name"]} if "name" in values else None
     entry = audit_entry(request, type, id, project_id=id, requested=requested)
-
-    def with_changes(project: Record) -> Record:
-        return Record(**{**vars(project), "body": {**project.body, **values}})
-
-    async with apply_change(services, "project"):
-        project = await services.access.administration.alter(
-            entry, resource_kinds.PROJECT, id, with_changes
-        )
-    return JsonResponse(project_object(project))
+    return JsonResponse(project_object(await PROJECTS.alter(services, entry, id, **values)))
 
 
 def _name(name: str) -> str:

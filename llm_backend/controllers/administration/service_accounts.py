@@ -1,7 +1,5 @@
 """Service accounts: non-human members of a project, and their API keys."""
 
-import time
-import uuid
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
@@ -10,41 +8,32 @@ from llm_backend.access import new_key
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    apply_change,
     audit_entry,
     create_key,
     project_of,
-    translate_read_errors,
 )
 from llm_backend.controllers.administration.records.key_objects import new_service_account_key
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.listing import deleted_response
+from llm_backend.controllers.administration.records.resource import Resource
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
-from llm_backend.store import Missing
 from llm_backend.store.administration import Record
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-
-THING = "service account"
+ACCOUNTS = Resource(
+    kind=resource_kinds.SERVICE_ACCOUNT, name="service account", id_prefix="svc_acct_"
+)
 NAMES: Final = ("name", "role")  # that can be changed
 
 
 async def list_project_service_accounts(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/service_accounts`"""
     project = await project_of(services, request)
-    with translate_read_errors(THING):
-        page = await list_page(
-            request.query,
-            lambda page: services.access.administration.find(
-                resource_kinds.SERVICE_ACCOUNT, page, project_id=project.id
-            ),
-        )
-    data = [_account_object(account) for account in page.items]
-    return JsonResponse(list_object(data, has_more=page.has_more))
+    return await ACCOUNTS.list(services, request, _account_object, project_id=project.id)
 
 
 async def create_project_service_account(services: Services, request: ApiRequest) -> Response:
@@ -52,13 +41,7 @@ async def create_project_service_account(services: Services, request: ApiRequest
     in this response, unless `create_service_account_only` is set."""
     project = await project_of(services, request, is_changed=True)
     body: api.ProjectServiceAccountCreateRequest = request.body
-    account = Record(
-        id=f"svc_acct_{uuid.uuid4().hex[:24]}",
-        kind=resource_kinds.SERVICE_ACCOUNT,
-        created_at=int(time.time()),
-        project_id=project.id,
-        body={"name": body["name"], "role": "member"},
-    )
+    account = ACCOUNTS.new({"name": body["name"], "role": "member"}, project_id=project.id)
     key = None
     if not body.get("create_service_account_only"):
         key = new_key("Secret Key", project_id=project.id, service_account_id=account.id)
@@ -69,7 +52,7 @@ async def create_project_service_account(services: Services, request: ApiRequest
         project_id=project.id,
         data={"role": "member"},
     )
-    async with create_key(services, THING) as headers:
+    async with create_key(services, ACCOUNTS.name) as headers:
         await services.access.administration.add(entry, account, *([key.stored] if key else []))
     account_body = None if key is None else new_service_account_key(key)
     answer = {**_account_object(account), "api_key": account_body}
@@ -93,14 +76,7 @@ async def update_project_service_account(services: Services, request: ApiRequest
         project_id=account.project_id,
         requested={name: value for name, value in values.items() if name == "role"},
     )
-
-    def with_changes(account: Record) -> Record:
-        return Record(**{**vars(account), "body": {**account.body, **values}})
-
-    async with apply_change(services, THING):
-        account = await services.access.administration.alter(
-            entry, resource_kinds.SERVICE_ACCOUNT, account.id, with_changes
-        )
+    account = await ACCOUNTS.alter(services, entry, account.id, **values)
     return JsonResponse(_account_object(account))
 
 
@@ -111,16 +87,8 @@ async def delete_project_service_account(services: Services, request: ApiRequest
     entry = audit_entry(
         request, "service_account.deleted", account.id, project_id=account.project_id
     )
-    async with apply_change(services, THING):
-        await services.access.administration.remove(
-            entry, resource_kinds.SERVICE_ACCOUNT, account.id, service_account_id=account.id
-        )
-    deleted = {
-        "object": "organization.project.service_account.deleted",
-        "id": account.id,
-        "deleted": True,
-    }
-    return JsonResponse(deleted)
+    await ACCOUNTS.remove(services, entry, account.id, service_account_id=account.id)
+    return deleted_response("organization.project.service_account", account.id)
 
 
 async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequest) -> Response:
@@ -153,11 +121,7 @@ async def _account(services: Services, request: ApiRequest) -> Record:
     """Returns the service account of the path, if it belongs to the path's project."""
     project = await project_of(services, request)
     id = request.path["service_account_id"]
-    with translate_read_errors(THING):
-        account = await services.access.administration.get(resource_kinds.SERVICE_ACCOUNT, id)
-        if account.project_id != project.id:
-            raise Missing(id)
-    return account
+    return await ACCOUNTS.get(services, id, project_id=project.id)
 
 
 def _account_object(account: Record) -> "api.ProjectServiceAccount":

@@ -8,13 +8,16 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import project_of, translate_read_errors
+from llm_backend.controllers.administration.records.changes import (
+    owner_of,
+)
 from llm_backend.controllers.administration.records.single_settings import (
     put_setting,
     remove_setting,
     setting_of,
 )
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
 from llm_backend.json_types import JsonObject
@@ -27,45 +30,18 @@ FIELDS: Final = ("threshold_amount", "currency", "interval")
 
 
 async def getorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/spend_limit`"""
-    return await _get(services, None)
-
-
-async def updateorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/spend_limit`"""
-    return await _update(services, request, None)
-
-
-async def deleteorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /organization/spend_limit`"""
-    return await _delete(services, request, None)
-
-
-async def getprojectspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/projects/{project_id}/spend_limit`"""
-    return await _get(services, (await project_of(services, request)).id)
-
-
-async def updateprojectspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/projects/{project_id}/spend_limit`"""
-    project = await project_of(services, request, is_changed=True)
-    return await _update(services, request, project.id)
-
-
-async def deleteprojectspendlimit(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /organization/projects/{project_id}/spend_limit`"""
-    return await _delete(services, request, (await project_of(services, request)).id)
-
-
-async def _get(services: Services, project_id: str | None) -> Response:
+    """`GET /organization/spend_limit`, and of a project."""
+    project_id = await owner_of(services, request)
     setting = await setting_of(services, resource_kinds.SPEND_LIMIT, project_id)
     if setting is None:
         raise _none(project_id)
     return _answer(services, {**setting}, project_id)
 
 
-async def _update(services: Services, request: ApiRequest, project_id: str | None) -> Response:
+async def updateorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
+    """`POST /organization/spend_limit`, and of a project."""
     body: api.UpdateOrganizationSpendLimitBody = request.body  # a project's is the same
+    project_id = await owner_of(services, request, is_changed=True)
     requested_limits: JsonObject = {name: body[name] for name in FIELDS}
     put = await put_setting(
         services,
@@ -75,17 +51,25 @@ async def _update(services: Services, request: ApiRequest, project_id: str | Non
         type=CHANGED,
         project_id=project_id,
     )
-    with translate_read_errors("spend limit"):
+    with translate_store_errors("spend limit"):
         await services.access.spending.refresh()  # the limit may be exceeded already
     return _answer(services, put, project_id)
 
 
-async def _delete(services: Services, request: ApiRequest, project_id: str | None) -> Response:
+async def deleteorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
+    """`DELETE /organization/spend_limit`, and of a project."""
+    project_id = await owner_of(services, request)
     if not await remove_setting(
         services, request, resource_kinds.SPEND_LIMIT, type=CHANGED, project_id=project_id
     ):
         raise _none(project_id)
     return JsonResponse({"object": f"{_object(project_id)}.deleted", "deleted": True})
+
+
+# A path with a project names its limit; without one, that of the organization.
+getprojectspendlimit = getorganizationspendlimit
+updateprojectspendlimit = updateorganizationspendlimit
+deleteprojectspendlimit = deleteorganizationspendlimit
 
 
 def _answer(services: Services, setting: JsonObject, project_id: str | None) -> Response:

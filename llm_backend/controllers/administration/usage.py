@@ -10,7 +10,6 @@ from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.access.usage.prices import Cost, costs_of
 from llm_backend.access.usage.spending import PRICED
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import translate_read_errors
 from llm_backend.controllers.administration.usage_query import (
     COSTS_LIMITS,
     Buckets,
@@ -18,6 +17,7 @@ from llm_backend.controllers.administration.usage_query import (
     filter_of,
 )
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store.administration import UsageSum
@@ -97,7 +97,7 @@ async def usage_vector_stores(services: Services, request: ApiRequest) -> Respon
     now = _now()
     query: api.UsageVectorStoresQuery = request.query
     buckets = buckets_of(query, now)
-    with translate_read_errors("usage"):
+    with translate_store_errors("usage"):
         stored_bytes = await services.access.usage.vector_store_bytes()
     by_project = {owner or DEFAULT_PROJECT: size for owner, size in stored_bytes.items()}
     projects = query.get("project_ids") or by_project
@@ -173,7 +173,7 @@ async def _sums(
     kinds: Sequence[str],
     columns: Sequence[str],
 ) -> Sequence[UsageSum]:
-    with translate_read_errors("usage"):
+    with translate_store_errors("usage"):
         await services.access.ledger.write()  # flush this process's buffered usage
         return await services.access.usage.sums(
             filter_of(query, buckets, kinds), width_s=buckets.width_s, group_by=columns

@@ -2,7 +2,6 @@
 (`llm-backend keys create --user MAIL`), which also accepts a pending invite.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -10,12 +9,13 @@ from starlette.responses import Response
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
-    apply_change,
     audit_entry,
-    translate_read_errors,
     unique_id,
 )
-from llm_backend.controllers.administration.records.listing import list_object, list_page
+from llm_backend.controllers.administration.records.listing import (
+    deleted_response,
+)
+from llm_backend.controllers.administration.records.resource import Resource
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -24,7 +24,7 @@ from llm_backend.store.administration import Record
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
-THING = "user"
+USERS = Resource(kind=resource_kinds.USER, name="user")
 ROLES = ("owner", "reader")
 UNHONOURED = ("role_id", "technical_level", "developer_persona")
 
@@ -33,23 +33,17 @@ async def list_users(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/users`"""
     query: api.ListUsersQuery = request.query
     emails = query.get("emails")
-    with translate_read_errors(THING):
-        page = await list_page(
-            query,
-            lambda page: services.access.administration.find(resource_kinds.USER, page),
-            matches=lambda user: emails is None or user.body["email"] in emails,
-        )
-    data = [_user_object(user) for user in page.items]
-    return JsonResponse(list_object(data, has_more=page.has_more))
+    return await USERS.list(
+        services,
+        request,
+        _user_object,
+        matches=lambda user: emails is None or user.body["email"] in emails,
+    )
 
 
 async def retrieve_user(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/users/{user_id}`"""
-    with translate_read_errors(THING):
-        user = await services.access.administration.get(
-            resource_kinds.USER, request.path["user_id"]
-        )
-    return JsonResponse(_user_object(user))
+    return JsonResponse(_user_object(await USERS.get(services, request.path["user_id"])))
 
 
 async def modify_user(services: Services, request: ApiRequest) -> Response:
@@ -64,13 +58,7 @@ async def modify_user(services: Services, request: ApiRequest) -> Response:
     if role not in ROLES:
         raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `reader`.", param="role")
     entry = audit_entry(request, "user.updated", id, requested={"role": role})
-    async with apply_change(services, THING):
-        user = await services.access.administration.alter(
-            entry,
-            resource_kinds.USER,
-            id,
-            lambda user: replace(user, body={**user.body, "role": role}),
-        )
+    user = await USERS.alter(services, entry, id, role=role)
     return JsonResponse(_user_object(user))
 
 
@@ -78,16 +66,8 @@ async def delete_user(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/users/{user_id}`: also deletes its keys and project memberships."""
     id = request.path["user_id"]
     entry = audit_entry(request, "user.deleted", id)
-    async with apply_change(services, THING):
-        await services.access.administration.remove(
-            entry, resource_kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
-        )
-    deleted: api.UserDeleteResponse = {
-        "id": id,
-        "object": "organization.user.deleted",
-        "deleted": True,
-    }
-    return JsonResponse(deleted)
+    await USERS.remove(services, entry, id, and_all_named=unique_id(id, ""), user_id=id)
+    return deleted_response("organization.user", id)
 
 
 def _user_object(user: Record) -> "api.User":

@@ -1,8 +1,8 @@
 """Shared helpers of administrative changes: audit entry, refresh of this process's keyring, error
 translation."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from llm_backend.access import CLOSED, Caller
@@ -43,13 +43,6 @@ def audit_entry(
     )
 
 
-@contextmanager
-def translate_read_errors(kind: str) -> Iterator[None]:
-    """Translates store errors about a `kind` into API errors."""
-    with translate_store_errors(kind):
-        yield
-
-
 @asynccontextmanager
 async def create_key(services: Services, kind: str) -> AsyncIterator[dict[str, str]]:
     """Wraps the creation of a key, as `apply_change`. Yields the response headers, which get a
@@ -85,6 +78,15 @@ async def project_of(
     if is_changed and project.body.get("archived_at") is not None:
         raise InvalidRequest(f"The project `{project.id}` is archived.", param="project_id")
     return project
+
+
+async def owner_of(
+    services: Services, request: ApiRequest, *, is_changed: bool = False
+) -> str | None:
+    """Returns the id of the path's project, as `project_of`; None for the organization."""
+    if "project_id" not in request.path:
+        return None
+    return (await project_of(services, request, is_changed=is_changed)).id
 
 
 def unique_id(id: str, project_id: str) -> str:

@@ -4,7 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from starlette.responses import Response
+
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT, refuse_both_cursors
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store.keyset_pages import Identified, Order, Page, PageRequest
@@ -44,6 +48,26 @@ async def list_page(
     if size == 0:
         return Page(items=(), has_more=bool(page.items))
     return page
+
+
+async def list_response(
+    kind: str,
+    query: Mapping[str, Any],
+    find: Callable[[PageRequest], Awaitable[Page[T]]],
+    render: Callable[[T], JsonMapping],
+    *,
+    order: Order = "asc",
+    matches: Callable[[T], bool] | None = None,
+) -> Response:
+    """Answers with the page of `list_page`, rendered; `kind` names the items in errors."""
+    with translate_store_errors(kind):
+        page = await list_page(query, find, order=order, matches=matches)
+    return JsonResponse(list_object([render(item) for item in page.items], has_more=page.has_more))
+
+
+def deleted_response(object: str, id: str) -> Response:
+    """Answers that the object of this type and id is deleted."""
+    return JsonResponse({"object": f"{object}.deleted", "id": id, "deleted": True})
 
 
 def list_object(data: Sequence[JsonMapping], *, has_more: bool) -> JsonObject:

@@ -8,9 +8,9 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
     apply_change,
     audit_entry,
-    translate_read_errors,
     unique_id,
 )
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.store import Missing
@@ -23,7 +23,7 @@ async def setting_of(
     services: Services, kind: str, project_id: str | None = None
 ) -> Mapping[str, Any] | None:
     """Returns the setting of a project, or of the organization; None if it is unset."""
-    with translate_read_errors(kind):
+    with translate_store_errors(kind):
         try:
             found = await services.access.administration.get(kind, _id(kind, project_id))
         except Missing:
