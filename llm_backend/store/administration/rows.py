@@ -24,6 +24,7 @@ from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import Duplicate
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables import counters
 
 VERSION = "administration"
@@ -49,13 +50,7 @@ def load_known(connection: Connection, kinds: Sequence[str]) -> Known:
 
 def add_record(connection: Connection, record: Record) -> None:
     """Insert the record. Raises `Duplicate`."""
-    row = {
-        "id": record.id,
-        "kind": record.kind,
-        "created_at": record.created_at,
-        "project_id": record.project_id,
-        "body": record.body,
-    }
+    row = row_from(record, administered)
     try:
         connection.execute(insert(administered), row)
     except IntegrityError as error:
@@ -222,38 +217,12 @@ def _sort_keys(connection: Connection, table: Table, id: str) -> tuple[int, int]
 
 
 def _record(row: Row[Any]) -> Record:
-    return Record(
-        id=row.id,
-        kind=row.kind,
-        created_at=row.created_at,
-        project_id=row.project_id,
-        body=row.body,
-    )
+    return value_from(row, Record)
 
 
 def _key(row: Row[Any]) -> StoredKey:
-    return StoredKey(
-        id=row.id,
-        created_at=row.created_at,
-        hash=row.hash,
-        name=row.name,
-        shown=row.shown,
-        project_id=row.project_id,
-        service_account_id=row.service_account_id,
-        user_id=row.user_id,
-        expires_at=row.expires_at,
-        last_used_at=row.last_used_at,
-    )
+    return value_from(row, StoredKey)
 
 
 def _entry(row: Row[Any]) -> AuditEntry:
-    return AuditEntry(
-        id=row.id,
-        type=row.type,
-        created_at=row.created_at,
-        resource_id=row.resource_id,
-        body=row.body,
-        project_id=row.project_id,
-        actor_id=row.actor_id,
-        actor_email=row.actor_email,
-    )
+    return value_from(row, AuditEntry)

@@ -31,6 +31,7 @@ from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import Content
 from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_values import value_from
 
 _EXPIRED_AT_ONCE = 100
 
@@ -259,25 +260,7 @@ def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
     elif not status.is_end and status is not BatchStatus.VALIDATING:
         # Its files are written from the answers, so the counts are, too.
         completed, failed = line_rows.counts(connection, row.seq)
-    return StoredBatch(
-        id=row.id,
-        created_at=row.created_at,
-        endpoint=row.endpoint,
-        input_file_id=row.input_file_id,
-        completion_window=row.completion_window,
-        expires_at=row.expires_at,
-        metadata=row.metadata,
-        output_lifetime_s=row.output_lifetime_s,
-        owner=row.owner,
-        key_id=row.key_id,
-        status=status,
-        times=row.times,
-        errors=row.errors,
-        model=row.model,
-        total=row.total,
-        completed=completed,
-        failed=failed,
-        usage=None if row.usage is None else TokenCounts(**row.usage),
-        output_file_id=row.output_file_id,
-        error_file_id=row.error_file_id,
+    usage = None if row.usage is None else TokenCounts(**row.usage)
+    return value_from(
+        row, StoredBatch, status=status, completed=completed, failed=failed, usage=usage
     )

@@ -14,6 +14,7 @@ from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.json_text import encode, is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_values import value_from
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
 
 _INSERT_METADATA = insert(chat_metadata)
@@ -169,16 +170,7 @@ def _message_sort_keys(connection: Connection, seq: int, chat_id: str, id: str) 
 def _chats(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[StoredChat]:
     metadata = _metadata(connection, [row.seq for row in rows])
     return [
-        StoredChat(
-            id=row.id,
-            created_at=row.created_at,
-            model=row.model,
-            request=row.request,
-            response=row.response,
-            metadata=metadata[row.seq],
-            status=ChatStatus(row.status),
-            owner=row.owner,
-        )
+        value_from(row, StoredChat, metadata=metadata[row.seq], status=ChatStatus(row.status))
         for row in rows
     ]
 

@@ -18,6 +18,7 @@ from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables import files
 from llm_backend.store.vector_stores.file_rows import forget_files
 from llm_backend.store.vector_stores.tables import vector_store_files
@@ -35,17 +36,7 @@ def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None
 
 def insert_file(connection: Connection, file: StoredFile) -> None:
     """Insert a file whose blobs are claimed and counted already."""
-    row = {
-        "id": file.id,
-        "created_at": file.created_at,
-        "owner": file.owner,
-        "purpose": file.purpose,
-        "filename": file.filename,
-        "media_type": file.media_type,
-        "expires_at": file.expires_at,
-        "content": to_json(file.content),
-        "size_bytes": file.size_bytes,
-    }
+    row = row_from(file, files, content=to_json(file.content))
     connection.execute(insert(files), row)
 
 
@@ -147,13 +138,4 @@ def _is_unexpired(now: int) -> ColumnElement[bool]:
 
 
 def _file(row: Row[Any]) -> StoredFile:
-    return StoredFile(
-        id=row.id,
-        created_at=row.created_at,
-        purpose=row.purpose,
-        filename=row.filename,
-        media_type=row.media_type,
-        content=from_json(row.content),
-        expires_at=row.expires_at,
-        owner=row.owner,
-    )
+    return value_from(row, StoredFile, content=from_json(row.content))

@@ -17,6 +17,7 @@ from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, size_of, to_json
 from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables import upload_parts, uploads
 from llm_backend.store.uploads.stored_upload import (
     PartLimits,
@@ -30,18 +31,7 @@ _EXPIRED_AT_ONCE = 100  # uploads whose parts go in one transaction
 
 def add(connection: Connection, upload: StoredUpload) -> None:
     """Insert the upload."""
-    row = {
-        "id": upload.id,
-        "created_at": upload.created_at,
-        "owner": upload.owner,
-        "purpose": upload.purpose,
-        "filename": upload.filename,
-        "media_type": upload.media_type,
-        "size_bytes": upload.size_bytes,
-        "expires_at": upload.expires_at,
-        "file_lifetime_s": upload.file_lifetime_s,
-        "status": upload.status.value,
-    }
+    row = row_from(upload, uploads, status=upload.status.value)
     connection.execute(insert(uploads), row)
 
 
@@ -197,15 +187,4 @@ def _close(connection: Connection, upload: Row[Any], status: UploadStatus) -> St
 
 
 def _upload(row: Row[Any]) -> StoredUpload:
-    return StoredUpload(
-        id=row.id,
-        created_at=row.created_at,
-        purpose=row.purpose,
-        filename=row.filename,
-        media_type=row.media_type,
-        size_bytes=row.size_bytes,
-        expires_at=row.expires_at,
-        file_lifetime_s=row.file_lifetime_s,
-        status=UploadStatus(row.status),
-        owner=row.owner,
-    )
+    return value_from(row, StoredUpload, status=UploadStatus(row.status))

@@ -9,6 +9,7 @@ from sqlalchemy import delete as delete_from
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 
@@ -23,19 +24,7 @@ _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
 
 def add(connection: Connection, store: StoredVectorStore) -> int:
     """Insert an empty store; returns its `seq`."""
-    row = {
-        "id": store.id,
-        "created_at": store.created_at,
-        "owner": store.owner,
-        "name": store.name,
-        "description": store.description,
-        "metadata": dict(store.metadata),
-        "expires_after_days": store.expires_after_days,
-        "last_active_at": store.last_active_at,
-        "expires_at": store.expires_at,
-        "embedding_model": store.embedding_model,
-        "is_emptied": False,
-    }
+    row = row_from(store, vector_stores, metadata=dict(store.metadata), is_emptied=False)
     statement = insert(vector_stores).returning(vector_stores.c.seq)
     seq: int = connection.execute(statement, row).scalar_one()
     return seq
@@ -144,22 +133,7 @@ def forget_emptied(connection: Connection, before: int, *, limit: int) -> int:
 
 def store_of(row: Row[Any], files: FileCounts, usage_bytes: int) -> StoredVectorStore:
     """The value of a row."""
-    return StoredVectorStore(
-        id=row.id,
-        created_at=row.created_at,
-        name=row.name,
-        description=row.description,
-        metadata=row.metadata,
-        expires_after_days=row.expires_after_days,
-        last_active_at=row.last_active_at,
-        embedding_model=row.embedding_model,
-        dimensions=row.dimensions,
-        index_name=row.index_name,
-        is_emptied=row.is_emptied,
-        files=files,
-        usage_bytes=usage_bytes,
-        owner=row.owner,
-    )
+    return value_from(row, StoredVectorStore, files=files, usage_bytes=usage_bytes)
 
 
 def counts_of(connection: Connection, column: Any, seqs: Collection[int]) -> dict[int, Any]:
