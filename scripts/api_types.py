@@ -271,7 +271,7 @@ def main() -> None:
     document = load_document()
     writer = TypeWriter(document)
     for operation in document.operations.values():
-        if operation.answered == "local":
+        if operation.answered_by == "local":
             writer.write_operation(operation)
     print(HEAD)
     print("\n".join(writer.definitions()), end="")

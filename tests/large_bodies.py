@@ -158,7 +158,7 @@ def _object_of(value: JsonValue, count: int) -> JsonValue:
 
 
 def _model(document: Document, operation_id: str) -> str:
-    return MODELS[document.operations[operation_id].answered != "local"]
+    return MODELS[document.operations[operation_id].answered_by != "local"]
 
 
 def _nodes(value: JsonValue) -> int:

@@ -142,7 +142,7 @@ def test_official_client_is_tested_with_every_local_operation():
     not_called = {
         name: sorted(methods()[name])
         for name, operation in load_document().operations.items()
-        if operation.answered == "local" and name in methods() and not methods()[name] & called()
+        if operation.answered_by == "local" and name in methods() and not methods()[name] & called()
     }
 
     assert not_called == {}, "a test should call one method of each"

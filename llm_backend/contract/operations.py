@@ -13,7 +13,7 @@ class Operation:
     """One operation of the contract; `path` is the document's, to which `/v1` may be prefixed.
 
     `controller` is the module under `llm_backend.controllers` that answers a local operation.
-    `is_open`: the operation needs no API key. `administers`: it needs an admin key.
+    `is_public`: the operation needs no API key. `administers`: it needs an admin key.
     """
 
     operation_id: str
@@ -21,9 +21,9 @@ class Operation:
     path: str
     tag: str
     summary: str
-    answered: AnsweredBy
+    answered_by: AnsweredBy
     controller: str | None
-    is_open: bool
+    is_public: bool
     administers: bool
 
     @property
@@ -58,7 +58,7 @@ def as_json(operations: Operations) -> list[dict[str, str | None]]:
             "path": operation.path,
             "tag": operation.tag,
             "summary": operation.summary,
-            "answered": operation.answered,
+            "answered": operation.answered_by,
             "controller": operation.controller,
         }
         for operation in operations.values()
@@ -68,8 +68,8 @@ def as_json(operations: Operations) -> list[dict[str, str | None]]:
 def coverage_markdown(operations: Operations) -> str:
     """Returns the text of `docs/coverage.md`."""
     rows = list(operations.values())
-    local = sum(row.answered == "local" for row in rows)
-    upstream = sum(row.answered == "upstream" for row in rows)
+    local = sum(row.answered_by == "local" for row in rows)
+    upstream = sum(row.answered_by == "upstream" for row in rows)
     lines = [
         "# Coverage",
         "",
@@ -82,7 +82,8 @@ def coverage_markdown(operations: Operations) -> str:
     for tag in dict.fromkeys(row.tag for row in rows):
         lines += ["", f"## {tag}", "", "| operation | request | answered |", "|---|---|---|"]
         lines += [
-            f"| {row.summary} (`{row.operation_id}`) | `{row.method} {row.path}` | {row.answered} |"
+            f"| {row.summary} (`{row.operation_id}`) "
+            f"| `{row.method} {row.path}` | {row.answered_by} |"
             for row in rows
             if row.tag == tag
         ]

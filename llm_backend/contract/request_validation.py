@@ -65,7 +65,7 @@ class RequestChecks:
 
     def are_for(self, operation: Operation) -> bool:
         """True if requests to this operation are validated against the document."""
-        return operation.answered == "local" or self._check_relayed
+        return operation.answered_by == "local" or self._check_relayed
 
     def media_type(self, operation_id: str, headers: Headers) -> None:
         """Raises `UnsupportedMediaType` for a content type that the operation does not accept."""
@@ -80,7 +80,7 @@ class RequestChecks:
 
     def _form(self, operation_id: str) -> FormCheck | None:
         """Returns the check of a form that this server reads itself; None for other operations."""
-        if self.document.operations[operation_id].answered != "local":
+        if self.document.operations[operation_id].answered_by != "local":
             return None
         check = self.validators.form(operation_id)
         if check is None:
@@ -160,7 +160,7 @@ class RequestValidator:
         if not checks.are_for(operation):
             return
         parameters = checks.query_parameters(operation.operation_id)
-        is_lenient = operation.answered != "local"
+        is_lenient = operation.answered_by != "local"
         checked.query = read_query(query_string, parameters, is_lenient=is_lenient)
         if parameters and (check := checks.validators.query(operation.operation_id)):
             check.check_request(checked.query)

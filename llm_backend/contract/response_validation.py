@@ -48,7 +48,7 @@ class ResponseValidator:
             self._check(operation, response)
         except ContractViolation as violation:
             _log.error("answer_breaks_contract", extra={"reason": str(violation)})
-            if self._setting is ResponseCheckMode.ENFORCE and operation.answered == "local":
+            if self._setting is ResponseCheckMode.ENFORCE and operation.answered_by == "local":
                 raise
         return response
 

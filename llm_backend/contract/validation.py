@@ -65,7 +65,7 @@ class Validators:
 
         Relayed bodies may hold unknown fields.
         """
-        is_relayed = self._document.operations[operation_id].answered != "local"
+        is_relayed = self._document.operations[operation_id].answered_by != "local"
 
         def schema(operation: Mapping[str, JsonValue]) -> JsonValue:
             content = operation.get("requestBody", {}).get("content", {})

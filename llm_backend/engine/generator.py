@@ -76,7 +76,6 @@ class Generator:
             cache=cache,
             batch_tokens=model.batch_tokens,
             logit_rows=start.logit_rows,
-            kv_unified=start.kv_unified,
         )
         self._slots = SlotCells(model, self._scheduler, drafter)
         self._may_draft = start.draft_tokens > 0

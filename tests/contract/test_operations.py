@@ -23,7 +23,7 @@ def test_every_operation_is_reached_by_its_path(client: TestClient, document: Do
 
 
 def test_every_operation_is_reached_without_checks(client_for, document: Document):
-    operations = [o for o in document.operations.values() if o.answered == "upstream"]
+    operations = [o for o in document.operations.values() if o.answered_by == "upstream"]
     with client_for(check_relayed=False) as client:
         for operation in operations:
             reached = client.request(operation.method, url_of(operation))
@@ -58,7 +58,7 @@ def test_fixed_paths_are_matched_before_parameters(client_for):
 
 def test_every_local_handler_is_there(document: Document):
     for operation in document.operations.values():
-        if operation.answered == "local":
+        if operation.answered_by == "local":
             module = importlib.import_module(f"llm_backend.controllers.{operation.controller}")
 
             assert callable(getattr(module, operation.function)), operation.operation_id

@@ -32,7 +32,7 @@ FORMS = {"addUploadPart": {"data": b"text"}}
 OPERATIONS = sorted(
     name
     for name, one in load_document().operations.items()
-    if one.answered == "local" and one.path.startswith(KEPT) and "{" in one.path
+    if one.answered_by == "local" and one.path.startswith(KEPT) and "{" in one.path
 )
 
 

@@ -109,7 +109,7 @@ def links() -> dict[str, set[str]]:
     """The operations that each operation links to, all of them answered here."""
     known = load_document()
     document = json.loads(known.text())
-    local = {name for name, one in known.operations.items() if one.answered == "local"}
+    local = {name for name, one in known.operations.items() if one.answered_by == "local"}
     found = {}
     for name in local:
         answer = described(document, name)["responses"].get("200", {})

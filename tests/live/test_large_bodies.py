@@ -122,7 +122,7 @@ def wanted(pytestconfig: pytest.Config) -> Iterator[Large]:
         name = operation.operation_id
         shapes = [
             *OF_ITS_OWN.get(name, ()),
-            *([EVERYWHERE] if operation.answered == "local" else ()),
+            *([EVERYWHERE] if operation.answered_by == "local" else ()),
         ]
         yield from bodies.of(name, None if has_all else shapes)
 

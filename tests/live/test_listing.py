@@ -319,7 +319,7 @@ def page(lister: openai.OpenAI, filled) -> Callable[..., dict[str, Any]]:
 
 
 def test_every_list_that_is_answered_here_has_a_row():
-    local = [one for one in load_document().operations.values() if one.answered == "local"]
+    local = [one for one in load_document().operations.values() if one.answered_by == "local"]
     lists = {
         one.operation_id
         for one in local

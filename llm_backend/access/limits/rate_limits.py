@@ -30,8 +30,8 @@ LIMIT_HEADERS = tuple(
 )
 """OpenAI's response headers of rate limits."""
 
-UNITS = {"requests": "RPM", "tokens": "TPM"}
-DAILY_UNITS = {"requests": "RPD", "tokens": "TPD"}
+# OpenAI's abbreviations, by unit and seconds of the window.
+UNITS = {("requests", 60): "RPM", ("tokens", 60): "TPM", ("requests", 86_400): "RPD"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,7 +216,7 @@ class RateLimits:
         now = self._clock()
         wait_s = window.reset_s(now)
         kind = RequestsLimited if window.unit == "requests" else TokensLimited
-        per = UNITS[window.unit] if window.window_s == 60 else DAILY_UNITS[window.unit]
+        per = UNITS[window.unit, window.window_s]
         where = " of all processes and servers together" if self._is_shared else ""
         if amount > window.limit:
             message = (

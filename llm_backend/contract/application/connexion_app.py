@@ -211,7 +211,7 @@ class Authentication:
                 operation = scope["state"]["unknown_operation"] = self._unknown.operation(scope)
             if operation is not None:
                 scope["state"]["operation_id"] = operation.operation_id
-                if not operation.is_open and "caller" not in scope["state"]:
+                if not operation.is_public and "caller" not in scope["state"]:
                     headers = Headers(scope=scope)
                     scope["state"]["caller"] = await self._authenticate(headers, operation)
         await self._app(scope, receive, send)
@@ -248,7 +248,7 @@ class Dispatcher:
         state = scope["state"]
         checked: ValidatedInput = state["checked"]
         http = HttpRequest(scope, receive)
-        head = await read_form_head(http) if operation.answered == "upstream" else None
+        head = await read_form_head(http) if operation.answered_by == "upstream" else None
         if head is not None:
             http = prepend_head(http, head)
         request = ApiRequest(

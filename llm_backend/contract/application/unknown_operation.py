@@ -14,9 +14,9 @@ UNKNOWN = Operation(
     path="",
     tag="Unknown",
     summary="An operation that the document does not have",
-    answered="upstream",
+    answered_by="upstream",
     controller=None,
-    is_open=False,
+    is_public=False,
     administers=False,
 )
 """Placeholder operation for a path that only an upstream may have."""

@@ -113,9 +113,9 @@ def _operations(
                 "path": path,
                 "tag": operation["tags"][0],
                 "summary": operation["summary"],
-                "answered": "local" if is_local else handler,
+                "answered_by": "local" if is_local else handler,
                 "controller": handler["local"] if is_local else None,
-                "is_open": operation.get("security") == [],
+                "is_public": operation.get("security") == [],
                 "administers": any(
                     "AdminApiKeyAuth" in one for one in operation.get("security", ())
                 ),
@@ -151,7 +151,7 @@ def _routing_order(row: Mapping[str, JsonValue]) -> tuple[bool, bool, bool, int,
     are_parameters = [part.startswith("{") for part in segments]
     is_catch_all = row["path"] == "/models/{model}"
     is_rare = row["path"] not in FREQUENT_PATHS
-    return is_rare, row["answered"] != "local", is_catch_all, -len(segments), are_parameters
+    return is_rare, row["answered_by"] != "local", is_catch_all, -len(segments), are_parameters
 
 
 def _route_view(operation: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

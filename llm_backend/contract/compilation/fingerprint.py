@@ -3,7 +3,7 @@
 from hashlib import blake2b
 from pathlib import Path
 
-FORMAT = 2
+FORMAT = 3
 """Format version, incremented whenever the meaning of the compiled files changes."""
 
 SOURCES = ("openapi.yaml", "overlay.yaml", "extensions.yaml", "operations.yaml")

@@ -114,7 +114,7 @@ class Cache:
     ) -> None:
         self._slots = [_Slot(number=number) for number in range(slots)]
         self._copy_threshold = max(1, copy_threshold)
-        self._kv_unified = kv_unified
+        self.kv_unified = kv_unified
         self._copies_only_used_cells = copies_only_used_cells
         self._save_threshold = save_threshold
         self._host_prefixes = host_prefixes
@@ -200,7 +200,7 @@ class Cache:
     def compact(self) -> tuple[int, SlotAllocation] | None:
         """Move one running sequence so that fewer contiguous ranges of slots are computed. Returns
         the slot that it leaves and its new allocation."""
-        if self._kv_unified or not self.can_roll_back or self._contiguous_ranges() < 2:
+        if self.kv_unified or not self.can_roll_back or self._contiguous_ranges() < 2:
             return None
         running = [slot for slot in self._slots if slot.is_running]
         free = [slot for slot in self._slots if not slot.is_running]
@@ -349,7 +349,7 @@ class Cache:
     ) -> int:
         """Number of contiguous ranges of running slots if `released` were free and `allocated`
         running; 1 if unified."""
-        if self._kv_unified:
+        if self.kv_unified:
             return 1
         running = {slot.number for slot in self._slots if slot.is_running and slot is not released}
         if allocated is not None:

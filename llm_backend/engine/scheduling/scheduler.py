@@ -43,18 +43,17 @@ class Scheduler:
 
     `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` limits how many
     positions of a pass have logits besides the last one of each sequence: prompt logprobs and
-    drafts. `kv_unified` as in llama.cpp: all slots share one pool of cells, as suits GPUs. If it
-    is False, as suits CPUs, a token costs the same in a small pass as in a large one, and the
-    tokens that one sequence computes beyond the others are a native batch of their own.
+    drafts. Unified cells of `cache` suit GPUs. With separate ones, which suit CPUs, a token costs
+    the same in a small pass as in a large one, and the tokens that one sequence computes beyond
+    the others are a native batch of their own.
     """
 
-    def __init__(
-        self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32, kv_unified: bool = True
-    ) -> None:
+    def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
         self._cache = cache
-        self._kv_unified = kv_unified
         self._batch_tokens = max(batch_tokens, cache.free)
-        self._completing_tokens = self._batch_tokens if kv_unified else self._batch_tokens // 2
+        self._completing_tokens = (
+            self._batch_tokens if cache.kv_unified else self._batch_tokens // 2
+        )
         self._logit_rows = logit_rows
         self._move_threshold = cache.copy_threshold
         self._waiting_queue = WaitingQueue(cache)
@@ -203,7 +202,7 @@ class Scheduler:
     def _decode_limit(self) -> int:
         """Number of uncomputed tokens up to which a sequence counts as decoding: as many as there
         are sequences with one uncomputed token, at most 8; 1 with unified cells."""
-        if self._kv_unified:
+        if self._cache.kv_unified:
             return 1
         return min(
             _MOST_FORCED_TOKENS,

@@ -242,9 +242,9 @@ async def test_refusal_with_shared_limits_reports_consistent_numbers(grants, clo
     assert int(refused.value.headers[f"x-ratelimit-remaining-{limit.unit}"]) == most - used
 
 
-async def test_refusal_names_tokens_per_day(clock):
-    day = RateLimit(scope="m", unit="tokens", limit=10, window_s=86_400)
+async def test_refusal_names_requests_per_day(clock):
+    day = RateLimit(scope="m", unit="requests", limit=0, window_s=86_400)
     limits = RateLimits(clock=clock)
 
-    with pytest.raises(TokensLimited, match=r"\(TPD\)"):
-        await limits.reserve(limits.windows([day]), 11)
+    with pytest.raises(RequestsLimited, match=r"\(RPD\)"):
+        await limits.reserve(limits.windows([day]), 1)

@@ -114,7 +114,7 @@ def test_callers_are_authenticated_before_the_body_is_read(client_for, document:
         for operation in document.operations.values():
             response = client.request(operation.method, url_of(operation), content=b"{")
 
-            assert (response.status_code == 401) != operation.is_open, operation.operation_id
+            assert (response.status_code == 401) != operation.is_public, operation.operation_id
         assert client.get("/v1/nothing").status_code == 404
 
 

@@ -9,8 +9,11 @@ from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from tests.engine.fakes import picture
 
 
-def scheduler(*, slots: int = 4, batch_tokens: int = 8, **options: object) -> Scheduler:
-    return Scheduler(cache=Cache(slots=slots), batch_tokens=batch_tokens, **options)
+def scheduler(
+    *, slots: int = 4, batch_tokens: int = 8, kv_unified: bool = True, **options: object
+) -> Scheduler:
+    cache = Cache(slots=slots, kv_unified=kv_unified)
+    return Scheduler(cache=cache, batch_tokens=batch_tokens, **options)
 
 
 UNIQUE = itertools.count(1 << 30)
