@@ -19,6 +19,7 @@ from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
 from llm_backend.errors import InvalidRequest
 from llm_backend.extras import is_installed, missing_engine_hint, needs_engine
+from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
@@ -49,7 +50,7 @@ class ServedModel:
     chat_format: ChatFormat | None
     personalities: Mapping[str, str]
     personality: str | None
-    defaults: Mapping[str, Any]
+    defaults: JsonMapping
     vector_stores: tuple[str, ...]
     engine: EngineConfig
     loads_at_start: bool

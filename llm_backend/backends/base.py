@@ -3,7 +3,7 @@
 OpenAI's names are used only in the controllers, the engine's tokens only below the backends.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -48,7 +48,7 @@ class JsonContent:
     """Schema that constrains the content of every answer, not its reasoning, and the client's field
     name of it; `lowered` maps its parts to paths of the client's schema."""
 
-    schema: Mapping[str, Any]
+    schema: JsonMapping
     field: str
     lowered: LoweredSchema | None = None
 
@@ -67,14 +67,14 @@ class Chat:
     messages: Sequence[Message]
     has_personality: bool = True
     personality: str | None = None
-    tools: Sequence[Mapping[str, Any]] = ()
+    tools: Sequence[JsonMapping] = ()
     must_call: bool = False
     callable_names: frozenset[str] | None = None
     parallel_tool_calls: bool = True
     grammar: Grammar | JsonContent | None = None
     reasoning_effort: str | None = None
     must_take_effort: bool = True
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_kwargs: JsonMapping = field(default_factory=dict)
     prediction: str | None = None
     limits: GenerationLimits = GenerationLimits()
     sampling: Sampling = NEUTRAL

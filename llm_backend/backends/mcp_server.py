@@ -16,6 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
 
 from llm_backend import exact_json
+from llm_backend.json_types import JsonMapping
 
 MESSAGE_BYTES = 1 << 20  # limit of one answer of a server
 TOOLS = 128  # limit of tools, the same as of a chat's functions
@@ -28,8 +29,8 @@ class McpTool:
 
     name: str
     description: str | None
-    input_schema: Mapping[str, Any]
-    annotations: Mapping[str, Any] | None
+    input_schema: JsonMapping
+    annotations: JsonMapping | None
 
 
 class McpFailed(Exception):
@@ -85,7 +86,7 @@ class McpServer:
                 if cursor is None:
                     return tools
 
-    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+    async def call(self, name: str, arguments: JsonMapping) -> str:
         """Calls a tool and returns its output. Raises `McpFailed`, and `ToolRefused` if the tool
         failed."""
         async with self._request() as client:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.builtin import BUILTIN_ID
 from llm_backend.errors import EngineNotInstalled, ModelNotFound
 from llm_backend.extras import is_installed, needs_engine
+from llm_backend.json_types import JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class ModelSource(Protocol):
         """Returns True if an upstream serves this model."""
         ...
 
-    async def models(self) -> Sequence[Mapping[str, Any]]:
+    async def models(self) -> Sequence[JsonMapping]:
         """Lists the upstreams' model objects unchanged; those of a failed upstream are missing."""
         ...
 
@@ -125,7 +126,7 @@ class Registry:
         """Sets the personality of requests for the plain name, or an alias."""
         self._local[model].choose_personality(name)
 
-    async def upstream_models(self) -> list[Mapping[str, Any]]:
+    async def upstream_models(self) -> list[JsonMapping]:
         """Lists the upstreams' models whose names are not used by this server."""
         if self._upstreams is None:
             return []

@@ -2,11 +2,12 @@
 
 import http.client
 import json
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.sse import Decoder
 
 _CHUNK = 1 << 14
@@ -33,7 +34,7 @@ class Api:
         with self._send("GET", path, None) as answer:
             return _json(answer.read())
 
-    def events(self, path: str, body: Mapping[str, Any]) -> Generator[Any, None, None]:
+    def events(self, path: str, body: JsonMapping) -> Generator[Any, None, None]:
         """Yield the JSON of each event of a stream.
 
         Closing the iterator closes the connection, so that the server stops generating.
@@ -48,7 +49,7 @@ class Api:
 
     @contextmanager
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None
+        self, method: str, path: str, body: JsonMapping | None
     ) -> Iterator[http.client.HTTPResponse]:
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection

@@ -4,9 +4,10 @@ import base64
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
-Part = dict[str, Any]
+from llm_backend.json_types import JsonObject
+
+Part = JsonObject
 
 LIMIT_BYTES = 64 << 20  # a file is in memory four times; servers accept far less
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -87,7 +87,7 @@ def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run
     return _Run(first_s=whole_s if first_s is None else first_s, whole_s=whole_s, tokens=tokens)
 
 
-def summarize(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, Any]:
+def summarize(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, str | float]:
     """Returns the figures of all runs: rates, and percentiles of the latencies."""
     firsts, wholes = sorted(run.first_s for run in runs), sorted(run.whole_s for run in runs)
     return {

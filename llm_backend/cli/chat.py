@@ -2,9 +2,9 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,8 +12,9 @@ from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
+from llm_backend.json_types import JsonMapping, JsonObject
 
-Content = str | list[dict[str, Any]]  # text, or text and attachments as parts
+Content = str | list[JsonObject]  # text, or text and attachments as parts
 
 _COMMANDS = """\
 /new           start a new conversation
@@ -60,8 +61,8 @@ class Conversation:
     ) -> None:
         self.model = model
         self.system = system
-        self.messages: list[dict[str, Any]] = []
-        self.attachments: list[dict[str, Any]] = []  # parts of the next message
+        self.messages: list[JsonObject] = []
+        self.attachments: list[JsonObject] = []  # parts of the next message
         self._api = api
         self._temperature = temperature
 
@@ -105,7 +106,7 @@ class Conversation:
 
     def _pieces(self) -> Generator[str, None, None]:
         head = [{"role": "system", "content": self.system}] if self.system else []
-        body: dict[str, Any] = {
+        body: JsonObject = {
             "model": self.model, "messages": [*head, *self.messages], "stream": True
         }  # fmt: skip
         if self._temperature is not None:
@@ -115,7 +116,7 @@ class Conversation:
                 yield from _texts(chunk)
 
 
-def _texts(chunk: Mapping[str, Any]) -> Iterator[str]:
+def _texts(chunk: JsonMapping) -> Iterator[str]:
     for choice in chunk.get("choices") or ():
         if text := (choice.get("delta") or {}).get("content"):
             yield str(text)

@@ -8,11 +8,11 @@ model.safetensors         the weights: see safetensors.py
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.models.errors import ConversionError
 
 Pooling = Literal["mean", "cls"]
@@ -79,7 +79,7 @@ def read_pooling(folder: Path) -> Pooling:
     raise ConversionError(f"Pooling by {named} is not supported, only mean or cls: {path}.")
 
 
-def json_object(path: Path) -> Mapping[str, Any]:  # Any: the values of a foreign JSON document
+def json_object(path: Path) -> JsonMapping:  # Any: the values of a foreign JSON document
     """Reads the JSON object in the file; empty if there is no such file."""
     if not path.is_file():
         return {}
@@ -96,7 +96,7 @@ def _json(path: Path) -> Any:  # Any: a foreign JSON document
         raise ConversionError(f"{path} is not valid JSON: {error}.") from error
 
 
-def _refuse_other_architectures(config: Mapping[str, Any]) -> None:
+def _refuse_other_architectures(config: JsonMapping) -> None:
     model_type = config.get("model_type", "bert")
     architecture = (config.get("architectures") or ["BertModel"])[0]
     if model_type != "bert" or architecture not in _ARCHITECTURES:
@@ -125,7 +125,7 @@ def _pooling_folder(folder: Path) -> str:
     return pooling_folder
 
 
-def _pooling_modes(config: Mapping[str, Any]) -> set[str]:
+def _pooling_modes(config: JsonMapping) -> set[str]:
     """Returns the enabled pooling modes, from one name or flags like `pooling_mode_mean_tokens`."""
     named = config.get("pooling_mode")
     if isinstance(named, str):

@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.models.errors import ConversionError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -63,7 +63,7 @@ def open_tensors(path: Path) -> Mapping[str, StoredTensor]:
 
 def _parse_entry(
     body: npt.NDArray[np.uint8],
-    entry: Mapping[str, Any],  # Any: JSON of the header
+    entry: JsonMapping,  # Any: JSON of the header
 ) -> StoredTensor:
     dtype, shape = entry["dtype"], tuple(int(size) for size in entry["shape"])
     begin, end = entry["data_offsets"]

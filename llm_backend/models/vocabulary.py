@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.models.errors import ConversionError
 from llm_backend.models.folder import json_object
 
@@ -107,9 +107,7 @@ def _from_tokenizer_json(path: Path) -> _Pieces:
     )
 
 
-def _refuse_other_tokenizers(
-    path: Path, model: Mapping[str, Any], normalizer: Mapping[str, Any]
-) -> None:
+def _refuse_other_tokenizers(path: Path, model: JsonMapping, normalizer: JsonMapping) -> None:
     is_wordpiece = (
         model.get("type", "WordPiece") == "WordPiece"
         and model.get("continuing_subword_prefix", _CONTINUES) == _CONTINUES

@@ -1,9 +1,7 @@
 """Hosted tools of a request, and the permission that each type of tool needs (pure)."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from llm_backend.errors import Forbidden
+from llm_backend.json_types import JsonMapping
 
 # The prefix of a tool's type -> the permission that the tool needs.
 _PERMISSIONS = {
@@ -17,7 +15,7 @@ _PERMISSIONS = {
 _WITHIN = ("", "session", "response")
 
 
-def check_tools(body: Mapping[str, Any], forbidden: frozenset[str]) -> None:
+def check_tools(body: JsonMapping, forbidden: frozenset[str]) -> None:
     """Raises `Forbidden` for a tool that the caller's project may not use. Looks at the tools of
     the request, and of the session or the response that the request creates."""
     if "web_search" in forbidden and body.get("web_search_options") is not None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import orjson
 
@@ -19,6 +18,7 @@ from llm_backend.contract.body import check_keys
 from llm_backend.contract.forms.form_observer import observe_form
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Forbidden, InvalidRequest
+from llm_backend.json_types import JsonObject
 
 _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
 
@@ -87,7 +87,7 @@ class Permission:
                 "without such limits."
             )
 
-    def check_body(self, project: Project, body: dict[str, Any], raw_body: bytes | str) -> None:
+    def check_body(self, project: Project, body: JsonObject, raw_body: bytes | str) -> None:
         """Raises `Forbidden` for any model or tool in the body that the project may not use: of a
         session, a grader, an image. Raises `InvalidRequest` for a duplicate JSON key, because the
         upstream might read the other value."""

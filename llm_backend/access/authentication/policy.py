@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from llm_backend.access.authentication import resource_kinds
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.administration import Record
 
 DEFAULT_PROJECT = "proj_default"
@@ -83,7 +83,7 @@ def policy_of(records: Iterable[Record]) -> Policy:
     )
 
 
-Own = Mapping[str, Mapping[str | None, Mapping[str, Any]]]  # bodies by kind and project
+Own = Mapping[str, Mapping[str | None, JsonMapping]]  # bodies by kind and project
 
 
 def _project(record: Record, own: Own, rates: Mapping[str, Limits]) -> Project:

@@ -16,6 +16,7 @@ from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonObject
 from llm_backend.offload import REQUEST_BYTES, offload
 
 # Suffixes of the events that report usage.
@@ -83,7 +84,7 @@ class MeteredSession:
             self._caller = self._authenticate()
             self._permission.check(self._caller, self._model, names_model=False)
 
-    def _begin(self, event: dict[str, Any]) -> None:
+    def _begin(self, event: JsonObject) -> None:
         session = event.get("session")
         if not isinstance(session, dict):
             return

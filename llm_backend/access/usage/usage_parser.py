@@ -2,11 +2,11 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from json import JSONDecoder
-from typing import Any
 
 from llm_backend.backends.upstream.headers import decode_with
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.administration import Tokens
 
 PIECES = 8  # last chunks of an answer that may contain its end
@@ -107,7 +107,7 @@ def parse_usage(end: bytes) -> Tokens | None:
     return read_usage(usage)
 
 
-def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
+def read_usage(usage: JsonMapping) -> Tokens | None:
     """Reads a usage object of a chat, a response or a realtime session; None if it has no token
     counts."""
     input_tokens = _count(usage, "prompt_tokens", "input_tokens")
@@ -127,7 +127,7 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
     )
 
 
-def _add_media(details: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+def _add_media(details: JsonMapping, made: JsonMapping) -> bool:
     """True if the details report media tokens; rare, and checked for each answer."""
     return bool(
         details.get("audio_tokens")
@@ -137,7 +137,7 @@ def _add_media(details: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
     )
 
 
-def _with_media(tokens: Tokens, details: Mapping[str, Any], made: Mapping[str, Any]) -> Tokens:
+def _with_media(tokens: Tokens, details: JsonMapping, made: JsonMapping) -> Tokens:
     cached = _part(details, ("cached_tokens_details",))
     return tokens._replace(
         input_picture_tokens=_count(details, "image_tokens") or 0,
@@ -149,7 +149,7 @@ def _with_media(tokens: Tokens, details: Mapping[str, Any], made: Mapping[str, A
     ).normalize()
 
 
-def _part(values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+def _part(values: JsonMapping, names: Sequence[str]) -> JsonMapping:
     """Returns the first non-empty value of these names, if it is an object."""
     for name in names:
         if part := values.get(name):
@@ -157,7 +157,7 @@ def _part(values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
     return {}
 
 
-def _count(values: Mapping[str, Any], *names: str) -> int | None:
+def _count(values: JsonMapping, *names: str) -> int | None:
     for name in names:
         value = values.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOKENS_END:

@@ -5,7 +5,7 @@ bounded.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
 from llm_backend.backends.local.template_messages import PROBE, PROBE_TEXT, MessageStyle
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -108,8 +109,8 @@ class ChatTemplate:
     def render(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] = (),
-        variables: Mapping[str, Any] | None = None,
+        tools: Sequence[JsonMapping] = (),
+        variables: JsonMapping | None = None,
         guard: ControlTokenGuard | None = None,
     ) -> str:
         """Renders the prompt up to the assistant's turn. Raises `InvalidRequest`.
@@ -139,8 +140,8 @@ class ChatTemplate:
     def _render(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] = (),
-        variables: Mapping[str, Any] | None = None,
+        tools: Sequence[JsonMapping] = (),
+        variables: JsonMapping | None = None,
     ) -> str:
         known = {"messages": messages, "tools": list(tools) or None, "add_generation_prompt": True}
         return _join_bounded(

@@ -5,7 +5,7 @@ import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, Meter, ModelCard, TextPrompt, Usage
@@ -29,7 +29,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     RankScores,
 )
-from llm_backend.json_types import JsonMappingT
+from llm_backend.json_types import JsonMapping, JsonMappingT
 from llm_backend.offload import offload
 
 _MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
@@ -75,7 +75,7 @@ class LocalModel:
         chat_format: ChatFormat | None = None,
         personalities: Mapping[str, str] | None = None,
         personality: str | None = None,
-        defaults: Mapping[str, Any] | None = None,
+        defaults: JsonMapping | None = None,
         vector_stores: Sequence[str] = (),
         is_generative: Callable[[], bool] = lambda: False,
         batch_tokens: int = 512,

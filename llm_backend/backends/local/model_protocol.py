@@ -4,7 +4,6 @@ and creates the parser of its answers."""
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from llm_backend.backends.base import Chat, Grammar
 from llm_backend.backends.local.chat_formats import ChatFormat
@@ -24,6 +23,7 @@ from llm_backend.backends.local.schemas import AnswerSchema, Path, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping
 
 _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know only three levels
 
@@ -46,7 +46,7 @@ class RenderedPrompt:
     is_plain: bool
     is_thinking: bool
     markup: Markup
-    tools: Mapping[str, Mapping[str, Any]]
+    tools: Mapping[str, JsonMapping]
     hidden: frozenset[str]
 
     def parser(self) -> MarkupParser | None:
@@ -162,7 +162,7 @@ class ModelProtocol:
     def _calls_grammar(
         self,
         chat: Chat,
-        content: Mapping[str, Any] | None,
+        content: JsonMapping | None,
         field: GrammarField,
         is_thinking: bool,
     ) -> tuple[str | None, GrammarField]:
@@ -193,7 +193,7 @@ class ModelProtocol:
         )
         return grammar, field
 
-    def _function(self, function: Mapping[str, Any], path: Path) -> Function:
+    def _function(self, function: JsonMapping, path: Path) -> Function:
         assert self._markup.calls is not None, "every family has calls"
         parameters, is_strict = function.get("parameters"), bool(function.get("strict"))
         name, param = function["name"], str(field_name(path))
@@ -216,11 +216,11 @@ class ModelProtocol:
             lowered=lowered,
         )
 
-    def _template_variables(self, chat: Chat) -> Mapping[str, Any]:
+    def _template_variables(self, chat: Chat) -> JsonMapping:
         """Returns the template's variables besides messages and tools."""
         return {**self._effort_variables(chat), **chat.template_kwargs}
 
-    def _effort_variables(self, chat: Chat) -> Mapping[str, Any]:
+    def _effort_variables(self, chat: Chat) -> JsonMapping:
         effort = chat.reasoning_effort
         if effort is None or (effort == "none" and not self._markup.has_reasoning):
             return {}
@@ -277,7 +277,7 @@ def _own_grammar(grammar: Grammar, *, is_thinking: bool) -> str:
     return grammar.text
 
 
-def _template_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+def _template_tool(tool: JsonMapping) -> JsonMapping:
     """Returns a tool for the template, without `strict`, which concerns only the grammar."""
     function = {name: value for name, value in tool["function"].items() if name != "strict"}
     if function.get("parameters") is not None:

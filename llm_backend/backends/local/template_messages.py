@@ -14,6 +14,7 @@ from typing import Any
 
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
+from llm_backend.json_types import JsonMapping, JsonObject
 
 _NINE_CHARACTERS = re.compile(r"length\s*(!=|==)\s*9\b")
 PROBE: Sequence[Message] = (
@@ -71,9 +72,9 @@ class MessageStyle:
     def convert(
         self,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence[JsonMapping] = (),
         guard: ControlTokenGuard | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonObject]:
         """Converts the messages: content in the template's form, calls and their results with the
         same ids, results with the name of the function. `guard` escapes control tokens in text."""
         names: dict[str, str] = {}
@@ -93,7 +94,7 @@ class MessageStyle:
 
     def _convert_message(
         self, message: Message, ids: Mapping[str, str], names: Mapping[str, str]
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         converted = {name: value for name, value in message.items() if value is not None}
         converted["content"] = self._convert_content(message.get("content") or "")
         if calls := converted.get("tool_calls"):
@@ -110,13 +111,13 @@ class MessageStyle:
             return text
         return [{"type": "text", "text": text}] if text else []
 
-    def _convert_call(self, call: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    def _convert_call(self, call: JsonMapping, ids: Mapping[str, str]) -> JsonObject:
         function = dict(call["function"])
         if not self.arguments_are_text:
             function["arguments"] = _parse_arguments(function["arguments"])
         return {**call, "id": ids[call["id"]], "function": function}
 
-    def _convert_id(self, call: Mapping[str, Any], index: int) -> str:
+    def _convert_id(self, call: JsonMapping, index: int) -> str:
         own_id = str(call["id"])
         if self.numbered_ids:
             return f"functions.{call['function']['name']}:{index}"
@@ -141,7 +142,7 @@ def _split_calls(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def _split_message(
-    message: Message, calls: Sequence[Mapping[str, Any]], results: Sequence[Message]
+    message: Message, calls: Sequence[JsonMapping], results: Sequence[Message]
 ) -> Iterator[Message]:
     found: dict[str, list[Message]] = {call["id"]: [] for call in calls}
     others: list[Message] = []
@@ -162,9 +163,7 @@ def _parse_arguments(arguments: str) -> Any:
         return arguments
 
 
-def _with_tools(
-    messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _with_tools(messages: list[JsonObject], tools: Sequence[JsonMapping]) -> list[JsonObject]:
     text = json.dumps([tool["function"] for tool in tools], ensure_ascii=False)
     if messages and messages[0]["role"] == "system":
         return [{**messages[0], "tools": text}, *messages[1:]]

@@ -5,14 +5,14 @@ share of tokens that begin a yes in the probability of all allowed tokens.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from llm_backend.backends.base import Chat, GenerationLimits, Grammar
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.local.media import Content
 from llm_backend.engine.messages import Priority, Sampling, TokenLogprob
+from llm_backend.json_types import JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class YesNoQuestion:
     """Question: the user's text, variables of the chat template, and the words of the answers."""
 
     content: Content
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_kwargs: JsonMapping = field(default_factory=dict)
     words: YesNoWords = YES_OR_NO
 
 

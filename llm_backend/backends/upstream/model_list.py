@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 
 from llm_backend.errors import UpstreamFailed
+from llm_backend.json_types import JsonObject
 
-Models = list[dict[str, Any]]
+Models = list[JsonObject]
 
 LIST_BYTES = 16 * 1024 * 1024
 _FAILURE_KEPT_S = 2.0

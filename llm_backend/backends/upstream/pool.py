@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from llm_backend.backends.upstream.answer_kinds import (
     ANY,
@@ -23,6 +23,7 @@ from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed
+from llm_backend.json_types import JsonMapping, JsonObject
 
 Answer = TypeVar("Answer")
 
@@ -136,11 +137,11 @@ class UpstreamPool:
         named = [upstream] if upstream else self.routing.for_model(model, tuple(operation))
         return any(self._upstreams[name].config.speaks(wire) for name in named)
 
-    async def models(self) -> list[Mapping[str, Any]]:
+    async def models(self) -> list[JsonMapping]:
         """Lists the models of all upstreams, without duplicate names. A failed upstream's models
         are missing."""
         lists = await asyncio.gather(*(_models_of(one) for one in self._upstreams.values()))
-        found: dict[str, Mapping[str, Any]] = {}
+        found: dict[str, JsonMapping] = {}
         for listed in lists:
             for model in listed:
                 found.setdefault(model["id"], model)
@@ -189,7 +190,7 @@ async def _pause(attempt: Attempts) -> None:
     await asyncio.sleep(backoff_s(len(attempt.tried), random.random()))  # noqa: S311 # jitter
 
 
-async def _models_of(upstream: Upstream) -> list[dict[str, Any]]:
+async def _models_of(upstream: Upstream) -> list[JsonObject]:
     named = [{"id": name, "object": "model", "created": 0, "owned_by": "upstream"}
              for name in upstream.config.named_models]  # fmt: skip
     if not upstream.config.lists_models:

@@ -3,12 +3,13 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
+from llm_backend.json_types import JsonObject
 from llm_backend.settings import load_settings
 
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
@@ -58,7 +59,7 @@ def _models_in(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*.gguf")) if not _LATER_PART.search(path.name)]
 
 
-def _record(path: Path, folder: Path) -> dict[str, Any]:
+def _record(path: Path, folder: Path) -> JsonObject:
     """Describe a model as JSON; `error` if its header cannot be read."""
     from llm_backend.model_files import HeaderError, model_parts, read_header
 
@@ -76,7 +77,7 @@ def _record(path: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _print(records: list[dict[str, Any]], folder: Path) -> None:
+def _print(records: list[JsonObject], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 

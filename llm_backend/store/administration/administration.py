@@ -5,10 +5,11 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.administration import rows
 from llm_backend.store.administration.values import (
     AuditEntry,
@@ -33,7 +34,7 @@ class Change:
     type: str
     resource_id: str
     project_id: str | None = None
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: JsonMapping = field(default_factory=dict)
     actor_id: str | None = None
     actor_email: str | None = None
 

@@ -86,7 +86,7 @@ class UsageFilter:
     start_at: int
     end_at: int
     kinds: Sequence[str]
-    among: Mapping[str, Sequence[Any]]  # texts, or booleans
+    among: Mapping[str, Sequence[str | bool]]
 
 
 @dataclass(frozen=True, kw_only=True)

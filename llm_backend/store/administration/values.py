@@ -1,10 +1,9 @@
 """Values of administration: records, keys, audit log entries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
-Body: TypeAlias = Mapping[str, Any]  # a JSON object
+from llm_backend.json_types import JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +13,7 @@ class Record:
     id: str
     kind: str
     created_at: int  # unix seconds
-    body: Body
+    body: JsonMapping
     project_id: str | None = None
 
 
@@ -45,7 +44,7 @@ class AuditEntry:
     type: str
     created_at: int  # unix seconds
     resource_id: str
-    body: Body
+    body: JsonMapping
     project_id: str | None = None
     actor_id: str | None = None
     actor_email: str | None = None

@@ -7,12 +7,13 @@ While a batch is in progress its row has the counts of lines whose jobs are fini
 job adds its own. Answers are only ever inserted, so no transaction waits for another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.batches import line_rows
 from llm_backend.store.batches.stored_batch import (
     BATCH,
@@ -102,9 +103,7 @@ def begin(
     job_rows.add(connection, added, now=now)
 
 
-def fail(
-    connection: Connection, job: Job, errors: Sequence[Mapping[str, Any]], *, now: float
-) -> None:
+def fail(connection: Connection, job: Job, errors: Sequence[JsonMapping], *, now: float) -> None:
     """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
     row = _locked_row(connection, job.subject)
     job_rows.finish(connection, job)
@@ -212,7 +211,7 @@ def _count_begun(connection: Connection, row: Row[Any]) -> tuple[int, int]:
     return line_rows.counts_among(connection, row.seq, [_lines_of(one) for one in begun])
 
 
-def _lines_of(details: Mapping[str, Any]) -> tuple[int, int]:
+def _lines_of(details: JsonMapping) -> tuple[int, int]:
     lines = Lines(**details)
     return lines.first_line, lines.last_line
 

@@ -1,9 +1,9 @@
 """Store of batches, whose work is done by jobs."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.batches import batch_rows
 from llm_backend.store.batches.stored_batch import (
     BATCH_LINES,
@@ -79,7 +79,7 @@ class BatchStore:
         )
         self._jobs.wake()
 
-    async def fail(self, job: Job, errors: Sequence[Mapping[str, Any]]) -> None:
+    async def fail(self, job: Job, errors: Sequence[JsonMapping]) -> None:
         """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
         await self._database.write(batch_rows.fail, job=job, errors=errors, now=self._clock())
 

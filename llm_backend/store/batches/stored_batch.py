@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.batches.tables import BATCH_ENDS
 from llm_backend.store.files.stored_file import StoredFile
 
@@ -56,7 +56,7 @@ class StoredBatch:
     owner: str | None = None
     status: BatchStatus = BatchStatus.VALIDATING
     times: Mapping[str, int] = field(default_factory=dict)
-    errors: Sequence[Mapping[str, Any]] = ()
+    errors: Sequence[JsonMapping] = ()
     model: str | None = None
     total: int = 0
     completed: int = 0

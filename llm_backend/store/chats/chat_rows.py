@@ -63,7 +63,7 @@ def _insert_parts(
         connection.execute(_INSERT_METADATA, metadata)
 
 
-def _row(chat: StoredChat, messages: Sequence[str]) -> dict[str, Any]:
+def _row(chat: StoredChat, messages: Sequence[str]) -> dict[str, object]:
     request, response = encode(dict(chat.request)), encode(dict(chat.response))
     return {
         "id": chat.id,
@@ -77,7 +77,7 @@ def _row(chat: StoredChat, messages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _pairs(seq: int, created_at: int, metadata: Mapping[str, str]) -> list[dict[str, Any]]:
+def _pairs(seq: int, created_at: int, metadata: Mapping[str, str]) -> list[dict[str, str | int]]:
     return [
         {"chat_seq": seq, "created_at": created_at, "key": key, "value": value}
         for key, value in metadata.items()

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.chats import chat_rows
 from llm_backend.store.chats.stored_chat import (
-    Body,
     NewChat,
     StoredChat,
     StoredMessage,
@@ -22,7 +22,7 @@ class ChatStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, chat: StoredChat, messages: Sequence[Body]) -> None:
+    async def add(self, chat: StoredChat, messages: Sequence[JsonMapping]) -> None:
         """Store a chat with its input messages; durable on return.
 
         Raises `Duplicate`, and `Unstorable` for metadata over OpenAI's bounds or a text that no

@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.errors import Unstorable
 from llm_backend.store.json_text import is_text
 
 # OpenAI's bounds; four bytes a character, an index entry on PostgreSQL just holds them.
 _KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
-
-Body = Mapping[str, Any]  # a JSON object, validated elsewhere
 
 
 class ChatStatus(StrEnum):
@@ -31,8 +29,8 @@ class StoredChat:
     id: str
     created_at: int  # unix seconds
     model: str
-    request: Body
-    response: Body
+    request: JsonMapping
+    response: JsonMapping
     metadata: Mapping[str, str] = field(default_factory=dict)
     status: ChatStatus = ChatStatus.COMPLETED
     owner: str | None = None
@@ -43,7 +41,7 @@ class NewChat:
     """A chat to store, with its input messages."""
 
     chat: StoredChat
-    messages: Sequence[Body]
+    messages: Sequence[JsonMapping]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +49,7 @@ class StoredMessage:
     """One input message of a stored chat, as it was sent; `id` is derived from its position."""
 
     id: str
-    message: Body
+    message: JsonMapping
 
 
 def check_texts(*texts: str) -> None:

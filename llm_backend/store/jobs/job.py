@@ -1,8 +1,10 @@
 """Values of jobs, and the protocol of their workers."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
+
+from llm_backend.json_types import JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,7 @@ class NewJob:
 
     kind: str
     subject: str
-    details: Mapping[str, Any] = field(default_factory=dict)  # JSON
+    details: JsonMapping = field(default_factory=dict)  # JSON
     delay_s: float = 0.0
     place: str | None = None  # vector index that only some processes can open; None: any
 
@@ -28,7 +30,7 @@ class Job:
     seq: int
     kind: str
     subject: str
-    details: Mapping[str, Any]  # JSON
+    details: JsonMapping  # JSON
     attempt: int  # counted from the attempt that last made progress, which is 1
     lease: str
     place: str | None = None  # vector index that only some processes can open; None: any

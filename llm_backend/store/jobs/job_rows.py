@@ -4,12 +4,12 @@ On PostgreSQL a claim skips rows that other transactions claim (`SKIP LOCKED`); 
 one writer at a time.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, JobCounts, NewJob
 from llm_backend.store.jobs.tables import jobs
@@ -144,7 +144,7 @@ def are_any(connection: Connection, kind: str, subject: str) -> bool:
     return connection.execute(some).first() is not None
 
 
-def begun_details(connection: Connection, kind: str, subject: str) -> list[Mapping[str, Any]]:
+def begun_details(connection: Connection, kind: str, subject: str) -> list[JsonMapping]:
     """The details of the jobs about this subject that have started."""
     this = select(jobs.c.details).where(is_about(kind, subject), jobs.c.attempts > 0)
     return list(connection.scalars(this))

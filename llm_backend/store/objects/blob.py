@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from llm_backend.json_types import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +51,11 @@ def _slices(blob: Blob, start: int, end: int) -> Iterator[Slice]:
         start += length
 
 
-def to_json(content: Iterable[Blob]) -> list[dict[str, Any]]:
+def to_json(content: Iterable[Blob]) -> list[JsonObject]:
     """The JSON form for a row."""
     return [asdict(blob) for blob in content]
 
 
-def from_json(rows: Sequence[dict[str, Any]]) -> Content:
+def from_json(rows: Sequence[JsonObject]) -> Content:
     """The content of the JSON form of a row."""
     return tuple(Blob(**row) for row in rows)

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from llm_backend.store.chats.stored_chat import Body, check_texts
+from llm_backend.json_types import JsonMapping
+from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs
 from llm_backend.store.responses import background_rows
@@ -29,7 +30,7 @@ class BackgroundStore:
         self._limit = limit  # of responses that have not ended
         self._jobs = jobs
 
-    async def add(self, response: StoredResponse, details: Body, new_events: Events) -> None:
+    async def add(self, response: StoredResponse, details: JsonMapping, new_events: Events) -> None:
         """Store a queued response, and the job with these details that answers it. Raises
         `QueueFull`, and the errors of `ResponseStore.add`."""
         check_texts(response.id, response.model, *(item.id for item in response.input))
@@ -49,7 +50,7 @@ class BackgroundStore:
         await self._database.write(background_rows.append, job=job, new_events=new_events)
 
     async def finish(
-        self, job: Job, body: Body, output: Sequence[StoredItem], new_events: Events
+        self, job: Job, body: JsonMapping, output: Sequence[StoredItem], new_events: Events
     ) -> None:
         """End the response and its job. Raises `LeaseLost`, and `Missing` if the response or its
         conversation was deleted."""
@@ -57,7 +58,7 @@ class BackgroundStore:
             background_rows.finish, job=job, body=body, output=output, new_events=new_events
         )
 
-    async def cancel(self, id: str, *, ending: Callable[[int], str]) -> Body:
+    async def cancel(self, id: str, *, ending: Callable[[int], str]) -> JsonMapping:
         """Cancel a queued or running response and return it; a response that has ended is
         returned as it is. The event with the next number, made by `ending`, is its last. Raises
         `Missing`."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
-from llm_backend.store.chats.stored_chat import Body
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.conversations import conversation_rows
 from llm_backend.store.errors import Missing, QueueFull
 from llm_backend.store.jobs import Job, NewJob, job_rows
@@ -31,7 +31,7 @@ ACTIVE = response_rows.ACTIVE
 def add(
     connection: Connection,
     response: StoredResponse,
-    details: Body,
+    details: JsonMapping,
     new_events: Events,
     *,
     now: float,
@@ -68,7 +68,11 @@ def append(connection: Connection, job: Job, new_events: Events) -> None:
 
 
 def finish(
-    connection: Connection, job: Job, body: Body, output: Sequence[StoredItem], new_events: Events
+    connection: Connection,
+    job: Job,
+    body: JsonMapping,
+    output: Sequence[StoredItem],
+    new_events: Events,
 ) -> None:
     """End the response and its job, and add its items to its conversation.
 
@@ -91,14 +95,14 @@ def finish(
         conversation_rows.add_items(connection, conversation_id, added)
 
 
-def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> Body:
+def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> JsonMapping:
     """Cancel the response unless it has ended, and return its body. If the response has events,
     `ending` makes the last one from its number. Raises `Missing`."""
     _remove_job(connection, id)
     row = connection.execute(_of(id).with_for_update()).first()
     if row is None:
         raise Missing(id)
-    body: Body = row.body
+    body: JsonMapping = row.body
     if row.status not in ACTIVE:
         return body
     cancelled = {**body, "status": "cancelled"}
@@ -176,7 +180,7 @@ def _add_output(connection: Connection, seq: int, output: Sequence[StoredItem]) 
 
 
 def _replace_body(
-    connection: Connection, row: Row[tuple[int, str, Body, str | None]], body: Body
+    connection: Connection, row: Row[tuple[int, str, JsonMapping, str | None]], body: JsonMapping
 ) -> None:
     """Replace the body of the row. Its size includes the events, so only the difference is
     added."""
@@ -197,7 +201,7 @@ def _seq(connection: Connection, id: str) -> int:
     return int(row_named(connection, found, id).seq)
 
 
-def _of(id: str) -> Select[tuple[int, str, Body, str | None]]:
+def _of(id: str) -> Select[tuple[int, str, JsonMapping, str | None]]:
     return select(
         responses.c.seq, responses.c.status, responses.c.body, responses.c.conversation_id
     ).where(responses.c.id == id)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Select, delete, insert, literal, select
 from sqlalchemy.exc import IntegrityError
 
-from llm_backend.store.chats.stored_chat import Body
+from llm_backend.json_types import JsonMapping
 from llm_backend.store.conversations import conversation_rows, item_rows
 from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.errors import Duplicate, Missing, ResponseNotInConversation, Unfinished
@@ -91,11 +91,11 @@ def input_items(connection: Connection, seq: int) -> list[StoredItem]:
     return [item_rows.item_of(row) for row in connection.execute(found)]
 
 
-def get_body(connection: Connection, id: str) -> Body:
+def get_body(connection: Connection, id: str) -> JsonMapping:
     """The response object as it was answered. Raises `Missing`."""
     found = select(responses.c.body).where(responses.c.id == id)
     row = row_named(connection, found, id)
-    body: Body = row.body
+    body: JsonMapping = row.body
     return body
 
 

@@ -1,6 +1,7 @@
 """Store of responses: their bodies, and the items that the next response continues."""
 
-from llm_backend.store.chats.stored_chat import Body, check_texts
+from llm_backend.json_types import JsonMapping
+from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.conversations import conversation_rows, item_rows
 from llm_backend.store.database.database import Database
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
@@ -22,7 +23,7 @@ class ResponseStore:
         check_texts(response.id, response.model, *(item.id for item in response.input))
         await self._database.write(response_rows.add, response)
 
-    async def get(self, id: str) -> Body:
+    async def get(self, id: str) -> JsonMapping:
         """The response object as it was answered."""
         return await self._database.read(response_rows.get_body, id)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llm_backend.store.chats.stored_chat import Body
+from llm_backend.json_types import JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,7 +11,7 @@ class StoredItem:
     """One item, as clients see it; `item` has the `id`, too."""
 
     id: str
-    item: Body
+    item: JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class StoredResponse:
     created_at: int  # unix seconds
     model: str
     status: str
-    body: Body
+    body: JsonMapping
     input: Sequence[StoredItem] = ()
     output: Sequence[StoredItem] = ()
     previous_id: str | None = None
@@ -57,6 +57,6 @@ class BackgroundResponseState:
     """State of a background response: its object, its input, and the number of the last stored
     event (None if its events are not stored)."""
 
-    body: Body
+    body: JsonMapping
     input: Sequence[StoredItem]
     last_number: int | None

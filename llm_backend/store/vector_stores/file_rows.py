@@ -221,7 +221,7 @@ def _forget(
     job_rows.add(connection, jobs, now=now)
 
 
-def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -> dict[str, Any]:
+def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -> dict[str, object]:
     return {
         "id": file.document,
         "created_at": now,

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
 
 from llm_backend.backends.local.markup.reader import MarkupReader, Steps
+from llm_backend.json_types import JsonMapping
 
-Tools = Mapping[str, Mapping[str, Any]]
+Tools = Mapping[str, JsonMapping]
 """Parameter schemas of the functions that may be called, by name."""
 
 CallParser = Callable[[MarkupReader, str, Tools], Steps[None]]

@@ -17,6 +17,7 @@ from llm_backend.backends.local.markup.parameters import is_text
 from llm_backend.backends.local.schemas import LoweredSchema
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonMapping
 
 _PLACEHOLDER = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
@@ -26,7 +27,7 @@ _ANY = r"/(?s:.*)/"
 _BYTES_LIMIT = GrammarLimits().bytes
 _SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
 _COMPACT = {"whitespace_flexible": False}  # JSON content is for a parser and needs no white space
-_NO_PARAMETERS: Mapping[str, Any] = {
+_NO_PARAMETERS: JsonMapping = {
     "type": "object",
     "properties": {},
     "additionalProperties": False,
@@ -40,7 +41,7 @@ class Function:
     (the parameters' field in the request) and `lowered` serve error messages."""
 
     name: str
-    parameters: Mapping[str, Any] | None
+    parameters: JsonMapping | None
     is_strict: bool = False
     param: str = "tools"
     lowered: LoweredSchema | None = None
@@ -54,7 +55,7 @@ def calls_grammar(
     is_required: bool,
     is_parallel: bool,
     is_thinking: bool = False,
-    content: Mapping[str, Any] | None = None,
+    content: JsonMapping | None = None,
 ) -> str:
     """Builds the grammar of an answer that calls these functions.
 
@@ -85,7 +86,7 @@ def calls_grammar(
 
 def content_grammar(
     markup: Markup,
-    schema: Mapping[str, Any],
+    schema: JsonMapping,
     tokens: Mapping[str, int],
     *,
     is_thinking: bool = False,
@@ -161,7 +162,7 @@ class _GrammarRules:
             "answer", f"{self._literal(_FINAL)} MESSAGE | ({announced} MESSAGE {between})? {call}"
         )
 
-    def add_content(self, markup: Markup, schema: Mapping[str, Any]) -> None:
+    def add_content(self, markup: Markup, schema: JsonMapping) -> None:
         """Adds `content`: JSON by this schema, in Harmony after a header."""
         begin = self._literal(_FINAL) if markup.messages else ""
         self.add("content", f"{begin} json_content".strip())
@@ -303,7 +304,7 @@ class _GrammarRules:
         )
 
 
-def _as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_object(schema: JsonMapping) -> JsonMapping:
     """Returns the schema with `type: object`, which schemas of arguments may omit."""
     return schema if "type" in schema or "$ref" in schema else {"type": "object", **schema}
 
@@ -315,7 +316,7 @@ def _json_rule(schema: Any, is_strict: bool) -> str:
     return "%json " + json.dumps({**schema, "x-guidance": options})
 
 
-def _enumerated_strings(schema: Mapping[str, Any]) -> list[str]:
+def _enumerated_strings(schema: JsonMapping) -> list[str]:
     """Returns the strings that the schema enumerates; empty if it does not."""
     words = schema["enum"] if isinstance(schema.get("enum"), list) else []
     if "const" in schema:
@@ -323,7 +324,7 @@ def _enumerated_strings(schema: Mapping[str, Any]) -> list[str]:
     return [word for word in words if isinstance(word, str)]
 
 
-def _with_definitions(schema: Any, root: Mapping[str, Any]) -> Any:
+def _with_definitions(schema: Any, root: JsonMapping) -> Any:
     """Returns a property's schema with the definitions that it refers to."""
     if not isinstance(schema, dict) or "$ref" not in json.dumps(schema):
         return schema

@@ -12,14 +12,13 @@ Values that are not strings by the function's schema are parsed as JSON.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from llm_backend.backends.local.markup.family import CallParser, Tools
 from llm_backend.backends.local.markup.json_calls import json_calls
 from llm_backend.backends.local.markup.json_text import normalize_json
 from llm_backend.backends.local.markup.parameters import is_text
 from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
+from llm_backend.json_types import JsonMapping
 
 
 def tag_calls(closing: str) -> CallParser:
@@ -76,7 +75,7 @@ class _TagCall:
 
     def __init__(self, reader: MarkupReader, name: str, tools: Tools) -> None:
         self._reader = reader
-        self._properties: Mapping[str, Any] = tools.get(name, {}).get("properties") or {}
+        self._properties: JsonMapping = tools.get(name, {}).get("properties") or {}
         self._keys: set[str] = set()
         reader.begin_call(name)
         reader.add_arguments("{")

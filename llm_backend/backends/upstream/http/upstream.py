@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -35,6 +35,7 @@ from llm_backend.backends.upstream.retry import DOWN, KEY_REJECTED
 from llm_backend.backends.upstream.upstream_load import UpstreamLoad
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
+from llm_backend.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +203,7 @@ class Upstream(UpstreamLoad):
         message = f"The upstream refused the WebSocket with status {error.status}."
         return from_status(error.status, message)
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def models(self) -> list[JsonObject]:
         """Lists the upstream's models, cached for `models_ttl_s`; concurrent callers share a fetch.
 
         Raises `UpstreamFailed` or `UpstreamTimeout`; a failure is cached for two seconds.
@@ -287,7 +288,7 @@ class Upstream(UpstreamLoad):
         if answer.status not in DOWN:
             self._record_success()
 
-    async def _fetch_models(self) -> list[dict[str, Any]]:
+    async def _fetch_models(self) -> list[JsonObject]:
         try:
             async with asyncio.timeout(_LIST_TIMEOUT_S):
                 answer = await self.exchange(
