@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 5000
+_KEPT_BYTES = 4 * 1024 * 1024  # of bound values, in one connection
+_SMALL = 4096  # length of values that are not counted
 _WAL_RETRY_S = 0.01
+_BOUND = "bound_bytes"
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",  # first: the next ones may wait for a lock
     "PRAGMA foreign_keys = ON",
@@ -89,8 +92,11 @@ class SqliteEngine:
     def _do(self, works: Sequence[Work[Any]], begin: str) -> Sequence[Any]:
         with translating(), self._engine.connect() as connection:
             connection.execution_options(begin=begin)
-            with connection.begin():
-                return [work(connection) for work in works]
+            try:
+                with connection.begin():
+                    return [work(connection) for work in works]
+            finally:
+                _free_bound_values(connection)
 
     def _alter(self, work: Work[T]) -> T:
         with translating(), self._engine.connect() as connection:
@@ -131,6 +137,7 @@ def _engine_of(path: Path) -> Engine:
     )
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "before_cursor_execute", _count_bound_values)
     guard(engine)
     return engine
 
@@ -142,6 +149,28 @@ def _configure(driver: Any, _record: object) -> None:  # the driver's own connec
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _count_bound_values(
+    connection: Connection,
+    _cursor: object,
+    _statement: str,
+    parameters: Sequence[Any],
+    _context: object,
+    has_rows: bool,
+) -> None:
+    bound = parameters[-1] if has_rows else parameters
+    size = sum(len(one) for one in bound if isinstance(one, str | bytes) and len(one) > _SMALL)
+    if size:
+        connection.info[_BOUND] = connection.info.get(_BOUND, 0) + size
+
+
+def _free_bound_values(connection: Connection) -> None:
+    """Closes a connection whose prepared statements may hold much: each keeps a copy of the values
+    that were bound last, and the driver can neither unbind them nor drop a statement. The pool
+    opens another, in less than a millisecond."""
+    if connection.info.get(_BOUND, 0) > _KEPT_BYTES:
+        connection.invalidate()
 
 
 def _enable_wal(driver: Any) -> None:  # the driver's own connection

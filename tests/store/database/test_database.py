@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, literal, select
 from sqlalchemy.exc import OperationalError
 
 from llm_backend.store import (
@@ -243,3 +244,24 @@ async def test_database_reports_durations_of_successful_writes_only(tmp_path):
 
     (seconds,) = told
     assert 0 < seconds < 60
+
+
+async def test_sqlite_connection_is_replaced_once_its_statements_hold_large_values(tmp_path):
+    """A prepared statement keeps the values that were bound last."""
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+
+        async def write(text: str) -> object:
+            """Binds a text; returns the driver's connection that did."""
+
+            def bind(connection: Connection) -> object:
+                assert connection.scalar(select(literal(text))) == text
+                return connection.connection.driver_connection
+
+            return await database.write(bind)
+
+        first = await write("small")
+        assert await write("a" * 3_000_000) is first
+        assert await write("b" * 3_000_000) is first
+        second = await write("small")
+        assert second is not first
+        assert await write("small") is second
