@@ -6,10 +6,14 @@ JSON, and PostgreSQL would not take it.
 """
 
 import json
+from json.encoder import (  # type: ignore[attr-defined]  # not in the stubs
+    c_make_encoder,
+    encode_basestring_ascii,
+)
 
 from llm_backend.store.errors import Unstorable
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_STRETCH = 1024 * 1024  # characters encoded per call: other threads can run between two calls
 
 
 class EncodedJson(str):
@@ -22,19 +26,33 @@ def encode(value: object) -> EncodedJson:
     """JSON text for a column whose size is counted. Raises `Unstorable` if the value is not
     JSON."""
     try:
-        return EncodedJson(_ENCODER.encode(value))
+        return EncodedJson(_encode(value))
     except (ValueError, TypeError) as error:
         raise Unstorable(f"The database cannot hold this value: {error}") from error
 
 
 def dumps(value: object) -> str:
     """JSON text in ASCII. Raises `ValueError` or `TypeError` if the value is not JSON."""
-    return str(value) if isinstance(value, EncodedJson) else _ENCODER.encode(value)
+    return str(value) if isinstance(value, EncodedJson) else _encode(value)
 
 
 def loads(text: str) -> object:
     """The value of a JSON text, inverse of `dumps`."""
     return json.loads(text)
+
+
+def _encode(value: object) -> str:
+    encoder = c_make_encoder(
+        {}, json.JSONEncoder().default, _encode_text, None, ":", ",", False, False, False
+    )
+    return "".join(encoder(value, 0))
+
+
+def _encode_text(text: str) -> str:
+    if len(text) <= _STRETCH:
+        return encode_basestring_ascii(text)
+    stretches = (text[start : start + _STRETCH] for start in range(0, len(text), _STRETCH))
+    return f'"{"".join(encode_basestring_ascii(one)[1:-1] for one in stretches)}"'
 
 
 def is_text(text: str) -> bool:
