@@ -45,6 +45,11 @@ OUTAGE_RETRY_AFTER_S = 5.0
 """`Retry-After` while a server that this one needs is down: a database or an object store."""
 
 
+# A message may quote what the client sent, and the latest errors are kept in memory.
+_MESSAGE_CHARACTERS = 4096
+_PARAM_CHARACTERS = 512
+
+
 class ErrorDetail(TypedDict):
     """The object under `error`; all four keys are always present."""
 
@@ -77,9 +82,10 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
+        message = _shorten(message, _MESSAGE_CHARACTERS)
         super().__init__(message)
         self.message = message
-        self.param = param
+        self.param = param and _shorten(param, _PARAM_CHARACTERS)
         self.code = code or self.default_code
         self.retry_after_s = retry_after_s
 
@@ -350,3 +356,7 @@ def error_body(error: ApiError) -> ErrorBody:
             "code": error.code,
         }
     }
+
+
+def _shorten(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"

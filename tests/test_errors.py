@@ -71,3 +71,11 @@ def test_from_status_returns_the_error_of_the_status(status):
 def test_from_status_distinguishes_unknown_client_and_server_errors():
     assert errors.from_status(418, "teapot").status == 400
     assert errors.from_status(599, "odd").status == 500
+
+
+def test_message_quotes_only_the_begin_of_what_a_client_sent():
+    error = errors.InvalidRequest(f"There is no `{'a' * 100_000}`.", param="b" * 100_000)
+
+    assert len(error.message) == len(str(error)) == 4096
+    assert error.message.startswith("There is no `aaa")
+    assert error.param == "b" * 511 + "…"

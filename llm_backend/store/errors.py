@@ -34,6 +34,8 @@ Controllers translate them for clients: a full or locked database is load (503),
 
 from collections.abc import Mapping
 
+_QUOTED_CHARACTERS = 256  # of an id that is not stored
+
 
 class StoreError(Exception):
     """Base class of the store's errors; its text is a sentence for the person who must act."""
@@ -75,16 +77,16 @@ class Missing(StoreError):
     """No object has this id."""
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"Nothing is stored under the id `{id}`.")
-        self.id = id
+        self.id = id[:_QUOTED_CHARACTERS]
+        super().__init__(f"Nothing is stored under the id `{self.id}`.")
 
 
 class UnknownCursor(StoreError):
     """`after`, or another parameter, names an object that does not exist in this list."""
 
     def __init__(self, id: str, parameter: str = "after") -> None:
-        super().__init__(f"`{parameter}` names `{id}`, which does not exist.")
-        self.id = id
+        self.id = id[:_QUOTED_CHARACTERS]
+        super().__init__(f"`{parameter}` names `{self.id}`, which does not exist.")
         self.parameter = parameter
 
 
@@ -92,7 +94,7 @@ class Duplicate(StoreError):
     """An object with this id is stored already."""
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"An object with the id `{id}` is stored already.")
+        super().__init__(f"An object with the id `{id[:_QUOTED_CHARACTERS]}` is stored already.")
         self.id = id
 
 

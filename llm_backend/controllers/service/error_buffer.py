@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-CAPACITY = 200  # each under a kilobyte
+CAPACITY = 200  # each of a few kilobytes at most
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def check_texts(*texts: str) -> None:
     """Raise `Unstorable` unless text columns can store all of these."""
     for text in texts:
         if not is_text(text):
-            raise Unstorable(f"{text!r} holds a NUL character or half of a surrogate pair.")
+            raise Unstorable(f"{text[:64]!r} holds a NUL character or half of a surrogate pair.")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Row, Select, delete, exists, select
 
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import Missing
-from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.json_text import encode
 from llm_backend.store.responses.stored_response import StoredItem
+from llm_backend.store.row_by_id import is_id
 from llm_backend.store.tables import (
     conversation_items,
     conversations,
@@ -43,7 +44,7 @@ def add(
 def get(connection: Connection, id: str) -> StoredItem:
     """The item with this id, if a response or conversation of the owner contains it. Raises
     `Missing`."""
-    rows = connection.execute(select(items).where(items.c.id == id)).all() if is_text(id) else ()
+    rows = connection.execute(select(items).where(items.c.id == id)).all() if is_id(id) else ()
     if not rows or not _is_referenced(connection, rows[0].seq):
         raise Missing(id)
     return item_of(rows[0])

@@ -13,7 +13,7 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.store.conversations import conversation_rows
 from llm_backend.store.errors import Missing, QueueFull
 from llm_backend.store.jobs import Job, NewJob, job_rows
-from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.json_text import encode
 from llm_backend.store.responses import response_rows
 from llm_backend.store.responses.stored_response import (
     BackgroundResponseState,
@@ -21,7 +21,7 @@ from llm_backend.store.responses.stored_response import (
     StoredItem,
     StoredResponse,
 )
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import is_id, row_named
 from llm_backend.store.tables import response_events, response_items, responses
 
 JOB = "response"
@@ -158,7 +158,7 @@ def has_events(connection: Connection, id: str) -> bool:
 def _remove_job(connection: Connection, id: str) -> None:
     """Delete the job, before the response is locked: every transaction locks these two in this
     order."""
-    if not is_text(id):
+    if not is_id(id):
         raise Missing(id)
     job_rows.remove(connection, JOB, id)
 

@@ -9,10 +9,10 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.store.conversations import conversation_rows, item_rows
 from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.errors import Duplicate, Missing, ResponseNotInConversation, Unfinished
-from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.responses.stored_response import StoredItem, StoredResponse
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import is_id, row_named
 from llm_backend.store.tables import items, response_items, responses
 
 ACTIVE = ("queued", "in_progress")
@@ -130,7 +130,7 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
     """All items up to the end of this response: its own, after those of the responses that it
     continues or of its conversation. Raises `Missing` for any of these, `Unfinished`, and
     `ResponseNotInConversation` if its conversation does not contain it."""
-    if not is_text(id) or connection.execute(_mine(id)).first() is None:
+    if not is_id(id) or connection.execute(_mine(id)).first() is None:
         raise Missing(id)
     first = select(
         responses.c.id,
