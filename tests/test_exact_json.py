@@ -52,3 +52,10 @@ def test_exact_json_refuses_what_orjson_refuses(text):
 def test_exact_json_refuses_values_outside_of_json(value):
     with pytest.raises(orjson.JSONEncodeError):
         exact_json.dumps(value)
+
+
+@pytest.mark.parametrize("spaces", [2**20 - 30, 2**20 - 19, 2**20 - 1, 2**20, 2**21 - 10])
+def test_long_integer_across_stretches_is_exact(spaces):
+    text = b"[" + b" " * spaces + b"123456789012345678901234567890" + b" " * 2**20 + b"]"
+
+    assert exact_json.loads(text) == [123456789012345678901234567890]

@@ -39,24 +39,32 @@ class ControlTokenGuard:
 
     def unescape(self, prompt: str) -> tuple[str, list[int]]:
         """Returns the prompt without its signs, and the positions at which they were."""
-        *pieces, last = prompt.split(_SIGN)
+        chunks: list[str] = []
         positions: list[int] = []
-        for piece in pieces:
-            positions.append(len(piece) + (positions[-1] if positions else 0))
-        return "".join(pieces) + last, positions
+        done = 0
+        for start in range(0, len(prompt), _CHUNK):
+            *pieces, last = prompt[start : start + _CHUNK].split(_SIGN)
+            for piece in pieces:
+                done += len(piece)
+                positions.append(done)
+            done += len(last)
+            chunks.append("".join([*pieces, last]))
+        return "".join(chunks), positions
 
     def _escape_text(self, text: str) -> str:
         """Inserts a sign after the first character of every control token, overlapping ones too."""
         if self._begins is None:
             return text
-        pieces, done = [], 0
+        chunks, done = [], 0
         for start in range(0, len(text), _CHUNK):
+            pieces = []
             # a token that begins in this stretch may end in the next
             for found in self._begins.finditer(text, start, start + _CHUNK + self._longest):
                 if found.start() < start + _CHUNK:
                     pieces += [text[done : found.end()], _SIGN]
                     done = found.end()
-        return "".join([*pieces, text[done:]]) if pieces else text
+            chunks.append("".join(pieces))
+        return "".join([*chunks, text[done:]]) if done else text
 
 
 def _regex_of(names: Iterable[str]) -> str:
