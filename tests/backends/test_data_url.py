@@ -1,10 +1,12 @@
 """Parser of data: URLs."""
 
+import base64
+import binascii
 import tracemalloc
 
 import pytest
 
-from llm_backend.backends.data_url import DataUrl, parse_data_url
+from llm_backend.backends.data_url import DataUrl, decode_base64, parse_data_url
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,19 @@ def test_parsing_takes_no_extra_memory():
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 3 * 2**18 - 1, 3 * 2**18, 3 * 2**18 + 1, 2**21])
+def test_base64_of_any_length_is_decoded(length):
+    content = bytes(range(256)) * (length // 256 + 1)
+
+    assert decode_base64(base64.b64encode(content[:length]).decode()) == content[:length]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a", "YQ", "YQ=", "YQ==YQ==", "Y Q=", "YQ==" + "\n", "A" * (2**20 - 4) + "YQ==" * 2],
+)
+def test_what_is_no_base64_is_refused(text):
+    with pytest.raises(binascii.Error):
+        decode_base64(text)

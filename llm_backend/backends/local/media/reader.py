@@ -1,7 +1,6 @@
 """Media reader: decodes pictures and sounds of messages for the engine, within limits."""
 
 import asyncio
-import base64
 import binascii
 import hashlib
 from collections import OrderedDict
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from llm_backend.backends.data_url import parse_data_url
+from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.local.media.sounds import BadSound, read_duration_s
 from llm_backend.backends.local.media.values import MediaFile, Picture, Sound
 from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
@@ -157,7 +156,7 @@ def _decode_base64(text: str, limit: int, file: MediaFile) -> bytes:
             code="image_file_too_large" if isinstance(file, Picture) else None,
         )
     try:
-        data = base64.b64decode(text, validate=True)
+        data = decode_base64(text)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(
             f"The {file.medium} is not base64.",

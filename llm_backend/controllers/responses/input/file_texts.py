@@ -1,7 +1,6 @@
 """Files in the input: models read their extracted text."""
 
 import asyncio
-import base64
 import binascii
 import hashlib
 from collections import OrderedDict
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from weakref import WeakValueDictionary
 
-from llm_backend.backends.data_url import parse_data_url
+from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.web_files import FetchMessages, WebFiles
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.input_parts import (
@@ -22,6 +21,7 @@ from llm_backend.controllers.responses.input.input_parts import (
 from llm_backend.errors import InvalidRequest, NotFound, Overloaded
 from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
 from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import offload
 from llm_backend.store import FileStore
 
 Part = JsonMapping
@@ -111,7 +111,7 @@ class FileTexts:
         if part.get("file_id"):
             return await self._read_upload(part["file_id"], f"{where}.file_id")
         if part.get("file_data"):
-            return _inline(part, f"{where}.file_data")
+            return await offload(_inline, part, f"{where}.file_data")
         if part.get("file_url"):
             return await self._fetch(part, where, fetched)
         raise InvalidRequest("A file needs `file_id`, `file_data` or `file_url`.", param=where)
@@ -123,7 +123,8 @@ class FileTexts:
             file = await self._web.fetch(part["file_url"], f"{where}.file_url")
             if fetched is not None:
                 fetched.add(where, file)
-        return _in_memory(part.get("filename") or file.name, file.media_type, file.content)
+        filename = part.get("filename") or file.name
+        return await asyncio.to_thread(_in_memory, filename, file.media_type, file.content)
 
     async def _read_upload(self, id: str, where: str) -> _File:
         try:
@@ -147,7 +148,7 @@ def _inline(part: Part, where: str) -> _File:
     data = part["file_data"]
     url = parse_data_url(data)
     try:
-        content = base64.b64decode(url.base64 if url else data, validate=True)
+        content = decode_base64(url.base64 if url else data)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(
             "`file_data` is base64, or a data: URL with base64 in it.", param=where
