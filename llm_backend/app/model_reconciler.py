@@ -41,9 +41,9 @@ class ModelReconciler:
         queue_limits: LoadQueueLimits,
         reader: MediaReader | None = None,
         *,
-        tokenize_characters: int = 4_000_000,
+        tokenize_bytes: int = 1024 * 1024,
     ) -> None:
-        self._tokenize_characters = tokenize_characters
+        self._tokenize_bytes = tokenize_bytes
         self._registry = registry
         self._manager = manager
         self._make_engine = make_engine
@@ -123,7 +123,7 @@ class ModelReconciler:
             is_generative=functools.partial(_generates, model),
             batch_tokens=model.engine.batch_tokens,
             reader=self._reader,
-            tokenize_characters=self._tokenize_characters,
+            tokenize_bytes=self._tokenize_bytes,
         )
 
 

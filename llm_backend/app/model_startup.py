@@ -82,7 +82,7 @@ def _local_models(
         observe,
         load_queue_limits(settings),
         reader,
-        tokenize_characters=settings.tokenize_limit_characters,
+        tokenize_bytes=settings.tokenize_limit_bytes,
     )
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown, EngineRefused
@@ -131,7 +131,7 @@ class Engine:
         tokens = await self.tokenize_with_media(
             text, cuts=cuts, parse_special=parse_special, add_bos=add_bos
         )
-        return [token for token in tokens if token is not None]
+        return cast(list[int], tokens)  # without media, there is no None
 
     async def tokenize_with_media(
         self,

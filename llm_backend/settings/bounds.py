@@ -72,11 +72,11 @@ class BoundsSettings(BaseModel):
         ge=1,
         description="Maximum number of prompts of one completion, or of inputs of one moderation.",
     )
-    tokenize_limit_characters: int = Field(
-        4_000_000,
+    tokenize_limit_bytes: int = Field(
+        1024 * 1024,
         ge=1,
-        description="Maximum number of characters of a text, or of a rendered chat, that "
-        "`/v1/tokenize` and token counts accept.",
+        description="Maximum size of a text, or of a rendered chat, that `/v1/tokenize` and token "
+        "counts accept. The engine tokenizes between two passes, and each byte may be a token.",
     )
     inputs_limit: int = Field(
         2048,

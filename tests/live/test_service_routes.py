@@ -116,6 +116,16 @@ def test_a_text_becomes_tokens_and_a_text_again(server):
     assert back["text"] == text
 
 
+def test_a_text_of_more_bytes_than_are_tokenized_is_refused(server):
+    refused = post(server, "/tokenize", model="builtin", text="é" * 600_000)
+    messages = [{"role": "user", "content": "é" * 600_000}]
+    chat = post(server, "/chat/prompt", model="builtin", messages=messages)
+
+    assert (refused.status_code, chat.status_code) == (400, 400)
+    assert refused.json()["error"]["code"] == "string_above_max_length"
+    assert chat.json()["error"]["code"] == "context_length_exceeded"
+
+
 def test_control_tokens_are_text_unless_parse_special_is_set(server):
     as_text = post(server, "/tokenize", model="builtin", text="<|im_end|>").json()
     as_token = post(

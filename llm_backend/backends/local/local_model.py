@@ -61,8 +61,7 @@ class LocalModel:
     `personality` names the one for chats without a system message. `defaults` are default fields
     of requests, `vector_stores` ids of those that its chats search. `is_generative` reads from the
     file whether it is a generative model. A text to embed has up to `batch_tokens` tokens.
-    `reader` decodes media of messages. A text to tokenize has up to `tokenize_characters`
-    characters.
+    `reader` decodes media of messages. A text to tokenize has up to `tokenize_bytes` bytes.
     """
 
     def __init__(
@@ -80,9 +79,9 @@ class LocalModel:
         is_generative: Callable[[], bool] = lambda: False,
         batch_tokens: int = 512,
         reader: MediaReader | None = None,
-        tokenize_characters: int = 4_000_000,
+        tokenize_bytes: int = 1024 * 1024,
     ) -> None:
-        self._tokenize_characters = tokenize_characters
+        self._tokenize_bytes = tokenize_bytes
         self.card = card
         self.vector_stores = vector_stores
         self._is_generative = is_generative
@@ -208,10 +207,10 @@ class LocalModel:
         """Renders and tokenizes a chat's prompt."""
         async with self._use_engine(prompt="messages") as engine:
             prompt = await self._prompt(engine, request)
-            if len(prompt.text) > self._tokenize_characters:
+            if _is_longer(prompt.text, self._tokenize_bytes):
                 raise errors.ContextLengthExceeded(
                     f"The chat has {len(prompt.text)} characters, too many to count its tokens: "
-                    f"{self._tokenize_characters} at most (`tokenize_limit_characters`).",
+                    f"{self._tokenize_bytes} bytes at most (`tokenize_limit_bytes`).",
                     param="messages",
                 )
             media = await self._media(engine, prompt)
@@ -223,10 +222,10 @@ class LocalModel:
 
     async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """Tokenizes a text; `parse_special` converts names of control tokens to these tokens."""
-        if len(text) > self._tokenize_characters:
+        if _is_longer(text, self._tokenize_bytes):
             raise errors.InvalidRequest(
                 f"The text has {len(text)} characters; this server tokenizes at most "
-                f"{self._tokenize_characters} (`tokenize_limit_characters`).",
+                f"{self._tokenize_bytes} bytes (`tokenize_limit_bytes`).",
                 param="text",
                 code="string_above_max_length",
             )
@@ -366,6 +365,11 @@ class LocalModel:
                     param="model",
                 )
             return await self._protocols.get(engine)
+
+
+def _is_longer(text: str, limit_bytes: int) -> bool:
+    """True if the text has more bytes in UTF-8."""
+    return len(text) > limit_bytes or len(text.encode(errors="replace")) > limit_bytes
 
 
 def _names_of_media(prompt: RenderedPrompt) -> dict[str, str]:
