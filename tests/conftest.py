@@ -64,3 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the largest bodies of every operation, in every way to be large",
     )
+    parser.addoption(
+        "--large-body",
+        help="with --every-large-body, only those whose `operation | shape` matches",
+    )

@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import orjson
-
+from llm_backend import exact_json
 from llm_backend.contract import Document
 from llm_backend.json_types import JsonValue
 
@@ -14,6 +13,7 @@ PREFIX = "#/components/schemas/"
 NODES = 390_000  # a little less than `json_nodes_limit`
 TEXT_BYTES = 15_500_000  # than `json_text_limit_bytes`
 FILE_BYTES = 31_000_000  # than `body_limit_bytes`
+TOKENIZED_BYTES = 1024 * 1024  # `tokenize_limit_bytes`
 WORDS = "words, and more: "
 MODELS = ("builtin", "relayed")
 
@@ -34,12 +34,15 @@ class LargeBodies:
         self._document = document
         self._components: dict[str, JsonValue] = {}
 
-    def of(self, operation_id: str, shapes: Collection[str] | None = None) -> Iterator[Large]:
-        """The large bodies of one operation, of these shapes or of all; none where it takes no
-        JSON."""
+    def shapes(self, operation_id: str) -> list[str]:
+        """The ways of one operation's bodies to be large; none where it takes no JSON."""
+        return [shape for shape, _ in self._bodies(operation_id)]
+
+    def of(self, operation_id: str, shapes: Collection[str]) -> Iterator[Large]:
+        """The large bodies of one operation of these shapes."""
         for shape, body in self._bodies(operation_id):
-            if shapes is None or shape in shapes:
-                text = orjson.dumps(body())
+            if shape in shapes:
+                text = exact_json.dumps(body())
                 yield Large(operation_id=operation_id, shape=shape, body=text)
 
     def _bodies(self, operation_id: str) -> Iterator[tuple[str, Callable[[], JsonValue]]]:
@@ -191,6 +194,7 @@ FREE = {
     "deep": lambda: [_nested(90)] * (NODES // 280),
     "marks in text": lambda: "[{,:" * (TEXT_BYTES // 4),
     "escapes": lambda: '\n"' * (TEXT_BYTES // 4),
+    "long numbers": lambda: [10**30] + [0.123456789] * (NODES - 100),
 }
 
 
@@ -211,6 +215,15 @@ def _tool(parameters: JsonValue, *, strict: bool = False, name: str = "f") -> Js
 
 def _format(schema: JsonValue) -> JsonValue:
     return {"name": "a", "schema": schema, "strict": True}
+
+
+def _file() -> str:
+    return "data:image/png;base64," + "A" * FILE_BYTES
+
+
+def _picture() -> JsonValue:
+    content = [{"type": "image_url", "image_url": {"url": _file()}}, {"type": "text", "text": "a"}]
+    return [{"role": "user", "content": content}]
 
 
 _CHAT = {
@@ -281,6 +294,8 @@ _CHAT = {
         "messages": [_message()],
         "logit_bias": {str(n): 1 for n in range(NODES // 2 - 100)},
     },
+    "a picture": lambda: {"messages": _picture()},
+    "a picture of a relayed chat": lambda: {"model": "relayed", "messages": _picture()},
     "many messages of a relayed chat": lambda: {
         "model": "relayed",
         "messages": [_message()] * (NODES // 5),
@@ -317,6 +332,19 @@ _RESPONSE = {
         "input": "a",
         "text": {"format": {"type": "json_schema", **_format(_any_of(NODES - 100))}},
     },
+    "a file": lambda: {
+        "input": [{"role": "user", "content": [{"type": "input_file", "filename": "a.txt",
+                                                "file_data": _file()}]}],
+    },
+    "a picture": lambda: {
+        "input": [{"role": "user", "content": [{"type": "input_image", "detail": "auto",
+                                                "image_url": _file()}]}],
+    },
+    "a relayed picture": lambda: {
+        "model": "relayed",
+        "input": [{"role": "user", "content": [{"type": "input_image", "detail": "auto",
+                                                "image_url": _file()}]}],
+    },
     "many relayed items": lambda: {"model": "relayed", "input": [_message()] * (NODES // 5)},
     "a long relayed item": lambda: {
         "model": "relayed", "input": [_message(WORDS * (TEXT_BYTES // len(WORDS)))],
@@ -351,6 +379,9 @@ OWN: dict[str, dict[str, Callable[[], JsonValue]]] = {
     "createModeration": {
         "many texts": lambda: {"input": ["a"] * (NODES - 10)},
         "64 long texts": lambda: {"input": ["word " * (TEXT_BYTES // 400)] * 64},
+    },
+    "tokenize": {
+        "as many tokens as it takes": lambda: {"text": "\U0001f600" * (TOKENIZED_BYTES // 4)},
     },
     "detokenize": {"tokens": lambda: {"tokens": [1] * (NODES - 10)}},
     "createRerank": {

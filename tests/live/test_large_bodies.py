@@ -29,9 +29,8 @@ DOCUMENT = load_document()
 KEY = "sk-large"
 ALLOWED_S = 0.3
 ALLOWED_QUIET_S = 0.1
-KEPT_MIB = 110
-"""Resident memory that may remain: about 55 are free pools of the interpreter's arenas, which it
-uses again; the others are the last parameters of prepared statements."""
+KEPT_MIB = 50
+"""Resident memory that may remain: free pools of the interpreter's arenas, which it uses again."""
 SAMPLER = Path(__file__).parents[1] / "health_sampler.py"
 ANSWER = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "relayed",
@@ -118,13 +117,16 @@ def sent(client: httpx.Client, large: Large, ids: dict[str, str]) -> int:
 
 def wanted(pytestconfig: pytest.Config) -> Iterator[Large]:
     bodies, has_all = LargeBodies(DOCUMENT), pytestconfig.getoption("--every-large-body")
+    named = re.compile(pytestconfig.getoption("--large-body") or "")
     for operation in DOCUMENT.operations.values():
         name = operation.operation_id
         shapes = [
             *OF_ITS_OWN.get(name, ()),
             *([EVERYWHERE] if operation.answered_by == "local" else ()),
         ]
-        yield from bodies.of(name, None if has_all else shapes)
+        if has_all:
+            shapes = [one for one in bodies.shapes(name) if named.search(f"{name} | {one}")]
+        yield from bodies.of(name, shapes)
 
 
 def resident_mib(served: Served) -> int:
@@ -140,7 +142,8 @@ def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig
             "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none", "LLM_BACKEND_API_KEYS": KEY,
             "LLM_BACKEND_MODERATION_MODEL": "builtin",
         }  # fmt: skip
-        served = stack.enter_context(serve(tmp_path, environment=environment))
+        as_by_default = ("--response-validation", "log")  # `enforce` reads each answer again
+        served = stack.enter_context(serve(tmp_path, *as_by_default, environment=environment))
         headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
         client = stack.enter_context(
             httpx.Client(base_url=served.base_url, headers=headers, timeout=120)
@@ -155,8 +158,10 @@ def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig
             assert status < 500 or status in (501, 503), (large.operation_id, large.shape, status)
         after_mib = settled_mib(served, before_mib + KEPT_MIB)
     waits.sort(reverse=True)
+    too_long = sum(wait >= allowed_s for wait, *_ in waits)
     told = "\n".join(
-        f"{1000 * wait:6.0f} ms  {' | '.join(map(str, of))}" for wait, *of in waits[:20]
+        f"{1000 * wait:6.0f} ms  {' | '.join(map(str, of))}"
+        for wait, *of in waits[: max(20, too_long)]
     )
     sys.stdout.write(f"{len(waits)} bodies; {before_mib} MiB before, {after_mib} after\n{told}\n")
     assert waits[0][0] < allowed_s, told
