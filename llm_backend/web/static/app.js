@@ -13,6 +13,7 @@ import { Options } from "./options.js";
 import { Pictures } from "./pictures.js";
 import { StatusPage } from "./status.js";
 import { Transcript } from "./transcript.js";
+import { wireTransfer } from "./transfer.js";
 import { Turn } from "./turn.js";
 
 const LOADING_MS = 1000;
@@ -213,6 +214,19 @@ class App {
     this.#show(this.#conversation.branch(place));
     history.pushState(null, "", "#/");
     await this.#ask(text, pictures);
+  }
+
+  /** Shows a chat of a file, which is not stored yet. */
+  async #showRead(conversation) {
+    this.stop();
+    this.#options.hide();
+    this.#options.choose(conversation.model);
+    this.#options.system = conversation.system;
+    this.#show(conversation);
+    history.pushState(null, "", "#/");
+    this.#chats.mark("");
+    await this.#attachments.show(null);
+    this.#notice.showMild("This chat is stored with its next message.");
   }
 
   /** Ends the answer that is being written, if there is one. */
@@ -459,6 +473,11 @@ class App {
       field.focus();
     });
     wireFrame();
+    wireTransfer({
+      current: () => this.#conversation,
+      onRead: (conversation) => this.#showRead(conversation),
+      onFailed: (error) => this.#complain(error),
+    });
     byId("starters").append(
       ...STARTERS.map((text) =>
         make("button", { type: "button", onclick: () => this.#say(text) }, text),

@@ -2,6 +2,7 @@
 
 import { conversationOf, forgetChat, listed, rename, titleOf } from "./conversation.js";
 import { byId, iconButton, make } from "./dom.js";
+import { Selection } from "./selection.js";
 
 const DAY_MS = 86_400_000;
 
@@ -10,6 +11,7 @@ export class Chats {
   #isOthersToo = byId("all-chats");
   #current = "";
   #listed = "";
+  #selection = new Selection({ onDelete: (chats) => this.#deleteAll(chats) });
   #onDeleted;
   #onFailed;
 
@@ -33,6 +35,7 @@ export class Chats {
     const now = JSON.stringify(chats.map((chat) => [chat.id, titleOf(chat), chat.created]));
     if (now === this.#listed) return;
     this.#listed = now;
+    this.#selection.clear();
     this.#place.replaceChildren();
     if (!chats.length)
       this.#place.append(
@@ -126,7 +129,7 @@ export class Chats {
         this.#edit(chat, item, link),
       ),
       bin = iconButton("bin", `Delete ${titleOf(chat)}`, () => this.#delete(chat, path, item)),
-      item = make("li", {}, link, rename, bin);
+      item = make("li", {}, this.#selection.box(chat, titleOf(chat)), link, rename, bin);
     rename.tabIndex = bin.tabIndex = -1;
     return item;
   }
@@ -165,6 +168,19 @@ export class Chats {
     } catch (error) {
       this.#onFailed(error);
     }
+  }
+
+  async #deleteAll(chats) {
+    const count = chats.length === 1 ? "this chat" : `these ${chats.length} chats`;
+    if (!(await isConfirmed(`Delete ${count}? This cannot be undone.`))) return;
+    try {
+      for (const chat of chats) await forgetChat(chat);
+    } catch (error) {
+      this.#onFailed(error);
+    }
+    this.#listed = "";
+    await this.load().catch(this.#onFailed);
+    if (chats.some((chat) => pathOf(chat) === this.#current)) this.#onDeleted();
   }
 
   async #delete(chat, path, item) {

@@ -6,12 +6,21 @@
 
 import { ask, events } from "./api.js";
 import { forgetFiles } from "./attachments.js";
+import {
+  GO_ON,
+  callsOf,
+  isShown,
+  joined,
+  messageOf,
+  newAnswer,
+  requestMessage,
+  take,
+  titled,
+  withoutGoingOn,
+} from "./messages.js";
 
 const PATH = "v1/chat/completions";
 const CLIENT = "web";
-const TITLE_CHARACTERS = 80;
-const GO_ON = "Go on exactly where you stopped. Repeat nothing.";
-const LETTER = /[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{N}]/u;
 
 export class Conversation {
   id = newId();
@@ -86,6 +95,7 @@ export class Conversation {
       ...(storeId ? { tools: [{ type: "file_search", vector_store_ids: [storeId] }] } : {}),
     };
     if (!isContinued) this.messages.push(newAnswer());
+    this.model = model;
     const answer = this.messages.at(-1),
       before = { ...answer },
       more = newAnswer();
@@ -108,6 +118,26 @@ export class Conversation {
     await Promise.all(stored.filter(({ id }) => id !== latest).map(({ id }) => forget(id)));
   }
 
+  /** The chat as a file has it. */
+  exported() {
+    const messages = this.messages.map(({ reasoning, ...message }, place) => ({
+      ...requestMessage(message, this.messages[place + 1]?.role === "tool"),
+      ...(reasoning ? { reasoning_content: reasoning } : {}),
+    }));
+    return { title: this.title, model: this.model ?? null, system: this.system, messages };
+  }
+
+  /** A chat of a file; stored with its next message. Throws for something else. */
+  static imported({ title, model, system, messages }) {
+    const conversation = new Conversation();
+    conversation.title = String(title ?? "");
+    conversation.model = model ?? undefined;
+    conversation.system = String(system ?? systemOf(messages));
+    conversation.messages = messages.filter(isShown).map(messageOf);
+    if (!conversation.messages.length) throw new TypeError("no messages");
+    return conversation;
+  }
+
   #requestMessages(more) {
     const messages = this.messages.map((message, place) =>
       requestMessage(message, this.messages[place + 1]?.role === "tool"),
@@ -115,72 +145,6 @@ export class Conversation {
     const system = this.system ? [{ role: "system", content: this.system }] : [];
     return [...system, ...messages, ...more];
   }
-}
-
-const newAnswer = () => ({
-  role: "assistant",
-  content: "",
-  reasoning: "",
-  calls: [],
-  isCut: true,
-  retrieval: null,
-});
-
-/** A message as the model is to read it. Calls without results are told as text: models take no others. */
-function requestMessage({ role, content, pictures, calls = [], callId }, hasResults) {
-  if (role === "tool") return { role, content, tool_call_id: callId };
-  if (calls.length && hasResults) {
-    const asked = calls.map(({ id, name, text }) => ({
-      id,
-      type: "function",
-      function: { name, arguments: text },
-    }));
-    return { role, content: content || null, tool_calls: asked };
-  }
-  if (calls.length && !content)
-    return { role, content: calls.map(({ name, text }) => `${name}(${text})`).join("\n") };
-  return { role, content: pictures?.length ? partsOf(content, pictures) : content };
-}
-
-/** An answer and what continues it, as one. A space that models leave out stands between two words. */
-function joined(first, second) {
-  const { content: start, reasoning } = first,
-    rest = second.content;
-  const space = LETTER.test(start.at(-1) ?? "") && LETTER.test(rest[0] ?? "") ? " " : "";
-  return {
-    ...second,
-    content: start + space + rest,
-    reasoning: reasoning + second.reasoning,
-    calls: [...first.calls, ...second.calls],
-    retrieval: second.retrieval ?? first.retrieval,
-  };
-}
-
-/** Messages in which each answer that was continued is one, without the requests to go on. */
-function withoutGoingOn(messages) {
-  const whole = [];
-  for (const [place, message] of messages.entries()) {
-    const isGoingOn = message.role === "user" && message.content === GO_ON;
-    if (isGoingOn && whole.at(-1)?.role === "assistant") continue;
-    const isRest = message.role === "assistant" && messages[place - 1]?.content === GO_ON;
-    if (isRest && whole.at(-1)?.role === "assistant")
-      Object.assign(whole.at(-1), joined(whole.at(-1), message));
-    else whole.push(message);
-  }
-  return whole;
-}
-
-function take(answer, { delta, finish_reason: reason }) {
-  answer.content += delta.content ?? "";
-  answer.reasoning += delta.reasoning_content ?? "";
-  for (const [place, { index, id, function: called }] of (delta.tool_calls ?? []).entries()) {
-    const at = Math.min(index ?? place, answer.calls.length);
-    const call = (answer.calls[at] ??= { id: "", name: "", text: "" });
-    call.id ||= id ?? "";
-    call.name += called?.name ?? "";
-    call.text += called?.arguments ?? "";
-  }
-  if (reason) answer.isCut = reason === "length";
 }
 
 /** Returns a page of stored conversations, newest first, and the cursor of the next page. */
@@ -212,36 +176,18 @@ async function restored(completion) {
   conversation.metadata = completion.metadata ?? {};
   conversation.model = completion.model;
   conversation.title = titleOf(completion);
-  conversation.system = asked.find(({ role }) => role === "system")?.content ?? "";
-  conversation.messages = asked
-    .filter(({ role }) => ["user", "assistant", "tool"].includes(role))
-    .map(({ role, content, content_parts: parts, tool_calls: calls, tool_call_id: callId }) => ({
-      role,
-      content: content ?? textOf(parts),
-      reasoning: "",
-      calls: callsOf(calls),
-      callId,
-      pictures: (parts ?? []).filter(isPicture).map(({ image_url: { url } }) => url),
-      hasMore: (parts ?? []).some((part) => part.type !== "text" && !isPicture(part)),
-    }));
-  conversation.messages.push({
-    role: "assistant",
-    content: message.content ?? "",
-    reasoning: message.reasoning_content ?? "",
-    calls: callsOf(message.tool_calls),
+  conversation.system = systemOf(asked);
+  const answer = {
+    ...messageOf(message),
     retrieval: completion.retrieval ?? null,
     isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
-  });
-  conversation.messages = withoutGoingOn(conversation.messages);
+  };
+  conversation.messages = withoutGoingOn([...asked.filter(isShown).map(messageOf), answer]);
   return conversation;
 }
 
-const callsOf = (calls) =>
-  (calls ?? []).map(({ id, function: called, custom }) => ({
-    id,
-    name: called?.name ?? custom?.name ?? "",
-    text: called?.arguments ?? custom?.input ?? "",
-  }));
+const systemOf = (messages) =>
+  messages.map(({ role, content }) => (role === "system" ? content : null)).find(Boolean) ?? "";
 
 async function messagesOf(storedId) {
   const messages = [];
@@ -255,21 +201,6 @@ async function messagesOf(storedId) {
   }
 }
 
-const textOf = (parts) =>
-  (parts ?? [])
-    .filter((part) => !isPicture(part))
-    .map((part) => part.text ?? `[${part.type}]`)
-    .join("\n");
-
-const partsOf = (text, pictures) => [
-  ...pictures.map((url) => ({ type: "image_url", image_url: { url } })),
-  { type: "text", text },
-];
-
-/** True if a part is a picture that needs no request to be shown. */
-const isPicture = ({ type, image_url: picture }) =>
-  type === "image_url" && /^data:image\/[^,]*;base64,/.test(picture.url);
-
 /** The title of a stored completion: of one without, as of other clients, how its answer begins. */
 export function titleOf({ metadata, choices, created }) {
   const { content, tool_calls: calls } = choices?.[0]?.message ?? {},
@@ -281,8 +212,6 @@ export function titleOf({ metadata, choices, created }) {
     `Chat of ${new Date(created * 1000).toLocaleTimeString([], { timeStyle: "short" })}`
   );
 }
-
-const titled = (text) => text.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
 
 /** Gives a stored completion another title; its other metadata stays. */
 export const rename = (completion, title) =>

@@ -1,0 +1,60 @@
+// Chats as files: Markdown to read, JSON to read in again.
+
+import { RequestError } from "./api.js";
+import { Conversation } from "./conversation.js";
+import { byId, make } from "./dom.js";
+
+/** Wires the buttons: `current` returns the chat to save, `onRead` gets one that is opened. */
+export function wireTransfer({ current, onRead, onFailed }) {
+  const saveBy = (save) => () => {
+    if (current().messages.length) save(current());
+    else onFailed(new RequestError(0, "There is nothing to save: this chat is empty."));
+  };
+  byId("save-markdown").addEventListener("click", saveBy(saveMarkdown));
+  byId("save-json").addEventListener("click", saveBy(saveJson));
+  const field = byId("chat-file");
+  byId("read-chat").addEventListener("click", () => field.click());
+  field.addEventListener("change", async () => {
+    const [file] = field.files;
+    field.value = "";
+    if (file) await readChat(file).then(onRead).catch(onFailed);
+  });
+}
+
+/** Saves a chat as a Markdown file. */
+function saveMarkdown(conversation) {
+  const { title, messages } = conversation;
+  const parts = messages.map(({ role, content, calls = [] }) => {
+    const called = calls.map(({ name, text }) => `\`${name}(${text})\``);
+    return [`## ${speaker(role, conversation)}`, content, ...called].filter(Boolean).join("\n\n");
+  });
+  save(`${fileName(title)}.md`, "text/markdown", `# ${title}\n\n${parts.join("\n\n")}\n`);
+}
+
+/** Saves a chat as a JSON file. */
+function saveJson(conversation) {
+  const text = JSON.stringify(conversation.exported(), null, 2);
+  save(`${fileName(conversation.title)}.json`, "application/json", text);
+}
+
+/** Reads the chat of a JSON file; throws `RequestError`. */
+async function readChat(file) {
+  try {
+    return Conversation.imported(JSON.parse(await file.text()));
+  } catch {
+    throw new RequestError(0, `${file.name} is no chat that was saved as JSON.`);
+  }
+}
+
+function speaker(role, { model }) {
+  if (role === "user") return "You";
+  return role === "tool" ? "Tool" : (model ?? "Model");
+}
+
+const fileName = (title) => title.replaceAll(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "chat";
+
+function save(name, type, text) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has read it by then
+}
