@@ -8,10 +8,15 @@ from tests.case_journal import CaseJournal
 from tests.examples import use_profile
 from tests.fuzzing import FINDS, JOURNAL, Fuzzing
 from tests.logged import logging_as_it_was
+from tests.minilm import minilm_file
 from tests.postgresql import postgresql_server
 from tests.s3 import s3_server
 
-__all__ = ["postgresql_server", "s3_server"]  # fixtures: importing them is declaring them
+__all__ = [
+    "minilm_file",
+    "postgresql_server",
+    "s3_server",
+]  # fixtures: importing them is declaring them
 
 LONGEST = ("tests/live/test_conformance.py", "tests/live/test_chains.py")
 

@@ -4,6 +4,7 @@
 skipped here.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving import serve
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
@@ -21,6 +24,7 @@ SAID = "Hello"  # what the built-in model answers a greeting with, whatever come
 
 CLIENTS = ROOT / ".venv-clients/bin"
 CLIENTS2 = ROOT / ".venv-clients2/bin"  # with version 2 of the openai package
+OPENAIS_ENCODING = "lib/*/site-packages/llama_index/core/_static/tiktoken_cache"  # its file
 NODE = Path(__file__).parent / "node"
 
 
@@ -121,6 +125,27 @@ def test_langchain_calls_tools_and_keeps_to_a_schema(server, home, request):
     told = run(python, Path(__file__).parent / "langchain_tools.py", server.base_url, more=home)
 
     assert told.splitlines() == ["get_weather {'city': 'Paris'}", "bool"]
+
+
+def test_ids_that_langchain_sends_are_embedded_as_their_texts(tmp_path, minilm_file, home, request):
+    python = installed(CLIENTS / "python", request)
+    installed(CLIENTS2 / "python", request)
+    (cache,) = CLIENTS2.parent.glob(OPENAIS_ENCODING)
+    program = Path(__file__).parent / "langchain_embeddings.py"
+    flags = ("--model", str(minilm_file), "--alias", "text-embedding-3-small")
+
+    def told(name: str, *more: str) -> str:
+        with serve(tmp_path / name, *flags, *more) as served:
+            folder = {**home, "TIKTOKEN_CACHE_DIR": str(cache)}
+            return run(python, program, served.base_url, more=folder)
+
+    by_text, by_ids = json.loads(told("with", "--tiktoken-dir", str(cache)))
+    refused = told("without")
+
+    assert [len(vector) for vector in by_text] == [384] * 3
+    assert by_ids == [pytest.approx(vector, abs=1e-5) for vector in by_text]
+    assert refused.startswith("BadRequestError: Error code: 400")
+    assert "check_embedding_ctx_length=False" in refused
 
 
 def test_the_page_names_every_client_that_is_driven():

