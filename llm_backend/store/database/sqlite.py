@@ -157,9 +157,10 @@ def _count_bound_values(
     _statement: str,
     parameters: Sequence[Any],
     _context: object,
-    has_rows: bool,
+    _is_many: bool,
 ) -> None:
-    bound = parameters[-1] if has_rows else parameters
+    # one row, or many joined to one; or a list of rows, of which the last stays
+    bound = parameters[-1] if isinstance(parameters, list) else parameters
     size = sum(len(one) for one in bound if isinstance(one, str | bytes) and len(one) > _SMALL)
     if size:
         connection.info[_BOUND] = connection.info.get(_BOUND, 0) + size

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, literal, select
+from sqlalchemy import Column, Connection, MetaData, Table, insert, literal, select
 from sqlalchemy.exc import OperationalError
 
 from llm_backend.store import (
@@ -259,9 +259,19 @@ async def test_sqlite_connection_is_replaced_once_its_statements_hold_large_valu
 
             return await database.write(bind)
 
+        def bind_rows(connection: Connection) -> None:
+            rows = [{"k": f"{n}", "v": "c" * 30_000} for n in range(1, 101)]
+            connection.exec_driver_sql("CREATE TABLE pairs (k TEXT, v TEXT)")
+            pairs = Table("pairs", MetaData(), Column("k"), Column("v"))
+            connection.execute(insert(pairs), rows)
+            assert len(connection.execute(insert(pairs).returning(pairs.c.k), rows).all()) == 100
+
         first = await write("small")
         assert await write("a" * 3_000_000) is first
         assert await write("b" * 3_000_000) is first
         second = await write("small")
         assert second is not first
         assert await write("small") is second
+        await database.write(bind_rows)
+        assert await write("d" * 3_000_000) is second
+        assert await write("small") is not second
