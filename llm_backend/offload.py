@@ -6,12 +6,13 @@ bounded by the limits of bodies instead.
 """
 
 import asyncio
-import ctypes
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
+
+from llm_backend.operating_system import c_function
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def return_memory() -> None:
 class _FreedMemory:
     def __init__(self) -> None:
         self._is_due = False
-        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc
+        self._malloc_trim = c_function("malloc_trim")  # only in glibc
 
     def return_soon(self) -> None:
         if not self._is_due:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from llm_backend.cli.options import Config
 from llm_backend.extras import install_command, is_installed
+from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 _START_S = 60.0
@@ -77,12 +78,9 @@ def _run_check(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _processor() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    summary = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not on every system
-        return f"{summary}."
+    machine, version = platform.machine(), platform.python_version()
+    summary = f"{machine}, {usable_cores()} cores, Python {version}"
+    text = read_kernel_file(PROC / "cpuinfo")
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
     missing = [flag for flag in _FAST_FLAGS if flags and flag not in flags]
     if missing:

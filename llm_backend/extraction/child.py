@@ -9,15 +9,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from llm_backend.extraction.errors import ExtractionLimitExceeded, ReaderKilled, UnreadableFile
 from llm_backend.extraction.formats import Format
 from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
+from llm_backend.operating_system import PROC, is_linux, read_kernel_file
 
 _POLL_INTERVAL_S = 0.02  # the least time between polls of the processor time
-_HAS_PROC = Path("/proc/self/stat").exists()
 
 # Signals from people, other programs or the kernel; the file's content never causes them.
 _EXTERNAL_SIGNALS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
@@ -68,12 +67,13 @@ class ReaderProcess:
         return True
 
     def _processor_s(self) -> float:
-        """Returns its processor time; without /proc, the time since its start."""
-        try:
-            stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
-        except OSError:
-            return 0.0 if _HAS_PROC else time.monotonic() - self._began_s  # it has just ended
-        user, system = stat.rpartition(b")")[2].split()[11:13]
+        """Returns its processor time; where only Linux tells it, the time since its start."""
+        if not is_linux():
+            return time.monotonic() - self._began_s
+        stat = read_kernel_file(PROC / str(self._process.pid) / "stat")
+        if not stat:  # it has just ended
+            return 0.0
+        user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     async def text(self) -> str:

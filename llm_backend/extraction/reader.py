@@ -8,10 +8,11 @@ Libraries are imported after the limits are set, so that the limits bound them, 
 
 import io
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from typing import IO
+
+from llm_backend.operating_system import limit_resources
 
 READ, UNREADABLE, TOO_MUCH = 0, 3, 4
 
@@ -33,9 +34,7 @@ def main(arguments: list[str]) -> int:
     """Reads the file and returns the exit code."""
     name, cpu_s, memory_bytes, text_bytes = arguments[0], *map(int, arguments[1:])
     os.nice(10)  # requests have priority
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_resources(cpu_s, memory_bytes)
     sys.setrecursionlimit(NESTING)
     code, text = _run(_READERS[name], text_bytes)
     sys.stdout.buffer.write(text)

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-_PROC = Path("/proc")
-_GROUPS = Path("/sys/fs/cgroup")
+from llm_backend.operating_system import PROC, SYS, read_kernel_file
+
+_PROC = PROC
+_GROUPS = SYS / "fs/cgroup"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ def available_memory_bytes() -> int:
 
 def _bounds() -> Iterator[_Bound]:
     """Yields the bounds of this process's cgroups and their parents."""
-    for line in _text(_PROC / "self" / "cgroup").split("\n"):
+    for line in read_kernel_file(_PROC / "self" / "cgroup").split("\n"):
         controllers, colon, group = line.partition(":")[2].partition(":")
         if not colon or (controllers and "memory" not in controllers.split(",")):
             continue
@@ -57,7 +59,7 @@ def _bounds() -> Iterator[_Bound]:
 
 
 def _read_bound(folder: Path, hierarchy: _Hierarchy) -> Iterator[_Bound]:
-    values = [_text(folder / name).strip() for name in hierarchy.limits]
+    values = [read_kernel_file(folder / name).strip() for name in hierarchy.limits]
     limits = [int(limit) for limit in values if limit.isdecimal()]  # "max" is none
     if limits:
         numbers = _read_numbers(folder / "memory.stat")
@@ -67,12 +69,5 @@ def _read_bound(folder: Path, hierarchy: _Hierarchy) -> Iterator[_Bound]:
 
 def _read_numbers(file: Path) -> dict[str, int]:
     """Parses the numbers of a file by their names."""
-    words = (line.split() for line in _text(file).splitlines())
+    words = (line.split() for line in read_kernel_file(file).splitlines())
     return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:  # another system, or no such group here
-        return ""

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from llm_backend.app import App, CannotStart
-from llm_backend.engine.process.parent_death import die_with_parent
+from llm_backend.operating_system import die_with_parent
 from llm_backend.server.api_child import PING, PONG, STOP
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.settings import settings_from_json

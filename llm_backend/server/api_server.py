@@ -1,7 +1,6 @@
 """Runs the application in uvicorn, in this process."""
 
 import asyncio
-import ctypes
 import gc
 import signal
 import socket
@@ -12,6 +11,7 @@ from types import FrameType
 
 from llm_backend.app import App
 from llm_backend.contract.application.unused_imports import block_imports
+from llm_backend.operating_system import c_function
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
 
@@ -183,7 +183,7 @@ def _return_freed_memory() -> None:
     """Makes glibc map large allocations one by one. By default its threshold grows to the largest
     freed allocation, and fragmented memory is kept: hundreds of megabytes after some bodies of
     30 MB."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = c_function("mallopt")
     if mallopt is not None:  # only glibc has it
         mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
         mallopt(_M_TRIM_THRESHOLD, MMAP_THRESHOLD_BYTES)

@@ -66,7 +66,7 @@ def huge_kib():
     found = re.search(r"AnonHugePages:\\s+(\\d+)", Path("/proc/self/smaps_rollup").read_text())
     return int(found[1])
 
-huge_pages._LOCK = f"\\0llm-backend/tests/{os.getpid()}"
+huge_pages._LOCK = f"llm-backend/tests/{os.getpid()}"
 before = huge_kib()
 model = LlamaModel(start(model_path=sys.argv[1]), NativeLog())
 print(huge_kib() - before)

@@ -21,12 +21,13 @@ from pathlib import Path
 
 from llm_backend.engine.llama.processor_buffers import ADVISE, Buffer, hook_buffers
 from llm_backend.model_files import available_memory_bytes, model_parts
+from llm_backend.operating_system import SYS, bind_name, read_kernel_file
 
 _log = logging.getLogger(__name__)
 
 _HUGE = 1 << 21  # bytes of a huge page where it matters: x86-64, and ARM64 with pages of 4 KiB
-_LOCK = f"\0llm-backend/loading/{os.getuid()}"
-_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_LOCK = f"llm-backend/loading/{os.getuid()}"
+_SETTING = SYS / "kernel/mm/transparent_hugepage/enabled"
 _SHARE = 0.5  # of the free memory; the rest is for cells, and for other processes
 _WAIT_S = 20.0  # for other engines that load, a part of the time in which an engine has to be ready
 _POLL_INTERVAL_S = 0.05  # polling interval of the lock
@@ -55,10 +56,8 @@ def fit_in_memory(files: Sequence[Path], free_bytes: int) -> bool:
 
 
 def _gives_huge_pages() -> bool:
-    try:
-        return "[never]" not in _SETTING.read_text()
-    except OSError:  # a system without them, or without permission to read the setting
-        return False
+    setting = read_kernel_file(_SETTING)
+    return bool(setting) and "[never]" not in setting
 
 
 def _advise(buffer: Buffer) -> None:
@@ -75,14 +74,6 @@ def _lock_loading() -> Iterator[bool]:
     when the process ends."""
     give_up_at = time.monotonic() + _WAIT_S
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
-        while not (is_locked := _bind(lock)) and time.monotonic() < give_up_at:
+        while not (is_locked := bind_name(lock, _LOCK)) and time.monotonic() < give_up_at:
             time.sleep(_POLL_INTERVAL_S)
         yield is_locked
-
-
-def _bind(lock: socket.socket) -> bool:
-    try:
-        lock.bind(_LOCK)
-    except OSError:
-        return False
-    return True

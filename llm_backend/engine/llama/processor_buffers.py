@@ -8,12 +8,13 @@ structs are laid out as assumed; if not, nothing is replaced.
 """
 
 import ctypes
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
 import llama_cpp as native
+
+from llm_backend.operating_system import c_library, is_linux
 
 _TEST_BYTES = 1 << 12  # bytes of the test buffer
 
@@ -25,8 +26,8 @@ _Advise = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctype
 CLEAR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint8)
 """Type of a buffer's field `clear`, a function that fills the buffer with a value."""
 
-ADVISE = _Advise(("madvise", ctypes.CDLL(None))) if sys.platform == "linux" else None
-"""The system's `madvise(2)`."""
+ADVISE = _Advise(("madvise", c_library())) if is_linux() else None
+"""Linux's `madvise(2)`; None elsewhere."""
 
 
 class BufferType(ctypes.Structure):
@@ -86,7 +87,7 @@ def hook_buffers(hook: BufferHook) -> Iterator[bool]:
 
 def processor_buffer_kind() -> BufferType | None:
     """Type of the buffers in CPU memory; None if its layout differs from the known one."""
-    if sys.platform != "linux":  # advice means something else elsewhere
+    if not is_linux():  # advice means something else elsewhere
         return None
     try:
         library = NativeLibrary()

@@ -4,7 +4,6 @@ In the worker process:
 worker.py              the main loop
 connection_server.py   its connections
 outbox.py              when its events are sent
-parent_death.py        its end with its parent
 
 In the API processes:
 lifecycle.py           state of an engine

@@ -1,7 +1,8 @@
 """Exit status of a process: its description, and whether the process was killed from outside."""
 
 import signal
-from pathlib import Path
+
+from llm_backend.operating_system import PROC, read_kernel_file
 
 # Signals from operators, other programs or the kernel, never from a fault of the code.
 _FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
@@ -27,8 +28,5 @@ def was_killed_from_outside(status: int, oom_kills_before: int) -> bool:
 
 def oom_kills() -> int:
     """The number of processes that the kernel has killed for want of memory; 0 if it is unknown."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
+    lines = read_kernel_file(PROC / "vmstat").splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -18,6 +18,7 @@ from llm_backend.engine.process.restart_policy import RestartPolicy
 from llm_backend.engine.process.socket_path import close_socket, open_socket
 from llm_backend.engine.process.watchdog import wait_until_hung
 from llm_backend.engine.process.worker_log import log_lines
+from llm_backend.operating_system import usable_cores
 
 _log = logging.getLogger(__name__)
 
@@ -241,7 +242,7 @@ class Supervisor(EngineLifecycle):
             projector_path=str(config.projector_path) if config.projector_path else None,
             picture_tokens=config.picture_tokens,
             sound_limit_s=config.sound_limit_s,
-            threads=config.threads or _cores(),
+            threads=config.threads or usable_cores(),
             are_threads_set=config.threads is not None,
             gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
             use_extra_buffers=self._extra_buffers,
@@ -277,12 +278,6 @@ def _environment() -> dict[str, str]:
     if inherited.get("OMP_WAIT_POLICY") or inherited.get("GOMP_SPINCOUNT"):
         return inherited
     return {**inherited, "GOMP_SPINCOUNT": _SPIN_COUNT}
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on every Unix
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)

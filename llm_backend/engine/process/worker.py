@@ -51,12 +51,12 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import DecodeError, LoadError, Model
 from llm_backend.engine.process.connection_server import ConnectionServer, ReceivedCommand
 from llm_backend.engine.process.outbox import Outbox
-from llm_backend.engine.process.parent_death import die_with_parent
 from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.scheduling.command_validation import check_tokens
 from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
+from llm_backend.operating_system import die_with_parent
 
 _log = logging.getLogger("llm_backend.engine.process.worker")
 

@@ -1,0 +1,78 @@
+"""Seam to the operating system: what only Linux or glibc has, and its substitutes elsewhere.
+
+The server runs on Linux, on x86-64. Tests try the substitutes by fakes; macOS itself, and other
+processors than x86-64, are untried.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+PROC = Path("/proc")
+SYS = Path("/sys")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def is_linux() -> bool:
+    """Returns True on Linux."""
+    return sys.platform == "linux"
+
+
+def read_kernel_file(path: Path) -> str:
+    """Returns the text of a file of /proc or /sys; an empty one if there is no such file, or no
+    permission to read it."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def c_library() -> ctypes.CDLL:
+    """Returns the C library of this process."""
+    return ctypes.CDLL(None)
+
+
+def c_function(name: str) -> Any:  # Any: a foreign function
+    """Returns a function of the C library; None if it has none of this name, as only glibc does."""
+    return getattr(c_library(), name, None)
+
+
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use; of all cores if that is unknown."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def die_with_parent() -> None:
+    """On Linux, makes the kernel kill this process when its parent dies (`PR_SET_PDEATHSIG`).
+    Elsewhere the process ends when the connection to its parent is closed."""
+    if is_linux():
+        c_function("prctl")(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def limit_resources(cpu_s: int, memory_bytes: int) -> None:
+    """Limits processor time and memory of this process, and lets it dump no core. The limit of
+    memory is Linux's: other systems may refuse it."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if is_linux():
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def bind_name(lock: socket.socket, name: str) -> bool:
+    """Binds a Unix socket to an abstract name, which one process can hold at a time; False if
+    another one holds it. Only Linux has such names: elsewhere it succeeds and excludes nothing."""
+    if not is_linux():
+        return True
+    try:
+        lock.bind(f"\0{name}")
+    except OSError:
+        return False
+    return True
