@@ -2,9 +2,8 @@
 
 from llm_backend.access.authentication.keyring import CLOSED, Keyring
 from llm_backend.access.authentication.new_key import NewKey, new_key
-from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Policy, Project, policy_of
+from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Project
 from llm_backend.access.authentication.principal import Caller, Principal
-from llm_backend.access.limits.admission_control import AdmissionControl
 from llm_backend.access.limits.websocket_session import MeteredSession
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.meter import RequestMeter
@@ -16,13 +15,11 @@ from llm_backend.store.administration import Tokens
 __all__ = [
     "CLOSED",
     "DEFAULT_PROJECT",
-    "AdmissionControl",
     "Caller",
     "Keyring",
     "Ledger",
     "MeteredSession",
     "NewKey",
-    "Policy",
     "Principal",
     "Project",
     "RequestMeter",
@@ -30,7 +27,6 @@ __all__ = [
     "Tokens",
     "UsageTail",
     "new_key",
-    "policy_of",
     "read_usage",
     "text_bytes",
 ]

@@ -10,7 +10,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
 from llm_backend.controllers.relay.routing import operation_names
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.responses.input.items import item_list, public_form
@@ -65,12 +65,7 @@ async def delete_conversation(services: Services, request: ApiRequest) -> Respon
     """`DELETE /conversations/{conversation_id}`"""
     conversation_id = request.path["conversation_id"]
     await services.responses.conversations.delete(conversation_id)
-    answer: api.DeletedConversationResource = {
-        "id": conversation_id,
-        "object": "conversation.deleted",
-        "deleted": True,
-    }
-    return JsonResponse(answer)
+    return deleted_response(conversation_id, "conversation.deleted")
 
 
 @local_or_upstream("conversation", "conversation_id")

@@ -27,14 +27,13 @@ thread_count.py  thread count of passes, learnt from their cost
 from llm_backend.engine import messages
 from llm_backend.engine.client import Engine, Generation
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.errors import EngineDown, EngineError, EngineRefused, EngineStartError
+from llm_backend.engine.errors import EngineDown, EngineRefused, EngineStartError
 from llm_backend.engine.process.lifecycle import EngineState
 
 __all__ = [
     "Engine",
     "EngineConfig",
     "EngineDown",
-    "EngineError",
     "EngineRefused",
     "EngineStartError",
     "EngineState",

@@ -2,7 +2,7 @@
 and chunking of the text."""
 
 from llm_backend.extraction.child import ExtractionLimits
-from llm_backend.extraction.chunking import Chunking, CountTokens, TextChunk, split_into_chunks
+from llm_backend.extraction.chunking import Chunking, TextChunk, split_into_chunks
 from llm_backend.extraction.errors import (
     ExtractionError,
     ExtractionLimitExceeded,
@@ -16,7 +16,6 @@ from llm_backend.extraction.formats import Format
 
 __all__ = [
     "Chunking",
-    "CountTokens",
     "ExtractedText",
     "ExtractionError",
     "ExtractionLimitExceeded",

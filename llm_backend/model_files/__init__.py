@@ -8,13 +8,11 @@ memory.py     total and available memory of this machine
 """
 
 from llm_backend.model_files.footprint import (
-    Footprint,
     ModelShape,
     footprint,
     generates,
 )
 from llm_backend.model_files.header import (
-    GGUF_MAGIC,
     GgufHeader,
     HeaderError,
     model_parts,
@@ -27,17 +25,14 @@ from llm_backend.model_files.location import (
     find_projector_file,
 )
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
-from llm_backend.model_files.projector import ProjectorShape, projector_footprint, projector_shape
+from llm_backend.model_files.projector import projector_footprint, projector_shape
 
 __all__ = [
-    "GGUF_MAGIC",
     "HUB_NAME",
-    "Footprint",
     "GgufHeader",
     "HeaderError",
     "ModelFileMissing",
     "ModelShape",
-    "ProjectorShape",
     "available_memory_bytes",
     "find_model_file",
     "find_projector_file",

@@ -12,7 +12,6 @@ from llm_backend.search.base import (
     IndexUnavailable,
     NoCollection,
     ScoredPoint,
-    SparseVector,
     VectorIndex,
 )
 from llm_backend.search.embedded import EmbeddedIndex
@@ -33,7 +32,6 @@ __all__ = [
     "IndexUnavailable",
     "NoCollection",
     "ScoredPoint",
-    "SparseVector",
     "VectorIndex",
     "Weights",
     "fuse",

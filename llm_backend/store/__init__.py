@@ -47,9 +47,9 @@ from llm_backend.store.errors import (
 )
 from llm_backend.store.files.files import FileStore, recount_files
 from llm_backend.store.files.stored_file import StoredFile
-from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, RetryLater, run_jobs
-from llm_backend.store.keyset_pages import Order, Page
-from llm_backend.store.objects import Blob, Blobs, Bucket
+from llm_backend.store.jobs import Job, JobKind, Jobs, NewJob, RetryLater, run_jobs
+from llm_backend.store.keyset_pages import Page
+from llm_backend.store.objects import Blobs, Bucket
 from llm_backend.store.ownership import Owner, as_owner, present_owner
 from llm_backend.store.responses.background import BackgroundStore
 from llm_backend.store.responses.responses import ResponseStore
@@ -71,7 +71,6 @@ from llm_backend.store.uploads.stored_upload import (
 from llm_backend.store.uploads.uploads import UploadStore
 from llm_backend.store.vector_stores import (
     FileError,
-    FoundChunk,
     NewVectorFile,
     StoredChunk,
     StoredFileBatch,
@@ -91,7 +90,6 @@ __all__ = [
     "BatchEnded",
     "BatchStatus",
     "BatchStore",
-    "Blob",
     "BlobGone",
     "Blobs",
     "Bucket",
@@ -107,10 +105,8 @@ __all__ = [
     "FileInUse",
     "FileStore",
     "FilesFull",
-    "FoundChunk",
     "Job",
     "JobKind",
-    "JobWorker",
     "Jobs",
     "LeaseLost",
     "LineResult",
@@ -121,7 +117,6 @@ __all__ = [
     "NewVectorFile",
     "ObjectsUnavailable",
     "OldSchema",
-    "Order",
     "Owner",
     "Page",
     "PartLimits",

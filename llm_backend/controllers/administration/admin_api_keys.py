@@ -15,10 +15,9 @@ from llm_backend.controllers.administration.records.key_objects import (
     admin_key_object,
 )
 from llm_backend.controllers.administration.records.listing import (
-    deleted_response,
-    list_response,
+    paged_response,
 )
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 
@@ -31,7 +30,7 @@ THING = "admin API key"
 async def admin_api_keys_list(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys`"""
     find = services.access.administration.keys
-    return await list_response(THING, request.query, find, admin_key_object)
+    return await paged_response(THING, request.query, find, admin_key_object)
 
 
 async def admin_api_keys_create(services: Services, request: ApiRequest) -> Response:
@@ -60,4 +59,4 @@ async def admin_api_keys_delete(services: Services, request: ApiRequest) -> Resp
         await services.access.administration.remove_key(
             audit_entry(request, "api_key.deleted", id), id
         )
-    return deleted_response("organization.admin_api_key", id)
+    return deleted_response(id, "organization.admin_api_key.deleted")

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.listing import (
     list_object,
-    list_response,
+    paged_response,
 )
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
@@ -27,7 +27,7 @@ async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
         return JsonResponse(list_object([], has_more=False))
     audit_filter = _filter(query)
     names = {id: project.name for id, project in services.access.keyring.policy.projects.items()}
-    return await list_response(
+    return await paged_response(
         "audit log entry",
         query,
         lambda page: services.access.administration.audit_entries(audit_filter, page),

@@ -12,11 +12,8 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import (
     audit_entry,
 )
-from llm_backend.controllers.administration.records.listing import (
-    deleted_response,
-)
 from llm_backend.controllers.administration.records.resource import Resource
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
@@ -70,7 +67,7 @@ async def delete_invite(services: Services, request: ApiRequest) -> Response:
     if invite.body["accepted_at"] is not None:
         raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
     await INVITES.remove(services, audit_entry(request, "invite.deleted", id), id)
-    return deleted_response("organization.invite", id)
+    return deleted_response(id, "organization.invite.deleted")
 
 
 async def _check_projects(services: Services, projects: "list[api.InviteRequestProject]") -> None:

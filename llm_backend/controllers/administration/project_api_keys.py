@@ -14,11 +14,10 @@ from llm_backend.controllers.administration.records.key_objects import (
     project_key_object,
 )
 from llm_backend.controllers.administration.records.listing import (
-    deleted_response,
     list_object,
     list_page,
 )
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 
@@ -60,4 +59,4 @@ async def delete_project_api_key(services: Services, request: ApiRequest) -> Res
     async with apply_change(services, THING):
         await services.access.administration.key(id, project_id=project.id)
         await services.access.administration.remove_key(entry, id)
-    return deleted_response("organization.project.api_key", id)
+    return deleted_response(id, "organization.project.api_key.deleted")

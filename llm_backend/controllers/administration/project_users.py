@@ -14,12 +14,11 @@ from llm_backend.controllers.administration.records.changes import (
     unique_id,
 )
 from llm_backend.controllers.administration.records.listing import (
-    deleted_response,
     list_object,
     list_page,
 )
 from llm_backend.controllers.administration.records.resource import Resource
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
@@ -97,7 +96,7 @@ async def delete_project_user(services: Services, request: ApiRequest) -> Respon
     project_id = request.path["project_id"]
     entry = audit_entry(request, "user.deleted", id, project_id=project_id)
     await MEMBERS.remove(services, entry, member.id, project_id=project_id, user_id=id)
-    return deleted_response("organization.project.user", id)
+    return deleted_response(id, "organization.project.user.deleted")
 
 
 async def _member(services: Services, request: ApiRequest) -> Record:

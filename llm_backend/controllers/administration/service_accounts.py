@@ -13,9 +13,8 @@ from llm_backend.controllers.administration.records.changes import (
     project_of,
 )
 from llm_backend.controllers.administration.records.key_objects import new_service_account_key
-from llm_backend.controllers.administration.records.listing import deleted_response
 from llm_backend.controllers.administration.records.resource import Resource
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.services import Services
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonObject
@@ -88,7 +87,7 @@ async def delete_project_service_account(services: Services, request: ApiRequest
         request, "service_account.deleted", account.id, project_id=account.project_id
     )
     await ACCOUNTS.remove(services, entry, account.id, service_account_id=account.id)
-    return deleted_response("organization.project.service_account", account.id)
+    return deleted_response(account.id, "organization.project.service_account.deleted")
 
 
 async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequest) -> Response:

@@ -12,9 +12,8 @@ from llm_backend.controllers.administration.records.changes import (
     audit_entry,
     owner_of,
 )
-from llm_backend.controllers.administration.records.listing import deleted_response
 from llm_backend.controllers.administration.records.resource import Resource
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
@@ -60,7 +59,7 @@ async def delete_organization_spend_alert(services: Services, request: ApiReques
     alert = await _alert(services, request)
     entry = audit_entry(request, CHANGED, alert.id, project_id=alert.project_id)
     await ALERTS.remove(services, entry, alert.id)
-    return deleted_response(_alert_object(alert)["object"], alert.id)
+    return deleted_response(alert.id, f"{_alert_object(alert)['object']}.deleted")
 
 
 # A path with a project names its alerts; without one, those of the organization.

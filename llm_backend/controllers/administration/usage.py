@@ -1,7 +1,7 @@
 """Usage and costs in time buckets: completions, embeddings, images and other kinds."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
@@ -40,55 +40,6 @@ COLUMNS = {
     "size": "detail",
     "vector_store_id": "detail",
 }
-
-
-async def usage_completions(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/completions`: chats, completions and responses."""
-    return await _usage(services, request, "completions", _completions, ("completions",))
-
-
-async def usage_embeddings(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/embeddings`"""
-    return await _usage(services, request, "embeddings", _input_tokens, ("embeddings",))
-
-
-async def usage_moderations(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/moderations`"""
-    return await _usage(services, request, "moderations", _input_tokens, ("moderations",))
-
-
-async def usage_images(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/images`"""
-    return await _usage(services, request, "images", _units("images"), IMAGES)
-
-
-async def usage_audio_speeches(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/audio_speeches`"""
-    kinds = ("audio_speeches",)
-    return await _usage(services, request, "audio_speeches", _units("characters"), kinds)
-
-
-async def usage_audio_transcriptions(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/audio_transcriptions`: upstreams do not always report seconds."""
-    kinds = ("audio_transcriptions",)
-    return await _usage(services, request, "audio_transcriptions", _units("seconds"), kinds)
-
-
-async def usage_code_interpreter_sessions(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/code_interpreter_sessions`"""
-    kinds = ("code_interpreter_sessions",)
-    return await _usage(services, request, kinds[0], _requests("num_sessions"), kinds)
-
-
-async def usage_file_search_calls(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/file_search_calls`: searches of vector stores."""
-    kinds = ("file_search_calls",)
-    return await _usage(services, request, "file_searches", _requests("num_requests"), kinds)
-
-
-async def usage_web_search_calls(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/web_search_calls`: always empty, web searches are not counted."""
-    return await _usage(services, request, "web_searches", _requests("num_requests"), ())
 
 
 async def usage_vector_stores(services: Services, request: ApiRequest) -> Response:
@@ -139,31 +90,32 @@ async def usage_costs(services: Services, request: ApiRequest) -> Response:
     return _answer(buckets, rendered)
 
 
-async def _usage(
-    services: Services,
-    request: ApiRequest,
-    name: str,
-    amounts: Callable[[UsageSum], JsonObject],
-    kinds: Sequence[str],
-) -> Response:
-    query = request.query
-    buckets = buckets_of(query, _now())
-    groups = list(dict.fromkeys(query.get("group_by") or ()))
-    columns = [COLUMNS[group] for group in groups if group in COLUMNS]
-    used = await _sums(services, query, buckets, kinds, columns)
-    results: dict[int, list[JsonObject]] = {}
-    for one in used:
-        result = {
-            "object": f"organization.usage.{name}.result",
-            **amounts(one),
-            **{
-                group: _group_value(one.group[COLUMNS[group]])
-                for group in groups
-                if group in COLUMNS
-            },
-        }
-        results.setdefault(one.bucket_at, []).append(result)
-    return _answer(buckets, results)
+def _operation(
+    name: str, amounts: Callable[[UsageSum], JsonObject], kinds: Sequence[str]
+) -> Callable[[Services, ApiRequest], Awaitable[Response]]:
+    """Makes the operation that lists these amounts of usage of these kinds."""
+
+    async def list_usage(services: Services, request: ApiRequest) -> Response:
+        query = request.query
+        buckets = buckets_of(query, _now())
+        groups = list(dict.fromkeys(query.get("group_by") or ()))
+        columns = [COLUMNS[group] for group in groups if group in COLUMNS]
+        used = await _sums(services, query, buckets, kinds, columns)
+        results: dict[int, list[JsonObject]] = {}
+        for one in used:
+            result = {
+                "object": f"organization.usage.{name}.result",
+                **amounts(one),
+                **{
+                    group: _group_value(one.group[COLUMNS[group]])
+                    for group in groups
+                    if group in COLUMNS
+                },
+            }
+            results.setdefault(one.bucket_at, []).append(result)
+        return _answer(buckets, results)
+
+    return list_usage
 
 
 async def _sums(
@@ -255,3 +207,23 @@ def _group_value(value: Any) -> Any:
 
 def _now() -> int:
     return int(time.time()) + 1  # `end_time` is exclusive: includes the current minute
+
+
+# `GET /organization/usage/...`, each named after its path.
+usage_completions = _operation("completions", _completions, ["completions"])
+usage_embeddings = _operation("embeddings", _input_tokens, ["embeddings"])
+usage_moderations = _operation("moderations", _input_tokens, ["moderations"])
+usage_images = _operation("images", _units("images"), IMAGES)
+usage_audio_speeches = _operation("audio_speeches", _units("characters"), ["audio_speeches"])
+usage_audio_transcriptions = _operation(  # upstreams do not always report seconds
+    "audio_transcriptions", _units("seconds"), ["audio_transcriptions"]
+)
+usage_code_interpreter_sessions = _operation(
+    "code_interpreter_sessions", _requests("num_sessions"), ["code_interpreter_sessions"]
+)
+usage_file_search_calls = _operation(  # searches of vector stores
+    "file_searches", _requests("num_requests"), ["file_search_calls"]
+)
+usage_web_search_calls = _operation(  # always empty: web searches are not counted
+    "web_searches", _requests("num_requests"), []
+)

@@ -12,11 +12,8 @@ from llm_backend.controllers.administration.records.changes import (
     audit_entry,
     unique_id,
 )
-from llm_backend.controllers.administration.records.listing import (
-    deleted_response,
-)
 from llm_backend.controllers.administration.records.resource import Resource
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.store.administration import Record
@@ -67,7 +64,7 @@ async def delete_user(services: Services, request: ApiRequest) -> Response:
     id = request.path["user_id"]
     entry = audit_entry(request, "user.deleted", id)
     await USERS.remove(services, entry, id, and_all_named=unique_id(id, ""), user_id=id)
-    return deleted_response("organization.user", id)
+    return deleted_response(id, "organization.user.deleted")
 
 
 def _user_object(user: Record) -> "api.User":

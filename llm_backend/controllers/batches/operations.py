@@ -10,7 +10,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.files.file_types import check_size
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_response
 from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
@@ -67,7 +67,7 @@ async def list_batches(services: Services, request: ApiRequest) -> Response:
         page = await services.batches.list(
             after=query.get("after"), limit=query.get("limit", DEFAULT_LIMIT)
         )
-    return JsonResponse(list_object(page, [_batch_object(batch) for batch in page.items]))
+    return list_response(page, _batch_object)
 
 
 @local_or_upstream("batch", "batch_id")

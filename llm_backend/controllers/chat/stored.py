@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.json_response import (
+    JsonResponse,
+    deleted_response,
+    list_response,
+)
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
@@ -25,7 +29,7 @@ async def list_chat_completions(services: Services, request: ApiRequest) -> Resp
             metadata=query.get("metadata"),
             **page_arguments(query, order="asc"),
         )
-    return JsonResponse(list_object(page, [_completion(chat) for chat in page.items]))
+    return list_response(page, _completion)
 
 
 async def get_chat_completion(services: Services, request: ApiRequest) -> Response:
@@ -43,7 +47,7 @@ async def get_chat_completion_messages(services: Services, request: ApiRequest) 
             request.path["completion_id"],
             **page_arguments(query, order="asc"),
         )
-    return JsonResponse(list_object(page, [_message(message) for message in page.items]))
+    return list_response(page, _message)
 
 
 async def update_chat_completion(services: Services, request: ApiRequest) -> Response:
@@ -61,12 +65,7 @@ async def delete_chat_completion(services: Services, request: ApiRequest) -> Res
     chat_id = request.path["completion_id"]
     with translate_store_errors("chat completion"):
         await (await _chats(services)).delete(chat_id)
-    deleted: api.ChatCompletionDeleted = {
-        "object": "chat.completion.deleted",
-        "id": chat_id,
-        "deleted": True,
-    }
-    return JsonResponse(deleted)
+    return deleted_response(chat_id, "chat.completion.deleted")
 
 
 async def _chats(services: Services) -> ChatStore:

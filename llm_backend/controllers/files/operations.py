@@ -16,7 +16,7 @@ from llm_backend.controllers.files.download import Download
 from llm_backend.controllers.files.file_types import check_size, check_type
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_response
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
@@ -66,7 +66,7 @@ async def list_files(services: Services, request: ApiRequest) -> Response:
             purpose=query.get("purpose"),
             **page_arguments(query, limit=DEFAULT_LIMIT),
         )
-    return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
+    return list_response(page, file_object)
 
 
 @local_or_upstream("file", "file_id")

@@ -11,7 +11,7 @@ from llm_backend import errors
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.rendering.event_stream import event_stream
-from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.poll_interval import poll_headers
@@ -48,7 +48,7 @@ async def delete_response(services: Services, request: ApiRequest) -> Response:
     """`DELETE /responses/{response_id}`: a response still being answered is cancelled."""
     response_id = request.path["response_id"]
     await services.background.delete(response_id)
-    return JsonResponse({"id": response_id, "object": "response", "deleted": True})
+    return deleted_response(response_id, "response")
 
 
 @local_or_upstream("response", "response_id", relay_by=relay_stored_response)

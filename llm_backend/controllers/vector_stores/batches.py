@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
-from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_response
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.ingestion.new_files import NewFileEntry, new_files
@@ -67,7 +67,7 @@ async def list_files_in_vector_store_batch(services: Services, request: ApiReque
         status=request.query.get("filter"),
         batch_id=path["batch_id"],
     )
-    return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
+    return list_response(page, file_object)
 
 
 def _files_of_body(

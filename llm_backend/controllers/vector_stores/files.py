@@ -6,7 +6,11 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
-from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.json_response import (
+    JsonResponse,
+    deleted_response,
+    list_response,
+)
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.ingestion.file_attributes import update_attributes
@@ -38,7 +42,7 @@ async def list_vector_store_files(services: Services, request: ApiRequest) -> Re
     page = await services.library.stores.files(
         request.path["vector_store_id"], **page_of(request), status=request.query.get("filter")
     )
-    return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
+    return list_response(page, file_object)
 
 
 @of_a_file
@@ -68,12 +72,7 @@ async def delete_vector_store_file(services: Services, request: ApiRequest) -> R
     """`DELETE /vector_stores/{vector_store_id}/files/{file_id}`"""
     stores, path = services.library.stores, request.path
     await stores.delete_file(path["vector_store_id"], path["file_id"])
-    answer: api.DeleteVectorStoreFileResponse = {
-        "id": path["file_id"],
-        "object": "vector_store.file.deleted",
-        "deleted": True,
-    }
-    return JsonResponse(answer)
+    return deleted_response(path["file_id"], "vector_store.file.deleted")
 
 
 @of_a_file

@@ -8,7 +8,11 @@ from starlette.responses import Response
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.json_response import (
+    JsonResponse,
+    deleted_response,
+    list_response,
+)
 from llm_backend.controllers.rendering.page_query import page_arguments, refuse_both_cursors
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
@@ -57,7 +61,7 @@ async def list_vector_stores(services: Services, request: ApiRequest) -> Respons
     stores = services.library.stores
     with translate_store_errors("vector store"):
         page = await stores.list(**page_of(request))
-    return JsonResponse(list_object(page, [store_object(one, stores.now) for one in page.items]))
+    return list_response(page, lambda store: store_object(store, stores.now))
 
 
 @local_or_upstream("vector store", "vector_store_id")
@@ -88,12 +92,7 @@ async def delete_vector_store(services: Services, request: ApiRequest) -> Respon
     """`DELETE /vector_stores/{vector_store_id}`"""
     store_id = request.path["vector_store_id"]
     await services.library.stores.delete(store_id)
-    answer: api.DeleteVectorStoreResponse = {
-        "id": store_id,
-        "object": "vector_store.deleted",
-        "deleted": True,
-    }
-    return JsonResponse(answer)
+    return deleted_response(store_id, "vector_store.deleted")
 
 
 def page_of(request: ApiRequest) -> dict[str, Any]:

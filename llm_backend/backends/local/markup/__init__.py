@@ -12,7 +12,7 @@ lark.py        validation of clients' Lark grammars
 """
 
 from llm_backend.backends.local.markup.families import FAMILIES, markup_of
-from llm_backend.backends.local.markup.family import Markup, Tools
+from llm_backend.backends.local.markup.family import Markup
 from llm_backend.backends.local.markup.parser import MarkupParser
 from llm_backend.backends.local.markup.parts import (
     CallArguments,
@@ -33,6 +33,5 @@ __all__ = [
     "MarkupParser",
     "Part",
     "Reasoning",
-    "Tools",
     "markup_of",
 ]

@@ -50,7 +50,7 @@ async def list_page(
     return page
 
 
-async def list_response(
+async def paged_response(
     kind: str,
     query: Mapping[str, Any],
     find: Callable[[PageRequest], Awaitable[Page[T]]],
@@ -63,11 +63,6 @@ async def list_response(
     with translate_store_errors(kind):
         page = await list_page(query, find, order=order, matches=matches)
     return JsonResponse(list_object([render(item) for item in page.items], has_more=page.has_more))
-
-
-def deleted_response(object: str, id: str) -> Response:
-    """Answers that the object of this type and id is deleted."""
-    return JsonResponse({"object": f"{object}.deleted", "id": id, "deleted": True})
 
 
 def list_object(data: Sequence[JsonMapping], *, has_more: bool) -> JsonObject:

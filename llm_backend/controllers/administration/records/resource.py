@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.records.changes import apply_change
-from llm_backend.controllers.administration.records.listing import list_response
+from llm_backend.controllers.administration.records.listing import paged_response
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
@@ -37,7 +37,7 @@ class Resource:
         matches: Callable[[Record], bool] | None = None,
     ) -> Response:
         """Answers the list operation with a page of the records that match."""
-        return await list_response(
+        return await paged_response(
             self.name,
             request.query,
             lambda page: services.access.administration.find(
