@@ -2,7 +2,8 @@
 
 - `base.py`        interface of a backend, and the values that it takes and returns
 - `registry.py`    names of models and routes, each with its backend
-- `local/`         local models: templates, markup, media, schemas, model manager
+- `local/`         local models: templates, markup, media, model manager
+- `schemas/`       JSON schemas of answers, lowered for grammars
 - `upstream/`      other servers: HTTP client, pool, health, permits
 - `mcp_server.py`  client of MCP servers
 - `web_files.py`   files fetched from allowed hosts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from llm_backend.backends.local.schemas import LoweredSchema
+from llm_backend.backends.schemas import LoweredSchema
 from llm_backend.engine.messages import Priority, Sampling, TokenLogprob
 from llm_backend.json_types import JsonMapping
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.contract.application.unknown_operation import UNKNOWN
 from llm_backend.contract.body import (
     BodyLimits,
     check_encoding,
@@ -29,6 +28,7 @@ from llm_backend.contract.parameters import (
     query_parameters,
     read_query,
 )
+from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.contract.validation_messages import abbreviate
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType

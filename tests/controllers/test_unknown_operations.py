@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llm_backend.contract import load_document
-from llm_backend.contract.application.unknown_operation import UnknownPaths
+from llm_backend.contract.unknown_operation import UnknownPaths
 from tests.gateway import backend, gateway
 from tests.upstream import FakeUpstream, Message, post
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.schemas import lower_schema
+from llm_backend.backends.schemas import lower_schema
 from llm_backend.engine.messages import FinishReason, Generate, GrammarLimits, Sampling
 from llm_backend.engine.sampling.constraint import Grammars
 from llm_backend.engine.sampling.grammar_limits import GrammarError

@@ -1,1 +1,1 @@
-"""API keys, principals and permissions: the caller of a request, and its rights."""
+"""API keys and principals: the caller of a request."""

@@ -1,1 +1,2 @@
-"""Rate and concurrency limits of metered requests and sessions, and the requests' fair queue."""
+"""Permissions, rate and concurrency limits of metered requests and sessions, and the requests' fair
+queue."""

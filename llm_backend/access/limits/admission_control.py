@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from starlette.types import Message, Send
 
-from llm_backend.access.authentication.permission import Permission, project_of
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.limits.concurrency import ConcurrencyLimit, acquire_all, release_all
 from llm_backend.access.limits.fair_semaphore import FairSemaphore
+from llm_backend.access.limits.metered_response import MeteredResponse
+from llm_backend.access.limits.permission import Permission, project_of
 from llm_backend.access.limits.rate_limits import RateLimits
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.limits.reservation import RateLimitReservation
@@ -20,7 +21,6 @@ from llm_backend.access.limits.websocket_session import MeteredSession
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
-from llm_backend.access.usage.metered_response import MeteredResponse
 from llm_backend.access.usage.spending import Spending
 from llm_backend.contract.application.connexion_app import SendResponse
 from llm_backend.contract.body_bounds import text_bytes

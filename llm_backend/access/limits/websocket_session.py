@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import orjson
 
 from llm_backend.access.authentication.named_models import models_in
-from llm_backend.access.authentication.permission import Permission, project_of
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.limits.permission import Permission, project_of
 from llm_backend.access.limits.reservation import RateLimitReservation
 from llm_backend.access.usage.meter import RequestMeter
 from llm_backend.access.usage.usage_parser import parse_usage

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.access.authentication.named_models import models_in
-from llm_backend.contract.application.unknown_operation import UNKNOWN
 from llm_backend.contract.request import ApiRequest
+from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.json_types import JsonMapping
 
 MODEL_CHARACTERS = 256  # of a model's name in the usage

@@ -1,4 +1,4 @@
-"""Models of this machine: model manager, chat templates, markup, schemas and media.
+"""Models of this machine: model manager, chat templates, markup and media.
 
 local_model.py          one model: chats, completions, embeddings, ranking
 model_protocol.py       its template, markup and control tokens: prompts and parsers
@@ -17,7 +17,6 @@ chat_formats.py         templates by name, for files without one
 control_tokens.py       escapes control tokens in user text
 grammar_field.py        the request's field that a grammar was made of, for errors
 markup/                 tool calls and reasoning in each family's markup
-schemas/                JSON schemas, lowered for grammars
 media/                  pictures and sounds in messages
 token_files.py          vocabulary files of OpenAI's encodings
 yes_no.py               classifier by a yes/no question

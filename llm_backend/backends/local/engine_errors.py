@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from llm_backend import errors
 from llm_backend.backends.local.grammar_field import GrammarField
-from llm_backend.backends.local.schemas.keywords import CODE
+from llm_backend.backends.schemas.keywords import CODE
 from llm_backend.engine import EngineDown, EngineRefused, EngineStartError
 from llm_backend.engine.messages import Failure
 

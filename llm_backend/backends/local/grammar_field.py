@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.local.markup.grammar import Function
-from llm_backend.backends.local.schemas import LoweredSchema
+from llm_backend.backends.schemas import LoweredSchema
 from llm_backend.contract.validation_messages import field_name
 
 _ARGUMENTS = re.compile(r"call_(\d+)_(?:arguments|(\d+)_value)")

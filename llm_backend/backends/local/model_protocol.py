@@ -19,7 +19,7 @@ from llm_backend.backends.local.markup.parameters import (
     without_grammar_pattern,
 )
 from llm_backend.backends.local.media import Marks, MediaFile
-from llm_backend.backends.local.schemas import AnswerSchema, Path, lower_schema
+from llm_backend.backends.schemas import AnswerSchema, Path, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField

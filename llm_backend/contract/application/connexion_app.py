@@ -25,7 +25,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.application.envelope import Envelope
 from llm_backend.contract.application.error_handlers import add_error_handlers
-from llm_backend.contract.application.unknown_operation import UNKNOWN, UnknownPaths
 from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.document import Document
@@ -40,6 +39,7 @@ from llm_backend.contract.request_validation import (
     operation_of,
 )
 from llm_backend.contract.response_validation import ResponseCheckMode, ResponseValidator
+from llm_backend.contract.unknown_operation import UNKNOWN, UnknownPaths
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import Grammar, JsonContent
-from llm_backend.backends.local.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
+from llm_backend.backends.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonValue

@@ -3,8 +3,8 @@
 from functools import lru_cache
 from typing import Any
 
-from llm_backend.contract.application.unknown_operation import UNKNOWN
 from llm_backend.contract.unknown_fields import KnownFields, unknown_fields
+from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 from llm_backend.telemetry import Metrics

@@ -9,8 +9,8 @@ from llm_backend.access.authentication.named_models import models_in
 from llm_backend.access.usage.exempt_operations import EXEMPT
 from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
 from llm_backend.contract import load_document
-from llm_backend.contract.application.unknown_operation import UNKNOWN
 from llm_backend.contract.forms.form_model import FormHead
+from llm_backend.contract.unknown_operation import UNKNOWN
 
 CHAT = METERED["createChatCompletion"]
 

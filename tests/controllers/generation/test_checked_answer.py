@@ -3,7 +3,7 @@ import time
 import pytest
 
 from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits, ToolCall, Usage
-from llm_backend.backends.local.schemas import AnswerSchema
+from llm_backend.backends.schemas import AnswerSchema
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer, check_answers
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.engine.messages import Sampling

@@ -14,7 +14,7 @@ from typing import Any
 from llm_backend.backends.local.markup.family import ArgumentStyle, CallNotation, Markup, Thinking
 from llm_backend.backends.local.markup.lark import LARK
 from llm_backend.backends.local.markup.parameters import is_text
-from llm_backend.backends.local.schemas import LoweredSchema
+from llm_backend.backends.schemas import LoweredSchema
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping

@@ -6,10 +6,10 @@ from functools import partial
 
 import orjson
 
-from llm_backend.access.authentication.hosted_tool_types import check_tools
 from llm_backend.access.authentication.named_models import models_in
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.limits.hosted_tool_types import check_tools
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.usage.metered_operations import MeteredOperation
 from llm_backend.access.usage.spending import Spending

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import cast
 
-from llm_backend.backends.local.schemas.keywords import (
+from llm_backend.backends.schemas.keywords import (
     Path,
     Schema,
     SchemaUnsupported,

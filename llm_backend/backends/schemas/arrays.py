@@ -1,7 +1,7 @@
 """Array keywords, rewritten for llguidance."""
 
-from llm_backend.backends.local.schemas.keywords import Schema, types_of
-from llm_backend.backends.local.schemas.node import Lowering, Node
+from llm_backend.backends.schemas.keywords import Schema, types_of
+from llm_backend.backends.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
 ARRAY_KEYWORDS = frozenset({

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm_backend.backends.local.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
+from llm_backend.backends.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
 from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.errors import InvalidRequest
-from tests.backends.local.schemas.sampling import GRAMMARS, grammar, sample
+from tests.backends.schemas.sampling import GRAMMARS, grammar, sample
 from tests.examples import examples
 
 WORD = {"type": "string", "maxLength": 4}

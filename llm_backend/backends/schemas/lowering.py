@@ -8,19 +8,19 @@ answer must be validated against the client's schema before it is sent.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llm_backend.backends.local.schemas.arrays import ARRAY_KEYWORDS, lower_array
-from llm_backend.backends.local.schemas.conditions import (
+from llm_backend.backends.schemas.arrays import ARRAY_KEYWORDS, lower_array
+from llm_backend.backends.schemas.conditions import (
     CONDITIONS,
     lower_conditions,
     make_exclusive,
 )
-from llm_backend.backends.local.schemas.formats import lower_format, lower_pattern
-from llm_backend.backends.local.schemas.keywords import Path, Schema, SchemaUnsupported, keywords_of
-from llm_backend.backends.local.schemas.logic import Logic
-from llm_backend.backends.local.schemas.node import Lowering, Node
-from llm_backend.backends.local.schemas.numbers import check_value, lower_bounds, lower_multiple
-from llm_backend.backends.local.schemas.objects import OBJECT_KEYWORDS, lower_object
-from llm_backend.backends.local.schemas.references import References, Subschema
+from llm_backend.backends.schemas.formats import lower_format, lower_pattern
+from llm_backend.backends.schemas.keywords import Path, Schema, SchemaUnsupported, keywords_of
+from llm_backend.backends.schemas.logic import Logic
+from llm_backend.backends.schemas.node import Lowering, Node
+from llm_backend.backends.schemas.numbers import check_value, lower_bounds, lower_multiple
+from llm_backend.backends.schemas.objects import OBJECT_KEYWORDS, lower_object
+from llm_backend.backends.schemas.references import References, Subschema
 from llm_backend.json_types import JsonValue
 
 _NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, urldefrag, urljoin
 
-from llm_backend.backends.local.schemas.keywords import Path
+from llm_backend.backends.schemas.keywords import Path
 from llm_backend.json_types import JsonValue
 
 _VALUES = frozenset({"const", "default", "enum", "examples"})

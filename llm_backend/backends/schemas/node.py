@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from llm_backend.backends.local.schemas.keywords import Path
-from llm_backend.backends.local.schemas.logic import Conjuncts, Logic
+from llm_backend.backends.schemas.keywords import Path
+from llm_backend.backends.schemas.logic import Conjuncts, Logic
 from llm_backend.json_types import JsonValue
 
 _COMBINATIONS_LIMIT = 32  # limit of combinations of one value's conditions: llguidance tries each

@@ -4,9 +4,9 @@ from typing import Any
 
 from jsonschema_rs import validator_for
 
-from llm_backend.backends.local.schemas.formats import lower_pattern
-from llm_backend.backends.local.schemas.keywords import Schema, keywords_of
-from llm_backend.backends.local.schemas.node import Lowering, Node
+from llm_backend.backends.schemas.formats import lower_pattern
+from llm_backend.backends.schemas.keywords import Schema, keywords_of
+from llm_backend.backends.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
 OBJECT_KEYWORDS = frozenset({

@@ -11,8 +11,8 @@ rejects them at an unsupported keyword. Pure.
     answer_schema.py  validation of a finished answer
 """
 
-from llm_backend.backends.local.schemas.answer_schema import AnswerSchema
-from llm_backend.backends.local.schemas.keywords import Path
-from llm_backend.backends.local.schemas.lowering import LoweredSchema, lower_schema
+from llm_backend.backends.schemas.answer_schema import AnswerSchema
+from llm_backend.backends.schemas.keywords import Path
+from llm_backend.backends.schemas.lowering import LoweredSchema, lower_schema
 
 __all__ = ["AnswerSchema", "LoweredSchema", "Path", "lower_schema"]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from llm_backend.backends.local.schemas.keywords import Path, SchemaUnsupported
+from llm_backend.backends.schemas.keywords import Path, SchemaUnsupported
 from llm_backend.json_types import JsonValue
 
 _NATIVE = {

@@ -3,8 +3,8 @@ schemas of the same value, in the client's keywords; None if that is not possibl
 
 from collections.abc import Iterator
 
-from llm_backend.backends.local.schemas.keywords import Schema
-from llm_backend.backends.local.schemas.node import Lowering, Node
+from llm_backend.backends.schemas.keywords import Schema
+from llm_backend.backends.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
 
 CONDITIONS = frozenset({

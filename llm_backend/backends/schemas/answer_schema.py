@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 from jsonschema_rs import FancyRegexOptions, ReferencingError, ValidationError, validator_for
 
-from llm_backend.backends.local.schemas.formats import lower_escapes
-from llm_backend.backends.local.schemas.keywords import Path, SchemaUnsupported
-from llm_backend.backends.local.schemas.references import (
+from llm_backend.backends.schemas.formats import lower_escapes
+from llm_backend.backends.schemas.keywords import Path, SchemaUnsupported
+from llm_backend.backends.schemas.references import (
     References,
     find_unresolved,
     without_unused,

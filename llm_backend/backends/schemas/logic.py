@@ -7,15 +7,15 @@ returns None if no schema expresses the negation.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llm_backend.backends.local.schemas.formats import pattern_excluding
-from llm_backend.backends.local.schemas.keywords import (
+from llm_backend.backends.schemas.formats import pattern_excluding
+from llm_backend.backends.schemas.keywords import (
     TYPES,
     Schema,
     is_number,
     keywords_of,
     types_of,
 )
-from llm_backend.backends.local.schemas.references import References
+from llm_backend.backends.schemas.references import References
 from llm_backend.json_types import JsonValue
 
 _DEPTH = 6
