@@ -35,6 +35,7 @@ A message is for the person who must act: what happened, the value, what to do.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import ClassVar, TypedDict
 
@@ -344,6 +345,26 @@ def from_status(status: int, message: str) -> ApiError:
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     return InvalidRequest(message) if 400 <= status < 500 else Internal(message)
+
+
+_MESSAGES_PATH = re.compile(r"(/v1)?/messages(/count_tokens)?/?")
+_MESSAGES_ERROR_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
+    404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error",
+    503: "overloaded_error", 504: "timeout_error",
+}  # fmt: skip
+
+
+def error_body_for(path: str, error: ApiError) -> Mapping[str, object]:
+    """Builds the error body of the operations at a path: OpenAI's, or Anthropic's for Messages."""
+    return messages_error_body(error) if _MESSAGES_PATH.fullmatch(path) else error_body(error)
+
+
+def messages_error_body(error: ApiError) -> dict[str, object]:
+    """Builds Anthropic's error body for this error, which is an event of a stream, too."""
+    other = "api_error" if error.status >= 500 else "invalid_request_error"
+    kind = _MESSAGES_ERROR_TYPES.get(error.status, other)
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
 def error_body(error: ApiError) -> ErrorBody:

@@ -88,6 +88,205 @@ class AnsweredErrorListData(TypedDict):
     code: str | None
     message: str
 
+class AnthropicMessage(TypedDict):
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[AnthropicMessageOutputBlock]
+    stop_reason: AnthropicMessageStopReason
+    stop_sequence: str | None
+    usage: AnthropicMessageUsage
+
+AnthropicMessageBlockDelta: TypeAlias = (
+    AnthropicMessageBlockDeltaTextDelta
+    | AnthropicMessageBlockDeltaThinkingDelta
+    | AnthropicMessageBlockDeltaInputJsonDelta
+)
+
+class AnthropicMessageBlockDeltaInputJsonDelta(TypedDict):
+    type: Literal["input_json_delta"]
+    partial_json: str
+
+class AnthropicMessageBlockDeltaTextDelta(TypedDict):
+    type: Literal["text_delta"]
+    text: str
+
+class AnthropicMessageBlockDeltaThinkingDelta(TypedDict):
+    type: Literal["thinking_delta"]
+    thinking: str
+
+class AnthropicMessageDocumentBlock(TypedDict):
+    type: Literal["document"]
+    source: AnthropicMessageSource
+    title: NotRequired[str | None]
+    context: NotRequired[str | None]
+    citations: NotRequired[JsonObject | None]
+    cache_control: NotRequired[JsonObject | None]
+
+class AnthropicMessageError(TypedDict):
+    type: Literal["error"]
+    error: AnthropicMessageErrorError
+
+class AnthropicMessageErrorError(TypedDict):
+    type: str
+    message: str
+
+class AnthropicMessageImageBlock(TypedDict):
+    type: Literal["image"]
+    source: AnthropicMessageSource
+    cache_control: NotRequired[JsonObject | None]
+
+AnthropicMessageInputBlock: TypeAlias = (
+    AnthropicMessageTextBlock
+    | AnthropicMessageImageBlock
+    | AnthropicMessageDocumentBlock
+    | AnthropicMessageInputBlockToolUse
+    | AnthropicMessageInputBlockToolResult
+    | AnthropicMessageInputBlockThinking
+    | AnthropicMessageInputBlockRedactedThinking
+)
+
+class AnthropicMessageInputBlockRedactedThinking(TypedDict):
+    type: Literal["redacted_thinking"]
+    data: str
+
+class AnthropicMessageInputBlockThinking(TypedDict):
+    type: Literal["thinking"]
+    thinking: str
+    signature: NotRequired[str]
+
+class AnthropicMessageInputBlockToolResult(TypedDict):
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: NotRequired[str | list[AnthropicMessageResultBlock]]
+    is_error: NotRequired[bool]
+    cache_control: NotRequired[JsonObject | None]
+
+class AnthropicMessageInputBlockToolUse(TypedDict):
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: JsonObject
+    cache_control: NotRequired[JsonObject | None]
+
+AnthropicMessageOutputBlock: TypeAlias = (
+    AnthropicMessageOutputBlockText
+    | AnthropicMessageOutputBlockThinking
+    | AnthropicMessageOutputBlockToolUse
+)
+
+class AnthropicMessageOutputBlockText(TypedDict):
+    type: Literal["text"]
+    text: str
+
+class AnthropicMessageOutputBlockThinking(TypedDict):
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+class AnthropicMessageOutputBlockToolUse(TypedDict):
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: JsonObject
+
+AnthropicMessageResultBlock: TypeAlias = (
+    AnthropicMessageTextBlock
+    | AnthropicMessageImageBlock
+    | AnthropicMessageDocumentBlock
+)
+
+AnthropicMessageSource: TypeAlias = (
+    AnthropicMessageSourceBase64
+    | AnthropicMessageSourceText
+    | AnthropicMessageSourceUrl
+    | AnthropicMessageSourceFile
+    | AnthropicMessageSourceContent
+)
+
+class AnthropicMessageSourceBase64(TypedDict):
+    type: Literal["base64"]
+    media_type: str
+    data: str
+
+class AnthropicMessageSourceContent(TypedDict):
+    type: Literal["content"]
+    content: str | list[AnthropicMessageResultBlock]
+
+class AnthropicMessageSourceFile(TypedDict):
+    type: Literal["file"]
+    file_id: str
+
+class AnthropicMessageSourceText(TypedDict):
+    type: Literal["text"]
+    media_type: str
+    data: str
+
+class AnthropicMessageSourceUrl(TypedDict):
+    type: Literal["url"]
+    url: str
+
+AnthropicMessageStopReason: TypeAlias = (
+    Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
+    | None
+)
+
+AnthropicMessageStreamEvent: TypeAlias = (
+    AnthropicMessageStreamEventMessageStart
+    | AnthropicMessageStreamEventContentBlockStart
+    | AnthropicMessageStreamEventContentBlockDelta
+    | AnthropicMessageStreamEventContentBlockStop
+    | AnthropicMessageStreamEventMessageDelta
+    | AnthropicMessageStreamEventMessageStop
+    | AnthropicMessageError
+)
+
+class AnthropicMessageStreamEventContentBlockDelta(TypedDict):
+    type: Literal["content_block_delta"]
+    index: int
+    delta: AnthropicMessageBlockDelta
+
+class AnthropicMessageStreamEventContentBlockStart(TypedDict):
+    type: Literal["content_block_start"]
+    index: int
+    content_block: AnthropicMessageOutputBlock
+
+class AnthropicMessageStreamEventContentBlockStop(TypedDict):
+    type: Literal["content_block_stop"]
+    index: int
+
+class AnthropicMessageStreamEventMessageDelta(TypedDict):
+    type: Literal["message_delta"]
+    delta: AnthropicMessageStreamEventMessageDeltaDelta
+    usage: AnthropicMessageUsage
+
+class AnthropicMessageStreamEventMessageDeltaDelta(TypedDict):
+    stop_reason: AnthropicMessageStopReason
+    stop_sequence: str | None
+
+class AnthropicMessageStreamEventMessageStart(TypedDict):
+    type: Literal["message_start"]
+    message: AnthropicMessage
+
+class AnthropicMessageStreamEventMessageStop(TypedDict):
+    type: Literal["message_stop"]
+
+class AnthropicMessageTextBlock(TypedDict):
+    type: Literal["text"]
+    text: str
+    cache_control: NotRequired[JsonObject | None]
+    citations: NotRequired[list[JsonValue] | None]
+
+class AnthropicMessageTokenCount(TypedDict):
+    input_tokens: int
+
+class AnthropicMessageUsage(TypedDict):
+    input_tokens: int
+    output_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+
 class ApiKeyList(TypedDict):
     data: list[AdminApiKey]
     first_id: NotRequired[str | None]
@@ -1250,6 +1449,92 @@ class CostsResult(TypedDict):
 class CostsResultAmount(TypedDict):
     currency: NotRequired[str]
     value: NotRequired[float]
+
+class CountAnthropicMessageTokensRequest(TypedDict):
+    model: str
+    messages: list[CountAnthropicMessageTokensRequestMessage]
+    system: NotRequired[str | list[AnthropicMessageTextBlock]]
+    thinking: NotRequired[CountAnthropicMessageTokensRequestThinking | None]
+    tools: NotRequired[list[CountAnthropicMessageTokensRequestTool]]
+    tool_choice: NotRequired[CountAnthropicMessageTokensRequestToolChoice]
+    output_config: NotRequired[CountAnthropicMessageTokensRequestOutputConfig | None]
+
+class CountAnthropicMessageTokensRequestMessage(TypedDict):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[AnthropicMessageInputBlock]
+
+class CountAnthropicMessageTokensRequestOutputConfig(TypedDict):
+    effort: NotRequired[Literal["low", "medium", "high", "xhigh", "max"] | None]
+    format: NotRequired[CountAnthropicMessageTokensRequestOutputConfigFormat | None]
+
+class CountAnthropicMessageTokensRequestOutputConfigFormat(TypedDict):
+    type: Literal["json_schema"]
+    schema: JsonObject
+
+class CountAnthropicMessageTokensRequestThinking(TypedDict):
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: NotRequired[int]
+    display: NotRequired[Literal["summarized", "omitted"] | None]
+
+class CountAnthropicMessageTokensRequestTool(TypedDict):
+    type: NotRequired[str | None]
+    name: str
+    description: NotRequired[str]
+    input_schema: NotRequired[JsonObject]
+    strict: NotRequired[bool]
+
+class CountAnthropicMessageTokensRequestToolChoice(TypedDict):
+    type: Literal["auto", "any", "tool", "none"]
+    name: NotRequired[str]
+    disable_parallel_tool_use: NotRequired[bool]
+
+class CreateAnthropicMessageRequest(TypedDict):
+    model: str
+    messages: list[CreateAnthropicMessageRequestMessage]
+    system: NotRequired[str | list[AnthropicMessageTextBlock]]
+    thinking: NotRequired[CreateAnthropicMessageRequestThinking | None]
+    tools: NotRequired[list[CreateAnthropicMessageRequestTool]]
+    tool_choice: NotRequired[CreateAnthropicMessageRequestToolChoice]
+    output_config: NotRequired[CreateAnthropicMessageRequestOutputConfig | None]
+    max_tokens: int
+    stream: NotRequired[bool]
+    stop_sequences: NotRequired[list[str]]
+    temperature: NotRequired[float | None]
+    top_p: NotRequired[float | None]
+    top_k: NotRequired[int | None]
+    metadata: NotRequired[CreateAnthropicMessageRequestMetadata | None]
+
+class CreateAnthropicMessageRequestMessage(TypedDict):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[AnthropicMessageInputBlock]
+
+class CreateAnthropicMessageRequestMetadata(TypedDict):
+    user_id: NotRequired[str | None]
+
+class CreateAnthropicMessageRequestOutputConfig(TypedDict):
+    effort: NotRequired[Literal["low", "medium", "high", "xhigh", "max"] | None]
+    format: NotRequired[CreateAnthropicMessageRequestOutputConfigFormat | None]
+
+class CreateAnthropicMessageRequestOutputConfigFormat(TypedDict):
+    type: Literal["json_schema"]
+    schema: JsonObject
+
+class CreateAnthropicMessageRequestThinking(TypedDict):
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: NotRequired[int]
+    display: NotRequired[Literal["summarized", "omitted"] | None]
+
+class CreateAnthropicMessageRequestTool(TypedDict):
+    type: NotRequired[str | None]
+    name: str
+    description: NotRequired[str]
+    input_schema: NotRequired[JsonObject]
+    strict: NotRequired[bool]
+
+class CreateAnthropicMessageRequestToolChoice(TypedDict):
+    type: Literal["auto", "any", "tool", "none"]
+    name: NotRequired[str]
+    disable_parallel_tool_use: NotRequired[bool]
 
 class CreateBatchRequest(TypedDict):
     completion_window: Literal["24h"]

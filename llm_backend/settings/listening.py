@@ -63,6 +63,9 @@ class ListeningSettings(BaseModel):
         "otherwise its connection is closed.",
     )
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
+    messages_api: bool = Field(
+        True, description="Answer `POST /v1/messages` and its token count, Anthropic's operations."
+    )
     obfuscate_streams: bool = Field(
         True,
         description="Pad each chunk of a stream with random characters, so that sizes on the wire "

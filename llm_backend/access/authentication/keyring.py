@@ -96,6 +96,8 @@ class Keyring:
         and `Overloaded` if the database is needed and cannot be used.
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
+        if not scheme and "x-api-key" in headers:  # of Anthropic's clients
+            scheme, token = "bearer", headers["x-api-key"]
         if not self._entries and self._is_open():
             return self._anonymous
         token = token.strip()

@@ -80,6 +80,10 @@ METERED: Mapping[str, MeteredOperation] = {
     "askChat": MeteredOperation(kind="completions", texts=_CHAT),
     "createCompletion": MeteredOperation(kind="completions", texts=_texts("text")),
     "createResponse": MeteredOperation(kind="completions", texts=_texts("delta"), is_stored=True),
+    "createAnthropicMessage": MeteredOperation(
+        kind="completions", texts=_texts("text", "partial_json")
+    ),
+    "countAnthropicMessageTokens": _OTHER,
     "Compactconversation": MeteredOperation(kind="completions"),
     "createRun": MeteredOperation(kind="completions", texts=_RUN),
     "createThreadAndRun": MeteredOperation(kind="completions", texts=_RUN),

@@ -24,6 +24,7 @@ class WireProtocol(StrEnum):
     CHAT = "chat"
     RESPONSES = "responses"
     BOTH = "both"
+    MESSAGES = "messages"  # Anthropic's, which no upstream is asked for: chats take their place
 
 
 WIRES = {
@@ -31,6 +32,8 @@ WIRES = {
     "createResponse": WireProtocol.RESPONSES,
     "Compactconversation": WireProtocol.RESPONSES,
     "Getinputtokencounts": WireProtocol.RESPONSES,
+    "createAnthropicMessage": WireProtocol.MESSAGES,
+    "countAnthropicMessageTokens": WireProtocol.MESSAGES,
 }
 """Wire protocols of the operations that an upstream may lack; all others are relayed unchanged."""
 
@@ -92,6 +95,8 @@ class UpstreamConfig:
 
     def speaks(self, wire: WireProtocol | None) -> bool:
         """Returns True if it supports this wire protocol (None: any)."""
+        if wire is WireProtocol.MESSAGES:
+            return False
         return wire is None or self.wire in (wire, WireProtocol.BOTH)
 
     def names(self, model: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from llm_backend.contract.operations import Operations
 from llm_backend.errors import (
@@ -15,7 +16,7 @@ from llm_backend.errors import (
     Internal,
     MethodNotAllowed,
     Unsupported,
-    error_body,
+    error_body_for,
     from_status,
 )
 
@@ -29,7 +30,7 @@ def add_error_handlers(app: Any, operations: Operations) -> None:
     async def render(request: Any, error: Exception) -> Any:
         state = request.scope["state"]
         state["error"] = api_error = to_api_error(error)  # read by outer middleware
-        response = _render(state["request_id"], error, api_error)
+        response = _render(request.scope, error, api_error)
         if response.status_code == 405:
             methods = _allowed_methods(operations, request.scope["path"])
             response.headers["Allow"] = methods or getattr(error, "headers", {}).get("Allow", "")
@@ -68,10 +69,14 @@ def _drop_tracebacks(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _render(request_id: str, error: Exception, api_error: ApiError) -> Any:
+def _render(scope: Scope, error: Exception, api_error: ApiError) -> Any:
     from connexion.lifecycle import ConnexionResponse
 
-    fields = {"request_id": request_id, "status": api_error.status, "code": api_error.code}
+    fields = {
+        "request_id": scope["state"]["request_id"],
+        "status": api_error.status,
+        "code": api_error.code,
+    }
     if isinstance(api_error, Internal):
         _log.error("request_failed", exc_info=error, extra=fields)
     elif api_error.status >= 500 and not isinstance(api_error, Unsupported):
@@ -81,7 +86,7 @@ def _render(request_id: str, error: Exception, api_error: ApiError) -> Any:
     return ConnexionResponse(
         status_code=api_error.status,
         mimetype="application/json",
-        body=orjson.dumps(error_body(api_error)),
+        body=orjson.dumps(error_body_for(scope["path"], api_error)),
         headers=api_error.headers,
     )
 

@@ -5,7 +5,7 @@ from secrets import token_hex
 import orjson
 from starlette.types import Scope, Send
 
-from llm_backend.errors import ApiError, error_body
+from llm_backend.errors import ApiError, error_body_for
 
 
 async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:
@@ -17,7 +17,7 @@ async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:
             await send({"type": "websocket.close"})  # before the handshake ends: a 403
             return
         kind = "websocket.http"
-    body = orjson.dumps(error_body(error))
+    body = orjson.dumps(error_body_for(scope["path"], error))
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

@@ -66,7 +66,7 @@ async def _answer(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> Response:
     body: api.CreateChatCompletionRequest = request.body
-    turn, answer = await _begin_turn(services, request, model)
+    turn, answer = await begin_turn(services, request, model)
     if body.get("stream"):
         return await event_stream(turn.events(answer))
     return JsonResponse(await run_while_connected(request, turn.completion(answer)))
@@ -76,13 +76,13 @@ async def complete_chat(
     services: Services, request: ApiRequest, model: LocalModel
 ) -> "api.CreateChatCompletionResponse":
     """Returns the whole completion of a chat by a local model."""
-    turn, answer = await _begin_turn(services, request, model)
+    turn, answer = await begin_turn(services, request, model)
     return await run_while_connected(request, turn.completion(answer))
 
 
-async def _begin_turn(
+async def begin_turn(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
-) -> tuple["_ChatTurn", AnyAnswer]:
+) -> tuple["ChatTurn", AnyAnswer]:
     """Checks messages and tools, applies the model's defaults, retrieves passages, builds and
     moderates the chat, and has the model admit it. Raises the errors of each step."""
     body: api.CreateChatCompletionRequest = request.body
@@ -97,14 +97,14 @@ async def _begin_turn(
         chat = await offload(chat_from, chat_body, choices_limit=limit, grammar=structure.grammar)
     moderation = moderation_of(services, body, lambda: body["messages"], model.meter)
     names = custom_names(with_defaults)
-    turn = _ChatTurn(services, body, chat, structure, retrieval, names, moderation)
+    turn = ChatTurn(services, body, chat, structure, retrieval, names, moderation)
     if moderation is not None and await run_while_connected(request, moderation.withholds()):
         return turn, WithheldStream()
     with translate_function_errors(body), translate_error_names(with_defaults):
         return turn, turn.check_schema(await run_while_connected(request, model.chat(chat)), model)
 
 
-class _ChatTurn:
+class ChatTurn:
     """One chat being answered, streamed or whole, and stored in either case."""
 
     def __init__(
@@ -180,12 +180,19 @@ class _ChatTurn:
 
     async def completion(self, answer: AnyAnswer) -> "api.CreateChatCompletionResponse":
         """Returns the whole completion, stored before."""
+        async with aclosing(self.stored_deltas(answer)) as deltas:
+            async for _ in deltas:
+                pass  # the transcript has them
+        return self._completion(answer)
+
+    async def stored_deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
+        """Yields the deltas; at their end, or on disconnect, the chat is stored."""
         async with self._storing(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
                 async for delta in deltas:
                     self._transcript.add(delta)
+                    yield delta
             await self._judge()
-        return self._completion(answer)
 
     async def _judge(self) -> None:
         if self._moderation is not None:

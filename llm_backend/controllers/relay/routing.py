@@ -164,10 +164,11 @@ def _other_wire(
     """Returns the wire protocol for a step that does not support the operation's own; None if it
     does."""
     operation = operation_names(request)
-    wire = WIRES.get(operation[0])
+    own = WIRES.get(operation[0])
     upstreams = services.upstreams
-    if wire is None or upstreams is None:
+    if own is None or upstreams is None:
         return None
-    if upstreams.any_speaks(wire, step.model, step.upstream, operation):
-        return None
-    return WireProtocol.CHAT if wire is WireProtocol.RESPONSES else WireProtocol.RESPONSES
+    for wire in (own, WireProtocol.CHAT, WireProtocol.RESPONSES):
+        if upstreams.any_speaks(wire, step.model, step.upstream, operation):
+            return None if wire is own else wire
+    raise AssertionError("an upstream answers chats or responses")

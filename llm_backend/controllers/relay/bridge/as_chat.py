@@ -74,6 +74,19 @@ def as_chat(
     return chat_body
 
 
+def as_streamed_chat(
+    body: "api.CreateChatCompletionRequest", chat: Chat, model: str
+) -> "api.CreateChatCompletionRequest":
+    """Returns a chat's body for an upstream: streamed, with usage, and with its own model."""
+    return {
+        **body,
+        "model": model,
+        "messages": cast("Any", [_bridged_message(message) for message in chat.messages]),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
 class ChunkReader:
     """Parses the chunks of one chat completion; `usage` comes with the last one, and `failure` is
     an error inside the stream."""

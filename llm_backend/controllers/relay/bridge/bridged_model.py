@@ -15,7 +15,7 @@ from llm_backend.backends.upstream.config import WireProtocol
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.bridge.as_chat import PATH as CHAT_PATH
-from llm_backend.controllers.relay.bridge.as_chat import ChunkReader, as_chat
+from llm_backend.controllers.relay.bridge.as_chat import ChunkReader, as_chat, as_streamed_chat
 from llm_backend.controllers.relay.bridge.as_response import PATH as RESPONSE_PATH
 from llm_backend.controllers.relay.bridge.as_response import EventReader, as_response
 from llm_backend.controllers.relay.relay import Destination, Exchanger
@@ -104,6 +104,8 @@ class BridgedModel:
         """
         is_chat = self._wire is WireProtocol.CHAT
         build_body: Any = as_chat if is_chat else as_response  # each of the other's bodies
+        if is_chat and "messages" in self._body:  # of an operation that is no chat completion
+            build_body = as_streamed_chat
         body = await offload(
             lambda: exact_json.dumps(build_body(self._body, request, self._to.model))
         )

@@ -1,0 +1,6 @@
+"""Anthropic's Messages API over the models of this server.
+
+`create.py`     the operations: a message, streamed or whole, and the count of its tokens
+`chat_body.py`  request bodies as those of chat completions
+`events.py`     deltas of a chat as the events of a message, and the message that they add up to
+"""

@@ -1,0 +1,216 @@
+"""Bodies of messages as bodies of chat completions (pure).
+
+Fields that have no effect here (`cache_control`, `service_tier`, ids of users and workspaces) are
+hints and are left out; any other field without a counterpart is refused by its path.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from llm_backend import exact_json
+from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping, JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+_SAME = ("model", "temperature", "top_p", "top_k", "stream")
+_HINTS = frozenset(
+    {"cache_control", "service_tier", "inference_geo", "user_profile_id", "workspace_id", "speed"}
+)
+_TRANSLATED = frozenset(
+    {*_SAME, "max_tokens", "messages", "system", "metadata", "stop_sequences", "thinking"}
+    | {"tool_choice", "tools", "output_config"}
+)
+_EFFORTS = {"xhigh": "high", "max": "high"}  # the others have the same names
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCompletionRequest":
+    """Returns the body of the chat completion that answers a message with this body.
+
+    Raises `UnsupportedField` or `InvalidRequest` with the path of the field.
+    """
+    _check_fields(body)
+    fields: JsonMapping = body
+    chat: JsonObject = {name: fields[name] for name in _SAME if fields.get(name) is not None}
+    chat["messages"] = [*_system(body.get("system")), *_messages(body["messages"])]
+    if fields.get("max_tokens") is not None:
+        chat["max_completion_tokens"] = fields["max_tokens"]
+    if stops := body.get("stop_sequences"):
+        chat["stop"] = stops
+    if user := (body.get("metadata") or {}).get("user_id"):
+        chat["user"] = user
+    chat |= _tools(body) | _output(body.get("output_config") or {})
+    return cast("api.CreateChatCompletionRequest", chat)
+
+
+def thinks(body: "api.CreateAnthropicMessageRequest") -> bool:
+    """Returns True if the client wants to see the reasoning of the model."""
+    thinking: JsonMapping = body.get("thinking") or {"type": "disabled"}
+    return thinking["type"] != "disabled" and thinking.get("display") != "omitted"
+
+
+def _check_fields(body: JsonMapping) -> None:
+    for name, value in body.items():
+        if value is not None and name not in _TRANSLATED and name not in _HINTS:
+            raise UnsupportedField(
+                f"`{name}` is not supported by this server; leave it out.", param=name
+            )
+
+
+def _system(system: Any) -> Iterator[JsonObject]:
+    if system:
+        text = system if isinstance(system, str) else "\n\n".join(part["text"] for part in system)
+        yield {"role": "system", "content": text}
+
+
+def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
+    for index, message in enumerate(messages):
+        content, path = message["content"], f"messages[{index}].content"
+        if isinstance(content, str):
+            yield {"role": message["role"], "content": content}
+        elif message["role"] == "assistant":
+            yield _assistant(content, path)
+        elif message["role"] == "system":
+            yield from _system(content)
+        else:
+            yield from _user(content, path)
+
+
+def _user(blocks: Sequence[JsonMapping], path: str) -> Iterator[JsonObject]:
+    """Yields the results of tools as messages of their own, then the rest of the message."""
+    parts: list[JsonObject] = []
+    for index, block in enumerate(blocks):
+        where = f"{path}[{index}]"
+        if block["type"] != "tool_result":
+            parts += _parts(block, where)
+            continue
+        result = block.get("content") or ""
+        contents = [{"type": "text", "text": result}] if isinstance(result, str) else result
+        pieces = [part for one in contents for part in _parts(one, f"{where}.content")]
+        text = "\n".join(part["text"] for part in pieces if part["type"] == "text")
+        yield {
+            "role": "tool",
+            "tool_call_id": block["tool_use_id"],
+            "content": f"Error: {text}" if block.get("is_error") else text,
+        }
+        # Messages of tools have text alone, so pictures of a result follow it.
+        parts += [part for part in pieces if part["type"] != "text"]
+    if parts:
+        yield {"role": "user", "content": parts}
+
+
+def _parts(block: JsonMapping, path: str) -> Iterator[JsonObject]:
+    """Yields the parts of a chat's message for a block of the user."""
+    kind = block["type"]
+    if kind == "text":
+        yield {"type": "text", "text": block["text"]}
+    elif kind == "image":
+        yield {"type": "image_url", "image_url": {"url": _url(block["source"], path)}}
+    elif kind == "document":
+        yield from _document(block, path)
+    else:
+        raise UnsupportedField(f"Blocks of the type `{kind}` are not supported.", param=path)
+
+
+def _document(block: JsonMapping, path: str) -> Iterator[JsonObject]:
+    source, title = block["source"], block.get("title")
+    if block.get("context"):
+        yield {"type": "text", "text": block["context"]}
+    if source["type"] == "text":
+        text = source["data"]
+        yield {"type": "text", "text": f"{title}\n\n{text}" if title else text}
+    elif source["type"] == "content":
+        content = source["content"]
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for one in blocks:
+            yield from _parts(one, f"{path}.source.content")
+    else:
+        data = _url(source, path)
+        yield {"type": "file", "file": {"filename": title or "document.pdf", "file_data": data}}
+
+
+def _url(source: JsonMapping, path: str) -> str:
+    if source["type"] == "base64":
+        return f"data:{source['media_type']};base64,{source['data']}"
+    if source["type"] == "url":
+        return str(source["url"])
+    raise UnsupportedField(
+        f"Sources of the type `{source['type']}` are not supported; send the data as base64.",
+        param=f"{path}.source",
+    )
+
+
+def _assistant(blocks: Sequence[JsonMapping], path: str) -> JsonObject:
+    text, reasoning, calls = "", "", []
+    for index, block in enumerate(blocks):
+        kind = block["type"]
+        if kind == "text":
+            text += block["text"]
+        elif kind == "thinking":
+            reasoning += block["thinking"]
+        elif kind == "tool_use":
+            function = {
+                "name": block["name"],
+                "arguments": exact_json.dumps(block["input"]).decode(),
+            }
+            calls.append({"id": block["id"], "type": "function", "function": function})
+        elif kind != "redacted_thinking":  # which only the model that wrote it can read
+            raise UnsupportedField(
+                f"Blocks of the type `{kind}` are not supported here.", param=f"{path}[{index}]"
+            )
+    message: JsonObject = {"role": "assistant", "content": text or None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    elif not text:
+        message["content"] = ""
+    return message
+
+
+def _tools(body: "api.CreateAnthropicMessageRequest") -> JsonObject:
+    fields: JsonMapping = body
+    tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(fields.get("tools") or ())]
+    choice = fields.get("tool_choice")
+    if not tools:
+        if choice is not None and choice["type"] != "none":
+            raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
+        return {}
+    chat: JsonObject = {"tools": tools}
+    if choice is None:
+        return chat
+    if choice["type"] == "tool":
+        chat["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+    else:
+        chat["tool_choice"] = _CHOICES[choice["type"]]
+    if choice.get("disable_parallel_tool_use"):
+        chat["parallel_tool_calls"] = False
+    return chat
+
+
+def _tool(tool: JsonMapping, path: str) -> JsonObject:
+    if tool.get("type", "custom") not in ("custom", None):
+        raise UnsupportedField(
+            f"Tools of the type `{tool['type']}` run at Anthropic; give a tool with its own "
+            "`input_schema`.",
+            param=f"{path}.type",
+        )
+    if "input_schema" not in tool:
+        raise InvalidRequest(f"`{path}.input_schema` is missing.", param=f"{path}.input_schema")
+    function: JsonObject = {"name": tool["name"], "parameters": tool["input_schema"]}
+    for name in ("description", "strict"):
+        if tool.get(name) is not None:
+            function[name] = tool[name]
+    return {"type": "function", "function": function}
+
+
+def _output(config: JsonMapping) -> JsonObject:
+    fields: JsonObject = {}
+    if effort := config.get("effort"):
+        fields["reasoning_effort"] = _EFFORTS.get(effort, effort)
+    if form := config.get("format"):
+        schema = {"name": "output", "schema": form["schema"], "strict": True}
+        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return fields

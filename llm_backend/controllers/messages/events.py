@@ -1,0 +1,124 @@
+"""Deltas of a chat as the events of a message, and the message that they add up to (pure)."""
+
+import uuid
+from collections.abc import Iterator
+
+import orjson
+
+from llm_backend import exact_json
+from llm_backend.backends.base import ChatDelta, ToolCall, Usage
+from llm_backend.json_types import JsonObject
+
+_STOP_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
+
+
+class MessageEvents:
+    """Translates the deltas of one answer to events, and collects the whole message.
+
+    Events of an answer: `message_start`; for each block `content_block_start`, its deltas and
+    `content_block_stop`; `message_delta` and `message_stop`. Reasoning is left out unless it is
+    shown.
+    """
+
+    def __init__(self, model: str, *, shows_reasoning: bool) -> None:
+        self._shows_reasoning = shows_reasoning
+        self._blocks: list[JsonObject] = []
+        self._arguments: dict[int, str] = {}  # by the index of the block
+        self._call: int | None = None  # index of the call that the open block has
+        self._is_open = False
+        self._message: JsonObject = {
+            "id": f"msg_{uuid.uuid4().hex}",
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": self._blocks,
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage_of(Usage()),
+        }
+
+    def begin(self, usage: Usage) -> JsonObject:
+        """Returns the first event, with the tokens that are known."""
+        message = {**self._message, "content": [], "usage": usage_of(usage)}
+        return {"type": "message_start", "message": message}
+
+    def read(self, delta: ChatDelta) -> Iterator[JsonObject]:
+        """Yields the events of one delta."""
+        if delta.reasoning and self._shows_reasoning:
+            yield from self._piece("thinking", "thinking", "thinking_delta", delta.reasoning)
+        if text := delta.content or delta.refusal:
+            yield from self._piece("text", "text", "text_delta", text)
+        for call in delta.tool_calls:
+            yield from self._call_piece(call)
+        if delta.refusal:
+            self._message["stop_reason"] = "refusal"
+        if delta.finish_reason is not None and self._message["stop_reason"] is None:
+            self._message["stop_reason"] = _STOP_REASONS[delta.finish_reason]
+
+    def end(self, usage: Usage) -> Iterator[JsonObject]:
+        """Yields the last events, with the tokens of the whole answer."""
+        yield from self._close()
+        self._message["usage"] = usage_of(usage)
+        ending = {key: self._message[key] for key in ("stop_reason", "stop_sequence")}
+        yield {"type": "message_delta", "delta": ending, "usage": self._message["usage"]}
+        yield {"type": "message_stop"}
+
+    def message(self) -> JsonObject:
+        """Returns the whole message. The input of a call that a limit cut off is empty."""
+        for index, text in self._arguments.items():
+            try:
+                self._blocks[index]["input"] = exact_json.loads(text or "{}")
+            except orjson.JSONDecodeError:
+                self._blocks[index]["input"] = {}
+        return self._message
+
+    def _piece(self, kind: str, field: str, delta: str, text: str) -> Iterator[JsonObject]:
+        if not self._is_open or self._blocks[-1]["type"] != kind:
+            block: JsonObject = {"type": kind, field: ""}
+            if kind == "thinking":
+                block["signature"] = ""
+            yield from self._open(block)
+        self._blocks[-1][field] += text
+        yield self._delta({"type": delta, field: text})
+
+    def _call_piece(self, call: ToolCall) -> Iterator[JsonObject]:
+        if call.id is not None:
+            yield from self._open(
+                {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+            )
+            self._call = call.index
+            self._arguments[len(self._blocks) - 1] = ""
+        if call.arguments:
+            self._arguments[len(self._blocks) - 1] += call.arguments
+            yield self._delta({"type": "input_json_delta", "partial_json": call.arguments})
+
+    def _open(self, block: JsonObject) -> Iterator[JsonObject]:
+        yield from self._close()
+        self._is_open = True
+        self._blocks.append(block)
+        start = {"index": len(self._blocks) - 1, "content_block": dict(block)}
+        yield {"type": "content_block_start", **start}
+
+    def _close(self) -> Iterator[JsonObject]:
+        if self._is_open:
+            self._is_open = False
+            yield {"type": "content_block_stop", "index": len(self._blocks) - 1}
+
+    def _delta(self, delta: JsonObject) -> JsonObject:
+        index = len(self._blocks) - 1
+        return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+def usage_of(usage: Usage) -> JsonObject:
+    """Returns the usage of a message; cached tokens are no part of `input_tokens`."""
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+    }

@@ -1,0 +1,80 @@
+"""Deltas of a chat as events, which add up to the message."""
+
+from typing import Any
+
+import pytest
+
+from llm_backend.backends.base import ChatDelta, ToolCall, Usage
+from llm_backend.controllers.messages.events import MessageEvents
+
+USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=7)
+DELTAS = [
+    ChatDelta(choice=0, reasoning="h"),
+    ChatDelta(choice=0, reasoning="m"),
+    ChatDelta(choice=0, content="Hel"),
+    ChatDelta(choice=0, content="lo"),
+    ChatDelta(choice=0, tool_calls=[ToolCall(index=0, id="a", name="f")]),
+    ChatDelta(choice=0, tool_calls=[ToolCall(index=0, arguments='{"x": ')]),
+    ChatDelta(choice=0, tool_calls=[ToolCall(index=0, arguments="1}")]),
+    ChatDelta(choice=0, tool_calls=[ToolCall(index=1, id="b", name="g", arguments="{}")]),
+    ChatDelta(choice=0, finish_reason="tool_calls"),
+]
+
+
+def events_of(
+    deltas: list[ChatDelta], *, shows_reasoning: bool = True
+) -> tuple[list[Any], dict[str, Any]]:
+    events = MessageEvents("m", shows_reasoning=shows_reasoning)
+    given = [events.begin(Usage(prompt_tokens=10))]
+    for delta in deltas:
+        given += events.read(delta)
+    return [*given, *events.end(USAGE)], events.message()
+
+
+def test_each_block_has_its_events_and_the_message_is_their_sum() -> None:
+    events, message = events_of(DELTAS)
+
+    kinds = [event["type"].removeprefix("content_block_") for event in events]
+    assert kinds == [
+        "message_start", "start", "delta", "delta", "stop", "start", "delta", "delta", "stop",
+        "start", "delta", "delta", "stop", "start", "delta", "stop", "message_delta",
+        "message_stop",
+    ]  # fmt: skip
+    starts = [event for event in events if event["type"] == "content_block_start"]
+    assert [event["index"] for event in starts] == [0, 1, 2, 3]
+    assert message["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "text", "text": "Hello"},
+        {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+        {"type": "tool_use", "id": "b", "name": "g", "input": {}},
+    ]
+    usage = {"input_tokens": 6, "output_tokens": 7, "cache_read_input_tokens": 4}
+    assert message["usage"] == {**usage, "cache_creation_input_tokens": 0}
+    assert events[0]["message"]["content"] == []
+    assert events[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
+
+
+def test_reasoning_is_left_out_unless_it_is_shown() -> None:
+    events, message = events_of(DELTAS[:4], shows_reasoning=False)
+
+    assert [block["type"] for block in message["content"]] == ["text"]
+    assert not any("thinking" in str(event) for event in events)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("stop", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal")],
+)
+def test_stop_reasons_have_their_names_of_messages(reason: str, expected: str) -> None:
+    _, message = events_of([ChatDelta(choice=0, content="a", finish_reason=reason)])
+
+    assert message["stop_reason"] == expected
+
+
+def test_input_of_a_call_that_a_limit_cut_off_is_empty() -> None:
+    cut = [*DELTAS[4:6], ChatDelta(choice=0, finish_reason="length")]
+
+    _, message = events_of(cut)
+
+    assert message["content"] == [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]
+    assert message["stop_reason"] == "max_tokens"

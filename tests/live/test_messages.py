@@ -1,0 +1,123 @@
+"""Anthropic's own client over a local model, and over an upstream that answers chats."""
+
+from collections.abc import Iterator
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+from tests.serving import Served, serve
+
+KEY = "sk-client"
+HELLO: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Hello, who are you?"}]
+WEATHER: anthropic.types.ToolParam = {
+    "name": "get_weather",
+    "description": "Weather of a city",
+    "input_schema": {
+        "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gateway(server: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with the built-in model as `near`, and another server's as `gpt-3.5-turbo`."""
+    environment = {
+        "LLM_BACKEND_API_KEYS": KEY, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "none",
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("gateway")
+    with serve(folder, "--alias", "near", environment=environment) as served:
+        yield served
+
+
+@pytest.fixture
+def messages(gateway: Served) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=gateway.address, api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize("model", ["near", "gpt-3.5-turbo"])
+def test_message_is_the_same_whole_and_streamed_and_is_stored_as_a_chat(
+    gateway: Served, messages: anthropic.Anthropic, model: str
+) -> None:
+    whole = messages.messages.create(model=model, max_tokens=40, messages=HELLO, system="Be brief.")
+    with messages.messages.stream(
+        model=model, max_tokens=40, messages=HELLO, system="Be brief."
+    ) as stream:
+        streamed = stream.get_final_message()
+
+    assert whole.stop_reason == streamed.stop_reason == "end_turn"
+    assert whole.content[0].type == streamed.content[0].type == "text"
+    assert whole.content[0].text == streamed.content[0].text
+    assert "built-in model" in whole.content[0].text
+    used = streamed.usage.input_tokens + (streamed.usage.cache_read_input_tokens or 0)
+    assert used == whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0) > 0
+    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY) as client:
+        chats = client.chat.completions.list(model=model, limit=1, order="desc").data
+    assert chats[0].choices[0].message.content == whole.content[0].text
+
+
+@pytest.mark.parametrize("model", ["near", "gpt-3.5-turbo"])
+def test_tool_is_called_and_its_result_is_read(messages: anthropic.Anthropic, model: str) -> None:
+    asked: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Weather in Rome?"}]
+    with messages.messages.stream(
+        model=model,
+        max_tokens=60,
+        messages=asked,
+        tools=[WEATHER],
+        tool_choice={"type": "tool", "name": "get_weather"},
+    ) as stream:
+        call = stream.get_final_message()
+
+    assert call.stop_reason == "tool_use"
+    block = call.content[-1]
+    assert block.type == "tool_use"
+    assert set(block.input) == {"city"}
+    result: anthropic.types.ToolResultBlockParam = {
+        "type": "tool_result", "tool_use_id": block.id, "content": "sunny",
+    }  # fmt: skip
+    asked += [
+        {"role": "assistant", "content": call.content},
+        {"role": "user", "content": [result]},
+    ]
+    answered = messages.messages.create(model=model, max_tokens=30, tools=[WEATHER], messages=asked)
+    assert answered.content[0].type == "text"
+    assert "sunny" in answered.content[0].text
+
+
+def test_tokens_are_counted_as_the_message_reads_them(messages: anthropic.Anthropic) -> None:
+    counted = messages.messages.count_tokens(model="near", messages=HELLO, tools=[WEATHER])
+    answer = messages.messages.create(
+        model="near", max_tokens=1, messages=HELLO, tools=[WEATHER], tool_choice={"type": "auto"}
+    )
+
+    used = answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0)
+    assert counted.input_tokens == used
+
+
+def test_errors_have_anthropics_shape(gateway: Served, messages: anthropic.Anthropic) -> None:
+    with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
+        messages.messages.create(model="near", max_tokens=0, messages=HELLO)
+    with pytest.raises(anthropic.BadRequestError, match="model of an upstream"):
+        messages.messages.count_tokens(model="gpt-3.5-turbo", messages=HELLO)
+    with (
+        anthropic.Anthropic(base_url=gateway.address, api_key="sk-no", max_retries=0) as stranger,
+        pytest.raises(anthropic.AuthenticationError) as refused,
+    ):
+        stranger.messages.create(model="near", max_tokens=5, messages=HELLO)
+    assert refused.value.body["error"]["type"] == "authentication_error"
+    origin = {"origin": "http://evil.example", "sec-fetch-site": "cross-site", "x-api-key": KEY}
+    answer = httpx.post(f"{gateway.base_url}/messages", headers=origin, json={})
+    assert answer.status_code == 403
+    assert answer.json()["error"]["type"] == "permission_error"
+
+
+def test_messages_can_be_switched_off(tmp_path) -> None:
+    with (
+        serve(tmp_path, environment={"LLM_BACKEND_MESSAGES_API": "false"}) as served,
+        anthropic.Anthropic(base_url=served.address, api_key="none", max_retries=0) as client,
+        pytest.raises(anthropic.APIStatusError, match="messages_api") as refused,
+    ):
+        client.messages.create(model="builtin", max_tokens=5, messages=HELLO)
+    assert refused.value.status_code == 501
