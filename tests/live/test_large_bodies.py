@@ -43,12 +43,17 @@ OF_ITS_OWN = {
         "a strict tool of many alternatives", "a schema of many alternatives", "many biases",
         "many messages of a relayed chat", "a schema of deep alternatives", "user: a file",
     ),
-    "createResponse": ("many calls alone", "many typed items", "a long relayed item"),
+    "createResponse": (
+        "many calls alone", "many typed items", "a long relayed item", "a file",
+        "previous_response_id: a file",
+    ),
     "createConversation": ("many items",),
     "createEmbedding": ("tokens",),
     "createModeration": ("input: a file",),
     "createBatch": ("input_file_id: a file",),
-    "tokenize": ("text: text",),
+    "tokenize": (
+        "text: text", "as many tokens as it takes", "an unknown field: long numbers",
+    ),
 }  # fmt: skip
 EVERYWHERE = "an unknown field: many keys"
 
