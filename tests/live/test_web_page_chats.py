@@ -86,3 +86,48 @@ def test_several_chats_are_deleted_together(page):
     expect(page.locator("#chats a", has_text="Hello two!")).to_have_count(1)
     expect(page.get_by_role("heading", name="What is on your mind?")).to_be_visible()
     expect(page.get_by_role("button", name="Delete 2")).to_be_hidden()
+
+
+def test_answers_to_the_same_question_are_kept_until_the_chat_goes_on(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_text("More parameters").click()
+    page.get_by_label("Max tokens").fill("2")
+    say(page, "How do I load a real model?")
+    wait_answered(page)
+    prose = page.locator("article.answer .prose")
+    short = prose.inner_text()
+    page.get_by_label("Max tokens").fill("")
+    page.get_by_role("button", name="Answer again").click()
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+    assert prose.inner_text() != short
+    page.reload()
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+    picture(page, "variants")
+    page.get_by_role("button", name="Earlier answer").click()
+    expect(page.get_by_role("button", name="Later answer")).to_be_focused()
+    expect(prose).to_have_text(short)
+    with page.expect_request(lambda one: one.method == "DELETE"):
+        with page.expect_request(lambda one: one.method == "POST") as asked:
+            say(page, "Hello!")
+        wait_answered(page, 2)
+    assert asked.value.post_data_json["messages"][1]["content"] == short
+    page.reload()
+
+    expect(prose.first).to_have_text(short)
+    expect(page.get_by_role("button", name="Earlier answer")).to_have_count(0)
+
+
+def test_a_chat_that_was_renamed_keeps_its_title_when_it_goes_on(page):
+    say(page, "Hello Bob!")
+    wait_answered(page)
+    item = page.locator("#chats li", has_text="Hello Bob!")
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Greetings")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Greetings")).to_be_attached()
+    with page.expect_request(lambda one: one.method == "POST") as asked:
+        say(page, "Hello!")
+    wait_answered(page, 2)
+
+    assert asked.value.post_data_json["metadata"]["title"] == "Greetings"

@@ -40,6 +40,7 @@ class App {
   });
   #chats = new Chats({
     onDeleted: () => this.startAnew(),
+    onRenamed: (id, title) => this.#rename(id, title),
     onFailed: (error) => this.#complain(error),
   });
 
@@ -167,6 +168,13 @@ class App {
     if (name !== "chat") byId(`${name}-view`).focus();
   }
 
+  /** The open chat keeps a title that it was given in the sidebar. */
+  #rename(id, title) {
+    if (id !== this.#conversation.id) return;
+    this.#conversation.title = title;
+    this.#title();
+  }
+
   #title() {
     byId("heading").textContent = this.#conversation.title || "New chat";
     document.title = this.#conversation.title
@@ -239,6 +247,14 @@ class App {
     const replaced = this.#conversation.takeBack();
     this.#transcript.removeLastAnswer();
     await this.#answer({ replaced });
+  }
+
+  /** Shows another answer to the last question; the chat goes on from it. */
+  #turnVariant(step) {
+    if (this.#turn) return;
+    this.#conversation.turnVariant(step);
+    this.#draw();
+    this.#transcript.focusVariant(step);
   }
 
   /** Has the model continue its last answer, which was cut. */
@@ -346,6 +362,7 @@ class App {
   #end(conversation, view, replaced) {
     const answer = conversation.lastAnswer,
       isSaid = answer !== null && !isEmpty(answer);
+    if (isSaid && replaced.length) conversation.addVariant(replaced.at(-1));
     if (isSaid) {
       view.end(answer);
       view.announce();
@@ -360,9 +377,12 @@ class App {
   }
 
   #offerMore() {
+    const answer = this.#conversation.lastAnswer;
     this.#transcript.offerMore({
+      answer,
+      onTurn: (step) => this.#turnVariant(step),
       onAgain: () => this.#again(),
-      onGoOn: canGoOn(this.#conversation.lastAnswer) ? () => this.#goOn() : null,
+      onGoOn: canGoOn(answer) ? () => this.#goOn() : null,
     });
   }
 

@@ -13,10 +13,12 @@ export class Chats {
   #listed = "";
   #selection = new Selection({ onDelete: (chats) => this.#deleteAll(chats) });
   #onDeleted;
+  #onRenamed;
   #onFailed;
 
-  constructor({ onDeleted, onFailed }) {
+  constructor({ onDeleted, onRenamed, onFailed }) {
     this.#onDeleted = onDeleted;
+    this.#onRenamed = onRenamed;
     this.#onFailed = onFailed;
     this.#place.addEventListener("keydown", (event) => this.#move(event));
     this.#isOthersToo.addEventListener("change", () => this.load().catch(onFailed));
@@ -163,6 +165,7 @@ export class Chats {
   async #rename(chat, item, title) {
     try {
       const renamed = await rename(chat, title);
+      this.#onRenamed(conversationOf(renamed), title);
       item.replaceWith(this.#item(renamed, pathOf(renamed)));
       this.mark(this.#current);
     } catch (error) {

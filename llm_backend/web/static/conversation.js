@@ -28,7 +28,8 @@ export class Conversation {
   title = "";
   system = "";
   metadata = {};
-  /** Each with `role` and `content`; answers may also have `reasoning` and `isCut`. User messages may
+  /** Each with `role` and `content`; answers may also have `reasoning` and `isCut`, and `variants`,
+   *  all answers to the same question. User messages may
    *  have `pictures`, data: URLs; with `hasMore` they had further parts. */
   messages = [];
 
@@ -54,7 +55,8 @@ export class Conversation {
     other.system = this.system;
     other.model = this.model;
     if (storeId) other.metadata = { vector_store: storeId };
-    other.messages = this.messages.slice(0, place).map((message) => ({ ...message }));
+    const before = this.messages.slice(0, place);
+    other.messages = before.map((message) => ({ ...message, variants: undefined }));
     return other;
   }
 
@@ -83,6 +85,7 @@ export class Conversation {
       client: CLIENT,
       conversation: this.id,
       title: this.title,
+      turn: String(this.messages.filter(({ role }) => role === "user").length),
       ...(kept ? { vector_store: kept } : {}),
     };
     const body = {
@@ -105,17 +108,33 @@ export class Conversation {
       if (chunk.usage) more.usage = chunk.usage;
       if (chunk.retrieval) more.retrieval = chunk.retrieval;
       for (const choice of chunk.choices ?? []) take(more, choice);
-      Object.assign(answer, joined(before, more));
+      Object.assign(answer, joined(before, more), { storedId: chunk.id });
       yield answer;
     }
   }
 
-  /** Deletes the earlier states of the chat, once its latest one is stored and still the latest. */
+  /** Makes the last answer one of several to the same question. */
+  addVariant(other) {
+    const last = this.lastAnswer;
+    last.variants = other.variants ?? [other];
+    last.variants.push(last);
+    other.variants = last.variants;
+  }
+
+  /** Puts the variant before (-1) or behind (1) the last answer in its place. */
+  turnVariant(step) {
+    const { variants } = this.lastAnswer;
+    this.messages.splice(-1, 1, variants[variants.indexOf(this.lastAnswer) + step]);
+  }
+
+  /** Deletes the earlier states of the chat, once its latest one is stored and still the latest;
+   *  other answers to the last question stay. */
   async forgetEarlier() {
     const latest = this.storedId,
       stored = await storedOf(this.id);
     if (latest !== this.storedId || !stored.some(({ id }) => id === latest)) return;
-    await Promise.all(stored.filter(({ id }) => id !== latest).map(({ id }) => forget(id)));
+    const kept = [latest, ...(this.lastAnswer?.variants ?? []).map(({ storedId }) => storedId)];
+    await Promise.all(stored.filter(({ id }) => !kept.includes(id)).map(({ id }) => forget(id)));
   }
 
   /** The chat as a file has it. */
@@ -158,8 +177,14 @@ export async function listed({ after, isOthersToo }) {
 
 /** Returns the conversation of an id; null if it is not stored. */
 export async function opened(id) {
-  const [latest] = await storedOf(id);
-  return latest ? restored(latest) : null;
+  const [latest, ...earlier] = await storedOf(id);
+  if (!latest) return null;
+  const isVariant = ({ metadata: { turn } }) => turn && turn === latest.metadata.turn;
+  const variants = await Promise.all(earlier.filter(isVariant).reverse().map(restored));
+  const conversation = await restored(latest),
+    answers = [...variants, conversation].map(({ lastAnswer }) => lastAnswer);
+  if (answers.length > 1) for (const answer of answers) answer.variants = answers;
+  return conversation;
 }
 
 /** Returns the conversation of a stored completion of any client. */
@@ -179,6 +204,7 @@ async function restored(completion) {
   conversation.system = systemOf(asked);
   const answer = {
     ...messageOf(message),
+    storedId: completion.id,
     retrieval: completion.retrieval ?? null,
     isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
   };

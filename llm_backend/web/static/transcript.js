@@ -54,15 +54,25 @@ export class Transcript {
   }
 
   /** Puts the buttons that ask again, and for more of a cut answer, under the last answer only. */
-  offerMore({ onAgain, onGoOn }) {
+  offerMore({ answer, onAgain, onGoOn, onTurn }) {
     for (const button of this.#place.querySelectorAll("[data-more]")) button.remove();
     const tools = this.#place.querySelector("article:last-child.answer .tools");
     if (!tools) return;
     const again = iconButton("again", "Answer again", onAgain),
       goOn = make("button", { type: "button", className: "link", onclick: onGoOn }, "Go on");
-    for (const button of onGoOn ? [again, goOn] : [again]) {
-      button.dataset.more = "";
-      tools.append(button);
+    const variants = variantsOf(answer, onTurn);
+    for (const one of onGoOn ? [again, goOn, ...variants] : [again, ...variants]) {
+      one.dataset.more = "";
+      tools.append(one);
+    }
+  }
+
+  /** Keeps the keyboard at the button that was pressed, or at its neighbour if it is at an end. */
+  focusVariant(step) {
+    const names = ["Earlier answer", "Later answer"];
+    for (const name of step < 0 ? names : names.reverse()) {
+      const button = this.#place.querySelector(`[aria-label="${name}"]:not(:disabled)`);
+      if (button) return button.focus();
     }
   }
 
@@ -89,6 +99,18 @@ export class Transcript {
   #offerEnd() {
     this.#endButton.hidden = this.#beyond() < FAR_PX;
   }
+}
+
+/** Buttons to the answers before and behind this one, where there are several. */
+function variantsOf(answer, onTurn) {
+  const { variants = [] } = answer ?? {},
+    place = variants.indexOf(answer);
+  if (variants.length < 2) return [];
+  const before = iconButton("back", "Earlier answer", () => onTurn(-1)),
+    behind = iconButton("forth", "Later answer", () => onTurn(1));
+  before.disabled = place === 0;
+  behind.disabled = place === variants.length - 1;
+  return [before, make("span", { className: "place" }, `${place + 1} of ${variants.length}`), behind];
 }
 
 class AnswerView {
