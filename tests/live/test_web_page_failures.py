@@ -287,4 +287,4 @@ def test_one_stored_chat_is_reached_by_tab_and_the_others_by_arrow_keys(page):
     expect(page.get_by_role("button", name="Delete First one")).to_be_focused()
     page.keyboard.press("Home")
     page.keyboard.press("Tab")
-    expect(page.get_by_label("Chats of other clients too")).to_be_focused()
+    expect(page.get_by_role("button", name="Select chats")).to_be_focused()
