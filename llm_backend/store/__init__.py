@@ -14,6 +14,7 @@ from llm_backend.store.batches import (
 from llm_backend.store.chats.chats import ChatStore
 from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
 from llm_backend.store.conversations.conversations import ConversationStore
+from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.schema import check_schema, migrate, revisions
 from llm_backend.store.errors import (
@@ -56,8 +57,6 @@ from llm_backend.store.responses.responses import ResponseStore
 from llm_backend.store.responses.stored_response import (
     BackgroundResponseState,
     Events,
-    StoredConversation,
-    StoredItem,
     StoredResponse,
 )
 from llm_backend.store.retention.retention import Retention, RetentionLimits

@@ -2,13 +2,13 @@
 even if a request has `store: true`.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.administration.records.changes import project_of
+from llm_backend.controllers.administration.records.changes import owner_of
 from llm_backend.controllers.administration.records.single_settings import put_setting, setting_of
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
@@ -18,54 +18,43 @@ if TYPE_CHECKING:
 
 
 async def retrieve_organization_data_retention(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/data_retention`"""
-    setting = await setting_of(services, resource_kinds.DATA_RETENTION)
-    answer: api.OrganizationDataRetention = {
-        "object": "organization.data_retention",
-        "type": setting["type"] if setting else _by_settings(services),
-    }
-    return JsonResponse(answer)
+    """`GET /organization/data_retention`, and of a project."""
+    project_id = await owner_of(services, request)
+    setting = await setting_of(services, resource_kinds.DATA_RETENTION, project_id)
+    unset = _by_settings(services) if project_id is None else "organization_default"
+    return _answer(project_id, setting["type"] if setting else unset)
 
 
 async def update_organization_data_retention(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/data_retention`"""
-    body: api.UpdateOrganizationDataRetentionBody = request.body
-    setting = {"type": body["retention_type"]}
-    put = await put_setting(
-        services, request, resource_kinds.DATA_RETENTION, setting, type="organization.updated"
-    )
-    return JsonResponse({"object": "organization.data_retention", **put})
-
-
-async def retrieve_project_data_retention(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/projects/{project_id}/data_retention`"""
-    project = await project_of(services, request)
-    setting = await setting_of(services, resource_kinds.DATA_RETENTION, project.id)
-    answer: api.ProjectDataRetention = {
-        "object": "project.data_retention",
-        "type": setting["type"] if setting else "organization_default",
-    }
-    return JsonResponse(answer)
-
-
-async def update_project_data_retention(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/projects/{project_id}/data_retention`"""
-    body: api.UpdateProjectDataRetentionBody = request.body
-    project = await project_of(services, request, is_changed=True)
+    """`POST /organization/data_retention`, and of a project."""
+    body: api.UpdateOrganizationDataRetentionBody | api.UpdateProjectDataRetentionBody
+    body = request.body
+    project_id = await owner_of(services, request, is_changed=True)
     put = await put_setting(
         services,
         request,
         resource_kinds.DATA_RETENTION,
         {"type": body["retention_type"]},
-        type="project.updated",
-        project_id=project.id,
+        type=f"{_owner(project_id)}.updated",
+        project_id=project_id,
     )
-    return JsonResponse({"object": "project.data_retention", **put})
+    return _answer(project_id, put["type"])
 
 
-def _by_settings(
-    services: Services,
-) -> Literal["zero_data_retention", "modified_abuse_monitoring"]:
+# A path with a project names its retention; without one, that of the organization.
+retrieve_project_data_retention = retrieve_organization_data_retention
+update_project_data_retention = update_organization_data_retention
+
+
+def _answer(project_id: str | None, type: str) -> Response:
+    return JsonResponse({"object": f"{_owner(project_id)}.data_retention", "type": type})
+
+
+def _owner(project_id: str | None) -> str:
+    return "organization" if project_id is None else "project"
+
+
+def _by_settings(services: Services) -> str:
     """Maps the setting `store_chats` to OpenAI's type; there is no abuse monitoring here."""
     keeps_nothing = services.settings.store_chats == "never"
     return "zero_data_retention" if keeps_nothing else "modified_abuse_monitoring"

@@ -9,7 +9,6 @@ import contextlib
 import socket
 from pathlib import Path
 
-PATH_BYTES = 103  # the length of a socket's path on every Unix; Linux has 107
 _BACKLOG = 64  # connections that wait for a worker
 
 

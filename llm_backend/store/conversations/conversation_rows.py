@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from llm_backend.store.conversations import item_rows
+from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.responses.stored_response import StoredConversation, StoredItem
 from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import conversation_items, conversations, items
 

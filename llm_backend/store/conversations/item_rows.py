@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, exists, select
 
+from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import Missing
 from llm_backend.store.json_text import encode
-from llm_backend.store.responses.stored_response import StoredItem
 from llm_backend.store.row_by_id import is_id
 from llm_backend.store.tables import (
     conversation_items,

@@ -6,13 +6,13 @@ from functools import partial
 
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.chats.stored_chat import check_texts
+from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs
 from llm_backend.store.responses import background_rows
 from llm_backend.store.responses.stored_response import (
     BackgroundResponseState,
     Events,
-    StoredItem,
     StoredResponse,
 )
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.conversations import conversation_rows
+from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.errors import Missing, QueueFull
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.json_text import encode
@@ -18,7 +19,6 @@ from llm_backend.store.responses import response_rows
 from llm_backend.store.responses.stored_response import (
     BackgroundResponseState,
     Events,
-    StoredItem,
     StoredResponse,
 )
 from llm_backend.store.row_by_id import is_id, row_named

@@ -7,11 +7,12 @@ from sqlalchemy.exc import IntegrityError
 
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.conversations import conversation_rows, item_rows
+from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.errors import Duplicate, Missing, ResponseNotInConversation, Unfinished
 from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.responses.stored_response import StoredItem, StoredResponse
+from llm_backend.store.responses.stored_response import StoredResponse
 from llm_backend.store.row_by_id import is_id, row_named
 from llm_backend.store.tables import items, response_items, responses
 

@@ -1,27 +1,10 @@
-"""Values of responses, conversations and items."""
+"""Values of responses and their events."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llm_backend.json_types import JsonMapping
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredItem:
-    """One item, as clients see it; `item` has the `id`, too."""
-
-    id: str
-    item: JsonMapping
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredConversation:
-    """A conversation without its items."""
-
-    id: str
-    created_at: int  # unix seconds
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    owner: str | None = None
+from llm_backend.store.conversations.stored_conversation import StoredItem
 
 
 @dataclass(frozen=True, kw_only=True)
