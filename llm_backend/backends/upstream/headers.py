@@ -16,9 +16,11 @@ from llm_backend.errors import InvalidRequest, UpstreamFailed
 log = logging.getLogger(__name__)
 
 Headers = Iterable[tuple[bytes, bytes]]
+HeaderPairs = Sequence[tuple[bytes, bytes]]
 Observe = Callable[[bytes], None]
 
 _UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")  # the other is this server's
+_RENAMED = (b"location", b"x-request-id")
 _PATH = re.compile(rb"/(?![/\\])[!-~]*")
 _CREATED = 201
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -72,22 +74,20 @@ class UpstreamAnswer:
 def request_headers(
     headers: Headers,
     *,
-    own: Sequence[tuple[str, str]] = (),
-    length: int | None,
+    own: HeaderPairs = (),
     listed: HeaderList = _REQUESTS,
-) -> list[tuple[str, str]]:
-    """Returns the headers for the upstream: the client's listed ones; this server's `own`, names in
-    lower case, which replace the client's of the same name; and the length.
+) -> HeaderPairs:
+    """Returns the headers for the upstream: the client's listed ones, and this server's `own`,
+    names in lower case, which replace the client's of the same name."""
+    own_names = {name for name, _ in own}
+    passed = _end_to_end([(name.lower(), value) for name, value in headers], listed)
+    return [*(pair for pair in passed if pair[0] not in own_names), *own]
 
-    Raises `InvalidRequest` for a value that is not UTF-8, which the HTTP client cannot send.
-    """
-    dropped = {name.encode() for name, _ in own}
-    passed = [pair for pair in _end_to_end(headers, listed) if pair[0] not in dropped]
-    sent = [(name.decode("latin-1"), _text(name, value)) for name, value in passed]
-    sent += own
-    if length is not None:
-        sent.append(("content-length", str(length)))
-    return sent
+
+def as_text(headers: HeaderPairs) -> list[tuple[str, str]]:
+    """Returns the headers as text, for a WebSocket. Raises `InvalidRequest` for a value that is not
+    UTF-8, which the HTTP client cannot send there."""
+    return [(name.decode("latin-1"), _text(name, value)) for name, value in headers]
 
 
 def answer_headers(
@@ -102,15 +102,18 @@ def answer_headers(
         raise UpstreamFailed("The upstream answered with a status that is not one.")
     pairs = [(name.lower(), value) for name, value in headers]
     passed = _end_to_end(pairs, listed)
-    if any(not _NAME.fullmatch(name) or _CONTROL.search(value) for name, value in passed):
-        raise UpstreamFailed("The upstream answered with a header that is not one.")
-    is_chunked = any(name == b"transfer-encoding" for name, _ in pairs)
-    if is_chunked or status in _BODILESS:
+    for name, value in passed:
+        if _CONTROL.search(value) or not (name in listed.names or _NAME.fullmatch(name)):
+            raise UpstreamFailed("The upstream answered with a header that is not one.")
+    names = {name for name, _ in pairs}
+    if b"transfer-encoding" in names or status in _BODILESS:
         passed = [pair for pair in passed if pair[0] != b"content-length"]
-    return (*passed, *_of_another_name(pairs, status))
+    if not names.isdisjoint(_RENAMED):
+        passed += _of_another_name(pairs, status)
+    return tuple(passed)
 
 
-def _of_another_name(pairs: Headers, status: int) -> Iterator[tuple[bytes, bytes]]:
+def _of_another_name(pairs: HeaderPairs, status: int) -> Iterator[tuple[bytes, bytes]]:
     upstream_name, own_name = _UPSTREAM_REQUEST_ID
     for name, value in pairs:
         if name == upstream_name and not _CONTROL.search(value):
@@ -179,18 +182,16 @@ def _readable(accepted: bytes) -> bytes:
     return accepted if passed == codings else b", ".join(passed) or b"identity"
 
 
-def _end_to_end(headers: Headers, listed: HeaderList) -> list[tuple[bytes, bytes]]:
+def _end_to_end(lowered: HeaderPairs, listed: HeaderList) -> list[tuple[bytes, bytes]]:
     """Returns the listed headers, except hop-by-hop ones: the fields that `Connection` nominates
     (RFC 9110, 7.6.1)."""
-    lowered = [(name.lower(), value) for name, value in headers]
-    passed = [pair for pair in lowered if listed.passes(pair[0])]
-    connection_nominated = {
-        word.strip().lower()
-        for name, value in lowered
-        if name == b"connection"
-        for word in value.split(b",")
-    }
-    return [pair for pair in passed if pair[0] not in connection_nominated]
+    names = listed.names
+    passed = [pair for pair in lowered if pair[0] in names or listed.passes(pair[0])]
+    nominating = [value for name, value in lowered if name == b"connection"]
+    if not nominating:
+        return passed
+    nominated = {word.strip().lower() for value in nominating for word in value.split(b",")}
+    return [pair for pair in passed if pair[0] not in nominated]
 
 
 def _text(name: bytes, value: bytes) -> str:

@@ -1,77 +1,61 @@
-"""Request bodies: sent whole or streamed, with a timeout that restarts at each piece."""
+"""Request bodies: sent whole or in pieces, and the deadline of the answer to them."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from contextvars import ContextVar
-from types import TracebackType
-from typing import Self
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import StreamWriter
 
 from llm_backend.backends.upstream.headers import Headers
 
 Body = bytes | AsyncIterator[bytes]
 
 _PIECE_BYTES = 256 * 1024
-_WHOLE_BYTES = 1024 * 1024  # larger bodies are streamed, so that they do not block the event loop
+_WHOLE_BYTES = 1024 * 1024  # larger bodies are sent in pieces, which do not block the event loop
 
 
-class BodyTimeout:
-    """Timeout of a request within its `async with`, until the answer's headers.
+class AnswerDeadline:
+    """Deadline of an answer's head; a late one ends as a timeout of the connection.
 
-    It starts when the connection exists, and restarts with every piece of the body that the
-    upstream accepts. Connecting has its own timeout, and waiting for the client has none. Raises
-    `TimeoutError`.
+    It runs from the request's end on, and while the upstream has to accept a piece of the body. It
+    does not run while a piece is awaited from the client.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._deadline = asyncio.timeout(None)
-
-    async def __aenter__(self) -> Self:
-        await self._deadline.__aenter__()
-        self._before = BODY_TIMEOUT.set(self)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+    def __init__(
+        self, protocol: ResponseHandler, loop: asyncio.AbstractEventLoop, seconds: float
     ) -> None:
-        BODY_TIMEOUT.reset(self._before)
-        await self._deadline.__aexit__(kind, error, trace)
+        self._protocol = protocol
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_over = False
 
     @property
     def is_running(self) -> bool:
-        """True while waiting for the upstream, not for a connection or the client."""
-        return self._deadline.when() is not None
+        """True while waiting for the upstream, not for the client."""
+        return self._timer is not None
 
     def pause(self) -> None:
-        """Pauses the timeout."""
-        if self.is_running:
-            self._reschedule(None)
+        """Pauses the deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def restart(self) -> None:
-        """Restarts the timeout."""
-        self._reschedule(self._seconds)
-
-    async def wrap(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yields the pieces unchanged; each accepted one restarts the timeout."""
+        """Gives the upstream its whole time again."""
         self.pause()
-        async for piece in pieces:
-            self.restart()
-            yield piece
-            self.pause()
-        self.restart()
+        if not self._is_over:
+            self._timer = self._loop.call_later(self._seconds, _expire, self._protocol)
 
-    def _reschedule(self, seconds: float | None) -> None:
-        now = asyncio.get_running_loop().time()
-        with suppress(RuntimeError):  # the answer came before the body's end: nothing to restart
-            self._deadline.reschedule(None if seconds is None else now + seconds)
+    def end(self) -> None:
+        """Ends the deadline: the head has arrived, or is awaited no longer."""
+        self.pause()
+        self._is_over = True
 
 
-BODY_TIMEOUT: ContextVar[BodyTimeout] = ContextVar("body_timeout")
-"""Timeout of the current request, for the connector."""
+def _expire(protocol: ResponseHandler) -> None:
+    protocol.set_exception(aiohttp.SocketTimeoutError("The answer did not begin in time."))
 
 
 def length_of(body: Body, headers: Headers) -> int | None:
@@ -82,13 +66,38 @@ def length_of(body: Body, headers: Headers) -> int | None:
     return int(lengths[0]) if lengths and lengths[0].isdigit() else None
 
 
-def data_of(body: Body, body_timeout: BodyTimeout) -> bytes | AsyncIterator[bytes] | None:
-    """Returns the body in the form that the HTTP client expects."""
-    if not isinstance(body, bytes):
-        return body_timeout.wrap(body)
-    return body_timeout.wrap(_pieces(body)) if len(body) > _WHOLE_BYTES else body or None
+def pieces_of(body: Body) -> Body:
+    """Returns a body that is sent at once as it is, others in pieces."""
+    return _pieces(body) if isinstance(body, bytes) and len(body) > _WHOLE_BYTES else body
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), _PIECE_BYTES):
         yield body[start : start + _PIECE_BYTES]
+
+
+async def send_pieces(
+    protocol: ResponseHandler,
+    pieces: AsyncIterator[bytes],
+    length: int | None,
+    deadline: AnswerDeadline,
+) -> None:
+    """Sends a body after its head: not more than `length` bytes, or without a length in chunks. An
+    error becomes one of the connection, where the reader of the answer finds it."""
+    writer = StreamWriter(protocol, asyncio.get_running_loop())
+    writer.length = length
+    if length is None:
+        writer.enable_chunking()
+    try:
+        async for piece in pieces:
+            deadline.restart()
+            await writer.write(piece)
+            await writer.drain()
+            deadline.pause()
+        await writer.write_eof()
+    except Exception as error:
+        failed = aiohttp.ClientConnectionError(f"The body was not sent: {error!r}")
+        failed.__cause__ = error
+        protocol.set_exception(failed)
+    else:
+        deadline.restart()

@@ -33,8 +33,8 @@ class AbortSignal:
             body.set_exception(aiohttp.ClientPayloadError("The answer's body is malformed."))
 
 
-def abort(answer: aiohttp.ClientResponse) -> None:
-    """Closes an answer. The connection of one not read to its end is aborted at once, without a
+def abort_response(answer: aiohttp.ClientResponse) -> None:
+    """Closes the answer to a WebSocket's handshake, and aborts its connection at once, without a
     flush or a TLS shutdown."""
     if answer.connection is not None and answer.connection.transport is not None:
         answer.connection.transport.abort()

@@ -84,15 +84,15 @@ def rejected_key_error(status: int) -> UpstreamFailed:
     return refused
 
 
-def redirect_error(answer: aiohttp.ClientResponse) -> UpstreamFailed:
-    """Returns the error for a redirect. The log shows its location without the query, which may
-    contain secrets of the upstream's clients."""
+def redirect_error(url: URL, status: int, location: str) -> UpstreamFailed:
+    """Returns the error for a redirect of `url`. The log shows its location without the query,
+    which may contain secrets of the upstream's clients."""
     failed = _Redirected(
-        f"The upstream answered with a redirect (status {answer.status}), and this server follows "
+        f"The upstream answered with a redirect (status {status}), and this server follows "
         "none: the backend's base URL must be the address that answers."
     )
-    failed.location = _location(answer)
-    failed.was_sent = answer.status == _SEE_OTHER  # 303 says that the request was processed
+    failed.location = _location(url, location)
+    failed.was_sent = status == _SEE_OTHER  # 303 says that the request was processed
     failed.is_lasting = True
     return failed
 
@@ -106,9 +106,9 @@ class _Redirected(UpstreamFailed):
         return f"redirect to {self.location}, {self.message}"
 
 
-def _location(answer: aiohttp.ClientResponse) -> str:
+def _location(url: URL, location: str) -> str:
     try:
-        there = answer.url.join(URL(answer.headers.get("location", "")))
+        there = url.join(URL(location))
         return str(there.with_query(None).with_user(None).with_fragment(None))
     except ValueError:
         return "a place that is no URL"

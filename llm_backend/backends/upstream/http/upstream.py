@@ -13,15 +13,22 @@ from llm_backend.backends.upstream.answer_kinds import ANY, JSON_ONLY, AnswerKin
 from llm_backend.backends.upstream.azure import azure_path, azure_query
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
 from llm_backend.backends.upstream.headers import (
+    HeaderPairs,
     Headers,
     UpstreamAnswer,
     answer_headers,
+    as_text,
     request_headers,
 )
 from llm_backend.backends.upstream.http.answer_start import read_start
-from llm_backend.backends.upstream.http.body import Body, BodyTimeout, data_of, length_of
-from llm_backend.backends.upstream.http.ending import AbortSignal, abort, once
-from llm_backend.backends.upstream.http.session import new_session, new_socket_session, own_headers
+from llm_backend.backends.upstream.http.body import Body, length_of
+from llm_backend.backends.upstream.http.client import HttpAnswer, HttpClient
+from llm_backend.backends.upstream.http.ending import AbortSignal, once
+from llm_backend.backends.upstream.http.session import (
+    new_connector,
+    new_socket_session,
+    own_headers,
+)
 from llm_backend.backends.upstream.http.socket import Socket, connect_socket
 from llm_backend.backends.upstream.http.translation import (
     ErrorTranslation,
@@ -52,28 +59,31 @@ class Upstream(UpstreamLoad):
     def __init__(self, config: UpstreamConfig, observer: UpstreamObserver | None = None) -> None:
         super().__init__(config, observer or UpstreamObserver())
         parts = urlsplit(config.base_url)
-        self._scheme, self._authority = parts.scheme, parts.netloc
+        self._origin = f"{parts.scheme}://{parts.netloc}"
         self._base_path = parts.path.rstrip("/")
         self._own_headers = own_headers(config)
         self._request_headers = requests_headers(config.pass_headers)
         self._answer_headers = answers_headers(config.pass_headers)
         self._idle_timeout_s = config.idle_timeout_s
-        self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
+        first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
+        self._handshake_timeout_s = config.connect_timeout_s + first_byte_timeout_s
         self._abort_signal = AbortSignal()
         self._translation = ErrorTranslation(config.name, parts.netloc)
         self._models = ModelList(self._fetch_models, config.models_ttl_s)
-        self._session: aiohttp.ClientSession
+        self._connector: aiohttp.BaseConnector
+        self._client: HttpClient
         self._sockets: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._session = new_session(self.config)
-        self._sockets = new_socket_session(self.config, self._session)
+        self._connector = new_connector(self.config)
+        self._client = HttpClient(self.config, self._connector)
+        self._sockets = new_socket_session(self.config, self._connector)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._models.close()
         await self._sockets.close()
-        await self._session.close()
+        await self._connector.close()
 
     async def exchange(
         self,
@@ -93,70 +103,55 @@ class Upstream(UpstreamLoad):
         `path` is percent-encoded and relative to the base URL, `query` the raw query string. A
         streamed body keeps the `Content-Length` among `headers`, or is sent chunked. `model` is the
         deployment at Azure. `on_abandoned` is called if this is cancelled after the request was
-        sent. Raises `UpstreamFailed`, `UpstreamTimeout`, or `InvalidRequest` for an invalid
-        header.
+        sent. Raises `UpstreamFailed` and `UpstreamTimeout`.
         """
         pairs = list(headers)
-        sent = self._headers(pairs, length_of(body, pairs))
-        url = self._url(path, query.decode("latin-1"), model)
+        target = self._target(path, query.decode("latin-1"), model)
         self._begin_request()
         try:
-            answer = await self._answer(method, url, sent, body, on_abandoned)
-            pieces = await self._validate_start(answer, expected, on_abandoned)
-            return self._to_answer(answer, pieces, expected)
+            with self._translation:
+                answer = await self._client.send(
+                    method,
+                    target,
+                    self._headers(pairs),
+                    body,
+                    length=length_of(body, pairs),
+                    on_abandoned=on_abandoned,
+                )
+                try:
+                    self._limit_idle_time(answer)
+                    pieces = await self._validate_start(answer, expected, on_abandoned)
+                    return self._to_answer(answer, target, pieces, expected)
+                except BaseException:
+                    answer.abort()
+                    raise
         except BaseException as error:
             self._record_no_answer(error)
             raise
 
-    def _headers(self, headers: Headers, length: int | None) -> list[tuple[str, str]]:
-        own = self._own_headers
-        return request_headers(headers, own=own, length=length, listed=self._request_headers)
+    def _headers(self, headers: Headers) -> HeaderPairs:
+        return request_headers(headers, own=self._own_headers, listed=self._request_headers)
 
-    async def _answer(
-        self,
-        method: str,
-        url: URL,
-        headers: list[tuple[str, str]],
-        body: Body,
-        on_abandoned: Callable[[], None],
-    ) -> aiohttp.ClientResponse:
-        with self._translation:
-            async with BodyTimeout(self._first_byte_timeout_s) as body_timeout:
-                try:
-                    answer = await self._session.request(
-                        method,
-                        url,
-                        headers=headers,
-                        data=data_of(body, body_timeout),
-                        allow_redirects=False,
-                    )
-                except asyncio.CancelledError:
-                    if body_timeout.is_running:
-                        on_abandoned()
-                    raise
-        connection = answer.connection
-        # Without a connection the answer is complete already.
-        if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = self._idle_timeout_s
-            transport = connection.transport
-            # Reading is paused while the client is slow: then no timeout runs for the upstream.
-            if transport is not None and transport.is_reading():
-                # Replaces the first-byte timeout, which is still running.
-                connection.protocol.start_timeout()
-            self._abort_signal.watch(connection.protocol, answer.content)
-        return answer
+    def _limit_idle_time(self, answer: HttpAnswer) -> None:
+        protocol = answer.protocol
+        if protocol is None:
+            return  # the answer is complete
+        protocol.read_timeout = self._idle_timeout_s
+        # Reading is paused while the client is slow: then no timeout runs for the upstream.
+        if protocol.transport is not None and protocol.transport.is_reading():
+            protocol.start_timeout()
+        self._abort_signal.watch(protocol, answer.content)
 
-    def _url(self, path: str, query: str, model: str | None) -> URL:
+    def _target(self, path: str, query: str, model: str | None) -> str:
+        """Returns the request target: path and query, percent-encoded."""
         if self.config.kind is UpstreamKind.AZURE:
             path = azure_path(path, None if model is None else quote(model, safe=""))
             query = azure_query(query, self.config.api_version)
-        return URL.build(
-            scheme=self._scheme,
-            authority=self._authority,
-            path=self._base_path + path,
-            query_string=query,
-            encoded=True,
-        )
+        path = self._base_path + path
+        return f"{path}?{query}" if query else path
+
+    def _url(self, target: str) -> URL:
+        return URL(f"{self._origin}{target}", encoded=True)
 
     async def connect(
         self,
@@ -171,8 +166,8 @@ class Upstream(UpstreamLoad):
 
         Raises as `exchange`, and the error of the status if the upstream refuses the handshake.
         """
-        sent = self._headers(headers, None)
-        url = self._url(path, query.decode("latin-1"), model)
+        sent = as_text(self._headers(headers))
+        url = self._url(self._target(path, query.decode("latin-1"), model))
         self._begin_request()
         try:
             socket = await self._socket(url, sent, protocols)
@@ -186,11 +181,11 @@ class Upstream(UpstreamLoad):
         self, url: URL, headers: list[tuple[str, str]], protocols: Sequence[str]
     ) -> aiohttp.ClientWebSocketResponse[bool]:
         with self._translation:
-            async with BodyTimeout(self._first_byte_timeout_s):
-                try:
+            try:
+                async with asyncio.timeout(self._handshake_timeout_s):
                     return await connect_socket(self._sockets, url, headers, protocols)
-                except aiohttp.WSServerHandshakeError as error:
-                    raise self._handshake_error(error) from error
+            except aiohttp.WSServerHandshakeError as error:
+                raise self._handshake_error(error) from error
 
     def _handshake_error(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
         """Returns the error for a handshake's status; 4xx statuses pass to the client, except those
@@ -211,50 +206,36 @@ class Upstream(UpstreamLoad):
         return await self._models.models()
 
     async def _validate_start(
-        self,
-        answer: aiohttp.ClientResponse,
-        expected: AnswerKinds,
-        on_abandoned: Callable[[], None],
+        self, answer: HttpAnswer, expected: AnswerKinds, on_abandoned: Callable[[], None]
     ) -> Sequence[bytes]:
         """Reads and validates the beginning of a successful answer; returns the pieces read."""
         if not expected.has_body(answer.method, answer.status):
             return ()
         try:
-            with self._translation:
-                return await read_start(answer, expected, limit_bytes=self.config.check_bytes)
-        except BaseException as error:
-            abort(answer)
-            if isinstance(error, asyncio.CancelledError):
-                on_abandoned()
+            return await read_start(answer, expected, limit_bytes=self.config.check_bytes)
+        except asyncio.CancelledError:
+            on_abandoned()
             raise
 
     def _to_answer(
-        self, answer: aiohttp.ClientResponse, pieces: Sequence[bytes], expected: AnswerKinds
+        self, answer: HttpAnswer, target: str, pieces: Sequence[bytes], expected: AnswerKinds
     ) -> UpstreamAnswer:
-        try:
-            with self._translation:
-                if answer.status in KEY_REJECTED:
-                    raise rejected_key_error(answer.status)
-                if 300 <= answer.status < 400:
-                    raise redirect_error(answer)
-                headers = answer_headers(
-                    answer.raw_headers, status=answer.status, listed=self._answer_headers
-                )
-        except UpstreamFailed:
-            abort(answer)
-            raise
-        if answer.status in DOWN:
+        status = answer.status
+        if status in KEY_REJECTED:
+            raise rejected_key_error(status)
+        if 300 <= status < 400:
+            location = answer.headers.get("location", "")
+            raise redirect_error(self._url(target), status, location)
+        headers = answer_headers(answer.raw_headers, status=status, listed=self._answer_headers)
+        if status in DOWN:
             self._record_failure()
         else:
             self._record_answer_start()
+        has_events = expected.events and expected.has_body(answer.method, status)
         return UpstreamAnswer(
-            status=answer.status,
+            status=status,
             headers=headers,
-            body=self._body(
-                answer,
-                pieces,
-                has_events=expected.events and expected.has_body(answer.method, answer.status),
-            ),
+            body=self._body(answer, pieces, has_events=has_events),
             close=once(lambda: self._close(answer)),
             upstream=self.name,
             report_invalid=self._report_invalid,
@@ -264,12 +245,12 @@ class Upstream(UpstreamLoad):
         self._translation.log_invalid(error)
         self._record_failure()
 
-    def _close(self, answer: aiohttp.ClientResponse) -> None:
-        abort(answer)
+    def _close(self, answer: HttpAnswer) -> None:
+        answer.abort()
         self._end_request()
 
     async def _body(
-        self, answer: aiohttp.ClientResponse, pieces: Sequence[bytes], *, has_events: bool
+        self, answer: HttpAnswer, pieces: Sequence[bytes], *, has_events: bool
     ) -> AsyncGenerator[bytes, None]:
         is_empty = True
         try:
@@ -277,7 +258,8 @@ class Upstream(UpstreamLoad):
                 is_empty = False
                 yield piece
             with self._translation:
-                async for piece in answer.content.iter_any():
+                content = answer.content
+                while not content.at_eof() and (piece := await content.readany()):
                     is_empty = False
                     yield piece
                 if is_empty and has_events:
