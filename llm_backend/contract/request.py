@@ -13,7 +13,7 @@ from llm_backend.contract.operations import Operation
 from llm_backend.json_types import JsonValue
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class ApiRequest:
     """One validated request.
 
@@ -23,7 +23,8 @@ class ApiRequest:
     an upstream. `query` is a dict of typed values, only for the parameters that the client sent;
     `path` is decoded. Handlers give `body` and `query` the types of `contract/api_types.pyi`.
     `caller` is the result of `authenticate`, None for operations that need no key.
-    `meter` counts the usage of the request; admission control sets it for metered operations.
+    `meter` counts the usage of the request. Admission control sets it for metered operations; no
+    other field changes.
     """
 
     operation: Operation

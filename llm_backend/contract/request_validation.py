@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.body import (
@@ -67,7 +66,7 @@ class RequestChecks:
         """True if requests to this operation are validated against the document."""
         return operation.answered_by == "local" or self._check_relayed
 
-    def media_type(self, operation_id: str, headers: Headers) -> None:
+    def media_type(self, operation_id: str, headers: Mapping[str, str]) -> None:
         """Raises `UnsupportedMediaType` for a content type that the operation does not accept."""
         described = self._media_types(operation_id)
         content_type = headers.get("content-type")
@@ -127,7 +126,7 @@ class RequestValidator:
             await self._app(scope, receive, send)
             return
         checked = scope["state"]["checked"] = ValidatedInput()
-        headers = Headers(scope=scope)
+        headers = _first_values(scope)
         try:
             if operation is UNKNOWN:
                 receive = await self._read(operation, checked, headers, receive)
@@ -142,7 +141,7 @@ class RequestValidator:
         self,
         operation: Operation,
         checked: ValidatedInput,
-        headers: Headers,
+        headers: Mapping[str, str],
         scope: Scope,
         receive: Receive,
     ) -> Receive:
@@ -166,7 +165,11 @@ class RequestValidator:
             check.check_request(checked.query)
 
     async def _read(
-        self, operation: Operation, checked: ValidatedInput, headers: Headers, receive: Receive
+        self,
+        operation: Operation,
+        checked: ValidatedInput,
+        headers: Mapping[str, str],
+        receive: Receive,
     ) -> Receive:
         """Reads, checks and replays a JSON body; other bodies are streamed within the limit."""
         checks = self._checks
@@ -211,6 +214,12 @@ def _check_model(body: JsonValue) -> None:
     if isinstance(model, str) and len(model) > _MODEL_CHARACTERS:
         message = f"`model` has more than {_MODEL_CHARACTERS} characters; no model is named so."
         raise InvalidRequest(message, param="model")
+
+
+def _first_values(scope: Scope) -> Mapping[str, str]:
+    """Returns the first value of each header, by its name in lower case."""
+    pairs = reversed(scope["headers"])
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
 
 
 def _media_type(content_type: str) -> str:

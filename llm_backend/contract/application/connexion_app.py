@@ -3,7 +3,7 @@
 A request passes, from the outside in:
 
     Envelope                      request id, `/v1` prefix
-    ExceptionMiddleware           any exception -> OpenAI's error body       (Connexion's)
+    ErrorRenderer                 any exception -> OpenAI's error body
     LifespanMiddleware            start and stop                             (Connexion's)
     Routing                       path and method -> operationId             (mostly Connexion's)
     Authentication                bearer token -> caller
@@ -24,7 +24,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.application.envelope import Envelope
-from llm_backend.contract.application.error_handlers import add_error_handlers
+from llm_backend.contract.application.error_handlers import ErrorRenderer
 from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.document import Document
@@ -56,7 +56,6 @@ with (
 ):
     from connexion.middleware import ConnexionMiddleware
     from connexion.middleware.abstract import ROUTING_CONTEXT
-    from connexion.middleware.exceptions import ExceptionMiddleware
     from connexion.middleware.lifespan import LifespanMiddleware
     from connexion.middleware.routing import RoutingMiddleware
     from connexion.resolver import Resolution, Resolver
@@ -110,7 +109,7 @@ def build_app(
         ),
         lifespan=lambda _app: nullcontext(),  # the caller opens and closes the services
         middlewares=[
-            ExceptionMiddleware,
+            partial(ErrorRenderer, operations=document.operations),
             LifespanMiddleware,
             partial(Routing, document=document),
             partial(Authentication, document=document, authenticate=authenticate, unknown=unknown),
@@ -118,7 +117,6 @@ def build_app(
         ],
         resolver=resolver,
     )
-    add_error_handlers(app, document.operations)
     app.add_api(dict(document.view), base_path="")
     return Envelope(app)
 

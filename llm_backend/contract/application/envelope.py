@@ -58,7 +58,8 @@ def _date(second: int) -> bytes:
 
 def _sent_path(scope: Scope) -> str:
     """Returns the path as it was sent, percent-encoded."""
-    return quote(scope.get("raw_path") or scope["path"], safe=_PRINTABLE)
+    raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", errors="replace")
+    return quote(raw, safe=_PRINTABLE) if raw.strip(_PRINTABLE) else raw.decode()
 
 
 def _without_prefix(scope: Scope) -> Scope:

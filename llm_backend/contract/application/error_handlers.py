@@ -1,13 +1,14 @@
-"""Exception handlers for Connexion: render every exception as OpenAI's error body."""
+"""Errors of requests: every exception is rendered as an error body."""
 
 import logging
 import re
-from typing import Any
+from collections.abc import Awaitable
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Scope
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.contract.operations import Operations
 from llm_backend.errors import (
@@ -23,23 +24,43 @@ from llm_backend.errors import (
 _log = logging.getLogger(__name__)
 
 
-def add_error_handlers(app: Any, operations: Operations) -> None:
-    """Registers one renderer for `ApiError`, Connexion's and Starlette's errors, and bugs."""
-    from connexion.exceptions import ProblemException
+class ErrorRenderer:
+    """ASGI middleware: renders any exception as an error body, unless the answer has begun.
 
-    async def render(request: Any, error: Exception) -> Any:
-        state = request.scope["state"]
+    It stands in the place of Connexion's middleware, which makes a request object and several calls
+    for every request, before there is any error.
+    """
+
+    def __init__(self, app: ASGIApp, *, operations: Operations) -> None:
+        self._app = app
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, and answers it after an exception."""
+        has_begun = False
+
+        def watch(message: Message) -> Awaitable[None]:
+            nonlocal has_begun
+            has_begun = True
+            return send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:  # the error renderer: a bug must not look like silence
+            if has_begun or scope["type"] != "http":
+                raise
+            await self._response(scope, error)(scope, receive, send)
+
+    def _response(self, scope: Scope, error: Exception) -> Response:
+        state = scope["state"]
         state["error"] = api_error = to_api_error(error)  # read by outer middleware
-        response = _render(request.scope, error, api_error)
+        response = _render(scope, error, api_error)
         if response.status_code == 405:
-            methods = _allowed_methods(operations, request.scope["path"])
+            methods = _allowed_methods(self._operations, scope["path"])
             response.headers["Allow"] = methods or getattr(error, "headers", {}).get("Allow", "")
         _drop_tracebacks(error)
         _drop_tracebacks(api_error)
         return response
-
-    for kind in (ApiError, ProblemException, HTTPException, Exception):
-        app.add_error_handler(kind, render)
 
 
 def to_api_error(error: Exception) -> ApiError:
@@ -69,9 +90,7 @@ def _drop_tracebacks(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _render(scope: Scope, error: Exception, api_error: ApiError) -> Any:
-    from connexion.lifecycle import ConnexionResponse
-
+def _render(scope: Scope, error: Exception, api_error: ApiError) -> Response:
     fields = {
         "request_id": scope["state"]["request_id"],
         "status": api_error.status,
@@ -83,11 +102,11 @@ def _render(scope: Scope, error: Exception, api_error: ApiError) -> Any:
         _log.error("request_failed", extra=fields)
     else:
         _log.info("request_refused", extra=fields)
-    return ConnexionResponse(
+    return Response(
+        orjson.dumps(error_body_for(scope["path"], api_error)),
         status_code=api_error.status,
-        mimetype="application/json",
-        body=orjson.dumps(error_body_for(scope["path"], api_error)),
         headers=api_error.headers,
+        media_type="application/json",
     )
 
 
