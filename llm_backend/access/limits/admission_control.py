@@ -5,7 +5,6 @@ concurrency limits, fair queue. Then the request runs, and its usage is counted.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from starlette.types import Message, Send
 
@@ -103,9 +102,9 @@ class AdmissionControl:
         response = MeteredResponse(send, reservation, meter, metered.texts)
         is_counted = False
         try:
-            metered_request = replace(request, meter=meter)
+            request.meter = meter
             await self._run(
-                metered_request, answer, response, () if is_batch else policy.concurrency_limits
+                request, answer, response, () if is_batch else policy.concurrency_limits
             )
         except ClientGone:
             is_counted = meter.is_begun
@@ -167,7 +166,8 @@ class AdmissionControl:
         response: MeteredResponse,
         limits: Sequence[ConcurrencyLimit],
     ) -> None:
-        await acquire_all(limits)
+        if limits:
+            await acquire_all(limits)
         try:
             if self._capacity is None:
                 await self._answer(request, answer, response)

@@ -4,9 +4,9 @@ The kind is detected from the body's beginning, not from `Content-Type`, which i
 """
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 import orjson
 
@@ -48,15 +48,16 @@ JSON_ONLY = AnswerKinds(json=True)
 EVENTS_OR_JSON = AnswerKinds(json=True, events=True)
 
 
+@lru_cache(maxsize=1024)  # operations, each with and without a stream
 def answer_kinds_of(
-    operation_id: str, described: Collection[str], *, streams: bool | None
+    operation_id: str, described: frozenset[str], *, streams: bool | None
 ) -> AnswerKinds:
     """Returns the kinds that the document's media types of successful answers permit. `streams`:
     events were requested; None: unknown."""
     if not described or not {_PAGE, "*/*"}.isdisjoint(described):
         return ANY
     is_json = _JSON in described and operation_id not in _MAYBE_TEXT
-    if not is_json or not set(described) <= {_JSON, _EVENTS}:
+    if not is_json or not described <= {_JSON, _EVENTS}:
         return AnswerKinds()
     return AnswerKinds(json=True, events=_EVENTS in described and streams is not False)
 

@@ -39,7 +39,7 @@ class UpstreamAnswer:
     `headers` are those for the client, names in lower case, order and repeats as sent. `body`
     yields bytes as they arrive, without decoding, and raises `UpstreamFailed` or `UpstreamTimeout`
     if the answer breaks off. A reader that finds it invalid calls `report_invalid`, which logs
-    it and counts it as a failure of the upstream.
+    it and counts it as a failure of the upstream. `is_complete`: no byte is awaited any more.
     """
 
     status: int
@@ -47,6 +47,7 @@ class UpstreamAnswer:
     body: AsyncGenerator[bytes, None]
     close: Callable[[], None]
     upstream: str = ""  # its name, for the log
+    is_complete: bool = False
     report_invalid: Callable[[UpstreamFailed], None] = lambda _: None
 
     def header(self, name: bytes) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol, Self, TypeVar
 
@@ -50,7 +50,7 @@ class UpstreamPool:
         upstreams: Sequence[Upstream],
         operations: Mapping[str, str] | None = None,
         shared: PermitSharing | None = None,
-        media_types_of: Callable[[str], Collection[str]] = lambda _: (),
+        media_types_of: Callable[[str], frozenset[str]] = lambda _: frozenset(),
     ) -> None:
         """`shared` are permits of several processes; None if this is the only process.
         `media_types_of` returns the media types of an operation's successful answers."""
@@ -175,7 +175,7 @@ class UpstreamPool:
         if self._shared is not None:
             return await self._shared.acquire(attempt)
         if free := attempt.free_upstreams():
-            return self._balance.choose(free)
+            return free[0] if len(free) == 1 else self._balance.choose(free)
         if attempt.request.has_fallback:
             raise busy()
         return await self._queue.acquire(

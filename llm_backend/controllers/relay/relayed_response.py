@@ -53,8 +53,11 @@ class RelayedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with WhileConnected(receive, self._upload):
-                await self._send_all(send)
+            if self._relayed.is_complete:
+                await self._send_all(send)  # a disconnect has nothing to cancel
+            else:
+                async with WhileConnected(receive, self._upload):
+                    await self._send_all(send)
         finally:
             await self._relayed.aclose()
             await self._finish_and_log()

@@ -17,15 +17,19 @@ class UploadProgress:
     def __init__(self, http: HttpRequest) -> None:
         self._http = http
         self.is_disconnected = False
-        self.ended = asyncio.Event()
-        self.ended.set()
+        self._ended: asyncio.Event | None = None  # None: the body was read before
 
     def begin(self) -> AsyncIterator[bytes]:
         """Returns the body's chunks as they arrive."""
-        self.ended.clear()
-        return self._pieces()
+        self._ended = asyncio.Event()
+        return self._pieces(self._ended)
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def wait_for_end(self) -> None:
+        """Returns once no more bytes of the body are read."""
+        if self._ended is not None:
+            await self._ended.wait()
+
+    async def _pieces(self, ended: asyncio.Event) -> AsyncIterator[bytes]:
         try:
             async for piece in self._http.stream():
                 if piece:
@@ -34,7 +38,7 @@ class UploadProgress:
             self.is_disconnected = True
             raise
         finally:
-            self.ended.set()
+            ended.set()
 
 
 class WhileConnected(WhileClientConnected):
@@ -53,7 +57,7 @@ class WhileConnected(WhileClientConnected):
 
 
 async def _wait_for_disconnect(receive: Receive, upload: UploadProgress) -> None:
-    await upload.ended.wait()
+    await upload.wait_for_end()
     while not upload.is_disconnected:
         if (await receive())["type"] == "http.disconnect":
             return

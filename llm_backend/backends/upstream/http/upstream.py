@@ -238,6 +238,7 @@ class Upstream(UpstreamLoad):
             body=self._body(answer, pieces, has_events=has_events),
             close=once(lambda: self._close(answer)),
             upstream=self.name,
+            is_complete=answer.protocol is None,
             report_invalid=self._report_invalid,
         )
 
