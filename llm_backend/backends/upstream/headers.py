@@ -187,7 +187,10 @@ def _end_to_end(lowered: HeaderPairs, listed: HeaderList) -> list[tuple[bytes, b
     """Returns the listed headers, except hop-by-hop ones: the fields that `Connection` nominates
     (RFC 9110, 7.6.1)."""
     names = listed.names
-    passed = [pair for pair in lowered if pair[0] in names or listed.passes(pair[0])]
+    if listed.has_more_than_names:
+        passed = [pair for pair in lowered if pair[0] in names or listed.passes(pair[0])]
+    else:
+        passed = [pair for pair in lowered if pair[0] in names]
     nominating = [value for name, value in lowered if name == b"connection"]
     if not nominating:
         return passed

@@ -100,6 +100,11 @@ class HeaderList:
     added: re.Pattern[bytes] | None = None
     dropped: frozenset[bytes] = frozenset()
 
+    @property
+    def has_more_than_names(self) -> bool:
+        """True if a header may pass that is not among the names."""
+        return bool(self.prefixes) or self.added is not None
+
     def passes(self, name: bytes) -> bool:
         """Returns True if a header of this name, in lower case, passes."""
         if name in self.names:

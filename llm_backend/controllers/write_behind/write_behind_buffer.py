@@ -49,15 +49,13 @@ class WriteBehindBuffer(Generic[Item]):
 
     def try_add(self, item: Item, size_bytes: int) -> bool:
         """Queues the item and returns True if there is room."""
-        batches = (self._waiting, self._in_flight)
-        has_room = sum(len(batch.items) for batch in batches) < self._max_items
-        if (
-            not has_room
-            or sum(batch.size_bytes for batch in batches) + size_bytes > self._max_bytes
-        ):
+        waiting, in_flight = self._waiting, self._in_flight
+        if len(waiting.items) + len(in_flight.items) >= self._max_items:
             return False
-        self._waiting.items.append(item)
-        self._waiting.size_bytes += size_bytes
+        if waiting.size_bytes + in_flight.size_bytes + size_bytes > self._max_bytes:
+            return False
+        waiting.items.append(item)
+        waiting.size_bytes += size_bytes
         if self._writing is None:
             self._start()
         return True
