@@ -42,10 +42,7 @@ def loads(text: str) -> object:
 
 
 def _encode(value: object) -> str:
-    encoder = c_make_encoder(
-        {}, json.JSONEncoder().default, _encode_text, None, ":", ",", False, False, False
-    )
-    return "".join(encoder(value, 0))
+    return "".join(_pieces_of(value, 0))
 
 
 def _encode_text(text: str) -> str:
@@ -53,6 +50,13 @@ def _encode_text(text: str) -> str:
         return encode_basestring_ascii(text)
     stretches = (text[start : start + _STRETCH] for start in range(0, len(text), _STRETCH))
     return f'"{"".join(encode_basestring_ascii(one)[1:-1] for one in stretches)}"'
+
+
+# One encoder for all values: to make it takes longer than to encode a short value. It looks for no
+# cycles (None), which JSON values do not have.
+_pieces_of = c_make_encoder(
+    None, json.JSONEncoder().default, _encode_text, None, ":", ",", False, False, False
+)
 
 
 def is_text(text: str) -> bool:
