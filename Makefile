@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 PLAIN := llm_backend tests docs benchmarks scripts models k8s *.md
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test test-clients lint words fuzz chaos soak large-bodies bench peers setup dev lock docs clean
+.PHONY: help run test test-clients lint words fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -55,6 +55,9 @@ bench: dev ## measure, as ratios side by side
 peers: dev ## build the servers that `make bench` measures the engine against
 	$(BIN)/python -m benchmarks.peers.build
 
+release: setup .venv-release/.installed ## make sdist, wheels, hashes and SBOM in dist/
+	$(BIN)/python scripts/release.py $(ARGS)
+
 docs: setup ## write the generated pages and types anew
 	$(BIN)/llm-backend operations --markdown > docs/coverage.md
 	$(BIN)/llm-backend configuration > docs/configuration.md
@@ -65,7 +68,7 @@ lock: dev ## pin the newest versions that fit, with hashes (needs uv)
 	sh scripts/lock.sh $(ARGS)
 
 clean: ## remove what the commands above made in this folder
-	rm -rf $(VENV) .venv-clients .venv-clients2 tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled* llm_backend/engine/sampling/libnucleus.so*
+	rm -rf $(VENV) .venv-clients .venv-clients2 .venv-release tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled* llm_backend/engine/sampling/libnucleus.so*
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -82,7 +85,7 @@ $(VENV)/.installed: requirements/build.lock requirements/llama.lock requirements
 	@touch $@
 
 .venv-%/.installed: requirements/%.lock
-	@echo "Installing clients into .venv-$* ..." >&2
+	@echo "Installing into .venv-$* ..." >&2
 	@$(PYTHON) -m venv .venv-$*
 	@.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@

@@ -3,7 +3,8 @@
 The default build lets the compiler take whatever the processor offers; on processors with AMX that
 makes a library that dies at its first quantized matrix product. So the instruction sets are chosen
 here, one by one, and AMX is never among them. Wheels are kept under the user's cache folder by
-version and flags, so that a second checkout builds nothing.
+version and flags, so that a second checkout builds nothing. Without one there, a wheel that
+`make release` has put into dist/ is taken if it runs here.
 
     python scripts/build_llama.py [--wheel-dir DIR] [--portable] [--flags]
 
@@ -55,6 +56,10 @@ def main() -> int:
         print(" ".join(flags))
         return 0
     folder = options.wheel_dir or cache_folder(flags)
+    if options.wheel_dir is None and not folder.exists() and (wheel := release_wheel(flags)):
+        say(f"Taking {wheel}, built for any processor; without it llama.cpp is built for this one.")
+        print(wheel)
+        return 0
     if not (wheels := sorted(folder.glob("llama_cpp_python-*.whl"))):
         if reason := missing_tool():
             say(f"llm-backend: {reason}")
@@ -93,6 +98,27 @@ def cache_folder(flags: list[str]) -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256((LOCK.read_text() + " ".join(flags)).encode()).hexdigest()[:16]
     return base / "llm-backend" / "wheels" / key
+
+
+def release_wheel(flags: list[str], dist: Path = ROOT / "dist") -> Path | None:
+    """Returns a release's wheel in dist/ that runs here; None if there is none."""
+    portable = cmake_flags(portable=True)
+    is_able = all(flag in flags for flag in portable if flag.endswith("=ON"))
+    version = re.match(r"llama-cpp-python==(\S+)", LOCK.read_text())
+    if version is None or not portable or not is_able or os.environ.get("CMAKE_ARGS"):
+        return None
+    name = f"llama_cpp_python-{version[1]}-*manylinux_*_{platform.machine()}.whl"
+    for wheel in sorted(dist.glob(name)):
+        policies = re.findall(r"manylinux_(\d+)_(\d+)_", wheel.name)
+        if any((int(major), int(minor)) <= c_library_version() for major, minor in policies):
+            return wheel
+    return None
+
+
+def c_library_version() -> tuple[int, ...]:
+    """Returns the version of glibc; nothing for another library."""
+    name, version = platform.libc_ver()
+    return tuple(map(int, version.split(".")[:2])) if name == "glibc" else ()
 
 
 def missing_tool() -> str | None:

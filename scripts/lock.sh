@@ -18,5 +18,6 @@ llama=$(sed -n 's/^ *"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml)
 printf '%s\n' "$llama" | "$uv" pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate \
     --output-file requirements/llama.lock -
 compile peers requirements/peers.in "${@}"
+compile release requirements/release.in "${@}"
 compile clients requirements/clients.in "${@}"
 compile clients2 requirements/clients2.in "${@}"

@@ -1,6 +1,8 @@
 """The build of llama.cpp: instruction sets are chosen from what the processor shows."""
 
 import importlib.util
+import platform
+import re
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,26 @@ def test_build_names_the_packages_of_a_missing_compiler(build_llama, monkeypatch
     monkeypatch.delenv("CXX", raising=False)
 
     assert "apt-get install g++" in build_llama.missing_tool()
+
+
+def wheels(dist: Path, *policies: str) -> None:
+    version = re.findall(r"==(\S+)", (SCRIPT.parents[1] / "requirements/llama.lock").read_text())[0]
+    machine = platform.machine()
+    for policy in policies:
+        (dist / f"llama_cpp_python-{version}-py3-none-{policy}_{machine}.whl").touch()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="policies are of glibc")
+def test_wheel_of_a_release_is_taken_where_it_runs(build_llama, monkeypatch, tmp_path):
+    monkeypatch.delenv("CMAKE_ARGS", raising=False)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    able, unable = build_llama.cmake_flags(portable=True), ["-DGGML_AVX2=OFF"]
+    wheels(tmp_path, "manylinux_2_99")
+
+    assert build_llama.release_wheel(able, tmp_path) is None  # of a newer glibc
+
+    wheels(tmp_path, "manylinux_2_5")
+    assert "manylinux_2_5" in build_llama.release_wheel(able, tmp_path).name
+    assert build_llama.release_wheel(unable, tmp_path) is None
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_CUDA=ON")
+    assert build_llama.release_wheel(able, tmp_path) is None
