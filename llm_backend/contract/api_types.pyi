@@ -1590,6 +1590,7 @@ class CreateChatCompletionRequest(TypedDict):
     mirostat_tau: NotRequired[float | None]
     mirostat_eta: NotRequired[float | None]
     repeat_penalty: NotRequired[float | None]
+    repetition_penalty: NotRequired[float | None]
     repeat_last_n: NotRequired[int | None]
     dry_multiplier: NotRequired[float | None]
     dry_base: NotRequired[float | None]
@@ -1600,6 +1601,7 @@ class CreateChatCompletionRequest(TypedDict):
     stop_token_ids: NotRequired[list[int] | None]
     ignore_eos: NotRequired[bool | None]
     grammar: NotRequired[str | None]
+    enable_thinking: NotRequired[bool | None]
     personality: NotRequired[str | None]
     chat_template_kwargs: NotRequired[JsonObject | None]
 
@@ -1724,6 +1726,7 @@ class CreateCompletionRequest(TypedDict):
     mirostat_tau: NotRequired[float | None]
     mirostat_eta: NotRequired[float | None]
     repeat_penalty: NotRequired[float | None]
+    repetition_penalty: NotRequired[float | None]
     repeat_last_n: NotRequired[int | None]
     dry_multiplier: NotRequired[float | None]
     dry_base: NotRequired[float | None]
@@ -1801,7 +1804,7 @@ class CreateEmbeddingResponseUsage(TypedDict):
 class CreateFileRequest(TypedDict):
     expires_after: NotRequired[FileExpirationAfter]
     file: bytes
-    purpose: Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]
+    purpose: NotRequired[Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]]
 
 class CreateModerationRequest(TypedDict):
     input: str | list[str] | list[CreateModerationRequestInputImageUrl | CreateModerationRequestInputText]

@@ -15,6 +15,7 @@ from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.field_aliases import with_common_names
 from llm_backend.controllers.generation.foreign_tokens import decode_foreign_tokens
 from llm_backend.controllers.generation.request_translation import prompts_from
 from llm_backend.controllers.relay.routing import answer_by_route
@@ -39,7 +40,7 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
     body: api.CreateCompletionRequest = request.body
     parsed_prompts = await offload(
         prompts_from,
-        model.with_defaults(body),
+        model.with_defaults(with_common_names(body)),
         choices_limit=services.settings.choices_limit,
         prompts_limit=services.settings.prompts_limit,
     )

@@ -11,6 +11,7 @@ from llm_backend.controllers.generation.deprecated_functions import (
     translate_function_errors,
     with_tools,
 )
+from llm_backend.controllers.generation.field_aliases import with_common_names
 from llm_backend.controllers.generation.request_translation import (
     chat_from,
     check_supported_fields,
@@ -87,7 +88,7 @@ async def render_chat_prompt(services: Services, request: ApiRequest) -> Respons
 async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
-    filled = model.with_defaults(with_tools(body))
+    filled = model.with_defaults(with_common_names(with_tools(body)))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
     limit, grammar = services.settings.choices_limit, structure.grammar
     with translate_function_errors(body):

@@ -99,7 +99,6 @@ def test_an_invalid_media_type_becomes_octet_stream(form_client, kind):
 @pytest.mark.parametrize(
     ("parts", "param"),
     [
-        ((FILE, END), "purpose"),
         ((PURPOSE, END), "file"),
         ((END,), "file"),
         ((FILE, PURPOSE.replace(b"batch", b"bogus"), END), "purpose"),

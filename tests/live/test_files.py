@@ -44,6 +44,14 @@ def test_a_file_is_uploaded_listed_read_and_deleted(client):
         client.files.retrieve(made.id)
 
 
+def test_a_file_without_a_purpose_is_one_for_assistants(server):
+    form = {"file": ("notes.txt", b"notes")}
+
+    answer = httpx.post(f"{server.base_url}/files", files=form)
+
+    assert answer.json()["purpose"] == "assistants"
+
+
 def test_pages_of_files_come_newest_first(client):
     made = [client.files.create(file=b"x", purpose="evals").id for _ in range(5)]
 

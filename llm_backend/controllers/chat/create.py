@@ -27,6 +27,7 @@ from llm_backend.controllers.generation.deprecated_functions import (
     translate_function_errors,
     with_tools,
 )
+from llm_backend.controllers.generation.field_aliases import with_common_names
 from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_messages
@@ -87,7 +88,7 @@ async def begin_turn(
     moderates the chat, and has the model admit it. Raises the errors of each step."""
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
-    with_defaults = model.with_defaults(with_tools(body))
+    with_defaults = model.with_defaults(with_common_names(with_tools(body)))
     structure = await structure_from(
         with_defaults, nodes_limit=services.settings.schema_nodes_limit
     )

@@ -39,14 +39,15 @@ async def create_file(services: Services, request: ApiRequest) -> Response:
     with translate_store_errors("file"):
         async with services.files.blobs.writing(part.pieces) as blob:
             fields = await request.form.fields()
-            check_type(part.filename, fields["purpose"], param="file")
-            check_size(blob.size_bytes, fields["purpose"], services.settings, param="file")
+            purpose = fields.get("purpose", "assistants")
+            check_type(part.filename, purpose, param="file")
+            check_size(blob.size_bytes, purpose, services.settings, param="file")
             created_at = int(time.time())
             expiry = fields.get("expires_after")
             file = StoredFile(
                 id=new_file_id(),
                 created_at=created_at,
-                purpose=fields["purpose"],
+                purpose=purpose,
                 filename=part.filename,
                 media_type=part.media_type,
                 content=(blob,),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_backend.backends.base import Chat, GenerationLimits, Grammar, JsonContent, TextPrompt
 from llm_backend.controllers.generation.custom_calls import translate_error_names, with_functions
+from llm_backend.controllers.generation.field_aliases import UNLIMITED
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
 from llm_backend.controllers.generation.tool_choice import tool_choice_of
@@ -91,7 +92,7 @@ def _chat_from(
         grammar=grammar,
         limits=GenerationLimits(
             choices=_choices(body, choices_limit),
-            max_tokens=_positive(max_name, _whole(body, max_name)),
+            max_tokens=_positive(max_name, _whole_or_unlimited(body, max_name)),
             min_tokens=_whole(body, "min_tokens") or 0,
             stop=_stop(body),
             stop_token_ids=_stop_tokens(body),
@@ -109,11 +110,11 @@ def prompts_from(
     check_supported_fields(body, COMPLETION_FIELDS)
     choices = _choices(body, choices_limit)
     best_of = _best_of(body, choices, choices_limit)
-    max_tokens = _whole(body, "max_tokens")
+    max_tokens = 16 if body.get("max_tokens") is None else _whole_or_unlimited(body, "max_tokens")
     limits = GenerationLimits(
         choices=choices,
         best_of=best_of,
-        max_tokens=16 if max_tokens is None else max_tokens,
+        max_tokens=max_tokens,
         min_tokens=_whole(body, "min_tokens") or 0,
         stop=_stop(body),
         stop_token_ids=_stop_tokens(body),
@@ -259,6 +260,12 @@ def _whole(body: JsonMapping, name: str) -> int | None:
     if abs(number) > INTEGERS_END:
         raise InvalidRequest(f"`{name}` is {number}, which is out of range.", param=name)
     return int(number)
+
+
+def _whole_or_unlimited(body: JsonMapping, name: str) -> int | None:
+    """Returns a number of tokens; None, no limit, for -1."""
+    number = _whole(body, name)
+    return None if number == UNLIMITED else number
 
 
 def _positive(name: str, value: int | None) -> int | None:

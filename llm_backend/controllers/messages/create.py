@@ -56,7 +56,7 @@ async def _answer(
 ) -> Response:
     body: api.CreateChatCompletionRequest = request.body
     if isinstance(model, LocalModel):
-        switches = {"enable_thinking": shows_reasoning}
+        switches = {"enable_thinking": shows_reasoning, "thinking": shows_reasoning}
         request = replace(request, body={**body, "chat_template_kwargs": switches})
     turn, answer = await begin_turn(services, request, model)
     events = MessageEvents(body["model"], shows_reasoning=shows_reasoning)

@@ -58,6 +58,12 @@ def test_the_newer_of_two_token_limits_counts():
     assert chat(max_tokens=5).limits.max_tokens == 5
 
 
+def test_a_limit_of_minus_one_is_none():
+    assert chat(max_tokens=-1).limits.max_tokens is None
+    assert chat(max_completion_tokens=-1).limits.max_tokens is None
+    assert prompts(max_tokens=-1)[0].limits.max_tokens is None
+
+
 def test_stop_may_be_a_string_or_a_list():
     assert chat(stop="a").limits.stop == ("a",)
     assert chat(stop=["a", "b"]).limits.stop == ("a", "b")
@@ -87,7 +93,7 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(field, value, param):
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"n": 5}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"max_completion_tokens": -1}, "max_completion_tokens"),
+        ({"max_completion_tokens": -2}, "max_completion_tokens"),
         ({"stop": ["a", ""]}, "stop"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"1": 101}}, "logit_bias.1"),

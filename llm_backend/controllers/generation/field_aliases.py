@@ -1,0 +1,34 @@
+"""Names that other servers have for fields of chats and completions (pure)."""
+
+from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonMappingT
+
+UNLIMITED = -1  # as `max_tokens`: as many as fit into the context
+
+
+def with_common_names(body: JsonMappingT) -> JsonMappingT:
+    """Returns a body with `repeat_penalty` for `repetition_penalty`, and with `enable_thinking`
+    among the variables of the chat template. Raises `InvalidRequest` for a field given twice."""
+    penalty, thinking = body.get("repetition_penalty"), body.get("enable_thinking")
+    if penalty is None and thinking is None:
+        return body
+    fields = {
+        key: body[key] for key in body if key not in ("repetition_penalty", "enable_thinking")
+    }
+    if penalty is not None:
+        _check_unset(fields.get("repeat_penalty"), "repetition_penalty", "repeat_penalty")
+        fields["repeat_penalty"] = penalty
+    if thinking is not None:
+        switches = fields.get("chat_template_kwargs") or {}
+        _check_unset(
+            switches.get("enable_thinking"),
+            "enable_thinking",
+            "chat_template_kwargs.enable_thinking",
+        )
+        fields["chat_template_kwargs"] = {**switches, "enable_thinking": thinking}
+    return fields  # type: ignore[return-value] # a body of the same kind
+
+
+def _check_unset(value: object, alias: str, name: str) -> None:
+    if value is not None:
+        raise InvalidRequest(f"`{alias}` is another name of `{name}`: send one.", param=alias)
