@@ -83,7 +83,7 @@ COPY --from=build-cuda \
     /usr/local/lib/
 RUN --mount=type=bind,from=build-cuda,source=/wheels,target=/wheels ldconfig \
     && /opt/llm-backend/bin/pip install --no-deps --no-index --force-reinstall /wheels/llama_cpp_python-*.whl
-ENV LLM_BACKEND_GPU_LAYERS=-1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 
 

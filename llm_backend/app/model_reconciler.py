@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.local.local_model import LocalModel, Observe
 from llm_backend.backends.local.media import MediaReader
@@ -15,14 +16,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import (
-    HeaderError,
-    ModelShape,
-    footprint,
-    generates,
-    projector_footprint,
-    read_header,
-)
+from llm_backend.model_files import HeaderError, generates, read_header
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +33,7 @@ class ModelReconciler:
         make_engine: MakeEngine,
         observe: Observe,
         queue_limits: LoadQueueLimits,
+        planner: ModelPlanner,
         reader: MediaReader | None = None,
         *,
         tokenize_bytes: int = 1024 * 1024,
@@ -49,6 +44,7 @@ class ModelReconciler:
         self._make_engine = make_engine
         self._observe = observe
         self._queue_limits = queue_limits
+        self._planner = planner
         self._reader = reader or MediaReader()
         self._served: Sequence[ServedModel] = ()
         self._handles: dict[str, ModelHandle] = {}
@@ -98,13 +94,27 @@ class ModelReconciler:
             raise too_large
 
     def _handle(self, model: ServedModel) -> ModelHandle:
-        async def estimate_bytes() -> int:
-            return await asyncio.to_thread(memory_bytes, model)
+        engine = model.engine
+
+        async def plan_bytes() -> int:
+            nonlocal engine
+            loaded = {
+                name
+                for name, handle in self._handles.items()
+                if handle.engine is not None and name != model.card.id
+            }
+            plan = functools.partial(self._planner.plan, model, self._served, loaded)
+            planned = await asyncio.to_thread(plan)
+            engine = planned.engine
+            return planned.bytes
+
+        def make_engine(path: Path | None) -> Engine:
+            return self._make_engine(replace(engine, socket_path=path))
 
         return self._manager.add_model(
             model.card.id,
-            lambda path: self._make_engine(replace(model.engine, socket_path=path)),
-            estimate_bytes,
+            make_engine,
+            plan_bytes,
             limits=self._queue_limits,
             idle_unload_s=model.idle_unload_s,
         )
@@ -128,8 +138,9 @@ class ModelReconciler:
 
 
 def _same_engine(one: ServedModel, other: ServedModel) -> bool:
-    return (one.engine, one.card.created_at, one.idle_unload_s, one.memory_bytes) == (
+    return (one.engine, one.request, one.card.created_at, one.idle_unload_s, one.memory_bytes) == (
         other.engine,
+        other.request,
         other.card.created_at,  # its file's time: another file is another model
         other.idle_unload_s,
         other.memory_bytes,
@@ -144,40 +155,3 @@ def _generates(model: ServedModel) -> bool:
         return generates(read_header(model.engine.model_path))
     except HeaderError:  # such a file cannot be loaded for embeddings either
         return True
-
-
-def memory_bytes(model: ServedModel) -> int:
-    """Returns the bytes of memory of a model, with its draft model and its projector."""
-    if model.memory_bytes is not None:
-        return model.memory_bytes
-    engine = model.engine
-    total = sum(_size(Path(one.path)) for one in engine.adapters)
-    for path in (engine.model_path, engine.draft_model_path):
-        if path is None:
-            continue
-        shape = ModelShape(
-            context_tokens=engine.context_tokens,
-            slots=engine.slots,
-            batch_tokens=engine.batch_tokens,
-            output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
-            cache_type=engine.cache_type,
-        )
-        try:
-            total += footprint(read_header(path), shape).total
-        except HeaderError as error:  # the engine will report what is wrong with the file
-            _size_unknown(model, error)
-    if engine.projector_path is not None:
-        try:
-            total += projector_footprint(read_header(engine.projector_path))
-        except HeaderError as error:
-            _size_unknown(model, error)
-    return total
-
-
-def _size_unknown(model: ServedModel, error: HeaderError) -> None:
-    log.warning("model_size_unknown", extra={"model": model.card.id, "reason": str(error)})
-
-
-def _size(path: Path) -> int:
-    """Returns the size of a file; 0 if it is missing, which the engine will report."""
-    return path.stat().st_size if path.is_file() else 0

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from llm_backend.app.config_watch import Serve, watch_config
+from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.model_reconciler import MakeEngine, ModelReconciler
 from llm_backend.app.served_models import ServedModel, build_served_models
 from llm_backend.backends.local.local_model import Observe
@@ -17,8 +18,8 @@ from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.backends.local.shared_manager import ModelManagerClient
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine
+from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import machine_memory_bytes
 from llm_backend.settings import Settings, SettingsError, SettingsSource, settings_from_json
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,16 @@ async def open_models(
     async with AsyncExitStack() as stack:
         if shared is not None:
             manager_client = await stack.enter_async_context(ModelManagerClient.connect(shared))
-            models = local_models(manager_client, Engine.for_remote_worker)
+            planner = ModelPlanner(settings.memory_budget)  # the owner of the engines plans them
+            models = local_models(manager_client, Engine.for_remote_worker, planner)
             await models.serve(served)
             manager_client.start(_ModelUpdates(models, registry, cut_off))
             await manager_client.wait_until_connected()
             yield manager_client.choose_personality
             return
-        manager = await stack.enter_async_context(LocalModelManager(budget_bytes(settings)))
-        models = local_models(manager, Engine)
+        planner = await open_planner(settings)
+        manager = await stack.enter_async_context(LocalModelManager(planner.budget_bytes))
+        models = local_models(manager, Engine, planner)
         await serve_first(models, served)
 
         async def serve(_settings: Settings, served: Sequence[ServedModel]) -> None:
@@ -74,6 +77,7 @@ def _local_models(
     reader: MediaReader,
     manager: ModelManager,
     make_engine: MakeEngine,
+    planner: ModelPlanner,
 ) -> ModelReconciler:
     return ModelReconciler(
         registry,
@@ -81,6 +85,7 @@ def _local_models(
         make_engine,
         observe,
         load_queue_limits(settings),
+        planner,
         reader,
         tokenize_bytes=settings.tokenize_limit_bytes,
     )
@@ -94,9 +99,9 @@ async def serve_first(models: ModelReconciler, served: Sequence[ServedModel]) ->
         raise SettingsError(str(error)) from error
 
 
-def budget_bytes(settings: Settings) -> int | None:
-    """Returns the memory budget of all local models in bytes; None if it is unknown."""
-    return settings.memory_budget or machine_memory_bytes()
+async def open_planner(settings: Settings) -> ModelPlanner:
+    """Measures the machine, before a model is loaded."""
+    return await asyncio.to_thread(ModelPlanner, settings.memory_budget, find_devices)
 
 
 def load_queue_limits(settings: Settings) -> LoadQueueLimits:

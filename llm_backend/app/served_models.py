@@ -23,6 +23,7 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
+    PlanRequest,
     find_model_file,
     read_header,
 )
@@ -42,7 +43,8 @@ _T = TypeVar("_T")
 class ServedModel:
     """A local model: its names, its chat format and its engine. `personality` names the default
     one of `personalities`, for requests with the plain name; `defaults` are default fields of
-    requests. `memory_bytes` None: it is estimated."""
+    requests. `memory_bytes` None: it is estimated. `request` None: `engine` is used as it is,
+    without a plan for this machine's memory."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -56,6 +58,7 @@ class ServedModel:
     loads_at_start: bool
     idle_unload_s: float | None
     memory_bytes: int | None
+    request: PlanRequest | None = None
 
     @property
     def names(self) -> Mapping[str, tuple[str, str | None]]:
@@ -90,12 +93,14 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
             personality=_personality(name, entry),
             defaults={**entry.defaults.fields(), **_grammar(entry)},
             vector_stores=entry.vector_stores,
-            engine=_engine(settings, entry, path, drafts.get(name), projector),
+            engine=engine,
             loads_at_start=_override(entry.load, settings.load_models) == "start",
             idle_unload_s=_override(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
+            request=_plan_request(settings, entry, engine),
         )
         for name, path, entry, projector in zip(ids, files, entries, projectors, strict=True)
+        for engine in (_engine(settings, entry, path, drafts.get(name), projector),)
     ]
     served = [
         one
@@ -269,6 +274,10 @@ def _engine(
         _check_model_file(draft)
     gpu_layers = _override(entry.gpu_layers, settings.gpu_layers)
     return EngineConfig(
+        slots=_override(entry.slots, settings.slots) or EngineConfig.slots,
+        tensor_split=_override(entry.tensor_split, settings.tensor_split),
+        main_gpu=_override(entry.main_gpu, settings.main_gpu),
+        split_mode=_override(entry.split_mode, settings.split_mode),
         model_path=path,
         draft_model_path=draft,
         projector_path=projector.path if projector else None,
@@ -280,12 +289,11 @@ def _engine(
         flash_attention=_override(entry.flash_attention, settings.flash_attention),
         mmap=_override(entry.mmap, settings.mmap),
         mlock=_override(entry.mlock, settings.mlock),
-        slots=_override(entry.slots, settings.slots),
         batch_tokens=_override(entry.batch_tokens, settings.batch_tokens),
         speculation=speculation,
         draft_tokens=_override(entry.draft_tokens, settings.draft_tokens),
         threads=_override(entry.threads, settings.threads),
-        gpu_layers=None if gpu_layers == -1 else gpu_layers,
+        gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
         hang_timeout_s=settings.hang_timeout_s,
         start_timeout_s=settings.start_timeout_s,
         restart_limit=settings.restart_limit,
@@ -303,6 +311,23 @@ def _engine(
         choices_limit=settings.choices_limit,
         inputs_limit=settings.inputs_limit,
         log_level=settings.log_level.upper(),
+    )
+
+
+def _plan_request(settings: Settings, entry: ModelSettings, engine: EngineConfig) -> PlanRequest:
+    """Returns what the settings leave to a plan."""
+    return PlanRequest(
+        slots=_override(entry.slots, settings.slots),
+        context_tokens=engine.context_tokens,
+        gpu_layers=_override(entry.gpu_layers, settings.gpu_layers),
+        tensor_split=engine.tensor_split,
+        main_gpu=engine.main_gpu,
+        split_mode=engine.split_mode,
+        batch_tokens=engine.batch_tokens,
+        output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
+        cache_type=engine.cache_type,
+        is_fused=engine.flash_attention is not False,
+        cells_share=settings.cells_memory_share,
     )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from llm_backend.app.database_startup import migrate_for_others
 from llm_backend.app.model_reconciler import ModelReconciler
 from llm_backend.app.model_startup import (
-    budget_bytes,
     load_queue_limits,
     open_config_watch,
+    open_planner,
     serve_first,
 )
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
@@ -40,13 +40,14 @@ async def open_shared_engines(
             await migrate_for_others(settings)
             served = build_served_models(settings)
             check_named_models(settings, served)
+            planner = await open_planner(settings)
             manager = await stack.enter_async_context(
-                ModelManagerServer(shared, budget_bytes(settings))
+                ModelManagerServer(shared, planner.budget_bytes)
             )
             upstreams = upstream_configs(settings)
             await stack.enter_async_context(PermitServer(shared, upstreams))
             models = ModelReconciler(
-                Registry([]), manager, Engine, _ignore_usage, load_queue_limits(settings)
+                Registry([]), manager, Engine, _ignore_usage, load_queue_limits(settings), planner
             )
             await serve_first(models, served)
 

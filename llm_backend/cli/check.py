@@ -106,20 +106,21 @@ def _build() -> str:
     from llm_backend.engine import Engine, EngineConfig, EngineStartError
     from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 
-    async def start_engine() -> bool:
+    async def start_engine() -> tuple[bool, str]:
         config = EngineConfig(
             model_path=BUILTIN_PATH, slots=1, context_tokens=64, start_timeout_s=_START_S
         )
         async with Engine(config) as engine:
-            return (await engine.ready()).extra_buffers
+            info = await engine.ready()
+            return info.extra_buffers, info.backend
 
     try:
-        repacks = asyncio.run(start_engine())
+        repacks, backend = asyncio.run(start_engine())
     except EngineStartError as error:
         raise _CheckFailed(
             f"llama.cpp does not compute: {error} `make clean run` rebuilds it."
         ) from error
-    summary = "llama.cpp computes"
+    summary = f"llama.cpp computes on {backend}"
     if not repacks:
         summary += ", without repacked weights, with which it crashes on this processor"
     if not NativeNucleus.is_available():
@@ -128,23 +129,26 @@ def _build() -> str:
 
 
 def _models(settings: Settings) -> str:
-    from llm_backend.app.model_reconciler import memory_bytes
+    from llm_backend.app.model_planning import ModelPlanner
     from llm_backend.app.served_models import build_served_models, check_named_models
-    from llm_backend.model_files import machine_memory_bytes
+    from llm_backend.engine.process.device_list import find_devices
 
     served = build_served_models(settings)
     check_named_models(settings, served)
-    budget = settings.memory_budget or machine_memory_bytes()
-    sizes = []
+    planner = ModelPlanner(settings.memory_budget, find_devices)
+    budget = planner.budget_bytes
+    plans = []
     for model in served:
-        needed = memory_bytes(model)
+        planned = planner.plan(model, served)
+        needed = planned.bytes
         if needed > budget:
             raise _CheckFailed(
                 f"`{model.card.id}` needs about {needed / 1e9:.1f} GB, and the memory budget is "
                 f"{budget / 1e9:.1f} GB."
             )
-        sizes.append(f"{model.card.id} ({needed / 1e6:,.0f} MB)")
-    return f"{', '.join(sizes) or 'None'}; the memory budget is {budget / 1e9:.1f} GB."
+        plan = f": {planned.engine.plan}" if planned.engine.plan else "."
+        plans.append(f"{model.card.id} ({needed / 1e6:,.0f} MB){plan}")
+    return f"{' '.join(plans) or 'None.'} The memory budget is {budget / 1e9:.1f} GB."
 
 
 def _folder(folder: Path) -> str:

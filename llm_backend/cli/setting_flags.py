@@ -28,7 +28,10 @@ def _kind(annotation: Any) -> type | None:  # Any: an annotation may be anything
         return bool
     if get_origin(annotation) is not tuple:
         return str
-    return list if "str" in str(get_args(annotation)[0]) else None
+    item = str(get_args(annotation)[0])
+    if "float" in item:
+        return str  # numbers separated by commas
+    return list if "str" in item else None
 
 
 def _names(name: str, kind: type) -> list[str]:

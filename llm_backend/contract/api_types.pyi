@@ -4100,6 +4100,8 @@ class ServedModel(TypedDict):
     vocabulary_size: NotRequired[int]
     context_tokens: NotRequired[int]
     slots: NotRequired[int]
+    backend: NotRequired[str]
+    plan: NotRequired[str]
 
 class ServerInfo(TypedDict):
     object: Literal["info"]
@@ -4119,6 +4121,8 @@ class ServerStatusModel(TypedDict):
     state: ModelState
     slots: int | None
     context_tokens: int | None
+    backend: str | None
+    plan: str | None
     work: dict[str, float] | None
 
 class ServiceAccountApiKeyBody(TypedDict):

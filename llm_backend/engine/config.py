@@ -1,11 +1,23 @@
 """Engine configuration: every limit and its default."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llm_backend.engine.messages import Adapter, GrammarLimits, ModelKind, PrefixLimits
 
 CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFit:
+    """Part of a configuration that is fitted to a machine's memory; `plan` describes it."""
+
+    slots: int
+    context_tokens: int | None
+    gpu_layers: int | None
+    tensor_split: tuple[float, ...]
+    host_experts: int
+    plan: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +27,16 @@ class EngineConfig:
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`; it is
     what one sequence can hold. `threads` None is one thread for a tiny model, and else at most the
     number of cores this process may use: fewer while passes wait for cores that run other
-    processes. `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack
-    weights for this processor. `kv_unified` lets all sequences share one pool of `cells` (None:
-    a whole context for each slot), which suits GPUs; separate cells are faster on CPUs.
-    `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None lets
-    the native code decide (it rounds to half precision, and quantized cells need it). `mmap` maps
-    the file instead of reading it (None: if that is faster and leaves enough memory), `mlock` keeps
-    it from swapping.
+    processes. `gpu_layers` None is all of them, the output part as one more; the experts of the
+    first `host_experts` layers stay in host memory. `tensor_split` are the shares of the devices,
+    `main_gpu` is the only one if `split_mode` is `none`. `plan` describes the fit to this machine's
+    memory, and `smaller` replaces it once if it does not hold. `use_extra_buffers` lets the native
+    code repack weights for this processor. `kv_unified` lets all sequences share one pool of
+    `cells` (None: a whole context for each slot), which suits GPUs; separate cells are faster on
+    CPUs. `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None
+    lets the native code decide (it rounds to half precision, and quantized cells need it). `mmap`
+    maps the file instead of reading it (None: if that is faster and leaves enough memory), `mlock`
+    keeps it from swapping.
 
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     killed and restarted. A worker that dies is restarted after `restart_delay_s`, doubled by each
@@ -67,6 +82,12 @@ class EngineConfig:
     sound_limit_s: float = 600
     threads: int | None = None
     gpu_layers: int | None = 0
+    tensor_split: tuple[float, ...] = ()
+    main_gpu: int = 0
+    split_mode: str = "layer"
+    host_experts: int = 0
+    plan: str = ""
+    smaller: EngineFit | None = None
     use_extra_buffers: bool = True
     kv_unified: bool = False
     cells: int | None = None
@@ -120,3 +141,16 @@ class EngineConfig:
             raise ValueError(f"cache_type must be one of {CACHE_TYPES}, not {self.cache_type!r}")
         if self.cells is not None and not self.kv_unified:
             raise ValueError("cells needs kv_unified: separate slots hold a whole context each")
+
+    def fit(self, fit: EngineFit, *, smaller: EngineFit | None = None) -> "EngineConfig":
+        """This configuration with another fit to the machine's memory."""
+        return replace(
+            self,
+            slots=fit.slots,
+            context_tokens=fit.context_tokens,
+            gpu_layers=fit.gpu_layers,
+            tensor_split=fit.tensor_split,
+            host_experts=fit.host_experts,
+            plan=fit.plan,
+            smaller=smaller,
+        )

@@ -44,6 +44,7 @@ from llm_backend.engine.statistics import PassMeter, Statistics
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
+_MOST_COPIED = 4096  # tokens of a context by which a copy of used cells alone costs
 
 
 class Generator:
@@ -65,7 +66,7 @@ class Generator:
         self._meter = PassMeter(self.statistics)
         cache = Cache(
             slots=model.slots,
-            copy_threshold=model.context_tokens // _COPY_DIVISOR,
+            copy_threshold=_copied_context(model) // _COPY_DIVISOR,
             can_roll_back=model.can_roll_back,
             kv_unified=start.kv_unified,
             copies_only_used_cells=model.copies_only_used_cells,
@@ -388,3 +389,11 @@ class Generator:
             id=request.address.id, failure=failure, message=message, field=field, location=location
         )
         self._outbox.publish(request.address, event)
+
+
+def _copied_context(model: Model) -> int:
+    """Tokens that a copy of a slot may cost by: all of its context, unless only used cells are
+    copied, few of which are in a long context."""
+    if model.copies_only_used_cells:
+        return min(model.context_tokens, _MOST_COPIED)
+    return model.context_tokens

@@ -15,6 +15,10 @@ class LoadError(Exception):
     """The model cannot be loaded; the message is one sentence that says why."""
 
 
+class OutOfMemory(LoadError):
+    """The model cannot be loaded, as its weights or cells take more memory than there is."""
+
+
 class CellsExhausted(Exception):
     """There are not enough free KV cells for this pass; nothing was computed."""
 

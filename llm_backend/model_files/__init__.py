@@ -2,7 +2,10 @@
 
 location.py   finds the file of a model or a projector
 header.py     GGUF header parser
+model_costs.py  memory costs of a model by layer
 footprint.py  memory of a model
+memory_plan.py  layers by device, slots and context of a model on a machine
+layer_placement.py  layers on GPUs
 projector.py  media and memory of a projector
 memory.py     total and available memory of this machine
 """
@@ -10,7 +13,6 @@ memory.py     total and available memory of this machine
 from llm_backend.model_files.footprint import (
     ModelShape,
     footprint,
-    generates,
 )
 from llm_backend.model_files.header import (
     GgufHeader,
@@ -25,21 +27,38 @@ from llm_backend.model_files.location import (
     find_projector_file,
 )
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
+from llm_backend.model_files.memory_plan import (
+    Device,
+    Machine,
+    MemoryPlan,
+    PlanRequest,
+    plan_memory,
+    plan_smaller,
+)
+from llm_backend.model_files.model_costs import ModelCosts, generates, model_costs
 from llm_backend.model_files.projector import projector_footprint, projector_shape
 
 __all__ = [
     "HUB_NAME",
+    "Device",
     "GgufHeader",
     "HeaderError",
+    "Machine",
+    "MemoryPlan",
+    "ModelCosts",
     "ModelFileMissing",
     "ModelShape",
+    "PlanRequest",
     "available_memory_bytes",
     "find_model_file",
     "find_projector_file",
     "footprint",
     "generates",
     "machine_memory_bytes",
+    "model_costs",
     "model_parts",
+    "plan_memory",
+    "plan_smaller",
     "projector_footprint",
     "projector_shape",
     "read_header",

@@ -7,15 +7,16 @@ though a cell takes memory only once it is used, and layers with a sliding windo
 full attention.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.model_files.header import GgufHeader
+from llm_backend.model_files.model_costs import ModelCosts, model_costs
 
-_CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+DEFAULT_CONTEXT = 4096
+"""Tokens of a slot where no plan makes it longer, and the model was trained for as many."""
+
 _PROCESS_BYTES = 60_000_000  # a worker without its model
-_ACTIVATIONS = 12  # vectors of the embedding length in memory per token during a pass
-_DEFAULT_CONTEXT = 4096
+_CELL_RECORD = 48  # bytes of llama.cpp's record of a cell: position, shift, the sequences in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class ModelShape:
     batch_tokens: int = 512
     output_rows: int = 32
     cache_type: str = "f16"
+    is_fused: bool = True  # flash attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,68 +46,40 @@ class Footprint:
         return self.weights + self.cells + self.compute + self.process
 
 
-def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
-    """Estimates the memory of the model of this header with these settings."""
-    trained = _count(header.of_architecture("context_length")) or _DEFAULT_CONTEXT
-    context = shape.context_tokens or min(trained, _DEFAULT_CONTEXT)
-    is_generating = generates(header)
-    tokens = shape.slots * context if is_generating else 0
-    batch = shape.batch_tokens if is_generating else max(shape.batch_tokens, min(context, trained))
-    outputs = shape.slots + shape.output_rows if is_generating else 0
+def footprint(model: GgufHeader | ModelCosts, shape: ModelShape) -> Footprint:
+    """Estimates the memory of a model with these settings on the processor."""
+    costs = model if isinstance(model, ModelCosts) else model_costs(model)
+    context, slots = context_of(costs, shape), shape.slots if costs.is_generating else 0
+    tokens = slots * context
     return Footprint(
-        weights=header.weights_bytes,
-        cells=int(_values_per_cell(header) * _CELL_BYTES[shape.cache_type] * tokens)
-        + _state_bytes(header) * (shape.slots if is_generating else 0),
-        compute=4 * (batch * _values_per_token(header) + 2 * outputs * _vocabulary(header)),
+        weights=costs.weights,
+        cells=sum(one.cells(tokens, slots, shape.cache_type) for one in costs.layers)
+        if costs.is_generating
+        else 0,
+        compute=pass_bytes(costs, shape) + rows_bytes(costs, shape),
+        process=_PROCESS_BYTES + _CELL_RECORD * (tokens if costs.has_cells else 0),
     )
 
 
-def generates(header: GgufHeader) -> bool:
-    """True if the model generates text, and so needs KV cells; False for pooling models."""
-    pools = header.of_architecture("pooling_type") not in (None, 0)
-    return not pools and header.of_architecture("attention.causal") is not False
+def context_of(costs: ModelCosts, shape: ModelShape) -> int:
+    """Returns the tokens of a slot."""
+    trained = costs.trained_tokens or DEFAULT_CONTEXT
+    return shape.context_tokens or min(trained, DEFAULT_CONTEXT)
 
 
-def _values_per_cell(header: GgufHeader) -> int:
-    """Counts the key and value numbers of one token in all layers."""
-    layers = _count(header.of_architecture("block_count"))
-    heads = _values_by_layer(header.of_architecture("attention.head_count"), layers)
-    own = header.of_architecture("attention.head_count_kv")
-    own_heads = heads if own is None else _values_by_layer(own, layers)
-    width = _count(header.of_architecture("embedding_length"))
-    usual = width // max(heads, default=1) if max(heads, default=0) else 0
-    key = _count(header.of_architecture("attention.key_length")) or usual
-    value = _count(header.of_architecture("attention.value_length")) or usual
-    return sum(own_heads) * (key + value)
+def pass_bytes(costs: ModelCosts, shape: ModelShape) -> int:
+    """Returns the bytes of a device's compute buffer."""
+    context = context_of(costs, shape)
+    batch = shape.batch_tokens
+    if not costs.is_generating:
+        context = min(context, costs.trained_tokens or context)
+        batch = max(batch, context)
+    rows = shape.slots + shape.output_rows if costs.is_generating else 0
+    return costs.compute(batch_tokens=batch, cells=context, rows=rows, is_fused=shape.is_fused)
 
 
-def _state_bytes(header: GgufHeader) -> int:
-    """Returns the bytes of a sequence's recurrent state (SSM), instead of or besides its cells."""
-    inner = _count(header.of_architecture("ssm.inner_size"))
-    each = _count(header.of_architecture("ssm.state_size"))
-    window = _count(header.of_architecture("ssm.conv_kernel"))
-    return 4 * inner * (each + window) * _count(header.of_architecture("block_count"))
-
-
-def _values_per_token(header: GgufHeader) -> int:
-    width = _count(header.of_architecture("embedding_length"))
-    forward = max(_values_by_layer(header.of_architecture("feed_forward_length"), 1), default=0)
-    return _ACTIVATIONS * width + 2 * forward
-
-
-def _vocabulary(header: GgufHeader) -> int:
-    return _count(header.of_architecture("vocab_size")) or _count(
-        header.values.get("tokenizer.ggml.tokens.length")
-    )
-
-
-def _values_by_layer(value: object, layers: int) -> Sequence[int]:
-    """Returns a value per layer: one value repeated, or the list of each layer's."""
-    if isinstance(value, list):
-        return [_count(one) for one in value]
-    return [_count(value)] * layers
-
-
-def _count(value: object) -> int:
-    """Returns a count of the header; 0 if it is absent or implausible."""
-    return value if isinstance(value, int) and 0 < value < 1 << 40 else 0
+def rows_bytes(costs: ModelCosts, shape: ModelShape) -> int:
+    """Returns the bytes of the logits that a pass leaves in host memory."""
+    if not costs.is_generating:
+        return 0
+    return 4 * (shape.slots + shape.output_rows) * costs.vocabulary

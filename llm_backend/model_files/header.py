@@ -2,8 +2,8 @@
 
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,13 +36,14 @@ class HeaderError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class GgufHeader:
     """Metadata of a model: `values` by key, without long arrays; counts and sizes of all parts of a
-    split model."""
+    split model. `tensor_bytes` is the size of each tensor in the file, padding included."""
 
     path: Path
     values: Mapping[str, Any]
     tensors: int
     parameters: int
     weights_bytes: int
+    tensor_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -64,6 +65,7 @@ def read_header(path: Path) -> GgufHeader:
         tensors=header.tensors + sum(one.tensors for one in others),
         parameters=header.parameters + sum(one.parameters for one in others),
         weights_bytes=header.weights_bytes + sum(one.weights_bytes for one in others),
+        tensor_bytes={k: v for one in (header, *others) for k, v in one.tensor_bytes.items()},
     )
 
 
@@ -86,11 +88,21 @@ def _read(path: Path) -> GgufHeader:
         raise HeaderError(f"The header of {path} is broken: {error}.") from error
 
 
+def _sizes(tensors: Sequence["_Tensor"], end: int) -> dict[str, int]:
+    """Returns the distance of each tensor to the next one, which is right for unknown types too."""
+    ordered = sorted(tensors, key=lambda one: one.start)
+    ends = [one.start for one in ordered[1:]] + [max(end, 0)]
+    return {one.name: max(0, at - one.start) for one, at in zip(ordered, ends, strict=False)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Tensor:
-    """Size of a tensor, and its end offset in the tensor data; for an unknown type, its start."""
+    """Size of a tensor, and its start and end offsets in the tensor data; for an unknown type, the
+    end is the start."""
 
+    name: str
     numbers: int
+    start: int
     end: int
 
 
@@ -122,16 +134,18 @@ class _HeaderReader:
             tensors=tensors,
             parameters=sum(one.numbers for one in found),
             weights_bytes=max(0, self._size - data_starts),
+            tensor_bytes=_sizes(found, self._size - data_starts),
         )
 
     def _tensor(self) -> _Tensor:
-        self._string()
+        name = self._string()
         numbers = 1
         for _ in range(self._check_count(self._number("<I"), _DIMENSIONS)):
             numbers *= self._number("<Q")
         of_block, block_bytes = _BLOCKS.get(self._number("<I"), (1, 0))
         offset = self._number("<Q")
-        return _Tensor(numbers=numbers, end=offset + numbers // of_block * block_bytes)
+        end = offset + numbers // of_block * block_bytes
+        return _Tensor(name=name, numbers=numbers, start=offset, end=end)
 
     def _check_end(self, end: int, part: str) -> None:
         """Raises `HeaderError` for a truncated file."""

@@ -13,7 +13,14 @@ from llm_backend.settings.kinds import (
     environment_names,
     split_commas,
 )
-from llm_backend.settings.model_entry import Bytes, BytesOrZero, CacheType, ModelSettings
+from llm_backend.settings.model_entry import (
+    Bytes,
+    BytesOrZero,
+    CacheType,
+    ModelSettings,
+    Shares,
+    SplitMode,
+)
 
 BUILTIN = "builtin"
 NO_MODEL = "none"
@@ -85,8 +92,9 @@ class LocalModelsSettings(BaseModel):
     )
     memory_budget: Bytes | None = Field(
         None,
-        description="Memory for all local models together, for example `24 GB`; the machine's "
-        "memory if unset. A model that does not fit evicts the least recently used ones.",
+        description="Memory for all local models together, for example `24 GB`; the memory of the "
+        "machine and of its GPUs if unset. A model that does not fit evicts the least recently "
+        "used ones.",
     )
     load_deadline_s: float = Field(
         120,
@@ -97,7 +105,15 @@ class LocalModelsSettings(BaseModel):
         None,
         ge=16,
         validation_alias=environment_names("context_tokens", "LLAMA_CONTEXT_SIZE"),
-        description="Tokens of one sequence; the model's own context, at most 4096, if unset.",
+        description="Tokens of one sequence. If unset, the model's own context, as far as its KV "
+        "cells fit; at most 4096 for embedding models.",
+    )
+    cells_memory_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the free host memory, beside weights and buffers, that planned KV "
+        "cells of all models take at most, for contexts longer than 4096.",
     )
     cache_type: CacheType = Field(
         "f16", description="Data type of KV cells; `q8_0` halves the memory of `f16`."
@@ -105,7 +121,13 @@ class LocalModelsSettings(BaseModel):
     flash_attention: bool | None = Field(
         None, description="Fused attention; chosen by the model if unset."
     )
-    slots: int = Field(8, ge=1, le=256, description="Sequences that a model computes concurrently.")
+    slots: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Sequences that a model computes concurrently. If unset 8, or fewer if that "
+        "leaves memory for the model's own context; at least 2 for that.",
+    )
     batch_tokens: int = Field(
         512, ge=8, description="Maximum number of tokens in one forward pass."
     )
@@ -154,7 +176,23 @@ class LocalModelsSettings(BaseModel):
         description="Threads per model; if unset, one for a model of at most 16 MB and all cores "
         "for others, fewer while other processes are busy.",
     )
-    gpu_layers: int = Field(0, ge=-1, description="Layers that the GPU computes; -1 for all.")
+    gpu_layers: int | None = Field(
+        None,
+        ge=-1,
+        description="Layers that GPUs compute, the output as one more; 0 is none, -1 all. If "
+        "unset, all that fit with their KV cells, the experts of a mixture last.",
+    )
+    tensor_split: Shares = Field(
+        (), description="Shares of the layers by GPU, as `3,1`; by free memory if unset."
+    )
+    main_gpu: int = Field(
+        0, ge=0, description="Number of the GPU that computes everything if `split_mode` is `none`."
+    )
+    split_mode: SplitMode = Field(
+        "layer",
+        description="Distribution over several GPUs: `layer` gives each whole layers, `row` rows "
+        "of matrices, `none` uses one GPU.",
+    )
     mmap: bool | None = Field(
         None,
         description="Map model files into memory instead of reading them. If unset, they are read "

@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_settings import NoDecode
 
-from llm_backend.settings.kinds import require_text
+from llm_backend.settings.kinds import require_text, split_commas
 
 CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
+
+SplitMode = Literal["layer", "row", "none"]
+
+Shares = Annotated[
+    tuple[Annotated[float, Field(ge=0)], ...], NoDecode, BeforeValidator(split_commas)
+]
+"""Proportions; comma-separated in the environment."""
 
 _SIZE = re.compile(r"([0-9.]+) *([KMGT]?)(i?)B?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -176,6 +184,9 @@ class ModelSettings(_FileEntry):
     batch_tokens: int | None = Field(None, ge=8, description="As the setting of this name.")
     threads: int | None = Field(None, ge=1, description="As the setting of this name.")
     gpu_layers: int | None = Field(None, ge=-1, description="As the setting of this name.")
+    tensor_split: Shares | None = Field(None, description="As the setting of this name.")
+    main_gpu: int | None = Field(None, ge=0, description="As the setting of this name.")
+    split_mode: SplitMode | None = Field(None, description="As the setting of this name.")
     cache_type: CacheType | None = Field(None, description="As the setting of this name.")
     flash_attention: bool | None = Field(None, description="As the setting of this name.")
     mmap: bool | None = Field(None, description="As the setting of this name.")

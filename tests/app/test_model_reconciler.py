@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from llm_backend.app.model_reconciler import ModelReconciler, memory_bytes
+from llm_backend.app.model_planning import ModelPlanner
+from llm_backend.app.model_reconciler import ModelReconciler
 from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelState
@@ -44,7 +45,12 @@ class Setup:
         self.manager = LocalModelManager(10)
         self.made: list[str] = []
         self.models = ModelReconciler(
-            self.registry, self.manager, self._engine, lambda *_: None, LoadQueueLimits()
+            self.registry,
+            self.manager,
+            self._engine,
+            lambda *_: None,
+            LoadQueueLimits(),
+            ModelPlanner(10),
         )
 
     def _engine(self, config: EngineConfig) -> FakeEngine:
@@ -97,7 +103,8 @@ async def test_local_models_load_the_others_if_one_never_fits(setup):
 
 
 def test_memory_of_a_missing_file_is_zero(caplog):
-    assert memory_bytes(served_model("a", memory=None)) == 0
+    missing = served_model("a", memory=None)
+    assert ModelPlanner(None).plan(missing, [missing]).bytes == 0
     assert "model_size_unknown" in caplog.text
 
 

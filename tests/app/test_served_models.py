@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llm_backend.app.model_reconciler import memory_bytes
+from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS
 from llm_backend.engine.messages import ModelKind, PrefixLimits
@@ -274,4 +274,6 @@ def test_memory_of_a_model_includes_its_projector(tmp_path):
         tmp_path, str(model), {"path": str(model), "id": "seeing", "mmproj": str(eyes)}
     )
 
-    assert memory_bytes(seeing) - memory_bytes(plain) > eyes.stat().st_size
+    planner = ModelPlanner(None)
+    with_eyes, without = (planner.plan(one, [one]).bytes for one in (seeing, plain))
+    assert with_eyes - without > eyes.stat().st_size

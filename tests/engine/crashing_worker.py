@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -10,6 +11,8 @@ from typing import Any
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.llama import LlamaModel
 from llm_backend.engine.process import worker
+
+LITTLE_BYTES = 3 << 30  # of addresses; libraries and stacks of threads take one
 
 
 def crash() -> None:
@@ -82,6 +85,8 @@ def main() -> None:
             module.Generator = FailingGenerator
         case "says-why":
             module.LlamaModel = AbortingModel
+        case "little-memory":
+            resource.setrlimit(resource.RLIMIT_AS, (LITTLE_BYTES, LITTLE_BYTES))
         case "hangs":
             time.sleep(60)
     worker.main()

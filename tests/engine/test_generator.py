@@ -124,6 +124,19 @@ def test_generator_shares_a_prefill_in_progress():
     assert bench.text("b") == greedy(prefix + "b", 8)
 
 
+def test_generator_shares_a_prefill_in_progress_in_a_long_context():
+    model = FakeModel(context_tokens=131072)
+    model.copies_only_used_cells = True
+    bench = Bench(model)
+    prefix = "the same forty letters before all others" * 3
+    bench.submit(generate(prefix + "a", id="a"))
+    bench.generator.turn(0)
+    bench.submit(generate(prefix + "b", id="b"))
+    bench.run()
+
+    assert bench.deltas("b")[0].cached_tokens == len(prefix)
+
+
 def test_generator_continues_a_chat_from_its_cells():
     bench = Bench()
     first = bench.answer(generate("hello there", id="a"))

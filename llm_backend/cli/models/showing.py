@@ -65,27 +65,45 @@ def _print_template(header: "GgufHeader") -> None:
 
 
 def _print_memory(header: "GgufHeader", settings: Settings) -> None:
-    """Print the memory for the slots and cell type of the settings."""
+    """Print the memory for the slots and cell type of the settings, and the plan for this
+    machine."""
     from rich.console import Console
     from rich.table import Table
 
-    from llm_backend.model_files import ModelShape, footprint
+    from llm_backend.app.model_planning import ModelPlanner
+    from llm_backend.engine.process.device_list import find_devices
+    from llm_backend.model_files import ModelShape, PlanRequest, footprint, model_costs
 
+    slots, costs = settings.slots or ModelShape.slots, model_costs(header)
     trained = header.of_architecture("context_length") or _CONTEXTS[-1]
     sizes = sorted({size for size in _CONTEXTS if size < trained} | {trained})
-    title = f"Memory with {settings.slots} slots, cells of {settings.cache_type}"
+    title = f"Memory with {slots} slots, cells of {settings.cache_type}"
     table = Table("context", "weights", "cells", "compute", "process", "in all", title=title)
     for size in sizes:
         shape = ModelShape(
             context_tokens=size,
-            slots=settings.slots,
+            slots=slots,
             batch_tokens=settings.batch_tokens,
             cache_type=settings.cache_type,
         )
-        one = footprint(header, shape)
+        one = footprint(costs, shape)
         parts = (one.weights, one.cells, one.compute, one.process, one.total)
         table.add_row(str(size), *(f"{part / 1e6:,.0f} MB" for part in parts))
     Console().print(table)
+    request = PlanRequest(
+        slots=settings.slots,
+        context_tokens=settings.context_tokens,
+        gpu_layers=settings.gpu_layers,
+        tensor_split=settings.tensor_split,
+        main_gpu=settings.main_gpu,
+        split_mode=settings.split_mode,
+        batch_tokens=settings.batch_tokens,
+        cache_type=settings.cache_type,
+        is_fused=settings.flash_attention is not False,
+        cells_share=settings.cells_memory_share,
+    )
+    planner = ModelPlanner(settings.memory_budget, find_devices)
+    print(f"\nOn this machine, alone: {planner.plan_alone(costs, request).sentence}")
 
 
 def _projectors(path: Path, settings: Settings) -> list[Path]:

@@ -152,4 +152,6 @@ def _model_info(model: LocalModel) -> "api.ServedModel":
         "vocabulary_size": info.vocabulary_size,
         "context_tokens": info.context_tokens,
         "slots": info.slots,
+        "backend": info.backend,
+        "plan": info.plan,
     }

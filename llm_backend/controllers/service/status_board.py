@@ -110,6 +110,8 @@ def _model(model: LocalModel, state: dict[str, float] | None) -> "api.ServerStat
         "state": cast("api.ModelState", model.engine_state),
         "slots": info.slots if info else None,
         "context_tokens": info.context_tokens if info else None,
+        "backend": info.backend if info else None,
+        "plan": info.plan if info else None,
         "work": state,
     }
 

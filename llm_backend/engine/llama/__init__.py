@@ -4,6 +4,7 @@ OpenMP team would halve the speed.
 model.py               a loaded model and its context: passes, cells, embeddings
 draft_model_loader.py  loads a draft model for another one
 weights.py             weights: mapped from their file, or read
+devices.py             the devices of the native code, and their memory
 huge_pages.py          weights in huge pages
 header.py              metadata and kind of a model
 vocabulary.py          tokenizer

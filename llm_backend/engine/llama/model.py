@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
+from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
-from llm_backend.engine.llama.weights import load_weights
+from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.media_runs import Run
 from llm_backend.engine.messages import ModelInfo, ModelKind, Start
-from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError
+from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError, OutOfMemory
 from llm_backend.engine.sequence import ScheduledTokens
 
 _FLASH_ATTENTION = {
@@ -29,6 +30,7 @@ _FLASH_ATTENTION = {
 }
 _INPUTS_PER_PASS = 32  # minimum number of inputs in one pass of an embedding model
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code uses a default
+_FAILED_ALLOCATION = "alloc"  # in each of llama.cpp's messages about one
 _VERIFICATION_TOKENS = 32  # enough to run the matrix kernels that a single token does not use
 
 
@@ -43,6 +45,7 @@ class LlamaModel:
         self._log = log
         check_file(Path(start.model_path))
         native.llama_backend_init()
+        self._placement = DevicePlacement(start)
         self._model = self._load()
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(self._model))
         self._header = Header(self._model, start.model_path, start.kind)
@@ -200,13 +203,17 @@ class LlamaModel:
             can_infill=self.vocabulary.infill is not None,
             media=sorted(self.projector.media) if self.projector else [],
             extra_buffers=self._start.use_extra_buffers,
+            backend=describe_devices(on_gpu=_is_on_gpu(self._start)),
+            plan=self._start.plan,
         )
 
     def _load(self) -> Handle:
-        model = load_weights(self._start)
-        if not model:
-            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._log.pop_reason()}")
-        return model
+        model = load_weights(self._start, self._placement)
+        if model:
+            return model
+        reason = self._log.pop_reason()
+        kind = OutOfMemory if _FAILED_ALLOCATION in reason else LoadError
+        raise kind(f"{self._start.model_path} cannot be loaded: {reason}")
 
     def _open_context(self) -> Handle:
         start, params = self._start, native.llama_context_default_params()
@@ -228,7 +235,7 @@ class LlamaModel:
         with self._cell_memory.allocate_lazily(is_wanted=not start.mlock):
             context = native.llama_init_from_model(self._model, params)
         if not context:
-            raise LoadError(
+            raise OutOfMemory(
                 f"there is no memory for {self.slots} slots of {self.context_tokens} tokens: "
                 f"{self._log.pop_reason()}"
             )

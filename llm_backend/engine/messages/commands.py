@@ -24,11 +24,12 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sequences. `projector_path` is the model that encodes pictures or sounds into embeddings. A
     picture has at most `picture_tokens`, if its projector leaves the choice; a sound has at most
     `sound_limit_s`. `threads` is the largest thread count of a pass; it may have fewer unless
-    `are_threads_set`. `prefixes` configures prefix files, for prefixes that no slot holds any
-    longer; None is none. States of such prefixes take at most `prefix_ram_bytes` of host memory:
-    None is a quarter of what is available once the model is loaded, 0 is none. `listening_fd` is
-    the inherited descriptor of the socket at which at most `connections_limit` other processes
-    connect.
+    `are_threads_set`. The experts of the first `host_experts` layers stay in host memory although
+    GPUs compute these layers; `plan` describes the fit to the machine. `prefixes` configures prefix
+    files, for prefixes that no slot holds any longer; None is none. States of such prefixes take at
+    most `prefix_ram_bytes` of host memory: None is a quarter of what is available once the model is
+    loaded, 0 is none. `listening_fd` is the inherited descriptor of the socket at which at most
+    `connections_limit` other processes connect.
     """
 
     model_path: str
@@ -46,6 +47,11 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     threads: int
     are_threads_set: bool
     gpu_layers: int
+    tensor_split: list[float]
+    main_gpu: int
+    split_mode: str
+    host_experts: int
+    plan: str
     use_extra_buffers: bool
     kv_unified: bool
     cells: int | None

@@ -19,9 +19,11 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class NotReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The model cannot be served; the worker exits. `message` is one sentence that says why."""
+    """The model cannot be served; the worker exits. `message` is one sentence that says why;
+    `lacks_memory` is True if a smaller plan may do."""
 
     message: str
+    lacks_memory: bool = False
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -177,6 +177,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     can_infill: bool
     media: list[Medium] = []  # supported inputs besides text
     extra_buffers: bool  # False after a restart without weight repacking
+    backend: str = ""  # devices that compute the model, by llama.cpp's names and descriptions
+    plan: str = ""  # its fit to the machine's memory
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):

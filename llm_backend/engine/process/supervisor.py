@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -31,7 +32,7 @@ _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may
 @dataclass(frozen=True, kw_only=True)
 class _WorkerExit:
     """End of a worker. `is_final`: another worker would soon end in the same way.
-    `must_be_killed`: it has not ended by itself."""
+    `must_be_killed`: it has not ended by itself. `lacks_memory`: its plan takes too much."""
 
     reason: str
     lived_s: float = 0
@@ -39,6 +40,7 @@ class _WorkerExit:
     by_signal: bool = False
     is_final: bool = False
     must_be_killed: bool = False
+    lacks_memory: bool = False
 
 
 class Supervisor(EngineLifecycle):
@@ -77,7 +79,7 @@ class Supervisor(EngineLifecycle):
             worker_exit = await self._run_worker()
             if self.state is EngineState.CLOSED:
                 return
-            if self._drop_extra_buffers(worker_exit):
+            if self._shrink_plan(worker_exit) or self._drop_extra_buffers(worker_exit):
                 continue
             restart = policy.next_restart(
                 lived_s=worker_exit.lived_s,
@@ -105,6 +107,17 @@ class Supervisor(EngineLifecycle):
         if self._listening_socket is not None:
             close_socket(self._listening_socket)
             self._listening_socket = None
+
+    def _shrink_plan(self, exit_: _WorkerExit) -> bool:
+        """True if the worker is to be restarted with the smaller plan, as the memory that it was
+        planned with is not there."""
+        smaller = self._config.smaller
+        if smaller is None or exit_.was_ready or not exit_.lacks_memory:
+            return False
+        facts = {"reason": exit_.reason, "plan": self._config.plan, "smaller": smaller.plan}
+        _log.warning("engine_plan_shrunk", extra=facts)
+        self._config = self._config.fit(smaller)
+        return True
 
     def _drop_extra_buffers(self, exit_: _WorkerExit) -> bool:
         """True if the worker is to be restarted without repacked weights: native code that
@@ -161,7 +174,15 @@ class Supervisor(EngineLifecycle):
             lived_s=time.monotonic() - started_at,
             was_ready=worker_exit.was_ready,
             by_signal=exit_.status < 0,
+            lacks_memory=self._lacked_memory(exit_, oom_kills_before),
         )
+
+    def _lacked_memory(self, exit_: "_ProcessExit", oom_kills_before: int) -> bool:
+        """True if the kernel has killed a worker for want of memory, or one that uses a GPU has
+        aborted, as the native code does if an allocation there fails in a pass."""
+        is_killed = exit_.status == -signal.SIGKILL and not exit_.was_killed_here
+        has_aborted = exit_.status == -signal.SIGABRT and self._config.gpu_layers != 0
+        return has_aborted or (is_killed and oom_kills() != oom_kills_before)
 
     async def _serve(self, connection: EngineConnection, started_at: float) -> _WorkerExit:
         try:
@@ -172,11 +193,13 @@ class Supervisor(EngineLifecycle):
             reason = f"The model was not ready within {limit_s:g} s."
             return _WorkerExit(reason=reason, is_final=True, must_be_killed=True)
         if isinstance(first, NotReady):
-            return _WorkerExit(reason=first.message, is_final=True)
+            return _WorkerExit(reason=first.message, is_final=True, lacks_memory=first.lacks_memory)
         if first is None:
             return _WorkerExit(reason="before the model had computed its first pass.")
         self._start_s = time.monotonic() - started_at
         self.info = first.info
+        facts = {"file": self._config.model_path.name, "backend": first.info.backend}
+        _log.info("engine_ready", extra={**facts, "plan": first.info.plan})
         self._connection = connection
         if self.state is not EngineState.CLOSED:
             self._set_state(EngineState.READY, "")
@@ -245,6 +268,11 @@ class Supervisor(EngineLifecycle):
             threads=config.threads or usable_cores(),
             are_threads_set=config.threads is not None,
             gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
+            tensor_split=list(config.tensor_split),
+            main_gpu=config.main_gpu,
+            split_mode=config.split_mode,
+            host_experts=config.host_experts,
+            plan=config.plan,
             use_extra_buffers=self._extra_buffers,
             kv_unified=config.kv_unified,
             cells=config.cells,

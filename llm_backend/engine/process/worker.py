@@ -48,7 +48,7 @@ from llm_backend.engine.messages import (
     Tokenized,
 )
 from llm_backend.engine.messages.address import Address
-from llm_backend.engine.model import DecodeError, LoadError, Model
+from llm_backend.engine.model import DecodeError, LoadError, Model, OutOfMemory
 from llm_backend.engine.process.connection_server import ConnectionServer, ReceivedCommand
 from llm_backend.engine.process.outbox import Outbox
 from llm_backend.engine.process.worker_log import FORMAT
@@ -190,7 +190,8 @@ def main() -> None:
         prefixes = _prefixes(model, start)
         host_cache = _host_prefix_cache(model, start)
     except (LoadError, DecodeError) as error:
-        connections.send(owner, [NotReady(message=str(error))])
+        lacks_memory = isinstance(error, OutOfMemory)
+        connections.send(owner, [NotReady(message=str(error), lacks_memory=lacks_memory)])
         return
     gc.freeze()
     ready = Ready(info=model.info(), pid=os.getpid())

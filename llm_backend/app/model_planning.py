@@ -1,0 +1,224 @@
+"""Memory plans of the served models: the machine divided among them, one plan a model.
+
+Host memory is measured once, before a model is loaded: later it would look free where cells are
+planned and not yet used. The memory of GPUs is measured at each load.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llm_backend.app.served_models import ServedModel
+from llm_backend.engine import EngineConfig
+from llm_backend.engine.config import EngineFit
+from llm_backend.engine.messages import ModelKind
+from llm_backend.model_files import (
+    Device,
+    HeaderError,
+    Machine,
+    MemoryPlan,
+    ModelCosts,
+    ModelShape,
+    PlanRequest,
+    available_memory_bytes,
+    footprint,
+    machine_memory_bytes,
+    model_costs,
+    plan_memory,
+    plan_smaller,
+    projector_footprint,
+    read_header,
+)
+
+log = logging.getLogger(__name__)
+
+FindDevices = Callable[[], Sequence[Device]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedModel:
+    """Configuration of a model's engine, fitted to the machine; and the bytes that it takes."""
+
+    engine: EngineConfig
+    bytes: int
+    device_bytes: tuple[int, ...] = ()
+
+
+def memory_budget_bytes(configured: int | None, devices: Sequence[Device]) -> int:
+    """Returns the bytes that all models may take: the configured ones, else the memory of the
+    machine and of its GPUs."""
+    own = sum(one.total_bytes for one in devices if not one.shares_host)
+    return configured or machine_memory_bytes() + own
+
+
+class ModelPlanner:
+    """Plans the memory of the served models on this machine."""
+
+    def __init__(self, memory_budget: int | None, find_devices: FindDevices = tuple) -> None:
+        self._find_devices = find_devices
+        self._devices = tuple(find_devices())
+        self.budget_bytes = memory_budget_bytes(memory_budget, self._devices)
+        total = min(machine_memory_bytes(), self.budget_bytes)
+        self._machine = Machine(
+            free_bytes=min(available_memory_bytes() or total, total),
+            total_bytes=total,
+            devices=self._devices,
+        )
+        self._planned: dict[str, PlannedModel] = {}
+        self._costs_by_file: dict[tuple[Path, int, int], ModelCosts] = {}
+
+    def plan(
+        self, model: ServedModel, served: Sequence[ServedModel], loaded: Collection[str] = ()
+    ) -> PlannedModel:
+        """Plans a model beside the others that are `served`, of which those named in `loaded`
+        are in memory already. Reads headers of files."""
+        planned = self._plan(model, served, loaded)
+        self._planned[model.card.id] = planned
+        if model.memory_bytes is not None:
+            return replace(planned, bytes=model.memory_bytes)
+        return planned
+
+    def plan_alone(self, costs: ModelCosts, request: PlanRequest) -> MemoryPlan:
+        """Plans a model that has this machine for itself."""
+        return plan_memory([costs], self._machine, request)
+
+    def _plan(
+        self, model: ServedModel, served: Sequence[ServedModel], loaded: Collection[str]
+    ) -> PlannedModel:
+        extra = _extra_bytes(model)
+        try:
+            costs = self._costs(model)
+        except HeaderError as error:  # the engine will report what is wrong with the file
+            log_unknown_size(model, error)
+            return PlannedModel(engine=model.engine, bytes=extra)
+        if model.request is None:
+            total = sum(footprint(one, _shape(model.engine)).total for one in costs)
+            return PlannedModel(engine=model.engine, bytes=total + extra)
+        machine = self._part_for(model, served, loaded)
+        plan = plan_memory(costs, machine, model.request, extra_bytes=extra)
+        smaller = plan_smaller(costs, machine, model.request, extra_bytes=extra)
+        return PlannedModel(
+            engine=model.engine.fit(
+                _fit(model, plan), smaller=_fit(model, smaller) if smaller else None
+            ),
+            bytes=plan.total_bytes,
+            device_bytes=plan.device_bytes,
+        )
+
+    def _part_for(
+        self, model: ServedModel, served: Sequence[ServedModel], loaded: Collection[str]
+    ) -> Machine:
+        """The part of the machine for one model: what it needs at least and an equal part of the
+        rest; all of it if the models do not fit together, as they take turns then."""
+        needs = [self._least_bytes(one) for one in served if one.card.id != model.card.id]
+        own = self._least_bytes(model)
+        total = sum(one.free_bytes for one in self._devices)
+        share = _share(total, own, needs)
+        taken = [self._planned[one].device_bytes for one in loaded if one in self._planned]
+        devices = self._find_devices() if self._devices else ()
+        return replace(
+            self._machine.scale(_share(self._machine.free_bytes, own, needs), 1.0),
+            devices=tuple(
+                replace(
+                    now,
+                    free_bytes=max(
+                        0,
+                        min(
+                            now.free_bytes,
+                            int(first.free_bytes * share),
+                            first.free_bytes - sum(one[at] for one in taken if at < len(one)),
+                        ),
+                    ),
+                )
+                for at, (first, now) in enumerate(zip(self._devices, devices, strict=False))
+            ),
+        )
+
+    def _least_bytes(self, model: ServedModel) -> int:
+        """Bytes of a model with the plain default context; 0 if its file cannot be read."""
+        if model.memory_bytes is not None:
+            return model.memory_bytes
+        try:
+            costs = self._costs(model)
+        except HeaderError:
+            return 0
+        shape = _shape(model.engine)
+        return sum(footprint(one, shape).total for one in costs) + _extra_bytes(model)
+
+    def _costs(self, model: ServedModel) -> list[ModelCosts]:
+        """Costs of the model, with the kind that the settings give it, and of its draft model."""
+        engine = model.engine
+        own = self._costs_of(engine.model_path)
+        if engine.kind is not None:
+            own = replace(own, is_generating=engine.kind is ModelKind.CHAT)
+        if engine.draft_model_path is None:
+            return [own]
+        return [own, self._costs_of(engine.draft_model_path)]
+
+    def _costs_of(self, path: Path) -> ModelCosts:
+        """Costs of a file, read once: a large vocabulary takes a tenth of a second."""
+        if not path.is_file():
+            return model_costs(read_header(path))  # which says what is wrong
+        state = path.stat()
+        key = (path, state.st_mtime_ns, state.st_size)
+        if key not in self._costs_by_file:
+            self._costs_by_file[key] = model_costs(read_header(path))
+        return self._costs_by_file[key]
+
+
+def log_unknown_size(model: ServedModel, error: HeaderError) -> None:
+    """Logs that the memory of a model cannot be estimated."""
+    log.warning("model_size_unknown", extra={"model": model.card.id, "reason": str(error)})
+
+
+def _share(total: int, own: int, others: Sequence[int]) -> float:
+    """The share of a total for a model that needs `own` beside `others`."""
+    spare = total - own - sum(others)
+    if not total or spare < 0:
+        return 1.0
+    return (own + spare / (1 + len(others))) / total
+
+
+def _shape(engine: EngineConfig) -> ModelShape:
+    return ModelShape(
+        context_tokens=engine.context_tokens,
+        slots=engine.slots,
+        batch_tokens=engine.batch_tokens,
+        output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
+        cache_type=engine.cache_type,
+        is_fused=engine.flash_attention is not False,
+    )
+
+
+def _extra_bytes(model: ServedModel) -> int:
+    """Bytes of adapters and the projector."""
+    engine = model.engine
+    total = sum(_size(Path(one.path)) for one in engine.adapters)
+    if engine.projector_path is not None:
+        try:
+            total += projector_footprint(read_header(engine.projector_path))
+        except HeaderError as error:
+            log_unknown_size(model, error)
+    return total
+
+
+def _size(path: Path) -> int:
+    """Returns the size of a file; 0 if it is missing, which the engine will report."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _fit(model: ServedModel, plan: MemoryPlan) -> EngineFit:
+    """The engine's part of a plan. What the settings say about GPUs stays as it is."""
+    engine, request = model.engine, model.request
+    assert request is not None, "the model is planned"
+    counts = tuple(float(one) for one in plan.placement.counts)
+    are_planned = request.gpu_layers is None
+    return EngineFit(
+        slots=plan.slots if plan.is_generating else engine.slots,
+        context_tokens=plan.context_tokens if plan.is_generating else engine.context_tokens,
+        gpu_layers=plan.placement.gpu_layers if are_planned else engine.gpu_layers,
+        tensor_split=request.tensor_split or (counts if are_planned else ()),
+        host_experts=plan.placement.host_experts if are_planned else 0,
+        plan=plan.sentence,
+    )

@@ -1,0 +1,141 @@
+"""Placement of a model's layers on GPUs: contiguous layers a device, filled to the same share.
+
+llama.cpp computes the first layers on the processor and the others, with the output part, on the
+devices in their order. Where a mixture does not fit, the experts of its first layers stay on the
+processor, before whole layers do.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_BISECTIONS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerBytes:
+    """Bytes of a layer where it is placed, and of its experts, which may be elsewhere."""
+
+    layer: int
+    experts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """`counts` are the layers of each device, the output part as one more; the experts of the first
+    `host_experts` layers stay on the processor, as all layers before those of the devices do."""
+
+    counts: tuple[int, ...]
+    host_experts: int = 0
+
+    @property
+    def gpu_layers(self) -> int:
+        """Layers on devices, the output part as one more."""
+        return sum(self.counts)
+
+    def is_as_good_as(self, other: "Placement") -> bool:
+        """True if as much is on devices as with another placement."""
+        mine, its = (self.gpu_layers, -self.host_experts), (other.gpu_layers, -other.host_experts)
+        return mine >= its
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placer:
+    """Places `layers`, the last of which is the output part, on devices of these free bytes, by
+    `split` where it is not empty: shares of the layers, by device."""
+
+    layers: Sequence[LayerBytes]
+    capacities: Sequence[int]
+    split: Sequence[float] = ()
+
+    def place(self) -> Placement:
+        """As many layers as fit, with as many experts as fit."""
+        if (counts := self._fill(0, 0)) is not None:
+            return Placement(counts=counts)
+        last = len(self.layers)
+        with_experts = [index for index, one in enumerate(self.layers) if one.experts]
+        hidden = with_experts[-1] + 1 if with_experts else 0
+        if hidden and self._fill(0, hidden) is not None:
+            few = _least(1, hidden, lambda count: self._fill(0, count) is not None)
+            return Placement(counts=self._fill(0, few) or (), host_experts=few)
+        first = _least(1, last, lambda start: self._fill(start, hidden) is not None)
+        return Placement(counts=self._fill(first, hidden) or (), host_experts=hidden)
+
+    def place_last(self, count: int) -> Placement:
+        """The last `count` layers, whether they fit or not."""
+        first = max(0, len(self.layers) - count)
+        counts = self._fill(first, 0) or _proportional(len(self.layers) - first, self._shares())
+        return Placement(counts=counts)
+
+    def device_bytes(self, placement: Placement) -> tuple[int, ...]:
+        """Bytes of the placed layers by device."""
+        at, found = len(self.layers) - placement.gpu_layers, []
+        for count in placement.counts:
+            found.append(
+                sum(self._size(at + step, placement.host_experts) for step in range(count))
+            )
+            at += count
+        return tuple(found)
+
+    def _size(self, index: int, host_experts: int) -> int:
+        one = self.layers[index]
+        return one.layer + (0 if index < host_experts else one.experts)
+
+    def _fill(self, first: int, host_experts: int) -> tuple[int, ...] | None:
+        """Counts by device of the layers from `first` on, each device filled to the same share;
+        None if they do not fit."""
+        sizes = [self._size(index, host_experts) for index in range(first, len(self.layers))]
+        if self.split:
+            counts = _proportional(len(sizes), self.split[: len(self.capacities)])
+            return counts if self._holds(sizes, counts) else None
+        best = self._fill_to(sizes, 1.0)
+        if best is None:
+            return None
+        low, high = 0.0, 1.0
+        for _ in range(_BISECTIONS if len(self.capacities) > 1 else 0):
+            middle = (low + high) / 2
+            lower = self._fill_to(sizes, middle)
+            low, high = (low, middle) if lower else (middle, high)
+            best = lower or best
+        return best
+
+    def _fill_to(self, sizes: Sequence[int], share: float) -> tuple[int, ...] | None:
+        counts, at = [], 0
+        for capacity in self.capacities:
+            start, used = at, 0
+            while at < len(sizes) and used + sizes[at] <= capacity * share:
+                used += sizes[at]
+                at += 1
+            counts.append(at - start)
+        return tuple(counts) if at == len(sizes) else None
+
+    def _holds(self, sizes: Sequence[int], counts: Sequence[int]) -> bool:
+        at = 0
+        for count, capacity in zip(counts, self.capacities, strict=True):
+            if sum(sizes[at : at + count]) > max(0, capacity):
+                return False
+            at += count
+        return True
+
+    def _shares(self) -> Sequence[float]:
+        return self.split[: len(self.capacities)] or [max(0.0, one) for one in self.capacities]
+
+
+def _proportional(count: int, split: Sequence[float]) -> tuple[int, ...]:
+    """Distributes layers by shares, as llama.cpp does: a layer belongs to the first device whose
+    part of the whole ends behind it."""
+    total = sum(split)
+    shares = [one / total for one in split] if total > 0 else [1 / len(split)] * len(split)
+    counts, end = [0] * len(split), 0.0
+    ends = [end := end + share for share in shares]
+    for layer in range(count):
+        device = next((at for at, one in enumerate(ends) if one > layer / count), len(split) - 1)
+        counts[device] += 1
+    return tuple(counts)
+
+
+def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The least number from `low` to `high` that holds, if all greater ones do; `high` if none."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low

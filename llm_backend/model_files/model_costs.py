@@ -1,0 +1,178 @@
+"""Memory costs of a model by layer, from its GGUF header: weights, cells, states, passes.
+
+The figures follow llama.cpp: an input part (token embeddings) that always stays in host memory,
+layers, an output part, cells for each layer with attention, a state for each recurrent layer, and
+the activations of a pass, whose largest moment is a feed-forward part or, without fused attention,
+the attention to all cells.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_backend.model_files.header import GgufHeader
+
+CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+"""Bytes of a number of a KV cell, by type."""
+
+_LAYER = re.compile(r"blk\.(\d+)\.")
+_EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
+_FLOAT = 4  # bytes of an activation
+_FUSED_MASK, _PLAIN_MASK = 2, 4  # bytes per token of a pass and cell of a slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCosts:
+    """Bytes of one layer: its experts' weights apart, its state of one sequence; and the key and
+    value numbers of one cell."""
+
+    weights: int
+    experts: int
+    cell_values: int
+    state: int
+
+    def cells(self, tokens: int, slots: int, cache_type: str) -> int:
+        """Bytes of the cells of `tokens`, and of the states of `slots`."""
+        return int(self.cell_values * tokens * CELL_BYTES[cache_type]) + self.state * slots
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCosts:
+    """Costs of a model in bytes. `tied_output` is what a GPU with the output part needs besides,
+    as it shares the token embeddings of host memory otherwise."""
+
+    layers: tuple[LayerCosts, ...]
+    input: int
+    output: int
+    tied_output: int
+    vocabulary: int
+    is_generating: bool
+    trained_tokens: int
+    pass_values: int  # activations per token at the largest moment of a pass with fused attention
+    attention_values: int  # the same in attention that is not fused, without the next
+    heads: int
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all weights."""
+        return self.input + self.output + sum(one.weights + one.experts for one in self.layers)
+
+    @property
+    def has_cells(self) -> bool:
+        """True unless all layers are recurrent."""
+        return any(one.cell_values for one in self.layers)
+
+    @property
+    def has_experts(self) -> bool:
+        """True for a mixture of experts."""
+        return any(one.experts for one in self.layers)
+
+    def compute(self, *, batch_tokens: int, cells: int, rows: int, is_fused: bool) -> int:
+        """Bytes of the activations of a pass over slots of `cells`, with `rows` of logits."""
+        seen = cells if self.has_cells else 0
+        values = self.pass_values
+        if not is_fused:
+            values = max(values, self.attention_values + self.heads * seen)
+        mask = (_FUSED_MASK if is_fused else _PLAIN_MASK) * seen
+        logits = _FLOAT * rows * self.vocabulary
+        return max(batch_tokens * _FLOAT * values, logits) + batch_tokens * mask
+
+
+def model_costs(header: GgufHeader) -> ModelCosts:
+    """Reads the costs of the model of this header."""
+    sizes, layers = header.tensor_bytes, _count(header.of_architecture("block_count"))
+    weights, experts = [0] * layers, [0] * layers
+    output = 0
+    for name, size in sizes.items():
+        match = _LAYER.match(name)
+        if match and int(match[1]) < layers:
+            kind = experts if _EXPERTS.search(name) else weights
+            kind[int(match[1])] += size
+        elif name.startswith("output"):
+            output += size
+    is_tied = bool(sizes) and "output.weight" not in sizes
+    width = _count(header.of_architecture("embedding_length"))
+    heads = max(_values_by_layer(header, "attention.head_count"), default=0)
+    values, states = _cell_values(header), _states(header)
+    return ModelCosts(
+        layers=tuple(
+            LayerCosts(weights=weight, experts=expert, cell_values=value, state=state)
+            for weight, expert, value, state in zip(weights, experts, values, states, strict=True)
+        ),
+        input=max(0, header.weights_bytes - sum(weights) - sum(experts) - output),
+        output=output,
+        tied_output=sizes.get("token_embd.weight", 0) if is_tied else 0,
+        vocabulary=_count(header.of_architecture("vocab_size"))
+        or _count(header.values.get("tokenizer.ggml.tokens.length")),
+        is_generating=generates(header),
+        trained_tokens=_count(header.of_architecture("context_length")),
+        pass_values=_pass_values(header, width),
+        attention_values=2 * heads * _key_length(header, width, heads) + 7 * width // 2,
+        heads=heads,
+    )
+
+
+def generates(header: GgufHeader) -> bool:
+    """True if the model generates text, and so needs KV cells; False for pooling models."""
+    pools = header.of_architecture("pooling_type") not in (None, 0)
+    return not pools and header.of_architecture("attention.causal") is not False
+
+
+def _pass_values(header: GgufHeader, width: int) -> int:
+    """Returns the activations of a token in the feed-forward part, of all its experts at once."""
+    experts = _count(header.of_architecture("expert_used_count"))
+    if experts:
+        inner = _count(header.of_architecture("expert_feed_forward_length"))
+        return 3 * experts * inner + (experts + 5) * width
+    return 3 * max(_values_by_layer(header, "feed_forward_length"), default=0) + 4 * width
+
+
+def _cell_values(header: GgufHeader) -> list[int]:
+    """Returns the key and value numbers of one token in each layer."""
+    heads = _values_by_layer(header, "attention.head_count")
+    own = header.of_architecture("attention.head_count_kv")
+    own_heads = heads if own is None else _values_by_layer(header, "attention.head_count_kv")
+    width, most = _count(header.of_architecture("embedding_length")), max(heads, default=0)
+    key = _key_length(header, width, most)
+    value = _count(header.of_architecture("attention.value_length")) or _quotient(width, most)
+    if _count(header.of_architecture("attention.key_length_mla")):
+        value = 0  # multi-head latent attention: values are computed from the keys
+    interval = _count(header.of_architecture("full_attention_interval"))
+    return [
+        0 if interval and (layer + 1) % interval else count * (key + value)
+        for layer, count in enumerate(own_heads)
+    ]
+
+
+def _states(header: GgufHeader) -> list[int]:
+    """Returns the bytes of a sequence's recurrent state (SSM) in each layer, which has it instead
+    of cells, or besides them if all layers have both."""
+    inner = _count(header.of_architecture("ssm.inner_size"))
+    each = _count(header.of_architecture("ssm.state_size"))
+    window = max(0, _count(header.of_architecture("ssm.conv_kernel")) - 1)
+    groups = _count(header.of_architecture("ssm.group_count"))
+    state = _FLOAT * (inner * each + window * (inner + 2 * groups * each))
+    values = _cell_values(header)
+    is_mixed = any(values) and not all(values)
+    return [0 if is_mixed and value else state for value in values]
+
+
+def _key_length(header: GgufHeader, width: int, heads: int) -> int:
+    return _count(header.of_architecture("attention.key_length")) or _quotient(width, heads)
+
+
+def _quotient(width: int, heads: int) -> int:
+    return width // heads if heads else 0
+
+
+def _values_by_layer(header: GgufHeader, key: str) -> Sequence[int]:
+    """Returns a value per layer: one value repeated, or the list of each layer's."""
+    layers, value = _count(header.of_architecture("block_count")), header.of_architecture(key)
+    if isinstance(value, list):
+        return ([_count(one) for one in value] + [0] * layers)[:layers]
+    return [_count(value)] * layers
+
+
+def _count(value: object) -> int:
+    """Returns a count of the header; 0 if it is absent or implausible."""
+    return value if isinstance(value, int) and 0 < value < 1 << 40 else 0

@@ -1,0 +1,110 @@
+"""The seam to GPUs: which devices are used, how layers are placed there, and a plan that fails."""
+
+import logging
+import sys
+from dataclasses import replace
+
+import llama_cpp as native
+import pytest
+
+from llm_backend.engine import Engine
+from llm_backend.engine.config import EngineFit
+from llm_backend.engine.llama import capture_log
+from llm_backend.engine.llama.devices import NativeDevices, describe_devices, gpus
+from llm_backend.engine.llama.weights import DevicePlacement, load_weights
+from llm_backend.engine.process.device_list import find_devices
+from llm_backend.model_files import Device
+from tests.engine.conftest import config
+from tests.engine.fakes import start
+from tests.logged import logged
+from tests.model_shapes import Shape, write_shape
+
+CPU, GPU, INTEGRATED = 0, 1, 2
+TINY_MIXTURE = Shape(
+    architecture="qwen3moe", layers=3, width=64, heads=4, kv_heads=2, head=16, forward=64,
+    vocabulary=64, context=128, experts=4, used=2,
+)  # fmt: skip
+
+
+class FakeDevices:
+    """Devices by kind and bus address."""
+
+    def __init__(self, *devices: tuple[int, str]) -> None:
+        self._devices = devices
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def kind(self, number: int) -> int:
+        return self._devices[number][0]
+
+    def identity(self, number: int) -> str:
+        return self._devices[number][1]
+
+    def device(self, number: int) -> Device:
+        return Device(
+            name=f"D{number}",
+            description="a chip ",
+            total_bytes=8,
+            free_bytes=7,
+            shares_host=self.kind(number) == INTEGRATED,
+        )
+
+
+@pytest.mark.parametrize(
+    ("devices", "used"),
+    [
+        ([(CPU, "")], []),
+        ([(GPU, "a"), (GPU, "b"), (CPU, "")], ["D0", "D1"]),
+        ([(GPU, "a"), (GPU, "a"), (GPU, "b")], ["D0", "D2"]),  # one card under two interfaces
+        ([(INTEGRATED, "a"), (GPU, "b"), (CPU, "")], ["D1"]),
+        ([(INTEGRATED, "a"), (CPU, "")], ["D0"]),
+    ],
+)
+def test_gpus_are_those_that_the_native_code_uses(devices, used):
+    assert [one.name for one in gpus(FakeDevices(*devices))] == used
+
+
+def test_backend_names_the_devices_that_compute():
+    library = FakeDevices((GPU, "a"), (CPU, ""))
+
+    assert describe_devices(on_gpu=True, library=library) == "D0 (a chip)"
+    assert describe_devices(on_gpu=False, library=library) == "D1 (a chip)"
+    assert describe_devices(on_gpu=False).startswith("CPU (")
+
+
+def test_another_process_lists_the_same_devices():
+    assert [one.name for one in find_devices()] == [one.name for one in gpus(NativeDevices())]
+
+
+def test_placement_keeps_the_experts_of_the_first_layers_in_host_memory(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG, "llm_backend.engine.llama")
+    log = capture_log()
+    path = write_shape(tmp_path / "mixture.gguf", TINY_MIXTURE)
+    command = start(
+        model_path=str(path), gpu_layers=4, host_experts=2, tensor_split=[4.0], mmap=True
+    )
+    placement = DevicePlacement(command)
+    model = load_weights(command, placement)
+    assert model, log.pop_reason()
+    native.llama_model_free(model)
+    native.llama_log_set(native.llama_log_callback(), None)
+
+    moved = [line.split()[1] for line in caplog.messages if "overridden to CPU" in line]
+    assert sorted(set(moved)) == [
+        f"blk.{layer}.ffn_{part}_exps.weight" for layer in (0, 1) for part in ("down", "gate", "up")
+    ]
+
+
+async def test_plan_that_does_not_hold_shrinks_once_and_says_so(tiny_llama, caplog):
+    smaller = EngineFit(
+        slots=1, context_tokens=64, gpu_layers=0, tensor_split=(), host_experts=0, plan="less"
+    )
+    command = (sys.executable, "-m", "tests.engine.crashing_worker", "little-memory")
+    large = config(tiny_llama, slots=8, context_tokens=1 << 20, command=command)
+    async with Engine(replace(large, smaller=smaller)) as engine:
+        info = await engine.ready()
+
+    assert (info.slots, info.context_tokens, info.plan) == (1, 64, "less")
+    assert caplog.messages.count("engine_plan_shrunk") == 1
+    assert "there is no memory for 8 slots" in logged(caplog)
