@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.case_journal import CaseJournal
+from tests.live.refused_fields import drop_refused_fields
 
 ROOT = Path(__file__).parents[1]
 PROPERTY = """
@@ -78,6 +79,19 @@ def test_whatever_was_imported_the_examples_are_the_same(tmp_path):
     assert alone.returncode == others.returncode == 0, alone.stderr + others.stderr
     assert len(alone.stdout.splitlines()) >= 100
     assert others.stdout == alone.stdout
+
+
+def test_refused_fields_are_dropped_until_the_server_accepts_the_body():
+    body = {"": 1, "model": "x", "messages": [1, 2], "tools": [{}, {"a": "\0"}], "top_p": 1}
+    refused = iter([{"param": ""}, {"param": "model"}, {"param": "tools[1].a"},
+                    {"param": "messages"}, {"param": "messages"}, {"param": "messages"},
+                    None])  # fmt: skip
+
+    drop_refused_fields(body, lambda _body: next(refused))
+
+    accepted = {"model": "builtin", "messages": [{"role": "user", "content": "Hi"}]}
+    assert body == {**accepted, "tools": [{}], "top_p": 1}
+    assert next(refused, "no more") == "no more"
 
 
 def test_fuzzing_keeps_counts_and_finds_of_an_interrupted_run_and_continues(tmp_path):
