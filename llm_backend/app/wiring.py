@@ -28,6 +28,7 @@ from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
+from llm_backend.controllers.responses.input.listed_items import ListedItems
 from llm_backend.controllers.service.error_buffer import RecentErrors
 from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.services import Services
@@ -145,6 +146,7 @@ def _build_services(
         file_pictures=_file_pictures(settings, stores),
         library=search.library,
         responses=stores.responses,
+        listed_items=ListedItems(validators),
         uploads=stores.uploads,
         server_tools=search.server_tools,
         jobs=stores.jobs,

@@ -36,6 +36,7 @@ async def create_conversation(services: Services, request: ApiRequest) -> Respon
         metadata=body.get("metadata") or {},
     )
     items = await services.responses.resolve_items(body.get("items"), "items")
+    await services.listed_items.check(items)
     with translate_store_errors("conversation"):
         await services.responses.conversations.add(conversation, to_stored_items(items))
     return JsonResponse(_conversation_object(conversation))
@@ -73,8 +74,11 @@ async def create_conversation_items(services: Services, request: ApiRequest) -> 
     """`POST /conversations/{conversation_id}/items`"""
     body: api.CreateConversationItemsRequest = request.body
     query: api.CreateConversationItemsQuery = request.query
-    items = to_stored_items(await services.responses.resolve_items(body["items"], "items"))
-    added = await services.responses.conversations.add_items(request.path["conversation_id"], items)
+    items = await services.responses.resolve_items(body["items"], "items")
+    await services.listed_items.check(items)
+    added = await services.responses.conversations.add_items(
+        request.path["conversation_id"], to_stored_items(items)
+    )
     include = query.get("include") or ()
     return JsonResponse(item_list(Page(items=added, has_more=False), include))
 

@@ -14,6 +14,7 @@ from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldRep
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.responses.input.file_texts import FileTexts
+from llm_backend.controllers.responses.input.listed_items import ListedItems
 from llm_backend.controllers.responses.response_memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.service.error_buffer import RecentErrors
@@ -44,6 +45,7 @@ class Services:
     extractor: Extractor
     library: VectorLibrary
     responses: ResponseMemory
+    listed_items: ListedItems
     background: BackgroundResponses
     file_texts: FileTexts
     file_pictures: FilePictures

@@ -455,3 +455,35 @@ def test_responses_outlive_the_server(tmp_path):
 
 def connected(served: Served) -> openai.OpenAI:
     return openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+
+
+@pytest.mark.parametrize(
+    ("item", "param"),
+    [
+        ({"type": "compaction_trigger"}, "items[1].type"),
+        ({"type": "reasoning"}, "items[1].summary"),
+        ({"type": "web_search_call", "status": "completed"}, "items[1].action"),
+        ({"role": "user", "content": "Hi", "status": "lost"}, "items[1].status"),
+    ],
+)
+def test_an_item_that_a_conversation_cannot_list_is_refused_and_not_stored(client, item, param):
+    conversation = client.conversations.create()
+    items = [{"role": "user", "content": "Hi"}, item]
+
+    with pytest.raises(openai.BadRequestError) as added:
+        client.conversations.items.create(conversation.id, items=items)
+    with pytest.raises(openai.BadRequestError) as created:
+        client.conversations.create(items=items)
+
+    assert [added.value.param, created.value.param] == [param, param]
+    assert client.conversations.items.list(conversation.id).data == []
+
+
+def test_a_shell_call_is_listed_with_the_limits_that_it_leaves_out(client):
+    call = {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}}
+    conversation = client.conversations.create(items=[call])
+
+    (listed,) = client.conversations.items.list(conversation.id).data
+
+    assert listed.action.commands == ["ls"]
+    assert listed.action.max_output_length is None

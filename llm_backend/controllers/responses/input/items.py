@@ -93,6 +93,8 @@ def stored_form(sent: Item) -> JsonObject:
     item["id"] = sent.get("id") or new_id(kind)
     if kind == "message":
         item["content"] = _parts(sent["content"], is_answer=sent["role"] == "assistant")
+    if kind == "shell_call":
+        item["action"] = {"timeout_ms": None, "max_output_length": None, **item["action"]}
     return {**_DEFAULTS.get(kind, {}), **without_fetched(item)}
 
 
