@@ -28,6 +28,13 @@ CHECKS = (
 )  # fmt: skip
 KEY = "sk-fuzz"
 WORDS = ("Selected", "Tested")
+# Once in some hundred bodies of realtime sessions it cannot negate a part of their schema, and says
+# so as the only kind of error, beside no failure.
+LIMIT_OF_SCHEMATHESIS = re.compile(
+    r"\A(?!.*^=+ FAILURES =+$).*a `not` whose complement.*"
+    r"^Errors:\n[^\n]*Schema Error: \d+\n\n",
+    re.DOTALL | re.MULTILINE,
+)
 KEPT_CHARACTERS = 200_000  # of what it tells, at most
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -117,7 +124,8 @@ def test_no_answer_is_one_that_the_document_does_not_describe(fuzzed, part, tmp_
     told = sent(fuzzed, part, tmp_path)
     selected, tested = (number(word, told.stdout) for word in WORDS)
 
-    assert told.returncode == 0, told.stdout[-KEPT_CHARACTERS:]
+    is_fine = told.returncode == 0 or LIMIT_OF_SCHEMATHESIS.search(told.stdout)
+    assert is_fine, told.stdout[-KEPT_CHARACTERS:]
     assert part.operations is None or tested == selected >= part.operations
     assert httpx.get(f"{fuzzed.address}/readyz").status_code == 200
     lines = fuzzed.log.read_text(errors="replace")[logged:]
