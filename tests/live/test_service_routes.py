@@ -61,6 +61,8 @@ def test_the_status_stream_sends_the_state_and_its_changes(server, client):
 
     assert first["status"] in ("idle", "processing")
     assert first["models"][0]["slots"] == 8
+    assert first["models"][0]["backend"]
+    assert first["models"][0]["plan"].startswith("8 x 2,048 tokens, ")
     assert (during["status"], during["info"]) == ("processing", "1 running, 0 waiting.")
     assert during["models"][0]["work"]["generated_tokens"] > 0
 
