@@ -16,7 +16,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.offload import offload
 
-KEY = b"idempotency-key"
+KEY = "idempotency-key"
 KEY_CHARACTERS = 255
 ALL_BYTES = 64 * 1024 * 1024
 
@@ -50,7 +50,7 @@ class Idempotency:
     async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
         """Sends the stored answer or a new one. Raises `Conflict` if the key belongs to another
         request, and `InvalidRequest` for a key that is too long."""
-        key = _key_of(request)
+        key = request.http.headers.get(KEY)
         is_storable = request.http.method == "POST" and not request.operation.administers
         is_storable = is_storable and not _has_zero_retention(request.caller)
         if not key or not is_storable or not request.raw_body:
@@ -144,13 +144,6 @@ class Idempotency:
 
     def _evict(self, name: Id) -> None:
         self._bytes -= self._stored.pop(name).size_bytes
-
-
-def _key_of(request: ApiRequest) -> str | None:
-    for name, value in request.http.scope["headers"]:
-        if name == KEY:
-            return str(value.decode("latin-1"))
-    return None
 
 
 def _has_zero_retention(caller: Caller | None) -> bool:
