@@ -1,20 +1,20 @@
-"""Every error a client can see, and the one way it becomes OpenAI's error body.
+"""Every error a client can see, and its body: OpenAI's, or Anthropic's for Messages.
 
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
     |  |- UnsupportedField          400  invalid_request_error   unsupported_parameter
     |  |- SchemaUnsupported         400  invalid_request_error   invalid_json_schema
-    |  `- ContextLengthExceeded     400  invalid_request_error   context_length_exceeded
-    |- Unauthorized                 401  invalid_request_error   invalid_api_key
-    |  `- UnknownKey                401  invalid_request_error   invalid_api_key
-    |- Forbidden                    403  invalid_request_error   insufficient_permissions
-    |- NotFound                     404  invalid_request_error   not_found
-    |  `- ModelNotFound             404  invalid_request_error   model_not_found
-    |- MethodNotAllowed             405  invalid_request_error   method_not_allowed
-    |- Conflict                     409  invalid_request_error   conflict
-    |- TooLarge                     413  invalid_request_error   request_too_large
-    |- UnsupportedMediaType         415  invalid_request_error   unsupported_media_type
-    |- RangeNotSatisfiable          416  invalid_request_error   range_not_satisfiable
+    |  |- ContextLengthExceeded     400  invalid_request_error   context_length_exceeded
+    |  |- Unauthorized              401  invalid_request_error   invalid_api_key
+    |  |  `- UnknownKey             401  invalid_request_error   invalid_api_key
+    |  |- Forbidden                 403  invalid_request_error   insufficient_permissions
+    |  |- NotFound                  404  invalid_request_error   not_found
+    |  |  `- ModelNotFound          404  invalid_request_error   model_not_found
+    |  |- MethodNotAllowed          405  invalid_request_error   method_not_allowed
+    |  |- Conflict                  409  invalid_request_error   conflict
+    |  |- TooLarge                  413  invalid_request_error   request_too_large
+    |  |- UnsupportedMediaType      415  invalid_request_error   unsupported_media_type
+    |  `- RangeNotSatisfiable       416  invalid_request_error   range_not_satisfiable
     |- RateLimited                  429  rate_limit_error        rate_limit_exceeded
     |  `- LimitReached              429  rate_limit_error        rate_limit_exceeded
     |     |- RequestsLimited        429  requests                rate_limit_exceeded
@@ -357,11 +357,16 @@ _MESSAGES_ERROR_TYPES = {
 
 def error_body_for(path: str, error: ApiError) -> Mapping[str, object]:
     """Builds the error body of the operations at a path: OpenAI's, or Anthropic's for Messages."""
-    return messages_error_body(error) if _MESSAGES_PATH.fullmatch(path) else error_body(error)
+    return messages_error_body(error) if speaks_messages(path) else error_body(error)
+
+
+def speaks_messages(path: str) -> bool:
+    """Returns True for a path of Anthropic's Messages."""
+    return _MESSAGES_PATH.fullmatch(path) is not None
 
 
 def messages_error_body(error: ApiError) -> dict[str, object]:
-    """Builds Anthropic's error body for this error, which is an event of a stream, too."""
+    """Builds Anthropic's error body for this error, which is also the error event of a stream."""
     other = "api_error" if error.status >= 500 else "invalid_request_error"
     kind = _MESSAGES_ERROR_TYPES.get(error.status, other)
     return {"type": "error", "error": {"type": kind, "message": error.message}}

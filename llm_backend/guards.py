@@ -57,7 +57,7 @@ class AbortedStreams:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent = SentEvents()
+        sent = SentEvents(scope["path"])
 
         def watch(message: Message) -> Awaitable[None]:
             sent.record(message)

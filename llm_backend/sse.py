@@ -4,7 +4,9 @@ import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llm_backend.errors import UpstreamFailed
+import orjson
+
+from llm_backend.errors import ApiError, UpstreamFailed, error_body_for, speaks_messages
 
 DONE = b"data: [DONE]\n\n"
 
@@ -27,6 +29,12 @@ def encode(data: bytes, name: str | None = None) -> bytes:
     """Encodes one event with a single line of data, such as JSON without indentation."""
     head = b"" if name is None else b"event: " + name.encode() + b"\n"
     return head + b"data: " + data + b"\n\n"
+
+
+def encode_error(path: str, error: ApiError) -> bytes:
+    """Encodes the error event of a stream at a path."""
+    name = "error" if speaks_messages(path) else None
+    return encode(orjson.dumps(error_body_for(path, error)), name)
 
 
 class Decoder:

@@ -4,10 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
-
-from llm_backend.errors import ApiError, error_body
-from llm_backend.sse import encode
+from llm_backend.errors import ApiError
+from llm_backend.sse import encode_error
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -19,10 +17,11 @@ _DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # at a line's start: no JSON text
 class StreamEnding:
     """Tracks an answer's bytes to detect its end, and to end one that breaks off.
 
-    `headers` are the answer's, names in lower case.
+    `headers` are the answer's, names in lower case; `path` is the request's.
     """
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, headers: Headers, path: str = "") -> None:
+        self._path = path
         first: dict[bytes, bytes] = {}
         for name, value in headers:
             first.setdefault(name, value)
@@ -53,13 +52,15 @@ class StreamEnding:
         if not self._is_stream or not self._can_be_added_to:
             return None
         is_between_events = not self._tail or self._tail.endswith(_EVENT_ENDS)
-        return (b"" if is_between_events else b"\n\n") + encode(orjson.dumps(error_body(error)))
+        event = encode_error(self._path, error)
+        return event if is_between_events else b"\n\n" + event
 
 
 class SentEvents:
     """Tracks the ASGI messages of an answer, for a caller that may have to abort it."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self._path = path
         self._headers: Headers | None = None
         self._tail = b""
         self._is_over = False
@@ -83,7 +84,7 @@ class SentEvents:
         event stream: the missing end shows the client that it is incomplete."""
         if self._headers is None or self._is_over:
             return None
-        ending = StreamEnding(self._headers)
+        ending = StreamEnding(self._headers, self._path)
         ending.is_reached_by(self._tail)
         return ending.error_event(error)
 

@@ -75,7 +75,7 @@ async def cut_off(*pieces: bytes) -> bytes:
     async def send(message):
         sent.append(message.get("body", b""))
 
-    await AbortedStreams(answer)({"type": "http"}, None, send)
+    await AbortedStreams(answer)({"type": "http", "path": "/x"}, None, send)
     return b"".join(sent)
 
 

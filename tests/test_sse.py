@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.errors import UpstreamFailed
-from llm_backend.sse import DONE, Decoder, Event, encode
+from llm_backend.errors import Overloaded, UpstreamFailed
+from llm_backend.sse import DONE, Decoder, Event, encode, encode_error
 
 LINES = [
     "data: a",
@@ -92,3 +92,14 @@ def test_decoder_refuses_an_endless_event_but_not_endless_comments():
         list(endless.feed(b"data: x\n"))
     with pytest.raises(UpstreamFailed):
         list(Decoder(limit_bytes=100).feed(b"x" * 101))
+
+
+@pytest.mark.parametrize(
+    ("path", "start"),
+    [
+        ("/v1/messages", b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"'),
+        ("/chat/completions", b'data: {"error":{"message":"busy"'),
+    ],
+)
+def test_error_event_has_the_shape_of_its_operation(path: str, start: bytes) -> None:
+    assert encode_error(path, Overloaded("busy")).startswith(start)

@@ -17,7 +17,9 @@ Light to import: the package's build imports `compilation/` without the applicat
 `client_disconnect.py`    cancels work when its client disconnects
 `application/`            the ASGI application
 `forms/`                  multipart forms
+`unknown_operation.py`    paths outside of the document: relayed or refused
 `compilation/`            from OpenAI's document to compiled files
+`release/`                differences of two documents, and the update to another one
 """
 
 from llm_backend.contract.document import ContractMissing, Document, load_document

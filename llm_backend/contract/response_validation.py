@@ -10,8 +10,8 @@ from starlette.responses import Response, StreamingResponse
 
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.validation import ContractViolation, Validators
-from llm_backend.errors import Internal, error_body
-from llm_backend.sse import Decoder, SimilarEvent, encode
+from llm_backend.errors import Internal
+from llm_backend.sse import Decoder, SimilarEvent, encode_error
 
 # A longer body is checked only under `enforce`: to parse it again holds up all other requests, for
 # a fifth of a second at 2,048 embeddings.
@@ -94,7 +94,7 @@ class ResponseValidator:
                     _log.error("event_breaks_contract", extra={"reason": str(violation)})
                     if self._setting is ResponseCheckMode.ENFORCE:
                         error = Internal("The server made an event that breaks its own contract.")
-                        yield encode(orjson.dumps(error_body(error)))
+                        yield encode_error(operation.path, error)
                         return
                 yield data
         finally:

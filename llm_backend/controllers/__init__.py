@@ -11,6 +11,7 @@ and `internal/` are shared by several tags.
 `tokens.py`         tokenize, detokenize, render a prompt
 `uploads.py`        files in parts
 `chat/`             chat completions
+`messages/`         Anthropic's Messages
 `responses/`        responses
 `vector_stores/`    vector stores
 `files/`            files

@@ -44,7 +44,7 @@ from llm_backend.engine.statistics import PassMeter, Statistics
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
-_MOST_COPIED = 4096  # tokens of a context by which a copy of used cells alone costs
+_MOST_COPIED = 4096  # largest context by which copies of only the used cells are priced
 
 
 class Generator:

@@ -1,4 +1,4 @@
-"""Model conversion: embedding models in the sentence-transformers layout to GGUF files.
+"""Models from elsewhere: downloads from the hub, and embedding models converted to GGUF files.
 
 Depends on files and formats only, not on controllers, engine or store.
 """

@@ -198,7 +198,7 @@ class AdmissionControl:
         if self._run_deadline_s is None:
             await answer(request, response)
             return
-        sent = SentEvents()
+        sent = SentEvents(request.operation.path)
 
         def follow(message: Message) -> Awaitable[None]:
             sent.record(message)

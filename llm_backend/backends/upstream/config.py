@@ -24,7 +24,7 @@ class WireProtocol(StrEnum):
     CHAT = "chat"
     RESPONSES = "responses"
     BOTH = "both"
-    MESSAGES = "messages"  # Anthropic's, which no upstream is asked for: chats take their place
+    MESSAGES = "messages"  # Anthropic's; bridged to chats or responses, as no upstream speaks it
 
 
 WIRES = {

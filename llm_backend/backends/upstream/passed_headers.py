@@ -47,9 +47,7 @@ _OF_ANSWERS = frozenset(
 )
 _PREFIXES_OF_ANSWERS = (b"openai-", b"x-ratelimit-")
 
-# Never passed, whatever the settings add. `openai-organization` and `openai-project` choose the
-# operator's account that pays: in answers they never pass, in requests only if the settings add
-# them.
+# Never passed, whatever the settings add.
 _NEVER = frozenset(
     {
         b"alt-svc",
@@ -88,6 +86,8 @@ _NEVER = frozenset(
     }
 )
 _NEVER_PREFIXES = (b"access-control-", b"sec-", b"x-accel-", b"x-forwarded-", b"x-llm-backend-")
+# They choose the operator's account that pays: in answers they never pass, in requests only if the
+# settings add them.
 _PAYERS = frozenset({b"openai-organization", b"openai-project"})
 
 

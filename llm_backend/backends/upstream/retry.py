@@ -5,7 +5,7 @@ from llm_backend.backends.upstream.headers import Headers
 ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
+_IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 KEY_REJECTED = frozenset({401, 403})
 """Statuses that reject this server's key; no client's key is passed on."""
@@ -14,12 +14,12 @@ REFUSED = frozenset({429, 503, 529})
 DOWN = frozenset({502, 503, 504, 529})
 """Statuses that say that an upstream, or a server behind it, is down."""
 FALLBACK = REFUSED | DOWN | {500}
-"""Statuses after which a route falls back to its other backend."""
+"""Statuses after which a route falls back to its next step, as after `routing.FALLBACK_ERRORS`."""
 
 
 def is_safe(method: str) -> bool:
     """Returns True for an idempotent method, which may be sent twice (RFC 9110, 9.2.2)."""
-    return method in _SAFE_METHODS
+    return method in _IDEMPOTENT_METHODS
 
 
 def has_idempotency_key(headers: Headers) -> bool:

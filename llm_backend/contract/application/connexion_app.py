@@ -3,10 +3,10 @@
 A request passes, from the outside in:
 
     Envelope                      request id, `/v1` prefix
-    ErrorRenderer                 any exception -> OpenAI's error body
+    ErrorRenderer                 any exception -> an error body
     LifespanMiddleware            start and stop                             (Connexion's)
     Routing                       path and method -> operationId             (mostly Connexion's)
-    Authentication                bearer token -> caller
+    Authentication                key of `Authorization` or `x-api-key` -> caller
     RequestValidator              parameters and body, validated against the document
     Dispatcher                    operationId -> handler, response validated
 """

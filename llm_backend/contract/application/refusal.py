@@ -9,7 +9,7 @@ from llm_backend.errors import ApiError, error_body_for
 
 
 async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:
-    """Sends the error's status, OpenAI's body and a request id, which is stored in the scope."""
+    """Sends the error's status, its body and a request id, which is stored in the scope."""
     request_id = scope.setdefault("state", {}).setdefault("request_id", f"req_{token_hex(16)}")
     kind = "http"
     if scope["type"] == "websocket":

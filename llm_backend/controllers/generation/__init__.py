@@ -12,4 +12,5 @@
 `deprecated_functions.py`  `functions` and `function_call`
 `foreign_tokens.py`        token ids of OpenAI's encodings
 `ignored_hints.py`         fields without an effect here
+`field_aliases.py`         names that other servers have for fields
 """

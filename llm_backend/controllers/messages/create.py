@@ -1,11 +1,10 @@
-"""Messages by a local model, or by an upstream that answers chats; and counts of their tokens."""
+"""Messages by a local model or by an upstream that answers chats or responses; token counts."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import orjson
 from starlette.responses import Response
 
 from llm_backend import exact_json
@@ -23,10 +22,10 @@ from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.errors import ApiError, Unsupported, UnsupportedField, messages_error_body
+from llm_backend.errors import ApiError, Unsupported, UnsupportedField
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload
-from llm_backend.sse import encode
+from llm_backend.sse import encode, encode_error
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -91,7 +90,7 @@ def _encode(event: JsonObject) -> bytes:
 
 
 def _failure(error: ApiError) -> bytes:
-    return encode(orjson.dumps(messages_error_body(error)), "error")
+    return encode_error("/messages", error)
 
 
 async def count_anthropic_message_tokens(services: Services, request: ApiRequest) -> Response:

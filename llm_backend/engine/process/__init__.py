@@ -5,11 +5,12 @@ worker.py              the main loop
 connection_server.py   its connections
 outbox.py              when its events are sent
 
-In the API processes:
+In the process that owns the engine, and in those that use it:
 lifecycle.py           state of an engine
 supervisor.py          starts, watches and restarts the worker
 restart_policy.py      delays between restarts
 watchdog.py            detection of a worker that hangs
+device_list.py         devices of the build, listed in a process of its own
 exit_status.py         causes of a worker's end
 worker_log.py          the worker's standard error as log lines
 socket_path.py         the Unix socket for other processes

@@ -89,7 +89,7 @@ class Requests:
             return {"type": "http.disconnect"}
 
         request = ApiRequest(
-            operation=cast(Operation, SimpleNamespace(operation_id=operation)),
+            operation=cast(Operation, SimpleNamespace(operation_id=operation, path="/x")),
             http=HttpRequest({"type": "http", "state": state}, receive),
             caller=self.keyring.authenticate({"authorization": "Bearer sk-one"}),
             request_id="r",

@@ -52,7 +52,7 @@ _LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream
 class Upstream(UpstreamLoad):
     """Connection pool to one base URL with one API key; `async with` opens and closes it.
 
-    Sends each request once, with one exception: a GET, PUT or DELETE on a kept-alive connection
+    Sends each request once, with one exception: an idempotent request on a kept-alive connection
     that the upstream closes is retried on a new one (RFC 9110, 9.2.2).
     """
 
