@@ -313,6 +313,23 @@ async def test_slow_upload_is_no_timeout_of_the_upstream():
     assert fake.requests[0].values(b"transfer-encoding") == [b"chunked"]
 
 
+@pytest.mark.parametrize("sent_first", [False, True])
+async def test_body_that_is_refused_at_its_beginning_reaches_no_upstream(sent_first: bool):
+    async def refused():
+        if sent_first:
+            yield b"beginning"
+        raise InvalidRequest("no")
+
+    async with FakeUpstream() as fake, upstream_of(fake) as upstream:
+        with pytest.raises(InvalidRequest):
+            await ask(upstream, body=refused())
+        assert await ask(upstream, path="/later") == (200, b"{}")
+
+    paths = [request.first_line.split()[1] for request in fake.requests]
+    assert paths[-1] == b"/v1/later"
+    assert len(paths) == 1 + sent_first
+
+
 async def test_a_full_pool_is_504():
     async with (
         FakeUpstream(answer=silence) as fake,

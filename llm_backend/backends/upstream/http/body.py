@@ -76,13 +76,20 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + _PIECE_BYTES]
 
 
+def _write_head(protocol: ResponseHandler, head: bytes) -> None:
+    if head and protocol.transport is not None:  # else the writer raises
+        protocol.transport.write(head)
+
+
 async def send_pieces(
     protocol: ResponseHandler,
+    head: bytes,
     pieces: AsyncIterator[bytes],
     length: int | None,
     deadline: AnswerDeadline,
 ) -> None:
-    """Sends a body after its head: not more than `length` bytes, or without a length in chunks. An
+    """Sends a head and its body: not more than `length` bytes, or without a length in chunks. The
+    head waits for the first piece: a body that is refused at its beginning reaches no upstream. An
     error becomes one of the connection, where the reader of the answer finds it."""
     writer = StreamWriter(protocol, asyncio.get_running_loop())
     writer.length = length
@@ -91,9 +98,12 @@ async def send_pieces(
     try:
         async for piece in pieces:
             deadline.restart()
+            _write_head(protocol, head)
+            head = b""
             await writer.write(piece)
             await writer.drain()
             deadline.pause()
+        _write_head(protocol, head)
         await writer.write_eof()
     except Exception as error:
         failed = aiohttp.ClientConnectionError(f"The body was not sent: {error!r}")

@@ -207,8 +207,7 @@ class HttpClient:
             transport.write(head + pieces)
             deadline.restart()
             return None
-        transport.write(head)
-        return asyncio.create_task(send_pieces(protocol, pieces, length, deadline))
+        return asyncio.create_task(send_pieces(protocol, head, pieces, length, deadline))
 
 
 async def _head_of_answer(
