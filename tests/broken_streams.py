@@ -69,6 +69,7 @@ class BreakingProxy:
     def close(self) -> None:
         """Closes all connections."""
         for one in self._connections:
+            self.see()  # a test that has failed lets no answer break
             one.close()
 
 
