@@ -31,12 +31,16 @@ class YamlEdits:
 
     def remove_entries(
         self, mapping: yaml.MappingNode, is_wanted: Callable[[yaml.Node, yaml.Node], bool]
-    ) -> bool:
-        """Removes the entries of a mapping for which `is_wanted(key, value)` is false; true if none
-        remains, and the mapping itself has to be removed by the caller."""
+    ) -> None:
+        """Removes the entries of a mapping for which `is_wanted(key, value)` is false. If none
+        remains, the mapping is empty."""
         gone = [not is_wanted(key, value) for key, value in mapping.value]
         if all(gone):
-            return True
+            end = self._index(mapping.end_mark)
+            if not mapping.flow_style:
+                end = self._starts[self._last_line(mapping.end_mark) + 1] - 1
+            self._edits[self._index(mapping.start_mark), end] = "{}"
+            return
         for place, (key, value) in enumerate(mapping.value):
             if not gone[place]:
                 continue
@@ -48,14 +52,17 @@ class YamlEdits:
             else:
                 following = self._index(mapping.value[place + 1][0].start_mark)
                 self._edits[self._index(key.start_mark), following] = ""
-        return False
 
     def text(self) -> str:
-        """Returns the edited text."""
-        text = self._text
-        for (start, end), value in sorted(self._edits.items(), reverse=True):
-            text = text[:start] + value + text[end:]
-        return text
+        """Returns the edited text. An edit within a removed part has no effect."""
+        pieces, done = [], 0
+        for (start, end), value in sorted(
+            self._edits.items(), key=lambda one: (one[0][0], -one[0][1])
+        ):
+            if start >= done:
+                pieces += [self._text[done:start], value]
+                done = end
+        return "".join([*pieces, self._text[done:]])
 
     @staticmethod
     def mappings_of(root: yaml.Node) -> Iterator[yaml.MappingNode]:
@@ -73,11 +80,15 @@ class YamlEdits:
         return self._starts[mark.line] + mark.column
 
     def _remove_lines(self, first: int, end: yaml.Mark) -> None:
-        """Removes lines up to a mark, but not comments and empty lines before it."""
+        self._edits[self._starts[first], self._starts[self._last_line(end) + 1]] = ""
+
+    def _last_line(self, end: yaml.Mark) -> int:
+        """Returns the last line of a block before a mark, which comments and empty lines that
+        follow the block do not belong to."""
         last = end.line if end.column else end.line - 1
         lines = self._text.splitlines()
         if end.column and not lines[end.line][: end.column].strip(" -"):
             last -= 1  # the mark of a block is at the next token
-        while last > first and (not lines[last].strip() or lines[last].lstrip().startswith("#")):
+        while last > 0 and (not lines[last].strip() or lines[last].lstrip().startswith("#")):
             last -= 1
-        self._edits[self._starts[first], self._starts[last + 1]] = ""
+        return last

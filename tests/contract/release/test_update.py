@@ -181,6 +181,25 @@ def test_update_absorbs_a_release_at_once(openapi: Path) -> None:
         assert told in result.output
 
 
+def test_update_takes_out_all_that_the_overlay_says_of_replaced_operations(openapi: Path) -> None:
+    new = release()
+    new["paths"]["/old"] = {"post": operation("makeOld", "Old")}
+    new["paths"]["/things/{id}"] = {"put": operation("replaceThing")}
+    del new["paths"]["/things"]["get"]
+
+    result = update(openapi, new)
+
+    assert result.exit_code == 0, result.output
+    table = json.loads((openapi.parent / "c" / "start.json").read_bytes())
+    assert [row["operation_id"] for row in table["operations"]] == [
+        "makeOld", "makeThing", "replaceThing", "getPing",
+    ]  # fmt: skip
+    overlay = yaml.safe_load((openapi / "overlay.yaml").read_text())
+    paths = next(one for one in overlay["actions"] if one["target"] == "$.paths")["update"]
+    links = paths["/things"]["post"]["responses"]["200"]["links"]
+    assert (paths["/old"], paths["/things/{id}"], links) == ({}, {}, {})
+
+
 def test_update_to_the_same_release_changes_no_file_but_the_origin(openapi: Path) -> None:
     before = contents(openapi)
 
