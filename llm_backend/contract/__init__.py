@@ -1,4 +1,4 @@
-"""API contract: OpenAI's OpenAPI document with overlay and extensions, and checks against it.
+"""API contract: OpenAI's document and SDK, overlay and extensions, and checks against them.
 
 Light to import: the package's build imports `compilation/` without the application.
 
@@ -19,6 +19,7 @@ Light to import: the package's build imports `compilation/` without the applicat
 `forms/`                  multipart forms
 `unknown_operation.py`    paths outside of the document: relayed or refused
 `compilation/`            from OpenAI's document to compiled files
+`sdk/`                    what the official SDK has beyond the document
 `release/`                differences of two documents, and the update to another one
 """
 

@@ -386,6 +386,17 @@ class AskChatQuery(TypedDict):
     stream: NotRequired[bool]
     model: NotRequired[str]
 
+class AudioVoiceList(TypedDict):
+    object: Literal["list"]
+    voices: list[AudioVoiceListVoice]
+
+class AudioVoiceListVoice(TypedDict):
+    id: str
+    name: str
+    language: str
+    gender: Literal["female", "male"] | None
+    model: str
+
 AuditLog = TypedDict(
     "AuditLog",
     {
@@ -886,6 +897,26 @@ class ChatCompletionList(TypedDict):
     has_more: bool
     last_id: str | None
     object: Literal["list"]
+
+class ChatCompletionMatch(TypedDict):
+    object: Literal["chat.completion.match"]
+    id: str
+    created: int
+    model: str
+    title: str
+    metadata: dict[str, str]
+    excerpt: list[ChatCompletionMatchExcerpt]
+
+class ChatCompletionMatchExcerpt(TypedDict):
+    text: str
+    is_match: bool
+
+class ChatCompletionMatchList(TypedDict):
+    object: Literal["list"]
+    data: list[ChatCompletionMatch]
+    first_id: str
+    last_id: str
+    has_more: bool
 
 class ChatCompletionMessageCustomToolCall(TypedDict):
     custom: ChatCompletionMessageCustomToolCallCustom
@@ -1488,6 +1519,10 @@ class CountAnthropicMessageTokensRequestToolChoice(TypedDict):
     name: NotRequired[str]
     disable_parallel_tool_use: NotRequired[bool]
 
+class CountPromptTokensRequest(TypedDict):
+    prompt: str
+    model: NotRequired[str]
+
 class CreateAnthropicMessageRequest(TypedDict):
     model: str
     messages: list[CreateAnthropicMessageRequestMessage]
@@ -1601,7 +1636,12 @@ class CreateChatCompletionRequest(TypedDict):
     stop_token_ids: NotRequired[list[int] | None]
     ignore_eos: NotRequired[bool | None]
     grammar: NotRequired[str | None]
+    cache_prompt: NotRequired[bool | None]
+    id_slot: NotRequired[int | None]
+    n_keep: NotRequired[int | None]
     enable_thinking: NotRequired[bool | None]
+    n_choice: NotRequired[int | None]
+    truncation: NotRequired[Literal["auto", "disabled"] | None]
     personality: NotRequired[str | None]
     chat_template_kwargs: NotRequired[JsonObject | None]
 
@@ -1628,6 +1668,7 @@ class CreateChatCompletionResponse(TypedDict):
     service_tier: NotRequired[ServiceTier]
     system_fingerprint: NotRequired[str]
     usage: NotRequired[CompletionUsage]
+    truncated_messages: NotRequired[int]
     retrieval: NotRequired[CreateChatCompletionResponseRetrieval]
 
 class CreateChatCompletionResponseChoice(TypedDict):
@@ -1663,6 +1704,7 @@ class CreateChatCompletionStreamResponse(TypedDict):
     service_tier: NotRequired[ServiceTier]
     system_fingerprint: NotRequired[str]
     usage: NotRequired[CompletionUsage | None]
+    truncated_messages: NotRequired[int]
     retrieval: NotRequired[CreateChatCompletionStreamResponseRetrieval]
 
 class CreateChatCompletionStreamResponseChoice(TypedDict):
@@ -1737,6 +1779,9 @@ class CreateCompletionRequest(TypedDict):
     stop_token_ids: NotRequired[list[int] | None]
     ignore_eos: NotRequired[bool | None]
     grammar: NotRequired[str | None]
+    cache_prompt: NotRequired[bool | None]
+    id_slot: NotRequired[int | None]
+    n_keep: NotRequired[int | None]
 
 class CreateCompletionResponse(TypedDict):
     choices: list[CreateCompletionResponseChoice]
@@ -1783,6 +1828,112 @@ class CreateConversationItemsQuery(TypedDict):
 
 class CreateConversationItemsRequest(TypedDict):
     items: list[InputItem]
+
+class CreateDecisionRequest(TypedDict):
+    input: list[CreateDecisionRequestInputFunctionCall | CreateDecisionRequestInputCustomToolCall | CreateDecisionRequestInputCustomToolCallOutput | CreateDecisionRequestInputFunctionCallOutput | CreateDecisionRequestInputMessage | CreateDecisionRequestInputMessageObject | CreateDecisionRequestInputMessageObject1 | CreateDecisionRequestInputMessageObject2] | str
+    model: str
+    prompt_cache_key: NotRequired[str | None]
+    prompt_cache_options: NotRequired[CreateDecisionRequestPromptCacheOptions | None]
+    questions: list[CreateDecisionRequestQuestionChoice | CreateDecisionRequestQuestionScore | CreateDecisionRequestQuestionPredicate]
+    safety_identifier: NotRequired[str | None]
+
+class CreateDecisionRequestInputCustomToolCall(TypedDict):
+    call_id: str
+    id: NotRequired[str | None]
+    input: str
+    name: str
+    namespace: NotRequired[str | None]
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"] | None]
+    type: Literal["custom_tool_call"]
+
+class CreateDecisionRequestInputCustomToolCallOutput(TypedDict):
+    call_id: str
+    id: NotRequired[str | None]
+    output: list[DecisionInputImageParam | DecisionInputTextParam] | str
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"] | None]
+    type: Literal["custom_tool_call_output"]
+
+class CreateDecisionRequestInputFunctionCall(TypedDict):
+    arguments: str
+    call_id: str
+    id: NotRequired[str | None]
+    name: str
+    namespace: NotRequired[str | None]
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"] | None]
+    type: Literal["function_call"]
+
+class CreateDecisionRequestInputFunctionCallOutput(TypedDict):
+    call_id: str
+    id: NotRequired[str | None]
+    output: list[DecisionInputImageParam | DecisionInputTextParam] | str
+    status: NotRequired[Literal["completed", "in_progress", "incomplete"] | None]
+    type: Literal["function_call_output"]
+
+class CreateDecisionRequestInputMessage(TypedDict):
+    content: list[DecisionInputTextParam] | str
+    role: Literal["developer"]
+    type: NotRequired[Literal["message"]]
+
+class CreateDecisionRequestInputMessageObject(TypedDict):
+    content: list[DecisionInputTextParam] | str
+    role: Literal["system"]
+    type: NotRequired[Literal["message"]]
+
+class CreateDecisionRequestInputMessageObject1(TypedDict):
+    content: list[DecisionInputImageParam | DecisionInputJSON | DecisionInputTextParam] | str
+    role: Literal["user"]
+    type: NotRequired[Literal["message"]]
+
+class CreateDecisionRequestInputMessageObject2(TypedDict):
+    content: list[CreateDecisionRequestInputMessageObject2ContentRefusal | CreateDecisionRequestInputMessageObject2ContentOutputText] | str
+    phase: NotRequired[Literal["commentary", "final_answer"] | None]
+    role: Literal["assistant"]
+    type: NotRequired[Literal["message"]]
+
+class CreateDecisionRequestInputMessageObject2ContentOutputText(TypedDict):
+    text: str
+    type: Literal["output_text"]
+
+class CreateDecisionRequestInputMessageObject2ContentRefusal(TypedDict):
+    refusal: str
+    type: Literal["refusal"]
+
+class CreateDecisionRequestPromptCacheOptions(TypedDict):
+    mode: NotRequired[Literal["explicit", "implicit"] | None]
+    ttl: NotRequired[Literal["30m"]]
+
+class CreateDecisionRequestQuestionChoice(TypedDict):
+    choices: list[CreateDecisionRequestQuestionChoiceChoice]
+    instructions: list[DecisionInputJSON | DecisionQuestionInputImage | DecisionQuestionInputText] | str
+    name: NotRequired[str]
+    type: Literal["choice"]
+
+class CreateDecisionRequestQuestionChoiceChoice(TypedDict):
+    description: NotRequired[str]
+    value: bool | str
+
+class CreateDecisionRequestQuestionPredicate(TypedDict):
+    instructions: list[DecisionInputJSON | DecisionQuestionInputImage | DecisionQuestionInputText] | str
+    name: NotRequired[str]
+    type: Literal["predicate"]
+
+class CreateDecisionRequestQuestionScore(TypedDict):
+    instructions: list[DecisionInputJSON | DecisionQuestionInputImage | DecisionQuestionInputText] | str
+    levels: list[CreateDecisionRequestQuestionScoreLevel]
+    name: NotRequired[str]
+    type: Literal["score"]
+
+class CreateDecisionRequestQuestionScoreLevel(TypedDict):
+    description: NotRequired[str]
+    label: str
+
+class CreateEditRequest(TypedDict):
+    model: str
+    instruction: str
+    input: NotRequired[str | None]
+    n: NotRequired[int | None]
+    temperature: NotRequired[float | None]
+    top_p: NotRequired[float | None]
 
 class CreateEmbeddingRequest(TypedDict):
     dimensions: NotRequired[int]
@@ -1889,9 +2040,73 @@ CreateModerationResponseResultCategoryScores = TypedDict(
     },
 )
 
+class CreateOllamaChatRequest(TypedDict):
+    options: NotRequired[OllamaOptions]
+    format: NotRequired[Literal["", "json"] | JsonObject | None]
+    stream: NotRequired[bool | None]
+    think: NotRequired[bool | Literal["low", "medium", "high"] | None]
+    keep_alive: NotRequired[str | float | None]
+    logprobs: NotRequired[bool | None]
+    top_logprobs: NotRequired[int | None]
+    truncate: NotRequired[bool | None]
+    shift: NotRequired[bool | None]
+    model: str
+    messages: NotRequired[list[CreateOllamaChatRequestMessage] | None]
+    tools: NotRequired[list[CreateOllamaChatRequestTool] | None]
+
+class CreateOllamaChatRequestMessage(TypedDict):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: NotRequired[str | None]
+    thinking: NotRequired[str | None]
+    images: NotRequired[list[str] | None]
+    tool_calls: NotRequired[list[OllamaToolCall] | None]
+    tool_name: NotRequired[str | None]
+    tool_call_id: NotRequired[str | None]
+
+class CreateOllamaChatRequestTool(TypedDict):
+    type: NotRequired[Literal["function"] | None]
+    function: CreateOllamaChatRequestToolFunction
+
+class CreateOllamaChatRequestToolFunction(TypedDict):
+    name: str
+    description: NotRequired[str | None]
+    parameters: NotRequired[JsonObject | None]
+
+class CreateOllamaCompletionRequest(TypedDict):
+    options: NotRequired[OllamaOptions]
+    format: NotRequired[Literal["", "json"] | JsonObject | None]
+    stream: NotRequired[bool | None]
+    think: NotRequired[bool | Literal["low", "medium", "high"] | None]
+    keep_alive: NotRequired[str | float | None]
+    logprobs: NotRequired[bool | None]
+    top_logprobs: NotRequired[int | None]
+    truncate: NotRequired[bool | None]
+    shift: NotRequired[bool | None]
+    model: str
+    prompt: NotRequired[str | None]
+    suffix: NotRequired[str | None]
+    system: NotRequired[str | None]
+    raw: NotRequired[bool | None]
+    images: NotRequired[list[str] | None]
+
+class CreateOllamaEmbeddingRequest(TypedDict):
+    model: str
+    prompt: str
+    keep_alive: NotRequired[str | float | None]
+    options: NotRequired[JsonObject | None]
+
+class CreateOllamaEmbeddingsRequest(TypedDict):
+    model: str
+    input: str | list[str]
+    dimensions: NotRequired[int | None]
+    truncate: NotRequired[bool | None]
+    keep_alive: NotRequired[str | float | None]
+    options: NotRequired[JsonObject | None]
+
 class CreateProjectServiceAccountApiKeyBody(TypedDict):
     name: NotRequired[str]
     scopes: NotRequired[list[str]]
+    expires_in_seconds: NotRequired[int | None]
 
 class CreateRerankRequest(TypedDict):
     model: str
@@ -1954,6 +2169,17 @@ class CreateResponse(TypedDict):
 class CreateResponseQuery(TypedDict):
     beta: NotRequired[bool]
 
+class CreateSpeechRequest(TypedDict):
+    input: str
+    instructions: NotRequired[str]
+    model: str
+    response_format: NotRequired[Literal["aac", "flac", "mp3", "opus", "pcm", "wav"]]
+    speed: NotRequired[float]
+    stream_format: NotRequired[Literal["audio", "sse"]]
+    voice: VoiceIdsOrCustomVoice
+
+CreateSpeechResponseStreamEvent: TypeAlias = SpeechAudioDeltaEvent | SpeechAudioDoneEvent
+
 class CreateSpendAlertBody(TypedDict):
     currency: Literal["USD"]
     interval: Literal["month"]
@@ -1985,6 +2211,11 @@ class CreateVectorStoreRequest(TypedDict):
     file_ids: NotRequired[list[str]]
     metadata: NotRequired[Metadata]
     name: NotRequired[str]
+
+class CreateWebhookEndpointRequest(TypedDict):
+    event_types: list[Literal["agent.environment.expired", "agent.environment.failed", "agent.environment.ready", "agent.environment.suspended", "agent.session.action_required", "agent.session.created", "agent.session.failed", "agent.session.idle", "agent.session.in_progress", "batch.cancelled", "batch.completed", "batch.expired", "batch.failed", "eval.run.canceled", "eval.run.failed", "eval.run.succeeded", "fine_tuning.job.cancelled", "fine_tuning.job.failed", "fine_tuning.job.succeeded", "realtime.call.incoming", "response.cancelled", "response.completed", "response.failed", "response.incomplete", "safety.alert.created", "video.completed", "video.failed"]]
+    name: str
+    url: str
 
 class CustomGrammarFormatParam(TypedDict):
     definition: str
@@ -2058,6 +2289,84 @@ class CustomToolParam(TypedDict):
     name: str
     type: Literal["custom"]
 
+class Decision(TypedDict):
+    answers: list[DecisionAnswerChoice | DecisionAnswerScore | DecisionAnswerPredicate | DecisionAnswerRefusal]
+    model: str
+    usage: DecisionUsage
+
+class DecisionAnswerChoice(TypedDict):
+    choice: bool | str
+    confidence: float
+    name: NotRequired[str | None]
+    probabilities: list[DecisionAnswerChoiceProbability]
+    type: Literal["choice"]
+
+class DecisionAnswerChoiceProbability(TypedDict):
+    probability: float
+    value: bool | str
+
+class DecisionAnswerPredicate(TypedDict):
+    name: NotRequired[str | None]
+    probability: float
+    type: Literal["predicate"]
+
+class DecisionAnswerRefusal(TypedDict):
+    name: NotRequired[str | None]
+    type: Literal["refusal"]
+
+class DecisionAnswerScore(TypedDict):
+    confidence: float
+    name: NotRequired[str | None]
+    probabilities: list[DecisionAnswerScoreProbability]
+    score: float
+    type: Literal["score"]
+
+class DecisionAnswerScoreProbability(TypedDict):
+    label: str
+    probability: float
+    value: int
+
+class DecisionInputImageParam(TypedDict):
+    detail: NotRequired[Literal["auto", "high", "low", "original"] | None]
+    image_url: str
+    prompt_cache_breakpoint: NotRequired[DecisionPromptCacheBreakpointParam | None]
+    type: Literal["input_image"]
+
+class DecisionInputJSON(TypedDict):
+    data: JsonObject | list[JsonObject]
+    type: Literal["input_json"]
+
+class DecisionInputTextParam(TypedDict):
+    prompt_cache_breakpoint: NotRequired[DecisionPromptCacheBreakpointParam | None]
+    text: str
+    type: Literal["input_text"]
+
+class DecisionPromptCacheBreakpointParam(TypedDict):
+    mode: Literal["explicit"]
+
+class DecisionQuestionInputImage(TypedDict):
+    detail: NotRequired[Literal["auto", "high", "low", "original"] | None]
+    image_url: str
+    type: Literal["input_image"]
+
+class DecisionQuestionInputText(TypedDict):
+    text: str
+    type: Literal["input_text"]
+
+class DecisionUsage(TypedDict):
+    input_tokens: int
+    input_tokens_details: DecisionUsageInputTokensDetails
+    output_tokens: int
+    output_tokens_details: DecisionUsageOutputTokensDetails
+    total_tokens: int
+
+class DecisionUsageInputTokensDetails(TypedDict):
+    cache_write_tokens: int
+    cached_tokens: int
+
+class DecisionUsageOutputTokensDetails(TypedDict):
+    reasoning_tokens: int
+
 class DeleteFileResponse(TypedDict):
     deleted: bool
     id: str
@@ -2085,6 +2394,11 @@ class DeletedConversationResource(TypedDict):
     deleted: bool
     id: str
     object: Literal["conversation.deleted"]
+
+class DeletedWebhookEndpoint(TypedDict):
+    deleted: bool
+    id: str
+    object: Literal["webhook_endpoint.deleted"]
 
 DetailEnum: TypeAlias = Literal["auto", "high", "low", "original"]
 
@@ -2126,6 +2440,16 @@ class EchoedItem(TypedDict):
 class EchoedOutputText(TypedDict):
     type: Literal["output_text"]
     text: str
+
+class Edit(TypedDict):
+    object: Literal["edit"]
+    created: int
+    choices: list[EditChoice]
+    usage: CompletionUsage
+
+class EditChoice(TypedDict):
+    text: str
+    index: int
 
 class Embedding(TypedDict):
     embedding: list[float] | str
@@ -2361,6 +2685,19 @@ class GetChatCompletionMessagesQuery(TypedDict):
 
 class GetConversationItemQuery(TypedDict):
     include: NotRequired[list[IncludeEnum]]
+
+class GetOrganizationUsageDecisionsQuery(TypedDict):
+    api_key_ids: NotRequired[list[str] | None]
+    batch: NotRequired[bool | None]
+    bucket_width: NotRequired[Literal["1d", "1h", "1m"] | None]
+    end_time: NotRequired[int | None]
+    group_by: NotRequired[list[Literal["api_key_id", "api_source", "batch", "model", "project_id", "service_tier", "user_id"]] | None]
+    limit: NotRequired[int | None]
+    models: NotRequired[list[str] | None]
+    page: NotRequired[str | None]
+    project_ids: NotRequired[list[str] | None]
+    start_time: int
+    user_ids: NotRequired[list[str] | None]
 
 class GetResponseQuery(TypedDict):
     beta: NotRequired[bool]
@@ -2797,6 +3134,14 @@ class ListVectorStoresResponse(TypedDict):
     last_id: str
     object: str
 
+class ListWebhookEndpointsQuery(TypedDict):
+    after: NotRequired[str | None]
+    limit: NotRequired[int]
+
+class ListWebhookEndpointsResponse(TypedDict):
+    data: list[WebhookEndpoint]
+    has_more: NotRequired[bool | None]
+
 class LoadModelByNameRequest(TypedDict):
     model: str
     personality: NotRequired[str | None]
@@ -2939,6 +3284,9 @@ class MCPToolRequireApproval(TypedDict):
     always: NotRequired[MCPToolFilter]
     never: NotRequired[MCPToolFilter]
 
+class McpMessage(TypedDict):
+    jsonrpc: Literal["2.0"]
+
 class Message(TypedDict):
     content: list[ComputerScreenshotContent | InputFileContent | InputImageContent | InputTextContent | OutputTextContent | ReasoningTextContent | RefusalContent | SummaryTextContent | TextContent]
     id: str
@@ -3020,6 +3368,130 @@ class NamespaceToolParam(TypedDict):
     name: str
     tools: list[CustomToolParam | FunctionToolParam]
     type: Literal["namespace"]
+
+class OllamaChat(TypedDict):
+    model: str
+    created_at: str
+    done: bool
+    done_reason: NotRequired[Literal["stop", "length", "load", "unload"]]
+    total_duration: NotRequired[int]
+    load_duration: NotRequired[int]
+    prompt_eval_count: NotRequired[int]
+    prompt_eval_duration: NotRequired[int]
+    eval_count: NotRequired[int]
+    eval_duration: NotRequired[int]
+    logprobs: NotRequired[OllamaLogprobs]
+    message: OllamaChatMessage
+
+class OllamaChatMessage(TypedDict):
+    role: Literal["assistant"]
+    content: str
+    thinking: NotRequired[str]
+    tool_calls: NotRequired[list[OllamaToolCall]]
+
+class OllamaCompletion(TypedDict):
+    model: str
+    created_at: str
+    done: bool
+    done_reason: NotRequired[Literal["stop", "length", "load", "unload"]]
+    total_duration: NotRequired[int]
+    load_duration: NotRequired[int]
+    prompt_eval_count: NotRequired[int]
+    prompt_eval_duration: NotRequired[int]
+    eval_count: NotRequired[int]
+    eval_duration: NotRequired[int]
+    logprobs: NotRequired[OllamaLogprobs]
+    response: str
+    thinking: NotRequired[str]
+
+class OllamaEmbedding(TypedDict):
+    embedding: list[float]
+
+class OllamaEmbeddings(TypedDict):
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+
+class OllamaLogprob(TypedDict):
+    token: str
+    logprob: float
+    bytes: NotRequired[list[int]]
+    top_logprobs: NotRequired[list[OllamaLogprobTopLogprob]]
+
+class OllamaLogprobTopLogprob(TypedDict):
+    token: str
+    logprob: float
+    bytes: NotRequired[list[int]]
+
+OllamaLogprobs: TypeAlias = list[OllamaLogprob]
+
+class OllamaModelDescription(TypedDict):
+    modified_at: str
+    modelfile: str
+    parameters: str
+    template: str
+    details: OllamaModelDetails
+    model_info: JsonObject
+    capabilities: list[str]
+
+class OllamaModelDetails(TypedDict):
+    parent_model: str
+    format: str
+    family: str
+    families: list[str]
+    parameter_size: str
+    quantization_level: str
+
+class OllamaModelList(TypedDict):
+    models: list[OllamaModelListModel]
+
+class OllamaModelListModel(TypedDict):
+    name: str
+    model: str
+    modified_at: NotRequired[str]
+    size: int
+    digest: str
+    details: OllamaModelDetails
+    context_length: NotRequired[int]
+
+OllamaOptions: TypeAlias = OllamaOptionsObject | None
+
+class OllamaOptionsObject(TypedDict):
+    temperature: NotRequired[float | None]
+    top_k: NotRequired[int | None]
+    top_p: NotRequired[float | None]
+    min_p: NotRequired[float | None]
+    typical_p: NotRequired[float | None]
+    seed: NotRequired[int | None]
+    num_predict: NotRequired[int | None]
+    stop: NotRequired[list[str] | None]
+    repeat_penalty: NotRequired[float | None]
+    repeat_last_n: NotRequired[int | None]
+    presence_penalty: NotRequired[float | None]
+    frequency_penalty: NotRequired[float | None]
+    mirostat: NotRequired[Literal[0, 1, 2] | None]
+    mirostat_tau: NotRequired[float | None]
+    mirostat_eta: NotRequired[float | None]
+
+class OllamaProgress(TypedDict):
+    status: str
+    digest: NotRequired[str]
+    total: NotRequired[int]
+    completed: NotRequired[int]
+
+class OllamaToolCall(TypedDict):
+    id: NotRequired[str | None]
+    function: OllamaToolCallFunction
+
+class OllamaToolCallFunction(TypedDict):
+    index: NotRequired[int | None]
+    name: str
+    arguments: JsonObject
+
+class OllamaVersion(TypedDict):
+    version: str
 
 class OpenAIFile(TypedDict):
     bytes: int
@@ -3237,6 +3709,7 @@ class ProjectCreateRequest(TypedDict):
     external_key_id: NotRequired[str | None]
     name: str
     residency: NotRequired[PublicProjectResidency | None]
+    geography: NotRequired[str | None]
 
 class ProjectDataRetention(TypedDict):
     object: Literal["project.data_retention"]
@@ -3319,6 +3792,7 @@ class ProjectServiceAccountApiKey(TypedDict):
 class ProjectServiceAccountCreateRequest(TypedDict):
     create_service_account_only: NotRequired[bool | None]
     name: str
+    expires_in_seconds: NotRequired[int | None]
 
 class ProjectServiceAccountCreateResponse(TypedDict):
     api_key: ProjectServiceAccountApiKey | None
@@ -3374,6 +3848,7 @@ class ProjectSpendLimitResource(TypedDict):
 class ProjectUpdateRequest(TypedDict):
     external_key_id: NotRequired[str | None]
     name: NotRequired[str | None]
+    geography: NotRequired[str | None]
 
 class ProjectUser(TypedDict):
     added_at: int
@@ -3430,9 +3905,21 @@ class PromptObject(TypedDict):
     variables: NotRequired[ResponsePromptVariables]
     version: NotRequired[str | None]
 
+class PromptTokenCount(TypedDict):
+    results: list[PromptTokenCountResult]
+
+class PromptTokenCountResult(TypedDict):
+    tokens: int
+
 PublicProjectResidency: TypeAlias = (
     Literal["AE_STORAGE", "AE_STORAGE_PROCESSING", "AU_STORAGE", "CA_STORAGE", "EU_STORAGE_PROCESSING", "GB_STORAGE", "GLOBAL", "IN_STORAGE", "JP_STORAGE", "KR_STORAGE", "SG_STORAGE", "US_STORAGE_PROCESSING"]
 )
+
+class PullOllamaModelRequest(TypedDict):
+    model: NotRequired[str]
+    name: NotRequired[str]
+    insecure: NotRequired[bool | None]
+    stream: NotRequired[bool | None]
 
 RankerVersionType: TypeAlias = Literal["auto", "default-2024-11-15"]
 
@@ -4074,6 +4561,9 @@ class ResponseWebSearchCallSearchingEvent(TypedDict):
     sequence_number: int
     type: Literal["response.web_search_call.searching"]
 
+class RotateWebhookEndpointSecretRequest(TypedDict):
+    keep_old_secret_active_for_24_hours: NotRequired[bool]
+
 class ScreenshotParam(TypedDict):
     type: Literal["screenshot"]
 
@@ -4084,6 +4574,12 @@ class ScrollParam(TypedDict):
     type: Literal["scroll"]
     x: int
     y: int
+
+class SearchChatCompletionsQuery(TypedDict):
+    query: str
+    metadata: NotRequired[Metadata]
+    after: NotRequired[str]
+    limit: NotRequired[int]
 
 SearchContentType: TypeAlias = Literal["image", "text"]
 
@@ -4148,6 +4644,11 @@ class ShellCallOutputDelta(TypedDict):
     stderr: NotRequired[str]
     stdout: NotRequired[str]
 
+class ShowOllamaModelRequest(TypedDict):
+    model: NotRequired[str]
+    name: NotRequired[str]
+    verbose: NotRequired[bool | None]
+
 class SkillReferenceParam(TypedDict):
     skill_id: str
     type: Literal["skill_reference"]
@@ -4161,6 +4662,19 @@ class SpecificFunctionShellParam(TypedDict):
 
 class SpecificProgrammaticToolCallingParam(TypedDict):
     type: Literal["programmatic_tool_calling"]
+
+class SpeechAudioDeltaEvent(TypedDict):
+    audio: str
+    type: Literal["speech.audio.delta"]
+
+class SpeechAudioDoneEvent(TypedDict):
+    type: Literal["speech.audio.done"]
+    usage: SpeechAudioDoneEventUsage
+
+class SpeechAudioDoneEventUsage(TypedDict):
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
 
 class SpendAlertNotificationChannel(TypedDict):
     recipients: list[str]
@@ -4193,6 +4707,9 @@ StopConfiguration: TypeAlias = str | list[str] | None
 class SummaryTextContent(TypedDict):
     text: str
     type: Literal["summary_text"]
+
+class TestWebhookEndpointRequest(TypedDict):
+    event_type: Literal["agent.environment.expired", "agent.environment.failed", "agent.environment.ready", "agent.environment.suspended", "agent.session.action_required", "agent.session.created", "agent.session.failed", "agent.session.idle", "agent.session.in_progress", "batch.cancelled", "batch.completed", "batch.expired", "batch.failed", "eval.run.canceled", "eval.run.failed", "eval.run.succeeded", "fine_tuning.job.cancelled", "fine_tuning.job.failed", "fine_tuning.job.succeeded", "realtime.call.incoming", "response.cancelled", "response.completed", "response.failed", "response.incomplete", "safety.alert.created", "video.completed", "video.failed"]
 
 class TextContent(TypedDict):
     text: str
@@ -4391,6 +4908,11 @@ class UpdateVectorStoreRequest(TypedDict):
     metadata: NotRequired[Metadata]
     name: NotRequired[str | None]
 
+class UpdateWebhookEndpointRequest(TypedDict):
+    event_types: NotRequired[list[Literal["agent.environment.expired", "agent.environment.failed", "agent.environment.ready", "agent.environment.suspended", "agent.session.action_required", "agent.session.created", "agent.session.failed", "agent.session.idle", "agent.session.in_progress", "batch.cancelled", "batch.completed", "batch.expired", "batch.failed", "eval.run.canceled", "eval.run.failed", "eval.run.succeeded", "fine_tuning.job.cancelled", "fine_tuning.job.failed", "fine_tuning.job.succeeded", "realtime.call.incoming", "response.cancelled", "response.completed", "response.failed", "response.incomplete", "safety.alert.created", "video.completed", "video.failed"]]]
+    name: NotRequired[str]
+    url: NotRequired[str]
+
 class Upload(TypedDict):
     bytes: int
     created_at: int
@@ -4517,6 +5039,45 @@ class UsageCostsQuery(TypedDict):
     page: NotRequired[str]
     project_ids: NotRequired[list[str]]
     start_time: int
+
+class UsageDecisionsResponse(TypedDict):
+    data: list[UsageDecisionsResponseData]
+    has_more: bool
+    next_page: NotRequired[str | None]
+    object: Literal["page"]
+
+class UsageDecisionsResponseData(TypedDict):
+    end_time: int
+    object: Literal["bucket"]
+    results: list[UsageDecisionsResponseDataResult]
+    start_time: int
+
+class UsageDecisionsResponseDataResult(TypedDict):
+    api_key_id: NotRequired[str | None]
+    api_source: NotRequired[Literal["agents_api", "unlabeled"] | None]
+    batch: NotRequired[bool | None]
+    input_audio_tokens: NotRequired[int | None]
+    input_cache_write_12h_tokens: NotRequired[int | None]
+    input_cache_write_30m_tokens: NotRequired[int | None]
+    input_cache_write_tokens: NotRequired[int | None]
+    input_cached_audio_tokens: NotRequired[int | None]
+    input_cached_image_tokens: NotRequired[int | None]
+    input_cached_text_tokens: NotRequired[int | None]
+    input_cached_tokens: NotRequired[int | None]
+    input_image_tokens: NotRequired[int | None]
+    input_text_tokens: NotRequired[int | None]
+    input_tokens: int
+    input_uncached_tokens: NotRequired[int | None]
+    model: NotRequired[str | None]
+    num_model_requests: int
+    object: Literal["organization.usage.decisions.result"]
+    output_audio_tokens: NotRequired[int | None]
+    output_image_tokens: NotRequired[int | None]
+    output_text_tokens: NotRequired[int | None]
+    output_tokens: int
+    project_id: NotRequired[str | None]
+    service_tier: NotRequired[str | None]
+    user_id: NotRequired[str | None]
 
 class UsageEmbeddingsQuery(TypedDict):
     api_key_ids: NotRequired[list[str]]
@@ -4873,3 +5434,55 @@ class WebSearchToolCall(TypedDict):
 
 class WebSearchToolFilters(TypedDict):
     allowed_domains: NotRequired[list[str] | None]
+
+class WebhookEndpoint(TypedDict):
+    created_at: int
+    event_types: list[str]
+    id: str
+    name: str
+    object: Literal["webhook_endpoint"]
+    signing_secret_hint: NotRequired[str | None]
+    updated_at: NotRequired[int | None]
+    url: str
+
+class WebhookEndpointFailure(TypedDict):
+    object: Literal["webhook_endpoint.failure"]
+    id: str
+    created_at: int
+    event_id: str
+    event_type: str
+    data: WebhookEndpointFailureData
+    attempts: int
+    status_code: int | None
+    reason: str
+    disabled_endpoint: bool
+
+class WebhookEndpointFailureData(TypedDict):
+    id: str
+
+class WebhookEndpointFailureList(TypedDict):
+    object: Literal["list"]
+    data: list[WebhookEndpointFailure]
+    disabled_at: int | None
+
+class WebhookEndpointTestResult(TypedDict):
+    event_type: str
+    object: Literal["webhook_endpoint.test"]
+    status_code: int
+    success: Literal[True]
+    webhook_endpoint_id: str
+
+class WebhookEndpointWithSecret(TypedDict):
+    created_at: int
+    event_types: list[str]
+    id: str
+    name: str
+    object: Literal["webhook_endpoint"]
+    signing_secret: str
+    signing_secret_hint: NotRequired[str | None]
+    updated_at: NotRequired[int | None]
+    url: str
+
+class WebhookEventTypeList(TypedDict):
+    data: list[str]
+    object: Literal["list"]

@@ -1,5 +1,6 @@
 """Loads the compiled contract: the table of operations at startup, its schemas on demand."""
 
+import mmap
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,16 +22,20 @@ class ContractMissing(RuntimeError):
 
 
 class Document:
-    """The contract: the table of operations in memory, schemas read from disk on first use."""
+    """The contract: the table of operations in memory, schemas parsed on first use.
+
+    The files are mapped once: a contract that is compiled under a running server is other files.
+    """
 
     def __init__(self, compiled: Path, start: Mapping[str, JsonValue]) -> None:
-        self._compiled = compiled
+        self._text = _map(compiled / "openapi.json")
+        self._index_text = _map(compiled / "index.json")
         self.view: Mapping[str, JsonValue] = start["view"]
         self.operations = Operations(Operation(**row) for row in start["operations"])
 
     def text(self) -> bytes:
         """Returns the whole OpenAPI 3.1 document as JSON."""
-        return self._file.read_bytes()
+        return self._text[:]
 
     def operation(self, operation_id: str) -> Mapping[str, JsonValue]:
         """Returns the document's operation object."""
@@ -41,23 +46,20 @@ class Document:
         """Returns a component of the document as JSON text."""
         return self._slice(kind, name)
 
-    @property
-    def _file(self) -> Path:
-        return self._compiled / "openapi.json"
-
     @cached_property
     def _index(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
-        index: Mapping[str, Mapping[str, tuple[int, int]]] = orjson.loads(
-            (self._compiled / "index.json").read_bytes()
-        )
+        index: Mapping[str, Mapping[str, tuple[int, int]]] = orjson.loads(self._index_text[:])
         return index
 
     def _slice(self, kind: str, name: str) -> bytes:
         offset, length = self._index[kind][name]
         # Only the slice is read: the whole file is a megabyte.
-        with self._file.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
+        return self._text[offset : offset + length]
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def load_document(compiled: Path = COMPILED, sources: Path = _SOURCES) -> Document:

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.errors import Internal
-from llm_backend.sse import Decoder, SimilarEvent, encode_error
+from llm_backend.sse import LINES, Decoder, LineDecoder, SimilarEvent, encode_error
 
 # A longer body is checked only under `enforce`: to parse it again holds up all other requests, for
 # a fifth of a second at 2,048 embeddings.
@@ -61,8 +61,9 @@ class ResponseValidator:
         if described and not described & {media_type, "*/*"}:
             raise ContractViolation(f"{name}: {media_type!r} is not one of {sorted(described)}.")
         if isinstance(response, StreamingResponse):
-            if media_type == "text/event-stream":
-                response.body_iterator = self._events(operation, response.body_iterator)
+            if media_type in ("text/event-stream", LINES):
+                decoder = LineDecoder() if media_type == LINES else Decoder()
+                response.body_iterator = self._events(operation, response.body_iterator, decoder)
             return
         is_long = len(response.body) > LOGGED_BYTES and self._setting is ResponseCheckMode.LOG
         if media_type == "application/json" and not is_long:
@@ -77,10 +78,11 @@ class ResponseValidator:
         except orjson.JSONDecodeError as error:
             raise ContractViolation(f"{operation_id}: the answer is not JSON: {error}") from error
 
-    async def _events(self, operation: Operation, chunks: Any) -> AsyncGenerator[bytes, None]:
+    async def _events(
+        self, operation: Operation, chunks: Any, decoder: Decoder | LineDecoder
+    ) -> AsyncGenerator[bytes, None]:
         """Yields the same chunks, each after every event that it completes has been validated."""
         validate = self._validators.event_validator(operation.operation_id)
-        decoder = Decoder()
         try:
             async for chunk in chunks:
                 if isinstance(chunk, SimilarEvent):
@@ -103,5 +105,7 @@ class ResponseValidator:
 
 
 def _sends_itself(response: Response) -> bool:
-    call_method = type(response).__call__
-    return call_method is not Response.__call__ and call_method is not StreamingResponse.__call__
+    """True for a response whose bytes do not come from `body` or `body_iterator`."""
+    if isinstance(response, StreamingResponse):
+        return False
+    return type(response).__call__ is not Response.__call__

@@ -17,6 +17,7 @@ from llm_backend.contract.document import Document
 from llm_backend.contract.validation_messages import ValidationMessage, find_failure
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonValue
+from llm_backend.sse import LINES
 
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rb'"#/components/schemas/([^"]+)"')
@@ -107,8 +108,9 @@ class Validators:
         return self._check((operation_id, "response", str(status), media_type), schema)
 
     def event(self, operation_id: str) -> Check | None:
-        """Returns the check of the data of one event of the operation's stream."""
-        return self.response(operation_id, 200, "text/event-stream")
+        """Returns the check of the data of one event, or line, of the operation's stream."""
+        events = self.response(operation_id, 200, "text/event-stream")
+        return events or self.response(operation_id, 200, LINES)
 
     def event_validator(
         self, operation_id: str

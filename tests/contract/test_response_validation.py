@@ -1,7 +1,7 @@
 """Answers are held against the document: off, logged, or enforced."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from llm_backend.contract.request import ApiRequest
 from llm_backend.contract.response_validation import LOGGED_BYTES, ResponseCheckMode
 from llm_backend.contract.validation import ContractViolation, Validators
+from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.sse import SimilarEvent
 from tests.logged import logged
 
@@ -104,6 +105,21 @@ def test_a_valid_stream_passes(client_for):
 
     assert text.count("data: ") == 3
     assert text.endswith("data: [DONE]\n\n")
+
+
+def test_a_stream_of_a_controller_is_cut_at_the_event_that_breaks_the_document(client_for):
+    async def chunks() -> AsyncGenerator[dict[str, Any], None]:
+        yield CHUNK
+        yield {"id": "1"}
+
+    async def handler(_services: Any, _request: ApiRequest) -> Response:
+        return await event_stream(chunks())
+
+    with client_for(handler, response_checks=ResponseCheckMode.ENFORCE) as client:
+        events = client.post("/v1/chat/completions", json=CHAT).text.split("\n\n")
+
+    assert json.loads(events[0].removeprefix("data: ")) == CHUNK
+    assert json.loads(events[1].removeprefix("data: "))["error"]["code"] == "internal_error"
 
 
 @pytest.mark.parametrize("broken", [{**CHUNK, "id": None}, {"id": "1"}, "not JSON"])

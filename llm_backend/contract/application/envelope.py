@@ -1,7 +1,7 @@
-"""Outermost middleware: request id, `Date` header, and removal of the `/v1` prefix."""
+"""Outermost middleware: headers of every answer, and removal of the `/v1` prefix."""
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from secrets import token_hex
@@ -11,12 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.telemetry import REQUEST_ID
 
+EXPOSED_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
+"""Headers of answers that scripts of other sites may read."""
+
+_VERSION = (b"openai-version", b"2020-10-01")  # the only one that OpenAI's API has had
 _PRINTABLE = bytes(range(0x21, 0x7F))
+# Paths of older clients, and those of today: engines were models once.
+_OLD_PATHS = (("/chat/completion", "/chat/completions"), ("/engines", "/models"))
 
 
 class Envelope:
-    """Adds a request id to the scope and the response, and a `Date` header; removes `/v1` from the
-    path. A response that has an id or a date already keeps it.
+    """Adds a request id to the scope and the response, a `Date` header, and under `/v1` the
+    milliseconds until the response began and the API's version; removes `/v1` from the path. A
+    response that has one of these headers already keeps it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,11 +37,20 @@ class Envelope:
         request_id = f"req_{token_hex(16)}"
         state = scope.setdefault("state", {})
         state["request_id"], state["sent_path"] = request_id, _sent_path(scope)
+        is_api = scope["path"].startswith("/v1/")
+        began = time.perf_counter()
         scope = {**scope, **_without_prefix(scope)}
 
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message = _add_headers(message, request_id)
+                headers = [
+                    (b"x-request-id", request_id.encode()),
+                    (b"date", _date(int(time.time()))),
+                ]
+                if is_api:
+                    elapsed_ms = round((time.perf_counter() - began) * 1e3)
+                    headers += [(b"openai-processing-ms", b"%d" % elapsed_ms), _VERSION]
+                message = _add_headers(message, headers)
             return send(message)
 
         outer = REQUEST_ID.set(request_id)
@@ -44,10 +60,9 @@ class Envelope:
             REQUEST_ID.reset(outer)
 
 
-def _add_headers(start: Message, request_id: str) -> Message:
+def _add_headers(start: Message, ours: Iterable[tuple[bytes, bytes]]) -> Message:
     headers = start["headers"]
     present = {name.lower() for name, _ in headers}
-    ours = ((b"x-request-id", request_id.encode()), (b"date", _date(int(time.time()))))
     return {**start, "headers": [*headers, *(pair for pair in ours if pair[0] not in present)]}
 
 
@@ -63,9 +78,15 @@ def _sent_path(scope: Scope) -> str:
 
 
 def _without_prefix(scope: Scope) -> Scope:
-    """Returns `path` and `raw_path` without `/v1` and without a trailing slash."""
+    """Returns `path` and `raw_path` without `/v1` and without a trailing slash, under the names of
+    today."""
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or path.encode("utf-8", errors="replace")
     path = path.removeprefix("/v1") if path.startswith("/v1/") else path
     raw = raw.removeprefix(b"/v1") if raw.startswith(b"/v1/") else raw
-    return {"path": path.rstrip("/") or "/", "raw_path": raw.rstrip(b"/") or b"/"}
+    path, raw = path.rstrip("/") or "/", raw.rstrip(b"/") or b"/"
+    for old, new in _OLD_PATHS:
+        if path == old or path.startswith(f"{old}/"):
+            path = new + path.removeprefix(old)
+            raw = new.encode() + raw.removeprefix(old.encode())
+    return {"path": path, "raw_path": raw}

@@ -57,7 +57,7 @@ def build_contract(source: str, target: Path) -> Mapping[str, JsonValue]:
 def dump_facts(facts: Mapping[str, JsonValue]) -> str:
     """Returns facts as the text of `openapi.yaml`."""
     head = _HEADER.format(title=facts["info"]["title"], version=facts["info"]["version"])
-    body = yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    body = yaml.dump(facts, Dumper=FactsDumper, sort_keys=False, allow_unicode=True, width=100)
     return head + body
 
 
@@ -72,6 +72,11 @@ def facts_of(document: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
             facts[key] = _name_refs(value) if key in _NAMED else _facts(value)
     _describe_responses(facts)
     _fold_beta_twins(facts["paths"])
+    return sort_facts(facts)
+
+
+def sort_facts(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Returns facts with everything sorted whose order has no meaning."""
     return {key: _sort(facts[key], is_map=key in _NAMED) for key in sorted(facts, key=_rank)}
 
 
@@ -190,7 +195,7 @@ class _Loader(yaml.CSafeLoader):
     }
 
 
-class _Dumper(yaml.CSafeDumper):
+class FactsDumper(yaml.CSafeDumper):
     """YAML dumper that writes repeated nodes in full: anchors would depend on object identity."""
 
     def ignore_aliases(self, data: object) -> bool:

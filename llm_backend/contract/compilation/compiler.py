@@ -6,9 +6,11 @@ Three files, so that startup parses only the part it needs:
     openapi.json   the whole document, as it is served and as validators read it
     index.json     position of each operation and schema in openapi.json: [offset, length] bytes
 
-The same sources give the same bytes; `digest_of` detects a compiled form that is out of date.
+The same sources give the same bytes; `digest_of` detects a compiled form that is out of date. Files
+are replaced and never changed: a running server keeps those that it has opened.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,10 +33,12 @@ class ContractError(ValueError):
 def compile_contract(openapi_dir: Path, target: Path) -> None:
     """Writes the compiled form of `openapi_dir` into the directory `target`.
 
-    Raises `ContractError` or `OverlayError` if the four sources are inconsistent.
+    Raises `ContractError` or `OverlayError` if the sources are inconsistent.
     """
-    contract, overlay, extensions, answers = (_load(openapi_dir / name) for name in SOURCES)
-    document = _extend(apply_overlay(contract, overlay), extensions)
+    contract, sdk, overlay, extensions, answers = (_load(openapi_dir / name) for name in SOURCES)
+    whole = extend_document(contract, sdk, "sdk.yaml")
+    document = extend_document(apply_overlay(whole, overlay), extensions, "extensions.yaml")
+    _name_tags(document)
     _check_references(document)
     operations = _operations(document, answers)
     start = {
@@ -45,33 +49,51 @@ def compile_contract(openapi_dir: Path, target: Path) -> None:
     }
     text, index = _slice_document(document)
     target.mkdir(parents=True, exist_ok=True)
-    (target / "openapi.json").write_bytes(text)
-    (target / "index.json").write_bytes(orjson.dumps(index))
-    (target / "start.json").write_bytes(orjson.dumps(start))
+    _replace(target / "openapi.json", text)
+    _replace(target / "index.json", orjson.dumps(index))
+    _replace(target / "start.json", orjson.dumps(start))
+
+
+def _replace(path: Path, text: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(text)
+    os.replace(partial, path)
 
 
 def _load(path: Path) -> JsonValue:
     return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
 
 
-def _extend(
-    document: dict[str, JsonValue], extensions: Mapping[str, JsonValue]
+def extend_document(
+    document: Mapping[str, JsonValue], added: Mapping[str, JsonValue], source: str
 ) -> dict[str, JsonValue]:
-    """Adds this server's own operations, tags and components; names may not collide."""
-    document["tags"] = [*document["tags"], *extensions["tags"]]
+    """Returns the document with the tags, operations and components of another one.
+
+    Raises `ContractError` if both have an operation or a component; `source` names the other one.
+    """
+    whole = {**document, "tags": [*document["tags"], *added.get("tags", ())]}
+    whole["paths"] = {path: dict(item) for path, item in document["paths"].items()}
+    for path, item in added["paths"].items():
+        _join(whole["paths"].setdefault(path, {}), item, source, f" of {path}")
+    for part in ("components", "webhooks", "x-events"):
+        whole[part] = {kind: dict(each) for kind, each in document.get(part, {}).items()}
+        for kind, each in added.get(part, {}).items():
+            _join(whole[part].setdefault(kind, {}), each, source)
+    return whole
+
+
+def _name_tags(document: dict[str, JsonValue]) -> None:
+    """Adds the tags that operations have and the document does not name."""
     named = {tag["name"] for tag in document["tags"]}
     used = [o["tags"][0] for _, _, o in _each_operation(document)]
     document["tags"] += [{"name": tag} for tag in dict.fromkeys(used) if tag not in named]
-    for path, item in extensions["paths"].items():
-        _join(document["paths"].setdefault(path, {}), item, f" of {path}")
-    for kind, components in extensions.get("components", {}).items():
-        _join(document["components"].setdefault(kind, {}), components)
-    return document
 
 
-def _join(ours: dict[str, JsonValue], theirs: Mapping[str, JsonValue], where: str = "") -> None:
+def _join(
+    ours: dict[str, JsonValue], theirs: Mapping[str, JsonValue], source: str, where: str = ""
+) -> None:
     if collisions := ours.keys() & theirs.keys():
-        raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}{where}.")
+        raise ContractError(f"{source} redefines {', '.join(sorted(collisions))}{where}.")
     ours.update(theirs)
 
 

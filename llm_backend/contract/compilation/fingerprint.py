@@ -6,7 +6,7 @@ from pathlib import Path
 FORMAT = 3
 """Format version, incremented whenever the meaning of the compiled files changes."""
 
-SOURCES = ("openapi.yaml", "overlay.yaml", "extensions.yaml", "operations.yaml")
+SOURCES = ("openapi.yaml", "sdk.yaml", "overlay.yaml", "extensions.yaml", "operations.yaml")
 
 
 def digest_of(openapi_dir: Path) -> str:

@@ -5,7 +5,7 @@
 `comparison.py`          differences of two documents: operations, parameters, bodies, components
 `report.py`              a list of differences as Markdown or JSON
 `overlay_repair.py`      actions of the overlay that a release makes stale, each with a repair
-`summaries.py`           summaries, tags and ids of new operations
 `yaml_edits.py`          edits of YAML text that keep its comments and its form
 `update.py`              the update of `openapi/` to a release, in one step
+`sdk_update.py`          the update of `openapi/` to the installed SDK, likewise
 """

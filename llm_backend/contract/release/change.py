@@ -63,7 +63,7 @@ _BREAKS_SERVER = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ContractChange:
     """One difference: `place` is an operation or a component and the path within it.
 
     `sides` has the directions in which the place is used, `operations` the operation ids that use

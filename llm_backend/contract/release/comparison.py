@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from llm_backend.contract.compilation.builder import METHODS
-from llm_backend.contract.release.change import Change, ChangeKind, Side
+from llm_backend.contract.compilation.summaries import id_of
+from llm_backend.contract.release.change import ChangeKind, ContractChange, Side
 from llm_backend.contract.release.schema_comparison import PREFIX, SchemaComparison
-from llm_backend.contract.release.summaries import id_of
 from llm_backend.json_types import JsonValue
 
 Document = Mapping[str, Any]
@@ -30,7 +30,7 @@ class _Operation(NamedTuple):
         return str(self.facts.get("operationId") or id_of(*self.place.split(" ", 1)))
 
 
-def compare_documents(old: Document, new: Document) -> list[Change]:
+def compare_documents(old: Document, new: Document) -> list[ContractChange]:
     """Returns the differences of two documents, sorted by place."""
     comparison = _Comparison(old, new)
     return sorted(comparison.changes(), key=lambda change: change.rank)
@@ -44,36 +44,36 @@ class _Comparison:
         self._schemas = _schemas(old), _schemas(new)
         self._comparison = SchemaComparison(*self._schemas)
 
-    def changes(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[ContractChange]:
         yield from self._operations()
         yield from self._components()
 
-    def _operations(self) -> Iterator[Change]:
+    def _operations(self) -> Iterator[ContractChange]:
         before, after = _operations_of(self._old), _operations_of(self._new)
         moved = {after[key].operation_id: key for key in after.keys() - before.keys()}
         for key in sorted(before.keys() - after.keys()):
             gone = before[key]
             if gone.operation_id in moved:
                 there = after.pop(moved.pop(gone.operation_id))
-                yield Change(
+                yield ContractChange(
                     kind=ChangeKind.OPERATION_MOVED, place=gone.place, new=there.place,
                     operations=(there.operation_id,),
                 )  # fmt: skip
                 yield from self._operation(gone, there)
             else:
-                yield Change(
+                yield ContractChange(
                     kind=ChangeKind.OPERATION_REMOVED, place=gone.place,
                     operations=(gone.operation_id,),
                 )  # fmt: skip
         for key in sorted(after.keys() - before.keys()):
-            yield Change(
+            yield ContractChange(
                 kind=ChangeKind.OPERATION_ADDED, place=after[key].place,
                 operations=(after[key].operation_id,),
             )  # fmt: skip
         for key in sorted(before.keys() & after.keys()):
             yield from self._operation(before[key], after[key])
 
-    def _operation(self, old: _Operation, new: _Operation) -> Iterator[Change]:
+    def _operation(self, old: _Operation, new: _Operation) -> Iterator[ContractChange]:
         if old.operation_id != new.operation_id:
             yield self._keyword(new, "operationId", old.operation_id, new.operation_id)
         for key in ("deprecated", "security"):
@@ -101,13 +101,13 @@ class _Comparison:
                 yield from self._contents(old_answer, new_answer, new, place, outgoing)
 
     @staticmethod
-    def _keyword(operation: _Operation, key: str, old: JsonValue, new: JsonValue) -> Change:
-        return Change(
+    def _keyword(operation: _Operation, key: str, old: JsonValue, new: JsonValue) -> ContractChange:
+        return ContractChange(
             kind=ChangeKind.KEYWORD_CHANGED, place=f"{operation.place} ({key})", old=old, new=new,
             operations=(operation.operation_id,),
         )  # fmt: skip
 
-    def _parameters(self, old: _Operation, new: _Operation) -> Iterator[Change]:
+    def _parameters(self, old: _Operation, new: _Operation) -> Iterator[ContractChange]:
         before = _parameters_of(old.facts, self._old)
         after = _parameters_of(new.facts, self._new)
         for key in sorted(before.keys() | after.keys()):
@@ -133,7 +133,7 @@ class _Comparison:
         operation: _Operation,
         place: str,
         side: Side,
-    ) -> Iterator[Change]:
+    ) -> Iterator[ContractChange]:
         before, after = old.get("content", {}), new.get("content", {})
         for media in sorted(before.keys() | after.keys()):
             named = f"{place} {media}"
@@ -147,12 +147,12 @@ class _Comparison:
 
     def _schema(
         self, old: Any, new: Any, operation: _Operation, place: str, side: Side
-    ) -> Iterator[Change]:
+    ) -> Iterator[ContractChange]:
         for difference in self._comparison.compare(old, new):
             path = f"{place} {difference.path.strip()}".strip()
             yield _change(difference.kind, operation, path, side, difference.old, difference.new)
 
-    def _components(self) -> Iterator[Change]:
+    def _components(self) -> Iterator[ContractChange]:
         before, after = self._schemas
         usages = _usage(self._old), _usage(self._new)
         renamed = dict(self._renames())
@@ -163,15 +163,15 @@ class _Comparison:
             }
             place = f"#/components/schemas/{name}"
             if name in renamed:
-                yield Change(kind=ChangeKind.SCHEMA_RENAMED, place=place, new=renamed[name])
+                yield ContractChange(kind=ChangeKind.SCHEMA_RENAMED, place=place, new=renamed[name])
             elif name not in after:
-                yield Change(kind=ChangeKind.SCHEMA_REMOVED, place=place)
+                yield ContractChange(kind=ChangeKind.SCHEMA_REMOVED, place=place)
             elif name not in before and name not in renamed.values():
-                yield Change(kind=ChangeKind.SCHEMA_ADDED, place=place)
+                yield ContractChange(kind=ChangeKind.SCHEMA_ADDED, place=place)
             elif name in before:
                 for kind, path, old, new in self._comparison.compare(before[name], after[name]):
                     where = f"{place} {path.strip()}".strip()
-                    yield Change(
+                    yield ContractChange(
  kind=kind, place=where, old=old, new=new, sides=frozenset(sides),
  operations=tuple(sorted(ids)),
  )  # fmt: skip
@@ -197,8 +197,8 @@ def _change(
     side: Side,
     old: JsonValue = None,
     new: JsonValue = None,
-) -> Change:
-    return Change(
+) -> ContractChange:
+    return ContractChange(
         kind=kind, place=f"{operation.place} {place}", old=old, new=new, sides=frozenset({side}),
         operations=(operation.operation_id,),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from jsonpath import JSONPathEnvironment, JSONPathMatch
 from jsonpath.exceptions import JSONPathError
 
 from llm_backend.contract.compilation.overlay import OverlayError, apply_action
-from llm_backend.contract.release.change import Change, ChangeKind
+from llm_backend.contract.release.change import ChangeKind, ContractChange
 from llm_backend.json_types import JsonValue
 
 _JSONPATH = JSONPathEnvironment(strict=True)
@@ -56,7 +56,7 @@ def stale_actions(
     old: Mapping[str, JsonValue],
     new: Mapping[str, JsonValue],
     overlay: Mapping[str, Any],
-    changes: Sequence[Change],
+    changes: Sequence[ContractChange],
 ) -> list[StaleAction]:
     """Returns all actions that select nothing in `new`. Both documents are facts without the
     overlay; `changes` are their differences."""
@@ -140,7 +140,7 @@ def _standing(parts: Sequence[str | int], document: JsonValue) -> tuple[int, str
     return depth, f"{place} has no {missing}, but {keys}"
 
 
-def _read_renames(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
+def _read_renames(changes: Sequence[ContractChange]) -> Iterator[tuple[str, str]]:
     """Yields old and new names of schemas, and old and new paths of operations."""
     for change in changes:
         if change.kind is ChangeKind.SCHEMA_RENAMED:

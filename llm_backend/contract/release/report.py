@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from llm_backend.contract.release.change import Change, ChangeKind
+from llm_backend.contract.release.change import ChangeKind, ContractChange
 from llm_backend.json_types import JsonValue
 
 _SENTENCES = {
@@ -33,7 +33,7 @@ _SENTENCES = {
 _OPERATIONS_SHOWN = 3
 
 
-def as_json(old: str, new: str, changes: Iterable[Change]) -> dict[str, JsonValue]:
+def as_json(old: str, new: str, changes: Iterable[ContractChange]) -> dict[str, JsonValue]:
     """Returns the differences as JSON; `old` and `new` name the two releases."""
     return {
         "old": old,
@@ -60,7 +60,7 @@ def as_json(old: str, new: str, changes: Iterable[Change]) -> dict[str, JsonValu
 
 
 def as_markdown(
-    old: str, new: str, changes: Sequence[Change], *, local: Collection[str] = ()
+    old: str, new: str, changes: Sequence[ContractChange], *, local: Collection[str] = ()
 ) -> str:
     """Returns the differences as Markdown. `local` has the operations that this server answers
     itself: a difference that breaks the server is listed for those."""
@@ -89,13 +89,13 @@ def as_markdown(
     return "\n".join(lines)
 
 
-def _section(title: str, changes: Sequence[Change]) -> list[str]:
+def _section(title: str, changes: Sequence[ContractChange]) -> list[str]:
     if not changes:
         return []
     return [f"## {title} ({len(changes)})", "", *(f"- {_line(change)}" for change in changes), ""]
 
 
-def _line(change: Change) -> str:
+def _line(change: ContractChange) -> str:
     sentence = _SENTENCES[change.kind].format(old=_value(change.old), new=_value(change.new))
     place = change.place.removeprefix("#/components/schemas/")
     if place == change.place:
@@ -114,7 +114,7 @@ def _value(value: JsonValue) -> str:
     return str(value)
 
 
-def _unions(changes: Sequence[Change]) -> Iterator[str]:
+def _unions(changes: Sequence[ContractChange]) -> Iterator[str]:
     """Yields one line for each pair of keywords, as the alternatives are the same."""
     counts = Counter((str(change.old), str(change.new)) for change in changes)
     for (old, new), count in counts.most_common():

@@ -24,14 +24,16 @@ from llm_backend.contract.compilation.builder import (
     parse_document,
     read_source,
 )
-from llm_backend.contract.compilation.compiler import compile_contract
+from llm_backend.contract.compilation.compiler import compile_contract, extend_document
 from llm_backend.contract.compilation.fingerprint import SOURCES
-from llm_backend.contract.release.change import Change, ChangeKind
+from llm_backend.contract.compilation.summaries import summary_of, tag_of
+from llm_backend.contract.release.change import ChangeKind, ContractChange
 from llm_backend.contract.release.comparison import compare_documents
 from llm_backend.contract.release.overlay_repair import Repair, StaleAction, stale_actions
 from llm_backend.contract.release.report import as_markdown
-from llm_backend.contract.release.summaries import summary_of, tag_of
 from llm_backend.contract.release.yaml_edits import YamlEdits
+from llm_backend.contract.sdk.contract import dump_sdk, settle_facts
+from llm_backend.contract.sdk.operations import key_of
 from llm_backend.json_types import JsonValue
 
 _SCHEMA = "#/components/schemas/"
@@ -44,7 +46,7 @@ class ContractUpdate:
 
     old: Mapping[str, Any]
     new: Mapping[str, Any]
-    changes: Sequence[Change]
+    changes: Sequence[ContractChange]
     stale: Sequence[StaleAction]
     local: frozenset[str]
     files: Mapping[str, str] = field(repr=False)
@@ -83,12 +85,19 @@ def prepare_update(openapi_dir: Path, source: str) -> ContractUpdate:
     raw = read_source(source)
     new = facts_of(parse_document(raw, source))
     changes = compare_documents(old, new)
-    stale = stale_actions(old, new, overlay, changes)
+    extensions = yaml.load(texts["extensions.yaml"], Loader=yaml.CSafeLoader)
+    sdk = yaml.load(texts["sdk.yaml"], Loader=yaml.CSafeLoader)
+    rest = settle_facts(sdk, extend_document(new, extensions, "extensions.yaml"))
+    before, after = extend_document(old, sdk, "sdk.yaml"), extend_document(new, rest, "sdk.yaml")
+    stale = stale_actions(before, after, overlay, changes)
     files = {
         "openapi.yaml": dump_facts(new),
+        "sdk.yaml": dump_sdk(rest),
         "overlay.yaml": _overlay(texts["overlay.yaml"], new, changes, stale),
         "extensions.yaml": _rename_references(texts["extensions.yaml"], changes),
-        "operations.yaml": _operations(texts["operations.yaml"], new, changes),
+        "operations.yaml": edit_operations(
+            _rename_operations(texts["operations.yaml"], sdk, new), new, changes
+        ),
         "README.md": _readme(openapi_dir / "README.md", source, raw, new),
     }
     local = frozenset(name for name, answer in operations.items() if isinstance(answer, dict))
@@ -97,19 +106,19 @@ def prepare_update(openapi_dir: Path, source: str) -> ContractUpdate:
     )
 
 
-def write_update(update: ContractUpdate, openapi_dir: Path, compiled_dir: Path) -> None:
-    """Compiles an update and replaces the files. Raises `OverlayError` or `ContractError`, and has
-    written nothing then."""
+def write_files(files: Mapping[str, str], openapi_dir: Path, compiled_dir: Path) -> None:
+    """Compiles `openapi_dir` with these files and replaces them. Raises `OverlayError` or
+    `ContractError`, and has written nothing then."""
     with tempfile.TemporaryDirectory(dir=openapi_dir.parent, prefix=".contract-") as folder:
         sources, compiled = Path(folder) / "openapi", Path(folder) / "compiled"
         shutil.copytree(openapi_dir, sources)
-        for name, text in update.files.items():
+        for name, text in files.items():
             (sources / name).write_text(text, encoding="utf-8")
         compile_contract(sources, compiled)
         compiled_dir.mkdir(parents=True, exist_ok=True)
         for file in compiled.iterdir():
             shutil.move(file, compiled_dir / file.name)
-        for name in update.files:
+        for name in files:
             (sources / name).replace(openapi_dir / name)
 
 
@@ -117,12 +126,15 @@ def _title_of(info: Mapping[str, Any]) -> str:
     return f"{info['title']} {info['version']}"
 
 
-def _of(changes: Sequence[Change], kind: ChangeKind) -> list[Change]:
+def _of(changes: Sequence[ContractChange], kind: ChangeKind) -> list[ContractChange]:
     return [change for change in changes if change.kind is kind]
 
 
 def _overlay(
-    text: str, new: Mapping[str, Any], changes: Sequence[Change], stale: Sequence[StaleAction]
+    text: str,
+    new: Mapping[str, Any],
+    changes: Sequence[ContractChange],
+    stale: Sequence[StaleAction],
 ) -> str:
     """Returns the overlay with its stale actions repaired or dropped, without what it says of
     removed operations, and with a summary for each new one."""
@@ -188,7 +200,9 @@ def _summaries(update: yaml.MappingNode) -> dict[str, str]:
     }
 
 
-def _summary_action(new: Mapping[str, Any], change: Change, summaries: Mapping[str, str]) -> str:
+def _summary_action(
+    new: Mapping[str, Any], change: ContractChange, summaries: Mapping[str, str]
+) -> str:
     is_moved = change.kind is ChangeKind.OPERATION_MOVED
     method, path = (change.new if is_moved else change.place).split(" ", 1)
     operation = new["paths"][path][method.lower()]
@@ -206,19 +220,32 @@ def _summary_action(new: Mapping[str, Any], change: Change, summaries: Mapping[s
     )
 
 
-def _rename_references(text: str, changes: Sequence[Change]) -> str:
+def _rename_references(text: str, changes: Sequence[ContractChange]) -> str:
     for change in _of(changes, ChangeKind.SCHEMA_RENAMED):
         text = re.sub(rf"{re.escape(change.place)}(?![\w.-])", f"{_SCHEMA}{change.new}", text)
     return text
 
 
-def _operations(text: str, new: Mapping[str, Any], changes: Sequence[Change]) -> str:
+def _rename_operations(text: str, sdk: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Returns operations.yaml with the document's ids of operations that were the SDK's alone."""
+    ids = {key_of(method, path): item[method]["operationId"]
+           for path, item in new["paths"].items() for method in METHODS
+           if "operationId" in item.get(method, {})}  # fmt: skip
+    for path, item in sdk["paths"].items():
+        for method, operation in item.items():
+            taken = ids.get(key_of(method, path), operation["operationId"])
+            text = re.sub(rf"(?m)^{re.escape(operation['operationId'])}:", f"{taken}:", text)
+    return text
+
+
+def edit_operations(text: str, new: Mapping[str, Any], changes: Sequence[ContractChange]) -> str:
     """Returns operations.yaml without the removed operations, and with each new one as relayed."""
     lines = text.splitlines()
     for change in _of(changes, ChangeKind.OPERATION_REMOVED):
         lines = [line for line in lines if not line.startswith(f"{change.operations[0]}:")]
     for change in _of(changes, ChangeKind.OPERATION_ADDED):
-        if change.place.startswith("webhook"):
+        is_listed = any(line.startswith(f"{change.operations[0]}:") for line in lines)
+        if is_listed or change.place.startswith("webhook"):
             continue
         method, path = change.place.split(" ", 1)
         tags = new["paths"][path][method.lower()].get("tags") or [tag_of(path)]

@@ -49,6 +49,26 @@ def test_every_answer_has_a_request_id_of_its_own(client: TestClient):
     assert all(re.fullmatch(r"req_[0-9a-f]{32}", one) for one in ids)
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/no", "/v1/chat/completions"])
+def test_answers_of_the_api_tell_their_time_and_its_version(client: TestClient, path: str):
+    answer = client.get(path)
+
+    assert int(answer.headers["openai-processing-ms"]) >= 0
+    assert answer.headers["openai-version"] == "2020-10-01"
+
+
+def test_answers_outside_of_the_api_and_of_others_keep_their_own_headers(client_for):
+    theirs = {"openai-processing-ms": "7", "openai-version": "2030-01-01"}
+
+    async def answering(*_: Any) -> Response:
+        return Response(headers=theirs)
+
+    relayed, service = client_for(answering).get("/v1/models"), client_for().get("/healthz")
+
+    assert {name: relayed.headers[name] for name in theirs} == theirs
+    assert not theirs.keys() & service.headers.keys()
+
+
 async def failing(_services: Any, request: ApiRequest) -> Response:
     raise {
         "listModels": EngineUnavailable("The engine starts again.", retry_after_s=1.6),

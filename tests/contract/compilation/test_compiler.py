@@ -1,4 +1,4 @@
-"""The four sources are in step with each other, with the compiled form and with the code."""
+"""The sources are in step with each other, with the compiled form and with the code."""
 
 import shutil
 from collections import Counter
@@ -41,12 +41,12 @@ def test_the_compiled_form_is_that_of_the_sources(tmp_path: Path):
 
 def test_every_operation_stands_once_in_every_source(document: Document, whole: Any):
     contract = operation_ids(source("openapi.yaml"))
-    ours = operation_ids(source("extensions.yaml"))
+    added = operation_ids(source("sdk.yaml")) + operation_ids(source("extensions.yaml"))
 
     assert len(contract) == 281
-    assert not [name for name, count in Counter(contract + ours).items() if count > 1]
-    assert set(contract + ours) == set(source("operations.yaml"))
-    assert set(contract + ours) == set(operation_ids(whole)) == set(document.operations)
+    assert not [name for name, count in Counter(contract + added).items() if count > 1]
+    assert set(contract + added) == set(source("operations.yaml"))
+    assert set(contract + added) == set(operation_ids(whole)) == set(document.operations)
 
 
 def test_every_departure_has_its_reason():
@@ -120,6 +120,7 @@ def small(target: Path, **changes: str) -> Path:
             paths: {/things: {get: {operationId: listThings, tags: [Things], responses: {}}}}
             components: {schemas: {}}
             """,
+        "sdk": "{paths: {}, components: {}}",
         "overlay": """
             actions:
             - {target: "$.paths['/things'].get", description: why, update: {summary: List things}}
@@ -130,6 +131,18 @@ def small(target: Path, **changes: str) -> Path:
     for name, text in {**texts, **changes}.items():
         (target / f"{name}.yaml").write_text(text)
     return target
+
+
+def test_a_running_server_keeps_the_contract_that_it_has_loaded(tmp_path: Path):
+    compiled = tmp_path / "compiled"
+    compile_contract(small(tmp_path), compiled)
+    loaded, text = load_document(compiled, tmp_path), (compiled / "openapi.json").read_bytes()
+
+    longer = (tmp_path / "overlay.yaml").read_text().replace("List things", "List all things")
+    compile_contract(small(tmp_path, overlay=longer), compiled)
+
+    assert loaded.text() == text
+    assert loaded.operation("listThings")["operationId"] == "listThings"
 
 
 def test_sources_in_step_compile(tmp_path: Path):
@@ -144,7 +157,11 @@ def test_sources_in_step_compile(tmp_path: Path):
         ({"operations": "{}"}, "has no entry for listThings"),
         ({"operations": "{listThings: upstream, more: upstream}"}, "names more"),
         ({"overlay": "actions: []"}, "no summary for listThings"),
-        ({"extensions": "{tags: [], paths: {/things: {get: {}}}}"}, "redefines get of /things"),
+        (
+            {"extensions": "{tags: [], paths: {/things: {get: {}}}}"},
+            "extensions.yaml redefines get of /things",
+        ),
+        ({"sdk": "{paths: {/things: {get: {}}}}"}, "sdk.yaml redefines get of /things"),
         (
             {"extensions": "{tags: [], paths: {/x: {$ref: '#/components/schemas/No'}}}"},
             "refers to #/components/schemas/No",

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from llm_backend.cli import app
 from llm_backend.contract.compilation.builder import build_contract
 from llm_backend.contract.document import Document
+from llm_backend.contract.sdk.contract import dump_sdk, settle_facts
 
 OVERLAY = """\
 overlay: 1.0.0
@@ -55,6 +56,10 @@ removeThing: {local: things}
 
 # Old
 getOld: upstream
+
+# Rooms
+see: upstream
+use: {local: rooms}
 
 # Service (extensions.yaml)
 getPing: {local: service}
@@ -104,6 +109,17 @@ def release() -> dict[str, Any]:
     }
 
 
+def sdk() -> dict[str, Any]:
+    """Two operations beyond the release, which share a schema."""
+    added = {name: {**operation(name, "Rooms", "Room"), "summary": name} for name in ("see", "use")}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "An SDK", "version": "1.0.0"},
+        "paths": {"/rooms/{id}": {"get": added["see"]}, "/rooms/{id}/use": {"post": added["use"]}},
+        "components": {"schemas": {"Room": {"type": "object"}}},
+    }
+
+
 def later_release() -> dict[str, Any]:
     """Renames a schema and a union's keyword, removes, adds and moves operations, tightens."""
     new = json.loads(json.dumps(release()).replace("schemas/Usage", "schemas/TokenUsage"))
@@ -127,7 +143,12 @@ def openapi(tmp_path: Path) -> Path:
     source.write_text(json.dumps(release()))
     build_contract(str(source), folder / "openapi.yaml")
     overlay = OVERLAY.replace(".oneOf[0]", ".oneOf[?@.type == 'number']")
-    texts = {"overlay": overlay, "operations": OPERATIONS, "extensions": EXTENSIONS}
+    texts = {
+        "sdk": dump_sdk(settle_facts(sdk(), release())),
+        "overlay": overlay,
+        "operations": OPERATIONS,
+        "extensions": EXTENSIONS,
+    }
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
     (folder / "README.md").write_text(README)
@@ -159,6 +180,8 @@ def test_update_absorbs_a_release_at_once(openapi: Path) -> None:
         "getOld": ("/older", "Look at what is old"),
         "cancelThing": ("/things/{id}/cancel", "Cancel a thing"),
         "getDoors": ("/doors", "List doors"),
+        "see": ("/rooms/{id}", "see"),
+        "use": ("/rooms/{id}/use", "use"),
         "getPing": ("/ping", "Ping"),
     }
     assert json.loads(document.component("schemas", "TokenUsage"))["properties"].keys() == {
@@ -192,12 +215,31 @@ def test_update_takes_out_all_that_the_overlay_says_of_replaced_operations(opena
     assert result.exit_code == 0, result.output
     table = json.loads((openapi.parent / "c" / "start.json").read_bytes())
     assert [row["operation_id"] for row in table["operations"]] == [
-        "makeOld", "makeThing", "replaceThing", "getPing",
+        "makeOld", "makeThing", "replaceThing", "see", "use", "getPing",
     ]  # fmt: skip
     overlay = yaml.safe_load((openapi / "overlay.yaml").read_text())
     paths = next(one for one in overlay["actions"] if one["target"] == "$.paths")["update"]
     links = paths["/things"]["post"]["responses"]["200"]["links"]
     assert (paths["/old"], paths["/things/{id}"], links) == ({}, {}, {})
+
+
+def test_update_takes_over_operations_that_only_the_sdk_had(openapi: Path) -> None:
+    new = release()
+    new["paths"]["/rooms/{room}/use"] = {"post": operation("use-room", "Rooms", "Room")}
+    new["components"]["schemas"]["Room"] = {"type": "object", "properties": {"size": {}}}
+
+    result = update(openapi, new)
+
+    assert result.exit_code == 0, result.output
+    kept = yaml.safe_load((openapi / "sdk.yaml").read_text())
+    assert kept["paths"].keys() == {"/rooms/{id}"}
+    assert kept["components"]["schemas"].keys() == {"SdkRoom"}
+    assert "use-room: {local: rooms}" in (openapi / "operations.yaml").read_text()
+    table = json.loads((openapi.parent / "c" / "start.json").read_bytes())
+    rows = {row["operation_id"]: row for row in table["operations"]}
+    assert rows["use-room"]["path"] == "/rooms/{room}/use"
+    assert rows["see"]["answered_by"] == "upstream"
+    assert "use" not in rows
 
 
 def test_update_to_the_same_release_changes_no_file_but_the_origin(openapi: Path) -> None:

@@ -34,12 +34,15 @@ def tag_of(path: str) -> str:
     return path.strip("/").split("/")[0].replace("_", " ").capitalize() or "Service"
 
 
+def singular_of(plural: str) -> str:
+    """Returns the name of one of several: `policies` becomes `policy`."""
+    if plural.endswith("ies"):
+        return plural.removesuffix("ies") + "y"
+    if plural.endswith(("sses", "xes", "ches")):
+        return plural.removesuffix("es")
+    return plural.removesuffix("s") if not plural.endswith("ss") else plural
+
+
 def _one(plural: str) -> str:
-    noun = plural
-    if noun.endswith("ies"):
-        noun = noun.removesuffix("ies") + "y"
-    elif noun.endswith(("sses", "xes", "ches")):
-        noun = noun.removesuffix("es")
-    elif noun.endswith("s") and not noun.endswith("ss"):
-        noun = noun.removesuffix("s")
+    noun = singular_of(plural)
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
