@@ -12,6 +12,7 @@ from llm_backend.store.batches import (
     TokenCounts,
 )
 from llm_backend.store.chats.chats import ChatStore
+from llm_backend.store.chats.search import ChatSearch, FoundChat
 from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
 from llm_backend.store.conversations.conversations import ConversationStore
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
@@ -24,6 +25,7 @@ from llm_backend.store.errors import (
     BlobGone,
     CannotOpen,
     Duplicate,
+    EndpointsFull,
     Expired,
     FileInUse,
     FilesFull,
@@ -77,10 +79,19 @@ from llm_backend.store.vector_stores import (
     StoredVectorStore,
     VectorStores,
 )
+from llm_backend.store.webhooks import (
+    DELIVERY,
+    EndpointChanges,
+    FailedDelivery,
+    StoredEndpoint,
+    StoredFailure,
+    WebhookStore,
+)
 
 __all__ = [
     "BATCH",
     "BATCH_LINES",
+    "DELIVERY",
     "AttributesChanged",
     "BackgroundResponseState",
     "BackgroundStore",
@@ -93,17 +104,22 @@ __all__ = [
     "Blobs",
     "Bucket",
     "CannotOpen",
+    "ChatSearch",
     "ChatStatus",
     "ChatStore",
     "ConversationStore",
     "Database",
     "Duplicate",
+    "EndpointChanges",
+    "EndpointsFull",
     "Events",
     "Expired",
+    "FailedDelivery",
     "FileError",
     "FileInUse",
     "FileStore",
     "FilesFull",
+    "FoundChat",
     "Job",
     "JobKind",
     "Jobs",
@@ -134,6 +150,8 @@ __all__ = [
     "StoredChat",
     "StoredChunk",
     "StoredConversation",
+    "StoredEndpoint",
+    "StoredFailure",
     "StoredFile",
     "StoredFileBatch",
     "StoredItem",
@@ -153,6 +171,7 @@ __all__ = [
     "UploadStatus",
     "UploadStore",
     "VectorStores",
+    "WebhookStore",
     "WrongDigest",
     "as_owner",
     "check_schema",

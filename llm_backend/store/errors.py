@@ -19,6 +19,7 @@
     |- Unfinished         the response has not ended yet
     |- ResponseNotInConversation            its conversation does not contain the response
     |- QueueFull          the queue of background responses is full
+    |- EndpointsFull      the project has the most webhook endpoints allowed
     |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
     |- Expired            the vector store has expired and takes no files
@@ -178,6 +179,16 @@ class QueueFull(StoreError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} responses wait to be answered already; try again later.")
+
+
+class EndpointsFull(StoreError):
+    """The project has the most webhook endpoints allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The project has {limit} webhook endpoints, as many as the setting "
+            "`webhook_endpoints_limit` allows: delete one."
+        )
 
 
 class AttributesChanged(StoreError):

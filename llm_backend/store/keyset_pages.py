@@ -1,17 +1,38 @@
 """Keyset pagination: a page begins where the last one ended, by value and never by offset.
 
-The cost of a page is an index search and `limit` rows, at any depth.
+The cost of a page is an index search and `limit` rows, at any depth. A page ends early where its
+rows would have more bytes than `PAGE_LIMIT_BYTES`; the rows behind it are not read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, tuple_
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    Label,
+    Row,
+    Select,
+    Text,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from llm_backend.store.errors import Missing, UnknownCursor
+from llm_backend.store.ownership import RESTRICTED, restrict
 
 Order = Literal["asc", "desc"]
+
+PAGE_LIMIT_BYTES = "page_limit_bytes"
+"""Execution option of a connection: bytes of the rows of one page, which has at least one row."""
+
+_ROW_BYTES = "row_bytes"
 
 
 class Identified(Protocol):
@@ -87,11 +108,12 @@ def fetch(
     *,
     keys: Sequence[ColumnElement[Any]],  # a column's type does not matter to its order
     end: Sequence[object] | None,
+    size: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[Row[Any]], bool]:
     """The rows of one page of `statement`, and whether more follow.
 
     `keys` order the list and are unique together; `end` has their values in the item that bounds
-    the page.
+    the page. `size` is the bytes of a row, if a column has them.
     """
     is_ascending = request.is_ascending
     if end is not None:
@@ -99,6 +121,78 @@ def fetch(
         last = tuple_(*end, types=[key.type for key in keys])
         statement = statement.where(position > last if is_ascending else position < last)
     ordering = [key if is_ascending else key.desc() for key in keys]
-    read = connection.execute(statement.order_by(*ordering).limit(request.limit + 1)).all()
-    rows = read[: request.limit]
-    return rows if request.before is None else rows[::-1], len(read) > request.limit
+    statement = statement.order_by(*ordering).limit(request.limit + 1)
+    limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_BYTES]
+    if size is not None:
+        statement = statement.add_columns(size.label(_ROW_BYTES))
+    if connection.dialect.name == "postgresql":
+        bounded = _bound_rows(restrict(connection, statement), size is not None, limit_bytes)
+        rows, has_more = _take(connection.execute(bounded).all(), request.limit, limit_bytes)
+    else:
+        if size is None:
+            statement = statement.add_columns(_bytes_on_sqlite(tuple(statement.exported_columns)))
+        with connection.execute(statement) as lazy:  # SQLite reads a row when it is taken
+            rows, has_more = _take(lazy, request.limit, limit_bytes)
+    return rows if request.before is None else rows[::-1], has_more
+
+
+def _take(
+    rows: Iterable[Row[Any]], limit: int, limit_bytes: int
+) -> tuple[Sequence[Row[Any]], bool]:
+    """The first rows within both limits, at least one, and whether more follow. The last value of
+    a row is its bytes."""
+    taken: list[Row[Any]] = []
+    for row in rows:
+        limit_bytes -= row[-1]
+        if taken and (limit_bytes < 0 or len(taken) == limit):
+            return taken, True
+        taken.append(row)
+    return taken, False
+
+
+def _bound_rows(statement: Select[Any], has_size: bool, limit_bytes: int) -> Select[Any]:
+    """The first rows of a restricted statement: those within the limit, at least one, and the next
+    one. PostgreSQL sends all rows of a statement at once, but reads a long value only where it is
+    used."""
+    columns = tuple(statement.exported_columns)
+    size = _ROW_BYTES if has_size else _bytes_on_postgresql(columns)
+    listed = statement.cte("listed")
+    bounded = select(listed) if has_size else select(listed, _column(size))
+    count = _rows_to_send(size, limit_bytes)
+    return bounded.limit(count).execution_options(**{RESTRICTED: True})
+
+
+# Lengths are texts of SQL: to build and hash them as expressions takes longer than the page.
+
+
+@lru_cache
+def _rows_to_send(size: str, limit_bytes: int) -> ColumnElement[int]:
+    """Number of the first rows of `listed` that `_take` needs."""
+    return literal_column(
+        "(SELECT greatest(1, count(*)) + 1 FROM ("  # noqa: S608 # names of columns, and a number
+        "SELECT sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total "
+        f"FROM (SELECT {size} AS size FROM listed) AS sizes"
+        f") AS sums WHERE total <= {limit_bytes})"
+    )
+
+
+@lru_cache
+def _bytes_on_postgresql(columns: tuple[ColumnElement[Any], ...]) -> str:
+    lengths = (f'coalesce(octet_length("{one.name}"::text), 0)' for one in _texts(columns))
+    return " + ".join(lengths)
+
+
+@lru_cache
+def _bytes_on_sqlite(columns: tuple[ColumnElement[Any], ...]) -> Label[int]:
+    names = (f'{one.table.name}."{one.name}"' for one in _texts(columns))
+    return _column(" + ".join(f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in names))
+
+
+@lru_cache
+def _column(size: str) -> Label[int]:
+    return literal_column(size, Integer).label(_ROW_BYTES)
+
+
+def _texts(columns: Sequence[ColumnElement[Any]]) -> list[Column[Any]]:
+    """The columns of texts and JSON values, which may be long."""
+    return [one for one in columns if isinstance(one, Column) and isinstance(one.type, JSON | Text)]

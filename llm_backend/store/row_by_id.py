@@ -10,7 +10,7 @@ from llm_backend.store.json_text import is_text
 _ID_CHARACTERS = 4096
 
 
-def row_named(connection: Connection, statement: Select[Any], *ids: str) -> Row[Any]:
+def find_row(connection: Connection, statement: Select[Any], *ids: str) -> Row[Any]:
     """The row of the statement. Raises `Missing` for the last of `ids`, if there is no row or if
     one of these ids is a text that no column can store, or longer than any id."""
     row = connection.execute(statement).first() if all(map(is_id, ids)) else None

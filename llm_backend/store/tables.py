@@ -113,6 +113,9 @@ chat_metadata = Table(
     Index(None, "key", "value", "created_at", "chat_seq"),
 )
 
+# Chats whose words the search does not know yet; the index itself is made by `chats/word_index.py`.
+unindexed_chats = Table("unindexed_chats", metadata, part_of(chats, "chat_seq"))
+
 files = object_table(
     "files",
     Column("purpose", Text, nullable=False),

@@ -8,8 +8,8 @@ import pytest
 from llm_backend.store import Database, Duplicate, Missing, UnknownCursor, Unstorable
 from llm_backend.store.administration import (
     Administration,
+    AuditedChange,
     AuditFilter,
-    Change,
     ConcurrencyLeases,
     DeferredUsageRow,
     DeferredUsageStore,
@@ -26,7 +26,9 @@ from llm_backend.store.administration import (
 )
 from llm_backend.store.keyset_pages import PageRequest
 
-CHANGE = Change(type="project.created", resource_id="x", project_id="proj_1", actor_id="key_1")
+CHANGE = AuditedChange(
+    type="project.created", resource_id="x", project_id="proj_1", actor_id="key_1"
+)
 
 
 def record(id: str = "a", **more: object) -> Record:

@@ -60,6 +60,13 @@ async def make_batch(client: Official) -> str:
     return made.id
 
 
+async def make_webhook(client: Official) -> str:
+    made = await client.webhooks.create(
+        name="a", url="https://example.org/", event_types=["batch.failed"]
+    )
+    return made.id
+
+
 KINDS: dict[str, tuple[Callable[[Official], Awaitable[str]], list[str]]] = {
     "file": (make_file, ["files.retrieve", "files.content", "files.delete"]),
     "upload": (make_upload, ["uploads.cancel"]),
@@ -72,8 +79,17 @@ KINDS: dict[str, tuple[Callable[[Official], Awaitable[str]], list[str]]] = {
         ["conversations.retrieve", "conversations.items.list", "conversations.delete"],
     ),
     "batch": (make_batch, ["batches.retrieve", "batches.cancel"]),
+    "webhook": (
+        make_webhook,
+        ["webhooks.retrieve", "webhooks.update", "webhooks.rotate_secret", "webhooks.delete"],
+    ),
 }
-LISTS = {"file": "files.list", "chat": "chat.completions.list", "batch": "batches.list"}
+LISTS = {
+    "file": "files.list",
+    "chat": "chat.completions.list",
+    "batch": "batches.list",
+    "webhook": "webhooks.list",
+}
 
 
 def method(client: Official, path: str) -> Any:

@@ -1,6 +1,6 @@
 """Administered objects: API keys, projects and what belongs to them; usage, and the audit log."""
 
-from llm_backend.store.administration.administration import Administration, Change
+from llm_backend.store.administration.administration import Administration, AuditedChange
 from llm_backend.store.administration.concurrency_leases import ConcurrencyLeases, Exchange
 from llm_backend.store.administration.deferred_usage import DeferredUsageRow, DeferredUsageStore
 from llm_backend.store.administration.grants import Grants
@@ -26,7 +26,7 @@ __all__ = [
     "Administration",
     "AuditEntry",
     "AuditFilter",
-    "Change",
+    "AuditedChange",
     "ConcurrencyLeases",
     "DeferredUsageRow",
     "DeferredUsageStore",

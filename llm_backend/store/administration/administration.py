@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class AuditedChange:
     """A change as the audit log records it, with its actor."""
 
     type: str
@@ -42,8 +42,8 @@ class Change:
 class Administration:
     """The administered objects of a database.
 
-    A method that changes an object takes the `Change` for the audit log, and is durable on return.
-    Methods raise `Missing` for an unknown id and `UnknownCursor` for an unknown cursor.
+    A method that changes an object takes the `AuditedChange` for the audit log, and is durable on
+    return. Methods raise `Missing` for an unknown id and `UnknownCursor` for an unknown cursor.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
@@ -79,7 +79,7 @@ class Administration:
             rows.find_records, kind=kind, project_id=project_id, request=request
         )
 
-    async def add(self, change: Change, record: Record, *keys: StoredKey) -> None:
+    async def add(self, change: AuditedChange, record: Record, *keys: StoredKey) -> None:
         """Store a record, and keys with it. Raises `Duplicate`, `Unstorable`."""
         check_texts(record.id)
 
@@ -91,7 +91,7 @@ class Administration:
         await self._do(change, work)
 
     async def alter(
-        self, change: Change, kind: str, id: str, change_record: Callable[[Record], Record]
+        self, change: AuditedChange, kind: str, id: str, change_record: Callable[[Record], Record]
     ) -> Record:
         """Replace a record by `change_record` of it, and return the new one."""
 
@@ -102,7 +102,7 @@ class Administration:
 
         return await self._do(change, work)
 
-    async def put(self, change: Change, record: Record) -> None:
+    async def put(self, change: AuditedChange, record: Record) -> None:
         """Insert a record, or replace the one with its id."""
         check_texts(record.id)
 
@@ -112,7 +112,7 @@ class Administration:
         await self._do(change, work)
 
     async def remove(
-        self, change: Change, kind: str, id: str, *, and_all_named: str = "", **keys_of: str
+        self, change: AuditedChange, kind: str, id: str, *, and_all_named: str = "", **keys_of: str
     ) -> None:
         """Delete a record, all records whose ids begin with `and_all_named`, and the keys that
         match the columns of `keys_of`."""
@@ -134,12 +134,12 @@ class Administration:
         """A page of a project's keys; without a project, of the admin keys."""
         return await self._database.read(rows.find_keys, project_id=project_id, request=request)
 
-    async def add_key(self, change: Change, key: StoredKey) -> None:
+    async def add_key(self, change: AuditedChange, key: StoredKey) -> None:
         """Store a key. Raises `Unstorable`."""
         check_texts(key.name)
         await self._do(change, partial(rows.add_key, key=key))
 
-    async def remove_key(self, change: Change, id: str) -> None:
+    async def remove_key(self, change: AuditedChange, id: str) -> None:
         """Delete a key of any project, or an admin key."""
         await self._do(change, partial(rows.delete_key, id=id))
 
@@ -160,7 +160,7 @@ class Administration:
         while await self._database.write(rows.forget_audit_entries, before=before):
             pass
 
-    async def _do(self, change: Change, work: Work[T]) -> T:
+    async def _do(self, change: AuditedChange, work: Work[T]) -> T:
         entry = AuditEntry(
             id=f"audit_log-{uuid.uuid4().hex}", created_at=int(self._clock()), **vars(change)
         )

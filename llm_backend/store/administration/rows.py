@@ -23,7 +23,7 @@ from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import Duplicate
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables import counters
 
@@ -200,7 +200,7 @@ def _conditions(criteria: AuditFilter) -> list[ColumnElement[bool]]:
 
 def _one(connection: Connection, table: Table, id: str, *more: ColumnElement[bool]) -> Row[Any]:
     this = select(table).where(table.c.id == id, *more)
-    return row_named(connection, this, id)
+    return find_row(connection, this, id)
 
 
 def _page(

@@ -47,6 +47,7 @@ api_keys = object_table(
     Column("user_id", Text),
     Column("expires_at", BigInteger),
     Column("last_used_at", BigInteger),
+    Column("description", Text),  # what it is for, in the words of its administrator
     is_owned=False,
 )
 Index(None, api_keys.c.project_id, api_keys.c.created_at, api_keys.c.seq)

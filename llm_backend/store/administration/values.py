@@ -34,6 +34,7 @@ class StoredKey:
     user_id: str | None = None
     expires_at: int | None = None
     last_used_at: int | None = None
+    description: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

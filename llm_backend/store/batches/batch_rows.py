@@ -31,8 +31,9 @@ from llm_backend.store.files import file_rows
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import Content
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.row_values import value_from
+from llm_backend.store.webhooks import delivery_rows
 
 _EXPIRED_AT_ONCE = 100
 
@@ -103,11 +104,19 @@ def begin(
     job_rows.add(connection, added, now=now)
 
 
-def fail(connection: Connection, job: Job, errors: Sequence[JsonMapping], *, now: float) -> None:
+def fail(
+    connection: Connection,
+    job: Job,
+    errors: Sequence[JsonMapping],
+    *,
+    now: float,
+    delivery_limit: int,
+) -> None:
     """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
     row = _locked_row(connection, job.subject)
     job_rows.finish(connection, job)
-    _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
+    row = _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
+    _add_deliveries(connection, row, now=now, limit=delivery_limit)
 
 
 def record(connection: Connection, id: str, results: Sequence[LineResult]) -> BatchStatus:
@@ -174,11 +183,13 @@ def line_page(
     return line_rows.page(connection, seq, is_error=is_error, after=after, limit=limit)
 
 
-def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> None:
+def end(
+    connection: Connection, job: Job, ended: BatchEnd, *, now: float, delivery_limit: int
+) -> None:
     """End the batch, with these files. Raises `LeaseLost`, `BlobGone`."""
     row = _locked_row(connection, job.subject)
     job_rows.lock(connection, job)
-    _move(
+    row = _move(
         connection,
         row,
         ended.status,
@@ -192,6 +203,7 @@ def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> Non
     for file in (ended.output, ended.error):
         if file is not None:
             file_rows.add(connection, file)
+    _add_deliveries(connection, row, now=now, limit=delivery_limit)
 
 
 def forget_lines(connection: Connection, id: str) -> bool:
@@ -234,11 +246,17 @@ def _move(
     return connection.execute(this.returning(*batches.c)).one()
 
 
+def _add_deliveries(connection: Connection, row: Row[Any], *, now: float, limit: int) -> None:
+    """Add the end of the batch to the deliveries of webhooks."""
+    type = f"batch.{row.status}"
+    delivery_rows.add(connection, type, row.id, owner=row.owner, now=now, limit=limit)
+
+
 def _row(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
     this = select(batches).where(batches.c.id == id)
     if is_locked:
         this = this.with_for_update(key_share=True)  # answers may be inserted meanwhile
-    return row_named(connection, this, id)
+    return find_row(connection, this, id)
 
 
 def _locked_row(connection: Connection, id: str) -> Row[Any]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.batches import batch_rows
@@ -26,10 +27,16 @@ class BatchStore:
     """The batches of a database, whose work is done by `jobs`."""
 
     def __init__(
-        self, database: Database, jobs: Jobs, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        jobs: Jobs,
+        *,
+        delivery_limit: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._jobs = jobs
+        self._delivery_limit = delivery_limit  # of deliveries that wait for a webhook endpoint
         self._clock = clock
 
     async def add(self, batch: StoredBatch) -> None:
@@ -81,7 +88,9 @@ class BatchStore:
 
     async def fail(self, job: Job, errors: Sequence[JsonMapping]) -> None:
         """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
-        await self._database.write(batch_rows.fail, job=job, errors=errors, now=self._clock())
+        fail = partial(batch_rows.fail, job=job, errors=errors)
+        await self._database.write(fail, now=self._clock(), delivery_limit=self._delivery_limit)
+        self._jobs.wake()  # for webhooks
 
     async def find_answered_lines(self, id: str, first: int, last: int) -> set[int]:
         """The numbers of these lines that have an answer. Raises `Missing`."""
@@ -122,7 +131,9 @@ class BatchStore:
 
     async def end(self, job: Job, ended: BatchEnd) -> None:
         """End the batch. Raises `LeaseLost`, `BlobGone`."""
-        await self._database.write(batch_rows.end, job=job, ended=ended, now=self._clock())
+        end = partial(batch_rows.end, job=job, ended=ended)
+        await self._database.write(end, now=self._clock(), delivery_limit=self._delivery_limit)
+        self._jobs.wake()  # for webhooks
 
     async def forget_lines(self, id: str) -> None:
         """Delete the answers of a batch that has ended, a bounded number in each transaction."""

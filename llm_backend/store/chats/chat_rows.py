@@ -9,11 +9,12 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, s
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
+from llm_backend.store.chats.word_index import index_again
 from llm_backend.store.database.bulk_insert import insert_free, insert_rows
 from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.json_text import encode, is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.row_values import value_from
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
 
@@ -86,22 +87,23 @@ def _pairs(seq: int, created_at: int, metadata: Mapping[str, str]) -> list[dict[
 
 def get(connection: Connection, id: str) -> StoredChat:
     """The chat with this id. Raises `Missing`."""
-    row = row_named(connection, select(chats).where(chats.c.id == id), id)
+    row = find_row(connection, select(chats).where(chats.c.id == id), id)
     return _chats(connection, [row])[0]
 
 
 def update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]) -> StoredChat:
     """Replace the metadata of the chat, and return the chat. Raises `Missing`."""
-    created_at, seq = _sort_keys(connection, id, _SORT_KEYS_LOCKED)
+    created_at, seq = sort_keys(connection, id, _SORT_KEYS_LOCKED)
     connection.execute(delete_from(chat_metadata).where(chat_metadata.c.chat_seq == seq))
     if metadata:
         connection.execute(_INSERT_METADATA, _pairs(seq, created_at, metadata))
+    index_again(connection, seq)
     return get(connection, id)
 
 
 def delete(connection: Connection, id: str) -> None:
     """Delete the chat with its messages and metadata. Raises `Missing`."""
-    _, seq = _sort_keys(connection, id, _SORT_KEYS_LOCKED)
+    _, seq = sort_keys(connection, id, _SORT_KEYS_LOCKED)
     connection.execute(delete_from(chats).where(chats.c.seq == seq))
 
 
@@ -112,7 +114,7 @@ def find(
     metadata: Mapping[str, str],
 ) -> Page[StoredChat]:
     """A page of the chats of `model` with all pairs of `metadata`. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _sort_keys(connection, id))
+    end = end_of(request, lambda id: sort_keys(connection, id))
     if not all(map(is_text, (model or "", *metadata, *metadata.values()))):
         return Page(items=(), has_more=False)
     listing, keys = _listing(model, metadata)
@@ -122,8 +124,8 @@ def find(
 
 def find_messages(connection: Connection, request: PageRequest, id: str) -> Page[StoredMessage]:
     """A page of the messages of a chat. Raises `Missing`, `UnknownCursor`."""
-    _, seq = _sort_keys(connection, id)
-    end = end_of(request, lambda message_id: _message_sort_keys(connection, seq, id, message_id))
+    _, seq = sort_keys(connection, id)
+    end = end_of(request, lambda message_id: _messagesort_keys(connection, seq, id, message_id))
     of_chat = select(chat_messages).where(chat_messages.c.chat_seq == seq)
     keys = (chat_messages.c.position,)
     rows, has_more = fetch(connection, of_chat, request, keys=keys, end=end)
@@ -150,15 +152,15 @@ def _listing(
     return statement, keys
 
 
-def _sort_keys(
+def sort_keys(
     connection: Connection, id: str, statement: Select[tuple[int, int]] = _SORT_KEYS
 ) -> tuple[int, int]:
     """Sort keys of a chat in the list of all chats: (created_at, seq)."""
-    row = row_named(connection, statement.where(chats.c.id == id), id)
+    row = find_row(connection, statement.where(chats.c.id == id), id)
     return row.created_at, row.seq
 
 
-def _message_sort_keys(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
+def _messagesort_keys(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
     match = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", id)
     position = int(match[1]) if match else None
     this = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)

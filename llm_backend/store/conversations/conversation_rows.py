@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 from llm_backend.store.conversations import item_rows
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.tables import conversation_items, conversations, items
 
 _SEQ = select(conversations.c.seq)
@@ -34,7 +34,7 @@ def add(
 def get(connection: Connection, id: str) -> StoredConversation:
     """The conversation with this id. Raises `Missing`."""
     found = select(conversations).where(conversations.c.id == id)
-    row = row_named(connection, found, id)
+    row = find_row(connection, found, id)
     return StoredConversation(
         id=row.id, created_at=row.created_at, metadata=row.metadata, owner=row.owner
     )
@@ -97,7 +97,9 @@ def find_items(connection: Connection, request: PageRequest, id: str) -> Page[St
     seq = _seq(connection, id)
     end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
     keys = (conversation_items.c.position,)
-    rows, has_more = fetch(connection, _items_of(seq), request, keys=keys, end=end)
+    rows, has_more = fetch(
+        connection, _items_of(seq), request, keys=keys, end=end, size=items.c.size_bytes
+    )
     return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
 
 
@@ -127,7 +129,7 @@ def get_item(connection: Connection, id: str, item_id: str) -> StoredItem:
     """One item of the conversation. Raises `Missing` for either id."""
     seq = _seq(connection, id)
     found = _items_of(seq).where(items.c.id == item_id)
-    row = row_named(connection, found, item_id)
+    row = find_row(connection, found, item_id)
     return item_rows.item_of(row)
 
 
@@ -167,7 +169,7 @@ def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> li
 
 def _seq(connection: Connection, id: str, statement: Select[tuple[int]] = _SEQ) -> int:
     found = statement.where(conversations.c.id == id)
-    return int(row_named(connection, found, id).seq)
+    return int(find_row(connection, found, id).seq)
 
 
 def _items_of(seq: int) -> Select[tuple[str, object]]:
@@ -184,4 +186,4 @@ def _position(connection: Connection, seq: int, item_id: str) -> int:
         .join(items, items.c.seq == conversation_items.c.item_seq)
         .where(conversation_items.c.conversation_seq == seq, items.c.id == item_id)
     )
-    return int(row_named(connection, found, item_id).position)
+    return int(find_row(connection, found, item_id).position)

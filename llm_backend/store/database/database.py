@@ -30,6 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _CHECK_TIMEOUT_S = 3.0
+_PAGE_LIMIT_BYTES = 16 * 1024 * 1024
 
 
 class _Engine(Protocol):
@@ -66,19 +67,22 @@ class Database:
         on_written: Callable[[float], None] = lambda _: None,
         on_waiting: Callable[[float], None] = lambda _: None,
         on_failed: Callable[[], None] = lambda: None,
+        *,
+        page_limit_bytes: int = _PAGE_LIMIT_BYTES,
     ) -> AsyncIterator[Self]:
         """Open the database at `url`, `sqlite:///FILE` or `postgresql://...`, and close it at the
         end.
 
         `on_written` gets the seconds that each write took until it was durable. `on_waiting` gets
         the change in the number of writes that are not durable yet. `on_failed` is called for each
-        write that the database cannot take.
+        write that the database cannot take. `page_limit_bytes` bounds the rows of one page of a
+        list.
 
         Raises `CannotOpen` for errors that only a person can correct. An unreachable PostgreSQL
         server is not one of them: the first work raises `StoreUnavailable`, and a later one may
         succeed.
         """
-        engine = _engine_for(url)
+        engine = _engine_for(url, page_limit_bytes)
         try:
             await engine.open()
             yield cls(engine, on_written, on_waiting, on_failed)
@@ -160,13 +164,14 @@ def _touch(connection: Connection) -> None:
     connection.execute(text("SELECT version_num FROM alembic_version")).all()
 
 
-def _engine_for(url: str) -> _Engine:
+def _engine_for(url: str, page_limit_bytes: int) -> _Engine:
     parsed = _parse_url(url)
     backend = parsed.drivername.split("+")[0]
     if backend == "sqlite":
-        return SqliteEngine(parsed)
+        return SqliteEngine(parsed, page_limit_bytes)
     if backend in ("postgresql", "postgres"):
-        return PostgresqlEngine("postgresql" + url[len(parsed.drivername) :])
+        server = "postgresql" + url[len(parsed.drivername) :]
+        return PostgresqlEngine(server, page_limit_bytes)
     raise CannotOpen(f"`{backend}` is not a database of this server: use sqlite or postgresql.")
 
 

@@ -17,6 +17,7 @@ from llm_backend.store.database.driver_errors import translating
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES
 from llm_backend.store.ownership import guard
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class PostgresqlEngine:
 
     path = None
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, page_limit_bytes: int) -> None:
         # Imported here: a server on SQLite does without this driver and SQLAlchemy's async half.
         try:
             import asyncpg  # it ships no types
@@ -63,6 +64,7 @@ class PostgresqlEngine:
             max_overflow=0,
             pool_timeout=_CONNECT_TIMEOUT_S,
             pool_pre_ping=True,
+            execution_options={PAGE_LIMIT_BYTES: page_limit_bytes},
             **_OPTIONS,
         )
         guard(self._engine.sync_engine)

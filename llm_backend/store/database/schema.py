@@ -8,6 +8,7 @@ current tables directly, and a test holds these equal to those that the migratio
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 
 from llm_backend.store import administration, batches, jobs, vector_stores  # noqa: F401 # tables
+from llm_backend.store.chats import word_index
 from llm_backend.store.database.database import Database
 from llm_backend.store.errors import OldSchema, UnknownSchema
 from llm_backend.store.tables import metadata
@@ -33,6 +34,9 @@ REVISIONS = (
     "0018",
     "0019",
     "0020",
+    "0021",
+    "0022",
+    "0023",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 
@@ -97,6 +101,7 @@ def _upgrade(connection: Connection) -> None:
 
 def _create(connection: Connection) -> None:
     metadata.create_all(connection, checkfirst=False)
+    word_index.create(connection)
     _VERSION.create(connection, checkfirst=True)
     connection.execute(_VERSION.insert(), {"version_num": HEAD})
 

@@ -24,6 +24,7 @@ from llm_backend.store.database.driver_errors import translating
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES
 from llm_backend.store.ownership import guard
 
 T = TypeVar("T")
@@ -44,9 +45,9 @@ _PRAGMAS = (
 class SqliteEngine:
     """Runs units of work on one database file."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, page_limit_bytes: int) -> None:
         self.path = _path_of(url)
-        self._engine = _engine_of(self.path)
+        self._engine = _engine_of(self.path, page_limit_bytes)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
         self._queue: WriteQueue | None = None
@@ -124,7 +125,7 @@ def _path_of(url: URL) -> Path:
     return Path(url.database)
 
 
-def _engine_of(path: Path) -> Engine:
+def _engine_of(path: Path, page_limit_bytes: int) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"isolation_level": None},  # `_begin` begins transactions
@@ -134,6 +135,7 @@ def _engine_of(path: Path) -> Engine:
         hide_parameters=True,  # bodies of requests must not reach the log with an error
         json_serializer=json_text.dumps,
         json_deserializer=json_text.loads,
+        execution_options={PAGE_LIMIT_BYTES: page_limit_bytes},
     )
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)

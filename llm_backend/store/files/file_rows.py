@@ -17,7 +17,7 @@ from llm_backend.store.json_text import is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, to_json
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables import files
 from llm_backend.store.vector_stores.file_rows import forget_files
@@ -120,7 +120,7 @@ def _row(connection: Connection, id: str, now: int, *, is_locked: bool = False) 
     this = select(files).where(files.c.id == id, _is_unexpired(now))
     if is_locked:
         this = this.with_for_update()
-    return row_named(connection, this, id)
+    return find_row(connection, this, id)
 
 
 def _sort_keys(connection: Connection, id: str, now: int) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from llm_backend.json_types import JsonMapping
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job to add: its kind, its subject (the id of the object that it works on: a batch, a file,
-    a response), and JSON for its worker.
+    """A job to add: its kind, its subject (the id of the object that it works on, such as a batch
+    or a webhook endpoint), and JSON for its worker.
 
     `place` names the vector index that only some processes can open, None if any can do the job.
     After it was due for a day, any process claims it to report failure.
@@ -79,6 +79,9 @@ class JobWorker(Protocol):
 class JobKind:
     """Kind of job: its worker, and the number of jobs that run at once in one process.
 
+    At most `limit_per_subject` jobs about one subject run at once in all processes, but more if
+    processes claim at the same moment.
+
     If some jobs have a place, `place` returns the place of this process before each claim. Claimed
     are jobs for this place, jobs for any place, and jobs for other places that have been due for a
     day, which the worker can only report as failed. While `place` returns None, no job of this kind
@@ -88,6 +91,7 @@ class JobKind:
     name: str
     worker: JobWorker
     at_once: int
+    limit_per_subject: int | None = None
     attempts: int = 5  # failed ones in a row, before it is given up
     can_begin: Callable[[], bool] = lambda: True  # called before each claim
     place: Callable[[], Awaitable[str | None]] | None = None

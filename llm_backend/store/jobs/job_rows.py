@@ -42,15 +42,19 @@ def claim(
     leases: Sequence[str],
     *,
     place: str | None,
+    limit_per_subject: int | None,
     now: float,
     until: float,
 ) -> Sequence[Job]:
     """Claim at most one job for each lease, the longest due first: jobs for `place` or for any
-    place, and jobs for other places that have been due for `ABANDONED_S`."""
+    place, and jobs for other places that have been due for `ABANDONED_S`. Of those about one
+    subject, so many that at most `limit_per_subject` are running."""
     is_here = jobs.c.place.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
     if place is not None:
         is_here |= jobs.c.place == place
     due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_here)
+    if limit_per_subject is not None:
+        due = due.where(_is_first_of_subject(kind, limit_per_subject, now=now))
     first = due.order_by(jobs.c.due_at, jobs.c.seq).limit(len(leases))
     rows = connection.execute(first.with_for_update(skip_locked=True)).all()
     claimed = []
@@ -132,9 +136,26 @@ def remove_not_running(connection: Connection, kind: str, subject: str, *, now: 
     return are_any(connection, kind, subject)
 
 
-def postpone_unleased(connection: Connection, kind: str, subject: str, *, until: float) -> None:
-    """Postpone the jobs about this subject that have no lease."""
+def remove_unleased(connection: Connection, kind: str, subject: str) -> int:
+    """Delete the jobs about this subject that have no lease, except those that other transactions
+    lock, so it can be called with any lock; returns their number."""
+    unleased = select(jobs.c.seq).where(is_about(kind, subject), jobs.c.lease.is_(None))
+    seqs = connection.scalars(unleased.with_for_update(skip_locked=True)).all()
+    return connection.execute(delete_from(jobs).where(jobs.c.seq.in_(seqs))).rowcount
+
+
+def postpone_unleased(
+    connection: Connection,
+    kind: str,
+    subject: str,
+    *,
+    until: float,
+    only: ColumnElement[bool] | None = None,
+) -> None:
+    """Postpone the jobs about this subject that have no lease, or only those with a condition."""
     unleased = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
+    if only is not None:
+        unleased &= only
     connection.execute(update(jobs).where(_lock_jobs(connection, unleased)).values(due_at=until))
 
 
@@ -150,9 +171,10 @@ def begun_details(connection: Connection, kind: str, subject: str) -> list[JsonM
     return list(connection.scalars(this))
 
 
-def count(connection: Connection, kind: str, limit: int) -> int:
-    """The number of jobs of a kind, counted up to `limit`."""
-    some = select(jobs.c.seq).where(jobs.c.kind == kind).limit(limit).subquery()
+def count(connection: Connection, kind: str, limit: int, *, subject: str | None = None) -> int:
+    """The number of jobs of a kind, or of those about one subject, counted up to `limit`."""
+    those = jobs.c.kind == kind if subject is None else is_about(kind, subject)
+    some = select(jobs.c.seq).where(those).limit(limit).subquery()
     return int(connection.scalar(select(func.count()).select_from(some)) or 0)
 
 
@@ -210,6 +232,17 @@ def release_leases(connection: Connection, leases: Collection[str], *, now: floa
 def is_about(kind: str, subject: str) -> ColumnElement[bool]:
     """Condition on the jobs of a kind about one subject."""
     return and_(jobs.c.kind == kind, jobs.c.subject == subject)
+
+
+def _is_first_of_subject(kind: str, number: int, *, now: float) -> ColumnElement[bool]:
+    """Condition on this number of jobs about each subject: running ones, then the longest due."""
+    is_due = jobs.c.due_at <= now
+    order = (case((is_due, 1), else_=0), jobs.c.due_at, jobs.c.seq)
+    rank = func.row_number().over(partition_by=jobs.c.subject, order_by=order)
+    is_running_or_due = jobs.c.lease.is_not(None) | is_due
+    ranked = select(jobs.c.seq, rank.label("rank")).where(jobs.c.kind == kind, is_running_or_due)
+    ranks = ranked.subquery()
+    return jobs.c.seq.in_(select(ranks.c.seq).where(ranks.c.rank <= number))
 
 
 def _lock_jobs(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:

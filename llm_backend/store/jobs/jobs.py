@@ -66,11 +66,25 @@ class Jobs:
             pass
         self._changed.clear()
 
-    async def claim(self, kind: str, number: int, place: str | None = None) -> Sequence[Job]:
-        """Claim up to this number of due jobs that can be done at `place`."""
+    async def claim(
+        self,
+        kind: str,
+        number: int,
+        place: str | None = None,
+        *,
+        limit_per_subject: int | None = None,
+    ) -> Sequence[Job]:
+        """Claim up to this number of due jobs that can be done at `place`. Jobs about a subject are
+        left if `limit_per_subject` of them are running."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
-            job_rows.claim, kind=kind, leases=leases, place=place, now=now, until=now + self.lease_s
+            job_rows.claim,
+            kind=kind,
+            leases=leases,
+            place=place,
+            limit_per_subject=limit_per_subject,
+            now=now,
+            until=now + self.lease_s,
         )
 
     async def renew(self, jobs: Collection[Job]) -> None:

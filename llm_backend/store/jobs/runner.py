@@ -87,10 +87,12 @@ class JobRunner:
         return min(POLL_S, *later, self._renew_every_s if self._running else POLL_S)
 
     async def _claim(self, kind: JobKind, number: int) -> Sequence[Job]:
-        if kind.place is None:
-            return await self._jobs.claim(kind.name, number)
-        place = await kind.place()
-        return () if place is None else await self._jobs.claim(kind.name, number, place)
+        place = None if kind.place is None else await kind.place()
+        if kind.place is not None and place is None:
+            return ()
+        return await self._jobs.claim(
+            kind.name, number, place, limit_per_subject=kind.limit_per_subject
+        )
 
     def _running_count(self, kind: JobKind) -> int:
         return sum(job.kind == kind.name for job in self._running)

@@ -1,5 +1,5 @@
 """Table of jobs: work that outlives its request. `subject` is the id of the object that a job works
-on: a batch, a file, a response.
+on, such as a batch or a webhook endpoint.
 
 While a job has a lease, `due_at` is the lease's end; without one, it is when the job may begin. A
 due job can be claimed, whether it was never claimed or its holder has died.

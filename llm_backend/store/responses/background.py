@@ -25,9 +25,10 @@ class BackgroundStore:
 
     JOB = background_rows.JOB
 
-    def __init__(self, database: Database, jobs: Jobs, *, limit: int) -> None:
+    def __init__(self, database: Database, jobs: Jobs, *, limit: int, delivery_limit: int) -> None:
         self._database = database
         self._limit = limit  # of responses that have not ended
+        self._delivery_limit = delivery_limit  # of deliveries that wait for a webhook endpoint
         self._jobs = jobs
 
     async def add(self, response: StoredResponse, details: JsonMapping, new_events: Events) -> None:
@@ -54,15 +55,20 @@ class BackgroundStore:
     ) -> None:
         """End the response and its job. Raises `LeaseLost`, and `Missing` if the response or its
         conversation was deleted."""
-        await self._database.write(
+        finish = partial(
             background_rows.finish, job=job, body=body, output=output, new_events=new_events
         )
+        await self._database.write(finish, now=time.time(), delivery_limit=self._delivery_limit)
+        self._jobs.wake()  # for webhooks
 
     async def cancel(self, id: str, *, ending: Callable[[int], str]) -> JsonMapping:
         """Cancel a queued or running response and return it; a response that has ended is
         returned as it is. The event with the next number, made by `ending`, is its last. Raises
         `Missing`."""
-        body = await self._database.write(background_rows.cancel, id=id, ending=ending)
+        cancel = partial(background_rows.cancel, id=id, ending=ending)
+        body = await self._database.write(
+            cancel, now=time.time(), delivery_limit=self._delivery_limit
+        )
         self._jobs.wake()
         return body
 

@@ -6,6 +6,7 @@ and numbers are contiguous.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
@@ -21,8 +22,9 @@ from llm_backend.store.responses.stored_response import (
     Events,
     StoredResponse,
 )
-from llm_backend.store.row_by_id import is_id, row_named
+from llm_backend.store.row_by_id import find_row, is_id
 from llm_backend.store.tables import response_events, response_items, responses
+from llm_backend.store.webhooks import delivery_rows
 
 JOB = "response"
 ACTIVE = response_rows.ACTIVE
@@ -73,8 +75,12 @@ def finish(
     body: JsonMapping,
     output: Sequence[StoredItem],
     new_events: Events,
+    *,
+    now: float,
+    delivery_limit: int,
 ) -> None:
-    """End the response and its job, and add its items to its conversation.
+    """End the response and its job, add its items to its conversation, and its end to the
+    deliveries of webhooks.
 
     Raises `LeaseLost`, and `Missing` if the response or its conversation was deleted.
     """
@@ -93,9 +99,17 @@ def finish(
     if conversation_id is not None:
         added = [*response_rows.input_items(connection, row.seq), *output]
         conversation_rows.add_items(connection, conversation_id, added)
+    _add_deliveries(connection, row.owner, body, now=now, limit=delivery_limit)
 
 
-def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> JsonMapping:
+def cancel(
+    connection: Connection,
+    id: str,
+    *,
+    ending: Callable[[int], str],
+    now: float,
+    delivery_limit: int,
+) -> JsonMapping:
     """Cancel the response unless it has ended, and return its body. If the response has events,
     `ending` makes the last one from its number. Raises `Missing`."""
     _remove_job(connection, id)
@@ -111,6 +125,7 @@ def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> 
     if last_number is not None:
         number = last_number + 1
         _append_events(connection, row.seq, Events(lines=(ending(number),), last_number=number))
+    _add_deliveries(connection, row.owner, cancelled, now=now, limit=delivery_limit)
     return cancelled
 
 
@@ -135,7 +150,7 @@ def events(connection: Connection, id: str, after: int, limit: int) -> Events | 
 
     Raises `Missing`.
     """
-    row = row_named(connection, _of(id), id)
+    row = find_row(connection, _of(id), id)
     found = (
         select(response_events.c.last_number, response_events.c.events)
         .where(response_events.c.response_seq == row.seq, response_events.c.last_number > after)
@@ -163,6 +178,13 @@ def _remove_job(connection: Connection, id: str) -> None:
     job_rows.remove(connection, JOB, id)
 
 
+def _add_deliveries(
+    connection: Connection, owner: str | None, body: JsonMapping, *, now: float, limit: int
+) -> None:
+    type = f"response.{body['status']}"
+    delivery_rows.add(connection, type, body["id"], owner=owner, now=now, limit=limit)
+
+
 def _append_events(connection: Connection, seq: int, new_events: Events) -> None:
     if new_events.lines:
         text = "\n".join(new_events.lines)
@@ -179,9 +201,7 @@ def _add_output(connection: Connection, seq: int, output: Sequence[StoredItem]) 
     response_rows.add_items(connection, seq, output, start=0 if start is None else start + 1)
 
 
-def _replace_body(
-    connection: Connection, row: Row[tuple[int, str, JsonMapping, str | None]], body: JsonMapping
-) -> None:
+def _replace_body(connection: Connection, row: Row[Any], body: JsonMapping) -> None:
     """Replace the body of the row. Its size includes the events, so only the difference is
     added."""
     text = encode(dict(body))
@@ -198,10 +218,11 @@ def _last_number(connection: Connection, seq: int) -> int | None:
 
 def _seq(connection: Connection, id: str) -> int:
     found = select(responses.c.seq).where(responses.c.id == id)
-    return int(row_named(connection, found, id).seq)
+    return int(find_row(connection, found, id).seq)
 
 
-def _of(id: str) -> Select[tuple[int, str, JsonMapping, str | None]]:
+def _of(id: str) -> Select[Any]:
+    columns = responses.c
     return select(
-        responses.c.seq, responses.c.status, responses.c.body, responses.c.conversation_id
-    ).where(responses.c.id == id)
+        columns.seq, columns.status, columns.body, columns.conversation_id, columns.owner
+    ).where(columns.id == id)

@@ -13,7 +13,7 @@ from llm_backend.store.errors import Duplicate, Missing, ResponseNotInConversati
 from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.responses.stored_response import StoredResponse
-from llm_backend.store.row_by_id import is_id, row_named
+from llm_backend.store.row_by_id import find_row, is_id
 from llm_backend.store.tables import items, response_items, responses
 
 ACTIVE = ("queued", "in_progress")
@@ -95,7 +95,7 @@ def input_items(connection: Connection, seq: int) -> list[StoredItem]:
 def get_body(connection: Connection, id: str) -> JsonMapping:
     """The response object as it was answered. Raises `Missing`."""
     found = select(responses.c.body).where(responses.c.id == id)
-    row = row_named(connection, found, id)
+    row = find_row(connection, found, id)
     body: JsonMapping = row.body
     return body
 
@@ -183,16 +183,17 @@ def _items_until(connection: Connection, conversation_id: str, seq: int) -> list
 def find_input(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
     """A page of the input items. Raises `Missing`, `UnknownCursor`."""
     seq = _seq(connection, id)
-    listing = _input_of(seq)
     end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
     keys = (response_items.c.position,)
-    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    rows, has_more = fetch(
+        connection, _input_of(seq), request, keys=keys, end=end, size=items.c.size_bytes
+    )
     return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
 
 
 def _seq(connection: Connection, id: str) -> int:
     found = select(responses.c.seq).where(responses.c.id == id)
-    return int(row_named(connection, found, id).seq)
+    return int(find_row(connection, found, id).seq)
 
 
 def _input_of(seq: int) -> Select[tuple[str, object]]:
@@ -209,4 +210,4 @@ def _position(connection: Connection, seq: int, item_id: str) -> int:
         .join(items, items.c.seq == response_items.c.item_seq)
         .where(response_items.c.response_seq == seq, items.c.id == item_id)
     )
-    return int(row_named(connection, found, item_id).position)
+    return int(find_row(connection, found, item_id).position)

@@ -16,7 +16,7 @@ from llm_backend.store.files import file_byte_total, file_rows
 from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, size_of, to_json
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables import upload_parts, uploads
 from llm_backend.store.uploads.stored_upload import (
@@ -144,7 +144,7 @@ def _open(connection: Connection, id: str, now: int, *, is_locked: bool = False)
     this = select(uploads).where(uploads.c.id == id)
     if is_locked:
         this = this.with_for_update()
-    row = row_named(connection, this, id)
+    row = find_row(connection, this, id)
     if row.status != UploadStatus.PENDING.value:
         raise UploadClosed(id, row.status)
     if row.expires_at <= now:

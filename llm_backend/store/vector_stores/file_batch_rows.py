@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.vector_stores import file_rows
 from llm_backend.store.vector_stores.store_rows import counts_of, row_of
 from llm_backend.store.vector_stores.tables import vector_store_batches, vector_store_files
@@ -69,4 +69,4 @@ def _row_of(connection: Connection, store_id: str, batch_id: str) -> Row[Any]:
     this = select(vector_store_batches).where(
         _BATCHES.id == batch_id, _BATCHES.store_seq == store.seq
     )
-    return row_named(connection, this, batch_id)
+    return find_row(connection, this, batch_id)

@@ -14,7 +14,7 @@ from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Miss
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
     FORGET,
@@ -244,7 +244,7 @@ def _joined_select() -> Select[Any]:
 
 def _find_row(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
     this = _joined_select().where(vector_stores.c.id == store_id, _FILES.file_id == file_id)
-    return row_named(connection, this, store_id, file_id)
+    return find_row(connection, this, store_id, file_id)
 
 
 def _sort_keys(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:

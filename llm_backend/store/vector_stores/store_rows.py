@@ -8,7 +8,7 @@ from sqlalchemy import delete as delete_from
 
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import row_named
+from llm_backend.store.row_by_id import find_row
 from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
@@ -35,7 +35,7 @@ def row_of(connection: Connection, id: str, *, is_locked: bool = False) -> Row[A
     this = select(vector_stores).where(vector_stores.c.id == id)
     if is_locked:
         this = this.with_for_update(key_share=True)
-    return row_named(connection, this, id)
+    return find_row(connection, this, id)
 
 
 def lock(connection: Connection, seqs: Select[tuple[int]]) -> None:

@@ -1,0 +1,118 @@
+"""Search of chats by the words of their titles, messages and answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from sqlalchemy import Connection, select
+
+from llm_backend.store.chats import word_index
+from llm_backend.store.chats.chat_rows import sort_keys
+from llm_backend.store.chats.chat_texts import texts_of, title_of
+from llm_backend.store.chats.words import ExcerptPart, excerpt, sought_words
+from llm_backend.store.database.database import Database
+from llm_backend.store.errors import Missing, UnknownCursor
+from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, Page
+from llm_backend.store.ownership import as_owner, present_owner
+from llm_backend.store.tables import chats
+
+_STEPS_OF_A_SEARCH = 8  # transactions that index what was stored last
+_STEPS_OF_A_SWEEP = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundChat:
+    """A chat that a search has found, and the place of a sought word in it."""
+
+    id: str
+    created_at: int
+    model: str
+    title: str
+    metadata: Mapping[str, str]
+    excerpt: Sequence[ExcerptPart]
+
+
+class ChatSearch:
+    """Finds stored chats; reads `limit_characters` of each."""
+
+    def __init__(self, database: Database, *, limit_characters: int) -> None:
+        self._database = database
+        self._limit_characters = limit_characters
+
+    async def sweep(self) -> None:
+        """Index the words of chats that were stored since the last sweep, a limited number; with
+        nothing to read of them, they are left for a server that does."""
+        if self._limit_characters:
+            await self._index(_STEPS_OF_A_SWEEP)
+
+    async def find(
+        self,
+        query: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> Page[FoundChat]:
+        """A page of the chats with all pairs of `metadata` and with words that begin with those of
+        `query`, the latest first. Raises `UnknownCursor`."""
+        await self._index(_STEPS_OF_A_SEARCH)
+        owner = present_owner()
+        return await self._database.read(
+            _find, query, metadata or {}, None if owner is None else owner.id, after, limit
+        )
+
+    async def _index(self, steps: int) -> None:
+        with as_owner(None):
+            for _ in range(steps):
+                if not await self._database.write(word_index.index_some, self._limit_characters):
+                    break
+
+
+def _find(
+    connection: Connection,
+    query: str,
+    metadata: Mapping[str, str],
+    owner: str | None,
+    after: str | None,
+    limit: int,
+) -> Page[FoundChat]:
+    before = None if after is None else _seq(connection, after)
+    words = sought_words(query)
+    if not words:
+        return Page(items=(), has_more=False)
+    facts = word_index.facts_of(owner, metadata)
+    seqs = word_index.find(connection, words, facts, before=before, limit=limit + 1)
+    shown = _within_page(connection, seqs[:limit])
+    these = select(chats).where(chats.c.seq.in_(shown))
+    rows = connection.execute(these.order_by(chats.c.seq.desc())).all()
+    items = []
+    for row, texts in zip(rows, word_index.read_texts(connection, rows), strict=True):
+        told = texts.metadata, texts.messages, texts.response
+        items.append(
+            FoundChat(
+                id=row.id,
+                created_at=row.created_at,
+                model=row.model,
+                title=title_of(*told),
+                metadata=texts.metadata,
+                excerpt=excerpt(texts_of({}, *told[1:]), query),
+            )
+        )
+    return Page(items=items, has_more=len(seqs) > len(shown))
+
+
+def _within_page(connection: Connection, seqs: Sequence[int]) -> Sequence[int]:
+    """Returns the first of these chats, one at least, that a page has room for in bytes."""
+    limit_bytes = connection.get_execution_options()[PAGE_LIMIT_BYTES]
+    sizes = select(chats.c.seq, chats.c.size_bytes).where(chats.c.seq.in_(seqs))
+    size_of = {row.seq: row.size_bytes for row in connection.execute(sizes)}
+    totals = accumulate(size_of.get(seq, 0) for seq in seqs)
+    fitting = sum(total <= limit_bytes for total in totals)
+    return seqs[: max(1, fitting)]
+
+
+def _seq(connection: Connection, after: str) -> int:
+    try:
+        return sort_keys(connection, after)[1]
+    except Missing as error:
+        raise UnknownCursor(after, "after") from error

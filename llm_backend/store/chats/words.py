@@ -1,0 +1,132 @@
+"""Words of texts, as the search of chats indexes and finds them, and excerpts around found words.
+
+A word is compared in lower case and without accents. Chinese and Japanese are written without
+spaces: there, each pair of neighbouring characters is a word, and the last character of a run.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+LONGEST = 64  # characters of a word; PostgreSQL takes 2046 bytes
+MOST_SOUGHT = 16  # words of a query; further ones are ignored
+
+_WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+")
+_UNSPACED = re.compile("([\u3005\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)")
+_LEAD, _EXCERPT = 40, 160  # characters before the first found word, and of an excerpt
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExcerptPart:
+    """A piece of an excerpt: text, and whether it is what was sought."""
+
+    text: str
+    is_match: bool
+
+
+def words_of(texts: Iterable[str], limit: int) -> list[str]:
+    """The distinct words of the first `limit` characters of these texts together."""
+    found: dict[str, None] = {}
+    for text in texts:
+        for match in _WORD.finditer(text[:limit]):
+            found.update(dict.fromkeys(_parts(match[0])))
+        limit -= len(text)
+        if limit <= 0:
+            break
+    return list(found)
+
+
+def sought_words(query: str) -> list[str]:
+    """The words of a query, each of which begins a word of what is found."""
+    found: dict[str, None] = {}
+    for match in _WORD.finditer(query):
+        for folded, is_unspaced in _runs(match[0]):
+            pairs = _pairs(folded)[:-1] if is_unspaced and len(folded) > 1 else [folded[:LONGEST]]
+            found.update(dict.fromkeys(pairs))
+    return list(found)[:MOST_SOUGHT]
+
+
+def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
+    """The place of the first text where a sought word is, in parts; the first text's start if
+    there is none."""
+    sought = [run for match in _WORD.finditer(query) for run in _runs(match[0])]
+    for text in texts:
+        spans = _spans(text, sought)
+        first = next(spans, None)
+        if first is not None:
+            return _excerpt(text, [first, *_until(spans, first[0] + _EXCERPT)])
+    return _excerpt(texts[0], []) if texts else []
+
+
+def _parts(word: str) -> Iterator[str]:
+    for folded, is_unspaced in _runs(word):
+        if is_unspaced:
+            yield from _pairs(folded)
+        else:
+            yield folded[:LONGEST]
+
+
+def _pairs(folded: str) -> list[str]:
+    return [folded[place : place + 2] for place in range(len(folded))]
+
+
+def _runs(word: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a word with and without Chinese and Japanese characters, folded."""
+    if word.isascii():
+        yield word.lower(), False
+        return
+    for place, run in enumerate(_UNSPACED.split(word)):
+        folded = _fold(run)
+        if folded:
+            yield folded, place % 2 == 1
+
+
+def _fold(word: str) -> str:
+    whole = unicodedata.normalize("NFKD", word.casefold())
+    # Compatibility forms may contain brackets and slashes, which are no part of a word.
+    return "".join(
+        one for one in whole if one.isalnum() or not (one.isascii() or unicodedata.combining(one))
+    )
+
+
+def _spans(text: str, sought: Sequence[tuple[str, bool]]) -> Iterator[tuple[int, int]]:
+    for match in _WORD.finditer(text):
+        start = match.start()
+        for run in _UNSPACED.split(match[0]):
+            folded = _fold(run)
+            for one, is_unspaced in sought:
+                at = folded.find(one) if is_unspaced else 0 if folded.startswith(one) else -1
+                if at >= 0:
+                    # a word is marked as a whole, as folding may change its length
+                    yield (
+                        (start + at, start + at + len(one))
+                        if is_unspaced
+                        else (
+                            start,
+                            start + len(run),
+                        )
+                    )
+                    break
+            start += len(run)
+
+
+def _until(spans: Iterator[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
+    for span in spans:
+        if span[0] >= end:
+            return
+        yield span
+
+
+def _excerpt(text: str, spans: Sequence[tuple[int, int]]) -> list[ExcerptPart]:
+    start = max(0, spans[0][0] - _LEAD) if spans else 0
+    start = text.find(" ", start, spans[0][0]) + 1 or start if spans and start else start
+    end = min(len(text), start + _EXCERPT)
+    parts, at = [("…" if start else "", False)], start
+    for first, last in spans:
+        parts += [(text[at:first], False), (text[first : min(last, end)], True)]
+        at = last
+        if at >= end:
+            break
+    parts.append((text[at:end] + ("…" if end < len(text) else ""), False))
+    return [ExcerptPart(text=text, is_match=is_match) for text, is_match in parts if text]

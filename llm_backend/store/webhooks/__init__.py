@@ -1,0 +1,22 @@
+"""Webhook endpoints of projects, deliveries of events to them as jobs, and records of failures.
+
+# in the transaction that ends a batch; `jobs.wake()` when it is committed
+delivery_rows.add(connection, "batch.completed", batch.id, owner=batch.owner, now=now, limit=10)
+"""
+
+from llm_backend.store.webhooks.stored_endpoint import (
+    EndpointChanges,
+    FailedDelivery,
+    StoredEndpoint,
+    StoredFailure,
+)
+from llm_backend.store.webhooks.webhooks import DELIVERY, WebhookStore
+
+__all__ = [
+    "DELIVERY",
+    "EndpointChanges",
+    "FailedDelivery",
+    "StoredEndpoint",
+    "StoredFailure",
+    "WebhookStore",
+]

@@ -1,0 +1,126 @@
+"""Deliveries of events to webhook endpoints, as jobs: each function one unit of work.
+
+A job's subject is the id of its endpoint, its details are the event as it is sent. Jobs are added
+in the transaction that stores what the event is about, so none is lost.
+"""
+
+import logging
+import uuid
+from dataclasses import replace
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import delete as delete_from
+
+from llm_backend.json_types import JsonMapping
+from llm_backend.store.jobs import Job, NewJob, job_rows
+from llm_backend.store.jobs.tables import jobs
+from llm_backend.store.webhooks.stored_endpoint import FailedDelivery
+from llm_backend.store.webhooks.tables import webhook_endpoints, webhook_failures
+
+JOB = "webhook"
+FAILURES = 100  # of one endpoint; the oldest are deleted
+
+log = logging.getLogger(__name__)
+
+
+def add(
+    connection: Connection, type: str, subject_id: str, *, owner: str | None, now: float, limit: int
+) -> None:
+    """Add a delivery for each endpoint of the owner that takes events of this type. An endpoint
+    with `limit` waiting deliveries gets a record of a failure instead."""
+    columns = webhook_endpoints.c
+    is_theirs = columns.owner.is_(None) if owner is None else columns.owner == owner
+    those = select(columns.id, columns.event_types).where(is_theirs, columns.disabled_at.is_(None))
+    ids = [row.id for row in connection.execute(those).all() if type in row.event_types]
+    event = {
+        "id": f"evt_{uuid.uuid4().hex}",
+        "object": "event",
+        "type": type,
+        "created_at": int(now),
+        "data": {"id": subject_id},
+    }
+    for id in ids:
+        if job_rows.count(connection, JOB, limit, subject=id) < limit:
+            job_rows.add(connection, [NewJob(kind=JOB, subject=id, details=event)], now=now)
+        else:
+            reason = f"{limit:,} deliveries to the endpoint were waiting already."
+            failed = FailedDelivery(attempts=0, status_code=None, reason=reason)
+            _record(connection, id, event, failed, owner=owner, now=now, is_disabling=False)
+            fields = {"endpoint_id": id, "event_id": event["id"], "event_type": type}
+            log.warning("webhook_dropped", extra={**fields, "reason": reason})
+
+
+def finish(connection: Connection, job: Job, *, now: float) -> None:
+    """End a delivery that the endpoint has accepted. Raises `LeaseLost`."""
+    job_rows.finish(connection, job)
+    this = update(webhook_endpoints).where(webhook_endpoints.c.id == job.subject)
+    connection.execute(this.values(working_at=now))
+
+
+def postpone_others(connection: Connection, job: Job, *, until: float) -> None:
+    """Postpone the deliveries to the same endpoint that were neither attempted nor postponed."""
+    is_as_added = jobs.c.due_at < jobs.c.details["created_at"].as_float() + 1  # which is rounded
+    only = (jobs.c.attempts == 0) & is_as_added
+    job_rows.postpone_unleased(connection, JOB, job.subject, until=until, only=only)
+
+
+def give_up(connection: Connection, job: Job, failed: FailedDelivery, *, now: float) -> int | None:
+    """End a delivery for good, and record it. Disables the endpoint if it has neither accepted a
+    delivery nor been changed since the event, and drops the deliveries that wait for it. Returns
+    the number of those, or None if the endpoint is not disabled by this. Raises `LeaseLost`."""
+    job_rows.finish(connection, job)
+    this = webhook_endpoints.c.id == job.subject
+    row = connection.execute(select(webhook_endpoints).where(this).with_for_update()).first()
+    if row is None:  # deleted
+        return None
+    dropped = 0
+    is_disabling = row.disabled_at is None and int(row.working_at) <= job.details["created_at"]
+    if is_disabling:
+        connection.execute(update(webhook_endpoints).where(this).values(disabled_at=int(now)))
+        dropped = job_rows.remove_unleased(connection, JOB, job.subject)
+    if dropped:
+        reason = f"{failed.reason} Waiting events dropped with this one: {dropped:,}."
+        failed = replace(failed, reason=reason)
+    _record(
+        connection,
+        row.id,
+        job.details,
+        failed,
+        owner=row.owner,
+        now=now,
+        is_disabling=is_disabling,
+    )
+    return dropped if is_disabling else None
+
+
+def _record(
+    connection: Connection,
+    endpoint_id: str,
+    event: JsonMapping,
+    failed: FailedDelivery,
+    *,
+    owner: str | None,
+    now: float,
+    is_disabling: bool,
+) -> None:
+    """Insert a failure, and delete the oldest ones beyond `FAILURES`."""
+    row = {
+        "id": f"whfail_{uuid.uuid4().hex}",
+        "created_at": int(now),
+        "owner": owner,
+        "endpoint_id": endpoint_id,
+        "event_id": event["id"],
+        "event_type": event["type"],
+        "subject_id": event["data"]["id"],
+        "attempts": failed.attempts,
+        "status_code": failed.status_code,
+        "reason": failed.reason,
+        "is_disabling": is_disabling,
+    }
+    connection.execute(insert(webhook_failures), row)
+    of_endpoint = webhook_failures.c.endpoint_id == endpoint_id
+    newest_first = select(webhook_failures.c.seq).order_by(webhook_failures.c.seq.desc())
+    excess = connection.scalar(newest_first.where(of_endpoint).offset(FAILURES).limit(1))
+    if excess is not None:
+        old = of_endpoint & (webhook_failures.c.seq <= excess)
+        connection.execute(delete_from(webhook_failures).where(old))

@@ -1,0 +1,118 @@
+"""The search of stored chats finds words in titles, messages and answers, on both databases."""
+
+import pytest
+
+from llm_backend.store import ChatSearch, ChatStore, Database, Owner, as_owner
+from llm_backend.store.chats.words import excerpt, sought_words, words_of
+from tests.store.chat_values import a_chat
+
+
+@pytest.fixture
+def search(database: Database) -> ChatSearch:
+    return ChatSearch(database, limit_characters=1000)
+
+
+def said(content: object, answer: str = "Yes.", **more):
+    message = {"role": "assistant", "content": answer}
+    chat = a_chat(response={"choices": [{"index": 0, "message": message}]}, **more)
+    return chat, [{"role": "user", "content": content}]
+
+
+async def ids(search: ChatSearch, query: str, **more) -> list[str]:
+    return [chat.id for chat in (await search.find(query, **more)).items]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["keyset", "KEY", "what paging", "seek", "ecole", "École", "智能", "人工智", "日", "recipes"],
+)
+async def test_chat_is_found_by_words_of_title_question_and_answer(chats, search, query):
+    text = [{"type": "text", "text": "What is keyset paging, École, 人工智能 and 日本?"}]
+    this, messages = said(text, "The seek method.", metadata={"title": "Recipes"})
+    await chats.add(this, messages)
+    await chats.add(*said("Something else, 工人能智.", "No."))
+
+    found = (await search.find(query)).items
+
+    assert [(one.id, one.title) for one in found] == [(this.id, "Recipes")]
+
+
+@pytest.mark.parametrize("query", ["eyset", "keyset missing", "…", "能工", "owner", "' OR 1"])
+async def test_chat_is_not_found_by_other_words(chats, search, query):
+    await chats.add(*said("What is keyset paging? 人工智能"))
+
+    assert await ids(search, query) == []
+
+
+async def test_found_chats_come_latest_first_and_in_pages(chats, search):
+    stored = [said(f"Keyset {number}", metadata={"client": "web"}) for number in range(5)]
+    for chat, messages in stored:
+        await chats.add(chat, messages)
+    await chats.add(*said("Keyset of another client"))
+    latest = [chat.id for chat, _ in stored[::-1]]
+
+    page = await search.find("keyset", metadata={"client": "web"}, limit=3)
+    rest = await search.find("keyset", metadata={"client": "web"}, after=page.last_id)
+
+    assert [one.id for one in page.items] == latest[:3]
+    assert [one.id for one in rest.items] == latest[3:]
+    assert (page.has_more, rest.has_more) == (True, False)
+
+
+async def test_search_forgets_a_deleted_chat_and_follows_a_renamed_one(chats, search, database):
+    gone, messages = said("A keyset")
+    renamed, others = said("A cursor", metadata={"title": "Pages"})
+    await chats.add(gone, messages)
+    await chats.add(renamed, others)
+    await search.sweep()
+
+    await chats.delete(gone.id)
+    await chats.update_metadata(renamed.id, {"title": "Leaves"})
+
+    assert await ids(search, "keyset") == await ids(search, "pages") == []
+    assert await ids(search, "leaves") == [renamed.id]
+    left = await database.read(
+        lambda connection: connection.exec_driver_sql("SELECT count(*) FROM chat_words").scalar()
+    )
+    assert left == 1
+
+
+async def test_search_finds_only_chats_of_its_owner(chats: ChatStore, search):
+    mine, messages = said("A keyset")
+    others, _ = said("A keyset")
+    with as_owner(Owner(id="proj_a")):
+        await chats.add(mine, messages)
+    await chats.add(others, messages)
+
+    with as_owner(Owner(id="proj_a")):
+        assert await ids(search, "keyset") == [mine.id]
+    with as_owner(Owner(id=None)):
+        assert await ids(search, "keyset") == [others.id]
+    with as_owner(Owner(id="proj_b")):
+        assert await ids(search, "keyset") == []
+
+
+async def test_search_reads_a_limited_part_of_a_long_chat(chats, search):
+    long, messages = said("early " + "filler " * 300 + "late")
+    await chats.add(long, messages)
+
+    assert await ids(search, "early") == [long.id]
+    assert await ids(search, "late") == []
+
+
+def test_excerpt_marks_the_words_around_the_first_found_one():
+    text = "Once upon a time " * 10 + "there was a Straße in 東京都 and more" + " text" * 50
+
+    parts = excerpt(["Nothing here.", text], "strasse 京都")
+
+    assert "".join(one.text for one in parts).startswith("…")
+    assert [one.text for one in parts if one.is_match] == ["Straße", "京都"]
+    assert len("".join(one.text for one in parts)) <= 162
+    assert excerpt(["Nothing here."], "x")[0].text == "Nothing here."
+    assert excerpt([], "x") == []
+
+
+@pytest.mark.parametrize("text", ["㈠ ½ a\ud800b ① ﬁn", "हिन्दी", "x" * 5000, "\x00'\"*"])
+def test_words_of_any_text_can_be_sought(text):
+    assert all(word.isalnum() or not word.isascii() for word in words_of([text], 10_000))
+    assert set(sought_words(text)) <= set(words_of([text], 10_000))
