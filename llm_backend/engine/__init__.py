@@ -8,6 +8,7 @@ errors.py        exceptions of the client
 messages/        commands and events between the processes
 process/         the worker process, its supervision, and connections to it
 scheduling/      validation of commands, the waiting queue, and the tokens of each pass
+scoring/         logprobs of labels
 generator.py     text generation: one turn of the worker
 media_runs.py    pictures and sounds in a prompt, as runs of placeholder tokens
 kv_cache/        slots, cached prefixes, prefix files
@@ -25,7 +26,7 @@ thread_count.py  thread count of passes, learnt from their cost
 """
 
 from llm_backend.engine import messages
-from llm_backend.engine.client import Engine, Generation
+from llm_backend.engine.client import Engine, Generation, Scoring
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown, EngineRefused, EngineStartError
 from llm_backend.engine.process.lifecycle import EngineState
@@ -38,5 +39,6 @@ __all__ = [
     "EngineStartError",
     "EngineState",
     "Generation",
+    "Scoring",
     "messages",
 ]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
 from llm_backend.engine.config import EngineConfig
@@ -21,6 +22,8 @@ from llm_backend.engine.messages import (
     Probe,
     Rank,
     RankScores,
+    Score,
+    Scored,
     SlotAssigned,
     Status,
     Tokenize,
@@ -33,7 +36,7 @@ from llm_backend.engine.process.request_timing import RequestTiming
 from llm_backend.engine.process.supervisor import Supervisor
 
 _Answer = TypeVar(
-    "_Answer", SlotAssigned, Delta, Detokenized, Embedded, RankScores, Status, Tokenized
+    "_Answer", SlotAssigned, Delta, Detokenized, Embedded, RankScores, Scored, Status, Tokenized
 )
 
 
@@ -100,15 +103,12 @@ class Engine:
     async def generate(self, request: Generate) -> "Generation":
         """Submit a request; returns when it has got its slot. The caller closes the returned
         generation. The id must differ from those of pending requests."""
-        timing = RequestTiming()
-        connection, call = self._begin_call(request)
-        try:
-            slot_assigned = _expect(await call.next(), SlotAssigned)
-        except BaseException:  # also if the caller is cancelled while its request is queued
-            connection.end_call(call)
-            raise
-        timing.record_slot()
-        return Generation(self._lifecycle, connection, call, slot_assigned, timing)
+        return Generation(self._lifecycle, *await self._admit(request))
+
+    async def score(self, request: Score) -> "Scoring":
+        """Submit questions; returns when the first one has got its slot. The caller closes the
+        returned scoring. The id must differ from those of pending requests."""
+        return Scoring(self._lifecycle, *await self._admit(request))
 
     async def embed(self, inputs: list[str | list[int]]) -> Embedded:
         """Embeddings, one vector for each input."""
@@ -163,6 +163,19 @@ class Engine:
         """Current status of the engine; it answers between two passes."""
         return _expect(await self._request(Probe(id=self._next_id())), Status)
 
+    async def _admit(
+        self, request: Generate | Score
+    ) -> tuple[EngineConnection, Call, SlotAssigned, RequestTiming]:
+        timing = RequestTiming()
+        connection, call = self._begin_call(request)
+        try:
+            slot_assigned = _expect(await call.next(), SlotAssigned)
+        except BaseException:  # also if the caller is cancelled while its request is queued
+            connection.end_call(call)
+            raise
+        timing.record_slot()
+        return connection, call, slot_assigned, timing
+
     async def _request(self, command: Request) -> Event:
         connection, call = self._begin_call(command)
         try:
@@ -189,27 +202,45 @@ class Engine:
         return f"engine-{next(self._numbers)}"
 
 
-class Generation:
+@dataclass(eq=False)
+class _AdmittedCall:
+    """A request that has got a slot."""
+
+    _lifecycle: EngineLifecycle
+    _connection: EngineConnection
+    _call: Call
+    slot_assigned: SlotAssigned
+    timing: RequestTiming
+
+
+class Scoring(_AdmittedCall):
+    """A `Score` that has got a slot: await its `answer`; leaving the context cancels it."""
+
+    async def answer(self) -> Scored:
+        """Wait for the logprobs. Raises `EngineDown` if the process dies, `EngineRefused` if the
+        engine fails the request."""
+        scored = _expect(await self._call.next(), Scored)
+        self.timing.record_delta()
+        self._lifecycle.poison_requests.clear(self._call.command)
+        return scored
+
+    async def __aenter__(self) -> "Scoring":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._connection.end_call(self._call)
+
+
+@dataclass(eq=False)
+class Generation(_AdmittedCall):
     """A request that has got a slot: iterate its deltas, then `aclose`, which cancels the rest.
 
     Iteration raises `EngineDown` if the process dies, `EngineRefused` if the engine fails the
     request. Deltas that are not read in time are joined.
     """
 
-    def __init__(
-        self,
-        lifecycle: EngineLifecycle,
-        connection: EngineConnection,
-        call: Call,
-        slot_assigned: SlotAssigned,
-        timing: RequestTiming,
-    ) -> None:
-        self.slot_assigned = slot_assigned
-        self.timing = timing
-        self._lifecycle = lifecycle
-        self._connection = connection
-        self._call = call
-        command = call.command
+    def __post_init__(self) -> None:
+        command = self._call.command
         self._unfinished = command.n if isinstance(command, Generate) else 0
 
     def __aiter__(self) -> AsyncIterator[Delta]:

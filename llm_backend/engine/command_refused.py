@@ -1,13 +1,18 @@
 """Refusal of a command, with its reason."""
 
-from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank
+from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank, Score
 
 _DOES = {
     ModelKind.CHAT: "generates text",
     ModelKind.EMBEDDING: "makes embeddings",
     ModelKind.RERANK: "ranks documents",
 }
-_VERBS = {Generate: "generate text", Embed: "embed", Rank: "rank documents"}
+_VERBS = {
+    Generate: "generate text",
+    Score: "decide",
+    Embed: "embed",
+    Rank: "rank documents",
+}
 
 
 class CommandRefused(Exception):
@@ -20,7 +25,9 @@ class CommandRefused(Exception):
         self.field = field
 
 
-def unsupported_command(kind: ModelKind, command: Generate | Embed | Rank) -> CommandRefused:
+def unsupported_command(
+    kind: ModelKind, command: Generate | Score | Embed | Rank
+) -> CommandRefused:
     """Returns the refusal of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
     return CommandRefused(Failure.UNSUPPORTED, message)

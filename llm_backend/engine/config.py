@@ -103,6 +103,7 @@ class EngineConfig:
     choices_limit: int = 128
     stops_limit: int = 64
     inputs_limit: int = 2048
+    labels_limit: int = 10_000
     grammars: GrammarLimits = field(default_factory=GrammarLimits)
     prefixes: PrefixLimits | None = None
     prefix_ram_bytes: int | None = None
@@ -132,6 +133,7 @@ class EngineConfig:
             "draft_tokens",
             "choices_limit",
             "inputs_limit",
+            "labels_limit",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -1,5 +1,5 @@
-"""Text generation: queues `Generate` commands, computes one forward pass over all sequences in
-each turn, and publishes deltas."""
+"""Text generation and logprobs of labels: queues `Generate` and `Score` commands, computes one
+forward pass over all sequences in each turn, and publishes deltas."""
 
 import time
 from dataclasses import asdict
@@ -19,10 +19,10 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
-    MediaSpan,
     ModelKind,
     Rank,
-    SlotAssigned,
+    Score,
+    Scored,
     Start,
     Status,
 )
@@ -33,14 +33,17 @@ from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.sampling.constraint import CompilerError
 from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
-from llm_backend.engine.scheduling.prefill_budget import PrefillBudget
-from llm_backend.engine.scheduling.request_table import RequestTable
+from llm_backend.engine.scheduling.prefill_budget import PrefillBudget, PrefillLimits
+from llm_backend.engine.scheduling.request_table import EngineRequest, RequestTable
 from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
 from llm_backend.engine.scheduling.slot_cells import SlotCells
+from llm_backend.engine.scoring.path_scorer import PathScorer, PrefixReader
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter, Statistics
+
+Answer = OutputBuilder | PathScorer | PrefixReader
 
 _WAIT_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th of a context
@@ -62,7 +65,7 @@ class Generator:
         self._model = model
         self._requests = RequestTable(model, start)
         self._outbox = outbox
-        self.statistics = Statistics()
+        self.statistics = Statistics(deaths=start.deaths)
         self._meter = PassMeter(self.statistics)
         cache = Cache(
             slots=model.slots,
@@ -92,7 +95,7 @@ class Generator:
             host_cache,
         )
         self._has_free_cells = True  # True unless the last pass ran out of cells
-        self._answers: dict[Sequence, OutputBuilder] = {}  # of unfinished sequences
+        self._answers: dict[Sequence, Answer] = {}  # of unfinished sequences
 
     @property
     def is_idle(self) -> bool:
@@ -110,9 +113,11 @@ class Generator:
             **asdict(self.statistics),
         )
 
-    def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
+    def submit(
+        self, address: Address, command: Generate | Score | Embed | Rank, now: float
+    ) -> None:
         """Enqueue a command. Raises `CommandRefused`."""
-        if not isinstance(command, Generate):
+        if not isinstance(command, Generate | Score):
             raise unsupported_command(ModelKind.CHAT, command)
         free_slots = self._scheduler.free_slots
         request = self._requests.add(address, command, now, free_slots=free_slots)
@@ -160,7 +165,7 @@ class Generator:
             for moved in self._scheduler.compact():
                 self._prepare_slot(moved)
         self._encode_media()
-        scheduled = self._add_drafts(self._scheduler.plan(self._batch_prefill_tokens(now)))
+        scheduled = self._add_drafts(self._scheduler.plan(self._prefill_limits(now)))
         if not scheduled:
             self._outbox.send()
             return
@@ -193,14 +198,14 @@ class Generator:
         """Update the cost models of prefill and speculation by the last pass."""
         newest = self._meter.newest()
         if newest is not None:
-            self._prefill_budget.record_pass(*newest)
+            self._prefill_budget.record_pass(*newest, has_long_chunk=self._scheduler.has_long_chunk)
             self._speculation.record_pass(*newest)
 
-    def _batch_prefill_tokens(self, now: float) -> int | None:
-        """Limit of batch prompt tokens in the next pass."""
+    def _prefill_limits(self, now: float) -> PrefillLimits:
+        """Limits of prompt tokens in the next pass."""
         if self._requests.has_interactive:
             self._prefill_budget.record_interactive(now)
-        return self._prefill_budget.batch_prefill_tokens(now)
+        return self._prefill_budget.limits(now)
 
     def _enqueue_compiled(self) -> None:
         """Queue the requests whose grammar is compiled, and fail those whose grammar is invalid."""
@@ -217,14 +222,19 @@ class Generator:
                 answer.constraint = compiled.constraint()
             self._enqueue(request)
 
-    def _enqueue(self, request: GenerationRequest) -> None:
+    def _enqueue(self, request: EngineRequest) -> None:
         """Queue a request for a slot, or answer it at once if it needs none."""
-        if not request.needs_slot:
+        if isinstance(request, GenerationRequest) and not request.needs_slot:
             self._answer_at_once(request)
             return
-        self._answers.update({answer.sequence: answer for answer in request.answers})
-        self._scheduler.add(*(answer.sequence for answer in request.answers))
+        self._enqueue_answers(request)
         self._lower_tiers.request(request.answers[0].sequence.reusable_text)
+
+    def _enqueue_answers(self, request: EngineRequest) -> None:
+        """Queue those answers of a request that wait for a slot from now on."""
+        for answer in request.take_answers():
+            self._answers[answer.sequence] = answer
+            self._scheduler.add(answer.sequence)
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
         """Answer a request that needs no tokens and no computation."""
@@ -240,21 +250,11 @@ class Generator:
         self._slots.prepare(placement)
         self._publish_slot_assigned(self._requests[placement.sequence.request])
 
-    def _publish_slot_assigned(self, request: GenerationRequest) -> None:
+    def _publish_slot_assigned(self, request: EngineRequest) -> None:
         if request.has_started:
             return
         request.has_started = True
-        first = request.answers[0]
-        event = SlotAssigned(
-            id=request.address.id,
-            prompt_tokens=first.sequence.prompt_tokens,
-            prediction_tokens=len(first.prediction),
-            media=[
-                MediaSpan(medium=run.media.medium, start=run.start, tokens=run.part.count)
-                for run in first.sequence.runs
-            ],
-        )
-        self._outbox.publish(request.address, event)
+        self._outbox.publish(request.address, request.slot_assigned())
 
     def _encode_media(self) -> None:
         """Compute the next part of a picture or a sound, apart from the pass: embeddings and
@@ -286,10 +286,11 @@ class Generator:
         may_draft = self._may_draft and self._slots.can_truncate
         guessers = {}
         for item in scheduled:
-            if item.sequence.uncomputed_tokens == 1:
-                answer = self._answers[item.sequence]
-                if may_draft or answer.prediction:
-                    guessers[item.sequence] = answer.guesser(self._speculation.guess_rates)
+            answer = self._answers[item.sequence]
+            if item.sequence.uncomputed_tokens != 1 or not isinstance(answer, OutputBuilder):
+                continue
+            if may_draft or answer.prediction:
+                guessers[item.sequence] = answer.guesser(self._speculation.guess_rates)
         if not may_draft or not self._has_free_cells:
             return scheduled
         return self._speculation.add_drafts(
@@ -297,10 +298,10 @@ class Generator:
         )
 
     def _free_cells(self, scheduled: list[ScheduledTokens]) -> None:
-        """Handle a pass that ran out of cells: draft nothing next time, or reclaim a slot."""
+        """Handle a pass that ran out of cells: draft nothing next time, or empty a slot."""
         self._has_free_cells = False
         if not any(item.draft for item in scheduled):
-            self._slots.reclaim_slot(self._lower_tiers.save_in_host_memory)
+            self._slots.empty_slot(self._lower_tiers.save_in_host_memory)
 
     def _forward(self, scheduled: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `scheduled`; in parallel, grammars compute the masks of allowed tokens. Returns
@@ -338,16 +339,13 @@ class Generator:
             if slot is not None and accepted < len(draft):
                 self._slots.truncate(sequence, slot, length + accepted)
 
-    def _advance(self, answer: OutputBuilder, rows: list[Row], draft: tuple[int, ...]) -> int:
+    def _advance(self, answer: Answer, rows: list[Row], draft: tuple[int, ...]) -> int:
         """Continue an answer by a sampling step, by the logits of its rows: [rows, vocab] float32.
         Returns the number of accepted draft tokens."""
-        request, accepted = self._requests[answer.sequence.request], 0
+        request = self._requests[answer.sequence.request]
         length = len(answer.sequence.tokens)
         try:
-            if answer.sequence.is_full:
-                delta = answer.end_at_prompt()
-            else:
-                delta, accepted = answer.advance_with_draft(rows, draft)
+            delta, accepted = answer.advance_with_draft(rows, draft)
         except NoChoice as error:
             self._fail(request, Failure.INTERNAL, str(error))
             return 0
@@ -361,24 +359,26 @@ class Generator:
             self._remove_answer(request, answer)
         return accepted
 
-    def _remove_answer(self, request: GenerationRequest, answer: OutputBuilder) -> None:
+    def _remove_answer(self, request: EngineRequest, answer: Answer) -> None:
         del self._answers[answer.sequence]
         self._scheduler.remove(answer.sequence)
         if request.is_finished:
             self._close(request)
+        else:
+            self._enqueue_answers(request)
 
-    def _publish(self, request: GenerationRequest, delta: Delta | None) -> None:
-        if delta is not None:
-            self._outbox.publish(request.address, delta)
+    def _publish(self, request: EngineRequest, event: Delta | Scored | None) -> None:
+        if event is not None:
+            self._outbox.publish(request.address, event)
 
-    def _close(self, request: GenerationRequest) -> None:
+    def _close(self, request: EngineRequest) -> None:
         self._requests.remove(request.address)
-        for delta in request.best():
-            self._publish(request, delta)
+        for event in request.final_events():
+            self._publish(request, event)
 
     def _fail(
         self,
-        request: GenerationRequest,
+        request: EngineRequest,
         failure: Failure,
         message: str,
         field: str | None = None,

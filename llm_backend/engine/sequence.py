@@ -24,7 +24,9 @@ class Sequence:
     arrived_at: float
     priority: Priority = Priority.INTERACTIVE
     runs: tuple[Run, ...] = ()  # of pictures and sounds, in their order
-    wants_prompt_logits: bool = False
+    logits_from: int | None = None  # position of the first prompt logits wanted; None: no others
+    # of a prompt, those that other sequences share; None: all. The others are not worth caching
+    shared_tokens: int | None = None
     computed: int = 0
     slot: int | None = None
     # most tokens that were computed or cached as it was preempted or got a slot
@@ -64,17 +66,25 @@ class Sequence:
     @property
     def needs_prompt_logits(self) -> bool:
         """True if prompt positions are still to be computed with their logits."""
-        return self.wants_prompt_logits and self.computed < self.prompt_tokens - 1
+        return self.logits_from is not None and self.computed < self.prompt_tokens - 1
 
     @property
     def reusable(self) -> list[int]:
-        """Tokens that may come from a cached prefix: all but the last, whose logits are needed."""
-        return [] if self.needs_prompt_logits else self.tokens[:-1]
+        """Tokens that may come from a cached prefix: those before the first whose logits are
+        needed."""
+        return self.tokens[: self.logits_from] if self.needs_prompt_logits else self.tokens[:-1]
 
     @property
     def reusable_text(self) -> list[int]:
         """Those of them before the first picture or sound."""
         return self.reusable[: self.runs[0].start] if self.runs else self.reusable
+
+    def prompt_logits(self, count: int) -> range:
+        """Positions of the prompt logits that its next `count` tokens give, besides the last."""
+        if self.logits_from is None:
+            return range(0)
+        first, end = max(self.computed, self.logits_from), self.computed + count
+        return range(first, max(first, min(end, self.prompt_tokens - 1)))
 
     def position(self, index: int) -> int:
         """The position of the token at an index that is outside all runs."""
@@ -110,10 +120,8 @@ class ScheduledTokens:
     def output_positions(self) -> list[int]:
         """Positions whose logits are needed: those that predict a prompt token if prompt
         logprobs are wanted, and the last one and the draft if the next token is sampled."""
-        sequence, end = self.sequence, self.sequence.computed + self.count
-        positions = []
-        if sequence.needs_prompt_logits:
-            positions = list(range(sequence.computed, min(end, sequence.prompt_tokens - 1)))
+        end = self.sequence.computed + self.count
+        positions = list(self.sequence.prompt_logits(self.count))
         if self.needs_sampling:
             positions += range(end - 1, end + len(self.draft))
         return positions

@@ -11,6 +11,7 @@ class Statistics:
     prefix; `generated_tokens` were generated. `media_tokens`, of pictures and sounds, were computed
     apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, with
     `prefix_read_tokens` that were to be computed otherwise; `prefix_writes` were written.
+    `deaths` is the number of workers before this one.
     """
 
     passes: int = 0
@@ -25,6 +26,7 @@ class Statistics:
     prefix_reads: int = 0
     prefix_read_tokens: int = 0
     prefix_writes: int = 0
+    deaths: int = 0
 
     def count(self, *, sequences: int, tokens: int) -> None:
         """Count a pass over so many sequences and tokens."""

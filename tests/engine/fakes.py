@@ -307,6 +307,7 @@ def start(**fields: object) -> Start:
         "choices_limit": 8,
         "stops_limit": 4,
         "inputs_limit": 16,
+        "labels_limit": 64,
         "grammars": GrammarLimits(),
         "prefixes": None,
         "prefix_ram_bytes": 0,

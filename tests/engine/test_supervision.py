@@ -47,6 +47,7 @@ async def test_supervisor_restarts_a_crashed_worker_and_fails_its_requests(tiny_
             await engine.generate(request())
         await engine.ready()
         assert text(await answer(engine, request())) == text(before)
+        assert (await engine.status()).deaths == 1
 
 
 async def test_poison_request_is_quarantined_after_two_crashes(tiny_llama):

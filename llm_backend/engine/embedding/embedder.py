@@ -18,6 +18,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     Rank,
     RankScores,
+    Score,
     SlotAssigned,
     Start,
     Status,
@@ -61,7 +62,7 @@ class Embedder:
         self._requests: dict[Address, _Request] = {}
         self._turns: deque[_Request] = deque()
         self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
-        self.statistics = Statistics()
+        self.statistics = Statistics(deaths=start.deaths)
         self.answer_bytes = MESSAGE_BYTES
 
     @property
@@ -87,7 +88,9 @@ class Embedder:
     def close(self) -> None:
         """Nothing to close."""
 
-    def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
+    def submit(
+        self, address: Address, command: Generate | Score | Embed | Rank, now: float
+    ) -> None:
         """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
         if len(self._requests) >= self._start.queue_limit + self._model.slots:
@@ -132,7 +135,7 @@ class Embedder:
         for request in begun or list(self._requests.values()):
             self._fail(request, Failure.INTERNAL, message)
 
-    def _inputs(self, command: Generate | Embed | Rank) -> list[list[int]]:
+    def _inputs(self, command: Generate | Score | Embed | Rank) -> list[list[int]]:
         match command:
             case Embed() if self._model.kind is ModelKind.EMBEDDING:
                 self._check_count(len(command.inputs), "inputs")

@@ -166,11 +166,16 @@ class Cache:
         return self._allocation(target, 0, copies)
 
     def allocate(
-        self, tokens: Tokens[int], prompt_tokens: int | None = None
+        self,
+        tokens: Tokens[int],
+        prompt_tokens: int | None = None,
+        *,
+        is_shared: bool = False,
     ) -> SlotAllocation | None:
         """Allocate a slot for a sequence that begins with `tokens`; None if no slot is free. Of
         the tokens that it will hold, the first `prompt_tokens` are a prompt; None is all of
-        `tokens`."""
+        `tokens`. If the prompt `is_shared` with sequences to come, its slot is copied rather than
+        extended, unless it could be truncated for them."""
         if not self.free:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
@@ -186,6 +191,8 @@ class Cache:
             keep = common_prefix(restored.tokens, tokens)
         else:
             target = self._target(source, shared)
+            if is_shared and not self.can_roll_back:
+                target = self._other_than(source)
             keep = usable[target.number]
             is_copied = shared - keep >= self._copy_threshold_of(source)
             copies = self._copy_to_older(target, keep, source if is_copied else target)
@@ -257,6 +264,12 @@ class Cache:
             target.tokens and discarded <= shared
         )
         return source if may_overwrite else target
+
+    def _other_than(self, source: _Slot) -> _Slot:
+        """The least recently used free slot besides `source`, which counts as used; else that."""
+        self._touch(source)
+        others = [slot for slot in self._slots if not slot.is_running and slot is not source]
+        return _least_recently_used(others) if others else source
 
     def _neighbours(self) -> list[_Slot]:
         """Free slots that make the fewest contiguous ranges."""

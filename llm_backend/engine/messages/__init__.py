@@ -1,10 +1,10 @@
 """Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
-Commands go to the worker (`Start` first, then `Generate`, `Embed`, `Rank`, `Tokenize`,
-`Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready` or `NotReady` first, then
-`Queued`, `SlotAssigned`, `Delta`, `Embedded`, `RankScores`, `Tokenized`, `Detokenized`, `Status`,
-`Failed`). Every event but the first names the command it answers by `id`. The engine speaks tokens
-and text; it knows nothing of chats.
+Commands go to the worker (`Start` first, then `Generate`, `Score`, `Embed`, `Rank`,
+`Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready` or `NotReady`
+first, then `Queued`, `SlotAssigned`, `Delta`, `Scored`, `Embedded`, `RankScores`, `Tokenized`,
+`Detokenized`, `Status`, `Failed`). Every event but the first names the command it answers by `id`.
+The engine speaks tokens and text; it knows nothing of chats.
 
 commands.py  commands to the worker
 events.py    events from it
@@ -20,7 +20,9 @@ from llm_backend.engine.messages.commands import (
     Embed,
     Generate,
     Probe,
+    Question,
     Rank,
+    Score,
     Shutdown,
     Start,
     Tokenize,
@@ -36,6 +38,7 @@ from llm_backend.engine.messages.events import (
     Queued,
     RankScores,
     Ready,
+    Scored,
     SlotAssigned,
     Status,
     Tokenized,
@@ -82,11 +85,14 @@ __all__ = [
     "PrefixLimits",
     "Priority",
     "Probe",
+    "Question",
     "Queued",
     "Rank",
     "RankScores",
     "Ready",
     "Sampling",
+    "Score",
+    "Scored",
     "Shutdown",
     "SlotAssigned",
     "Start",

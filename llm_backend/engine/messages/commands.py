@@ -53,6 +53,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     host_experts: int
     plan: str
     use_extra_buffers: bool
+    deaths: int = 0  # of the workers before this one
     kv_unified: bool
     cells: int | None
     cache_type: str
@@ -67,6 +68,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     choices_limit: int
     stops_limit: int
     inputs_limit: int
+    labels_limit: int
     grammars: GrammarLimits
     prefixes: PrefixLimits | None
     prefix_ram_bytes: int | None
@@ -132,6 +134,31 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     documents: list[str]
 
 
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """Text behind a shared prompt, and its `labels`: texts that may continue it. `cuts` and `media`
+    are those of this text, as in `Generate`."""
+
+    text: str
+    labels: list[str]
+    cuts: list[int] = []
+    media: list[Media] = []
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Compute the logprob of each label of each question, as the continuation of `prompt` and the
+    question's text. No label of a question may begin with another one. The prompt's fields are as
+    in `Generate`; labels have no special tokens."""
+
+    id: str
+    prompt: str
+    questions: list[Question]
+    parse_special: bool = True
+    add_bos: bool = True
+    cuts: list[int] = []
+    media: list[Media] = []
+    priority: Priority = Priority.INTERACTIVE
+
+
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Tokenize a text; no token reaches across `cuts`, and `media` are in it, as in `Generate`."""
 
@@ -166,4 +193,6 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Finish the turn and exit."""
 
 
-Command = Start | Generate | Embed | Rank | Tokenize | Detokenize | Probe | Cancel | Shutdown
+Command = (
+    Start | Generate | Score | Embed | Rank | Tokenize | Detokenize | Probe | Cancel | Shutdown
+)

@@ -43,9 +43,9 @@ class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A `Generate`, `Embed` or `Rank` has got a slot and is computed from now on; its answer
-    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold.
-    `media` lists pictures and sounds in the order of the prompt."""
+    """A `Generate`, `Score`, `Embed` or `Rank` has got a slot and is computed from now on; its
+    answer follows. `prediction_tokens` are those of its prediction, as many as an answer could
+    hold. `media` lists pictures and sounds in the order of the prompt."""
 
     id: str
     prompt_tokens: int
@@ -82,6 +82,16 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
     stop_sequence: str | None = None
 
 
+class Scored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Score`: logprobs of the labels of each question, in the command's order. They
+    are natural logarithms under the model's own distribution, without the tokens with which all
+    labels of a question begin. `cached_tokens` of the shared prompt were in a cached prefix."""
+
+    id: str
+    logprobs: list[list[float]]
+    cached_tokens: int
+
+
 class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Embeddings as rows of little-endian float32: [inputs, embedding_size], in the order of
     inputs."""
@@ -116,6 +126,7 @@ class Detokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `Probe`: current load, and counters since the worker was started.
+    `deaths` is the number of workers before it that died, or could not start.
 
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
     of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
@@ -139,6 +150,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     generated_tokens: int
     media_tokens: int
     media_s: float
+    deaths: int = 0
     prefix_files: int = 0
     prefix_bytes: int = 0
     prefix_reads: int = 0
@@ -168,6 +180,7 @@ Event = (
     | Queued
     | SlotAssigned
     | Delta
+    | Scored
     | Embedded
     | RankScores
     | Tokenized

@@ -4,6 +4,7 @@ In the worker process:
 worker.py              the main loop
 connection_server.py   its connections
 outbox.py              when its events are sent
+tokenizer_thread.py    long texts, tokenized beside the passes
 
 In the process that owns the engine, and in those that use it:
 lifecycle.py           state of an engine

@@ -49,6 +49,7 @@ class Supervisor(EngineLifecycle):
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
         self._extra_buffers = config.use_extra_buffers
+        self._deaths = 0
         self._listening_socket: socket.socket | None = None
 
     def start(self) -> None:
@@ -81,6 +82,7 @@ class Supervisor(EngineLifecycle):
                 return
             if self._shrink_plan(worker_exit) or self._drop_extra_buffers(worker_exit):
                 continue
+            self._deaths += 1
             restart = policy.next_restart(
                 lived_s=worker_exit.lived_s,
                 was_ready=worker_exit.was_ready,
@@ -274,6 +276,7 @@ class Supervisor(EngineLifecycle):
             host_experts=config.host_experts,
             plan=config.plan,
             use_extra_buffers=self._extra_buffers,
+            deaths=self._deaths,
             kv_unified=config.kv_unified,
             cells=config.cells,
             cache_type=config.cache_type,
@@ -288,6 +291,7 @@ class Supervisor(EngineLifecycle):
             choices_limit=config.choices_limit,
             stops_limit=config.stops_limit,
             inputs_limit=config.inputs_limit,
+            labels_limit=config.labels_limit,
             grammars=config.grammars,
             prefixes=config.prefixes,
             prefix_ram_bytes=config.prefix_ram_bytes,

@@ -42,6 +42,7 @@ from llm_backend.engine.messages import (
     Queued,
     Rank,
     Ready,
+    Score,
     Shutdown,
     Start,
     Tokenize,
@@ -51,6 +52,7 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import DecodeError, LoadError, Model, OutOfMemory
 from llm_backend.engine.process.connection_server import ConnectionServer, ReceivedCommand
 from llm_backend.engine.process.outbox import Outbox
+from llm_backend.engine.process.tokenizer_thread import TokenizerThread
 from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.scheduling.command_validation import check_tokens
 from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
@@ -59,6 +61,8 @@ from llm_backend.model_files.memory import available_memory_bytes, machine_memor
 from llm_backend.operating_system import die_with_parent
 
 _log = logging.getLogger("llm_backend.engine.process.worker")
+
+_TOKENIZER_WAIT_S = 0.002  # at idle, before commands are polled again
 
 
 class Worker:
@@ -83,6 +87,7 @@ class Worker:
             if model.kind is ModelKind.CHAT
             else Embedder(model, start, self._outbox.publish)
         )
+        self._tokenizer = TokenizerThread(self._tokenize)
         self._inbox: deque[ReceivedCommand] = deque()
         self._current: Address | None = None  # whose command is being handled
         self._is_over = False
@@ -97,14 +102,22 @@ class Worker:
                 self._fail(f"{type(error).__name__}: {error}")
             self._outbox.end_turn(is_idle=self._engine.is_idle)
         self._engine.close()
+        self._tokenizer.close()
 
     def turn(self) -> None:
         """One iteration of the main loop; waits for commands if there is nothing else to do."""
         is_idle = self._engine.is_idle and not self._inbox
+        if is_idle and not self._tokenizer.is_idle:
+            self._tokenizer.wait(_TOKENIZER_WAIT_S)
+            is_idle = False
         timeout_s = self._engine.idle_timeout_s(time.monotonic()) if is_idle else 0
         self._inbox.extend(self._connections.poll(timeout_s))
         while self._inbox:
             self._handle(self._inbox.popleft())
+        while done := self._tokenizer.pop_done():
+            self._current, tokenized = done
+            self._outbox.publish(self._current, tokenized.result())
+            self._current = None
         self._engine.wait()
         # waiting is not work: the cost of passes is learnt from this time
         started_at = time.monotonic()
@@ -116,6 +129,7 @@ class Worker:
         command = received.command
         if command is None:
             self._engine.abandon(received.connection)
+            self._tokenizer.abandon(received.connection)
             self._is_over = self._is_over or received.connection == self._owner
             return
         self._current = Address(received.connection, getattr(command, "id", ""))
@@ -127,11 +141,14 @@ class Worker:
 
     def _execute(self, address: Address, command: Command) -> None:
         match command:
-            case Generate() | Embed() | Rank():
+            case Generate() | Score() | Embed() | Rank():
                 self._engine.submit(address, command, time.monotonic())
                 self._outbox.publish(address, Queued(id=command.id))
             case Cancel():
                 self._engine.cancel(address)
+                self._tokenizer.cancel(address)
+            case Tokenize() if self._tokenizer.accepts(command):
+                self._tokenizer.submit(address, command)
             case Tokenize():
                 self._outbox.publish(address, self._tokenize(command))
             case Detokenize():

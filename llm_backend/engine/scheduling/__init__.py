@@ -3,9 +3,12 @@
 scheduler.py            plans each pass
 slot_cells.py           operations on the cells of the model and of its draft model
 waiting_queue.py        which sequence gets the next free slot
-prefill_budget.py       prompt tokens of batch requests in a pass
+prefill_budget.py       limits of prompt tokens in a pass
+prefill_chunks.py       tokens of prompts in a pass
 request_table.py        all requests of a worker
 generation_request.py   one request and its answers
+score_request.py        one request for the logprobs of labels
+score_validation.py     checks of its command, and its tokens
 command_validation.py   checks of a command, and its prompt's tokens
 prompt_tokens.py        tokenizes a prompt
 queue_limits.py         limits and deadlines of the queue

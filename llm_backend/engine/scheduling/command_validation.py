@@ -55,17 +55,16 @@ class CommandLimits:
         `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
-            self._check_length(command.prompt, command.parse_special, vocabulary)
+            self.check_length(command.prompt, command.parse_special, vocabulary)
         if command.suffix is not None:
-            self._check_length(command.suffix, False, vocabulary)
+            self.check_length(command.suffix, False, vocabulary)
         if command.media:
             _check_media(command)
         prompt = _tokenize_prompt(command, vocabulary, projector)
         tokens = prompt.tokens
-        self._check_runs(prompt.runs)
+        self.check_runs(prompt.runs)
         available = self.context_tokens - len(tokens)
-        if available < (0 if command.max_tokens == 0 else 1):
-            raise self._too_long(str(len(tokens)))
+        self.check_room(len(tokens), answer_tokens=0 if command.max_tokens == 0 else 1)
         answer_tokens = (
             available if command.max_tokens is None else min(available, command.max_tokens)
         )
@@ -81,7 +80,13 @@ class CommandLimits:
         text = text[: self.context_tokens * _TOKEN_CHARACTERS]
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
 
-    def _check_runs(self, runs: Tokens[Run]) -> None:
+    def check_room(self, prompt_tokens: int, *, answer_tokens: int = 1) -> None:
+        """Raises `CommandRefused` if the context does not hold a prompt and so much of an
+        answer."""
+        if self.context_tokens - prompt_tokens < answer_tokens:
+            raise self._too_long(str(prompt_tokens))
+
+    def check_runs(self, runs: Tokens[Run]) -> None:
         """Raises `CommandRefused` for a picture that must be computed in one pass and exceeds
         it."""
         for run in runs:
@@ -93,17 +98,21 @@ class CommandLimits:
                     f"media[{run.number}]",
                 )
 
-    def _check_length(self, text: str, parse_special: bool, vocabulary: Vocabulary) -> None:
+    def check_length(
+        self, text: str, parse_special: bool, vocabulary: Vocabulary, field: str = "prompt"
+    ) -> None:
+        """Raises `CommandRefused` for a text that is far too long, before all of it is
+        tokenized."""
         least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
         if least is not None:
-            raise self._too_long(f"more than {least}")
+            raise self._too_long(f"more than {least}", field)
 
-    def _too_long(self, tokens: str) -> CommandRefused:
+    def _too_long(self, tokens: str, field: str = "prompt") -> CommandRefused:
         return CommandRefused(
             Failure.CONTEXT_LENGTH,
             f"This model's context is {self.context_tokens} tokens and must hold the answer "
             f"too; the prompt alone has {tokens} tokens. Shorten the prompt.",
-            "prompt",
+            field,
         )
 
     def _check(self, command: Generate, vocabulary: Vocabulary) -> None:

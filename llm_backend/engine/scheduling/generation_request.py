@@ -1,8 +1,11 @@
 """One generation request, from `submit` to its last event."""
 
+from collections.abc import Sequence as Sequences
+
 import msgspec
 
-from llm_backend.engine.messages import Delta, Generate, Priority
+from llm_backend.engine.media_runs import Run
+from llm_backend.engine.messages import Delta, Generate, MediaSpan, Priority, SlotAssigned
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.output.output_builder import OutputBuilder
 
@@ -19,6 +22,7 @@ class GenerationRequest:
         self.answers = answers
         self.arrived_at = arrived_at
         self.has_started = False
+        self._is_taken = False
 
     @property
     def priority(self) -> Priority:
@@ -36,11 +40,32 @@ class GenerationRequest:
         """True if all answers are finished."""
         return all(answer.is_finished for answer in self.answers)
 
-    def best(self) -> list[Delta]:
-        """Returns the best `n` of the buffered answers (`best_of`), best first,
-        renumbered from 0."""
+    def take_answers(self) -> list[OutputBuilder]:
+        """Returns the answers that the scheduler gets now: all of them, once."""
+        taken, self._is_taken = [] if self._is_taken else self.answers, True
+        return taken
+
+    def slot_assigned(self) -> SlotAssigned:
+        """The event of its first slot."""
+        first = self.answers[0]
+        return SlotAssigned(
+            id=self.address.id,
+            prompt_tokens=first.sequence.prompt_tokens,
+            prediction_tokens=len(first.prediction),
+            media=media_spans(first.sequence.runs),
+        )
+
+    def final_events(self) -> list[Delta]:
+        """The best `n` of the buffered answers (`best_of`), best first, renumbered from 0."""
         ranked = sorted(self.answers, key=lambda answer: -answer.quality)
         deltas = [
             answer.buffered for answer in ranked[: self.command.n] if answer.buffered is not None
         ]
         return [msgspec.structs.replace(delta, index=index) for index, delta in enumerate(deltas)]
+
+
+def media_spans(runs: Sequences[Run]) -> list[MediaSpan]:
+    """Positions of pictures and sounds in a prompt."""
+    return [
+        MediaSpan(medium=run.media.medium, start=run.start, tokens=run.part.count) for run in runs
+    ]

@@ -19,7 +19,7 @@ class GrammarCompilation:
         """True if no request waits for a grammar."""
         return not self._waiting
 
-    def __contains__(self, request: GenerationRequest) -> bool:
+    def __contains__(self, request: object) -> bool:
         return request in self._waiting
 
     def add(self, request: GenerationRequest, grammar: str) -> None:

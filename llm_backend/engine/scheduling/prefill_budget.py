@@ -1,24 +1,48 @@
-"""Prefill budget: the number of batch prompt tokens that a pass may compute. Pure: times are
-arguments.
+"""Prefill budget: the number of prompt tokens that a pass may compute. Pure: times are arguments.
 
 A running pass is not interrupted, so a new request waits for the pass in progress. While
 interactive requests arrive, the time that batch prefill adds to a pass is therefore bounded, by the
 measured prefill speed of this model on this machine. At other times batch requests get whole
 passes, which are a good deal faster.
+
+Beside decoding sequences, long prompts are bounded as well: 95 % of the passes take at most 1.5
+times as long as without them. If passes of that length have room for enough prompt tokens, each
+has some (GPUs). Otherwise one pass in 25 has a chunk that takes as long as the others together,
+so that a long prompt has half of the time (CPUs).
 """
+
+from dataclasses import dataclass
 
 # that batch prefill may add to the time to first token of an interactive request
 _ADDED_LATENCY_S = 0.05
 _INTERACTIVE_S = 30.0  # after an interactive request, in which the next one is expected
 _MINIMUM_TOKENS = 32  # tokens: with fewer, reading the weights takes most of a pass
-_SHARE = 0.2  # of the newest speed in the moving average
+_SHARE = 0.2  # of the newest value in a moving average
+_ADDED_TO_DECODING = 0.5  # of the time of a decoding pass, that a long prompt may add to each
+_MINIMUM_CHUNK = 64  # tokens of one sequence: with fewer, llama.cpp computes no attention in tiles
+_PASSES_BETWEEN_CHUNKS = 24  # so that a chunk delays fewer than 5 % of the tokens of others
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefillLimits:
+    """Limits of the prompt tokens in a pass by the kind of prompt; None if only the size of the
+    pass limits them. Long prompts are limited beside decoding sequences, and after a chunk of one
+    they get none in `passes_between` passes."""
+
+    batch: int | None = None
+    long: int | None = None
+    passes_between: int = 0
 
 
 class PrefillBudget:
-    """Measured prefill speed, and the time of the last interactive request."""
+    """Measured speed of prefill and of decoding passes, and the time of the last interactive
+    request."""
 
     def __init__(self) -> None:
         self._tokens_per_s: float | None = None
+        self._decoding_pass_s: float | None = None
+        # of the newest chunk of a long prompt: it becomes slower with each
+        self._long_tokens_per_s: float | None = None
         self._interactive_at: float | None = None
 
     def record_interactive(self, now: float) -> None:
@@ -30,17 +54,35 @@ class PrefillBudget:
         """Prefill speed in tokens per second; None if it is not measured yet."""
         return self._tokens_per_s
 
-    def record_pass(self, tokens: int, seconds: float) -> None:
-        """Update the speed by a pass; small passes are ignored, as they do not show the prefill
-        speed."""
-        if tokens < _MINIMUM_TOKENS or seconds <= 0:
+    def record_pass(self, tokens: int, seconds: float, *, has_long_chunk: bool = False) -> None:
+        """Update the prefill speed by a pass, or the time of a decoding pass by a small one."""
+        if seconds <= 0:
             return
-        known = tokens / seconds if self._tokens_per_s is None else self._tokens_per_s
-        self._tokens_per_s = known + _SHARE * (tokens / seconds - known)
+        if has_long_chunk:
+            self._long_tokens_per_s = tokens / seconds
+        elif tokens < _MINIMUM_TOKENS:
+            self._decoding_pass_s = _average(self._decoding_pass_s, seconds)
+        else:
+            self._tokens_per_s = _average(self._tokens_per_s, tokens / seconds)
 
-    def batch_prefill_tokens(self, now: float) -> int | None:
-        """Limit of batch prompt tokens in the next pass; None if only the size of the pass
-        limits them."""
-        if self._interactive_at is None or now - self._interactive_at > _INTERACTIVE_S:
-            return None
-        return max(_MINIMUM_TOKENS, int((self._tokens_per_s or 0.0) * _ADDED_LATENCY_S))
+    def limits(self, now: float) -> PrefillLimits:
+        """Limits of the next pass."""
+        speed = self._tokens_per_s or 0.0
+        batch = None
+        if self._interactive_at is not None and now - self._interactive_at <= _INTERACTIVE_S:
+            batch = max(_MINIMUM_TOKENS, int(speed * _ADDED_LATENCY_S))
+        long_speed = speed if self._long_tokens_per_s is None else self._long_tokens_per_s
+        tokens_a_pass = long_speed * (self._decoding_pass_s or 0.0)  # as a decoding pass takes
+        unnoticed = int(tokens_a_pass * _ADDED_TO_DECODING)
+        if unnoticed >= _MINIMUM_CHUNK:
+            return PrefillLimits(batch=batch, long=unnoticed)
+        return PrefillLimits(
+            batch=batch,
+            long=max(_MINIMUM_CHUNK, int(tokens_a_pass * _PASSES_BETWEEN_CHUNKS)),
+            passes_between=_PASSES_BETWEEN_CHUNKS,
+        )
+
+
+def _average(known: float | None, newest: float) -> float:
+    """The moving average after its `newest` value."""
+    return newest if known is None else known + _SHARE * (newest - known)

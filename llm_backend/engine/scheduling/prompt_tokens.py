@@ -11,7 +11,7 @@ from llm_backend.engine.media_runs import (
     Run,
     placeholder_tokens,
 )
-from llm_backend.engine.messages import Failure, Generate, Media, Medium, Tokenize
+from llm_backend.engine.messages import Failure, Generate, Media, Medium, Question, Score, Tokenize
 from llm_backend.engine.model import Vocabulary
 
 _SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
@@ -19,15 +19,18 @@ _SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 
 @dataclass(kw_only=True)
 class PromptTokens:
-    """The tokens of a prompt, with the runs of its media."""
+    """The tokens of a prompt, with the runs of its media. Those of a text behind a prompt have an
+    `offset`, the number of the prompt's tokens, and there are `media` before it."""
 
+    offset: int = 0
+    media: int = 0
     tokens: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
 
     @property
     def ends_with_media(self) -> bool:
         """True if nothing follows the last medium."""
-        return bool(self.runs) and self.runs[-1].end == len(self.tokens)
+        return bool(self.runs) and self.runs[-1].end == self.offset + len(self.tokens)
 
     def mask_media(self) -> list[int | None]:
         """The tokens, None for those of media."""
@@ -36,7 +39,8 @@ class PromptTokens:
         return [token if token >= 0 else None for token in self.tokens]
 
     def add(self, media: Media, number: int, projector: Projector | None) -> None:
-        """Append a medium, the prompt's `number`th. Raises `CommandRefused`."""
+        """Append a medium, the text's `number`th. Raises `CommandRefused`."""
+        number += self.media
         field_name = f"media[{number}]"
         if projector is None or media.medium not in projector.media:
             message = f"This model {_SEES[media.medium]}."
@@ -50,7 +54,7 @@ class PromptTokens:
             if not isinstance(piece, Part):
                 self.tokens += piece
                 continue
-            start = len(self.tokens)
+            start = self.offset + len(self.tokens)
             self.runs.append(
                 Run(media=media, number=number, part_index=parts, part=piece, start=start)
             )
@@ -60,20 +64,24 @@ class PromptTokens:
 
 def tokenize_prompt(
     text: str,
-    command: Generate | Tokenize,
+    command: Generate | Score | Question | Tokenize,
     vocabulary: Vocabulary,
     projector: Projector | None = None,
+    behind: PromptTokens | None = None,
 ) -> PromptTokens:
     """Tokenizes each piece between two cuts, after the begin token if it is wanted, and inserts
-    the command's media. Raises `CommandRefused` for a medium that cannot be read."""
-    prompt, start = PromptTokens(), 0
+    the command's media. The text of a `Question` is tokenized into `behind`, which is empty but for
+    its position. Raises `CommandRefused` for a medium that cannot be read."""
+    prompt, start = behind or PromptTokens(), 0
     media = {
         at: list(group)
         for at, group in groupby(enumerate(command.media), key=lambda one: one[1].at)
     }
     for end in sorted({*command.cuts, *media, len(text)}):
         piece = text[start:end]
-        if not prompt.tokens and start == 0:
+        if isinstance(command, Question):
+            prompt.tokens += vocabulary.tokenize(piece, parse_special=True)
+        elif not prompt.tokens and start == 0:
             prompt.tokens += vocabulary.prompt_tokens(
                 piece, parse_special=command.parse_special, add_bos=command.add_bos
             )

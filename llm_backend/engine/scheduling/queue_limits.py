@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from llm_backend.engine.messages import Priority, Start
-from llm_backend.engine.scheduling.generation_request import GenerationRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,10 @@ class QueueLimits:
         """Number of requests of this priority that may wait."""
         return self._queues[priority].limit
 
-    def exceeded_deadline_s(self, request: GenerationRequest, now: float) -> float | None:
-        """Returns the deadline in seconds that a request has exceeded; None if it has not."""
-        deadline_s = self._queues[request.priority].deadline_s
-        return deadline_s if now - request.arrived_at > deadline_s else None
+    def exceeded_deadline_s(
+        self, arrived_at: float, priority: Priority, now: float
+    ) -> float | None:
+        """Returns the deadline in seconds that a waiting request has exceeded; None if it has
+        not."""
+        deadline_s = self._queues[priority].deadline_s
+        return deadline_s if now - arrived_at > deadline_s else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from llm_backend.engine.command_refused import CommandRefused
-from llm_backend.engine.messages import Failure, Generate, Priority, Start
+from llm_backend.engine.messages import Failure, Generate, Priority, Score, Start
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
@@ -13,7 +13,11 @@ from llm_backend.engine.scheduling.command_validation import CommandLimits
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.queue_limits import QueueLimits
+from llm_backend.engine.scheduling.score_request import ScoreRequest
+from llm_backend.engine.scheduling.score_validation import validate_score
 from llm_backend.engine.sequence import Sequence
+
+EngineRequest = GenerationRequest | ScoreRequest
 
 
 class RequestTable:
@@ -27,9 +31,12 @@ class RequestTable:
         self._queue_limits = QueueLimits.of(start)
         self.grammars = Grammars(model.vocabulary, start.grammars)
         self._compiling = GrammarCompilation(self.grammars)
-        self._requests: dict[Address, GenerationRequest] = {}
+        self._labels_limit = start.labels_limit
+        # paths of a score computed at once: with separate cells, more are no faster
+        self._score_width = model.slots if start.kv_unified else 1
+        self._requests: dict[Address, EngineRequest] = {}
 
-    def __getitem__(self, address: Address) -> GenerationRequest:
+    def __getitem__(self, address: Address) -> EngineRequest:
         return self._requests[address]
 
     def __iter__(self) -> Iterator[Address]:
@@ -49,15 +56,17 @@ class RequestTable:
         return any(one.priority is Priority.INTERACTIVE for one in self._requests.values())
 
     @property
-    def waiting(self) -> list[GenerationRequest]:
+    def waiting(self) -> list[EngineRequest]:
         """Requests without a slot so far, whether their grammar is ready or not."""
         return [request for request in self._requests.values() if not request.has_started]
 
     def add(
-        self, address: Address, command: Generate, now: float, *, free_slots: int
-    ) -> GenerationRequest | None:
+        self, address: Address, command: Generate | Score, now: float, *, free_slots: int
+    ) -> EngineRequest | None:
         """Add a new request. Returns it if it needs nothing more than a slot, None while its
         grammar is compiled. Raises `CommandRefused`."""
+        if isinstance(command, Score):
+            return self._add_score(address, command, now, free_slots)
         request = GenerationRequest(
             address, command, self._build_answers(address, command, now), now
         )
@@ -69,10 +78,10 @@ class RequestTable:
         self._compiling.add(request, command.grammar)
         return None
 
-    def remove(self, address: Address) -> GenerationRequest | None:
+    def remove(self, address: Address) -> EngineRequest | None:
         """Remove a request from everything that it waits for; None if it was removed before."""
         request = self._requests.pop(address, None)
-        if request is not None:
+        if isinstance(request, GenerationRequest):
             self._compiling.remove(request)
         return request
 
@@ -85,17 +94,38 @@ class RequestTable:
         an error."""
         return self._compiling.pop_ready()
 
-    def find_expired(self, now: float) -> list[tuple[GenerationRequest, str]]:
+    def find_expired(self, now: float) -> list[tuple[EngineRequest, str]]:
         """Requests that have exceeded their queue deadline, each with the message of its
         failure."""
         late = []
         for request in self.waiting:
-            deadline_s = self._queue_limits.exceeded_deadline_s(request, now)
+            deadline_s = self._queue_limits.exceeded_deadline_s(
+                request.arrived_at, request.priority, now
+            )
             if deadline_s is not None:
                 is_compiling = request in self._compiling
                 missing = "Its grammar was not ready" if is_compiling else "No slot became free"
                 late.append((request, f"{missing} within {deadline_s:g} seconds; try later."))
         return late
+
+    def _add_score(
+        self, address: Address, command: Score, now: float, free_slots: int
+    ) -> ScoreRequest:
+        model = self._model
+        self._check_queue(command.priority, free_slots)
+        prompt = validate_score(
+            command, self._command_limits, self._labels_limit, model.vocabulary, model.projector
+        )
+        request = ScoreRequest(
+            address,
+            command,
+            prompt,
+            now,
+            width=self._score_width,
+            can_roll_back=model.can_roll_back,
+        )
+        self._requests[address] = request
+        return request
 
     def _build_answers(
         self, address: Address, command: Generate, now: float
@@ -112,7 +142,7 @@ class RequestTable:
                 limit=prompt.limit,
                 arrived_at=now,
                 priority=command.priority,
-                wants_prompt_logits=command.echo and command.sampling.logprobs is not None,
+                logits_from=0 if command.echo and command.sampling.logprobs is not None else None,
             )
             for index in range(command.answer_count)
         ]

@@ -4,11 +4,7 @@ no I/O.
 Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
 that a long prompt never stalls them. Without unified cells, a sequence with a few forced tokens
 counts as decoding too and gets one token a pass, as long as others decode. The rest is chunked
-prefill: interactive and short prompts come first, and a quarter is reserved for the sequence that
-has waited longest. On CPUs large passes are no cheaper per token, so once the prompts that finish
-their prefill in a pass fill half the budget, further interactive prompts, begun or not, get nothing
-more in this pass. While interactive requests are expected, prompts of batch requests get only a
-limited part.
+prefill (`prefill_chunks`).
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, a batch sequence
 is preempted for it once it has computed enough tokens beyond those that it had computed or cached
@@ -20,6 +16,8 @@ from dataclasses import dataclass
 
 from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, SlotTokens
 from llm_backend.engine.messages import Priority
+from llm_backend.engine.scheduling.prefill_budget import PrefillLimits
+from llm_backend.engine.scheduling.prefill_chunks import PrefillChunkPlanner
 from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 
@@ -28,6 +26,7 @@ _OLDEST_FIRST_EVERY = 4  # of so many pictures and sounds, one is chosen by age 
 # batch of their own (measured at 8)
 _MOST_FORCED_TOKENS = 8
 _MIN_TOKENS_BEFORE_PREEMPTION = 64  # that a batch sequence computes
+_UNLIMITED = PrefillLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,11 @@ class Scheduler:
         self._completing_tokens = (
             self._batch_tokens if cache.kv_unified else self._batch_tokens // 2
         )
+        self._chunk_planner = PrefillChunkPlanner(
+            batch_tokens=self._batch_tokens,
+            completing_tokens=self._completing_tokens,
+            logit_rows=logit_rows,
+        )
         self._logit_rows = logit_rows
         self._move_threshold = cache.copy_threshold
         self._waiting_queue = WaitingQueue(cache)
@@ -76,6 +80,11 @@ class Scheduler:
     def cell_tokens(self) -> int:
         """Number of tokens in cells, of running sequences and of cached prefixes."""
         return self._cache.cell_tokens
+
+    @property
+    def has_long_chunk(self) -> bool:
+        """True if the newest pass has tokens of a long prompt."""
+        return self._chunk_planner.has_long_chunk
 
     @property
     def free_slots(self) -> int:
@@ -106,7 +115,9 @@ class Scheduler:
         admitted: list[SlotPlacement] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(
-                sequence.reusable, prompt_tokens=sequence.prompt_tokens
+                sequence.reusable,
+                prompt_tokens=sequence.shared_tokens or sequence.prompt_tokens,
+                is_shared=sequence.shared_tokens is not None,
             )
             assert allocation is not None, "a slot is free for the next sequence"
             self._start(sequence, allocation)
@@ -128,9 +139,8 @@ class Scheduler:
         sequence.slot = allocation.slot
         return [SlotPlacement(sequence=sequence, allocation=allocation)]
 
-    def plan(self, batch_prefill_tokens: int | None = None) -> list[ScheduledTokens]:
-        """Plan the next pass, in the order of slots; `batch_prefill_tokens` limits the prompt
-        tokens of batch requests."""
+    def plan(self, limits: PrefillLimits = _UNLIMITED) -> list[ScheduledTokens]:
+        """Plan the next pass, in the order of slots."""
         decode_limit = self._decode_limit()
         unfinished = [
             one for one in self._running if one.uncomputed_tokens and one.next_run is None
@@ -138,9 +148,11 @@ class Scheduler:
         decoding = [one for one in unfinished if _is_decoding(one, decode_limit)]
         prefilling = [one for one in unfinished if not _is_decoding(one, decode_limit)]
         scheduled = [ScheduledTokens(sequence, 1) for sequence in decoding]
-        budget = self._batch_tokens - len(decoding)
-        scheduled += self._plan_prefill_chunks(
-            prefilling, budget, budget if batch_prefill_tokens is None else batch_prefill_tokens
+        scheduled += self._chunk_planner.plan(
+            prefilling,
+            self._batch_tokens - len(decoding),
+            limits,
+            has_company=any(one.priority is Priority.INTERACTIVE for one in decoding),
         )
         return sorted(scheduled, key=lambda item: item.sequence.slot or 0)
 
@@ -188,7 +200,7 @@ class Scheduler:
         sequence.computed = 0
         sequence.cached_tokens = 0
 
-    def reclaim_slot(self) -> SlotTokens | None:
+    def evict_or_preempt(self) -> SlotTokens | None:
         """Evict cells as they are exhausted, and return the slot to be emptied. Cached prefixes
         come first, then the newest of several running sequences, batch ones before others; such
         a sequence is computed again when another one has ended. None if only one sequence is
@@ -261,41 +273,6 @@ class Scheduler:
             sequence.cached_tokens = min(allocation.cached_tokens, sequence.prompt_tokens)
         sequence.has_started = True
         self._running.append(sequence)
-
-    def _plan_prefill_chunks(
-        self, prefilling: list[Sequence], budget: int, batch_budget: int
-    ) -> list[ScheduledTokens]:
-        """Divide `budget` among prefilling sequences, with at most `batch_budget` of it for batch
-        requests. Further interactive prompts, begun or not, get nothing more in this pass once
-        enough of them complete their prefill."""
-        if not prefilling or budget <= 0:
-            return []
-        oldest = min(prefilling, key=lambda sequence: sequence.arrived_at)
-        chunks, rows, completing = dict.fromkeys(prefilling, 0), self._logit_rows, 0
-        ordered = sorted(
-            prefilling,
-            key=lambda one: (one.priority is Priority.BATCH, one.uncomputed_tokens),
-        )
-        for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
-            is_batch, earlier = sequence.priority is Priority.BATCH, chunks[sequence]
-            if completing >= self._completing_tokens and not is_batch and not sequence.generated:
-                continue
-            requested = self._prefill_tokens(sequence, rows + earlier) - earlier
-            count = min(requested, most, budget, batch_budget if is_batch else budget)
-            rows -= count if sequence.needs_prompt_logits else 0
-            batch_budget -= count if is_batch else 0
-            budget -= count
-            chunks[sequence] = earlier + count
-            if count and chunks[sequence] == sequence.uncomputed_tokens and not sequence.generated:
-                completing += chunks[sequence]
-        return [ScheduledTokens(sequence, count) for sequence, count in chunks.items() if count]
-
-    def _prefill_tokens(self, sequence: Sequence, rows: int) -> int:
-        return (
-            min(sequence.uncomputed_tokens, rows)
-            if sequence.needs_prompt_logits
-            else sequence.tokens_before_run
-        )
 
 
 def _is_decoding(sequence: Sequence, limit: int) -> bool:

@@ -72,14 +72,14 @@ class SlotCells:
         else:
             self._scheduler.recompute(sequence)
 
-    def reclaim_slot(self, save: Callable[[SlotTokens], None]) -> None:
+    def empty_slot(self, save: Callable[[SlotTokens], None]) -> None:
         """Empty a slot after `save`, as the cells are exhausted. Raises `MemoryError` if there is
         none to empty."""
-        reclaimed = self._scheduler.reclaim_slot()
-        if reclaimed is None:
+        emptied = self._scheduler.evict_or_preempt()
+        if emptied is None:
             raise MemoryError("the cells do not hold even one sequence")
-        save(reclaimed)
-        self._model.truncate(reclaimed.slot, 0)
+        save(emptied)
+        self._model.truncate(emptied.slot, 0)
 
     def clear(self, slots: Iterable[int]) -> None:
         """Empty slots whose cells may be wrong."""

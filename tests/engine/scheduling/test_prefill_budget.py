@@ -1,4 +1,4 @@
-from llm_backend.engine.scheduling.prefill_budget import PrefillBudget
+from llm_backend.engine.scheduling.prefill_budget import PrefillBudget, PrefillLimits
 
 
 def record_passes(budget: PrefillBudget, *passes: tuple[int, float]) -> None:
@@ -10,10 +10,10 @@ def record_passes(budget: PrefillBudget, *passes: tuple[int, float]) -> None:
 def test_prefill_budget_is_unlimited_without_interactive_requests():
     budget = PrefillBudget()
 
-    assert budget.batch_prefill_tokens(now=0) is None
+    assert budget.limits(now=0).batch is None
     budget.record_interactive(now=1)
-    assert budget.batch_prefill_tokens(now=2) is not None
-    assert budget.batch_prefill_tokens(now=100) is None
+    assert budget.limits(now=2).batch is not None
+    assert budget.limits(now=100).batch is None
 
 
 def test_prefill_budget_grows_with_the_prefill_speed():
@@ -22,8 +22,8 @@ def test_prefill_budget_grows_with_the_prefill_speed():
         budget.record_interactive(now=0)
         record_passes(budget, *[(200, 200 / speed)] * 5)
 
-    assert fast.batch_prefill_tokens(now=0) == 500
-    assert slow.batch_prefill_tokens(now=0) == 32
+    assert fast.limits(now=0).batch == 500
+    assert slow.limits(now=0).batch == 32
 
 
 def test_prefill_budget_ignores_passes_without_prefill():
@@ -31,4 +31,31 @@ def test_prefill_budget_ignores_passes_without_prefill():
     budget.record_interactive(now=0)
     record_passes(budget, (512, 0.1), *[(2, 0.1)] * 100)
 
-    assert budget.batch_prefill_tokens(now=0) == 256
+    assert budget.limits(now=0).batch == 256
+
+
+def test_prefill_budget_gives_a_long_prompt_a_part_of_each_pass_if_that_is_quick():
+    budget = PrefillBudget()
+    record_passes(budget, (512, 0.05), (16, 0.02))
+
+    assert budget.limits(now=0) == PrefillLimits(long=102)
+
+
+def test_prefill_budget_gives_a_long_prompt_few_passes_if_prefill_is_slow():
+    budget = PrefillBudget()
+    record_passes(budget, (512, 1.0), (16, 0.05))
+
+    assert budget.limits(now=0) == PrefillLimits(long=614, passes_between=24)
+
+
+def test_prefill_budget_begins_with_small_chunks_of_a_long_prompt():
+    assert PrefillBudget().limits(now=0) == PrefillLimits(long=64, passes_between=24)
+
+
+def test_prefill_budget_follows_the_newest_chunk_of_a_long_prompt():
+    budget = PrefillBudget()
+    record_passes(budget, (512, 0.5), (16, 0.05))
+    budget.record_pass(512, 2.56, has_long_chunk=True)
+    record_passes(budget, (512, 0.5))
+
+    assert budget.limits(now=0).long == 240

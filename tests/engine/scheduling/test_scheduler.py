@@ -4,6 +4,7 @@ from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.media_runs import Part, Run
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.messages.address import Address
+from llm_backend.engine.scheduling.prefill_budget import PrefillLimits
 from llm_backend.engine.scheduling.scheduler import Scheduler
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from tests.engine.fakes import picture
@@ -57,7 +58,7 @@ def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
 
 
 def evicted_slot(scheduler: Scheduler) -> int | None:
-    evicted = scheduler.reclaim_slot()
+    evicted = scheduler.evict_or_preempt()
     return None if evicted is None else evicted.slot
 
 
@@ -139,7 +140,7 @@ def test_scheduler_continues_batch_prefill_though_enough_prompts_complete():
     loop.add(*people, job)
     loop.admit()
 
-    assert [item.count for item in loop.plan(8)] == [10, 10, 8]
+    assert [item.count for item in loop.plan(PrefillLimits(batch=8))] == [10, 10, 8]
 
 
 def test_scheduler_delays_no_decoding_sequence_for_completing_prompts():
@@ -269,7 +270,7 @@ def test_waiting_queue_admits_others_before_a_sequence_that_waits_for_a_prefix()
 
 def test_scheduler_bounds_prompt_logits_of_a_pass():
     loop = scheduler(slots=2, batch_tokens=64, logit_rows=4)
-    scored = [sequence(30, wants_prompt_logits=True) for _ in range(2)]
+    scored = [sequence(30, logits_from=0) for _ in range(2)]
     loop.add(*scored)
     loop.admit()
     outputs = []
@@ -333,18 +334,75 @@ def test_scheduler_prefills_interactive_before_batch_prompts():
     assert loop.plan() == [ScheduledTokens(oldest, 2), ScheduledTokens(person, 6)]
 
 
+def long_prompt_chunks(loop, limits, passes):
+    """The tokens of the longest prompt in each of so many passes, beside decoding sequences."""
+    chunks = []
+    for _ in range(passes):
+        work = loop.plan(limits)
+        chunks.append(sum(item.count for item in work if item.sequence.prompt_tokens > 500))
+        for ready in loop.complete_pass(work):
+            ready.append(-len(ready.tokens))
+    return chunks
+
+
+def test_scheduler_leaves_passes_without_a_long_prompt_to_decoding_sequences():
+    loop = scheduler(batch_tokens=64)
+    limits = PrefillLimits(long=30, passes_between=3)
+    caught_up(loop, sequence(5))
+    loop.add(sequence(1000))
+    loop.admit()
+
+    assert long_prompt_chunks(loop, limits, 9) == [30, 0, 0, 0, 30, 0, 0, 0, 30]
+
+
+def test_scheduler_prefills_other_prompts_between_chunks_of_a_long_one():
+    loop = scheduler(batch_tokens=64)
+    limits = PrefillLimits(long=30, passes_between=3)
+    caught_up(loop, sequence(5))
+    loop.add(sequence(1000))
+    loop.admit()
+    long_prompt_chunks(loop, limits, 2)
+    short = sequence(400, arrived_at=1)
+    loop.add(short)
+    loop.admit()
+
+    assert {item.sequence: item.count for item in loop.plan(limits)}[short] == 63
+
+
+def test_scheduler_does_not_limit_a_long_prompt_without_interactive_company():
+    limits = PrefillLimits(long=30, passes_between=3)
+    alone, beside_batch = scheduler(batch_tokens=64), scheduler(batch_tokens=64)
+    caught_up(beside_batch, batch(5))
+    for loop in (alone, beside_batch):
+        loop.add(sequence(1000))
+        loop.admit()
+
+    assert long_prompt_chunks(alone, limits, 3) == [64, 64, 64]
+    assert long_prompt_chunks(beside_batch, limits, 3) == [63, 63, 63]
+
+
+def test_scheduler_limits_a_long_prompt_to_its_end():
+    loop = scheduler(batch_tokens=64)
+    caught_up(loop, sequence(5))
+    loop.add(sequence(520))
+    loop.admit()
+
+    chunks = long_prompt_chunks(loop, PrefillLimits(long=63, passes_between=1), 18)
+    assert chunks == [63, 0] * 8 + [16, 1]
+
+
 def test_scheduler_limits_batch_prefill_by_its_budget():
     loop = scheduler(batch_tokens=64)
     jobs, person = [batch(1000), batch(500, arrived_at=1)], sequence(20, arrived_at=2)
     loop.add(*jobs)
     loop.admit()
-    before = loop.plan(batch_prefill_tokens=10)
+    before = loop.plan(PrefillLimits(batch=10))
     loop.complete_pass(before)
     loop.add(person)
     loop.admit()
 
     assert sum(item.count for item in before) == 10
-    shares = {item.sequence: item.count for item in loop.plan(batch_prefill_tokens=10)}
+    shares = {item.sequence: item.count for item in loop.plan(PrefillLimits(batch=10))}
     assert shares.pop(person) == 20
     assert sum(shares.values()) == 10
     assert sum(item.count for item in loop.plan()) == 64

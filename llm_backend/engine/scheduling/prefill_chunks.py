@@ -1,0 +1,116 @@
+"""Chunked prefill: divides the tokens that a pass has left among prompts. Pure.
+
+Interactive and short prompts come first, and a quarter is reserved for the sequence that has
+waited longest. On CPUs large passes are no cheaper per token, so once the prompts that finish their
+prefill in a pass fill half the budget, further interactive prompts, begun or not, get nothing more
+in this pass. While interactive requests are expected, prompts of batch requests get only a limited
+part; while interactive sequences decode, so do long prompts (`prefill_budget`).
+"""
+
+from enum import Enum
+
+from llm_backend.engine.messages import Priority
+from llm_backend.engine.scheduling.prefill_budget import PrefillLimits
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
+
+_PASSES_OF_LONG_PROMPT = 8  # a prompt that needs more passes than these is long
+
+
+class _Kind(Enum):
+    """Kinds of prompt tokens, each with a budget in a pass."""
+
+    ANY = "any"
+    BATCH = "batch"
+    LONG = "long"
+
+
+class PrefillChunkPlanner:
+    """Plans the prefill of each pass, and counts the passes between chunks of long prompts.
+
+    `completing_tokens` of prompts that finish their prefill end the share of other interactive
+    ones. `logit_rows` limits the prompt positions with logits.
+    """
+
+    def __init__(self, *, batch_tokens: int, completing_tokens: int, logit_rows: int) -> None:
+        self._long_tokens = _PASSES_OF_LONG_PROMPT * batch_tokens
+        self._completing_tokens = completing_tokens
+        self._logit_rows = logit_rows
+        self._passes_before_long = 0
+        self.has_long_chunk = False  # in the newest plan
+
+    def plan(
+        self,
+        prefilling: list[Sequence],
+        budget: int,
+        limits: PrefillLimits,
+        *,
+        has_company: bool,
+    ) -> list[ScheduledTokens]:
+        """Plan a pass with `budget` prompt tokens; it `has_company` if interactive sequences
+        decode in it."""
+        budgets = dict.fromkeys(_Kind, budget)
+        if limits.batch is not None:
+            budgets[_Kind.BATCH] = limits.batch
+        if has_company:
+            budgets[_Kind.LONG] = self._long_budget(limits, budget)
+        long_budget = budgets[_Kind.LONG]
+        chunks = self._chunks(prefilling, budgets)
+        self.has_long_chunk = budgets[_Kind.LONG] < long_budget
+        if self.has_long_chunk:
+            self._passes_before_long = limits.passes_between
+        return chunks
+
+    def _long_budget(self, limits: PrefillLimits, budget: int) -> int:
+        if self._passes_before_long:
+            self._passes_before_long -= 1
+            return 0
+        return budget if limits.long is None else limits.long
+
+    def _chunks(
+        self, prefilling: list[Sequence], budgets: dict[_Kind, int]
+    ) -> list[ScheduledTokens]:
+        """Divide `budgets` among sequences; what is used is subtracted."""
+        budget = budgets[_Kind.ANY]
+        if not prefilling or budget <= 0:
+            return []
+        oldest = min(prefilling, key=lambda sequence: sequence.arrived_at)
+        chunks, rows, completing = dict.fromkeys(prefilling, 0), self._logit_rows, 0
+        ordered = sorted(
+            prefilling,
+            key=lambda one: (one.priority is Priority.BATCH, one.uncomputed_tokens),
+        )
+        for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in ordered)]:
+            kinds, earlier = self._kinds(sequence), chunks[sequence]
+            is_enough = completing >= self._completing_tokens and not sequence.generated
+            if is_enough and _Kind.BATCH not in kinds:
+                continue
+            spent = len(sequence.prompt_logits(earlier))
+            requested = _prefill_tokens(sequence, rows + spent) - earlier
+            count = min(requested, most, *(budgets[kind] for kind in kinds))
+            rows -= len(sequence.prompt_logits(earlier + count)) - spent
+            for kind in kinds:
+                budgets[kind] -= count
+            chunks[sequence] = earlier + count
+            if count and chunks[sequence] == sequence.uncomputed_tokens and not sequence.generated:
+                completing += chunks[sequence]
+        return [ScheduledTokens(sequence, count) for sequence, count in chunks.items() if count]
+
+    def _kinds(self, sequence: Sequence) -> set[_Kind]:
+        kinds = {_Kind.ANY}
+        if sequence.priority is Priority.BATCH:
+            kinds.add(_Kind.BATCH)
+        pending = sequence.uncomputed_tokens
+        if not sequence.generated:
+            # long to its end: its last chunks attend to all that came before
+            pending = max(pending, sequence.prompt_tokens - sequence.cached_tokens)
+        if pending > self._long_tokens:
+            kinds.add(_Kind.LONG)
+        return kinds
+
+
+def _prefill_tokens(sequence: Sequence, rows: int) -> int:
+    """Number of tokens that a pass may compute of a prompt, with at most `rows` prompt logits."""
+    if sequence.logits_from is None or not sequence.needs_prompt_logits:
+        return sequence.tokens_before_run
+    without_logits = max(0, sequence.logits_from - sequence.computed)
+    return min(sequence.tokens_before_run, without_logits + rows)

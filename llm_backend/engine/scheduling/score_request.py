@@ -1,0 +1,123 @@
+"""One `Score` request, from `submit` to its answer: the paths of its label trees, a few of which
+are in the scheduler at any time."""
+
+import itertools
+from collections.abc import Iterator
+
+from llm_backend.engine.messages import MediaSpan, Priority, Score, Scored, SlotAssigned
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.scheduling.generation_request import media_spans
+from llm_backend.engine.scheduling.score_validation import ValidatedQuestion, ValidatedScore
+from llm_backend.engine.scoring.label_tree import LabelPath
+from llm_backend.engine.scoring.path_scorer import Logprobs, PathScorer, PrefixReader
+from llm_backend.engine.sequence import Sequence
+
+
+class ScoreRequest:
+    """A `Score` command and the scorers of its paths. At most `width` of them are in the scheduler:
+    each holds a copy of the shared prompt's tokens. The first one computes these; the others find
+    them in the cache. Unless the model's state `can_roll_back`, the first sequence is the prompt
+    alone."""
+
+    needs_slot = True
+
+    def __init__(
+        self,
+        address: Address,
+        command: Score,
+        prompt: ValidatedScore,
+        arrived_at: float,
+        *,
+        width: int,
+        can_roll_back: bool = True,
+    ) -> None:
+        self.address = address
+        self.command = command
+        self.answers: list[PathScorer | PrefixReader] = []  # in the scheduler
+        self.arrived_at = arrived_at
+        self.has_started = False
+        self._prompt = prompt
+        self._width = width
+        self._logprobs: list[Logprobs] = [{} for _ in prompt.questions]
+        self._remaining: Iterator[PathScorer | PrefixReader] = self._scorers()
+        if not can_roll_back and prompt.ends_with_text:
+            self._remaining = itertools.chain([self._prefix_reader()], self._remaining)
+        self._next = next(self._remaining, None)
+        self._first = self._next
+
+    @property
+    def priority(self) -> Priority:
+        """Priority of the request: its order in the waiting queue, and its deadline."""
+        return self.command.priority
+
+    @property
+    def is_finished(self) -> bool:
+        """True if all paths are read."""
+        return self._next is None and all(answer.is_finished for answer in self.answers)
+
+    def take_answers(self) -> list[PathScorer | PrefixReader]:
+        """Returns the scorers that the scheduler gets now; those behind a prompt that is computed
+        alone wait for it."""
+        self.answers = [answer for answer in self.answers if not answer.is_finished]
+        taken: list[PathScorer | PrefixReader] = []
+        while len(self.answers) < self._width and self._next is not None:
+            if any(isinstance(answer, PrefixReader) for answer in self.answers):
+                break
+            taken.append(self._next)
+            self.answers.append(self._next)
+            self._next = next(self._remaining, None)
+        return taken
+
+    def slot_assigned(self) -> SlotAssigned:
+        """The event of its first slot."""
+        spans: list[MediaSpan] = media_spans(self._prompt.runs)
+        for question in self._prompt.questions:
+            spans += media_spans(question.runs)
+        return SlotAssigned(
+            id=self.address.id, prompt_tokens=self._prompt.prompt_tokens, media=spans
+        )
+
+    def final_events(self) -> list[Scored]:
+        """The answer."""
+        logprobs = [
+            question.tree.label_logprobs(logprobs)
+            for question, logprobs in zip(self._prompt.questions, self._logprobs, strict=True)
+        ]
+        first = 0 if self._first is None else self._first.sequence.cached_tokens
+        cached = min(first, len(self._prompt.tokens))
+        return [Scored(id=self.address.id, logprobs=logprobs, cached_tokens=cached)]
+
+    def _prefix_reader(self) -> PrefixReader:
+        tokens = self._prompt.tokens
+        return PrefixReader(
+            Sequence(
+                request=self.address,
+                index=0,
+                tokens=list(tokens),
+                runs=self._prompt.runs,
+                limit=len(tokens),
+                arrived_at=self.arrived_at,
+                priority=self.priority,
+            )
+        )
+
+    def _scorers(self) -> Iterator[PathScorer]:
+        for question, logprobs in zip(self._prompt.questions, self._logprobs, strict=True):
+            for path in question.tree.paths():
+                sequence = self._sequence(question, path)
+                yield PathScorer(sequence, question.tree, path, logprobs)
+
+    def _sequence(self, question: ValidatedQuestion, path: LabelPath) -> Sequence:
+        before = [*self._prompt.tokens, *question.tokens]
+        tokens = [*before, *path.tokens]
+        return Sequence(
+            request=self.address,
+            index=0,
+            tokens=tokens,
+            runs=(*self._prompt.runs, *question.runs),
+            limit=len(tokens),
+            arrived_at=self.arrived_at,
+            priority=self.priority,
+            logits_from=len(before) - 1 + path.first,
+            shared_tokens=len(self._prompt.tokens),
+        )

@@ -1,0 +1,101 @@
+"""The worker's main loop over a fake model: long texts are tokenized beside its passes."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llm_backend.engine.messages import Cancel, Command, Delta, Event, Failed, Tokenize, Tokenized
+from llm_backend.engine.messages.framing import FrameReader, events_in, frame
+from llm_backend.engine.process.connection_server import ConnectionServer
+from llm_backend.engine.process.worker import Worker
+from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
+
+LONG = "a" * 20_000
+UNKNOWN = "\u2603"  # no token has it
+
+
+class WaitingVocabulary(FakeVocabulary):
+    """Tokenizes long texts once `may_tokenize` is set."""
+
+    def __init__(self) -> None:
+        self.may_tokenize = threading.Event()
+
+    def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
+        if len(text) >= len(LONG):
+            assert self.may_tokenize.wait(30), "the test has not allowed it"
+        return super().prompt_tokens(text, parse_special=parse_special, add_bos=add_bos)
+
+
+class Peer:
+    """The owner's side of a worker's connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._reader = FrameReader()
+        self._events: list[Event] = []
+
+    def send(self, *commands: Command) -> None:
+        self._socket.sendall(frame(commands))
+
+    def receive(self) -> Event:
+        while not self._events:
+            for body in self._reader.feed(self._socket.recv(1 << 20)):
+                self._events += events_in(body)
+        return self._events.pop(0)
+
+
+@contextmanager
+def working(vocabulary: FakeVocabulary) -> Iterator[Peer]:
+    """A worker in a thread; it ends as its owner's connection is closed."""
+    model = FakeModel()
+    model.vocabulary = vocabulary
+    ours, theirs = socket.socketpair()
+    ours.settimeout(30)
+    connections = ConnectionServer()
+    worker = Worker(connections, connections.add(theirs), model, start())
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    with ours:
+        yield Peer(ours)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_worker_computes_passes_while_it_tokenizes_a_long_text():
+    vocabulary = WaitingVocabulary()
+    with working(vocabulary) as peer:
+        peer.send(Tokenize(id="long", text=LONG), generate(id="other", max_tokens=4))
+        seen = [peer.receive()]
+        while not (isinstance(seen[-1], Delta) and seen[-1].finish_reason):
+            seen.append(peer.receive())
+        assert not any(isinstance(event, Tokenized) for event in seen)
+        vocabulary.may_tokenize.set()
+
+        tokenized = peer.receive()
+
+    assert isinstance(tokenized, Tokenized)
+    assert tokenized.tokens == [1] * len(LONG)
+
+
+def test_text_that_cannot_be_tokenized_fails_alone():
+    vocabulary = WaitingVocabulary()
+    vocabulary.may_tokenize.set()
+    with working(vocabulary) as peer:
+        peer.send(Tokenize(id="bad", text=LONG + UNKNOWN), Tokenize(id="good", text=LONG))
+        bad, good = sorted((peer.receive(), peer.receive()), key=lambda event: event.id)
+
+    assert isinstance(bad, Failed)
+    assert isinstance(good, Tokenized)
+
+
+def test_cancelled_text_has_no_answer():
+    vocabulary = WaitingVocabulary()
+    with working(vocabulary) as peer:
+        peer.send(Tokenize(id="long", text=LONG), Cancel(id="long"), Tokenize(id="a", text="a"))
+        first = peer.receive()
+        vocabulary.may_tokenize.set()
+        peer.send(Tokenize(id="b", text=LONG))
+        second = peer.receive()
+
+    assert [first.id, second.id] == ["a", "b"]
