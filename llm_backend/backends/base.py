@@ -169,7 +169,8 @@ class TextDelta:
 @dataclass(frozen=True, kw_only=True)
 class ChatDelta:
     """Chunk of one choice: reasoning, content, a refusal, tool calls, or the end
-    (`finish_reason`). Only upstreams send refusals apart from content."""
+    (`finish_reason`, and the client's stop string that matched). Only upstreams send refusals apart
+    from content, and only local models tell the stop string."""
 
     choice: int
     reasoning: str = ""
@@ -178,6 +179,7 @@ class ChatDelta:
     tool_calls: Sequence[ToolCall] = ()
     logprobs: Sequence[TokenLogprob] = ()
     finish_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ from typing import Protocol
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.speech import VoiceModel
 from llm_backend.builtin import BUILTIN_ID
-from llm_backend.errors import EngineNotInstalled, ModelNotFound
+from llm_backend.errors import EngineNotInstalled, InvalidRequest, ModelNotFound
 from llm_backend.extras import is_installed, needs_engine
 from llm_backend.json_types import JsonMapping
 
@@ -20,7 +21,7 @@ class UpstreamModel:
     upstream: str | None = None
 
 
-Step = LocalModel | UpstreamModel
+Step = LocalModel | VoiceModel | UpstreamModel
 """One backend of a route, which are tried in order."""
 
 
@@ -46,9 +47,11 @@ class Registry:
         aliases: Mapping[str, str] | None = None,
         upstreams: ModelSource | None = None,
         routes: Mapping[str, Sequence[UpstreamModel | str]] | None = None,
+        voice: VoiceModel | None = None,
     ) -> None:
-        """Steps of `routes` that are strings name local models."""
+        """Steps of `routes` that are strings name local models, or the `voice`."""
         self._upstreams = upstreams
+        self._voice = voice
         self._routes = dict(routes or {})
         self.serve(local, aliases or {})
 
@@ -57,6 +60,11 @@ class Registry:
         self._local = {model.card.id: model for model in local}
         self._aliases = dict(aliases)
         self._named = dict(self._names())
+
+    @property
+    def voice(self) -> VoiceModel | None:
+        """The model that speaks, whether or not its program is installed."""
+        return self._voice
 
     @property
     def local(self) -> Sequence[LocalModel]:
@@ -71,22 +79,28 @@ class Registry:
         """
         if routed := self._route_steps(name):
             return routed
-        if name in self._named:
-            return (self._named[name],)
+        if (own := self._own(name)) is not None:
+            return (own,)
         if self._upstreams is None or not self._upstreams.serves(name, operation):
             raise self._not_served(name)
         return (UpstreamModel(model=name),)
 
     def knows(self, name: str) -> bool:
         """Returns True if a local model or a route has this name."""
-        return name in self._named or name in self._routes
+        return self._own(name) is not None or name in self._routes
+
+    def is_voice(self, name: str) -> bool:
+        """Returns True if the first backend of a name speaks. Raises `ModelNotFound`."""
+        return isinstance(self.steps(name)[0], VoiceModel)
 
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
         """Returns the local model that is the first backend of a name; None if that is an upstream.
 
-        Raises `ModelNotFound`.
+        Raises `ModelNotFound`, and `InvalidRequest` for a voice.
         """
         first = self.steps(name, operation)[0]
+        if isinstance(first, VoiceModel):
+            raise only_speaks(first)
         return first if isinstance(first, LocalModel) else None
 
     def local_step(self, name: str) -> LocalModel | None:
@@ -97,7 +111,8 @@ class Registry:
         return next((step for step in self.steps(name) if isinstance(step, LocalModel)), None)
 
     def local_cards(self) -> list[ModelCard]:
-        """Lists local models, their personalities and aliases, and routes, each as a model."""
+        """Lists local models, their personalities and aliases, a voice if it is installed, and
+        routes that have steps, each as a model."""
         cards = [self.card(model) for model in self.local]
         personalities = [
             _rename_card(
@@ -113,9 +128,11 @@ class Registry:
         routes = [
             ModelCard(id=route, created_at=0, owned_by="llm-backend")
             for route in self._routes
-            if route not in self._named
+            if self._own(route) is None and self._route_steps(route)
         ]
-        return [*cards, *personalities, *aliases, *routes]
+        voice = self._voice
+        voices = [voice.card] if voice is not None and voice.is_installed else []
+        return [*cards, *personalities, *aliases, *voices, *routes]
 
     @staticmethod
     def card(model: LocalModel) -> ModelCard:
@@ -130,8 +147,12 @@ class Registry:
         """Lists the upstreams' models whose names are not used by this server."""
         if self._upstreams is None:
             return []
-        own = {*self._named, *self._routes}
-        return [model for model in await self._upstreams.models() if model.get("id") not in own]
+        return [one for one in await self._upstreams.models() if not self.knows(one.get("id", ""))]
+
+    def _own(self, name: str) -> LocalModel | VoiceModel | None:
+        """Returns the model of this server with this name."""
+        is_voice = self._voice is not None and name == self._voice.card.id
+        return self._voice if is_voice else self._named.get(name)
 
     def _not_served(self, name: str) -> ModelNotFound | EngineNotInstalled:
         """Returns the error for a name without backends."""
@@ -143,7 +164,7 @@ class Registry:
     def _route_steps(self, name: str) -> Sequence[Step]:
         """Returns the steps of a route, without removed local models."""
         steps = self._routes.get(name, ())
-        named = [self._named.get(step) if isinstance(step, str) else step for step in steps]
+        named = [self._own(step) if isinstance(step, str) else step for step in steps]
         return [step for step in named if step is not None]
 
     def _names(self) -> Iterator[tuple[str, LocalModel]]:
@@ -153,6 +174,13 @@ class Registry:
             yield name, model
             for personality in model.personalities:
                 yield f"{name}:{personality}", model.as_personality(personality)
+
+
+def only_speaks(model: VoiceModel) -> InvalidRequest:
+    """Returns the error of any other operation with a voice."""
+    return InvalidRequest(
+        f"`{model.card.id}` is a voice: it answers POST /v1/audio/speech only.", param="model"
+    )
 
 
 def _rename_card(card: ModelCard, name: str, more: tuple[str, str]) -> ModelCard:

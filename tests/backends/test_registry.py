@@ -50,6 +50,15 @@ async def test_local_names_hide_the_upstreams(tmp_path):
     assert [model["id"] for model in await registry.upstream_models()] == ["b"]
 
 
+def test_route_without_steps_is_not_listed(tmp_path):
+    kept = local("b", tmp_path)
+    registry = Registry([local("a", tmp_path), kept], {}, None, {"gone": ["a"], "left": ["a", "b"]})
+
+    registry.serve([kept], {})
+
+    assert [card.id for card in registry.local_cards()] == ["b", "left"]
+
+
 async def test_route_returns_its_steps_and_hides_models_of_its_name(tmp_path):
     model, far = local("a", tmp_path), UpstreamModel(model="b", upstream="x")
     registry = Registry([model], {}, Far("b", "fast"), {"fast": ["a", far], "a": ["a", far]})

@@ -88,7 +88,12 @@ class AdmittedGeneration:
     async def chat_deltas(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """Yields the deltas as reasoning, content and tool calls."""
         self._choices = [
-            ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)
+            ChatChoice(
+                index,
+                self._parser(),
+                is_parallel=request.parallel_tool_calls,
+                stops=request.limits.stop,
+            )
             for index in range(request.limits.choices)
         ]
         with translate_engine_errors(**self._names):

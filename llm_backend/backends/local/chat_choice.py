@@ -1,7 +1,7 @@
 """One choice of a chat: converts the engine's deltas to reasoning, content and numbered calls."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from llm_backend.backends.base import ChatDelta, ToolCall
@@ -19,13 +19,22 @@ from llm_backend.engine.messages import Delta, FinishReason, TokenLogprob
 
 class ChatChoice:
     """Converts the deltas of choice `index`; with `parser` None their text is content. With
-    `is_parallel` False the choice ends after its first call.
+    `is_parallel` False the choice ends after its first call. `stops` are the client's stop strings;
+    those of a chat format are not told.
     """
 
-    def __init__(self, index: int, parser: MarkupParser | None, *, is_parallel: bool) -> None:
+    def __init__(
+        self,
+        index: int,
+        parser: MarkupParser | None,
+        *,
+        is_parallel: bool,
+        stops: Collection[str] = (),
+    ) -> None:
         self._index = index
         self._parser = parser
         self._is_parallel = is_parallel
+        self._stops = stops
         self._calls = 0
         self._tokens = 0
         self._reasoning_tokens = 0.0
@@ -58,7 +67,12 @@ class ChatChoice:
             self.is_finished = True
             is_length = delta.finish_reason is FinishReason.LENGTH and not is_cut_short
             reason = str(delta.finish_reason) if is_length or not self._calls else "tool_calls"
-            yield ChatDelta(choice=self._index, finish_reason=reason)
+            stop = delta.stop_sequence if delta.stop_sequence in self._stops else None
+            yield ChatDelta(
+                choice=self._index,
+                finish_reason=reason,
+                stop_sequence=stop if reason == "stop" else None,
+            )
 
     def _parse(self, delta: Delta) -> Sequence[Part]:
         if self._parser is None:

@@ -9,14 +9,16 @@ from typing import Self, cast
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, Meter, ModelCard, TextPrompt, Usage
+from llm_backend.backends.local import label_scoring
 from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.chat_formats import ChatFormat
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.engine_commands import chat_command, prompt_command
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.grammar_field import GrammarField
+from llm_backend.backends.local.label_scoring import LabelScoring
 from llm_backend.backends.local.markup import MarkupParser
-from llm_backend.backends.local.media import MediaReader
+from llm_backend.backends.local.media import MediaFile, MediaReader
 from llm_backend.backends.local.model_handle import ModelHandle, ModelState
 from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache, RenderedPrompt
 from llm_backend.engine import Engine
@@ -30,6 +32,7 @@ from llm_backend.engine.messages import (
     RankScores,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
+from llm_backend.model_files import GgufHeader, HeaderError
 from llm_backend.offload import offload
 
 _MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
@@ -60,8 +63,9 @@ class LocalModel:
     `chat_format` replaces the model's own template. `personalities` are system prompts by name;
     `personality` names the one for chats without a system message. `defaults` are default fields
     of requests, `vector_stores` ids of those that its chats search. `is_generative` reads from the
-    file whether it is a generative model. A text to embed has up to `batch_tokens` tokens.
-    `reader` decodes media of messages. A text to tokenize has up to `tokenize_bytes` bytes.
+    file whether it is a generative model, `read_header` its header. A text to embed has up to
+    `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
+    `tokenize_bytes` bytes.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class LocalModel:
         defaults: JsonMapping | None = None,
         vector_stores: Sequence[str] = (),
         is_generative: Callable[[], bool] = lambda: False,
+        read_header: Callable[[], GgufHeader] | None = None,
         batch_tokens: int = 512,
         reader: MediaReader | None = None,
         tokenize_bytes: int = 1024 * 1024,
@@ -85,6 +90,7 @@ class LocalModel:
         self.card = card
         self.vector_stores = vector_stores
         self._is_generative = is_generative
+        self._read_header = read_header
         self.batch_tokens = batch_tokens
         self._reader = reader or MediaReader()
         self.handle = handle
@@ -126,6 +132,16 @@ class LocalModel:
         if info is not None:
             return info.kind is ModelKind.EMBEDDING
         return not await asyncio.to_thread(self._is_generative)
+
+    async def file_header(self) -> GgufHeader | None:
+        """Returns the header of the model's file, without loading it. Raises `Internal` if the file
+        cannot be read any more."""
+        if self._read_header is None:
+            return None
+        try:
+            return await asyncio.to_thread(self._read_header)
+        except HeaderError as error:
+            raise errors.Internal(str(error)) from error
 
     def check_personality(self, name: str) -> None:
         """Raises `ApiError` for a personality that it does not have."""
@@ -255,6 +271,19 @@ class LocalModel:
         command = prompt_command(request, begin)
         return await self._generate(engine, command, {"prompt": "prompt", "grammar": "grammar"})
 
+    async def score_labels(self, scoring: LabelScoring) -> tuple[list[list[float]], Usage]:
+        """Computes the probability of each label of each question, among the labels of the
+        question. All questions share one prefill of the messages."""
+        label_scoring.check_bytes(scoring, self._tokenize_bytes)
+        async with self._use_engine() as engine:
+            protocol = await self._protocol(engine)
+            rendered = await offload(label_scoring.render, protocol, scoring)
+            media = await self._decode(engine, rendered.media)
+            names = label_scoring.field_names(scoring, rendered.media)
+            with translate_engine_errors(**names):
+                command = label_scoring.score_command(scoring, rendered, media)
+                return await label_scoring.compute(engine, command, self._count)
+
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """Computes one normalised vector per input."""
         async with self._use_engine(inputs="input") as engine:
@@ -333,16 +362,19 @@ class LocalModel:
         return protocol.render(self._with_personality(request))
 
     async def _media(self, engine: Engine, prompt: RenderedPrompt) -> list[Media]:
-        """Decodes the pictures and sounds of a prompt. Raises `UnsupportedField` for a medium that
-        the model has no input for."""
+        return await self._decode(engine, prompt.media)
+
+    async def _decode(self, engine: Engine, files: Sequence[tuple[int, MediaFile]]) -> list[Media]:
+        """Decodes pictures and sounds, with their positions. Raises `UnsupportedField` for a medium
+        that the model has no input for."""
         info = engine.info
         assert info is not None, "`engine.ready()` was awaited before"
-        for _, file in prompt.media:
+        for _, file in files:
             if file.medium not in info.media:
                 raise errors.UnsupportedField(
                     f"The model `{self.card.id}` {_MISSING_INPUT[file.medium]}.", param=file.param
                 )
-        return await self._reader.decode(prompt.media)
+        return await self._reader.decode(files)
 
     def _with_personality(self, request: Chat) -> Chat:
         if request.personality is not None:

@@ -18,7 +18,7 @@ from llm_backend.backends.local.markup.parameters import (
     resolve_references,
     without_grammar_pattern,
 )
-from llm_backend.backends.local.media import Marks, MediaFile
+from llm_backend.backends.local.media import Content, Marks, MediaFile, UnmarkedPrompt
 from llm_backend.backends.schemas import AnswerSchema, Path, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
@@ -143,6 +143,12 @@ class ModelProtocol:
             tools=tools,
             hidden=self._controls.intersection(marks),
         )
+
+    def render_content(self, content: Content) -> UnmarkedPrompt:
+        """Renders text with pictures and sounds as it stands in a message."""
+        marks = Marks([{"role": "user", "content": content}])
+        (message,) = marks.messages
+        return marks.remove_from(*self._guard.unescape(self._guard.escape(message["content"])))
 
     def _grammar(self, chat: Chat, *, is_thinking: bool) -> tuple[str | None, GrammarField]:
         """Returns the grammar of the calls or content requested (None: unconstrained), and the

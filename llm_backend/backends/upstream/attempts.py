@@ -12,7 +12,7 @@ from llm_backend.backends.upstream.retry import (
     FALLBACK,
     REFUSED,
     has_idempotency_key,
-    is_safe,
+    is_idempotent,
 )
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import UpstreamSocket
@@ -95,7 +95,7 @@ class Attempts:
         is_others_only = self.request.has_fallback or error.is_lasting
         if not (self.has_untried if is_others_only else self._has_more_tries):
             return False
-        if not error.was_sent or is_safe(self.request.method):
+        if not error.was_sent or is_idempotent(self.request.method):
             return True
         last = next(one for one in self.upstreams if one.name == self.tried[-1])
         if self.request.has_fallback or not last.config.honours_idempotency_key:

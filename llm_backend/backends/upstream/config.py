@@ -12,19 +12,21 @@ _PATTERN = frozenset("*?[")
 
 
 class UpstreamKind(StrEnum):
-    """Address and authentication style of an upstream: OpenAI's or Azure's."""
+    """Address and authentication style of an upstream: OpenAI's, Azure's or Anthropic's."""
 
     OPENAI = "openai"
     AZURE = "azure"
+    ANTHROPIC = "anthropic"
 
 
 class WireProtocol(StrEnum):
-    """Operation by which an upstream generates: chat completions or responses."""
+    """Operation by which an upstream generates: chat completions, responses or messages."""
 
     CHAT = "chat"
     RESPONSES = "responses"
     BOTH = "both"
-    MESSAGES = "messages"  # Anthropic's; bridged to chats or responses, as no upstream speaks it
+    MESSAGES = "messages"  # Anthropic's
+    OLLAMA = "ollama"  # bridged to the others, as no upstream speaks it
 
 
 WIRES = {
@@ -34,6 +36,8 @@ WIRES = {
     "Getinputtokencounts": WireProtocol.RESPONSES,
     "createAnthropicMessage": WireProtocol.MESSAGES,
     "countAnthropicMessageTokens": WireProtocol.MESSAGES,
+    "createOllamaChat": WireProtocol.OLLAMA,
+    "createOllamaCompletion": WireProtocol.OLLAMA,
 }
 """Wire protocols of the operations that an upstream may lack; all others are relayed unchanged."""
 
@@ -86,7 +90,7 @@ class UpstreamConfig:
     @property
     def lists_models(self) -> bool:
         """True if its list of models is usable; Azure lists models that could be deployed."""
-        return self.kind is UpstreamKind.OPENAI
+        return self.kind is not UpstreamKind.AZURE
 
     @property
     def named_models(self) -> list[str]:
@@ -95,9 +99,9 @@ class UpstreamConfig:
 
     def speaks(self, wire: WireProtocol | None) -> bool:
         """Returns True if it supports this wire protocol (None: any)."""
-        if wire is WireProtocol.MESSAGES:
-            return False
-        return wire is None or self.wire in (wire, WireProtocol.BOTH)
+        if wire in (WireProtocol.CHAT, WireProtocol.RESPONSES) and self.wire is WireProtocol.BOTH:
+            return True
+        return wire is None or self.wire is wire
 
     def names(self, model: str) -> bool:
         """Returns True if the settings assign it this model, by name or pattern."""

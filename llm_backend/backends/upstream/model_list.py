@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -52,4 +53,22 @@ def models_in(status: int, body: bytes) -> Models:
     data = listed.get("data") if isinstance(listed, dict) else None
     if not isinstance(data, list):
         raise UpstreamFailed(f"The upstream gave no list of models (status {status}).")
-    return [model for model in data if isinstance(model, dict) and isinstance(model.get("id"), str)]
+    return [
+        _from_anthropic(model) if model.get("type") == "model" else model
+        for model in data
+        if isinstance(model, dict) and isinstance(model.get("id"), str)
+    ]
+
+
+def _from_anthropic(model: JsonObject) -> JsonObject:
+    """Returns the model object of OpenAI's API for one of Anthropic's."""
+    try:
+        created_at = int(datetime.fromisoformat(model["created_at"]).timestamp())
+    except (KeyError, TypeError, ValueError, OverflowError):
+        created_at = 0  # as for a date that is unknown
+    return {
+        "id": model["id"],
+        "object": "model",
+        "created": max(0, created_at),
+        "owned_by": "anthropic",
+    }

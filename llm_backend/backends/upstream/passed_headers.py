@@ -1,4 +1,4 @@
-"""Allow lists of headers that pass between clients and upstreams (pure).
+"""Allow lists of headers that pass between clients and upstreams, and queries without keys (pure).
 
 Unlisted headers do not pass: a client's credentials and its browser's data about the user are for
 this server only; cookies, names and policies of an upstream's site do not apply to this one.
@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import translate
+from urllib.parse import unquote_plus
 
 _OF_REQUESTS = frozenset(
     {
         b"accept",
         b"accept-encoding",
+        b"anthropic-beta",
         b"content-encoding",  # of a body that is not JSON, which passes undecoded
         b"content-type",
         b"idempotency-key",
@@ -86,6 +88,24 @@ _NEVER = frozenset(
     }
 )
 _NEVER_PREFIXES = (b"access-control-", b"sec-", b"x-accel-", b"x-forwarded-", b"x-llm-backend-")
+# Names of query parameters by which servers take keys; none is a parameter of the document.
+_CREDENTIALS = frozenset(
+    {
+        "access_token",
+        "api-key",
+        "api_key",
+        "apikey",
+        "auth_token",
+        "authorization",
+        "key",
+        "ocp-apim-subscription-key",
+        "password",
+        "subscription-key",
+        "token",
+        "x-api-key",
+        "x-goog-api-key",
+    }
+)
 # They choose the operator's account that pays: in answers they never pass, in requests only if the
 # settings add them.
 _PAYERS = frozenset({b"openai-organization", b"openai-project"})
@@ -122,6 +142,20 @@ class HeaderList:
 def never_passes(name: bytes) -> bool:
     """Returns True if no setting can let a header of this name, in lower case, pass."""
     return name in _NEVER or name.startswith(_NEVER_PREFIXES)
+
+
+def without_credentials(query: str) -> str:
+    """Returns a query without the parameters by which clients send keys, which are for this server
+    only; the others are unchanged."""
+    words = query.split("&")
+    passed = [word for word in words if not _has_credential(word)]
+    return query if len(passed) == len(words) else "&".join(passed)
+
+
+def _has_credential(word: str) -> bool:
+    """True for a parameter with a key; some servers split at `;`, too."""
+    names = (part.partition("=")[0] for part in word.split(";"))
+    return any(unquote_plus(name).strip().lower() in _CREDENTIALS for name in names)
 
 
 def requests_headers(added: Iterable[str] = ()) -> HeaderList:

@@ -31,7 +31,7 @@ Answer = TypeVar("Answer")
 class PermitSharing(Protocol):
     """Permits that several processes share, as of `PermitClient`."""
 
-    async def acquire(self, attempt: Attempts) -> Upstream: ...
+    async def acquire(self, attempts: Attempts) -> Upstream: ...
 
 
 class UpstreamPool:
@@ -77,34 +77,34 @@ class UpstreamPool:
 
         Raises `UpstreamError`, `Overloaded` if all upstreams are busy, and as `Upstream.exchange`.
         """
-        attempt = Attempts(request, self._may_answer(request), self._expected_answer(request))
+        attempts = Attempts(request, self._may_answer(request), self._expected_answer(request))
         while True:
-            relayed = await self._send(attempt, attempt.send)
-            if not attempt.is_retriable_answer(relayed):
+            relayed = await self._send(attempts, attempts.send)
+            if not attempts.is_retriable_answer(relayed):
                 return relayed
             await relayed.aclose()
-            if not attempt.has_untried:
+            if not attempts.has_untried:
                 raise UpstreamFailed("No upstream could answer the request.")
-            await _pause(attempt)
+            await _pause(attempts)
 
     async def connect(self, request: UpstreamRequest, protocols: Sequence[str]) -> UpstreamSocket:
         """Opens a WebSocket and offers these subprotocols. Raises as `exchange`, and the error of
         the status if an upstream refuses the handshake."""
-        attempt = Attempts(request, self._may_answer(request))
-        return await self._send(attempt, lambda upstream: attempt.connect(upstream, protocols))
+        attempts = Attempts(request, self._may_answer(request))
+        return await self._send(attempts, lambda upstream: attempts.connect(upstream, protocols))
 
     async def _send(
-        self, attempt: Attempts, send: Callable[[Upstream], Awaitable[Answer]]
+        self, attempts: Attempts, send: Callable[[Upstream], Awaitable[Answer]]
     ) -> Answer:
         """Sends a request, and retries while the errors permit it; returns the first answer."""
         while True:
-            upstream = await self._next(attempt)
+            upstream = await self._next(attempts)
             try:
                 return await send(upstream)
             except UpstreamError as error:
-                if not attempt.may_retry(error):
+                if not attempts.may_retry(error):
                     raise
-            await _pause(attempt)
+            await _pause(attempts)
 
     def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
         """Returns True if an upstream serves this model."""
@@ -170,24 +170,24 @@ class UpstreamPool:
             operation_id, self._media_types_of(operation_id), streams=request.streams
         )
 
-    async def _next(self, attempt: Attempts) -> Upstream:
+    async def _next(self, attempts: Attempts) -> Upstream:
         """Waits for an upstream below its concurrency limit. Raises `Overloaded`."""
         if self._shared is not None:
-            return await self._shared.acquire(attempt)
-        if free := attempt.free_upstreams():
+            return await self._shared.acquire(attempts)
+        if free := attempts.free_upstreams():
             return free[0] if len(free) == 1 else self._balance.choose(free)
-        if attempt.request.has_fallback:
+        if attempts.request.has_fallback:
             raise busy()
         return await self._queue.acquire(
-            attempt.request.caller,
-            group=attempt.names,
-            free=attempt.free_upstreams,
-            timeout_s=attempt.queue_timeout_s,
+            attempts.request.caller,
+            group=attempts.names,
+            free=attempts.free_upstreams,
+            timeout_s=attempts.queue_timeout_s,
         )
 
 
-async def _pause(attempt: Attempts) -> None:
-    await asyncio.sleep(backoff_s(len(attempt.tried), random.random()))  # noqa: S311 # jitter
+async def _pause(attempts: Attempts) -> None:
+    await asyncio.sleep(backoff_s(len(attempts.tried), random.random()))  # noqa: S311 # jitter
 
 
 async def _models_of(upstream: Upstream) -> list[JsonObject]:

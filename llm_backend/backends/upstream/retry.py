@@ -17,7 +17,7 @@ FALLBACK = REFUSED | DOWN | {500}
 """Statuses after which a route falls back to its next step, as after `routing.FALLBACK_ERRORS`."""
 
 
-def is_safe(method: str) -> bool:
+def is_idempotent(method: str) -> bool:
     """Returns True for an idempotent method, which may be sent twice (RFC 9110, 9.2.2)."""
     return method in _IDEMPOTENT_METHODS
 

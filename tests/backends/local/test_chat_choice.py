@@ -87,3 +87,16 @@ def test_tokens_of_one_delta_are_divided_by_length():
     convert_all(one, ["abc", "def</think>ghi"], FinishReason.STOP, size=10)
 
     assert one.reasoning_tokens == 15
+
+
+def test_stop_string_of_the_client_is_told_and_one_of_the_chat_format_is_not():
+    def stopped_by(stop: str) -> ChatDelta:
+        one = ChatChoice(0, None, is_parallel=True, stops=("END",))
+        end = Delta(
+            id="1", index=0, text="", completion_tokens=1, finish_reason=FinishReason.STOP,
+            stop_sequence=stop,
+        )  # fmt: skip
+        return list(one.convert(end))[-1]
+
+    assert stopped_by("END").stop_sequence == "END"
+    assert stopped_by("<|end|>").stop_sequence is None

@@ -1,10 +1,10 @@
 """Remote pictures, fetched from allowed hosts."""
 
-import base64
 from dataclasses import replace
 
 from llm_backend.backends.local.media.values import Picture
 from llm_backend.backends.web_files import FetchMessages, WebFiles, is_web_url
+from llm_backend.offload import base64_text
 
 PICTURE_WORDS = FetchMessages(
     noun="picture",
@@ -26,4 +26,4 @@ class WebPictures:
         if not is_web_url(picture.url):
             return picture
         file = await self._files.fetch(picture.url, picture.param)
-        return replace(picture, url=f"data:;base64,{base64.b64encode(file.content).decode()}")
+        return replace(picture, url=f"data:;base64,{await base64_text(file.content)}")

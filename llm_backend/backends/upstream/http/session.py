@@ -6,6 +6,7 @@ from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
 from llm_backend.backends.upstream.http.ending import abort_response
 from llm_backend.backends.upstream.http.translation import redirect_error
 
+_ANTHROPIC_VERSION = "2023-06-01"
 _NO_AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 HEADER_BYTES = 64 * 1024
 HEADER_COUNT = 256
@@ -62,8 +63,13 @@ async def _refuse_redirect(
 def own_headers(config: UpstreamConfig) -> list[tuple[bytes, bytes]]:
     """Returns the headers from the upstream's settings, with its API key."""
     own = [(name.lower().encode(), value.encode()) for name, value in config.headers]
+    if config.kind is UpstreamKind.ANTHROPIC:
+        version = config.api_version or _ANTHROPIC_VERSION
+        own.append((b"anthropic-version", version.encode()))
     if config.api_key is None:
         return own
+    if config.kind is UpstreamKind.ANTHROPIC:
+        return [*own, (b"x-api-key", config.api_key.encode())]
     if config.kind is UpstreamKind.AZURE:
         return [*own, (b"api-key", config.api_key.encode())]
     return [*own, (b"authorization", b"Bearer " + config.api_key.encode())]

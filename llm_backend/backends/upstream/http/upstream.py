@@ -46,6 +46,7 @@ from llm_backend.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
+_MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # else it lists the first 20
 _LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream
 
 
@@ -277,7 +278,7 @@ class Upstream(UpstreamLoad):
                 answer = await self.exchange(
                     method="GET",
                     path="/models",
-                    query=b"",
+                    query=_MODELS_QUERIES.get(self.config.kind, b""),
                     headers=[(b"accept", b"application/json")],
                     body=b"",
                     expected=JSON_ONLY,

@@ -72,20 +72,22 @@ class PermitClient:
             reading.cancel()
             connection.close()
 
-    async def acquire(self, attempt: Attempts) -> Upstream:
+    async def acquire(self, attempts: Attempts) -> Upstream:
         """Waits for a permit and returns its upstream; the caller sends the request before it
         awaits anything else. Raises `Overloaded`."""
         now_s = asyncio.get_running_loop().time
-        until_s = now_s() + (RECALL_S if attempt.request.has_fallback else attempt.queue_timeout_s)
+        until_s = now_s() + (
+            RECALL_S if attempts.request.has_fallback else attempts.queue_timeout_s
+        )
         while True:
-            upstreams = attempt.select()
+            upstreams = attempts.select()
             if all(one.has_free_permit for one in upstreams):
                 return self._balance.choose(upstreams)
             names = [one.name for one in upstreams]
             upstream = await self._request_permit(
-                attempt.request.caller, names, max(0.0, until_s - now_s())
+                attempts.request.caller, names, max(0.0, until_s - now_s())
             )
-            if attempt.accepts(upstream):
+            if attempts.accepts(upstream):
                 return upstream
             self._release_surplus(upstream)  # it was ejected meanwhile
 

@@ -1,0 +1,113 @@
+"""HTTP sessions that connect only to allowed addresses: public ones, unless the caller says so
+(SSRF protection).
+
+Names are resolved once, and the connection goes to the addresses that were checked: the owner of a
+name must not reach this machine's internal network. Redirects, proxies of the environment and
+cookies are not followed or kept. The HTTP client is imported on first use.
+"""
+
+import asyncio
+import ipaddress
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+    from aiohttp.abc import AbstractResolver
+    from yarl import URL
+
+_WEB = re.compile(r"https?://", re.IGNORECASE)
+_URL_CHARACTERS = 4096  # far more than the URL of a file has
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses embedded in IPv6
+USUAL_PORTS = (80, 443)
+
+
+def is_web_url(url: str) -> bool:
+    """Returns True for an http or https URL."""
+    return _WEB.match(url) is not None
+
+
+def parse_url(url: str) -> "URL | None":
+    """Parses an http or https URL with a host; None if it is none."""
+    from yarl import URL  # the HTTP client's parser: another one might find another host
+
+    try:
+        parsed = URL(url) if is_web_url(url) and len(url) <= _URL_CHARACTERS else None
+    except ValueError:
+        return None
+    return parsed if parsed is not None and parsed.host and parsed.port is not None else None
+
+
+def is_public_address(address: str) -> bool:
+    """Returns True for an address of the public internet."""
+    read = ipaddress.ip_address(address)
+    inner = _inner(read)
+    return read.is_global and not read.is_multicast and (inner is None or inner.is_global)
+
+
+def is_address(host: str) -> bool:
+    """Returns True for an IP address, False for a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def open_session(
+    is_allowed: Callable[[str], bool], *, timeout_s: float
+) -> "AsyncIterator[ClientSession]":
+    """Opens a session for one request; a name with an address that is not allowed is an `OSError`.
+    Addresses in place of a name are the caller's to check."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=_resolver(is_allowed)),
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
+        yield session
+
+
+def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Returns the IPv4 address embedded in an IPv6 address, to which a gateway may translate it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.sixtofour
+
+
+def _resolver(is_allowed: Callable[[str], bool]) -> "AbstractResolver":
+    """Creates a DNS resolver that rejects names with other addresses."""
+    from aiohttp.abc import AbstractResolver
+
+    class Allowed(AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> Any:  # aiohttp's type, which is imported on first use
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            if not all(is_allowed(str(address[0])) for *_, address in found):
+                raise OSError(f"{host} is not public")
+            return [
+                {
+                    "hostname": host,
+                    "host": str(address[0]),
+                    "port": port,
+                    "family": kind,
+                    "proto": protocol,
+                    "flags": socket.AI_NUMERICHOST,
+                }
+                for kind, _, protocol, _, address in found
+            ]
+
+        async def close(self) -> None:
+            """Does nothing: no resources are open."""
+
+    return Allowed()

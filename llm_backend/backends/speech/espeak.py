@@ -1,0 +1,175 @@
+"""The program `espeak-ng`: reads a text aloud in a child process, as samples.
+
+The process computes far faster than sound is played and writes while it computes, so one process
+reads a whole text. The pipe holds it back where the client is slow.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from llm_backend.backends.speech.voices import VoiceNames, voices_by_id
+from llm_backend.errors import DeadlineExceeded, EngineUnavailable, Internal, Unsupported
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "espeak-ng"
+WORDS_PER_MINUTE = 175
+"""Speed that the program speaks at by itself."""
+LEAST_RATE, GREATEST_RATE = 80, 450
+"""Words per minute that every build of the program speaks at; others are clamped to them."""
+
+_HEADER_BYTES = 44  # of the WAV file that the program writes
+_CHUNK_BYTES = 64 * 1024
+_ERROR_BYTES = 2048
+# `[[` begins phonemes, and control characters begin commands. Either is text here.
+_PLAIN = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
+
+
+NOT_INSTALLED = "voice_not_installed"
+"""Code of the error for a missing program or library."""
+
+
+def needs_program() -> str:
+    """Returns the sentence for a missing program."""
+    return (
+        f"`builtin-voice` needs the program espeak-ng, which is not installed: install your "
+        f"distribution's package `{PACKAGE}` (Debian, Ubuntu: apt-get install {PACKAGE})."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Sound as signed 16-bit samples of one channel."""
+
+    rate_hz: int
+    chunks: AsyncGenerator[bytes, None]
+
+
+class Espeak:
+    """The program by its name or path.
+
+    A process that computes nothing for `timeout_s` is killed. `others` are further names of voices.
+    """
+
+    def __init__(self, program: str, *, timeout_s: float, others: Mapping[str, str]) -> None:
+        self._program = program
+        self._timeout_s = timeout_s
+        self._others = others
+        self._names: VoiceNames | None = None
+        self._lock = asyncio.Lock()  # one request asks for the names
+
+    @property
+    def is_installed(self) -> bool:
+        """True if the program is there."""
+        return shutil.which(self._program) is not None
+
+    async def voice_names(self) -> VoiceNames:
+        """Returns the names of its voices, asked of the program once."""
+        async with self._lock:
+            if self._names is None:
+                voices = voices_by_id(await self._listing("--voices"))
+                variants = voices_by_id(await self._listing("--voices=variant"))
+                self._names = VoiceNames(voices=voices, variants=variants, others=self._others)
+            return self._names
+
+    @asynccontextmanager
+    async def speak(self, text: str, voice: str, words_per_minute: int) -> AsyncIterator[Samples]:
+        """Yields the sound of a text, while the rest is still being computed. The process is killed
+        at the end. Raises `ApiError`, also while the chunks are read."""
+        rate = str(words_per_minute)
+        async with self._run("-b", "1", "-v", voice, "-s", rate, "--stdin", "--stdout") as process:
+            assert process.stdin is not None
+            process.stdin.write(_plain_text(text).encode())
+            process.stdin.close()
+            async with aclosing(self._chunks(process)) as chunks:
+                header = b""
+                while len(header) < _HEADER_BYTES and (chunk := await anext(chunks, b"")):
+                    header += chunk
+                if len(header) < _HEADER_BYTES:
+                    raise _failure(0, b"It wrote no sound.")
+                rate_hz = int.from_bytes(header[24:28], "little")
+                async with aclosing(_whole_samples(header[_HEADER_BYTES:], chunks)) as samples:
+                    yield Samples(rate_hz=rate_hz, chunks=samples)
+
+    async def _listing(self, option: str) -> str:
+        async with self._run(option) as process:
+            return b"".join([chunk async for chunk in self._chunks(process)]).decode()
+
+    @asynccontextmanager
+    async def _run(self, *arguments: str) -> AsyncIterator[Process]:
+        """Starts the program without a shell and without this server's environment."""
+        path = shutil.which(self._program)
+        if path is None:
+            raise Unsupported(needs_program(), param="model", code=NOT_INSTALLED)
+        process = await asyncio.create_subprocess_exec(
+            path, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env={"LC_ALL": "C.UTF-8"}
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            await _drain(process)  # a pipe that is not read to its end stays open
+            await process.wait()
+
+    async def _chunks(self, process: Process) -> AsyncGenerator[bytes, None]:
+        """Yields what the process writes. Raises `ApiError` if it fails."""
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            while True:
+                async with asyncio.timeout(self._timeout_s):
+                    chunk = await process.stdout.read(_CHUNK_BYTES)
+                if not chunk:
+                    break
+                yield chunk
+            async with asyncio.timeout(self._timeout_s):
+                message = await process.stderr.read(_ERROR_BYTES)
+                code = await process.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{PACKAGE} computed nothing for {self._timeout_s:g} s and was ended."
+            ) from None
+        if code:
+            raise _failure(code, message)
+
+
+def _plain_text(text: str) -> str:
+    """Returns the text without what the program takes for commands."""
+    return text.translate(_PLAIN).replace("[[", "[ [")
+
+
+async def _whole_samples(
+    first: bytes, chunks: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """Yields the same bytes, cut between samples of 16 bits."""
+    rest = first
+    async for chunk in chunks:
+        data = rest + chunk
+        end = len(data) // 2 * 2
+        yield data[:end]
+        rest = data[end:]
+    if rest:
+        yield rest
+
+
+async def _drain(process: Process) -> None:
+    for pipe in (process.stdout, process.stderr):
+        while pipe is not None and await pipe.read(_CHUNK_BYTES):
+            pass
+
+
+def _failure(code: int, message: bytes) -> EngineUnavailable | Internal:
+    """Returns the error of a process that ended with this code, a negative one of a signal."""
+    if code < 0:
+        return EngineUnavailable(f"{PACKAGE} was killed while it spoke; try again.")
+    fields = {"code": code, "reason": message.decode(errors="replace").strip()}
+    log.error("voice_program_failed", extra=fields)
+    return Internal(f"{PACKAGE} ended with the code {code}; the server's log has its message.")

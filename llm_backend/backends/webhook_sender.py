@@ -1,0 +1,86 @@
+"""Sends events to webhook endpoints: to public hosts by https, and to hosts that a setting names.
+
+The HTTP client is imported on first use.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from llm_backend.backends.public_session import (
+    USUAL_PORTS,
+    is_address,
+    is_public_address,
+    open_session,
+    parse_url,
+)
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+_HTTPS_PORT = 443
+
+
+class WebhookUrlRefused(Exception):
+    """The URL of an endpoint is not one that this server sends events to; its text says why."""
+
+
+class WebhookNotSent(Exception):
+    """An event got no answer; its text says why, without the URL, which may hold a token."""
+
+
+class WebhookSender:
+    """Sends events, each within `timeout_s`. `hosts` (`HOST` or `HOST:PORT`) may have internal
+    addresses and be spoken to without TLS."""
+
+    def __init__(self, hosts: Collection[str], *, timeout_s: float) -> None:
+        self._hosts = {host.lower() for host in hosts}
+        self._timeout_s = timeout_s
+
+    def check(self, url: str) -> None:
+        """Raises `WebhookUrlRefused` unless events may be sent to this URL; a name is resolved
+        only when one is sent."""
+        self._parse_allowed(url)
+
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Sends an event and returns the status of the answer, whose body is not read. Raises
+        `WebhookUrlRefused`, `WebhookNotSent`."""
+        import aiohttp
+
+        parsed, is_named = self._parse_allowed(url)
+        is_allowed = _is_any if is_named else is_public_address
+        try:
+            async with (
+                open_session(is_allowed, timeout_s=self._timeout_s) as session,
+                session.post(parsed, data=body, headers=headers, allow_redirects=False) as answer,
+            ):
+                return answer.status
+        except TimeoutError as error:
+            message = f"The endpoint did not answer within {self._timeout_s:g} s."
+            raise WebhookNotSent(message) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            message = "No connection to the endpoint at a public address can be made."
+            if is_named:
+                message = "No connection to the endpoint can be made."
+            raise WebhookNotSent(message) from error
+
+    def _parse_allowed(self, url: str) -> "tuple[URL, bool]":
+        """Returns the parsed URL, and whether the setting names its host."""
+        parsed = parse_url(url)
+        if parsed is None:
+            raise WebhookUrlRefused("This is no URL.")
+        if parsed.user or parsed.password or parsed.fragment:
+            raise WebhookUrlRefused("The URL must have no user, password or fragment.")
+        host, port = str(parsed.host).lower(), int(parsed.port or 0)
+        is_named = f"{host}:{port}" in self._hosts or (port in USUAL_PORTS and host in self._hosts)
+        if is_named:
+            return parsed, True
+        named = "unless `webhook_hosts` (LLM_BACKEND_WEBHOOK_HOSTS) names its host"
+        if parsed.scheme != "https" or port != _HTTPS_PORT:
+            raise WebhookUrlRefused(f"The URL must be https, at port {_HTTPS_PORT}, {named}.")
+        if is_address(host) and not is_public_address(host):
+            raise WebhookUrlRefused(f"The URL must not be a private address, {named}.")
+        return parsed, False
+
+
+def _is_any(_: str) -> bool:
+    return True

@@ -1,0 +1,95 @@
+"""The program `espeak-ng`: what it says, and how it fails."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from llm_backend.backends.speech import Espeak
+from llm_backend.errors import DeadlineExceeded, EngineUnavailable, Internal, Unsupported
+from tests.voice import PROGRAM, require_voice, speaking
+
+
+def program(folder: Path, script: str) -> Espeak:
+    """A program that is no `espeak-ng`."""
+    path = folder / "speaks"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return Espeak(str(path), timeout_s=0.2, others={})
+
+
+async def spoken(espeak: Espeak, text: str, rate: int = 175) -> bytes:
+    async with espeak.speak(text, "gmw/en-US", rate) as samples:
+        return b"".join([chunk async for chunk in samples.chunks])
+
+
+@pytest.fixture
+def espeak() -> Espeak:
+    require_voice()
+    return Espeak(PROGRAM, timeout_s=30, others={})
+
+
+async def test_rate_decides_how_long_a_text_takes(espeak):
+    text = "The quick brown fox jumps over the lazy dog."
+    slow, fast = len(await spoken(espeak, text, 100)), len(await spoken(espeak, text, 400))
+
+    assert 3 < slow / fast < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("a\0b hello", "a b hello"),
+        ("\x01 50S hello", "  50S hello"),
+        ("[[h@l@U]]", "[ [h@l@U]]"),
+    ],
+)
+async def test_what_the_program_takes_for_commands_is_text(espeak, text, plain):
+    assert await spoken(espeak, text) == await spoken(espeak, plain)
+
+
+async def test_options_in_a_text_are_text(espeak):
+    assert len(await spoken(espeak, "--version")) > 10_000
+
+
+async def test_the_process_has_nothing_of_the_servers_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    espeak = program(tmp_path, f'env > "{tmp_path}/env"; head -c 44 /dev/zero')
+    async with espeak.speak("Hello.", "en-us", 175):
+        pass
+
+    assert "sk-secret" not in (tmp_path / "env").read_text()
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("exec sleep 60", DeadlineExceeded),
+        ("kill -9 $$", EngineUnavailable),
+        ("head -c 4000 /dev/zero; kill -9 $$", EngineUnavailable),
+        ("echo no data >&2; exit 3", Internal),
+        ("exit 0", Internal),
+    ],
+)
+async def test_a_process_that_fails_is_an_error_and_is_gone(tmp_path, script, error):
+    with pytest.raises(error):
+        await spoken(program(tmp_path, f'echo $$ > "{tmp_path}/pid"; {script}'), "Hello.")
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+async def test_a_process_whose_caller_leaves_is_killed_and_its_pipes_are_closed(espeak):
+    files = os.listdir("/proc/self/fd")
+    async with espeak.speak("Hello there. " * 300, "en-us", 80) as samples:
+        await anext(samples.chunks)
+        assert samples.rate_hz == 22_050
+        assert len(speaking(os.getpid())) == 1
+
+    assert speaking(os.getpid()) == []
+    assert os.listdir("/proc/self/fd") == files
+
+
+async def test_a_missing_program_is_a_501_that_names_the_package():
+    with pytest.raises(Unsupported, match="apt-get install espeak-ng"):
+        await Espeak("no-such-program", timeout_s=1, others={}).voice_names()
