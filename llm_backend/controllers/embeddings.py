@@ -39,6 +39,16 @@ async def create_embedding(services: Services, request: ApiRequest) -> Response:
 
 async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: api.CreateEmbeddingRequest = request.body
+    rows, tokens = await embed_locally(services, request, model)
+    return JsonResponse(embeddings(rows, body["model"], tokens))
+
+
+async def embed_locally(
+    services: Services, request: ApiRequest, model: LocalModel
+) -> tuple[Sequence[str | orjson.Fragment], int]:
+    """Returns the rendered vectors of a body of `POST /embeddings`, and the number of tokens, which
+    it counts."""
+    body: api.CreateEmbeddingRequest = request.body
     check_supported_fields(body, FIELDS)
     parsed_inputs = await offload(inputs_of, body, limit=services.settings.inputs_limit)
     inputs = await decode_foreign_tokens(
@@ -48,7 +58,7 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
     request.meter.count_tokens(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)
     rows = await _rows(answer, size, body.get("encoding_format") or "float")
-    return JsonResponse(embeddings(rows, body["model"], answer.prompt_tokens))
+    return rows, answer.prompt_tokens
 
 
 def inputs_of(body: "api.CreateEmbeddingRequest", *, limit: int) -> list[str | list[int]]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from llm_backend.access.wiring import Access
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Operations
 from llm_backend.controllers.chat.chat_memory import ChatMemory
+from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
@@ -22,7 +24,15 @@ from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
-from llm_backend.store import BatchStore, Database, FileStore, Jobs, UploadStore
+from llm_backend.store import (
+    BatchStore,
+    ChatSearch,
+    Database,
+    FileStore,
+    Jobs,
+    UploadStore,
+    WebhookStore,
+)
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
@@ -41,17 +51,21 @@ class Services:
     choose_personality: Callable[[str, str], Awaitable[None]]
     database: Database
     memory: ChatMemory
+    chat_search: ChatSearch
     files: FileStore
     extractor: Extractor
     library: VectorLibrary
     responses: ResponseMemory
     listed_items: ListedItems
     background: BackgroundResponses
+    mcp: McpEndpoint
     file_texts: FileTexts
     file_pictures: FilePictures
     uploads: UploadStore
     jobs: Jobs
     batches: BatchStore
+    webhooks: WebhookStore
+    webhook_sender: WebhookSender
     token_files: TokenFiles
     server_tools: ServerTools
     metrics: Metrics

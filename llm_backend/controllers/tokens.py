@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from llm_backend.backends.base import Chat
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.chat.ask import local_model
 from llm_backend.controllers.generation.deprecated_functions import (
     translate_function_errors,
     with_tools,
@@ -62,6 +64,18 @@ async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) 
     return JsonResponse(answer)
 
 
+async def count_prompt_tokens(services: Services, request: ApiRequest) -> Response:
+    """`POST /api/v1/token-count`"""
+    body: api.CountPromptTokensRequest = request.body
+    model = local_model(services, body.get("model"))
+    if not services.access.admission.may_use(request.caller, model.card.id):
+        raise ModelNotFound(model.card.id)
+    check_supported_fields(body, {"model", "prompt"})
+    counting = model.tokenize(body["prompt"], parse_special=False, add_bos=False)
+    tokens = await run_while_connected(request, counting)
+    return JsonResponse({"results": [{"tokens": len(tokens)}]})
+
+
 async def detokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /detokenize`"""
     return await _with_model(services, request, local=_detokenize)
@@ -85,14 +99,21 @@ async def render_chat_prompt(services: Services, request: ApiRequest) -> Respons
     return await _with_model(services, request, local=_render)
 
 
-async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:
-    body: api.CreateChatCompletionRequest = request.body
+async def chat_to_count(
+    services: Services, body: "api.CreateChatCompletionRequest", model: LocalModel
+) -> Chat:
+    """Returns the chat of a body, as the model would be asked it. Raises `InvalidRequest`."""
     await offload(check_messages, body["messages"])
     filled = model.with_defaults(with_common_names(with_tools(body)))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
     limit, grammar = services.settings.choices_limit, structure.grammar
     with translate_function_errors(body):
-        chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
+        return await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
+
+
+async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    body: api.CreateChatCompletionRequest = request.body
+    chat = await chat_to_count(services, body, model)
     rendered = await run_while_connected(request, model.render_chat(chat))
     answer: api.ChatPrompt = {
         "object": "chat.prompt",

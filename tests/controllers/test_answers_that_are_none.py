@@ -128,7 +128,6 @@ GOOD = {
     "events that call themselves something else": (STREAMED, chunked(EVENTS, kind="text/plain")),
     "a comment first": (STREAMED, chunked(b": ping\n\n", EVENTS, kind="text/plain")),
     "an error": (CHAT, answer(b"", status="500 X")),
-    "an error in HTML": (CHAT, answer(PAGE, "text/html", status="404 X")),
 }
 
 
@@ -148,6 +147,25 @@ async def test_an_answer_passes_byte_for_byte(tmp_path):
                 expected = (b": ping\n\n" if b": ping" in given else b"") + EVENTS
             assert got.status == int(given.split()[1]), name
             assert (got.body, got.is_whole) == (expected, True), name
+
+
+async def test_an_error_page_is_an_error_of_the_api_with_its_status(tmp_path):
+    more = "retry-after: 7\r\nx-should-retry: false\r\ncontent-language: en\r\n"
+    for status in (404, 418, 500):
+        page = answer(gzip.compress(PAGE), "text/html; charset=utf-8", f"{status} X",
+                      f"content-encoding: gzip\r\n{more}")  # fmt: skip
+        async with (
+            FakeUpstream(answer=page) as fake,
+            gateway(tmp_path, backends=[backend(fake, "a")]) as served,
+        ):
+            for _ in range(2):
+                got = await served.ask(post(CHAT))
+
+        assert (got.status, got.is_whole) == (status, True)
+        assert json.loads(got.body)["error"].keys() == {"message", "type", "param", "code"}
+        assert got.values(b"content-type") == [b"application/json"]
+        assert got.values(b"content-encoding") == got.values(b"content-language") == []
+        assert got.values(b"retry-after") == [b"7"]
 
 
 async def test_an_empty_stream_of_events_ends_with_an_error(tmp_path, capsys):

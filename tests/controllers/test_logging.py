@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 
 import pytest
 
@@ -14,7 +13,7 @@ from tests.upstream import Message, post
 
 SECRET = "sk-of-no-other-client"
 CHAT = (
-    b'{"model": "builtin", "max_tokens": 8,'
+    b'{"model": "builtin", "max_tokens": 150, "ignore_eos": true,'
     b' "messages": [{"role": "user", "content": "Tell me of herons."}]}'
 )
 WITH_KEY = b"authorization: Bearer " + SECRET.encode() + b"\r\n"
@@ -50,14 +49,16 @@ async def test_requests_and_usage_are_logged_without_keys(tmp_path, caplog):
         lines(caplog, one) for one in ("request_body", "generated", "answered")
     )
     assert json.loads(body["body"]) == json.loads(CHAT)
-    assert took["completion_tokens"] == usage["completion_tokens"] == 8
+    assert took["completion_tokens"] == usage["completion_tokens"] == 150
     assert took["prompt_tokens"] == usage["prompt_tokens"]
     assert took["tokens_per_second"] > 0
     assert body["request_id"] == took["request_id"] == ended[0]["request_id"] == request_id
     assert SECRET not in logged(caplog)
     assert 'llm_backend_engine_slots{model="builtin"} 3.0' in metrics
-    for name in ("first_token_seconds_count", "tokens_per_second_count", "queue_seconds_count"):
-        assert re.search(rf'llm_backend_{name}{{model="builtin"}} 1\.0', metrics), name
+    assert 'llm_backend_queue_seconds_count{model="builtin"} 1.0' in metrics
+    for name in ("time_to_first_token", "time_per_output_token"):
+        series = f'gen_ai_server_{name}_seconds_count{{gen_ai_request_model="builtin"}} 1.0'
+        assert series in metrics
 
 
 def test_prompts_are_logged_only_with_the_setting():

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import openai
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 
 from tests.controllers.test_sockets import FarSocket, connected, relayed_sockets
+from tests.strict_sdk import StrictAsyncOpenAI
 
 USAGE = {
     "total_tokens": 12,
@@ -38,7 +38,7 @@ async def served(tmp_path, **more: Any) -> AsyncIterator[tuple[FarSocket, str, A
     settings = {"api_keys": ("mine",), "keys_refresh_s": 0.05, **more}
     async with (
         relayed_sockets(tmp_path, **settings) as (far, url),
-        openai.AsyncOpenAI(
+        StrictAsyncOpenAI(
             base_url=url, api_key="mine", admin_api_key="mine", max_retries=0
         ) as client,
     ):

@@ -11,6 +11,7 @@ from aiohttp import WSServerHandshakeError
 
 from llm_backend.app import App
 from llm_backend.app.served_upstreams import upstream_configs
+from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.settings import SettingsError, load_settings
@@ -146,8 +147,8 @@ async def test_clients_get_what_concerns_their_answer_and_nothing_of_the_upstrea
     ):
         got = await served.ask(post(CHAT))
 
-    ours = {"x-request-id", "date", "content-length"}
-    assert named(got) - ours == {*passed, "x-upstream-request-id"}
+    ours = {"x-request-id", "date", "content-length", "openai-processing-ms", "openai-version"}
+    assert named(got) - (ours - passed.keys()) == {*passed, "x-upstream-request-id"}
     assert got.values(b"x-upstream-request-id") == [b"req_theirs"]
     (request_id,) = got.values(b"x-request-id")
     assert request_id not in (b"", b"req_theirs")
@@ -212,6 +213,53 @@ async def test_another_backend_answers_where_one_redirects(tmp_path):
 
     assert [got.body for got in answers] == [ANSWER, ANSWER]
     assert first.requests
+
+
+QUERIES = {
+    "api_key=client-secret": "",
+    "limit=2&api_key=client-secret&order=desc": "limit=2&order=desc",
+    "KEY=client-secret&limit=2": "limit=2",
+    "%61pi%5Fkey=client-secret&a=%20b": "a=%20b",
+    "a=1;access_token=client-secret&b": "b",
+    "x-goog-api-key=client-secret": "",
+    "metadata%5Bkey%5D=a&keys=1&&": "metadata%5Bkey%5D=a&keys=1&&",
+}
+
+
+@pytest.mark.parametrize(("query", "passed"), QUERIES.items())
+def test_query_passes_without_keys(query: str, passed: str):
+    assert without_credentials(query) == passed
+
+
+def test_no_parameter_of_the_document_is_taken_for_a_key():
+    document = load_document()
+    names = [
+        parameter["name"]
+        for id in document.operations
+        for parameter in document.operation(id).get("parameters", ())
+        if parameter.get("in") == "query"
+    ]
+
+    assert len(names) > 100
+    assert [name for name in names if without_credentials(f"{name}=1") == ""] == []
+
+
+async def test_upstream_gets_no_key_of_a_query(tmp_path):
+    target = b"/v1/evals?api_key=client-secret&limit=1"
+    request = b"GET " + target + b" HTTP/1.1\r\nhost: relay\r\n\r\n"
+    async with (
+        FakeUpstream(answer=answering({})) as fake,
+        gateway(tmp_path, backends=[backend(fake, "a")]) as served,
+    ):
+        assert (await served.ask(request)).status == 200
+    async with (
+        relayed_sockets(tmp_path / "sockets") as (far, url),
+        connected(f"{url}/realtime?token=client-secret&model=m"),
+    ):
+        pass
+
+    assert fake.requests[0].first_line.split()[1].endswith(b"/evals?limit=1")
+    assert far.opened[0].scope["query_string"] == b"model=m"
 
 
 async def test_a_websocket_gets_the_same_headers_and_public_protocols_only(

@@ -108,6 +108,10 @@ def _refuse_unhonoured(
             "The operator decides where data is stored: leave `residency` out.",
             param="residency",
         )
+    if body.get("geography") is not None:
+        raise UnsupportedField(
+            "The operator decides where data is stored: leave `geography` out.", param="geography"
+        )
     if body.get("external_key_id") is not None:
         raise UnsupportedField(
             "This server uses no external keys: leave `external_key_id` out.",

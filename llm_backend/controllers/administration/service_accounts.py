@@ -16,7 +16,7 @@ from llm_backend.controllers.administration.records.key_objects import new_servi
 from llm_backend.controllers.administration.records.resource import Resource
 from llm_backend.controllers.rendering.json_response import JsonResponse, deleted_response
 from llm_backend.controllers.services import Services
-from llm_backend.errors import UnsupportedField
+from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonObject
 from llm_backend.store.administration import Record
 
@@ -40,10 +40,21 @@ async def create_project_service_account(services: Services, request: ApiRequest
     in this response, unless `create_service_account_only` is set."""
     project = await project_of(services, request, is_changed=True)
     body: api.ProjectServiceAccountCreateRequest = request.body
+    lifetime_s = body.get("expires_in_seconds")
     account = ACCOUNTS.new({"name": body["name"], "role": "member"}, project_id=project.id)
     key = None
     if not body.get("create_service_account_only"):
-        key = new_key("Secret Key", project_id=project.id, service_account_id=account.id)
+        key = new_key(
+            "Secret Key",
+            project_id=project.id,
+            service_account_id=account.id,
+            lifetime_s=lifetime_s,
+        )
+    elif lifetime_s is not None:
+        raise InvalidRequest(
+            "Without a key nothing expires: leave `expires_in_seconds` out.",
+            param="expires_in_seconds",
+        )
     entry = audit_entry(
         request,
         "service_account.created",
@@ -103,6 +114,7 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
         body.get("name") or "Secret Key",
         project_id=account.project_id,
         service_account_id=account.id,
+        lifetime_s=body.get("expires_in_seconds"),
     )
     entry = audit_entry(
         request,

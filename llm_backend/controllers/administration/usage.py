@@ -112,6 +112,8 @@ def _operation(
                     if group in COLUMNS
                 },
             }
+            if "api_source" in groups:
+                result["api_source"] = "unlabeled"  # the other source is an API of OpenAI's alone
             results.setdefault(one.bucket_at, []).append(result)
         return _answer(buckets, results)
 
@@ -211,6 +213,7 @@ def _now() -> int:
 
 # `GET /organization/usage/...`, each named after its path.
 usage_completions = _operation("completions", _completions, ["completions"])
+get_organization_usage_decisions = _operation("decisions", _completions, ["decisions"])
 usage_embeddings = _operation("embeddings", _input_tokens, ["embeddings"])
 usage_moderations = _operation("moderations", _input_tokens, ["moderations"])
 usage_images = _operation("images", _units("images"), IMAGES)

@@ -6,4 +6,5 @@
 `chat_memory.py`  storage of chats
 `stored.py`       stored chats
 `ask.py`          a question by GET
+`translated.py`   chats of other APIs
 """

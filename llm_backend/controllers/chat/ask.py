@@ -1,6 +1,5 @@
 """Single question to a model by GET, for shells and old clients."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse, Response
@@ -9,6 +8,8 @@ from llm_backend import errors
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.create import complete_chat, create_chat_completion
+from llm_backend.controllers.chat.translated import chat_request_of
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
 if TYPE_CHECKING:
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 
 async def ask_chat(services: Services, request: ApiRequest) -> Response:
-    """`GET /chat/ask`: the answer as text, or as the events of a streamed chat."""
+    """`GET /chat/ask`: the answer as text, as JSON, or as the events of a streamed chat."""
     query: api.AskChatQuery = request.query
-    model = _model(services, query.get("model"))
-    name, project = query.get("model", model.card.id), request.caller.project
+    model = local_model(services, query.get("model"))
+    name = query.get("model", model.card.id)
     # The default model is checked, too, though the query does not name it.
     services.access.admission.check(request.caller, name)
     body: api.CreateChatCompletionRequest = {
@@ -27,17 +28,17 @@ async def ask_chat(services: Services, request: ApiRequest) -> Response:
         "messages": [{"role": "user", "content": query["question"]}],
         "stream": bool(query.get("stream")),
     }
-    if project is not None and project.has_zero_retention:
-        body["store"] = False
-    chat_request = replace(request, body=body)
+    chat_request = chat_request_of(request, body)
     if body["stream"]:
         return await create_chat_completion(services, chat_request)
     await request.meter.switch_model(model.card.id)
     completion = await complete_chat(services, chat_request, model.with_meter(request.meter))
+    if "application/json" in request.http.headers.get("accept", ""):
+        return JsonResponse(completion)
     return PlainTextResponse(completion["choices"][0]["message"]["content"] or "")
 
 
-def _model(services: Services, name: str | None) -> LocalModel:
+def local_model(services: Services, name: str | None) -> LocalModel:
     """Returns the named local model, or the first one; raises `InvalidRequest` if it is not
     local."""
     first = next(iter(services.registry.local), None)

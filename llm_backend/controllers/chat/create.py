@@ -31,6 +31,7 @@ from llm_backend.controllers.generation.field_aliases import with_common_names
 from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_messages
+from llm_backend.controllers.generation.truncation import truncate_chat
 from llm_backend.controllers.moderations.moderated_answers import (
     ModeratedAnswer,
     WithheldStream,
@@ -84,8 +85,8 @@ async def complete_chat(
 async def begin_turn(
     services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> tuple["ChatTurn", AnyAnswer]:
-    """Checks messages and tools, applies the model's defaults, retrieves passages, builds and
-    moderates the chat, and has the model admit it. Raises the errors of each step."""
+    """Checks messages and tools, applies the model's defaults, retrieves passages, builds,
+    truncates and moderates the chat, and has the model admit it. Raises the errors of each step."""
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
     with_defaults = model.with_defaults(with_common_names(with_tools(body)))
@@ -96,9 +97,13 @@ async def begin_turn(
     chat_body, retrieval = await retrieve(services, with_defaults, model.vector_stores, model.meter)
     with translate_function_errors(body):
         chat = await offload(chat_from, chat_body, choices_limit=limit, grammar=structure.grammar)
+    truncated_messages = 0
+    if body.get("truncation") == "auto":
+        chat, truncated_messages = await run_while_connected(request, truncate_chat(model, chat))
     moderation = moderation_of(services, body, lambda: body["messages"], model.meter)
     names = custom_names(with_defaults)
     turn = ChatTurn(services, body, chat, structure, retrieval, names, moderation)
+    turn.truncated_messages = truncated_messages
     if moderation is not None and await run_while_connected(request, moderation.withholds()):
         return turn, WithheldStream()
     with translate_function_errors(body), translate_error_names(with_defaults):
@@ -118,6 +123,7 @@ class ChatTurn:
         custom_names: frozenset[str],
         moderation: ModeratedAnswer | None,
     ) -> None:
+        self.truncated_messages = 0  # of the oldest, left out of the prompt
         self._retrieval = retrieval
         self._memory = services.memory
         self._body = body
@@ -229,11 +235,13 @@ class ChatTurn:
         content: str | None = ""
         if first is not None and not first.content and (first.tool_calls or first.reasoning):
             content = None
-        if self._retrieval is None:
-            return chunks.role_chunk(self._head, choice, content=content)
-        annotations, retrieval = self._retrieval.annotations(), self._retrieval.render()
-        chunk = chunks.role_chunk(self._head, choice, content=content, annotations=annotations)
-        chunk["retrieval"] = retrieval
+        retrieval = self._retrieval
+        more = {} if retrieval is None else {"annotations": retrieval.annotations()}
+        chunk = chunks.role_chunk(self._head, choice, content=content, **more)
+        if retrieval is not None:
+            chunk["retrieval"] = retrieval.render()
+        if self.truncated_messages:
+            chunk["truncated_messages"] = self.truncated_messages
         return chunk
 
     def _completion(self, answer: AnyAnswer) -> "api.CreateChatCompletionResponse":

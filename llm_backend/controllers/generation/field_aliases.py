@@ -3,21 +3,22 @@
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMappingT
 
+_ALIASES = {"repetition_penalty": "repeat_penalty", "n_choice": "n"}
 UNLIMITED = -1  # as `max_tokens`: as many as fit into the context
 
 
 def with_common_names(body: JsonMappingT) -> JsonMappingT:
-    """Returns a body with `repeat_penalty` for `repetition_penalty`, and with `enable_thinking`
-    among the variables of the chat template. Raises `InvalidRequest` for a field given twice."""
-    penalty, thinking = body.get("repetition_penalty"), body.get("enable_thinking")
-    if penalty is None and thinking is None:
+    """Returns a body with `repeat_penalty` for `repetition_penalty`, `n` for `n_choice`, and
+    `enable_thinking` among the variables of the chat template. Raises `InvalidRequest` for a field
+    given twice."""
+    thinking = body.get("enable_thinking")
+    given = {alias: name for alias, name in _ALIASES.items() if body.get(alias) is not None}
+    if not given and thinking is None:
         return body
-    fields = {
-        key: body[key] for key in body if key not in ("repetition_penalty", "enable_thinking")
-    }
-    if penalty is not None:
-        _check_unset(fields.get("repeat_penalty"), "repetition_penalty", "repeat_penalty")
-        fields["repeat_penalty"] = penalty
+    fields = {key: body[key] for key in body if key not in (*_ALIASES, "enable_thinking")}
+    for alias, name in given.items():
+        _check_unset(fields.get(name), alias, name)
+        fields[name] = body[alias]
     if thinking is not None:
         switches = fields.get("chat_template_kwargs") or {}
         _check_unset(

@@ -35,7 +35,7 @@ CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "response_format", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
     "chat_template_kwargs", "prediction", "personality",
-    "moderation",  # handled by the controller
+    "moderation", "truncation",  # handled by the controller
     "safety_identifier", "prompt_cache_key",  # identify user and cache; have no effect
 }  # fmt: skip
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
@@ -50,6 +50,9 @@ RESERVED_SWITCHES = {
 NEUTRAL_VALUES: Mapping[str, Collection[Any]] = {
     "modalities": [["text"]],
     "verbosity": ["medium"],
+    "cache_prompt": [True],
+    "id_slot": [-1],
+    "n_keep": [0, -1],
 }
 """Values of unsupported fields that ask for the default behaviour."""
 

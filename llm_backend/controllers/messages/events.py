@@ -7,7 +7,10 @@ import orjson
 
 from llm_backend import exact_json
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
+from llm_backend.controllers.rendering.event_stream import EVENT_STREAM
+from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonObject
+from llm_backend.sse import encode, encode_error
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -24,6 +27,8 @@ class MessageEvents:
     `content_block_stop`; `message_delta` and `message_stop`. Reasoning is left out unless it is
     shown.
     """
+
+    media_type = EVENT_STREAM
 
     def __init__(self, model: str, *, shows_reasoning: bool) -> None:
         self._shows_reasoning = shows_reasoning
@@ -42,10 +47,10 @@ class MessageEvents:
             "usage": usage_of(Usage()),
         }
 
-    def begin(self, usage: Usage) -> JsonObject:
-        """Returns the first event, with the tokens that are known."""
+    def begin(self, usage: Usage) -> Iterator[JsonObject]:
+        """Yields the first event, with the tokens that are known."""
         message = {**self._message, "content": [], "usage": usage_of(usage)}
-        return {"type": "message_start", "message": message}
+        yield {"type": "message_start", "message": message}
 
     def read(self, delta: ChatDelta) -> Iterator[JsonObject]:
         """Yields the events of one delta."""
@@ -59,6 +64,9 @@ class MessageEvents:
             self._message["stop_reason"] = "refusal"
         if delta.finish_reason is not None and self._message["stop_reason"] is None:
             self._message["stop_reason"] = _STOP_REASONS[delta.finish_reason]
+            if delta.stop_sequence is not None:
+                self._message["stop_reason"] = "stop_sequence"
+                self._message["stop_sequence"] = delta.stop_sequence
 
     def end(self, usage: Usage) -> Iterator[JsonObject]:
         """Yields the last events, with the tokens of the whole answer."""
@@ -68,7 +76,7 @@ class MessageEvents:
         yield {"type": "message_delta", "delta": ending, "usage": self._message["usage"]}
         yield {"type": "message_stop"}
 
-    def message(self) -> JsonObject:
+    def whole(self) -> JsonObject:
         """Returns the whole message. The input of a call that a limit cut off is empty."""
         for index, text in self._arguments.items():
             try:
@@ -76,6 +84,14 @@ class MessageEvents:
             except orjson.JSONDecodeError:
                 self._blocks[index]["input"] = {}
         return self._message
+
+    def encode(self, part: JsonObject) -> bytes:
+        """Encodes one event."""
+        return encode(exact_json.dumps(part), part["type"])
+
+    def encode_error(self, error: ApiError) -> bytes:
+        """Encodes the event that ends a failed stream."""
+        return encode_error("/messages", error)
 
     def _piece(self, kind: str, field: str, delta: str, text: str) -> Iterator[JsonObject]:
         if not self._is_open or self._blocks[-1]["type"] != kind:

@@ -33,7 +33,8 @@ async def retrieve_model(services: Services, request: ApiRequest) -> Response:
     for card in services.registry.local_cards():
         if card.id == name:
             return JsonResponse(model_object(card))
-    services.registry.for_model(name)  # raises if no model has the name
+    if services.registry.is_voice(name):  # one that is not installed
+        raise ModelNotFound(name)
     return await relay(services, request, to=Destination(model=name))
 
 
@@ -41,7 +42,7 @@ async def delete_model(services: Services, request: ApiRequest) -> Response:
     """`DELETE /models/{model}`: relayed to the upstream; local models are removed by the
     operator."""
     name = request.path["model"]
-    services.registry.for_model(name)  # raises if no model has the name
+    services.registry.steps(name)  # raises if no model has the name
     if any(card.id == name for card in services.registry.local_cards()):
         raise Forbidden(
             f"The model `{name}` is part of this server's settings and cannot be deleted here; "

@@ -16,8 +16,13 @@ from llm_backend.backends.upstream.headers import (
     UpstreamAnswer,
     observable_headers,
 )
+from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
-from llm_backend.controllers.relay.relayed_response import Finish, RelayedResponse
+from llm_backend.controllers.relay.relayed_response import (
+    Finish,
+    RelayedResponse,
+    replace_error_page,
+)
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
@@ -150,7 +155,11 @@ async def relay(
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"
     return RelayedResponse(
-        relayed, upload, extra_headers=extra_headers, observe=observe, finish=finish
+        replace_error_page(relayed, http),
+        upload,
+        extra_headers=extra_headers,
+        observe=observe,
+        finish=finish,
     )
 
 
@@ -205,8 +214,8 @@ def upstream_path(scope: Scope) -> str:
 
 
 def upstream_query(scope: Scope) -> str:
-    """Returns the client's query string."""
-    return _ascii(scope["query_string"])
+    """Returns the client's query string, without keys."""
+    return without_credentials(_ascii(scope["query_string"]))
 
 
 def _ascii(raw: bytes) -> str:

@@ -3,23 +3,53 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
+import orjson
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
-from llm_backend.errors import ApiError
+from llm_backend.errors import ApiError, error_body_for, from_status
 from llm_backend.stream_ending import StreamEnding
 
 log = logging.getLogger(__name__)
 
 # Quotes inside JSON strings are escaped, so no string can match this.
 _ERROR_FIELD = re.compile(rb'"error"\s*:\s*\{')
+_PAGES = (b"text/html", b"application/xhtml")
+_OF_BODY = (b"content-", b"accept-ranges", b"cache-control", b"etag", b"last-modified")
 
 Finish = Callable[[], Awaitable[None] | None]
 """Called at the end of an answer; its result, if any, is awaited."""
+
+
+def replace_error_page(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
+    """Returns an error whose body is a page, most often a proxy's, as an error of the API with the
+    same status; other answers as they are."""
+    kind = (relayed.header(b"content-type") or b"").strip().lower()
+    if relayed.status < 400 or not kind.startswith(_PAGES) or http.method == "HEAD":
+        return relayed
+    log.warning("upstream_page", extra={"upstream": relayed.upstream, "status": relayed.status})
+    error = from_status(
+        relayed.status,
+        "The upstream, or a proxy in front of it, answered with a page and the status "
+        f"{relayed.status}.",
+    )
+    body = orjson.dumps(error_body_for(http.url.path, error))
+    headers = [one for one in relayed.headers if not one[0].startswith(_OF_BODY)]
+    headers += [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    return replace(relayed, headers=tuple(headers), body=_one_piece(body), is_complete=True)
+
+
+async def _one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
 
 
 class RelayedResponse(Response):

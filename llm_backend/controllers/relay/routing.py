@@ -8,7 +8,8 @@ from typing import Protocol
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.registry import Step, UpstreamModel
+from llm_backend.backends.registry import Step, UpstreamModel, only_speaks
+from llm_backend.backends.speech import VoiceModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.contract.forms.form_model import FormHead, with_model
 from llm_backend.contract.request import ApiRequest
@@ -25,6 +26,8 @@ FALLBACK_ERRORS = (Overloaded, RateLimited, UpstreamError)
 """Errors that the next step might not have: load and outage. An invalid request is none."""
 
 Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
+
+VoiceStep = Callable[[Services, ApiRequest, VoiceModel], Awaitable[Response]]
 
 
 class UpstreamStep(Protocol):
@@ -85,16 +88,17 @@ async def answer_by_route(
     local: LocalStep,
     relay_with: UpstreamStep = relay,
     bridged: Bridged | None = None,
+    voice: VoiceStep | None = None,
 ) -> Response:
     """Returns the answer of the first step that succeeds: `local` for local models, `relay_with`
-    for upstreams, `bridged` for upstreams that support only another operation. Known elsewhere as
-    failover.
+    for upstreams, `bridged` for upstreams that support only another operation, `voice` for models
+    that speak. Known elsewhere as failover.
 
     Falls back on overload and outage before any part of an answer was sent. Raises the error of
     the last step, and `ModelNotFound`.
     """
     steps = services.registry.steps(request.body["model"], operation_names(request))
-    options = _RouteOptions(local=local, relay_with=relay_with, bridged=bridged)
+    options = _RouteOptions(local=local, relay_with=relay_with, bridged=bridged, voice=voice)
     return await _first_answer(services, request, steps, options)
 
 
@@ -116,7 +120,7 @@ def operation_names(request: ApiRequest) -> tuple[str, str]:
 
 
 def _name(step: Step) -> str:
-    return step.card.id if isinstance(step, LocalModel) else step.model
+    return step.model if isinstance(step, UpstreamModel) else step.card.id
 
 
 async def _switch_model(request: ApiRequest, step: Step) -> None:
@@ -131,6 +135,7 @@ class _RouteOptions:
     local: LocalStep
     relay_with: UpstreamStep
     bridged: Bridged | None = None
+    voice: VoiceStep | None = None
 
     async def answer_step(
         self, services: Services, request: ApiRequest, step: Step, *, has_fallback: bool
@@ -140,6 +145,10 @@ class _RouteOptions:
         await _switch_model(request, step)
         if isinstance(step, LocalModel):
             return await self.local(services, request, step.with_meter(request.meter))
+        if isinstance(step, VoiceModel):
+            if self.voice is None:
+                raise only_speaks(step)
+            return await self.voice(services, request, step)
         to = Destination(model=step.model, upstream=step.upstream, has_fallback=has_fallback)
         other = _other_wire(services, request, step) if self.bridged else None
         if self.bridged is None or other is None:
@@ -154,6 +163,7 @@ class _RouteOptions:
             operation,
             caller=fairness_key(request.caller),
             meter=request.meter,
+            message_tokens=services.settings.messages_max_tokens,
         )
         return await self.bridged(services, request, model)
 
@@ -168,7 +178,7 @@ def _other_wire(
     upstreams = services.upstreams
     if own is None or upstreams is None:
         return None
-    for wire in (own, WireProtocol.CHAT, WireProtocol.RESPONSES):
+    for wire in (own, WireProtocol.CHAT, WireProtocol.RESPONSES, WireProtocol.MESSAGES):
         if upstreams.any_speaks(wire, step.model, step.upstream, operation):
             return None if wire is own else wire
-    raise AssertionError("an upstream answers chats or responses")
+    raise AssertionError("an upstream answers chats, responses or messages")

@@ -1,4 +1,4 @@
-"""Server-sent event streams (SSE) as answers."""
+"""Server-sent event streams (SSE), and streams of other forms, as answers."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
@@ -16,6 +16,8 @@ from llm_backend.sse import DONE, encode
 log = logging.getLogger(__name__)
 
 
+EVENT_STREAM = "text/event-stream"
+
 Chunk = Mapping[str, Any] | bytes
 """Data of one event, or the event itself, already encoded."""
 
@@ -29,15 +31,17 @@ async def event_stream(
     *,
     ending: bytes = DONE,
     failure: Callable[[ApiError], bytes] = _error_event,
+    media_type: str = EVENT_STREAM,
 ) -> StreamingResponse:
     """Returns a streaming response of the chunks as events, then `ending`.
 
-    An error before the first chunk is raised and gets a status code. A later error ends the stream
-    with the event that `failure` returns. The first chunk is awaited here so that `chunks` has
-    begun: then it releases its resources even if the client disconnects before anything was sent.
+    Chunks in bytes may have another `media_type`. An error before the first chunk is raised and
+    gets a status code. A later error ends the stream with the event that `failure` returns. The
+    first chunk is awaited here so that `chunks` has begun: then it releases its resources even if
+    the client disconnects before anything was sent.
     """
     first = await anext(chunks, None)
-    return _EventStream(first, chunks, ending, failure)
+    return _EventStream(first, chunks, ending, failure, media_type)
 
 
 class _EventStream(StreamingResponse):
@@ -51,11 +55,12 @@ class _EventStream(StreamingResponse):
         chunks: AsyncGenerator[Chunk, None],
         ending: bytes,
         failure: Callable[[ApiError], bytes],
+        media_type: str,
     ) -> None:
         self._chunks = chunks
         super().__init__(
             self._events(first, chunks, ending),
-            media_type="text/event-stream",
+            media_type=media_type,
             headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
         )
         self._failure = failure

@@ -9,6 +9,7 @@ from llm_backend.store import (
     BadParts,
     BatchEnded,
     BlobGone,
+    EndpointsFull,
     Expired,
     FileInUse,
     FilesFull,
@@ -52,7 +53,7 @@ def translate_store_errors(
         yield
     except Missing as error:
         raise errors.NotFound(f"No {kind} has the id `{error.id}`.") from error
-    except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired) as error:
+    except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired, EndpointsFull) as error:
         raise errors.InvalidRequest(str(error), param=_field_of(error)) from error
     except (UploadClosed, Unfinished, ResponseNotInConversation, BatchEnded, FileInUse) as error:
         raise errors.Conflict(str(error)) from error

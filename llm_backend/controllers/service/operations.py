@@ -77,9 +77,9 @@ async def get_metrics(services: Services, request: ApiRequest) -> Response:
     """`GET /metrics`: in the text format of Prometheus."""
     models = services.registry.local
     states = await engine_states(models)
-    slots = {model.card.id: _slots(model) for model in models}
+    sizes = {model.card.id: _sizes(model) for model in models}
     services.metrics.engines.set(
-        {model: {**state, "slots": slots[model]} for model, state in states.items()}
+        {model: {**state, **sizes[model]} for model, state in states.items()}
     )
     await _observe_jobs(services)
     return Response(services.metrics.render(), media_type=services.metrics.media_type)
@@ -92,9 +92,9 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
         "name": "llm-backend",
         "version": __version__,
         "models": [
-            _model_info(model)
-            for model in services.registry.local
-            if services.access.admission.may_use(request.caller, model.card.id)
+            one
+            for one in (*map(_model_info, services.registry.local), *_voice_info(services))
+            if services.access.admission.may_use(request.caller, one["id"])
         ],
         "has_upstream": services.upstreams is not None,
         "stores_chats": services.settings.store_chats,
@@ -127,10 +127,20 @@ async def _observe_jobs(services: Services) -> None:
     )
 
 
-def _slots(model: LocalModel) -> int:
-    """Returns the engine's number of slots, 0 if it has been unloaded since."""
+def _sizes(model: LocalModel) -> dict[str, float]:
+    """Returns the engine's slots and the tokens of each, 0 if it has been unloaded since."""
     info = model.engine.info if model.engine else None
-    return info.slots if info else 0
+    if info is None:
+        return {"slots": 0, "context_tokens": 0}
+    return {"slots": info.slots, "context_tokens": info.context_tokens}
+
+
+def _voice_info(services: Services) -> "list[api.ServedModel]":
+    voice = services.registry.voice
+    if voice is None or not voice.is_installed:
+        return []
+    description = str(dict(voice.card.more)["description"])
+    return [{"id": voice.card.id, "state": "ready", "kind": "speech", "description": description}]
 
 
 def _model_info(model: LocalModel) -> "api.ServedModel":

@@ -24,11 +24,12 @@ from llm_backend.backends.upstream.websockets import (
     with_key,
 )
 from llm_backend.contract.body import BodyLimits, check_bounds
+from llm_backend.controllers.internal.inner_exchange import Headers, open_exchange
 from llm_backend.controllers.internal.internal_request import json_body, json_limits
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
-from llm_backend.controllers.websockets.inner_exchange import Headers, open_exchange
 from llm_backend.controllers.websockets.lanes import Lanes
+from llm_backend.controllers.websockets.steering import refuse_steering
 from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest, error_body
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import REQUEST_BYTES, offload
@@ -109,6 +110,9 @@ class _ResponseConnection:
             REQUEST_BYTES.set(len(message))
             event = await offload(_event, message, self._limits)
             stream_id = _stream_id(event)
+            if event.get("type") == "response.steer":
+                await self._send_event(refuse_steering(event), stream_id)
+                return
             body = await offload(_body, event)
             self._lanes.add(stream_id, partial(self._answer, stream_id, body))
         except ApiError as error:

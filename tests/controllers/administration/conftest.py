@@ -25,6 +25,7 @@ from llm_backend.store.administration.tables import (
     audit_logs,
 )
 from llm_backend.store.tables import counters
+from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import serving
 
 ROOT_KEY = "sk-root"
@@ -35,6 +36,7 @@ Client = Callable[..., openai.AsyncOpenAI]
 def settings_for(folder: Path, **more: object) -> Settings:
     given = {
         "models": (),
+        "voice_program": "none",
         "data_dir": folder,
         "api_keys": (ROOT_KEY,),
         "response_validation": "enforce",
@@ -53,7 +55,7 @@ async def served(folder: Path, **more: object) -> AsyncIterator[Client]:
         def client(key: str = ROOT_KEY) -> openai.AsyncOpenAI:
             transport = httpx.ASGITransport(app)
             stack.push_async_callback(transport.aclose)
-            return openai.AsyncOpenAI(
+            return StrictAsyncOpenAI(
                 base_url="http://server/v1",
                 api_key=key,
                 admin_api_key=key,

@@ -147,3 +147,36 @@ async def test_unsupported_fields_of_projects_are_refused_by_name(client: Client
     assert refused.value.param == "residency"
     with pytest.raises(openai.BadRequestError, match="default project"):
         await client().admin.organization.projects.archive("proj_default")
+
+
+async def test_keys_of_service_accounts_end_when_newer_clients_say_so(client: Client):
+    projects = client().admin.organization.projects
+    project = await projects.create(name="Search")
+    accounts = projects.service_accounts
+    made = await accounts.create(project.id, name="indexer", expires_in_seconds=1)
+    second = await accounts.api_keys.create(made.id, project_id=project.id, expires_in_seconds=1)
+    lasting = await accounts.api_keys.create(made.id, project_id=project.id)
+    with pytest.raises(openai.BadRequestError) as nothing_expires:
+        await accounts.create(
+            project.id, name="x", create_service_account_only=True, expires_in_seconds=1
+        )
+
+    for key in (made.api_key.value, second.value):
+        await until_refused(client(key))
+    assert (await client(lasting.value).models.list()).data == []
+    assert nothing_expires.value.param == "expires_in_seconds"
+
+
+async def until_refused(one: openai.AsyncOpenAI) -> None:
+    while True:
+        try:
+            await one.models.list()
+        except openai.AuthenticationError:
+            return
+
+
+async def test_a_place_of_a_project_is_refused_by_name(client: Client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client().admin.organization.projects.create(name="x", geography="eu")
+
+    assert refused.value.param == "geography"

@@ -171,7 +171,7 @@ def server_on(database: Database, folder: Path, **settings: Any) -> Server:
     return Server(
         jobs=jobs,
         files=files,
-        batches=BatchStore(database, jobs),
+        batches=BatchStore(database, jobs, delivery_limit=1),
         settings=Settings(batch_concurrency=4, **settings),
     )
 

@@ -13,6 +13,7 @@ from llm_backend.errors import InvalidRequest
     [
         ({"repetition_penalty": 1.1}, {"repeat_penalty": 1.1}),
         ({"repetition_penalty": None}, {"repetition_penalty": None}),
+        ({"n_choice": 2}, {"n": 2}),
         ({"enable_thinking": False}, {"chat_template_kwargs": {"enable_thinking": False}}),
         ({"enable_thinking": True, "chat_template_kwargs": {"a": 1}},
          {"chat_template_kwargs": {"a": 1, "enable_thinking": True}}),
@@ -27,6 +28,7 @@ def test_aliases_become_the_fields_of_this_server(given: Any, expected: Any) -> 
     "fields",
     [
         {"repetition_penalty": 1.1, "repeat_penalty": 1.2},
+        {"n_choice": 1, "n": 1},
         {"enable_thinking": True, "chat_template_kwargs": {"enable_thinking": False}},
     ],
 )

@@ -25,10 +25,10 @@ def events_of(
     deltas: list[ChatDelta], *, shows_reasoning: bool = True
 ) -> tuple[list[Any], dict[str, Any]]:
     events = MessageEvents("m", shows_reasoning=shows_reasoning)
-    given = [events.begin(Usage(prompt_tokens=10))]
+    given = [*events.begin(Usage(prompt_tokens=10))]
     for delta in deltas:
         given += events.read(delta)
-    return [*given, *events.end(USAGE)], events.message()
+    return [*given, *events.end(USAGE)], events.whole()
 
 
 def test_each_block_has_its_events_and_the_message_is_their_sum() -> None:

@@ -91,11 +91,11 @@ async def test_no_picture_is_fetched_for_a_model_that_does_not_see():
     assert host.requests == []
 
 
-def test_stored_bytes_of_fetched_files_are_bounded():
+async def test_stored_bytes_of_fetched_files_are_bounded():
     fetched = FetchedFiles(limit_bytes=5)
     for place, content in enumerate([b"123", b"456", b"78"]):
         file = WebFile(name="a", media_type="text/plain", content=content)
-        fetched.add(f"input[0].content[{place}]", file)
+        await fetched.add(f"input[0].content[{place}]", file)
     (item,) = fetched.add_to([{"content": [{"type": "input_file"}] * 3}], "input")
 
     assert ["fetched" in part for part in item["content"]] == [True, False, True]

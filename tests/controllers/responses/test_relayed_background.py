@@ -16,10 +16,12 @@ from tests.controllers.administration.conftest import Client, served
 from tests.gateway import backend, gateway
 from tests.upstream import Connection, FakeUpstream, Message, post
 
-USAGE = {"input_tokens": 100, "input_tokens_details": {"cached_tokens": 40}, "output_tokens": 50,
+USAGE = {"input_tokens": 100, "output_tokens": 50,
+         "input_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 0},
          "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 150}  # fmt: skip
 QUEUED = {"id": "resp_far", "object": "response", "created_at": 1, "model": "gpt-x",
-          "status": "queued", "background": True, "output": [], "usage": None}  # fmt: skip
+          "status": "queued", "background": True, "output": [], "usage": None,
+          "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}  # fmt: skip
 ENDED = {**QUEUED, "status": "completed", "usage": USAGE}
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 ASKED: Any = {"model": "gpt-x", "input": "Hi", "background": True}

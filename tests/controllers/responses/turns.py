@@ -7,7 +7,7 @@ import orjson
 from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
 from llm_backend.controllers.responses.server_tools import ServerTools
-from tests.controllers.responses.scripted import NoFiles, settings
+from tests.controllers.responses.scripted import LISTED_ITEMS, NoFiles, settings
 
 
 class Memory:
@@ -45,6 +45,7 @@ def services(model, memory, *, judge=None, file_texts=None, file_pictures=None, 
         memory=memory,
         responses=memory,
         settings=settings(**set_to),
+        listed_items=LISTED_ITEMS,
         server_tools=ServerTools(),
         file_texts=file_texts or NoFiles(),
         file_pictures=file_pictures or NoFiles(),

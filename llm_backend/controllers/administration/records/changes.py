@@ -12,7 +12,7 @@ from llm_backend.controllers.rendering.store_errors import translate_store_error
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Duplicate
-from llm_backend.store.administration import Change, Record
+from llm_backend.store.administration import AuditedChange, Record
 
 NOTICE = "x-llm-backend-notice"
 
@@ -25,7 +25,7 @@ def audit_entry(
     project_id: str | None = None,
     data: Mapping[str, Any] | None = None,
     requested: Mapping[str, Any] | None = None,
-) -> Change:
+) -> AuditedChange:
     """Builds the audit log entry of a change: the created `data`, or the `requested` changes."""
     body: dict[str, Any] = {"id": resource_id}
     if data is not None:
@@ -33,7 +33,7 @@ def audit_entry(
     if requested is not None:
         body["changes_requested"] = dict(requested)
     caller: Caller = request.caller
-    return Change(
+    return AuditedChange(
         type=type,
         resource_id=resource_id,
         project_id=project_id,

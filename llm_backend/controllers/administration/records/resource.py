@@ -15,7 +15,7 @@ from llm_backend.controllers.rendering.store_errors import translate_store_error
 from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
 from llm_backend.json_types import JsonMapping
-from llm_backend.store.administration import Change, Record
+from llm_backend.store.administration import AuditedChange, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,14 @@ class Resource:
             body=body,
         )
 
-    async def add(self, services: Services, entry: Change, record: Record) -> None:
+    async def add(self, services: Services, entry: AuditedChange, record: Record) -> None:
         """Stores a new record. Raises `Conflict` if there is one with its id."""
         async with apply_change(services, self.name):
             await services.access.administration.add(entry, record)
 
-    async def alter(self, services: Services, entry: Change, id: str, **changes: Any) -> Record:
+    async def alter(
+        self, services: Services, entry: AuditedChange, id: str, **changes: Any
+    ) -> Record:
         """Replaces values of the record's body; returns the new record. Raises `NotFound`."""
         async with apply_change(services, self.name):
             return await services.access.administration.alter(
@@ -80,7 +82,7 @@ class Resource:
                 lambda record: replace(record, body={**record.body, **changes}),
             )
 
-    async def remove(self, services: Services, entry: Change, id: str, **more: str) -> None:
+    async def remove(self, services: Services, entry: AuditedChange, id: str, **more: str) -> None:
         """Deletes the record, and `more`, as `Administration.remove` does. Raises `NotFound`."""
         async with apply_change(services, self.name):
             await services.access.administration.remove(entry, self.kind, id, **more)

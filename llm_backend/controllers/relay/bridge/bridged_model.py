@@ -1,8 +1,9 @@
 """Bridged model: an upstream's model with the interface of a local one (chats in, deltas out)."""
 
 import asyncio
+import copy
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Protocol, Self, cast
 
@@ -16,8 +17,11 @@ from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.bridge.as_chat import PATH as CHAT_PATH
 from llm_backend.controllers.relay.bridge.as_chat import ChunkReader, as_chat, as_streamed_chat
+from llm_backend.controllers.relay.bridge.as_message import PATH as MESSAGE_PATH
+from llm_backend.controllers.relay.bridge.as_message import as_message
 from llm_backend.controllers.relay.bridge.as_response import PATH as RESPONSE_PATH
 from llm_backend.controllers.relay.bridge.as_response import EventReader, as_response
+from llm_backend.controllers.relay.bridge.message_events import MessageReader
 from llm_backend.controllers.relay.relay import Destination, Exchanger
 from llm_backend.errors import (
     ApiError,
@@ -42,7 +46,13 @@ _HEADERS = (
 _ENFORCED_BY_UPSTREAM = frozenset(
     {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
 )
+MESSAGE_TOKENS = 4096
 _ERROR_BYTES = 64 * 1024
+_PATHS = {
+    WireProtocol.CHAT: CHAT_PATH,
+    WireProtocol.RESPONSES: RESPONSE_PATH,
+    WireProtocol.MESSAGES: MESSAGE_PATH,
+}
 _LAST_BYTES_S = 0.1  # after `[DONE]`, for the end of the body: it comes at once, or never
 _WAIT_DIGITS = 7  # of `retry-after` in seconds: more digits, beyond some weeks, are invalid
 
@@ -58,8 +68,16 @@ class BridgeReader(Protocol):
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]: ...
 
 
+_READERS: Mapping[WireProtocol, Callable[[], BridgeReader]] = {
+    WireProtocol.CHAT: ChunkReader,
+    WireProtocol.RESPONSES: EventReader,
+    WireProtocol.MESSAGES: MessageReader,
+}
+
+
 class BridgedModel:
-    """Model of one request: `body` is the client's, `wire` the upstream's protocol."""
+    """Model of one request: `body` is the client's, `wire` the upstream's protocol. A message that
+    sets no limit has at most `message_tokens`."""
 
     def __init__(
         self,
@@ -71,7 +89,9 @@ class BridgedModel:
         *,
         caller: str,
         meter: RequestMeter,
+        message_tokens: int = MESSAGE_TOKENS,
     ) -> None:
+        self._message_tokens = message_tokens
         self._upstream = upstream
         self._to = to
         self._body = body
@@ -81,6 +101,12 @@ class BridgedModel:
         self.meter = meter
         self.vector_stores: Sequence[str] = ()
         self.accepts_images = False  # the upstream fetches images itself
+
+    def with_body(self, body: JsonMapping) -> Self:
+        """Returns a copy for the body of a chat that the client's was translated to."""
+        other = copy.copy(self)
+        other._body = body
+        return other
 
     def with_defaults(self, body: JsonMappingT) -> JsonMappingT:
         """Returns the body without the fields that only the upstream enforces. Defaults are the
@@ -102,17 +128,11 @@ class BridgedModel:
         Raises `UnsupportedField` for fields that cannot be translated, the upstream's refusal, and
         the errors of `Exchanger.exchange`.
         """
-        is_chat = self._wire is WireProtocol.CHAT
-        build_body: Any = as_chat if is_chat else as_response  # each of the other's bodies
-        if is_chat and "messages" in self._body:  # of an operation that is no chat completion
-            build_body = as_streamed_chat
-        body = await offload(
-            lambda: exact_json.dumps(build_body(self._body, request, self._to.model))
-        )
+        body = await offload(lambda: exact_json.dumps(self._build_body(request)))
         relayed = await self._upstream.exchange(
             UpstreamRequest(
                 method="POST",
-                path=CHAT_PATH if is_chat else RESPONSE_PATH,
+                path=_PATHS[self._wire],
                 query=b"",
                 headers=_HEADERS,
                 body=body,
@@ -128,7 +148,17 @@ class BridgedModel:
         )
         if relayed.status != 200:
             raise await _refusal(relayed)
-        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader, body, self.meter)
+        return BridgedAnswer(relayed, _READERS[self._wire], body, self.meter)
+
+    def _build_body(self, request: Chat) -> Any:  # Any: a body of the wire protocol
+        body: Any = self._body
+        if self._wire is WireProtocol.MESSAGES:
+            return as_message(body, request, self._to.model, max_tokens=self._message_tokens)
+        if self._wire is WireProtocol.RESPONSES:
+            return as_response(body, request, self._to.model)
+        # The body of an operation that is no chat may be one of chats already.
+        build = as_streamed_chat if "messages" in body else as_chat
+        return build(body, request, self._to.model)
 
 
 class BridgedAnswer:

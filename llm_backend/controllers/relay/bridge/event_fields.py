@@ -9,6 +9,7 @@ from llm_backend.errors import ApiError, RateLimited, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 
 _MAX_INTEGER = 2**53  # JSON parsers disagree about larger integers
+_LIMITS = frozenset({"rate_limit_exceeded", "rate_limit_error"})
 _KEY_ERRORS = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
 
 
@@ -69,7 +70,7 @@ def error_in_event(error: object) -> ApiError:
     )
     if kinds & _KEY_ERRORS or not isinstance(message, str) or not message:
         return UpstreamFailed("The upstream failed in the middle of its answer.")
-    return (RateLimited if "rate_limit_exceeded" in kinds else UpstreamFailed)(message)
+    return (RateLimited if kinds & _LIMITS else UpstreamFailed)(message)
 
 
 def _other_type(name: str) -> UpstreamFailed:

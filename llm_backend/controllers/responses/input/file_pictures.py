@@ -1,6 +1,5 @@
 """Images in the input: uploaded files and fetched URLs as data: URLs for chats."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -15,6 +14,7 @@ from llm_backend.controllers.responses.input.input_parts import (
 )
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import base64_text
 from llm_backend.store import FileStore
 
 Part = JsonMapping
@@ -57,11 +57,11 @@ class FilePictures:
                 "image_url": await self._read_upload(part["file_id"], f"{where}.file_id"),
             }
         if has_fetched(part):
-            return {**bare_part(part), "image_url": _data_url(fetched_file(part))}
+            return {**bare_part(part), "image_url": await _data_url(fetched_file(part))}
         file = await self._web.fetch(part["image_url"], f"{where}.image_url")
         if fetched is not None:
-            fetched.add(where, file)
-        return {**part, "image_url": _data_url(file)}
+            await fetched.add(where, file)
+        return {**part, "image_url": await _data_url(file)}
 
     async def _read_upload(self, id: str, where: str) -> str:
         try:
@@ -79,11 +79,11 @@ class FilePictures:
         with translate_store_errors("file"):
             async for piece in self._files.read(stored, 0, stored.size_bytes):
                 data += piece
-        return _data_url(WebFile(name="", media_type=stored.media_type, content=bytes(data)))
+        return await _data_url(WebFile(name="", media_type=stored.media_type, content=bytes(data)))
 
 
-def _data_url(file: WebFile) -> str:
-    return f"data:{file.media_type};base64,{base64.b64encode(file.content).decode()}"
+async def _data_url(file: WebFile) -> str:
+    return f"data:{file.media_type};base64,{await base64_text(file.content)}"
 
 
 def _is_read(part: object, fetched: FetchedFiles | None = None) -> bool:

@@ -122,7 +122,7 @@ class FileTexts:
         else:
             file = await self._web.fetch(part["file_url"], f"{where}.file_url")
             if fetched is not None:
-                fetched.add(where, file)
+                await fetched.add(where, file)
         filename = part.get("filename") or file.name
         return await asyncio.to_thread(_in_memory, filename, file.media_type, file.content)
 

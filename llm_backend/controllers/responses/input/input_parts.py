@@ -7,7 +7,7 @@ from typing import Any
 from llm_backend.backends.web_files import WebFile
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
-from llm_backend.offload import offload
+from llm_backend.offload import base64_text, offload
 
 Part = JsonMapping
 
@@ -29,11 +29,11 @@ class FetchedFiles:
         """True if the limit is not reached."""
         return self._remaining_bytes > 0
 
-    def add(self, where: str, file: WebFile) -> None:
+    async def add(self, where: str, file: WebFile) -> None:
         """Adds a fetched file; `where` is the path of its part."""
         if len(file.content) <= self._remaining_bytes:
             self._remaining_bytes -= len(file.content)
-            data = base64.b64encode(file.content).decode()
+            data = await base64_text(file.content)
             self._files[where] = {"name": file.name, "media_type": file.media_type, "data": data}
 
     def add_to(self, items: Sequence[JsonObject], where: str) -> list[JsonObject]:

@@ -58,6 +58,7 @@ PREFIXES = {
 }
 
 # Fields that the document requires of a listed item of this type but not of a sent one.
+# Clients also send items of server tools back in part (`EchoedItem` of the document).
 _COMPLETED: JsonObject = {"status": "completed"}
 _DEFAULTS: Mapping[str, JsonObject] = {
     "message": _COMPLETED,
@@ -70,6 +71,15 @@ _DEFAULTS: Mapping[str, JsonObject] = {
     "tool_search_output": _COMPLETED | {"call_id": None, "execution": "server"},
     "shell_call": _COMPLETED | {"environment": None},
     "shell_call_output": _COMPLETED | {"max_output_length": None},
+    "reasoning": {"summary": []},
+    "file_search_call": _COMPLETED | {"queries": []},
+    "web_search_call": _COMPLETED | {"action": {"type": "search", "query": ""}},
+    "computer_call": _COMPLETED | {"call_id": "", "pending_safety_checks": []},
+    "code_interpreter_call": _COMPLETED | {"code": None, "container_id": "", "outputs": None},
+    "image_generation_call": _COMPLETED | {"result": None},
+    "local_shell_call": _COMPLETED | {"call_id": ""},
+    "mcp_call": {"name": "", "arguments": "", "server_label": ""},
+    "mcp_list_tools": {"server_label": "", "tools": []},
 }
 
 
@@ -93,6 +103,9 @@ def stored_form(sent: Item) -> JsonObject:
     item["id"] = sent.get("id") or new_id(kind)
     if kind == "message":
         item["content"] = _parts(sent["content"], is_answer=sent["role"] == "assistant")
+    elif isinstance(sent.get("output"), list):
+        parts = sent["output"]
+        item["output"] = [_without_nulls(one) if isinstance(one, Mapping) else one for one in parts]
     if kind == "shell_call":
         item["action"] = {"timeout_ms": None, "max_output_length": None, **item["action"]}
     return {**_DEFAULTS.get(kind, {}), **without_fetched(item)}
@@ -155,7 +168,14 @@ def _parts(content: Any, *, is_answer: bool) -> list[JsonObject]:
 def _part(part: Item, *, is_answer: bool) -> JsonObject:
     if is_answer and part["type"] in ("input_text", "output_text"):
         return {"annotations": [], "logprobs": [], **part, "type": "output_text"}
-    return dict(part)
+    if not is_answer and part["type"] in ("output_text", "refusal"):
+        return {"type": "input_text", "text": part.get("text") or part.get("refusal") or ""}
+    return _without_nulls(part)
+
+
+def _without_nulls(part: Item) -> JsonObject:
+    """Returns a part without fields that are null: lists leave them out."""
+    return {name: value for name, value in part.items() if value is not None}
 
 
 def _numbered_items(items: Sequence[Item]) -> Iterator[tuple[str, Item]]:

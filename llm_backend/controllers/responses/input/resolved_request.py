@@ -20,9 +20,11 @@ from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.compaction_items import reading_order
 from llm_backend.controllers.responses.input.input_parts import FetchedFiles, check_file_count
 from llm_backend.controllers.responses.input.items import chat_part, messages_from
+from llm_backend.controllers.responses.input.listed_items import OF_CONVERSATIONS, OF_RESPONSES
 from llm_backend.controllers.responses.input.prompts import prompt_messages
 from llm_backend.controllers.responses.input.tools import chat_tools
 from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
+from llm_backend.controllers.responses.response_memory import conversation_of
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
@@ -133,6 +135,10 @@ async def open_request(
     context_items = await services.responses.load_context(body)
     if input_items is None:
         input_items = await services.responses.resolve_items(body.get("input"))
+        lists = (
+            [OF_RESPONSES] if conversation_of(body) is None else [OF_RESPONSES, OF_CONVERSATIONS]
+        )
+        await services.listed_items.check(input_items, "input", *lists)
     add_weight(body, context_items, input_items)
     await offload(check_items, context_items, input_items)
     await offload(check_file_count, input_items, "input", services.settings.input_files_limit)

@@ -26,6 +26,9 @@ SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
     ("prompt_cache_options", "mode"): (
         ("implicit",), "Whatever a prompt has in common with an earlier one is taken from the cache"
     ),
+    ("prompt_cache_options", "comparison_response_id"): (
+        (), "Prompts are not compared, so there are no `prompt_cache_diagnostics`"
+    ),
 }  # fmt: skip
 
 

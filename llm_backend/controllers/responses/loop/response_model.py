@@ -5,8 +5,8 @@ from typing import Protocol
 
 from llm_backend.backends.base import Chat
 from llm_backend.controllers.generation.checked_answer import ModelAnswer
+from llm_backend.controllers.generation.truncation import TokenCounter
 from llm_backend.controllers.responses.input.resolved_request import MediaSource
-from llm_backend.controllers.responses.input.truncation import TokenCounter
 
 
 class ResponseModel(TokenCounter, MediaSource, Protocol):

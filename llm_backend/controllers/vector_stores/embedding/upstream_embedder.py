@@ -12,6 +12,7 @@ from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
 from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Overloaded, UpstreamFailed
+from llm_backend.json_types import JsonMapping
 
 log = logging.getLogger(__name__)
 
@@ -38,35 +39,47 @@ class _UpstreamSource:
 
     async def vectors(self, texts: Sequence[str], meter: Meter | None) -> list[list[float]]:
         """Returns the upstream's vectors. Raises `UpstreamFailed`, and errors of the exchange."""
-        body = {"model": self.name, "input": list(texts), "encoding_format": "float"}
-        relayed = await self._upstream.exchange(
-            UpstreamRequest(
-                method="POST",
-                path="/embeddings",
-                query=b"",
-                headers=_HEADERS,
-                body=orjson.dumps(body),
-                operation=OPERATION,
-                model=self.name,
-                streams=False,
-            )
-        )
-        body_bytes = bytearray()
-        try:
-            async for piece in relayed.body:
-                body_bytes += piece
-                if len(body_bytes) > ANSWER_BYTES:
-                    raise UpstreamFailed("The upstream's embeddings are too large.")
-        finally:
-            await relayed.aclose()
-        if relayed.status == 429:
-            raise Overloaded("The upstream embeds no more now.", retry_after_s=OUTAGE_RETRY_AFTER_S)
-        if relayed.status != 200:
-            log.warning("upstream_refused", extra={"status": relayed.status})
-            raise UpstreamFailed("The upstream did not embed the texts.")
+        rows, tokens = await embed_at(self._upstream, {"model": self.name, "input": list(texts)})
         if meter is not None:
-            meter.count_embedding(self.name, _tokens(bytes(body_bytes), texts))
-        return _rows(bytes(body_bytes), len(texts))
+            meter.count_embedding(self.name, tokens)
+        return rows
+
+
+async def embed_at(
+    upstream: Exchanger, body: JsonMapping, *, name: str | None = None, caller: str = ""
+) -> tuple[list[list[float]], int]:
+    """Returns the vectors of the texts in a body of `POST /embeddings`, and the number of tokens.
+    `name` is the upstream's; if None, the model chooses it. Raises `UpstreamFailed`, and errors of
+    the exchange."""
+    model, texts = body["model"], body["input"]
+    relayed = await upstream.exchange(
+        UpstreamRequest(
+            method="POST",
+            path="/embeddings",
+            query=b"",
+            headers=_HEADERS,
+            body=orjson.dumps({**body, "encoding_format": "float"}),
+            operation=OPERATION,
+            model=model,
+            upstream=name,
+            caller=caller,
+            streams=False,
+        )
+    )
+    answer = bytearray()
+    try:
+        async for piece in relayed.body:
+            answer += piece
+            if len(answer) > ANSWER_BYTES:
+                raise UpstreamFailed("The upstream's embeddings are too large.")
+    finally:
+        await relayed.aclose()
+    if relayed.status == 429:
+        raise Overloaded("The upstream embeds no more now.", retry_after_s=OUTAGE_RETRY_AFTER_S)
+    if relayed.status != 200:
+        log.warning("upstream_refused", extra={"status": relayed.status})
+        raise UpstreamFailed("The upstream did not embed the texts.")
+    return _rows(bytes(answer), len(texts)), _tokens(bytes(answer), texts)
 
 
 def _tokens(answer: bytes, texts: Sequence[str]) -> int:

@@ -28,6 +28,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.jobs import run_jobs
 from tests.controllers.responses.scripted import (
+    LISTED_ITEMS,
     Answer,
     Model,
     NoFiles,
@@ -53,8 +54,11 @@ class Server:
             settings=SETTINGS,
             memory=types.SimpleNamespace(should_store=lambda body: True),
             responses=ResponseMemory(ResponseStore(database), ConversationStore(database)),
-            background=BackgroundResponses(BackgroundStore(database, self.jobs, limit=2)),
+            background=BackgroundResponses(
+                BackgroundStore(database, self.jobs, limit=2, delivery_limit=1)
+            ),
             jobs=self.jobs,
+            listed_items=LISTED_ITEMS,
             server_tools=ServerTools(),
             file_texts=NoFiles(),
             file_pictures=NoFiles(),

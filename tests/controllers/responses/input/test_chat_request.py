@@ -60,6 +60,10 @@ def test_logprobs_are_requested_by_number_or_by_include():
     [
         ({"reasoning": {"context": "all_turns"}}, "reasoning.context"),
         ({"prompt_cache_options": {"mode": "explicit"}}, "prompt_cache_options.mode"),
+        (
+            {"prompt_cache_options": {"comparison_response_id": "resp_1"}},
+            "prompt_cache_options.comparison_response_id",
+        ),
         ({"max_tool_calls": -1}, "max_tool_calls"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{**TOOL, "name": "no name"}]}, "tools[0].name"),

@@ -9,7 +9,7 @@ from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.errors import Overloaded
-from tests.controllers.responses.scripted import NoFiles, settings
+from tests.controllers.responses.scripted import LISTED_ITEMS, NoFiles, settings
 
 BODY = {"model": "m", "input": "Hello"}
 SETTINGS = settings()
@@ -89,6 +89,7 @@ async def turn(
         memory=memory,
         responses=memory,
         settings=settings,
+        listed_items=LISTED_ITEMS,
         server_tools=ServerTools(tools),
         file_texts=NoFiles(),
         file_pictures=NoFiles(),

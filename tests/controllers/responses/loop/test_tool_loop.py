@@ -19,7 +19,14 @@ from llm_backend.controllers.responses.server_tools import (
     ToolKind,
 )
 from llm_backend.errors import InvalidRequest, Overloaded
-from tests.controllers.responses.scripted import Answer, Model, NoFiles, saying, settings
+from tests.controllers.responses.scripted import (
+    LISTED_ITEMS,
+    Answer,
+    Model,
+    NoFiles,
+    saying,
+    settings,
+)
 from tests.response_events import check_events
 
 CLIENTS = {"type": "function", "name": "mine", "parameters": {"type": "object"}, "strict": False}
@@ -124,6 +131,7 @@ async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
         memory=memory,
         responses=memory,
         settings=settings(tool_calls_limit=limit),
+        listed_items=LISTED_ITEMS,
         server_tools=ServerTools([kind]),
         file_texts=NoFiles(),
         file_pictures=NoFiles(),

@@ -1,5 +1,5 @@
-"""Inner HTTP exchange of a WebSocket message: sent to the application as a request of its own, with
-the same checks and limits; the answer is read as a stream.
+"""Inner HTTP exchange, of a WebSocket message for instance: sent to the application as a request of
+its own, with the same checks and limits; the answer is read as a stream.
 """
 
 import asyncio
@@ -54,14 +54,25 @@ class InnerAnswer:
 
 @asynccontextmanager
 async def open_exchange(
-    app: ASGIApp, path: str, headers: Headers, body: bytes
+    app: ASGIApp,
+    path: str,
+    headers: Headers,
+    body: bytes,
+    *,
+    method: str = "POST",
+    query: bytes = b"",
 ) -> AsyncIterator[InnerAnswer]:
     """Opens an exchange with a JSON body, once the answer has begun. Leaving the context
     disconnects the client."""
     request_headers = [
         (name, value) for name, value in headers if not name.startswith(_HANDSHAKE_HEADERS)
     ]
-    scope, exchange = json_post(path, body, headers=request_headers, state={}), _InnerExchange()
+    scope = {
+        **json_post(path, body, headers=request_headers, state={}),
+        "method": method,
+        "query_string": query,
+    }
+    exchange = _InnerExchange()
     task = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
     try:
         start = await exchange.wait_for_start()

@@ -1,0 +1,109 @@
+"""Speech: a text read aloud by a local voice or relayed, as a file or as events."""
+
+import base64
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.speech import Speech, VoiceModel
+from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.request_translation import check_supported_fields
+from llm_backend.controllers.relay.relay import fairness_key
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.services import Services
+from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonMapping
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+log = logging.getLogger(__name__)
+
+FIELDS = {"input", "model", "voice", "response_format", "speed", "stream_format"}
+MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+"""Media types by `response_format`; `pcm` is signed, 16 bits, little-endian, 24 kHz, mono."""
+
+_NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+
+async def create_speech(services: Services, request: ApiRequest) -> Response:
+    """`POST /audio/speech`"""
+    return await answer_by_route(services, request, local=_refuse, voice=_speak)
+
+
+async def _refuse(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    raise InvalidRequest(f"`{model.card.id}` is a language model; it cannot speak.", param="model")
+
+
+async def _speak(services: Services, request: ApiRequest, model: VoiceModel) -> Response:
+    body: api.CreateSpeechRequest = request.body
+    check_supported_fields(body, FIELDS)
+    speech = _speech(body)
+    pieces = model.speak(speech, caller=fairness_key(request.caller))
+    if body.get("stream_format") == "sse":
+        events = _events(pieces)
+        return await run_while_connected(request, event_stream(events, ending=b""))
+    first = await run_while_connected(request, anext(pieces, b""))
+    return _SoundStream(first, pieces, MEDIA_TYPES[speech.format])
+
+
+def _speech(body: "api.CreateSpeechRequest") -> Speech:
+    if not body["input"].strip():
+        raise InvalidRequest("`input` has no text to read.", param="input")
+    voice = body["voice"]
+    return Speech(
+        text=body["input"],
+        voice=voice if isinstance(voice, str) else voice["id"],
+        speed=body.get("speed", 1),
+        format=body.get("response_format", "mp3"),
+    )
+
+
+async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[JsonMapping, None]:
+    """Yields the document's events. Characters are counted, not tokens: a voice has none."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()}
+    yield {"type": "speech.audio.done", "usage": _NO_TOKENS}
+
+
+class _SoundStream(StreamingResponse):
+    """Stream of a file's bytes. One that fails ends without its last chunk, so that the client sees
+    that it is incomplete."""
+
+    body_iterator: AsyncGenerator[bytes, None]
+
+    def __init__(self, first: bytes, pieces: AsyncGenerator[bytes, None], media_type: str) -> None:
+        self._pieces = pieces
+        super().__init__(_chain(first, pieces), media_type=media_type)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A disconnect during a send leaves both generators suspended.
+        async with aclosing(self._pieces), aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except ApiError as error:
+            log.error("answer_cut", extra={"code": error.code})
+
+
+async def _chain(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for piece in pieces:
+        yield piece

@@ -1,0 +1,171 @@
+"""Tools and resources of this server in the terms of the MCP library.
+
+The only module that imports the library as a server; it is imported with the first message.
+"""
+
+import base64
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import mcp_types
+from jsonschema_rs import validator_for
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from llm_backend import __version__, exact_json
+from llm_backend.controllers.internal.inner_exchange import open_exchange
+from llm_backend.controllers.mcp.mcp_endpoint import Answer
+from llm_backend.controllers.mcp.tools import (
+    Tool,
+    ToolRequest,
+    files_request,
+    read_request,
+    tools_of,
+)
+from llm_backend.errors import InvalidRequest
+
+_FILES = "llm-backend://files/"
+_NOT_PASSED = frozenset({b"idempotency-key", b"range", b"host"})
+_Context = ServerRequestContext[Any, Any]
+
+
+class _Refused(Exception):
+    """Error of a request, with the sentence for the client."""
+
+
+@asynccontextmanager
+async def run_server(
+    app: ASGIApp, *, file_limit_bytes: int, body_bytes: int
+) -> AsyncIterator[Answer]:
+    """Runs an MCP server over the application, and yields the function that answers a message. It
+    keeps no sessions, so that any process may get any message."""
+    tools = _Tools(app, tools_of(file_limit_bytes=file_limit_bytes), file_limit_bytes)
+    server: Server[Any] = Server(
+        "llm-backend",
+        version=__version__,
+        on_list_tools=tools.list_tools,
+        on_call_tool=tools.call,
+        on_list_resources=tools.list_files,
+        on_read_resource=tools.read_file,
+    )
+    manager = StreamableHTTPSessionManager(
+        server, json_response=True, stateless=True, max_request_body_size=body_bytes
+    )
+    async with manager.run():
+        yield manager.handle_request
+
+
+class _Tools:
+    """Handlers of the library; each sends a request with the client's own key."""
+
+    def __init__(self, app: ASGIApp, tools: list[Tool], file_limit_bytes: int) -> None:
+        self._app = app
+        self._tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
+        self._validators = {tool.name: validator_for(tool.input_schema) for tool in tools}
+        self._file_limit_bytes = file_limit_bytes
+
+    async def list_tools(
+        self, context: _Context, params: mcp_types.PaginatedRequestParams | None
+    ) -> mcp_types.ListToolsResult:
+        listed = [
+            mcp_types.Tool(
+                name=tool.name,
+                description=tool.description,
+                input_schema=tool.input_schema,
+                annotations=mcp_types.ToolAnnotations(read_only_hint=tool.is_reading),
+            )
+            for tool in self._tools.values()
+        ]
+        return mcp_types.ListToolsResult(tools=listed)
+
+    async def call(
+        self, context: _Context, params: mcp_types.CallToolRequestParams
+    ) -> mcp_types.CallToolResult:
+        """Runs a tool; an error is a result, which the model may read."""
+        tool, given = self._tools.get(params.name), params.arguments or {}
+        if tool is None:
+            message = f"There is no tool `{params.name[:256]}`."
+            raise MCPError(mcp_types.INVALID_PARAMS, message)
+        for error in self._validators[tool.name].iter_errors(given):
+            return _result(f"The arguments are wrong: {error.message[:1000]}", is_error=True)
+        try:
+            answer = tool.render(await self._send(context, tool.request(given)))
+        except (_Refused, InvalidRequest) as error:
+            return _result(str(error), is_error=True)
+        return _result(answer)
+
+    async def list_files(
+        self, context: _Context, params: mcp_types.PaginatedRequestParams | None
+    ) -> mcp_types.ListResourcesResult:
+        page = await self._read_json(context, files_request(params.cursor if params else None))
+        listed = [
+            mcp_types.Resource(uri=f"{_FILES}{one['id']}", name=one["filename"], size=one["bytes"])
+            for one in page["data"]
+        ]
+        cursor = page["last_id"] if page.get("has_more") else None
+        return mcp_types.ListResourcesResult(resources=listed, next_cursor=cursor)
+
+    async def read_file(
+        self, context: _Context, params: mcp_types.ReadResourceRequestParams
+    ) -> mcp_types.ReadResourceResult:
+        """Reads a file, as text if it is one. Raises `MCPError` for one that is too long."""
+        uri = str(params.uri)
+        if not uri.startswith(_FILES):
+            raise MCPError(mcp_types.INVALID_PARAMS, f"There is no resource {uri[:256]}.")
+        limit = self._file_limit_bytes
+        request = read_request(uri.removeprefix(_FILES), 0, limit + 1)
+        data = await self._read(context, request)
+        if len(data) > limit:
+            message = f"The file has more than {limit} bytes; read pieces of it with `read_file`."
+            raise MCPError(mcp_types.INVALID_PARAMS, message)
+        return mcp_types.ReadResourceResult(contents=[_contents(uri, data)])
+
+    async def _read_json(self, context: _Context, request: ToolRequest) -> Any:
+        return exact_json.loads(await self._read(context, request))
+
+    async def _read(self, context: _Context, request: ToolRequest) -> bytes:
+        try:
+            return await self._send(context, request)
+        except _Refused as error:
+            raise MCPError(mcp_types.INVALID_PARAMS, str(error)) from error
+
+    async def _send(self, context: _Context, request: ToolRequest) -> bytes:
+        """Sends a request with the client's headers, and returns the body of its answer."""
+        assert isinstance(context.request, Request), "messages come over HTTP"
+        sent = context.request.scope["headers"]
+        headers = [pair for pair in sent if pair[0] not in _NOT_PASSED]
+        exchange = open_exchange(
+            self._app,
+            request.path,
+            [*headers, *request.headers],
+            request.body,
+            method=request.method,
+            query=request.query,
+        )
+        async with exchange as answer:
+            if answer.status >= 400:
+                raise _Refused(str((await answer.error())["message"]))
+            return b"".join([piece async for piece in answer.pieces])
+
+
+def _result(answer: Any, *, is_error: bool = False) -> mcp_types.CallToolResult:
+    text = answer if isinstance(answer, str) else exact_json.dumps(answer).decode()
+    return mcp_types.CallToolResult(
+        content=[mcp_types.TextContent(text=text)],
+        structured_content=None if isinstance(answer, str) else answer,
+        is_error=is_error,
+    )
+
+
+def _contents(
+    uri: str, data: bytes
+) -> mcp_types.TextResourceContents | mcp_types.BlobResourceContents:
+    try:
+        return mcp_types.TextResourceContents(uri=uri, text=data.decode())
+    except UnicodeDecodeError:
+        return mcp_types.BlobResourceContents(uri=uri, blob=base64.b64encode(data).decode())

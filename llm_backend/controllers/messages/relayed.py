@@ -1,0 +1,159 @@
+"""Relay of messages to an upstream that answers them: passed on unchanged, observed, and stored as
+chats."""
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+import orjson
+from starlette.responses import Response
+
+from llm_backend import exact_json
+from llm_backend.backends.base import Usage
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.chat.events import Transcript
+from llm_backend.controllers.chat.fold import fold
+from llm_backend.controllers.chat.translated import chat_request_of
+from llm_backend.controllers.messages.chat_body import chat_body_of
+from llm_backend.controllers.relay.bridge.message_events import MessageReader
+from llm_backend.controllers.relay.relay import Destination, relay
+from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, UpstreamFailed
+from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import offload
+from llm_backend.sse import Decoder
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+log = logging.getLogger(__name__)
+
+_OBSERVED_BYTES = 16 * 1024 * 1024
+
+
+async def relay_message(
+    services: Services, request: ApiRequest, *, to: Destination | None = None
+) -> Response:
+    """Relays `POST /messages`; its usage is counted, and it is stored as a chat, before its last
+    bytes or behind them."""
+    chat_body = await offload(_stored_body, request)
+    observer = MessageObserver()
+
+    def finish() -> Awaitable[None] | None:
+        observer.close()
+        if observer.usage.prompt_tokens or observer.usage.completion_tokens:
+            request.meter.count_answer(observer.usage)
+        if chat_body is None or not services.memory.should_store_relayed(chat_body):
+            return None
+        if observer.is_overlong or not observer.has_answer:
+            log.warning("message_not_stored", extra={"request_id": request.request_id})
+            return None
+        return services.memory.remember_relayed(
+            chat_body,
+            observer.completion(chat_body["model"]),
+            complete=observer.is_complete,
+            size_bytes=len(request.raw_body) + observer.fed_bytes,
+        )
+
+    return await relay(services, request, to=to, observe=observer.feed, finish=finish)
+
+
+def _stored_body(request: ApiRequest) -> "api.CreateChatCompletionRequest | None":
+    """Returns the body of the chat that a message is stored as; None for one with blocks or tools
+    that no chat has."""
+    try:
+        body: api.CreateChatCompletionRequest = chat_request_of(
+            request, chat_body_of(request.body)
+        ).body
+    except InvalidRequest as error:
+        fields = {"request_id": request.request_id, "reason": error.param}
+        log.info("message_not_stored", extra=fields)
+        return None
+    return body
+
+
+class MessageObserver:
+    """Parses a relayed message, an event stream or one JSON body, to the deltas of a chat.
+
+    Fed the answer's bytes in any pieces; never raises. Stops after `limit_bytes` and sets
+    `is_overlong`.
+    """
+
+    def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._head = bytearray()
+        self._is_stream: bool | None = None
+        self._is_broken = False
+        self._events = Decoder(limit_bytes)
+        self._reader = MessageReader()
+        self._transcript = Transcript()
+        self.fed_bytes = 0
+        self.has_answer = False
+        self.is_overlong = False
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens, as far as they were reported."""
+        return self._reader.usage
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the whole answer was parsed and it is not an error."""
+        return self._reader.is_ended and not self._is_broken and self._reader.failure is None
+
+    def feed(self, chunk: bytes) -> None:
+        """Parses the next bytes of the answer."""
+        self.fed_bytes += len(chunk)
+        if self.fed_bytes > self._limit_bytes:
+            self.is_overlong = True
+            self._head.clear()
+        elif self._is_stream:
+            self._feed_events(chunk)
+        else:
+            self._head += chunk
+            start = bytes(self._head[:64]).lstrip()
+            if self._is_stream is None and start:
+                self._is_stream = not start.startswith(b"{")
+                if self._is_stream:
+                    self._feed_events(bytes(self._head))
+
+    def close(self) -> None:
+        """Parses a message that came whole."""
+        if self._is_stream is False and not self.is_overlong:
+            self._read(bytes(self._head), is_whole=True)
+
+    def completion(self, model: str) -> JsonObject:
+        """Returns the answer so far as the completion of a chat."""
+        head = chunks.ChunkHead(
+            id=f"chatcmpl-{uuid.uuid4().hex}",
+            kind="chat.completion.chunk",
+            created_at=int(time.time()),
+            model=model,
+        )
+        deltas = [chunks.chat_chunk(head, delta) for delta in self._transcript.deltas()]
+        completion = fold([chunks.role_chunk(head, 0), *deltas])
+        return {**completion, "usage": chunks.usage_object(self.usage)}
+
+    def _feed_events(self, chunk: bytes) -> None:
+        try:
+            for event in self._events.feed(chunk):
+                self._read(event.data.encode(), is_whole=False)
+        except UpstreamFailed:
+            self.is_overlong = True
+
+    def _read(self, data: bytes, *, is_whole: bool) -> None:
+        if self._is_broken:
+            return
+        try:
+            event: JsonMapping = exact_json.loads(data)
+            if not isinstance(event, dict):
+                raise UpstreamFailed("The upstream sent an event that is not an object.")
+            reader = self._reader
+            for delta in reader.read_whole(event) if is_whole else reader.read(event):
+                self.has_answer = True
+                self._transcript.add(delta)
+        except (orjson.JSONDecodeError, UpstreamFailed):
+            self._is_broken = True  # the client gets it all the same

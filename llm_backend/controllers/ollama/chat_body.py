@@ -1,0 +1,120 @@
+"""Bodies of Ollama's chats and generations as bodies of chat completions (pure)."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+from llm_backend import exact_json
+from llm_backend.controllers.ollama.options import GENERATION, chat_fields, check_fields
+from llm_backend.errors import InvalidRequest
+from llm_backend.json_types import JsonMapping, JsonObject
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+_CHAT = GENERATION | {"messages", "tools"}
+_COMPLETION = GENERATION | {"prompt", "suffix", "system", "raw", "images"}
+_MEDIA_TYPES = {"/9j/": "jpeg", "R0lG": "gif", "UklG": "webp"}  # by the first letters of base64
+
+
+def chat_body_of(body: "api.CreateOllamaChatRequest") -> "api.CreateChatCompletionRequest":
+    """Returns the body of the chat completion that answers a chat of Ollama's.
+
+    Raises `UnsupportedField` or `InvalidRequest` with the path of the field.
+    """
+    check_fields(body, _CHAT)
+    chat: JsonObject = {
+        **chat_fields(body),
+        "messages": list(_messages(cast("Sequence[JsonMapping]", body.get("messages") or ()))),
+    }
+    if body.get("tools"):
+        chat["tools"] = [_tool(tool) for tool in cast("Sequence[JsonMapping]", body["tools"])]
+    return cast("api.CreateChatCompletionRequest", chat)
+
+
+def prompt_chat_body_of(
+    body: "api.CreateOllamaCompletionRequest",
+) -> "api.CreateChatCompletionRequest":
+    """Returns the body of the chat completion that answers a prompt. Raises as `chat_body_of`."""
+    check_completion(body)
+    messages: list[JsonObject] = []
+    if body.get("system"):
+        messages.append({"role": "system", "content": body["system"]})
+    messages.append(_user({"content": body.get("prompt"), "images": body.get("images")}))
+    chat = {**chat_fields(body), "messages": messages}
+    return cast("api.CreateChatCompletionRequest", chat)
+
+
+def check_completion(body: "api.CreateOllamaCompletionRequest") -> None:
+    """Raises `UnsupportedField` for a field of a generation that is not supported."""
+    check_fields(body, _COMPLETION)
+
+
+def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
+    """Yields the messages of a chat. Results of tools get the ids of the calls that they answer:
+    Ollama's name the function at most."""
+    calls: list[JsonObject] = []  # of the latest message of the assistant, without results so far
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role == "tool":
+            yield _tool_result(message, calls, f"messages[{index}]")
+        elif role == "assistant":
+            translated = _assistant(message, index)
+            calls = list(translated.get("tool_calls") or ())
+            yield translated
+        elif role == "user":
+            yield _user(message)
+        else:
+            yield {"role": role, "content": message.get("content") or ""}
+
+
+def _user(message: JsonMapping) -> JsonObject:
+    text = message.get("content") or ""
+    if not message.get("images"):
+        return {"role": "user", "content": text}
+    parts: list[JsonObject] = [{"type": "text", "text": text}] if text else []
+    parts += [_image(data) for data in message["images"]]
+    return {"role": "user", "content": parts}
+
+
+def _image(data: str) -> JsonObject:
+    kind = _MEDIA_TYPES.get(data[:4], "png")
+    url = data if data.startswith("data:") else f"data:image/{kind};base64,{data}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _assistant(message: JsonMapping, index: int) -> JsonObject:
+    translated: JsonObject = {"role": "assistant", "content": message.get("content") or ""}
+    if message.get("thinking"):
+        translated["reasoning_content"] = message["thinking"]
+    if calls := message.get("tool_calls"):
+        translated["tool_calls"] = [
+            _call(call, f"call_{index}_{place}") for place, call in enumerate(calls)
+        ]
+    return translated
+
+
+def _call(call: JsonMapping, default_id: str) -> JsonObject:
+    function = {
+        "name": call["function"]["name"],
+        "arguments": exact_json.dumps(call["function"]["arguments"]).decode(),
+    }
+    return {"id": call.get("id") or default_id, "type": "function", "function": function}
+
+
+def _tool_result(message: JsonMapping, calls: list[JsonObject], path: str) -> JsonObject:
+    id, name = message.get("tool_call_id"), message.get("tool_name")
+    for call in calls:
+        if (id and call["id"] == id) or (not id and name in (None, "", call["function"]["name"])):
+            calls.remove(call)
+            content = message.get("content") or ""
+            return {"role": "tool", "tool_call_id": call["id"], "content": content}
+    raise InvalidRequest(
+        "A message of the role `tool` must answer one of the `tool_calls` of the message of the "
+        "assistant before it.",
+        param=path,
+    )
+
+
+def _tool(tool: JsonMapping) -> JsonObject:
+    function = {name: value for name, value in tool["function"].items() if value is not None}
+    return {"type": "function", "function": function}

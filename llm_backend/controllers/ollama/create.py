@@ -1,0 +1,97 @@
+"""Chats and generations by a local model, or by an upstream that answers chats or responses."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from llm_backend import exact_json
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.chat.translated import answer_translated, chat_request_of
+from llm_backend.controllers.ollama.chat_body import chat_body_of, prompt_chat_body_of
+from llm_backend.controllers.ollama.lines import OllamaLines
+from llm_backend.controllers.ollama.options import streams
+from llm_backend.controllers.ollama.raw import answer_raw, refuse_raw
+from llm_backend.controllers.ollama.request import check_enabled, with_known_model
+from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import Forbidden, UnsupportedField
+from llm_backend.json_types import JsonMapping
+from llm_backend.offload import offload
+from llm_backend.sse import LINES
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+
+async def create_ollama_chat(services: Services, request: ApiRequest) -> Response:
+    """`POST /api/chat`"""
+    check_enabled(services)
+    request = with_known_model(services, request)
+    body: api.CreateOllamaChatRequest = request.body
+    if not body.get("messages"):
+        return await _load_or_unload(services, request, is_chat=True)
+    chat = chat_request_of(request, await offload(chat_body_of, body))
+    return await _answer(services, chat, body, is_chat=True)
+
+
+async def create_ollama_completion(services: Services, request: ApiRequest) -> Response:
+    """`POST /api/generate`"""
+    check_enabled(services)
+    request = with_known_model(services, request)
+    body: api.CreateOllamaCompletionRequest = request.body
+    if body.get("raw") or body.get("suffix"):
+        return await answer_by_route(services, request, local=answer_raw, bridged=refuse_raw)
+    if not (body.get("prompt") or body.get("images")):
+        return await _load_or_unload(services, request, is_chat=False)
+    chat = chat_request_of(request, await offload(prompt_chat_body_of, body))
+    return await _answer(services, chat, body, is_chat=False)
+
+
+async def _answer(
+    services: Services, chat_request: ApiRequest, body: JsonMapping, *, is_chat: bool
+) -> Response:
+    think = body.get("think")
+
+    async def answer(
+        services: Services, request: ApiRequest, model: LocalModel | BridgedModel
+    ) -> Response:
+        if isinstance(model, LocalModel):
+            if think is not None:
+                switches = {"enable_thinking": bool(think), "thinking": bool(think)}
+                request = replace(request, body={**request.body, "chat_template_kwargs": switches})
+        elif body.get("logprobs"):
+            raise UnsupportedField(
+                f"`{body['model']}` is a model of an upstream, from which no log probabilities are "
+                "read here; leave `logprobs` out.",
+                param="logprobs",
+            )
+        lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=think is not False)
+        return await answer_translated(services, request, model, lines, streams=streams(body))
+
+    return await answer_by_route(services, chat_request, local=answer, bridged=answer)
+
+
+async def _load_or_unload(services: Services, request: ApiRequest, *, is_chat: bool) -> Response:
+    """Answers a request without input, which loads the model, or unloads it with `keep_alive` 0."""
+    body: JsonMapping = request.body
+    unloads = body.get("keep_alive") in (0, "0", "0s")
+    if unloads and not request.caller.may_administer:
+        raise Forbidden("Only an admin key may unload a model.")
+
+    async def answer(
+        _services: Services, request: ApiRequest, model: LocalModel | BridgedModel
+    ) -> Response:
+        if isinstance(model, LocalModel):
+            await run_while_connected(request, model.unload() if unloads else model.load())
+        lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=False)
+        finished = lines.finish("unload" if unloads else "load")
+        if streams(body):
+            return Response(exact_json.dumps(finished) + b"\n", media_type=LINES)
+        return JsonResponse(finished)
+
+    return await answer_by_route(services, request, local=answer, bridged=answer)

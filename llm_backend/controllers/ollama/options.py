@@ -1,0 +1,86 @@
+"""Options of Ollama's requests as fields of chats and completions (pure).
+
+Options that change how a model is loaded are hints here: the settings of this server decide. So are
+`keep_alive`, and `truncate` and `shift`: a prompt that does not fit is refused.
+"""
+
+from llm_backend.errors import UnsupportedField
+from llm_backend.json_types import JsonMapping, JsonObject
+
+HINTS = frozenset({"keep_alive", "truncate", "shift"})
+GENERATION = frozenset(
+    {"model", "options", "format", "stream", "think", "logprobs", "top_logprobs"} | HINTS
+)
+_SAME = (
+    "temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "stop", "repeat_penalty",
+    "repeat_last_n", "presence_penalty", "frequency_penalty", "mirostat", "mirostat_tau",
+    "mirostat_eta",
+)  # fmt: skip
+_LOADING = frozenset(
+    {
+        "numa", "num_ctx", "num_batch", "num_gpu", "main_gpu", "low_vram", "f16_kv", "logits_all",
+        "vocab_only", "use_mmap", "use_mlock", "embedding_only", "num_thread", "num_keep",
+        "draft_num_predict",
+    }
+)  # fmt: skip
+_NEUTRAL = {"tfs_z": 1, "penalize_newline": False}  # values that change nothing
+
+
+def check_fields(body: JsonMapping, known: frozenset[str]) -> None:
+    """Raises `UnsupportedField` for a field with an effect that is not among the known ones."""
+    for name, value in body.items():
+        # Ollama's clients send empty values for fields that were not given.
+        if name not in known and value not in (None, "", [], {}, False, 0):
+            raise UnsupportedField(
+                f"`{name}` is not supported by this server; leave it out.", param=name
+            )
+
+
+def generation_fields(body: JsonMapping) -> JsonObject:
+    """Returns the fields that a chat and a completion share. Raises `UnsupportedField` for an
+    option that would change the answer."""
+    options: JsonMapping = body.get("options") or {}
+    _check_options(options)
+    fields: JsonObject = {name: options[name] for name in _SAME if options.get(name) is not None}
+    if (options.get("num_predict") or 0) > 0:  # others mean: up to the end of the context
+        fields["max_tokens"] = options["num_predict"]
+    return {**fields, "model": body["model"], "stream": streams(body)}
+
+
+def streams(body: JsonMapping) -> bool:
+    """Returns True unless the body says that the answer shall come whole."""
+    return body.get("stream") is not False
+
+
+def chat_fields(body: JsonMapping) -> JsonObject:
+    """Returns the fields of a chat for `options`, `format`, `think` and log probabilities."""
+    fields = {**generation_fields(body), **_format(body.get("format"))}
+    if "max_tokens" in fields:
+        fields["max_completion_tokens"] = fields.pop("max_tokens")
+    if isinstance(body.get("think"), str):
+        fields["reasoning_effort"] = body["think"]
+    if body.get("logprobs"):
+        fields["logprobs"] = True
+        if body.get("top_logprobs") is not None:
+            fields["top_logprobs"] = body["top_logprobs"]
+    return fields
+
+
+def _check_options(options: JsonMapping) -> None:
+    for name, value in options.items():
+        if value is None or name in _SAME or name in _LOADING or name == "num_predict":
+            continue
+        if name not in _NEUTRAL or value != _NEUTRAL[name]:
+            raise UnsupportedField(
+                f"The option `{name}` is not supported by this server; leave it out.",
+                param=f"options.{name}",
+            )
+
+
+def _format(form: object) -> JsonObject:
+    if not form:
+        return {}
+    if form == "json":
+        return {"response_format": {"type": "json_object"}}
+    schema = {"name": "answer", "schema": form, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}

@@ -1,0 +1,134 @@
+"""Download of a model from the Hugging Face hub into the models folder, with its progress."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from llm_backend import exact_json
+from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.ollama.options import check_fields, streams
+from llm_backend.controllers.ollama.request import check_enabled
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonObject
+from llm_backend.model_files import HUB_NAME, HeaderError, read_header
+from llm_backend.models.hub import HubFile, PullError, pull
+from llm_backend.sse import LINES, encode_error
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+_FIELDS = frozenset({"model", "name", "stream"})
+_HOSTS = ("hf.co/", "huggingface.co/")
+_BYTES_PER_LINE = 16 * 1024 * 1024
+_SUCCESS: JsonObject = {"status": "success"}
+
+
+async def pull_ollama_model(services: Services, request: ApiRequest) -> Response:
+    """`POST /api/pull`: requests find the model once the settings name it."""
+    check_enabled(services)
+    body: api.PullOllamaModelRequest = request.body
+    check_fields(body, _FIELDS)
+    progress = _Pull(services, body.get("model") or body.get("name") or "").progress()
+    if streams(body):
+        return await event_stream(_encode(progress), ending=b"", failure=_failure, media_type=LINES)
+    return JsonResponse(await run_while_connected(request, _last(progress)))
+
+
+class _Pull:
+    """One download in a thread, and its progress for the event loop."""
+
+    def __init__(self, services: Services, name: str) -> None:
+        for host in _HOSTS:
+            name = name.removeprefix(host)
+        match = HUB_NAME.fullmatch(name)
+        if match is None:
+            raise InvalidRequest(
+                f"`{name[:256]}` is not a model of the Hugging Face hub: give OWNER/NAME or "
+                "OWNER/NAME:QUANT.",
+                param="model",
+            )
+        owner, self._name, self._quant = match.groups()
+        self._repository = f"{owner}/{self._name}"
+        self._folder = services.settings.models_folder / owner / self._name
+        self._loop = asyncio.get_running_loop()
+        self._lines: asyncio.Queue[JsonObject | None] = asyncio.Queue()
+        self._is_given_up = False
+        self._file: JsonObject = {}
+        self._told_bytes = 0
+
+    async def progress(self) -> AsyncGenerator[JsonObject, None]:
+        """Yields the progress, and success at the end. Raises `InvalidRequest` if the model cannot
+        be had. The download ends when this generator is closed, and what has come is kept."""
+        yield {"status": "pulling manifest"}
+        download = asyncio.create_task(asyncio.to_thread(self._run))
+        download.add_done_callback(self._end)
+        try:
+            while (line := await self._lines.get()) is not None:
+                yield line
+            await download
+        except PullError as error:
+            raise InvalidRequest(str(error), param="model") from error
+        finally:
+            self._is_given_up = True
+        yield _SUCCESS
+
+    def _run(self) -> None:
+        files = pull(
+            self._repository,
+            self._quant,
+            self._folder,
+            on_file=self._begin_file,
+            on_bytes=self._add_bytes,
+        )
+        for file in files:
+            try:
+                read_header(file)
+            except HeaderError as error:
+                raise PullError(str(error)) from error
+
+    def _begin_file(self, file: HubFile) -> None:
+        digest = {"digest": f"sha256:{file.sha256}"} if file.sha256 else {}
+        self._file = {
+            "status": f"pulling {file.path}", **digest, "total": file.size_bytes, "completed": 0,
+        }  # fmt: skip
+        self._told_bytes = 0
+        self._tell()
+
+    def _add_bytes(self, size: int) -> None:
+        if self._is_given_up:
+            raise PullError("The client gave the download up.")
+        self._file = {**self._file, "completed": self._file["completed"] + size}
+        completed = self._file["completed"]
+        if completed - self._told_bytes >= _BYTES_PER_LINE or completed == self._file["total"]:
+            self._told_bytes = completed
+            self._tell()
+
+    def _end(self, download: asyncio.Task[None]) -> None:
+        if not download.cancelled():
+            download.exception()  # is retrieved even if no client waits for it any more
+        self._lines.put_nowait(None)
+
+    def _tell(self) -> None:
+        self._loop.call_soon_threadsafe(self._lines.put_nowait, self._file)
+
+
+async def _last(progress: AsyncGenerator[JsonObject, None]) -> JsonObject:
+    async with aclosing(progress):
+        return [line async for line in progress][-1]
+
+
+async def _encode(progress: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(progress):
+        async for line in progress:
+            yield exact_json.dumps(line) + b"\n"
+
+
+def _failure(error: ApiError) -> bytes:
+    return encode_error("/api/pull", error)

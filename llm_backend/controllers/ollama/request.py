@@ -1,0 +1,27 @@
+"""Checks and names that all operations of Ollama's API share."""
+
+from dataclasses import replace
+
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.services import Services
+from llm_backend.errors import Unsupported
+
+_TAG = ":latest"
+
+
+def check_enabled(services: Services) -> None:
+    """Raises `Unsupported` if the settings switch Ollama's API off."""
+    if not services.settings.ollama_api:
+        raise Unsupported("Ollama's API is switched off here (`ollama_api`).")
+
+
+def with_known_model(services: Services, request: ApiRequest) -> ApiRequest:
+    """Returns the request with the model's name of this server: clients of Ollama write `NAME` and
+    `NAME:latest` alike. Raises `Forbidden` and `QuotaExceeded` for that name."""
+    name: str = request.body.get("model") or request.body.get("name") or ""
+    plain = name.removesuffix(_TAG)
+    if plain != name and not services.registry.knows(name) and services.registry.knows(plain):
+        if request.caller.project is not None:
+            services.access.admission.check(request.caller, plain)
+        name = plain
+    return replace(request, body={**request.body, "model": name})

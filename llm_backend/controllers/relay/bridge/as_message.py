@@ -1,0 +1,198 @@
+"""Bridge from chats and responses to Anthropic's Messages: the request body (pure)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from llm_backend import exact_json
+from llm_backend.backends.base import Chat, Message
+from llm_backend.backends.local.media import Content, MediaFile, Picture
+from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
+from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping, JsonObject
+
+PATH = "/messages"
+
+_SAME = ("temperature", "top_p", "top_k")
+_OF_BOTH = frozenset(
+    {
+        *_SAME, "model", "store", "metadata", "stream", "stream_options", "tools", "tool_choice",
+        "parallel_tool_calls", "user",
+        # These identify the user or the cache, as at local models.
+        "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+    }
+)  # fmt: skip
+_OF_CHATS = _OF_BOTH | {
+    "messages", "functions", "function_call", "max_tokens", "max_completion_tokens", "stop",
+    "reasoning_effort", "response_format",
+}  # fmt: skip
+_OF_RESPONSES = _OF_BOTH | {
+    "input", "instructions", "conversation", "previous_response_id", "max_output_tokens",
+    "max_tool_calls", "reasoning", "text", "include", "prompt",
+}  # fmt: skip
+_EFFORTS = {"minimal": "low"}  # the others have the same names
+_IMAGE = "data:"
+
+
+def as_message(body: JsonMapping, chat: Chat, model: str, *, max_tokens: int) -> JsonObject:
+    """Returns the body of the message that answers a chat or a response with this body; of at most
+    `max_tokens`, unless the body sets a limit.
+
+    Raises `UnsupportedField` for what messages lack.
+    """
+    is_chat = "messages" in body
+    check_translatable(body, _OF_CHATS if is_chat else _OF_RESPONSES, other="Anthropic's messages")
+    system, messages = _messages(chat.messages)
+    fields: JsonObject = {
+        "model": model,
+        "max_tokens": chat.limits.max_tokens or max_tokens,
+        "messages": messages,
+        "stream": True,
+        **{name: body[name] for name in _SAME if body.get(name) is not None},
+        **_tools(chat),
+        **_reasoning(chat.reasoning_effort, _schema(body)),
+    }
+    if system:
+        fields["system"] = system
+    if chat.limits.stop:
+        fields["stop_sequences"] = list(chat.limits.stop)
+    if user := body.get("safety_identifier") or body.get("user"):
+        fields["metadata"] = {"user_id": user}
+    return fields
+
+
+def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
+    """Returns the system prompt, of the first messages, and the others. Results of tools that
+    follow each other are one message."""
+    system: list[str] = []
+    translated: list[JsonObject] = []
+    results: list[JsonObject] = []  # of the message that is being made of them
+    for index, message in enumerate(messages):
+        role, content = message["role"], message.get("content")
+        if message.get("name"):
+            raise UnsupportedField(
+                "The upstream is asked for messages, which have no names.",
+                param=f"messages[{index}].name",
+            )
+        if role == "tool":
+            if not results:
+                translated.append({"role": "user", "content": results})
+            results.append(_result(message["tool_call_id"], content))
+            continue
+        results = []
+        if role == "system" and not translated:
+            system += [block["text"] for block in _blocks(content)]
+        elif role == "assistant":
+            translated.append({"role": role, "content": list(_assistant(message))})
+        else:
+            translated.append({"role": role, "content": list(_blocks(content))})
+    return "\n\n".join(system), translated
+
+
+def _result(call_id: str, content: Content) -> JsonObject:
+    return {"type": "tool_result", "tool_use_id": call_id, "content": list(_blocks(content))}
+
+
+def _assistant(message: Message) -> Iterator[JsonObject]:
+    """Yields the blocks of an answer. Its reasoning is left out: only what Anthropic has signed is
+    read again."""
+    yield from _blocks(message.get("content"))
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        yield {
+            "type": "tool_use",
+            "id": call["id"],
+            "name": function["name"],
+            "input": _input(function["arguments"]),
+        }
+
+
+def _input(arguments: str) -> Any:
+    try:
+        parsed = exact_json.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise InvalidRequest(
+            "The upstream reads calls of tools whose `arguments` are a JSON object.",
+            param="messages",
+        )
+    return parsed
+
+
+def _blocks(content: Content) -> Iterator[JsonObject]:
+    """Yields the blocks of a content; empty texts are refused by the upstream and left out."""
+    pieces = [content] if content is None or isinstance(content, str) else content
+    for piece in pieces:
+        if isinstance(piece, str):
+            if piece:
+                yield {"type": "text", "text": piece}
+        elif piece is not None:
+            yield {"type": "image", "source": _source(piece)}
+
+
+def _source(file: MediaFile) -> JsonObject:
+    if not isinstance(file, Picture):
+        raise UnsupportedField(
+            "The upstream is asked for messages, which take no sound.", param=file.param
+        )
+    if not file.url.startswith(_IMAGE):
+        return {"type": "url", "url": file.url}
+    head, _, data = file.url.removeprefix(_IMAGE).partition(",")
+    return {"type": "base64", "media_type": head.partition(";")[0], "data": data}
+
+
+def _tools(chat: Chat) -> JsonObject:
+    if not chat.tools:
+        return {}
+    names, functions = chat.callable_names, [tool["function"] for tool in chat.tools]
+    callable_ones = [one for one in functions if names is None or one["name"] in names]
+    fields: JsonObject = {"tools": [_tool(function) for function in callable_ones]}
+    choice: JsonObject = {"type": "auto"}
+    if chat.must_call and names is not None and len(names) == 1:
+        choice = {"type": "tool", "name": next(iter(names))}
+    elif chat.must_call:
+        choice = {"type": "any"}
+    if not chat.parallel_tool_calls:
+        choice["disable_parallel_tool_use"] = True
+    return fields | ({"tool_choice": choice} if choice != {"type": "auto"} else {})
+
+
+def _tool(function: JsonMapping) -> JsonObject:
+    tool: JsonObject = {
+        "name": function["name"],
+        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+    }
+    for name in ("description", "strict"):
+        if function.get(name) is not None:
+            tool[name] = function[name]
+    return tool
+
+
+def _schema(body: JsonMapping) -> Any:
+    """Returns the schema of the answer, if the body has one. Raises `UnsupportedField` for JSON
+    without a schema."""
+    text = (body.get("text") or {}).get("format")
+    wanted: JsonMapping = body.get("response_format") or text or {"type": "text"}
+    kind = wanted["type"]
+    if kind == "text":
+        return None
+    if kind != "json_schema":
+        raise UnsupportedField(
+            "The upstream is asked for messages, which take a JSON schema, not any JSON object.",
+            param="response_format" if "response_format" in body else "text.format",
+        )
+    return wanted.get("json_schema", wanted).get("schema")
+
+
+def _reasoning(effort: str | None, schema: Any) -> JsonObject:
+    fields: JsonObject = {}
+    if effort == "none":
+        fields["thinking"] = {"type": "disabled"}
+    elif effort is not None:
+        fields["output_config"] = {"effort": _EFFORTS.get(effort, effort)}
+    if schema is not None:
+        form = {"type": "json_schema", "schema": schema}
+        fields["output_config"] = {**fields.get("output_config", {}), "format": form}
+    return fields

@@ -1,0 +1,123 @@
+"""Bridge from Anthropic's Messages: events of a message as deltas of a chat (pure)."""
+
+from collections.abc import Iterator
+
+from llm_backend import exact_json
+from llm_backend.backends.base import ChatDelta, ToolCall, Usage
+from llm_backend.controllers.relay.bridge.event_fields import (
+    error_in_event,
+    number,
+    part,
+    parts,
+    required_text,
+    text,
+)
+from llm_backend.errors import ApiError, UpstreamFailed
+from llm_backend.json_types import JsonMapping
+
+_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}  # the others are ends of a turn
+_NO_BLOCKS = frozenset({"redacted_thinking"})  # which only Anthropic can read
+
+
+class MessageReader:
+    """Parses the events of one message; `usage` is complete with the last ones, and `failure` is an
+    error inside the stream."""
+
+    ends_by_done = False
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.is_ended = False
+        self.failure: ApiError | None = None
+        self._usage: dict[str, int] = {}
+        self._calls = 0
+
+    def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
+        """Yields the deltas of an event. Raises `UpstreamFailed` for a malformed one."""
+        kind = text(event, "type")
+        if kind == "message_start":
+            self._count(part(part(event, "message"), "usage"))
+        elif kind == "content_block_start":
+            yield from self._begin(part(event, "content_block"))
+        elif kind == "content_block_delta":
+            yield from self._delta(part(event, "delta"))
+        elif kind == "message_delta":
+            self._count(part(event, "usage"))
+            yield self._end(part(event, "delta"))
+        elif kind == "message_stop":
+            self.is_ended = True
+        elif kind == "error" or event.get("error") is not None:
+            self.failure = error_in_event(event.get("error"))
+
+    def read_whole(self, message: JsonMapping) -> Iterator[ChatDelta]:
+        """Yields the deltas of a message that came whole. Raises as `read`."""
+        self._count(part(message, "usage"))
+        for block in parts(message, "content"):
+            yield from self._begin(block)
+        yield self._end(message)
+        self.is_ended = True
+
+    def _begin(self, block: JsonMapping) -> Iterator[ChatDelta]:
+        """Yields the begin of a block, which may hold all of it already."""
+        kind = required_text(block, "type")
+        if kind == "tool_use":
+            yield from self._begin_call(block)
+        elif kind in ("text", "thinking"):
+            yield from self._pieces(text(block, "text"), text(block, "thinking"))
+        elif kind not in _NO_BLOCKS:
+            raise UpstreamFailed("The upstream answered with a block that no chat has.")
+
+    def _begin_call(self, block: JsonMapping) -> Iterator[ChatDelta]:
+        given = part(block, "input")
+        call = ToolCall(
+            index=self._calls,
+            id=required_text(block, "id"),
+            name=required_text(block, "name"),
+            arguments=exact_json.dumps(given).decode() if given else "",
+        )
+        self._calls += 1
+        yield ChatDelta(choice=0, tool_calls=[call])
+
+    def _delta(self, delta: JsonMapping) -> Iterator[ChatDelta]:
+        kind = text(delta, "type")
+        if kind == "input_json_delta" and self._calls:
+            arguments = text(delta, "partial_json")
+            if arguments:
+                call = ToolCall(index=self._calls - 1, arguments=arguments)
+                yield ChatDelta(choice=0, tool_calls=[call])
+        elif kind == "input_json_delta":
+            raise UpstreamFailed("The upstream went on with a call that is not under way.")
+        else:
+            yield from self._pieces(text(delta, "text"), text(delta, "thinking"))
+
+    def _pieces(self, content: str, reasoning: str) -> Iterator[ChatDelta]:
+        if content or reasoning:
+            yield ChatDelta(choice=0, content=content, reasoning=reasoning)
+
+    def _end(self, fields: JsonMapping) -> ChatDelta:
+        reason = text(fields, "stop_reason")
+        stop = text(fields, "stop_sequence") if reason == "stop_sequence" else ""
+        return ChatDelta(
+            choice=0, finish_reason=_REASONS.get(reason, "stop"), stop_sequence=stop or None
+        )
+
+    def _count(self, usage: JsonMapping) -> None:
+        """Adds the numbers of an event to those before: the last ones have no input tokens at some
+        servers."""
+        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        for name in (*names, "output_tokens"):
+            if usage.get(name) is not None:
+                self._usage[name] = number(usage, name)
+        details = part(usage, "output_tokens_details")
+        cached = self._usage.get("cache_read_input_tokens", 0)
+        self.usage = Usage(
+            prompt_tokens=sum(self._usage.get(name, 0) for name in names),
+            cached_tokens=cached,
+            completion_tokens=self._usage.get("output_tokens", 0),
+            reasoning_tokens=number(details, "thinking_tokens"),
+        )

@@ -1,0 +1,115 @@
+"""Worker of webhook deliveries: sends each event until the endpoint accepts it, for a day.
+
+The endpoint may get an event twice: if it accepts one and the server ends before that is stored.
+"""
+
+import logging
+
+from prometheus_client import Counter
+
+from llm_backend import exact_json
+from llm_backend.backends.webhook_sender import WebhookNotSent, WebhookSender, WebhookUrlRefused
+from llm_backend.controllers.webhooks.signature import signed_headers
+from llm_backend.json_types import JsonMapping
+from llm_backend.store import (
+    FailedDelivery,
+    Job,
+    Missing,
+    RetryLater,
+    StoredEndpoint,
+    WebhookStore,
+)
+
+LIFETIME_S = 24 * 3600
+PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 10 * 3600)
+"""Seconds before the second attempt, the third, and so on, cut to the rest of `LIFETIME_S`."""
+# An event that finds its endpoint failing waits for the next attempt of another, once, but hardly
+# later once the endpoint works again.
+_OTHERS_PAUSE_LIMIT_S = 300
+
+log = logging.getLogger(__name__)
+
+
+class DeliveryWorker:
+    """Worker of deliveries. A job's details are the event, its subject is the endpoint."""
+
+    def __init__(self, webhooks: WebhookStore, sender: WebhookSender, deliveries: Counter) -> None:
+        self._webhooks = webhooks
+        self._sender = sender
+        self._deliveries = deliveries
+
+    async def work(self, job: Job) -> None:
+        """Sends the event once. Raises `RetryLater` if it failed and may be sent again."""
+        try:
+            endpoint = await self._webhooks.get(job.subject)
+        except Missing:
+            return
+        if endpoint.disabled_at is not None:
+            failed = FailedDelivery(
+                attempts=job.attempt - 1, status_code=None, reason="The endpoint is disabled."
+            )
+            await self._give_up(job, failed)
+            return
+        outcome = await self._send(endpoint, job)
+        if outcome is None:
+            await self._webhooks.finish(job)
+            self._deliveries.labels("delivered").inc()
+        else:
+            await self._retry_or_give_up(job, outcome)
+
+    async def give_up(self, job: Job) -> None:
+        """Records the failure of a delivery during whose attempts the server ended."""
+        reason = "The server ended during the last attempts."
+        failed = FailedDelivery(attempts=job.attempt - 1, status_code=None, reason=reason)
+        await self._give_up(job, failed)
+
+    async def _send(self, endpoint: StoredEndpoint, job: Job) -> FailedDelivery | None:
+        """Returns None if the endpoint accepts the event."""
+        status = None
+        try:
+            status = await send_event(self._sender, endpoint, job.details, self._webhooks.now)
+            if 200 <= status < 300:
+                return None
+            reason = f"The endpoint answered with {status}."
+        except (WebhookNotSent, WebhookUrlRefused) as error:
+            reason = str(error)
+        log.info("webhook_not_delivered", extra={**_log_fields(job), "reason": reason})
+        return FailedDelivery(attempts=job.attempt, status_code=status, reason=reason)
+
+    async def _retry_or_give_up(self, job: Job, failed: FailedDelivery) -> None:
+        remaining_s: float = job.details["created_at"] + LIFETIME_S - self._webhooks.now
+        if remaining_s <= 0:
+            await self._give_up(job, failed)
+            return
+        pause_s = min(PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1], remaining_s)
+        await self._webhooks.postpone_others(job, min(pause_s, _OTHERS_PAUSE_LIMIT_S))
+        self._deliveries.labels("retried").inc()
+        raise RetryLater(pause_s)
+
+    async def _give_up(self, job: Job, failed: FailedDelivery) -> None:
+        dropped = await self._webhooks.give_up(job, failed)
+        self._deliveries.labels("given_up").inc(1 + (dropped or 0))
+        fields = {**_log_fields(job), "attempts": failed.attempts, "reason": failed.reason}
+        log.warning("webhook_given_up", extra=fields)
+        if dropped is not None:
+            fields = {"endpoint_id": job.subject, "dropped": dropped}
+            log.warning("webhook_endpoint_disabled", extra=fields)
+
+
+async def send_event(
+    sender: WebhookSender, endpoint: StoredEndpoint, event: JsonMapping, now: float
+) -> int:
+    """Sends an event, signed, and returns the status of the answer. Raises `WebhookUrlRefused`,
+    `WebhookNotSent`."""
+    body = exact_json.dumps(event)
+    headers = signed_headers(event["id"], body, now, endpoint.active_secrets(now))
+    return await sender.send(endpoint.url, body, headers)
+
+
+def _log_fields(job: Job) -> dict[str, object]:
+    details = job.details
+    return {
+        "endpoint_id": job.subject,
+        "event_id": details["id"],
+        "event_type": details["type"],
+    }

@@ -1,0 +1,77 @@
+"""Limits, deadlines and failures in the shape of Ollama's API."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.controllers.relay.bridge.test_bridge import HEAD, chat_says, chunk
+from tests.gateway import backend, gateway
+from tests.upstream import Connection, FakeUpstream, Message, post
+
+HELLO: Any = {"model": "far", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+async def test_whole_answer_has_nothing_of_a_step_that_broke_off(tmp_path: Path) -> None:
+    said = b"data: %b\n\n" % json.dumps(chunk({"content": "Hel"})).encode()
+    whole = chat_says({"role": "assistant"}, {"content": "Good day"})
+    async with FakeUpstream(answer=HEAD + said) as broken, FakeUpstream(answer=whole) as sound:
+        backends = [backend(broken, "a", "one", wire="chat"), backend(sound, "b", wire="chat")]
+        routes = {"far": "one, two"}
+        async with gateway(tmp_path, backends=backends, routes=routes) as served:
+            body = json.dumps({**HELLO, "stream": False}).encode()
+            answer = await served.ask(post(body, path="/api/chat"))
+
+    assert json.loads(answer.body)["message"]["content"] == "Good day"
+
+
+async def lines_of(fake: FakeUpstream, tmp_path: Path, requests: int, **settings: Any) -> list[Any]:
+    """Status and lines of the last of some chats, with a gateway in front of the fake."""
+    async with fake:
+        backends = [backend(fake, "a", wire="chat")]
+        async with (
+            gateway(
+                tmp_path, backends=backends, allowed_hosts=("127.0.0.1",),
+                response_validation="enforce", **settings,
+            ) as served,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", timeout=30) as client,
+        ):  # fmt: skip
+            for _ in range(requests):
+                answer = await client.post("/api/chat", json=HELLO)
+    return [answer.status_code, *map(json.loads, answer.text.splitlines())]
+
+
+async def test_rate_limits_hold(tmp_path: Path) -> None:
+    fake = FakeUpstream(answer=chat_says({"role": "assistant"}, {"content": "Hello"}))
+
+    status, error = await lines_of(fake, tmp_path, 2, requests_per_minute=1)
+
+    assert status == 429
+    assert set(error) == {"error"}
+    assert len(fake.requests) == 1
+
+
+async def begins_and_stalls(_request: Message, connection: Connection) -> None:
+    data = json.dumps(chunk({"content": "Hel"})).encode()
+    await connection.send(HEAD + b"data: %b\n\n" % data)
+    await asyncio.Event().wait()
+
+
+async def test_deadline_ends_a_stream_with_a_line(tmp_path: Path) -> None:
+    fake = FakeUpstream(answer=begins_and_stalls)
+
+    status, first, last = await lines_of(fake, tmp_path, 1, run_deadline_s=0.5)
+
+    assert (status, first["message"]["content"]) == (200, "Hel")
+    assert "deadline of 0.5 s" in last["error"]
+
+
+async def test_upstream_that_breaks_off_ends_a_stream_with_a_line(tmp_path: Path) -> None:
+    said = b"data: %b\n\n" % json.dumps(chunk({"content": "Hel"})).encode()
+
+    status, first, last = await lines_of(FakeUpstream(answer=HEAD + said), tmp_path, 1)
+
+    assert (status, first["done"]) == (200, False)
+    assert "broke off" in last["error"]
