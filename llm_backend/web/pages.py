@@ -6,12 +6,13 @@ its `ETag`; browsers cache it too and revalidate it on every use (304).
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 STATIC = Path(__file__).with_name("static")
@@ -45,6 +46,8 @@ _DOCS_POLICY = (
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
+# Of files that are not ours: they may need what the policies above refuse.
+_OWN_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-cache"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +58,39 @@ class _PageFile:
 
 
 class WebPages:
-    """Serves the pages in front of the wrapped application."""
+    """Serves the pages in front of the wrapped application; with a folder, its files instead of
+    the chat page."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, folder: Path | None = None) -> None:
         self._app = app
+        self._files = {} if folder is None else _files_of(folder)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers GET and HEAD for the pages' files; passes other requests on."""
         is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        if is_read and (own := self._files.get(scope["path"])) is not None:
+            scope.setdefault("state", {})["operation_id"] = "web"
+            await FileResponse(own, headers=_OWN_HEADERS)(scope, receive, send)
+            return
         file = _file(scope["path"]) if is_read else None
         if file is None:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["operation_id"] = "web"  # for the access log
         await _response(file, scope)(scope, receive, send)
+
+
+def _files_of(folder: Path) -> Mapping[str, Path]:
+    """Returns the files below a folder by their paths; none that is hidden or leads elsewhere.
+    Files that are added later are not served."""
+    root = folder.resolve()
+    files = {
+        f"/{file.relative_to(root).as_posix()}": file
+        for file in root.rglob("*")
+        if file.is_file() and file.resolve().is_relative_to(root)
+    }
+    shown = {path: file for path, file in files.items() if "/." not in path}
+    return shown | ({"/": shown["/index.html"]} if "/index.html" in shown else {})
 
 
 def _file(path: str) -> _PageFile | None:

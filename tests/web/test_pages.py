@@ -86,6 +86,24 @@ async def test_web_page_policy_allows_only_own_files_and_no_inline_scripts(pages
     assert not re.search(r"\son[a-z]+=|\sstyle=|<style|<script(?![^>]*\ssrc=)", answer.text)
 
 
+async def test_web_pages_of_another_folder_are_served_instead_of_the_chat_page(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "page"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<h1>Another</h1>")
+    (folder / "assets/a.js").write_text("1")
+    (folder / ".env").write_text("secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    app = WebPages(PlainTextResponse("the application's"), folder)
+    there = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
+
+    assert (await there.get("/")).text == "<h1>Another</h1>"
+    assert (await there.get("/assets/a.js")).headers["content-type"].startswith("text/javascript")
+    assert "swagger" in (await there.get("/docs")).text
+    for path in ("/.env", "/link", "/../secret", "/%2e%2e/secret", "/assets", "/v1/models"):
+        assert (await there.get(path)).text == "the application's", path
+
+
 def test_web_page_files_name_no_other_server():
     for file in STATIC.iterdir():
         if file.is_file() and file.name != "icon.svg":
@@ -95,9 +113,10 @@ def test_web_page_files_name_no_other_server():
 
 def test_web_page_vendor_files_match_their_hashes():
     folder = STATIC / "vendor"
-    there = {file.name for file in folder.iterdir() if file.is_file()} - {"vendored.json"}
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+    there = {file.as_posix() for file in files if file.parts[0] != "licences"}
 
-    assert there == set(VENDORED)
+    assert there - {"vendored.json"} == set(VENDORED)
     for name, facts in VENDORED.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == facts["sha256"], name
         assert (folder / facts["licence_file"]).read_text(), name
@@ -115,3 +134,15 @@ def test_web_page_imports_exist():
         if file.name.endswith(".js"):
             for name in re.findall(r'from "\./([^"]+)"', file.read_text()):
                 assert (STATIC / name).is_file(), f"{file.name} imports {name}"
+
+
+def test_web_page_languages_have_the_same_texts_which_the_page_uses():
+    languages = {file.stem: json.loads(file.read_text()) for file in STATIC.glob("languages/*")}
+    sources = "".join(file.read_text() for file in STATIC.iterdir() if file.is_file())
+    used = set(re.findall(r"""\bt\(\s*"([^"]+)\"""", sources))
+
+    for texts in languages.values():
+        assert used <= texts.keys() == languages["de"].keys()
+        for text, translated in texts.items():
+            assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", translated))
+            assert text in sources or re.match("(Earlier|Later) ", text), text

@@ -3,12 +3,14 @@
 // The key is a password: it is stored for the session and ends with the tab, unless the user asks to
 // remember it, which stores it permanently.
 
+import { t } from "./language.js";
+
 const KEY = "api-key";
 const REACHED_WITHIN_MS = 5000;
 const BY_PROXIES = {
-  502: "A proxy on the way cannot reach the server (502).",
-  503: "The server, or a proxy on the way to it, is overloaded (503).",
-  504: "A proxy on the way gave up waiting for the server (504).",
+  502: t("A proxy on the way cannot reach the server (502)."),
+  503: t("The server, or a proxy on the way to it, is overloaded (503)."),
+  504: t("A proxy on the way gave up waiting for the server (504)."),
 };
 
 /** An error answer of the server. */
@@ -21,7 +23,7 @@ export class RequestError extends Error {
 
 /** The server cannot be reached, or its answer broke off. */
 export class ConnectionLost extends RequestError {
-  constructor(message = "The connection to the server was lost.") {
+  constructor(message = t("The connection to the server was lost.")) {
     super(0, message);
   }
 }
@@ -122,7 +124,7 @@ async function send(path, { method, body, form, signal }) {
     });
   } catch {
     signal?.throwIfAborted();
-    throw new ConnectionLost("The server cannot be reached.");
+    throw new ConnectionLost(t("The server cannot be reached."));
   }
   if (response.ok) return response;
   throw await refusal(response);

@@ -7,6 +7,7 @@ import { Connection } from "./connection.js";
 import { Conversation, opened, openedStored } from "./conversation.js";
 import { byId, changeIcon, make } from "./dom.js";
 import { sidebar, wireFrame } from "./frame.js";
+import { t, translatePage } from "./language.js";
 import { Notice } from "./notice.js";
 import { OperationsPage } from "./operations.js";
 import { Options } from "./options.js";
@@ -27,6 +28,8 @@ const STARTERS = [
 class App {
   #conversation = new Conversation();
   #turn = null; // the answer in progress
+  #path = null; // the address whose page is shown, or being opened
+  #opening = null; // promise of that
   #notice = new Notice();
   #connection = new Connection({ onBack: () => this.#comeBack() });
   #transcript = new Transcript();
@@ -47,13 +50,13 @@ class App {
   constructor() {
     this.#wire();
     this.#begin();
-    this.#route();
+    this.#follow();
   }
 
   /** An empty conversation. */
   startAnew() {
-    if (location.hash !== "#/") location.hash = "#/";
-    else this.#route();
+    if (location.hash !== "#/") this.#push("#/");
+    this.#follow();
     byId("prompt").focus();
   }
 
@@ -71,7 +74,7 @@ class App {
 
   /** The server answers again: what was said about it stays, and the lists are of now. */
   async #comeBack() {
-    this.#notice.add("The server answers again.");
+    this.#notice.add(t("The server answers again."));
     try {
       await this.#listModels();
       await this.#relist();
@@ -90,6 +93,18 @@ class App {
   }
 
   // -- navigation
+
+  /** Opens the page of the address. */
+  #follow() {
+    this.#path = location.hash;
+    this.#opening = this.#route();
+  }
+
+  /** Adds an address to the history; no event follows. */
+  #push(path) {
+    history.pushState(null, "", path);
+    this.#path = path;
+  }
 
   async #route() {
     const [, page = "", id = ""] = /^#\/([a-z]*)\/?(.*)$/.exec(location.hash) ?? [];
@@ -122,14 +137,17 @@ class App {
   }
 
   async #open(page, id) {
+    const path = this.#path;
     try {
       const conversation = await (page === "chat" ? opened(id) : openedStored(id));
-      if (conversation === null) throw new RequestError(404, "This chat is not stored any more.");
+      if (path !== this.#path) return; // another address was chosen meanwhile
+      if (conversation === null) throw new RequestError(404, t("This chat is not stored any more."));
       this.#options.choose(conversation.model);
       this.#options.system = conversation.system;
       this.#show(conversation);
       await this.#attachments.show(conversation.metadata.vector_store);
     } catch (error) {
+      if (path !== this.#path) return;
       this.#showNew();
       this.#complain(error);
     }
@@ -152,6 +170,8 @@ class App {
   #draw() {
     this.#transcript.show(this.#conversation.messages, {
       onEdit: (place, text) => this.#branch(place, text),
+      variantAt: (place) => this.#conversation.variantAt(place),
+      onTurn: (place, step) => this.#turnVariant(place, step),
     });
     this.#offerMore();
   }
@@ -176,7 +196,7 @@ class App {
   }
 
   #title() {
-    byId("heading").textContent = this.#conversation.title || "New chat";
+    byId("heading").textContent = this.#conversation.title || t("New chat");
     document.title = this.#conversation.title
       ? `${this.#conversation.title} – llm-backend`
       : "llm-backend";
@@ -191,13 +211,17 @@ class App {
   #listenerName() {
     const { model, isLoaded, isHere } = this.#options;
     if (!isLoaded) return "";
-    if (model) return `${model} ${isHere ? "runs on" : "is reached through"} this server.`;
-    return "No model is served yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.";
+    if (model && isHere) return t("{model} runs on this server.", { model });
+    if (model) return t("{model} is reached through this server.", { model });
+    return t("No model is served yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.");
   }
 
   // -- sending and answering
 
+  /** Sends the text to the chat of the address, whose event may not have come yet. */
   async send() {
+    if (location.hash !== this.#path) this.#follow();
+    await this.#opening;
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;
@@ -206,22 +230,27 @@ class App {
     await this.#ask(text, this.#pictures.take());
   }
 
-  async #ask(text, pictures) {
+  async #ask(text, pictures, how = {}) {
     const place = this.#conversation.messages.length;
     this.#conversation.add(text, pictures);
     this.#transcript.addQuestion({ content: text, pictures }, (other) =>
       this.#branch(place, other),
     );
-    await this.#answer();
+    await this.#answer(how);
   }
 
-  /** Asks something else at an earlier place, in a chat of its own; Back leads to the one that was. */
+  /** Asks something else at an earlier place, in a branch of the chat; buttons lead to the other. */
   async #branch(place, text) {
     if (this.#turn) return;
-    const { pictures } = this.#conversation.messages[place];
-    this.#show(this.#conversation.branch(place));
-    history.pushState(null, "", "#/");
-    await this.#ask(text, pictures);
+    const { pictures } = this.#conversation.messages[place],
+      left = this.#conversation.branchAt(place);
+    this.#notice.hide();
+    this.#draw();
+    const onAgain = () => {
+      byId("prompt").value = ""; // where the question went back to
+      this.#branch(place, text);
+    };
+    await this.#ask(text, pictures, { left, onAgain });
   }
 
   /** Shows a chat of a file, which is not stored yet. */
@@ -231,10 +260,10 @@ class App {
     this.#options.choose(conversation.model);
     this.#options.system = conversation.system;
     this.#show(conversation);
-    history.pushState(null, "", "#/");
+    this.#push("#/");
     this.#chats.mark("");
     await this.#attachments.show(null);
-    this.#notice.showMild("This chat is stored with its next message.");
+    this.#notice.showMild(t("This chat is stored with its next message."));
   }
 
   /** Ends the answer that is being written, if there is one. */
@@ -244,17 +273,17 @@ class App {
 
   async #again() {
     if (this.#turn) return;
-    const replaced = this.#conversation.takeBack();
+    const left = this.#conversation.takeBack();
     this.#transcript.removeLastAnswer();
-    await this.#answer({ replaced });
+    await this.#answer({ left });
   }
 
-  /** Shows another answer to the last question; the chat goes on from it. */
-  #turnVariant(step) {
+  /** Shows the branch with another message at a place; the chat goes on from it. */
+  #turnVariant(place, step) {
     if (this.#turn) return;
-    this.#conversation.turnVariant(step);
+    this.#conversation.turnVariant(place, step);
     this.#draw();
-    this.#transcript.focusVariant(step);
+    this.#transcript.focusVariant(place, step);
   }
 
   /** Has the model continue its last answer, which was cut. */
@@ -265,8 +294,8 @@ class App {
   }
 
   /** Gets an answer, or what comes of it: whatever fails, the turn ends, and the page is free.
-   *  `replaced` is the answer that this one is to replace. */
-  async #answer({ isContinued = false, replaced = [] } = {}) {
+   *  `left` are the messages of the branch that was left for this one. */
+  async #answer({ isContinued = false, left = null, onAgain = null } = {}) {
     const conversation = this.#conversation,
       view = this.#transcript.addAnswer(),
       turn = new Turn({ onSilent: () => this.#tellSilence(conversation) });
@@ -281,15 +310,31 @@ class App {
     turn.end();
     this.#setAnswering(null);
     try {
-      const isSaid = this.#end(conversation, view, replaced);
-      if (failure) this.#tellFailure(failure, conversation.lastAnswer, isSaid);
+      const isSaid = this.#end(conversation, view, left);
+      if (failure) this.#tellFailure(failure, conversation.lastAnswer, isSaid, onAgain);
       else if (!isSaid && !turn.isStopped)
-        this.#notice.show("The model answered nothing.", this.#waysOut({}, null));
+        this.#notice.show(t("The model answered nothing."), this.#waysOut({}, null));
       const stoppedId = isSaid && (failure || turn.isStopped) ? conversation.storedId : null;
       await this.#relist(this.#options.isStoring ? stoppedId : null);
-      if (!failure && !turn.isStopped) await conversation.forgetEarlier();
+      if (!failure && !turn.isStopped) {
+        await conversation.forgetEarlier();
+        this.#entitle(conversation);
+      }
     } catch (error) {
       this.#complain(error);
+    }
+  }
+
+  /** Has a model of this server name a new chat, if that is wanted. */
+  async #entitle(conversation) {
+    const { model, isHere, isBuiltin, isStoring, isEntitling } = this.#options;
+    if (!(isHere && !isBuiltin && isStoring && isEntitling && conversation.isNew)) return;
+    try {
+      if (!(await conversation.entitle(model))) return;
+      if (conversation === this.#conversation) this.#title();
+      await this.#relist();
+    } catch (error) {
+      if (!(error instanceof RequestError)) throw error; // busy: how the question begins is a title, too
     }
   }
 
@@ -308,6 +353,7 @@ class App {
       signal,
     });
     for await (const answer of answering) {
+      signal.throwIfAborted(); // events that came before are left out
       turn.hear();
       this.#notice.hideMild();
       this.#address(conversation);
@@ -320,24 +366,25 @@ class App {
   #tellSilence(conversation) {
     this.#notice.showMild(
       conversation.lastAnswer?.content
-        ? "Nothing has come for a while. Stop keeps what was said."
-        : "No answer yet: the model may be loading, or busy. Stop ends the wait.",
+        ? t("Nothing has come for a while. Stop keeps what was said.")
+        : t("No answer yet: the model may be loading, or busy. Stop ends the wait."),
     );
   }
 
-  #tellFailure(failure, lastAnswer, isSaid) {
-    this.#complain(failure, this.#waysOut(failure, lastAnswer));
+  #tellFailure(failure, lastAnswer, isSaid, onAgain) {
+    this.#complain(failure, this.#waysOut(failure, lastAnswer, isSaid ? null : onAgain));
     if (isSaid && !lastAnswer.isCut)
-      this.#notice.add("The answer is whole, but may not be stored.");
+      this.#notice.add(t("The answer is whole, but may not be stored."));
   }
 
   /** What helps after a failure: more of the answer, or the same question once more. */
-  #waysOut({ status }, lastAnswer) {
+  #waysOut({ status }, lastAnswer, onAgain) {
     const isRefused = status >= 400 && status < 500 && status !== 429;
     if (isRefused) return [];
-    const again = ["Try again", () => (lastAnswer ? this.#again() : this.#askAgain())];
+    if (onAgain) return [[t("Try again"), onAgain]];
+    const again = [t("Try again"), () => (lastAnswer ? this.#again() : this.#askAgain())];
     return canGoOn(lastAnswer)
-      ? [["Go on", () => this.#goOn()], again]
+      ? [[t("Go on"), () => this.#goOn()], again]
       : [again];
   }
 
@@ -351,25 +398,26 @@ class App {
   /** Names the conversation that is looked at in the address, once it has a name. An address that
    * has just been chosen stays: its page is opened a moment later. */
   #address(conversation) {
-    const isElsewhere = /^#\/(status|operations)/.test(location.hash);
     const isSeen = conversation === this.#conversation && document.body.dataset.page === "chat";
-    if (isSeen && !isElsewhere && location.hash !== conversation.path) {
+    if (isSeen && location.hash === this.#path && location.hash !== conversation.path) {
       history.replaceState(null, "", conversation.path);
+      this.#path = location.hash;
     }
   }
 
   /** Draws the end of an answer; returns whether there is one. */
-  #end(conversation, view, replaced) {
+  #end(conversation, view, left) {
     const answer = conversation.lastAnswer,
       isSaid = answer !== null && !isEmpty(answer);
-    if (isSaid && replaced.length) conversation.addVariant(replaced.at(-1));
     if (isSaid) {
+      conversation.keepBranch();
       view.end(answer);
       view.announce();
     } else {
-      this.#unsay(conversation, view, replaced);
+      this.#unsay(conversation, view, left);
     }
     if (conversation === this.#conversation) {
+      if (isSaid && left) this.#draw(); // with the buttons between the branches
       this.#offerMore();
       this.#title();
     }
@@ -380,28 +428,31 @@ class App {
     const answer = this.#conversation.lastAnswer;
     this.#transcript.offerMore({
       answer,
-      onTurn: (step) => this.#turnVariant(step),
       onAgain: () => this.#again(),
       onGoOn: canGoOn(answer) ? () => this.#goOn() : null,
     });
   }
 
-  /** A question that got no answer goes back to where it was written, to be sent again; one that
-   *  had another answer before keeps it. */
-  #unsay(conversation, view, replaced) {
-    conversation.takeBack();
+  /** A question that got no answer goes back to where it was written, to be sent again; the branch
+   *  that was left for it is there again. */
+  #unsay(conversation, view, left) {
+    conversation.dropAnswer();
     view.element.remove();
-    if (replaced.length) {
-      conversation.messages.push(...replaced);
-      if (conversation === this.#conversation) this.#draw();
-      return;
+    const isSeen = conversation === this.#conversation,
+      asked = conversation.messages.at(-1),
+      isAskedAnew = left?.includes(asked);
+    if (left) {
+      conversation.messages = left;
+      if (isSeen) this.#draw();
     }
     const field = byId("prompt");
-    if (conversation !== this.#conversation || field.value) return;
-    this.#transcript.removeLastQuestion();
-    const { content, pictures } = conversation.unsay();
-    field.value = content;
-    this.#pictures.show(pictures);
+    if (isAskedAnew || !isSeen || field.value) return;
+    if (!left) {
+      conversation.unsay();
+      this.#transcript.removeLastQuestion();
+    }
+    field.value = asked.content;
+    this.#pictures.show(asked.pictures);
     grow(field);
     this.#greet();
   }
@@ -424,10 +475,10 @@ class App {
     this.#turn = turn;
     const button = byId("send");
     changeIcon(button, turn ? "stop" : "up");
-    button.setAttribute("aria-label", turn ? "Stop" : "Send");
+    button.setAttribute("aria-label", turn ? t("Stop") : t("Send"));
     button.classList.toggle("is-stop", turn !== null);
     byId("announcer").replaceChildren(
-      ...(turn ? [make("p", {}, "The model is answering.")] : []),
+      ...(turn ? [make("p", {}, t("The model is answering."))] : []),
     );
     if (turn) {
       this.#notice.hide();
@@ -441,7 +492,12 @@ class App {
     const speed = usage.timings?.tokens_per_second ?? usage.completion_tokens / seconds;
     const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
     byId("speed").textContent =
-      `${usage.completion_tokens} tokens, ${speed.toFixed(0)} a second; ${cached} of ${usage.prompt_tokens} from the cache.`;
+      t("{tokens} tokens, {speed} a second; {cached} of {prompt} from the cache.", {
+        tokens: usage.completion_tokens,
+        speed: speed.toFixed(0),
+        cached,
+        prompt: usage.prompt_tokens,
+      });
   }
 
   // -- errors
@@ -454,9 +510,9 @@ class App {
   }
 
   #errorText({ status, message }) {
-    if (status === undefined) return `The page failed: ${message}`;
+    if (status === undefined) return t("The page failed: {message}", { message });
     if (status === 401 && !this.#options.hasKey)
-      return "This server needs an API key: enter it into the field above.";
+      return t("This server needs an API key: enter it into the field above.");
     return message;
   }
 
@@ -482,7 +538,9 @@ class App {
         this.startAnew();
       }
     });
-    window.addEventListener("hashchange", () => this.#route());
+    window.addEventListener("hashchange", () => {
+      if (location.hash !== this.#path) this.#follow();
+    });
     byId("model").addEventListener("change", () => {
       this.#greet();
       this.#attachments.offer(this.#options);
@@ -533,4 +591,5 @@ function grow(field) {
   field.style.height = `${field.scrollHeight}px`;
 }
 
+translatePage();
 new App();

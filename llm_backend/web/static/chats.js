@@ -1,7 +1,9 @@
 // Stored chats in the sidebar: open, rename, delete.
 
-import { conversationOf, forgetChat, listed, rename, titleOf } from "./conversation.js";
+import { conversationOf, forgetChat, found, listed, rename, titleOf } from "./conversation.js";
 import { byId, iconButton, make } from "./dom.js";
+import { language, t } from "./language.js";
+import { SearchField, excerptOf } from "./search.js";
 import { Selection } from "./selection.js";
 
 const DAY_MS = 86_400_000;
@@ -12,6 +14,11 @@ export class Chats {
   #current = "";
   #listed = "";
   #selection = new Selection({ onDelete: (chats) => this.#deleteAll(chats) });
+  #search = new SearchField({
+    onSought: () => this.load().catch((error) => this.#onFailed(error)),
+    onDown: (how) => this.#enter(how),
+  });
+  #reading = new AbortController();
   #onDeleted;
   #onRenamed;
   #onFailed;
@@ -26,22 +33,53 @@ export class Chats {
 
   /** Lists them anew; returns the ids of the latest. */
   async load() {
-    const isOthersToo = this.#isOthersToo.checked;
-    const { chats, next } = await listed({ isOthersToo });
-    this.#show(chats, next);
-    return chats.map(({ id }) => id);
+    this.#reading.abort();
+    const { signal } = (this.#reading = new AbortController());
+    try {
+      const { chats, next } = await this.#page({ signal });
+      if (!signal.aborted) this.#show(chats, next);
+      return chats.map(({ id }) => id);
+    } catch (error) {
+      if (signal.aborted) return []; // another list has been asked for meanwhile
+      throw error;
+    }
+  }
+
+  /** A page of all chats, or of those that have the words that are sought. */
+  #page(where) {
+    const { sought } = this.#search,
+      isOthersToo = this.#isOthersToo.checked;
+    return sought
+      ? found(sought, { ...where, isOthersToo })
+      : listed({ ...where, isOthersToo });
+  }
+
+  /** Goes from the search field to the first chat, or opens it, once it is there. */
+  async #enter({ isOpened }) {
+    await this.load().catch(this.#onFailed);
+    const [first] = this.#links();
+    if (isOpened) first?.click();
+    else first?.focus();
   }
 
   /** Draws a list that is not what it was: a key or pointer may be at one of its items. */
   #show(chats, next) {
-    const now = JSON.stringify(chats.map((chat) => [chat.id, titleOf(chat), chat.created]));
+    const now = JSON.stringify(
+      chats.map((chat) => [chat.id, titleOf(chat), chat.created, chat.excerpt]),
+    );
     if (now === this.#listed) return;
     this.#listed = now;
     this.#selection.clear();
     this.#place.replaceChildren();
     if (!chats.length)
       this.#place.append(
-        make("p", { className: "hint" }, "Chats are stored on the server and listed here."),
+        make(
+          "p",
+          { className: "hint", role: "status" },
+          this.#search.sought
+            ? t("No chat has these words.")
+            : t("Chats are stored on the server and listed here."),
+        ),
       );
     this.#add(chats, next);
   }
@@ -96,7 +134,7 @@ export class Chats {
     const more = make(
       "button",
       { type: "button", className: "quiet more", onclick: () => this.#more(more, next) },
-      "Older chats",
+      t("Older chats"),
     );
     this.#place.append(more);
   }
@@ -104,7 +142,7 @@ export class Chats {
   async #more(button, after) {
     button.disabled = true;
     try {
-      const { chats, next } = await listed({ after, isOthersToo: this.#isOthersToo.checked });
+      const { chats, next } = await this.#page({ after });
       button.remove();
       this.#add(chats, next);
     } catch (error) {
@@ -127,10 +165,11 @@ export class Chats {
 
   #item(chat, path) {
     const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
-    const rename = iconButton("pen", `Rename ${titleOf(chat)}`, () =>
+    if (chat.excerpt) link.append(excerptOf(chat.excerpt));
+    const rename = iconButton("pen", t("Rename {title}", { title: titleOf(chat) }), () =>
         this.#edit(chat, item, link),
       ),
-      bin = iconButton("bin", `Delete ${titleOf(chat)}`, () => this.#delete(chat, path, item)),
+      bin = iconButton("bin", t("Delete {title}", { title: titleOf(chat) }), () => this.#delete(chat, path, item)),
       item = make("li", {}, this.#selection.box(chat, titleOf(chat)), link, rename, bin);
     rename.tabIndex = bin.tabIndex = -1;
     return item;
@@ -141,7 +180,7 @@ export class Chats {
       type: "text",
       value: titleOf(chat),
       maxLength: 200,
-      "aria-label": "Title",
+      "aria-label": t("Title"),
     });
     let isDone = false;
     const close = async (isKept) => {
@@ -174,8 +213,11 @@ export class Chats {
   }
 
   async #deleteAll(chats) {
-    const count = chats.length === 1 ? "this chat" : `these ${chats.length} chats`;
-    if (!(await isConfirmed(`Delete ${count}? This cannot be undone.`))) return;
+    const question =
+      chats.length === 1
+        ? t("Delete this chat? This cannot be undone.")
+        : t("Delete these {count} chats? This cannot be undone.", { count: chats.length });
+    if (!(await isConfirmed(question))) return;
     try {
       for (const chat of chats) await forgetChat(chat);
     } catch (error) {
@@ -187,7 +229,8 @@ export class Chats {
   }
 
   async #delete(chat, path, item) {
-    if (!(await isConfirmed(`Delete “${titleOf(chat)}”? This cannot be undone.`))) return;
+    const title = titleOf(chat);
+    if (!(await isConfirmed(t("Delete “{title}”? This cannot be undone.", { title })))) return;
     try {
       await forgetChat(chat);
     } catch (error) {
@@ -211,10 +254,10 @@ function pathOf(completion) {
 
 function dayOf(when) {
   const midnight = new Date().setHours(0, 0, 0, 0);
-  if (when >= midnight) return "Today";
-  if (when >= midnight - DAY_MS) return "Yesterday";
-  if (when >= midnight - 7 * DAY_MS) return "This week";
-  return new Intl.DateTimeFormat("en", { month: "long", year: "numeric" }).format(when);
+  if (when >= midnight) return t("Today");
+  if (when >= midnight - DAY_MS) return t("Yesterday");
+  if (when >= midnight - 7 * DAY_MS) return t("This week");
+  return new Intl.DateTimeFormat(language, { month: "long", year: "numeric" }).format(when);
 }
 
 function isConfirmed(question) {

@@ -6,6 +6,7 @@
 
 import { ask, events } from "./api.js";
 import { forgetFiles } from "./attachments.js";
+import { Branches } from "./branches.js";
 import {
   GO_ON,
   callsOf,
@@ -21,6 +22,11 @@ import {
 
 const PATH = "v1/chat/completions";
 const CLIENT = "web";
+const ENTITLE =
+  "Write a title of at most six words for the following chat, in its language. Write nothing else.";
+const TITLED_CHARACTERS = 1000; // of each message
+const TITLE_TOKENS = 300; // a model may reason before
+const MOST_BRANCHES = 40; // that are shown; earlier ones stay stored
 
 export class Conversation {
   id = newId();
@@ -28,10 +34,10 @@ export class Conversation {
   title = "";
   system = "";
   metadata = {};
-  /** Each with `role` and `content`; answers may also have `reasoning` and `isCut`, and `variants`,
-   *  all answers to the same question. User messages may
+  /** Each with `role` and `content`; answers may also have `reasoning` and `isCut`. User messages may
    *  have `pictures`, data: URLs; with `hasMore` they had further parts. */
   messages = [];
+  #branches = new Branches();
 
   get path() {
     return this.isOthers ? `#/stored/${this.storedId}` : `#/chat/${this.id}`;
@@ -48,16 +54,11 @@ export class Conversation {
     this.title ||= titled(content);
   }
 
-  /** Returns a new conversation that continues from the messages before this index. */
-  branch(place) {
-    const other = new Conversation();
-    const { vector_store: storeId } = this.metadata;
-    other.system = this.system;
-    other.model = this.model;
-    if (storeId) other.metadata = { vector_store: storeId };
-    const before = this.messages.slice(0, place);
-    other.messages = before.map((message) => ({ ...message, variants: undefined }));
-    return other;
+  /** Goes back to the messages before this place, to go on otherwise; returns the way that was left. */
+  branchAt(place) {
+    const left = this.messages;
+    this.messages = left.slice(0, place);
+    return left;
   }
 
   /** Takes the last question back, which got no answer. */
@@ -71,21 +72,26 @@ export class Conversation {
     return last?.role === "assistant" ? last : null;
   }
 
-  /** Takes the last answer back, so that there is a question to answer again, and returns it. */
+  /** Removes an answer that says nothing. */
+  dropAnswer() {
+    if (this.lastAnswer) this.messages.pop();
+  }
+
+  /** Goes back to the last question, to have it answered anew; returns the way that was left. */
   takeBack() {
-    const end = this.messages.findLastIndex(({ role }) => role !== "assistant");
-    return this.messages.splice(end + 1);
+    return this.branchAt(this.messages.findLastIndex(({ role }) => role !== "assistant") + 1);
   }
 
   /** Asks the model, which reads what the vector store says if there is one; yields the answer each
    *  time it has grown. One that is continued is the last answer, which grows further. */
   async *answer({ model, parameters, storeId, isStoring, isContinued, signal }) {
     const kept = storeId ?? this.metadata.vector_store;
+    const earlier = this.messages.findLast(({ storedId }) => storedId)?.storedId;
     const metadata = {
       client: CLIENT,
       conversation: this.id,
+      ...(earlier && !this.isOthers ? { follows: earlier } : {}),
       title: this.title,
-      turn: String(this.messages.filter(({ role }) => role === "user").length),
       ...(kept ? { vector_store: kept } : {}),
     };
     const body = {
@@ -113,28 +119,64 @@ export class Conversation {
     }
   }
 
-  /** Makes the last answer one of several to the same question. */
-  addVariant(other) {
-    const last = this.lastAnswer;
-    last.variants = other.variants ?? [other];
-    last.variants.push(last);
-    other.variants = last.variants;
+  /** Keeps the way that was gone, now that it has its answer. */
+  keepBranch() {
+    this.#branches.add(this.messages);
   }
 
-  /** Puts the variant before (-1) or behind (1) the last answer in its place. */
-  turnVariant(step) {
-    const { variants } = this.lastAnswer;
-    this.messages.splice(-1, 1, variants[variants.indexOf(this.lastAnswer) + step]);
+  /** Takes the ways that the chat has gone, the earliest first. */
+  setBranches(ways) {
+    this.#branches = Branches.of(ways);
+  }
+
+  /** Which of several messages the one at a place is, and how many there are. */
+  variantAt(place) {
+    const messages = this.#branches.at(this.messages, place);
+    return { place: messages.indexOf(this.messages[place]), count: messages.length };
+  }
+
+  /** Takes the way with the message before (-1) or behind (1) the one at a place. */
+  turnVariant(place, step) {
+    this.messages = this.#branches.beside(this.messages, place, step);
+  }
+
+  /** True until the first answer: then the title is how the question begins. */
+  get isNew() {
+    return this.messages.filter(({ role }) => role === "user").length === 1;
+  }
+
+  /** Has the model name the chat, when it has nothing better to do; returns whether it has. */
+  async entitle(model) {
+    const { storedId, title: before } = this,
+      said = this.messages.map(({ content }) => content.slice(0, TITLED_CHARACTERS));
+    const { choices } = await ask(PATH, {
+      method: "POST",
+      body: {
+        model,
+        messages: [{ role: "user", content: `${ENTITLE}\n\n${said.join("\n\n")}` }],
+        max_completion_tokens: TITLE_TOKENS,
+        service_tier: "flex",
+        store: false,
+      },
+    });
+    const title = titled((choices[0].message.content ?? "").replace(/^["“”*#\s]+|["“”*\s]+$/g, ""));
+    const isSame = storedId === this.storedId && before === this.title;
+    if (!title || !isSame || choices[0].finish_reason === "length") return false;
+    this.metadata = { ...this.metadata, title };
+    this.title = title;
+    await rename({ id: storedId, metadata: this.metadata }, title);
+    return true;
   }
 
   /** Deletes the earlier states of the chat, once its latest one is stored and still the latest;
-   *  other answers to the last question stay. */
+   *  the branches stay. */
   async forgetEarlier() {
     const latest = this.storedId,
       stored = await storedOf(this.id);
     if (latest !== this.storedId || !stored.some(({ id }) => id === latest)) return;
-    const kept = [latest, ...(this.lastAnswer?.variants ?? []).map(({ storedId }) => storedId)];
-    await Promise.all(stored.filter(({ id }) => !kept.includes(id)).map(({ id }) => forget(id)));
+    const kept = [latest, ...this.#branches.storedIds],
+      shown = stored.slice(0, MOST_BRANCHES);
+    await Promise.all(shown.filter(({ id }) => !kept.includes(id)).map(({ id }) => forget(id)));
   }
 
   /** The chat as a file has it. */
@@ -175,21 +217,43 @@ export async function listed({ after, isOthersToo }) {
   return { chats: page.data, next: page.has_more ? page.last_id : null };
 }
 
+/** Returns a page of stored conversations with these words, latest first, and the cursor of the next. */
+export async function found(words, { after, isOthersToo, signal }) {
+  const query = new URLSearchParams({ query: words, limit: "40" });
+  if (after) query.set("after", after);
+  if (!isOthersToo) query.set("metadata[client]", CLIENT);
+  const page = await ask(`v1/chat/search?${query}`, { signal });
+  return { chats: page.data, next: page.has_more ? page.last_id : null };
+}
+
 /** Returns the conversation of an id; null if it is not stored. */
 export async function opened(id) {
-  const [latest, ...earlier] = await storedOf(id);
-  if (!latest) return null;
-  const isVariant = ({ metadata: { turn } }) => turn && turn === latest.metadata.turn;
-  const variants = await Promise.all(earlier.filter(isVariant).reverse().map(restored));
-  const conversation = await restored(latest),
-    answers = [...variants, conversation].map(({ lastAnswer }) => lastAnswer);
-  if (answers.length > 1) for (const answer of answers) answer.variants = answers;
-  return conversation;
+  const listed = await storedOf(id),
+    followed = new Set(listed.map(({ metadata }) => metadata.follows));
+  const stored = listed.filter((one) => !followed.has(one.id)).slice(0, MOST_BRANCHES);
+  if (!stored.length) return null;
+  const [latest, ...earlier] = await Promise.all([
+    restored(stored[0]),
+    ...stored.slice(1).map(restoredIfStored),
+  ]);
+  const ways = [...earlier.filter(Boolean).reverse(), latest];
+  latest.setBranches(ways.map(({ messages }) => messages));
+  return latest;
 }
 
 /** Returns the conversation of a stored completion of any client. */
 export async function openedStored(storedId) {
   return restored(await ask(`${PATH}/${encodeURIComponent(storedId)}`));
+}
+
+/** Returns an earlier state of a conversation; null if it has just been deleted. */
+async function restoredIfStored(completion) {
+  try {
+    return await restored(completion);
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
 }
 
 async function restored(completion) {
@@ -228,11 +292,12 @@ async function messagesOf(storedId) {
 }
 
 /** The title of a stored completion: of one without, as of other clients, how its answer begins. */
-export function titleOf({ metadata, choices, created }) {
+export function titleOf({ metadata, choices, created, title }) {
   const { content, tool_calls: calls } = choices?.[0]?.message ?? {},
     called = callsOf(calls).map(({ name }) => name);
   return (
     metadata?.title ||
+    title ||
     titled(content ?? "") ||
     called.join(", ") ||
     `Chat of ${new Date(created * 1000).toLocaleTimeString([], { timeStyle: "short" })}`

@@ -1,6 +1,7 @@
 // Around the page's content: the sidebar of narrow windows, and the theme.
 
 import { byId, changeIcon } from "./dom.js";
+import { t } from "./language.js";
 
 export const sidebar = {
   get isOpen() {
@@ -33,7 +34,7 @@ function wireTheme() {
       : matchMedia("(prefers-color-scheme: dark)").matches;
   const tell = () => {
     changeIcon(button, isDark() ? "sun" : "moon");
-    button.querySelector("span").textContent = isDark() ? "Light mode" : "Dark mode";
+    button.querySelector("span").textContent = isDark() ? t("Light mode") : t("Dark mode");
   };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";

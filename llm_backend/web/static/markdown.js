@@ -4,10 +4,12 @@
 // sanitiser, which allows only the elements named here. Pictures become links: loading one from
 // another server would reveal the reader to it.
 
+import { t } from "./language.js";
 import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
 import { colour } from "./code.js";
 import { iconButton, changeIcon, make } from "./dom.js";
+import { drawMath, mathExtensions, textOf } from "./math.js";
 
 const escaped = (text) =>
   text
@@ -18,6 +20,7 @@ const escaped = (text) =>
 
 const marked = new Marked({
   gfm: true,
+  extensions: mathExtensions,
   renderer: {
     html: ({ text }) => escaped(text),
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
@@ -81,18 +84,19 @@ export class Markdown {
     for (const token of blocks.slice(same)) {
       const node = block(token);
       this.#place.append(node);
+      drawMath(node);
       this.#rendered.push({ raw: token.raw, node });
     }
   }
 
   /** The texts of blocks that will not change any more: all but the last. */
   get settled() {
-    return this.#rendered.slice(0, -1).map(({ node }) => node.textContent);
+    return this.#rendered.slice(0, -1).map(({ node }) => textOf(node));
   }
 
   /** The texts of all blocks. */
   get all() {
-    return this.#rendered.map(({ node }) => node.textContent);
+    return this.#rendered.map(({ node }) => textOf(node));
   }
 }
 
@@ -109,7 +113,7 @@ function block(token) {
       className: "table",
       tabIndex: 0,
       role: "group", // an answer may have many, and landmarks are to have names of their own
-      "aria-label": "Table",
+      "aria-label": t("Table"),
     });
     table.replaceWith(frame);
     frame.append(table);
@@ -121,7 +125,7 @@ function block(token) {
 function framed(pre) {
   const language = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
   const head = make("figcaption", {}, make("span", {}, language));
-  if (navigator.clipboard) head.append(copyButton("Copy the code", () => pre.textContent));
+  if (navigator.clipboard) head.append(copyButton(t("Copy the code"), () => pre.textContent));
   const code = pre.cloneNode(true);
   code.tabIndex = 0; // keyboards scroll what they can focus
   if (code.firstElementChild) colour(code.firstElementChild, language);

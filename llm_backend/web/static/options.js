@@ -2,6 +2,7 @@
 
 import { ask, key } from "./api.js";
 import { byId, make } from "./dom.js";
+import { t } from "./language.js";
 import { Parameters } from "./parameters.js";
 
 export class Options {
@@ -22,6 +23,10 @@ export class Options {
     this.#models.addEventListener("change", () => this.#offerPersonalities());
     for (const field of [this.#models, this.#personalities])
       field.addEventListener("change", () => keep("model", this.model));
+    byId("entitle").checked = localStorage.getItem("entitle") !== "no";
+    byId("entitle").addEventListener("change", () =>
+      keep("entitle", this.isEntitling ? "" : "no"),
+    );
     byId("open-options").addEventListener("click", () => this.show(byId("options").hidden));
     document.addEventListener("pointerdown", ({ target }) => {
       if (this.isShown && !target.closest("#options, #open-options")) this.show(false);
@@ -48,6 +53,11 @@ export class Options {
   /** Whether the chosen model is the one that comes with the server. */
   get isBuiltin() {
     return this.isHere && this.#base === "builtin";
+  }
+
+  /** Whether models of this server name new chats. */
+  get isEntitling() {
+    return byId("entitle").checked;
   }
 
   /** Whether the server stores chats. */
@@ -138,7 +148,7 @@ export class Options {
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
     const names = this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
-    if (names.length === 0) this.#models.append(make("option", { value: "" }, "No model"));
+    if (names.length === 0) this.#models.append(make("option", { value: "" }, t("No model")));
     this.#models.disabled = names.length === 0;
     this.isLoaded = true;
     this.#offerPersonalities();
@@ -153,7 +163,7 @@ export class Options {
       .filter((model) => model.personality_of === base)
       .map(({ id }) => id.slice(base.length + 1));
     this.#personalities.replaceChildren(
-      make("option", { value: "" }, "As it is"),
+      make("option", { value: "" }, t("As it is")),
       ...names.map((name) => make("option", { value: name }, name)),
     );
     this.#personalities.parentElement.hidden = names.length === 0;
@@ -168,7 +178,7 @@ export class Options {
 
   #tellSystem() {
     byId("open-options").classList.toggle("is-set", this.system !== "");
-    byId("open-options").title = this.system ? "This chat has a system prompt." : "";
+    byId("open-options").title = this.system ? t("This chat has a system prompt.") : "";
   }
 
   #watchKey(onKey) {

@@ -2,6 +2,7 @@
 
 import { RequestError } from "./api.js";
 import { byId } from "./dom.js";
+import { t } from "./language.js";
 
 /** By the id of its field: the name in a request, and how its value is read. */
 const FIELDS = {
@@ -45,7 +46,7 @@ export class Parameters {
     if (value !== "") this.#temperature.value = value;
     this.#temperature.classList.toggle("is-default", value === "");
     byId("temperature-shown").textContent =
-      value === "" ? "the model’s own" : Number(value).toFixed(1);
+      value === "" ? t("the model’s own") : Number(value).toFixed(1);
     byId("temperature-default").hidden = value === "";
     keep("temperature", value);
   }

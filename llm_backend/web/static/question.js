@@ -1,6 +1,7 @@
 // A user's message on the page: editing it begins a new chat from there.
 
 import { iconButton, make } from "./dom.js";
+import { t } from "./language.js";
 import { picture } from "./pictures.js";
 
 /** The article of a message; `onEdit` gets the edited text. Without it, it is read-only. */
@@ -11,10 +12,10 @@ export function question({ content: text, pictures = [] }, onEdit) {
     ...pictures.map((url, place) => picture(url, `Picture ${place + 1}`)),
     make("p", {}, text),
   );
-  const article = make("article", { className: "question", "aria-label": "You" }, said);
+  const article = make("article", { className: "question", "aria-label": t("You") }, said);
   if (onEdit) {
     const tools = make("div", { className: "tools" });
-    const pen = iconButton("pen", "Edit and resend", () => edit(article, text, onEdit));
+    const pen = iconButton("pen", t("Edit and resend"), () => edit(article, text, onEdit));
     tools.append(pen);
     article.append(tools);
   }
@@ -22,7 +23,7 @@ export function question({ content: text, pictures = [] }, onEdit) {
 }
 
 function edit(article, text, onEdit) {
-  const field = make("textarea", { value: text, rows: 1, "aria-label": "Edited text" });
+  const field = make("textarea", { value: text, rows: 1, "aria-label": t("Edited text") });
   const form = make(
     "form",
     {
@@ -36,9 +37,9 @@ function edit(article, text, onEdit) {
     make(
       "div",
       { className: "row" },
-      make("span", { className: "hint" }, "The original chat stays stored."),
-      make("button", { type: "button", className: "quiet", onclick: () => close(null) }, "Cancel"),
-      make("button", { type: "submit", className: "ask" }, "Ask"),
+      make("span", { className: "hint" }, t("The original stays, one step back.")),
+      make("button", { type: "button", className: "quiet", onclick: () => close(null) }, t("Cancel")),
+      make("button", { type: "submit", className: "ask" }, t("Ask")),
     ),
   );
   const shown = [...article.children];

@@ -1,6 +1,7 @@
 // Several stored chats chosen in the sidebar, to be deleted together.
 
 import { byId, make } from "./dom.js";
+import { t } from "./language.js";
 
 export class Selection {
   #button = byId("select-chats");
@@ -21,7 +22,7 @@ export class Selection {
   /** A box for a chat, which is seen while chats are being chosen. */
   box(chat, title) {
     const onchange = () => this.#tell();
-    const box = make("input", { type: "checkbox", "aria-label": `Select ${title}`, onchange });
+    const box = make("input", { type: "checkbox", "aria-label": t("Select {title}", { title }), onchange });
     this.#boxes.set(chat, box);
     return box;
   }
@@ -50,7 +51,7 @@ export class Selection {
 
   #tell() {
     const { length } = this.#chosen;
-    this.#delete.textContent = `Delete ${length}`;
+    this.#delete.textContent = t("Delete {count}", { count: length });
     this.#delete.disabled = length === 0;
   }
 }

@@ -1,6 +1,7 @@
 // Messages of a conversation on the page, and an answer in progress.
 
 import { byId, icon, iconButton, make } from "./dom.js";
+import { t } from "./language.js";
 import { Markdown, copyButton } from "./markdown.js";
 import { question } from "./question.js";
 
@@ -21,14 +22,18 @@ export class Transcript {
     });
   }
 
-  /** Shows these messages and no others; `onEdit` gets a question's place and what to ask instead. */
-  show(messages, { onEdit }) {
+  /** Shows these messages and no others; `onEdit` gets a question's place and what to ask instead,
+   *  `onTurn` a place and the step to the variant beside, of which `variantAt` tells. */
+  show(messages, { onEdit, variantAt, onTurn }) {
     this.#place.replaceChildren();
     messages.forEach((message, place) => {
       if (message.role === "tool") this.#place.append(toolResult(message));
       else if (message.role !== "user") this.addAnswer().end(message);
       else if (message.hasMore) this.addQuestion(message);
       else this.addQuestion(message, (text) => onEdit(place, text));
+      const name = message.role === "user" ? "question" : "answer",
+        variants = variantsOf(name, variantAt(place), (step) => onTurn(place, step));
+      if (variants) this.#place.lastChild.append(variants);
     });
     this.toEnd();
   }
@@ -54,26 +59,23 @@ export class Transcript {
   }
 
   /** Puts the buttons that ask again, and for more of a cut answer, under the last answer only. */
-  offerMore({ answer, onAgain, onGoOn, onTurn }) {
+  offerMore({ onAgain, onGoOn }) {
     for (const button of this.#place.querySelectorAll("[data-more]")) button.remove();
     const tools = this.#place.querySelector("article:last-child.answer .tools");
     if (!tools) return;
-    const again = iconButton("again", "Answer again", onAgain),
-      goOn = make("button", { type: "button", className: "link", onclick: onGoOn }, "Go on");
-    const variants = variantsOf(answer, onTurn);
-    for (const one of onGoOn ? [again, goOn, ...variants] : [again, ...variants]) {
+    const again = iconButton("again", t("Answer again"), onAgain),
+      goOn = make("button", { type: "button", className: "link", onclick: onGoOn }, t("Go on"));
+    for (const one of onGoOn ? [again, goOn] : [again]) {
       one.dataset.more = "";
       tools.append(one);
     }
   }
 
   /** Keeps the keyboard at the button that was pressed, or at its neighbour if it is at an end. */
-  focusVariant(step) {
-    const names = ["Earlier answer", "Later answer"];
-    for (const name of step < 0 ? names : names.reverse()) {
-      const button = this.#place.querySelector(`[aria-label="${name}"]:not(:disabled)`);
-      if (button) return button.focus();
-    }
+  focusVariant(place, step) {
+    const buttons = [...this.#place.children[place].querySelectorAll(".variants button")];
+    for (const button of step < 0 ? buttons : buttons.reverse())
+      if (!button.disabled) return button.focus();
   }
 
   /** Shows the end. */
@@ -101,16 +103,15 @@ export class Transcript {
   }
 }
 
-/** Buttons to the answers before and behind this one, where there are several. */
-function variantsOf(answer, onTurn) {
-  const { variants = [] } = answer ?? {},
-    place = variants.indexOf(answer);
-  if (variants.length < 2) return [];
-  const before = iconButton("back", "Earlier answer", () => onTurn(-1)),
-    behind = iconButton("forth", "Later answer", () => onTurn(1));
+/** Buttons to the messages before and behind this one, where there are several; else nothing. */
+function variantsOf(name, { place, count }, onTurn) {
+  if (count < 2) return null;
+  const before = iconButton("back", t(`Earlier ${name}`), () => onTurn(-1)),
+    behind = iconButton("forth", t(`Later ${name}`), () => onTurn(1));
   before.disabled = place === 0;
-  behind.disabled = place === variants.length - 1;
-  return [before, make("span", { className: "place" }, `${place + 1} of ${variants.length}`), behind];
+  behind.disabled = place === count - 1;
+  const told = make("span", { className: "place" }, t("{place} of {count}", { place: place + 1, count }));
+  return make("div", { className: "variants" }, before, told, behind);
 }
 
 class AnswerView {
@@ -128,7 +129,7 @@ class AnswerView {
     this.tools = make("div", { className: "tools" });
     this.element = make(
       "article",
-      { className: "answer is-growing", "aria-label": "The model", "aria-busy": "true" },
+      { className: "answer is-growing", "aria-label": t("The model"), "aria-busy": "true" },
       this.body,
       this.#calls,
       this.tools,
@@ -152,10 +153,10 @@ class AnswerView {
     this.#draw();
     this.element.classList.remove("is-growing");
     this.element.removeAttribute("aria-busy");
-    if (answer.isCut) this.note("Cut short");
+    if (answer.isCut) this.note(t("Cut short"));
     if (answer.retrieval) this.#tellRetrieval(answer.retrieval);
     if (navigator.clipboard && answer.content)
-      this.tools.append(copyButton("Copy the answer", () => answer.content));
+      this.tools.append(copyButton(t("Copy the answer"), () => answer.content));
   }
 
   /** Says something about the answer that is not part of it. */
@@ -188,8 +189,8 @@ class AnswerView {
     else
       this.note(
         status === "failed"
-          ? `Answered without the files: ${error}`
-          : "Nothing was found in the files",
+          ? t("Answered without the files: {error}", { error })
+          : t("Nothing was found in the files"),
       );
   }
 
@@ -198,7 +199,7 @@ class AnswerView {
     for (const [place, { name, text }] of calls.entries()) {
       if (!this.#calls.children[place]) this.#calls.append(folded("code", "", make("pre", {})));
       const [summary, pre] = this.#calls.children[place].children;
-      summary.lastChild.textContent = `Call of ${name}`;
+      summary.lastChild.textContent = t("Call of {name}", { name });
       pre.textContent = text;
     }
   }
@@ -206,7 +207,7 @@ class AnswerView {
   #think(reasoning) {
     if (this.#thoughts === null) {
       this.#thoughts = make("p", {});
-      this.body.before(folded("pulse", "Thoughts", this.#thoughts));
+      this.body.before(folded("pulse", t("Thoughts"), this.#thoughts));
     }
     this.#thoughts.textContent = reasoning;
   }
@@ -223,8 +224,8 @@ const folded = (symbol, title, ...content) =>
 const toolResult = ({ content }) =>
   make(
     "article",
-    { className: "answer", "aria-label": "The tool" },
-    folded("code", "Result of the call", make("pre", {}, content)),
+    { className: "answer", "aria-label": t("The tool") },
+    folded("code", t("Result of the call"), make("pre", {}, content)),
   );
 
 function sourcesOf(sources) {

@@ -3,12 +3,13 @@
 import { RequestError } from "./api.js";
 import { Conversation } from "./conversation.js";
 import { byId, make } from "./dom.js";
+import { t } from "./language.js";
 
 /** Wires the buttons: `current` returns the chat to save, `onRead` gets one that is opened. */
 export function wireTransfer({ current, onRead, onFailed }) {
   const saveBy = (save) => () => {
     if (current().messages.length) save(current());
-    else onFailed(new RequestError(0, "There is nothing to save: this chat is empty."));
+    else onFailed(new RequestError(0, t("There is nothing to save: this chat is empty.")));
   };
   byId("save-markdown").addEventListener("click", saveBy(saveMarkdown));
   byId("save-json").addEventListener("click", saveBy(saveJson));
@@ -42,12 +43,12 @@ async function readChat(file) {
   try {
     return Conversation.imported(JSON.parse(await file.text()));
   } catch {
-    throw new RequestError(0, `${file.name} is no chat that was saved as JSON.`);
+    throw new RequestError(0, t("{name} is no chat that was saved as JSON.", { name: file.name }));
   }
 }
 
 function speaker(role, { model }) {
-  if (role === "user") return "You";
+  if (role === "user") return t("You");
   return role === "tool" ? "Tool" : (model ?? "Model");
 }
 

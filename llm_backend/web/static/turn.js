@@ -2,6 +2,7 @@
 // without having closed the connection: a model may be silent for long, a server is not.
 
 import { ConnectionLost, isReachable } from "./api.js";
+import { t } from "./language.js";
 
 const SILENCE_MS = 15_000; // then the server is asked whether it is there
 const FAILED_CHECKS = 2; // one alone may be a server with much to do
@@ -54,6 +55,6 @@ export class Turn {
     if (await isReachable()) this.#failedChecks = 0;
     else this.#failedChecks += 1;
     if (this.#failedChecks === FAILED_CHECKS)
-      this.#controller.abort(new ConnectionLost("The server does not answer any more."));
+      this.#controller.abort(new ConnectionLost(t("The server does not answer any more.")));
   }
 }

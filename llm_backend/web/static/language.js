@@ -1,0 +1,46 @@
+// The language of the page: English, or one with a dictionary, by the choice of the options or else
+// by the browser's own. Texts are looked up by what they are in English; the pages for operators
+// are in English.
+
+import { byId, make } from "./dom.js";
+
+const NAMES = { en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文" };
+const ATTRIBUTES = ["aria-label", "placeholder", "title"];
+
+const asked = [localStorage.getItem("language"), ...navigator.languages];
+
+/** The code of the language. */
+export const language =
+  asked.map((one) => one?.slice(0, 2)).find((one) => one in NAMES) ?? "en";
+
+const dictionary = language === "en" ? {} : await read(`web/languages/${language}.json`);
+
+/** A text in the language of the page, with values in the places that it names in braces. */
+export const t = (text, values = {}) =>
+  (dictionary[text] ?? text).replaceAll(/\{(\w+)\}/g, (_, name) => values[name]);
+
+/** Translates what the page was sent with, and offers the languages. */
+export function translatePage() {
+  document.documentElement.lang = language;
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode.data.trim();
+    if (text in dictionary)
+      texts.currentNode.data = texts.currentNode.data.replace(text, () => dictionary[text]);
+  }
+  for (const name of ATTRIBUTES)
+    for (const element of document.querySelectorAll(`[${name}]`))
+      element.setAttribute(name, t(element.getAttribute(name)));
+  const field = byId("language");
+  field.append(...Object.entries(NAMES).map(([value, name]) => make("option", { value }, name)));
+  field.value = language;
+  field.addEventListener("change", () => {
+    localStorage.setItem("language", field.value);
+    location.reload();
+  });
+}
+
+async function read(path) {
+  const response = await fetch(path);
+  return response.ok ? response.json() : {};
+}

@@ -1,0 +1,102 @@
+// Mathematics in texts: $…$, $$…$$, \(…\) and \[…\], drawn by KaTeX, which is loaded with the first one.
+//
+// A dollar sign is money unless the text around it says otherwise: no space inside the signs, no
+// letter or number outside them, and no words between them if they begin with a number.
+
+import { make } from "./dom.js";
+
+const SHORT = /^(?:\\\(([^\n]+?)\\\)|\\\[([^\n]+?)\\\]|\$\$([^$\n]+?)\$\$|\$((?:\\.|[^$\\\n])+?)\$(?![\d$]))/;
+const LONG = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[([\s\S]+?)\\\])[ \t]*(?:\n|$)/;
+const STYLES = "web/vendor/katex.min.css";
+const LIMITS = { maxSize: 20, maxExpand: 200 }; // in em, and of macros in one formula
+
+let katex = null;
+let loading = null;
+
+/** Extensions of the markdown parser. */
+export const mathExtensions = [
+  {
+    name: "math",
+    level: "inline",
+    start: (text) => indexOf(text, /\$|\\[([]/),
+    tokenizer(text, tokens) {
+      const found = SHORT.exec(text);
+      if (!found) return undefined;
+      const [raw, round, square, wide, narrow] = found;
+      if (narrow !== undefined && isMoney(narrow, tokens.at(-1)?.raw ?? "")) return undefined;
+      const isDisplay = square !== undefined || wide !== undefined;
+      return { type: "math", raw, tex: round ?? square ?? wide ?? narrow, isDisplay };
+    },
+    renderer: rendered,
+  },
+  {
+    name: "mathBlock",
+    level: "block",
+    start: (text) => indexOf(text, /\n {0,3}(?:\$\$|\\\[)/),
+    tokenizer(text) {
+      const found = LONG.exec(text);
+      if (!found) return undefined;
+      return { type: "mathBlock", raw: found[0], tex: found[1] ?? found[2], isDisplay: true };
+    },
+    renderer: rendered,
+  },
+];
+
+/** Draws the formulas of a node: at once, or as soon as KaTeX is there. */
+export function drawMath(node) {
+  const formulas = [...node.querySelectorAll("code.math")];
+  if (!formulas.length) return;
+  if (katex) formulas.forEach(drawFormula);
+  else load().then(() => formulas.filter((one) => one.isConnected).forEach(drawFormula), reportError);
+}
+
+/** The text of a node as it was written: a formula is its source, once. */
+export function textOf(node) {
+  if (!node.querySelector(".formula")) return node.textContent;
+  const copy = node.cloneNode(true);
+  for (const one of copy.querySelectorAll(".formula")) one.replaceWith(one.dataset.tex);
+  return copy.textContent;
+}
+
+function indexOf(text, expression) {
+  const place = text.search(expression);
+  return place < 0 ? undefined : place;
+}
+
+function isMoney(tex, before) {
+  if (/^\s|\s$/.test(tex) || /[\p{L}\p{N}]$/u.test(before)) return true;
+  if (/^[\d.,\s]*\s[\d.,\s]*$/.test(tex)) return true; // two amounts
+  return /^[\d.,]/.test(tex) && /[\p{L}]{3}/u.test(tex.replace(/\\[a-z]+(?:\{[^}]*\})?/gi, ""));
+}
+
+function rendered({ tex, isDisplay }) {
+  const source = tex.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  return `<code class="math${isDisplay ? " display" : ""}">${source}</code>`;
+}
+
+async function load() {
+  loading ??= import("./vendor/katex.min.js").then(() => {
+    katex = window.katex;
+    document.head.append(make("link", { rel: "stylesheet", href: STYLES }));
+  });
+  try {
+    await loading;
+  } catch (error) {
+    loading = null; // the next formula tries again
+    throw error;
+  }
+}
+
+function drawFormula(code) {
+  const tex = code.textContent,
+    displayMode = code.classList.contains("display"),
+    place = make("span", { className: displayMode ? "formula display" : "formula", "data-tex": tex });
+  try {
+    katex.render(tex, place, { displayMode, strict: "ignore", ...LIMITS });
+  } catch (error) {
+    code.title = error.message; // the source stays, as it was written
+    return;
+  }
+  if (displayMode) place.tabIndex = 0; // keyboards scroll what they can focus
+  code.replaceWith(place);
+}
