@@ -32,7 +32,7 @@ from llm_backend.contract import load_document
 document = load_document()
 mark("document")
 from llm_backend.contract.response_validation import ResponseCheckMode
-from llm_backend.contract.body import Limits
+from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.application.connexion_app import build_app
 from llm_backend.contract.validation import Validators
 mark("connexion_imported")
@@ -46,7 +46,7 @@ async def authenticate(headers, operation):
 
 validators = Validators(document)
 app = build_app(document, validators, None, handler_of=lambda operation: handler,
-                authenticate=authenticate, limits=Limits(), check_relayed=True,
+                authenticate=authenticate, limits=BodyLimits(), check_relayed=True,
                 response_checks=ResponseCheckMode.OFF)
 
 def scope(body):
@@ -82,17 +82,17 @@ asyncio.run(run())
 check = validators.body("createChatCompletion")
 begin = time.perf_counter()
 for _ in range(20000):
-    check.request(chat)
+    check.check_request(chat)
 figures["check_20_messages_us"] = (time.perf_counter() - begin) / 20000 * 1e6
 bad = {**chat, "messages": [*messages, {"role": "user", "content": [{"type": "text"}]}]}
 begin = time.perf_counter()
 for _ in range(200):
     try:
-        check.request(bad)
+        check.check_request(bad)
     except Exception:
         pass
 figures["refuse_21_messages_us"] = (time.perf_counter() - begin) / 200 * 1e6
-validators.warm(o for o in document.operations if document.operations[o].answered == "local")
+validators.warm(o for o in document.operations if document.operations[o].answered_by == "local")
 figures["warm_mib"] = resident_mib()
 print(json.dumps(figures))
 """

@@ -6,6 +6,7 @@ then pointed at, ours too), llama-cpp-python's packaged server and its example s
 flags are those of our own wheel. It takes about six minutes on two cores, once.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "build" / "peers"
+HAS_GPU_BACKEND = "GGML_CUDA" in os.environ.get("CMAKE_ARGS", "")
+FOLDER = ROOT / "build" / ("peers-cuda" if HAS_GPU_BACKEND else "peers")
 REQUIREMENTS = ROOT / "requirements"
 BUILDER = ROOT / "scripts" / "build_llama.py"
 

@@ -36,6 +36,9 @@ SHAPES = {
     "500m-q8": Shape(
         layers=24, width=896, heads=14, key_heads=2, feed_forward=4864, vocabulary="qwen2"
     ),
+    "1500m-q8": Shape(
+        layers=28, width=1536, heads=12, key_heads=2, feed_forward=8960, vocabulary="qwen2"
+    ),
 }
 
 

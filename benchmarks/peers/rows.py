@@ -1,4 +1,4 @@
-"""Rows of the comparison by name: each row of docs/engine.md is one command."""
+"""Rows of the comparison by name: each row of docs/engine-measurements.md is one command."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,32 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "servers": _BOTH,
         "workloads": "R24,R64",
         "slots": 8,
+        "rounds": 1,
+        "no_limit": True,
+    },
+    "gpu-streams": {
+        "models": "1500m-q8",
+        "servers": _BOTH,
+        "workloads": "W1,W16,W64,W128,W256",
+        "slots": 256,
+        "context_tokens": 1024,
+        "rounds": 2,
+        "no_limit": True,
+    },
+    "gpu-shared": {
+        "models": "1500m-q8",
+        "servers": _BOTH,
+        "workloads": "S16,S64,S128,N15",
+        "slots": 128,
+        "rounds": 2,
+        "no_limit": True,
+    },
+    "gpu-returning": {
+        "models": "1500m-q8",
+        "servers": _BOTH,
+        "workloads": "R64",
+        "slots": 16,
+        "context_tokens": 4096,
         "rounds": 1,
         "no_limit": True,
     },

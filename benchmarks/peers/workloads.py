@@ -72,8 +72,20 @@ NAMED = {
     work.name: work
     for work in (
         Workload(name="W1", streams=1, rounds=3),
-        *(Workload(name=f"W{streams}", streams=streams) for streams in (2, 4, 8, 16, 32, 64)),
-        Workload(name="S16", streams=16, shared_words=900, prompt_words=16, new_tokens=64),
+        *(
+            Workload(name=f"W{streams}", streams=streams)
+            for streams in (2, 4, 8, 16, 32, 64, 128, 256)
+        ),
+        *(
+            Workload(
+                name=f"S{streams}",
+                streams=streams,
+                shared_words=900,
+                prompt_words=16,
+                new_tokens=64,
+            )
+            for streams in (16, 64, 128)
+        ),
     )
 }
 CHAT_TURNS, CHAT_WORDS, CHAT_TOKENS = 6, 48, 48

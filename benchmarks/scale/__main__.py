@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.scale.capacity import gigabytes_a_day, limits
-from benchmarks.scale.figures import CHAT, MEASURED
+from benchmarks.scale.figures import CHAT, CONVERSATION, MEASURED
 from benchmarks.scale.simulation import Burst, Outcome, Policy, simulate
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
@@ -22,6 +22,12 @@ POLICIES = {
     "the same, and an upstream for the rest": (SERVERS, Policy(falls_back=True, line=4)),
     "twice as many servers": (2 * SERVERS, Policy()),
 }
+ROUTES = {
+    "any server": Policy(balance="any"),
+    "the one with the fewest": Policy(),
+    "the one with the prefix, unless 4 chats fuller": Policy(balance="prefix"),
+}
+LOADS = (0.2, 0.4)  # of what the servers bear without anything said before
 
 
 def main() -> None:
@@ -65,7 +71,12 @@ def together(runs: Iterable[Outcome]) -> Outcome:
 
 def with_tables(page: str, burst: dict[str, Outcome], calm: dict[str, Outcome]) -> str:
     """The page with its tables as they are now."""
-    for name, table in (("capacity", capacity_table()), ("burst", burst_table(burst, calm))):
+    tables = {
+        "capacity": capacity_table(),
+        "burst": burst_table(burst, calm),
+        "conversations": conversations_table(),
+    }
+    for name, table in tables.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         page = marks.sub(partial(_fill_in, table), page)
     return page
@@ -104,6 +115,28 @@ def burst_table(burst: dict[str, Outcome], calm: dict[str, Outcome]) -> str:
             f"| {name} | {waits(calm[name])} | {waits(outcome)} "
             f"| {outcome.refused / outcome.chats:.1%} | {outcome.upstream / outcome.chats:.1%} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def conversations_table() -> str:
+    """Waits and refusals of conversations by the choice of the server."""
+    lines = [
+        "| who gets a turn | load | computed again | wait p95 / longest, s | refused |",
+        "|---|---|---|---|---|",
+    ]
+    for load in LOADS:
+        for name, policy in ROUTES.items():
+            outcome = simulate(
+                MEASURED,
+                CONVERSATION,
+                servers=SERVERS,
+                burst=Burst(calm=load, times=1.0),
+                policy=policy,
+            )
+            lines.append(
+                f"| {name} | {load:.0%} | {outcome.computed_tokens / outcome.said_tokens:.0%} "
+                f"| {waits(outcome)} | {outcome.refused / outcome.chats:.1%} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -1,14 +1,15 @@
 """A burst of chats and the servers that answer them, moment by moment (pure, and reproducible).
 
 Every server has slots, whose speed depends on how many are in use as it was measured, and a bounded
-line with a deadline. A balancer gives a chat to the server with the fewest unanswered ones, or to
-any; what no server takes or answers in time is refused, or goes to an upstream.
+line with a deadline. A balancer gives a chat to the server with the fewest unanswered ones, to
+any, or to the one that has its prefix cached; what no server takes or answers in time is refused,
+or goes to an upstream. What was said before in a conversation is computed where it is not cached.
 """
 
 import heapq
 import itertools
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,7 +34,8 @@ class Burst:
 class Policy:
     """Balancing, limit and deadline of the queue at one server, and the target of the rest."""
 
-    balance: Literal["any", "least"] = "least"
+    balance: Literal["any", "least", "prefix"] = "least"
+    slack: int = 4  # more unanswered chats than elsewhere that a cached prefix is worth
     falls_back: bool = False
     line: int = 64
     deadline_s: float = 30.0
@@ -46,6 +48,8 @@ class Outcome:
     waits: list[tuple[float, float]] = field(default_factory=list)
     refused: int = 0
     upstream: int = 0
+    said_tokens: int = 0  # that were said before, of the chats answered here
+    computed_tokens: int = 0  # of them, not found in a cache
 
     @property
     def chats(self) -> int:
@@ -61,7 +65,9 @@ class Outcome:
 @dataclass(kw_only=True, eq=False)
 class _Server:
     left: list[float] = field(default_factory=list)  # tokens of each running answer
-    line: deque[float] = field(default_factory=deque)  # arrival times of waiting chats
+    # arrival times of waiting chats, and their users
+    line: deque[tuple[float, int]] = field(default_factory=deque)
+    cached: OrderedDict[int, int] = field(default_factory=OrderedDict)  # tokens by user
     at_s: float = 0.0
     version: int = 0  # of what is planned for it; older plans are void
 
@@ -76,10 +82,14 @@ class _Run:
     ) -> None:
         self.measured, self.chat, self.burst, self.policy = measured, chat, burst, policy
         self.servers = [_Server() for _ in range(servers)]
-        self.random = random.Random(seed)
+        self.random, self.dice = random.Random(seed), random.Random(seed)
         self.outcome = Outcome()
         self.planned: list[tuple[float, int, _Server, int]] = []
         self.order = itertools.count()
+        bears = servers * speed(measured, measured.slots) / chat.answer_tokens
+        self.users = max(1, round(burst.calm * bears * chat.every_s))
+        turn = chat.question_tokens + chat.answer_tokens
+        self.said = [turn * (user % chat.turns) for user in range(self.users)]
 
     def run(self) -> Outcome:
         for now in self.arrivals():
@@ -100,17 +110,23 @@ class _Run:
         return arrived
 
     def arrive(self, now: float) -> None:
-        server = self.choose_server()
+        user = self.dice.randrange(self.users)
+        server = self.choose_server(user)
         if len(server.left) >= self.measured.slots and len(server.line) >= self.policy.line:
             self.turned_away()
             return
-        server.line.append(now)
+        server.line.append((now, user))
         self.go_on(server, now)
 
-    def choose_server(self) -> _Server:
+    def choose_server(self, user: int) -> _Server:
         if self.policy.balance == "any":
             return self.random.choice(self.servers)
-        return min(self.servers, key=lambda server: server.unanswered)
+        idlest = min(self.servers, key=lambda server: server.unanswered)
+        if self.policy.balance == "least":
+            return idlest
+        warmest = max(self.servers, key=lambda server: server.cached.get(user, 0))
+        is_crowded = warmest.unanswered > idlest.unanswered + self.policy.slack
+        return idlest if is_crowded or not warmest.cached.get(user) else warmest
 
     def turned_away(self) -> None:
         if self.policy.falls_back:
@@ -130,14 +146,30 @@ class _Run:
         done = self.pace(server) * (now - server.at_s)
         server.left = [left - done for left in server.left if left - done > 1e-6]
         server.at_s = now
-        while server.line and now - server.line[0] >= self.policy.deadline_s:
+        while server.line and now - server.line[0][0] >= self.policy.deadline_s:
             server.line.popleft()
             self.turned_away()
         while server.line and len(server.left) < self.measured.slots:
-            came = server.line.popleft()
+            came, user = server.line.popleft()
             self.outcome.waits.append((came, now - came))
-            server.left.append(self.random.expovariate(1 / self.chat.answer_tokens) + 1)
+            answer = self.random.expovariate(1 / self.chat.answer_tokens) + 1
+            server.left.append(answer + self.prefill(server, user))
         self.plan(server)
+
+    def prefill(self, server: _Server, user: int) -> float:
+        """Compute what was said before and is not cached, and cache it. Returns how many generated
+        tokens take as long."""
+        said = self.said[user]
+        computed = said - min(said, server.cached.pop(user, 0))
+        self.outcome.said_tokens += said
+        self.outcome.computed_tokens += computed
+        turn = self.chat.question_tokens + self.chat.answer_tokens
+        server.cached[user] = said + turn
+        self.said[user] = 0 if said >= turn * (self.chat.turns - 1) else said + turn
+        if len(server.cached) > self.measured.cached_chats:
+            server.cached.popitem(last=False)
+        full = speed(self.measured, self.measured.slots)
+        return computed * full / self.measured.prefill_s
 
     def plan(self, server: _Server) -> None:
         server.version += 1

@@ -1,0 +1,125 @@
+"""Time between the tokens of fifteen streams, alone and while one request reads a long prompt.
+
+    python -m benchmarks.beside_long_prompt [--model MODEL.gguf] [--long 12000] [--threads 2]
+
+Without --model a llama of random weights with 135 million parameters is written first.
+"""
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.engine_throughput import NUMBERS, write_model
+from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine.messages import Generate, Sampling
+
+STREAMS = 15
+PROMPT_TOKENS = 70
+UNDISTURBED_S = 10.0
+
+
+class Gaps:
+    """Seconds between the tokens of streams, in parts of the run that have names."""
+
+    def __init__(self) -> None:
+        self.part = ""
+        self._seconds: dict[str, list[float]] = {}
+
+    def add(self, seconds: float) -> None:
+        """Note a gap of the part that runs."""
+        self._seconds.setdefault(self.part, []).append(seconds)
+
+    def percentile(self, part: str, percent: float) -> float:
+        """Milliseconds."""
+        return 1000 * float(np.percentile(self._seconds[part], percent))
+
+    def count(self, part: str) -> int:
+        """Number of tokens."""
+        return len(self._seconds[part])
+
+
+async def stream(engine: Engine, prompt: list[int], tokens: int, gaps: Gaps) -> None:
+    """Decodes up to so many tokens, or until it is cancelled."""
+    command = Generate(
+        id=f"s{next(NUMBERS)}",
+        prompt=prompt,
+        max_tokens=tokens,
+        ignore_eos=True,
+        sampling=Sampling(),
+    )
+    async with await engine.generate(command) as generation:
+        last = None
+        async for _ in generation:
+            now = time.perf_counter()
+            if last is not None and gaps.part:
+                gaps.add(now - last)
+            last = now
+
+
+async def run(model: Path, long_tokens: int, threads: int | None) -> None:
+    """Measure and print."""
+    config = EngineConfig(
+        model_path=model, context_tokens=long_tokens + 64, threads=threads, slots=STREAMS + 1
+    )
+    dice, gaps = random.Random(0), Gaps()
+    async with Engine(config) as engine:
+        info = await engine.ready()
+
+        def prompt(tokens: int) -> list[int]:
+            return [dice.randrange(256, info.vocabulary_size - 8) for _ in range(tokens)]
+
+        streams = [
+            asyncio.create_task(
+                stream(engine, prompt(PROMPT_TOKENS), long_tokens - PROMPT_TOKENS, gaps)
+            )
+            for _ in range(STREAMS)
+        ]
+        await asyncio.sleep(UNDISTURBED_S)
+        gaps.part = "alone"
+        await asyncio.sleep(UNDISTURBED_S)
+        gaps.part = "beside"
+        began_at = time.perf_counter()
+        command = Generate(
+            id=f"l{next(NUMBERS)}", prompt=prompt(long_tokens), max_tokens=1, sampling=Sampling()
+        )
+        async with await engine.generate(command) as generation:
+            async for _ in generation:
+                pass
+        beside_s = time.perf_counter() - began_at
+        gaps.part = ""
+        for one in streams:
+            one.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+    seconds = {"alone": UNDISTURBED_S, "beside": beside_s}
+    for part in ("alone", "beside"):
+        print(
+            f"{part:8} {gaps.count(part) / seconds[part]:6.1f} tokens/s   next token "
+            + "   ".join(f"p{p} {gaps.percentile(part, p):6.0f} ms" for p in (50, 95, 99, 100))
+        )
+    ratio = gaps.percentile("beside", 95) / gaps.percentile("alone", 95)
+    print(f"ratio of p95 {ratio:.2f}; the prompt of {long_tokens} tokens took {beside_s:.1f} s")
+
+
+def main() -> None:
+    """Read the command line, write a model if none is given, run."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--long", type=int, default=12_000, help="tokens of the long prompt")
+    parser.add_argument("--threads", type=int, help="all cores if not given")
+    given = parser.parse_args()
+    if given.model is not None:
+        asyncio.run(run(given.model, given.long, given.threads))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "random-135m.gguf"
+        write_model(model)
+        asyncio.run(run(model, given.long, given.threads))
+
+
+if __name__ == "__main__":
+    main()

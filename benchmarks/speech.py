@@ -1,0 +1,152 @@
+"""Texts read aloud by the served process, beside `espeak-ng` alone on the same text.
+
+Prints a row for each format: processor seconds of the program alone and of the server with it,
+sound for each second of the server's processor time, and the time until the first byte. Then eight
+texts at once against one after the other, and a chat's tokens a second beside speech against alone.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.serve_start import answers
+from llm_backend.extras import is_installed
+
+TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the sun. "
+FORMATS = ("wav", "pcm", "flac", "opus", "mp3", "aac")
+BYTES_A_SECOND = 48_000  # of `pcm`: 16 bits, 24 kHz
+AT_ONCE = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--characters", type=int, default=4096)
+    options = parser.parse_args()
+    if shutil.which("espeak-ng") is None or not is_installed("audio"):
+        print("espeak-ng or PyAV is not installed: sh scripts/install_test_tools.sh; make dev")
+        return
+    text = (TEXT * (options.characters // len(TEXT) + 1))[: options.characters]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llm_backend", "serve", "--port", str(port), "--data-dir",
+             folder, "--model", "builtin", "--log-level", "error"],
+            stdout=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"},
+        )  # fmt: skip
+        try:
+            while not answers(port):
+                assert process.poll() is None, "the server did not start"
+                time.sleep(0.05)
+            measure_formats(port, process.pid, text)
+            measure_together(port, text[: options.characters // 4])
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def measure_formats(port: int, pid: int, text: str) -> None:
+    speak(port, "Hello.", "mp3")  # imports
+    alone_s = program_s(text)
+    sound_s = speak(port, text, "pcm")[1] / BYTES_A_SECOND
+    print(f"{len(text)} characters, {sound_s:.0f} s of sound")
+    print("| format | espeak-ng, CPU s | served, CPU s | sound s a CPU s | first byte, s |")
+    print("|---|---|---|---|---|")
+    for format in FORMATS:
+        before_s = processor_s(pid)
+        first_s, _ = speak(port, text, format)
+        used_s = processor_s(pid) - before_s
+        print(
+            f"| {format} | {alone_s:.2f} | {used_s:.2f} | {sound_s / used_s:.0f} | {first_s:.3f} |"
+        )
+
+
+def measure_together(port: int, text: str) -> None:
+    began_s = time.perf_counter()
+    for _ in range(AT_ONCE):
+        speak(port, text, "mp3")
+    in_turn_s = time.perf_counter() - began_s
+    began_s = time.perf_counter()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda _: speak(port, text, "mp3"), range(AT_ONCE)))
+    at_once_s = time.perf_counter() - began_s
+    alone = chat_tokens_a_second(port)
+    is_over = threading.Event()
+
+    def speak_on() -> None:
+        while not is_over.is_set():
+            speak(port, text, "mp3")
+
+    speaking = threading.Thread(target=speak_on)
+    speaking.start()
+    beside = chat_tokens_a_second(port)
+    is_over.set()
+    speaking.join()
+    print(
+        f"\n{AT_ONCE} at once take {at_once_s / in_turn_s:.2f} of the time of one after the other"
+    )
+    print(f"A chat writes {beside / alone:.2f} of its tokens a second beside speech")
+
+
+def speak(port: int, text: str, format: str) -> tuple[float, int]:
+    """Seconds until the first byte, and all bytes of a text read aloud."""
+    body = {"model": "builtin-voice", "voice": "alloy", "input": text, "response_format": format}
+    began_s = time.perf_counter()
+    answer = post(port, "/v1/audio/speech", body)
+    size = len(answer.read(1))
+    first_s = time.perf_counter() - began_s
+    while piece := answer.read(1 << 16):
+        size += len(piece)
+    return first_s, size
+
+
+def chat_tokens_a_second(port: int) -> float:
+    body = {
+        "model": "builtin",
+        "messages": [{"role": "user", "content": "Count to a hundred."}],
+        "max_tokens": 300,
+        "min_tokens": 300,
+    }
+    began_s = time.perf_counter()
+    answer = json.loads(post(port, "/v1/chat/completions", body).read())
+    return float(answer["usage"]["completion_tokens"] / (time.perf_counter() - began_s))
+
+
+def post(port: int, path: str, body: Mapping[str, object]) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    return answer
+
+
+def program_s(text: str) -> float:
+    """Processor seconds of the program alone."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = ["espeak-ng", "-b", "1", "-v", "gmw/en-US", "--stdin", "--stdout"]
+    subprocess.run(command, input=text.encode(), stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def processor_s(pid: int) -> float:
+    """Processor seconds of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+    return sum(map(int, fields)) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()
