@@ -19,7 +19,10 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session", params=["base", "overlays/cuda", "overlays/dev", "overlays/prod"])
+@pytest.fixture(
+    scope="session",
+    params=["base", "overlays/cuda", "overlays/dev", "overlays/prod", "overlays/fleet"],
+)
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
     """All manifests of each kustomization."""
     return deployed(request.param)

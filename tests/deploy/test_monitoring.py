@@ -6,7 +6,10 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 
+from llm_backend.settings import Settings
+from llm_backend.settings.model_entry import ModelSettings
 from llm_backend.telemetry import Metrics
 from tests.deploy.conftest import deployed_alone
 
@@ -25,7 +28,7 @@ def test_every_number_that_it_asks_for_is_told(dashboard):
     metrics = Metrics().render().decode()
 
     for target in targets(dashboard):
-        for name in re.findall(r"llm_backend_\w+", target["expr"]):
+        for name in re.findall(r"(?:llm_backend|gen_ai)_\w+(?=[{])", target["expr"]):
             family = re.sub(r"_(total|bucket|sum|count)$", "", name)
             assert re.search(rf"^# TYPE {family}(_total)? ", metrics, re.MULTILINE), name
 
@@ -50,3 +53,41 @@ def test_grafana_finds_it(dashboard):
     kubernetes_validate.validate(config, "1.31", strict=True)
     assert config["metadata"]["labels"] == {"grafana_dashboard": "1"}
     assert json.loads(config["data"]["dashboard.json"]) == dashboard
+
+
+@pytest.fixture(scope="module")
+def alerts(root: Path) -> list[dict[str, object]]:
+    """The alert rules, in Prometheus' own form."""
+    (group,) = yaml.safe_load((root / "k8s/monitoring/alerts.yaml").read_text())["groups"]
+    return group["rules"]
+
+
+def test_alerts_of_the_operator_are_the_plain_ones(root, alerts):
+    rule = yaml.safe_load((root / "k8s/monitoring/prometheus-rule.yaml").read_text())
+
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"]["groups"] == [{"name": "llm-backend", "rules": alerts}]
+
+
+def test_each_alert_asks_for_what_is_told_and_has_its_paragraph(root, alerts):
+    runbook = (root / "docs/runbook.md").read_text()
+    metrics = Metrics().render().decode()
+
+    headings = re.findall(r"^## (\w+)$", runbook, re.MULTILINE)
+    assert [rule["alert"] for rule in alerts] == headings
+    for rule in alerts:
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        for name in re.findall(r"llm_backend_\w+", rule["expr"]):
+            family = re.sub(r"_(total|bucket)$", "", name)
+            assert re.search(rf"^# TYPE {family}(_total)? ", metrics, re.MULTILINE), name
+    settings = set(re.findall(r"`([a-z]+_[a-z_]+)`", runbook)) - EVENTS
+    assert settings <= Settings.model_fields.keys() | ModelSettings.model_fields.keys()
+
+
+EVENTS = {
+    "request_id",
+    "job_runner_crashed",
+    "chat_not_stored",
+    "response_not_stored",
+    "webhook_not_delivered",
+}

@@ -80,6 +80,12 @@ def test_keys_go_from_the_environment_into_secrets(root):
     }
 
 
+def test_an_upstream_key_in_base64_is_taken_as_it_is(root):
+    tilt = run(root / "Tiltfile", {"OPENAI_KEY_BASE64": "c2stdXBzdHJlYW0="})
+
+    assert tilt.objects[-1]["data"] == {"OPENAI_API_KEY": "c2stdXBzdHJlYW0="}
+
+
 def test_the_secrets_are_those_that_the_pods_read(root, development):
     tilt = run(root / "Tiltfile", {"OPENAI_API_KEY": "sk-upstream"})
     made = {
