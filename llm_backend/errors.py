@@ -1,4 +1,4 @@
-"""Every error a client can see, and its body: OpenAI's, or Anthropic's for Messages.
+"""Every error a client can see, and its body: OpenAI's, Anthropic's for Messages, or Ollama's.
 
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
@@ -348,6 +348,8 @@ def from_status(status: int, message: str) -> ApiError:
 
 
 _MESSAGES_PATH = re.compile(r"(/v1)?/messages(/count_tokens)?/?")
+# text-generation-webui has paths below /api/v1
+_OLLAMA_PATH = re.compile(r"(/v1)?/api/(?!v1/).*", re.DOTALL)
 _MESSAGES_ERROR_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
     404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error",
@@ -356,13 +358,20 @@ _MESSAGES_ERROR_TYPES = {
 
 
 def error_body_for(path: str, error: ApiError) -> Mapping[str, object]:
-    """Builds the error body of the operations at a path: OpenAI's, or Anthropic's for Messages."""
+    """Builds the error body of the operations at a path: OpenAI's, Anthropic's or Ollama's."""
+    if speaks_ollama(path):
+        return {"error": error.message}
     return messages_error_body(error) if speaks_messages(path) else error_body(error)
 
 
 def speaks_messages(path: str) -> bool:
     """Returns True for a path of Anthropic's Messages."""
     return _MESSAGES_PATH.fullmatch(path) is not None
+
+
+def speaks_ollama(path: str) -> bool:
+    """Returns True for a path of Ollama's API."""
+    return _OLLAMA_PATH.fullmatch(path) is not None
 
 
 def messages_error_body(error: ApiError) -> dict[str, object]:

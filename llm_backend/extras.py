@@ -8,6 +8,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "qdrant": ("qdrant_client",),
     "convert": ("gguf", "numpy"),
     "hub": ("huggingface_hub",),
+    "audio": ("av",),
 }
 """Modules of extras whose absence is found before an import; `local` is the local engine."""
 

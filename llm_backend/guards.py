@@ -76,6 +76,9 @@ class AbortedStreams:
             # Another answer ends without its last chunk, which tells the client that it is cut.
 
 
+_PROBES = frozenset({"getHealth", "getReadiness", "getMetrics", "getPing"})
+
+
 class AccessLog:
     """Logs and counts each answer at its end, by operation and without its content. Stores errors
     for the callers who received them."""
@@ -110,7 +113,9 @@ class AccessLog:
         self._metrics.record_request(operation, status, seconds)
         if (error := state.get("error")) is not None and "caller" in state:
             self._remember(state, operation, error)
+        is_probe = operation in _PROBES and status < 400
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
+        level = logging.DEBUG if is_probe else level
         if log.isEnabledFor(level):
             fields = {"operation": operation, "status": status, "ms": round(seconds * 1e3, 1)}
             log.log(level, "answered", extra={**fields, "request_id": state.get("request_id")})

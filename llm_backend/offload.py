@@ -6,6 +6,7 @@ bounded by the limits of bodies instead.
 """
 
 import asyncio
+import base64
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -25,6 +26,7 @@ REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 
 _TRIM_BYTES = 256 * 1024
 _TRIM_DELAY_S = 1.0
+_BASE64_BLOCK = 3 * 256 * 1024  # three bytes are four characters
 _VALUE_BYTES = 16  # size of a value beside its text
 
 
@@ -39,6 +41,20 @@ async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
         return work(*args, **kwargs)
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_thread(), run)
+
+
+async def base64_text(content: bytes) -> str:
+    """Encodes bytes; long ones in the thread, in blocks between which the event loop can run."""
+    if len(content) < LARGE_BYTES:
+        return base64.b64encode(content).decode()
+    return await asyncio.get_running_loop().run_in_executor(_thread(), _base64_blocks, content)
+
+
+def _base64_blocks(content: bytes) -> str:
+    blocks = range(0, len(content), _BASE64_BLOCK)
+    return b"".join(
+        base64.b64encode(content[start : start + _BASE64_BLOCK]) for start in blocks
+    ).decode("ascii")
 
 
 def add_weight(*values: Any) -> None:  # Any: JSON values

@@ -1,4 +1,5 @@
-"""Server-sent events: encodes one event, and decodes a stream that arrives in any chunks."""
+"""Server-sent events: encodes one event, and decodes a stream that arrives in any chunks. So for
+streams of JSON lines, as Ollama has them."""
 
 import codecs
 from collections.abc import Iterator
@@ -6,9 +7,18 @@ from dataclasses import dataclass
 
 import orjson
 
-from llm_backend.errors import ApiError, UpstreamFailed, error_body_for, speaks_messages
+from llm_backend.errors import (
+    ApiError,
+    UpstreamFailed,
+    error_body_for,
+    speaks_messages,
+    speaks_ollama,
+)
 
 DONE = b"data: [DONE]\n\n"
+
+LINES = "application/x-ndjson"
+"""Media type of a stream of JSON objects, one a line."""
 
 
 class SimilarEvent(bytes):
@@ -32,7 +42,9 @@ def encode(data: bytes, name: str | None = None) -> bytes:
 
 
 def encode_error(path: str, error: ApiError) -> bytes:
-    """Encodes the error event of a stream at a path."""
+    """Encodes the error event, or line, of a stream at a path."""
+    if speaks_ollama(path):
+        return orjson.dumps(error_body_for(path, error)) + b"\n"
     name = "error" if speaks_messages(path) else None
     return encode(orjson.dumps(error_body_for(path, error)), name)
 
@@ -103,3 +115,17 @@ class Decoder:
         event = Event(data="\n".join(self._data), name=self._name) if self._data else None
         self._data, self._name, self._buffered_bytes = [], None, 0
         return event
+
+
+class LineDecoder:
+    """Decodes a stream of lines incrementally, as `Decoder` does an event stream; for streams of
+    this server, whose lines are bounded."""
+
+    def __init__(self) -> None:
+        self._line = b""
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yields the lines that this chunk completes; the iterator must be exhausted."""
+        *lines, self._line = (self._line + chunk).split(b"\n")
+        for line in lines:
+            yield Event(data=line.decode("utf-8", errors="replace"))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_backend.errors import ApiError
-from llm_backend.sse import encode_error
+from llm_backend.sse import LINES, encode_error
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -28,6 +28,7 @@ class StreamEnding:
         kind = first.get(b"content-type", b"").partition(b";")[0].strip().lower()
         length = first.get(b"content-length")
         self._is_stream = kind == b"text/event-stream"
+        self._has_lines = kind == LINES.encode()
         is_plain = b"content-encoding" not in first
         self._can_be_added_to = length is None and is_plain
         self.is_readable = is_plain and (self._is_stream or kind == b"application/json")
@@ -48,12 +49,14 @@ class StreamEnding:
         return self._is_stream and _DONE.search(self._tail[-_TAIL_BYTES:]) is not None
 
     def error_event(self, error: ApiError) -> bytes | None:
-        """Returns the error event that ends an event stream; None if none can be sent."""
-        if not self._is_stream or not self._can_be_added_to:
+        """Returns the error event, or line, that ends a stream; None if none can be sent."""
+        if not (self._is_stream or self._has_lines) or not self._can_be_added_to:
             return None
-        is_between_events = not self._tail or self._tail.endswith(_EVENT_ENDS)
+        ends = b"\n" if self._has_lines else _EVENT_ENDS
         event = encode_error(self._path, error)
-        return event if is_between_events else b"\n\n" + event
+        if not self._tail or self._tail.endswith(ends):
+            return event
+        return (b"\n" if self._has_lines else b"\n\n") + event
 
 
 class SentEvents:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import platform
 import re
 import sys
 import time
@@ -11,12 +12,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from llm_backend import __version__
 
 METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -43,7 +53,45 @@ def configure_logging(
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-_SPEEDS = (1, 2, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)  # tokens per second
+# Seconds of OpenTelemetry's conventions for models, and shorter ones for small models.
+_FIRST_TOKEN_S = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1,
+    2.5,
+    5,
+    7.5,
+    10,
+    30,
+    60,
+)
+_OUTPUT_TOKEN_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.75,
+    1,
+    2.5,
+)
 _ENGINE = "llm_backend_engine_"
 _ENGINE_GAUGES = {
     "slots": "Slots: sequences that can be computed concurrently.",
@@ -56,6 +104,7 @@ _ENGINE_GAUGES = {
     "prefix_ram_bytes": "Bytes of the prefixes in host memory.",
 }
 _ENGINE_COUNTERS = {
+    "deaths": "Engine processes that died or could not start, and were followed by this one.",
     "passes": "Forward passes.",
     "sequences": "Sequences added up over passes; by passes it is the occupancy of a batch.",
     "computed_tokens": "Tokens computed in forward passes.",
@@ -71,6 +120,15 @@ _ENGINE_COUNTERS = {
 }
 
 
+_MODEL_SERVER = "vllm:"
+_MODEL_SERVER_GAUGES = {
+    "num_requests_waiting": "Requests in the queue.",
+    "num_requests_running": "Sequences that have a slot.",
+    "kv_cache_usage_perc": "Share of the slots that a running sequence has, from 0 to 1.",
+}
+_PREFIX_BLOCK_TOKENS = 64  # by which a picker may compare prefixes; slots compare every token
+
+
 class Metrics:
     """The server's Prometheus metrics, in registries of its own.
 
@@ -82,6 +140,7 @@ class Metrics:
     media_type = CONTENT_TYPE_LATEST
 
     def __init__(self, shared: Path | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # series of its library's own kind
         self._registry = CollectorRegistry()
         self._rendered_registry = self._registry
         if shared is not None:
@@ -119,12 +178,17 @@ class Metrics:
         self.cached_tokens = self._counter("cached_tokens", "Prompt tokens found in the KV cache.")
         self.completion_tokens = self._counter("completion_tokens", "Tokens generated.")
         self.queue_seconds = self._histogram("queue_seconds", "Time until a request gets its slot.")
-        self.first_token_seconds = self._histogram(
-            "first_token_seconds", "Time until the first token of an answer."
+        self.first_token_seconds = self._generation_histogram(
+            "time_to_first_token_seconds",
+            "Time until the first token of an answer.",
+            _FIRST_TOKEN_S,
         )
-        self.tokens_per_second = self._histogram(
-            "tokens_per_second", "Speed of one answer after its first token.", _SPEEDS
+        self.output_token_seconds = self._generation_histogram(
+            "time_per_output_token_seconds",
+            "Time between two tokens of an answer, on average: its inter-token latency.",
+            _OUTPUT_TOKEN_S,
         )
+        self.speech_seconds = self._counter("speech_seconds", "Seconds of sound spoken.")
         self.write_seconds = Histogram(
             "llm_backend_store_write_seconds",
             "Time until a write to the database is durable.",
@@ -147,6 +211,13 @@ class Metrics:
             ["what"],
             registry=self._registry,
         )
+        self.webhook_deliveries = Counter(
+            "llm_backend_webhook_deliveries",
+            "Attempts to deliver an event to a webhook endpoint, by outcome: delivered, retried, "
+            "given_up.",
+            ["outcome"],
+            registry=self._registry,
+        )
         self.upstream_outstanding = Gauge(
             "llm_backend_upstream_outstanding",
             "Requests that an upstream is answering.",
@@ -167,6 +238,7 @@ class Metrics:
             ["upstream"],
             registry=self._registry,
         )
+        self._rendered_registry.register(_BuildInfo())
         self.engines = EngineMetrics()
         self.jobs = JobMetrics()
         self._rendered_registry.register(self.engines)
@@ -196,16 +268,27 @@ class Metrics:
         if first_token_s:
             self.first_token_seconds.labels(model).observe(first_token_s)
         if tokens_per_second:
-            self.tokens_per_second.labels(model).observe(tokens_per_second)
+            self.output_token_seconds.labels(model).observe(1 / tokens_per_second)
+
+    def record_speech(self, model: str, *, queue_s: float, sound_s: float) -> None:
+        """Counts a text that a local voice read aloud, also one whose client disconnected."""
+        self.queue_seconds.labels(model).observe(queue_s)
+        self.speech_seconds.labels(model).inc(sound_s)
 
     def _counter(self, name: str, meaning: str) -> Counter:
         return Counter(f"llm_backend_{name}", meaning, ["model"], registry=self._registry)
 
-    def _histogram(
-        self, name: str, meaning: str, buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS
-    ) -> Histogram:
+    def _histogram(self, name: str, meaning: str) -> Histogram:
+        return Histogram(f"llm_backend_{name}", meaning, ["model"], registry=self._registry)
+
+    def _generation_histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
+        """A histogram under a name and a label of OpenTelemetry's conventions for models."""
         return Histogram(
-            f"llm_backend_{name}", meaning, ["model"], registry=self._registry, buckets=buckets
+            f"gen_ai_server_{name}",
+            meaning,
+            ["gen_ai_request_model"],
+            registry=self._registry,
+            buckets=buckets,
         )
 
     def render(self) -> bytes:
@@ -218,9 +301,20 @@ def forget_process(shared: Path, pid: int) -> None:
     mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call] # its library's
 
 
+class _BuildInfo(Collector):
+    """The version that is running, as a label of a number that is 1."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the one family."""
+        labels = ["version", "python_version"]
+        info = GaugeMetricFamily("llm_backend_build_info", "Always 1.", labels=labels)
+        info.add_metric([__version__, platform.python_version()], 1)
+        yield info
+
+
 class EngineMetrics(Collector):
     """Metrics of the engines, as of the last `set`. A restarted engine counts from zero, as
-    Prometheus expects."""
+    Prometheus expects, all but its deaths."""
 
     def __init__(self) -> None:
         self._states: Mapping[str, Mapping[str, float]] = {}
@@ -234,8 +328,32 @@ class EngineMetrics(Collector):
         for name, meaning in _ENGINE_GAUGES.items():
             yield self._fill(GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name)
         for name, meaning in _ENGINE_COUNTERS.items():
-            family = CounterMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"])
+            shown = re.sub("_s$", "_seconds", name)
+            family = CounterMetricFamily(f"{_ENGINE}{shown}", meaning, labels=["model"])
             yield self._fill(family, name)
+        yield from self._collect_for_pickers()
+
+    def _collect_for_pickers(self) -> Iterator[Metric]:
+        """Yields what endpoint pickers of Kubernetes' inference extension read, by vLLM's names:
+        its model server protocol."""
+        families = {
+            name: GaugeMetricFamily(f"{_MODEL_SERVER}{name}", meaning, labels=["model_name"])
+            for name, meaning in _MODEL_SERVER_GAUGES.items()
+        }
+        config = GaugeMetricFamily(
+            f"{_MODEL_SERVER}cache_config_info",
+            "Size of the prefix cache in blocks, as labels; always 1.",
+            labels=["model_name", "block_size", "num_gpu_blocks"],
+        )
+        for model, state in self._states.items():
+            slots, running = state["slots"], state["running"]
+            families["num_requests_waiting"].add_metric([model], state["waiting"])
+            families["num_requests_running"].add_metric([model], running)
+            usage = running / slots if slots else 0.0
+            families["kv_cache_usage_perc"].add_metric([model], usage)
+            blocks = int(slots * state["context_tokens"]) // _PREFIX_BLOCK_TOKENS
+            config.add_metric([model, str(_PREFIX_BLOCK_TOKENS), str(blocks)], 1)
+        yield from (*families.values(), config)
 
     def _fill(
         self, family: GaugeMetricFamily | CounterMetricFamily, name: str

@@ -24,6 +24,7 @@ async def open_database(settings: Settings, metrics: Metrics) -> AsyncIterator[D
             metrics.write_seconds.observe,
             metrics.writes_waiting.inc,
             metrics.write_failures.inc,
+            page_limit_bytes=settings.page_limit_bytes,
         )
         database = await stack.enter_async_context(opening)
         try:

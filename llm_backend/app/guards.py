@@ -6,6 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from llm_backend.access.limits.rate_limits import LIMIT_HEADERS
+from llm_backend.contract.application.envelope import EXPOSED_HEADERS
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets import WebSocketEndpoints
 from llm_backend.cross_site_guard import CrossSiteGuard
@@ -27,7 +28,7 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
         request_app=add_access_log(app, services),
     )
     if settings.web:
-        app = WebPages(app)
+        app = WebPages(app, settings.web_ui)
     if settings.hosts:
         app = HostGuard(app, settings.hosts)
     if settings.cors_origins:
@@ -36,7 +37,7 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after", *LIMIT_HEADERS],
+            expose_headers=[*EXPOSED_HEADERS, "retry-after", *LIMIT_HEADERS],
         )
     app = CrossSiteGuard(app, settings.cors_origins, PAGES if settings.web else ())
     app = add_access_log(AbortedStreams(app), services)

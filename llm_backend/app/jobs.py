@@ -14,6 +14,7 @@ from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     IngestionLimits,
     Removal,
 )
+from llm_backend.controllers.webhooks import webhook_jobs
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import BackgroundStore, JobKind
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG
@@ -35,7 +36,12 @@ def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
         attempts=RESPONSE_ATTEMPTS,
         can_begin=lambda: bool(services.registry.local),  # the config file may add the first
     )
-    return [*batch_jobs(services, app), *_library_kinds(services), responses]
+    return [
+        *batch_jobs(services, app),
+        *_library_kinds(services),
+        responses,
+        webhook_jobs(services),
+    ]
 
 
 def _library_kinds(services: Services) -> Sequence[JobKind]:

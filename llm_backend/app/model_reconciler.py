@@ -131,6 +131,7 @@ class ModelReconciler:
             defaults=model.defaults,
             vector_stores=model.vector_stores,
             is_generative=functools.partial(_generates, model),
+            read_header=functools.cache(lambda: read_header(model.engine.model_path)),
             batch_tokens=model.engine.batch_tokens,
             reader=self._reader,
             tokenize_bytes=self._tokenize_bytes,

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from llm_backend.access.limits.fair_semaphore import FairSemaphore
 from llm_backend.app.config_watch import Serve, watch_config
 from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.model_reconciler import MakeEngine, ModelReconciler
@@ -17,10 +18,14 @@ from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelManage
 from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.backends.local.shared_manager import ModelManagerClient
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.speech import OPENAI_VOICES, Espeak, VoiceModel
+from llm_backend.backends.speech.voice_model import SpeechUsage
 from llm_backend.engine import Engine
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
 from llm_backend.settings import Settings, SettingsError, SettingsSource, settings_from_json
+from llm_backend.settings.speech import NO_VOICE
+from llm_backend.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +112,33 @@ async def open_planner(settings: Settings) -> ModelPlanner:
 def load_queue_limits(settings: Settings) -> LoadQueueLimits:
     """Returns the limits of requests that wait for a model to be loaded."""
     return LoadQueueLimits(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
+
+
+def build_voice(settings: Settings, metrics: Metrics) -> VoiceModel | None:
+    """Returns the model that speaks, None if it is off. Its program and codecs are looked for by
+    its requests. Raises `SettingsError` for voices that are not `NAME=VOICE`."""
+    if settings.voice_program == NO_VOICE:
+        return None
+    pairs = [entry.partition("=") for entry in settings.voices]
+    for name, _, voice in pairs:
+        if not name or not voice:
+            raise SettingsError(f"The voice `{name or voice}` has to be `NAME=VOICE`.")
+    named = {name: voice for name, _, voice in pairs}
+    espeak = Espeak(
+        settings.voice_program,
+        timeout_s=settings.speech_timeout_s,
+        others={**OPENAI_VOICES, **named},
+    )
+    permits = FairSemaphore(
+        settings.speech_concurrency,
+        depth=settings.queue_limit,
+        timeout_s=settings.queue_deadline_s,
+    )
+
+    def observe(model: str, usage: SpeechUsage) -> None:
+        metrics.record_speech(model, queue_s=usage.queue_s, sound_s=usage.sound_s)
+
+    return VoiceModel(espeak, permits, observe)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llm_backend.backends.local.markup import FAMILIES
+from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.extras import missing_engine_hint
 from llm_backend.settings import Settings, SettingsError
 
@@ -18,6 +19,8 @@ def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
     for flag in settings.aliases:
         name, _, model = flag.partition("=")
         model = model or next(iter(models), "")
+        if model == BUILTIN_VOICE:
+            continue  # a route
         if model and model not in models and settings.has_upstream:
             continue  # a route to the upstream
         if model not in models:

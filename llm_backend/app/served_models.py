@@ -14,6 +14,7 @@ from llm_backend.app.projectors import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
 from llm_backend.backends.local.chat_template import ChatTemplate
+from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
@@ -170,7 +171,7 @@ def _check_model_file(path: Path) -> None:
 
 
 def _check_names(served: Sequence[ServedModel]) -> None:
-    owners: dict[str, str] = {}
+    owners = {BUILTIN_VOICE: BUILTIN_VOICE}
     for model in served:
         for name in (model.card.id, *model.aliases, *list(model.names)[1 + len(model.aliases) :]):
             if name in owners:
@@ -310,6 +311,7 @@ def _engine(
         prefix_ram_bytes=settings.prefix_ram_bytes,
         choices_limit=settings.choices_limit,
         inputs_limit=settings.inputs_limit,
+        labels_limit=settings.decision_labels_limit,
         log_level=settings.log_level.upper(),
     )
 

@@ -6,6 +6,7 @@ Every function raises `SettingsError`, one sentence, for settings that cannot be
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from llm_backend.backends.registry import UpstreamModel
+from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.contract import Operation
@@ -37,7 +38,9 @@ def _config(backend: BackendSettings, check_bytes: int) -> UpstreamConfig:
             pass_headers=backend.pass_headers,
             kind=UpstreamKind(backend.kind),
             api_version=backend.api_version,
-            wire=WireProtocol(backend.wire),
+            wire=WireProtocol.MESSAGES
+            if backend.kind == "anthropic"
+            else WireProtocol(backend.wire),
             models=backend.models,
             weight=backend.weight,
             concurrency=backend.concurrency,
@@ -93,7 +96,7 @@ def operations(
 def routes(
     settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
 ) -> Mapping[str, Sequence[UpstreamModel | str]]:
-    """Returns routes: names with their steps in order; a string is a local model."""
+    """Returns routes: names with their steps in order; a string is a local model or the voice."""
     choices = UpstreamRouting(upstreams)
     names = {one.name for one in upstreams}
     configured = {**dict(_upstream_aliases(settings, local)), **settings.routes}
@@ -112,7 +115,9 @@ def targets_of(
     steps."""
     targets: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
     for name, steps in routes.items():
-        targets[name] = [local[step] if isinstance(step, str) else step.model for step in steps]
+        targets[name] = [
+            local.get(step, step) if isinstance(step, str) else step.model for step in steps
+        ]
     return lambda name: targets.get(name, ())
 
 
@@ -122,7 +127,7 @@ def _step(
     model, at, upstream = step.rpartition("@")
     if at and upstream in names and model:
         return UpstreamModel(model=model, upstream=upstream)
-    if step in local:
+    if step in local or step == BUILTIN_VOICE:
         return step
     if not choices.serves(step):
         raise SettingsError(f"The route `{route}` leads to `{step}`, which no backend serves.")

@@ -16,6 +16,7 @@ from llm_backend.store import (
     BatchStore,
     Blobs,
     Bucket,
+    ChatSearch,
     ChatStore,
     ConversationStore,
     Database,
@@ -26,6 +27,7 @@ from llm_backend.store import (
     RetentionLimits,
     UploadStore,
     VectorStores,
+    WebhookStore,
     sweep_forever,
 )
 from llm_backend.telemetry import Metrics
@@ -36,11 +38,13 @@ class Stores:
     """All stores of one database and its object store."""
 
     memory: ChatMemory
+    chat_search: ChatSearch
     responses: ResponseMemory
     files: FileStore
     uploads: UploadStore
     jobs: Jobs
     batches: BatchStore
+    webhooks: WebhookStore
     background: BackgroundResponses
     vector_stores: VectorStores
 
@@ -69,9 +73,11 @@ async def open_sweeper(
         stores.files.expire,
         stores.uploads.expire,
         stores.batches.expire,
+        stores.webhooks.expire,
         stores.vector_stores.expire,
         Retention(database, limits).sweep,
         stores.files.blobs.sweep,
+        stores.chat_search.sweep,
     )
     sweeping = asyncio.create_task(sweep_forever(*sweeps))
     try:
@@ -83,19 +89,24 @@ async def open_sweeper(
 def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     jobs = Jobs(database, lease_s=settings.job_lease_s)
     files, uploads = _files(settings, database)
-    background = BackgroundStore(database, jobs, limit=settings.background_waiting_limit)
+    deliveries = settings.webhook_waiting_limit
+    background = BackgroundStore(
+        database, jobs, limit=settings.background_waiting_limit, delivery_limit=deliveries
+    )
     lost = metrics.not_stored.labels
     lost_chats = LostWrites("chat_not_stored", "chat_id", lost("chat").inc)
     lost_responses = LostWrites("response_not_stored", "response_id", lost("response").inc)
     return Stores(
         memory=ChatMemory(ChatStore(database), settings.store_chats, lost_chats),
+        chat_search=ChatSearch(database, limit_characters=settings.chat_search_characters),
         responses=ResponseMemory(
             ResponseStore(database), ConversationStore(database), lost_responses
         ),
         files=files,
         uploads=uploads,
         jobs=jobs,
-        batches=BatchStore(database, jobs),
+        batches=BatchStore(database, jobs, delivery_limit=deliveries),
+        webhooks=WebhookStore(database, jobs, limit=settings.webhook_endpoints_limit),
         background=BackgroundResponses(background),
         vector_stores=VectorStores(database, jobs),
     )

@@ -13,7 +13,7 @@ from llm_backend.app import served_upstreams
 from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.guards import add_access_log, add_guards
 from llm_backend.app.jobs import job_kinds
-from llm_backend.app.model_startup import ChoosePersonality, open_models
+from llm_backend.app.model_startup import ChoosePersonality, build_voice, open_models
 from llm_backend.app.observability import open_tracing, usage_observer
 from llm_backend.app.operations import build_operations
 from llm_backend.app.search import SearchServices, open_index, search_over
@@ -24,8 +24,10 @@ from llm_backend.backends.local.media.web import PICTURE_WORDS
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.web_files import WebFiles
+from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
+from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.responses.input.listed_items import ListedItems
@@ -76,7 +78,7 @@ async def open_services(
             open_upstreams(settings, configs, document, metrics, shared, cut_off)
         )
         tracing = await enter(open_tracing(settings))
-        registry = Registry([], {}, upstream, routes)
+        registry = Registry([], {}, upstream, routes, build_voice(settings, metrics))
         observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await enter(
             open_models(settings, served, shared, source, registry, observe, cut_off)
@@ -102,7 +104,9 @@ async def open_services(
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARM_OPERATIONS))
         stack.callback(warming.cancel)
         app = build_operations(document, validators, services)
-        await enter(run_jobs(stores.jobs, job_kinds(services, add_access_log(app, services))))
+        inner_app = add_access_log(app, services)
+        await enter(run_jobs(stores.jobs, job_kinds(services, inner_app)))
+        await enter(services.mcp.serve(inner_app))
         yield add_guards(app, services, tracing)
 
 
@@ -140,6 +144,7 @@ def _build_services(
         choose_personality=choose_personality,
         database=database,
         memory=stores.memory,
+        chat_search=stores.chat_search,
         files=stores.files,
         extractor=search.extractor,
         file_texts=search.file_texts,
@@ -151,8 +156,13 @@ def _build_services(
         server_tools=search.server_tools,
         jobs=stores.jobs,
         batches=stores.batches,
+        webhooks=stores.webhooks,
+        webhook_sender=WebhookSender(settings.webhook_hosts, timeout_s=settings.webhook_timeout_s),
         token_files=TokenFiles(settings.tiktoken_dir),
         background=stores.background,
+        mcp=McpEndpoint(
+            file_limit_bytes=settings.mcp_file_limit_bytes, body_bytes=settings.body_limit_bytes
+        ),
         metrics=metrics,
         status=StatusBoard(lambda: registry.local, stopping, has_upstream=has_upstream),
         recent_errors=RecentErrors(),

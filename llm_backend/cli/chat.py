@@ -1,9 +1,11 @@
 """`llm-backend chat`: a conversation in the terminal, with any server that speaks the API."""
 
-import importlib
+import difflib
+import json
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
+from llm_backend.cli.terminal import read_messages
 from llm_backend.json_types import JsonMapping, JsonObject
 
 Content = str | list[JsonObject]  # text, or text and attachments as parts
@@ -20,10 +23,13 @@ _COMMANDS = """\
 /new           start a new conversation
 /again         regenerate the last answer
 /attach [FILE] send a picture or a sound with the next message, or remove all attachments
+/file FILE     send the text of a file with the next message
+/save FILE     write the conversation to a file: as JSON if its name ends so, else as Markdown
 /model [NAME]  switch to another model, or list models
 /system [TEXT] set the system message, or remove it
 /quit          quit (or Ctrl-D)
-Ctrl-C         stop an answer; its text so far stays in the conversation"""
+Ctrl-C         stop an answer; its text so far stays in the conversation
+A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines."""
 
 
 def chat(
@@ -37,8 +43,8 @@ def chat(
 ) -> None:
     """Chat with a model in the terminal; answers are streamed.
 
-    Reads one message per line, also from a pipe. /attach FILE sends a picture or a sound with the
-    next message; /help lists the commands.
+    Reads one message per line, also from a pipe; a backslash at its end continues a line.
+    /attach FILE sends a picture or a sound with the next message; /help lists the commands.
     """
     try:
         api = Api(base_url, api_key)
@@ -47,10 +53,8 @@ def chat(
         exit_with_error(str(error))
     is_terminal = sys.stdin.isatty()
     if is_terminal:
-        with suppress(ImportError):
-            importlib.import_module("readline")  # arrow keys and history
         print(f"Chatting with {conversation.model} at {api.base_url}; /help lists the commands.")
-    _chat_loop(conversation, _read_lines("> " if is_terminal else ""), is_terminal=is_terminal)
+    _chat_loop(conversation, read_messages(is_terminal=is_terminal), is_terminal=is_terminal)
 
 
 class Conversation:
@@ -129,27 +133,20 @@ def _first_model(api: Api) -> str:
     return str(models[0]["id"])
 
 
-def _read_lines(prompt: str) -> Iterator[str]:
-    while True:
-        try:
-            yield input(prompt).strip()
-        except (EOFError, KeyboardInterrupt):
-            return
-
-
 def _chat_loop(conversation: Conversation, lines: Iterator[str], *, is_terminal: bool) -> None:
     for line in lines:
         if line == "/quit":
             return
         try:
-            content = _run_command(conversation, line) if line.startswith("/") else line
+            is_command = line.startswith("/") and "\n" not in line
+            content = _run_command(conversation, line) if is_command else line
             if content:
                 conversation.send(content, lambda piece: print(piece, end="", flush=True))
                 print()
         except (ApiRequestError, AttachmentError) as error:
             if not is_terminal:
                 exit_with_error(str(error))
-            print(error, file=sys.stderr)
+            typer.secho(str(error), fg="red", err=True)
 
 
 def _run_command(conversation: Conversation, line: str) -> Content | None:
@@ -165,8 +162,12 @@ def _run_command(conversation: Conversation, line: str) -> Content | None:
             _attach(conversation, rest.strip())
         case "/system":
             conversation.system = rest.strip() or None
+        case "/file" if rest.strip():
+            _attach_text(conversation, Path(rest.strip()).expanduser())
+        case "/save" if rest.strip():
+            _save(conversation, Path(rest.strip()).expanduser())
         case "/model" if rest.strip():
-            conversation.model = rest.strip()
+            _switch_model(conversation, rest.strip())
         case "/model":
             print("\n".join(conversation.models()))
         case "/help":
@@ -183,3 +184,50 @@ def _attach(conversation: Conversation, path: str) -> None:
         return
     conversation.attachments.append(attachment(path))
     print(f"{len(conversation.attachments)} attached; they go with the next message.")
+
+
+def _attach_text(conversation: Conversation, path: Path) -> None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise AttachmentError(f"{path} is no text in UTF-8.") from error
+    except OSError as error:
+        raise AttachmentError(f"{path} cannot be read: {error.strerror}.") from error
+    conversation.attachments.append({"type": "text", "text": f"{path.name}:\n\n{text}"})
+    print(f"{len(conversation.attachments)} attached; they go with the next message.")
+
+
+def _save(conversation: Conversation, path: Path) -> None:
+    if path.suffix == ".json":
+        saved = {
+            "model": conversation.model,
+            "system": conversation.system or "",
+            "messages": conversation.messages,
+        }
+        text = json.dumps(saved, ensure_ascii=False, indent=2)
+    else:
+        names = {"user": "You", "assistant": conversation.model}
+        text = "\n\n".join(
+            f"## {names[one['role']]}\n\n{_text(one['content'])}" for one in conversation.messages
+        )
+    try:
+        path.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise AttachmentError(f"{path} cannot be written: {error.strerror}.") from error
+    print(f"Saved to {path}.")
+
+
+def _text(content: Content) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n\n".join(str(part.get("text", f"[{part['type']}]")) for part in content)
+
+
+def _switch_model(conversation: Conversation, name: str) -> None:
+    """Switch to a model; one that is not listed may exist all the same, so it is only noted."""
+    names = conversation.models()
+    conversation.model = name
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        print(f"{name} is not in the list of models.{hint}")

@@ -6,11 +6,14 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from llm_backend.cli.options import Config
+from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.extras import install_command, is_installed
 from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
@@ -30,26 +33,30 @@ class Finding:
     sentence: str
 
 
-def check(config: Config = None) -> None:
-    """Check processor, contract, build, models, data folder, database, upstreams and port.
+@with_setting_flags
+def check(config: Config = None, **flags: Any) -> None:
+    """Check processor, contract, build, models, voice, data folder, database, upstreams and port.
 
-    Prints one line for each and exits with status 1 if a check fails. Changes nothing.
+    Takes the flags of `serve`. Prints one line for each and exits with status 1 if a check fails.
+    Changes nothing.
     """
     all_ok = True
-    for finding in findings(config):
+    for finding in findings(config, settings_from_flags(flags)):
         print(f"{'ok  ' if finding.is_ok else 'BAD '} {finding.name:<10} {finding.sentence}")
         sys.stdout.flush()
         all_ok = all_ok and finding.is_ok
     raise SystemExit(0 if all_ok else 1)
 
 
-def findings(config: Path | None) -> Iterator[Finding]:
+def findings(
+    config: Path | None, flags: Mapping[str, object] = MappingProxyType({})
+) -> Iterator[Finding]:
     """Run all checks in order and yield their results."""
     yield _run_check("processor", _processor)
     yield _run_check("contract", _contract)
     yield _run_check("build", _build)
     try:
-        settings = load_settings({}, config)
+        settings = load_settings(flags, config)
     except SettingsError as error:
         yield Finding(name="settings", is_ok=False, sentence=str(error))
         return
@@ -57,6 +64,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
         name="settings", is_ok=True, sentence=f"Read{f' from {config}' if config else ''}."
     )
     yield _run_check("models", lambda: _models(settings))
+    yield _run_check("voice", lambda: _voice(settings))
     yield _run_check("folder", lambda: _folder(settings.data_dir))
     yield _run_check("database", lambda: _database(settings))
     yield from _upstreams(settings)
@@ -149,6 +157,17 @@ def _models(settings: Settings) -> str:
         plan = f": {planned.engine.plan}" if planned.engine.plan else "."
         plans.append(f"{model.card.id} ({needed / 1e6:,.0f} MB){plan}")
     return f"{' '.join(plans) or 'None.'} The memory budget is {budget / 1e9:.1f} GB."
+
+
+def _voice(settings: Settings) -> str:
+    """Describe what the voice lacks; a server without one works."""
+    from llm_backend.app.model_startup import build_voice
+    from llm_backend.telemetry import Metrics
+
+    voice = build_voice(settings, Metrics())
+    if voice is None:
+        return "None."
+    return voice.missing or f"`{voice.card.id}` speaks by {settings.voice_program}."
 
 
 def _folder(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """`llm-backend contract`: the contract, its differences to other releases, and its update."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +9,14 @@ import typer
 
 from llm_backend.cli.exit import exit_with_error
 
+COMPILED = Path("llm_backend/contract/compiled")
+
 commands = typer.Typer(help="The contract: OpenAI's API document.")
 
 Source = Annotated[str, typer.Argument(help="Path or URL of OpenAI's OpenAPI document.")]
+Folder = Annotated[Path, typer.Option(help="Folder of the contract.")]
+Compiled = Annotated[Path, typer.Option(help="Folder of the compiled contract.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -55,31 +61,56 @@ def contract_diff(
 @commands.command("update")
 def contract_update(
     source: Source,
-    openapi: Annotated[Path, typer.Option(help="Folder of the contract.")] = Path("openapi"),
-    compiled: Annotated[Path, typer.Option(help="Folder of the compiled contract.")] = Path(
-        "llm_backend/contract/compiled"
-    ),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    openapi: Folder = Path("openapi"),
+    compiled: Compiled = COMPILED,
+    dry_run: DryRun = False,
 ) -> None:
     """Update the contract to another release of the document, in one step or not at all."""
     from llm_backend.contract.compilation.builder import DocumentError
-    from llm_backend.contract.compilation.compiler import ContractError
-    from llm_backend.contract.compilation.overlay import OverlayError
-    from llm_backend.contract.release.update import prepare_update, write_update
+    from llm_backend.contract.release.update import prepare_update
 
     try:
         update = prepare_update(openapi, source)
     except DocumentError as error:
         exit_with_error(str(error))
     except FileNotFoundError as error:
-        exit_with_error(f"{error.filename} is missing: run this in a checkout, or name --openapi.")
+        exit_with_error(_missing(error))
     print(update.report, end="")
     if not update.is_complete:
         exit_with_error("Nothing was written: the actions marked STALE need new targets.")
-    if dry_run:
-        return
+    if not dry_run:
+        _write(update.files, openapi, compiled)
+
+
+@commands.command("sdk")
+def contract_sdk(
+    openapi: Folder = Path("openapi"), compiled: Compiled = COMPILED, dry_run: DryRun = False
+) -> None:
+    """Add what the installed `openai` package calls and the document lacks, as sdk.yaml."""
+    from llm_backend.contract.release.sdk_update import prepare_sdk_update
+
     try:
-        write_update(update, openapi, compiled)
+        update = prepare_sdk_update(openapi)
+    except ImportError:
+        exit_with_error("The `openai` package is not installed: `make setup` installs it.")
+    except FileNotFoundError as error:
+        exit_with_error(_missing(error))
+    print(update.report, end="")
+    if not dry_run:
+        _write(update.files, openapi, compiled)
+
+
+def _write(files: Mapping[str, str], openapi: Path, compiled: Path) -> None:
+    from llm_backend.contract.compilation.compiler import ContractError
+    from llm_backend.contract.compilation.overlay import OverlayError
+    from llm_backend.contract.release.update import write_files
+
+    try:
+        write_files(files, openapi, compiled)
     except (ContractError, OverlayError) as error:
         exit_with_error(f"Nothing was written: {error}")
     print(f"\nWrote {openapi}/ and compiled it. Run `make docs lint test` to check it.")
+
+
+def _missing(error: FileNotFoundError) -> str:
+    return f"{error.filename} is missing: run this in a checkout, or name --openapi."

@@ -43,6 +43,9 @@ def keys_create(
     expires_in_days: Annotated[
         int | None, typer.Option(min=1, help="Days until it expires.")
     ] = None,
+    description: Annotated[
+        str | None, typer.Option(help="What it is for; printed by `list`.")
+    ] = None,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -63,6 +66,7 @@ def keys_create(
             project=project,
             email=user,
             lifetime_s=lifetime_s,
+            description=description,
         )
         return key, len((await administration.load_known(())).keys)
 
@@ -90,6 +94,7 @@ def keys_list(
     for key in keys:
         belongs = key.project_id or "admin"
         print(f"{key.id}  {key.shown}  {belongs}  {_expiry(key)}  {key.name}")
+        print("; ".join(filter(None, (f"    {_last_use(key)}", key.description))))
 
 
 @commands.command("revoke")
@@ -103,6 +108,12 @@ def keys_revoke(
 
     _in_database(lambda administration: revoke_key(administration, id), config, data_dir)
     print(f"{id} is revoked.")
+
+
+def _last_use(key: "StoredKey") -> str:
+    if key.last_used_at is None:
+        return "never used"
+    return time.strftime("last used %Y-%m-%d", time.gmtime(key.last_used_at))
 
 
 def _expiry(key: "StoredKey") -> str:

@@ -29,6 +29,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """A self-hosted server that speaks OpenAI's API: local models, upstreams, stored state."""
+
+
 def main() -> None:
     """Run a command; an error of the user is one sentence on standard error, exit status 1."""
     completion_init()  # answers the shells of `completion`

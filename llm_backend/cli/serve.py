@@ -12,6 +12,8 @@ from llm_backend.extras import install_command, is_installed
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
 from llm_backend.settings.model_entry import ModelSettings
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # hosts that no client can name
+
 
 @with_setting_flags
 def serve(config: Config = None, **flags: Any) -> None:
@@ -34,6 +36,9 @@ def serve(config: Config = None, **flags: Any) -> None:
 
 
 def _announce(address: str, settings: Settings) -> None:
+    if settings.host in _EVERYWHERE:
+        print(f"Listening on all addresses of this machine, port {settings.port}.")
+        address = address.replace(settings.host, _EVERYWHERE[settings.host])
     base_url = f"{address}/v1"
     model = next((_name(model) for model in settings.models), None)
     print(f"Serving on {address}  (base URL for clients: {base_url})")

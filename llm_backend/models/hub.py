@@ -4,6 +4,7 @@ A file is downloaded to `NAME.part`, resumed there after an interruption, and re
 complete and has the hub's checksum.
 """
 
+import fcntl
 import hashlib
 import re
 import shutil
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from llm_backend.extras import install_command
 
@@ -176,6 +177,7 @@ def _bring(
     part = target.with_name(f"{target.name}.part")
     url = hub.hf_hub_url(name, file.path, endpoint=endpoint)
     with part.open("ab") as out:
+        _lock(out, file)
         if out.tell() > file.size_bytes:
             out.truncate(0)
         hub.file_download.http_get(
@@ -191,6 +193,14 @@ def _bring(
         part.unlink()
         raise PullError(f"{file.path} came with another checksum than the hub's; pull it again.")
     part.replace(target)
+
+
+def _lock(out: IO[bytes], file: HubFile) -> None:
+    """Locks a partial file until it is closed. Raises `PullError` while another download has it."""
+    try:
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise PullError(f"{file.path} is being downloaded already; wait for its end.") from error
 
 
 def _checksum(path: Path) -> str:

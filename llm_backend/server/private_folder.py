@@ -1,7 +1,8 @@
 """Private folder for sockets and counters of several processes; removes those of dead servers.
 
 The owner holds a file lock in it while it lives. A killed process cannot remove its folder, but its
-lock is released: the next server that starts removes folders without a lock.
+lock is released: the next server that starts removes folders without a lock. A folder without the
+file is of a server that is just starting, or that was killed then.
 """
 
 import contextlib
@@ -9,11 +10,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
+_LOCKED_WITHIN_S = 600.0  # a starting server locks its folder at once
 # Longest path of the folder: the address of a Unix socket holds at most 103 bytes.
 _MAX_PATH_BYTES = 90
 _SHORT_PARENT = Path("/tmp")  # noqa: S108 # only for `mkdtemp`, if the usual path is too long
@@ -56,6 +59,21 @@ def sweep(parent: Path | None = None) -> None:
 
 
 def _remove_if_orphaned(folder: Path) -> None:
-    with (folder / _LOCK).open("rb") as lock:
+    try:
+        lock = (folder / _LOCK).open("rb")
+    except FileNotFoundError:
+        if _was_never_locked(folder):
+            shutil.rmtree(folder)
+        return
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
+
+
+def _was_never_locked(folder: Path) -> bool:
+    """True for the folder of a server that was killed before it had locked it: old, private, and
+    without other files."""
+    state = folder.stat()
+    is_old = time.time() - state.st_mtime > _LOCKED_WITHIN_S
+    is_private = state.st_mode & 0o777 == 0o700
+    return is_old and is_private and {one.name for one in folder.iterdir()} <= {f"{_LOCK}.new"}

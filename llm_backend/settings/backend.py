@@ -33,10 +33,16 @@ class BackendSettings(BaseModel):
         description="Names or shell patterns of further headers that are passed from clients to "
         "it and back. Credentials, cookies and headers that proxies add are never passed.",
     )
-    kind: Literal["openai", "azure"] = Field(
-        "openai", description="Its addressing: OpenAI's paths, or Azure's deployments."
+    kind: Literal["openai", "azure", "anthropic"] = Field(
+        "openai",
+        description="Its addressing and key: OpenAI's paths, Azure's deployments, or those of "
+        "Anthropic, whose Messages it then supports.",
     )
-    api_version: str | None = Field(None, description="Azure's `api-version`.")
+    api_version: str | None = Field(
+        None,
+        description="Azure's `api-version`, or Anthropic's `anthropic-version` (2023-06-01 if "
+        "unset).",
+    )
     wire: Literal["chat", "responses", "both"] = Field(
         "both",
         description="Operations that its models support: chat completions, responses, or both.",
@@ -83,6 +89,8 @@ class BackendSettings(BaseModel):
             raise ValueError(
                 "an `azure` backend needs `models` (its deployments) and `api_version`"
             )
-        if self.kind != "azure" and self.api_version:
-            raise ValueError("`api_version` is only for the kind `azure`")
+        if self.kind == "openai" and self.api_version:
+            raise ValueError("`api_version` is only for the kinds `azure` and `anthropic`")
+        if self.kind == "anthropic" and self.wire != "both":
+            raise ValueError("an `anthropic` backend supports messages; leave `wire` out")
         return self

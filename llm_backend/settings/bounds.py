@@ -31,6 +31,12 @@ class BoundsSettings(BaseModel):
     json_depth_limit: int = Field(
         100, ge=8, le=500, description="Maximum nesting depth of a JSON body."
     )
+    page_limit_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size of the stored objects in one page of a list. A page ends early, "
+        "with `has_more`, before an object beyond it; it has at least one.",
+    )
     upload_limit_bytes: int = Field(
         512 * 1024 * 1024,
         ge=1024,
@@ -76,12 +82,19 @@ class BoundsSettings(BaseModel):
         1024 * 1024,
         ge=1,
         description="Maximum size of a text, or of a rendered chat, that `/v1/tokenize` and token "
-        "counts accept. The engine tokenizes between two passes, and each byte may be a token.",
+        "counts accept. Each byte may be a token.",
     )
     inputs_limit: int = Field(
         2048,
         ge=1,
         description="Maximum number of inputs to embed, or of documents to rerank, in one request.",
+    )
+    decision_labels_limit: int = Field(
+        10_000,
+        ge=1,
+        description="Maximum number of possible answers to all questions of one decision. The "
+        "engine tokenizes them, up to `tokenize_limit_bytes` with the questions, between two "
+        "passes.",
     )
     media_limit: int = Field(
         16,

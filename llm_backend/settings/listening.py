@@ -1,8 +1,9 @@
 """Settings of the listening sockets, of TLS, and of the API processes."""
 
 from ipaddress import ip_address
+from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from llm_backend.settings.kinds import Names, OptionalPath
 
@@ -63,8 +64,24 @@ class ListeningSettings(BaseModel):
         "otherwise its connection is closed.",
     )
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
+    web_ui: OptionalPath = Field(
+        None,
+        description="Folder whose files are served at `/` instead of the chat page, with its "
+        "`index.html`: another web page for this server. It is trusted as the chat page is.",
+    )
     messages_api: bool = Field(
         True, description="Answer `POST /v1/messages` and its token count, Anthropic's operations."
+    )
+    ollama_api: bool = Field(True, description="Answer Ollama's operations under `/api`.")
+    mcp_api: bool = Field(
+        False,
+        description="Answer `POST /mcp`: an MCP server with this server's vector stores, files and "
+        "models.",
+    )
+    mcp_file_limit_bytes: int = Field(
+        1024 * 1024,
+        ge=1024,
+        description="Limit of the bytes of a file that are read at once over MCP.",
     )
     obfuscate_streams: bool = Field(
         True,
@@ -101,3 +118,10 @@ class ListeningSettings(BaseModel):
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @field_validator("web_ui")
+    @classmethod
+    def _has_index(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value / "index.html").is_file():
+            raise ValueError(f"{value} has no index.html")
+        return value

@@ -16,7 +16,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from llm_backend.settings.environment import variables_named
 from llm_backend.settings.kinds import PREFIX
-from llm_backend.settings.sentences import SettingsError, describe_error
+from llm_backend.settings.sentences import SettingsError, describe_error, did_you_mean
 from llm_backend.settings.settings import Settings
 
 _Sources = Callable[
@@ -106,7 +106,10 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"The config file {path} must hold `setting: value` lines.")
     for name in values:
         if name not in Settings.model_fields:
-            raise SettingsError(f"The config file {path} holds `{name}`, which is not a setting.")
+            raise SettingsError(
+                f"The config file {path} holds `{name}`, which is not a setting."
+                f"{did_you_mean(str(name), Settings.model_fields)}"
+            )
     return values
 
 
@@ -114,4 +117,7 @@ def _refuse_unknown_environment() -> None:
     known_names = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in variables_named(PREFIX):
         if name.upper() not in known_names:
-            raise SettingsError(f"The environment holds {name}, which is not a setting: unset it.")
+            raise SettingsError(
+                f"The environment holds {name}, which is not a setting: unset it."
+                f"{did_you_mean(name.upper(), known_names)}"
+            )

@@ -1,5 +1,8 @@
 """Error messages of settings: one sentence with the setting's name and the remedy."""
 
+import difflib
+from collections.abc import Iterable
+
 from pydantic import ValidationError
 
 from llm_backend.settings.kinds import PREFIX
@@ -7,6 +10,12 @@ from llm_backend.settings.kinds import PREFIX
 
 class SettingsError(Exception):
     """A setting cannot be used; the message is one sentence with its name and the remedy."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence with the known name that is most like a wrong one; empty if none is."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def describe_error(error: ValidationError) -> str:

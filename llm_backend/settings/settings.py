@@ -14,17 +14,21 @@ from llm_backend.settings.local_models import LocalModelsSettings
 from llm_backend.settings.observability import ObservabilitySettings
 from llm_backend.settings.responses import ResponsesSettings
 from llm_backend.settings.search import SearchSettings
+from llm_backend.settings.speech import SpeechSettings
 from llm_backend.settings.state import StateSettings
 from llm_backend.settings.upstreams import UpstreamsSettings
+from llm_backend.settings.webhooks import WebhooksSettings
 
 
 class Settings(
     ObservabilitySettings,  # reversed: pydantic orders fields from the last base
     BoundsSettings,
+    WebhooksSettings,
     ResponsesSettings,
     SearchSettings,
     StateSettings,
     UpstreamsSettings,
+    SpeechSettings,
     LocalModelsSettings,
     AccessSettings,
     ListeningSettings,
@@ -60,10 +64,12 @@ SETTING_GROUPS: Mapping[str, type[BaseModel]] = {
     "Listening": ListeningSettings,
     "Keys, limits, costs": AccessSettings,
     "Local models": LocalModelsSettings,
+    "Speech": SpeechSettings,
     "Upstreams": UpstreamsSettings,
     "State": StateSettings,
     "Text extraction and search": SearchSettings,
     "Responses": ResponsesSettings,
+    "Webhooks": WebhooksSettings,
     "Bounds": BoundsSettings,
     "Observability": ObservabilitySettings,
 }

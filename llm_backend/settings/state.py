@@ -43,6 +43,12 @@ class StateSettings(BaseModel):
         description="Approximate maximum size in bytes of chats, responses and conversations; the "
         "oldest are deleted. No limit if unset.",
     )
+    chat_search_characters: int = Field(
+        100_000,
+        ge=0,
+        description="Characters of a stored chat, the latest first, whose words its search finds. "
+        "They are indexed behind the answers; 0 indexes none, which saves that work.",
+    )
     files: Literal["local", "upstream"] = Field(
         "local",
         description="Location of new files and uploads, and source of lists; requests for unknown "

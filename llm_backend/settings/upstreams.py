@@ -37,6 +37,12 @@ class UpstreamsSettings(BaseModel):
         "an answer that is not JSON is a 502, and another upstream is tried. Of a longer answer "
         "only the beginning is checked.",
     )
+    messages_max_tokens: int = Field(
+        4096,
+        ge=1,
+        description="Limit of tokens of a chat or a response that sets none and is answered by a "
+        "backend of the kind `anthropic`, which wants one.",
+    )
     backends: tuple[BackendSettings, ...] = Field(
         (),
         description="Upstreams, any number; the settings of each are below. `openai_api_key` adds "

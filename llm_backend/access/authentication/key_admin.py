@@ -8,7 +8,7 @@ from dataclasses import replace
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.access.authentication.new_key import NewKey, make_default_project, new_key
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT
-from llm_backend.store.administration import Administration, Change, Record
+from llm_backend.store.administration import Administration, AuditedChange, Record
 
 
 class UnknownName(Exception):
@@ -23,6 +23,7 @@ async def create_key(
     project: str | None = None,
     email: str | None = None,
     lifetime_s: int | None = None,
+    description: str | None = None,
 ) -> NewKey:
     """Stores a new key: an admin key, or a key of the project with `project` as id or name.
 
@@ -30,7 +31,8 @@ async def create_key(
     pending invite of the address is accepted. Raises `UnknownName`.
     """
     if is_admin:
-        return await _store_key(administration, new_key(name, lifetime_s=lifetime_s))
+        key = new_key(name, lifetime_s=lifetime_s, description=description)
+        return await _store_key(administration, key)
     await make_default_project(administration, int(time.time()))
     known = await administration.load_known(
         (resource_kinds.PROJECT, resource_kinds.USER, resource_kinds.INVITE)
@@ -39,7 +41,13 @@ async def create_key(
     user_id = None
     if email is not None:
         user_id = await _user(administration, known.records, email, project_id)
-    key = new_key(name, project_id=project_id, user_id=user_id, lifetime_s=lifetime_s)
+    key = new_key(
+        name,
+        project_id=project_id,
+        user_id=user_id,
+        lifetime_s=lifetime_s,
+        description=description,
+    )
     return await _store_key(administration, key)
 
 
@@ -130,6 +138,6 @@ def _change(
     *,
     project_id: str | None = None,
     data: dict[str, str] | None = None,
-) -> Change:
+) -> AuditedChange:
     body = {"id": id} if data is None else {"id": id, "data": data}
-    return Change(type=type, resource_id=id, project_id=project_id, body=body)
+    return AuditedChange(type=type, resource_id=id, project_id=project_id, body=body)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llm_backend.access.authentication import resource_kinds
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT
-from llm_backend.store.administration import Administration, Change, Record, StoredKey
+from llm_backend.store.administration import Administration, AuditedChange, Record, StoredKey
 
 DEFAULT_NAME = "Default project"
 KEY_BYTES = 32  # random bytes of a key: no hash of it can be guessed
@@ -29,6 +29,7 @@ def new_key(
     service_account_id: str | None = None,
     user_id: str | None = None,
     lifetime_s: int | None = None,
+    description: str | None = None,
 ) -> NewKey:
     """Creates a key of a project, or without a project an admin key. Stores nothing."""
     kind = "sk-admin" if project_id is None else "sk-svcacct" if service_account_id else "sk-proj"
@@ -39,6 +40,7 @@ def new_key(
         created_at=created_at,
         hash=hash_key(value).hex(),
         name=name,
+        description=description,
         shown=f"{value[: len(kind) + 4]}***{value[-4:]}",
         project_id=project_id,
         service_account_id=service_account_id,
@@ -58,7 +60,7 @@ async def make_default_project(administration: Administration, now: int) -> None
         created_at=now,
         body={"name": DEFAULT_NAME, "archived_at": None},
     )
-    made = Change(
+    made = AuditedChange(
         type="project.created",
         resource_id=project.id,
         project_id=project.id,

@@ -19,6 +19,7 @@ from llm_backend.offload import offload
 KEY = "idempotency-key"
 KEY_CHARACTERS = 255
 ALL_BYTES = 64 * 1024 * 1024
+_SECRETS_OF_CLIENTS = frozenset({"createWebhookEndpoint", "rotateWebhookEndpointSecret"})
 
 Id = tuple[str | None, str, tuple[tuple[str, str], ...], bytes, str]
 
@@ -30,8 +31,8 @@ class Idempotency:
     Keys belong to one caller and one operation, with its path and query. Answers are stored in
     this process's memory, and in the database if servers have a `shared` one. Both are bounded,
     and the oldest answer is evicted first. Not stored are: failed answers, answers whose client
-    disconnected, answers to administration (they may hold a secret that is shown once), and
-    answers to a project without data retention.
+    disconnected, answers that may hold a secret that is shown once (to administration and of
+    webhook endpoints), and answers to a project without data retention.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Idempotency:
         """Sends the stored answer or a new one. Raises `Conflict` if the key belongs to another
         request, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
-        is_storable = request.http.method == "POST" and not request.operation.administers
+        is_storable = request.http.method == "POST" and not _shows_secret(request)
         is_storable = is_storable and not _has_zero_retention(request.caller)
         if not key or not is_storable or not request.raw_body:
             await self._admission(request, answer, send)
@@ -144,6 +145,12 @@ class Idempotency:
 
     def _evict(self, name: Id) -> None:
         self._bytes -= self._stored.pop(name).size_bytes
+
+
+def _shows_secret(request: ApiRequest) -> bool:
+    """Returns True if the answer may hold a secret that is shown once."""
+    operation = request.operation
+    return operation.administers or operation.operation_id in _SECRETS_OF_CLIENTS
 
 
 def _has_zero_retention(caller: Caller | None) -> bool:

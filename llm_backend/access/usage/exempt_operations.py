@@ -9,7 +9,9 @@ _READS = "It reads stored objects."
 _STORES = "It stores, changes or deletes objects of a client; nothing is computed."
 _CONTROLS = "It ends, pauses or resumes work that was counted when it began."
 _DEFERS = "Its work is counted when it is done, for the project that asked for it."
+_SENDS = "It sends a sample event to an endpoint of the client; nothing is computed."
 _RENDERS = "It renders or tokenizes input of a local model that the project may use."
+_FORWARDS = "What it asks for are requests of their own, which are counted."
 _DESCRIBES = "It describes this server."
 
 _BY_REASON: Mapping[str, tuple[str, ...]] = {
@@ -17,7 +19,8 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "listAssistants", "getAssistant", "getThread", "listMessages", "getMessage", "listRuns",
         "getRun", "listRunSteps", "getRunStep", "listVoiceConsents", "getVoiceConsent",
         "listBatches", "retrieveBatch", "listChatCompletions", "getChatCompletion",
-        "getChatCompletionMessages", "ListContainers", "RetrieveContainer", "ListContainerFiles",
+        "getChatCompletionMessages", "searchChatCompletions",
+        "ListContainers", "RetrieveContainer", "ListContainerFiles",
         "RetrieveContainerFile", "RetrieveContainerFileContent", "listConversationItems",
         "getConversationItem", "getConversation", "listEvals", "getEval", "getEvalRuns",
         "getEvalRun", "getEvalRunOutputItems", "getEvalRunOutputItem", "listFiles",
@@ -30,6 +33,20 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "GetVideoCharacter", "GetVideo", "RetrieveVideoContent", "ListSkills", "GetSkill",
         "GetSkillContent", "ListSkillVersions", "GetSkillVersion", "GetSkillVersionContent",
         "ListThreadItemsMethod", "GetThreadMethod", "ListThreadsMethod",
+        "listAgents", "retrieveAgent", "listAgentAutomations", "retrieveAgentAutomation",
+        "listAgentAutomationInvocations", "retrieveAgentAutomationInvocation",
+        "listAgentEnvironments", "retrieveAgentEnvironment", "listAgentEnvironmentFiles",
+        "listAgentEnvironmentTemplates", "retrieveAgentEnvironmentTemplate", "listAgentSessions",
+        "retrieveAgentSession", "listAgentSessionArtifacts", "retrieveAgentSessionArtifact",
+        "getAgentSessionArtifactContent", "streamAgentSessionEvents", "listAgentSessionItems",
+        "listAgentSessionSubagents", "retrieveAgentSessionSubagent",
+        "listAgentSessionSubagentItems", "listAgentSessionSubagentTurns",
+        "retrieveAgentSessionSubagentTurn", "listAgentSessionSubagentTurnItems",
+        "listAgentSessionTraces", "listAgentSessionTurns", "retrieveAgentSessionTurn",
+        "listAgentSessionTurnItems", "downloadLiveSessionRecording", "retrieveSafetyAlert",
+        "retrieveSafetyCase", "listVaults", "retrieveVault", "listVaultCredentials",
+        "retrieveVaultCredential", "listWebhookEndpoints", "retrieveWebhookEndpoint",
+        "listWebhookEventTypes", "listWebhookEndpointFailures",
     ),
     _STORES: (
         "deleteAssistant", "createThread", "modifyThread", "deleteThread", "createMessage",
@@ -42,19 +59,31 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "deleteVectorStore", "deleteVectorStoreFile", "updateVectorStoreFileAttributes",
         "DeleteVideo", "CreateSkill", "DeleteSkill", "UpdateSkillDefaultVersion",
         "CreateSkillVersion", "DeleteSkillVersion", "DeleteThreadMethod",
+        "deleteAgent", "deleteAgentAutomation", "createAgentEnvironmentTemplate",
+        "updateAgentEnvironmentTemplate", "deleteAgentEnvironmentTemplate",
+        "createAgentEnvironmentFile", "deleteAgentSession", "deleteAgentSessionArtifact",
+        "deleteAudioVoice", "createVault", "updateVault", "deleteVault", "createVaultCredential",
+        "updateVaultCredential", "deleteVaultCredential", "createWebhookEndpoint",
+        "updateWebhookEndpoint", "deleteWebhookEndpoint", "rotateWebhookEndpointSecret",
     ),
     _CONTROLS: (
         "cancelRun", "cancelBatch", "cancelEvalRun", "cancelFineTuningJob", "pauseFineTuningJob",
         "resumeFineTuningJob", "cancelResponse", "cancelVectorStoreFileBatch",
         "hangup-realtime-call", "refer-realtime-call", "reject-realtime-call",
-        "CancelChatSessionMethod",
+        "CancelChatSessionMethod", "pauseAgentAutomation", "postEvalsEvalIdRunsRunIdCancel",
+        "hangupLiveSession", "referLiveSession", "rejectLiveSession",
     ),
     _DEFERS: (
         "createBatch",  # each line passes admission control
         "createVectorStore", "createVectorStoreFile", "createVectorStoreFileBatch",  # embeddings
     ),
-    _RENDERS: ("tokenize", "detokenize", "renderChatPrompt", "createChunks"),
-    _DESCRIBES: ("getInfo", "listOperations", "getStatus", "listErrors"),
+    _SENDS: ("testWebhookEndpoint",),
+    _RENDERS: ("tokenize", "countPromptTokens", "detokenize", "renderChatPrompt", "createChunks"),
+    _FORWARDS: ("sendMcpMessage",),
+    _DESCRIBES: (
+        "getInfo", "listOperations", "getStatus", "listErrors", "getOllamaVersion",
+        "listOllamaModels", "listLoadedOllamaModels", "showOllamaModel", "listAudioVoices",
+    ),
 }  # fmt: skip
 
 EXEMPT: Mapping[str, str] = {

@@ -78,12 +78,17 @@ _BYPASSING = MeteredOperation(kind="other", bypasses_metering=True)
 METERED: Mapping[str, MeteredOperation] = {
     "createChatCompletion": MeteredOperation(kind="completions", texts=_CHAT, is_stored=True),
     "askChat": MeteredOperation(kind="completions", texts=_CHAT),
+    "createEdit": MeteredOperation(kind="completions"),
     "createCompletion": MeteredOperation(kind="completions", texts=_texts("text")),
     "createResponse": MeteredOperation(kind="completions", texts=_texts("delta"), is_stored=True),
     "createAnthropicMessage": MeteredOperation(
         kind="completions", texts=_texts("text", "partial_json")
     ),
     "countAnthropicMessageTokens": _OTHER,
+    "createOllamaChat": MeteredOperation(kind="completions", texts=_texts("content")),
+    "createOllamaCompletion": MeteredOperation(kind="completions", texts=_texts("response")),
+    "createOllamaEmbeddings": MeteredOperation(kind="embeddings"),
+    "createOllamaEmbedding": MeteredOperation(kind="embeddings"),
     "Compactconversation": MeteredOperation(kind="completions"),
     "createRun": MeteredOperation(kind="completions", texts=_RUN),
     "createThreadAndRun": MeteredOperation(kind="completions", texts=_RUN),
@@ -92,6 +97,7 @@ METERED: Mapping[str, MeteredOperation] = {
     "createModeration": MeteredOperation(
         kind="moderations", default_model="omni-moderation-latest"
     ),
+    "createDecision": MeteredOperation(kind="decisions"),
     "createRerank": MeteredOperation(kind="rerank"),  # in costs; OpenAI's API has no usage of it
     "createImage": MeteredOperation(kind="image.generation", units=_images, detail=_size),
     "createImageEdit": MeteredOperation(kind="image.edit", units=_images, detail=_size),
@@ -125,6 +131,19 @@ METERED: Mapping[str, MeteredOperation] = {
     "create-realtime-session": _BYPASSING,
     "create-realtime-transcription-session": _BYPASSING,
     "create-realtime-translation-client-secret": _BYPASSING,
+    "createAgent": _OTHER,  # its sessions need not name the model again
+    "updateAgent": _OTHER_UNNAMED,
+    "updateAgentSession": _OTHER_UNNAMED,
+    "createAgentEnvironment": _OTHER_UNNAMED,
+    "createAgentSession": _BYPASSING,
+    "createAgentSessionEvent": _BYPASSING,
+    "createAgentAutomation": _BYPASSING,
+    "updateAgentAutomation": _BYPASSING,
+    "resumeAgentAutomation": _BYPASSING,
+    "createAgentAutomationInvocation": _BYPASSING,
+    "createLiveSession": _BYPASSING,
+    "acceptLiveSession": _BYPASSING,
+    "forkLiveSession": _BYPASSING,
     UNKNOWN.operation_id: MeteredOperation(kind="other", names_model=False, is_unknown=True),
     "CreateChatSessionMethod": _BYPASSING,  # of a workflow, whose models are unknown here
 }

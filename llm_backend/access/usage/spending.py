@@ -24,6 +24,7 @@ PRICED = (
     "completions",
     "embeddings",
     "moderations",
+    "decisions",
     "rerank",
     "image.generation",
     "image.edit",

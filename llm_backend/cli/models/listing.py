@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,7 @@ def _record(path: Path, folder: Path) -> JsonObject:
 
     size = sum(part.stat().st_size for part in model_parts(path) if part.exists())
     record = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
+    record["modified_at"] = int(path.stat().st_mtime)
     try:
         header = read_header(path)
     except HeaderError as error:
@@ -81,15 +83,17 @@ def _print(records: list[JsonObject], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "size", "architecture", "parameters", "context", title=str(folder))
+    columns = ("model", "size", "from", "architecture", "parameters", "context")
+    table = Table(*columns, title=str(folder))
     for record in records:
         size = f"{record['bytes'] / 1e6:,.0f} MB"
+        date = datetime.fromtimestamp(record["modified_at"]).strftime("%Y-%m-%d")
         if "error" in record:
-            table.add_row(record["name"], size, record["error"])
+            table.add_row(record["name"], size, date, record["error"])
             continue
         parameters = f"{record['parameters'] / 1e6:,.0f} M"
         context = str(record["context_tokens"] or "")
-        table.add_row(record["name"], size, record["architecture"], parameters, context)
+        table.add_row(record["name"], size, date, record["architecture"], parameters, context)
     Console().print(table)
 
 
