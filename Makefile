@@ -1,6 +1,7 @@
 # Two commands: `make run` serves, `make test` proves it. Everything they need they set up themselves.
 PYTHON ?= python3
 VENV := .venv
+PREFIX ?= $(HOME)/.local
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py) $(wildcard llm_backend/contract/compilation/*.py)
@@ -10,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 PLAIN := llm_backend tests docs benchmarks scripts models k8s *.md
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test test-clients lint words fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
+.PHONY: help run install test test-clients lint words fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -20,6 +21,14 @@ run: setup ## set up what is missing and serve on http://127.0.0.1:8000
 	@exec $(BIN)/llm-backend serve $(ARGS)
 
 setup: $(VENV)/.installed ## make .venv with all that the server needs
+
+install: ## install the command into PREFIX (~/.local), with an environment of its own that needs no checkout
+	@$(MAKE) --no-print-directory VENV=$(PREFIX)/lib/llm-backend setup
+	@$(PREFIX)/lib/llm-backend/bin/python -m pip --disable-pip-version-check --quiet install \
+	  --no-deps --no-build-isolation --no-index --force-reinstall .
+	@mkdir -p $(PREFIX)/bin
+	@ln -sf $(PREFIX)/lib/llm-backend/bin/llm-backend $(PREFIX)/bin/llm-backend
+	@echo "Installed $(PREFIX)/bin/llm-backend, `$(PREFIX)/bin/llm-backend --version`." >&2
 
 test: dev ## run the whole test suite, in two processes (WORKERS)
 	$(PYTEST) -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(ARGS)

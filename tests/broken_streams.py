@@ -43,7 +43,7 @@ class BreakingProxy:
     port: int
     to: int
     breaks: list[Break] = field(default_factory=list)
-    seen: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    latest: "_Connection | None" = None  # of those whose answer breaks
     _connections: list["_Connection"] = field(default_factory=list)
 
     @property
@@ -63,13 +63,13 @@ class BreakingProxy:
                     self._connections.append(_Connection(self, client, server))
 
     def see(self) -> None:
-        """Lets an answer break whose part before the break the page has shown."""
-        self.seen.release()
+        """Lets the latest answer break, whose part before the break the page has shown."""
+        assert self.latest is not None, "no answer breaks"
+        self.latest.seen.set()
 
     def close(self) -> None:
         """Closes all connections."""
         for one in self._connections:
-            self.see()  # a test that has failed lets no answer break
             one.close()
 
 
@@ -82,6 +82,7 @@ class _Connection:
         self._server = server
         self._break: Break | None = None
         self._passed = b""
+        self.seen = threading.Event()
         self._threads = [
             threading.Thread(target=pump, daemon=True)
             for pump in (self._pass_requests, self._pass_answers)
@@ -91,6 +92,7 @@ class _Connection:
 
     def close(self) -> None:
         """Ends both directions."""
+        self.seen.set()  # a test that has failed lets no answer break
         for one in (self._client, self._server):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -103,7 +105,7 @@ class _Connection:
         with contextlib.suppress(OSError):
             while data := self._client.recv(65536):
                 if data.startswith(_CHAT) and self._proxy.breaks:
-                    self._break = self._proxy.breaks.pop(0)
+                    self._break, self._proxy.latest = self._proxy.breaks.pop(0), self
                 self._server.sendall(data)
             self._server.shutdown(socket.SHUT_RDWR)  # the client has gone: so does its request
 
@@ -128,7 +130,7 @@ class _Connection:
             chunk = f"{len(text):x}\r\n".encode() + text + b"\r\n" if text else b""
             self._client.sendall(head + b"\r\n\r\n" + chunk)
         if to_do.after and to_do.how != "stall":
-            self._proxy.seen.acquire()
+            self.seen.wait()
         self._break_off(to_do.how)
         return True
 

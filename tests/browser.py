@@ -32,9 +32,12 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser, address: str, expected_error: str = "nothing") -> Iterator[Page]:
+def tab(
+    browser: Browser, address: str, expected_error: str = "nothing", locale: str = "en-US"
+) -> Iterator[Page]:
     """A tab of a browser that knows nothing yet; errors but the expected fail the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=address)
+    size = {"width": 1280, "height": 800}
+    context = browser.new_context(viewport=size, base_url=address, locale=locale)
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     errors: list[str] = []

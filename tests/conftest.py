@@ -70,11 +70,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the largest bodies of every operation, in every way to be large",
     )
     parser.addoption(
-        "--failing-connections",
-        action="store_true",
-        help="the chat page in a browser while its connections fail",
-    )
-    parser.addoption(
         "--large-body",
         help="with --every-large-body, only those whose `operation | shape` matches",
     )

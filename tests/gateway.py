@@ -14,7 +14,8 @@ from tests.upstream import FakeUpstream, Relay, serving
 @contextlib.asynccontextmanager
 async def gateway(data_dir: Path, **settings: Any) -> AsyncIterator[Relay]:
     """Served on a free port; `store_chats` is off unless asked for."""
-    given = {"models": (), "store_chats": "never", "allowed_hosts": ("relay",), **settings}
+    without = {"models": (), "voice_program": "none", "store_chats": "never"}
+    given = {**without, "allowed_hosts": ("relay",), **settings}
     app = App(load_settings({"data_dir": data_dir, **given}))
     async with app.open(), serving(app) as port:
         yield Relay(port=port)

@@ -372,6 +372,25 @@ OWN: dict[str, dict[str, Callable[[], JsonValue]]] = {
         "tokens": lambda: {"prompt": [1] * (NODES - 10)},
         "lists of tokens": lambda: {"prompt": [[1] * (NODES // 65)] * 64},
     },
+    "createDecision": {
+        "many questions": lambda: {
+            "input": WORDS, "questions": [
+                {"type": "predicate", "instructions": WORDS * 4} for _ in range(400)
+            ],
+        },
+        "many answers": lambda: {
+            "input": "a", "questions": [
+                {"type": "choice", "instructions": "a",
+                 "choices": [{"value": str(n)} for n in range(255)]} for _ in range(40)
+            ],
+        },
+        "deep JSON": lambda: {
+            "input": [{"role": "user", "content": [
+                {"type": "input_json", "data": [{"a": [1] * (NODES - 50)}]},
+            ]}],
+            "questions": [{"type": "predicate", "instructions": "a"}],
+        },
+    },
     "createConversation": {"many items": _RESPONSE["many typed items"]},
     "createConversationItems": {
         "many items": lambda: {"items": [{"type": "message", **_message()}] * (NODES // 7)},

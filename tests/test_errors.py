@@ -79,3 +79,25 @@ def test_message_quotes_only_the_begin_of_what_a_client_sent():
     assert len(error.message) == len(str(error)) == 4096
     assert error.message.startswith("There is no `aaa")
     assert error.param == "b" * 511 + "…"
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/v1/chat/completions", "openai"),
+        ("/v1/messages", "anthropic"),
+        ("/messages/count_tokens", "anthropic"),
+        ("/api/chat", "ollama"),
+        ("/v1/api/tags", "ollama"),
+        ("/api/v1/token-count", "openai"),  # of text-generation-webui
+    ],
+)
+def test_error_body_has_the_shape_of_its_path(path, shape):
+    body = errors.error_body_for(path, errors.Internal("It broke."))
+
+    expected = {
+        "openai": errors.error_body(errors.Internal("It broke.")),
+        "anthropic": {"type": "error", "error": {"type": "api_error", "message": "It broke."}},
+        "ollama": {"error": "It broke."},
+    }
+    assert body == expected[shape]

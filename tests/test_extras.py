@@ -13,6 +13,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.errors import EngineNotInstalled, ModelNotFound
 from llm_backend.extras import EXTRAS, install_command, is_installed
 from llm_backend.settings import SettingsError, load_settings
+from tests.missing import missing
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 COMMAND = install_command("local")
@@ -30,6 +31,8 @@ def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_modules_of_an_extra_are_those_of_its_requirements(extra):
+    if not is_installed(extra):
+        missing(f"the extra `{extra}` is not installed: make dev")
     required = distributions(PROJECT["optional-dependencies"][extra])
     found = packages_distributions()
     provided = {module: {one.lower().replace("_", "-") for one in found[module]}

@@ -61,6 +61,19 @@ def test_access_log_counts_and_logs_without_content(caplog):
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize(("status", "levels"), [(200, []), (503, ["ERROR"])])
+def test_access_log_is_silent_about_probes_that_succeed(caplog, status, levels):
+    async def probed(scope, _receive, send):
+        scope.setdefault("state", {})["operation_id"] = "getReadiness"
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with caplog.at_level(logging.INFO, logger="llm_backend.guards"):
+        TestClient(AccessLog(probed, Metrics(), RecentErrors())).get("/readyz")
+
+    assert [record.levelname for record in caplog.records] == levels
+
+
 async def cut_off(*pieces: bytes) -> bytes:
     """Bytes that a client gets of a stream when the server's grace period is over."""
     sent = []

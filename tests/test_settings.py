@@ -87,10 +87,10 @@ def test_settings_refuse_unknown_names_in_every_source(tmp_path, monkeypatch):
     file = tmp_path / "config.yaml"
     file.write_text("prot: 8000\n")
 
-    with pytest.raises(SettingsError, match="`prot`"):
+    with pytest.raises(SettingsError, match=r"`prot`.*Did you mean port\?"):
         load_settings({}, file)
     monkeypatch.setenv("LLM_BACKEND_PROT", "8000")
-    with pytest.raises(SettingsError, match="LLM_BACKEND_PROT"):
+    with pytest.raises(SettingsError, match=r"LLM_BACKEND_PROT.*Did you mean LLM_BACKEND_PORT"):
         load_settings()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.errors import Overloaded, UpstreamFailed
-from llm_backend.sse import DONE, Decoder, Event, encode, encode_error
+from llm_backend.sse import DONE, Decoder, Event, LineDecoder, encode, encode_error
 
 LINES = [
     "data: a",
@@ -103,3 +103,17 @@ def test_decoder_refuses_an_endless_event_but_not_endless_comments():
 )
 def test_error_event_has_the_shape_of_its_operation(path: str, start: bytes) -> None:
     assert encode_error(path, Overloaded("busy")).startswith(start)
+
+
+def test_line_decoder_reads_lines_of_any_chunks():
+    decoder = LineDecoder()
+
+    assert list(decoder.feed(b'{"a"')) == []
+    assert list(decoder.feed(b': 1}\n{"b": 2}\n{')) == [
+        Event(data='{"a": 1}'),
+        Event(data='{"b": 2}'),
+    ]
+
+
+def test_errors_of_ollamas_streams_are_lines():
+    assert encode_error("/api/chat", Overloaded("Full.")) == b'{"error":"Full."}\n'

@@ -8,7 +8,7 @@ import pytest
 from llm_backend.access.wiring import DAY_S, open_access
 from llm_backend.settings import Settings
 from llm_backend.store import Database, migrate
-from llm_backend.store.administration import Administration, AuditFilter, Change, Record
+from llm_backend.store.administration import Administration, AuditedChange, AuditFilter, Record
 from llm_backend.store.keyset_pages import PageRequest
 
 
@@ -23,7 +23,7 @@ async def test_audit_log_is_deleted_after_its_days(
             at = int(time.time() - days * DAY_S)
             administration = Administration(database, clock=lambda at=at: at)
             record = Record(id=id, kind="other", created_at=at, body={})
-            await administration.add(Change(type="x", resource_id=id), record)
+            await administration.add(AuditedChange(type="x", resource_id=id), record)
         async with open_access(settings, database, lambda *_: ()) as access:
             await access.expire()
             page = await access.administration.audit_entries(AuditFilter(), PageRequest())

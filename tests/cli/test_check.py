@@ -26,9 +26,19 @@ def test_check_prints_one_line_for_each_check(monkeypatch):
     assert result.exit_code == 0, result.output
     names = [line.split()[1] for line in result.stdout.splitlines()]
     assert names == [
-        "processor", "contract", "build", "settings", "models", "folder", "database", "upstream",
-        "port",
+        "processor", "contract", "build", "settings", "models", "voice", "folder", "database",
+        "upstream", "port",
     ]  # fmt: skip
+
+
+def test_check_names_what_the_voice_lacks_and_refuses_bad_names_of_voices(monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_VOICE_PROGRAM", "no-such-program")
+    lacking = {one.name: one for one in findings(None)}["voice"]
+    monkeypatch.setenv("LLM_BACKEND_VOICES", "alloy")
+    wrong = {one.name: one for one in findings(None)}["voice"]
+
+    assert (lacking.is_ok, "apt-get install espeak-ng" in lacking.sentence) == (True, True)
+    assert (wrong.is_ok, wrong.sentence) == (False, "The voice `alloy` has to be `NAME=VOICE`.")
 
 
 def test_check_continues_after_a_failed_check(monkeypatch, tmp_path):
@@ -58,6 +68,13 @@ def test_check_fails_for_a_truncated_model(tmp_path, monkeypatch):
 
     assert not found["models"].is_ok
     assert "tiny.gguf is cut short: its tensors would end at byte" in found["models"].sentence
+
+
+def test_check_takes_the_flags_of_serve():
+    result = CliRunner().invoke(app, ["check", "--port", "0", "--model", "none.gguf"])
+
+    assert result.exit_code == 1
+    assert "BAD  models     Cannot read the model none.gguf" in result.stdout
 
 
 def test_check_ends_with_invalid_settings(monkeypatch):

@@ -30,6 +30,15 @@ def test_keys_are_stored_in_the_given_data_folder(tmp_path):
     assert str(tmp_path / "usual" / "llm-backend.sqlite3") in usual.stderr
 
 
+def test_keys_list_tells_what_a_key_is_for_and_when_it_was_used():
+    run("keys", "create", "laptop", "--description", "CI of the website")
+    run("keys", "create", "phone")
+
+    _, laptop, _, phone = run("keys", "list").stdout.splitlines()
+
+    assert (laptop, phone) == ("    never used; CI of the website", "    never used")
+
+
 def test_keys_create_prints_only_the_key_to_standard_output():
     first, second = run("keys", "create"), run("keys", "create")
 

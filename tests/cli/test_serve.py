@@ -4,7 +4,9 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
+from llm_backend import __version__
 from llm_backend.cli import app
+from llm_backend.cli.serve import _announce
 from llm_backend.cli.setting_flags import SETTING_FLAGS, settings_from_flags
 from llm_backend.settings import Settings, load_settings
 
@@ -32,6 +34,10 @@ def test_serve_flags_are_parsed_like_settings():
     ("words", "sentence"),
     [
         (["--slots", "none"], "llm-backend: The setting `slots` cannot be used"),
+        (
+            ["--web-ui", "/dev"],
+            "The setting `web_ui` cannot be used: Value error, /dev has no index",
+        ),
         (["--model", "none.gguf"], "llm-backend: Cannot read the model none.gguf"),
         (["--model", __file__], "test_serve.py is not a GGUF file: convert it, or name another."),
         (["--no-web", "--tls-key", "x"], "llm-backend: The setting `tls_certificate` is missing"),
@@ -77,3 +83,22 @@ def test_serve_help_shows_defaults_by_group():
         < help_text.index("--draft-model")
         < help_text.index("Upstreams")
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000")]
+)
+def test_serve_names_an_address_that_clients_can_reach(host, shown, capsys):
+    settings = Settings(host=host, api_keys=("sk-a",))
+    _announce(f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000", settings)
+
+    printed = capsys.readouterr().out
+    assert f"base URL for clients: {shown}/v1" in printed
+    assert f"curl {shown}/v1/chat/completions" in printed
+    assert "-H 'authorization: Bearer YOUR_KEY'" in printed
+    assert "Listening on all addresses" in printed
+    assert host not in printed.replace(shown, "")
+
+
+def test_program_prints_its_version():
+    assert CliRunner().invoke(app, ["--version"]).stdout.strip() == __version__

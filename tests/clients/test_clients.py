@@ -69,8 +69,9 @@ def test_curl(server):
     assert '"role":"assistant"' in run("sh", "-c", command)
 
 
-def test_openai_for_python(server, home):
-    code = shown("openai for Python", "python").replace(ADDRESS, server.address)
+@pytest.mark.parametrize("client", ["openai for Python", "Anthropic", "Ollama"])
+def test_official_clients_for_python(server, home, client):
+    code = shown(client, "python").replace(ADDRESS, server.address)
 
     assert SAID in run(sys.executable, "-c", code, more=home)
 

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictAsyncOpenAI, StrictOpenAI
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +33,11 @@ def library_server(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) 
 
 @pytest.fixture
 def client(server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
+    with StrictOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
         yield one
 
 
 @pytest_asyncio.fixture
 async def async_client(server: Served) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
+    async with StrictAsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
         yield one

@@ -42,7 +42,8 @@ def before_call(_context: object, case: Any, **_more: object) -> None:
             case.method, case.formatted_path, params=case.query, content=json.dumps(body),
             headers={"Content-Type": "application/json"},
         )  # fmt: skip
-        return None if answer.status_code < 400 else answer.json()["error"]
+        error = None if answer.status_code < 400 else answer.json()["error"]
+        return error if isinstance(error, dict) else None  # Ollama's is a sentence
 
     drop_refused_fields(body, refusal)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.postgresql import PostgresqlServer
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 ENDED = ("completed", "failed", "incomplete", "cancelled")
 
@@ -33,7 +34,7 @@ def ended(client, id):
 
 
 def connected(served: Served) -> openai.OpenAI:
-    return openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+    return StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
 
 
 def kill(served: Served) -> None:

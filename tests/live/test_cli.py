@@ -50,6 +50,33 @@ def test_the_chat_command_continues_after_a_mistake_and_lists_attachments(server
     assert "All attachments are removed." in told
 
 
+def test_chat_takes_lines_together_reads_files_and_saves(server, tmp_path):
+    (tmp_path / "note.txt").write_text("The lamp hums.")
+    lines = (
+        'Copy this: \\\nbanana\n"""\nCopy\n\n  this: apple\n"""\n'
+        f"/file {tmp_path}/note.txt\nHello!\n/model bultin\n"
+        f"/save {tmp_path}/chat.json\n/save {tmp_path}/chat.md\n/save {tmp_path}/no/chat.md\n"
+    )
+    done = chat(server, lines)
+
+    saved = json.loads((tmp_path / "chat.json").read_text())
+    asked = [one["content"] for one in saved["messages"] if one["role"] == "user"]
+    assert asked[:2] == ["Copy this: \nbanana", "Copy\n\n  this: apple"]
+    assert asked[2][0]["text"] == "note.txt:\n\nThe lamp hums."
+    assert "## You\n\nnote.txt:\n\nThe lamp hums.\n\nHello!" in (tmp_path / "chat.md").read_text()
+    assert "bultin is not in the list of models. Did you mean builtin?" in done.stdout
+    assert (done.returncode, "no/chat.md cannot be written" in done.stderr) == (1, True)
+
+
+def test_lines_of_the_terminal_are_there_again_in_the_next_session(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    in_a_terminal(server, "Hello!\n/quit\n")
+    file = tmp_path / ".local/state/llm-backend/chat-history"
+
+    assert file.read_text().splitlines() == ["Hello!", "/quit"]
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def in_a_terminal(server: Served, lines: str) -> str:
     """Output of a terminal in which these lines are typed."""
     ours, theirs = pty.openpty()

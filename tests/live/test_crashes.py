@@ -40,7 +40,9 @@ def test_a_stream_whose_engine_dies_ends_with_an_error_event_and_the_next_is_ans
             *_, last = lines
         others = httpx.get(f"{served.base_url}/models")
         response = answer_when_back(served)
+        metrics = httpx.get(f"{served.address}/metrics").text
 
+    assert 'llm_backend_engine_deaths_total{model="builtin"} 1.0' in metrics
     error = json.loads(last.removeprefix("data: "))["error"]
     assert error["code"] == "engine_unavailable"
     assert others.status_code == 200

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.serving import serve
+from tests.strict_sdk import StrictOpenAI
 
 REFERENCE = json.loads(
     (Path(__file__).parents[1] / "models_convert" / "minilm_reference.json").read_text()
@@ -23,7 +24,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) -> Itera
     folder = tmp_path_factory.mktemp("minilm")
     with (
         serve(folder, "--model", str(minilm_file), "--alias", "text-embedding-3-small") as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
     ):
         yield client
 

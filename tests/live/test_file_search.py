@@ -8,6 +8,7 @@ import pytest
 
 from tests.response_events import check_events
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 MODEL = "builtin"
 TEXT = "The garden gate opens with the code 4711."
@@ -15,7 +16,7 @@ TEXT = "The garden gate opens with the code 4711."
 
 @pytest.fixture(scope="module")
 def searching(library_server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=library_server.base_url, api_key="none", max_retries=0) as client:
+    with StrictOpenAI(base_url=library_server.base_url, api_key="none", max_retries=0) as client:
         yield client
 
 
@@ -158,7 +159,7 @@ def test_a_failed_search_in_model_stores_is_reported(tmp_path):
     config.write_text("models:\n- {path: builtin, vector_stores: [vs_none]}\n")
     with (
         serve(tmp_path, "--config", str(config)) as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
     ):
         chat = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=20)
         response = client.responses.create(model=MODEL, input=QUESTION, max_output_tokens=20)

@@ -15,6 +15,7 @@ import pytest
 from tests.postgresql import PostgresqlServer
 from tests.s3 import S3Server
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 NAME = "../ünï code.jsonl"
 TEXT = b'{"a": 1}\n' * 1_000
@@ -22,7 +23,7 @@ NO_MODEL = ("--model", "none")
 
 
 def client_of(served: Served) -> openai.OpenAI:
-    return openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+    return StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
 
 
 def objects_in(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from llm_backend.store import Database
 from llm_backend.store.administration import Administration
 from tests.engine.gguf_models import write_bert
 from tests.serving import serve
+from tests.strict_sdk import StrictOpenAI
 
 COUNT = 5
 
@@ -66,6 +67,25 @@ def chats(client: openai.OpenAI) -> Filled:
             ({"metadata[number]": "1"}, ids[1::2]),
             ({"model": "unknown"}, []),
         ],
+    )
+
+
+def found_chats(client: openai.OpenAI) -> Filled:
+    made = [
+        client.chat.completions.create(
+            model="builtin",
+            messages=[{"role": "user", "content": f"Sunflower {number}"}],
+            max_tokens=1,
+            metadata={"list": "found", "number": str(number % 2)},
+        )
+        for number in range(COUNT)
+    ]
+    ids = [chat.id for chat in made]
+    return Filled(
+        path="/chat/search",
+        ids=ids,
+        also={"query": "sunflower", "metadata[list]": "found"},
+        filters=[({"metadata[number]": "1"}, ids[1::2]), ({"query": "nothing"}, [])],
     )
 
 
@@ -223,6 +243,12 @@ def project_users(client: openai.OpenAI) -> Filled:
     return made_at(f"{project}/users", *bodies)(client)
 
 
+def webhook_endpoints(client: openai.OpenAI) -> Filled:
+    body = {"url": "https://example.org/", "event_types": ["batch.completed"]}
+    bodies = ({**body, "name": f"number {number}"} for number in range(COUNT))
+    return made_at("/webhook_endpoints", *bodies)(client)
+
+
 ALERTS = "/organization/spend_alerts"
 PROJECTS = "/organization/projects"
 LISTS = {
@@ -245,6 +271,7 @@ LISTS = {
     "list-organization-spend-alerts": Listing(fill=alerts(ALERTS), prefix="alert_", order="asc"),
     "list-users": Listing(fill=as_listed("/organization/users"), prefix="user-", order="asc"),
     "listChatCompletions": Listing(fill=chats, prefix="chatcmpl-", order="asc"),
+    "searchChatCompletions": Listing(fill=found_chats, prefix="chatcmpl-"),
     "getChatCompletionMessages": Listing(fill=messages, prefix="chatcmpl-", order="asc"),
     "listInputItems": Listing(fill=inputs, prefix="msg_"),
     "listConversationItems": Listing(fill=conversation_items, prefix="msg_"),
@@ -255,6 +282,7 @@ LISTS = {
         fill=functools.partial(files_in_a_store, in_a_batch=True), prefix="file-"
     ),
     "listVectorStores": Listing(fill=stores, prefix="vs_"),
+    "listWebhookEndpoints": Listing(fill=webhook_endpoints, prefix="we_"),
     "listFiles": Listing(fill=files, prefix="file-"),
     "list-projects": Listing(fill=projects, prefix="proj_", order="asc"),
     "list-audit-logs": Listing(fill=audit_logs, prefix="audit_log-"),
@@ -286,7 +314,7 @@ def lister(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     flags += ["--alias", "alias"]
     with (
         serve(folder, *flags, environment={"LLM_BACKEND_API_KEYS": key}) as served,
-        openai.OpenAI(base_url=served.base_url, api_key=key, max_retries=0) as client,
+        StrictOpenAI(base_url=served.base_url, api_key=key, max_retries=0) as client,
     ):
         asyncio.run(make_users(folder))
         yield client

@@ -8,6 +8,7 @@ import pytest
 from tests.mcp_server import TOKEN, mcp_server
 from tests.response_events import check_events
 from tests.serving import serve
+from tests.strict_sdk import StrictOpenAI
 
 QUESTION = "What is the weather in Paris?"
 
@@ -23,7 +24,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[opena
     settings = {"LLM_BACKEND_MCP_SERVERS": f"{url},http://127.0.0.1:9/mcp"}
     with (
         serve(tmp_path_factory.mktemp("mcp"), environment=settings) as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as one,
+        StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as one,
     ):
         yield one
 

@@ -17,6 +17,7 @@ from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 from tests.media_files import as_url, image, in_base64, wav
 from tests.serving import serve
+from tests.strict_sdk import StrictOpenAI
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def ask(tmp_path_factory) -> Iterator[openai.OpenAI]:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with (
         serve(folder / "data", "--config", str(folder / "config.yaml")) as served,
-        openai.OpenAI(
+        StrictOpenAI(
             base_url=served.base_url, api_key="none", admin_api_key="none", max_retries=0
         ) as client,
     ):
@@ -285,3 +286,39 @@ def test_a_model_that_sees_judges_pictures(ask):
     assert result.category_applied_input_types.violence == ["text", "image"]
     assert result.category_applied_input_types.hate == ["text"]
     assert refused.value.param == fetched.value.param == "input[1].image_url"
+
+
+def decided(ask: openai.OpenAI, question: object, *parts: object, model: str = "eyes"):
+    content = [{"type": "input_text", "text": "What is it in the rain?"}, *parts]
+    return ask.decisions.create(
+        model=model,
+        input=[{"role": "user", "content": content}],
+        questions=[{"type": "predicate", "instructions": question}] * 2,
+    )
+
+
+def in_decision(seed: int) -> dict[str, str]:
+    return {"type": "input_image", "image_url": as_url(image(seed))}
+
+
+def test_decisions_are_about_pictures_of_the_input_and_of_a_question(ask):
+    first, same, other = (decided(ask, "It is red.", in_decision(seed)) for seed in (11, 11, 12))
+    instructions = [{"type": "input_text", "text": "It is like this: "}, in_decision(13)]
+    of_question = decided(ask, instructions)
+
+    doubts = [1 - one.answers[0].probability for one in (first, same, other)]
+    assert doubts[0] == pytest.approx(doubts[1], rel=1e-2)
+    assert doubts[0] != pytest.approx(doubts[2], rel=0.5)
+    assert same.usage.input_tokens_details.cached_tokens > 0
+    assert 1 - first.answers[1].probability == pytest.approx(doubts[0], rel=1e-2)
+    assert of_question.usage.input_tokens > 20
+
+
+def test_decisions_of_a_model_that_sees_nothing_name_the_picture(ask):
+    with pytest.raises(openai.BadRequestError) as of_input:
+        decided(ask, "It is red.", in_decision(11), model="blind")
+    with pytest.raises(openai.BadRequestError) as of_question:
+        decided(ask, [in_decision(11)], model="blind")
+
+    assert of_input.value.param == "input[0].content[1].image_url"
+    assert of_question.value.param == "questions[0].instructions[0].image_url"

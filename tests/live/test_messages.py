@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import anthropic
 import httpx
-import openai
 import pytest
 
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 KEY = "sk-client"
 HELLO: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Hello, who are you?"}]
@@ -53,9 +53,31 @@ def test_message_is_the_same_whole_and_streamed_and_is_stored_as_a_chat(
     assert "built-in model" in whole.content[0].text
     used = streamed.usage.input_tokens + (streamed.usage.cache_read_input_tokens or 0)
     assert used == whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0) > 0
-    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY) as client:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY) as client:
         chats = client.chat.completions.list(model=model, limit=1, order="desc").data
     assert chats[0].choices[0].message.content == whole.content[0].text
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [("near", ("stop_sequence", "built-in")), ("gpt-3.5-turbo", ("end_turn", None))],
+)
+def test_stop_sequence_that_a_local_model_met_is_told(
+    messages: anthropic.Anthropic, model: str, told: tuple[str, str | None]
+) -> None:
+    stops = ["never met", "built-in"]
+    whole = messages.messages.create(
+        model=model, max_tokens=40, messages=HELLO, stop_sequences=stops
+    )
+    with messages.messages.stream(
+        model=model, max_tokens=40, messages=HELLO, stop_sequences=stops
+    ) as stream:
+        streamed = stream.get_final_message()
+
+    assert (whole.stop_reason, whole.stop_sequence) == told
+    assert (streamed.stop_reason, streamed.stop_sequence) == told
+    assert whole.content[0].type == "text"
+    assert "built-in" not in whole.content[0].text
 
 
 @pytest.mark.parametrize("model", ["near", "gpt-3.5-turbo"])

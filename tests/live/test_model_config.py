@@ -14,6 +14,7 @@ from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.engine import Engine, EngineConfig
 from tests.engine.gguf_models import write_adapter, write_llama
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 CONFIG = {
     "models": [
@@ -52,7 +53,7 @@ def configured(tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture
 def ask(configured) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=configured.base_url, api_key="none", max_retries=0) as one:
+    with StrictOpenAI(base_url=configured.base_url, api_key="none", max_retries=0) as one:
         yield one
 
 

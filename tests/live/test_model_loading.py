@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import openai
 import pytest
 import yaml
 
 from llm_backend.contract import load_document
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictAsyncOpenAI
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -82,9 +82,7 @@ def test_a_request_for_a_model_that_is_not_loaded_loads_it_in_the_place_of_anoth
 
 
 async def test_models_that_do_not_fit_together_take_turns_and_every_request_is_answered(server):
-    async with openai.AsyncOpenAI(
-        base_url=server.base_url, api_key="none", max_retries=0
-    ) as client:
+    async with StrictAsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as client:
 
         async def ask(number: int) -> str | None:
             done = await client.chat.completions.create(

@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from tests.extraction.documents import pdf
 from tests.open_responses import check_compaction, check_event, check_response
 from tests.serving import Served
+from tests.strict_sdk import StrictOpenAI
 
 HELLO = {"type": "message", "role": "user", "content": "Hello!"}
 WEATHER = {
@@ -173,7 +173,7 @@ def test_one_that_is_cut_and_one_in_the_background_have_what_they_must(server):
 
 
 def test_a_search_is_repeated_with_all_its_fields(library_server):
-    with openai.OpenAI(base_url=library_server.base_url, api_key="none") as client:
+    with StrictOpenAI(base_url=library_server.base_url, api_key="none") as client:
         file = client.files.create(file=("a.txt", b"The code is 4711."), purpose="assistants")
         store = client.vector_stores.create(file_ids=[file.id])
         while client.vector_stores.retrieve(store.id).status != "completed":

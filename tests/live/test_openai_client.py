@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import httpx
 import openai
 import pytest
 
@@ -336,6 +337,29 @@ def test_a_prompt_that_cannot_fit_is_refused(client):
     assert caught.value.code == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_oldest_messages_of_a_long_chat_are_left_out_if_asked(client, stream):
+    system = {"role": "system", "content": "You are near."}
+    old = [{"role": role, "content": "word " * 900} for role in ("user", "assistant") * 3]
+    asked = client.chat.completions.create(
+        model="builtin", messages=[system, *old, {"role": "user", "content": "What is 2 + 3?"}],
+        max_tokens=20, stream=stream, extra_body={"truncation": "auto", "cache_prompt": True},
+    )  # fmt: skip
+
+    answer = next(iter(asked)) if stream else asked
+    assert answer.truncated_messages == 4
+
+
+@pytest.mark.parametrize("field", [{"cache_prompt": False}, {"id_slot": 3}, {"n_keep": 10}])
+def test_other_servers_fields_about_slots_are_refused_by_name(client, field):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(
+            model="builtin", messages=[{"role": "user", "content": "Hi"}], extra_body=field
+        )
+
+    assert refused.value.param == next(iter(field))
+
+
 def test_a_token_outside_the_vocabulary_is_refused(client):
     with pytest.raises(openai.BadRequestError):
         client.completions.create(model="builtin", prompt=[10**6])
@@ -410,3 +434,19 @@ def test_the_answer_names_the_tier_it_was_given(client):
         answer = client.chat.completions.create(model="builtin", messages=HELLO, service_tier=asked)
 
         assert answer.service_tier == given
+
+
+def test_stored_chats_are_searched(client):
+    answer = client.chat.completions.create(
+        model="builtin",
+        messages=[{"role": "user", "content": "Say: Xylophones."}],
+        metadata={"title": "An orchestra"},
+    )
+
+    found = client.get(
+        "/chat/search", cast_to=httpx.Response, options={"params": {"query": "xyloph ORCH"}}
+    ).json()
+
+    (match,) = found["data"]
+    assert (match["id"], match["title"]) == (answer.id, "An orchestra")
+    assert "Xylophones" in [part["text"] for part in match["excerpt"] if part["is_match"]]

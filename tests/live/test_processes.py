@@ -31,8 +31,11 @@ def served(tmp_path_factory) -> Iterator[Served]:
 
 
 def chat(served: Served, **fields: object) -> httpx.Response:
-    """Over a connection of its own, so that any process may take it."""
-    return httpx.post(f"{served.base_url}/chat/completions", json={**CHAT, **fields}, timeout=60)
+    """Over a connection of its own, so that any process may take it; returns when it is logged and
+    counted, too, which happens after its last byte."""
+    answer = httpx.post(f"{served.base_url}/chat/completions", json={**CHAT, **fields}, timeout=60)
+    eventually(lambda: f"request_id={answer.headers['x-request-id']}" in served.log.read_text())
+    return answer
 
 
 def answered_by(served: Served, status: int = 200) -> list[int]:

@@ -15,6 +15,7 @@ import yaml
 from llm_backend.builtin import BUILTIN_PATH
 from tests.response_events import check_events
 from tests.serving import serve
+from tests.strict_sdk import StrictOpenAI
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
@@ -38,7 +39,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     (folder / "config.yaml").write_text(yaml.safe_dump({"models": models}))
     with (
         serve(folder, "--config", str(folder / "config.yaml")) as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as one,
+        StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as one,
     ):
         yield one
 

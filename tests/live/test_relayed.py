@@ -50,6 +50,19 @@ def test_a_model_that_is_not_local_is_asked_upstream_with_the_servers_own_key(pa
     assert stored.choices[0].message.content == answer.choices[0].message.content
 
 
+def test_decisions_of_an_upstreams_model_are_relayed(pair):
+    question = {"type": "predicate", "name": "greeting", "instructions": "It is a greeting."}
+    with pair.client() as client:
+        far, near = (
+            client.decisions.create(model=model, input="Hello!", questions=[question])
+            for model in ("far", "near")
+        )
+
+    assert (far.model, near.model) == ("far", "near")
+    assert far.answers[0].name == "greeting"
+    assert far.answers[0].probability == pytest.approx(near.answers[0].probability, abs=0.02)
+
+
 def test_a_relayed_stream_is_stored_too(pair):
     with (
         pair.client() as client,

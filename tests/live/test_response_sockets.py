@@ -7,12 +7,14 @@ import time
 import jsonschema_rs
 import openai
 import pytest
+from openai.types.responses.response_steer_failed_event import ResponseSteerFailedEvent
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from llm_backend.contract import load_document
 from tests.response_events import check_events
 from tests.serving import Served, serve
+from tests.strict_sdk import differences
 
 HELLO = {"type": "response.create", "model": "builtin", "input": "Hello!", "temperature": 0}
 LONG = {
@@ -42,6 +44,23 @@ def told(socket, *sent):
         events.append(json.loads(socket.recv(timeout=30)))
         ends += events[-1]["type"] in ENDS
     return events
+
+
+def test_steering_is_refused_by_name_and_its_input_handed_back(server):
+    steer = {"type": "response.steer", "previous_response_id": "resp_1", "input": "Shorter!"}
+    with connect(url(server)) as socket:
+        told(socket, HELLO)
+        answers = []
+        for one in (steer, {**steer, "input": []}, {**steer, "model": "builtin"}):
+            socket.send(json.dumps(one))
+            answers.append(json.loads(socket.recv(timeout=30)))
+
+    refused, empty, unknown = answers
+    assert list(differences(ResponseSteerFailedEvent, refused, "")) == []
+    assert refused["error"]["code"] == "steering_not_supported"
+    assert refused["steer"] == {"previous_response_id": "resp_1", "input": "Shorter!"}
+    assert (empty["type"], empty["error"]["param"]) == ("error", "input")
+    assert (unknown["type"], unknown["error"]["param"]) == ("error", "model")
 
 
 @pytest.mark.filterwarnings("ignore:connect.* must be used:DeprecationWarning")  # its own
@@ -99,7 +118,7 @@ def test_lanes_do_not_wait_for_each_other(server):
     [
         ("{", None),
         ("[]", None),
-        ({"type": "response.steer"}, "type"),
+        ({"type": "response.cancel"}, "type"),
         ({**HELLO, "stream_id": "a b"}, "stream_id"),
         ({**HELLO, "background": True}, "background"),
         ({**HELLO, "stream": False}, "stream"),

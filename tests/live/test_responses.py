@@ -11,6 +11,7 @@ import pytest
 
 from tests.response_events import check_events
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 WEATHER = {
     "type": "function",
@@ -26,6 +27,19 @@ WEATHER = {
 
 def answer(client, asked, **fields):
     return client.responses.create(model="builtin", input=asked, temperature=0, **fields)
+
+
+def test_items_that_are_echoed_in_part_are_listed_whole_or_refused(client):
+    asked = {"role": "user", "content": [{"type": "output_text", "text": "Hello!"}]}
+    said = answer(client, [asked, {"type": "reasoning"}, {"type": "reasoning", "status": None}])
+    items = client.responses.input_items.list(said.id, order="asc").data
+    for store in (True, False):
+        with pytest.raises(openai.BadRequestError) as refused:
+            answer(client, [asked, {"type": "reasoning", "summary": "none"}], store=store)
+        assert refused.value.param == "input[1].summary"
+
+    assert [item.type for item in items] == ["message", "reasoning", "reasoning"]
+    assert items[0].content[0].type == "input_text"
 
 
 def test_a_response_is_answered_kept_and_forgotten(client):
@@ -454,15 +468,15 @@ def test_responses_outlive_the_server(tmp_path):
 
 
 def connected(served: Served) -> openai.OpenAI:
-    return openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+    return StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
 
 
 @pytest.mark.parametrize(
     ("item", "param"),
     [
         ({"type": "compaction_trigger"}, "items[1].type"),
-        ({"type": "reasoning"}, "items[1].summary"),
-        ({"type": "web_search_call", "status": "completed"}, "items[1].action"),
+        ({"type": "reasoning", "summary": "none"}, "items[1].summary"),
+        ({"type": "local_shell_call", "status": "completed"}, "items[1].action"),
         ({"role": "user", "content": "Hi", "status": "lost"}, "items[1].status"),
     ],
 )

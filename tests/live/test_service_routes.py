@@ -9,6 +9,7 @@ import pytest
 
 from llm_backend.contract import load_document
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 
 def get(server: Served, path: str, **query: object) -> httpx.Response:
@@ -102,6 +103,39 @@ def test_a_question_is_answered_as_text_and_as_events(server):
     assert streamed.text.rstrip().endswith("data: [DONE]")
 
 
+def test_a_question_is_answered_as_json_for_clients_that_accept_it(server):
+    answer = httpx.get(
+        f"{server.address}/chat/ask",
+        params={"question": "Hello!"},
+        headers={"accept": "application/json"},
+    ).json()
+
+    assert answer["object"] == "chat.completion"
+    assert "server" in answer["choices"][0]["message"]["content"]
+
+
+def test_a_text_is_edited_and_a_prompt_is_counted_for_older_clients(server):
+    fields = {"instruction": "Copy this: banana", "input": "Hello!", "n": 2}
+    edit = post(server, "/edits", model="builtin", **fields).json()
+    count = httpx.post(f"{server.address}/api/v1/token-count", json={"prompt": "Hello!"}).json()
+    tokens = post(server, "/tokenize", model="builtin", text="Hello!").json()
+
+    assert (edit["object"], len(edit["choices"])) == ("edit", 2)
+    assert all(choice["text"] for choice in edit["choices"])
+    assert edit["usage"]["completion_tokens"] > 0
+    assert count == {"results": [{"tokens": tokens["count"]}]}
+
+
+def test_older_paths_lead_to_those_of_today(server):
+    body = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "n_choice": 2}
+    chat = post(server, "/chat/completion", **body).json()
+    engines, engine = get(server, "/v1/engines").json(), get(server, "/v1/engines/builtin").json()
+
+    assert len(chat["choices"]) == 2
+    assert engine in engines["data"]
+    assert engine["object"] == "model"
+
+
 @pytest.mark.parametrize("path", ["/chat/ask?question=Hello!", "/unloadModel"])
 def test_requests_of_other_sites_are_refused(server, path):
     answer = httpx.get(f"{server.address}{path}", headers={"sec-fetch-site": "cross-site"})
@@ -179,7 +213,7 @@ def test_an_unknown_model_has_no_tokenizer(server):
 def test_a_model_that_a_project_may_not_use_is_neither_shown_nor_asked(tmp_path):
     with (
         serve(tmp_path, environment={"LLM_BACKEND_API_KEYS": "sk-root"}) as served,
-        openai.OpenAI(
+        StrictOpenAI(
             base_url=served.base_url, api_key="sk-root", admin_api_key="sk-root"
         ) as client,
         httpx.Client(headers={"authorization": "Bearer sk-root"}) as asking,

@@ -1,6 +1,7 @@
 """Start of the server, and errors of the command line."""
 
 import contextlib
+import platform
 import re
 import socket
 import sqlite3
@@ -153,9 +154,11 @@ def test_metrics_have_the_state_of_engines(tmp_path):
     values = dict(re.findall(r'^llm_backend_(\w+){model="builtin"} (\S+)$', text, re.M))
 
     assert float(values["completion_tokens_total"]) == said["usage"]["completion_tokens"]
-    assert float(values["first_token_seconds_count"]) == 1
+    assert re.search(r"^gen_ai_server_time_to_first_token_seconds_count{.*} 1.0$", text, re.M)
+    assert f'llm_backend_build_info{{python_version="{platform.python_version()}",version="' in text
+    assert "_created" not in text
     assert float(values["engine_passes_total"]) > 0
-    assert float(values["engine_busy_s_total"]) > 0
+    assert float(values["engine_busy_seconds_total"]) > 0
     assert float(values["engine_running"]) == 0
 
 

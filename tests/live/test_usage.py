@@ -6,9 +6,9 @@ import sys
 import time
 
 import httpx
-import openai
 
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 QUESTION = [{"role": "user", "content": "Who are you?"}]
 
@@ -16,7 +16,7 @@ QUESTION = [{"role": "user", "content": "Who are you?"}]
 def test_chats_completions_and_responses_are_counted_whole_and_streamed(tmp_path):
     with (
         serve(tmp_path, "--context-tokens", "256") as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", admin_api_key="none") as client,
+        StrictOpenAI(base_url=served.base_url, api_key="none", admin_api_key="none") as client,
     ):
         whole = client.chat.completions.create(model="builtin", messages=QUESTION, max_tokens=4)
         for _ in client.chat.completions.create(
@@ -34,6 +34,31 @@ def test_chats_completions_and_responses_are_counted_whole_and_streamed(tmp_path
     assert (result.model, result.num_model_requests) == ("builtin", 5)
     assert result.input_tokens >= 4 * whole.usage.prompt_tokens
     assert result.output_tokens >= 4 + 4 + 6 + 1
+
+
+def test_decisions_are_counted_with_their_cached_tokens(tmp_path):
+    question = {"type": "predicate", "instructions": "It is about a parcel."}
+    with (
+        serve(tmp_path, "--context-tokens", "512") as served,
+        StrictOpenAI(base_url=served.base_url, api_key="none", admin_api_key="none") as client,
+    ):
+        usages = [
+            client.decisions.create(
+                model="builtin", input="The parcel has arrived. " * 4, questions=[question] * count
+            ).usage
+            for count in (3, 1)
+        ]
+        told = client.admin.organization.usage.decisions(
+            start_time=int(time.time()) - 120, group_by=["model", "api_source"]
+        )
+
+    (result,) = [one for bucket in told.data for one in bucket.results]
+    assert (result.model, result.num_model_requests) == ("builtin", 2)
+    assert result.input_tokens == sum(one.input_tokens for one in usages)
+    cached = [one.input_tokens_details.cached_tokens for one in usages]
+    assert (result.input_cached_tokens, cached[0]) == (cached[1], 0)
+    assert cached[1] > 0
+    assert (result.output_tokens, result.api_source) == (0, "unlabeled")
 
 
 def test_processes_share_limits_and_follow_the_shell(tmp_path):

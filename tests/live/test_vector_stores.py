@@ -11,6 +11,7 @@ import pytest
 from tests.extraction.documents import docx, pdf
 from tests.qdrant import qdrant_server
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 FACTS = {
     "penguins.md": "# Penguins\n\nEmperor penguins breed in the Antarctic winter.\n",
@@ -24,7 +25,7 @@ HINT = "openai-poll-after-ms"
 
 @pytest.fixture(scope="module")
 def library(library_server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=library_server.base_url, api_key="none", max_retries=0) as client:
+    with StrictOpenAI(base_url=library_server.base_url, api_key="none", max_retries=0) as client:
         yield client
 
 
@@ -460,7 +461,7 @@ def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
     flags = ("--model", str(minilm_file))
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(serve(tmp_path, *flags))
-        client = openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+        client = StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
         file_id = upload(client, "a.txt", text.encode())
         store = client.vector_stores.create(
             file_ids=[file_id],
@@ -474,7 +475,7 @@ def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
         served.process.kill()
         served.process.wait()
         served = stack.enter_context(serve(tmp_path, *flags))
-        client = openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+        client = StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0)
 
         after = wait(client, store.id)
 
@@ -518,7 +519,7 @@ def test_several_processes_need_a_server_for_vectors_and_share_it(tmp_path, mini
         environment = {"LLM_BACKEND_QDRANT_URL": url}
         with (
             serve(tmp_path, *flags, environment=environment) as served,
-            openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+            StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
         ):
             file_id = upload(client, "a.txt", b"The gate opens with 4711.")
             store = client.vector_stores.create(file_ids=[file_id])
@@ -533,14 +534,14 @@ def test_several_processes_need_a_server_for_vectors_and_share_it(tmp_path, mini
 
 def fresh_search(served: Served, store_id: str) -> list[str]:
     """Over a connection of its own, and so by whichever process takes it."""
-    with openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client:
+    with StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client:
         return names(client.vector_stores.search(store_id, query="gate").data)
 
 
 def test_vector_stores_of_several_processes_need_qdrant(tmp_path):
     with (
         serve(tmp_path, "--processes", "2") as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
         pytest.raises(openai.APIStatusError, match="qdrant_url") as refused,
     ):
         client.vector_stores.create()
@@ -557,7 +558,7 @@ def test_an_upstreams_model_makes_the_vectors(tmp_path, library_server):
     }
     with (
         serve(tmp_path, environment=environment, ready=False) as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
     ):
         file_id = upload(client, "a.txt", b"The gate opens with 4711.")
         store = client.vector_stores.create(file_ids=[file_id])

@@ -1,15 +1,17 @@
 """Stored chats on the chat page: saved as files, opened again, deleted together, answered anew."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
+from llm_backend.builtin import BUILTIN_PATH
 from tests.browser import chromium, picture, tab
 from tests.live.test_web_page import say, wait_answered
-from tests.serving import Served
+from tests.serving import Served, serve
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_several_chats_are_deleted_together(page):
     expect(page.get_by_role("button", name="Delete 2")).to_be_hidden()
 
 
-def test_answers_to_the_same_question_are_kept_until_the_chat_goes_on(page):
+def test_answers_to_the_same_question_are_kept_and_the_chat_goes_on_from_each(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_text("More parameters").click()
     page.get_by_label("Max tokens").fill("2")
@@ -114,7 +116,31 @@ def test_answers_to_the_same_question_are_kept_until_the_chat_goes_on(page):
     page.reload()
 
     expect(prose.first).to_have_text(short)
-    expect(page.get_by_role("button", name="Earlier answer")).to_have_count(0)
+    expect(prose).to_have_count(2)
+    page.get_by_role("button", name="Earlier answer").click()
+    expect(prose).to_have_count(1)
+    assert prose.inner_text() != short
+
+
+SEND_AT_ONCE = """([selector, text]) => {
+  document.querySelector(selector).click();
+  document.getElementById("prompt").value = text;
+  document.getElementById("composer").requestSubmit();
+}"""
+
+
+def test_a_question_right_after_a_click_is_asked_in_the_chat_that_was_chosen(page):
+    say(page, "Hello one!")
+    wait_answered(page)
+    page.evaluate(SEND_AT_ONCE, ["#new-chat", "Hello two!"])
+    wait_answered(page)
+    expect(page.locator("article.question")).to_have_text("Hello two!")
+    expect(page.locator("#chats a[aria-current]")).to_have_text("Hello two!")
+    page.evaluate(SEND_AT_ONCE, ["#chats a[title='Hello one!']", "And three?"])
+
+    wait_answered(page, 2)
+    expect(page.locator("article.question")).to_have_text(["Hello one!", "And three?"])
+    expect(page.locator("#chats a[aria-current]")).to_have_text("Hello one!")
 
 
 def test_a_chat_that_was_renamed_keeps_its_title_when_it_goes_on(page):
@@ -131,3 +157,133 @@ def test_a_chat_that_was_renamed_keeps_its_title_when_it_goes_on(page):
     wait_answered(page, 2)
 
     assert asked.value.post_data_json["metadata"]["title"] == "Greetings"
+
+
+def test_chats_are_searched_as_one_types(page):
+    for text in ("Hello Alice of the Pythagoras school!", "Hello Carol!"):
+        page.get_by_role("button", name="New chat").click()
+        say(page, text)
+        expect(page.locator("#chats a[aria-current]")).to_have_text(text)
+    links = page.locator("#chats a")
+    page.keyboard.press("Control+k")
+    expect(page.get_by_label("Search chats")).to_be_focused()
+    with page.expect_request("**/v1/chat/search?*") as asked:
+        page.keyboard.type("pythágor scho")
+    expect(links).to_have_count(1)
+    expect(links.locator("mark")).to_have_text(["Pythagoras", "school"])
+    assert "query=pyth%C3%A1gor+scho&" in asked.value.url  # the pause has ended: one request
+    picture(page, "search")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Hello Alice")).to_be_attached()
+    page.get_by_label("Search chats").fill("unheard-of")
+    expect(page.get_by_text("No chat has these words.")).to_be_visible()
+    page.get_by_label("Search chats").press("Escape")
+
+    expect(links.filter(has_text="Hello Carol!")).to_be_visible()
+    page.get_by_label("Search chats").press("ArrowDown")
+    expect(links.first).to_be_focused()
+
+
+MATHEMATICS = r"""Euler: $e^{i\pi} + 1 = 0$ and \(a_1\),
+for $5 and $10, US$3 or $20 to $30, 5$ and 10$.
+
+\[
+\int_0^\infty e^{-x^2}\,dx = \frac{\sqrt{\pi}}{2}
+\]
+
+So:
+$$x = \frac{-b \pm \sqrt{b^2 - 4ac}}{2a}$$
+
+`$code$`, \$escaped\$, $\notacommand$ and $\href{javascript:alert(1)}{here}$.
+"""
+
+
+def test_mathematics_is_drawn_and_money_is_money(page):
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.append(request.url))
+    page.reload()
+    expect(page.locator("#model")).to_have_value("builtin")
+    assert not any("katex" in url for url in loaded)
+    said = [{"role": "user", "content": "Prove it."}, {"role": "assistant", "content": MATHEMATICS}]
+    file = {"title": "Proofs", "messages": said}
+    page.locator("#chat-file").set_input_files(
+        {"name": "a.json", "mimeType": "application/json", "buffer": json.dumps(file).encode()}
+    )
+    prose = page.locator("article.answer .prose")
+
+    expect(prose.locator(".formula.display")).to_have_count(2)
+    expect(prose.locator(".formula")).to_have_count(5)
+    expect(prose.locator("code.math")).to_have_text(r"\notacommand")
+    expect(prose.locator("a")).to_have_count(0)
+    money = "for $5 and $10, US$3 or $20 to $30, 5$ and 10$."
+    expect(prose).to_contain_text(money)
+    expect(prose).to_contain_text("$escaped$")
+    expect(prose.locator("code", has_text="$code$")).to_have_count(1)
+    assert page.evaluate(
+        "() => document.fonts.ready.then(() => document.fonts.check('1em KaTeX_Main'))"
+    )
+    picture(page, "mathematics")
+
+
+def test_a_new_chat_is_named_by_a_model_of_the_server_when_it_is_idle(browser, tmp_path):
+    model = tmp_path / "small.gguf"
+    model.symlink_to(BUILTIN_PATH)
+    with serve(tmp_path, "--model", str(model)) as served, tab(browser, served.address) as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("small")
+        is_title = lambda one: one.method == "POST" and "flex" in (one.post_data or "")  # noqa: E731
+        with page.expect_response(lambda one: is_title(one.request)) as answered:
+            say(page, "Hello!")
+        asked, answer = answered.value.request.post_data_json, answered.value.json()
+        title = answer["choices"][0]["message"]["content"].split("\n")[0][:80]
+        expect(page.locator("#chats a[aria-current]")).to_have_text(title)
+        expect(page.get_by_role("heading", name=title)).to_be_attached()
+        page.reload()
+        expect(page.locator("#chats a")).to_have_text(title)
+
+    assert asked["store"] is False
+    assert title != "Hello!"
+
+
+def test_the_page_speaks_the_language_of_the_browser_or_the_one_chosen(browser, server):
+    with tab(browser, server.address, locale="de-AT") as page:
+        page.goto("/")
+        expect(page.get_by_role("heading", name="Was beschäftigt Sie?")).to_be_visible()
+        expect(page.get_by_label("Nachricht")).to_be_visible()
+        page.get_by_role("button", name="Optionen").click()
+        page.get_by_label("Sprache").select_option("中文")
+        expect(page.get_by_role("heading", name="想聊点什么？")).to_be_visible()
+        assert page.evaluate("document.documentElement.lang") == "zh"
+        page.get_by_label("消息", exact=True).fill("Hello!")
+        page.get_by_role("button", name="发送").click()
+        expect(page.get_by_role("button", name="重新回答")).to_be_visible()
+        page.get_by_role("button", name="选项").click()
+        picture(page, "chinese")
+        page.get_by_label("语言").select_option("Français")
+        expect(page.get_by_role("button", name="Nouvelle discussion")).to_be_visible()
+        page.get_by_role("button", name="Options").click()
+        page.get_by_label("Langue").select_option("Español")
+        expect(page.get_by_role("button", name="Chat nuevo")).to_be_visible()
+
+
+def test_earlier_states_of_a_chat_that_are_still_stored_are_no_branches(page):
+    kept = re.compile("/v1/chat/completions/chatcmpl-.+")
+    page.route(kept, lambda one: one.fulfill(json={}) if is_delete(one) else one.continue_())
+    page.get_by_role("button", name="Options").click()
+    page.get_by_text("More parameters").click()
+    page.get_by_label("Max tokens").fill("4")
+    say(page, "How do I load a real model?")
+    wait_answered(page)
+    page.get_by_label("Max tokens").fill("")
+    page.get_by_role("button", name="Go on").click()
+    wait_answered(page)
+    answer = page.locator("article.answer .prose").inner_text()
+    page.reload()
+
+    expect(page.locator("article.answer .prose")).to_have_text(answer)
+    expect(page.get_by_role("button", name="Earlier answer")).to_have_count(0)
+    page.unroute(kept)
+
+
+def is_delete(route: Route) -> bool:
+    return route.request.method == "DELETE"

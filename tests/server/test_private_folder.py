@@ -50,7 +50,10 @@ def test_private_folder_of_a_killed_owner_is_swept_at_the_next_start(temporary):
 
 
 def test_private_folder_sweep_keeps_locked_and_foreign_folders(temporary):
-    (temporary / "llm-backend-foreign").mkdir()
+    foreign = temporary / "llm-backend-foreign"
+    foreign.mkdir(mode=0o700)
+    (foreign / "file").touch()
+    os.utime(foreign, (0, 0))
     elsewhere = temporary / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "owner.lock").touch()
@@ -61,6 +64,20 @@ def test_private_folder_sweep_keeps_locked_and_foreign_folders(temporary):
 
     assert (elsewhere / "owner.lock").exists()
     assert (temporary / "llm-backend-foreign").is_dir()
+
+
+@pytest.mark.parametrize("files", [[], ["owner.lock.new"]])
+def test_private_folder_that_was_never_locked_is_swept_when_it_is_old(temporary, files):
+    folder = temporary / "llm-backend-early"
+    folder.mkdir(mode=0o700)
+    for name in files:
+        (folder / name).touch()
+    sweep()
+    assert folder.is_dir()
+    os.utime(folder, (0, 0))
+
+    sweep()
+    assert not folder.exists()
 
 
 def test_private_folder_path_is_short_enough_for_sockets(temporary, monkeypatch):

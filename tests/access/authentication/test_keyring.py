@@ -14,9 +14,9 @@ from llm_backend.access.authentication.key_admin import create_key, revoke_key
 from llm_backend.access.wiring import Access
 from llm_backend.errors import Forbidden, Overloaded, Unauthorized
 from llm_backend.store import Database, StoreUnavailable, migrate
-from llm_backend.store.administration import Administration, Change
+from llm_backend.store.administration import Administration, AuditedChange
 
-CHANGE = Change(type="api_key.created", resource_id="x")
+CHANGE = AuditedChange(type="api_key.created", resource_id="x")
 
 
 class Unreachable(Administration):

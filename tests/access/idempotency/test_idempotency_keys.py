@@ -52,6 +52,7 @@ class Server:
         path: str = "1",
         query: bytes = b"",
         administers: bool = False,
+        operation: str = "createConversationItems",
         is_read: bool = True,
     ):
         headers = Headers({} if key is None else {"Idempotency-Key": key})
@@ -65,9 +66,7 @@ class Server:
             raw_body=body,
             caller=Caller(key_id=caller),
             path={"id": path},
-            operation=SimpleNamespace(
-                operation_id="createConversationItems", administers=administers
-            ),
+            operation=SimpleNamespace(operation_id=operation, administers=administers),
         )
         sent = []
 
@@ -116,9 +115,12 @@ async def test_the_same_key_at_another_path_or_query_is_another_request():
     assert [body for _, body in answers] == [b"1", b"2", b"3"]
 
 
-async def test_answers_to_administration_are_not_stored():
+@pytest.mark.parametrize(
+    "asked", [{"administers": True}, {"operation": "createWebhookEndpoint"}], ids=str
+)
+async def test_answers_that_may_hold_a_secret_are_not_stored(asked):
     server = Server()
-    answers = [await server.ask(administers=True) for _ in range(2)]
+    answers = [await server.ask(**asked) for _ in range(2)]
 
     assert [body for _, body in answers] == [b"1", b"2"]
     assert not server.idempotency._stored

@@ -15,14 +15,14 @@ from llm_backend.settings.price import Price
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import (
     Administration,
-    Change,
+    AuditedChange,
     Record,
     StoredUsage,
     Tokens,
     UsageKey,
 )
 
-CHANGE = Change(type="project.updated", resource_id="x")
+CHANGE = AuditedChange(type="project.updated", resource_id="x")
 PRICES = {"m": Price(input=10)}  # 1,000 tokens are a cent
 
 
