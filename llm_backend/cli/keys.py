@@ -11,6 +11,7 @@ import typer
 
 from llm_backend.cli.database import database_settings
 from llm_backend.cli.exit import exit_with_error
+from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config, DataDir
 
 if TYPE_CHECKING:
@@ -92,9 +93,8 @@ def keys_list(
         print(json.dumps([{**vars(key), "hash": None} for key in keys], indent=2))
         return
     for key in keys:
-        belongs = key.project_id or "admin"
-        print(f"{key.id}  {key.shown}  {belongs}  {_expiry(key)}  {key.name}")
-        print("; ".join(filter(None, (f"    {_last_use(key)}", key.description))))
+        facts = (key.project_id or "admin", _expiry(key), _last_use(key), key.description)
+        print_entry(f"{key.id}  {key.shown}  {key.name}", *facts)
 
 
 @commands.command("revoke")

@@ -34,15 +34,15 @@ def _print_operations(records: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("operation", "method", "path", "answered", "controller")
+    table = Table()
+    for column in ("operation", "method and path", "answered"):
+        table.add_column(column, overflow="fold")  # nothing is cut off in a narrow terminal
     colour = {"local": "green", "upstream": "cyan", "unsupported": "yellow"}
     for record in records:
         answered = record["answered"]
         table.add_row(
             record["operationId"],
-            record["method"],
-            record["path"],
-            f"[{colour[answered]}]{answered}[/]",
-            record["controller"],
+            f"{record['method']} {record['path']}",
+            f"[{colour[answered]}]{answered}[/] {record['controller'] or ''}",
         )
     Console().print(table)

@@ -36,7 +36,17 @@ def test_keys_list_tells_what_a_key_is_for_and_when_it_was_used():
 
     _, laptop, _, phone = run("keys", "list").stdout.splitlines()
 
-    assert (laptop, phone) == ("    never used; CI of the website", "    never used")
+    assert laptop == "    proj_default; no expiry; never used; CI of the website"
+    assert phone == "    proj_default; no expiry; never used"
+
+
+def test_keys_list_fits_80_columns():
+    run("keys", "create", "nightly build " * 8, "--description", "CI of the website " * 9)
+
+    lines = run("keys", "list").stdout.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines).split()).count("CI of the website") == 9
 
 
 def test_keys_create_prints_only_the_key_to_standard_output():

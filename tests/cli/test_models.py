@@ -37,6 +37,22 @@ def test_models_list_shows_headers_and_sizes(folder):
     assert "owner/name/tiny.gguf" in run("list").stdout
 
 
+def test_models_list_fits_80_columns_and_cuts_no_name_off(folder):
+    name = f"owner/{'long-' * 20}name.gguf"
+    (folder / "owner").mkdir()
+    write_llama(folder / name)
+    write_llama(folder / "tiny.gguf")
+    (folder / "broken.gguf").write_bytes(b"GGUF")
+
+    lines = run("list").stdout.splitlines()
+
+    assert name in lines
+    words = [line for line in lines if name not in line and str(folder) not in line]
+    assert max(map(len, words)) <= 80
+    assert "    0 MB; from " in lines[-1]
+    assert lines[-1].endswith("; llama; 0 M parameters; 512 tokens of context")
+
+
 def test_models_show_prints_header_template_and_memory(folder):
     write_llama(folder / "tiny.gguf")
 

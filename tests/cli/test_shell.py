@@ -87,3 +87,11 @@ def test_manual_page_has_every_command_and_flag():
             assert f".B {parameter_name(one)}\n" in page
     requests = {line.split()[0] for line in page.splitlines() if line[:1] in (".", "'")}
     assert requests == {".TH", ".SH", ".SS", ".PP", ".TP", ".B"}
+
+
+def test_operations_are_listed_in_80_columns_without_a_cut_name():
+    listed = CliRunner().invoke(app, ["operations"], env={"COLUMNS": "80"}).stdout
+
+    assert max(map(len, listed.splitlines())) <= 80
+    assert "…" not in listed
+    assert "local audio.speech" in listed

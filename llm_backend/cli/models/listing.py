@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llm_backend.cli.exit import exit_with_error
+from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config
 from llm_backend.json_types import JsonObject
 from llm_backend.settings import load_settings
@@ -28,7 +29,8 @@ def list_models(
     elif not records:
         print(f"No models in {folder}: `llm-backend models pull OWNER/NAME` downloads one.")
     else:
-        _print(records, folder)
+        for record in records:
+            _print(record)
 
 
 def remove(
@@ -79,22 +81,15 @@ def _record(path: Path, folder: Path) -> JsonObject:
     }
 
 
-def _print(records: list[JsonObject], folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = ("model", "size", "from", "architecture", "parameters", "context")
-    table = Table(*columns, title=str(folder))
-    for record in records:
-        size = f"{record['bytes'] / 1e6:,.0f} MB"
-        date = datetime.fromtimestamp(record["modified_at"]).strftime("%Y-%m-%d")
-        if "error" in record:
-            table.add_row(record["name"], size, date, record["error"])
-            continue
-        parameters = f"{record['parameters'] / 1e6:,.0f} M"
-        context = str(record["context_tokens"] or "")
-        table.add_row(record["name"], size, date, record["architecture"], parameters, context)
-    Console().print(table)
+def _print(record: JsonObject) -> None:
+    size = f"{record['bytes'] / 1e6:,.0f} MB"
+    date = datetime.fromtimestamp(record["modified_at"]).strftime("from %Y-%m-%d")
+    if "error" in record:
+        print_entry(record["name"], size, date, record["error"])
+        return
+    parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
+    context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"
+    print_entry(record["name"], size, date, record["architecture"], parameters, context)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

@@ -1,0 +1,23 @@
+"""Lines of lists, which fit a terminal of 80 columns."""
+
+import textwrap
+
+COLUMNS = 80
+
+
+def print_entry(title: str, *facts: str | None) -> None:
+    """Print what an entry is, and below it, indented, what is known of it. Only a word that is
+    longer than a line makes a longer line: then it can still be copied."""
+    print(_wrap(title))
+    print(_wrap("; ".join(filter(None, facts)), indent="    "))
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text,
+        COLUMNS,
+        initial_indent=indent,
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
