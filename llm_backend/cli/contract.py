@@ -1,13 +1,15 @@
 """`llm-backend contract`: the contract, its differences to other releases, and its update."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llm_backend.cli.exit import exit_with_error
+
+if TYPE_CHECKING:
+    from llm_backend.contract.release.update import ContractUpdate
 
 COMPILED = Path("llm_backend/contract/compiled")
 
@@ -75,11 +77,7 @@ def contract_update(
         exit_with_error(str(error))
     except FileNotFoundError as error:
         exit_with_error(_missing(error))
-    print(update.report, end="")
-    if not update.is_complete:
-        exit_with_error("Nothing was written: the actions marked STALE need new targets.")
-    if not dry_run:
-        _write(update.files, openapi, compiled)
+    _write(update, openapi, compiled, dry_run=dry_run)
 
 
 @commands.command("sdk")
@@ -95,18 +93,22 @@ def contract_sdk(
         exit_with_error("The `openai` package is not installed: `make setup` installs it.")
     except FileNotFoundError as error:
         exit_with_error(_missing(error))
-    print(update.report, end="")
-    if not dry_run:
-        _write(update.files, openapi, compiled)
+    _write(update, openapi, compiled, dry_run=dry_run)
 
 
-def _write(files: Mapping[str, str], openapi: Path, compiled: Path) -> None:
+def _write(update: "ContractUpdate", openapi: Path, compiled: Path, *, dry_run: bool) -> None:
+    """Prints the report and writes the files, unless an action of the overlay needs a person."""
     from llm_backend.contract.compilation.compiler import ContractError
     from llm_backend.contract.compilation.overlay import OverlayError
     from llm_backend.contract.release.update import write_files
 
+    print(update.report, end="")
+    if not update.is_complete:
+        exit_with_error("Nothing was written: the actions marked STALE need new targets.")
+    if dry_run:
+        return
     try:
-        write_files(files, openapi, compiled)
+        write_files(update.files, openapi, compiled)
     except (ContractError, OverlayError) as error:
         exit_with_error(f"Nothing was written: {error}")
     print(f"\nWrote {openapi}/ and compiled it. Run `make docs lint test` to check it.")

@@ -7,15 +7,25 @@ until `llm-backend contract sdk` has added it.
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import pytest
+import yaml
 
 from llm_backend.contract import Document
+from llm_backend.contract.release.sdk_update import prepare_sdk_update
 from llm_backend.contract.sdk.calls import SdkCall, read_calls
 from llm_backend.contract.sdk.events import read_sockets
 from llm_backend.contract.sdk.operations import key_of
 from llm_backend.contract.sdk.schemas import SdkSchemas
+
+OPENAPI = Path(__file__).parents[2] / "openapi"
+OVERLAY = """\
+overlay: 1.0.0
+actions:
+"""
 
 SERVED_SOCKETS = {"/realtime", "/responses"}
 SOCKETS_NOT_SERVED = {
@@ -27,7 +37,7 @@ SOCKETS_NOT_SERVED = {
 
 # Refused by name: the controllers and the reader of queries know which fields they support.
 UNKNOWN_PARAMETERS = {
-    "createResponse": {"access_programs", "image"},
+    "createResponse": {"access_programs", "background_options", "image"},
     "Compactconversation": {"image"},
     "usage-costs": {"line_items"},
 }
@@ -58,6 +68,36 @@ def test_synchronous_and_asynchronous_clients_call_the_same(
              for name, client in clients.items()}  # fmt: skip
 
     assert calls["sync"] == calls["async"]
+
+
+def test_update_to_the_installed_sdk_only_takes_out_and_tells_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "openapi"
+    shutil.copytree(OPENAPI, folder)
+    operations = (folder / "operations.yaml").read_text()
+    sdk = yaml.load((folder / "sdk.yaml").read_text(), Loader=yaml.CSafeLoader)
+    sdk["paths"]["/rooms"] = {"get": {"operationId": "see", "summary": "See", "responses": {}}}
+    target = "$.paths['/rooms'].get"
+    texts = {
+        "sdk": yaml.dump(sdk, Dumper=yaml.CSafeDumper),
+        "operations": operations + "see: {local: rooms}\n",
+        "overlay": f'{OVERLAY}  - {{target: "{target}", update: {{deprecated: true}}}}\n',
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+    update = prepare_sdk_update(folder)
+
+    told = [line for line in update.report.splitlines() if line.startswith("- ")]
+    assert told[0] == "- `GET /rooms`: operation removed"
+    assert told[1].startswith(f"- dropped: `{target}`: $['paths'] has no '/rooms'")
+    assert told[2:] == ["- `see` was answered by this server"]
+    assert update.files["overlay.yaml"].strip() == OVERLAY.strip()
+    assert update.files["operations.yaml"] == operations
+    assert update.files["sdk.yaml"] == (OPENAPI / "sdk.yaml").read_text(), (
+        "another SDK is installed"
+    )
 
 
 def test_every_websocket_of_the_sdk_is_served_or_named() -> None:

@@ -1,7 +1,6 @@
-"""Update of `openapi/` to the installed SDK: `sdk.yaml` and its lines in `operations.yaml`."""
+"""Update of `openapi/` to the installed SDK: `sdk.yaml`, what the overlay says of it, and its lines
+in `operations.yaml`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -9,37 +8,39 @@ import yaml
 from llm_backend.contract.compilation.compiler import extend_document
 from llm_backend.contract.compilation.fingerprint import SOURCES
 from llm_backend.contract.release.comparison import compare_documents
-from llm_backend.contract.release.report import as_markdown
-from llm_backend.contract.release.update import edit_operations
+from llm_backend.contract.release.overlay_repair import stale_actions
+from llm_backend.contract.release.update import (
+    ContractUpdate,
+    edit_operations,
+    edit_overlay,
+    local_operations,
+)
 from llm_backend.contract.sdk.contract import dump_sdk, sdk_facts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SdkUpdate:
-    """A prepared update: its differences as Markdown, and the text of each file that it writes."""
-
-    report: str
-    files: Mapping[str, str] = field(repr=False)
-
-
-def prepare_sdk_update(openapi_dir: Path) -> SdkUpdate:
+def prepare_sdk_update(openapi_dir: Path) -> ContractUpdate:
     """Prepares the update of `openapi_dir` to the installed SDK, and writes nothing.
 
     Raises `ImportError` if the SDK is not installed.
     """
     texts = {name: (openapi_dir / name).read_text(encoding="utf-8") for name in SOURCES}
-    contract, sdk, extensions = (
+    contract, sdk, extensions, overlay = (
         yaml.load(texts[name], Loader=yaml.CSafeLoader)
-        for name in ("openapi.yaml", "sdk.yaml", "extensions.yaml")
+        for name in ("openapi.yaml", "sdk.yaml", "extensions.yaml", "overlay.yaml")
     )
     facts = sdk_facts(extend_document(contract, extensions, "extensions.yaml"))
     old, new = (extend_document(contract, each, "sdk.yaml") for each in (sdk, facts))
     changes = compare_documents(old, new)
-    before, after = (f"openai {each['info']['version']}" for each in (sdk, facts))
-    return SdkUpdate(
-        report=as_markdown(before, after, changes),
+    stale = stale_actions(old, new, overlay, changes)
+    return ContractUpdate(
+        old=sdk["info"],
+        new=facts["info"],
+        changes=changes,
+        stale=stale,
+        local=local_operations(texts["operations.yaml"]),
         files={
             "sdk.yaml": dump_sdk(facts),
+            "overlay.yaml": edit_overlay(texts["overlay.yaml"], new, changes, stale),
             "operations.yaml": edit_operations(texts["operations.yaml"], new, changes),
         },
     )

@@ -65,7 +65,7 @@ class ContractUpdate:
         if self.stale:
             lines += [f"## Actions of overlay.yaml ({len(self.stale)})", ""]
             lines += [f"- {action.line}" for action in self.stale]
-        gone = [one for each in self.changes if each.kind is ChangeKind.OPERATION_REMOVED
+        gone = [one for each in _of(self.changes, ChangeKind.OPERATION_REMOVED)
                 for one in each.operations if one in self.local]  # fmt: skip
         if gone:
             lines += ["", "## Controllers without an operation", ""]
@@ -81,7 +81,6 @@ def prepare_update(openapi_dir: Path, source: str) -> ContractUpdate:
     texts = {name: (openapi_dir / name).read_text(encoding="utf-8") for name in SOURCES}
     old = yaml.load(texts["openapi.yaml"], Loader=yaml.CSafeLoader)
     overlay = yaml.load(texts["overlay.yaml"], Loader=yaml.CSafeLoader)
-    operations = yaml.load(texts["operations.yaml"], Loader=yaml.CSafeLoader)
     raw = read_source(source)
     new = facts_of(parse_document(raw, source))
     changes = compare_documents(old, new)
@@ -93,16 +92,20 @@ def prepare_update(openapi_dir: Path, source: str) -> ContractUpdate:
     files = {
         "openapi.yaml": dump_facts(new),
         "sdk.yaml": dump_sdk(rest),
-        "overlay.yaml": _overlay(texts["overlay.yaml"], new, changes, stale),
+        "overlay.yaml": edit_overlay(texts["overlay.yaml"], after, changes, stale),
         "extensions.yaml": _rename_references(texts["extensions.yaml"], changes),
         "operations.yaml": edit_operations(
             _rename_operations(texts["operations.yaml"], sdk, new), new, changes
         ),
         "README.md": _readme(openapi_dir / "README.md", source, raw, new),
     }
-    local = frozenset(name for name, answer in operations.items() if isinstance(answer, dict))
     return ContractUpdate(
-        old=old["info"], new=new["info"], changes=changes, stale=stale, local=local, files=files
+        old=old["info"],
+        new=new["info"],
+        changes=changes,
+        stale=stale,
+        local=local_operations(texts["operations.yaml"]),
+        files=files,
     )
 
 
@@ -130,14 +133,20 @@ def _of(changes: Sequence[ContractChange], kind: ChangeKind) -> list[ContractCha
     return [change for change in changes if change.kind is kind]
 
 
-def _overlay(
+def local_operations(text: str) -> frozenset[str]:
+    """Returns the operations that this server answers itself, by the text of operations.yaml."""
+    operations = yaml.load(text, Loader=yaml.CSafeLoader)
+    return frozenset(name for name, answer in operations.items() if isinstance(answer, dict))
+
+
+def edit_overlay(
     text: str,
     new: Mapping[str, Any],
     changes: Sequence[ContractChange],
     stale: Sequence[StaleAction],
 ) -> str:
     """Returns the overlay with its stale actions repaired or dropped, without what it says of
-    removed operations, and with a summary for each new one."""
+    removed operations, and with a summary for each new one that has none."""
     edits = YamlEdits(text)
     items = next(value for key, value in edits.root.value if key.value == "actions").value
     for action in stale:
@@ -161,8 +170,16 @@ def _overlay(
     return _rename_references(edits.text(), changes) + "".join(
         _summary_action(new, change, summaries)
         for change in added
-        if not change.place.startswith("webhook")
+        if not change.place.startswith("webhook") and "summary" not in _find_added(new, change)
     )
+
+
+def _find_added(new: Mapping[str, Any], change: ContractChange) -> Mapping[str, Any]:
+    """Returns an added or moved operation."""
+    place = change.new if change.kind is ChangeKind.OPERATION_MOVED else change.place
+    method, path = place.split(" ", 1)
+    operation: Mapping[str, Any] = new["paths"][path][method.lower()]
+    return operation
 
 
 def _remove_operations(
@@ -205,7 +222,7 @@ def _summary_action(
 ) -> str:
     is_moved = change.kind is ChangeKind.OPERATION_MOVED
     method, path = (change.new if is_moved else change.place).split(" ", 1)
-    operation = new["paths"][path][method.lower()]
+    operation = _find_added(new, change)
     summary = summaries.get(change.place) if is_moved else None
     update: dict[str, JsonValue] = {"summary": summary or summary_of(method, path)}
     if "operationId" not in operation:

@@ -44,6 +44,7 @@ actions:
               links: {next: {operationId: removeThing}, back: {operationId: listThings}}
       "/things/{id}": {get: {summary: Get a thing}, delete: {summary: Delete a thing}}
       /old: {get: {summary: Look at what is old}}
+      "/rooms/{id}": {get: {summary: See a room}}
 """
 OPERATIONS = """\
 # The backend of each operation.
@@ -180,7 +181,7 @@ def test_update_absorbs_a_release_at_once(openapi: Path) -> None:
         "getOld": ("/older", "Look at what is old"),
         "cancelThing": ("/things/{id}/cancel", "Cancel a thing"),
         "getDoors": ("/doors", "List doors"),
-        "see": ("/rooms/{id}", "see"),
+        "see": ("/rooms/{id}", "See a room"),
         "use": ("/rooms/{id}/use", "use"),
         "getPing": ("/ping", "Ping"),
     }
