@@ -7,8 +7,11 @@ reads a whole text. The pipe holds it back where the client is slow.
 import asyncio
 import contextlib
 import logging
+import os
+import select
 import shutil
-from asyncio.subprocess import PIPE, Process
+import signal
+from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -107,17 +110,22 @@ class Espeak:
         path = shutil.which(self._program)
         if path is None:
             raise Unsupported(needs_program(), param="model", code=NOT_INSTALLED)
-        process = await asyncio.create_subprocess_exec(
-            path, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env={"LC_ALL": "C.UTF-8"}
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=_CHUNK_BYTES, loop=loop),
+            path,
+            *arguments,
+            env={"LC_ALL": "C.UTF-8"},
+            start_new_session=True,  # a wrapper script is ended with its children
         )
+        process = Process(transport, protocol, loop)
         try:
             yield process
         finally:
-            if process.returncode is None:
+            if process.returncode is None or _is_open_elsewhere(transport):
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-            await _drain(process)  # a pipe that is not read to its end stays open
-            await process.wait()
+                    os.killpg(process.pid, signal.SIGKILL)
+            await _close(transport, process)
 
     async def _chunks(self, process: Process) -> AsyncGenerator[bytes, None]:
         """Yields what the process writes. Raises `ApiError` if it fails."""
@@ -160,10 +168,28 @@ async def _whole_samples(
         yield rest
 
 
-async def _drain(process: Process) -> None:
-    for pipe in (process.stdout, process.stderr):
-        while pipe is not None and await pipe.read(_CHUNK_BYTES):
-            pass
+def _is_open_elsewhere(transport: asyncio.SubprocessTransport) -> bool:
+    """True if a process has the other end of a pipe: a child of one that has ended."""
+    pipes = [transport.get_pipe_transport(number) for number in (1, 2)]
+    files = [one.get_extra_info("pipe") for one in pipes if one and not one.is_closing()]
+    poll = select.poll()
+    for file in files:
+        poll.register(file, 0)  # the one event is then that the other end is closed
+    return len(poll.poll(0)) < len(files)
+
+
+async def _close(transport: asyncio.SubprocessTransport, process: Process) -> None:
+    """Closes the pipes, also those that another process holds, and waits for the process."""
+    try:
+        for number in (0, 1, 2):
+            pipe = transport.get_pipe_transport(number)
+            if isinstance(pipe, asyncio.WriteTransport) and pipe.get_write_buffer_size():
+                pipe.abort()  # `close` would wait until the rest is read
+            elif pipe is not None:
+                pipe.close()
+        await process.wait()
+    finally:
+        transport.close()
 
 
 def _failure(code: int, message: bytes) -> EngineUnavailable | Internal:

@@ -1,21 +1,24 @@
 """The program `espeak-ng`: what it says, and how it fails."""
 
+import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from llm_backend.backends.speech import Espeak
 from llm_backend.errors import DeadlineExceeded, EngineUnavailable, Internal, Unsupported
+from tests.patience import comes_true
 from tests.voice import PROGRAM, require_voice, speaking
 
 
-def program(folder: Path, script: str) -> Espeak:
+def program(folder: Path, script: str, timeout_s: float = 0.2) -> Espeak:
     """A program that is no `espeak-ng`."""
     path = folder / "speaks"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    return Espeak(str(path), timeout_s=0.2, others={})
+    return Espeak(str(path), timeout_s=timeout_s, others={})
 
 
 async def spoken(espeak: Espeak, text: str, rate: int = 175) -> bytes:
@@ -77,6 +80,39 @@ async def test_a_process_that_fails_is_an_error_and_is_gone(tmp_path, script, er
 
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def is_running(pid: int) -> bool:
+    """True unless the process has ended; one that its new parent has not reaped has ended, too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("then", ["wait", "kill -9 $$", "exit 0"])
+async def test_the_child_of_a_wrapper_script_ends_when_the_caller_leaves(tmp_path, then):
+    files = os.listdir("/proc/self/fd")
+    child = f'sleep 60 & echo $! > "{tmp_path}/pid"'
+    espeak = program(tmp_path, f"{child}; head -c 44 /dev/zero; {then}", timeout_s=30)
+    for _ in range(20):
+        async with espeak.speak("Hello.", "en-us", 175):
+            pid = int((tmp_path / "pid").read_text())
+
+        assert await comes_true(lambda pid=pid: not is_running(pid), within_s=10)
+    assert await comes_true(lambda: os.listdir("/proc/self/fd") == files, within_s=10)
+    gc.collect()  # an open pipe would be a ResourceWarning
+
+
+async def test_a_child_in_a_session_of_its_own_holds_up_no_request(tmp_path):
+    files = os.listdir("/proc/self/fd")
+    child = f'echo $$ > "{tmp_path}/pid"; head -c 44 /dev/zero; exec sleep 60'
+    espeak = program(tmp_path, f"setsid -w sh -c '{child}'", timeout_s=30)
+    async with espeak.speak("Hello. " * 40_000, "en-us", 175):
+        pid = int((tmp_path / "pid").read_text())
+
+    os.kill(pid, signal.SIGKILL)
+    assert await comes_true(lambda: os.listdir("/proc/self/fd") == files, within_s=10)
 
 
 async def test_a_process_whose_caller_leaves_is_killed_and_its_pipes_are_closed(espeak):
