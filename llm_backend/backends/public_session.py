@@ -11,7 +11,9 @@ import ipaddress
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses embedded in IPv6
+_LOOKUPS = 8  # at a time
 USUAL_PORTS = (80, 443)
 
 
@@ -59,14 +62,14 @@ def is_address(host: str) -> bool:
 
 @asynccontextmanager
 async def open_session(
-    is_allowed: Callable[[str], bool], *, timeout_s: float
+    is_allowed: Callable[[str], bool], *, timeout_s: float, lookups: Executor
 ) -> "AsyncIterator[ClientSession]":
     """Opens a session for one request; a name with an address that is not allowed is an `OSError`.
-    Addresses in place of a name are the caller's to check."""
+    Addresses in place of a name are the caller's to check. Names are looked up in `lookups`."""
     import aiohttp
 
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=_resolver(is_allowed)),
+        connector=aiohttp.TCPConnector(resolver=_resolver(is_allowed, lookups)),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -83,7 +86,13 @@ def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.
     return address.sixtofour
 
 
-def _resolver(is_allowed: Callable[[str], bool]) -> "AbstractResolver":
+def lookup_threads(prefix: str) -> ThreadPoolExecutor:
+    """Creates threads for look-ups of names, started when needed. A look-up lasts as long as the
+    name's own server likes, so it takes no thread of the event loop's, which short work shares."""
+    return ThreadPoolExecutor(_LOOKUPS, thread_name_prefix=prefix)
+
+
+def _resolver(is_allowed: Callable[[str], bool], lookups: Executor) -> "AbstractResolver":
     """Creates a DNS resolver that rejects names with other addresses."""
     from aiohttp.abc import AbstractResolver
 
@@ -91,8 +100,8 @@ def _resolver(is_allowed: Callable[[str], bool]) -> "AbstractResolver":
         async def resolve(
             self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
         ) -> Any:  # aiohttp's type, which is imported on first use
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(lookups, look_up)
             if not all(is_allowed(str(address[0])) for *_, address in found):
                 raise OSError(f"{host} is not public")
             return [

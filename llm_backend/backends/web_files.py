@@ -14,6 +14,7 @@ from llm_backend.backends.public_session import (
     is_address,
     is_public_address,
     is_web_url,
+    lookup_threads,
     open_session,
     parse_url,
 )
@@ -65,6 +66,7 @@ class WebFiles:
         self._messages = messages
         self._limit_bytes = limit_bytes
         self._timeout_s = timeout_s
+        self._lookups = lookup_threads("file-lookups")
         self._is_public = is_public
 
     async def fetch(self, url: str, where: str) -> WebFile:
@@ -94,7 +96,9 @@ class WebFiles:
         noun = self._messages.noun
         try:
             async with (
-                open_session(self._is_public, timeout_s=self._timeout_s) as session,
+                open_session(
+                    self._is_public, timeout_s=self._timeout_s, lookups=self._lookups
+                ) as session,
                 session.get(url, allow_redirects=False) as answer,
             ):
                 if answer.status != 200:

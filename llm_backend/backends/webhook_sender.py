@@ -10,6 +10,7 @@ from llm_backend.backends.public_session import (
     USUAL_PORTS,
     is_address,
     is_public_address,
+    lookup_threads,
     open_session,
     parse_url,
 )
@@ -35,6 +36,7 @@ class WebhookSender:
     def __init__(self, hosts: Collection[str], *, timeout_s: float) -> None:
         self._hosts = {host.lower() for host in hosts}
         self._timeout_s = timeout_s
+        self._lookups = lookup_threads("webhook-lookups")
 
     def check(self, url: str) -> None:
         """Raises `WebhookUrlRefused` unless events may be sent to this URL; a name is resolved
@@ -50,7 +52,9 @@ class WebhookSender:
         is_allowed = _is_any if is_named else is_public_address
         try:
             async with (
-                open_session(is_allowed, timeout_s=self._timeout_s) as session,
+                open_session(
+                    is_allowed, timeout_s=self._timeout_s, lookups=self._lookups
+                ) as session,
                 session.post(parsed, data=body, headers=headers, allow_redirects=False) as answer,
             ):
                 return answer.status

@@ -1,7 +1,10 @@
 """Ollama's own client over local models, and over an upstream that answers chats."""
 
+import contextlib
+import os
 import random
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,6 +226,23 @@ def test_model_is_pulled_with_progress_by_administrators_alone(
             with pytest.raises(ollama.ResponseError, match="admin key") as error:
                 refused()
             assert error.value.status_code == 403
+
+
+def test_downloads_leave_the_threads_of_the_event_loop_to_other_requests(
+    gateway: Served, client: ollama.Client, hub: Hub
+) -> None:
+    hub.answers.clear()
+    hub.arrivals = threading.Semaphore(0)
+    threads = min(32, (os.cpu_count() or 1) + 4)
+    with contextlib.ExitStack() as stack:
+        stack.callback(hub.answers.set)
+        pulls = [client.pull(f"{REPOSITORY}:Q8_0", stream=True) for _ in range(threads)]
+        assert {next(one).status for one in pulls} == {"pulling manifest"}
+        assert all(hub.arrivals.acquire(timeout=60) for _ in range(4))
+        key = {"authorization": f"Bearer {KEY}"}
+        other = stack.enter_context(ollama.Client(gateway.address, headers=key, timeout=30))
+
+        assert other.show("builtin").modelinfo
 
 
 def test_errors_have_ollamas_shape(gateway: Served, client: ollama.Client) -> None:

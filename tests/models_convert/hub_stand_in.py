@@ -16,7 +16,7 @@ class Hub:
     """A hub: its files, its received requests, and its faults.
 
     `checksums` replace the right ones. A download breaks off after `breaks_after` bytes, or stalls
-    after `stops_after` until its client disconnects, once.
+    after `stops_after` until its client disconnects, once. It answers nothing until `answers`.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -25,6 +25,9 @@ class Hub:
         self.checksums: dict[str, str] = {}
         self.breaks_after: int | None = None
         self.stops_after: int | None = None
+        self.answers = threading.Event()
+        self.answers.set()
+        self.arrivals = threading.Semaphore(0)
         self.url = ""
 
 
@@ -39,6 +42,8 @@ def hub_with(files: Mapping[str, bytes]) -> Iterator[Hub]:
         def do_GET(self) -> None:
             path = unquote(self.path.partition("?")[0])
             hub.asked.append((path, self.headers.get("Range")))
+            hub.arrivals.release()
+            hub.answers.wait()
             if path == f"/api/models/{REPOSITORY}":
                 siblings = [_entry(hub, name) for name in hub.files]
                 told = {"id": REPOSITORY, "siblings": siblings}

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import cache
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _FIELDS = frozenset({"model", "name", "stream"})
 _HOSTS = ("hf.co/", "huggingface.co/")
+_DOWNLOADS = 4
 _BYTES_PER_LINE = 16 * 1024 * 1024
 _SUCCESS: JsonObject = {"status": "success"}
 
@@ -67,7 +70,7 @@ class _Pull:
         """Yields the progress, and success at the end. Raises `InvalidRequest` if the model cannot
         be had. The download ends when this generator is closed, and what has come is kept."""
         yield {"status": "pulling manifest"}
-        download = asyncio.create_task(asyncio.to_thread(self._run))
+        download = self._loop.run_in_executor(_threads(), self._run)
         download.add_done_callback(self._end)
         try:
             while (line := await self._lines.get()) is not None:
@@ -77,6 +80,7 @@ class _Pull:
             raise InvalidRequest(str(error), param="model") from error
         finally:
             self._is_given_up = True
+            download.cancel()  # one that has not begun
         yield _SUCCESS
 
     def _run(self) -> None:
@@ -110,13 +114,19 @@ class _Pull:
             self._told_bytes = completed
             self._tell()
 
-    def _end(self, download: asyncio.Task[None]) -> None:
+    def _end(self, download: asyncio.Future[None]) -> None:
         if not download.cancelled():
             download.exception()  # is retrieved even if no client waits for it any more
         self._lines.put_nowait(None)
 
     def _tell(self) -> None:
         self._loop.call_soon_threadsafe(self._lines.put_nowait, self._file)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Threads of downloads, which last for hours; further ones wait for their turn."""
+    return ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="downloads")
 
 
 async def _last(progress: AsyncGenerator[JsonObject, None]) -> JsonObject:

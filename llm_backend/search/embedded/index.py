@@ -48,6 +48,8 @@ class EmbeddedIndex:
     ) -> None:
         self._growth = growth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
+        self._copying_thread = ThreadPoolExecutor(1, thread_name_prefix="vector-copies")
+        self._copying = asyncio.Lock()  # awaited before the lock that holds up writes
         self._shards = OpenShards(folder, collections)  # used only in the thread
         self._write_locks: dict[str, asyncio.Lock] = {}
         self._journals: dict[str, list[Work[None]]] = {}  # of collections that are being optimized
@@ -120,6 +122,7 @@ class EmbeddedIndex:
             await asyncio.wait(self._optimizing.values())
         await asyncio.get_running_loop().run_in_executor(self._thread, self._shards.close)
         self._thread.shutdown()
+        self._copying_thread.shutdown()
 
     async def _read(self, collection: str, work: Work[list[ScoredPoint]]) -> list[ScoredPoint]:
         def reading() -> list[ScoredPoint]:
@@ -181,10 +184,11 @@ class EmbeddedIndex:
     async def _optimize(self, collection: str) -> None:
         path = self._shards.path(collection)
         copy = copy_path(path)
+        loop = asyncio.get_running_loop()
         try:
-            async with self._write_lock(collection):
+            async with self._copying, self._write_lock(collection):
                 self._shards.unbuilt[collection] = 0
-                await asyncio.to_thread(shutil.copytree, path, copy)
+                await loop.run_in_executor(self._copying_thread, shutil.copytree, path, copy)
                 self._journals[collection] = []
             await _run_optimizer(copy)
             async with self._write_lock(collection):
@@ -197,7 +201,7 @@ class EmbeddedIndex:
             log.warning("vectors_not_optimized", extra={"reason": str(error)})
         finally:
             self._journals.pop(collection, None)
-            await asyncio.to_thread(remove, copy)
+            await loop.run_in_executor(self._copying_thread, remove, copy)
 
 
 async def _run_optimizer(copy: Path) -> None:
