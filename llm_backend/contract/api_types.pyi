@@ -4052,6 +4052,12 @@ class ResponseCodeInterpreterCallInterpretingEvent(TypedDict):
     sequence_number: int
     type: Literal["response.code_interpreter_call.interpreting"]
 
+class ResponseCompactionCompactingEvent(TypedDict):
+    item_id: str
+    output_index: int
+    sequence_number: int
+    type: Literal["response.compaction.compacting"]
+
 class ResponseCompletedEvent(TypedDict):
     response: Response
     sequence_number: int
@@ -4499,6 +4505,7 @@ ResponseStreamEvent: TypeAlias = (
     | ResponseWebSearchCallCompletedEvent
     | ResponseWebSearchCallInProgressEvent
     | ResponseWebSearchCallSearchingEvent
+    | ResponseCompactionCompactingEvent
 )
 
 ResponseStreamOptions: TypeAlias = ResponseStreamOptionsObject | None

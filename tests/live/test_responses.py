@@ -396,6 +396,12 @@ def test_a_long_conversation_is_summed_up_before_it_is_answered(client):
 
     check_events([event.to_dict(warnings=False) for event in events])
     assert [item.type for item in short.output] == ["compaction", "message"]
+    added, *compacting, done = [
+        event for event in events if getattr(event, "output_index", None) == 0
+    ]
+    assert (added.type, added.item.encrypted_content) == ("response.output_item.added", "")
+    assert {event.type for event in compacting} == {"response.compaction.compacting"}
+    assert (done.type, done.item) == ("response.output_item.done", short.output[0])
     assert short.usage.input_tokens > long.usage.input_tokens > 1000
     assert after.usage.input_tokens < 500
     assert client.responses.retrieve(short.id).output == short.output

@@ -219,9 +219,11 @@ class ResponseState:
         return [added, *map(self._item_event, builder.begin())]
 
     def _close(self, status: str) -> list[JsonObject]:
-        """Completes the open item, if there is one, and returns its events."""
+        """Completes the open item, if there is one, and returns its events. A compaction is open
+        only until its summary is whole: one that broke off replaces nothing, and is dropped."""
         builder = self._open
-        if builder is None:
+        if builder is None or builder.item["type"] == "compaction":
+            self._open = None
             return []
         events = [self._item_event(event) for event in builder.end()]
         if "status" in builder.item:

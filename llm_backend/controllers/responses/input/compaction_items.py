@@ -25,13 +25,20 @@ class Compaction:
     kept: int | None = None
 
 
+def begin_compaction() -> JsonObject:
+    """Returns a new `compaction` item without content, as it is shown until its summary is
+    whole."""
+    return {"id": f"cmp_{uuid.uuid4().hex}", "type": "compaction", "encrypted_content": ""}
+
+
+def end_compaction(begun: Item, compaction: Compaction) -> JsonObject:
+    """Returns the item with this content."""
+    return {**begun, "encrypted_content": _encode_compaction(compaction)}
+
+
 def compaction_item(compaction: Compaction) -> JsonObject:
     """Returns a new `compaction` item with this content."""
-    return {
-        "id": f"cmp_{uuid.uuid4().hex}",
-        "type": "compaction",
-        "encrypted_content": _encode_compaction(compaction),
-    }
+    return end_compaction(begin_compaction(), compaction)
 
 
 def parse_compaction(item: Item) -> Compaction | None:

@@ -11,7 +11,11 @@ from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer, ModelAnswer
 from llm_backend.controllers.moderations.moderated_answers import FILTERED, ModeratedAnswer
-from llm_backend.controllers.responses.input.compaction_items import Compaction, compaction_item
+from llm_backend.controllers.responses.input.compaction_items import (
+    Compaction,
+    begin_compaction,
+    end_compaction,
+)
 from llm_backend.controllers.responses.input.context_management import (
     CompactionCut,
     summary_chat,
@@ -24,6 +28,7 @@ from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.server_tools import (
     CallBegan,
     CallEnded,
+    CallProgress,
     OpenTools,
     ServerCall,
     ToolEvent,
@@ -138,20 +143,22 @@ class ToolLoop:
             pending = []
 
     async def _compact(self, cut: CompactionCut) -> AsyncGenerator[ToolEvent, None]:
-        """Generates the summary and yields it as a `compaction` item in place of the dropped
-        items."""
+        """Generates the summary and yields it as a `compaction` item in place of the dropped items,
+        with an event without content for each piece of it."""
         assert self._answer is not None, "it has been admitted"
+        begun = begin_compaction()
+        yield CallBegan(item=begun)
         pieces: list[str] = []
         try:
             async with aclosing(self._answer.chat_deltas(self._chat)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.content)
+                    yield CallProgress(kind="response.compaction.compacting")
         finally:
             await self._close()
         self._usage, self._compaction_usage = Usage(), self._usage
-        item = compaction_item(Compaction(summary=summary_of(pieces), kept=cut.kept))
-        yield CallBegan(item=item)
-        yield CallEnded(item=item)
+        compaction = Compaction(summary=summary_of(pieces), kept=cut.kept)
+        yield CallEnded(item=end_compaction(begun, compaction))
 
     async def _first_chat(self, output: Sequence[JsonObject]) -> Chat:
         resolved = self._resolved

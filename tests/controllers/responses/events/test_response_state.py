@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.responses.events.response_state import ResponseState
+from llm_backend.controllers.responses.input.compaction_items import begin_compaction
+from llm_backend.controllers.responses.server_tools import CallBegan, CallProgress
 from llm_backend.engine.messages import TokenLogprob
 from llm_backend.errors import Internal, Overloaded
 from tests.response_events import HEAD, USAGE, check_events
@@ -66,6 +68,19 @@ def test_a_failed_response_keeps_its_output():
     assert state.end()["type"] == "response.failed"
     assert state.response["error"] == {"code": "server_error", "message": "It broke."}
     assert state.response["output"][0]["content"][0]["text"] == "so"
+
+
+def test_a_compaction_that_broke_off_is_no_output():
+    state = ResponseState(HEAD)
+    events = state.start()
+    events += state.add_tool_event(CallBegan(item=begin_compaction()))
+    events += state.add_tool_event(CallProgress(kind="response.compaction.compacting"))
+    events += [*state.fail(Internal("It broke.")), state.end()]
+
+    assert [event["type"] for event in events[2:]] == [
+        "response.output_item.added", "response.compaction.compacting", "response.failed",
+    ]  # fmt: skip
+    assert state.response["output"] == []
 
 
 def test_the_logprobs_of_reasoning_open_no_message():
