@@ -4613,6 +4613,7 @@ class ServerInfo(TypedDict):
     models: list[ServedModel]
     has_upstream: bool
     stores_chats: Literal["always", "on-request", "never"]
+    may_administer: bool
 
 class ServerStatus(TypedDict):
     status: Literal["terminated", "loading", "idle", "processing", "error"]

@@ -36,6 +36,7 @@ class Ledger:
         self._clock = clock
         self._amounts: dict[UsageKey, list[int]] = {}
         self._is_full = False
+        self._writing = asyncio.Lock()
 
     def minute_at(self) -> int:
         """Returns the start of the current minute, in unix seconds."""
@@ -63,8 +64,12 @@ class Ledger:
             amounts[index] += count
 
     async def write(self) -> None:
-        """Writes all sums. Raises `StoreError`, and has kept them then; only an entry that the
-        database can never store is lost, which is logged."""
+        """Writes all sums, also those that another call is writing. Raises `StoreError`, and has
+        kept them then; only an entry that the database can never store is lost, which is logged."""
+        async with self._writing:
+            await self._write()
+
+    async def _write(self) -> None:
         amounts, self._amounts = self._amounts, {}
         if not amounts:
             return

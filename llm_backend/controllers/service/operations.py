@@ -86,7 +86,7 @@ async def get_metrics(services: Services, request: ApiRequest) -> Response:
 
 
 async def get_info(services: Services, request: ApiRequest) -> Response:
-    """`GET /v1/info`: name and version of the server, and its models."""
+    """`GET /v1/info`: name and version of the server, its models, and what the caller may do."""
     answer: api.ServerInfo = {
         "object": "info",
         "name": "llm-backend",
@@ -98,6 +98,7 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
         ],
         "has_upstream": services.upstreams is not None,
         "stores_chats": services.settings.store_chats,
+        "may_administer": request.caller.may_administer,
     }
     return JsonResponse(answer)
 

@@ -9,14 +9,18 @@ import { byId, changeIcon, make } from "./dom.js";
 import { sidebar, wireFrame } from "./frame.js";
 import { t, translatePage } from "./language.js";
 import { Notice } from "./notice.js";
-import { OperationsPage } from "./operations.js";
 import { Options } from "./options.js";
 import { Pictures } from "./pictures.js";
-import { StatusPage } from "./status.js";
 import { Transcript } from "./transcript.js";
 import { wireTransfer } from "./transfer.js";
 import { Turn } from "./turn.js";
 
+// Pages beside the chat; each is loaded when it is first opened.
+const PAGES = {
+  status: async () => new (await import("./status.js")).StatusPage(),
+  operations: async () => new (await import("./operations.js")).OperationsPage(),
+  administration: async () => new (await import("./administration.js")).AdministrationPage(),
+};
 const LOADING_MS = 1000;
 const STORED_WITHIN_MS = [0, 250, 500, 1000, 2000]; // pauses before looks for a stopped answer
 const STARTERS = [
@@ -33,8 +37,7 @@ class App {
   #notice = new Notice();
   #connection = new Connection({ onBack: () => this.#comeBack() });
   #transcript = new Transcript();
-  #status = new StatusPage();
-  #operations = new OperationsPage();
+  #pages = {};
   #options = new Options({ onKey: () => this.#begin() });
   #pictures = new Pictures();
   #attachments = new Attachments({
@@ -86,6 +89,7 @@ class App {
   /** Lists them anew as long as one is being loaded, which says only then what it is for. */
   async #listModels() {
     const isLoading = await this.#options.loadModels();
+    byId("to-administration").hidden = !this.#options.mayAdminister;
     this.#attachments.offer(this.#options);
     this.#greet();
     if (isLoading)
@@ -110,8 +114,8 @@ class App {
     const [, page = "", id = ""] = /^#\/([a-z]*)\/?(.*)$/.exec(location.hash) ?? [];
     sidebar.close();
     this.#chats.mark(location.hash);
-    this.#status.close();
-    if (page === "status" || page === "operations") {
+    for (const one of Object.values(this.#pages)) one.close?.();
+    if (Object.hasOwn(PAGES, page)) {
       await this.#openPage(page);
       return;
     }
@@ -127,10 +131,13 @@ class App {
 
   /** A page beside the chat, which goes on meanwhile. */
   async #openPage(page) {
+    const path = this.#path;
     this.#showPage(page);
     try {
-      await (page === "status" ? this.#status : this.#operations).open();
+      this.#pages[page] ??= await PAGES[page]();
+      if (path === this.#path) await this.#pages[page].open();
     } catch (error) {
+      if (path !== this.#path) return;
       this.#showPage("chat");
       this.#complain(error);
     }
@@ -177,7 +184,7 @@ class App {
   }
 
   #showPage(name) {
-    for (const page of ["chat", "status", "operations"])
+    for (const page of ["chat", ...Object.keys(PAGES)])
       byId(`${page}-view`).hidden = page !== name;
     document.body.dataset.page = name;
     for (const link of document.querySelectorAll("[data-page]")) {

@@ -1,5 +1,6 @@
 // Stored chats in the sidebar: open, rename, delete.
 
+import { isConfirmed } from "./confirm.js";
 import { conversationOf, forgetChat, found, listed, rename, titleOf } from "./conversation.js";
 import { byId, iconButton, make } from "./dom.js";
 import { language, t } from "./language.js";
@@ -258,14 +259,4 @@ function dayOf(when) {
   if (when >= midnight - DAY_MS) return t("Yesterday");
   if (when >= midnight - 7 * DAY_MS) return t("This week");
   return new Intl.DateTimeFormat(language, { month: "long", year: "numeric" }).format(when);
-}
-
-function isConfirmed(question) {
-  const dialog = byId("confirm");
-  byId("confirm-text").textContent = question;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise((resolve) =>
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }),
-  );
 }

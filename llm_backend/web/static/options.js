@@ -13,6 +13,7 @@ export class Options {
   #listed = [];
   #local = [];
   #storesChats = "";
+  #mayAdminister = false;
   #system = byId("system");
   #isStandard = byId("keep-system");
   #parameters = new Parameters();
@@ -58,6 +59,11 @@ export class Options {
   /** Whether models of this server name new chats. */
   get isEntitling() {
     return byId("entitle").checked;
+  }
+
+  /** Whether the key administers. */
+  get mayAdminister() {
+    return this.#mayAdminister;
   }
 
   /** Whether the server stores chats. */
@@ -143,6 +149,7 @@ export class Options {
     const [{ data }, info] = await Promise.all([ask("v1/models"), ask("v1/info")]),
       { models } = info;
     this.#storesChats = info.stores_chats;
+    this.#mayAdminister = info.may_administer;
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));

@@ -2,6 +2,7 @@
 
 import { ask, events } from "./api.js";
 import { byId, make, sparkline } from "./dom.js";
+import { table } from "./tables.js";
 
 const RENDER_INTERVAL_MS = 1000;
 const MEASURED_OVER_MS = 3000; // a speed over less would jump with every answer
@@ -236,25 +237,3 @@ function errorRow({ created, operation, status, message }) {
 }
 
 const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
-
-function table(title, columns, body) {
-  const head = make(
-    "thead",
-    {},
-    make(
-      "tr",
-      {},
-      ...columns.map((name) => (name ? make("th", { scope: "col" }, name) : make("td", {}))),
-    ),
-  );
-  return make(
-    "section",
-    {},
-    make("h2", {}, title),
-    make(
-      "div",
-      { className: "table", tabIndex: 0, role: "region", "aria-label": title },
-      make("table", {}, head, body),
-    ),
-  );
-}

@@ -1,5 +1,6 @@
 """Ledger: usage added up in memory and written in the background."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,6 +46,17 @@ async def test_usage_of_several_servers_is_summed_in_the_database(stored):
     (told,) = await stored.sums(ALL, width_s=60)
     assert (told.requests, told.units) == (6, 18)
     assert told.tokens == Tokens(*(6 * count for count in TOKENS))
+
+
+async def test_usage_is_stored_after_a_write_that_began_during_another(stored):
+    ledger = Ledger(stored)
+    ledger.add(key(), requests=1)
+    other = asyncio.create_task(ledger.write())
+    await asyncio.sleep(0)  # it has taken the sums, and stores them
+
+    await ledger.write()
+
+    assert other.done()
 
 
 async def test_failed_write_is_retried_later(stored, caplog):

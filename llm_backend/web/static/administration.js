@@ -1,0 +1,332 @@
+// Administration: keys, projects, limits, usage, costs and the audit log, for keys that administer.
+
+import { ask, key } from "./api.js";
+import { isConfirmed } from "./confirm.js";
+import { byId, make } from "./dom.js";
+import { language, t } from "./language.js";
+import { copyButton } from "./markdown.js";
+import { bars } from "./plot.js";
+import { row, table } from "./tables.js";
+
+const API = "v1/organization";
+const DAY_S = 86_400;
+const SPANS = [7, 30]; // days
+const UNLIMITED = 1_000_000_000; // how the document has no limit
+const UNNAMED = "Secret Key";
+const SHOWN_ENTRIES = 50; // of the audit log
+const MOST = 100; // of a list's page; more are told of
+
+const count = new Intl.NumberFormat(language);
+const when = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeZone: "UTC" });
+
+export class AdministrationPage {
+  #place = byId("administration-view");
+  #project = "proj_default";
+  #days = SPANS[0];
+
+  /** Shows the page of now. */
+  async open() {
+    const projects = await ask(`${API}/projects?limit=${MOST}&include_archived=true`);
+    this.#build(projects.data);
+    await this.#read();
+  }
+
+  #build(projects) {
+    const choice = make(
+      "select",
+      { id: "project", onchange: () => this.#choose({ project: choice.value }) },
+      ...projects.map(({ id, name }) => make("option", { value: id }, name ?? id)),
+    );
+    if (!projects.some(({ id }) => id === this.#project)) this.#project = projects[0].id;
+    choice.value = this.#project;
+    this.spans = make(
+      "div",
+      { className: "choices", role: "group", "aria-label": t("Days") },
+      ...SPANS.map((days) =>
+        make(
+          "button",
+          { type: "button", "data-days": days, onclick: () => this.#choose({ days }) },
+          t("{days} days", { days }),
+        ),
+      ),
+    );
+    this.failure = make("p", { className: "notice", role: "alert", hidden: true });
+    this.created = make("div", { role: "status" });
+    this.figures = make("dl", { className: "figures is-even" });
+    this.tables = make("div", {});
+    this.#place.replaceChildren(
+      make("header", {}, make("h1", {}, t("Administration"))),
+      make(
+        "div",
+        { className: "filter" },
+        make("label", { for: "project" }, t("Project")),
+        choice,
+        this.spans,
+      ),
+      this.failure,
+      this.figures,
+      this.#keyForm(),
+      this.created,
+      this.tables,
+      table(
+        t("Projects"),
+        [t("Project"), "ID", t("Created"), t("State")],
+        make(
+          "tbody",
+          {},
+          ...projects.map(({ id, name, created_at: at, status }) =>
+            row(name ?? id, make("code", {}, id), shown(at), status),
+          ),
+        ),
+      ),
+    );
+  }
+
+  #choose({ project = this.#project, days = this.#days }) {
+    this.#project = project;
+    this.#days = days;
+    this.#doing(() => this.#read());
+  }
+
+  async #doing(work) {
+    this.failure.hidden = true;
+    try {
+      await work();
+    } catch (error) {
+      this.failure.textContent = error.message;
+      this.failure.hidden = false;
+    }
+  }
+
+  async #read() {
+    for (const one of this.spans.children)
+      one.setAttribute("aria-pressed", Number(one.dataset.days) === this.#days);
+    const path = `${API}/projects/${encodeURIComponent(this.#project)}`;
+    const [used, costs, keys, admins, limits, spend, log] = await Promise.all([
+      this.#buckets("usage/completions", "&group_by=model"),
+      this.#buckets("costs"),
+      ask(`${path}/api_keys?limit=${MOST}`),
+      ask(`${API}/admin_api_keys?limit=${MOST}`),
+      ask(`${path}/rate_limits?limit=${MOST}`),
+      orNone(ask(`${path}/spend_limit`)),
+      ask(`${API}/audit_logs?limit=${SHOWN_ENTRIES}`),
+    ]);
+    this.#drawFigures(used, costs);
+    this.tables.replaceChildren(
+      usageTable(used),
+      this.#keyTable(t("Keys of the project"), keys, `${path}/api_keys`),
+      this.#keyTable(t("Admin keys"), admins, `${API}/admin_api_keys`),
+      limitTable(limits.data, spend),
+      logTable(log.data),
+    );
+  }
+
+  /** A bucket for each day, the last today, by UTC. */
+  async #buckets(path, more = "") {
+    const today = Math.floor(Date.now() / 1000 / DAY_S) * DAY_S;
+    const query = new URLSearchParams({
+      start_time: today - (this.#days - 1) * DAY_S,
+      bucket_width: "1d",
+      limit: this.#days,
+      project_ids: this.#project,
+    });
+    return (await ask(`${API}/${path}?${query}${more}`)).data;
+  }
+
+  #drawFigures(used, costs) {
+    const currency = costs.flatMap(({ results }) => results)[0]?.amount.currency ?? "usd";
+    const money = new Intl.NumberFormat(language, {
+      style: "currency",
+      currency,
+      maximumFractionDigits: 4,
+    });
+    const sum = (read) => (bucket) => bucket.results.reduce((all, one) => all + read(one), 0);
+    const told = [
+      [t("Requests"), used, sum((one) => one.num_model_requests), count],
+      [t("Tokens read"), used, sum((one) => one.input_tokens), count],
+      [t("Tokens written"), used, sum((one) => one.output_tokens), count],
+      [t("Costs"), costs, sum((one) => one.amount.value), money],
+    ];
+    this.figures.replaceChildren(
+      ...told.map(([name, buckets, of, form]) => figure(name, buckets, of, form)),
+    );
+  }
+
+  #keyTable(title, { data, has_more: hasMore }, path) {
+    const rows = data.map((one) => {
+      const name = nameOf(one),
+        label = t("Revoke {name}", { name });
+      const onclick = () => this.#doing(() => this.#revoke(one, path));
+      const button = make(
+        "button",
+        { type: "button", className: "link", "aria-label": label, onclick },
+        t("Revoke"),
+      );
+      return row(
+        name,
+        make("code", {}, one.redacted_value),
+        shown(one.created_at),
+        one.last_used_at ? shown(one.last_used_at) : t("never"),
+        button,
+      );
+    });
+    const section = table(
+      title,
+      [t("Name"), t("Key"), t("Created"), t("Last used"), ""],
+      make("tbody", {}, ...(rows.length ? rows : [row("–", null, null, null, "")])),
+    );
+    if (hasMore)
+      section.append(make("p", { className: "hint" }, t("The first {count} are shown.", { count: MOST })));
+    return section;
+  }
+
+  async #revoke(one, path) {
+    const name = nameOf(one);
+    const question = t("Revoke the key “{name}”? Its programs are refused from then on.", { name });
+    if (!(await isConfirmed(question, { yes: t("Revoke") }))) return;
+    await ask(`${path}/${encodeURIComponent(one.id)}`, { method: "DELETE" });
+    this.created.replaceChildren();
+    await this.#read();
+  }
+
+  #keyForm() {
+    const name = make("input", { type: "text", id: "key-name", required: true, maxLength: 100 });
+    const kind = make(
+      "select",
+      { id: "key-kind" },
+      make("option", { value: "" }, t("calls models")),
+      make("option", { value: "admin" }, t("administers")),
+    );
+    const onsubmit = (event) => {
+      event.preventDefault();
+      this.#doing(async () => {
+        if (await this.#create(name.value.trim(), kind.value === "admin")) name.value = "";
+      });
+    };
+    return make(
+      "form",
+      { className: "filter new-key", onsubmit },
+      make("label", { for: "key-name" }, t("New key")),
+      name,
+      make("label", { for: "key-kind", className: "hidden" }, t("What the key does")),
+      kind,
+      make("button", { className: "quiet" }, t("Create")),
+    );
+  }
+
+  async #create(name, isAdmin) {
+    const isOpen = key.value === "";
+    if (isOpen && !(await isConfirmed(OPEN, { yes: t("Create"), no: t("Cancel") }))) return false;
+    const path = isAdmin
+      ? `${API}/admin_api_keys`
+      : `${API}/projects/${encodeURIComponent(this.#project)}/service_accounts`;
+    const made = await ask(path, { method: "POST", body: { name } }),
+      value = isAdmin ? made.value : made.api_key.value;
+    const copy = navigator.clipboard ? [copyButton(t("Copy the key"), () => value)] : [];
+    this.created.replaceChildren(
+      make(
+        "p",
+        { className: "notice is-mild" },
+        t("This is the only time that the key “{name}” is shown:", { name }),
+        make("code", {}, value),
+        ...copy,
+      ),
+    );
+    await this.#read();
+    return true;
+  }
+}
+
+const OPEN = t("This server is open. From its first key on it wants a key from everyone, and from this page. Go on?");
+
+/** Who or what has a key, and its own name if that says more. */
+function nameOf({ name, owner }) {
+  const { email, name: account } = owner.user ?? owner.service_account ?? owner,
+    has = email || account || name;
+  return name === has || name === UNNAMED ? has : `${has} (${name})`;
+}
+
+const shown = (seconds) => when.format(seconds * 1000);
+
+/** What was asked for; null if there is no such thing. */
+async function orNone(asking) {
+  try {
+    return await asking;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+function figure(name, buckets, of, form) {
+  const values = buckets.map(of),
+    days = buckets.map(({ start_time: at }) => day.format(at * 1000)),
+    titles = values.map((value, place) => `${days[place]}: ${form.format(value)}`);
+  const total = form.format(values.reduce((one, other) => one + other, 0));
+  const label = t("{name} by day, from {first} to {last}", {
+    name,
+    first: titles[0],
+    last: titles.at(-1),
+  });
+  return make(
+    "div",
+    {},
+    make("dt", {}, name),
+    make("dd", {}, total),
+    make("dd", { className: "line" }, bars(values, titles, label)),
+  );
+}
+
+function usageTable(buckets) {
+  const models = new Map();
+  for (const one of buckets.flatMap(({ results }) => results)) {
+    const sums = models.get(one.model) ?? [0, 0, 0];
+    const more = [one.num_model_requests, one.input_tokens, one.output_tokens];
+    models.set(one.model, sums.map((sum, place) => sum + more[place]));
+  }
+  const rows = [...models].map(([model, sums]) => row(model, ...sums.map((one) => count.format(one))));
+  return table(
+    t("Usage by model"),
+    [t("Model"), t("Requests"), t("Tokens read"), t("Tokens written")],
+    make("tbody", {}, ...(rows.length ? rows : [row("–", null, null, null)])),
+  );
+}
+
+function limitTable(limits, spend) {
+  const limit = (value) => (value >= UNLIMITED ? null : count.format(value));
+  const rows = limits.map((one) =>
+    row(
+      one.model,
+      limit(one.max_requests_per_1_minute),
+      limit(one.max_tokens_per_1_minute),
+      limit(one.max_requests_per_1_day ?? UNLIMITED),
+    ),
+  );
+  const section = table(
+    t("Limits of the project"),
+    [t("Model"), t("Requests a minute"), t("Tokens a minute"), t("Requests a day")],
+    make("tbody", {}, ...rows),
+  );
+  const told = spend
+    ? t("It may spend {amount} {currency} a month.", {
+        amount: count.format(spend.threshold_amount / 100),
+        currency: spend.currency,
+      })
+    : t("What it spends is not limited.");
+  section.append(make("p", { className: "hint" }, told));
+  return section;
+}
+
+function logTable(entries) {
+  const rows = entries.map((one) => {
+    const { actor, project, type, effective_at: at } = one;
+    const by = actor?.api_key?.user?.email ?? actor?.api_key?.id ?? t("the server’s shell");
+    return row(shown(at), make("code", {}, type), by, project?.name, one[type]?.id);
+  });
+  return table(
+    t("Audit log"),
+    [t("When"), t("What"), t("By"), t("Project"), "ID"],
+    make("tbody", {}, ...rows),
+  );
+}

@@ -1,0 +1,98 @@
+"""Administration on the chat page: what keys that administer see and do, and others do not."""
+
+import re
+from collections.abc import Iterator
+
+import openai
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import chromium, picture, tab
+from tests.serving import Served, serve
+
+OPERATOR = "sk-operator"
+NO_SPEND_LIMIT = "404"  # the console has a line for each
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    environment = {
+        "LLM_BACKEND_API_KEYS": OPERATOR,
+        "LLM_BACKEND_PRICES": '{"builtin": {"input": 1000, "output": 2000}}',
+    }
+    with serve(tmp_path_factory.mktemp("administration"), environment=environment) as one:
+        yield one
+
+
+def openai_client(server: Served, key: str) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{server.address}/v1", api_key=key, admin_api_key=key, max_retries=0
+    )
+
+
+def open_with(page: Page, key: str, path: str = "/#/administration") -> None:
+    """Opens a page with this key."""
+    page.goto("/docs")  # a page of the same origin
+    page.evaluate("key => sessionStorage.setItem('api-key', key)", key)
+    page.goto(path)
+
+
+def test_a_key_is_made_used_and_revoked_by_who_administers(browser, closed):
+    with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
+        open_with(page, OPERATOR)
+        page.get_by_label("New key").fill("laptop")
+        page.get_by_role("button", name="Create", exact=True).click()
+        value = page.get_by_role("status").locator("code").inner_text()
+        keys = page.get_by_role("region", name="Keys of the project")
+        expect(keys.get_by_role("row", name="laptop")).to_contain_text("never")
+        expect(page.get_by_role("region", name="Audit log")).to_contain_text(
+            "service_account.created"
+        )
+        picture(page, "administration-key")
+        client = openai_client(closed, value)
+        assert client.models.list().data
+        keys.get_by_role("button", name="Revoke laptop").click()
+        page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+        expect(keys.get_by_role("row", name="laptop")).to_have_count(0)
+
+        with pytest.raises(openai.AuthenticationError):
+            client.models.list()
+        expect(page.get_by_role("region", name="Audit log")).to_contain_text("api_key.deleted")
+
+
+def test_usage_and_costs_are_plotted_by_day(browser, closed):
+    client = openai_client(closed, OPERATOR)
+    client.chat.completions.create(
+        model="builtin", messages=[{"role": "user", "content": "Hello!"}]
+    )
+    with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
+        open_with(page, OPERATOR)
+        figures = page.locator("#administration-view .figures")
+        used = page.get_by_role("region", name="Usage by model").get_by_role("row", name="builtin")
+        expect(figures.locator("svg")).to_have_count(4)
+        expect(used).to_have_count(1)
+        page.get_by_role("button", name="30 days").click()
+        expect(figures.locator("svg").first.locator("rect")).to_have_count(30)
+        picture(page, "administration")
+        expect(figures.get_by_role("img", name=re.compile("^Costs by day"))).to_be_visible()
+        assert re.search(r"Costs\s+\$0\.\d*[1-9]", figures.inner_text())
+        limits = page.get_by_role("region", name="Limits of the project")
+        expect(limits.locator("tr", has_text="builtin").first).to_contain_text("–")
+
+
+def test_administration_is_hidden_from_a_key_that_may_not(browser, closed):
+    admin = openai_client(closed, OPERATOR).admin.organization
+    account = admin.projects.service_accounts.create("proj_default", name="phone")
+    with tab(browser, closed.address, expected_error="403") as page:
+        open_with(page, account.api_key.value, "/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        expect(page.get_by_role("link", name="Administration")).to_be_hidden()
+        page.goto("/#/administration")
+
+        expect(page.get_by_role("alert")).to_contain_text("admin")
