@@ -116,6 +116,7 @@ _ENGINE_COUNTERS = {
     "prefix_ram_restores": "Prefixes restored from host memory into KV cells.",
     "prefix_ram_tokens": "Tokens restored from host memory instead of being computed.",
     "media_tokens": "Tokens of pictures and sounds that were encoded.",
+    "context_shifts": "Times that the older half of a full context was dropped.",
     "media_s": "Seconds spent encoding pictures and sounds, included in busy_s.",
 }
 

@@ -309,6 +309,7 @@ def _engine(
         batch_queue_deadline_s=settings.batch_queue_deadline_s,
         prefixes=_prefixes(settings),
         prefix_ram_bytes=settings.prefix_ram_bytes,
+        context_shift_tokens=settings.context_shift_tokens,
         choices_limit=settings.choices_limit,
         inputs_limit=settings.inputs_limit,
         labels_limit=settings.decision_labels_limit,

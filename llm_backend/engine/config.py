@@ -25,8 +25,9 @@ class EngineConfig:
     """Configuration of one engine: one model in one process.
 
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`; it is
-    what one sequence can hold. `threads` None is one thread for a tiny model, and else at most the
-    number of cores this process may use: fewer while passes wait for cores that run other
+    what one sequence can hold. An answer whose limit exceeds it goes on for `context_shift_tokens`
+    at most, without its oldest tokens. `threads` None is one thread for a tiny model, and else at
+    most the number of cores this process may use: fewer while passes wait for cores that run other
     processes. `gpu_layers` None is all of them, the output part as one more; the experts of the
     first `host_experts` layers stay in host memory. `tensor_split` are the shares of the devices,
     `main_gpu` is the only one if `split_mode` is `none`. `plan` describes the fit to this machine's
@@ -70,6 +71,7 @@ class EngineConfig:
     model_path: Path
     context_tokens: int | None = None
     default_context_tokens: int = 4096
+    context_shift_tokens: int = 0
     slots: int = 8
     batch_tokens: int = 512
     logit_rows: int = 32

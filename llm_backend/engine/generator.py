@@ -338,6 +338,9 @@ class Generator:
                 accepted = self._advance(self._answers[sequence], last_rows[sequence], draft)
             if slot is not None and accepted < len(draft):
                 self._slots.truncate(sequence, slot, length + accepted)
+            if sequence.slot is not None and sequence.needs_shift:
+                self._scheduler.shift(sequence)
+                self.statistics.context_shifts += 1
 
     def _advance(self, answer: Answer, rows: list[Row], draft: tuple[int, ...]) -> int:
         """Continue an answer by a sampling step, by the logits of its rows: [rows, vocab] float32.

@@ -21,6 +21,9 @@ class Sequence:
     index: int
     tokens: list[int]
     limit: int  # the length in tokens at which it ends
+    # the length at which its oldest tokens are dropped, all but the first `kept`; None: never
+    window: int | None = None
+    kept: int = 0
     arrived_at: float
     priority: Priority = Priority.INTERACTIVE
     runs: tuple[Run, ...] = ()  # of pictures and sounds, in their order
@@ -64,6 +67,17 @@ class Sequence:
         return len(self.tokens) >= self.limit
 
     @property
+    def room(self) -> int:
+        """Number of tokens that it may grow by before it ends or is shifted."""
+        end = self.limit if self.window is None else min(self.limit, self.window)
+        return max(0, end - len(self.tokens))
+
+    @property
+    def needs_shift(self) -> bool:
+        """True if it fills its window and has not ended."""
+        return self.window is not None and len(self.tokens) >= self.window
+
+    @property
     def needs_prompt_logits(self) -> bool:
         """True if prompt positions are still to be computed with their logits."""
         return self.logits_from is not None and self.computed < self.prompt_tokens - 1
@@ -93,6 +107,16 @@ class Sequence:
     def append(self, token: int) -> None:
         """Append a generated or forced `token`."""
         self.tokens.append(token)
+
+    def shift(self) -> None:
+        """Drop the oldest tokens behind the first `kept`, so that half of the window remains. All
+        others move to the left, and with them the end of the prompt, which is negative once
+        generated tokens were dropped."""
+        assert self.window is not None, "only a sequence with a window is shifted"
+        dropped = len(self.tokens) - max(self.window // 2, self.kept + 1)
+        del self.tokens[self.kept : self.kept + dropped]
+        self.limit -= dropped
+        self.prompt_tokens -= dropped
 
 
 @dataclass(frozen=True)

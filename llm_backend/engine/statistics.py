@@ -11,7 +11,8 @@ class Statistics:
     prefix; `generated_tokens` were generated. `media_tokens`, of pictures and sounds, were computed
     apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, with
     `prefix_read_tokens` that were to be computed otherwise; `prefix_writes` were written.
-    `deaths` is the number of workers before this one.
+    `context_shifts` counts how often the oldest tokens of an answer were dropped. `deaths` is the
+    number of workers before this one.
     """
 
     passes: int = 0
@@ -26,6 +27,7 @@ class Statistics:
     prefix_reads: int = 0
     prefix_read_tokens: int = 0
     prefix_writes: int = 0
+    context_shifts: int = 0
     deaths: int = 0
 
     def count(self, *, sequences: int, tokens: int) -> None:

@@ -128,6 +128,13 @@ class LocalModelsSettings(BaseModel):
         description="Sequences that a model computes concurrently. If unset 8, or fewer if that "
         "leaves memory for the model's own context; at least 2 for that.",
     )
+    context_shift_tokens: int = Field(
+        0,
+        ge=0,
+        description="Tokens by which an answer may exceed the context if its `max_tokens` do: each "
+        "time the context is full, the older half of it is forgotten and the rest is computed "
+        "anew. 0 ends such an answer at the context, with `finish_reason: length`.",
+    )
     batch_tokens: int = Field(
         512, ge=8, description="Maximum number of tokens in one forward pass."
     )

@@ -275,6 +275,7 @@ def start(**fields: object) -> Start:
         "model_path": "none.gguf",
         "context_tokens": None,
         "default_context_tokens": 4096,
+        "context_shift_tokens": 0,
         "slots": 4,
         "batch_tokens": 16,
         "logit_rows": 4,

@@ -17,6 +17,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Load a model; always the first command. It has every limit of the worker.
 
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
+    An answer may have `context_shift_tokens` beyond the context, by dropping its oldest tokens.
     `cells` None gives every slot cells for a whole context. `kind` None is detected from the file.
     `logit_rows` limits the rows of logits that one pass computes for prompt logprobs and for
     drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
@@ -35,6 +36,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     model_path: str
     context_tokens: int | None
     default_context_tokens: int
+    context_shift_tokens: int
     slots: int
     batch_tokens: int
     logit_rows: int
@@ -81,11 +83,11 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Generate `n` continuations of `prompt`. A text prompt is tokenized with special tokens
     recognised if `parse_special`; `add_bos` puts the model's begin token first where the model
-    expects one. `max_tokens` None means until the context is full. `echo` gives the prompt's
-    text (and its logprobs, if asked for) as the first deltas of every choice. `best_of`
-    generates that many and returns the `n` with the best mean logprob (deltas then come only at
-    the end). `suffix` is the text after the generated one, for models with infill tokens (fill
-    in the middle). `stop_token_ids` end an answer as an end token does; before `min_tokens`
+    expects one. `max_tokens` None means until the context is full, which only a number may exceed.
+    `echo` gives the prompt's text (and its logprobs, if asked for) as the first deltas of every
+    choice. `best_of` generates that many and returns the `n` with the best mean logprob (deltas
+    then come only at the end). `suffix` is the text after the generated one, for models with infill
+    tokens (fill in the middle). `stop_token_ids` end an answer as an end token does; before `min_tokens`
     nothing ends it but its grammar. `prediction` is text that the answer may repeat; it speeds
     the answer up and does not change it. `media` are the pictures and sounds in a text prompt,
     in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold JSON

@@ -132,7 +132,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
     texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
     generated. `media_tokens` are tokens of pictures and sounds, which are computed apart from
-    passes, in `media_s`. There are `prefix_files` of `prefix_bytes`; so far `prefix_reads` and
+    passes, in `media_s`. `context_shifts` counts how often the oldest tokens of an answer were
+    dropped. There are `prefix_files` of `prefix_bytes`; so far `prefix_reads` and
     `prefix_writes` of files, and `prefix_read_tokens` that were to be computed otherwise. The
     `prefix_ram_*` are the same of the host prefix cache.
     """
@@ -150,6 +151,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     generated_tokens: int
     media_tokens: int
     media_s: float
+    context_shifts: int = 0
     deaths: int = 0
     prefix_files: int = 0
     prefix_bytes: int = 0

@@ -78,7 +78,7 @@ class OutputBuilder:
     def guesser(self, rates: GuessRates) -> Guesser:
         """The guesser of its next tokens, made at the first call."""
         if self._guesser is None:
-            prompt = self.sequence.prompt_tokens
+            prompt = max(0, self.sequence.prompt_tokens)
             self._guesser = Guesser(self.sequence.tokens[:prompt], rates, self.prediction)
             for token in self.sequence.tokens[prompt:]:
                 self._guesser.push(token)

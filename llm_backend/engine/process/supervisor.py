@@ -258,6 +258,7 @@ class Supervisor(EngineLifecycle):
             model_path=str(config.model_path),
             context_tokens=config.context_tokens,
             default_context_tokens=config.default_context_tokens,
+            context_shift_tokens=config.context_shift_tokens,
             slots=config.slots,
             batch_tokens=config.batch_tokens,
             logit_rows=max(config.logit_rows, draft_tokens),

@@ -18,20 +18,25 @@ _CUT_TOKENS = 64  # more than a cut through a token makes of it
 
 @dataclass(frozen=True, kw_only=True)
 class ValidatedPrompt:
-    """A valid prompt, the length in tokens at which every answer to it ends, and the tokens of
-    the command's prediction."""
+    """A valid prompt, the length in tokens at which every answer to it ends, the window and the
+    kept tokens of its sequences if that is beyond the context, and the tokens of the command's
+    prediction."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
     limit: int
+    window: int | None
+    kept: int
     prediction: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandLimits:
-    """Upper bounds on one command: prompt length, choices, stop strings, size of a grammar."""
+    """Upper bounds on one command: prompt length, tokens of an answer beyond the context, choices,
+    stop strings, size of a grammar."""
 
     context_tokens: int
+    context_shift_tokens: int
     batch_tokens: int
     choices: int
     stops: int
@@ -42,6 +47,7 @@ class CommandLimits:
         """The bounds by a worker's `Start` command."""
         return cls(
             context_tokens=context_tokens,
+            context_shift_tokens=start.context_shift_tokens,
             batch_tokens=batch_tokens,
             choices=start.choices_limit,
             stops=start.stops_limit,
@@ -63,17 +69,26 @@ class CommandLimits:
         prompt = _tokenize_prompt(command, vocabulary, projector)
         tokens = prompt.tokens
         self.check_runs(prompt.runs)
-        available = self.context_tokens - len(tokens)
         self.check_room(len(tokens), answer_tokens=0 if command.max_tokens == 0 else 1)
-        answer_tokens = (
-            available if command.max_tokens is None else min(available, command.max_tokens)
-        )
+        limit = self._limit(command, len(tokens), has_media=bool(prompt.runs))
+        begin = vocabulary.prompt_tokens("", parse_special=False, add_bos=True)
         return ValidatedPrompt(
             tokens=tokens,
             runs=tuple(prompt.runs),
-            limit=len(tokens) + answer_tokens,
+            limit=limit,
+            window=self.context_tokens if limit > self.context_tokens else None,
+            kept=len(begin) if tokens[: len(begin)] == begin else 0,
             prediction=self._tokenize_prediction(command.prediction or "", vocabulary),
         )
+
+    def _limit(self, command: Generate, prompt_tokens: int, *, has_media: bool) -> int:
+        """The length at which an answer ends. Only one whose `max_tokens` exceed the context goes
+        on beyond it: one without a limit might have no end. The embeddings of pictures and sounds
+        cannot be dropped by halves."""
+        if command.max_tokens is None:
+            return self.context_tokens
+        most = self.context_tokens + (0 if has_media else self.context_shift_tokens)
+        return min(most, prompt_tokens + command.max_tokens)
 
     def _tokenize_prediction(self, text: str, vocabulary: Vocabulary) -> list[int]:
         """Tokenizes a prediction, at most as much of it as an answer could hold."""

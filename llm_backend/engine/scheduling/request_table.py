@@ -140,6 +140,8 @@ class RequestTable:
                 tokens=list(prompt.tokens),
                 runs=prompt.runs,
                 limit=prompt.limit,
+                window=prompt.window,
+                kept=prompt.kept,
                 arrived_at=now,
                 priority=command.priority,
                 logits_from=0 if command.echo and command.sampling.logprobs is not None else None,

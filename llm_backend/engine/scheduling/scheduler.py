@@ -116,7 +116,7 @@ class Scheduler:
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(
                 sequence.reusable,
-                prompt_tokens=sequence.shared_tokens or sequence.prompt_tokens,
+                prompt_tokens=sequence.shared_tokens or max(0, sequence.prompt_tokens),
                 is_shared=sequence.shared_tokens is not None,
             )
             assert allocation is not None, "a slot is free for the next sequence"
@@ -129,7 +129,7 @@ class Scheduler:
         """Move a running sequence next to the others, if enough of its tokens are still to come."""
         if len(self._running) < 2:
             return []
-        if all(item.limit - len(item.tokens) < self._move_threshold for item in self._running):
+        if all(item.room < self._move_threshold for item in self._running):
             return []
         move = self._cache.compact()
         if move is None:
@@ -199,6 +199,13 @@ class Scheduler:
             self._cache.clear(sequence.slot)
         sequence.computed = 0
         sequence.cached_tokens = 0
+
+    def shift(self, sequence: Sequence) -> None:
+        """Drop the oldest tokens of a running sequence that fills its window, and queue it again:
+        what remains has other positions, and is computed anew."""
+        self._requeue(sequence)
+        sequence.shift()
+        sequence.recompute_baseline = 0
 
     def evict_or_preempt(self) -> SlotTokens | None:
         """Evict cells as they are exhausted, and return the slot to be emptied. Cached prefixes

@@ -122,9 +122,7 @@ class SpeculativeDecoding:
             acceptance_rate=acceptance_rate,
             uncomputed_tokens=uncomputed_tokens,
             draft_limit=min(self._draft_limit(item), drafter.draft_limit(sequence)),
-            remaining_tokens=min(
-                sequence.limit - len(sequence.tokens), max(_REMAINING_TOKENS, sequence.generated)
-            ),
+            remaining_tokens=min(sequence.room, max(_REMAINING_TOKENS, sequence.generated)),
             guesses=len(probabilities),
             expected_accepted=sum(probabilities),
             guess_acceptance_rate=probabilities[0] if probabilities else 0.0,
@@ -132,7 +130,7 @@ class SpeculativeDecoding:
 
     def _draft_limit(self, item: ScheduledTokens) -> int:
         """Maximum useful draft length: the last token of an answer is never computed."""
-        return max(0, min(self._draft_tokens, item.sequence.limit - len(item.sequence.tokens) - 1))
+        return max(0, min(self._draft_tokens, item.sequence.room - 1))
 
 
 def choose_guess_counts(

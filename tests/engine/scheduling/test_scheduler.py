@@ -47,6 +47,22 @@ def pictured(count: int) -> Sequence:
     return sequence(count + 2, runs=(run,))
 
 
+def test_shifted_sequence_keeps_its_beginning_and_the_newest_tokens_and_waits_again():
+    one = scheduler(slots=1)
+    shifted = sequence(10, window=12, kept=2)
+    caught_up(one, shifted)
+    shifted.append(98)
+    before = list(shifted.tokens)
+    one.shift(shifted)
+
+    assert len(before) == 12
+    assert shifted.tokens == before[:2] + before[-4:]
+    assert (shifted.generated, shifted.room) == (2, 6)
+    assert (shifted.slot, shifted.computed) == (None, 0)
+    one.admit()
+    assert shifted.computed == 2  # of its own slot's cells
+
+
 def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
     """Run sequences until each has one uncomputed token."""
     scheduler.add(*sequences)
