@@ -52,9 +52,15 @@ class Asker:
         self._chat = Chat()
 
     def answer(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
-        prompt = self.tokens_of(self._chat.prompt(messages, tools))
+        prompt = self.prompt_of(messages, tools)
         completion = self._llama.create_completion(prompt, max_tokens=120, temperature=0.0)
         return str(completion["choices"][0]["text"])
+
+    def prompt_of(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()
+    ) -> list[int]:
+        """The tokens of a chat, up to the begin of the answer."""
+        return self.tokens_of(self._chat.prompt(messages, tools))
 
     def tokens_of(self, text: str) -> list[int]:
         return self._llama.tokenize(text.encode(), add_bos=False, special=True)

@@ -87,11 +87,11 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `echo` gives the prompt's text (and its logprobs, if asked for) as the first deltas of every
     choice. `best_of` generates that many and returns the `n` with the best mean logprob (deltas
     then come only at the end). `suffix` is the text after the generated one, for models with infill
-    tokens (fill in the middle). `stop_token_ids` end an answer as an end token does; before `min_tokens`
-    nothing ends it but its grammar. `prediction` is text that the answer may repeat; it speeds
-    the answer up and does not change it. `media` are the pictures and sounds in a text prompt,
-    in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold JSON
-    schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends
+    tokens (fill in the middle). `stop_token_ids` end an answer as an end token does; before
+    `min_tokens` nothing ends it but its grammar. `prediction` is text that the answer may repeat;
+    it speeds the answer up and does not change it. `media` are the pictures and sounds in a text
+    prompt, in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold
+    JSON schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends
     where nothing can follow."""
 
     id: str
