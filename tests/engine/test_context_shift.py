@@ -29,7 +29,7 @@ async def continuation(engine: Engine, prompt: list[int], max_tokens: int | None
 
 
 async def expected_tokens(engine: Engine, count: int) -> list[int]:
-    """What an engine says that is asked anew with half of the context, each time it is full."""
+    """Tokens of an engine that gets half of the context as a new prompt each time it is full."""
     tokens, generated = list(PROMPT), []
     while len(generated) < count:
         room = CONTEXT - len(tokens)
