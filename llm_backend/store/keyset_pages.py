@@ -14,18 +14,19 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Engine,
+    ExecutionContext,
     Integer,
     Label,
     Row,
     Select,
     Text,
+    event,
     literal_column,
-    select,
     tuple_,
 )
 
 from llm_backend.store.errors import Missing, UnknownCursor
-from llm_backend.store.ownership import RESTRICTED, restrict
 
 Order = Literal["asc", "desc"]
 
@@ -33,6 +34,7 @@ PAGE_LIMIT_BYTES = "page_limit_bytes"
 """Execution option of a connection: bytes of the rows of one page, which has at least one row."""
 
 _ROW_BYTES = "row_bytes"
+_IS_PAGE = "is_page"  # execution option of a statement
 
 
 class Identified(Protocol):
@@ -121,19 +123,46 @@ def fetch(
         last = tuple_(*end, types=[key.type for key in keys])
         statement = statement.where(position > last if is_ascending else position < last)
     ordering = [key if is_ascending else key.desc() for key in keys]
-    statement = statement.order_by(*ordering).limit(request.limit + 1)
+    statement = statement.order_by(*ordering).limit(_literal(request.limit + 1))
     limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_BYTES]
-    if size is not None:
-        statement = statement.add_columns(size.label(_ROW_BYTES))
-    if connection.dialect.name == "postgresql":
-        bounded = _bound_rows(restrict(connection, statement), size is not None, limit_bytes)
-        rows, has_more = _take(connection.execute(bounded).all(), request.limit, limit_bytes)
+    is_postgresql = connection.dialect.name == "postgresql"
+    if size is None:
+        columns = tuple(statement.exported_columns)
+        statement = statement.add_columns(_bytes_of(columns, is_postgresql=is_postgresql))
     else:
-        if size is None:
-            statement = statement.add_columns(_bytes_on_sqlite(tuple(statement.exported_columns)))
-        with connection.execute(statement) as lazy:  # SQLite reads a row when it is taken
-            rows, has_more = _take(lazy, request.limit, limit_bytes)
+        statement = statement.add_columns(size.label(_ROW_BYTES))
+    options = {_IS_PAGE: True} if is_postgresql else {}
+    with connection.execute(statement, execution_options=options) as lazy:
+        rows, has_more = _take(lazy, request.limit, limit_bytes)  # SQLite reads a row here
     return rows if request.before is None else rows[::-1], has_more
+
+
+def bound_pages(engine: Engine) -> None:
+    """Has PostgreSQL send only the rows that a page has room for, and the next one: it sends all
+    rows of a statement at once, but reads a long value only where it is used.
+
+    The statement's text is wrapped: expressions would take longer to build than the page."""
+    event.listen(engine, "before_cursor_execute", _bound_page, retval=True)
+
+
+def _bound_page(
+    connection: Connection,
+    _cursor: Any,  # the driver's
+    statement: str,
+    parameters: Any,  # the driver's
+    context: ExecutionContext,
+    _is_many: bool,
+) -> tuple[str, Any]:
+    if not context.execution_options.get(_IS_PAGE):
+        return statement, parameters
+    limit_bytes: int = connection.get_execution_options()[PAGE_LIMIT_BYTES]
+    bounded = (
+        f"WITH listed AS ({statement}) SELECT * FROM listed LIMIT ("  # noqa: S608 # ours, a number
+        "SELECT greatest(1, count(*)) + 1 FROM ("
+        f"SELECT sum({_ROW_BYTES}) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM listed"
+        f") AS sums WHERE total <= {limit_bytes})"
+    )
+    return bounded, parameters
 
 
 def _take(
@@ -150,47 +179,21 @@ def _take(
     return taken, False
 
 
-def _bound_rows(statement: Select[Any], has_size: bool, limit_bytes: int) -> Select[Any]:
-    """The first rows of a restricted statement: those within the limit, at least one, and the next
-    one. PostgreSQL sends all rows of a statement at once, but reads a long value only where it is
-    used."""
-    columns = tuple(statement.exported_columns)
-    size = _ROW_BYTES if has_size else _bytes_on_postgresql(columns)
-    listed = statement.cte("listed")
-    bounded = select(listed) if has_size else select(listed, _column(size))
-    count = _rows_to_send(size, limit_bytes)
-    return bounded.limit(count).execution_options(**{RESTRICTED: True})
-
-
-# Lengths are texts of SQL: to build and hash them as expressions takes longer than the page.
+@lru_cache
+def _literal(number: int) -> ColumnElement[int]:
+    """The number as SQL. PostgreSQL plans a statement whose limit is a parameter at each execution,
+    which takes longer than bounding it."""
+    return literal_column(str(number), Integer)
 
 
 @lru_cache
-def _rows_to_send(size: str, limit_bytes: int) -> ColumnElement[int]:
-    """Number of the first rows of `listed` that `_take` needs."""
-    return literal_column(
-        "(SELECT greatest(1, count(*)) + 1 FROM ("  # noqa: S608 # names of columns, and a number
-        "SELECT sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total "
-        f"FROM (SELECT {size} AS size FROM listed) AS sizes"
-        f") AS sums WHERE total <= {limit_bytes})"
-    )
-
-
-@lru_cache
-def _bytes_on_postgresql(columns: tuple[ColumnElement[Any], ...]) -> str:
-    lengths = (f'coalesce(octet_length("{one.name}"::text), 0)' for one in _texts(columns))
-    return " + ".join(lengths)
-
-
-@lru_cache
-def _bytes_on_sqlite(columns: tuple[ColumnElement[Any], ...]) -> Label[int]:
+def _bytes_of(columns: tuple[ColumnElement[Any], ...], *, is_postgresql: bool) -> Label[int]:
+    """The bytes of these columns. It is a text of SQL: to build and hash it as an expression takes
+    longer than the page."""
+    length = "octet_length({}::text)" if is_postgresql else "length(CAST({} AS BLOB))"
     names = (f'{one.table.name}."{one.name}"' for one in _texts(columns))
-    return _column(" + ".join(f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in names))
-
-
-@lru_cache
-def _column(size: str) -> Label[int]:
-    return literal_column(size, Integer).label(_ROW_BYTES)
+    sizes = (f"coalesce({length.format(name)}, 0)" for name in names)
+    return literal_column(" + ".join(sizes), Integer).label(_ROW_BYTES)
 
 
 def _texts(columns: Sequence[ColumnElement[Any]]) -> list[Column[Any]]:

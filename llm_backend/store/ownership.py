@@ -6,8 +6,8 @@ a condition or a value on its way to the database. The server's own work (a swee
 owner and finds everything, and names the owner of each object that it stores.
 
 The condition applies to the tables that a statement selects from, updates or deletes from, but not
-to aliases or tables of subqueries (`restrict` does that). So a reference that a client sent is
-followed in a statement of its own.
+to aliases or tables of subqueries. So a reference that a client sent is followed in a statement of
+its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,9 +37,6 @@ T = TypeVar("T")
 
 OWNED = "owned"
 """Key in `Table.info` of a table whose stored objects have owners."""
-
-RESTRICTED = "is_restricted"
-"""Execution option of a statement that is restricted to the owner within its subquery."""
 
 Parameters = Sequence[Mapping[str, Any]]
 
@@ -93,14 +90,6 @@ def guard(engine: Engine) -> None:
     event.listen(engine, "before_execute", _with_owner, retval=True)
 
 
-def restrict(connection: Connection, statement: Select[Any]) -> Select[Any]:
-    """The statement with the owner's condition, for use in a subquery."""
-    owner: Owner | None = connection.info.get(_KEY)
-    if owner is None:
-        return statement
-    return statement.where(*_conditions(_owned_tables(statement), owner))
-
-
 def _do(connection: Connection, work: Work[T], owner: Owner) -> T:
     connection.info[_KEY] = owner
     try:
@@ -122,8 +111,7 @@ def _with_owner(
     if isinstance(statement, Insert):
         return _insert_with_owner(statement, rows, row, owner)
     if isinstance(statement, Select):
-        is_restricted = statement.get_execution_options().get(RESTRICTED)
-        return statement if is_restricted else restrict(connection, statement), rows, row
+        return statement.where(*_conditions(_owned_tables(statement), owner)), rows, row
     if isinstance(statement, Update | Delete) and isinstance(statement.table, Table):
         return statement.where(*_conditions([statement.table], owner)), rows, row
     return statement, rows, row

@@ -202,7 +202,7 @@ async def test_postgresql_sends_at_most_one_row_behind_a_page(database):
     await database.read(
         lambda connection: event.listen(
             connection.engine,
-            "before_cursor_execute",
+            "after_cursor_execute",
             lambda _c, _cursor, sql, values, *_: statements.append((sql, values)),
         )
     )

@@ -17,7 +17,7 @@ from llm_backend.store.database.driver_errors import translating
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
-from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES
+from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, bound_pages
 from llm_backend.store.ownership import guard
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ class PostgresqlEngine:
             **_OPTIONS,
         )
         guard(self._engine.sync_engine)
+        bound_pages(self._engine.sync_engine)
         self._untimed_engine = create_async_engine(
             _DIALECT, async_creator=lambda: connect(None), poolclass=NullPool, **_OPTIONS
         )
