@@ -34,9 +34,11 @@ class Received:
 
 @dataclass(kw_only=True)
 class Receiver:
-    """Answers each request with the next of `statuses`, and with 204 once these are used up."""
+    """Answers each request with the next of `statuses`, and with 204 once these are used up; with
+    `retry_after`, if it is not empty."""
 
     port: int
+    retry_after: str = ""
     statuses: list[int] = field(default_factory=list)
     received: "queue.Queue[Received]" = field(default_factory=queue.Queue)
 
@@ -66,6 +68,8 @@ def receiving(*, gate: threading.Event | None = None) -> Iterator[Receiver]:
                 gate.wait(WAIT_S)
             status = receiver.statuses.pop(0) if receiver.statuses else 204
             self.send_response(status)
+            if receiver.retry_after:
+                self.send_header("Retry-After", receiver.retry_after)
             if status == 302:
                 self.send_header("Location", receiver.url)
             with contextlib.suppress(OSError):  # the server was killed meanwhile

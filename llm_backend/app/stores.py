@@ -20,6 +20,7 @@ from llm_backend.store import (
     ChatStore,
     ConversationStore,
     Database,
+    DeliveryLimit,
     FileStore,
     Jobs,
     ResponseStore,
@@ -89,9 +90,12 @@ async def open_sweeper(
 def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     jobs = Jobs(database, lease_s=settings.job_lease_s)
     files, uploads = _files(settings, database)
-    deliveries = settings.webhook_waiting_limit
+    deliveries = DeliveryLimit(
+        waiting=settings.webhook_waiting_limit,
+        on_dropped=metrics.webhook_deliveries.labels("dropped").inc,
+    )
     background = BackgroundStore(
-        database, jobs, limit=settings.background_waiting_limit, delivery_limit=deliveries
+        database, jobs, limit=settings.background_waiting_limit, deliveries=deliveries
     )
     lost = metrics.not_stored.labels
     lost_chats = LostWrites("chat_not_stored", "chat_id", lost("chat").inc)
@@ -105,7 +109,7 @@ def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
         files=files,
         uploads=uploads,
         jobs=jobs,
-        batches=BatchStore(database, jobs, delivery_limit=deliveries),
+        batches=BatchStore(database, jobs, deliveries=deliveries),
         webhooks=WebhookStore(database, jobs, limit=settings.webhook_endpoints_limit),
         background=BackgroundResponses(background),
         vector_stores=VectorStores(database, jobs),

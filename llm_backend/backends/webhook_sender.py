@@ -4,6 +4,8 @@ The HTTP client is imported on first use.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.public_session import (
@@ -29,6 +31,29 @@ class WebhookNotSent(Exception):
     """An event got no answer; its text says why, without the URL, which may hold a token."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WebhookAnswer:
+    """Answer of an endpoint: its status, and its `Retry-After`, empty without one."""
+
+    status: int
+    retry_after: str = ""
+
+    @property
+    def is_accepted(self) -> bool:
+        """True if the endpoint has taken the event."""
+        return 200 <= self.status < 300
+
+    def pause_s(self, now: float) -> float:
+        """The seconds from now (unix seconds) that `Retry-After` asks for; 0 if it is neither a
+        number nor a date."""
+        if self.retry_after.isascii() and self.retry_after.isdigit():
+            return float(self.retry_after)
+        try:
+            return max(0.0, parsedate_to_datetime(self.retry_after).timestamp() - now)
+        except ValueError:
+            return 0.0
+
+
 class WebhookSender:
     """Sends events, each within `timeout_s`. `hosts` (`HOST` or `HOST:PORT`) may have internal
     addresses and be spoken to without TLS."""
@@ -43,8 +68,8 @@ class WebhookSender:
         only when one is sent."""
         self._parse_allowed(url)
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Sends an event and returns the status of the answer, whose body is not read. Raises
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
+        """Sends an event and returns the answer, whose body is not read. Raises
         `WebhookUrlRefused`, `WebhookNotSent`."""
         import aiohttp
 
@@ -57,7 +82,9 @@ class WebhookSender:
                 ) as session,
                 session.post(parsed, data=body, headers=headers, allow_redirects=False) as answer,
             ):
-                return answer.status
+                return WebhookAnswer(
+                    status=answer.status, retry_after=answer.headers.get("Retry-After", "")
+                )
         except TimeoutError as error:
             message = f"The endpoint did not answer within {self._timeout_s:g} s."
             raise WebhookNotSent(message) from error

@@ -81,11 +81,13 @@ from llm_backend.store.vector_stores import (
 )
 from llm_backend.store.webhooks import (
     DELIVERY,
+    DeliveryLimit,
     EndpointChanges,
     FailedDelivery,
     StoredEndpoint,
     StoredFailure,
     WebhookStore,
+    delivery_shares,
 )
 
 __all__ = [
@@ -109,6 +111,7 @@ __all__ = [
     "ChatStore",
     "ConversationStore",
     "Database",
+    "DeliveryLimit",
     "Duplicate",
     "EndpointChanges",
     "EndpointsFull",
@@ -175,6 +178,7 @@ __all__ = [
     "WrongDigest",
     "as_owner",
     "check_schema",
+    "delivery_shares",
     "migrate",
     "present_owner",
     "recount_files",

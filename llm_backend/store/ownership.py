@@ -80,9 +80,10 @@ def with_owner(work: Work[T]) -> Work[T]:
     return work if owner is None else partial(_do, work=work, owner=owner)
 
 
-def has_owner(connection: Connection) -> bool:
-    """True if statements on this connection are restricted to an owner now."""
-    return _KEY in connection.info
+def owner_of(connection: Connection) -> Owner | None:
+    """The owner of the statements on this connection now; None for the server's own work."""
+    owner: Owner | None = connection.info.get(_KEY)
+    return owner
 
 
 def guard(engine: Engine) -> None:
@@ -105,7 +106,7 @@ def _with_owner(
     row: Mapping[str, Any],
     _options: Mapping[str, Any],
 ) -> tuple[Any, Parameters, Mapping[str, Any]]:
-    owner: Owner | None = connection.info.get(_KEY)
+    owner = owner_of(connection)
     if owner is None:
         return statement, rows, row
     if isinstance(statement, Insert):

@@ -171,22 +171,6 @@ async def test_jobs_are_claimed_in_order_and_not_before_they_are_due(jobs, clock
     assert [job.subject for job in second] == ["late"]
 
 
-async def test_one_subject_gets_no_more_leases_than_its_limit(jobs, clock):
-    await jobs.add(*new("slow", "slow", "slow"))
-    clock.now += 1
-    await jobs.add(*new("other", "slow"))
-    first = await jobs.claim("k", 4, limit_per_subject=2)
-    second = await jobs.claim("k", 4, limit_per_subject=2)
-    await jobs.finish(first[0])
-    third = await jobs.claim("k", 4, limit_per_subject=2)
-    clock.now += jobs.lease_s  # the leases expire
-
-    assert [job.subject for job in first] == ["slow", "slow", "other"]
-    assert second == []
-    assert [job.subject for job in third] == ["slow"]
-    assert len(await jobs.claim("k", 4, limit_per_subject=2)) == 3
-
-
 async def test_expired_lease_is_claimed_and_its_holder_gets_lease_lost(database, jobs, clock):
     await jobs.add(*new("a"))
     (lost,) = await jobs.claim("k", 1)

@@ -1,12 +1,16 @@
 """Webhook endpoints and their deliveries, added by the transactions that end work."""
 
+import asyncio
+
 import pytest
 
 from llm_backend.store import (
     BATCH,
     DELIVERY,
     BackgroundStore,
+    BatchStore,
     Database,
+    DeliveryLimit,
     EndpointsFull,
     Events,
     FailedDelivery,
@@ -14,10 +18,12 @@ from llm_backend.store import (
     Missing,
     NewJob,
     Owner,
+    QueueFull,
     StoredEndpoint,
     StoredResponse,
     WebhookStore,
     as_owner,
+    delivery_shares,
 )
 from llm_backend.store.batches import batch_rows
 from llm_backend.store.batches.tables import batches
@@ -54,7 +60,7 @@ async def claimed(jobs: Jobs) -> list[tuple[str, str, str]]:
 async def test_ended_response_is_delivered_to_endpoints_of_its_project_alone(
     database, jobs, webhooks, clock
 ):
-    background = BackgroundStore(database, jobs, limit=2, delivery_limit=2)
+    background = BackgroundStore(database, jobs, limit=2, deliveries=DeliveryLimit(waiting=2))
     for owner in ("proj_a", "proj_b"):
         with as_owner(Owner(id=owner)):
             await webhooks.add(endpoint(f"we_{owner}"))
@@ -113,6 +119,68 @@ def add_batch(connection) -> None:
     connection.execute(batches.insert(), row)
 
 
+async def test_one_endpoint_gets_no_more_leases_than_its_share(database, jobs, webhooks, clock):
+    await add_deliveries(database, webhooks, clock, {"we_slow": "proj_a", "we_other": "proj_b"})
+    shares = delivery_shares(per_endpoint=2, per_project=9)
+    first = await jobs.claim(DELIVERY, 9, shares=shares)
+    second = await jobs.claim(DELIVERY, 9, shares=shares)
+    await jobs.finish(first[0])
+    third = await jobs.claim(DELIVERY, 9, shares=shares)
+    clock.now += jobs.lease_s  # the leases expire
+
+    assert [job.subject for job in first] == ["we_slow", "we_slow", "we_other", "we_other"]
+    assert second == []
+    assert [job.subject for job in third] == ["we_slow"]
+    assert len(await jobs.claim(DELIVERY, 9, shares=shares)) == 4
+
+
+async def test_one_project_gets_no_more_leases_than_its_share(database, jobs, webhooks, clock):
+    owners = {"we_1": "proj_a", "we_2": "proj_a", "we_3": "proj_b"}
+    await add_deliveries(database, webhooks, clock, owners)
+    shares = delivery_shares(per_endpoint=2, per_project=3)
+    first = await jobs.claim(DELIVERY, 9, shares=shares)
+    second = await jobs.claim(DELIVERY, 9, shares=shares)
+    await jobs.finish(first[0])
+    third = await jobs.claim(DELIVERY, 9, shares=shares)
+
+    assert [job.subject for job in first] == ["we_1", "we_1", "we_2", "we_3", "we_3"]
+    assert second == []
+    assert [job.subject for job in third] == ["we_1"]
+
+
+async def add_deliveries(database, webhooks, clock, owners: dict[str, str]) -> None:
+    """Three for each of these endpoints, one endpoint after the other."""
+    for id, owner in owners.items():
+        with as_owner(Owner(id=owner)):
+            await webhooks.add(endpoint(id, f"batch.{id}"))
+        for number in range(3):
+            event = {"type": f"batch.{id}", "subject_id": f"batch_{number}"}
+            await database.write(delivery_rows.add, **event, owner=owner, now=clock.now, limit=9)
+        clock.now += 1
+
+
+async def test_limits_hold_for_concurrent_requests(database, jobs, webhooks, clock):
+    background = BackgroundStore(database, jobs, limit=2, deliveries=DeliveryLimit(waiting=2))
+    event = {"type": "batch.failed", "owner": None, "now": clock.now, "limit": 2}
+
+    endpoints = await asyncio.gather(
+        *(webhooks.add(endpoint(f"we_{number}")) for number in range(12)), return_exceptions=True
+    )
+    responses = await asyncio.gather(
+        *(background.add(queued(f"resp_{number}"), {}, Events()) for number in range(12)),
+        return_exceptions=True,
+    )
+    dropped = await asyncio.gather(
+        *(database.write(delivery_rows.add, subject_id=f"batch_{number}", **event)
+          for number in range(12))
+    )  # fmt: skip
+
+    assert [type(one) for one in endpoints if one is not None] == [EndpointsFull] * 10
+    assert [type(one) for one in responses if one is not None] == [QueueFull] * 10
+    assert sum(dropped) == 2 * 10
+    assert len(await claimed(jobs)) == 2 * 2
+
+
 async def test_number_of_endpoints_is_bounded_for_each_project(webhooks):
     for owner in ("proj_a", "proj_b"):
         with as_owner(Owner(id=owner)):
@@ -133,6 +201,26 @@ async def test_events_beyond_the_waiting_ones_are_recorded(database, jobs, webho
     assert [one.subject_id for one in failures] == [f"batch_{n}" for n in range(104, 4, -1)]
     assert "2 deliveries" in failures[0].reason
     assert [record.message for record in caplog.records] == ["webhook_dropped"] * 103
+
+
+async def test_number_of_dropped_events_is_told(database, jobs, webhooks, clock):
+    dropped: list[int] = []
+    deliveries = DeliveryLimit(waiting=1, on_dropped=dropped.append)
+    background = BackgroundStore(database, jobs, limit=2, deliveries=deliveries)
+    await webhooks.add(endpoint("we_1"))
+    for id in ("resp_1", "resp_2"):
+        await background.add(queued(id), {}, Events())
+    clock.now = 2e9  # the store of responses has a clock of its own
+    first, _ = await jobs.claim(BackgroundStore.JOB, 2)
+    body = {"id": first.subject, "status": "completed", "output": []}
+    await background.finish(first, body, [], Events())
+    await background.cancel("resp_2", ending=lambda number: "")
+    await database.write(add_batch)
+    await jobs.add(NewJob(kind=BATCH, subject="batch_1"))
+    (job,) = await jobs.claim(BATCH, 1)
+    await BatchStore(database, jobs, deliveries=deliveries, clock=clock).fail(job, [])
+
+    assert dropped == [0, 1, 1]
 
 
 async def test_waiting_deliveries_are_postponed_once_and_dropped_at_the_end(

@@ -8,7 +8,7 @@
 
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.webhooks.delivery_worker import DeliveryWorker
-from llm_backend.store import DELIVERY, JobKind
+from llm_backend.store import DELIVERY, JobKind, delivery_shares
 
 __all__ = ["webhook_jobs"]
 
@@ -25,6 +25,9 @@ def webhook_jobs(services: Services) -> JobKind:
         name=DELIVERY,
         worker=worker,
         at_once=services.settings.webhook_concurrency,
-        limit_per_subject=services.settings.webhook_endpoint_concurrency,
+        shares=delivery_shares(
+            per_endpoint=services.settings.webhook_endpoint_concurrency,
+            per_project=services.settings.webhook_project_concurrency,
+        ),
         attempts=ATTEMPTS,
     )

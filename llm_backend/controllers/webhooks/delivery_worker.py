@@ -4,11 +4,19 @@ The endpoint may get an event twice: if it accepts one and the server ends befor
 """
 
 import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
 
 from prometheus_client import Counter
 
 from llm_backend import exact_json
-from llm_backend.backends.webhook_sender import WebhookNotSent, WebhookSender, WebhookUrlRefused
+from llm_backend.backends.webhook_sender import (
+    WebhookAnswer,
+    WebhookNotSent,
+    WebhookSender,
+    WebhookUrlRefused,
+)
 from llm_backend.controllers.webhooks.signature import signed_headers
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
@@ -23,6 +31,9 @@ from llm_backend.store import (
 LIFETIME_S = 24 * 3600
 PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 10 * 3600)
 """Seconds before the second attempt, the third, and so on, cut to the rest of `LIFETIME_S`."""
+JITTER = 0.2
+"""Part of a pause by which it is longer at most, so that events do not return all at once."""
+GONE = 410  # an endpoint that wants no more events, as Standard Webhooks has it
 # An event that finds its endpoint failing waits for the next attempt of another, once, but hardly
 # later once the endpoint works again.
 _OTHERS_PAUSE_LIMIT_S = 300
@@ -31,12 +42,21 @@ log = logging.getLogger(__name__)
 
 
 class DeliveryWorker:
-    """Worker of deliveries. A job's details are the event, its subject is the endpoint."""
+    """Worker of deliveries. A job's details are the event, its subject is the endpoint. `draw`
+    returns random numbers from 0 to 1, for the jitter of pauses."""
 
-    def __init__(self, webhooks: WebhookStore, sender: WebhookSender, deliveries: Counter) -> None:
+    def __init__(
+        self,
+        webhooks: WebhookStore,
+        sender: WebhookSender,
+        deliveries: Counter,
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
         self._webhooks = webhooks
         self._sender = sender
         self._deliveries = deliveries
+        self._draw = draw
 
     async def work(self, job: Job) -> None:
         """Sends the event once. Raises `RetryLater` if it failed and may be sent again."""
@@ -50,12 +70,23 @@ class DeliveryWorker:
             )
             await self._give_up(job, failed)
             return
-        outcome = await self._send(endpoint, job)
-        if outcome is None:
+        sent_at, answer = self._webhooks.now, None
+        try:
+            answer = await send_event(self._sender, endpoint, job.details, sent_at)
+            reason = f"The endpoint answered with {answer.status}."
+        except (WebhookNotSent, WebhookUrlRefused) as error:
+            reason = str(error)
+        if answer is not None and answer.is_accepted:
             await self._webhooks.finish(job)
             self._deliveries.labels("delivered").inc()
+            return
+        log.info("webhook_not_delivered", extra={**_log_fields(job), "reason": reason})
+        status = None if answer is None else answer.status
+        failed = FailedDelivery(attempts=job.attempt, status_code=status, reason=reason)
+        if status == GONE:
+            await self._give_up(job, replace(failed, gone_at=sent_at))
         else:
-            await self._retry_or_give_up(job, outcome)
+            await self._retry_or_give_up(job, failed, answer)
 
     async def give_up(self, job: Job) -> None:
         """Records the failure of a delivery during whose attempts the server ended."""
@@ -63,26 +94,19 @@ class DeliveryWorker:
         failed = FailedDelivery(attempts=job.attempt - 1, status_code=None, reason=reason)
         await self._give_up(job, failed)
 
-    async def _send(self, endpoint: StoredEndpoint, job: Job) -> FailedDelivery | None:
-        """Returns None if the endpoint accepts the event."""
-        status = None
-        try:
-            status = await send_event(self._sender, endpoint, job.details, self._webhooks.now)
-            if 200 <= status < 300:
-                return None
-            reason = f"The endpoint answered with {status}."
-        except (WebhookNotSent, WebhookUrlRefused) as error:
-            reason = str(error)
-        log.info("webhook_not_delivered", extra={**_log_fields(job), "reason": reason})
-        return FailedDelivery(attempts=job.attempt, status_code=status, reason=reason)
-
-    async def _retry_or_give_up(self, job: Job, failed: FailedDelivery) -> None:
-        remaining_s: float = job.details["created_at"] + LIFETIME_S - self._webhooks.now
+    async def _retry_or_give_up(
+        self, job: Job, failed: FailedDelivery, answer: WebhookAnswer | None
+    ) -> None:
+        now = self._webhooks.now
+        remaining_s: float = job.details["created_at"] + LIFETIME_S - now
         if remaining_s <= 0:
             await self._give_up(job, failed)
             return
-        pause_s = min(PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1], remaining_s)
-        await self._webhooks.postpone_others(job, min(pause_s, _OTHERS_PAUSE_LIMIT_S))
+        asked_s = 0.0 if answer is None else answer.pause_s(now)
+        usual_s = PAUSES_S[min(job.attempt, len(PAUSES_S)) - 1] * (1 + JITTER * self._draw())
+        pause_s = min(max(usual_s, asked_s), remaining_s)
+        others_s = min(max(min(usual_s, _OTHERS_PAUSE_LIMIT_S), asked_s), LIFETIME_S)
+        await self._webhooks.postpone_others(job, others_s)
         self._deliveries.labels("retried").inc()
         raise RetryLater(pause_s)
 
@@ -98,8 +122,8 @@ class DeliveryWorker:
 
 async def send_event(
     sender: WebhookSender, endpoint: StoredEndpoint, event: JsonMapping, now: float
-) -> int:
-    """Sends an event, signed, and returns the status of the answer. Raises `WebhookUrlRefused`,
+) -> WebhookAnswer:
+    """Sends an event, signed, and returns the answer. Raises `WebhookUrlRefused`,
     `WebhookNotSent`."""
     body = exact_json.dumps(event)
     headers = signed_headers(event["id"], body, now, endpoint.active_secrets(now))

@@ -113,21 +113,21 @@ async def test_webhook_endpoint(services: Services, request: ApiRequest) -> Resp
         "data": {"id": f"{subject}_sample"},
     }
     try:
-        status = await send_event(services.webhook_sender, endpoint, event, now)
+        answer = await send_event(services.webhook_sender, endpoint, event, now)
     except WebhookUrlRefused as error:  # the setting has changed
         raise InvalidRequest(str(error), param="url") from error
     except WebhookNotSent as error:
         raise InvalidRequest(str(error), code="webhook_endpoint_unreachable") from error
-    if not 200 <= status < 300:
+    if not answer.is_accepted:
         raise InvalidRequest(
-            f"The endpoint answered with {status}.", code="webhook_endpoint_failed"
+            f"The endpoint answered with {answer.status}.", code="webhook_endpoint_failed"
         )
     return JsonResponse(
         {
             "object": "webhook_endpoint.test",
             "webhook_endpoint_id": endpoint.id,
             "event_type": type,
-            "status_code": status,
+            "status_code": answer.status,
             "success": True,
         }
     )

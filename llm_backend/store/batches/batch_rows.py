@@ -111,12 +111,13 @@ def fail(
     *,
     now: float,
     delivery_limit: int,
-) -> None:
-    """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
+) -> int:
+    """End the batch, whose input is invalid, and its job; returns the number of deliveries of
+    webhooks that were beyond `delivery_limit`. Raises `LeaseLost`."""
     row = _locked_row(connection, job.subject)
     job_rows.finish(connection, job)
     row = _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
-    _add_deliveries(connection, row, now=now, limit=delivery_limit)
+    return _add_deliveries(connection, row, now=now, limit=delivery_limit)
 
 
 def record(connection: Connection, id: str, results: Sequence[LineResult]) -> BatchStatus:
@@ -185,8 +186,9 @@ def line_page(
 
 def end(
     connection: Connection, job: Job, ended: BatchEnd, *, now: float, delivery_limit: int
-) -> None:
-    """End the batch, with these files. Raises `LeaseLost`, `BlobGone`."""
+) -> int:
+    """End the batch, with these files; returns the number of deliveries of webhooks that were
+    beyond `delivery_limit`. Raises `LeaseLost`, `BlobGone`."""
     row = _locked_row(connection, job.subject)
     job_rows.lock(connection, job)
     row = _move(
@@ -203,7 +205,7 @@ def end(
     for file in (ended.output, ended.error):
         if file is not None:
             file_rows.add(connection, file)
-    _add_deliveries(connection, row, now=now, limit=delivery_limit)
+    return _add_deliveries(connection, row, now=now, limit=delivery_limit)
 
 
 def forget_lines(connection: Connection, id: str) -> bool:
@@ -246,10 +248,10 @@ def _move(
     return connection.execute(this.returning(*batches.c)).one()
 
 
-def _add_deliveries(connection: Connection, row: Row[Any], *, now: float, limit: int) -> None:
+def _add_deliveries(connection: Connection, row: Row[Any], *, now: float, limit: int) -> int:
     """Add the end of the batch to the deliveries of webhooks."""
     type = f"batch.{row.status}"
-    delivery_rows.add(connection, type, row.id, owner=row.owner, now=now, limit=limit)
+    return delivery_rows.add(connection, type, row.id, owner=row.owner, now=now, limit=limit)
 
 
 def _row(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:

@@ -19,6 +19,7 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs, job_rows
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Content
+from llm_backend.store.webhooks.stored_endpoint import DeliveryLimit
 
 _PAGE_LINES = 20  # answers in memory while they are written to a file
 
@@ -31,12 +32,12 @@ class BatchStore:
         database: Database,
         jobs: Jobs,
         *,
-        delivery_limit: int,
+        deliveries: DeliveryLimit,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._jobs = jobs
-        self._delivery_limit = delivery_limit  # of deliveries that wait for a webhook endpoint
+        self._deliveries = deliveries
         self._clock = clock
 
     async def add(self, batch: StoredBatch) -> None:
@@ -88,9 +89,7 @@ class BatchStore:
 
     async def fail(self, job: Job, errors: Sequence[JsonMapping]) -> None:
         """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
-        fail = partial(batch_rows.fail, job=job, errors=errors)
-        await self._database.write(fail, now=self._clock(), delivery_limit=self._delivery_limit)
-        self._jobs.wake()  # for webhooks
+        await self._end(partial(batch_rows.fail, job=job, errors=errors))
 
     async def find_answered_lines(self, id: str, first: int, last: int) -> set[int]:
         """The numbers of these lines that have an answer. Raises `Missing`."""
@@ -131,11 +130,15 @@ class BatchStore:
 
     async def end(self, job: Job, ended: BatchEnd) -> None:
         """End the batch. Raises `LeaseLost`, `BlobGone`."""
-        end = partial(batch_rows.end, job=job, ended=ended)
-        await self._database.write(end, now=self._clock(), delivery_limit=self._delivery_limit)
-        self._jobs.wake()  # for webhooks
+        await self._end(partial(batch_rows.end, job=job, ended=ended))
 
     async def forget_lines(self, id: str) -> None:
         """Delete the answers of a batch that has ended, a bounded number in each transaction."""
         while await self._database.write(batch_rows.forget_lines, id=id):
             pass
+
+    async def _end(self, end: Callable[..., int]) -> None:
+        limit = self._deliveries.waiting
+        dropped = await self._database.write(end, now=self._clock(), delivery_limit=limit)
+        self._deliveries.on_dropped(dropped)
+        self._jobs.wake()  # for webhooks

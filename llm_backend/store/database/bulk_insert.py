@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert, text
 
 from llm_backend.store.database.upsert import insert_into
-from llm_backend.store.ownership import has_owner
+from llm_backend.store.ownership import owner_of
 
 Row = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
 
 def _is_direct(connection: Connection) -> bool:
     """True if the driver can be handed rows as they are: no owner has to be added to them."""
-    return connection.dialect.name == "sqlite" and not has_owner(connection)
+    return connection.dialect.name == "sqlite" and owner_of(connection) is None
 
 
 def _insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> dict[str, int]:

@@ -14,8 +14,26 @@ transaction that first calls `job_rows.lock(connection, job)`, which raises `Lea
 is no longer its own.
 """
 
-from llm_backend.store.jobs.job import Job, JobCounts, JobKind, JobWorker, NewJob, RetryLater
+from llm_backend.store.jobs.job import (
+    Job,
+    JobCounts,
+    JobKind,
+    JobShares,
+    JobWorker,
+    NewJob,
+    RetryLater,
+)
 from llm_backend.store.jobs.jobs import Jobs
 from llm_backend.store.jobs.runner import run_jobs
 
-__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "Jobs", "NewJob", "RetryLater", "run_jobs"]
+__all__ = [
+    "Job",
+    "JobCounts",
+    "JobKind",
+    "JobShares",
+    "JobWorker",
+    "Jobs",
+    "NewJob",
+    "RetryLater",
+    "run_jobs",
+]

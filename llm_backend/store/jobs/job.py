@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sqlalchemy import Table
+
 from llm_backend.json_types import JsonMapping
 
 
@@ -76,11 +78,20 @@ class JobWorker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobShares:
+    """Bounds of the jobs of a kind that run at once in all processes: about one subject, and about
+    all subjects of one owner. `subjects` is the table of the subjects, with `id` and `owner`."""
+
+    per_subject: int
+    per_owner: int
+    subjects: Table
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobKind:
     """Kind of job: its worker, and the number of jobs that run at once in one process.
 
-    At most `limit_per_subject` jobs about one subject run at once in all processes, but more if
-    processes claim at the same moment.
+    `shares` bounds the jobs about one subject, and of one owner.
 
     If some jobs have a place, `place` returns the place of this process before each claim. Claimed
     are jobs for this place, jobs for any place, and jobs for other places that have been due for a
@@ -91,7 +102,7 @@ class JobKind:
     name: str
     worker: JobWorker
     at_once: int
-    limit_per_subject: int | None = None
+    shares: JobShares | None = None
     attempts: int = 5  # failed ones in a row, before it is given up
     can_begin: Callable[[], bool] = lambda: True  # called before each claim
     place: Callable[[], Awaitable[str | None]] | None = None

@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, sele
 from sqlalchemy import delete as delete_from
 
 from llm_backend.json_types import JsonMapping
+from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import LeaseLost
-from llm_backend.store.jobs.job import Job, JobCounts, NewJob
+from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
 from llm_backend.store.jobs.tables import jobs
 
 ABANDONED_S = 24 * 3600.0  # after which a job is claimed away from its place
@@ -42,19 +43,20 @@ def claim(
     leases: Sequence[str],
     *,
     place: str | None,
-    limit_per_subject: int | None,
+    shares: JobShares | None,
     now: float,
     until: float,
 ) -> Sequence[Job]:
     """Claim at most one job for each lease, the longest due first: jobs for `place` or for any
-    place, and jobs for other places that have been due for `ABANDONED_S`. Of those about one
-    subject, so many that at most `limit_per_subject` are running."""
+    place, and jobs for other places that have been due for `ABANDONED_S`. `shares` bounds the
+    running ones about one subject, and of one owner."""
     is_here = jobs.c.place.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
     if place is not None:
         is_here |= jobs.c.place == place
     due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_here)
-    if limit_per_subject is not None:
-        due = due.where(_is_first_of_subject(kind, limit_per_subject, now=now))
+    if shares is not None:
+        lock_name(connection, f"claims of {kind}")
+        due = due.where(_is_within_shares(kind, shares, now=now))
     first = due.order_by(jobs.c.due_at, jobs.c.seq).limit(len(leases))
     rows = connection.execute(first.with_for_update(skip_locked=True)).all()
     claimed = []
@@ -234,15 +236,23 @@ def is_about(kind: str, subject: str) -> ColumnElement[bool]:
     return and_(jobs.c.kind == kind, jobs.c.subject == subject)
 
 
-def _is_first_of_subject(kind: str, number: int, *, now: float) -> ColumnElement[bool]:
-    """Condition on this number of jobs about each subject: running ones, then the longest due."""
+def _is_within_shares(kind: str, shares: JobShares, *, now: float) -> ColumnElement[bool]:
+    """Condition on so many jobs about each subject, and of these on so many of each owner: running
+    ones, then the longest due."""
     is_due = jobs.c.due_at <= now
-    order = (case((is_due, 1), else_=0), jobs.c.due_at, jobs.c.seq)
+    running_first = case((is_due, 1), else_=0)
+    order = (running_first, jobs.c.due_at, jobs.c.seq)
     rank = func.row_number().over(partition_by=jobs.c.subject, order_by=order)
+    begun = select(jobs.c.seq, jobs.c.subject, jobs.c.due_at, running_first.label("later"))
     is_running_or_due = jobs.c.lease.is_not(None) | is_due
-    ranked = select(jobs.c.seq, rank.label("rank")).where(jobs.c.kind == kind, is_running_or_due)
-    ranks = ranked.subquery()
-    return jobs.c.seq.in_(select(ranks.c.seq).where(ranks.c.rank <= number))
+    ranked = begun.add_columns(rank.label("rank")).where(jobs.c.kind == kind, is_running_or_due)
+    of_subject, owners = ranked.subquery(), shares.subjects
+    same = (of_subject.c.later, of_subject.c.due_at, of_subject.c.seq)
+    rank = func.row_number().over(partition_by=owners.c.owner, order_by=same)
+    owned = of_subject.outerjoin(owners, owners.c.id == of_subject.c.subject)
+    within = select(of_subject.c.seq, rank.label("rank")).select_from(owned)
+    of_owner = within.where(of_subject.c.rank <= shares.per_subject).subquery()
+    return jobs.c.seq.in_(select(of_owner.c.seq).where(of_owner.c.rank <= shares.per_owner))
 
 
 def _lock_jobs(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import job_rows
-from llm_backend.store.jobs.job import Job, JobCounts, NewJob
+from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
 from llm_backend.store.jobs.lease_holder import LeaseHolder
 
 log = logging.getLogger(__name__)
@@ -72,17 +72,17 @@ class Jobs:
         number: int,
         place: str | None = None,
         *,
-        limit_per_subject: int | None = None,
+        shares: JobShares | None = None,
     ) -> Sequence[Job]:
-        """Claim up to this number of due jobs that can be done at `place`. Jobs about a subject are
-        left if `limit_per_subject` of them are running."""
+        """Claim up to this number of due jobs that can be done at `place`, and leave those that
+        would exceed a share."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
             job_rows.claim,
             kind=kind,
             leases=leases,
             place=place,
-            limit_per_subject=limit_per_subject,
+            shares=shares,
             now=now,
             until=now + self.lease_s,
         )

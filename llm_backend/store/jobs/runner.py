@@ -90,9 +90,7 @@ class JobRunner:
         place = None if kind.place is None else await kind.place()
         if kind.place is not None and place is None:
             return ()
-        return await self._jobs.claim(
-            kind.name, number, place, limit_per_subject=kind.limit_per_subject
-        )
+        return await self._jobs.claim(kind.name, number, place, shares=kind.shares)
 
     def _running_count(self, kind: JobKind) -> int:
         return sum(job.kind == kind.name for job in self._running)

@@ -15,6 +15,7 @@ from llm_backend.store.responses.stored_response import (
     Events,
     StoredResponse,
 )
+from llm_backend.store.webhooks.stored_endpoint import DeliveryLimit
 
 _ROWS = 64  # rows of events in one read
 
@@ -25,10 +26,12 @@ class BackgroundStore:
 
     JOB = background_rows.JOB
 
-    def __init__(self, database: Database, jobs: Jobs, *, limit: int, delivery_limit: int) -> None:
+    def __init__(
+        self, database: Database, jobs: Jobs, *, limit: int, deliveries: DeliveryLimit
+    ) -> None:
         self._database = database
         self._limit = limit  # of responses that have not ended
-        self._delivery_limit = delivery_limit  # of deliveries that wait for a webhook endpoint
+        self._deliveries = deliveries
         self._jobs = jobs
 
     async def add(self, response: StoredResponse, details: JsonMapping, new_events: Events) -> None:
@@ -58,7 +61,9 @@ class BackgroundStore:
         finish = partial(
             background_rows.finish, job=job, body=body, output=output, new_events=new_events
         )
-        await self._database.write(finish, now=time.time(), delivery_limit=self._delivery_limit)
+        limit = self._deliveries.waiting
+        dropped = await self._database.write(finish, now=time.time(), delivery_limit=limit)
+        self._deliveries.on_dropped(dropped)
         self._jobs.wake()  # for webhooks
 
     async def cancel(self, id: str, *, ending: Callable[[int], str]) -> JsonMapping:
@@ -66,9 +71,9 @@ class BackgroundStore:
         returned as it is. The event with the next number, made by `ending`, is its last. Raises
         `Missing`."""
         cancel = partial(background_rows.cancel, id=id, ending=ending)
-        body = await self._database.write(
-            cancel, now=time.time(), delivery_limit=self._delivery_limit
-        )
+        limit = self._deliveries.waiting
+        body, dropped = await self._database.write(cancel, now=time.time(), delivery_limit=limit)
+        self._deliveries.on_dropped(dropped)
         self._jobs.wake()
         return body
 

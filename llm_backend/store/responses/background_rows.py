@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.conversations import conversation_rows
 from llm_backend.store.conversations.stored_conversation import StoredItem
+from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import Missing, QueueFull
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.json_text import encode
@@ -41,6 +42,7 @@ def add(
 ) -> None:
     """Insert the response with its input, its first events, and the job that answers it. Raises
     `QueueFull` if `limit` jobs of this kind exist already."""
+    lock_name(connection, "background responses")
     if job_rows.count(connection, JOB, limit) >= limit:
         raise QueueFull(limit)
     seq = response_rows.add(connection, response)
@@ -78,9 +80,9 @@ def finish(
     *,
     now: float,
     delivery_limit: int,
-) -> None:
+) -> int:
     """End the response and its job, add its items to its conversation, and its end to the
-    deliveries of webhooks.
+    deliveries of webhooks; returns the number of those that were beyond `delivery_limit`.
 
     Raises `LeaseLost`, and `Missing` if the response or its conversation was deleted.
     """
@@ -99,7 +101,7 @@ def finish(
     if conversation_id is not None:
         added = [*response_rows.input_items(connection, row.seq), *output]
         conversation_rows.add_items(connection, conversation_id, added)
-    _add_deliveries(connection, row.owner, body, now=now, limit=delivery_limit)
+    return _add_deliveries(connection, row.owner, body, now=now, limit=delivery_limit)
 
 
 def cancel(
@@ -109,24 +111,25 @@ def cancel(
     ending: Callable[[int], str],
     now: float,
     delivery_limit: int,
-) -> JsonMapping:
-    """Cancel the response unless it has ended, and return its body. If the response has events,
-    `ending` makes the last one from its number. Raises `Missing`."""
+) -> tuple[JsonMapping, int]:
+    """Cancel the response unless it has ended; returns its body, and the number of deliveries of
+    webhooks that were beyond `delivery_limit`. If the response has events, `ending` makes the last
+    one from its number. Raises `Missing`."""
     _remove_job(connection, id)
     row = connection.execute(_of(id).with_for_update()).first()
     if row is None:
         raise Missing(id)
     body: JsonMapping = row.body
     if row.status not in ACTIVE:
-        return body
+        return body, 0
     cancelled = {**body, "status": "cancelled"}
     _replace_body(connection, row, cancelled)
     last_number = _last_number(connection, row.seq)
     if last_number is not None:
         number = last_number + 1
         _append_events(connection, row.seq, Events(lines=(ending(number),), last_number=number))
-    _add_deliveries(connection, row.owner, cancelled, now=now, limit=delivery_limit)
-    return cancelled
+    dropped = _add_deliveries(connection, row.owner, cancelled, now=now, limit=delivery_limit)
+    return cancelled, dropped
 
 
 def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -> None:
@@ -180,9 +183,9 @@ def _remove_job(connection: Connection, id: str) -> None:
 
 def _add_deliveries(
     connection: Connection, owner: str | None, body: JsonMapping, *, now: float, limit: int
-) -> None:
+) -> int:
     type = f"response.{body['status']}"
-    delivery_rows.add(connection, type, body["id"], owner=owner, now=now, limit=limit)
+    return delivery_rows.add(connection, type, body["id"], owner=owner, now=now, limit=limit)
 
 
 def _append_events(connection: Connection, seq: int, new_events: Events) -> None:

@@ -5,18 +5,21 @@ delivery_rows.add(connection, "batch.completed", batch.id, owner=batch.owner, no
 """
 
 from llm_backend.store.webhooks.stored_endpoint import (
+    DeliveryLimit,
     EndpointChanges,
     FailedDelivery,
     StoredEndpoint,
     StoredFailure,
 )
-from llm_backend.store.webhooks.webhooks import DELIVERY, WebhookStore
+from llm_backend.store.webhooks.webhooks import DELIVERY, WebhookStore, delivery_shares
 
 __all__ = [
     "DELIVERY",
+    "DeliveryLimit",
     "EndpointChanges",
     "FailedDelivery",
     "StoredEndpoint",
     "StoredFailure",
     "WebhookStore",
+    "delivery_shares",
 ]

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.json_types import JsonMapping
+from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.tables import jobs
 from llm_backend.store.webhooks.stored_endpoint import FailedDelivery
@@ -25,13 +26,15 @@ log = logging.getLogger(__name__)
 
 def add(
     connection: Connection, type: str, subject_id: str, *, owner: str | None, now: float, limit: int
-) -> None:
+) -> int:
     """Add a delivery for each endpoint of the owner that takes events of this type. An endpoint
-    with `limit` waiting deliveries gets a record of a failure instead."""
+    with `limit` waiting deliveries gets a record of a failure instead; returns the number of
+    these."""
     columns = webhook_endpoints.c
     is_theirs = columns.owner.is_(None) if owner is None else columns.owner == owner
     those = select(columns.id, columns.event_types).where(is_theirs, columns.disabled_at.is_(None))
-    ids = [row.id for row in connection.execute(those).all() if type in row.event_types]
+    in_order = those.order_by(columns.seq)  # of the locks below
+    ids = [row.id for row in connection.execute(in_order).all() if type in row.event_types]
     event = {
         "id": f"evt_{uuid.uuid4().hex}",
         "object": "event",
@@ -39,15 +42,19 @@ def add(
         "created_at": int(now),
         "data": {"id": subject_id},
     }
+    dropped = 0
     for id in ids:
+        lock_name(connection, f"deliveries to {id}")
         if job_rows.count(connection, JOB, limit, subject=id) < limit:
             job_rows.add(connection, [NewJob(kind=JOB, subject=id, details=event)], now=now)
         else:
+            dropped += 1
             reason = f"{limit:,} deliveries to the endpoint were waiting already."
             failed = FailedDelivery(attempts=0, status_code=None, reason=reason)
             _record(connection, id, event, failed, owner=owner, now=now, is_disabling=False)
             fields = {"endpoint_id": id, "event_id": event["id"], "event_type": type}
             log.warning("webhook_dropped", extra={**fields, "reason": reason})
+    return dropped
 
 
 def finish(connection: Connection, job: Job, *, now: float) -> None:
@@ -65,16 +72,21 @@ def postpone_others(connection: Connection, job: Job, *, until: float) -> None:
 
 
 def give_up(connection: Connection, job: Job, failed: FailedDelivery, *, now: float) -> int | None:
-    """End a delivery for good, and record it. Disables the endpoint if it has neither accepted a
-    delivery nor been changed since the event, and drops the deliveries that wait for it. Returns
-    the number of those, or None if the endpoint is not disabled by this. Raises `LeaseLost`."""
+    """End a delivery for good, and record it. Disables the endpoint, unless this has accepted a
+    delivery or been changed since the event (or since the attempt, if that found it gone), and
+    drops the deliveries that wait for it. Returns the number of those, or None if the endpoint is
+    not disabled by this. Raises `LeaseLost`."""
     job_rows.finish(connection, job)
     this = webhook_endpoints.c.id == job.subject
     row = connection.execute(select(webhook_endpoints).where(this).with_for_update()).first()
     if row is None:  # deleted
         return None
     dropped = 0
-    is_disabling = row.disabled_at is None and int(row.working_at) <= job.details["created_at"]
+    if failed.gone_at is None:
+        has_worked = int(row.working_at) > job.details["created_at"]
+    else:
+        has_worked = row.working_at > failed.gone_at
+    is_disabling = row.disabled_at is None and not has_worked
     if is_disabling:
         connection.execute(update(webhook_endpoints).where(this).values(disabled_at=int(now)))
         dropped = job_rows.remove_unleased(connection, JOB, job.subject)

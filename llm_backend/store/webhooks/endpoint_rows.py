@@ -6,9 +6,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
+from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import EndpointsFull
 from llm_backend.store.jobs import job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.ownership import owner_of
 from llm_backend.store.row_by_id import find_row
 from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.webhooks.delivery_rows import JOB
@@ -22,6 +24,8 @@ from llm_backend.store.webhooks.tables import webhook_endpoints, webhook_failure
 
 def add(connection: Connection, endpoint: StoredEndpoint, *, now: float, limit: int) -> None:
     """Insert the endpoint. Raises `EndpointsFull` if its owner has `limit` of them."""
+    owner = owner_of(connection)
+    lock_name(connection, f"webhook endpoints of {owner and owner.id}")
     count = select(func.count()).select_from(webhook_endpoints)
     if int(connection.scalar(count) or 0) >= limit:
         raise EndpointsFull(limit)

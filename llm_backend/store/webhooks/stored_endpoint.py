@@ -1,6 +1,6 @@
 """Values of webhook endpoints and of failed deliveries."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -39,11 +39,12 @@ class EndpointChanges:
 @dataclass(frozen=True, kw_only=True)
 class FailedDelivery:
     """End of a delivery that failed: its attempts, the last status if there was an answer, and the
-    reason as a sentence."""
+    reason as a sentence. `gone_at` is when an endpoint was asked that wants no more events."""
 
     attempts: int
     status_code: int | None
     reason: str
+    gone_at: float | None = None  # unix seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +61,16 @@ class StoredFailure:
     status_code: int | None
     reason: str
     is_disabling: bool
+
+
+def _ignore(_: int) -> None:
+    """Does nothing with the number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryLimit:
+    """Limit of the deliveries that wait for one endpoint; `on_dropped` gets the number of further
+    ones, which are recorded as failures."""
+
+    waiting: int
+    on_dropped: Callable[[int], None] = _ignore

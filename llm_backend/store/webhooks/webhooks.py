@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
-from llm_backend.store.jobs import Job, Jobs
+from llm_backend.store.jobs import Job, Jobs, JobShares
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.webhooks import delivery_rows, endpoint_rows
 from llm_backend.store.webhooks.stored_endpoint import (
@@ -14,8 +14,14 @@ from llm_backend.store.webhooks.stored_endpoint import (
     StoredEndpoint,
     StoredFailure,
 )
+from llm_backend.store.webhooks.tables import webhook_endpoints
 
 DELIVERY = delivery_rows.JOB  # kind of jobs
+
+
+def delivery_shares(*, per_endpoint: int, per_project: int) -> JobShares:
+    """Returns the bounds of the deliveries that run at once."""
+    return JobShares(per_subject=per_endpoint, per_owner=per_project, subjects=webhook_endpoints)
 
 
 class WebhookStore:

@@ -19,6 +19,7 @@ from llm_backend.store import (
     Blobs,
     Bucket,
     Database,
+    DeliveryLimit,
     FileStore,
     Job,
     JobKind,
@@ -63,7 +64,7 @@ class MortalBatches(BatchStore):
 async def main(folder: Path, point: str) -> None:
     async with Database.open(f"sqlite:///{folder / 'state.db'}") as database:
         jobs = Jobs(database)
-        batches = MortalBatches(database, jobs, delivery_limit=1)
+        batches = MortalBatches(database, jobs, deliveries=DeliveryLimit(waiting=1))
         batches.point = point
         files = FileStore(database, Blobs(database, Bucket((folder / "files").as_uri())))
         worker = BatchWorker(batches, files, Settings())

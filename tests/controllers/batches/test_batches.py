@@ -31,6 +31,7 @@ from llm_backend.store import (
     Blobs,
     Bucket,
     Database,
+    DeliveryLimit,
     FileInUse,
     FileStore,
     Job,
@@ -171,7 +172,7 @@ def server_on(database: Database, folder: Path, **settings: Any) -> Server:
     return Server(
         jobs=jobs,
         files=files,
-        batches=BatchStore(database, jobs, delivery_limit=1),
+        batches=BatchStore(database, jobs, deliveries=DeliveryLimit(waiting=1)),
         settings=Settings(batch_concurrency=4, **settings),
     )
 

@@ -3,17 +3,24 @@
 import json
 import logging
 import time
+from email.utils import formatdate
 
 import pytest
 from openai import InvalidWebhookSignatureError
 
 from llm_backend.backends.webhook_sender import WebhookSender
-from llm_backend.controllers.webhooks.delivery_worker import LIFETIME_S, PAUSES_S, DeliveryWorker
+from llm_backend.controllers.webhooks.delivery_worker import (
+    JITTER,
+    LIFETIME_S,
+    PAUSES_S,
+    DeliveryWorker,
+)
 from llm_backend.controllers.webhooks.signature import new_secret
 from llm_backend.store import (
     DELIVERY,
     Database,
     EndpointChanges,
+    FailedDelivery,
     Jobs,
     RetryLater,
     StoredEndpoint,
@@ -33,8 +40,10 @@ class Deliveries:
         self.database, self.clock, self.metrics = database, Clock(time.time()), Metrics()
         self.jobs = Jobs(database, clock=self.clock)
         self.webhooks = WebhookStore(database, self.jobs, limit=5, clock=self.clock)
-        sender = WebhookSender(hosts, timeout_s=timeout_s)
-        self.worker = DeliveryWorker(self.webhooks, sender, self.metrics.webhook_deliveries)
+        sender, self.drawn = WebhookSender(hosts, timeout_s=timeout_s), 0.0
+        self.worker = DeliveryWorker(
+            self.webhooks, sender, self.metrics.webhook_deliveries, draw=lambda: self.drawn
+        )
 
     async def add_endpoint(self, url: str, **fields) -> StoredEndpoint:
         endpoint = StoredEndpoint(
@@ -150,6 +159,70 @@ async def test_endpoint_that_fails_for_a_day_is_disabled_until_it_is_changed(
     await deliveries.end_batch("batch_3")
     assert await deliveries.attempt() is None
     assert deliveries.counted("delivered") == 1
+
+
+async def test_endpoint_that_is_gone_is_disabled_at_once(deliveries, receiver):
+    endpoint = await deliveries.add_endpoint(receiver.url)
+    receiver.statuses = [410]
+    for number in range(3):
+        await deliveries.end_batch(f"batch_{number}")
+
+    assert await deliveries.attempt() is None
+    (failure,) = await deliveries.webhooks.failures(endpoint.id)
+    assert (failure.status_code, failure.attempts, failure.is_disabling) == (410, 1, True)
+    assert (await deliveries.webhooks.get(endpoint.id)).disabled_at == int(deliveries.clock.now)
+    assert (await deliveries.number_waiting(), deliveries.counted("given_up")) == (0, 3)
+
+
+async def test_endpoint_that_was_changed_since_it_was_gone_stays_enabled(deliveries, receiver):
+    endpoint = await deliveries.add_endpoint(receiver.url)
+    await deliveries.end_batch()
+    (job,) = await deliveries.jobs.claim(DELIVERY, 1)
+    asked_at = deliveries.clock.now
+    deliveries.clock.now += 0.5
+    await deliveries.webhooks.change(endpoint.id, EndpointChanges(url="https://example.org/"))
+    gone = FailedDelivery(attempts=1, status_code=410, reason="It is gone.", gone_at=asked_at)
+
+    assert await deliveries.webhooks.give_up(job, gone) is None
+    assert (await deliveries.webhooks.get(endpoint.id)).disabled_at is None
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause_s"),
+    [("90", 90), ("1", PAUSES_S[0]), ("soon", PAUSES_S[0]), ("9" * 400, LIFETIME_S)],
+)
+async def test_failing_endpoint_says_when_it_wants_the_event_again(
+    deliveries, receiver, retry_after, pause_s
+):
+    await deliveries.add_endpoint(receiver.url)
+    deliveries.clock.now = float(int(deliveries.clock.now))
+    receiver.statuses, receiver.retry_after = [503], retry_after
+    await deliveries.end_batch("batch_1")
+    await deliveries.end_batch("batch_2")
+
+    assert await deliveries.attempt() == pause_s
+    deliveries.clock.now += pause_s - 1
+    assert await deliveries.jobs.claim(DELIVERY, 2) == []
+    deliveries.clock.now += 1
+    assert len(await deliveries.jobs.claim(DELIVERY, 2)) == 2
+
+
+async def test_endpoint_may_name_a_date(deliveries, receiver):
+    await deliveries.add_endpoint(receiver.url)
+    deliveries.clock.now = float(int(deliveries.clock.now))
+    receiver.statuses = [429]
+    receiver.retry_after = formatdate(deliveries.clock.now + 100, usegmt=True)
+    await deliveries.end_batch()
+
+    assert await deliveries.attempt() == 100
+
+
+async def test_pauses_are_longer_by_chance(deliveries, receiver):
+    await deliveries.add_endpoint(receiver.url)
+    receiver.statuses, deliveries.drawn = [500], 0.5
+    await deliveries.end_batch()
+
+    assert await deliveries.attempt() == PAUSES_S[0] * (1 + JITTER / 2)
 
 
 async def test_endpoint_that_accepts_other_events_stays_enabled(deliveries, receiver):

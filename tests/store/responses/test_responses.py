@@ -9,6 +9,7 @@ from llm_backend.store import (
     BackgroundStore,
     ConversationStore,
     Database,
+    DeliveryLimit,
     Events,
     Jobs,
     Missing,
@@ -128,7 +129,7 @@ async def test_conversation_gets_items_of_every_way_to_answer(
 
 async def answered_in_background(database, ended):
     jobs = Jobs(database)
-    background = BackgroundStore(database, jobs, limit=1, delivery_limit=1)
+    background = BackgroundStore(database, jobs, limit=1, deliveries=DeliveryLimit(waiting=1))
     queued = replace(ended, status="queued", body={"id": "r", "status": "queued"}, output=[])
     await background.add(queued, {}, Events())
     [job] = await jobs.claim("response", 1)

@@ -15,6 +15,7 @@ from llm_backend.store import (
     Bucket,
     ConversationStore,
     Database,
+    DeliveryLimit,
     Events,
     FilesFull,
     FileStore,
@@ -145,7 +146,7 @@ async def test_old_files_and_ended_batches_are_deleted_and_inputs_of_running_one
     database, files
 ):
     jobs = Jobs(database)
-    batches = BatchStore(database, jobs, delivery_limit=1)
+    batches = BatchStore(database, jobs, deliveries=DeliveryLimit(waiting=1))
     for id in ("read", "done", "free"):
         await stored(files, id, OLD)
     for id in ("read", "done"):
@@ -246,7 +247,7 @@ async def test_fork_is_kept_for_the_thread_that_continues_it(database):
 
 async def test_stored_events_count_towards_the_size_of_their_response(database):
     responses, jobs = ResponseStore(database), Jobs(database)
-    background = BackgroundStore(database, jobs, limit=1, delivery_limit=1)
+    background = BackgroundStore(database, jobs, limit=1, deliveries=DeliveryLimit(waiting=1))
     queued = response("r", NOW, status="queued")
     first = Events(lines=["x" * 100], last_number=0)
     await background.add(replace(queued, body={"id": "r", "status": "queued"}), {}, first)

@@ -20,6 +20,7 @@ from llm_backend.store import (
     BackgroundStore,
     ConversationStore,
     Database,
+    DeliveryLimit,
     JobKind,
     Jobs,
     ResponseStore,
@@ -55,7 +56,7 @@ class Server:
             memory=types.SimpleNamespace(should_store=lambda body: True),
             responses=ResponseMemory(ResponseStore(database), ConversationStore(database)),
             background=BackgroundResponses(
-                BackgroundStore(database, self.jobs, limit=2, delivery_limit=1)
+                BackgroundStore(database, self.jobs, limit=2, deliveries=DeliveryLimit(waiting=1))
             ),
             jobs=self.jobs,
             listed_items=LISTED_ITEMS,
