@@ -24,7 +24,9 @@ UNKNOWN = Operation(
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _PREFIX, _DOUBLED = "/v1/", "/v1/v1/"
 # An upstream would run these with this server's own key, for any client.
-_ADMINISTERED = ("/v1/organization/", "/v1/projects/", "/v1/fine_tuning/checkpoints/")
+_ADMINISTERED = (
+    "/v1/organization/", "/v1/projects/", "/v1/safety/", "/v1/fine_tuning/checkpoints/",
+)  # fmt: skip
 _SHOWN_CHARACTERS = 256
 _SLASHES = re.compile(r"[/\\]+")
 

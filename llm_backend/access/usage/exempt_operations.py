@@ -9,7 +9,6 @@ _READS = "It reads stored objects."
 _STORES = "It stores, changes or deletes objects of a client; nothing is computed."
 _CONTROLS = "It ends, pauses or resumes work that was counted when it began."
 _DEFERS = "Its work is counted when it is done, for the project that asked for it."
-_SENDS = "It sends a sample event to an endpoint of the client; nothing is computed."
 _RENDERS = "It renders or tokenizes input of a local model that the project may use."
 _FORWARDS = "What it asks for are requests of their own, which are counted."
 _DESCRIBES = "It describes this server."
@@ -43,8 +42,8 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "listAgentSessionSubagentItems", "listAgentSessionSubagentTurns",
         "retrieveAgentSessionSubagentTurn", "listAgentSessionSubagentTurnItems",
         "listAgentSessionTraces", "listAgentSessionTurns", "retrieveAgentSessionTurn",
-        "listAgentSessionTurnItems", "downloadLiveSessionRecording", "retrieveSafetyAlert",
-        "retrieveSafetyCase", "listVaults", "retrieveVault", "listVaultCredentials",
+        "listAgentSessionTurnItems", "downloadLiveSessionRecording",
+        "listVaults", "retrieveVault", "listVaultCredentials",
         "retrieveVaultCredential", "listWebhookEndpoints", "retrieveWebhookEndpoint",
         "listWebhookEventTypes", "listWebhookEndpointFailures",
     ),
@@ -77,7 +76,6 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "createBatch",  # each line passes admission control
         "createVectorStore", "createVectorStoreFile", "createVectorStoreFileBatch",  # embeddings
     ),
-    _SENDS: ("testWebhookEndpoint",),
     _RENDERS: ("tokenize", "countPromptTokens", "detokenize", "renderChatPrompt", "createChunks"),
     _FORWARDS: ("sendMcpMessage",),
     _DESCRIBES: (

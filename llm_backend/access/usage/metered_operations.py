@@ -1,5 +1,5 @@
-"""Operations that call a model or cause costs at an upstream, and the units that are counted of
-each (pure). All others are in `exempt_operations`, each with its reason.
+"""Operations that call a model, cause costs at an upstream or send requests to other hosts, and the
+units that are counted of each (pure). All others are in `exempt_operations`, each with its reason.
 """
 
 import re
@@ -144,6 +144,7 @@ METERED: Mapping[str, MeteredOperation] = {
     "createLiveSession": _BYPASSING,
     "acceptLiveSession": _BYPASSING,
     "forkLiveSession": _BYPASSING,
+    "testWebhookEndpoint": _OTHER_UNNAMED,  # each sends a request to an address that a client chose
     UNKNOWN.operation_id: MeteredOperation(kind="other", names_model=False, is_unknown=True),
     "CreateChatSessionMethod": _BYPASSING,  # of a workflow, whose models are unknown here
 }

@@ -23,6 +23,17 @@ def test_every_operation_is_counted_or_exempt_for_a_reason():
     assert not set(METERED) & set(EXEMPT)
 
 
+def test_what_concerns_the_upstreams_whole_account_is_for_administrators():
+    operations = load_document().operations
+
+    for one in ("retrieveSafetyAlert", "retrieveSafetyCase", "createOrganizationExternalKey"):
+        assert operations[one].administers
+
+
+def test_samples_of_webhooks_count_as_requests():
+    assert not METERED["testWebhookEndpoint"].names_model
+
+
 def asks(metered: MeteredOperation, *, method: str = "POST", **more: Any) -> str:
     given = {"body": None, "form_head": None, "query": {}, **more}
     operation = SimpleNamespace(method=method)
