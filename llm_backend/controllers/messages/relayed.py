@@ -88,7 +88,7 @@ class MessageObserver:
         self._is_stream: bool | None = None
         self._is_broken = False
         self._events = Decoder(limit_bytes)
-        self._reader = MessageReader()
+        self._reader = MessageReader(skips_unknown=True)
         self._transcript = Transcript()
         self.fed_bytes = 0
         self.has_answer = False
@@ -96,7 +96,7 @@ class MessageObserver:
 
     @property
     def usage(self) -> Usage:
-        """Tokens, as far as they were reported."""
+        """Tokens, as far as they were reported; the output of a broken answer is estimated."""
         return self._reader.usage
 
     @property
@@ -145,13 +145,14 @@ class MessageObserver:
             self.is_overlong = True
 
     def _read(self, data: bytes, *, is_whole: bool) -> None:
-        if self._is_broken:
-            return
         try:
             event: JsonMapping = exact_json.loads(data)
             if not isinstance(event, dict):
                 raise UpstreamFailed("The upstream sent an event that is not an object.")
             reader = self._reader
+            if self._is_broken:
+                reader.count(event)  # of its later events only usage is read
+                return
             for delta in reader.read_whole(event) if is_whole else reader.read(event):
                 self.has_answer = True
                 self._transcript.add(delta)

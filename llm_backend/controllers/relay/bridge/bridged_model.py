@@ -60,11 +60,12 @@ _WAIT_DIGITS = 7  # of `retry-after` in seconds: more digits, beyond some weeks,
 class BridgeReader(Protocol):
     """Parser of one answer's events."""
 
-    usage: Usage
     is_ended: bool
     failure: ApiError | None  # inside the stream
     ends_by_done: bool  # True if `[DONE]` alone is an end
 
+    @property
+    def usage(self) -> Usage: ...
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]: ...
 
 

@@ -1,8 +1,10 @@
 """Bridge from Anthropic's Messages: events of a message as deltas of a chat (pure)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from llm_backend import exact_json
+from llm_backend.access.usage.estimate import BYTES_A_TOKEN
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.event_fields import (
     error_in_event,
@@ -25,29 +27,41 @@ _NO_BLOCKS = frozenset({"redacted_thinking"})  # which only Anthropic can read
 
 
 class MessageReader:
-    """Parses the events of one message; `usage` is complete with the last ones, and `failure` is an
-    error inside the stream."""
+    """Parses the events of one message; `failure` is an error inside the stream. Blocks that no
+    chat has are an error, unless `skips_unknown`."""
 
     ends_by_done = False
 
-    def __init__(self) -> None:
-        self.usage = Usage()
+    def __init__(self, *, skips_unknown: bool = False) -> None:
+        self._skips_unknown = skips_unknown
         self.is_ended = False
         self.failure: ApiError | None = None
+        self._reported = Usage()
+        self._is_output_final = False
         self._usage: dict[str, int] = {}
+        self._text_bytes = 0
         self._calls = 0
+        self._is_in_unknown = False
+
+    @property
+    def usage(self) -> Usage:
+        """Reported tokens. The begin of a message reports its input and one token of output; until
+        the end reports the others, output tokens are estimated from the text."""
+        if self._is_output_final or not self._usage:
+            return self._reported
+        estimated = -(-self._text_bytes // BYTES_A_TOKEN)
+        tokens = max(self._reported.completion_tokens, estimated)
+        return replace(self._reported, completion_tokens=tokens)
 
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of an event. Raises `UpstreamFailed` for a malformed one."""
+        self.count(event)
         kind = text(event, "type")
-        if kind == "message_start":
-            self._count(part(part(event, "message"), "usage"))
-        elif kind == "content_block_start":
+        if kind == "content_block_start":
             yield from self._begin(part(event, "content_block"))
         elif kind == "content_block_delta":
             yield from self._delta(part(event, "delta"))
         elif kind == "message_delta":
-            self._count(part(event, "usage"))
             yield self._end(part(event, "delta"))
         elif kind == "message_stop":
             self.is_ended = True
@@ -56,37 +70,53 @@ class MessageReader:
 
     def read_whole(self, message: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the deltas of a message that came whole. Raises as `read`."""
-        self._count(part(message, "usage"))
+        self._count_final(part(message, "usage"))
         for block in parts(message, "content"):
             yield from self._begin(block)
         yield self._end(message)
         self.is_ended = True
 
+    def count(self, event: JsonMapping) -> None:
+        """Counts what an event reports of usage. Raises as `read`."""
+        kind = text(event, "type")
+        if kind == "message_start":
+            self._count(part(part(event, "message"), "usage"))
+        elif kind == "message_delta":
+            self._count_final(part(event, "usage"))
+
     def _begin(self, block: JsonMapping) -> Iterator[ChatDelta]:
         """Yields the begin of a block, which may hold all of it already."""
         kind = required_text(block, "type")
+        self._is_in_unknown = False
         if kind == "tool_use":
             yield from self._begin_call(block)
         elif kind in ("text", "thinking"):
             yield from self._pieces(text(block, "text"), text(block, "thinking"))
+        elif self._skips_unknown:
+            self._is_in_unknown = True
         elif kind not in _NO_BLOCKS:
             raise UpstreamFailed("The upstream answered with a block that no chat has.")
 
     def _begin_call(self, block: JsonMapping) -> Iterator[ChatDelta]:
         given = part(block, "input")
+        arguments = exact_json.dumps(given) if given else b""
+        self._text_bytes += len(arguments)
         call = ToolCall(
             index=self._calls,
             id=required_text(block, "id"),
             name=required_text(block, "name"),
-            arguments=exact_json.dumps(given).decode() if given else "",
+            arguments=arguments.decode(),
         )
         self._calls += 1
         yield ChatDelta(choice=0, tool_calls=[call])
 
     def _delta(self, delta: JsonMapping) -> Iterator[ChatDelta]:
         kind = text(delta, "type")
+        if self._is_in_unknown:
+            return
         if kind == "input_json_delta" and self._calls:
             arguments = text(delta, "partial_json")
+            self._text_bytes += len(arguments.encode())
             if arguments:
                 call = ToolCall(index=self._calls - 1, arguments=arguments)
                 yield ChatDelta(choice=0, tool_calls=[call])
@@ -96,6 +126,7 @@ class MessageReader:
             yield from self._pieces(text(delta, "text"), text(delta, "thinking"))
 
     def _pieces(self, content: str, reasoning: str) -> Iterator[ChatDelta]:
+        self._text_bytes += len(content.encode()) + len(reasoning.encode())
         if content or reasoning:
             yield ChatDelta(choice=0, content=content, reasoning=reasoning)
 
@@ -106,6 +137,10 @@ class MessageReader:
             choice=0, finish_reason=_REASONS.get(reason, "stop"), stop_sequence=stop or None
         )
 
+    def _count_final(self, usage: JsonMapping) -> None:
+        self._count(usage)
+        self._is_output_final = "output_tokens" in self._usage
+
     def _count(self, usage: JsonMapping) -> None:
         """Adds the numbers of an event to those before: the last ones have no input tokens at some
         servers."""
@@ -115,7 +150,7 @@ class MessageReader:
                 self._usage[name] = number(usage, name)
         details = part(usage, "output_tokens_details")
         cached = self._usage.get("cache_read_input_tokens", 0)
-        self.usage = Usage(
+        self._reported = Usage(
             prompt_tokens=sum(self._usage.get(name, 0) for name in names),
             cached_tokens=cached,
             completion_tokens=self._usage.get("output_tokens", 0),
