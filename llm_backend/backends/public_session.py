@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 _WEB = re.compile(r"https?://", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses embedded in IPv6
 _LOOKUPS = 8  # at a time
@@ -34,14 +35,18 @@ def is_web_url(url: str) -> bool:
 
 
 def parse_url(url: str) -> "URL | None":
-    """Parses an http or https URL with a host; None if it is none."""
+    """Parses an http or https URL with a host; None if it is none, or if its host is an IPv4
+    address in another form than four decimal numbers: not all programs read `127.1` as one."""
     from yarl import URL  # the HTTP client's parser: another one might find another host
 
     try:
         parsed = URL(url) if is_web_url(url) and len(url) <= _URL_CHARACTERS else None
     except ValueError:
         return None
-    return parsed if parsed is not None and parsed.host and parsed.port is not None else None
+    if parsed is None or not parsed.host or parsed.port is None:
+        return None
+    last_label = parsed.host.rstrip(".").rpartition(".")[2]
+    return None if _NUMBER.fullmatch(last_label) and not is_address(parsed.host) else parsed
 
 
 def is_public_address(address: str) -> bool:

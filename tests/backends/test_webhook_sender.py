@@ -1,4 +1,4 @@
-"""Events to webhook endpoints whose names take long to look up."""
+"""Events to webhook endpoints: addresses that are refused, names that take long to look up."""
 
 import asyncio
 import socket
@@ -7,8 +7,36 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llm_backend.backends.webhook_sender import WebhookNotSent, WebhookSender
+from llm_backend.backends.webhook_sender import (
+    WebhookNotSent,
+    WebhookSender,
+    WebhookUrlRefused,
+)
 from tests.patience import comes_true
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "2130706433",
+        "0177.0.0.1",
+        "0x7f.1",
+        "0x7F000001",
+        "10.1",
+        "127.0.0.1.",
+        "a.b.1",
+        "[::1]",
+    ],
+)
+async def test_addresses_in_any_form_are_refused(host):
+    with pytest.raises(WebhookUrlRefused):
+        WebhookSender((), timeout_s=1).check(f"https://{host}/")
+
+
+@pytest.mark.parametrize("host", ["example.com", "1.example", "8.8.8.8", "1e100.net", "0xa.0xz"])
+async def test_public_names_and_addresses_are_taken(host):
+    WebhookSender((), timeout_s=1).check(f"https://{host}/")
 
 
 async def test_slow_name_lookups_leave_the_threads_of_the_event_loop_to_others(monkeypatch):

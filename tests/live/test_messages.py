@@ -47,6 +47,7 @@ def test_message_is_the_same_whole_and_streamed_and_is_stored_as_a_chat(
     ) as stream:
         streamed = stream.get_final_message()
 
+    assert (whole._request_id or "").startswith("req_")
     assert whole.stop_reason == streamed.stop_reason == "end_turn"
     assert whole.content[0].type == streamed.content[0].type == "text"
     assert whole.content[0].text == streamed.content[0].text

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_backend.errors import speaks_messages
 from llm_backend.telemetry import REQUEST_ID
 
 EXPOSED_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
@@ -22,7 +23,8 @@ _OLD_PATHS = (("/chat/completion", "/chat/completions"), ("/engines", "/models")
 
 class Envelope:
     """Adds a request id to the scope and the response, a `Date` header, and under `/v1` the
-    milliseconds until the response began and the API's version; removes `/v1` from the path. A
+    milliseconds until the response began and the API's version; removes `/v1` from the path.
+    Anthropic's clients find the id in a header of their own. A
     response that has one of these headers already keeps it.
     """
 
@@ -37,6 +39,7 @@ class Envelope:
         request_id = f"req_{token_hex(16)}"
         state = scope.setdefault("state", {})
         state["request_id"], state["sent_path"] = request_id, _sent_path(scope)
+        is_message = speaks_messages(scope["path"])
         is_api = scope["path"].startswith("/v1/")
         began = time.perf_counter()
         scope = {**scope, **_without_prefix(scope)}
@@ -47,6 +50,8 @@ class Envelope:
                     (b"x-request-id", request_id.encode()),
                     (b"date", _date(int(time.time()))),
                 ]
+                if is_message:
+                    headers.append((b"request-id", request_id.encode()))
                 if is_api:
                     elapsed_ms = round((time.perf_counter() - began) * 1e3)
                     headers += [(b"openai-processing-ms", b"%d" % elapsed_ms), _VERSION]

@@ -83,8 +83,12 @@ async def _parts(
     answer: AnyAnswer, deltas: AsyncGenerator[ChatDelta, None], renderer: AnswerRenderer
 ) -> AsyncGenerator[JsonObject, None]:
     async with aclosing(deltas):
-        for part in renderer.begin(answer.usage):
-            yield part
+        try:
+            for part in renderer.begin(answer.usage):
+                yield part
+        except BaseException:  # the client left before `deltas` began, which close the answer
+            async with answer:
+                raise
         async for delta in deltas:
             for part in renderer.read(delta):
                 yield part

@@ -94,7 +94,7 @@ class _Tools:
         for error in self._validators[tool.name].iter_errors(given):
             return _result(f"The arguments are wrong: {error.message[:1000]}", is_error=True)
         try:
-            answer = tool.render(await self._send(context, tool.request(given)))
+            answer = tool.render(await self._send(context, tool.request(given)), given)
         except (_Refused, InvalidRequest) as error:
             return _result(str(error), is_error=True)
         return _result(answer)

@@ -12,6 +12,7 @@ from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
 _ID: JsonObject = {"type": "string", "minLength": 1, "maxLength": 256}
+_CHARACTER_BYTES = 4  # at most, in UTF-8
 _LIST: JsonObject = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100, "description": "How many at most."},
     "after": {**_ID, "description": "The `last_id` of the page before."},
@@ -39,15 +40,16 @@ class ToolRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """Tool with the schema of its arguments. `request` makes its request of them, `render` the
-    answer of the request's body. A tool that `is_reading` changes nothing."""
+    """Tool with the schema of its arguments. `request` makes its request of them, `render` its
+    answer of the body that answers the request, and of the arguments. A tool that `is_reading`
+    changes nothing."""
 
     name: str
     description: str
     properties: Mapping[str, JsonObject]
     required: tuple[str, ...] = ()
     request: Callable[[JsonMapping], ToolRequest]
-    render: Callable[[bytes], Any]
+    render: Callable[[bytes, JsonMapping], Any]
     is_reading: bool = True
 
     @property
@@ -92,7 +94,8 @@ def tools_of(*, file_limit_bytes: int) -> list[Tool]:
         ),
         Tool(
             name="read_file",
-            description="Read a text file, or a piece of a long one.",
+            description="Read a text file, or a piece of a long one: the characters that begin in "
+            "`length` bytes from `offset` on. The next piece is at `offset` + `length`.",
             properties={
                 "file_id": _ID,
                 "offset": {"type": "integer", "minimum": 0, "description": "First byte, from 0."},
@@ -100,9 +103,13 @@ def tools_of(*, file_limit_bytes: int) -> list[Tool]:
             },
             required=("file_id",),
             request=lambda given: read_request(
-                given["file_id"], given.get("offset", 0), given.get("length", file_limit_bytes)
+                given["file_id"],
+                given.get("offset", 0),
+                given.get("length", file_limit_bytes) + _CHARACTER_BYTES - 1,
             ),
-            render=_render_text,
+            render=lambda body, given: _render_text(
+                body, given.get("offset", 0), given.get("length", file_limit_bytes)
+            ),
         ),
         Tool(
             name="list_models",
@@ -161,10 +168,10 @@ def _chat_request(given: JsonMapping) -> ToolRequest:
     return ToolRequest(method="POST", path="/chat/completions", body=exact_json.dumps(body))
 
 
-def _render_list(*names: str) -> Callable[[bytes], Any]:
+def _render_list(*names: str) -> Callable[[bytes, JsonMapping], Any]:
     """Returns a function that renders a list object with these fields of its items."""
 
-    def render(body: bytes) -> JsonObject:
+    def render(body: bytes, _given: JsonMapping) -> JsonObject:
         page = exact_json.loads(body)
         data = [{name: one[name] for name in names if name in one} for one in page["data"]]
         more = {name: page[name] for name in ("last_id", "has_more") if name in page}
@@ -173,13 +180,32 @@ def _render_list(*names: str) -> Callable[[bytes], Any]:
     return render
 
 
-def _render_text(body: bytes) -> str:
-    """Returns a piece of a file as text; a character that the piece cuts is left out."""
-    if b"\0" in body:
-        raise InvalidRequest("The file is not a text; search the vector store that holds it.")
-    return body.decode("utf-8", errors="ignore")
+def _render_text(body: bytes, offset: int, length: int) -> str:
+    """Returns the characters that begin in the first `length` bytes of a piece of a file, which has
+    the bytes of a character more. Raises `InvalidRequest` for other bytes than UTF-8."""
+    start = 0
+    while offset and start < min(len(body), _CHARACTER_BYTES - 1) and _continues(body[start]):
+        start += 1
+    end = min(length, len(body))
+    while end < len(body) and _continues(body[end]):
+        end += 1
+    piece = body[start:end]
+    try:
+        text = piece.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InvalidRequest(
+            "The file is not a text in UTF-8; search the vector store that holds it."
+        )
+    return text
 
 
-def _render_chat(body: bytes) -> str:
+def _continues(byte: int) -> bool:
+    """True for a byte of UTF-8 that is not the first of its character."""
+    return 0x80 <= byte < 0xC0
+
+
+def _render_chat(body: bytes, _given: JsonMapping) -> str:
     message = exact_json.loads(body)["choices"][0]["message"]
     return str(message.get("content") or message.get("refusal") or "")

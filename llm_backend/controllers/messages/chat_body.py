@@ -68,6 +68,9 @@ def _system(system: Any) -> Iterator[JsonObject]:
 def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
     for index, message in enumerate(messages):
         content, path = message["content"], f"messages[{index}].content"
+        is_last_answer = message["role"] == "assistant" and index == len(messages) - 1
+        if not content and not is_last_answer:
+            raise InvalidRequest("A message must have content.", param=path)
         if isinstance(content, str):
             yield {"role": message["role"], "content": content}
         elif message["role"] == "assistant":

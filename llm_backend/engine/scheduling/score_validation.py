@@ -106,12 +106,16 @@ class _QuestionValidator:
     def _label_tokens(self, question: Question, field: str) -> list[list[int]]:
         """The tokens of the labels."""
         before = question.text[-_BOUNDARY:]
+        known = self._vocabulary.tokenize(before, parse_special=False)
         labels = []
         for index, label in enumerate(question.labels):
-            tokens = () if len(label) > _LABEL_CHARACTERS else self._tokens_behind(before, label)
+            tokens = (
+                () if len(label) > _LABEL_CHARACTERS else self._tokens_behind(before, known, label)
+            )
             if len(label) > _LABEL_CHARACTERS or len(tokens) > _LABEL_TOKENS:
                 message = (
-                    f"Answer {index} is longer than {_LABEL_TOKENS} tokens, which is the most."
+                    f"Answer {index}, counted from 0, has more than {_LABEL_TOKENS} tokens, the "
+                    "maximum."
                 )
                 raise CommandRefused(Failure.INVALID, message, field)
             labels.append(list(tokens))
@@ -120,11 +124,10 @@ class _QuestionValidator:
             raise CommandRefused(Failure.INVALID, message, field)
         return labels
 
-    def _tokens_behind(self, before: str, label: str) -> list[int]:
-        """The tokens of a label behind the end of its question, or of the label alone if its
-        beginning changes the question's tokens."""
+    def _tokens_behind(self, before: str, known: list[int], label: str) -> list[int]:
+        """The tokens of a label behind the end of its question, whose tokens are `known`, or of the
+        label alone if its beginning changes them."""
         tokenize = self._vocabulary.tokenize
-        known = tokenize(before, parse_special=False)
         both = tokenize(before + label, parse_special=False)
         if both[: len(known)] == known:
             return both[len(known) :]

@@ -1,9 +1,10 @@
 """Index of the words of chats: FTS5 on SQLite, `tsvector` with GIN on PostgreSQL.
 
-Storing a chat only adds a row to `unindexed_chats`, by a trigger: 1 to 2 % of its processor time,
-where a statement took 10 to 12 %. Its words are indexed later, some chats in a transaction. A
-deleted chat takes its words along, by a trigger or a foreign key. Words of the index stand
-for the owner and the metadata, so that a search does not pass the chats of all others.
+A trigger adds one row to `unindexed_chats` for each stored chat, which costs 1 to 2 % of the time
+of storing it (a statement of its own: 10 to 12 %). Its words are indexed later, some chats in a
+transaction. A deleted chat takes its words along, by a trigger or a foreign key. The index also
+holds a word for the owner and one for each pair of metadata, so that a search reads no other
+owner's chats.
 """
 
 import hashlib

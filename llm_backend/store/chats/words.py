@@ -8,8 +8,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 LONGEST = 64  # characters of a word; PostgreSQL takes 2046 bytes
+# Bytes of the words of a text: PostgreSQL's vectors address less than 1 MiB, and those made of an
+# array wrap around without an error.
+MOST_BYTES = 1_000_000
 MOST_SOUGHT = 16  # words of a query; further ones are ignored
 
 _WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+")
@@ -26,7 +30,8 @@ class ExcerptPart:
 
 
 def words_of(texts: Iterable[str], limit: int) -> list[str]:
-    """The distinct words of the first `limit` characters of these texts together."""
+    """The distinct words of the first `limit` characters of these texts together, as many as
+    `MOST_BYTES` hold."""
     found: dict[str, None] = {}
     for text in texts:
         for match in _WORD.finditer(text[:limit]):
@@ -34,7 +39,8 @@ def words_of(texts: Iterable[str], limit: int) -> list[str]:
         limit -= len(text)
         if limit <= 0:
             break
-    return list(found)
+    sizes = accumulate(len(word.encode()) for word in found)
+    return [word for word, size in zip(found, sizes, strict=True) if size <= MOST_BYTES]
 
 
 def sought_words(query: str) -> list[str]:

@@ -105,3 +105,16 @@ def test_fields_without_a_counterpart_are_refused_by_their_path(fields: Any, par
         chat_body_of(body_of({"role": "user", "content": "Hi"}) | fields)
 
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize("content", ["", []])
+def test_empty_message_is_refused_unless_it_is_the_last_answer(content: Any) -> None:
+    empty = {"role": "user", "content": content}
+    with pytest.raises(InvalidRequest) as refused:
+        chat_body_of(body_of({"role": "user", "content": "Hi"}, empty))
+    chat: Any = chat_body_of(
+        body_of({"role": "user", "content": "Hi"}, {"role": "assistant", "content": content})
+    )
+
+    assert refused.value.param == "messages[1].content"
+    assert chat["messages"][0] == {"role": "user", "content": "Hi"}

@@ -44,6 +44,18 @@ async def test_chat_is_not_found_by_other_words(chats, search, query):
     assert await ids(search, query) == []
 
 
+async def test_every_indexed_word_of_a_chat_with_too_many_is_found(chats, database):
+    search = ChatSearch(database, limit_characters=10_000_000)
+    text = " ".join(f"{number:x}".rjust(64, "w") for number in range(20_000))
+    await chats.add(*said(text))
+    indexed = words_of([text], len(text))
+
+    found = [await ids(search, word) for word in indexed[-2::-3000]]
+
+    assert len(indexed) == 1_000_000 // 64
+    assert all(len(one) == 1 for one in found)
+
+
 async def test_found_chats_come_latest_first_and_in_pages(chats, search):
     stored = [said(f"Keyset {number}", metadata={"client": "web"}) for number in range(5)]
     for chat, messages in stored:

@@ -63,8 +63,8 @@ def as_message(body: JsonMapping, chat: Chat, model: str, *, max_tokens: int) ->
 
 
 def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
-    """Returns the system prompt, of the first messages, and the others. Results of tools that
-    follow each other are one message."""
+    """Returns the system prompt, of the first messages, and the others, but for empty ones, which
+    the upstream refuses. Results of tools that follow each other are one message."""
     system: list[str] = []
     translated: list[JsonObject] = []
     results: list[JsonObject] = []  # of the message that is being made of them
@@ -83,10 +83,8 @@ def _messages(messages: Sequence[Message]) -> tuple[str, list[JsonObject]]:
         results = []
         if role == "system" and not translated:
             system += [block["text"] for block in _blocks(content)]
-        elif role == "assistant":
-            translated.append({"role": role, "content": list(_assistant(message))})
-        else:
-            translated.append({"role": role, "content": list(_blocks(content))})
+        elif blocks := list(_assistant(message) if role == "assistant" else _blocks(content)):
+            translated.append({"role": role, "content": blocks})
     return "\n\n".join(system), translated
 
 
@@ -145,7 +143,7 @@ def _source(file: MediaFile) -> JsonObject:
 
 def _tools(chat: Chat) -> JsonObject:
     if not chat.tools:
-        return {}
+        return _called_tools(chat.messages)
     names, functions = chat.callable_names, [tool["function"] for tool in chat.tools]
     callable_ones = [one for one in functions if names is None or one["name"] in names]
     fields: JsonObject = {"tools": [_tool(function) for function in callable_ones]}
@@ -157,6 +155,16 @@ def _tools(chat: Chat) -> JsonObject:
     if not chat.parallel_tool_calls:
         choice["disable_parallel_tool_use"] = True
     return fields | ({"tool_choice": choice} if choice != {"type": "auto"} else {})
+
+
+def _called_tools(messages: Sequence[Message]) -> JsonObject:
+    """Returns the tools that were called earlier, none of which may be called now: the upstream
+    refuses calls of tools that it does not know."""
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    names = dict.fromkeys(call["function"]["name"] for call in calls)
+    if not names:
+        return {}
+    return {"tools": [_tool({"name": name}) for name in names], "tool_choice": {"type": "none"}}
 
 
 def _tool(function: JsonMapping) -> JsonObject:
@@ -183,7 +191,15 @@ def _schema(body: JsonMapping) -> Any:
             "The upstream is asked for messages, which take a JSON schema, not any JSON object.",
             param="response_format" if "response_format" in body else "text.format",
         )
-    return wanted.get("json_schema", wanted).get("schema")
+    schema = wanted.get("json_schema", wanted).get("schema")
+    if schema is None:
+        raise UnsupportedField(
+            "The upstream is asked for messages, whose format needs a schema.",
+            param="response_format.json_schema.schema"
+            if "response_format" in body
+            else "text.format.schema",
+        )
+    return schema
 
 
 def _reasoning(effort: str | None, schema: Any) -> JsonObject:

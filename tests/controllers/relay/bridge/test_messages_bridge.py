@@ -285,3 +285,25 @@ async def test_errors_of_the_upstream_reach_each_client_in_its_shape(tmp_path):
 
     assert (ollama.status_code, ollama.json()) == (429, {"error": "Too many."})
     assert json.loads(stream.text.splitlines()[-1]) == {"error": "Too many."}
+
+
+async def test_history_with_calls_keeps_its_tools_where_none_may_be_called(tmp_path):
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    history: list[Any] = [
+        *HI,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "rain"},
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": "And now?"},
+    ]
+    fake = FakeUpstream(answer=streamed(events(("text", "Rain."))))
+    async with served(tmp_path, fake) as address, openai_client(address) as client:
+        await client.chat.completions.create(
+            model="far", messages=history, tools=[WEATHER], tool_choice="none"
+        )
+    (asked,) = sent_to(fake, "createAnthropicMessage")
+
+    assert [one["name"] for one in asked["tools"]] == ["weather"]
+    assert asked["tool_choice"] == {"type": "none"}
+    assert [one["role"] for one in asked["messages"]] == ["user", "assistant", "user", "user"]
+    assert all(one["content"] for one in asked["messages"])

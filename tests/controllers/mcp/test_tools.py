@@ -1,0 +1,32 @@
+"""Tools of the MCP server: what they make of the bytes of a file."""
+
+from typing import Any
+
+import pytest
+
+from llm_backend.controllers.mcp.tools import tools_of
+from llm_backend.errors import InvalidRequest
+
+
+def read_pieces(data: bytes, length: int) -> list[str]:
+    """The file in pieces, as a client reads one after the other."""
+    (tool,) = [one for one in tools_of(file_limit_bytes=1024) if one.name == "read_file"]
+    pieces = []
+    for offset in range(0, len(data), length):
+        given: Any = {"file_id": "f", "offset": offset, "length": length}
+        start, end = tool.request(given).byte_range or (0, 0)
+        pieces.append(tool.render(data[start:end], given))
+    return pieces
+
+
+@pytest.mark.parametrize("length", range(1, 8))
+def test_pieces_of_a_text_join_to_all_of_it(length: int):
+    text = "naïve café – 人工 😀!"
+
+    assert "".join(read_pieces(text.encode(), length)) == text
+
+
+@pytest.mark.parametrize("data", ["café!".encode("latin-1"), b"a\0b", b"ab\xc3"])
+def test_other_bytes_than_utf8_are_refused(data: bytes):
+    with pytest.raises(InvalidRequest, match="not a text in UTF-8"):
+        read_pieces(data, 100)
