@@ -17,6 +17,7 @@ from llm_backend.controllers.chat.events import Transcript
 from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.chat.translated import chat_request_of
 from llm_backend.controllers.messages.chat_body import chat_body_of
+from llm_backend.controllers.relay.answer_observer import OBSERVED_BYTES, AnswerObserver
 from llm_backend.controllers.relay.bridge.message_events import MessageReader
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.rendering import chunks
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 log = logging.getLogger(__name__)
-
-_OBSERVED_BYTES = 16 * 1024 * 1024
 
 
 async def relay_message(
@@ -75,24 +74,16 @@ def _stored_body(request: ApiRequest) -> "api.CreateChatCompletionRequest | None
     return body
 
 
-class MessageObserver:
-    """Parses a relayed message, an event stream or one JSON body, to the deltas of a chat.
+class MessageObserver(AnswerObserver):
+    """Parses a relayed message to the deltas of a chat."""
 
-    Fed the answer's bytes in any pieces; never raises. Stops after `limit_bytes` and sets
-    `is_overlong`.
-    """
-
-    def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
-        self._limit_bytes = limit_bytes
-        self._head = bytearray()
-        self._is_stream: bool | None = None
+    def __init__(self, limit_bytes: int = OBSERVED_BYTES) -> None:
+        super().__init__(limit_bytes)
         self._is_broken = False
         self._events = Decoder(limit_bytes)
         self._reader = MessageReader(skips_unknown=True)
         self._transcript = Transcript()
-        self.fed_bytes = 0
         self.has_answer = False
-        self.is_overlong = False
 
     @property
     def usage(self) -> Usage:
@@ -102,28 +93,14 @@ class MessageObserver:
     @property
     def is_complete(self) -> bool:
         """True if the whole answer was parsed and it is not an error."""
-        return self._reader.is_ended and not self._is_broken and self._reader.failure is None
-
-    def feed(self, chunk: bytes) -> None:
-        """Parses the next bytes of the answer."""
-        self.fed_bytes += len(chunk)
-        if self.fed_bytes > self._limit_bytes:
-            self.is_overlong = True
-            self._head.clear()
-        elif self._is_stream:
-            self._feed_events(chunk)
-        else:
-            self._head += chunk
-            start = bytes(self._head[:64]).lstrip()
-            if self._is_stream is None and start:
-                self._is_stream = not start.startswith(b"{")
-                if self._is_stream:
-                    self._feed_events(bytes(self._head))
+        if self.is_overlong or self._is_broken:
+            return False
+        return self._reader.is_ended and self._reader.failure is None
 
     def close(self) -> None:
         """Parses a message that came whole."""
-        if self._is_stream is False and not self.is_overlong:
-            self._read(bytes(self._head), is_whole=True)
+        if body := self.body:
+            self._read(body, is_whole=True)
 
     def completion(self, model: str) -> JsonObject:
         """Returns the answer so far as the completion of a chat."""

@@ -4,6 +4,7 @@
 `relay.py`                   one request to an upstream
 `relayed_response.py`        the upstream's answer to the client
 `relayed_chat.py`            chats, observed and stored
+`answer_observer.py`         a relayed answer's bytes: a stream or a body
 `chat_observer.py`           parser of a relayed chat's bytes
 `event_delta.py`             fast comparison of stream events
 `local_or_upstream.py`       stored objects: local, or of an upstream

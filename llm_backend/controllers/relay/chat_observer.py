@@ -6,12 +6,11 @@ import orjson
 
 from llm_backend import exact_json
 from llm_backend.controllers.chat.fold import ChatFold, TextFastPath
+from llm_backend.controllers.relay.answer_observer import OBSERVED_BYTES, AnswerObserver
 from llm_backend.controllers.relay.event_delta import EventDelta
 from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import Decoder
-
-_OBSERVED_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,39 +21,19 @@ class _EventFastPath:
     event_delta: EventDelta
 
 
-class ChatObserver:
-    """Parses a relayed chat's answer, an event stream or one JSON body.
+class ChatObserver(AnswerObserver):
+    """Parses a relayed chat's answer."""
 
-    Fed the answer's bytes in any pieces; never raises. Stops after `limit_bytes` and sets
-    `is_overlong`.
-    """
-
-    def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
-        self._limit_bytes = limit_bytes
-        self.fed_bytes = 0
-        self._head = bytearray()
+    def __init__(self, limit_bytes: int = OBSERVED_BYTES) -> None:
+        super().__init__(limit_bytes)
         self._whole: JsonObject | None = None
-        self._is_stream: bool | None = None
+        self._whole_bytes = 0  # of the body that was parsed last
         self._events = Decoder(limit_bytes)
         self._fold = ChatFold()
         self._fast_path: _EventFastPath | None = None
         self._has_chunks = False
         self._is_done = False
         self._is_broken = False
-        self.is_overlong = False
-
-    def feed(self, chunk: bytes) -> None:
-        """Parses the next bytes of the answer."""
-        self.fed_bytes += len(chunk)
-        if self.fed_bytes > self._limit_bytes:
-            self.is_overlong = True
-            self._head.clear()
-        elif self._is_stream:
-            self._feed_events(chunk)
-        else:
-            self._head += chunk
-            self._whole = None
-            self._detect_kind()
 
     @property
     def is_complete(self) -> bool:
@@ -70,14 +49,6 @@ class ChatObserver:
         if not self._is_stream:
             return _writable(self._read_whole())
         return _writable(self._fold.completion()) if self._has_chunks else None
-
-    def _detect_kind(self) -> None:
-        start = bytes(self._head[:64]).lstrip(b" \t\r\n\xef\xbb\xbf")
-        if self._is_stream is None and start:
-            self._is_stream = not start.startswith((b"{", b"["))
-            if self._is_stream:
-                self._feed_events(bytes(self._head))
-                self._head.clear()
 
     def _feed_events(self, chunk: bytes) -> None:
         *lines, rest = chunk.split(b"\n\n")
@@ -129,8 +100,9 @@ class ChatObserver:
         return chunk
 
     def _read_whole(self) -> JsonObject | None:
-        if self._whole is None:
-            body = _parse_event(self._head)
+        if self._whole_bytes != self.fed_bytes:
+            self._whole_bytes = self.fed_bytes
+            body = _parse_event(self.body or b"")
             self._whole = body if body is not None and _is_completion(body) else None
         return self._whole
 
@@ -143,7 +115,7 @@ def _is_completion(body: JsonObject) -> bool:
     )
 
 
-def _parse_event(data: bytes | bytearray | str) -> JsonObject | None:
+def _parse_event(data: bytes | str) -> JsonObject | None:
     try:
         value = exact_json.loads(data)
     except orjson.JSONDecodeError:
