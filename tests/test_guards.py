@@ -10,8 +10,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from llm_backend.controllers.service.error_buffer import RecentErrors
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
+from llm_backend.metrics import Metrics
 from llm_backend.settings import load_settings
-from llm_backend.telemetry import Metrics
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 

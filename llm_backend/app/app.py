@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.app.startup_errors import CannotStart, translate_startup_errors
 from llm_backend.app.wiring import open_services
+from llm_backend.logs import configure_logging
 from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
-from llm_backend.telemetry import configure_logging
 
 
 def create_app() -> "App":

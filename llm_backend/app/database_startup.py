@@ -5,10 +5,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database, StoreError, StoreUnavailable, migrate, recount_files
 from llm_backend.store.administration import Administration
-from llm_backend.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 

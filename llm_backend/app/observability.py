@@ -9,8 +9,9 @@ from llm_backend import __version__
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.local_model import Observe
 from llm_backend.extras import install_command
+from llm_backend.logs import REQUEST_ID
+from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
-from llm_backend.telemetry import REQUEST_ID, Metrics
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only with an endpoint
     from llm_backend.tracing import Tracing

@@ -10,6 +10,7 @@ from llm_backend.controllers.chat.chat_memory import ChatMemory
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.response_memory import ResponseMemory
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
+from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import (
     BackgroundStore,
@@ -31,7 +32,6 @@ from llm_backend.store import (
     WebhookStore,
     sweep_forever,
 )
-from llm_backend.telemetry import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from llm_backend.app import served_upstreams
 from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.contract import Document
+from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings
-from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool

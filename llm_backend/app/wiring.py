@@ -34,10 +34,10 @@ from llm_backend.controllers.responses.input.listed_items import ListedItems
 from llm_backend.controllers.service.error_buffer import RecentErrors
 from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.services import Services
+from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database
 from llm_backend.store.jobs import run_jobs
-from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool

@@ -162,7 +162,7 @@ def _models(settings: Settings) -> str:
 def _voice(settings: Settings) -> str:
     """Describe what the voice lacks; a server without one works."""
     from llm_backend.app.model_startup import build_voice
-    from llm_backend.telemetry import Metrics
+    from llm_backend.metrics import Metrics
 
     voice = build_voice(settings, Metrics())
     if voice is None:

@@ -23,6 +23,7 @@ from llm_backend.controllers.service.error_buffer import RecentErrors
 from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.extraction import Extractor
+from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.store import (
     BatchStore,
@@ -33,7 +34,6 @@ from llm_backend.store import (
     UploadStore,
     WebhookStore,
 )
-from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
     from llm_backend.backends.upstream.pool import UpstreamPool

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from llm_backend.engine.process.exit_status import describe_exit
+from llm_backend.metrics import METRICS_FOLDER_NAME
 from llm_backend.settings import Settings, environment_with, settings_as_json
-from llm_backend.telemetry import METRICS_FOLDER_NAME
 
 PING = b"ping\n"
 PONG = b"pong\n"

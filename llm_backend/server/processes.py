@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llm_backend.app import CannotStart, open_shared_engines
+from llm_backend.logs import configure_logging
+from llm_backend.metrics import forget_process
 from llm_backend.server.api_child import ApiChild
 from llm_backend.server.api_server import CANCEL_TIMEOUT_S
 from llm_backend.server.private_folder import private_folder
 from llm_backend.settings import Settings, SettingsSource
-from llm_backend.telemetry import configure_logging, forget_process
 
 log = logging.getLogger(__name__)
 

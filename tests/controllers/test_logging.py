@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from llm_backend.logs import JsonFormatter
 from llm_backend.settings import load_settings
-from llm_backend.telemetry import _JsonFormatter
 from tests.gateway import gateway
 from tests.logged import logged
 from tests.upstream import Message, post
@@ -22,7 +22,7 @@ METRICS = b"GET /metrics HTTP/1.1\r\nhost: relay\r\n\r\n"
 
 def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
     """The lines of one event, as a collector of JSON lines reads them."""
-    form = _JsonFormatter(shows_process=False)
+    form = JsonFormatter(shows_process=False)
     told = [json.loads(form.format(record)) for record in caplog.records]
     return [line for line in told if line["event"] == event]
 

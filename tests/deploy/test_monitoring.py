@@ -8,9 +8,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.settings.model_entry import ModelSettings
-from llm_backend.telemetry import Metrics
 from tests.deploy.conftest import deployed_alone
 
 

@@ -7,7 +7,7 @@ from llm_backend.contract.unknown_fields import KnownFields, unknown_fields
 from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
-from llm_backend.telemetry import Metrics
+from llm_backend.metrics import Metrics
 
 HEADER = b"x-llm-backend-unknown-fields"
 

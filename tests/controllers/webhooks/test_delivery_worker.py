@@ -16,6 +16,7 @@ from llm_backend.controllers.webhooks.delivery_worker import (
     DeliveryWorker,
 )
 from llm_backend.controllers.webhooks.signature import new_secret
+from llm_backend.metrics import Metrics
 from llm_backend.store import (
     DELIVERY,
     Database,
@@ -28,7 +29,6 @@ from llm_backend.store import (
     migrate,
 )
 from llm_backend.store.webhooks import delivery_rows
-from llm_backend.telemetry import Metrics
 from tests.clock import Clock
 from tests.webhook_receiver import receiving
 

@@ -1,16 +1,10 @@
-"""Telemetry: structured log lines and Prometheus metrics."""
+"""Prometheus metrics."""
 
-import json
-import logging
 import platform
 import re
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -29,29 +23,6 @@ from prometheus_client.registry import Collector
 from llm_backend import __version__
 
 METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
-
-REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Id of the current request, for log lines about it; None outside of requests."""
-
-# Attributes of every log record; all others were given as `extra`.
-_STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def configure_logging(
-    level: str, form: Literal["text", "json"], *, shows_process: bool = False
-) -> None:
-    """Configures log lines to standard error, as text or JSON, with the process id if there are
-    several processes."""
-    handler = logging.StreamHandler(sys.stderr)
-    lines = _JsonFormatter if form == "json" else _TextFormatter
-    handler.setFormatter(lines(shows_process))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for verbose in ("connexion", "asyncio", "alembic", "httpx2", "mcp"):
-        logging.getLogger(verbose).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # It warns about each malformed form, which is refused and logged anyway.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-
 
 # Seconds of OpenTelemetry's conventions for models, and shorter ones for small models.
 _FIRST_TOKEN_S = (
@@ -389,44 +360,3 @@ class JobMetrics(Collector):
         for kind, lag_s in self._lags_s.items():
             lag.add_metric([kind], lag_s)
         yield from (jobs, lag)
-
-
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
-
-
-class _LineFormatter(logging.Formatter):
-    def __init__(self, shows_process: bool) -> None:
-        super().__init__()
-        self._shows_process = shows_process
-
-
-class _TextFormatter(_LineFormatter):
-    def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
-        extra = "".join(f" {name}={_on_one_line(value)}" for name, value in _extra(record).items())
-        process = f"[{record.process}] " if self._shows_process else ""
-        line = f"{stamp} {record.levelname.lower():7} {process}{record.getMessage()}{extra}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-def _on_one_line(value: object) -> str:
-    """Formats a value on one line without control characters: some values come from clients."""
-    text = str(value)
-    return text if text.isprintable() else _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
-
-
-class _JsonFormatter(_LineFormatter):
-    def format(self, record: logging.LogRecord) -> str:
-        event = {
-            "at": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-            **_extra(record),
-        }
-        if self._shows_process:
-            event["process"] = record.process
-        if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
-        return json.dumps(event, default=str)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from llm_backend.telemetry import _JsonFormatter, _TextFormatter, configure_logging
+from llm_backend.logs import JsonFormatter, TextFormatter, configure_logging
 from tests.logged import logging_as_it_was
 
 RECORD = logging.makeLogRecord({"msg": "answered", "levelname": "INFO", "status": 200})
@@ -14,8 +14,8 @@ RECORD = logging.makeLogRecord({"msg": "answered", "levelname": "INFO", "status"
 
 @pytest.mark.parametrize("shows_process", [True, False])
 def test_log_line_has_the_process_id_only_with_several_processes(shows_process):
-    event = json.loads(_JsonFormatter(shows_process).format(RECORD))
-    line = _TextFormatter(shows_process).format(RECORD)
+    event = json.loads(JsonFormatter(shows_process).format(RECORD))
+    line = TextFormatter(shows_process).format(RECORD)
 
     assert event.get("process") == (os.getpid() if shows_process else None)
     assert (f"[{os.getpid()}] answered status=200" in line) is shows_process
@@ -40,6 +40,6 @@ def test_log_line_escapes_control_characters():
         "path": "/é\n12:00:00 info\x1b[2J",
         "status": 1,
     }
-    line = _TextFormatter(False).format(logging.makeLogRecord(record))
+    line = TextFormatter(False).format(logging.makeLogRecord(record))
 
     assert line.endswith(r"refused path=/é\n12:00:00 info\x1b[2J status=1")
