@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import select
 import shutil
 import signal
@@ -31,6 +32,7 @@ _HEADER_BYTES = 44  # of the WAV file that the program writes
 _CHUNK_BYTES = 64 * 1024
 _ERROR_BYTES = 2048
 # `[[` begins phonemes, and control characters begin commands. Either is text here.
+_COMMAND = re.compile(r"\[(?=\[)")  # two brackets begin phonemes
 _PLAIN = {code: " " for code in range(32) if chr(code) not in "\t\n"} | {127: " "}
 
 
@@ -151,7 +153,7 @@ class Espeak:
 
 def _plain_text(text: str) -> str:
     """Returns the text without what the program takes for commands."""
-    return text.translate(_PLAIN).replace("[[", "[ [")
+    return _COMMAND.sub("[ ", text.translate(_PLAIN))
 
 
 async def _whole_samples(

@@ -29,18 +29,20 @@ class Durations:
 
     def counts(self, usage: Usage) -> JsonObject:
         """Returns durations in nanoseconds and numbers of tokens. An upstream measures nothing:
-        then prompt and answer are divided by the first delta."""
+        then prompt and answer are divided by the first delta. Clients divide tokens by the
+        durations, which are never 0 therefore."""
         now_s = time.perf_counter()
         first_s = self.first_s or now_s
         measured = usage.prompt_s + usage.generation_s > 0
+        eval_s = usage.generation_s if measured else now_s - first_s
         prompt_s = usage.prompt_s if measured else first_s - self.admitted_s
         return {
             "total_duration": int((now_s - self.began_s) * _NS),
             "load_duration": int((self.admitted_s - self.began_s) * _NS),
             "prompt_eval_count": usage.prompt_tokens,
-            "prompt_eval_duration": int(prompt_s * _NS),
+            "prompt_eval_duration": max(1, int(prompt_s * _NS)),
             "eval_count": usage.completion_tokens,
-            "eval_duration": int((usage.generation_s if measured else now_s - first_s) * _NS),
+            "eval_duration": max(1, int(eval_s * _NS)),
         }
 
 

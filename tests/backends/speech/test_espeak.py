@@ -45,6 +45,7 @@ async def test_rate_decides_how_long_a_text_takes(espeak):
         ("a\0b hello", "a b hello"),
         ("\x01 50S hello", "  50S hello"),
         ("[[h@l@U]]", "[ [h@l@U]]"),
+        ("[[[h@l@U]]", "[ [ [h@l@U]]"),
     ],
 )
 async def test_what_the_program_takes_for_commands_is_text(espeak, text, plain):

@@ -50,6 +50,15 @@ def test_lines_add_up_to_the_answer_and_calls_come_whole() -> None:
     assert (whole["prompt_eval_duration"], whole["eval_duration"]) == (500_000_000, 250_000_000)
 
 
+def test_durations_of_an_answer_whose_first_delta_is_its_last_are_not_zero() -> None:
+    lines = OllamaLines("m", is_chat=True, shows_reasoning=True)
+    [*lines.begin(Usage()), *lines.end(Usage(completion_tokens=2))]
+    whole = lines.whole()
+
+    assert whole["eval_count"] == 2
+    assert min(whole["eval_duration"], whole["prompt_eval_duration"]) > 0
+
+
 def test_generation_has_its_text_in_response_and_hides_reasoning_if_told_so() -> None:
     lines, whole = answer_of(TEXT, is_chat=False, shows_reasoning=False)
 
