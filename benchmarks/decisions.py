@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.engine_throughput import TOKENS, write_model
 from llm_backend.engine import Engine, EngineConfig
-from llm_backend.engine.messages import Generate, Question, Sampling, Score
+from llm_backend.engine.messages import Generate, Question, Sampling, ScoreLabels
 
 NUMBERS = itertools.count()
 LETTERS = string.ascii_lowercase
@@ -131,12 +131,12 @@ def _process_s(pid: int | None) -> float:
 
 
 async def _decide(engine: Engine, context: str, questions: list[str]) -> None:
-    command = Score(
+    command = ScoreLabels(
         id=f"d{next(NUMBERS)}",
         prompt=context,
         questions=[Question(text=text, labels=["a", "b"]) for text in questions],
     )
-    async with await engine.score(command) as scoring:
+    async with await engine.score_labels(command) as scoring:
         await scoring.answer()
 
 

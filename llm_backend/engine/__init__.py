@@ -7,8 +7,7 @@ config.py        `EngineConfig`: every limit and its default
 errors.py        exceptions of the client
 messages/        commands and events between the processes
 process/         the worker process, its supervision, and connections to it
-scheduling/      validation of commands, the waiting queue, and the tokens of each pass
-scoring/         logprobs of labels
+scheduling/      validation of commands, the waiting queue, the tokens of each pass, label scoring
 generator.py     text generation: one turn of the worker
 media_runs.py    pictures and sounds in a prompt, as runs of placeholder tokens
 kv_cache/        slots, cached prefixes, prefix files

@@ -17,13 +17,13 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    LabelsScored,
     Media,
     ModelInfo,
     Probe,
     Rank,
     RankScores,
-    Score,
-    Scored,
+    ScoreLabels,
     SlotAssigned,
     Status,
     Tokenize,
@@ -36,7 +36,15 @@ from llm_backend.engine.process.request_timing import RequestTiming
 from llm_backend.engine.process.supervisor import Supervisor
 
 _Answer = TypeVar(
-    "_Answer", SlotAssigned, Delta, Detokenized, Embedded, RankScores, Scored, Status, Tokenized
+    "_Answer",
+    SlotAssigned,
+    Delta,
+    Detokenized,
+    Embedded,
+    RankScores,
+    LabelsScored,
+    Status,
+    Tokenized,
 )
 
 
@@ -105,7 +113,7 @@ class Engine:
         generation. The id must differ from those of pending requests."""
         return Generation(self._lifecycle, *await self._admit(request))
 
-    async def score(self, request: Score) -> "Scoring":
+    async def score_labels(self, request: ScoreLabels) -> "Scoring":
         """Submit questions; returns when the first one has got its slot. The caller closes the
         returned scoring. The id must differ from those of pending requests."""
         return Scoring(self._lifecycle, *await self._admit(request))
@@ -164,7 +172,7 @@ class Engine:
         return _expect(await self._request(Probe(id=self._next_id())), Status)
 
     async def _admit(
-        self, request: Generate | Score
+        self, request: Generate | ScoreLabels
     ) -> tuple[EngineConnection, Call, SlotAssigned, RequestTiming]:
         timing = RequestTiming()
         connection, call = self._begin_call(request)
@@ -214,12 +222,12 @@ class _AdmittedCall:
 
 
 class Scoring(_AdmittedCall):
-    """A `Score` that has got a slot: await its `answer`; leaving the context cancels it."""
+    """A `ScoreLabels` that has got a slot: await its `answer`; leaving the context cancels it."""
 
-    async def answer(self) -> Scored:
+    async def answer(self) -> LabelsScored:
         """Wait for the logprobs. Raises `EngineDown` if the process dies, `EngineRefused` if the
         engine fails the request."""
-        scored = _expect(await self._call.next(), Scored)
+        scored = _expect(await self._call.next(), LabelsScored)
         self.timing.record_delta()
         self._lifecycle.poison_requests.clear(self._call.command)
         return scored

@@ -1,6 +1,6 @@
 """Refusal of a command, with its reason."""
 
-from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank, Score
+from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank, ScoreLabels
 
 _DOES = {
     ModelKind.CHAT: "generates text",
@@ -9,7 +9,7 @@ _DOES = {
 }
 _VERBS = {
     Generate: "generate text",
-    Score: "decide",
+    ScoreLabels: "decide",
     Embed: "embed",
     Rank: "rank documents",
 }
@@ -26,7 +26,7 @@ class CommandRefused(Exception):
 
 
 def unsupported_command(
-    kind: ModelKind, command: Generate | Score | Embed | Rank
+    kind: ModelKind, command: Generate | ScoreLabels | Embed | Rank
 ) -> CommandRefused:
     """Returns the refusal of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."

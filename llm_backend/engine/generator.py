@@ -1,4 +1,4 @@
-"""Text generation and logprobs of labels: queues `Generate` and `Score` commands, computes one
+"""Text generation and label scoring: queues `Generate` and `ScoreLabels` commands, computes one
 forward pass over all sequences in each turn, and publishes deltas."""
 
 import time
@@ -19,10 +19,10 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    LabelsScored,
     ModelKind,
     Rank,
-    Score,
-    Scored,
+    ScoreLabels,
     Start,
     Status,
 )
@@ -36,8 +36,8 @@ from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.prefill_budget import PrefillBudget, PrefillLimits
 from llm_backend.engine.scheduling.request_table import EngineRequest, RequestTable
 from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
+from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixReader
 from llm_backend.engine.scheduling.slot_cells import SlotCells
-from llm_backend.engine.scoring.path_scorer import PathScorer, PrefixReader
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
@@ -114,10 +114,10 @@ class Generator:
         )
 
     def submit(
-        self, address: Address, command: Generate | Score | Embed | Rank, now: float
+        self, address: Address, command: Generate | ScoreLabels | Embed | Rank, now: float
     ) -> None:
         """Enqueue a command. Raises `CommandRefused`."""
-        if not isinstance(command, Generate | Score):
+        if not isinstance(command, Generate | ScoreLabels):
             raise unsupported_command(ModelKind.CHAT, command)
         free_slots = self._scheduler.free_slots
         request = self._requests.add(address, command, now, free_slots=free_slots)
@@ -370,7 +370,7 @@ class Generator:
         else:
             self._enqueue_answers(request)
 
-    def _publish(self, request: EngineRequest, event: Delta | Scored | None) -> None:
+    def _publish(self, request: EngineRequest, event: Delta | LabelsScored | None) -> None:
         if event is not None:
             self._outbox.publish(request.address, event)
 

@@ -9,11 +9,11 @@ from llm_backend.engine import Engine, EngineRefused
 from llm_backend.engine.messages import (
     Failure,
     Generate,
+    LabelsScored,
     Priority,
     Question,
     Sampling,
-    Score,
-    Scored,
+    ScoreLabels,
 )
 from tests.engine.conftest import answer, config
 from tests.engine.gguf_models import write_mamba
@@ -24,12 +24,12 @@ NAMES = itertools.count()
 PROMPT = "the quick brown fox jumps over the lazy dog and then some more of the same"
 
 
-def score(*questions: Question, prompt: str = PROMPT, **fields: object) -> Score:
-    return Score(id=f"s{next(NAMES)}", prompt=prompt, questions=list(questions), **fields)
+def score(*questions: Question, prompt: str = PROMPT, **fields: object) -> ScoreLabels:
+    return ScoreLabels(id=f"s{next(NAMES)}", prompt=prompt, questions=list(questions), **fields)
 
 
-async def scored(engine: Engine, command: Score) -> Scored:
-    async with await engine.score(command) as scoring:
+async def scored(engine: Engine, command: ScoreLabels) -> LabelsScored:
+    async with await engine.score_labels(command) as scoring:
         return await scoring.answer()
 
 
@@ -68,7 +68,7 @@ async def test_questions_share_the_prompt_and_count_their_own_tokens(tiny_llama)
         questions = [Question(text=f" number {n}:", labels=[" a", " b"]) for n in range(12)]
 
         before = await engine.status()
-        async with await engine.score(score(*questions)) as scoring:
+        async with await engine.score_labels(score(*questions)) as scoring:
             scores = await scoring.answer()
         after = await engine.status()
 
@@ -86,7 +86,7 @@ async def test_questions_share_the_state_of_a_recurrent_model(tmp_path):
     questions = [Question(text=f" number {n}:", labels=["a", "b"]) for n in range(6)]
     async with Engine(config(write_mamba(tmp_path / "mamba.gguf"))) as engine:
         await engine.ready()
-        async with await engine.score(score(*questions)) as scoring:
+        async with await engine.score_labels(score(*questions)) as scoring:
             scores = await scoring.answer()
         computed = (await engine.status()).computed_tokens
         assert computed == scoring.slot_assigned.prompt_tokens

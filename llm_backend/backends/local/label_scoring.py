@@ -15,7 +15,7 @@ from llm_backend.backends.local.media import Content, MediaFile, UnmarkedPrompt
 from llm_backend.backends.local.model_protocol import ModelProtocol, RenderedPrompt
 from llm_backend.backends.local.task_priority import priority_of
 from llm_backend.engine import Engine, Scoring
-from llm_backend.engine.messages import Media, Medium, Priority, Question, Score
+from llm_backend.engine.messages import Media, Medium, Priority, Question, ScoreLabels
 from llm_backend.errors import InvalidRequest
 
 _SIGN = "\ufdd2"  # a noncharacter, which Unicode excludes from text interchange
@@ -89,7 +89,7 @@ def render(protocol: ModelProtocol, scoring: LabelScoring) -> RenderedScoring:
 
 def score_command(
     scoring: LabelScoring, rendered: RenderedScoring, media: Sequence[Media]
-) -> Score:
+) -> ScoreLabels:
     """Builds the engine's command; `media` are the decoded ones of `rendered`, in their order."""
     remaining = iter(media)
 
@@ -97,7 +97,7 @@ def score_command(
         return [next(remaining) for _ in text.media]
 
     shared_media = take(rendered.shared)
-    return Score(
+    return ScoreLabels(
         id=uuid.uuid4().hex,
         prompt=rendered.shared.text,
         cuts=list(rendered.shared.cuts),
@@ -122,11 +122,11 @@ def normalize(logprobs: Sequence[float]) -> list[float]:
 
 
 async def compute(
-    engine: Engine, command: Score, count: Callable[[Usage], None]
+    engine: Engine, command: ScoreLabels, count: Callable[[Usage], None]
 ) -> tuple[list[list[float]], Usage]:
     """Computes the probabilities of each question's labels. `count` gets the usage in any case once
     the engine has begun."""
-    async with await engine.score(command) as running:
+    async with await engine.score_labels(command) as running:
         usage = _usage(running)
         try:
             scored = await running.answer()

@@ -18,7 +18,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     Rank,
     RankScores,
-    Score,
+    ScoreLabels,
     SlotAssigned,
     Start,
     Status,
@@ -89,7 +89,7 @@ class Embedder:
         """Nothing to close."""
 
     def submit(
-        self, address: Address, command: Generate | Score | Embed | Rank, now: float
+        self, address: Address, command: Generate | ScoreLabels | Embed | Rank, now: float
     ) -> None:
         """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
@@ -135,7 +135,7 @@ class Embedder:
         for request in begun or list(self._requests.values()):
             self._fail(request, Failure.INTERNAL, message)
 
-    def _inputs(self, command: Generate | Score | Embed | Rank) -> list[list[int]]:
+    def _inputs(self, command: Generate | ScoreLabels | Embed | Rank) -> list[list[int]]:
         match command:
             case Embed() if self._model.kind is ModelKind.EMBEDDING:
                 self._check_count(len(command.inputs), "inputs")

@@ -1,9 +1,10 @@
 """Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
-Commands go to the worker (`Start` first, then `Generate`, `Score`, `Embed`, `Rank`,
+Commands go to the worker (`Start` first, then `Generate`, `ScoreLabels`, `Embed`, `Rank`,
 `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready` or `NotReady`
-first, then `Queued`, `SlotAssigned`, `Delta`, `Scored`, `Embedded`, `RankScores`, `Tokenized`,
-`Detokenized`, `Status`, `Failed`). Every event but the first names the command it answers by `id`.
+first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`, `Embedded`, `RankScores`,
+`Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the first names the command it
+answers by `id`.
 The engine speaks tokens and text; it knows nothing of chats.
 
 commands.py  commands to the worker
@@ -22,7 +23,7 @@ from llm_backend.engine.messages.commands import (
     Probe,
     Question,
     Rank,
-    Score,
+    ScoreLabels,
     Shutdown,
     Start,
     Tokenize,
@@ -33,12 +34,12 @@ from llm_backend.engine.messages.events import (
     Embedded,
     Event,
     Failed,
+    LabelsScored,
     MediaSpan,
     NotReady,
     Queued,
     RankScores,
     Ready,
-    Scored,
     SlotAssigned,
     Status,
     Tokenized,
@@ -76,6 +77,7 @@ __all__ = [
     "FinishReason",
     "Generate",
     "GrammarLimits",
+    "LabelsScored",
     "Media",
     "MediaSpan",
     "Medium",
@@ -91,8 +93,7 @@ __all__ = [
     "RankScores",
     "Ready",
     "Sampling",
-    "Score",
-    "Scored",
+    "ScoreLabels",
     "Shutdown",
     "SlotAssigned",
     "Start",

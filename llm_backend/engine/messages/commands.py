@@ -146,7 +146,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     media: list[Media] = []
 
 
-class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class ScoreLabels(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Compute the logprob of each label of each question, as the continuation of `prompt` and the
     question's text. No label of a question may begin with another one. The prompt's fields are as
     in `Generate`; labels have no special tokens."""
@@ -196,5 +196,14 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 Command = (
-    Start | Generate | Score | Embed | Rank | Tokenize | Detokenize | Probe | Cancel | Shutdown
+    Start
+    | Generate
+    | ScoreLabels
+    | Embed
+    | Rank
+    | Tokenize
+    | Detokenize
+    | Probe
+    | Cancel
+    | Shutdown
 )

@@ -43,8 +43,8 @@ class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A `Generate`, `Score`, `Embed` or `Rank` has got a slot and is computed from now on; its
-    answer follows. `prediction_tokens` are those of its prediction, as many as an answer could
+    """A `Generate`, `ScoreLabels`, `Embed` or `Rank` has got a slot and is computed from now on;
+    its answer follows. `prediction_tokens` are those of its prediction, as many as an answer could
     hold. `media` lists pictures and sounds in the order of the prompt."""
 
     id: str
@@ -82,10 +82,10 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
     stop_sequence: str | None = None
 
 
-class Scored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `Score`: logprobs of the labels of each question, in the command's order. They
-    are natural logarithms under the model's own distribution, without the tokens with which all
-    labels of a question begin. `cached_tokens` of the shared prompt were in a cached prefix."""
+class LabelsScored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `ScoreLabels`: logprobs of the labels of each question, in the command's order.
+    They are natural logarithms under the model's own distribution, without the tokens with which
+    all labels of a question begin. `cached_tokens` of the shared prompt were in a cached prefix."""
 
     id: str
     logprobs: list[list[float]]
@@ -182,7 +182,7 @@ Event = (
     | Queued
     | SlotAssigned
     | Delta
-    | Scored
+    | LabelsScored
     | Embedded
     | RankScores
     | Tokenized

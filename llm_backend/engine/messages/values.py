@@ -25,7 +25,7 @@ class Priority(StrEnum):
 class ModelKind(StrEnum):
     """Kind of a model, by the command that it answers."""
 
-    CHAT = "chat"  # Generate, Score
+    CHAT = "chat"  # Generate, ScoreLabels
     EMBEDDING = "embedding"  # Embed
     RERANK = "rerank"  # Rank
 

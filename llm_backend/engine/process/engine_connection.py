@@ -22,14 +22,14 @@ from llm_backend.engine.messages import (
     Queued,
     Rank,
     Ready,
-    Score,
+    ScoreLabels,
     SlotAssigned,
     Tokenize,
     join_deltas,
 )
 from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame
 
-Request = Generate | Score | Embed | Rank | Tokenize | Detokenize | Probe
+Request = Generate | ScoreLabels | Embed | Rank | Tokenize | Detokenize | Probe
 
 _LIKELY, _POSSIBLE = 1.0, 0.5
 _FIRST_EVENTS = (Ready, NotReady)
@@ -76,7 +76,7 @@ class Call:
             return  # no caller reads this event
         elif isinstance(event, SlotAssigned):
             self.stage = _Stage.RUNNING
-            if not isinstance(self.command, Generate | Score):
+            if not isinstance(self.command, Generate | ScoreLabels):
                 return
             self._events["slot_assigned"] = event
         else:

@@ -42,7 +42,7 @@ from llm_backend.engine.messages import (
     Queued,
     Rank,
     Ready,
-    Score,
+    ScoreLabels,
     Shutdown,
     Start,
     Tokenize,
@@ -141,7 +141,7 @@ class Worker:
 
     def _execute(self, address: Address, command: Command) -> None:
         match command:
-            case Generate() | Score() | Embed() | Rank():
+            case Generate() | ScoreLabels() | Embed() | Rank():
                 self._engine.submit(address, command, time.monotonic())
                 self._outbox.publish(address, Queued(id=command.id))
             case Cancel():

@@ -7,8 +7,9 @@ prefill_budget.py       limits of prompt tokens in a pass
 prefill_chunks.py       tokens of prompts in a pass
 request_table.py        all requests of a worker
 generation_request.py   one request and its answers
-score_request.py        one request for the logprobs of labels
-score_validation.py     checks of its command, and its tokens
+scoring_request.py      one request for the logprobs of labels, and the readers of its logits
+scoring_validation.py   checks of its command, and its tokens
+label_tree.py           the tokens of a question's labels, computed once where labels begin alike
 command_validation.py   checks of a command, and its prompt's tokens
 prompt_tokens.py        tokenizes a prompt
 queue_limits.py         limits and deadlines of the queue

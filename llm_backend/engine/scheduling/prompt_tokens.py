@@ -11,7 +11,15 @@ from llm_backend.engine.media_runs import (
     Run,
     placeholder_tokens,
 )
-from llm_backend.engine.messages import Failure, Generate, Media, Medium, Question, Score, Tokenize
+from llm_backend.engine.messages import (
+    Failure,
+    Generate,
+    Media,
+    Medium,
+    Question,
+    ScoreLabels,
+    Tokenize,
+)
 from llm_backend.engine.model import Vocabulary
 
 _SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
@@ -64,7 +72,7 @@ class PromptTokens:
 
 def tokenize_prompt(
     text: str,
-    command: Generate | Score | Question | Tokenize,
+    command: Generate | ScoreLabels | Question | Tokenize,
     vocabulary: Vocabulary,
     projector: Projector | None = None,
     behind: PromptTokens | None = None,

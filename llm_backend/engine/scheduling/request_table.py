@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from llm_backend.engine.command_refused import CommandRefused
-from llm_backend.engine.messages import Failure, Generate, Priority, Score, Start
+from llm_backend.engine.messages import Failure, Generate, Priority, ScoreLabels, Start
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
@@ -13,11 +13,11 @@ from llm_backend.engine.scheduling.command_validation import CommandLimits
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.queue_limits import QueueLimits
-from llm_backend.engine.scheduling.score_request import ScoreRequest
-from llm_backend.engine.scheduling.score_validation import validate_score
+from llm_backend.engine.scheduling.scoring_request import ScoringRequest
+from llm_backend.engine.scheduling.scoring_validation import validate_scoring
 from llm_backend.engine.sequence import Sequence
 
-EngineRequest = GenerationRequest | ScoreRequest
+EngineRequest = GenerationRequest | ScoringRequest
 
 
 class RequestTable:
@@ -61,11 +61,11 @@ class RequestTable:
         return [request for request in self._requests.values() if not request.has_started]
 
     def add(
-        self, address: Address, command: Generate | Score, now: float, *, free_slots: int
+        self, address: Address, command: Generate | ScoreLabels, now: float, *, free_slots: int
     ) -> EngineRequest | None:
         """Add a new request. Returns it if it needs nothing more than a slot, None while its
         grammar is compiled. Raises `CommandRefused`."""
-        if isinstance(command, Score):
+        if isinstance(command, ScoreLabels):
             return self._add_score(address, command, now, free_slots)
         request = GenerationRequest(
             address, command, self._build_answers(address, command, now), now
@@ -109,14 +109,14 @@ class RequestTable:
         return late
 
     def _add_score(
-        self, address: Address, command: Score, now: float, free_slots: int
-    ) -> ScoreRequest:
+        self, address: Address, command: ScoreLabels, now: float, free_slots: int
+    ) -> ScoringRequest:
         model = self._model
         self._check_queue(command.priority, free_slots)
-        prompt = validate_score(
+        prompt = validate_scoring(
             command, self._command_limits, self._labels_limit, model.vocabulary, model.projector
         )
-        request = ScoreRequest(
+        request = ScoringRequest(
             address,
             command,
             prompt,

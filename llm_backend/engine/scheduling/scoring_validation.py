@@ -1,14 +1,14 @@
-"""Validation of a `Score` command against the model and its limits, before it is queued."""
+"""Validation of a `ScoreLabels` command against the model and its limits, before it is queued."""
 
 from dataclasses import dataclass
 
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.media_runs import Projector, Run
-from llm_backend.engine.messages import Failure, Question, Score
+from llm_backend.engine.messages import Failure, Question, ScoreLabels
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.scheduling.command_validation import CommandLimits
+from llm_backend.engine.scheduling.label_tree import LabelTree, begins_with_another
 from llm_backend.engine.scheduling.prompt_tokens import PromptTokens, tokenize_prompt
-from llm_backend.engine.scoring.label_tree import LabelTree, begins_with_another
 
 _BOUNDARY = 32  # characters before a label that may change its tokens
 _LABEL_TOKENS = 64  # of a label at most: its tree takes memory by the square of its length
@@ -25,7 +25,7 @@ class ValidatedQuestion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidatedScore:
+class ValidatedScoring:
     """A valid shared prompt and its questions."""
 
     tokens: list[int]
@@ -43,13 +43,13 @@ class ValidatedScore:
         return len(self.tokens) + sum(len(one.tokens) for one in self.questions)
 
 
-def validate_score(
-    command: Score,
+def validate_scoring(
+    command: ScoreLabels,
     limits: CommandLimits,
     labels_limit: int,
     vocabulary: Vocabulary,
     projector: Projector | None = None,
-) -> ValidatedScore:
+) -> ValidatedScoring:
     """Returns the tokens of a command. Raises `CommandRefused` if it cannot be answered."""
     _check_counts(command, labels_limit)
     limits.check_length(command.prompt, command.parse_special, vocabulary)
@@ -58,10 +58,10 @@ def validate_score(
     validator = _QuestionValidator(command, prompt, limits, vocabulary, projector)
     questions = [validator.validate(index) for index in range(len(command.questions))]
     limits.check_runs(prompt.runs)
-    return ValidatedScore(tokens=prompt.tokens, runs=tuple(prompt.runs), questions=questions)
+    return ValidatedScoring(tokens=prompt.tokens, runs=tuple(prompt.runs), questions=questions)
 
 
-def _check_counts(command: Score, labels_limit: int) -> None:
+def _check_counts(command: ScoreLabels, labels_limit: int) -> None:
     labels = sum(len(question.labels) for question in command.questions)
     if not command.questions or any(not question.labels for question in command.questions):
         message = "There must be a question, and a label of each."
@@ -76,7 +76,7 @@ class _QuestionValidator:
 
     def __init__(
         self,
-        command: Score,
+        command: ScoreLabels,
         prompt: PromptTokens,
         limits: CommandLimits,
         vocabulary: Vocabulary,

@@ -1,31 +1,93 @@
-"""One `Score` request, from `submit` to its answer: the paths of its label trees, a few of which
-are in the scheduler at any time."""
+"""One `ScoreLabels` request, from `submit` to its answer: the paths of its label trees, a few of
+which are in the scheduler at any time, and the readers of their logits."""
 
 import itertools
 from collections.abc import Iterator
+from collections.abc import Sequence as Rows
 
-from llm_backend.engine.messages import MediaSpan, Priority, Score, Scored, SlotAssigned
+import numpy as np
+
+from llm_backend.engine.messages import (
+    Delta,
+    LabelsScored,
+    MediaSpan,
+    Priority,
+    ScoreLabels,
+    SlotAssigned,
+)
 from llm_backend.engine.messages.address import Address
+from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.scheduling.generation_request import media_spans
-from llm_backend.engine.scheduling.score_validation import ValidatedQuestion, ValidatedScore
-from llm_backend.engine.scoring.label_tree import LabelPath
-from llm_backend.engine.scoring.path_scorer import Logprobs, PathScorer, PrefixReader
+from llm_backend.engine.scheduling.label_tree import LabelPath, LabelTree, Node
+from llm_backend.engine.scheduling.scoring_validation import ValidatedQuestion, ValidatedScoring
 from llm_backend.engine.sequence import Sequence
 
+Logprobs = dict[Node, dict[int, float]]
+"""Logprobs of the next tokens of each node."""
 
-class ScoreRequest:
-    """A `Score` command and the scorers of its paths. At most `width` of them are in the scheduler:
-    each holds a copy of the shared prompt's tokens. The first one computes these; the others find
-    them in the cache. Unless the model's state `can_roll_back`, the first sequence is the prompt
-    alone."""
+
+class PrefixReader:
+    """Has the shared prompt computed, and reads nothing: its slot then ends with the prompt, from
+    where a state that cannot be truncated is copied."""
+
+    constraint = None
+
+    def __init__(self, sequence: Sequence) -> None:
+        self.sequence = sequence
+        self.is_finished = False
+
+    def read_prompt(self, row: Row, position: int) -> None:
+        """Ignore the logits."""
+
+    def advance_with_draft(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+        """Note that the prompt is computed."""
+        self.is_finished = True
+        return None, 0
+
+
+class PathScorer:
+    """Adds the logprobs of one path to `logprobs`, from the logits of its sequence, which ends with
+    the path."""
+
+    constraint = None
+
+    def __init__(
+        self, sequence: Sequence, tree: LabelTree, path: LabelPath, logprobs: Logprobs
+    ) -> None:
+        self.sequence = sequence
+        self.is_finished = False
+        self._tree = tree
+        self._path = path
+        self._logprobs = logprobs
+
+    def read_prompt(self, row: Row, position: int) -> None:
+        """Read the logits at a position of the prompt: [vocab] float32."""
+        length = position + 1 - (len(self.sequence.tokens) - len(self._path.tokens))
+        node = self._path.tokens[:length]
+        tokens = self._tree.next_tokens(node)
+        self._logprobs[node] = dict(zip(tokens, _log_probabilities(row, tokens), strict=True))
+
+    def advance_with_draft(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+        """Read the logits of the last position, with which the path ends. Raises `NoChoice` if
+        logits are not numbers."""
+        self.read_prompt(rows[0], len(self.sequence.tokens) - 1)
+        self.is_finished = True
+        return None, 0
+
+
+class ScoringRequest:
+    """A `ScoreLabels` command and the scorers of its paths. At most `width` of them are in the
+    scheduler: each holds a copy of the shared prompt's tokens. The first one computes these; the
+    others find them in the cache. Unless the model's state `can_roll_back`, the first sequence is
+    the prompt alone."""
 
     needs_slot = True
 
     def __init__(
         self,
         address: Address,
-        command: Score,
-        prompt: ValidatedScore,
+        command: ScoreLabels,
+        prompt: ValidatedScoring,
         arrived_at: float,
         *,
         width: int,
@@ -77,7 +139,7 @@ class ScoreRequest:
             id=self.address.id, prompt_tokens=self._prompt.prompt_tokens, media=spans
         )
 
-    def final_events(self) -> list[Scored]:
+    def final_events(self) -> list[LabelsScored]:
         """The answer."""
         logprobs = [
             question.tree.label_logprobs(logprobs)
@@ -85,7 +147,7 @@ class ScoreRequest:
         ]
         first = 0 if self._first is None else self._first.sequence.cached_tokens
         cached = min(first, len(self._prompt.tokens))
-        return [Scored(id=self.address.id, logprobs=logprobs, cached_tokens=cached)]
+        return [LabelsScored(id=self.address.id, logprobs=logprobs, cached_tokens=cached)]
 
     def _prefix_reader(self) -> PrefixReader:
         tokens = self._prompt.tokens
@@ -121,3 +183,12 @@ class ScoreRequest:
             logits_from=len(before) - 1 + path.first,
             shared_tokens=len(self._prompt.tokens),
         )
+
+
+def _log_probabilities(row: Row, tokens: Rows[int]) -> list[float]:
+    """Logprobs of `tokens`, from a row of logits: [vocab] float32."""
+    peak = float(row.max())
+    total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+    if not np.isfinite(total):
+        raise NoChoice(f"no label has a probability: the best logit is {peak}")
+    return [float(row[token]) - total for token in tokens]

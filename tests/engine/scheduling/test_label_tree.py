@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.scoring.label_tree import LabelPath, LabelTree, begins_with_another
+from llm_backend.engine.scheduling.label_tree import LabelPath, LabelTree, begins_with_another
 
 LABELS = st.lists(
     st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=8
