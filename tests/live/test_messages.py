@@ -144,3 +144,11 @@ def test_messages_can_be_switched_off(tmp_path) -> None:
     ):
         client.messages.create(model="builtin", max_tokens=5, messages=HELLO)
     assert refused.value.status_code == 501
+
+
+def test_begun_answer_is_refused(messages: anthropic.Anthropic) -> None:
+    begun: list[anthropic.types.MessageParam] = [
+        *HELLO, {"role": "assistant", "content": "{"}
+    ]  # fmt: skip
+    with pytest.raises(anthropic.BadRequestError, match="not continued"):
+        messages.messages.create(model="near", max_tokens=5, messages=begun)

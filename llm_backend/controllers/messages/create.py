@@ -33,6 +33,7 @@ async def create_anthropic_message(services: Services, request: ApiRequest) -> R
     async def answer(
         services: Services, request: ApiRequest, model: LocalModel | BridgedModel
     ) -> Response:
+        _check_last(message_body)
         body = await offload(chat_body_of, message_body)
         request = chat_request_of(request, body)
         if isinstance(model, LocalModel):
@@ -69,6 +70,16 @@ async def _refuse_count(services: Services, request: ApiRequest, model: BridgedM
         "it answers.",
         param="model",
     )
+
+
+def _check_last(body: "api.CreateAnthropicMessageRequest") -> None:
+    """Refuses an answer as the last message, which the model would answer instead of continuing."""
+    last = len(body["messages"]) - 1
+    if body["messages"][last]["role"] == "assistant":
+        raise UnsupportedField(
+            "A begun answer is not continued by this model; end with a message of the user.",
+            param=f"messages[{last}]",
+        )
 
 
 def _check_enabled(services: Services) -> None:
