@@ -1,10 +1,13 @@
 # The compiler stays behind in `build`; the final image is Debian slim, Python and one virtual environment.
 #
-#   docker build -t llm-backend .                            # for any x86-64-v3 or ARM processor
-#   docker build -t llm-backend:0.1.0-cuda --target cuda .   # for NVIDIA's GPUs: docker run --gpus all
-#   docker run --read-only --tmpfs /tmp -p 8000:8000 -v llm-data:/data -e LLM_BACKEND_API_KEYS=sk-mine llm-backend
+#   make image                                               # podman or docker: for any x86-64-v3 or ARM processor
+#   make image TARGET=cuda                                   # for NVIDIA's GPUs: docker run --gpus all
+#   make image ARGS="--build-arg AUDIO=1"                    # with builtin-voice: espeak-ng and FFmpeg's codecs
+#   docker run --read-only --tmpfs /tmp -p 8000:8000 -v llm-data:/data -e LLM_BACKEND_API_KEYS=sk-mine llm-backend:0.1.0
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG CUDA_IMAGE=docker.io/nvidia/cuda:12.8.1-devel-ubuntu22.04
 
-FROM python:3.11-slim-bookworm AS build
+FROM ${PYTHON_IMAGE} AS build
 # hadolint ignore=DL3008  # Debian keeps one version of a package: a pinned one is gone with its first fix
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential \
@@ -18,28 +21,36 @@ COPY scripts/build_llama.py scripts/
 RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements/build.lock
 RUN PATH=/opt/build/bin:$PATH python scripts/build_llama.py --portable --wheel-dir /wheels
 
-COPY requirements/deploy.lock requirements/
-RUN python -m venv /opt/llm-backend \
-    && /opt/llm-backend/bin/pip install --require-hashes -r requirements/deploy.lock \
-    && /opt/llm-backend/bin/pip install --no-deps --no-index /wheels/llama_cpp_python-*.whl
+# No pip in the environment, and not the second copy of llama.cpp's libraries that its wheel has in lib/.
+COPY requirements/deploy.lock requirements/audio.lock requirements/
+ARG AUDIO=
+RUN python -m venv --without-pip /opt/llm-backend \
+    && /opt/build/bin/pip --python /opt/llm-backend install --require-hashes -r requirements/deploy.lock \
+    ${AUDIO:+-r requirements/audio.lock} \
+    && /opt/build/bin/pip --python /opt/llm-backend install --no-deps --no-index /wheels/llama_cpp_python-*.whl \
+    && rm -rf /opt/llm-backend/lib/python3.11/site-packages/lib
 
-# The package last; openapi/ is compiled into it and is not needed afterwards.
+
+# The package in a layer of its own; openapi/ is compiled into it and is not needed afterwards.
+FROM build AS package
 COPY pyproject.toml hatch_build.py README.md ./
 COPY openapi/ openapi/
 COPY llm_backend/ llm_backend/
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && /opt/llm-backend/bin/pip install --no-deps --no-index /wheels/llm_backend-*.whl
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /package-wheel . \
+    && /opt/build/bin/pip --python /opt/llm-backend install --no-deps --no-index --root /package /package-wheel/*.whl
 
 
-FROM python:3.11-slim-bookworm AS base
+FROM ${PYTHON_IMAGE} AS base
+ARG AUDIO=
 # hadolint ignore=DL3008  # as above
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgomp1 \
+    && apt-get install --yes --no-install-recommends libgomp1 ${AUDIO:+espeak-ng} \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 llm \
     && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin llm \
     && install --directory --owner=10001 --group=10001 /data /models
 COPY --from=build /opt/llm-backend /opt/llm-backend
+COPY --from=package /package/ /
 ENV PATH=/opt/llm-backend/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /data
 VOLUME ["/data", "/models"]
@@ -59,7 +70,7 @@ CMD ["serve", "--host", "0.0.0.0", "--data-dir", "/data"]
 
 
 # llama.cpp with CUDA. This release's C library is older than that of `base`, so the build runs there.
-FROM nvidia/cuda:12.8.1-devel-ubuntu22.04 AS build-cuda
+FROM ${CUDA_IMAGE} AS build-cuda
 # hadolint ignore=DL3008  # as above
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3.11-venv \
@@ -72,6 +83,9 @@ RUN python3.11 -m venv /opt/build && /opt/build/bin/pip install --require-hashes
 # The driver itself is the host's: here is only its stub to link with.
 RUN PATH=/opt/build/bin:$PATH CMAKE_ARGS=-DGGML_CUDA=ON LIBRARY_PATH=/usr/local/cuda/lib64/stubs \
     python scripts/build_llama.py --portable --wheel-dir /wheels
+RUN python3.11 -m venv --without-pip /opt/llm-backend \
+    && /opt/build/bin/pip --python /opt/llm-backend install --no-deps --no-index --root /engine /wheels/llama_cpp_python-*.whl \
+    && rm -rf /engine/opt/llm-backend/lib/python3.11/site-packages/lib
 
 
 FROM base AS cuda
@@ -81,8 +95,8 @@ COPY --from=build-cuda \
     /usr/local/cuda/lib64/libcublas.so.12 \
     /usr/local/cuda/lib64/libcublasLt.so.12 \
     /usr/local/lib/
-RUN --mount=type=bind,from=build-cuda,source=/wheels,target=/wheels ldconfig \
-    && /opt/llm-backend/bin/pip install --no-deps --no-index --force-reinstall /wheels/llama_cpp_python-*.whl
+COPY --from=build-cuda /engine/ /
+RUN ldconfig
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 

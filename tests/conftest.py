@@ -59,6 +59,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a client of docs/clients.md that is not installed is a failure",
     )
     parser.addoption(
+        "--image",
+        action="store_true",
+        help="build the container image, and run it and the manifests (root on Debian)",
+    )
+    parser.addoption(
         "--soak-requests",
         type=int,
         default=300,

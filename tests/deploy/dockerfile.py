@@ -1,4 +1,4 @@
-"""Reads a Dockerfile into stages of instructions, as far as ours goes: no heredocs, no ARG."""
+"""Reads a Dockerfile into stages of instructions, as far as ours goes: without heredocs."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from string import Template
 
 __all__ = ["Instruction", "Stage", "is_sent", "stages"]
 
@@ -51,9 +52,13 @@ class Stage:
 def stages(path: Path) -> dict[str, Stage]:
     """The stages by name, in the order they are written."""
     found: dict[str, Stage] = {}
+    arguments: dict[str, str] = {}  # those before the first stage, which name images
     for instruction in _instructions(path.read_text(encoding="utf-8")):
-        if instruction.name == "FROM":
-            image, _, name = instruction.words
+        if instruction.name == "ARG" and not found:
+            name, _, default = instruction.text.partition("=")
+            arguments[name] = default
+        elif instruction.name == "FROM":
+            image, _, name = Template(instruction.text).substitute(arguments).split()
             stage = Stage(name=name, image=image, parent=found.get(image))
             found[name] = stage
         else:

@@ -1,0 +1,1 @@
+"""The image and the manifests, really built and run: `make test-image`."""
