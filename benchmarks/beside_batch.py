@@ -13,7 +13,6 @@ import contextlib
 import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.engine_throughput import NUMBERS, write_model
+from benchmarks.engine_throughput import NUMBERS, open_model
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import Generate, Priority, Sampling
 
@@ -131,12 +130,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--threads", type=int, help="all cores if not given")
     given = parser.parse_args()
-    if given.model is not None:
-        asyncio.run(run(given.model, given.people, given.threads))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "random-135m.gguf"
-        write_model(model)
+    with open_model(given.model) as model:
         asyncio.run(run(model, given.people, given.threads))
 
 

@@ -8,13 +8,12 @@ Without --model a llama of random weights with 135 million parameters is written
 import argparse
 import asyncio
 import random
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.engine_throughput import NUMBERS, write_model
+from benchmarks.engine_throughput import NUMBERS, open_model
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import Generate, Sampling
 
@@ -112,12 +111,7 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=12_000, help="tokens of the long prompt")
     parser.add_argument("--threads", type=int, help="all cores if not given")
     given = parser.parse_args()
-    if given.model is not None:
-        asyncio.run(run(given.model, given.long, given.threads))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "random-135m.gguf"
-        write_model(model)
+    with open_model(given.model) as model:
         asyncio.run(run(model, given.long, given.threads))
 
 

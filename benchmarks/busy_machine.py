@@ -15,14 +15,13 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine_throughput import Workload, measure, write_model
+from benchmarks.engine_throughput import Workload, measure, open_model
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import Sampling
 
@@ -89,10 +88,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or Path(folder) / "random-135m.gguf"
-        if not model.exists():
-            write_model(model)
+    with open_model(arguments.model) as model:
         asyncio.run(compare(arguments, model))
 
 

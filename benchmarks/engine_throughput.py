@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +113,18 @@ LAYER_SHAPES = {
 
 
 TOKENS = tuple(f"<{number}>" for number in range(VOCABULARY))
+
+
+@contextmanager
+def open_model(given: Path | None) -> Iterator[Path]:
+    """The given model, or one of random weights that is deleted at the end."""
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "random-135m.gguf"
+        write_model(model)
+        yield model
 
 
 def write_model(
@@ -216,12 +229,7 @@ def main() -> None:
     parser.add_argument("--no-extra-buffers", action="store_true")
     parser.add_argument("--log-level", default="WARNING")
     arguments = parser.parse_args()
-    if arguments.model is not None:
-        asyncio.run(run(arguments, arguments.model))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "random-135m.gguf"
-        write_model(model)
+    with open_model(arguments.model) as model:
         asyncio.run(run(arguments, model))
 
 

@@ -25,6 +25,9 @@ from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
+THINKING_SWITCHES = frozenset({"enable_thinking", "thinking"})
+"""Variables by which chat templates switch reasoning on and off."""
+
 _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know only three levels
 
 
@@ -237,7 +240,7 @@ class ModelProtocol:
                 "This model does not reason: `reasoning_effort` is `none` or left out.",
                 param="reasoning_effort",
             )
-        can_be_off = self._template.variables & {"enable_thinking", "thinking"}
+        can_be_off = self._template.variables & THINKING_SWITCHES
         if effort == "none" and not can_be_off:
             if not chat.must_take_effort:
                 return {}
@@ -247,7 +250,7 @@ class ModelProtocol:
             )
         is_on = effort != "none"
         level = {"reasoning_effort": _EFFORTS.get(effort, effort)} if is_on else {}
-        return {"enable_thinking": is_on, "thinking": is_on, **level}
+        return {**dict.fromkeys(THINKING_SWITCHES, is_on), **level}
 
 
 class ProtocolCache:

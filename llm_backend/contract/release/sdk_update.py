@@ -15,7 +15,7 @@ from llm_backend.contract.release.update import (
     edit_overlay,
     local_operations,
 )
-from llm_backend.contract.sdk.contract import dump_sdk, sdk_facts
+from llm_backend.contract.sdk.sdk_facts import dump_sdk, sdk_facts
 
 
 def prepare_sdk_update(openapi_dir: Path) -> ContractUpdate:

@@ -32,8 +32,8 @@ from llm_backend.contract.release.comparison import compare_documents
 from llm_backend.contract.release.overlay_repair import Repair, StaleAction, stale_actions
 from llm_backend.contract.release.report import as_markdown
 from llm_backend.contract.release.yaml_edits import YamlEdits
-from llm_backend.contract.sdk.contract import dump_sdk, settle_facts
 from llm_backend.contract.sdk.operations import key_of
+from llm_backend.contract.sdk.sdk_facts import dump_sdk, settle_facts
 from llm_backend.json_types import JsonValue
 
 _SCHEMA = "#/components/schemas/"

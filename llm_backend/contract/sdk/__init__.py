@@ -4,5 +4,5 @@
 `schemas.py`     types of the SDK as JSON Schema
 `operations.py`  calls as operations of OpenAPI
 `events.py`      events of streams, WebSockets and webhooks
-`contract.py`    the file: what the document lacks, under names that it does not use
+`sdk_facts.py`   the file: what the document lacks, under names that it does not use
 """

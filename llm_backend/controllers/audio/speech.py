@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Send
 
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.speech import Speech, VoiceModel
@@ -16,6 +16,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.request_translation import check_supported_fields
 from llm_backend.controllers.relay.relay import fairness_key
 from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering.closing_stream import ClosingStream
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, InvalidRequest
@@ -58,7 +59,7 @@ async def _speak(services: Services, request: ApiRequest, model: VoiceModel) -> 
         events = _events(pieces)
         return await run_while_connected(request, event_stream(events, ending=b""))
     first = await run_while_connected(request, anext(pieces, b""))
-    return _SoundStream(first, pieces, MEDIA_TYPES[speech.format])
+    return _SoundStream(pieces, _chain(first, pieces), media_type=MEDIA_TYPES[speech.format])
 
 
 def _speech(body: "api.CreateSpeechRequest") -> Speech:
@@ -81,20 +82,9 @@ async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[JsonMap
     yield {"type": "speech.audio.done", "usage": _NO_TOKENS}
 
 
-class _SoundStream(StreamingResponse):
+class _SoundStream(ClosingStream):
     """Stream of a file's bytes. One that fails ends without its last chunk, so that the client sees
     that it is incomplete."""
-
-    body_iterator: AsyncGenerator[bytes, None]
-
-    def __init__(self, first: bytes, pieces: AsyncGenerator[bytes, None], media_type: str) -> None:
-        self._pieces = pieces
-        super().__init__(_chain(first, pieces), media_type=media_type)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A disconnect during a send leaves both generators suspended.
-        async with aclosing(self._pieces), aclosing(self.body_iterator):
-            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         try:

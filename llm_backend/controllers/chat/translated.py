@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.model_protocol import THINKING_SWITCHES
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.create import AnyAnswer, begin_turn
@@ -109,3 +110,9 @@ async def _encode(
     async with aclosing(parts):
         async for part in parts:
             yield renderer.encode(part)
+
+
+def with_thinking(request: ApiRequest, is_on: bool) -> ApiRequest:
+    """Returns a request for which a local model reasons or does not, if its template can switch."""
+    switches = dict.fromkeys(THINKING_SWITCHES, is_on)
+    return replace(request, body={**request.body, "chat_template_kwargs": switches})

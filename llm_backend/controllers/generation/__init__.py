@@ -13,4 +13,5 @@
 `foreign_tokens.py`        token ids of OpenAI's encodings
 `ignored_hints.py`         fields without an effect here
 `field_aliases.py`         names that other servers have for fields
+`supported_fields.py`      refusal of the other fields
 """

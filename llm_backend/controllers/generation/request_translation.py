@@ -10,9 +10,10 @@ from llm_backend.controllers.generation.custom_calls import translate_error_name
 from llm_backend.controllers.generation.field_aliases import UNLIMITED
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
+from llm_backend.controllers.generation.supported_fields import local_model, refuse_others
 from llm_backend.controllers.generation.tool_choice import tool_choice_of
 from llm_backend.engine.messages import Priority, Sampling
-from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
@@ -146,15 +147,12 @@ def prompts_from(
 
 def check_supported_fields(body: JsonMapping, supported: Collection[str]) -> None:
     """Raises `UnsupportedField` for an unsupported field that has an effect."""
-    for name, value in body.items():
-        if name in supported or value is None or value in NEUTRAL_VALUES.get(name, ()):
-            continue
-        if is_hint(name, value, body["model"]):
-            continue
-        raise UnsupportedField(
-            f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
-            param=name,
-        )
+
+    def is_neutral(name: str, value: Any) -> bool:  # Any: a JSON value
+        is_default = value is None or value in NEUTRAL_VALUES.get(name, ())
+        return is_default or is_hint(name, value, body["model"])
+
+    refuse_others(body, supported, is_neutral=is_neutral, by=local_model(body))
     options = body.get("stream_options") or {}
     if options and not body.get("stream"):
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")

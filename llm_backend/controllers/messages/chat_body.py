@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend import exact_json
+from llm_backend.controllers.generation.supported_fields import refuse_others
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 
@@ -31,8 +32,8 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
 
     Raises `UnsupportedField` or `InvalidRequest` with the path of the field.
     """
-    _check_fields(body)
     fields: JsonMapping = body
+    refuse_others(fields, _TRANSLATED | _HINTS, is_neutral=lambda _, value: value is None)
     chat: JsonObject = {name: fields[name] for name in _SAME if fields.get(name) is not None}
     chat["messages"] = [*_system(body.get("system")), *_messages(body["messages"])]
     if fields.get("max_tokens") is not None:
@@ -49,14 +50,6 @@ def thinks(body: "api.CreateAnthropicMessageRequest") -> bool:
     """Returns True if the client wants to see the reasoning of the model."""
     thinking: JsonMapping = body.get("thinking") or {"type": "disabled"}
     return thinking["type"] != "disabled" and thinking.get("display") != "omitted"
-
-
-def _check_fields(body: JsonMapping) -> None:
-    for name, value in body.items():
-        if value is not None and name not in _TRANSLATED and name not in _HINTS:
-            raise UnsupportedField(
-                f"`{name}` is not supported by this server; leave it out.", param=name
-            )
 
 
 def _system(system: Any) -> Iterator[JsonObject]:

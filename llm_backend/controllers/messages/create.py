@@ -1,6 +1,5 @@
 """Messages by a local model or by an upstream that answers chats or responses; token counts."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -8,7 +7,11 @@ from starlette.responses import Response
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.chat.translated import answer_translated, chat_request_of
+from llm_backend.controllers.chat.translated import (
+    answer_translated,
+    chat_request_of,
+    with_thinking,
+)
 from llm_backend.controllers.messages.chat_body import chat_body_of, thinks
 from llm_backend.controllers.messages.events import MessageEvents
 from llm_backend.controllers.messages.relayed import relay_message
@@ -37,8 +40,7 @@ async def create_anthropic_message(services: Services, request: ApiRequest) -> R
         body = await offload(chat_body_of, message_body)
         request = chat_request_of(request, body)
         if isinstance(model, LocalModel):
-            switches = {"enable_thinking": shows_reasoning, "thinking": shows_reasoning}
-            request = replace(request, body={**request.body, "chat_template_kwargs": switches})
+            request = with_thinking(request, shows_reasoning)
         else:
             model = model.with_body(request.body)
         events = MessageEvents(body["model"], shows_reasoning=shows_reasoning)

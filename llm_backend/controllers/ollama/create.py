@@ -1,6 +1,5 @@
 """Chats and generations by a local model, or by an upstream that answers chats or responses."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -9,7 +8,11 @@ from llm_backend import exact_json
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.chat.translated import answer_translated, chat_request_of
+from llm_backend.controllers.chat.translated import (
+    answer_translated,
+    chat_request_of,
+    with_thinking,
+)
 from llm_backend.controllers.ollama.chat_body import chat_body_of, prompt_chat_body_of
 from llm_backend.controllers.ollama.lines import OllamaLines
 from llm_backend.controllers.ollama.options import streams
@@ -62,8 +65,7 @@ async def _answer(
     ) -> Response:
         if isinstance(model, LocalModel):
             if think is not None:
-                switches = {"enable_thinking": bool(think), "thinking": bool(think)}
-                request = replace(request, body={**request.body, "chat_template_kwargs": switches})
+                request = with_thinking(request, bool(think))
         elif body.get("logprobs"):
             raise UnsupportedField(
                 f"`{body['model']}` is a model of an upstream, from which no log probabilities are "

@@ -2,6 +2,7 @@
 
 `chunks.py`         deltas as chunks and objects
 `event_stream.py`   server-sent events
+`closing_stream.py` streams that close what they read
 `json_response.py`  JSON responses and lists
 `obfuscation.py`    padding beside the pieces of a stream
 `vectors.py`        embedding vectors as numbers

@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from llm_backend import exact_json
+from llm_backend.controllers.rendering.closing_stream import ClosingStream
 from llm_backend.errors import ApiError, Internal, error_body
 from llm_backend.sse import DONE, encode
 
@@ -44,10 +45,8 @@ async def event_stream(
     return _EventStream(first, chunks, ending, failure, media_type)
 
 
-class _EventStream(StreamingResponse):
+class _EventStream(ClosingStream):
     """Event stream; an error inside it is put into the request's state, for middleware."""
-
-    body_iterator: AsyncGenerator[bytes, None]
 
     def __init__(
         self,
@@ -57,8 +56,8 @@ class _EventStream(StreamingResponse):
         failure: Callable[[ApiError], bytes],
         media_type: str,
     ) -> None:
-        self._chunks = chunks
         super().__init__(
+            chunks,
             self._events(first, chunks, ending),
             media_type=media_type,
             headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
@@ -68,9 +67,7 @@ class _EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._state = scope.setdefault("state", {})
-        # A disconnect during a send leaves both generators suspended.
-        async with aclosing(self._chunks), aclosing(self.body_iterator):
-            await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, send)
 
     async def _events(
         self, first: Chunk | None, chunks: AsyncGenerator[Chunk, None], ending: bytes

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from llm_backend.cli import app
 from llm_backend.contract.compilation.builder import build_contract
 from llm_backend.contract.document import Document
-from llm_backend.contract.sdk.contract import dump_sdk, settle_facts
+from llm_backend.contract.sdk.sdk_facts import dump_sdk, settle_facts
 
 OVERLAY = """\
 overlay: 1.0.0

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from llm_backend.controllers.generation.supported_fields import local_model, refuse_others
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
@@ -35,12 +36,12 @@ SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
 def check_supported_fields(body: "api.CreateResponse") -> None:
     """Raises `UnsupportedField`, with the field's name, for the first unsupported field."""
     fields: JsonMapping = body
-    for name, value in fields.items():
-        if name not in SUPPORTED and value not in (None, False, [], {}):
-            raise UnsupportedField(
-                f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
-                param=name,
-            )
+    refuse_others(
+        fields,
+        SUPPORTED,
+        is_neutral=lambda _, value: value in (None, False, [], {}),
+        by=local_model(fields),
+    )
     for (name, part), (accepted, why) in SUPPORTED_VALUES.items():
         value = (fields.get(name) or {}).get(part)
         if value is not None and value not in accepted:

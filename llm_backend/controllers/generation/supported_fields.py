@@ -1,0 +1,26 @@
+"""Fields that this server supports; others with an effect are refused by name (pure)."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from llm_backend.errors import UnsupportedField
+from llm_backend.json_types import JsonMapping
+
+
+def refuse_others(
+    body: JsonMapping,
+    supported: Collection[str],
+    *,
+    is_neutral: Callable[[str, Any], bool],  # Any: JSON values
+    by: str = "this server",
+) -> None:
+    """Raises `UnsupportedField` for the first field that is not supported, unless its value has no
+    effect. `by` names what does not support it."""
+    for name, value in body.items():
+        if name not in supported and not is_neutral(name, value):
+            raise UnsupportedField(f"`{name}` is not supported by {by}; leave it out.", param=name)
+
+
+def local_model(body: JsonMapping) -> str:
+    """Returns the name of the model that a body asks for, for the message."""
+    return f"the local model `{body['model']}`"

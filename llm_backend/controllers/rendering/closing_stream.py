@@ -1,0 +1,32 @@
+"""Streamed answers that close the generator behind them."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+
+class ClosingStream(StreamingResponse):
+    """Streaming response of `body`, which reads `source`; both are closed at its end, also if the
+    client disconnects."""
+
+    body_iterator: AsyncGenerator[bytes, None]
+
+    def __init__(
+        self,
+        source: AsyncGenerator[Any, None],
+        body: AsyncGenerator[bytes, None],
+        *,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(body, media_type=media_type, headers=headers)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer."""
+        # A disconnect during a send leaves both generators suspended.
+        async with aclosing(self._source), aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
