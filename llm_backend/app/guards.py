@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from llm_backend.access.limits.rate_limits import LIMIT_HEADERS
 from llm_backend.contract.application.envelope import EXPOSED_HEADERS
+from llm_backend.controllers.chat.detached_chats import DetachedAnswers
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets import WebSocketEndpoints
 from llm_backend.cross_site_guard import CrossSiteGuard
@@ -27,6 +28,7 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
         keyring.authenticate,
         request_app=add_access_log(app, services),
     )
+    app = DetachedAnswers(app, services.detached_chats)
     if settings.web:
         app = WebPages(app, settings.web_ui)
     if settings.hosts:

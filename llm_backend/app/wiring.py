@@ -27,6 +27,7 @@ from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
+from llm_backend.controllers.chat.detached_chats import DetachedChats
 from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
@@ -144,6 +145,11 @@ def _build_services(
         choose_personality=choose_personality,
         database=database,
         memory=stores.memory,
+        detached_chats=DetachedChats(
+            limit=settings.detached_chats_limit,
+            bytes_limit=settings.detached_chat_bytes,
+            processes=settings.processes,
+        ),
         chat_search=stores.chat_search,
         files=stores.files,
         extractor=search.extractor,

@@ -2400,6 +2400,17 @@ class DeletedWebhookEndpoint(TypedDict):
     id: str
     object: Literal["webhook_endpoint.deleted"]
 
+class DetachedChat(TypedDict):
+    object: Literal["chat.detached"]
+    id: str
+    created: int
+    model: str | None
+    metadata: Metadata
+
+class DetachedChatList(TypedDict):
+    object: Literal["list"]
+    data: list[DetachedChat]
+
 DetailEnum: TypeAlias = Literal["auto", "high", "low", "original"]
 
 class Detokenization(TypedDict):
@@ -4614,6 +4625,7 @@ class ServerInfo(TypedDict):
     has_upstream: bool
     stores_chats: Literal["always", "on-request", "never"]
     may_administer: bool
+    detaches_chats: bool
 
 class ServerStatus(TypedDict):
     status: Literal["terminated", "loading", "idle", "processing", "error"]

@@ -11,6 +11,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Operations
 from llm_backend.controllers.chat.chat_memory import ChatMemory
+from llm_backend.controllers.chat.detached_chats import DetachedChats
 from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
@@ -51,6 +52,7 @@ class Services:
     choose_personality: Callable[[str, str], Awaitable[None]]
     database: Database
     memory: ChatMemory
+    detached_chats: DetachedChats
     chat_search: ChatSearch
     files: FileStore
     extractor: Extractor

@@ -65,6 +65,19 @@ class BoundsSettings(BaseModel):
     batch_concurrency: int = Field(
         16, ge=1, description="Lines of batches that one process sends to models concurrently."
     )
+    detached_chats_limit: int = Field(
+        64,
+        ge=0,
+        description="Chats with the header `x-llm-backend-detached` that are answered at the same "
+        "time; they go on when their client disconnects. 0 refuses them, and so do several "
+        "processes.",
+    )
+    detached_chat_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of a detached chat's answer that are kept in memory for clients that "
+        "come back while it is written.",
+    )
     choices_limit: int = Field(16, ge=1, le=128, description="Maximum of `n` and `best_of`.")
     structured_tries: int = Field(
         3,

@@ -122,6 +122,57 @@ def test_answers_to_the_same_question_are_kept_and_the_chat_goes_on_from_each(pa
     assert prose.inner_text() != short
 
 
+def last_for_long(route: Route) -> None:
+    """The page's own request, to a model that says much."""
+    if route.request.method == "POST":
+        body = route.request.post_data_json | {"ignore_eos": True, "max_tokens": 800}
+        route.continue_(post_data=body)
+    else:
+        route.continue_()
+
+
+def test_an_answer_goes_on_when_its_chat_is_left_and_is_there_on_return(page):
+    page.route("**/v1/chat/completions", last_for_long)
+    say(page, "Say much!")
+    growing = page.locator("article.answer.is-growing .prose")
+    expect(growing).not_to_be_empty()
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator("article")).to_have_count(0)
+    item = page.locator("#chats li.is-running", has_text="Say much!")
+    expect(item).to_be_visible()
+    picture(page, "left")
+    item.get_by_role("link").click()
+    expect(page.locator("article.question p")).to_have_text("Say much!")
+    expect(growing).not_to_be_empty()
+    page.reload()
+    expect(growing).not_to_be_empty()
+    expect(page.locator("article.question p")).to_have_text("Say much!")
+    page.get_by_role("button", name="Stop").click()
+
+    wait_answered(page)
+    expect(page.get_by_text("Cut short")).to_be_visible()
+    expect(item).to_have_count(0)
+    said = page.locator("article.answer .prose").inner_text()
+    page.reload()
+    wait_answered(page)
+    assert page.locator("article.answer .prose").inner_text().startswith(said[:200])
+
+
+def test_an_answer_is_stored_whole_though_its_page_was_closed(browser, server, page):
+    page.route("**/v1/chat/completions", last_for_long)
+    say(page, "Say all of it!")
+    expect(page.locator("article.answer.is-growing .prose")).not_to_be_empty()
+    there = page.url
+    page.close()
+    with tab(browser, server.address) as other:
+        other.goto(there)
+        wait_answered(other)
+
+        expect(other.get_by_role("alert")).to_have_count(0)
+        expect(other.locator("#chats a", has_text="Say all of it!")).to_have_count(1)
+        expect(other.get_by_text("Cut short")).to_be_visible()  # by the limit of the test
+
+
 SEND_AT_ONCE = """([selector, text]) => {
   document.querySelector(selector).click();
   document.getElementById("prompt").value = text;

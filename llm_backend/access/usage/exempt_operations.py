@@ -18,7 +18,8 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "listAssistants", "getAssistant", "getThread", "listMessages", "getMessage", "listRuns",
         "getRun", "listRunSteps", "getRunStep", "listVoiceConsents", "getVoiceConsent",
         "listBatches", "retrieveBatch", "listChatCompletions", "getChatCompletion",
-        "getChatCompletionMessages", "searchChatCompletions",
+        "getChatCompletionMessages", "searchChatCompletions", "listDetachedChats",
+        "followDetachedChat",
         "ListContainers", "RetrieveContainer", "ListContainerFiles",
         "RetrieveContainerFile", "RetrieveContainerFileContent", "listConversationItems",
         "getConversationItem", "getConversation", "listEvals", "getEval", "getEvalRuns",
@@ -70,7 +71,7 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "resumeFineTuningJob", "cancelResponse", "cancelVectorStoreFileBatch",
         "hangup-realtime-call", "refer-realtime-call", "reject-realtime-call",
         "CancelChatSessionMethod", "pauseAgentAutomation", "postEvalsEvalIdRunsRunIdCancel",
-        "hangupLiveSession", "referLiveSession", "rejectLiveSession",
+        "hangupLiveSession", "referLiveSession", "rejectLiveSession", "cancelDetachedChat",
     ),
     _DEFERS: (
         "createBatch",  # each line passes admission control

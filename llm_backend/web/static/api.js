@@ -66,8 +66,8 @@ export async function isReachable() {
 }
 
 /** Yields the parsed events of a stream until `[DONE]`; throws `ConnectionLost` for one that ends without. */
-export async function* events(path, { method = "GET", body, signal } = {}) {
-  const response = await send(path, { method, body, signal });
+export async function* events(path, { method = "GET", body, signal, headers } = {}) {
+  const response = await send(path, { method, body, signal, headers });
   const type = response.headers.get("content-type") ?? "nothing";
   if (!type.startsWith("text/event-stream"))
     throw new RequestError(0, `The server sent ${type} instead of a stream of events.`);
@@ -110,8 +110,8 @@ async function unlessLost(reading, signal) {
   }
 }
 
-async function send(path, { method, body, form, signal }) {
-  const headers = {};
+async function send(path, { method, body, form, signal, headers: more }) {
+  const headers = { ...more };
   if (body !== undefined) headers["content-type"] = "application/json";
   if (key.value) headers.authorization = `Bearer ${key.value}`;
   let response;

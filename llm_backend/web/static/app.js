@@ -4,7 +4,8 @@ import { ConnectionLost, RequestError } from "./api.js";
 import { Attachments } from "./attachments.js";
 import { Chats } from "./chats.js";
 import { Connection } from "./connection.js";
-import { Conversation, opened, openedStored } from "./conversation.js";
+import { Conversation, newId, opened, openedStored } from "./conversation.js";
+import { cancel, runningOf } from "./detached.js";
 import { byId, changeIcon, make } from "./dom.js";
 import { sidebar, wireFrame } from "./frame.js";
 import { t, translatePage } from "./language.js";
@@ -121,7 +122,7 @@ class App {
     }
     this.#showPage("chat");
     if (page === "chat" && id === this.#conversation.id) return;
-    this.stop();
+    this.#leave();
     if (page === "chat" || page === "stored") await this.#open(page, decodeURIComponent(id));
     else {
       this.#showNew();
@@ -146,8 +147,14 @@ class App {
   async #open(page, id) {
     const path = this.#path;
     try {
-      const conversation = await (page === "chat" ? opened(id) : openedStored(id));
+      const [conversation, run] = await (page === "chat"
+        ? Promise.all([opened(id), runningOf(id)])
+        : Promise.all([openedStored(id), null]));
       if (path !== this.#path) return; // another address was chosen meanwhile
+      if (run) {
+        this.#rejoin(conversation ?? new Conversation(), run);
+        return;
+      }
       if (conversation === null) throw new RequestError(404, t("This chat is not stored any more."));
       this.#options.choose(conversation.model);
       this.#options.system = conversation.system;
@@ -158,6 +165,22 @@ class App {
       this.#showNew();
       this.#complain(error);
     }
+  }
+
+  /** Shows a chat whose answer the server is writing, and follows it. */
+  #rejoin(conversation, { id, metadata, model }) {
+    conversation.id = metadata.conversation;
+    this.#options.choose(model);
+    this.#show(conversation);
+    this.#attachments.show(metadata.vector_store).catch((error) => this.#complain(error));
+    this.#answer({ followedId: id }).catch((error) => this.#complain(error));
+  }
+
+  /** Follows the answer of the open chat if the server goes on with it; says whether it does. */
+  async #isRejoined() {
+    const run = this.#options.isDetaching ? await runningOf(this.#conversation.id) : null;
+    if (run) this.#rejoin(this.#conversation, run);
+    return run !== null;
   }
 
   #showNew() {
@@ -262,7 +285,7 @@ class App {
 
   /** Shows a chat of a file, which is not stored yet. */
   async #showRead(conversation) {
-    this.stop();
+    this.#leave();
     this.#options.hide();
     this.#options.choose(conversation.model);
     this.#options.system = conversation.system;
@@ -275,11 +298,20 @@ class App {
 
   /** Ends the answer that is being written, if there is one. */
   stop() {
+    const id = this.#turn?.detachedId;
     this.#turn?.stop();
+    if (id) cancel(id).catch((error) => this.#complain(error));
+  }
+
+  /** Leaves the open chat: its answer goes on at the server, or else it ends. */
+  #leave() {
+    if (!this.#turn?.detachedId) return this.stop();
+    this.#turn.leave();
+    this.#setAnswering(null);
   }
 
   async #again() {
-    if (this.#turn) return;
+    if (this.#turn || (await this.#isRejoined())) return;
     const left = this.#conversation.takeBack();
     this.#transcript.removeLastAnswer();
     await this.#answer({ left });
@@ -295,27 +327,36 @@ class App {
 
   /** Has the model continue its last answer, which was cut. */
   async #goOn() {
-    if (this.#turn) return;
+    if (this.#turn || (await this.#isRejoined())) return;
     this.#transcript.removeLastAnswer();
     await this.#answer({ isContinued: true });
   }
 
   /** Gets an answer, or what comes of it: whatever fails, the turn ends, and the page is free.
    *  `left` are the messages of the branch that was left for this one. */
-  async #answer({ isContinued = false, left = null, onAgain = null } = {}) {
+  async #answer({ isContinued = false, left = null, onAgain = null, followedId = null } = {}) {
     const conversation = this.#conversation,
       view = this.#transcript.addAnswer(),
       turn = new Turn({ onSilent: () => this.#tellSilence(conversation) });
-    conversation.system = this.#options.system;
+    if (followedId) turn.detachedId = followedId;
+    else {
+      conversation.system = this.#options.system;
+      if (this.#options.isDetaching && !isContinued) turn.detachedId = newId();
+    }
     this.#setAnswering(turn);
     let failure = null;
     try {
-      await this.#listen(conversation, view, turn, isContinued);
+      if (followedId) await this.#listenAgain(conversation, view, turn);
+      else await this.#listen(conversation, view, turn, isContinued);
     } catch (error) {
-      if (!turn.isStopped) failure = error;
+      if (!turn.isStopped && !turn.isLeft) failure = error;
     }
     turn.end();
-    this.#setAnswering(null);
+    if (this.#turn === turn) this.#setAnswering(null);
+    if (turn.isLeft) {
+      await this.#relist();
+      return;
+    }
     try {
       const isSaid = this.#end(conversation, view, left);
       if (failure) this.#tellFailure(failure, conversation.lastAnswer, isSaid, onAgain);
@@ -357,6 +398,7 @@ class App {
       storeId,
       isStoring,
       isContinued,
+      detachedId: turn.detachedId,
       signal,
     });
     for await (const answer of answering) {
@@ -368,6 +410,26 @@ class App {
     }
     const { usage } = conversation.messages.at(-1);
     this.#tellSpeed(usage, (performance.now() - began) / 1000);
+  }
+
+  /** Draws the question and the answer that the server goes on with. */
+  async #listenAgain(conversation, view, turn) {
+    const { signal } = turn;
+    let isDrawn = false;
+    for await (const answer of conversation.follow(turn.detachedId, signal)) {
+      signal.throwIfAborted();
+      turn.hear();
+      if (!isDrawn) {
+        this.#options.system = conversation.system;
+        this.#draw();
+        this.#transcript.removeLastAnswer(); // the empty one, which is about to grow
+        this.#transcript.resume(view);
+        this.#title();
+        this.#greet();
+        isDrawn = true;
+      }
+      view.grow(answer);
+    }
   }
 
   #tellSilence(conversation) {
@@ -398,6 +460,7 @@ class App {
   /** Sends the question that got no answer: from its field, or from the chat if another was begun. */
   async #askAgain() {
     this.#notice.hide();
+    if (await this.#isRejoined()) return;
     if (this.#conversation.messages.at(-1)?.role === "user" && !this.#turn) await this.#answer();
     else await this.send();
   }

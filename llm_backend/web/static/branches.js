@@ -13,7 +13,7 @@ export class Branches {
     const isBegin = (way, other) => keys.get(way).every((key, at) => keys.get(other)[at] === key);
     for (const [place, way] of ways.entries()) {
       if (ways.slice(place + 1).some((other) => isBegin(way, other))) continue;
-      branches.#share(way);
+      branches.share(way);
       branches.add(way);
     }
     return branches;
@@ -47,7 +47,7 @@ export class Branches {
   }
 
   /** Puts messages of earlier ways in the place of the same ones of this one. */
-  #share(way) {
+  share(way) {
     for (let place = 0; place < way.length; place += 1) {
       const same = this.at(way, place).find((one) => keyOf(one) === keyOf(way[place]));
       if (!same) return;

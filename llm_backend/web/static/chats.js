@@ -2,12 +2,14 @@
 
 import { isConfirmed } from "./confirm.js";
 import { conversationOf, forgetChat, found, listed, rename, titleOf } from "./conversation.js";
-import { byId, iconButton, make } from "./dom.js";
+import { running } from "./detached.js";
+import { byId, icon, iconButton, make } from "./dom.js";
 import { language, t } from "./language.js";
 import { SearchField, excerptOf } from "./search.js";
 import { Selection } from "./selection.js";
 
 const DAY_MS = 86_400_000;
+const RUNNING_MS = 3000; // as long as chats are being answered, the list is read anew
 
 export class Chats {
   #place = byId("chats");
@@ -20,6 +22,7 @@ export class Chats {
     onDown: (how) => this.#enter(how),
   });
   #reading = new AbortController();
+  #timer = null;
   #onDeleted;
   #onRenamed;
   #onFailed;
@@ -37,13 +40,22 @@ export class Chats {
     this.#reading.abort();
     const { signal } = (this.#reading = new AbortController());
     try {
-      const { chats, next } = await this.#page({ signal });
-      if (!signal.aborted) this.#show(chats, next);
+      const [answered, { chats, next }] = await Promise.all([running(), this.#page({ signal })]);
+      if (!signal.aborted) {
+        this.#show(this.#search.sought ? chats : [...answered, ...chats], next);
+        this.#lookAgain(answered.length > 0);
+      }
       return chats.map(({ id }) => id);
     } catch (error) {
       if (signal.aborted) return []; // another list has been asked for meanwhile
       throw error;
     }
+  }
+
+  #lookAgain(isWanted) {
+    clearTimeout(this.#timer);
+    if (isWanted)
+      this.#timer = setTimeout(() => this.load().catch((error) => this.#onFailed(error)), RUNNING_MS);
   }
 
   /** A page of all chats, or of those that have the words that are sought. */
@@ -166,6 +178,11 @@ export class Chats {
 
   #item(chat, path) {
     const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
+    if (chat.isRunning) {
+      link.prepend(icon("pulse"));
+      link.title = t("{title}: the answer is being written", { title: titleOf(chat) });
+      return make("li", { className: "is-running" }, link);
+    }
     if (chat.excerpt) link.append(excerptOf(chat.excerpt));
     const rename = iconButton("pen", t("Rename {title}", { title: titleOf(chat) }), () =>
         this.#edit(chat, item, link),

@@ -6,6 +6,7 @@
 
 import { ask, events } from "./api.js";
 import { forgetFiles } from "./attachments.js";
+import { HEADER, followed } from "./detached.js";
 import { Branches } from "./branches.js";
 import {
   GO_ON,
@@ -83,8 +84,9 @@ export class Conversation {
   }
 
   /** Asks the model, which reads what the vector store says if there is one; yields the answer each
-   *  time it has grown. One that is continued is the last answer, which grows further. */
-  async *answer({ model, parameters, storeId, isStoring, isContinued, signal }) {
+   *  time it has grown. One that is continued is the last answer, which grows further. With a
+   *  `detachedId` the answer goes on when the page is left. */
+  async *answer({ model, parameters, storeId, isStoring, isContinued, detachedId, signal }) {
     const kept = storeId ?? this.metadata.vector_store;
     const earlier = this.messages.findLast(({ storedId }) => storedId)?.storedId;
     const metadata = {
@@ -105,10 +107,30 @@ export class Conversation {
     };
     if (!isContinued) this.messages.push(newAnswer());
     this.model = model;
+    const headers = detachedId ? { [HEADER]: detachedId } : {};
+    yield* this.#take(events(PATH, { method: "POST", body, signal, headers }), metadata);
+  }
+
+  /** Yields the answer that the server goes on with, which was asked for by this page or another. */
+  async *follow(detachedId, signal) {
+    const chunks = followed(detachedId, signal),
+      { value: chat } = await chunks.next();
+    this.id = chat.metadata.conversation;
+    this.model = chat.model;
+    this.title = chat.metadata.title;
+    this.system = systemOf(chat.messages);
+    this.messages = withoutGoingOn(chat.messages.filter(isShown).map(messageOf));
+    this.#branches.share(this.messages);
+    this.messages.push(newAnswer());
+    yield this.messages.at(-1);
+    yield* this.#take(chunks, chat.metadata);
+  }
+
+  async *#take(chunks, metadata) {
     const answer = this.messages.at(-1),
       before = { ...answer },
       more = newAnswer();
-    for await (const chunk of events(PATH, { method: "POST", body, signal })) {
+    for await (const chunk of chunks) {
       this.storedId = chunk.id;
       this.metadata = metadata;
       if (chunk.usage) more.usage = chunk.usage;
@@ -355,7 +377,7 @@ async function forget(storedId) {
   }
 }
 
-function newId() {
+export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

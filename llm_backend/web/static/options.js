@@ -14,6 +14,7 @@ export class Options {
   #local = [];
   #storesChats = "";
   #mayAdminister = false;
+  #detachesChats = false;
   #system = byId("system");
   #isStandard = byId("keep-system");
   #parameters = new Parameters();
@@ -64,6 +65,11 @@ export class Options {
   /** Whether the key administers. */
   get mayAdminister() {
     return this.#mayAdminister;
+  }
+
+  /** Whether answers can go on, and be stored, when the page is left. */
+  get isDetaching() {
+    return this.#detachesChats && this.isStoring;
   }
 
   /** Whether the server stores chats. */
@@ -150,6 +156,7 @@ export class Options {
       { models } = info;
     this.#storesChats = info.stores_chats;
     this.#mayAdminister = info.may_administer;
+    this.#detachesChats = info.detaches_chats;
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));

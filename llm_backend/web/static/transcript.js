@@ -50,6 +50,12 @@ export class Transcript {
     return answer;
   }
 
+  /** Shows an answer in progress again, below the other messages. */
+  resume(answer) {
+    this.#place.append(answer.element);
+    this.toEnd();
+  }
+
   removeLastAnswer() {
     this.#place.querySelector("article:last-child.answer")?.remove();
   }

@@ -10,6 +10,10 @@ const FAILED_CHECKS = 2; // one alone may be a server with much to do
 export class Turn {
   /** True once the user has stopped it. */
   isStopped = false;
+  /** True once its chat is not shown any more, and the server goes on with the answer. */
+  isLeft = false;
+  /** The id by which the server goes on with the answer; null if it ends with this page. */
+  detachedId = null;
   #controller = new AbortController();
   #timer = setInterval(() => this.#check(), SILENCE_MS);
   #isHeard = false;
@@ -26,6 +30,12 @@ export class Turn {
 
   stop() {
     this.isStopped = true;
+    this.#controller.abort();
+  }
+
+  /** Ends it here, and nowhere else. */
+  leave() {
+    this.isLeft = true;
     this.#controller.abort();
   }
 

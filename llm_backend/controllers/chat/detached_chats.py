@@ -1,0 +1,210 @@
+"""Detached chats: their answers go on, and are stored, when their clients disconnect."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llm_backend.access.authentication.principal import Caller
+from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.errors import ApiError, Conflict, InvalidRequest, Overloaded, UnsupportedField
+from llm_backend.json_types import JsonObject
+from llm_backend.stream_ending import StreamEnding
+
+HEADER = "x-llm-backend-detached"
+PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
+RETRY_AFTER_S = 5.0
+_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+
+class DetachedChat:
+    """A chat in progress: what it asks, and what has been answered so far.
+
+    The bytes of the answer are kept to be sent again, up to a limit; a longer answer goes on, and
+    cannot be followed any more.
+    """
+
+    def __init__(self, id: str, state: Mapping[str, Any], bytes_limit: int) -> None:
+        self.id = id
+        self.created_at = int(time.time())
+        self.is_answered = False  # its last event is there
+        self.is_over = False
+        self.is_too_long = False
+        self.request: JsonObject | None = None  # None until the body has been read
+        self._state = state
+        self._bytes_limit = bytes_limit
+        self._body = bytearray()
+        self._ending: StreamEnding | None = None
+        self._sent: list[bytes] = []
+        self._sent_bytes = 0
+        self._changed = asyncio.Event()
+        self._cancelled = asyncio.Event()
+
+    @property
+    def caller(self) -> Caller | None:
+        """The caller; None before its key has been checked."""
+        return self._state.get("caller")
+
+    def cancel(self) -> None:
+        """Ends the answer as a disconnect of its client ends another one."""
+        self._cancelled.set()
+
+    def end(self) -> None:
+        """Notes that the answer has ended; followers end, too."""
+        self.is_over = True
+        self._wake()
+
+    def receive_from(self, receive: Receive) -> Receive:
+        """Returns `receive` without the client's disconnect."""
+
+        async def receive_attached() -> Message:
+            if self.request is None:
+                message = await receive()
+                if message["type"] == "http.request":
+                    self._read(message)
+                return message
+            await self._cancelled.wait()
+            return {"type": "http.disconnect"}
+
+        return receive_attached
+
+    def send_to(self, send: Send) -> Send:
+        """Returns `send` that also keeps what is sent."""
+
+        async def keep(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._ending = StreamEnding(message["headers"])
+            elif self._ending is not None and (body := message.get("body")):
+                self.is_answered = self.is_answered or self._ending.is_reached_by(body)
+                self._keep(body)
+            await send(message)
+
+        return keep
+
+    async def answer(self) -> AsyncGenerator[bytes, None]:
+        """Yields the bytes of the answer from its beginning to its end."""
+        place = 0
+        while not self.is_too_long:
+            changed = self._changed
+            while place < len(self._sent):
+                yield self._sent[place]
+                place += 1
+            if self.is_over:
+                return
+            await changed.wait()
+
+    def _read(self, message: Message) -> None:
+        self._body += message.get("body", b"")
+        if message.get("more_body", False):
+            return
+        body, self._body = bytes(self._body), bytearray()
+        try:
+            request = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            request = None  # the request is about to be refused for it
+        self.request = request if isinstance(request, dict) else {}
+
+    def _keep(self, body: bytes) -> None:
+        self._sent_bytes += len(body)
+        if self._sent_bytes > self._bytes_limit:
+            self.is_too_long = True
+            self._sent.clear()
+        else:
+            self._sent.append(body)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class DetachedChats:
+    """The detached chats of this process, by their ids."""
+
+    def __init__(self, *, limit: int, bytes_limit: int, processes: int) -> None:
+        self._limit = limit
+        self._bytes_limit = bytes_limit
+        self._processes = processes
+        self._chats: dict[str, DetachedChat] = {}
+
+    @property
+    def are_possible(self) -> bool:
+        """True if a chat can be detached here: of several processes, another one might be asked
+        for it later."""
+        return self._limit > 0 and self._processes == 1
+
+    def of(self, caller: Caller) -> list[DetachedChat]:
+        """Returns the unanswered chats of a caller's project, the latest first."""
+        chats = reversed(self._chats.values())
+        return [chat for chat in chats if _is_of(chat, caller) and not chat.is_answered]
+
+    def find(self, id: str, caller: Caller) -> DetachedChat | None:
+        """Returns a chat of the caller's project; None if it has none of this id."""
+        chat = self._chats.get(id)
+        return chat if chat is not None and _is_of(chat, caller) else None
+
+    def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
+        """Adds a chat. Raises `InvalidRequest`, `UnsupportedField`, `Conflict` or `Overloaded`."""
+        if path not in PATHS or not _ID.fullmatch(id):
+            raise InvalidRequest(
+                f"`{HEADER}` is for chat completions; its value is an id of 8 to 64 letters, "
+                "digits, `-` and `_`.",
+                param=HEADER,
+            )
+        if not self.are_possible:
+            raise UnsupportedField(
+                "This server detaches no chats: it has several processes, or "
+                f"`detached_chats_limit` is 0. Leave `{HEADER}` out.",
+                param=HEADER,
+            )
+        if id in self._chats:
+            raise Conflict(f"The detached chat `{id}` is still being answered.", param=HEADER)
+        if len(self._chats) >= self._limit:
+            raise Overloaded(
+                f"{self._limit} detached chats are being answered (`detached_chats_limit`).",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._chats[id] = chat = DetachedChat(id, state, self._bytes_limit)
+        return chat
+
+    def end(self, chat: DetachedChat) -> None:
+        """Removes a chat whose answer has ended."""
+        del self._chats[chat.id]
+        chat.end()
+
+
+class DetachedAnswers:
+    """ASGI middleware: requests with the header `x-llm-backend-detached` never notice that their
+    client disconnects; what is sent to it then is only kept for followers."""
+
+    def __init__(self, app: ASGIApp, chats: DetachedChats) -> None:
+        self._app = app
+        self._chats = chats
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on; refuses one that cannot be detached."""
+        id = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
+        if id is None:
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        try:
+            chat = self._chats.begin(id, scope["path"], state)
+        except ApiError as error:
+            await send_refusal(scope, send, error)
+            return
+        try:
+            await self._app(scope, chat.receive_from(receive), chat.send_to(send))
+        finally:
+            self._chats.end(chat)
+
+
+def _is_of(chat: DetachedChat, caller: Caller) -> bool:
+    owner = chat.caller
+    is_known = owner is not None and caller.project is not None and chat.request is not None
+    return is_known and owner is not None and owner.project_id == caller.project_id
