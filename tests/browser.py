@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -33,11 +34,18 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def tab(
-    browser: Browser, address: str, expected_error: str = "nothing", locale: str = "en-US"
+    browser: Browser,
+    address: str,
+    expected_error: str = "nothing",
+    locale: str = "en-US",
+    service_workers: Literal["allow", "block"] = "block",
 ) -> Iterator[Page]:
-    """A tab of a browser that knows nothing yet; errors but the expected fail the test."""
+    """A tab of a browser that knows nothing yet; errors but the expected fail the test. Requests
+    that a service worker sends could not be routed by a test."""
     size = {"width": 1280, "height": 800}
-    context = browser.new_context(viewport=size, base_url=address, locale=locale)
+    context = browser.new_context(
+        viewport=size, base_url=address, locale=locale, service_workers=service_workers
+    )
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     errors: list[str] = []

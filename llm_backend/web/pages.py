@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"
+WORKER = "/web/worker.js"
 PAGES = {"/": "index.html", "/docs": "docs.html"}  # by path
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")  # the files used of its package
 
@@ -29,16 +30,18 @@ MEDIA_TYPES = {
     "json": "application/json",
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
+    "webmanifest": "application/manifest+json",
     "woff2": "font/woff2",
 }
 
 # A page loads resources only from this server (blobs are pictures made by the page), runs only
-# script files of this server, and turns no string into HTML without the sanitiser.
+# script files of this server, and turns no string into HTML without the sanitiser. The policy
+# `worker` makes one constant address, the service worker's.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types dompurify"
+    "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types dompurify worker"
 )
 # Swagger UI needs inline styles and data URLs in CSS, and writes HTML without trusted types.
 _DOCS_POLICY = (
@@ -115,6 +118,8 @@ def _response(file: _PageFile, scope: Scope) -> Response:
         "referrer-policy": "no-referrer",
         "cross-origin-opener-policy": "same-origin",
     }
+    if scope["path"] == WORKER:
+        headers["service-worker-allowed"] = "/"  # it also opens the page itself
     if file.tag in Headers(scope=scope).get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)

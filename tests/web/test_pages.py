@@ -34,6 +34,7 @@ def pages() -> httpx.AsyncClient:
         ("/web/vendor/purify.es.mjs", "text/javascript; charset=utf-8"),
         ("/web/vendor/geist.woff2", "font/woff2"),
         ("/web/style.css", "text/css; charset=utf-8"),
+        ("/web/manifest.webmanifest", "application/manifest+json"),
         ("/docs/swagger-ui.css", "text/css; charset=utf-8"),
     ],
 )
@@ -79,7 +80,7 @@ async def test_web_page_policy_allows_only_own_files_and_no_inline_scripts(pages
         for part in answer.headers["content-security-policy"].split(";")
     )
     assert policy["default-src"] == "'none'"
-    kinds = ("script", "style", "font", "connect")
+    kinds = ("script", "style", "font", "connect", "manifest")
     assert {policy[f"{kind}-src"] for kind in kinds} == {"'self'"}
     assert policy["img-src"] == "'self' blob:"  # what the page itself has made
     assert policy["require-trusted-types-for"] == "'script'"

@@ -20,6 +20,7 @@ import { Turn } from "./turn.js";
 const PAGES = {
   status: async () => new (await import("./status.js")).StatusPage(),
   operations: async () => new (await import("./operations.js")).OperationsPage(),
+  compare: async (options) => new (await import("./compare.js")).ComparePage(options),
   administration: async () => new (await import("./administration.js")).AdministrationPage(),
 };
 const LOADING_MS = 1000;
@@ -135,7 +136,7 @@ class App {
     const path = this.#path;
     this.#showPage(page);
     try {
-      this.#pages[page] ??= await PAGES[page]();
+      this.#pages[page] ??= await PAGES[page](this.#options);
       if (path === this.#path) await this.#pages[page].open();
     } catch (error) {
       if (path !== this.#path) return;
@@ -663,3 +664,4 @@ function grow(field) {
 
 translatePage();
 new App();
+addEventListener("load", async () => (await import("./install.js")).registerWorker());

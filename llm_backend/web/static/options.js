@@ -42,6 +42,11 @@ export class Options {
     return personality ? `${this.#models.value}:${personality}` : this.#models.value;
   }
 
+  /** The names of the models that chat. */
+  get names() {
+    return this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
+  }
+
   /** Whether the chosen model takes pictures, as it says itself; one elsewhere, which says nothing, may. */
   get canSee() {
     return this.#chosen?.input_modalities?.includes("image") ?? !this.isHere;
@@ -160,7 +165,7 @@ export class Options {
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
-    const names = this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
+    const { names } = this;
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
     if (names.length === 0) this.#models.append(make("option", { value: "" }, t("No model")));
     this.#models.disabled = names.length === 0;

@@ -1,0 +1,89 @@
+"""Views beside the chat, and the installed page."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser import chromium, picture, tab
+from tests.serving import serve
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+def test_two_models_answer_the_same_questions_side_by_side(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/#/compare")
+        second = page.get_by_role("combobox", name="Second model")
+        expect(second.locator("option")).not_to_have_count(0)
+        second.select_option("gpt-3.5-turbo")
+        bodies = []
+        page.on("request", lambda one: one.method == "POST" and bodies.append(one.post_data_json))
+        for text in ("How do I load a real model?", "Hello!"):
+            page.get_by_label("Question to both models").fill(text)
+            page.keyboard.press("Enter")
+            expect(page.locator("#compare-view [aria-busy]")).to_have_count(0)
+            expect(page.get_by_role("button", name="Ask both")).to_be_visible()
+        picture(page, "compare")
+
+        answers = page.locator("#compare-view article")
+        expect(answers).to_have_count(4)
+        expect(answers.locator(".prose").first).not_to_be_empty()
+        expect(answers.get_by_role("status").first).to_contain_text("tokens in")
+        assert [body["model"] for body in bodies] == ["builtin", "gpt-3.5-turbo"] * 2
+        assert [len(body["messages"]) for body in bodies] == [1, 1, 3, 3]
+        assert not any(body["store"] for body in bodies)
+        page.get_by_role("button", name="New", exact=True).click()
+        expect(answers).to_have_count(0)
+
+
+def test_a_failure_of_one_model_is_told_beside_the_answer_of_the_other(browser, server):
+    with tab(browser, server.address, expected_error="ERR_FAILED") as page:
+        page.goto("/#/compare")
+        page.route(
+            "**/v1/chat/completions",
+            lambda route: (
+                route.abort()
+                if route.request.post_data_json["model"] == "gpt-3.5-turbo"
+                else route.continue_()
+            ),
+        )
+        page.get_by_role("combobox", name="Second model").select_option("gpt-3.5-turbo")
+        page.get_by_label("Question to both models").fill("Hello!")
+        page.get_by_role("button", name="Ask both").click()
+
+        first, second = (
+            page.get_by_role("region", name=one) for one in ("First model", "Second model")
+        )
+        expect(second.get_by_role("alert")).to_have_text("The server cannot be reached.")
+        expect(first.locator(".prose")).not_to_be_empty()
+        expect(first.get_by_role("alert")).to_be_hidden()
+
+
+def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser, tmp_path):
+    with (
+        serve(tmp_path) as served,
+        tab(browser, served.address, "ERR_|Failed to fetch", service_workers="allow") as page,
+    ):
+        page.goto("/")
+        page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+        page.reload()  # now the worker sees each file
+        expect(page.locator("#model")).to_have_value("builtin")
+        manifest = page.evaluate("fetch('web/manifest.webmanifest').then((one) => one.json())")
+        kept = page.evaluate(
+            "caches.open('shell').then((one) => one.keys())"
+            ".then((all) => all.map(({ url }) => new URL(url).pathname))"
+        )
+        served.process.terminate()
+        served.process.wait()
+        page.reload()
+
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+        expect(page.get_by_label("Message")).to_be_visible()
+        assert manifest["display"] == "standalone"
+        assert {"/", "/web/app.js", "/web/style.css"} <= set(kept)
+        assert all(path == "/" or path.startswith("/web/") for path in kept)
