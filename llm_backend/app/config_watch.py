@@ -1,6 +1,6 @@
 """Config file watch (hot reload): applies changes of local models while the server runs. The file
-is polled, so that no SIGHUP or other signal is needed. Other changes are logged as
-needing a restart; an invalid file changes nothing.
+is polled, so that no SIGHUP or other signal is needed, and the models folder with it if its models
+are served. Other changes are logged as needing a restart; an invalid file changes nothing.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.errors import InvalidRequest
+from llm_backend.model_files import models_in
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ _APPLIED = frozenset(
      "split_mode", "cells_memory_share", "mmap", "mlock", "load_models", "idle_unload_s"}
 )  # fmt: skip
 
+Stamp = tuple[int, int, int]
 Serve = Callable[[Settings, Sequence[ServedModel]], Awaitable[None]]
 
 
@@ -33,14 +35,13 @@ def merge_changes(running: Settings, latest: Settings) -> Settings:
 async def watch_config(
     source: SettingsSource, running: Settings, serve: Serve, every_s: float = POLL_INTERVAL_S
 ) -> None:
-    """Polls the file of `source` for ever; `running` are the settings of the start. On a change
-    `serve` is called with the merged settings and the models to serve.
+    """Polls the file of `source`, and the models folder, for ever; `running` are the settings of
+    the start. On a change `serve` is called with the merged settings and the models to serve.
     """
-    assert source.file is not None, "the config file is given"
-    stamp = _stamp(source.file)
+    stamp = _stamps(source, running)
     while True:
         await asyncio.sleep(every_s)
-        if (latest := _stamp(source.file)) == stamp:
+        if (latest := await asyncio.to_thread(_stamps, source, running)) == stamp:
             continue
         stamp = latest
         await _apply(source, running, serve)
@@ -71,7 +72,15 @@ def _load_models(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
     return settings, served
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _stamps(source: SettingsSource, running: Settings) -> Sequence[Stamp | None]:
+    """Returns values that change with the config file, or with the models of the folder."""
+    folder = running.models_folder
+    files = [] if source.file is None else [source.file]
+    models = models_in(folder) if running.serve_models_folder else []
+    return [_stamp(file) for file in (*files, *models)]
+
+
+def _stamp(file: Path) -> Stamp | None:
     """Returns values that change with the file; None while it does not exist."""
     try:
         stat = file.stat()

@@ -145,8 +145,9 @@ def build_voice(settings: Settings, metrics: Metrics) -> VoiceModel | None:
 async def open_config_watch(
     source: SettingsSource | None, settings: Settings, serve: Serve
 ) -> AsyncIterator[None]:
-    """Applies changes of the config file, if there is one, to the models."""
-    if source is None or source.file is None:
+    """Applies changes of the config file and of the models folder, if they are used, to the
+    models."""
+    if source is None or (source.file is None and not settings.serve_models_folder):
         yield
         return
     watching = asyncio.create_task(watch_config(source, settings, serve))

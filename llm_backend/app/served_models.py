@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_backend.app import per_model_settings
+from llm_backend.app.folder_models import find_folder_models
 from llm_backend.app.projectors import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
@@ -71,7 +72,9 @@ class ServedModel:
 
 def build_served_models(settings: Settings) -> list[ServedModel]:
     """Builds the local models in the order of the settings; names are unique."""
-    entries = [_entry(model) for model in settings.models]
+    named = [_entry(model) for model in settings.models]
+    found = find_folder_models(settings, named) if settings.serve_models_folder else []
+    entries = [*named, *(one.entry for one in found)]
     if entries and not is_installed("local"):
         raise SettingsError(needs_engine(f"The model `{entries[0].id or entries[0].path}`"))
     files = [_model_file(settings, entry.path) for entry in entries]
@@ -79,13 +82,14 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
     for index, name in enumerate(ids):
         if name in ids[:index]:
             raise SettingsError(f"Two models are named `{name}`; give one of them another `id`.")
+    names_in_folder = {path: one.name for path, one in zip(files[len(named) :], found, strict=True)}
     aliases = per_model_settings.aliases(settings, ids)
     formats = per_model_settings.tool_formats(settings, ids)
     drafts = per_model_settings.draft_models(settings, ids)
     projectors = [find_projector(settings, entry.mmproj) for entry in entries]
     plain = [
         ServedModel(
-            card=_card(name, path, entry, projector),
+            card=_card(name, path, entry, projector, names_in_folder.get(path)),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
             tool_format=per_model_settings.check_tool_format(entry.tool_format)
             or formats.get(name),
@@ -148,12 +152,18 @@ def _model_file(settings: Settings, name: str) -> Path:
 
 
 def _card(
-    name: str, path: Path, entry: ModelSettings, projector: NamedProjector | None
+    name: str,
+    path: Path,
+    entry: ModelSettings,
+    projector: NamedProjector | None,
+    name_in_folder: str | None,
 ) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
     more: tuple[tuple[str, Any], ...] = ()
     if entry.path == BUILTIN:
         more = (("description", BUILTIN_DESCRIPTION),)
+    if name_in_folder is not None:
+        more = (("file", name_in_folder),)
     if entry.personalities:
         more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:

@@ -4625,6 +4625,7 @@ class ServerInfo(TypedDict):
     has_upstream: bool
     stores_chats: Literal["always", "on-request", "never"]
     may_administer: bool
+    serves_models_folder: bool
     detaches_chats: bool
 
 class ServerStatus(TypedDict):

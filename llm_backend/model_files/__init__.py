@@ -25,6 +25,8 @@ from llm_backend.model_files.location import (
     ModelFileMissing,
     find_model_file,
     find_projector_file,
+    models_in,
+    remove_model,
 )
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.model_files.memory_plan import (
@@ -57,9 +59,11 @@ __all__ = [
     "machine_memory_bytes",
     "model_costs",
     "model_parts",
+    "models_in",
     "plan_memory",
     "plan_smaller",
     "projector_footprint",
     "projector_shape",
     "read_header",
+    "remove_model",
 ]

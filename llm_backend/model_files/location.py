@@ -6,6 +6,8 @@ A model of the hub is stored at `OWNER/NAME/` in the models folder, with the hub
 import re
 from pathlib import Path
 
+from llm_backend.model_files.header import model_parts
+
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 _NO_MODEL = re.compile(r"(mmproj|-(?!00001)\d{5}-of-\d{5}\.gguf$)", re.IGNORECASE)
@@ -82,3 +84,18 @@ def _stored_file(name: str, folder: Path, quant: str | None) -> Path:
         names = ", ".join(file.name for file in matching)
         raise ModelFileMissing(f"`{name}` may be {names}: say which with `:QUANT`.")
     return matching[0]
+
+
+def models_in(folder: Path) -> list[Path]:
+    """Returns the models of a folder by name: of a split model its first part, no projectors."""
+    return [file for file in sorted(folder.rglob("*.gguf")) if not _NO_MODEL.search(file.name)]
+
+
+def remove_model(path: Path, folder: Path) -> None:
+    """Removes a model's parts, and folders below `folder` that are empty then. Raises `OSError`."""
+    for part in model_parts(path):
+        part.unlink(missing_ok=True)
+    parent = path.parent
+    while parent != folder and parent.is_relative_to(folder) and not any(parent.iterdir()):
+        parent.rmdir()
+        parent = parent.parent

@@ -64,6 +64,12 @@ class LocalModelsSettings(BaseModel):
         description="Folder of the model files of `llm-backend models`; `models` in the data "
         "folder if unset.",
     )
+    serve_models_folder: bool = Field(
+        False,
+        description="Also serve every model file in that folder, by its file's name, loaded by its "
+        "first request. The folder is watched: a model that is downloaded is served at once, and "
+        "one that is removed is not served any more.",
+    )
     aliases: Names = Field(
         (), description="Further names, `NAME` for the first model or `NAME=MODEL`."
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llm_backend.app.config_watch import watch_config
 from llm_backend.settings.loading import SettingsSource
+from tests.engine.gguf_models import write_llama
 
 
 async def come_true(is_so: Callable[[], object]) -> None:
@@ -42,3 +43,27 @@ async def test_config_watch_continues_after_a_failed_change(tmp_path: Path, capl
 
     assert applied == [2, 33]
     assert "config_file_refused" in caplog.text
+
+
+async def test_models_folder_is_watched_if_its_models_are_served(tmp_path: Path):
+    source = SettingsSource(
+        flags={"data_dir": tmp_path, "models": ["none"], "serve_models_folder": True}, file=None
+    )
+    applied: list[list[str]] = []
+
+    async def serve(_settings, served) -> None:
+        applied.append([one.card.id for one in served])
+
+    folder = tmp_path / "models"
+    folder.mkdir()
+    write_llama(folder / "first.gguf")
+    watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
+    await asyncio.sleep(0)  # it has seen the folder
+    (folder / "second.new").write_bytes((folder / "first.gguf").read_bytes())
+    (folder / "second.new").rename(folder / "second.gguf")
+    await come_true(lambda: applied)
+    (folder / "first.gguf").unlink()
+    await come_true(lambda: len(applied) == 2)
+    watching.cancel()
+
+    assert applied == [["first", "second"], ["second"]]

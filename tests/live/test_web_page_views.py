@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
+from llm_backend.builtin import BUILTIN_PATH
 from tests.browser import chromium, picture, tab
+from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
 from tests.serving import serve
 
 
@@ -87,3 +89,31 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         assert manifest["display"] == "standalone"
         assert {"/", "/web/app.js", "/web/style.css"} <= set(kept)
         assert all(path == "/" or path.startswith("/web/") for path in kept)
+
+
+def test_a_model_is_downloaded_loaded_and_removed_on_the_page(browser, tmp_path):
+    with hub_with({"tiny-Q8_0.gguf": BUILTIN_PATH.read_bytes()}) as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+        with (
+            serve(tmp_path, "--serve-models-folder", environment=environment) as served,
+            tab(browser, served.address) as page,
+        ):
+            page.goto("/#/status")
+            rows = page.locator("tbody.models tr")
+            expect(rows).to_have_count(1)
+            expect(rows.get_by_role("button", name="Remove builtin")).to_be_hidden()
+            page.get_by_label("Model of the Hugging Face hub").fill(f"{REPOSITORY}:Q8_0")
+            page.get_by_role("button", name="Download").click()
+            row = rows.filter(has_text="tiny-Q8_0")
+            expect(row).to_contain_text("unloaded")
+            expect(page.locator("#status-view [role=status]")).to_contain_text("is downloaded.")
+            row.get_by_role("button", name="Load", exact=True).click()
+            expect(row).to_contain_text("ready")
+            picture(page, "downloaded")
+            kept = page.request.delete("/v1/models/builtin")
+            row.get_by_role("button", name="Remove tiny-Q8_0").click()
+            page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+            expect(row).to_have_count(0)
+
+    assert kept.status == 403
+    assert not list((tmp_path / "models").rglob("*.gguf"))

@@ -39,7 +39,12 @@ def remove(
     config: Config = None,
 ) -> None:
     """Remove a model's files from the models folder."""
-    from llm_backend.model_files import ModelFileMissing, find_model_file, model_parts
+    from llm_backend.model_files import (
+        ModelFileMissing,
+        find_model_file,
+        model_parts,
+        remove_model,
+    )
 
     folder = load_settings({}, config).models_folder
     try:
@@ -52,9 +57,7 @@ def remove(
     size = sum(part.stat().st_size for part in parts)
     if not yes:
         typer.confirm(f"Remove {path} ({size / 1e6:,.0f} MB)?", abort=True)
-    for part in parts:
-        part.unlink()
-    _remove_empty(path.parent, folder)
+    remove_model(path, folder)
     print(f"Removed {path} ({size / 1e6:,.0f} MB).")
 
 
@@ -90,9 +93,3 @@ def _print(record: JsonObject) -> None:
     parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
     context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"
     print_entry(record["name"], size, date, record["architecture"], parameters, context)
-
-
-def _remove_empty(folder: Path, root: Path) -> None:
-    while folder != root and folder.is_relative_to(root) and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent

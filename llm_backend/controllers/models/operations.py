@@ -2,12 +2,15 @@
 
 from starlette.responses import Response
 
+from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.errors import Forbidden, ModelNotFound
+from llm_backend.errors import Forbidden, Internal, ModelNotFound
+from llm_backend.model_files import remove_model
+from llm_backend.offload import offload
 
 
 async def list_models(services: Services, request: ApiRequest) -> Response:
@@ -39,14 +42,28 @@ async def retrieve_model(services: Services, request: ApiRequest) -> Response:
 
 
 async def delete_model(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /models/{model}`: relayed to the upstream; local models are removed by the
-    operator."""
+    """`DELETE /models/{model}`: a model of the served folder is unloaded, and its file removed, by
+    an administrator; other local models are the settings'. Models elsewhere: relayed to the
+    upstream."""
     name = request.path["model"]
     services.registry.steps(name)  # raises if no model has the name
-    if any(card.id == name for card in services.registry.local_cards()):
+    card = next((card for card in services.registry.local_cards() if card.id == name), None)
+    if card is None:
+        return await relay(services, request, to=Destination(model=name))
+    file = dict(card.more).get("file")
+    model = services.registry.for_model(name)
+    if file is None or model is None or model.card.id != name:
         raise Forbidden(
             f"The model `{name}` is part of this server's settings and cannot be deleted here; "
             "take it out of `--model`, `--alias` or `routes` and start again.",
             param="model",
         )
-    return await relay(services, request, to=Destination(model=name))
+    if not request.caller.may_administer:
+        raise Forbidden(f"Only administrators remove the model `{name}`.", param="model")
+    folder = services.settings.models_folder
+    await run_while_connected(request, model.unload())
+    try:
+        await offload(remove_model, folder / file, folder)
+    except OSError as error:
+        raise Internal(f"The file of the model `{name}` cannot be removed: {error}.") from error
+    return JsonResponse({"id": name, "object": "model", "deleted": True})

@@ -91,6 +91,20 @@ export async function* events(path, { method = "GET", body, signal, headers } = 
   }
 }
 
+/** Yields the parsed lines of a stream of JSON lines; throws `RequestError` for one that is an error. */
+export async function* lines(path, { method = "POST", body, signal } = {}) {
+  const response = await send(path, { method, body, signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let pending = "";
+  for (;;) {
+    const { done, value } = await unlessLost(reader.read(), signal);
+    if (done) return;
+    const parts = (pending + value).split("\n");
+    pending = parts.pop();
+    for (const part of parts) if (part) yield unlessError(eventOf(part));
+  }
+}
+
 async function parsed(response, signal) {
   const text = await unlessLost(response.text(), signal);
   try {
@@ -154,6 +168,6 @@ function eventOf(data) {
 }
 
 function unlessError(event) {
-  if (event.error) throw new RequestError(0, event.error.message);
+  if (event.error) throw new RequestError(0, event.error.message ?? event.error);
   return event;
 }

@@ -18,7 +18,7 @@ import { Turn } from "./turn.js";
 
 // Pages beside the chat; each is loaded when it is first opened.
 const PAGES = {
-  status: async () => new (await import("./status.js")).StatusPage(),
+  status: async (options) => new (await import("./status.js")).StatusPage(options),
   operations: async () => new (await import("./operations.js")).OperationsPage(),
   compare: async (options) => new (await import("./compare.js")).ComparePage(options),
   administration: async () => new (await import("./administration.js")).AdministrationPage(),
@@ -354,9 +354,10 @@ class App {
     }
     turn.end();
     if (this.#turn === turn) this.#setAnswering(null);
-    if (turn.isLeft) {
-      await this.#relist();
-      return;
+    if (turn.isLeft) return this.#relist();
+    if (followedId && failure?.status === 404) {
+      await this.#open("chat", conversation.id); // it has ended meanwhile, and is stored
+      return this.#relist();
     }
     try {
       const isSaid = this.#end(conversation, view, left);
@@ -461,7 +462,10 @@ class App {
   /** Sends the question that got no answer: from its field, or from the chat if another was begun. */
   async #askAgain() {
     this.#notice.hide();
-    if (await this.#isRejoined()) return;
+    if (await this.#isRejoined()) {
+      byId("prompt").value = ""; // where the question went back to
+      return;
+    }
     if (this.#conversation.messages.at(-1)?.role === "user" && !this.#turn) await this.#answer();
     else await this.send();
   }

@@ -11,7 +11,7 @@ const DRAWN_EVERY_MS = 60;
 const SIDES = [t("First model"), t("Second model")];
 
 const count = new Intl.NumberFormat(language);
-const seconds = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
+const seconds = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
 
 export class ComparePage {
   #place = byId("compare-view");

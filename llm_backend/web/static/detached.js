@@ -23,6 +23,7 @@ export const followed = (id, signal) => events(`${PATH}/${encodeURIComponent(id)
 /** Ends an answer; one that has ended meanwhile needs no end. */
 export async function cancel(id) {
   try {
+    if (!(await running()).some((one) => one.id === id)) return;
     await ask(`${PATH}/${encodeURIComponent(id)}/cancel`, { method: "POST" });
   } catch (error) {
     if (error.status !== 404) throw error;

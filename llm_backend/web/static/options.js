@@ -15,6 +15,7 @@ export class Options {
   #storesChats = "";
   #mayAdminister = false;
   #detachesChats = false;
+  #servesFolder = false;
   #system = byId("system");
   #isStandard = byId("keep-system");
   #parameters = new Parameters();
@@ -75,6 +76,11 @@ export class Options {
   /** Whether answers can go on, and be stored, when the page is left. */
   get isDetaching() {
     return this.#detachesChats && this.isStoring;
+  }
+
+  /** Whether a model that is downloaded is served at once. */
+  get servesFolder() {
+    return this.#servesFolder;
   }
 
   /** Whether the server stores chats. */
@@ -162,6 +168,7 @@ export class Options {
     this.#storesChats = info.stores_chats;
     this.#mayAdminister = info.may_administer;
     this.#detachesChats = info.detaches_chats;
+    this.#servesFolder = info.serves_models_folder;
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));

@@ -1,7 +1,10 @@
 // Live status of the models, from the server's event stream.
 
 import { ask, events } from "./api.js";
+import { isConfirmed } from "./confirm.js";
 import { byId, make, sparkline } from "./dom.js";
+import { downloadForm } from "./downloads.js";
+import { t } from "./language.js";
 import { table } from "./tables.js";
 
 const RENDER_INTERVAL_MS = 1000;
@@ -22,6 +25,13 @@ const count = new Intl.NumberFormat("en");
 export class StatusPage {
   #place = byId("status-view");
   #ending = null;
+  #options;
+  #removable = new Set();
+
+  /** `options` tell what the key may do. */
+  constructor(options) {
+    this.#options = options;
+  }
 
   /** Shows the page and follows the status until `close`. */
   open() {
@@ -30,6 +40,7 @@ export class StatusPage {
     this.#build();
     this.#follow(this.#ending.signal);
     this.#listErrors();
+    this.#offerDownloads();
   }
 
   close() {
@@ -86,6 +97,23 @@ export class StatusPage {
       )),
     );
     this.errorsTable.hidden = true;
+    this.downloads = make("div", {});
+    this.failure.after(this.downloads);
+  }
+
+  /** Lets keys that administer download models, and remove those of the server's folder. */
+  async #offerDownloads() {
+    if (!this.#options.isLoaded) await this.#options.loadModels();
+    if (!this.#options.mayAdminister) return;
+    const isServed = this.#options.servesFolder;
+    this.downloads.replaceChildren(downloadForm({ isServed, onDone: () => this.#findRemovable() }));
+    await this.#findRemovable();
+  }
+
+  async #findRemovable() {
+    const { data } = await ask("v1/models");
+    this.#removable = new Set(data.filter(({ file }) => file).map(({ id }) => id));
+    for (const [id, row] of this.rows) row.offerRemoval(this.#removable.has(id));
   }
 
   async #follow(signal) {
@@ -123,6 +151,7 @@ export class StatusPage {
           model.id,
           new ModelRow(model.id, (message) => this.#tellFailure(message)),
         );
+        if (this.downloads.hasChildNodes()) this.#findRemovable(); // it has just been downloaded
       }
       this.rows.get(model.id).draw(model);
     }
@@ -173,8 +202,11 @@ class ModelRow {
   #dot = make("span", { className: "dot" });
   #numbers = NUMBERS.map((name) => make("td", { className: "number", "data-name": name }));
   #button = make("button", { type: "button", className: "link" });
+  #bin = make("button", { type: "button", className: "link", hidden: true }, t("Remove"));
 
   constructor(id, tell) {
+    this.#bin.setAttribute("aria-label", t("Remove {name}", { name: id }));
+    this.#bin.addEventListener("click", () => this.#remove(id, tell));
     this.#button.addEventListener("click", () => this.#toggle(id, tell));
     this.element = make(
       "tr",
@@ -182,8 +214,12 @@ class ModelRow {
       make("th", { scope: "row" }, id),
       make("td", { className: "number" }, this.#dot, this.#state),
       ...this.#numbers,
-      make("td", {}, this.#button),
+      make("td", { className: "buttons" }, this.#button, this.#bin),
     );
+  }
+
+  offerRemoval(isRemovable) {
+    this.#bin.hidden = !isRemovable;
   }
 
   draw({ state, slots, context_tokens: context, work }) {
@@ -192,6 +228,17 @@ class ModelRow {
     const told = work ? numbers(work, slots, context) : [];
     for (const [place, cell] of this.#numbers.entries()) cell.textContent = told[place] ?? "–";
     this.#button.textContent = state === "unloaded" ? "Load" : "Unload";
+  }
+
+  async #remove(id, tell) {
+    const question = t("Remove {name}? Its file is deleted from the server.", { name: id });
+    if (!(await isConfirmed(question, { yes: t("Remove") }))) return;
+    try {
+      await ask(`v1/models/${encodeURIComponent(id)}`, { method: "DELETE" });
+      tell(null);
+    } catch (error) {
+      tell(`${id} was not removed: ${error.message}`);
+    }
   }
 
   async #toggle(id, tell) {
