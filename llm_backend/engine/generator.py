@@ -21,6 +21,7 @@ from llm_backend.engine.messages import (
     Generate,
     LabelsScored,
     ModelKind,
+    Priority,
     Rank,
     ScoreLabels,
     Start,
@@ -34,7 +35,11 @@ from llm_backend.engine.sampling.constraint import CompilerError
 from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.prefill_budget import PrefillBudget, PrefillLimits
-from llm_backend.engine.scheduling.request_table import EngineRequest, RequestTable
+from llm_backend.engine.scheduling.request_table import (
+    EngineRequest,
+    RequestTable,
+    ValidatedCommand,
+)
 from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
 from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixReader
 from llm_backend.engine.scheduling.slot_cells import SlotCells
@@ -113,14 +118,30 @@ class Generator:
             **asdict(self.statistics),
         )
 
+    def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
+        """Tokenizes and checks a command for `submit`, from any thread. Raises `CommandRefused`."""
+        return self._requests.validate(command)
+
+    def check_queue(self, priority: Priority, besides: int) -> None:
+        """Raises `CommandRefused` if the queue is full, with so many requests besides those that
+        were submitted."""
+        free_slots = self._scheduler.free_slots
+        self._requests.check_queue(priority, free_slots=free_slots, besides=besides)
+
     def submit(
-        self, address: Address, command: Generate | ScoreLabels | Embed | Rank, now: float
+        self,
+        address: Address,
+        command: Generate | ScoreLabels | Embed | Rank,
+        now: float,
+        validated: ValidatedCommand | None = None,
     ) -> None:
-        """Enqueue a command. Raises `CommandRefused`."""
+        """Enqueue a command, which is validated unless it was. Raises `CommandRefused`."""
         if not isinstance(command, Generate | ScoreLabels):
             raise unsupported_command(ModelKind.CHAT, command)
         free_slots = self._scheduler.free_slots
-        request = self._requests.add(address, command, now, free_slots=free_slots)
+        request = self._requests.add(
+            address, command, now, free_slots=free_slots, validated=validated
+        )
         if request is not None:
             self._enqueue(request)
 

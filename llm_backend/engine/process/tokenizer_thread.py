@@ -1,61 +1,97 @@
-"""Tokenizes long texts in a thread, beside the passes.
+"""Tokenizes long texts in a thread, beside the passes: of `Tokenize` commands, prompts, questions.
 
-The native tokenizer only reads the vocabulary, and runs without the interpreter's lock. A pass
-takes milliseconds and a text of a megabyte half a second, for which all streams would stop.
+The native tokenizer only reads the vocabulary, and runs without the interpreter's lock. Tokenizing
+a megabyte takes half a second, in which every stream would stall.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from llm_backend.engine.messages import Tokenize, Tokenized
+from llm_backend.engine.messages import Generate, ScoreLabels, Tokenize
 from llm_backend.engine.messages.address import Address
+
+Result = TypeVar("Result")
+LongCommand = Tokenize | Generate | ScoreLabels
 
 _LONG_CHARACTERS = 16 * 1024
 
 
-class TokenizerThread:
-    """Long texts that are being tokenized, one after the other."""
+def is_long(command: LongCommand) -> bool:
+    """True for a command with long texts and without media: the passes use the projector, too."""
+    if isinstance(command, Tokenize):
+        return not command.media and len(command.text) > _LONG_CHARACTERS
+    if isinstance(command, Generate):
+        texts = [command.prompt, command.suffix or "", command.prediction or ""]
+        characters = sum(len(text) for text in texts if isinstance(text, str))
+        return not command.media and characters > _LONG_CHARACTERS
+    if command.media or any(question.media for question in command.questions):
+        return False
+    questions = (len(one.text) + sum(map(len, one.labels)) for one in command.questions)
+    return len(command.prompt) + sum(questions) > _LONG_CHARACTERS
 
-    def __init__(self, tokenize: Callable[[Tokenize], Tokenized]) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizing(Generic[Result]):
+    """A command that arrived at `arrived_at` (monotonic seconds), and its tokens to come."""
+
+    address: Address
+    command: LongCommand
+    arrived_at: float
+    future: Future[Result]
+
+
+class TokenizerThread(Generic[Result]):
+    """Commands that are being tokenized, one after the other, by `tokenize`."""
+
+    def __init__(self, tokenize: Callable[[LongCommand], Result]) -> None:
         self._tokenize = tokenize
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        self._pending: dict[Address, Future[Tokenized]] = {}
+        self._pending: dict[Address, Tokenizing[Result]] = {}
 
     @property
     def is_idle(self) -> bool:
         """True if there is nothing to tokenize, and no result to take."""
         return not self._pending
 
-    def accepts(self, command: Tokenize) -> bool:
-        """Returns True for a long text. One with media is not accepted: the passes use the
-        projector, too."""
-        return len(command.text) > _LONG_CHARACTERS and not command.media
+    @property
+    def pending(self) -> list[LongCommand]:
+        """The commands whose results were not taken yet."""
+        return [one.command for one in self._pending.values()]
 
-    def submit(self, address: Address, command: Tokenize) -> None:
-        """Tokenizes a text later."""
-        self._pending[address] = self._thread.submit(self._tokenize, command)
+    def submit(self, address: Address, command: LongCommand) -> None:
+        """Tokenizes the texts of a command later."""
+        self._pending[address] = Tokenizing(
+            address=address,
+            command=command,
+            arrived_at=time.monotonic(),
+            future=self._thread.submit(self._tokenize, command),
+        )
 
     def cancel(self, address: Address) -> None:
-        """Forgets a text; one that is being tokenized is tokenized to its end."""
+        """Forgets a command; one that is being tokenized is tokenized to its end."""
         pending = self._pending.pop(address, None)
         if pending is not None:
-            pending.cancel()
+            pending.future.cancel()
 
     def abandon(self, connection: int) -> None:
-        """Forgets the texts of a closed connection."""
+        """Forgets the commands of a closed connection."""
         for address in [one for one in self._pending if one.connection == connection]:
             self.cancel(address)
 
-    def pop_done(self) -> tuple[Address, "Future[Tokenized]"] | None:
-        """Returns and forgets a text that is tokenized; None if there is none."""
+    def pop_done(self) -> Tokenizing[Result] | None:
+        """Returns and forgets a command that is tokenized; None if there is none."""
         for address, pending in self._pending.items():
-            if pending.done():
-                return address, self._pending.pop(address)
+            if pending.future.done():
+                return self._pending.pop(address)
         return None
 
     def wait(self, timeout_s: float) -> None:
-        """Waits until a text is tokenized, at most this long."""
-        wait(self._pending.values(), timeout_s, return_when="FIRST_COMPLETED")
+        """Waits until a command is tokenized, at most this long."""
+        futures = [one.future for one in self._pending.values()]
+        wait(futures, timeout_s, return_when="FIRST_COMPLETED")
 
     def close(self) -> None:
         """Ends the thread after the text that it is at."""

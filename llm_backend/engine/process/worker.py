@@ -52,10 +52,16 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import DecodeError, LoadError, Model, OutOfMemory
 from llm_backend.engine.process.connection_server import ConnectionServer, ReceivedCommand
 from llm_backend.engine.process.outbox import Outbox
-from llm_backend.engine.process.tokenizer_thread import TokenizerThread
+from llm_backend.engine.process.tokenizer_thread import (
+    LongCommand,
+    TokenizerThread,
+    Tokenizing,
+    is_long,
+)
 from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.scheduling.command_validation import check_tokens
 from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
+from llm_backend.engine.scheduling.request_table import ValidatedCommand
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.operating_system import die_with_parent
@@ -87,7 +93,7 @@ class Worker:
             if model.kind is ModelKind.CHAT
             else Embedder(model, start, self._outbox.publish)
         )
-        self._tokenizer = TokenizerThread(self._tokenize)
+        self._tokenizer = TokenizerThread(self._tokenize_long)
         self._inbox: deque[ReceivedCommand] = deque()
         self._current: Address | None = None  # whose command is being handled
         self._is_over = False
@@ -115,9 +121,7 @@ class Worker:
         while self._inbox:
             self._handle(self._inbox.popleft())
         while done := self._tokenizer.pop_done():
-            self._current, tokenized = done
-            self._outbox.publish(self._current, tokenized.result())
-            self._current = None
+            self._take(done)
         self._engine.wait()
         # waiting is not work: the cost of passes is learnt from this time
         started_at = time.monotonic()
@@ -139,15 +143,33 @@ class Worker:
             self._refuse(self._current, refusal)
         self._current = None
 
+    def _take(self, done: Tokenizing[Tokenized | ValidatedCommand]) -> None:
+        """Takes a command whose texts were tokenized."""
+        self._current = done.address
+        try:
+            result = done.future.result()
+            if isinstance(result, Tokenized):
+                self._outbox.publish(done.address, result)
+            else:
+                assert isinstance(self._engine, Generator), "it has validated the command"
+                assert not isinstance(done.command, Tokenize), "it was validated"
+                self._engine.submit(done.address, done.command, done.arrived_at, result)
+                self._outbox.publish(done.address, Queued(id=done.command.id))
+        except CommandRefused as refusal:
+            self._refuse(done.address, refusal)
+        self._current = None
+
     def _execute(self, address: Address, command: Command) -> None:
         match command:
+            case Generate() | ScoreLabels() if self._should_wait_for_tokens(command):
+                self._tokenizer.submit(address, command)
             case Generate() | ScoreLabels() | Embed() | Rank():
                 self._engine.submit(address, command, time.monotonic())
                 self._outbox.publish(address, Queued(id=command.id))
             case Cancel():
                 self._engine.cancel(address)
                 self._tokenizer.cancel(address)
-            case Tokenize() if self._tokenizer.accepts(command):
+            case Tokenize() if is_long(command):
                 self._tokenizer.submit(address, command)
             case Tokenize():
                 self._outbox.publish(address, self._tokenize(command))
@@ -159,6 +181,21 @@ class Worker:
                 self._is_over = True
             case Shutdown() | Start():
                 _log.warning("engine.command_refused", extra={"command": type(command).__name__})
+
+    def _should_wait_for_tokens(self, command: Generate | ScoreLabels) -> bool:
+        """True for a command with long texts. Raises `CommandRefused` for one too many."""
+        if not isinstance(self._engine, Generator) or not is_long(command):
+            return False
+        pending = [one for one in self._tokenizer.pending if not isinstance(one, Tokenize)]
+        besides = sum(one.priority is command.priority for one in pending)
+        self._engine.check_queue(command.priority, besides)
+        return True
+
+    def _tokenize_long(self, command: LongCommand) -> Tokenized | ValidatedCommand:
+        if isinstance(command, Tokenize):
+            return self._tokenize(command)
+        assert isinstance(self._engine, Generator), "only it gets such commands"
+        return self._engine.validate(command)
 
     def _tokenize(self, command: Tokenize) -> Tokenized:
         prompt = tokenize_prompt(

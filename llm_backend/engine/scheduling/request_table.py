@@ -9,14 +9,15 @@ from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
 from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
-from llm_backend.engine.scheduling.command_validation import CommandLimits
+from llm_backend.engine.scheduling.command_validation import CommandLimits, ValidatedPrompt
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
 from llm_backend.engine.scheduling.queue_limits import QueueLimits
 from llm_backend.engine.scheduling.scoring_request import ScoringRequest
-from llm_backend.engine.scheduling.scoring_validation import validate_scoring
+from llm_backend.engine.scheduling.scoring_validation import ValidatedScoring, validate_scoring
 from llm_backend.engine.sequence import Sequence
 
+ValidatedCommand = ValidatedPrompt | ValidatedScoring
 EngineRequest = GenerationRequest | ScoringRequest
 
 
@@ -60,18 +61,39 @@ class RequestTable:
         """Requests without a slot so far, whether their grammar is ready or not."""
         return [request for request in self._requests.values() if not request.has_started]
 
+    def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
+        """Tokenizes and checks a command, without a change to the table, so that another thread may
+        do it. Raises `CommandRefused`."""
+        vocabulary, projector = self._model.vocabulary, self._model.projector
+        if isinstance(command, Generate):
+            return self._command_limits.validate(command, vocabulary, projector)
+        return validate_scoring(
+            command, self._command_limits, self._labels_limit, vocabulary, projector
+        )
+
     def add(
-        self, address: Address, command: Generate | ScoreLabels, now: float, *, free_slots: int
+        self,
+        address: Address,
+        command: Generate | ScoreLabels,
+        now: float,
+        *,
+        free_slots: int,
+        validated: ValidatedCommand | None = None,
     ) -> EngineRequest | None:
         """Add a new request. Returns it if it needs nothing more than a slot, None while its
         grammar is compiled. Raises `CommandRefused`."""
         if isinstance(command, ScoreLabels):
-            return self._add_score(address, command, now, free_slots)
+            self.check_queue(command.priority, free_slots=free_slots)
+        prompt = self.validate(command) if validated is None else validated
+        if isinstance(command, ScoreLabels):
+            assert isinstance(prompt, ValidatedScoring), "it was validated as a scoring"
+            return self._add_score(address, command, prompt, now)
+        assert isinstance(prompt, ValidatedPrompt), "it was validated as a prompt"
         request = GenerationRequest(
-            address, command, self._build_answers(address, command, now), now
+            address, command, self._build_answers(address, command, prompt, now), now
         )
         if command.grammar is not None or request.needs_slot:
-            self._check_queue(request.priority, free_slots)
+            self.check_queue(request.priority, free_slots=free_slots)
         self._requests[address] = request
         if command.grammar is None:
             return request
@@ -109,30 +131,22 @@ class RequestTable:
         return late
 
     def _add_score(
-        self, address: Address, command: ScoreLabels, now: float, free_slots: int
+        self, address: Address, command: ScoreLabels, prompt: ValidatedScoring, now: float
     ) -> ScoringRequest:
-        model = self._model
-        self._check_queue(command.priority, free_slots)
-        prompt = validate_scoring(
-            command, self._command_limits, self._labels_limit, model.vocabulary, model.projector
-        )
         request = ScoringRequest(
             address,
             command,
             prompt,
             now,
             width=self._score_width,
-            can_roll_back=model.can_roll_back,
+            can_roll_back=self._model.can_roll_back,
         )
         self._requests[address] = request
         return request
 
     def _build_answers(
-        self, address: Address, command: Generate, now: float
+        self, address: Address, command: Generate, prompt: ValidatedPrompt, now: float
     ) -> list[OutputBuilder]:
-        prompt = self._command_limits.validate(
-            command, self._model.vocabulary, self._model.projector
-        )
         sequences = [
             Sequence(
                 request=address,
@@ -151,10 +165,11 @@ class RequestTable:
         vocabulary = self._model.vocabulary
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
 
-    def _check_queue(self, priority: Priority, free_slots: int) -> None:
-        """Raises `CommandRefused` if the queue of a priority is full."""
+    def check_queue(self, priority: Priority, *, free_slots: int, besides: int = 0) -> None:
+        """Raises `CommandRefused` if the queue of a priority is full, with so many requests besides
+        those of the table."""
         limit = self._queue_limits.limit(priority)
-        waiting = sum(request.priority is priority for request in self.waiting)
+        waiting = besides + sum(request.priority is priority for request in self.waiting)
         if waiting >= limit + free_slots:
             raise CommandRefused(
                 Failure.QUEUE_FULL, f"{limit} requests are waiting already; try later."

@@ -5,7 +5,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llm_backend.engine.messages import Cancel, Command, Delta, Event, Failed, Tokenize, Tokenized
+from llm_backend.engine.messages import (
+    Cancel,
+    Command,
+    Delta,
+    Event,
+    Failed,
+    Failure,
+    Question,
+    Queued,
+    ScoreLabels,
+    Tokenize,
+    Tokenized,
+)
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
 from llm_backend.engine.process.worker import Worker
@@ -46,14 +58,16 @@ class Peer:
 
 
 @contextmanager
-def working(vocabulary: FakeVocabulary) -> Iterator[Peer]:
+def working(
+    vocabulary: FakeVocabulary, *, context_tokens: int = 64, **limits: int
+) -> Iterator[Peer]:
     """A worker in a thread; it ends as its owner's connection is closed."""
-    model = FakeModel()
+    model = FakeModel(context_tokens=context_tokens)
     model.vocabulary = vocabulary
     ours, theirs = socket.socketpair()
     ours.settimeout(30)
     connections = ConnectionServer()
-    worker = Worker(connections, connections.add(theirs), model, start())
+    worker = Worker(connections, connections.add(theirs), model, start(**limits))
     thread = threading.Thread(target=worker.run)
     thread.start()
     with ours:
@@ -76,6 +90,52 @@ def test_worker_computes_passes_while_it_tokenizes_a_long_text():
 
     assert isinstance(tokenized, Tokenized)
     assert tokenized.tokens == [1] * len(LONG)
+
+
+def test_long_prompts_and_questions_are_tokenized_beside_passes():
+    vocabulary = WaitingVocabulary()
+    questions = [Question(text=LONG, labels=["a", "b"])]
+    with working(vocabulary) as peer:
+        peer.send(
+            generate(LONG, id="long"),
+            ScoreLabels(id="labels", prompt="a", questions=questions),
+            generate(id="other", max_tokens=4),
+        )
+        seen = [peer.receive()]
+        while not (isinstance(seen[-1], Delta) and seen[-1].finish_reason):
+            seen.append(peer.receive())
+        assert {event.id for event in seen} == {"other"}
+        vocabulary.may_tokenize.set()
+
+        ends = [peer.receive(), peer.receive()]
+
+    # Both are too long for the context, which is known once they are tokenized.
+    assert [(end.id, end.failure) for end in ends if isinstance(end, Failed)] == [
+        ("long", Failure.CONTEXT_LENGTH),
+        ("labels", Failure.CONTEXT_LENGTH),
+    ]
+
+
+def test_long_prompt_that_fits_is_answered():
+    with working(FakeVocabulary(), context_tokens=20_000) as peer:
+        peer.send(generate("a" * 17_000, id="long", max_tokens=2))
+        seen = [peer.receive()]
+        while not (isinstance(seen[-1], Delta) and seen[-1].finish_reason):
+            seen.append(peer.receive())
+
+    assert isinstance(seen[0], Queued)
+    assert seen[-1].completion_tokens == 2
+
+
+def test_long_prompts_beyond_the_queue_are_refused_before_they_are_tokenized():
+    vocabulary = WaitingVocabulary()
+    with working(vocabulary, queue_limit=1) as peer:
+        peer.send(*(generate(LONG, id=str(number)) for number in range(8)))
+        refused = peer.receive()
+        vocabulary.may_tokenize.set()
+
+    assert isinstance(refused, Failed)
+    assert refused.failure is Failure.QUEUE_FULL
 
 
 def test_text_that_cannot_be_tokenized_fails_alone():
