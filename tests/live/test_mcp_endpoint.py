@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import httpx2
 import mcp
-import openai
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import TextResourceContents
 
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 KEY = "sk-client"
 LETTER = "The heron stands in the river, ä"
@@ -34,7 +34,7 @@ def served(minilm_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def library(served: Served) -> dict[str, str]:
     """Ids of two files, and of a vector store with the first."""
-    with openai.OpenAI(base_url=served.base_url, api_key=KEY) as client:
+    with StrictOpenAI(base_url=served.base_url, api_key=KEY) as client:
         letter = client.files.create(file=("letter.txt", LETTER.encode()), purpose="user_data")
         long = client.files.create(file=("long.txt", b"x" * 1500), purpose="user_data")
         store = client.vector_stores.create(name="birds")
@@ -127,7 +127,7 @@ async def test_wrong_calls_are_results_that_say_so(served: Served, library: dict
 
 
 async def test_keys_projects_and_limits_hold(served: Served, library: dict[str, str]) -> None:
-    with openai.OpenAI(base_url=served.base_url, api_key=KEY, admin_api_key=KEY) as client:
+    with StrictOpenAI(base_url=served.base_url, api_key=KEY, admin_api_key=KEY) as client:
         project = client.admin.organization.projects.create(name="other")
         accounts = client.admin.organization.projects.service_accounts
         key = accounts.create(project.id, name="app").api_key.value

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import ollama
-import openai
 import pytest
 
 from tests.models_convert.hub_stand_in import REPOSITORY, Hub, hub_with
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 KEY = "sk-client"
 HELLO = [{"role": "user", "content": "Hello, who are you?"}]
@@ -80,7 +80,7 @@ def test_chat_is_the_same_whole_and_streamed_and_is_stored_with_its_usage(
     assert whole.prompt_eval_count == parts[-1].prompt_eval_count
     assert whole.eval_count == parts[-1].eval_count
     assert min(whole.prompt_eval_count or 0, whole.eval_count or 0, whole.eval_duration or 0) > 0
-    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY) as other:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY) as other:
         chats = other.chat.completions.list(model=model, limit=1, order="desc").data
     assert chats[0].choices[0].message.content == whole.message.content
     assert chats[0].usage is not None
@@ -142,7 +142,7 @@ def test_raw_prompts_and_log_probabilities_are_of_local_models_alone(
     prompt, options = "Hello! I am the built-in", {**SURE, "num_predict": 4}
     raw = client.generate("near", prompt, raw=True, options=options)
     told = client.chat("near", HELLO, logprobs=True, top_logprobs=2, options=SURE)
-    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY) as other:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY) as other:
         expected = other.completions.create(
             model="near", prompt=prompt, max_tokens=4, temperature=0
         )
@@ -165,7 +165,7 @@ def test_texts_are_embedded_as_openais_client_gets_them(
     model = "all-MiniLM-L6-v2"
     embedded = client.embed(model, ["red", "blue"])
     older = client.embeddings(model, "blue")
-    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY) as other:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY) as other:
         expected = other.embeddings.create(model=model, input=["red", "blue"]).data
 
     assert [len(row) for row in embedded.embeddings] == [384, 384]
@@ -214,7 +214,7 @@ def test_model_is_pulled_with_progress_by_administrators_alone(
         client.pull("absent/nothing")
     with pytest.raises(ollama.ResponseError, match="OWNER/NAME"):
         client.pull("llama3")
-    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY, admin_api_key=KEY) as admin:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY, admin_api_key=KEY) as admin:
         accounts = admin.admin.organization.projects.service_accounts
         key = accounts.create("proj_default", name="app").api_key.value
     with ollama.Client(gateway.address, headers={"authorization": f"Bearer {key}"}) as app:
@@ -277,7 +277,7 @@ def test_client_that_leaves_ends_its_generation(
     next(iter(stream))
     stream.close()  # type: ignore[attr-defined] # a generator
 
-    with openai.OpenAI(base_url=gateway.base_url, api_key=KEY) as other:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY) as other:
 
         def cut() -> bool:
             chats = other.chat.completions.list(model=model, limit=1, order="desc").data

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 
@@ -21,7 +22,7 @@ class Pair:
     upstream: Served
 
     def client(self, key: str = "sk-client") -> openai.OpenAI:
-        return openai.OpenAI(base_url=self.gateway.base_url, api_key=key, max_retries=0)
+        return StrictOpenAI(base_url=self.gateway.base_url, api_key=key, max_retries=0)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_an_upstream_that_is_down_hides_only_its_own(tmp_path):
 
 
 def test_a_file_of_the_upstream_is_reached_by_its_id(pair):
-    there = openai.OpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream", max_retries=0)
+    there = StrictOpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream", max_retries=0)
     with there, pair.client() as client:
         made = there.files.create(file=("a.jsonl", b"far"), purpose="batch")
         own = client.files.create(file=("b.jsonl", b"near"), purpose="batch")
@@ -186,8 +187,8 @@ def test_files_can_be_the_upstreams(pair, tmp_path):
     }
     with (
         serve(tmp_path, "--model", "none", environment=environment) as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
-        openai.OpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream") as there,
+        StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        StrictOpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream") as there,
     ):
         made = client.files.create(file=("a.jsonl", b"far"), purpose="fine-tune")
         listed = client.files.list(purpose="fine-tune").data
@@ -199,7 +200,7 @@ def test_files_can_be_the_upstreams(pair, tmp_path):
 
 
 def test_an_upload_of_the_upstream_is_reached_by_its_id(pair):
-    there = openai.OpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream", max_retries=0)
+    there = StrictOpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream", max_retries=0)
     with there, pair.client() as client:
         upload = there.uploads.create(
             bytes=5, filename="a", mime_type="text/plain", purpose="batch"

@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 from tests.voice import PROGRAM, decode_sound, require_voice, speaking
 
 TEXT = "The first sentence is short. Then comes a second one, which is a little longer!"
@@ -38,7 +39,7 @@ def speaker(tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture
 def client(speaker) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=speaker.base_url, api_key="none", max_retries=0) as one:
+    with StrictOpenAI(base_url=speaker.base_url, api_key="none", max_retries=0) as one:
         yield one
 
 

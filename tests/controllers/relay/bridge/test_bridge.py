@@ -13,6 +13,7 @@ from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
 from tests.gateway import backend, gateway
 from tests.response_events import check_events
+from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import Connection, FakeUpstream, Message
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -67,7 +68,7 @@ async def client_of(
             gateway(
                 tmp_path, backends=backends, allowed_hosts=("127.0.0.1",), **settings
             ) as served,
-            openai.AsyncOpenAI(
+            StrictAsyncOpenAI(
                 base_url=f"http://127.0.0.1:{served.port}/v1", api_key="k", max_retries=0
             ) as client,
         ):
@@ -457,8 +458,9 @@ async def test_a_chat_that_ends_without_a_reason_has_ended(tmp_path):
 async def test_an_upstream_that_speaks_both_is_relayed(tmp_path):
     fake = FakeUpstream(answer=b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
     async with client_of(tmp_path, fake, "both") as client:
-        await _ask(client, "chat")
-        await _ask(client, "responses")
+        messages = [{"role": "user", "content": "hi"}]
+        for path, field in (("/responses", "input"), ("/chat/completions", "messages")):
+            await client.post(path, body={"model": "m", field: messages}, cast_to=object)
 
     lines = [request.first_line.split()[1] for request in fake.requests]
     assert lines == [b"/v1/responses", b"/v1/chat/completions"]

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from tests.controllers.relay.bridge.test_bridge import HEAD, sent_to
 from tests.gateway import backend, gateway
+from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import FakeUpstream
 
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
@@ -83,7 +84,7 @@ async def served(tmp_path: Any, fake: FakeUpstream, **more: Any) -> AsyncIterato
 
 
 def openai_client(address: str) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="k", max_retries=0)
+    return StrictAsyncOpenAI(base_url=f"{address}/v1", api_key="k", max_retries=0)
 
 
 async def test_a_chat_is_bridged_to_a_message_streamed_and_whole(tmp_path):
