@@ -45,12 +45,10 @@ class BatchWorker:
 
     async def work(self, job: Job) -> None:
         """Advances a batch from `validating` to `in_progress` or `failed`, or writes its output."""
-        try:
-            batch, content = await self._batches.work(job.subject)
-        except Missing as missing:
-            if missing.id == job.subject:  # the batch has been deleted
-                return
-            raise
+        found = await self._batches.find_work(job.subject)
+        if found is None:
+            return
+        batch, content = found
         if batch.status is BatchStatus.VALIDATING:
             await self._read(job, batch, content)
             batch = await self._batches.get(batch.id)

@@ -22,7 +22,6 @@ from llm_backend.store import (
     Job,
     LineResult,
     Lines,
-    Missing,
 )
 from llm_backend.store.objects import Content
 
@@ -66,12 +65,10 @@ class LinesWorker:
         await self._each(job, _expired_line)
 
     async def _each(self, job: Job, answer: _AnswerLine) -> None:
-        try:
-            batch, content = await self._batches.work(job.subject)
-        except Missing as missing:
-            if missing.id == job.subject:  # the batch has been deleted
-                return
-            raise
+        found = await self._batches.find_work(job.subject)
+        if found is None:
+            return
+        batch, content = found
         lines = Lines(**job.details)
         chunk = LineChunk(self._batches, job, batch)
         answered_lines = await self._batches.find_answered_lines(

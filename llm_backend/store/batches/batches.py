@@ -16,6 +16,7 @@ from llm_backend.store.batches.stored_batch import (
 )
 from llm_backend.store.chats.stored_chat import check_metadata, check_texts
 from llm_backend.store.database.database import Database
+from llm_backend.store.errors import Missing
 from llm_backend.store.jobs import Job, Jobs, job_rows
 from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Content
@@ -73,10 +74,15 @@ class BatchStore:
         await self._database.write(batch_rows.expire, now=self._clock())
         self._jobs.wake()
 
-    async def work(self, id: str) -> tuple[StoredBatch, Content]:
-        """The batch and the content of its input. Raises `Missing` for the batch, or for its
-        file."""
-        return await self._database.read(batch_rows.work, id=id)
+    async def find_work(self, id: str) -> tuple[StoredBatch, Content] | None:
+        """The batch and the content of its input; None if the batch was deleted. Raises `Missing`
+        for its file."""
+        try:
+            return await self._database.read(batch_rows.work, id=id)
+        except Missing as missing:
+            if missing.id == id:
+                return None
+            raise
 
     async def begin(
         self, job: Job, chunks: Sequence[Lines], *, total: int, model: str | None

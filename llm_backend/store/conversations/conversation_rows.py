@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from llm_backend.store.conversations import item_rows
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.row_by_id import find_row
 from llm_backend.store.tables import conversation_items, conversations, items
 
@@ -95,12 +96,8 @@ def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> l
 def find_items(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
     """A page of the items. Raises `Missing`, `UnknownCursor`."""
     seq = _seq(connection, id)
-    end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
-    keys = (conversation_items.c.position,)
-    rows, has_more = fetch(
-        connection, _items_of(seq), request, keys=keys, end=end, size=items.c.size_bytes
-    )
-    return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
+    position, find_position = conversation_items.c.position, partial(_position, connection, seq)
+    return item_rows.find_page(connection, _items_of(seq), request, position, find_position)
 
 
 def all_items(connection: Connection, id: str) -> list[StoredItem]:

@@ -1,15 +1,16 @@
 """Items as rows: insert, find by id, and delete orphans that no object contains any more."""
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, select
+from sqlalchemy import Column, Connection, Row, Select, delete, exists, select
 
 from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import Missing
 from llm_backend.store.json_text import encode
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_by_id import is_id
 from llm_backend.store.tables import (
     conversation_items,
@@ -48,6 +49,21 @@ def get(connection: Connection, id: str) -> StoredItem:
     if not rows or not _is_referenced(connection, rows[0].seq):
         raise Missing(id)
     return item_of(rows[0])
+
+
+def find_page(
+    connection: Connection,
+    listed: Select[Any],
+    request: PageRequest,
+    position: Column[int],
+    find_position: Callable[[str], int],
+) -> Page[StoredItem]:
+    """A page of the listed items. `find_position` returns an item's value of the column
+    `position`, or raises `Missing`. Raises `UnknownCursor`."""
+    end = end_of(request, lambda id: (find_position(id),))
+    size = items.c.size_bytes
+    rows, has_more = fetch(connection, listed, request, keys=(position,), end=end, size=size)
+    return Page(items=[item_of(row) for row in rows], has_more=has_more)
 
 
 def item_of(row: "Row[*tuple[Any, ...]]") -> StoredItem:

@@ -1,6 +1,7 @@
 """Responses as rows: SQL statements, each function one unit of work on a connection."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from sqlalchemy import Connection, Select, delete, insert, literal, select
 from sqlalchemy.exc import IntegrityError
@@ -11,7 +12,7 @@ from llm_backend.store.conversations.stored_conversation import StoredItem
 from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.errors import Duplicate, Missing, ResponseNotInConversation, Unfinished
 from llm_backend.store.json_text import encode
-from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.responses.stored_response import StoredResponse
 from llm_backend.store.row_by_id import find_row, is_id
 from llm_backend.store.tables import items, response_items, responses
@@ -183,12 +184,8 @@ def _items_until(connection: Connection, conversation_id: str, seq: int) -> list
 def find_input(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
     """A page of the input items. Raises `Missing`, `UnknownCursor`."""
     seq = _seq(connection, id)
-    end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
-    keys = (response_items.c.position,)
-    rows, has_more = fetch(
-        connection, _input_of(seq), request, keys=keys, end=end, size=items.c.size_bytes
-    )
-    return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
+    position, find_position = response_items.c.position, partial(_position, connection, seq)
+    return item_rows.find_page(connection, _input_of(seq), request, position, find_position)
 
 
 def _seq(connection: Connection, id: str) -> int:

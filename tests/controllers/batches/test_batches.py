@@ -495,7 +495,7 @@ async def test_an_expired_input_file_is_kept_until_the_batch_has_ended(server):
 
     assert batch.completed == 1
     with pytest.raises(Missing):
-        await server.batches.work(added.id)
+        await server.batches.find_work(added.id)
 
 
 async def test_a_batch_needs_its_file(server):
