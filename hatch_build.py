@@ -25,10 +25,14 @@ class Compile(BuildHookInterface):
         root = Path(self.root)
         sys.path.insert(0, self.root)
         try:
-            from llm_backend.contract.compilation.compiler import compile_contract
+            from llm_backend.contract.compilation.compiler import ContractError, compile_contract
+            from llm_backend.contract.compilation.overlay import OverlayError
         finally:
             sys.path.remove(self.root)
-        compile_contract(root / "openapi", root / "llm_backend" / "contract" / "compiled")
+        try:
+            compile_contract(root / "openapi", root / "llm_backend" / "contract" / "compiled")
+        except (ContractError, OverlayError) as error:
+            sys.exit(f"openapi/ cannot be compiled (see openapi/README.md):\n{error}")
         if compile_nucleus(root / _SAMPLING):
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{_platform_tag()}"

@@ -22,10 +22,17 @@ class OverlayError(ValueError):
 def apply_overlay(
     document: Mapping[str, JsonValue], overlay: Mapping[str, JsonValue]
 ) -> dict[str, JsonValue]:
-    """Returns a copy of the document with every action of the overlay applied, in order."""
+    """Returns a copy of the document with every action of the overlay applied, in order. Raises
+    `OverlayError` for all those that cannot be, one on each line."""
     result: dict[str, JsonValue] = deepcopy(dict(document))
+    errors = []
     for action in overlay["actions"]:
-        apply_action(result, action)
+        try:
+            apply_action(result, action)
+        except OverlayError as error:
+            errors.append(str(error))
+    if errors:
+        raise OverlayError("\n".join(errors))
     return result
 
 

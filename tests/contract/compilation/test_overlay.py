@@ -60,6 +60,14 @@ def test_an_action_that_selects_nothing_is_refused():
         applied({"a": 1}, target="$.b", remove=True)
 
 
+def test_all_actions_that_select_nothing_are_told_at_once():
+    actions = [{"target": target, "remove": True} for target in ("$.b", "$.a", "$.c")]
+    with pytest.raises(OverlayError) as raised:
+        apply_overlay({"a": 1}, {"actions": actions})
+
+    assert [line.split()[3] for line in str(raised.value).splitlines()] == ["$.b", "$.c"]
+
+
 def test_a_plain_value_cannot_be_updated():
     with pytest.raises(OverlayError, match="plain value"):
         applied({"a": 1}, target="$.a", update={"b": 1})
