@@ -9,6 +9,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "convert": ("gguf", "numpy"),
     "hub": ("huggingface_hub",),
     "audio": ("av",),
+    "transcription": ("av", "numpy", "_pywhispercpp"),
 }
 """Modules of extras whose absence is found before an import; `local` is the local engine."""
 

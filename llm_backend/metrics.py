@@ -161,6 +161,12 @@ class Metrics:
             _OUTPUT_TOKEN_S,
         )
         self.speech_seconds = self._counter("speech_seconds", "Seconds of sound spoken.")
+        self.transcription_seconds = self._counter(
+            "transcription_seconds", "Seconds of sound transcribed."
+        )
+        self.transcription_elapsed_seconds = self._counter(
+            "transcription_elapsed_seconds", "Seconds in which sound was transcribed, with waits."
+        )
         self.write_seconds = Histogram(
             "llm_backend_store_write_seconds",
             "Time until a write to the database is durable.",
@@ -246,6 +252,15 @@ class Metrics:
         """Counts a text that a local voice read aloud, also one whose client disconnected."""
         self.queue_seconds.labels(model).observe(queue_s)
         self.speech_seconds.labels(model).inc(sound_s)
+
+    def record_transcription(
+        self, model: str, *, queue_s: float, sound_s: float, elapsed_s: float
+    ) -> None:
+        """Counts a recording that a local model transcribed, also one whose client
+        disconnected."""
+        self.queue_seconds.labels(model).observe(queue_s)
+        self.transcription_seconds.labels(model).inc(sound_s)
+        self.transcription_elapsed_seconds.labels(model).inc(elapsed_s)
 
     def _counter(self, name: str, meaning: str) -> Counter:
         return Counter(f"llm_backend_{name}", meaning, ["model"], registry=self._registry)

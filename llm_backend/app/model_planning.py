@@ -29,6 +29,7 @@ from llm_backend.model_files import (
     plan_smaller,
     projector_footprint,
     read_header,
+    read_whisper_header,
 )
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ class ModelPlanner:
     def _plan(
         self, model: ServedModel, served: Sequence[ServedModel], loaded: Collection[str]
     ) -> PlannedModel:
+        if model.engine.kind is ModelKind.TRANSCRIPTION:
+            return PlannedModel(engine=model.engine, bytes=_whisper_bytes(model))
         extra = _extra_bytes(model)
         try:
             costs = self._costs(model)
@@ -139,6 +142,8 @@ class ModelPlanner:
         """Bytes of a model with the plain default context; 0 if its file cannot be read."""
         if model.memory_bytes is not None:
             return model.memory_bytes
+        if model.engine.kind is ModelKind.TRANSCRIPTION:
+            return _whisper_bytes(model)
         try:
             costs = self._costs(model)
         except HeaderError:
@@ -165,6 +170,15 @@ class ModelPlanner:
         if key not in self._costs_by_file:
             self._costs_by_file[key] = model_costs(read_header(path))
         return self._costs_by_file[key]
+
+
+def _whisper_bytes(model: ServedModel) -> int:
+    """Bytes of a model that transcribes; 0 if its file cannot be read, which the engine reports."""
+    try:
+        return read_whisper_header(model.engine.model_path).memory_bytes
+    except HeaderError as error:
+        log_unknown_size(model, error)
+        return 0
 
 
 def log_unknown_size(model: ServedModel, error: HeaderError) -> None:

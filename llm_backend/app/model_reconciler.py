@@ -135,6 +135,7 @@ class ModelReconciler:
             batch_tokens=model.engine.batch_tokens,
             reader=self._reader,
             tokenize_bytes=self._tokenize_bytes,
+            transcribes=model.engine.kind is ModelKind.TRANSCRIPTION,
         )
 
 

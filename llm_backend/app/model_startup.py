@@ -20,6 +20,7 @@ from llm_backend.backends.local.shared_manager import ModelManagerClient
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.speech import OPENAI_VOICES, Espeak, VoiceModel
 from llm_backend.backends.speech.voice_model import SpeechUsage
+from llm_backend.backends.transcription import Transcriber, TranscriptUsage
 from llm_backend.engine import Engine
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
@@ -139,6 +140,22 @@ def build_voice(settings: Settings, metrics: Metrics) -> VoiceModel | None:
         metrics.record_speech(model, queue_s=usage.queue_s, sound_s=usage.sound_s)
 
     return VoiceModel(espeak, permits, observe)
+
+
+def build_transcriber(settings: Settings, metrics: Metrics) -> Transcriber:
+    """Returns what transcribes recordings by local models."""
+    permits = FairSemaphore(
+        settings.transcription_concurrency,
+        depth=settings.queue_limit,
+        timeout_s=settings.queue_deadline_s,
+    )
+
+    def observe(model: str, usage: TranscriptUsage) -> None:
+        metrics.record_transcription(
+            model, queue_s=usage.queue_s, sound_s=usage.sound_s, elapsed_s=usage.elapsed_s
+        )
+
+    return Transcriber(permits, observe)
 
 
 @asynccontextmanager

@@ -20,14 +20,16 @@ from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
 from llm_backend.errors import InvalidRequest
-from llm_backend.extras import is_installed, missing_engine_hint, needs_engine
+from llm_backend.extras import install_command, is_installed, missing_engine_hint, needs_engine
 from llm_backend.json_types import JsonMapping
 from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
     PlanRequest,
     find_model_file,
+    is_whisper_file,
     read_header,
+    read_whisper_header,
 )
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.model_entry import AdapterSettings, ChatTurnFrames, ModelSettings
@@ -147,8 +149,23 @@ def _model_file(settings: Settings, name: str) -> Path:
         path = find_model_file(name, settings.models_folder)
     except ModelFileMissing as error:
         raise SettingsError(str(error)) from error
-    _check_model_file(path)
+    if is_whisper_file(path):
+        _check_whisper_file(path)
+    else:
+        _check_model_file(path)
     return path
+
+
+def _check_whisper_file(path: Path) -> None:
+    """Raises `SettingsError` for a truncated file, or if the extra is not installed."""
+    if not is_installed("transcription"):
+        raise SettingsError(
+            f"{path} is a Whisper model, which needs the extra: {install_command('transcription')}."
+        )
+    try:
+        read_whisper_header(path)
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _card(
@@ -164,6 +181,8 @@ def _card(
         more = (("description", BUILTIN_DESCRIPTION),)
     if name_in_folder is not None:
         more = (("file", name_in_folder),)
+    if is_whisper_file(path):
+        more = (*more, ("input_modalities", ("audio",)), ("output_modalities", ("text",)))
     if entry.personalities:
         more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:
@@ -284,6 +303,8 @@ def _engine(
             raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
         _check_model_file(draft)
     gpu_layers = _override(entry.gpu_layers, settings.gpu_layers)
+    if gpu_layers is None and is_whisper_file(path):
+        gpu_layers = -1  # a device is used if the library has one
     return EngineConfig(
         slots=_override(entry.slots, settings.slots) or EngineConfig.slots,
         tensor_split=_override(entry.tensor_split, settings.tensor_split),
@@ -294,7 +315,7 @@ def _engine(
         projector_path=projector.path if projector else None,
         picture_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
-        kind=_KINDS[entry.role] if entry.role else None,
+        kind=_kind(entry, path),
         context_tokens=_override(entry.context_tokens, settings.context_tokens),
         cache_type=_override(entry.cache_type, settings.cache_type),
         flash_attention=_override(entry.flash_attention, settings.flash_attention),
@@ -327,8 +348,19 @@ def _engine(
     )
 
 
-def _plan_request(settings: Settings, entry: ModelSettings, engine: EngineConfig) -> PlanRequest:
-    """Returns what the settings leave to a plan."""
+def _kind(entry: ModelSettings, path: Path) -> ModelKind | None:
+    """Returns the kind of the model; None if the engine is to read it from the file."""
+    if is_whisper_file(path):
+        return ModelKind.TRANSCRIPTION
+    return _KINDS[entry.role] if entry.role else None
+
+
+def _plan_request(
+    settings: Settings, entry: ModelSettings, engine: EngineConfig
+) -> PlanRequest | None:
+    """Returns what the settings leave to a plan; None for a model without one."""
+    if engine.kind is ModelKind.TRANSCRIPTION:
+        return None
     return PlanRequest(
         slots=_override(entry.slots, settings.slots),
         context_tokens=engine.context_tokens,

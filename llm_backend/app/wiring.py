@@ -13,7 +13,12 @@ from llm_backend.app import served_upstreams
 from llm_backend.app.database_startup import make_data_folder, open_database
 from llm_backend.app.guards import add_access_log, add_guards
 from llm_backend.app.jobs import job_kinds
-from llm_backend.app.model_startup import ChoosePersonality, build_voice, open_models
+from llm_backend.app.model_startup import (
+    ChoosePersonality,
+    build_transcriber,
+    build_voice,
+    open_models,
+)
 from llm_backend.app.observability import open_tracing, usage_observer
 from llm_backend.app.operations import build_operations
 from llm_backend.app.search import SearchServices, open_index, search_over
@@ -175,6 +180,7 @@ def _build_services(
         access=access,
         document=document.text,
         operations=document.operations,
+        transcriber=build_transcriber(settings, metrics),
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
         upstreams=upstream,
     )

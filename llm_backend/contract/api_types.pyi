@@ -386,6 +386,10 @@ class AskChatQuery(TypedDict):
     stream: NotRequired[bool]
     model: NotRequired[str]
 
+AudioResponseFormat: TypeAlias = (
+    Literal["diarized_json", "json", "srt", "text", "verbose_json", "vtt"]
+)
+
 class AudioVoiceList(TypedDict):
     object: Literal["list"]
     voices: list[AudioVoiceListVoice]
@@ -2185,6 +2189,70 @@ class CreateSpendAlertBody(TypedDict):
     interval: Literal["month"]
     notification_channel: SpendAlertNotificationChannel
     threshold_amount: int
+
+class CreateTranscriptionRequest(TypedDict):
+    chunking_strategy: NotRequired[VadConfig | Literal["auto"] | None]
+    file: bytes
+    include: NotRequired[list[TranscriptionInclude]]
+    keywords: NotRequired[list[str]]
+    known_speaker_names: NotRequired[list[str]]
+    known_speaker_references: NotRequired[list[str]]
+    language: NotRequired[str]
+    languages: NotRequired[list[str]]
+    model: str
+    prompt: NotRequired[str]
+    response_format: NotRequired[AudioResponseFormat]
+    stream: NotRequired[bool | None]
+    temperature: NotRequired[float]
+    timestamp_granularities: NotRequired[list[Literal["segment", "word"]]]
+
+class CreateTranscriptionResponseDiarizedJson(TypedDict):
+    duration: float
+    segments: list[TranscriptionDiarizedSegment]
+    task: Literal["transcribe"]
+    text: str
+    usage: NotRequired[TranscriptTextUsageDuration | TranscriptTextUsageTokens]
+
+class CreateTranscriptionResponseJson(TypedDict):
+    languages: NotRequired[list[TranscriptionLanguage]]
+    logprobs: NotRequired[list[CreateTranscriptionResponseJsonLogprob]]
+    text: str
+    usage: NotRequired[TranscriptTextUsageDuration | TranscriptTextUsageTokens]
+
+class CreateTranscriptionResponseJsonLogprob(TypedDict):
+    bytes: NotRequired[list[float]]
+    logprob: NotRequired[float]
+    token: NotRequired[str]
+
+CreateTranscriptionResponseStreamEvent: TypeAlias = (
+    TranscriptTextDeltaEvent
+    | TranscriptTextDoneEvent
+    | TranscriptTextSegmentEvent
+)
+
+class CreateTranscriptionResponseVerboseJson(TypedDict):
+    duration: float
+    language: str
+    segments: NotRequired[list[TranscriptionSegment]]
+    text: str
+    usage: NotRequired[TranscriptTextUsageDuration]
+    words: NotRequired[list[TranscriptionWord]]
+
+class CreateTranslationRequest(TypedDict):
+    file: bytes
+    model: str
+    prompt: NotRequired[str]
+    response_format: NotRequired[Literal["json", "srt", "text", "verbose_json", "vtt"]]
+    temperature: NotRequired[float]
+
+class CreateTranslationResponseJson(TypedDict):
+    text: str
+
+class CreateTranslationResponseVerboseJson(TypedDict):
+    duration: float
+    language: str
+    segments: NotRequired[list[TranscriptionSegment]]
+    text: str
 
 class CreateUploadRequest(TypedDict):
     bytes: int
@@ -4886,6 +4954,82 @@ class TopLogProb(TypedDict):
     logprob: float
     token: str
 
+class TranscriptTextDeltaEvent(TypedDict):
+    delta: str
+    logprobs: NotRequired[list[TranscriptTextDeltaEventLogprob]]
+    segment_id: NotRequired[str]
+    type: Literal["transcript.text.delta"]
+
+class TranscriptTextDeltaEventLogprob(TypedDict):
+    bytes: NotRequired[list[int]]
+    logprob: NotRequired[float]
+    token: NotRequired[str]
+
+class TranscriptTextDoneEvent(TypedDict):
+    languages: NotRequired[list[TranscriptionLanguage]]
+    logprobs: NotRequired[list[TranscriptTextDoneEventLogprob]]
+    text: str
+    type: Literal["transcript.text.done"]
+    usage: NotRequired[TranscriptTextUsageTokens]
+
+class TranscriptTextDoneEventLogprob(TypedDict):
+    bytes: NotRequired[list[int]]
+    logprob: NotRequired[float]
+    token: NotRequired[str]
+
+class TranscriptTextSegmentEvent(TypedDict):
+    end: float
+    id: str
+    speaker: str
+    start: float
+    text: str
+    type: Literal["transcript.text.segment"]
+
+class TranscriptTextUsageDuration(TypedDict):
+    seconds: float
+    type: Literal["duration"]
+
+class TranscriptTextUsageTokens(TypedDict):
+    input_token_details: NotRequired[TranscriptTextUsageTokensInputTokenDetails]
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    type: Literal["tokens"]
+
+class TranscriptTextUsageTokensInputTokenDetails(TypedDict):
+    audio_tokens: NotRequired[int]
+    text_tokens: NotRequired[int]
+
+class TranscriptionDiarizedSegment(TypedDict):
+    end: float
+    id: str
+    speaker: str
+    start: float
+    text: str
+    type: Literal["transcript.text.segment"]
+
+TranscriptionInclude: TypeAlias = Literal["logprobs"]
+
+class TranscriptionLanguage(TypedDict):
+    code: str
+
+class TranscriptionSegment(TypedDict):
+    avg_logprob: float
+    compression_ratio: float
+    end: float
+    id: int
+    no_speech_prob: float
+    seek: int
+    start: float
+    temperature: float
+    text: str
+    tokens: list[int]
+
+class TranscriptionWord(TypedDict):
+    end: float
+    start: float
+    word: str
+
 TruncationEnum: TypeAlias = Literal["auto", "disabled"]
 
 class TypeParam(TypedDict):
@@ -5290,6 +5434,12 @@ class UserUser(TypedDict):
     name: NotRequired[str | None]
     object: Literal["user"]
     picture: NotRequired[str | None]
+
+class VadConfig(TypedDict):
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: Literal["server_vad"]
 
 class VectorStoreExpirationAfter(TypedDict):
     anchor: Literal["last_active_at"]

@@ -19,12 +19,12 @@ class ApiRequest:
 
     `body` is the parsed JSON body, None if there is none or it is not JSON; `raw_body` holds its
     bytes as sent. Other bodies (uploads) are unread: a local operation with a form reads them from
-    `form`, others from `http.stream()`. `form_head` is the beginning of a form that is relayed to
-    an upstream. `query` is a dict of typed values, only for the parameters that the client sent;
-    `path` is decoded. Handlers give `body` and `query` the types of `contract/api_types.pyi`.
-    `caller` is the result of `authenticate`, None for operations that need no key.
-    `meter` counts the usage of the request. Admission control sets it for metered operations; no
-    other field changes.
+    `form`, others from `http.stream()`. `form_head` is the beginning of a form that names a model
+    or is relayed to an upstream. `query` is a dict of typed values, only for the parameters that
+    the client sent; `path` is decoded. Handlers give `body` and `query` the types of
+    `contract/api_types.pyi`. `caller` is the result of `authenticate`, None for operations that
+    need no key. `meter` counts the usage of the request. Admission control sets it for metered
+    operations; no other field changes.
     """
 
     operation: Operation

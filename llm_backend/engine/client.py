@@ -28,6 +28,8 @@ from llm_backend.engine.messages import (
     Status,
     Tokenize,
     Tokenized,
+    Transcribe,
+    Transcribed,
 )
 from llm_backend.engine.process.engine_connection import Call, EngineConnection, Request
 from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
@@ -45,6 +47,7 @@ _Answer = TypeVar(
     LabelsScored,
     Status,
     Tokenized,
+    Transcribed,
 )
 
 
@@ -126,6 +129,34 @@ class Engine:
         """Relevance of each document to the query."""
         command = Rank(id=self._next_id(), query=query, documents=documents)
         return _expect(await self._request(command), RankScores)
+
+    async def transcribe(
+        self,
+        samples: bytes,
+        *,
+        language: str | None = None,
+        translate: bool = False,
+        prompt: str = "",
+        context: Sequence[int] = (),
+        temperature: float = 0.0,
+        words: bool = False,
+        is_last: bool = True,
+        has_begun: bool = False,
+    ) -> Transcribed:
+        """Transcript of one window of a recording; arguments as of `Transcribe`."""
+        command = Transcribe(
+            id=self._next_id(),
+            samples=samples,
+            language=language,
+            translate=translate,
+            prompt=prompt,
+            context=list(context),
+            temperature=temperature,
+            words=words,
+            is_last=is_last,
+            has_begun=has_begun,
+        )
+        return _expect(await self._request(command), Transcribed)
 
     async def tokenize(
         self,

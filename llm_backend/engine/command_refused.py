@@ -1,18 +1,35 @@
 """Refusal of a command, with its reason."""
 
-from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank, ScoreLabels
+from llm_backend.engine.messages import (
+    Detokenize,
+    Embed,
+    Failure,
+    Generate,
+    ModelKind,
+    Rank,
+    ScoreLabels,
+    Tokenize,
+    Transcribe,
+)
 
 _DOES = {
     ModelKind.CHAT: "generates text",
     ModelKind.EMBEDDING: "makes embeddings",
     ModelKind.RERANK: "ranks documents",
+    ModelKind.TRANSCRIPTION: "transcribes recordings",
 }
 _VERBS = {
     Generate: "generate text",
     ScoreLabels: "decide",
     Embed: "embed",
     Rank: "rank documents",
+    Transcribe: "transcribe recordings",
+    Tokenize: "tokenize texts",
+    Detokenize: "detokenize texts",
 }
+
+Job = Generate | ScoreLabels | Embed | Rank | Transcribe
+"""Commands that a model computes."""
 
 
 class CommandRefused(Exception):
@@ -25,9 +42,7 @@ class CommandRefused(Exception):
         self.field = field
 
 
-def unsupported_command(
-    kind: ModelKind, command: Generate | ScoreLabels | Embed | Rank
-) -> CommandRefused:
+def unsupported_command(kind: ModelKind, command: Job | Tokenize | Detokenize) -> CommandRefused:
     """Returns the refusal of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
     return CommandRefused(Failure.UNSUPPORTED, message)

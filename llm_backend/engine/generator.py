@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import unsupported_command
+from llm_backend.engine.command_refused import Job, unsupported_command
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.lower_tiers import LowerTiers, save_threshold
@@ -15,14 +15,12 @@ from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
 from llm_backend.engine.media_runs import MediaError
 from llm_backend.engine.messages import (
     Delta,
-    Embed,
     Failed,
     Failure,
     Generate,
     LabelsScored,
     ModelKind,
     Priority,
-    Rank,
     ScoreLabels,
     Start,
     Status,
@@ -131,7 +129,7 @@ class Generator:
     def submit(
         self,
         address: Address,
-        command: Generate | ScoreLabels | Embed | Rank,
+        command: Job,
         now: float,
         validated: ValidatedCommand | None = None,
     ) -> None:

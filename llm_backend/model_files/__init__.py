@@ -7,6 +7,7 @@ footprint.py  memory of a model
 memory_plan.py  layers by device, slots and context of a model on a machine
 layer_placement.py  layers on GPUs
 projector.py  media and memory of a projector
+whisper.py    sizes and memory of a Whisper file
 memory.py     total and available memory of this machine
 """
 
@@ -39,6 +40,7 @@ from llm_backend.model_files.memory_plan import (
 )
 from llm_backend.model_files.model_costs import ModelCosts, generates, model_costs
 from llm_backend.model_files.projector import projector_footprint, projector_shape
+from llm_backend.model_files.whisper import WhisperHeader, is_whisper_file, read_whisper_header
 
 __all__ = [
     "HUB_NAME",
@@ -51,11 +53,13 @@ __all__ = [
     "ModelFileMissing",
     "ModelShape",
     "PlanRequest",
+    "WhisperHeader",
     "available_memory_bytes",
     "find_model_file",
     "find_projector_file",
     "footprint",
     "generates",
+    "is_whisper_file",
     "machine_memory_bytes",
     "model_costs",
     "model_parts",
@@ -65,5 +69,6 @@ __all__ = [
     "projector_footprint",
     "projector_shape",
     "read_header",
+    "read_whisper_header",
     "remove_model",
 ]

@@ -16,6 +16,7 @@ from llm_backend.settings.responses import ResponsesSettings
 from llm_backend.settings.search import SearchSettings
 from llm_backend.settings.speech import SpeechSettings
 from llm_backend.settings.state import StateSettings
+from llm_backend.settings.transcription import TranscriptionSettings
 from llm_backend.settings.upstreams import UpstreamsSettings
 from llm_backend.settings.webhooks import WebhooksSettings
 
@@ -28,6 +29,7 @@ class Settings(
     SearchSettings,
     StateSettings,
     UpstreamsSettings,
+    TranscriptionSettings,
     SpeechSettings,
     LocalModelsSettings,
     AccessSettings,
@@ -65,6 +67,7 @@ SETTING_GROUPS: Mapping[str, type[BaseModel]] = {
     "Keys, limits, costs": AccessSettings,
     "Local models": LocalModelsSettings,
     "Speech": SpeechSettings,
+    "Transcription": TranscriptionSettings,
     "Upstreams": UpstreamsSettings,
     "State": StateSettings,
     "Text extraction and search": SearchSettings,

@@ -83,6 +83,10 @@ class RequestMeter:
         """Counts the answered request; `units` are its units besides tokens."""
         self._ledger.add(self._key(self._detail), requests=1, units=units)
 
+    def count_units(self, units: int) -> None:
+        """Counts units besides tokens, of a request that is counted by itself."""
+        self._ledger.add(self._key(self._detail), units=units)
+
     def count_tokens(self, tokens: Tokens) -> None:
         """Counts tokens."""
         self._add(self._detail, tokens)

@@ -36,7 +36,11 @@ from llm_backend.model_files import GgufHeader, HeaderError
 from llm_backend.offload import offload
 
 _MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
-_PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
+_PURPOSES = {
+    ModelKind.EMBEDDING: "embeddings",
+    ModelKind.RERANK: "ranking documents",
+    ModelKind.TRANSCRIPTION: "transcribing recordings",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class LocalModel:
     of requests, `vector_stores` ids of those that its chats search. `is_generative` reads from the
     file whether it is a generative model, `read_header` its header. A text to embed has up to
     `batch_tokens` tokens. `reader` decodes media of messages. A text to tokenize has up to
-    `tokenize_bytes` bytes.
+    `tokenize_bytes` bytes. `transcribes` is true for a model that transcribes recordings.
     """
 
     def __init__(
@@ -85,7 +89,9 @@ class LocalModel:
         batch_tokens: int = 512,
         reader: MediaReader | None = None,
         tokenize_bytes: int = 1024 * 1024,
+        transcribes: bool = False,
     ) -> None:
+        self.transcribes = transcribes
         self._tokenize_bytes = tokenize_bytes
         self.card = card
         self.vector_stores = vector_stores

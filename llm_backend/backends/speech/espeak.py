@@ -5,18 +5,15 @@ reads a whole text. The pipe holds it back where the client is slow.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import re
-import select
 import shutil
-import signal
-from asyncio.subprocess import Process, SubprocessStreamProtocol
+from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+from llm_backend.backends.child_process import run_child
 from llm_backend.backends.speech.voices import VoiceNames, voices_by_id
 from llm_backend.errors import DeadlineExceeded, EngineUnavailable, Internal, Unsupported
 
@@ -112,22 +109,8 @@ class Espeak:
         path = shutil.which(self._program)
         if path is None:
             raise Unsupported(needs_program(), param="model", code=NOT_INSTALLED)
-        loop = asyncio.get_running_loop()
-        transport, protocol = await loop.subprocess_exec(
-            lambda: SubprocessStreamProtocol(limit=_CHUNK_BYTES, loop=loop),
-            path,
-            *arguments,
-            env={"LC_ALL": "C.UTF-8"},
-            start_new_session=True,  # a wrapper script is ended with its children
-        )
-        process = Process(transport, protocol, loop)
-        try:
+        async with run_child(path, *arguments, environment={"LC_ALL": "C.UTF-8"}) as process:
             yield process
-        finally:
-            if process.returncode is None or _is_open_elsewhere(transport):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            await _close(transport, process)
 
     async def _chunks(self, process: Process) -> AsyncGenerator[bytes, None]:
         """Yields what the process writes. Raises `ApiError` if it fails."""
@@ -168,30 +151,6 @@ async def _whole_samples(
         rest = data[end:]
     if rest:
         yield rest
-
-
-def _is_open_elsewhere(transport: asyncio.SubprocessTransport) -> bool:
-    """True if a process has the other end of a pipe: a child of one that has ended."""
-    pipes = [transport.get_pipe_transport(number) for number in (1, 2)]
-    files = [one.get_extra_info("pipe") for one in pipes if one and not one.is_closing()]
-    poll = select.poll()
-    for file in files:
-        poll.register(file, 0)  # the one event is then that the other end is closed
-    return len(poll.poll(0)) < len(files)
-
-
-async def _close(transport: asyncio.SubprocessTransport, process: Process) -> None:
-    """Closes the pipes, also those that another process holds, and waits for the process."""
-    try:
-        for number in (0, 1, 2):
-            pipe = transport.get_pipe_transport(number)
-            if isinstance(pipe, asyncio.WriteTransport) and pipe.get_write_buffer_size():
-                pipe.abort()  # `close` would wait until the rest is read
-            elif pipe is not None:
-                pipe.close()
-        await process.wait()
-    finally:
-        transport.close()
 
 
 def _failure(code: int, message: bytes) -> EngineUnavailable | Internal:

@@ -19,8 +19,6 @@ _EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _LONGEST_START = max(map(len, _EVENT_STARTS))
 _BEFORE = b" \t\r\n\xef\xbb\xbf"  # blanks and a byte order mark
 _NO_CONTENT = 204
-# The document describes JSON alone, and `response_format` of the form may ask for a text.
-_MAYBE_TEXT = frozenset({"createTranscription", "createTranslation"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +47,12 @@ EVENTS_OR_JSON = AnswerKinds(json=True, events=True)
 
 
 @lru_cache(maxsize=1024)  # operations, each with and without a stream
-def answer_kinds_of(
-    operation_id: str, described: frozenset[str], *, streams: bool | None
-) -> AnswerKinds:
+def answer_kinds_of(described: frozenset[str], *, streams: bool | None) -> AnswerKinds:
     """Returns the kinds that the document's media types of successful answers permit. `streams`:
     events were requested; None: unknown."""
     if not described or not {_PAGE, "*/*"}.isdisjoint(described):
         return ANY
-    is_json = _JSON in described and operation_id not in _MAYBE_TEXT
+    is_json = _JSON in described
     if not is_json or not described <= {_JSON, _EVENTS}:
         return AnswerKinds()
     return AnswerKinds(json=True, events=_EVENTS in described and streams is not False)

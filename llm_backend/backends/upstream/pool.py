@@ -166,9 +166,7 @@ class UpstreamPool:
         if not request.operation:
             return ANY
         operation_id = request.operation[0]
-        return answer_kinds_of(
-            operation_id, self._media_types_of(operation_id), streams=request.streams
-        )
+        return answer_kinds_of(self._media_types_of(operation_id), streams=request.streams)
 
     async def _next(self, attempts: Attempts) -> Upstream:
         """Waits for an upstream below its concurrency limit. Raises `Overloaded`."""

@@ -29,7 +29,7 @@ from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.document import Document
 from llm_backend.contract.forms.form import Form
-from llm_backend.contract.forms.form_model import prepend_head, read_form_head
+from llm_backend.contract.forms.form_model import FormHead, prepend_head, read_form_head
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.request import ApiRequest, Handler
 from llm_backend.contract.request_validation import (
@@ -246,7 +246,11 @@ class Dispatcher:
         state = scope["state"]
         checked: ValidatedInput = state["checked"]
         http = HttpRequest(scope, receive)
-        head = await read_form_head(http) if operation.answered_by == "upstream" else None
+        names_model = checked.form is not None and "model" in checked.form.parameters
+        is_local = operation.answered_by == "local"
+        head: FormHead | None = None
+        if names_model or not is_local:
+            head = await read_form_head(http, is_stored=names_model and is_local)
         if head is not None:
             http = prepend_head(http, head)
         request = ApiRequest(
@@ -268,7 +272,11 @@ class Dispatcher:
             response = await self._resolver.handler(operation.operation_id)(request)
             await self._answers.validate(operation, response)(scope, receive, send)
 
-        await self._admission(request, answer, send)
+        try:
+            await self._admission(request, answer, send)
+        finally:
+            if head is not None:
+                head.close()
 
 
 async def _open(request: ApiRequest, answer: SendResponse, send: Send) -> None:

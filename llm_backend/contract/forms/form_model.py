@@ -1,8 +1,15 @@
-"""Reads the `model` field from the beginning of a multipart form that is relayed as a stream."""
+"""Reads the `model` field from the beginning of a multipart form that is read as a stream.
+
+Clients send their fields before or after the file. An upstream's form goes on as it comes, and a
+model that is named behind a long file is not read. A form that may be answered here is stored up to
+the model's name instead, as the name decides who answers.
+"""
 
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import orjson
 from starlette.requests import Request as HttpRequest
@@ -11,10 +18,11 @@ from starlette.types import Message, Receive
 from llm_backend.contract.body import replay_body
 from llm_backend.errors import ClientGone
 
-# Clients send their fields before or after the file. A model name beyond this many bytes is not
-# read, and the form goes to the upstream of the operation.
+# A model name beyond this many bytes of a relayed form is not read, and the form goes to the
+# upstream of the operation.
 _HEAD_BYTES = 64 * 1024
 _BOUNDARY = re.compile(rb'boundary="?([^";]+)"?', re.IGNORECASE)
+_CHUNK_BYTES = 256 * 1024  # of a stored form that is read again
 _NAMES_MODEL = re.compile(rb'[; ]name="?model"?\s*(?:;|\r|$)', re.IGNORECASE)
 _NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE)
 
@@ -23,34 +31,46 @@ _NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE
 class FormHead:
     """First bytes of a form, with the offsets of the model's name in them.
 
-    `more`: the form continues. `session` is the model of a realtime session, read from the JSON of
-    the form's `session` field.
+    `read` holds the first of them, and `stored` those that follow, if there are many. `more`: the
+    form continues. `session` is the model of a realtime session, read from the JSON of the form's
+    `session` field.
     """
 
     read: bytes
     start: int = 0
     stop: int = 0
+    name: str = ""
     more: bool = False
     session: str | None = None
+    stored: IO[bytes] | None = None
 
     @property
     def model(self) -> str | None:
         """Value of the `model` field; None if the head holds none."""
-        name = self.read[self.start : self.stop].decode(errors="replace")
-        return name or None
+        return self.name or None
 
     @property
     def requested_model(self) -> str | None:
         """Requested model, from the `model` field or the session."""
         return self.model or self.session
 
-    def replace_model(self, model: str) -> bytes:
-        """Returns the head with the model's name replaced."""
-        return self.read[: self.start] + model.encode() + self.read[self.stop :]
+    def pieces(self) -> Iterator[bytes]:
+        """Yields the bytes, in their order."""
+        yield self.read
+        if self.stored is not None:
+            self.stored.seek(0)
+            while piece := self.stored.read(_CHUNK_BYTES):
+                yield piece
+
+    def close(self) -> None:
+        """Deletes the stored bytes."""
+        if self.stored is not None:
+            self.stored.close()
 
 
-async def read_form_head(http: HttpRequest) -> FormHead | None:
-    """Reads a form until it names a model, up to a bound; returns None if the body is no form.
+async def read_form_head(http: HttpRequest, *, is_stored: bool = False) -> FormHead | None:
+    """Reads a form until it names a model, up to a bound unless it `is_stored`; returns None if the
+    body is no form. The caller closes the head.
 
     Raises `ClientGone` if the client disconnects meanwhile.
     """
@@ -58,22 +78,65 @@ async def read_form_head(http: HttpRequest) -> FormHead | None:
     boundary = _BOUNDARY.search(kind)
     if not kind.lower().startswith(b"multipart/form-data") or boundary is None:
         return None
-    return await _read(http, boundary[1].strip())
+    return await _read(http, b"--" + boundary[1].strip(), is_stored=is_stored)
 
 
-async def _read(http: HttpRequest, boundary: bytes) -> FormHead:
-    read, more, offset, mark = bytearray(), True, 0, b"--" + boundary
-    while more and len(read) < _HEAD_BYTES:
-        message = await http.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        read += message.get("body", b"")
-        more = message.get("more_body", False)
-        for begin, start, stop in _parts(read, mark, offset):
-            if _NAMES_MODEL.search(read, begin, start - 2):
-                return FormHead(read=bytes(read), start=start, stop=stop, more=more)
-            offset = stop
-    return FormHead(read=bytes(read), more=more, session=_model_of_session(read, mark))
+async def _read(http: HttpRequest, mark: bytes, *, is_stored: bool) -> FormHead:
+    read, more, finder = bytearray(), True, _ModelFinder(mark)
+    stored: IO[bytes] | None = None
+    try:
+        while more and (is_stored or len(read) < _HEAD_BYTES):
+            message = await http.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(read) < _HEAD_BYTES:
+                read += body
+            else:
+                stored = stored or tempfile.TemporaryFile()  # noqa: SIM115 # closed with the head
+                stored.write(body)  # as fast as the page cache
+            if (found := finder.find(body)) is not None:
+                start, name = found
+                return FormHead(
+                    read=bytes(read),
+                    start=start,
+                    stop=start + len(name),
+                    name=name.decode(errors="replace"),
+                    more=more,
+                    stored=stored,
+                )
+    except BaseException:
+        if stored is not None:
+            stored.close()
+        raise
+    session = _model_of_session(read, mark)
+    return FormHead(read=bytes(read), more=more, session=session, stored=stored)
+
+
+class _ModelFinder:
+    """Finds the `model` field in the pieces of a form; of a long part it keeps no bytes."""
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self._kept = bytearray()
+        self._dropped_bytes = 0
+        self._offset = 0  # in the kept bytes, of the part that is not complete yet
+
+    def find(self, piece: bytes) -> tuple[int, bytes] | None:
+        """Returns offset and value of the field if this piece completes it."""
+        kept = self._kept
+        kept += piece
+        for begin, start, stop in _parts(kept, self._mark, self._offset):
+            if _NAMES_MODEL.search(kept, begin, start - 2):
+                return self._dropped_bytes + start, bytes(kept[start:stop])
+            self._offset = stop
+        if len(kept) - self._offset > _HEAD_BYTES:
+            drop = len(kept) - len(self._mark) - 2  # the next boundary may have begun
+            del kept[:drop]
+            self._dropped_bytes += drop
+            self._offset = 0
+        return None
 
 
 def _model_of_session(read: bytearray, mark: bytes) -> str | None:
@@ -106,15 +169,34 @@ def _parts(read: bytearray, mark: bytes, offset: int) -> Iterator[tuple[int, int
 
 def prepend_head(http: HttpRequest, head: FormHead) -> HttpRequest:
     """Returns the request with the bytes of the head in its body again."""
-    return HttpRequest(http.scope, replay_body(head.read, http.receive, more=head.more))
+    if head.stored is None:
+        return HttpRequest(http.scope, replay_body(head.read, http.receive, more=head.more))
+    return HttpRequest(http.scope, _replay(head, http.receive))
+
+
+def _replay(head: FormHead, receive: Receive) -> Receive:
+    pieces = head.pieces()
+    has_ended = False
+
+    async def receive_again() -> Message:
+        nonlocal has_ended
+        piece = next(pieces, None)
+        if piece is not None:
+            return {"type": "http.request", "body": piece, "more_body": True}
+        if head.more or has_ended:
+            return await receive()
+        has_ended = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive_again
 
 
 def with_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
     """Returns the whole request with another model name, and its `Content-Length` adjusted."""
-    first = head.replace_model(model)
-    added_bytes = len(first) - len(head.read)
+    name = model.encode()
+    added_bytes = len(name) - (head.stop - head.start)
     headers = [_adjust_length(pair, added_bytes) for pair in http.scope["headers"]]
-    return HttpRequest({**http.scope, "headers": headers}, _replace_head(first, http.receive))
+    return HttpRequest({**http.scope, "headers": headers}, _rename(head, name, http.receive))
 
 
 def _adjust_length(pair: tuple[bytes, bytes], added_bytes: int) -> tuple[bytes, bytes]:
@@ -123,16 +205,19 @@ def _adjust_length(pair: tuple[bytes, bytes], added_bytes: int) -> tuple[bytes, 
     return (name, b"%d" % (int(value) + added_bytes)) if is_length else pair
 
 
-def _replace_head(first: bytes, receive: Receive) -> Receive:
-    """Wraps `receive`: replaces the body of the first message, which is the head."""
-    is_replaced = False
+def _rename(head: FormHead, name: bytes, receive: Receive) -> Receive:
+    """Wraps `receive`: replaces the bytes of the model's name."""
+    offset = 0
 
-    async def receive_replaced() -> Message:
-        nonlocal is_replaced
+    async def receive_renamed() -> Message:
+        nonlocal offset
         message = await receive()
-        if not is_replaced:
-            is_replaced = True
-            return {**message, "body": first}
-        return message
+        body: bytes = message.get("body", b"")
+        start, stop = (max(0, at - offset) for at in (head.start, head.stop))
+        holds_start = 0 <= head.start - offset < len(body)
+        offset += len(body)
+        if not body or stop == 0 or start >= len(body):
+            return message
+        return {**message, "body": body[:start] + (name if holds_start else b"") + body[stop:]}
 
-    return receive_replaced
+    return receive_renamed

@@ -1,1 +1,1 @@
-"""Audio: texts read aloud by a local voice, and the names of voices."""
+"""Audio: texts read aloud, names of voices, and recordings as text."""

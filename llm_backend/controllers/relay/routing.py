@@ -16,7 +16,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import Destination, fairness_key, relay, requested_model
 from llm_backend.controllers.services import Services
-from llm_backend.errors import Overloaded, RateLimited, UpstreamError
+from llm_backend.errors import InvalidRequest, Overloaded, RateLimited, UpstreamError
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,35 @@ async def relay_operation(
         return await relay_with(services, request)
     options = _RouteOptions(local=_no_local_answer, relay_with=relay_with)
     return await _first_answer(services, request, steps, options)
+
+
+async def answer_form_by_route(
+    services: Services, request: ApiRequest, *, local: LocalStep
+) -> Response:
+    """Returns the answer to a form: of the local model that it names, else of an upstream. Raises
+    `ModelNotFound`. Its first step answers, as a form is read only once."""
+    name = request.form_head.model if request.form_head else None
+    if name is None:
+        raise await _missing_model(services, request)
+    steps = services.registry.steps(name, operation_names(request))
+    step = steps[0]
+    if isinstance(step, VoiceModel):
+        raise only_speaks(step)
+    if isinstance(step, UpstreamModel):
+        assert request.form_head is not None, "it names the model"
+        return await _relay_form(services, request, request.form_head, steps)
+    await _switch_model(request, step)
+    return await local(services, request, step.with_meter(request.meter))
+
+
+async def _missing_model(services: Services, request: ApiRequest) -> InvalidRequest:
+    """Returns the error of a form without a model, unless another one is raised before."""
+    assert request.form is not None, "the operation takes a form"
+    part = await request.form.file("file", limit_bytes=services.settings.upload_limit_bytes)
+    async for _ in part.pieces:
+        pass
+    await request.form.fields()
+    return InvalidRequest("Missing required parameter: 'model'.", param="model")
 
 
 async def _relay_form(

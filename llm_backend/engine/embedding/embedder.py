@@ -7,18 +7,16 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import CommandRefused, unsupported_command
+from llm_backend.engine.command_refused import CommandRefused, Job, unsupported_command
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
     Embed,
     Embedded,
     Failed,
     Failure,
-    Generate,
     ModelKind,
     Rank,
     RankScores,
-    ScoreLabels,
     SlotAssigned,
     Start,
     Status,
@@ -88,9 +86,7 @@ class Embedder:
     def close(self) -> None:
         """Nothing to close."""
 
-    def submit(
-        self, address: Address, command: Generate | ScoreLabels | Embed | Rank, now: float
-    ) -> None:
+    def submit(self, address: Address, command: Job, now: float) -> None:
         """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
         if len(self._requests) >= self._start.queue_limit + self._model.slots:
@@ -135,7 +131,7 @@ class Embedder:
         for request in begun or list(self._requests.values()):
             self._fail(request, Failure.INTERNAL, message)
 
-    def _inputs(self, command: Generate | ScoreLabels | Embed | Rank) -> list[list[int]]:
+    def _inputs(self, command: Job) -> list[list[int]]:
         match command:
             case Embed() if self._model.kind is ModelKind.EMBEDDING:
                 self._check_count(len(command.inputs), "inputs")

@@ -1,10 +1,10 @@
 """Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
 Commands go to the worker (`Start` first, then `Generate`, `ScoreLabels`, `Embed`, `Rank`,
-`Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready` or `NotReady`
-first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`, `Embedded`, `RankScores`,
-`Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the first names the command it
-answers by `id`.
+`Transcribe`, `Tokenize`, `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready`
+or `NotReady` first, then `Queued`, `SlotAssigned`, `Delta`, `LabelsScored`, `Embedded`,
+`RankScores`, `Transcribed`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the
+first names the command it answers by `id`.
 The engine speaks tokens and text; it knows nothing of chats.
 
 commands.py  commands to the worker
@@ -27,6 +27,7 @@ from llm_backend.engine.messages.commands import (
     Shutdown,
     Start,
     Tokenize,
+    Transcribe,
 )
 from llm_backend.engine.messages.events import (
     Delta,
@@ -43,10 +44,13 @@ from llm_backend.engine.messages.events import (
     SlotAssigned,
     Status,
     Tokenized,
+    Transcribed,
     join_deltas,
 )
 from llm_backend.engine.messages.values import (
     PREFIX_BLOCK,
+    SAMPLES_HZ,
+    WINDOW_S,
     Adapter,
     Failure,
     FinishReason,
@@ -58,11 +62,15 @@ from llm_backend.engine.messages.values import (
     PrefixLimits,
     Priority,
     Sampling,
+    TimedWord,
     TokenLogprob,
+    TranscriptSegment,
 )
 
 __all__ = [
     "PREFIX_BLOCK",
+    "SAMPLES_HZ",
+    "WINDOW_S",
     "Adapter",
     "Cancel",
     "Command",
@@ -98,8 +106,12 @@ __all__ = [
     "SlotAssigned",
     "Start",
     "Status",
+    "TimedWord",
     "TokenLogprob",
     "Tokenize",
     "Tokenized",
+    "Transcribe",
+    "Transcribed",
+    "TranscriptSegment",
     "join_deltas",
 ]

@@ -161,6 +161,26 @@ class ScoreLabels(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     priority: Priority = Priority.INTERACTIVE
 
 
+class Transcribe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Transcribe one window of a recording: up to `WINDOW_S` of signed 16-bit samples, one channel,
+    16 kHz. `language` is a code of ISO 639-1; None is detected. `translate` writes English instead.
+    `prompt` is text, and `context` the tokens of earlier windows, that come before this window.
+    `temperature` 0 takes the likeliest tokens, and rises where these are improbable. Of all but the
+    `is_last` window, the end may be left to the next one. A window behind the first of a recording
+    `has_begun`, so that a full queue does not refuse it."""
+
+    id: str
+    samples: bytes
+    language: str | None = None
+    translate: bool = False
+    prompt: str = ""
+    context: list[int] = []
+    temperature: float = 0.0
+    words: bool = False
+    is_last: bool = True
+    has_begun: bool = False
+
+
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Tokenize a text; no token reaches across `cuts`, and `media` are in it, as in `Generate`."""
 
@@ -201,6 +221,7 @@ Command = (
     | ScoreLabels
     | Embed
     | Rank
+    | Transcribe
     | Tokenize
     | Detokenize
     | Probe

@@ -8,6 +8,7 @@ from llm_backend.engine.messages.values import (
     Medium,
     ModelInfo,
     TokenLogprob,
+    TranscriptSegment,
 )
 
 
@@ -43,9 +44,9 @@ class MediaSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotAssigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A `Generate`, `ScoreLabels`, `Embed` or `Rank` has got a slot and is computed from now on;
-    its answer follows. `prediction_tokens` are those of its prediction, as many as an answer could
-    hold. `media` lists pictures and sounds in the order of the prompt."""
+    """A `Generate`, `ScoreLabels`, `Embed`, `Rank` or `Transcribe` has got a slot and is computed
+    from now on; its answer follows. `prediction_tokens` are those of its prediction, as many as an
+    answer could hold. `media` lists pictures and sounds in the order of the prompt."""
 
     id: str
     prompt_tokens: int
@@ -108,6 +109,18 @@ class RankScores(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: str
     scores: list[float]
     prompt_tokens: int
+
+
+class Transcribed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Transcribe`: the segments of the first `end_s` of the window; the next one
+    begins there. `language` is the code of the given or detected language, `language_name` its
+    English name."""
+
+    id: str
+    segments: list[TranscriptSegment]
+    language: str
+    language_name: str
+    end_s: float
 
 
 class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -185,6 +198,7 @@ Event = (
     | LabelsScored
     | Embedded
     | RankScores
+    | Transcribed
     | Tokenized
     | Detokenized
     | Status

@@ -8,6 +8,13 @@ PREFIX_BLOCK = 64
 """Tokens of a block, by which prefix files are indexed."""
 
 
+WINDOW_S = 30
+"""Seconds of a recording that are transcribed at a time."""
+
+SAMPLES_HZ = 16_000
+"""Rate of the samples of a recording."""
+
+
 class FinishReason(StrEnum):
     """Reason why a sequence ended regularly."""
 
@@ -28,6 +35,7 @@ class ModelKind(StrEnum):
     CHAT = "chat"  # Generate, ScoreLabels
     EMBEDDING = "embedding"  # Embed
     RERANK = "rerank"  # Rank
+    TRANSCRIPTION = "transcription"  # Transcribe
 
 
 class Medium(StrEnum):
@@ -179,6 +187,28 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     extra_buffers: bool  # False after a restart without weight repacking
     backend: str = ""  # devices that compute the model, by llama.cpp's names and descriptions
     plan: str = ""  # its fit to the machine's memory
+
+
+class TimedWord(msgspec.Struct, frozen=True, kw_only=True):
+    """A word of a transcript, in seconds since the window began."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+class TranscriptSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a transcript, in seconds since the window began. `tokens` hold its timestamps,
+    too; `logprobs` has only the tokens of its text. `no_speech_probability` is that of the window,
+    before any token."""
+
+    start_s: float
+    end_s: float
+    text: str
+    tokens: list[int]
+    logprobs: list["TokenLogprob"]
+    no_speech_probability: float
+    words: list[TimedWord] = []
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,19 +14,15 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.command_refused import CommandRefused, unsupported_command
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
-from llm_backend.engine.llama import (
-    STATE_FORMAT,
-    LlamaModel,
-    NativeLog,
-    capture_log,
-    load_draft_model,
-)
 from llm_backend.engine.messages import (
     Cancel,
     Command,
@@ -36,6 +32,7 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    ModelInfo,
     ModelKind,
     NotReady,
     Probe,
@@ -47,6 +44,7 @@ from llm_backend.engine.messages import (
     Start,
     Tokenize,
     Tokenized,
+    Transcribe,
 )
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import DecodeError, LoadError, Model, OutOfMemory
@@ -66,33 +64,44 @@ from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.operating_system import die_with_parent
 
+if TYPE_CHECKING:  # a worker loads the native library of its own kind of model only
+    from llm_backend.engine.llama import LlamaModel, NativeLog
+    from llm_backend.engine.whisper import Transcriber
+
 _log = logging.getLogger("llm_backend.engine.process.worker")
 
 _TOKENIZER_WAIT_S = 0.002  # at idle, before commands are polled again
+
+
+ComputingEngine: TypeAlias = "Embedder | Generator | Transcriber"
+"""The part of a worker that computes requests, by the kind of its model."""
+
+MakeEngine = Callable[[Outbox, Callable[[], bool]], ComputingEngine]
+"""Creates the engine of a worker, for its outbox and for the function that handles commands in the
+middle of a turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model that has computed a forward pass. `tokenizes` is the model if it has a vocabulary
+    that clients may use."""
+
+    info: ModelInfo
+    make_engine: MakeEngine
+    tokenizes: Model | None = None
 
 
 class Worker:
     """Main loop of a worker with one model. It ends when the connection `owner` is closed."""
 
     def __init__(
-        self,
-        connections: ConnectionServer,
-        owner: int,
-        model: Model,
-        start: Start,
-        drafter: Drafter | None = None,
-        prefixes: PrefixFolder | None = None,
-        host_cache: HostPrefixCache | None = None,
+        self, connections: ConnectionServer, owner: int, model: LoadedModel, start: Start
     ) -> None:
         self._connections = connections
         self._owner = owner
         self._model = model
         self._outbox = Outbox(connections, delays_deltas=not start.gpu_layers)
-        self._engine: Embedder | Generator = (
-            Generator(model, start, self._outbox, drafter, prefixes, host_cache)
-            if model.kind is ModelKind.CHAT
-            else Embedder(model, start, self._outbox.publish)
-        )
+        self._engine = model.make_engine(self._outbox, self._receive)
         self._tokenizer = TokenizerThread(self._tokenize_long)
         self._inbox: deque[ReceivedCommand] = deque()
         self._current: Address | None = None  # whose command is being handled
@@ -117,9 +126,7 @@ class Worker:
             self._tokenizer.wait(_TOKENIZER_WAIT_S)
             is_idle = False
         timeout_s = self._engine.idle_timeout_s(time.monotonic()) if is_idle else 0
-        self._inbox.extend(self._connections.poll(timeout_s))
-        while self._inbox:
-            self._handle(self._inbox.popleft())
+        self._handle_commands(timeout_s)
         while done := self._tokenizer.pop_done():
             self._take(done)
         self._engine.wait()
@@ -127,6 +134,18 @@ class Worker:
         started_at = time.monotonic()
         self._engine.turn(started_at)
         self._engine.statistics.busy_s += time.monotonic() - started_at
+
+    def _receive(self) -> bool:
+        """Handle the commands that have arrived in the middle of a turn; True if the worker is to
+        end."""
+        self._handle_commands(0)
+        self._outbox.send()
+        return self._is_over
+
+    def _handle_commands(self, timeout_s: float | None) -> None:
+        self._inbox.extend(self._connections.poll(timeout_s))
+        while self._inbox:
+            self._handle(self._inbox.popleft())
 
     def _handle(self, received: ReceivedCommand) -> None:
         """Handle a command: requests are submitted and cancelled only here."""
@@ -163,7 +182,7 @@ class Worker:
         match command:
             case Generate() | ScoreLabels() if self._should_wait_for_tokens(command):
                 self._tokenizer.submit(address, command)
-            case Generate() | ScoreLabels() | Embed() | Rank():
+            case Generate() | ScoreLabels() | Embed() | Rank() | Transcribe():
                 self._engine.submit(address, command, time.monotonic())
                 self._outbox.publish(address, Queued(id=command.id))
             case Cancel():
@@ -198,14 +217,18 @@ class Worker:
         return self._engine.validate(command)
 
     def _tokenize(self, command: Tokenize) -> Tokenized:
-        prompt = tokenize_prompt(
-            command.text, command, self._model.vocabulary, self._model.projector
-        )
+        model = self._model.tokenizes
+        if model is None:
+            raise unsupported_command(self._model.info.kind, command)
+        prompt = tokenize_prompt(command.text, command, model.vocabulary, model.projector)
         return Tokenized(id=command.id, tokens=prompt.mask_media())
 
     def _detokenize(self, command: Detokenize) -> Detokenized:
-        check_tokens(command.tokens, self._model.vocabulary.size, "tokens")
-        return Detokenized(id=command.id, text=self._model.vocabulary.text(command.tokens))
+        model = self._model.tokenizes
+        if model is None:
+            raise unsupported_command(self._model.info.kind, command)
+        check_tokens(command.tokens, model.vocabulary.size, "tokens")
+        return Detokenized(id=command.id, text=model.vocabulary.text(command.tokens))
 
     def _fail(self, message: str) -> None:
         """Fail the command that was being handled, or else the requests of the turn."""
@@ -236,19 +259,15 @@ def main() -> None:
         return
     logging.basicConfig(level=start.log_level, format=FORMAT)
     connections.outbox_bytes = start.outbox_bytes
-    log = capture_log()
+    load = _load_whisper if start.kind is ModelKind.TRANSCRIPTION else _load_llama
     try:
-        model = LlamaModel(start, log)
-        model.verify()
-        drafter = _drafter(model, start, log)
-        prefixes = _prefixes(model, start)
-        host_cache = _host_prefix_cache(model, start)
+        model = load(start)
     except (LoadError, DecodeError) as error:
         lacks_memory = isinstance(error, OutOfMemory)
         connections.send(owner, [NotReady(message=str(error), lacks_memory=lacks_memory)])
         return
     gc.freeze()
-    ready = Ready(info=model.info(), pid=os.getpid())
+    ready = Ready(info=model.info, pid=os.getpid())
     connections.send(owner, [ready])
     if start.listening_fd is not None:
         connections.listen(
@@ -256,17 +275,50 @@ def main() -> None:
             first_event=ready,
             limit=start.connections_limit,
         )
-    Worker(connections, owner, model, start, drafter, prefixes, host_cache).run()
+    Worker(connections, owner, model, start).run()
 
 
-def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
+def _load_whisper(start: Start) -> LoadedModel:
+    """Load a model that transcribes."""
+    from llm_backend.engine.whisper import Transcriber, WhisperModel
+
+    model = WhisperModel(start)
+    model.verify()
+    return LoadedModel(
+        info=model.info(),
+        make_engine=lambda outbox, receive: Transcriber(model, start, outbox.publish, receive),
+    )
+
+
+def _load_llama(start: Start) -> LoadedModel:
+    """Load a model of texts."""
+    from llm_backend.engine.llama import LlamaModel, capture_log
+
+    log = capture_log()
+    model = LlamaModel(start, log)
+    model.verify()
+    drafter = _drafter(model, start, log)
+    prefixes = _prefixes(model, start)
+    host_cache = _host_prefix_cache(model, start)
+
+    def make_engine(outbox: Outbox, _receive: Callable[[], bool]) -> ComputingEngine:
+        if model.kind is ModelKind.CHAT:
+            return Generator(model, start, outbox, drafter, prefixes, host_cache)
+        return Embedder(model, start, outbox.publish)
+
+    return LoadedModel(info=model.info(), make_engine=make_engine, tokenizes=model)
+
+
+def _drafter(model: "LlamaModel", start: Start, log: "NativeLog") -> Drafter | None:
     """The drafter of a draft model, if one is configured."""
     if start.draft_model_path is None:
         return None
+    from llm_backend.engine.llama import load_draft_model
+
     return Drafter(load_draft_model(model, start, log), model.vocabulary.size)
 
 
-def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
+def _prefixes(model: "LlamaModel", start: Start) -> PrefixFolder | None:
     """The folder of prefix files, if they are enabled and the model supports them. Raises
     `LoadError` if it cannot be used."""
     if start.prefixes is None or model.kind is not ModelKind.CHAT:
@@ -274,10 +326,12 @@ def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
     if not model.can_save_states:
         _log.warning("engine.prefix_files_unsupported reason=the model has a sliding window")
         return None
+    from llm_backend.engine.llama import STATE_FORMAT
+
     return open_folder(start, STATE_FORMAT)
 
 
-def _host_prefix_cache(model: LlamaModel, start: Start) -> HostPrefixCache | None:
+def _host_prefix_cache(model: "LlamaModel", start: Start) -> HostPrefixCache | None:
     """The host prefix cache, if it is enabled and the model supports it."""
     if start.prefix_ram_bytes == 0 or model.kind is not ModelKind.CHAT:
         return None

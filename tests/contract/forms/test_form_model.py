@@ -5,23 +5,36 @@ import time
 import pytest
 from starlette.requests import Request
 
-from llm_backend.contract.forms.form_model import FormHead, read_form_head
+from llm_backend.contract.forms.form_model import (
+    FormHead,
+    prepend_head,
+    read_form_head,
+    with_model,
+)
 
 PART = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
 
 
-async def head_of(body: bytes, size: int) -> FormHead:
-    """Head of a form that is read in pieces of this size."""
+def request(body: bytes, size: int) -> Request:
+    """A form that comes in pieces of this size."""
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     messages = ({"type": "http.request", "body": piece, "more_body": True} for piece in pieces)
-    headers = [(b"content-type", b"multipart/form-data; boundary=B")]
+    headers = [
+        (b"content-type", b"multipart/form-data; boundary=B"),
+        (b"content-length", b"%d" % len(body)),
+    ]
 
     async def receive() -> dict:
         return next(messages, {"type": "http.request", "body": b"", "more_body": False})
 
-    head = await read_form_head(Request({"type": "http", "headers": headers}, receive))
+    return Request({"type": "http", "headers": headers}, receive)
+
+
+async def head_of(body: bytes, size: int, *, is_stored: bool = False) -> FormHead:
+    """Head of a form that is read in pieces of this size."""
+    head = await read_form_head(request(body, size), is_stored=is_stored)
     assert head is not None
-    assert body.startswith(head.read)
+    assert body.startswith(b"".join(head.pieces()))
     return head
 
 
@@ -32,9 +45,43 @@ async def test_pieces_may_end_anywhere(size: int):
     head = await head_of(body, size)
 
     assert head.model == "whisper"
-    assert head.replace_model("w") == head.read.replace(b"whisper", b"w")
     session = before + PART % (b"session", b'{"model": "voice"}') + b"--B--\r\n"
     assert (await head_of(session, size)).requested_model == "voice"
+
+
+@pytest.mark.parametrize("size", [7, 100_000])
+@pytest.mark.parametrize("file_bytes", [10, 200_000])
+async def test_a_model_is_renamed_on_its_way(size: int, file_bytes: int):
+    parts = PART % (b"file", b"s" * file_bytes), PART % (b"model", b"whisper"), b"--B--\r\n"
+    http = request(b"".join(parts), size)
+    head = await read_form_head(http, is_stored=True)
+    assert head is not None
+    changed = with_model(prepend_head(http, head), head, "w")
+    body = b"".join([piece async for piece in changed.stream()])
+    head.close()
+
+    assert body == b"".join(parts).replace(b"whisper", b"w")
+    assert changed.headers["content-length"] == str(len(body))
+
+
+async def test_a_form_without_a_model_is_replayed_whole():
+    body = PART % (b"file", b"s" * 200_000) + b"--B--\r\n"
+    http = request(body, 1000)
+    head = await read_form_head(http, is_stored=True)
+    assert head is not None
+
+    assert head.model is None
+    assert b"".join([piece async for piece in prepend_head(http, head).stream()]) == body
+    head.close()
+
+
+async def test_a_model_behind_a_long_file_is_found_only_if_the_form_is_stored():
+    body = PART % (b"file", b"s" * 200_000) + PART % (b"model", b"whisper") + b"--B--\r\n"
+    stored = await head_of(body, 1000, is_stored=True)
+    stored.close()
+
+    assert stored.model == "whisper"
+    assert (await head_of(body, 1000)).model is None
 
 
 async def test_many_parts_in_small_pieces_are_read_once():

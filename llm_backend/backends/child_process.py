@@ -1,0 +1,61 @@
+"""Child processes of one request, whose output is read while they compute."""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import IO
+
+_CHUNK_BYTES = 64 * 1024
+
+
+@asynccontextmanager
+async def run_child(
+    *command: str, environment: Mapping[str, str], stdin: int | IO[bytes] = PIPE
+) -> AsyncIterator[Process]:
+    """Starts a program without a shell, with this environment only. It is killed at the end, with
+    its own children."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: SubprocessStreamProtocol(limit=_CHUNK_BYTES, loop=loop),
+        *command,
+        stdin=stdin,
+        env=environment,
+        start_new_session=True,  # a wrapper script is ended with its children
+    )
+    process = Process(transport, protocol, loop)
+    try:
+        yield process
+    finally:
+        if process.returncode is None or _is_open_elsewhere(transport):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await _close(transport, process)
+
+
+def _is_open_elsewhere(transport: asyncio.SubprocessTransport) -> bool:
+    """True if a process has the other end of a pipe: a child of one that has ended."""
+    pipes = [transport.get_pipe_transport(number) for number in (1, 2)]
+    files = [one.get_extra_info("pipe") for one in pipes if one and not one.is_closing()]
+    poll = select.poll()
+    for file in files:
+        poll.register(file, 0)  # the one event is then that the other end is closed
+    return len(poll.poll(0)) < len(files)
+
+
+async def _close(transport: asyncio.SubprocessTransport, process: Process) -> None:
+    """Closes the pipes, also those that another process holds, and waits for the process."""
+    try:
+        for number in (0, 1, 2):
+            pipe = transport.get_pipe_transport(number)
+            if isinstance(pipe, asyncio.WriteTransport) and pipe.get_write_buffer_size():
+                pipe.abort()  # `close` would wait until the rest is read
+            elif pipe is not None:
+                pipe.close()
+        await process.wait()
+    finally:
+        transport.close()

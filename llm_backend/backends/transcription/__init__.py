@@ -1,0 +1,23 @@
+"""Transcription: recordings as text, by local models.
+
+recording.py     samples of a client's file, decoded in a child process
+sound_reader.py  that process: FFmpeg's libraries
+transcript.py    a recording transcribed window by window
+"""
+
+from llm_backend.backends.transcription.recording import Recording, RecordingLimits
+from llm_backend.backends.transcription.transcript import (
+    Transcriber,
+    TranscriptPart,
+    TranscriptRequest,
+    TranscriptUsage,
+)
+
+__all__ = [
+    "Recording",
+    "RecordingLimits",
+    "Transcriber",
+    "TranscriptPart",
+    "TranscriptRequest",
+    "TranscriptUsage",
+]

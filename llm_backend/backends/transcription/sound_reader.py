@@ -1,0 +1,114 @@
+"""Child process that decodes one untrusted recording, on its standard input.
+
+    python -m llm_backend.backends.transcription.sound_reader CPU_S MEMORY_BYTES SECONDS < file
+
+It prints signed 16-bit samples of one channel and 16 kHz. Its exit code is one of those below;
+unless that is `READ`, the last line on standard error is a sentence. Libraries are imported after
+the limits are set, so that the limits bound them, too.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+from llm_backend.operating_system import limit_resources
+
+READ, UNREADABLE, TOO_LONG = 0, 3, 4
+RATE_HZ = 16_000
+
+_CONTAINERS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,"
+    "ogg,tta,w64,wav,wv"
+)
+"""FFmpeg's names of formats that hold sound, and no names of other files."""
+_MICROSECONDS = 1_000_000
+
+
+class _UnreadableRecording(Exception):
+    """The file is no recording, or is damaged."""
+
+
+class _RecordingTooLong(Exception):
+    """The recording is longer than allowed."""
+
+
+def main(arguments: list[str]) -> int:
+    """Decodes the recording and returns the exit code."""
+    cpu_s, memory_bytes, limit_s = map(int, arguments)
+    os.nice(10)  # requests have priority
+    limit_resources(cpu_s, memory_bytes)
+    try:
+        for samples in _samples(sys.stdin.buffer, limit_s):
+            sys.stdout.buffer.write(samples)
+        sys.stdout.buffer.flush()
+    except (_UnreadableRecording, _RecordingTooLong) as error:
+        sys.stderr.write(f"\n{error}\n")
+        return TOO_LONG if isinstance(error, _RecordingTooLong) else UNREADABLE
+    except MemoryError:
+        sys.stderr.write("\nDecoding the recording exceeds its memory limit.\n")
+        return UNREADABLE
+    return READ
+
+
+def _samples(file: IO[bytes], limit_s: int) -> Iterator[bytes]:
+    import av
+
+    try:
+        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+        with av.open(file, "r", options=options, metadata_errors="replace") as container:
+            if not container.streams.audio:
+                raise _UnreadableRecording("The file holds no sound.")
+            if (container.duration or 0) > limit_s * _MICROSECONDS:
+                raise _too_long(limit_s)
+            yield from _decode(container, limit_s)
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        raise _UnreadableRecording(
+            "The file is no recording that can be decoded, or is damaged."
+        ) from error
+
+
+def _decode(container: Any, limit_s: int) -> Iterator[bytes]:
+    """Yields the samples; skips what is damaged, unless that is everything."""
+    import av
+
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+    count = 0
+    for frame in _frames(container):
+        for resampled in resampler.resample(frame):
+            count += resampled.samples
+            if count > limit_s * RATE_HZ:
+                raise _too_long(limit_s)
+            yield _as_bytes(resampled)
+    if not count:
+        raise _UnreadableRecording("The file holds no sound that can be decoded.")
+    for resampled in resampler.resample(None):
+        yield _as_bytes(resampled)
+
+
+def _frames(container: Any) -> Iterator[Any]:
+    import av
+
+    for packet in container.demux(container.streams.audio[0]):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            continue
+
+
+def _as_bytes(frame: Any) -> bytes:
+    import numpy as np
+
+    values = frame.to_ndarray()
+    if not np.isfinite(values).all():
+        raise _UnreadableRecording("The recording holds samples that are no numbers.")
+    samples: bytes = np.rint(np.clip(values, -1, 1) * 32767).astype("<i2").tobytes()
+    return samples
+
+
+def _too_long(limit_s: int) -> _RecordingTooLong:
+    return _RecordingTooLong(f"The recording is longer than this server's limit of {limit_s} s.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""Transcripts in the formats that clients ask for: JSON, subtitles (pure)."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+from llm_backend.backends.transcription import TranscriptPart
+from llm_backend.engine.messages import TranscriptSegment
+from llm_backend.json_types import JsonMapping
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+TranscriptFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]
+
+ENGLISH = "english"
+"""Name of the language of translations."""
+
+_SEEKS_PER_S = 100  # positions in a recording are hundredths of a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """A whole transcript. `parts` are its windows, `language` is the English name of its
+    language."""
+
+    parts: Sequence[TranscriptPart]
+    language: str
+    temperature: float
+
+    @classmethod
+    def join(
+        cls, parts: Sequence[TranscriptPart], *, temperature: float, language_name: str | None
+    ) -> Self:
+        """Joins windows; `language_name` replaces the detected language."""
+        detected = next((part.language for part in reversed(parts) if part.language), "")
+        return cls(parts=parts, language=language_name or detected, temperature=temperature)
+
+    @property
+    def segments(self) -> list[TranscriptSegment]:
+        """All segments."""
+        return [segment for part in self.parts for segment in part.segments]
+
+    @property
+    def text(self) -> str:
+        """The text of all segments."""
+        return "".join(one.text for one in self.segments).strip()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the recording."""
+        return self.parts[-1].end_s if self.parts else 0.0
+
+
+def json_transcript(
+    transcript: Transcript, *, has_logprobs: bool
+) -> "api.CreateTranscriptionResponseJson":
+    """Returns the `json` format."""
+    answer: api.CreateTranscriptionResponseJson = {
+        "text": transcript.text,
+        "usage": {"type": "duration", "seconds": _round(transcript.duration_s)},
+    }
+    if has_logprobs:
+        answer["logprobs"] = logprobs_of(transcript.segments)
+    return answer
+
+
+def verbose_transcript(
+    transcript: Transcript, *, task: str, has_segments: bool, has_words: bool
+) -> JsonMapping:
+    """Returns the `verbose_json` format."""
+    segments = [
+        _segment(segment, part, transcript.temperature)
+        for part in transcript.parts
+        for segment in part.segments
+    ]
+    words = [
+        {"word": one.text, "start": _round(one.start_s), "end": _round(one.end_s)}
+        for segment in transcript.segments
+        for one in segment.words
+    ]
+    duration_s = _round(transcript.duration_s)
+    return {
+        "task": task,
+        "language": transcript.language,
+        "duration": duration_s,
+        "text": transcript.text,
+        **({"segments": _number(segments)} if has_segments else {}),
+        **({"words": words} if has_words else {}),
+        "usage": {"type": "duration", "seconds": duration_s},
+    }
+
+
+def logprobs_of(
+    segments: Iterable[TranscriptSegment],
+) -> "list[api.CreateTranscriptionResponseJsonLogprob]":
+    """Returns the tokens of the text, each with its logprob."""
+    return [
+        {
+            "token": one.bytes.decode(errors="replace"),
+            "bytes": list(one.bytes),
+            "logprob": one.logprob or 0.0,
+        }
+        for segment in segments
+        for one in segment.logprobs
+    ]
+
+
+def subtitles(transcript: Transcript, *, is_srt: bool) -> str:
+    """Returns the `srt` or the `vtt` format."""
+    blocks = []
+    for number, segment in enumerate(transcript.segments, 1):
+        start, end = (_clock(one, is_srt) for one in (segment.start_s, segment.end_s))
+        # A blank line would end the block, and `-->` would be read as its times.
+        text = " ".join(segment.text.replace("-->", "->").split())
+        lines = [*([str(number)] if is_srt else []), f"{start} --> {end}", text]
+        blocks.append("\n".join(lines) + "\n\n")
+    return "".join(blocks if is_srt else ["WEBVTT\n\n", *blocks])
+
+
+def _segment(segment: TranscriptSegment, part: TranscriptPart, temperature: float) -> JsonMapping:
+    logprobs = [one.logprob or 0.0 for one in segment.logprobs]
+    text = segment.text.encode()
+    return {
+        "seek": round(part.seek_s * _SEEKS_PER_S),
+        "start": _round(segment.start_s),
+        "end": _round(segment.end_s),
+        "text": segment.text,
+        "tokens": segment.tokens,
+        "temperature": temperature,
+        "avg_logprob": sum(logprobs) / len(logprobs) if logprobs else 0.0,
+        "compression_ratio": len(text) / len(zlib.compress(text)),
+        "no_speech_prob": segment.no_speech_probability,
+    }
+
+
+def _number(segments: Sequence[JsonMapping]) -> list[JsonMapping]:
+    return [{"id": number, **one} for number, one in enumerate(segments)]
+
+
+def _round(seconds: float) -> float:
+    return round(seconds, 3)
+
+
+def _clock(seconds: float, is_srt: bool) -> str:
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours:02}:{minute:02}:{second:02}{',' if is_srt else '.'}{milliseconds:03}"

@@ -1,0 +1,226 @@
+"""Transcription and translation: a recording as text, by a local model or relayed."""
+
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from starlette.responses import PlainTextResponse, Response
+
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.transcription import (
+    Recording,
+    RecordingLimits,
+    TranscriptPart,
+    TranscriptRequest,
+)
+from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.audio.transcript_formats import (
+    ENGLISH,
+    Transcript,
+    TranscriptFormat,
+    json_transcript,
+    logprobs_of,
+    subtitles,
+    verbose_transcript,
+)
+from llm_backend.controllers.generation.request_translation import check_supported_fields
+from llm_backend.controllers.relay.relay import fairness_key
+from llm_backend.controllers.relay.routing import answer_form_by_route
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+FIELDS = {
+    "file", "model", "language", "prompt", "response_format", "temperature", "stream", "include",
+    "timestamp_granularities", "chunking_strategy",
+}  # fmt: skip
+TRANSLATION_FIELDS = {"file", "model", "prompt", "response_format", "temperature"}
+
+_STREAMED = ("json", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """Fields of a request. `language_name` is that of the transcript if the task decides it."""
+
+    transcript: TranscriptRequest
+    format: TranscriptFormat
+    streams: bool = False
+    has_logprobs: bool = False
+    has_segments: bool = True
+    language_name: str | None = None
+
+
+async def create_transcription(services: Services, request: ApiRequest) -> Response:
+    """`POST /audio/transcriptions`"""
+    return await answer_form_by_route(services, request, local=_transcribe)
+
+
+async def create_translation(services: Services, request: ApiRequest) -> Response:
+    """`POST /audio/translations`"""
+    return await answer_form_by_route(services, request, local=_translate)
+
+
+async def _transcribe(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    return await _answer(services, request, model, _transcription_options)
+
+
+async def _translate(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    return await _answer(services, request, model, _translation_options)
+
+
+async def _answer(
+    services: Services, request: ApiRequest, model: LocalModel, options_of: Any
+) -> Response:
+    if not model.transcribes:
+        raise InvalidRequest(
+            f"`{model.card.id}` is a language model; it cannot transcribe.", param="model"
+        )
+    file = tempfile.TemporaryFile()  # noqa: SIM115 # closed with the transcript
+    try:
+        fields = await _read_form(services, request, file)
+        options: _Options = options_of(fields)
+        limits = RecordingLimits(
+            bytes=services.settings.transcription_limit_bytes,
+            seconds=services.settings.transcription_limit_s,
+        )
+        parts = services.transcriber.transcribe(
+            model,
+            Recording(file=file, field="file", limits=limits),
+            options.transcript,
+            caller=fairness_key(request.caller),
+        )
+        if options.streams:
+            return await run_while_connected(
+                request, event_stream(_events(parts, options), ending=b"")
+            )
+        return _render(await run_while_connected(request, _collect(parts, options)), options)
+    except BaseException:
+        file.close()
+        raise
+
+
+async def _read_form(services: Services, request: ApiRequest, file: IO[bytes]) -> Mapping[str, Any]:
+    assert request.form is not None, "the operation takes a form"
+    limit_bytes = services.settings.transcription_limit_bytes
+    part = await request.form.file("file", limit_bytes=limit_bytes)
+    async for piece in part.pieces:
+        file.write(piece)  # as fast as the page cache
+    return await request.form.fields()
+
+
+def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:
+    check_supported_fields(body, FIELDS)
+    format = _format(body)
+    granularities = body.get("timestamp_granularities") or ["segment"]
+    if format != "verbose_json" and "word" in granularities:
+        message = "`timestamp_granularities` needs the `response_format` `verbose_json`."
+        raise InvalidRequest(message, param="timestamp_granularities")
+    streams = bool(body.get("stream"))
+    if streams and format not in _STREAMED:
+        message = f"The `response_format` `{format}` is not streamed; `json` and `text` are."
+        raise InvalidRequest(message, param="stream")
+    has_logprobs = "logprobs" in (body.get("include") or ())
+    if has_logprobs and format != "json":
+        message = "`logprobs` need the `response_format` `json`."
+        raise InvalidRequest(message, param="include")
+    if body.get("chunking_strategy") not in (None, "auto"):
+        raise UnsupportedField(
+            "A local model divides a recording where its segments end: the `chunking_strategy` is "
+            "`auto`.",
+            param="chunking_strategy",
+        )
+    return _Options(
+        transcript=TranscriptRequest(
+            language=body.get("language"),
+            prompt=body.get("prompt", ""),
+            temperature=_temperature(body),
+            words="word" in granularities,
+        ),
+        format=format,
+        streams=streams,
+        has_logprobs=has_logprobs,
+        has_segments="segment" in granularities,
+    )
+
+
+def _translation_options(body: "api.CreateTranslationRequest") -> _Options:
+    check_supported_fields(body, TRANSLATION_FIELDS)
+    return _Options(
+        transcript=TranscriptRequest(
+            translate=True, prompt=body.get("prompt", ""), temperature=_temperature(body)
+        ),
+        format=_format(body),
+        language_name=ENGLISH,
+    )
+
+
+def _format(body: JsonMapping) -> TranscriptFormat:
+    format: TranscriptFormat = body.get("response_format", "json")
+    if format == "diarized_json":
+        raise UnsupportedField(
+            f"The local model `{body['model']}` does not tell speakers apart: `diarized_json` is "
+            "not supported.",
+            param="response_format",
+        )
+    return format
+
+
+def _temperature(body: JsonMapping) -> float:
+    temperature = float(body.get("temperature", 0))
+    if not 0 <= temperature <= 1:
+        raise InvalidRequest("`temperature` is from 0 to 1.", param="temperature")
+    return temperature
+
+
+async def _collect(parts: AsyncGenerator[TranscriptPart, None], options: _Options) -> Transcript:
+    async with aclosing(parts):
+        return Transcript.join(
+            [part async for part in parts],
+            temperature=options.transcript.temperature,
+            language_name=options.language_name,
+        )
+
+
+def _render(transcript: Transcript, options: _Options) -> Response:
+    if options.format == "json":
+        return JsonResponse(json_transcript(transcript, has_logprobs=options.has_logprobs))
+    if options.format == "verbose_json":
+        return JsonResponse(
+            verbose_transcript(
+                transcript,
+                task="translate" if options.transcript.translate else "transcribe",
+                has_segments=options.has_segments,
+                has_words=options.transcript.words,
+            )
+        )
+    if options.format == "text":
+        return PlainTextResponse(transcript.text + "\n")
+    return PlainTextResponse(subtitles(transcript, is_srt=options.format == "srt"))
+
+
+async def _events(
+    parts: AsyncGenerator[TranscriptPart, None], options: _Options
+) -> AsyncGenerator[JsonMapping, None]:
+    """Yields the document's events: a delta for each segment."""
+    told, logprobs = "", []
+    async with aclosing(parts):
+        async for part in parts:
+            for segment in part.segments:
+                text = segment.text if told else segment.text.lstrip()
+                told += text
+                event: dict[str, Any] = {"type": "transcript.text.delta", "delta": text}
+                if options.has_logprobs:
+                    event["logprobs"] = logprobs_of([segment])
+                    logprobs += event["logprobs"]
+                yield event
+    done: dict[str, Any] = {"type": "transcript.text.done", "text": told}
+    yield {**done, "logprobs": logprobs} if options.has_logprobs else done

@@ -1,0 +1,239 @@
+"""A loaded model of whisper.cpp: the transcript of one window of samples."""
+
+from collections.abc import Callable
+from ctypes import c_int
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.command_refused import CommandRefused
+from llm_backend.engine.messages import (
+    SAMPLES_HZ,
+    WINDOW_S,
+    Failure,
+    ModelInfo,
+    ModelKind,
+    Start,
+    TokenLogprob,
+    Transcribe,
+    Transcribed,
+    TranscriptSegment,
+)
+from llm_backend.engine.model import DecodeError, LoadError
+from llm_backend.engine.whisper.library import (
+    AbortCallback,
+    EncoderCallback,
+    FullParams,
+    NativeLog,
+    default_context,
+    default_params,
+    open_library,
+)
+from llm_backend.engine.whisper.words import TimedToken, timed_words
+
+_SAMPLE_BYTES = 2
+_LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
+_LEAST_END_S = 1.0  # of a window whose end is left to the next one
+_CENTI = 100  # native times are hundredths of a second
+
+
+class Cancelled(Exception):
+    """The transcript of a window is not wanted any more."""
+
+
+class WhisperModel:
+    """A model and its state, which computes one window at a time. Raises `LoadError`."""
+
+    kind = ModelKind.TRANSCRIPTION
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._library = open_library()
+        self._log = NativeLog(self._library)
+        params = default_context(self._library)
+        params.use_gpu = start.gpu_layers != 0
+        params.gpu_device = start.main_gpu
+        if start.flash_attention is not None:
+            params.flash_attn = start.flash_attention
+        path = start.model_path.encode()
+        self._context = self._library.whisper_init_from_file_with_params(path, params)
+        if not self._context:
+            raise LoadError(f"{start.model_path} cannot be loaded: {self._log.pop_reason()}")
+        self._is_multilingual = bool(self._library.whisper_is_multilingual(self._context))
+        self._end_of_text = self._library.whisper_token_eot(self._context)
+        self._context_tokens = self._library.whisper_model_n_text_ctx(self._context)
+
+    def verify(self) -> None:
+        """Compute a window of silence. Raises `DecodeError`."""
+        silence = bytes(_LEAST_SAMPLES * _SAMPLE_BYTES)
+        self.transcribe(Transcribe(id="", samples=silence, language="en"), lambda: False)
+
+    def info(self) -> ModelInfo:
+        """Information about the model."""
+        library, context = self._library, self._context
+        size = library.whisper_model_type_readable(context).decode()
+        return ModelInfo(
+            architecture="whisper",
+            name=Path(self._start.model_path).stem,
+            description=f"whisper {size}".removesuffix(" unknown"),
+            parameters=0,
+            size_bytes=Path(self._start.model_path).stat().st_size,
+            vocabulary_size=library.whisper_model_n_vocab(context),
+            embedding_size=library.whisper_model_n_audio_state(context),
+            trained_context_tokens=self._context_tokens,
+            context_tokens=self._context_tokens,
+            slots=1,
+            chat_template=None,
+            tool_template=None,
+            bos_token="",
+            eos_token="",
+            control_tokens=[],
+            kind=self.kind,
+            can_infill=False,
+            extra_buffers=False,
+            backend=library.whisper_print_system_info().decode().strip(" |"),
+        )
+
+    def check(self, command: Transcribe) -> None:
+        """Raises `CommandRefused` for a window that this model cannot transcribe."""
+        count = len(command.samples) // _SAMPLE_BYTES
+        if not 1 <= count <= WINDOW_S * SAMPLES_HZ:
+            message = f"A window has 1 to {WINDOW_S * SAMPLES_HZ} samples, not {count}."
+            raise CommandRefused(Failure.INVALID, message, "samples")
+        language = command.language
+        if language is not None and self._library.whisper_lang_id(_text(language)) < 0:
+            message = f"The model has no language `{language[:32]}`; name it by ISO 639-1."
+            raise CommandRefused(Failure.INVALID, message, "language")
+        if self._is_multilingual:
+            return
+        if language is not None and self._code(language) != "en":
+            message = f"This model transcribes English only, not `{language[:32]}`."
+            raise CommandRefused(Failure.INVALID, message, "language")
+        if command.translate:
+            message = "This model transcribes English only; it cannot translate."
+            raise CommandRefused(Failure.UNSUPPORTED, message)
+
+    def transcribe(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
+        """Returns the transcript of a window. `should_stop` is called often meanwhile. Raises
+        `Cancelled` if it returned True, `DecodeError` if the native code fails."""
+        samples = np.frombuffer(command.samples, "<i2").astype(np.float32) / np.float32(32768)
+        length_s = len(samples) / SAMPLES_HZ
+        params, begun = self._params(command), 0
+        is_stopped = False
+
+        def begin_encoder(*_: object) -> bool:
+            nonlocal begun
+            begun += 1
+            return begun == 1 or command.is_last  # the next window computes it again, whole
+
+        def abort(_: object) -> bool:
+            nonlocal is_stopped
+            is_stopped = is_stopped or should_stop()
+            return is_stopped
+
+        # The names keep the native pointers to them alive.
+        params.encoder_begin_callback = encoder_callback = EncoderCallback(begin_encoder)
+        params.abort_callback = abort_callback = AbortCallback(abort)
+        padded = _pad(samples)
+        result = self._library.whisper_full(self._context, params, padded.ctypes.data, len(padded))
+        del encoder_callback, abort_callback
+        if is_stopped:
+            raise Cancelled
+        if result != 0:
+            raise DecodeError(f"whisper.cpp failed ({result}): {self._log.pop_reason()}")
+        language = self._language()
+        count = self._library.whisper_full_n_segments(self._context)
+        segments = [self._segment(at, length_s, language, command) for at in range(count)]
+        is_cut = begun > 1 and not command.is_last
+        end_s = segments[-1].end_s if is_cut and segments else length_s
+        return Transcribed(
+            id=command.id,
+            segments=segments,
+            language=language,
+            language_name=self._language_name(),
+            end_s=end_s if end_s >= _LEAST_END_S else length_s,
+        )
+
+    def _params(self, command: Transcribe) -> FullParams:
+        params = default_params(self._library)
+        params.n_threads = self._start.threads
+        params.translate = command.translate
+        params.token_timestamps = command.words
+        params.temperature = command.temperature
+        if command.temperature > 0:
+            params.temperature_inc = 0  # the client's choice stays
+        language = command.language or (None if self._is_multilingual else "en")
+        params.language = None if language is None else _text(language)
+        tokens = [*self._tokenize(command.prompt), *command.context][-self._prompt_limit :]
+        if tokens:
+            params.prompt_tokens = (c_int * len(tokens))(*tokens)
+            params.prompt_n_tokens = len(tokens)
+        return params
+
+    @property
+    def _prompt_limit(self) -> int:
+        """Tokens before a window: the other half of the context is for its transcript."""
+        return max(1, int(self._context_tokens) // 2 - 1)
+
+    def _tokenize(self, text: str) -> list[int]:
+        if not text:
+            return []
+        data = text.encode(errors="replace")
+        buffer = (c_int * (len(data) + 1))()
+        count = self._library.whisper_tokenize(self._context, data, buffer, len(buffer))
+        return list(buffer[: max(0, count)])
+
+    def _language(self) -> str:
+        number = self._library.whisper_full_lang_id(self._context)
+        return str(self._library.whisper_lang_str(number).decode())
+
+    def _language_name(self) -> str:
+        number = self._library.whisper_full_lang_id(self._context)
+        return str(self._library.whisper_lang_str_full(number).decode())
+
+    def _code(self, language: str) -> str:
+        """Returns the code of a language that may be named by its English name."""
+        number = self._library.whisper_lang_id(_text(language))
+        return str(self._library.whisper_lang_str(number).decode())
+
+    def _segment(
+        self, at: int, length_s: float, language: str, command: Transcribe
+    ) -> TranscriptSegment:
+        library, context = self._library, self._context
+
+        def seconds(native: int) -> float:
+            return float(min(max(native, 0) / _CENTI, length_s))
+
+        count = library.whisper_full_n_tokens(context, at)
+        tokens = [library.whisper_full_get_token_data(context, at, one) for one in range(count)]
+        spoken = [one for one in tokens if one.id < self._end_of_text]
+        timed = [
+            TimedToken(bytes=self._bytes(one.id), start_s=seconds(one.t0), end_s=seconds(one.t1))
+            for one in spoken
+        ]
+        text = library.whisper_full_get_segment_text(context, at).decode(errors="replace")
+        return TranscriptSegment(
+            start_s=seconds(library.whisper_full_get_segment_t0(context, at)),
+            end_s=seconds(library.whisper_full_get_segment_t1(context, at)),
+            text=text,
+            tokens=[one.id for one in tokens],
+            logprobs=[
+                TokenLogprob(token=one.id, bytes=self._bytes(one.id), logprob=one.plog)
+                for one in spoken
+            ],
+            no_speech_probability=library.whisper_full_get_segment_no_speech_prob(context, at),
+            words=timed_words(timed, language) if command.words else [],
+        )
+
+    def _bytes(self, token: int) -> bytes:
+        return bytes(self._library.whisper_token_to_str(self._context, token))
+
+
+def _text(value: str) -> bytes:
+    return value.encode(errors="replace").replace(b"\0", b"?")
+
+
+def _pad(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    missing = max(0, _LEAST_SAMPLES - len(samples))
+    return np.ascontiguousarray(np.pad(samples, (0, missing)))

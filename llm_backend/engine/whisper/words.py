@@ -1,0 +1,53 @@
+"""Words of a transcript: tokens joined to whole characters, then to words (pure)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llm_backend.engine.messages import TimedWord
+
+_WITHOUT_SPACES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
+"""Languages whose words are not separated by spaces: each token is given as a word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedToken:
+    """Bytes of a token, in seconds since the window began."""
+
+    bytes: bytes
+    start_s: float
+    end_s: float
+
+
+def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
+    """Returns the words of a segment. Punctuation belongs to the word before it."""
+    words: list[TimedWord] = []
+    for piece in _whole_characters(tokens):
+        begins = not words or language in _WITHOUT_SPACES or piece.text[:1].isspace()
+        if begins:
+            words.append(piece)
+        else:
+            last = words.pop()
+            words.append(
+                TimedWord(text=last.text + piece.text, start_s=last.start_s, end_s=piece.end_s)
+            )
+    stripped = [
+        TimedWord(text=one.text.strip(), start_s=one.start_s, end_s=max(one.start_s, one.end_s))
+        for one in words
+    ]
+    return [one for one in stripped if one.text]
+
+
+def _whole_characters(tokens: Sequence[TimedToken]) -> Iterator[TimedWord]:
+    """Yields text and times of tokens, those joined that share a character."""
+    held, start_s, end_s = b"", 0.0, 0.0
+    for token in tokens:
+        start_s = start_s if held else token.start_s
+        held, end_s = held + token.bytes, token.end_s
+        try:
+            text = held.decode()
+        except UnicodeDecodeError:
+            continue
+        held = b""
+        yield TimedWord(text=text, start_s=start_s, end_s=end_s)
+    if held:
+        yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)

@@ -1,0 +1,299 @@
+"""Recordings transcribed by a served process, with the real engine and the official client."""
+
+import io
+import json
+import os
+import signal
+import struct
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from tests.serving import Served, serve
+from tests.whisper_models import HELLO, require_transcription, write_whisper
+
+TEXT = "Hello world. Grüße an alle!"
+RATE_HZ = 16_000
+HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture(scope="module")
+def hearing(tmp_path_factory) -> Iterator[Served]:
+    require_transcription()
+    folder = tmp_path_factory.mktemp("hearing")
+    model = write_whisper(folder / "hello.bin")
+    slow = write_whisper(folder / "slow.bin", None)
+    flags = ("--model", str(model), "--model", str(slow), "--alias", "whisper-1=hello")
+    bounds = {"LLM_BACKEND_THREADS": "1", "LLM_BACKEND_TRANSCRIPTION_LIMIT_S": "1000"}
+    with serve(folder, *flags, environment=bounds) as served:
+        yield served
+
+
+@pytest.fixture
+def client(hearing) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=hearing.base_url, api_key="none", max_retries=0) as one:
+        yield one
+
+
+def sound(seconds: float = 4.0, *, amplitude: float = 0.1) -> bytes:
+    """A WAV file of noise."""
+    samples = np.random.default_rng(0).uniform(-1, 1, round(seconds * RATE_HZ)) * amplitude
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(RATE_HZ)
+        writer.writeframes((samples * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def float_sound(values: np.ndarray) -> bytes:
+    """A WAV file of 32-bit floats."""
+    data = values.astype("<f4").tobytes()
+    head = struct.pack("<HHIIHH", 3, 1, RATE_HZ, 4 * RATE_HZ, 4, 32)
+    chunks = b"fmt " + struct.pack("<I", 16) + head + b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def transcribe(
+    hearing: Served,
+    file: bytes | None = None,
+    path: str = "transcriptions",
+    *,
+    file_first: bool = False,
+    **fields: str,
+) -> httpx.Response:
+    data = [(name, (None, value)) for name, value in {"model": "hello", **fields}.items()]
+    files = [("file", ("sound.wav", sound() if file is None else file, "audio/wav"))]
+    form = [*files, *data] if file_first else [*data, *files]
+    return httpx.post(f"{hearing.base_url}/audio/{path}", files=form, timeout=60)
+
+
+def events(answer: httpx.Response) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line]
+
+
+def test_the_official_client_gets_the_text_and_the_seconds(client):
+    answer = client.audio.transcriptions.create(model="hello", file=("a.wav", sound()))
+
+    assert answer.text == TEXT
+    assert answer.usage.type == "duration"
+    assert answer.usage.seconds == pytest.approx(4)
+
+
+def test_verbose_answers_have_segments_and_words(client):
+    answer = client.audio.transcriptions.create(
+        model="whisper-1",
+        file=("a.wav", sound()),
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
+    )
+
+    assert (answer.language, answer.duration) == ("german", pytest.approx(4))
+    assert [(one.start, one.text.strip(), one.end) for one in answer.segments] == list(HELLO)
+    assert [one.word for one in answer.words] == TEXT.split()
+    times = [(one.start, one.end) for one in answer.words]
+    assert times == sorted(times)
+    assert all(-1 < one.avg_logprob < 0 for one in answer.segments)
+    assert all(0 <= one.no_speech_prob < 1 for one in answer.segments)
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("text", f"{TEXT}\n"),
+        (
+            "srt",
+            "1\n00:00:00,000 --> 00:00:02,000\nHello world.\n\n"
+            "2\n00:00:02,000 --> 00:00:03,500\nGrüße an alle!\n\n",
+        ),
+        (
+            "vtt",
+            "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nHello world.\n\n"
+            "00:00:02.000 --> 00:00:03.500\nGrüße an alle!\n\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", ["transcriptions", "translations"])
+def test_texts_and_subtitles(hearing, path, format, text):
+    answer = transcribe(hearing, path=path, response_format=format)
+
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text == text
+
+
+def test_a_stream_has_a_delta_for_each_segment(client):
+    stream = client.audio.transcriptions.create(
+        model="hello", file=("a.wav", sound()), stream=True, include=["logprobs"]
+    )
+    *deltas, done = list(stream)
+
+    assert [one.delta for one in deltas] == ["Hello world.", " Grüße an alle!"]
+    assert (done.type, done.text) == ("transcript.text.done", TEXT)
+    assert [one.token for one in done.logprobs] == [f" {word}" for word in TEXT.split()]
+
+
+def test_a_translation_is_english(hearing):
+    answer = transcribe(hearing, path="translations", response_format="verbose_json").json()
+
+    assert (answer["language"], answer["task"]) == ("english", "translate")
+
+
+def test_the_file_may_come_before_the_model(hearing):
+    assert transcribe(hearing, sound(10), file_first=True).json()["text"] == TEXT
+
+
+def test_a_prompt_reaches_the_model(hearing):
+    assert transcribe(hearing, prompt=" Hello").json()["text"] != TEXT  # its positions shift
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"language": "xx"}, "language"),
+        ({"temperature": "1.5"}, "temperature"),
+        ({"temperature": "warm"}, "temperature"),
+        ({"response_format": "mp3"}, "response_format"),
+        ({"response_format": "diarized_json"}, "response_format"),
+        ({"stream": "true", "response_format": "srt"}, "stream"),
+        ({"include[]": "logprobs", "response_format": "text"}, "include"),
+        ({"include[]": "usage"}, "include[0]"),
+        ({"timestamp_granularities[]": "word"}, "timestamp_granularities"),
+        ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy"),
+        ({"known_speaker_names[]": "Ann"}, "known_speaker_names"),
+        ({"known_speaker_references[]": "data:,"}, "known_speaker_references"),
+        ({"keywords[]": "word"}, "keywords"),
+        ({"languages[]": "de"}, "languages"),
+        ({"n": "2"}, "n"),
+    ],
+)
+def test_a_bad_field_is_a_400_that_names_it(hearing, fields, param):
+    answer = transcribe(hearing, **fields)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+NO_NUMBERS = np.array([0.1, np.nan, np.inf, 0.2] * RATE_HZ)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        b"",
+        b"no sound at all",
+        sound()[:30],
+        sound()[:44],
+        b"RIFF" + bytes(1000),
+        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+        sound(amplitude=0),
+        float_sound(NO_NUMBERS),
+        sound(1001),
+    ],
+    ids=["empty", "text", "cut", "no-samples", "zeros", "playlist", "silent", "nan", "over-long"],
+)
+def test_a_bad_recording_is_a_400_and_the_worker_lives(hearing, file):
+    workers = hearing.workers()
+    answer = transcribe(hearing, file)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
+    assert transcribe(hearing).status_code == 200
+    assert hearing.workers() == workers
+
+
+def test_a_form_without_model_or_file_is_refused(hearing):
+    url = f"{hearing.base_url}/audio/transcriptions"
+    file = {"file": ("a.wav", sound())}
+    without_model = httpx.post(url, files=file, timeout=60)
+    without_file = httpx.post(url, files={"model": (None, "hello")}, timeout=60)
+
+    assert without_model.json()["error"]["param"] == "model"
+    assert without_file.json()["error"]["param"] == "file"
+    assert httpx.post(url, json={"model": "hello"}, timeout=60).status_code == 415
+
+
+def test_a_model_that_transcribes_does_nothing_else(client):
+    with pytest.raises(openai.BadRequestError, match="transcri"):
+        client.chat.completions.create(model="hello", messages=HI)
+    with pytest.raises(openai.BadRequestError, match="transcri"):
+        client.embeddings.create(model="hello", input="a")
+    with pytest.raises(openai.BadRequestError, match="transcri"):
+        client.completions.create(model="hello", prompt="a")
+    with pytest.raises(openai.NotFoundError):
+        client.audio.transcriptions.create(model="whisper-2", file=("a.wav", sound()))
+    card = client.models.retrieve("hello").to_dict()
+    assert card["input_modalities"] == ["audio"]
+
+
+def test_windows_of_a_long_recording_follow_each_other(hearing):
+    answer = transcribe(hearing, sound(70), response_format="verbose_json").json()
+
+    # behind a context the model says less; each window begins where the last one ended
+    assert answer["duration"] == pytest.approx(70)
+    assert [one["seek"] for one in answer["segments"]] == sorted(
+        one["seek"] for one in answer["segments"]
+    )
+    assert max(one["seek"] for one in answer["segments"]) == 6000
+    starts = [one["start"] for one in answer["segments"]]
+    assert starts == sorted(starts)
+
+
+def test_a_killed_worker_is_started_again_and_the_recording_goes_on(hearing):
+    with httpx.stream(
+        "POST",
+        f"{hearing.base_url}/audio/transcriptions",
+        files=[
+            ("model", (None, "hello")),
+            ("stream", (None, "true")),
+            ("file", ("a.wav", sound(300))),
+        ],
+        timeout=60,
+    ) as answer:
+        pieces = answer.iter_bytes()
+        told = next(pieces)
+        for worker in hearing.workers():
+            os.kill(worker, signal.SIGKILL)
+        told += b"".join(pieces)
+    last = json.loads(told.decode().strip().rpartition("data: ")[2])
+
+    assert last["type"] == "transcript.text.done"
+
+
+def test_a_client_that_leaves_ends_the_decoding(hearing):
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{hearing.base_url}/audio/transcriptions",
+            files=[("model", (None, "slow")), ("file", ("a.wav", sound(900)))],
+            timeout=httpx.Timeout(60, read=1),
+        )
+
+    deadline = time.monotonic() + 30
+    while _decoders(hearing):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _decoders(hearing: Served) -> list[int]:
+    pid = hearing.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(one) for one in children if b"sound_reader" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
+
+
+def test_metrics_and_usage_count_seconds(hearing):
+    def counted() -> float:
+        lines = httpx.get(f"{hearing.address}/metrics", timeout=60).text.splitlines()
+        name = 'llm_backend_transcription_seconds_total{model="hello"} '
+        return sum(float(one.removeprefix(name)) for one in lines if one.startswith(name))
+
+    before = counted()
+    transcribe(hearing)
+
+    assert counted() - before == pytest.approx(4)

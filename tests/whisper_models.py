@@ -1,0 +1,146 @@
+"""Whisper models of random weights in the format of whisper.cpp, so small that a window takes
+milliseconds. One that `says` something says it of every window, whatever is heard there."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.missing import missing
+
+__all__ = ["HELLO", "Said", "require_transcription", "write_whisper"]
+
+Said = tuple[float, str, float]
+"""Start in seconds, words, end in seconds."""
+
+HELLO: Sequence[Said] = ((0.0, "Hello world.", 2.0), (2.0, "Grüße an alle!", 3.5))
+
+_MAGIC = 0x67676D6C
+_HELD = (b" ", b" -", b" '")  # tokens that whisper.cpp looks for
+_ENGLISH_TEXTS, _ENGLISH_TOKENS = 50_256, 51_864
+_LANGUAGES, _BEGIN = 50_258, 50_363  # of the English vocabulary
+_CODES = ("en", "zh", "de", "es", "ru", "ko", "fr", "ja")  # the first ones, in their order
+_MELS, _FREQUENCIES, _AUDIO_POSITIONS, _TEXT_POSITIONS = 80, 201, 1500, 448
+_WIDTH = 64
+
+
+def write_whisper(
+    path: Path,
+    says: Sequence[Said] | None = HELLO,
+    *,
+    language: str = "de",
+    is_multilingual: bool = True,
+    seed: int = 1,
+) -> Path:
+    """Writes a model of one layer. `language` is what it detects. Without `says` all of its weights
+    are random."""
+    random = np.random.default_rng(seed)
+    shift = int(is_multilingual)
+    words = _words(says or ())
+    tokens = _ENGLISH_TOKENS + shift
+    embeddings = random.standard_normal((tokens, _WIDTH))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    positions = random.standard_normal((_TEXT_POSITIONS, _WIDTH))
+    if says is not None:
+        script = _script(says, words, shift)
+        if is_multilingual:
+            script = {1: _LANGUAGES + shift + _CODES.index(language), **script}
+        ending = _ENGLISH_TEXTS + shift
+        wanted = [script.get(at + 1, ending) for at in range(_TEXT_POSITIONS)]
+        positions = 8 * embeddings[wanted]
+    with path.open("wb") as file:
+        shape = (_WIDTH, 1, 1)
+        _write(file, _MAGIC, tokens, _AUDIO_POSITIONS, *shape)
+        _write(file, _TEXT_POSITIONS, *shape, _MELS, 1)
+        _write(file, _MELS, _FREQUENCIES)
+        file.write(_mel_filters().astype("<f4").tobytes())
+        _write_vocabulary(file, words, _ENGLISH_TEXTS + shift)
+        _write_encoder(file, random)
+        _write_tensor(file, "decoder.positional_embedding", positions)
+        _write_tensor(file, "decoder.token_embedding.weight", embeddings, is_half=True)
+        _write_norm(file, "decoder.ln", 6.0)
+        _write_block(file, "decoder.blocks.0", random, ("attn", "cross_attn"))
+    return path
+
+
+def _words(says: Sequence[Said]) -> list[bytes]:
+    spoken = [b" " + word.encode() for _, text, _ in says for word in text.split()]
+    return list(dict.fromkeys((*_HELD, *spoken)))
+
+
+def _script(says: Sequence[Said], words: Sequence[bytes], shift: int) -> Mapping[int, int]:
+    """Returns the token at each position, behind those of start, language and task."""
+    tokens: list[int] = []
+    for start_s, text, end_s in says:
+        tokens.append(_BEGIN + shift + round(start_s * 50))
+        tokens += [words.index(b" " + word.encode()) for word in text.split()]
+        tokens.append(_BEGIN + shift + round(end_s * 50))
+    first = 3 if shift else 1
+    return {first + at: token for at, token in enumerate(tokens)}
+
+
+def _mel_filters() -> NDArray[np.float64]:
+    """Bands of equal width, which are enough for a model of random weights."""
+    centers = np.linspace(0, _FREQUENCIES - 1, _MELS + 2)[1:-1, None]
+    return np.maximum(0, 1 - np.abs(np.arange(_FREQUENCIES) - centers) / 2.5)
+
+
+def _write_vocabulary(file: BinaryIO, words: Sequence[bytes], count: int) -> None:
+    _write(file, count)
+    for at in range(count):
+        token = words[at] if at < len(words) else b" w%d" % at
+        file.write(struct.pack("<I", len(token)) + token)
+
+
+def _write_encoder(file: BinaryIO, random: np.random.Generator) -> None:
+    positions = random.standard_normal((_AUDIO_POSITIONS, _WIDTH))
+    _write_tensor(file, "encoder.positional_embedding", positions)
+    for name, channels in (("conv1", _MELS), ("conv2", _WIDTH)):
+        weights = random.standard_normal((_WIDTH, channels, 3)) * 0.1
+        _write_tensor(file, f"encoder.{name}.weight", weights, is_half=True)
+        _write_tensor(file, f"encoder.{name}.bias", np.zeros((_WIDTH, 1)))
+    _write_norm(file, "encoder.ln_post", 1.0)
+    _write_block(file, "encoder.blocks.0", random, ("attn",))
+
+
+def _write_block(
+    file: BinaryIO, name: str, random: np.random.Generator, attentions: Sequence[str]
+) -> None:
+    for attention in attentions:
+        _write_norm(file, f"{name}.{attention}_ln", 1.0)
+        for part in ("query", "key", "value", "out"):
+            weights = random.standard_normal((_WIDTH, _WIDTH)) * 0.1
+            _write_tensor(file, f"{name}.{attention}.{part}.weight", weights, is_half=True)
+            if part != "key":
+                _write_tensor(file, f"{name}.{attention}.{part}.bias", np.zeros(_WIDTH))
+    _write_norm(file, f"{name}.mlp_ln", 1.0)
+    for part, shape in (("0", (4 * _WIDTH, _WIDTH)), ("2", (_WIDTH, 4 * _WIDTH))):
+        weights = random.standard_normal(shape) * 0.1
+        _write_tensor(file, f"{name}.mlp.{part}.weight", weights, is_half=True)
+        _write_tensor(file, f"{name}.mlp.{part}.bias", np.zeros(shape[0]))
+
+
+def _write_norm(file: BinaryIO, name: str, weight: float) -> None:
+    _write_tensor(file, f"{name}.weight", np.full(_WIDTH, weight))
+    _write_tensor(file, f"{name}.bias", np.zeros(_WIDTH))
+
+
+def _write_tensor(
+    file: BinaryIO, name: str, values: NDArray[np.float64], *, is_half: bool = False
+) -> None:
+    _write(file, values.ndim, len(name), int(is_half), *reversed(values.shape))
+    file.write(name.encode() + values.astype("<f2" if is_half else "<f4").tobytes())
+
+
+def _write(file: BinaryIO, *numbers: int) -> None:
+    file.write(struct.pack(f"<{len(numbers)}i", *numbers))
+
+
+def require_transcription() -> None:
+    """Skips the test where nothing can transcribe."""
+    if find_spec("_pywhispercpp") is None or find_spec("av") is None:
+        missing("the extra is not installed: pip install 'llm-backend[transcription]'")
