@@ -16,12 +16,13 @@ END = b"--B--\r\n"
 SOUND = bytes(range(256)) * 4
 
 
-def upload(*pieces: bytes, chunked: bool = False) -> bytes:
+def upload(
+    *pieces: bytes, chunked: bool = False, path: bytes = b"/v1/audio/transcriptions"
+) -> bytes:
     body = b"".join(pieces)
     head = (
-        b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: relay\r\n"
-        b"content-type: multipart/form-data; boundary=B\r\n"
-    )
+        b"POST %b HTTP/1.1\r\nhost: relay\r\ncontent-type: multipart/form-data; boundary=B\r\n"
+    ) % path
     if not chunked:
         return head + b"content-length: %d\r\n\r\n" % len(body) + body
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
@@ -54,18 +55,35 @@ async def test_a_route_exchanges_the_models_name_in_a_form(tmp_path):
     assert sent.values(b"content-length") == [b"%d" % len(sent.body)]
 
 
-async def test_a_form_with_a_late_model_is_relayed_by_the_operation(tmp_path):
-    big = SOUND * 200
+@pytest.mark.parametrize(
+    ("path", "is_found"), [(b"/v1/audio/transcriptions", True), (b"/v1/images/edits", False)]
+)
+async def test_a_late_model_is_found_where_the_form_may_be_answered_here(
+    tmp_path, path: bytes, is_found: bool
+):
+    parts = FILE % (SOUND * 200), MODEL % b"x", END
     async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
         settings = {
             "backends": [backend(a, "a", "x"), backend(b, "b", "y")],
-            "operations": {"Audio": "b"},
+            "operations": {"Audio": "b", "Images": "b"},
         }
         async with gateway(tmp_path, **settings) as served:
-            await served.ask(upload(FILE % big, MODEL % b"x", END))
+            await served.ask(upload(*parts, path=path))
 
-    assert a.requests == []
-    assert b.requests[0].body == (FILE % big) + (MODEL % b"x") + END
+    asked, other = (a, b) if is_found else (b, a)
+    assert other.requests == []
+    assert asked.requests[0].body == b"".join(parts)
+
+
+async def test_a_late_model_is_exchanged_too(tmp_path):
+    async with FakeUpstream(answer=OK) as b:
+        settings = {"backends": [backend(b, "b", "large-ears")], "routes": {"ears": "large-ears"}}
+        async with gateway(tmp_path, **settings) as served:
+            await served.ask(upload(FILE % (SOUND * 400), MODEL % b"ears", END))
+
+    sent = b.requests[0]
+    assert sent.body == (FILE % (SOUND * 400)) + (MODEL % b"large-ears") + END
+    assert sent.values(b"content-length") == [b"%d" % len(sent.body)]
 
 
 async def test_a_form_is_passed_on_while_it_comes(tmp_path):
@@ -93,7 +111,8 @@ async def test_a_form_that_grows_too_large_is_refused_and_not_the_upstreams_fail
         settings = {"backends": [backend(b, "b")], "upload_limit_bytes": 100_000}
         async with gateway(tmp_path, **settings) as served:
             parts = [MODEL % b"ears", FILE % (SOUND * 300), END]
-            answer = await served.ask(upload(*parts, chunked=True))
+            path = b"/v1/images/edits"
+            answer = await served.ask(upload(*parts, chunked=True, path=path))
 
     assert answer.status == 413
     assert "upstream_failed" not in capsys.readouterr().err
