@@ -12,6 +12,7 @@ import pytest
 
 from tests.controllers.administration.conftest import Client, relaying_client
 from tests.gateway import backend, gateway
+from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import Connection, FakeUpstream, Message, Relay, post
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -160,7 +161,10 @@ async def test_a_route_costs_the_price_of_the_answering_model(tmp_path: Path):
     assert total.amount.value > 0
 
 
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"four four four "}}]}\n\n'
+EVENT = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"gpt-x",'
+    b'"choices":[{"index":0,"delta":{"content":"four four four "},"finish_reason":null}]}\n\n'
+)
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 
 
@@ -177,7 +181,7 @@ async def test_usage_of_a_stream_without_usage_is_estimated(tmp_path: Path, leav
     async with FakeUpstream(answer=answer) as upstream:
         settings = {"backends": [backend(upstream, "far")], "prices": PRICES}
         async with gateway(tmp_path, allowed_hosts=("127.0.0.1",), **settings) as served:
-            client = openai.AsyncOpenAI(
+            client = StrictAsyncOpenAI(
                 base_url=f"http://127.0.0.1:{served.port}/v1", api_key="k", admin_api_key="k"
             )
             async with client:
