@@ -1,11 +1,12 @@
 """`llm-backend operations`: operations of the document, and their backends."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from llm_backend.cli.exit import exit_with_error
+from llm_backend.json_types import JsonObject
 
 
 def operations(
@@ -30,7 +31,7 @@ def operations(
         _print_operations(records_of(table))
 
 
-def _print_operations(records: list[dict[str, Any]]) -> None:
+def _print_operations(records: list[JsonObject]) -> None:
     from rich.console import Console
     from rich.table import Table
 

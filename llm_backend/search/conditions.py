@@ -8,6 +8,7 @@ are stored as words, and texts begin with a sign so that they differ from them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_backend.json_types import JsonObject
 from llm_backend.search.base import AllOf, Attribute, Comparison, Condition
 
 DOCUMENT, ATTRIBUTES = "document", "attributes"
@@ -37,7 +38,7 @@ class FilterBuilder:
         raise NotImplementedError
 
 
-def payload_of(document: str, attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+def payload_of(document: str, attributes: Mapping[str, Attribute]) -> JsonObject:
     """Returns the payload of a point: all but its vectors."""
     named = {key.encode().hex(): _payload_value(value) for key, value in attributes.items()}
     return {DOCUMENT: document, ATTRIBUTES: named}

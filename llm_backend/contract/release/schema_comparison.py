@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from llm_backend.contract.release.change import ChangeKind
-from llm_backend.json_types import JsonValue
+from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 
-Schema = Mapping[str, Any]
+Schema = JsonMapping
 
 PREFIX = "#/components/schemas/"
 _LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
@@ -195,7 +195,7 @@ def _flatten(schema: Schema, components: Mapping[str, Schema]) -> Schema:
     parts = [_flatten(_as_schema(part), components) for part in schema.get("allOf", ())]
     if not parts:
         return schema
-    merged: dict[str, Any] = {}
+    merged: JsonObject = {}
     for part in [*parts, {key: value for key, value in schema.items() if key != "allOf"}]:
         properties = {**merged.get("properties", {}), **part.get("properties", {})}
         required = [*merged.get("required", ()), *part.get("required", ())]

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from llm_backend.contract.sdk.calls import SdkCall, class_nodes, resource_modules
 from llm_backend.contract.sdk.schemas import PREFIX, SdkSchemas
-from llm_backend.json_types import JsonValue
+from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 
 _BETA = "beta."  # of resources whose events differ by their names only
 
@@ -59,12 +59,10 @@ def webhooks(schemas: SdkSchemas) -> dict[str, JsonValue]:
     return found
 
 
-def unknown_events(
-    events: Mapping[str, Any], schemas: Mapping[str, Any], known: Mapping[str, Any]
-) -> dict[str, Any]:
+def unknown_events(events: JsonMapping, schemas: JsonMapping, known: JsonMapping) -> JsonObject:
     """Returns the events whose `type` no schema of `known` has; `schemas` has their components."""
     types = set(_each_type(known))
-    unknown: dict[str, Any] = {}
+    unknown: JsonObject = {}
     for path, senders in events.items():
         for sender, schema in senders.items():
             branches = [
@@ -106,12 +104,12 @@ def _path_of(method: ast.FunctionDef) -> str:
     raise LookupError(f"No path in {ast.unparse(method)}.")
 
 
-def _resolve(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolve(schema: JsonMapping, schemas: JsonMapping) -> JsonMapping:
     name = schema.get("$ref", "").removeprefix(PREFIX)
     return schemas.get(name, {}) if name else schema
 
 
-def _types_of(schema: Mapping[str, Any]) -> set[str]:
+def _types_of(schema: JsonMapping) -> set[str]:
     return set(schema.get("properties", {}).get("type", {}).get("enum", ()))
 
 

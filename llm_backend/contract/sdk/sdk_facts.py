@@ -17,7 +17,7 @@ from llm_backend.contract.sdk.calls import SdkCall, read_calls, sdk_version
 from llm_backend.contract.sdk.events import stream_events, unknown_events, webhooks
 from llm_backend.contract.sdk.operations import id_of_call, key_of, operation_of
 from llm_backend.contract.sdk.schemas import PREFIX, SdkSchemas
-from llm_backend.json_types import JsonValue
+from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 
 _HEADER = """\
 # Written by `llm-backend contract sdk`; do not edit. Departures belong into overlay.yaml.
@@ -30,7 +30,7 @@ _COLLIDING = "Sdk"
 _SHORT = 88
 
 
-def sdk_facts(document: Mapping[str, Any]) -> dict[str, JsonValue]:
+def sdk_facts(document: JsonMapping) -> dict[str, JsonValue]:
     """Returns what the installed SDK has beyond a document, sorted.
 
     Raises `ImportError` if the SDK is not installed.
@@ -65,7 +65,7 @@ def sdk_facts(document: Mapping[str, Any]) -> dict[str, JsonValue]:
     return settle_facts(facts, document)
 
 
-def settle_facts(facts: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, JsonValue]:
+def settle_facts(facts: JsonMapping, document: JsonMapping) -> dict[str, JsonValue]:
     """Returns the facts without what a document has itself, under names that it does not use."""
     known = {key_of(method, path) for path, item in document["paths"].items() for method in item}
     paths = {
@@ -86,7 +86,7 @@ def settle_facts(facts: Mapping[str, Any], document: Mapping[str, Any]) -> dict[
     return sort_facts(_rename_schemas(settled, {name: f"{_COLLIDING}{name}" for name in colliding}))
 
 
-def dump_sdk(facts: Mapping[str, Any]) -> str:
+def dump_sdk(facts: JsonMapping) -> str:
     """Returns the facts as the text of `sdk.yaml`."""
     head = _HEADER.format(version=facts["info"]["version"])
     return head + yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
@@ -121,9 +121,9 @@ def _shared_answers(
     return shared
 
 
-def _select_reached(paths: Any, schemas: Mapping[str, Any]) -> dict[str, Any]:
+def _select_reached(paths: Any, schemas: JsonMapping) -> JsonObject:
     """Returns the schemas that paths refer to, and those that these refer to."""
-    reached: dict[str, Any] = {}
+    reached: JsonObject = {}
     unread = [paths]
     while unread:
         for name in _references(unread.pop()):
@@ -137,7 +137,7 @@ def _references(node: Any) -> list[str]:
     return re.findall(rf'"\$ref": "{PREFIX}([^"]+)"', json.dumps(node))
 
 
-def _rename_schemas(facts: Mapping[str, Any], names: Mapping[str, str]) -> Any:
+def _rename_schemas(facts: JsonMapping, names: Mapping[str, str]) -> Any:
     """Returns the facts with schemas and references to them renamed."""
     schemas = facts["components"]["schemas"]
     renamed = {names.get(name, name): schema for name, schema in schemas.items()}

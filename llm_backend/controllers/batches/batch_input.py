@@ -5,16 +5,20 @@ the operation when the line is run.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from llm_backend import exact_json
 from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import TooLarge
+from llm_backend.json_types import JsonMapping
 from llm_backend.store import Lines
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 CHUNK_LINES = 64  # lines of one job: few enough to spread over workers, many enough to be cheap
 MAX_ERRORS = 100  # in a file that is no JSONL every line is invalid
@@ -38,7 +42,7 @@ class InputLine:
     """One request of a batch."""
 
     custom_id: str
-    body: Mapping[str, Any]
+    body: JsonMapping
 
 
 class LineProblem(Exception):
@@ -131,7 +135,7 @@ class InputCheck:
     """
 
     def __init__(self, endpoint: str, *, lines_limit: int, line_limit_bytes: int) -> None:
-        self.errors: list[dict[str, Any]] = []
+        self.errors: list[api.BatchError] = []
         self.chunks: list[Lines] = []
         self.total = 0
         self._endpoint = endpoint

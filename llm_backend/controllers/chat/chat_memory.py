@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
@@ -10,7 +10,7 @@ from llm_backend.controllers.rendering.store_errors import translate_store_error
 from llm_backend.controllers.write_behind.group_commit import GroupCommit
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.controllers.write_behind.write_behind_buffer import WriteBehindBuffer
-from llm_backend.json_types import JsonMapping
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import (
     ChatStatus,
     ChatStore,
@@ -161,7 +161,7 @@ def _stored_chat(body: JsonMapping, completion: JsonMapping, *, complete: bool) 
     )
 
 
-def _conforming(completion: JsonMapping, *, complete: bool) -> dict[str, Any]:
+def _conforming(completion: JsonMapping, *, complete: bool) -> JsonObject:
     """Returns the completion with all required keys: upstreams leave out nullable ones, and an
     interrupted choice has no finish reason.
     """
@@ -173,7 +173,7 @@ def _conforming(completion: JsonMapping, *, complete: bool) -> dict[str, Any]:
     }
 
 
-def _conforming_choice(choice: JsonMapping, *, complete: bool) -> dict[str, Any]:
+def _conforming_choice(choice: JsonMapping, *, complete: bool) -> JsonObject:
     reason = choice.get("finish_reason")
     return {
         "index": 0,

@@ -3,8 +3,7 @@
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import Awaitable
 
 from starlette.responses import Response
 
@@ -12,6 +11,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.chat_observer import ChatObserver
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonMapping, JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def relay_chat(
     return await relay(services, request, to=to, observe=observer.feed, finish=remember)
 
 
-def _with_required_fields(completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+def _with_required_fields(completion: JsonMapping, body: JsonMapping) -> JsonObject:
     """Returns the completion with the fields that the store requires, in place of missing or
     invalid ones."""
     complete = dict(completion)

@@ -1,7 +1,7 @@
 """Vector stores: create, list, get, modify, delete."""
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -20,6 +20,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.ingestion.new_files import NewFileEntry, new_files
 from llm_backend.controllers.vector_stores.request_values import expiry_from
 from llm_backend.controllers.vector_stores.response_objects import store_object
+from llm_backend.json_types import JsonObject
 from llm_backend.store import StoredVectorStore
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ async def get_vector_store(services: Services, request: ApiRequest) -> Response:
 async def modify_vector_store(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}`"""
     body: api.UpdateVectorStoreRequest = request.body
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     if body.get("name") is not None:
         values["name"] = body["name"]
     if "metadata" in body:
@@ -95,7 +96,7 @@ async def delete_vector_store(services: Services, request: ApiRequest) -> Respon
     return deleted_response(store_id, "vector_store.deleted")
 
 
-def page_of(request: ApiRequest) -> dict[str, Any]:
+def page_of(request: ApiRequest) -> JsonObject:
     """Parses the page query. Raises `InvalidRequest` if both `after` and `before` are given."""
     refuse_both_cursors(request.query)
     return {**page_arguments(request.query), "before": request.query.get("before")}

@@ -1,9 +1,8 @@
 """Shared helpers of administrative changes: audit entry, refresh of this process's keyring, error
 translation."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from llm_backend.access import CLOSED, Caller
 from llm_backend.access.authentication import resource_kinds
@@ -11,6 +10,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Duplicate
 from llm_backend.store.administration import AuditedChange, Record
 
@@ -23,11 +23,11 @@ def audit_entry(
     resource_id: str,
     *,
     project_id: str | None = None,
-    data: Mapping[str, Any] | None = None,
-    requested: Mapping[str, Any] | None = None,
+    data: JsonMapping | None = None,
+    requested: JsonMapping | None = None,
 ) -> AuditedChange:
     """Builds the audit log entry of a change: the created `data`, or the `requested` changes."""
-    body: dict[str, Any] = {"id": resource_id}
+    body: JsonObject = {"id": resource_id}
     if data is not None:
         body["data"] = dict(data)
     if requested is not None:

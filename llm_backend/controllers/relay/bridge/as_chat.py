@@ -146,15 +146,15 @@ class ChunkReader:
             yield ToolCall(index=self._call_count - 1, arguments=arguments)
 
 
-def _bridged_message(message: JsonMapping) -> dict[str, Any]:
+def _bridged_message(message: JsonMapping) -> JsonObject:
     fields = {name: message[name] for name in _MESSAGE if name in message}
     return {**fields, "content": chat_content(fields["content"])} if "content" in fields else fields
 
 
-def _tools(chat: Chat) -> dict[str, Any]:
+def _tools(chat: Chat) -> JsonObject:
     if not chat.tools:
         return {}
-    fields: dict[str, Any] = {"tools": list(chat.tools)}
+    fields: JsonObject = {"tools": list(chat.tools)}
     if not chat.parallel_tool_calls:
         fields["parallel_tool_calls"] = False
     if choice := _tool_choice(chat):

@@ -1,7 +1,7 @@
 """Bridge from chats to responses: request body, and response events as deltas (pure)."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.content import response_content
@@ -166,7 +166,7 @@ def _part_of(event: JsonMapping) -> tuple[int, int]:
     return number(event, "output_index"), number(event, "content_index")
 
 
-def _items(message: Message, where: str) -> Iterator[dict[str, Any]]:
+def _items(message: Message, where: str) -> Iterator[JsonObject]:
     """Yields the input items of a message."""
     if message.get("name") and message["role"] != "tool":
         raise UnsupportedField(
@@ -192,7 +192,7 @@ def _items(message: Message, where: str) -> Iterator[dict[str, Any]]:
         yield {"type": "function_call", "call_id": call["id"], **call["function"]}
 
 
-def _tools(chat: Chat) -> dict[str, Any]:
+def _tools(chat: Chat) -> JsonObject:
     if not chat.tools:
         return {}
     tools = [_tool(tool["function"]) for tool in chat.tools]
@@ -207,7 +207,7 @@ def _tools(chat: Chat) -> dict[str, Any]:
     return {**fields, "tool_choice": {"type": "allowed_tools", "mode": mode, "tools": choices}}
 
 
-def _tool(function: JsonMapping) -> dict[str, Any]:
+def _tool(function: JsonMapping) -> JsonObject:
     return {
         "type": "function",
         "name": function["name"],

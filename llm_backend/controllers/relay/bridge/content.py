@@ -4,6 +4,7 @@ from typing import Any
 
 from llm_backend.backends.local.media import Content, MediaFile, Picture
 from llm_backend.errors import UnsupportedField
+from llm_backend.json_types import JsonObject
 
 
 def chat_content(content: Content) -> Any:
@@ -20,7 +21,7 @@ def response_content(content: Content) -> Any:
     return [_response_part(piece) for piece in content]
 
 
-def _chat_part(piece: str | MediaFile) -> dict[str, Any]:
+def _chat_part(piece: str | MediaFile) -> JsonObject:
     if isinstance(piece, str):
         return {"type": "text", "text": piece}
     if isinstance(piece, Picture):
@@ -30,7 +31,7 @@ def _chat_part(piece: str | MediaFile) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": piece.data, "format": piece.format}}
 
 
-def _response_part(piece: str | MediaFile) -> dict[str, Any]:
+def _response_part(piece: str | MediaFile) -> JsonObject:
     if isinstance(piece, str):
         return {"type": "input_text", "text": piece}
     if isinstance(piece, Picture):
