@@ -1,11 +1,12 @@
 """Conversation context of responses: loaded from and written to the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
+from llm_backend.controllers.responses.input.conversation_id import conversation_of
 from llm_backend.controllers.responses.input.items import is_reference, stored_form
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -158,9 +159,3 @@ def _to_stored_forms(items: Sequence[JsonMapping]) -> tuple[list[JsonObject], li
     return [
         {} if index in references else stored_form(item) for index, item in enumerate(items)
     ], reference_indices
-
-
-def conversation_of(body: "api.CreateResponse") -> str | None:
-    """Returns the conversation's id from either of the document's two forms."""
-    value = body.get("conversation")
-    return value["id"] if isinstance(value, Mapping) else value

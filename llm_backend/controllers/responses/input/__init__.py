@@ -13,5 +13,6 @@
 `context_management.py`  compacts a long conversation
 `compaction_items.py`    items with a summary
 `encrypted_content.py`   opaque content of items
+`conversation_id.py`     the conversation that is continued
 `unsupported_fields.py`  refusal of fields
 """

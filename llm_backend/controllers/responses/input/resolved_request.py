@@ -18,13 +18,13 @@ from llm_backend.controllers.responses.input.chat_request import (
 )
 from llm_backend.controllers.responses.input.client_tools import ClientTool
 from llm_backend.controllers.responses.input.compaction_items import reading_order
+from llm_backend.controllers.responses.input.conversation_id import conversation_of
 from llm_backend.controllers.responses.input.input_parts import FetchedFiles, check_file_count
 from llm_backend.controllers.responses.input.items import chat_part, messages_from
 from llm_backend.controllers.responses.input.listed_items import OF_CONVERSATIONS, OF_RESPONSES
 from llm_backend.controllers.responses.input.prompts import prompt_messages
 from llm_backend.controllers.responses.input.tools import chat_tools
 from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
-from llm_backend.controllers.responses.response_memory import conversation_of
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (

@@ -15,6 +15,7 @@ from llm_backend.controllers.responses.input.chat_request import (
     translate_error_paths,
 )
 from llm_backend.controllers.responses.input.context_management import plan_compaction
+from llm_backend.controllers.responses.input.conversation_id import conversation_of
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.reasoning_summary import ReasoningSummary, SummaryText
@@ -25,7 +26,6 @@ from llm_backend.controllers.responses.loop.tool_loop import (
     ToolLoop,
     WithheldToolLoop,
 )
-from llm_backend.controllers.responses.response_memory import conversation_of
 from llm_backend.controllers.services import Services
 from llm_backend.json_types import JsonMapping, JsonObject
 
