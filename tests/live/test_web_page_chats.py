@@ -237,15 +237,17 @@ def test_chats_are_searched_as_one_types(page):
 
 MATHEMATICS = r"""Euler: $e^{i\pi} + 1 = 0$ and \(a_1\),
 for $5 and $10, US$3 or $20 to $30, 5$ and 10$.
+Variables: $HOME/$USER, $A/${B} and $A:$_.
 
 \[
-\int_0^\infty e^{-x^2}\,dx = \frac{\sqrt{\pi}}{2}
+\begin{aligned} a &= \int_0^\infty e^{-x^2}\,dx \\[4pt] &= \frac{\sqrt{\pi}}{2} \end{aligned}
 \]
 
 So:
 $$x = \frac{-b \pm \sqrt{b^2 - 4ac}}{2a}$$
 
 `$code$`, \$escaped\$, $\notacommand$ and $\href{javascript:alert(1)}{here}$.
+The last beginning counts: \(open, \(a_2\) and \[open, \[a_3\].
 """
 
 
@@ -262,18 +264,40 @@ def test_mathematics_is_drawn_and_money_is_money(page):
     )
     prose = page.locator("article.answer .prose")
 
-    expect(prose.locator(".formula.display")).to_have_count(2)
-    expect(prose.locator(".formula")).to_have_count(5)
+    expect(prose.locator(".formula.display")).to_have_count(3)
+    expect(prose.locator(".formula")).to_have_count(7)
     expect(prose.locator("code.math")).to_have_text(r"\notacommand")
     expect(prose.locator("a")).to_have_count(0)
     money = "for $5 and $10, US$3 or $20 to $30, 5$ and 10$."
     expect(prose).to_contain_text(money)
+    expect(prose).to_contain_text("Variables: $HOME/$USER, $A/${B} and $A:$_.")
     expect(prose).to_contain_text("$escaped$")
     expect(prose.locator("code", has_text="$code$")).to_have_count(1)
     assert page.evaluate(
         "() => document.fonts.ready.then(() => document.fonts.check('1em KaTeX_Main'))"
     )
     picture(page, "mathematics")
+
+
+COSTS_OF_FORMULAS = """async (texts) => {
+  const { mathExtensions: extensions } = await import("/web/math.js");
+  const { Marked } = await import("/web/vendor/marked.esm.js");
+  const timeOf = (text, options) => {
+    const begin = performance.now();
+    new Marked(options).lexer(text);
+    return performance.now() - begin;
+  };
+  const least = (...how) => Math.min(...[0, 1, 2, 3, 4].map(() => timeOf(...how)));
+  return texts.map((text) => least(text, { extensions }) / least(text, {}));
+}"""
+
+
+def test_beginnings_of_formulas_without_ends_cost_no_reading_of_the_whole_text_each(page):
+    texts = [begin * 8000 for begin in ("\\[ a\n", "$$ a\n")]
+
+    costs = page.evaluate(COSTS_OF_FORMULAS, texts)
+
+    assert max(costs) < 80, costs  # of parsing without formulas; reading the whole text: hundreds
 
 
 def test_a_new_chat_is_named_by_a_model_of_the_server_when_it_is_idle(browser, tmp_path):

@@ -1,6 +1,8 @@
 """The chat page while connections fail: every turn ends, and what was said stays."""
 
 import contextlib
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ ANSWERS = {
     "Go on": [{"role": "assistant", "content": "and on."}],
     "weather": CALLS,
     "Slowly": [*DELTAS[:4], None],
+    "Quietly": [DELTAS[0], None],
     "": DELTAS,
 }
 BEFORE_HEADERS, AFTER_HEADERS, IN_REASONING, IN_TEXT, IN_CALL, BEFORE_DONE = (
@@ -272,6 +275,32 @@ def test_a_stopped_relayed_chat_is_listed_and_its_model_is_introduced_as_it_is(p
 
     page.clock.run_for(5000)
     expect(page.locator("#chats a", has_text="Slowly, please")).to_have_count(1)
+
+
+def wait_stored(page: Page, conversation: str) -> None:
+    """Returns once a completion of the conversation is listed, as it is a moment after a stop."""
+    path = f"/v1/chat/completions?metadata[conversation]={conversation}"
+    for _ in range(200):
+        if page.request.get(path).json()["data"]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("a stopped answer is not stored")
+
+
+def test_an_answer_that_was_stopped_before_its_first_word_is_no_branch_of_the_chat(page):
+    ask(page, "Quietly, please")
+    expect(page).to_have_url(re.compile("#/chat/"))  # the answer has begun
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Message")).to_have_value("Quietly, please")
+    wait_stored(page, page.url.rpartition("/")[2])
+    with page.expect_response(lambda one: one.request.method == "DELETE"):
+        ask(page, "Loudly, please")
+    answer = page.locator("article.answer:not(.is-growing)")
+    expect(answer).to_contain_text("Ready steady go")
+    page.reload()
+
+    expect(answer).to_contain_text("Ready steady go")
+    expect(page.get_by_text("2 of 2")).to_have_count(0)
 
 
 def test_one_stored_chat_is_reached_by_tab_and_the_others_by_arrow_keys(page):

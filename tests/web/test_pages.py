@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -17,6 +18,17 @@ SWAGGER_UI_SHA256 = {  # of swagger-ui-dist 5.31.0, which the package says it ca
     "swagger-ui-bundle.js": "93b7b0862a80e2786f85b560be7693c2344354ffa7e7e224f850a54349724c31",
     "swagger-ui.css": "9e576f8322132c76949da47f9bb53c891373c303ea3a761ff548ffc9de50a98c",
 }
+
+FOR_OPERATORS = {"status.js", "operations.js", "docs.js"}  # in English, as the document is
+NO_WORDS_OF_A_LANGUAGE = {
+    *("Enter", "Escape", "Files", "Bearer ${key.value}"),  # names of the browser's and of HTTP
+    *("Secret Key", "Files of a chat"),  # names on the server
+    *("How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"),
+    "Go on exactly where you stopped. Repeat nothing.",  # to models
+    "Write a title of at most six words for the following chat, in its language."
+    " Write nothing else.",
+}
+STRING = re.compile(r'"((?:[^"\\\n]|\\.)*)"|`((?:[^`\\\n]|\\.)*)`')
 
 
 @pytest.fixture
@@ -147,3 +159,25 @@ def test_web_page_languages_have_the_same_texts_which_the_page_uses():
         for text, translated in texts.items():
             assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", translated))
             assert text in sources or re.match("(Earlier|Later) ", text), text
+
+
+def test_web_page_texts_are_translated():
+    found = set()
+    for file in STATIC.glob("*.js"):
+        if file.name not in FOR_OPERATORS | {"code.js", "language.js"}:
+            found |= {(file.name, text) for text in untranslated(file.read_text())}
+
+    assert {text for _, text in found} == NO_WORDS_OF_A_LANGUAGE, found
+
+
+def untranslated(source: str) -> Iterator[str]:
+    """Strings that read as words for people, but are not looked up in the dictionaries."""
+    source = re.sub(r"/\*(?:.|\n)*?\*/|(?:^|(?<=\s))//.*", "", source)
+    for one in STRING.finditer(source):
+        plain, template = one.groups()
+        if plain is not None:
+            is_text = re.match(r"[A-Z][a-z]+($|[ .,:])", plain)
+        else:
+            is_text = re.search(r"^[A-Z][a-z]+ |^[^<]*\b[a-z]{2,} [a-z]{2,}", template)
+        if is_text and not re.search(r"\bt\(\s*$", source[: one.start()][-40:]):
+            yield one[0][1:-1]

@@ -47,6 +47,20 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
   return parsed(await send(path, { method, body, signal }), signal);
 }
 
+/** Returns all objects of a list, which the server gives in pages; throws `RequestError`. */
+export async function askAll(path, query = {}) {
+  const all = [],
+    pages = new URLSearchParams({ limit: "100", ...query });
+  for (;;) {
+    const { data, has_more: hasMore, last_id: last } = await ask(`${path}?${pages}`);
+    all.push(...data);
+    if (!hasMore) return all;
+    if (!data.length || last === pages.get("after"))
+      throw new RequestError(0, t("The server sent a list that does not go on."));
+    pages.set("after", last);
+  }
+}
+
 /** Sends a form, which may have files, and returns the JSON; throws `RequestError`. */
 export async function upload(path, form) {
   return parsed(await send(path, { method: "POST", form }));
@@ -70,7 +84,7 @@ export async function* events(path, { method = "GET", body, signal, headers } = 
   const response = await send(path, { method, body, signal, headers });
   const type = response.headers.get("content-type") ?? "nothing";
   if (!type.startsWith("text/event-stream"))
-    throw new RequestError(0, `The server sent ${type} instead of a stream of events.`);
+    throw new RequestError(0, t("The server sent {type} instead of a stream of events.", { type }));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   try {
@@ -110,7 +124,7 @@ async function parsed(response, signal) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new RequestError(0, "The answer is not this server’s: it is no JSON.");
+    throw new RequestError(0, t("The answer is not this server’s: it is no JSON."));
   }
 }
 
@@ -145,7 +159,7 @@ async function send(path, { method, body, form, signal, headers: more }) {
 }
 
 async function refusal(response) {
-  let message = BY_PROXIES[response.status] ?? `The server answered ${response.status}.`;
+  let message = BY_PROXIES[response.status] ?? t("The server answered {status}.", response);
   try {
     message = (await response.json()).error.message ?? message;
   } catch {
@@ -163,7 +177,7 @@ function eventOf(data) {
   try {
     return JSON.parse(data);
   } catch {
-    throw new RequestError(0, "The server sent an event that cannot be read.");
+    throw new RequestError(0, t("The server sent an event that cannot be read."));
   }
 }
 

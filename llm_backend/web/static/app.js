@@ -607,7 +607,7 @@ class App {
       this.send();
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.#escape();
+      if (event.key === "Escape" && !event.isComposing) this.#escape();
       if (event.altKey && event.code === "KeyN") {
         event.preventDefault();
         this.startAnew();

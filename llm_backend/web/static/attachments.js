@@ -4,8 +4,9 @@
 // The store is named in the chat's metadata, so that the files are there when it is opened again, and
 // it is deleted with the chat; an unused one expires after a month.
 
-import { RequestError, ask, upload } from "./api.js";
+import { RequestError, ask, askAll, upload } from "./api.js";
 import { byId, icon, iconButton, make } from "./dom.js";
+import { t } from "./language.js";
 import { Pictures } from "./pictures.js";
 
 const STORES = "v1/vector_stores";
@@ -66,9 +67,9 @@ export class Attachments {
     this.#draw();
     if (!storeId) return;
     try {
-      const { data } = await ask(`${STORES}/${encodeURIComponent(storeId)}/files?limit=100`);
+      const files = await askAll(`${STORES}/${encodeURIComponent(storeId)}/files`);
       this.#files = await Promise.all(
-        data.map(async ({ id }) => ({
+        files.map(async ({ id }) => ({
           id,
           name: (await ask(`v1/files/${id}`)).filename,
           isKept: true,
@@ -93,7 +94,7 @@ export class Attachments {
       try {
         if (this.#isSeeing && Pictures.takes(file)) await this.#pictures.add(file);
         else if (this.#isReading) await this.#add(file);
-        else throw new RequestError(0, `${file.name} is no picture that the model can see.`);
+        else throw new RequestError(0, t("{name} is no picture that the model can see.", file));
       } catch (error) {
         this.#onFailed(error);
       }
@@ -140,7 +141,10 @@ export class Attachments {
     if (state.status !== "completed")
       throw new RequestError(
         0,
-        `${file.name} cannot be read: ${state.last_error?.message ?? state.status}`,
+        t("{name} cannot be read: {reason}", {
+          name: file.name,
+          reason: state.last_error?.message ?? state.status,
+        }),
       );
   }
 
@@ -163,7 +167,7 @@ export class Attachments {
           { className: file.isKept ? "" : "is-waiting" },
           icon("file"),
           make("span", {}, file.name),
-          iconButton("close", `Remove ${file.name}`, () => this.#remove(file)),
+          iconButton("close", t("Remove {name}", file), () => this.#remove(file)),
         ),
       ),
     );
@@ -174,8 +178,8 @@ export class Attachments {
 export async function forgetFiles(storeId) {
   const path = `${STORES}/${encodeURIComponent(storeId)}`;
   try {
-    const { data } = await ask(`${path}/files?limit=100`);
-    await Promise.all(data.map(({ id }) => forgetFile(id)));
+    const files = await askAll(`${path}/files`);
+    await Promise.all(files.map(({ id }) => forgetFile(id)));
     await ask(path, { method: "DELETE" });
   } catch (error) {
     if (error.status !== 404) throw error;

@@ -6,7 +6,7 @@
 export class Branches {
   #ways = [];
 
-  /** The ways of stored completions, the earliest first; those that a later one goes on are left out. */
+  /** The ways of stored completions, the earliest first; a way that a later one continues is dropped. */
   static of(ways) {
     const branches = new Branches(),
       keys = new Map(ways.map((way) => [way, way.map(keyOf)]));
@@ -29,7 +29,7 @@ export class Branches {
     return [...new Set(others)].filter(Boolean);
   }
 
-  /** The latest way with the message that is so many steps beside that of this way at a place. */
+  /** The latest way through the sibling `step` places beside this way's message. */
   beside(way, place, step) {
     const messages = this.at(way, place),
       next = messages[messages.indexOf(way[place]) + step];

@@ -77,9 +77,8 @@ export class Chats {
 
   /** Draws a list that is not what it was: a key or pointer may be at one of its items. */
   #show(chats, next) {
-    const now = JSON.stringify(
-      chats.map((chat) => [chat.id, titleOf(chat), chat.created, chat.excerpt]),
-    );
+    const drawn = chats.map((chat) => [chat.id, titleOf(chat), chat.created, chat.excerpt]);
+    const now = JSON.stringify([this.#search.sought, this.#isOthersToo.checked, next, ...drawn]);
     if (now === this.#listed) return;
     this.#listed = now;
     this.#selection.clear();
@@ -152,13 +151,16 @@ export class Chats {
     this.#place.append(more);
   }
 
+  /** Adds a page to the list that has the button, unless another list has been drawn meanwhile. */
   async #more(button, after) {
     button.disabled = true;
     try {
       const { chats, next } = await this.#page({ after });
+      if (!button.isConnected) return;
       button.remove();
       this.#add(chats, next);
     } catch (error) {
+      if (!button.isConnected) return;
       button.disabled = false;
       this.#onFailed(error);
     }
@@ -210,9 +212,10 @@ export class Chats {
       item.querySelector("a").focus();
     };
     field.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.isComposing) return; // the keys are the input method's
       if (event.key === "Enter") close(true);
       if (event.key === "Escape") close(false);
-      event.stopPropagation();
     });
     field.addEventListener("blur", () => close(true));
     link.replaceWith(field);

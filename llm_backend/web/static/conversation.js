@@ -4,10 +4,11 @@
 // whole conversation: it is stored under the conversation's own id in its metadata, and those before
 // it are deleted once it is there as a whole.
 
-import { ask, events } from "./api.js";
+import { ask, askAll, events } from "./api.js";
 import { forgetFiles } from "./attachments.js";
 import { HEADER, followed } from "./detached.js";
 import { Branches } from "./branches.js";
+import { language, t } from "./language.js";
 import {
   GO_ON,
   callsOf,
@@ -39,6 +40,7 @@ export class Conversation {
    *  have `pictures`, data: URLs; with `hasMore` they had further parts. */
   messages = [];
   #branches = new Branches();
+  #dropped = []; // ids of answers that said nothing
 
   get path() {
     return this.isOthers ? `#/stored/${this.storedId}` : `#/chat/${this.id}`;
@@ -73,9 +75,9 @@ export class Conversation {
     return last?.role === "assistant" ? last : null;
   }
 
-  /** Removes an answer that says nothing. */
+  /** Removes an answer that says nothing; what is stored of it is deleted after the next one. */
   dropAnswer() {
-    if (this.lastAnswer) this.messages.pop();
+    if (this.lastAnswer) this.#dropped.push(this.messages.pop().storedId);
   }
 
   /** Goes back to the last question, to have it answered anew; returns the way that was left. */
@@ -190,15 +192,16 @@ export class Conversation {
     return true;
   }
 
-  /** Deletes the earlier states of the chat, once its latest one is stored and still the latest;
-   *  the branches stay. */
+  /** Deletes the earlier states of the chat, once its latest one is stored and still the latest: those
+   *  that a kept one follows. The branches stay, and what other tabs have asked. */
   async forgetEarlier() {
     const latest = this.storedId,
       stored = await storedOf(this.id);
     if (latest !== this.storedId || !stored.some(({ id }) => id === latest)) return;
     const kept = [latest, ...this.#branches.storedIds],
-      shown = stored.slice(0, MOST_BRANCHES);
-    await Promise.all(shown.filter(({ id }) => !kept.includes(id)).map(({ id }) => forget(id)));
+      earlier = [...this.#dropped, ...followedBy(kept, stored)];
+    const isEarlier = ({ id }) => earlier.includes(id) && !kept.includes(id);
+    await Promise.all(stored.filter(isEarlier).map(({ id }) => forget(id)));
   }
 
   /** The chat as a file has it. */
@@ -231,11 +234,11 @@ export class Conversation {
 }
 
 /** Returns a page of stored conversations, newest first, and the cursor of the next page. */
-export async function listed({ after, isOthersToo }) {
+export async function listed({ after, isOthersToo, signal }) {
   const query = new URLSearchParams({ order: "desc", limit: "40" });
   if (after) query.set("after", after);
   if (!isOthersToo) query.set("metadata[client]", CLIENT);
-  const page = await ask(`${PATH}?${query}`);
+  const page = await ask(`${PATH}?${query}`, { signal });
   return { chats: page.data, next: page.has_more ? page.last_id : null };
 }
 
@@ -301,17 +304,7 @@ async function restored(completion) {
 const systemOf = (messages) =>
   messages.map(({ role, content }) => (role === "system" ? content : null)).find(Boolean) ?? "";
 
-async function messagesOf(storedId) {
-  const messages = [];
-  let after = "";
-  for (;;) {
-    const query = new URLSearchParams({ limit: "100", ...(after ? { after } : {}) });
-    const page = await ask(`${PATH}/${encodeURIComponent(storedId)}/messages?${query}`);
-    messages.push(...page.data);
-    if (!page.has_more) return messages;
-    after = page.last_id;
-  }
-}
+const messagesOf = (storedId) => askAll(`${PATH}/${encodeURIComponent(storedId)}/messages`);
 
 /** The title of a stored completion: of one without, as of other clients, how its answer begins. */
 export function titleOf({ metadata, choices, created, title }) {
@@ -322,7 +315,9 @@ export function titleOf({ metadata, choices, created, title }) {
     title ||
     titled(content ?? "") ||
     called.join(", ") ||
-    `Chat of ${new Date(created * 1000).toLocaleTimeString([], { timeStyle: "short" })}`
+    t("Chat of {time}", {
+      time: new Date(created * 1000).toLocaleTimeString(language, { timeStyle: "short" }),
+    })
   );
 }
 
@@ -352,16 +347,23 @@ async function forgetAllOf(conversation) {
   await Promise.all(stored.map(({ id }) => forget(id)));
 }
 
-/** Returns the stored completions of a conversation of this page, newest first. */
+/** Returns all stored completions of a conversation of this page, newest first. */
 async function storedOf(conversation) {
-  const query = new URLSearchParams({
+  const stored = await askAll(PATH, {
     order: "desc",
-    limit: "100",
     "metadata[client]": CLIENT,
     "metadata[conversation]": conversation,
   });
-  const { data } = await ask(`${PATH}?${query}`);
-  return data.filter((completion) => conversationOf(completion) === conversation);
+  return stored.filter((completion) => conversationOf(completion) === conversation);
+}
+
+/** Returns the ids of the completions that these follow, the ones before those, and so on. */
+function followedBy(ids, stored) {
+  const before = new Map(stored.map(({ id, metadata }) => [id, metadata.follows])),
+    followed = new Set();
+  for (let id of ids)
+    while ((id = before.get(id)) !== undefined && !followed.has(id)) followed.add(id);
+  return [...followed];
 }
 
 /** The id of the conversation that a stored completion holds; null for other clients' ones. */

@@ -1,12 +1,20 @@
 // Mathematics in texts: $…$, $$…$$, \(…\) and \[…\], drawn by KaTeX, which is loaded with the first one.
 //
-// A dollar sign is money unless the text around it says otherwise: no space inside the signs, no
-// letter or number outside them, and no words between them if they begin with a number.
+// A dollar sign is money or a variable of a shell unless the text around it says otherwise: no space
+// inside the signs, no letter or number outside them, and no words between them if they begin with a
+// number.
+//
+// Each expression stops at the next sign that could begin a formula, so that a text with many beginnings
+// and no end is read in time that is linear in its length.
 
 import { make } from "./dom.js";
 
-const SHORT = /^(?:\\\(([^\n]+?)\\\)|\\\[([^\n]+?)\\\]|\$\$([^$\n]+?)\$\$|\$((?:\\.|[^$\\\n])+?)\$(?![\d$]))/;
-const LONG = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[([\s\S]+?)\\\])[ \t]*(?:\n|$)/;
+const SHORT =
+  /^(?:\\\(((?:\\[^()\n]|[^\\\n])+?)\\\)|\\\[((?:\\[^[\]\n]|[^\\\n])+?)\\\]|\$\$([^$\n]+?)\$\$|\$((?:\\.|[^$\\\n])+?)\$(?![\p{L}\p{N}_{$]))/u;
+const LONG = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[((?:\\[^[\]]|[^\\])+?)\\\])[ \t]*(?:\n|$)/;
+const LONG_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
+const BLANK_LINE = /\n[ \t]*\n/;
+const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // with no sign before it where the parser stops anyway
 const STYLES = "web/vendor/katex.min.css";
 const LIMITS = { maxSize: 20, maxExpand: 200 }; // in em, and of macros in one formula
 
@@ -18,7 +26,7 @@ export const mathExtensions = [
   {
     name: "math",
     level: "inline",
-    start: (text) => indexOf(text, /\$|\\[([]/),
+    start: (text) => TO_DOLLAR.exec(text)?.[0].length,
     tokenizer(text, tokens) {
       const found = SHORT.exec(text);
       if (!found) return undefined;
@@ -32,7 +40,7 @@ export const mathExtensions = [
   {
     name: "mathBlock",
     level: "block",
-    start: (text) => indexOf(text, /\n {0,3}(?:\$\$|\\\[)/),
+    start: beginOfLong,
     tokenizer(text) {
       const found = LONG.exec(text);
       if (!found) return undefined;
@@ -58,13 +66,17 @@ export function textOf(node) {
   return copy.textContent;
 }
 
-function indexOf(text, expression) {
-  const place = text.search(expression);
-  return place < 0 ? undefined : place;
+/** The place in a paragraph's text where a whole formula follows; undefined if there is none. */
+function beginOfLong(text) {
+  const end = text.search(BLANK_LINE),
+    paragraph = end < 0 ? text : text.slice(0, end + 1);
+  for (const { index } of paragraph.matchAll(LONG_BEGIN))
+    if (LONG.test(text.slice(index + 1))) return index;
+  return undefined;
 }
 
 function isMoney(tex, before) {
-  if (/^\s|\s$/.test(tex) || /[\p{L}\p{N}]$/u.test(before)) return true;
+  if (/^\s|\s$/.test(tex) || /[\p{L}\p{N}]$/u.test(before.slice(-2))) return true;
   if (/^[\d.,\s]*\s[\d.,\s]*$/.test(tex)) return true; // two amounts
   return /^[\d.,]/.test(tex) && /[\p{L}]{3}/u.test(tex.replace(/\\[a-z]+(?:\{[^}]*\})?/gi, ""));
 }

@@ -2,6 +2,7 @@
 // ones are scaled down first, as models use them small anyway.
 
 import { byId, iconButton, make } from "./dom.js";
+import { t } from "./language.js";
 
 const KINDS = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 const LONGEST_SIDE = 1536; // pixels
@@ -40,8 +41,8 @@ export class Pictures {
         make(
           "li",
           {},
-          picture(url, `Picture ${place + 1}`),
-          iconButton("close", `Remove picture ${place + 1}`, () =>
+          picture(url, t("Picture {number}", { number: place + 1 })),
+          iconButton("close", t("Remove picture {number}", { number: place + 1 }), () =>
             this.show(this.#urls.filter((_, other) => other !== place)),
           ),
         ),

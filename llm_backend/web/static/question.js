@@ -9,7 +9,7 @@ export function question({ content: text, pictures = [] }, onEdit) {
   const said = make(
     "div",
     { className: "said" },
-    ...pictures.map((url, place) => picture(url, `Picture ${place + 1}`)),
+    ...pictures.map((url, place) => picture(url, t("Picture {number}", { number: place + 1 }))),
     make("p", {}, text),
   );
   const article = make("article", { className: "question", "aria-label": t("You") }, said);
@@ -54,7 +54,7 @@ function edit(article, text, onEdit) {
   };
   field.addEventListener("input", grow);
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") {
+    if (event.key === "Escape" && !event.isComposing) {
       event.stopPropagation(); // which would stop an answer
       close(null);
     }

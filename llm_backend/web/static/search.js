@@ -18,6 +18,7 @@ export class SearchField {
       this.#timer = setTimeout(() => this.#seek(), this.#field.value.trim() ? PAUSE_MS : 0);
     });
     this.#field.addEventListener("keydown", (event) => {
+      if (event.isComposing) return; // the keys are the input method's
       if (event.key === "Escape" && this.#field.value) this.#empty(event);
       if (event.key !== "ArrowDown" && event.key !== "Enter") return;
       event.preventDefault();

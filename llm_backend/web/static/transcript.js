@@ -238,11 +238,14 @@ function sourcesOf(sources) {
   const passages = sources.map(({ filename, text }) =>
     make("li", {}, make("strong", {}, filename), make("p", {}, text)),
   );
-  const count = sources.length === 1 ? "1 passage" : `${sources.length} passages`;
+  const title =
+    sources.length === 1
+      ? t("Read 1 passage of the files")
+      : t("Read {count} passages of the files", { count: sources.length });
   return make(
     "details",
     { className: "thoughts sources" },
-    make("summary", {}, icon("file"), `Read ${count} of the files`),
+    make("summary", {}, icon("file"), title),
     make("ol", {}, ...passages),
   );
 }

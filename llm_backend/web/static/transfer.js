@@ -49,7 +49,7 @@ async function readChat(file) {
 
 function speaker(role, { model }) {
   if (role === "user") return t("You");
-  return role === "tool" ? "Tool" : (model ?? "Model");
+  return role === "tool" ? t("The tool") : (model ?? t("Model"));
 }
 
 const fileName = (title) => title.replaceAll(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "chat";
