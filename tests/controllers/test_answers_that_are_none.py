@@ -149,6 +149,58 @@ async def test_an_answer_passes_byte_for_byte(tmp_path):
             assert (got.body, got.is_whole) == (expected, True), name
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b'{"object": "error", "message": "too long", "code": 400}', "too long"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"oh": "no"}', "The upstream answered with the status 404."),
+    ],
+)
+async def test_error_of_another_shape_is_an_error_of_the_api(tmp_path, given, message):
+    async with (
+        FakeUpstream(answer=answer(given, status="404 X", more="retry-after: 7\r\n")) as fake,
+        gateway(tmp_path, backends=[backend(fake, "a")]) as served,
+    ):
+        got = await served.ask(post(CHAT))
+
+    error = json.loads(got.body)["error"]
+    assert (got.status, got.is_whole, error["message"]) == (404, True, message)
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert got.values(b"retry-after") == [b"7"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b'{"error": {"message": "no", "type": "x", "code": 404, "more": 1}}',
+        b'{"detail": "' + b"x" * 70_000 + b'"}',  # too long to be held
+        b"not JSON",
+    ],
+)
+async def test_other_errors_pass_byte_for_byte(tmp_path, given):
+    async with (
+        FakeUpstream(answer=answer(given, status="404 X")) as fake,
+        gateway(tmp_path, backends=[backend(fake, "a")]) as served,
+    ):
+        got = await served.ask(post(CHAT))
+
+    assert (got.status, got.body, got.is_whole) == (404, given, True)
+
+
+async def test_error_that_breaks_off_is_a_failure_of_the_upstream(tmp_path):
+    async def break_off(_: Message, connection: Connection) -> None:
+        await connection.send(answer(b'{"detail": "Not Found"}', status="404 X")[:-3])
+
+    async with (
+        FakeUpstream(answer=break_off) as fake,
+        gateway(tmp_path, backends=[backend(fake, "a")]) as served,
+    ):
+        got = await served.ask(post(CHAT))
+
+    assert (got.status, got.is_whole) == (502, True)
+
+
 async def test_an_error_page_is_an_error_of_the_api_with_its_status(tmp_path):
     more = "retry-after: 7\r\nx-should-retry: false\r\ncontent-language: en\r\n"
     for status in (404, 418, 500):

@@ -21,7 +21,7 @@ from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relayed_response import (
     Finish,
     RelayedResponse,
-    replace_error_page,
+    documented_error,
 )
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
@@ -29,6 +29,7 @@ from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 from llm_backend.offload import offload
 
 _PREFIX = b"/v1"
+_ERRORS = 400  # statuses from here on
 _PRINTABLE = bytes(range(0x21, 0x7F))
 _DOT_SEGMENTS = frozenset({b".", b".."})
 
@@ -144,6 +145,8 @@ async def relay(
                     on_abandoned=_ignore if meter is None else meter.mark_sent,
                 )
             )
+            if relayed.status >= _ERRORS:
+                relayed = await documented_error(relayed, http)
     except ApiError:
         if not client.is_disconnected:
             raise
@@ -155,7 +158,7 @@ async def relay(
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"
     return RelayedResponse(
-        replace_error_page(relayed, http),
+        relayed,
         upload,
         extra_headers=extra_headers,
         observe=observe,

@@ -11,15 +11,17 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from llm_backend.backends.upstream.error_bodies import error_fields, is_documented
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
-from llm_backend.errors import ApiError, error_body_for, from_status
+from llm_backend.errors import ApiError, error_body_for, from_status, speaks_ollama
 from llm_backend.stream_ending import StreamEnding
 
 log = logging.getLogger(__name__)
 
 # Quotes inside JSON strings are escaped, so no string can match this.
 _ERROR_FIELD = re.compile(rb'"error"\s*:\s*\{')
+_ERROR_BYTES = 65_536  # a longer error passes as it is
 _PAGES = (b"text/html", b"application/xhtml")
 _OF_BODY = (b"content-", b"accept-ranges", b"cache-control", b"etag", b"last-modified")
 
@@ -27,19 +29,47 @@ Finish = Callable[[], Awaitable[None] | None]
 """Called at the end of an answer; its result, if any, is awaited."""
 
 
-def replace_error_page(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
-    """Returns an error whose body is a page, most often a proxy's, as an error of the API with the
-    same status; other answers as they are."""
-    kind = (relayed.header(b"content-type") or b"").strip().lower()
-    if relayed.status < 400 or not kind.startswith(_PAGES) or http.method == "HEAD":
+async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
+    """Returns an error that is not written as the document says as one that is, with the same
+    status: a page, most often a proxy's, and JSON of another shape. Others are returned as they
+    are.
+
+    Raises `UpstreamFailed` and `UpstreamTimeout` if the body of an error breaks off.
+    """
+    if http.method == "HEAD":
         return relayed
-    log.warning("upstream_page", extra={"upstream": relayed.upstream, "status": relayed.status})
-    error = from_status(
-        relayed.status,
-        "The upstream, or a proxy in front of it, answered with a page and the status "
-        f"{relayed.status}.",
-    )
-    body = orjson.dumps(error_body_for(http.url.path, error))
+    kind = (relayed.header(b"content-type") or b"").strip().lower()
+    if kind.startswith(_PAGES):
+        log.warning("upstream_page", extra={"upstream": relayed.upstream, "status": relayed.status})
+        return _with_error(
+            relayed, http, "The upstream, or a proxy in front of it, answered with a page and the "
+            f"status {relayed.status}.",
+        )  # fmt: skip
+    if not kind.startswith(b"application/json") or relayed.header(b"content-encoding"):
+        return relayed
+    return await _with_documented_json(relayed, http)
+
+
+async def _with_documented_json(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
+    pieces: list[bytes] = []
+    try:
+        async for piece in relayed.body:
+            pieces.append(piece)
+            if sum(map(len, pieces)) > _ERROR_BYTES:
+                return replace(relayed, body=_resume(pieces, relayed.body))
+    except ApiError:
+        await relayed.aclose()
+        raise
+    body = b"".join(pieces)
+    if is_documented(body) or speaks_ollama(http.url.path):
+        return replace(relayed, body=_resume(pieces, relayed.body))
+    message = error_fields(body).get("message")
+    unexplained = f"The upstream answered with the status {relayed.status}."
+    return _with_error(relayed, http, message if isinstance(message, str) else unexplained)
+
+
+def _with_error(relayed: UpstreamAnswer, http: HttpRequest, message: str) -> UpstreamAnswer:
+    body = orjson.dumps(error_body_for(http.url.path, from_status(relayed.status, message)))
     headers = [one for one in relayed.headers if not one[0].startswith(_OF_BODY)]
     headers += [
         (b"content-type", b"application/json"),
@@ -50,6 +80,16 @@ def replace_error_page(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAn
 
 async def _one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
+
+
+async def _resume(
+    pieces: Sequence[bytes], rest: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """Yields pieces that were read before, and then those that are left."""
+    for piece in pieces:
+        yield piece
+    async for piece in rest:
+        yield piece
 
 
 class RelayedResponse(Response):

@@ -13,6 +13,7 @@ from llm_backend import exact_json
 from llm_backend.access import RequestMeter, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.upstream.config import WireProtocol
+from llm_backend.backends.upstream.error_bodies import error_fields
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.bridge.as_chat import PATH as CHAT_PATH
@@ -270,8 +271,8 @@ async def _refusal(relayed: UpstreamAnswer) -> ApiError:
     log.warning("upstream_refused", extra=fields)
     if not 400 <= relayed.status < 500:
         return UpstreamFailed("No upstream could answer the request.")
-    error_fields = _error_in(bytes(body))
-    message, code = error_fields.get("message"), error_fields.get("code")
+    refused = error_fields(body)
+    message, code = refused.get("message"), refused.get("code")
     error = from_status(
         relayed.status, message if isinstance(message, str) else "The upstream refused the request."
     )
@@ -280,14 +281,6 @@ async def _refusal(relayed: UpstreamAnswer) -> ApiError:
     wait = relayed.header(b"retry-after") or b""
     error.retry_after_s = int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
     return error
-
-
-def _error_in(body: bytes) -> JsonMapping:
-    try:
-        error = orjson.loads(body)["error"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return {}
-    return error if isinstance(error, dict) else {}
 
 
 def _token_count_unsupported() -> UnsupportedField:

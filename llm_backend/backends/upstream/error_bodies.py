@@ -1,0 +1,57 @@
+"""Errors of upstreams that do not write them as the document does (pure).
+
+Seen: `{"error": {...}}` (OpenAI, vLLM, llama-server, Ray Serve), `{"object": "error", "message":
+...}` (SGLang), `{"detail": ...}` (FastAPI, under most of them), `{"error": "..."}` (Ollama).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from llm_backend.json_types import JsonMapping
+
+__all__ = ["error_fields", "is_documented"]
+
+
+def is_documented(body: bytes) -> bool:
+    """Returns True if the body has the document's `error` object, or is no JSON object at all."""
+    answer = _parse(body)
+    return answer is None or isinstance(answer.get("error"), dict)
+
+
+def error_fields(body: bytes) -> JsonMapping:
+    """Returns the fields of an error body, `message` among them where it has one."""
+    answer = _parse(body)
+    if answer is None:
+        return {}
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return error
+    if isinstance(error, str):
+        return {"message": error}
+    if isinstance(answer.get("message"), str):
+        return answer
+    detail = _detail(answer.get("detail"))
+    return {} if detail is None else {"message": detail}
+
+
+def _parse(body: bytes) -> JsonMapping | None:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _detail(detail: object) -> str | None:
+    """Returns FastAPI's detail as a text: a text itself, or the first invalid field of a list."""
+    if isinstance(detail, str):
+        return detail
+    if not isinstance(detail, Sequence) or not detail or not isinstance(detail[0], Mapping):
+        return None
+    place, message = detail[0].get("loc"), detail[0].get("msg")
+    if not isinstance(message, str):
+        return None
+    if not isinstance(place, Sequence):
+        return message
+    return f"{'.'.join(str(part) for part in place if part != 'body')}: {message}"

@@ -1,0 +1,39 @@
+"""Errors of upstreams: their fields, wherever a server writes them."""
+
+import pytest
+
+from llm_backend.backends.upstream.error_bodies import error_fields, is_documented
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error": {"message": "no", "code": 400}}', "no"),
+        (b'{"object": "error", "message": "no", "type": "BadRequestError"}', "no"),
+        (b'{"error": "no"}', "no"),
+        (b'{"detail": "no"}', "no"),
+        (b'{"detail": [{"loc": ["body", "stop", 0], "msg": "no"}]}', "stop.0: no"),
+        (b'{"detail": [{"msg": "no"}]}', "no"),
+        (b'{"detail": []}', None),
+        (b'{"detail": [1]}', None),
+        (b'{"message": 1}', None),
+        (b"[]", None),
+        (b"no", None),
+        (b"", None),
+    ],
+)
+def test_message_is_found(body, message):
+    assert error_fields(body).get("message") == message
+
+
+@pytest.mark.parametrize(
+    ("body", "is_so"),
+    [
+        (b'{"error": {"message": "no"}}', True),
+        (b'{"error": "no"}', False),
+        (b'{"detail": "no"}', False),
+        (b"no", True),  # nothing can be read from it
+    ],
+)
+def test_document_has_an_error_object(body, is_so):
+    assert is_documented(body) is is_so
