@@ -47,6 +47,8 @@ MEANT = {
     "Response.store": "required by Open Responses",
     "ResponseCustomToolCall.status": "all items have one, as the document's resource of this item",
     "Result.vector_store_id": "the store of a passage, where several are searched",
+    "TranscriptionVerbose.task": "OpenAI sends it, and neither document nor SDK has it",
+    "TranslationVerbose.task": "as above",
     "Response.truncated_items": "told with `truncation: auto`",
 }
 

@@ -17,6 +17,7 @@ import openai
 import pytest
 
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 from tests.whisper_models import HELLO, require_transcription, write_whisper
 
 TEXT = "Hello world. Grüße an alle!"
@@ -38,7 +39,7 @@ def hearing(tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture
 def client(hearing) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=hearing.base_url, api_key="none", max_retries=0) as one:
+    with StrictOpenAI(base_url=hearing.base_url, api_key="none", max_retries=0) as one:
         yield one
 
 
@@ -140,10 +141,12 @@ def test_a_stream_has_a_delta_for_each_segment(client):
     assert [one.token for one in done.logprobs] == [f" {word}" for word in TEXT.split()]
 
 
-def test_a_translation_is_english(hearing):
-    answer = transcribe(hearing, path="translations", response_format="verbose_json").json()
+def test_a_translation_is_english(client):
+    answer = client.audio.translations.create(
+        model="hello", file=("a.wav", sound()), response_format="verbose_json"
+    )
 
-    assert (answer["language"], answer["task"]) == ("english", "translate")
+    assert (answer.language, answer.task) == ("english", "translate")
 
 
 def test_the_file_may_come_before_the_model(hearing):
