@@ -86,6 +86,19 @@ def test_usage_and_costs_are_plotted_by_day(browser, closed):
         expect(limits.locator("tr", has_text="builtin").first).to_contain_text("–")
 
 
+def test_all_projects_are_offered_though_a_page_of_the_list_ends_early(browser, closed):
+    made = openai_client(closed, OPERATOR).admin.organization.projects.create(name="Second one")
+    with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
+        page.route(
+            "**/organization/projects?*",
+            lambda route: route.continue_(url=route.request.url.replace("limit=100", "limit=1")),
+        )
+        open_with(page, OPERATOR)
+        page.get_by_label("Project", exact=True).select_option("Second one")
+
+        expect(page.get_by_label("Project", exact=True)).to_have_value(made.id)
+
+
 def test_administration_is_hidden_from_a_key_that_may_not(browser, closed):
     admin = openai_client(closed, OPERATOR).admin.organization
     account = admin.projects.service_accounts.create("proj_default", name="phone")

@@ -210,6 +210,15 @@ def test_a_chat_that_was_renamed_keeps_its_title_when_it_goes_on(page):
     assert asked.value.post_data_json["metadata"]["title"] == "Greetings"
 
 
+TYPE_AT_ONCE = """(text) => {
+  const field = document.activeElement;
+  for (const letter of text) {
+    field.value += letter;
+    field.dispatchEvent(new Event("input"));
+  }
+}"""  # keys of a busy machine may have pauses between them
+
+
 def test_chats_are_searched_as_one_types(page):
     for text in ("Hello Alice of the Pythagoras school!", "Hello Carol!"):
         page.get_by_role("button", name="New chat").click()
@@ -219,7 +228,7 @@ def test_chats_are_searched_as_one_types(page):
     page.keyboard.press("Control+k")
     expect(page.get_by_label("Search chats")).to_be_focused()
     with page.expect_request("**/v1/chat/search?*") as asked:
-        page.keyboard.type("pythágor scho")
+        page.evaluate(TYPE_AT_ONCE, "pythágor scho")
     expect(links).to_have_count(1)
     expect(links.locator("mark")).to_have_text(["Pythagoras", "school"])
     assert "query=pyth%C3%A1gor+scho&" in asked.value.url  # the pause has ended: one request

@@ -90,6 +90,32 @@ def test_a_chat_of_several_pages_is_deleted_as_a_whole(page, client):
     assert not there & {one.id for one in client.chat.completions.list(limit=100)}
 
 
+def test_all_files_of_a_chat_are_shown_and_deleted_with_it(browser, library_server):
+    files = [
+        {"name": f"{name}.md", "mimeType": "text/markdown", "buffer": b"A lamp hums.\n"}
+        for name in ("one", "two")
+    ]
+    with tab(browser, library_server.address) as page:
+        page.goto("/")
+        expect(page.get_by_role("button", name="Attach files")).to_be_visible()
+        page.locator("#files").set_input_files(files)
+        attached = page.get_by_label("Attached files").locator("li:not(.is-waiting)")
+        expect(attached).to_have_count(2)
+        say(page, "Hello files!")
+        wait_answered(page)
+        page.route("**/vector_stores/*/files?*", in_pages_of_one)
+        page.reload()
+        expect(attached).to_have_count(2)
+        item = page.locator("#chats li", has_text="Hello files!")
+        item.hover()
+        item.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(item).to_have_count(0)
+
+        left = {one["filename"] for one in page.request.get("/v1/files").json()["data"]}
+        assert not left & {"one.md", "two.md"}
+
+
 def held(page: Page, address: str) -> Callable[[], None]:
     """Holds the answers of an address back until this is called."""
     routes: list[Route] = []

@@ -1,6 +1,6 @@
 // Administration: keys, projects, limits, usage, costs and the audit log, for keys that administer.
 
-import { ask, key } from "./api.js";
+import { ask, askAll, key } from "./api.js";
 import { isConfirmed } from "./confirm.js";
 import { byId, make } from "./dom.js";
 import { language, t } from "./language.js";
@@ -14,7 +14,7 @@ const SPANS = [7, 30]; // days
 const UNLIMITED = 1_000_000_000; // how the document has no limit
 const UNNAMED = "Secret Key";
 const SHOWN_ENTRIES = 50; // of the audit log
-const MOST = 100; // of a list's page; more are told of
+const MOST = 100; // keys of a table; more are told of
 
 const count = new Intl.NumberFormat(language);
 const when = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
@@ -27,8 +27,7 @@ export class AdministrationPage {
 
   /** Shows the page of now. */
   async open() {
-    const projects = await ask(`${API}/projects?limit=${MOST}&include_archived=true`);
-    this.#build(projects.data);
+    this.#build(await askAll(`${API}/projects`, { include_archived: "true" }));
     await this.#read();
   }
 
@@ -108,7 +107,7 @@ export class AdministrationPage {
       this.#buckets("costs"),
       ask(`${path}/api_keys?limit=${MOST}`),
       ask(`${API}/admin_api_keys?limit=${MOST}`),
-      ask(`${path}/rate_limits?limit=${MOST}`),
+      askAll(`${path}/rate_limits`),
       orNone(ask(`${path}/spend_limit`)),
       ask(`${API}/audit_logs?limit=${SHOWN_ENTRIES}`),
     ]);
@@ -117,7 +116,7 @@ export class AdministrationPage {
       usageTable(used),
       this.#keyTable(t("Keys of the project"), keys, `${path}/api_keys`),
       this.#keyTable(t("Admin keys"), admins, `${API}/admin_api_keys`),
-      limitTable(limits.data, spend),
+      limitTable(limits, spend),
       logTable(log.data),
     );
   }
