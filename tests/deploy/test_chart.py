@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hatchling.builders.sdist import SdistBuilder
 
 from tests.deploy.conftest import deployed_alone
 from tests.deploy.helm import helm, template
@@ -231,3 +232,12 @@ def test_chart_names_the_version_of_the_package(chart, root):
 
     assert f'version = "{names["appVersion"]}"' in (root / "pyproject.toml").read_text()
     assert names["version"] == names["appVersion"]
+
+
+def test_source_distribution_has_the_manifests_and_not_the_links_to_them(root):
+    packed = {Path(file.relative_path) for file in SdistBuilder(str(root)).recurse_included_files()}
+
+    files = {path.relative_to(root) for path in (root / "k8s").rglob("*") if path.is_file()}
+    chart = {path for path in files if path.parts[:2] == ("k8s", "chart")}
+    assert files - chart <= packed
+    assert not chart & packed
