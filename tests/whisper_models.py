@@ -3,16 +3,16 @@ milliseconds. One that `says` something says it of every window, whatever is hea
 
 import struct
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.extras import is_installed
 from tests.missing import missing
 
-__all__ = ["HELLO", "Said", "require_transcription", "write_whisper"]
+__all__ = ["HELLO", "Said", "can_transcribe", "require_transcription", "write_whisper"]
 
 Said = tuple[float, str, float]
 """Start in seconds, words, end in seconds."""
@@ -140,7 +140,12 @@ def _write(file: BinaryIO, *numbers: int) -> None:
     file.write(struct.pack(f"<{len(numbers)}i", *numbers))
 
 
+def can_transcribe() -> bool:
+    """Returns True if the extra is installed."""
+    return is_installed("transcription")
+
+
 def require_transcription() -> None:
     """Skips the test where nothing can transcribe."""
-    if find_spec("_pywhispercpp") is None or find_spec("av") is None:
+    if not can_transcribe():
         missing("the extra is not installed: pip install 'llm-backend[transcription]'")

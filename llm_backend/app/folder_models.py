@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_backend.builtin import BUILTIN_ID
+from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import (
     HeaderError,
     ModelFileMissing,
+    check_model_file,
     find_model_file,
+    is_whisper_file,
     models_in,
-    read_header,
 )
 from llm_backend.settings import BUILTIN, Settings
 from llm_backend.settings.model_entry import ModelSettings
@@ -38,7 +40,7 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
         if path.resolve() in known or not _is_readable(path):
             continue
         name = path.relative_to(folder).as_posix()
-        id = path.stem if path.stem not in taken else name.removesuffix(".gguf")
+        id = path.stem if path.stem not in taken else name.removesuffix(path.suffix)
         taken.add(id)
         entry = ModelSettings.model_validate({"path": str(path), "id": id, "load": "demand"})
         models.append(FolderModel(name=name, entry=entry))
@@ -46,8 +48,12 @@ def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> li
 
 
 def _is_readable(path: Path) -> bool:
+    if is_whisper_file(path) and not is_installed("transcription"):
+        reason = f"{path} needs an extra: {install_command('transcription')}."
+        log.warning("model_file_refused", extra={"reason": reason})
+        return False
     try:
-        read_header(path)
+        check_model_file(path)
     except HeaderError as error:
         log.warning("model_file_refused", extra={"reason": str(error)})
         return False

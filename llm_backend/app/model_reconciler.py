@@ -16,7 +16,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import HeaderError, generates, read_header
+from llm_backend.model_files import GgufHeader, HeaderError, generates, read_header
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class ModelReconciler:
             defaults=model.defaults,
             vector_stores=model.vector_stores,
             is_generative=functools.partial(_generates, model),
-            read_header=functools.cache(lambda: read_header(model.engine.model_path)),
+            read_header=_header_reader(model),
             batch_tokens=model.engine.batch_tokens,
             reader=self._reader,
             tokenize_bytes=self._tokenize_bytes,
@@ -147,6 +147,13 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
         other.idle_unload_s,
         other.memory_bytes,
     )
+
+
+def _header_reader(model: ServedModel) -> Callable[[], GgufHeader] | None:
+    """Returns a function that reads the header of the model's file once; None if it has none."""
+    if model.engine.kind is ModelKind.TRANSCRIPTION:
+        return None
+    return functools.cache(lambda: read_header(model.engine.model_path))
 
 
 def _generates(model: ServedModel) -> bool:

@@ -26,6 +26,7 @@ from llm_backend.model_files.location import (
     ModelFileMissing,
     find_model_file,
     find_projector_file,
+    is_named,
     models_in,
     remove_model,
 )
@@ -40,7 +41,13 @@ from llm_backend.model_files.memory_plan import (
 )
 from llm_backend.model_files.model_costs import ModelCosts, generates, model_costs
 from llm_backend.model_files.projector import projector_footprint, projector_shape
-from llm_backend.model_files.whisper import WhisperHeader, is_whisper_file, read_whisper_header
+from llm_backend.model_files.whisper import (
+    WhisperHeader,
+    check_model_file,
+    is_whisper_file,
+    may_be_whisper,
+    read_whisper_header,
+)
 
 __all__ = [
     "HUB_NAME",
@@ -55,12 +62,15 @@ __all__ = [
     "PlanRequest",
     "WhisperHeader",
     "available_memory_bytes",
+    "check_model_file",
     "find_model_file",
     "find_projector_file",
     "footprint",
     "generates",
+    "is_named",
     "is_whisper_file",
     "machine_memory_bytes",
+    "may_be_whisper",
     "model_costs",
     "model_parts",
     "models_in",

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from llm_backend.model_files.header import model_parts
+from llm_backend.model_files.whisper import is_whisper_file
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
@@ -67,15 +68,17 @@ def _path(name: str, folder: Path) -> Path | None:
 
 def _hub_name(name: str, kind: str) -> re.Match[str]:
     hub = HUB_NAME.fullmatch(name)
-    if hub is None or name.endswith(".gguf"):
+    if hub is None or name.endswith((".gguf", ".bin")):
         path = Path(name).expanduser()
         raise ModelFileMissing(f"Cannot read the {kind} {path}: No such file or directory.")
     return hub
 
 
 def _stored_file(name: str, folder: Path, quant: str | None) -> Path:
-    files = [file for file in sorted(folder.rglob("*.gguf")) if not _NO_MODEL.search(file.name)]
+    files = models_in(folder)
     matching = [file for file in files if quant is None or quant.lower() in file.name.lower()]
+    if len(matching) > 1 and quant is not None:
+        matching = [file for file in matching if is_named(file.name, quant)] or matching
     if not matching:
         raise ModelFileMissing(
             f"The model `{name}` is not in {folder}: `llm-backend models pull {name}` brings it."
@@ -88,7 +91,16 @@ def _stored_file(name: str, folder: Path, quant: str | None) -> Path:
 
 def models_in(folder: Path) -> list[Path]:
     """Returns the models of a folder by name: of a split model its first part, no projectors."""
-    return [file for file in sorted(folder.rglob("*.gguf")) if not _NO_MODEL.search(file.name)]
+    files = [file for file in folder.rglob("*.gguf") if not _NO_MODEL.search(file.name)]
+    whisper = [file for file in folder.rglob("*.bin") if is_whisper_file(file)]
+    return sorted([*files, *whisper])
+
+
+def is_named(file: str, name: str) -> bool:
+    """Returns True if a file is `NAME` or `ggml-NAME`, with or without its suffix."""
+    plain = file.lower().rpartition("/")[2]
+    names = {plain, plain.rpartition(".")[0]}
+    return name.lower() in names | {one.removeprefix("ggml-") for one in names}
 
 
 def remove_model(path: Path, folder: Path) -> None:

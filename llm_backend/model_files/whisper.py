@@ -1,14 +1,16 @@
 """Whisper files in the format of whisper.cpp: recognition, sizes and memory."""
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_backend.model_files.header import HeaderError
+from llm_backend.model_files.header import HeaderError, read_header
 
 _MAGIC = 0x67676D6C
 _HEAD = struct.Struct("<I11i")
 _MULTILINGUAL_TOKENS = 51_865  # an English vocabulary is smaller
+_NAME = re.compile(r"(^|/)ggml-[^/]*\.bin$", re.IGNORECASE)
 _LARGEST = 1 << 20  # of any size in the head
 _HALF_BYTES, _FLOAT_BYTES = 2, 4
 _DECODERS = 5  # which the native code runs beside each other where it tries again
@@ -43,6 +45,11 @@ class WhisperHeader:
         return self.file_bytes + (1 + _DECODERS) * own + cross + padding + logits + encoder
 
 
+def may_be_whisper(name: str) -> bool:
+    """Returns True for the name of a file like those of Whisper models: `ggml-base.bin`."""
+    return _NAME.search(name) is not None
+
+
 def is_whisper_file(path: Path) -> bool:
     """Returns True if the file begins as Whisper files do; False if it cannot be read."""
     try:
@@ -50,6 +57,14 @@ def is_whisper_file(path: Path) -> bool:
             return file.read(4) == struct.pack("<I", _MAGIC)
     except OSError:
         return False
+
+
+def check_model_file(path: Path) -> None:
+    """Raises `HeaderError` for a file that is no model, or is truncated."""
+    if is_whisper_file(path):
+        read_whisper_header(path)
+    else:
+        read_header(path)
 
 
 def read_whisper_header(path: Path) -> WhisperHeader:

@@ -1,4 +1,4 @@
-"""Downloads GGUF files from the Hugging Face hub, with the `huggingface_hub` library.
+"""Downloads GGUF files and Whisper models from the Hugging Face hub, with its own library.
 
 A file is downloaded to `NAME.part`, resumed there after an interruption, and renamed when it is
 complete and has the hub's checksum.
@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self
 
 from llm_backend.extras import install_command
+from llm_backend.model_files import is_named, may_be_whisper
 
 PREFERRED = "Q4_K_M"  # the usual balance of size and quality
 PREFERRED_PROJECTOR = "F16"  # the smallest without a noticeable loss
@@ -57,7 +58,7 @@ def pull(
     """
     hub = _library()
     with _translate_errors(hub, name):
-        files = _gguf_files(hub, name, endpoint)
+        files = _model_files(hub, name, endpoint)
     chosen = chosen_files(name, quant, files)
     if with_projector:
         chosen.append(chosen_projector(name, files))
@@ -81,11 +82,15 @@ def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list
         if not _PROJECTOR.search(file.path):
             models.setdefault(_PART.sub("", file.path), []).append(file)
     if not models:
-        raise PullError(f"`{name}` has no GGUF files; there may be a repository `{name}-GGUF`.")
+        raise PullError(
+            f"`{name}` has no GGUF files and no `ggml-*.bin`; there may be a repository "
+            f"`{name}-GGUF`."
+        )
     meant = [model for model in models if quant is None or quant.lower() in model.lower()]
     if len(meant) > 1:
         exact = re.compile(rf"(^|[./-]){re.escape(quant or PREFERRED)}([./-])", re.IGNORECASE)
-        meant = [model for model in meant if exact.search(model)] or meant
+        named = [model for model in meant if quant is not None and is_named(model, quant)]
+        meant = named or [model for model in meant if exact.search(model)] or meant
     if len(meant) == 1:
         return models[meant[0]]
     there_are = ", ".join(meant or models)
@@ -121,12 +126,12 @@ def _library() -> Any:  # Any: an optional library
     return huggingface_hub
 
 
-def _gguf_files(hub: Any, name: str, endpoint: str | None) -> list[HubFile]:
+def _model_files(hub: Any, name: str, endpoint: str | None) -> list[HubFile]:
     info = hub.HfApi(endpoint=endpoint).model_info(name, files_metadata=True)
     return [
         HubFile(path=one.rfilename, size_bytes=one.size, sha256=one.lfs.sha256 if one.lfs else None)
         for one in info.siblings or ()
-        if one.rfilename.endswith(".gguf")
+        if one.rfilename.endswith(".gguf") or may_be_whisper(one.rfilename)
     ]
 
 

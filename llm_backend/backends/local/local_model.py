@@ -134,6 +134,8 @@ class LocalModel:
 
     async def may_embed(self) -> bool:
         """Returns True if it may be an embedding model, without loading it."""
+        if self.transcribes:
+            return False
         info = self.engine.info if self.engine else None
         if info is not None:
             return info.kind is ModelKind.EMBEDDING

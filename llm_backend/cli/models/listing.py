@@ -62,17 +62,30 @@ def remove(
 
 
 def _models_in(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*.gguf")) if not _LATER_PART.search(path.name)]
+    from llm_backend.model_files import is_whisper_file
+
+    files = [path for path in folder.rglob("*.gguf") if not _LATER_PART.search(path.name)]
+    return sorted([*files, *(path for path in folder.rglob("*.bin") if is_whisper_file(path))])
 
 
 def _record(path: Path, folder: Path) -> JsonObject:
     """Describe a model as JSON; `error` if its header cannot be read."""
-    from llm_backend.model_files import HeaderError, model_parts, read_header
+    from llm_backend.model_files import (
+        HeaderError,
+        is_whisper_file,
+        model_parts,
+        read_header,
+        read_whisper_header,
+    )
 
     size = sum(part.stat().st_size for part in model_parts(path) if part.exists())
     record = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
     record["modified_at"] = int(path.stat().st_mtime)
     try:
+        if is_whisper_file(path):
+            whisper = read_whisper_header(path)
+            languages = "many languages" if whisper.is_multilingual else "English"
+            return {**record, "architecture": "whisper", "languages": languages}
         header = read_header(path)
     except HeaderError as error:
         return {**record, "error": str(error)}
@@ -89,6 +102,9 @@ def _print(record: JsonObject) -> None:
     date = datetime.fromtimestamp(record["modified_at"]).strftime("from %Y-%m-%d")
     if "error" in record:
         print_entry(record["name"], size, date, record["error"])
+        return
+    if "languages" in record:
+        print_entry(record["name"], size, date, record["architecture"], record["languages"])
         return
     parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
     context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"

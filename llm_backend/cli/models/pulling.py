@@ -20,7 +20,7 @@ def pull(
     ] = False,
     config: Config = None,
 ) -> None:
-    """Download a model's GGUF file from the Hugging Face hub into the models folder.
+    """Download a model from the Hugging Face hub: its GGUF file, or a `ggml-NAME.bin` of Whisper.
 
     An interrupted download resumes. HF_TOKEN gives access to private or gated models, HF_ENDPOINT
     names another hub.
@@ -59,10 +59,10 @@ def pull(
 
 def _check(path: Path) -> None:
     """Exit with an error if the file is not a complete model."""
-    from llm_backend.model_files import HeaderError, read_header
+    from llm_backend.model_files import HeaderError, check_model_file
 
     try:
-        read_header(path)
+        check_model_file(path)
     except HeaderError as error:
         exit_with_error(str(error))
 

@@ -18,7 +18,9 @@ _SHOWN = 100  # characters of a value
 
 
 def show(
-    model: Annotated[str, typer.Argument(help="GGUF file, OWNER/NAME[:QUANT], or `builtin`.")],
+    model: Annotated[
+        str, typer.Argument(help="GGUF or Whisper file, OWNER/NAME[:QUANT], or `builtin`.")
+    ],
     config: Config = None,
 ) -> None:
     """Print a model's header, chat template, projector, and memory for several contexts."""
@@ -27,12 +29,16 @@ def show(
         HeaderError,
         ModelFileMissing,
         find_model_file,
+        is_whisper_file,
         read_header,
     )
 
     settings = load_settings({}, config)
     try:
         path = BUILTIN_PATH if model == BUILTIN else find_model_file(model, settings.models_folder)
+        if is_whisper_file(path):
+            _print_whisper(path)
+            return
         header = read_header(path)
     except (ModelFileMissing, HeaderError) as error:
         exit_with_error(str(error))
@@ -55,6 +61,17 @@ def _print_header(path: Path, header: "GgufHeader") -> None:
     for key, value in sorted(header.values.items()):
         if value is not None and not key.startswith("tokenizer.chat_template"):
             print(f"{key} = {str(value)[:_SHOWN]}")
+
+
+def _print_whisper(path: Path) -> None:
+    from llm_backend.model_files import read_whisper_header
+
+    header = read_whisper_header(path)
+    languages = "many languages" if header.is_multilingual else "English"
+    print(path)
+    print(f"Whisper model for {languages}: transcribes recordings.")
+    print(f"{header.audio_layers} layers hear, {header.text_layers} layers write.")
+    print(f"Memory: {header.memory_bytes / 1e6:,.0f} MB")
 
 
 def _print_template(header: "GgufHeader") -> None:

@@ -55,7 +55,7 @@ async def list_ollama_models(services: Services, request: ApiRequest) -> Respons
     models = [
         await _entry(card, model)
         for card, model in (*local, *upstream)
-        if admission.may_use(caller, card["id"])
+        if admission.may_use(caller, card["id"]) and not (model and model.transcribes)
     ]
     return JsonResponse({"models": models})
 
@@ -66,7 +66,8 @@ async def list_loaded_ollama_models(services: Services, request: ApiRequest) -> 
     models = [
         {**await _entry(model_object(model.card), model), "context_length": info.context_tokens}
         for model in services.registry.local
-        if services.access.admission.may_use(request.caller, model.card.id)
+        if not model.transcribes
+        and services.access.admission.may_use(request.caller, model.card.id)
         and (info := model.engine.info if model.engine else None) is not None
     ]
     return JsonResponse({"models": models})
