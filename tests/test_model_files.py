@@ -15,12 +15,18 @@ from llm_backend.model_files import (
     HeaderError,
     ModelShape,
     available_memory_bytes,
+    check_model_file,
+    find_model_file,
     footprint,
+    is_whisper_file,
     machine_memory_bytes,
     memory,
+    models_in,
     read_header,
+    read_whisper_header,
 )
 from tests.engine.gguf_models import write_bert, write_llama
+from tests.whisper_models import write_whisper
 
 
 def test_header_of_the_builtin_model_is_parsed():
@@ -176,3 +182,21 @@ def test_free_memory_respects_control_groups(
 
     assert machine_memory_bytes() == whole
     assert available_memory_bytes() == free
+
+
+def test_a_whisper_file_is_found_and_tells_its_memory(tmp_path):
+    path = write_whisper(tmp_path / "o" / "n" / "ggml-base.bin")
+    english = write_whisper(path.with_name("ggml-base.en.bin"), is_multilingual=False)
+    path.with_name("pytorch_model.bin").write_bytes(b"weights")
+
+    assert [is_whisper_file(one) for one in (path, english)] == [True, True]
+    assert models_in(tmp_path) == [path, english]
+    assert find_model_file("o/n:base", tmp_path) == path
+    assert find_model_file("o/n:base.en", tmp_path) == english
+    header = read_whisper_header(path)
+    assert header.is_multilingual
+    assert not read_whisper_header(english).is_multilingual
+    assert header.file_bytes < header.memory_bytes < 200e6
+    path.write_bytes(path.read_bytes()[:10_000])
+    with pytest.raises(HeaderError, match="is cut"):
+        check_model_file(path)

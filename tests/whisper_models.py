@@ -52,6 +52,7 @@ def write_whisper(
         ending = _ENGLISH_TEXTS + shift
         wanted = [script.get(at + 1, ending) for at in range(_TEXT_POSITIONS)]
         positions = 8 * embeddings[wanted]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         shape = (_WIDTH, 1, 1)
         _write(file, _MAGIC, tokens, _AUDIO_POSITIONS, *shape)
@@ -62,7 +63,7 @@ def write_whisper(
         _write_encoder(file, random)
         _write_tensor(file, "decoder.positional_embedding", positions)
         _write_tensor(file, "decoder.token_embedding.weight", embeddings, is_half=True)
-        _write_norm(file, "decoder.ln", 6.0)
+        _write_norm(file, "decoder.ln", 1.0 if says is None else 6.0)
         _write_block(file, "decoder.blocks.0", random, ("attn", "cross_attn"))
     return path
 

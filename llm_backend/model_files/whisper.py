@@ -13,6 +13,7 @@ _MULTILINGUAL_TOKENS = 51_865  # an English vocabulary is smaller
 _NAME = re.compile(r"(^|/)ggml-[^/]*\.bin$", re.IGNORECASE)
 _LARGEST = 1 << 20  # of any size in the head
 _HALF_BYTES, _FLOAT_BYTES = 2, 4
+_LEAST_WEIGHT_BYTES = 0.25  # of a weight; quantized ones have more
 _DECODERS = 5  # which the native code runs beside each other where it tries again
 
 
@@ -82,6 +83,9 @@ def read_whisper_header(path: Path) -> WhisperHeader:
     sizes = (tokens, positions, width, layers, texts, text_width, text_layers)
     if magic != _MAGIC or not all(0 < one < _LARGEST for one in sizes):
         raise HeaderError(f"{path} is no Whisper model of whisper.cpp.")
+    weights = width * width * 12 * layers + text_width * text_width * 16 * text_layers
+    if size < _LEAST_WEIGHT_BYTES * (weights + tokens * text_width):
+        raise HeaderError(f"{path} is cut: {size} bytes are too few for its weights.")
     return WhisperHeader(
         tokens=tokens,
         audio_positions=positions,

@@ -5,12 +5,8 @@ from typing import Any
 
 import schemathesis
 
-from tests.sound_files import wav_file
-
 MODEL = "builtin"
 VOICE = {"model": "builtin-voice", "voice": "alloy"}
-TRANSCRIBING = ("createTranscription", "createTranslation")
-SOUND = wav_file(2.0)
 OWN_PROJECT = "proj_default"
 FORBIDS = "update-project-model-permissions"
 
@@ -27,10 +23,6 @@ def before_call(_context: object, case: Any, **_more: object) -> None:
     if operation == "createSpeech" and isinstance(body, dict):
         body.update(VOICE)
         body.pop("instructions", None)  # refused
-    if operation in TRANSCRIBING and isinstance(body, dict):
-        body["model"] = "ears"
-        if len(str(body.get("file"))) % 2:
-            body["file"] = SOUND
     is_forbidding = operation == FORBIDS
     if is_forbidding and case.path_parameters.get("project_id") == OWN_PROJECT:
         case.path_parameters["project_id"] = "proj_other"

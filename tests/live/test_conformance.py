@@ -23,7 +23,6 @@ from llm_backend.contract import Operation, load_document
 from tests.fuzzing import FINDS, JOURNAL
 from tests.serving import Served, serve
 from tests.voice import PROGRAM
-from tests.whisper_models import can_transcribe, write_whisper
 
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
@@ -131,9 +130,7 @@ def fuzzed(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     }
     tokens = "64" if pytestconfig.getoption("--fuzz-examples") is None else "128"
     folder = tmp_path_factory.mktemp("fuzzed")
-    ears = ("--model", str(write_whisper(folder / "ears.bin"))) if can_transcribe() else ()
-    models = ("--model", "builtin", *ears)
-    with serve(folder, *models, "--context-tokens", tokens, environment=key) as served:
+    with serve(folder, "--context-tokens", tokens, environment=key) as served:
         yield served
 
 

@@ -16,9 +16,21 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import Destination, fairness_key, relay, requested_model
 from llm_backend.controllers.services import Services
-from llm_backend.errors import InvalidRequest, Overloaded, RateLimited, UpstreamError
+from llm_backend.errors import (
+    InvalidRequest,
+    Overloaded,
+    RateLimited,
+    Unsupported,
+    UpstreamError,
+)
+from llm_backend.extras import install_command, is_installed
 
 log = logging.getLogger(__name__)
+
+_NOTHING_TRANSCRIBES = (
+    "No model of this server transcribes: add a Whisper file to `models` (docs/audio.md), or set "
+    "OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, to relay recordings."
+)
 
 LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
@@ -63,6 +75,8 @@ async def answer_form_by_route(
     name = request.form_head.model if request.form_head else None
     if name is None:
         raise await _missing_model(services, request)
+    if services.upstreams is None and not any(one.transcribes for one in services.registry.local):
+        raise Unsupported(_NOTHING_TRANSCRIBES + _missing_extra(), param="model")
     steps = services.registry.steps(name, operation_names(request))
     step = steps[0]
     if isinstance(step, VoiceModel):
@@ -72,6 +86,12 @@ async def answer_form_by_route(
         return await _relay_form(services, request, request.form_head, steps)
     await _switch_model(request, step)
     return await local(services, request, step.with_meter(request.meter))
+
+
+def _missing_extra() -> str:
+    if is_installed("transcription"):
+        return ""
+    return f" That needs an extra, which is not installed: {install_command('transcription')}."
 
 
 async def _missing_model(services: Services, request: ApiRequest) -> InvalidRequest:

@@ -31,6 +31,7 @@ from llm_backend.engine.whisper.library import (
     open_library,
 )
 from llm_backend.engine.whisper.words import TimedToken, timed_words
+from llm_backend.model_files import HeaderError, read_whisper_header
 
 _SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
@@ -49,6 +50,10 @@ class WhisperModel:
 
     def __init__(self, start: Start) -> None:
         self._start = start
+        try:  # the native code would load a file that ends before its weights
+            read_whisper_header(Path(start.model_path))
+        except HeaderError as error:
+            raise LoadError(str(error)) from error
         self._library = open_library()
         self._log = NativeLog(self._library)
         params = default_context(self._library)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
     Cancel,
     Command,
@@ -20,7 +21,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
-from llm_backend.engine.process.worker import Worker
+from llm_backend.engine.process.worker import LoadedModel, Worker
 from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
 
 LONG = "a" * 20_000
@@ -67,7 +68,13 @@ def working(
     ours, theirs = socket.socketpair()
     ours.settimeout(30)
     connections = ConnectionServer()
-    worker = Worker(connections, connections.add(theirs), model, start(**limits))
+    begin = start(**limits)
+    loaded = LoadedModel(
+        info=None,
+        make_engine=lambda outbox, _: Generator(model, begin, outbox),
+        tokenizes=model,
+    )
+    worker = Worker(connections, connections.add(theirs), loaded, begin)
     thread = threading.Thread(target=worker.run)
     thread.start()
     with ours:

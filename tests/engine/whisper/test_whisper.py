@@ -1,0 +1,161 @@
+"""whisper.cpp in a worker: windows of models of random weights, and of one that says a text."""
+
+from collections.abc import AsyncIterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from llm_backend.engine import Engine, EngineConfig, EngineRefused, EngineStartError
+from llm_backend.engine.messages import Generate, ModelKind, Transcribed
+from tests.whisper_models import HELLO, require_transcription, write_whisper
+
+RATE_HZ = 16_000
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_extra() -> None:
+    require_transcription()
+
+
+def config(path: Path) -> EngineConfig:
+    return EngineConfig(model_path=path, kind=ModelKind.TRANSCRIPTION, threads=1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(tmp_path_factory) -> AsyncIterator[Engine]:
+    path = write_whisper(tmp_path_factory.mktemp("whisper") / "hello.bin")
+    async with Engine(config(path)) as one:
+        await one.ready()
+        yield one
+
+
+def noise(seconds: float, seed: int = 1) -> np.ndarray:
+    return (np.random.default_rng(seed).uniform(-1, 1, round(seconds * RATE_HZ)) * 5000).astype(
+        "<i2"
+    )
+
+
+def spoken(answer: Transcribed) -> list[tuple[float, str, float]]:
+    return [(one.start_s, one.text.strip(), one.end_s) for one in answer.segments]
+
+
+async def test_a_window_has_segments_words_and_its_language(engine):
+    answer = await engine.transcribe(noise(30).tobytes(), words=True, is_last=False)
+
+    assert spoken(answer) == list(HELLO)
+    assert [word.text for one in answer.segments for word in one.words] == [
+        word for _, text, _ in HELLO for word in text.split()
+    ]
+    assert (answer.language, answer.language_name, answer.end_s) == ("de", "german", 30)
+
+
+async def test_tokens_of_the_text_have_their_bytes_and_logprobs(engine):
+    answer = await engine.transcribe(noise(5).tobytes(), language="de")
+    tokens = [one for segment in answer.segments for one in segment.logprobs]
+
+    assert b"".join(one.bytes for one in tokens).decode() == " Hello world. Grüße an alle!"
+    assert all(-1 < one.logprob <= 0 for one in tokens)
+
+
+async def test_a_sampled_window_is_what_the_binding_of_the_library_says(tmp_path):
+    """Of a model of random weights, whose tokens differ with each sample and each parameter."""
+    path, samples = write_whisper(tmp_path / "random.bin", None), noise(5)
+    async with Engine(config(path)) as engine:
+        await engine.ready()
+        ours = await engine.transcribe(samples.tobytes(), language="en", temperature=0.4)
+        other = await engine.transcribe(noise(5, 2).tobytes(), language="en", temperature=0.4)
+
+    expected = said_by_the_binding(path, samples)
+    assert expected
+    assert [(one.tokens, one.text, one.start_s, one.end_s) for one in ours.segments] == expected
+    silences = [answer.segments[0].no_speech_probability for answer in (ours, other)]
+    assert silences[0] != silences[1]
+
+
+def said_by_the_binding(
+    path: Path, samples: np.ndarray
+) -> list[tuple[list[int], str, float, float]]:
+    native: Any = import_module("_pywhispercpp")
+    parameters = native.whisper_context_default_params()
+    parameters.use_gpu = False
+    context = native.whisper_init_from_file_with_params(str(path), parameters)
+    options = native.whisper_full_default_params(native.WHISPER_SAMPLING_GREEDY)
+    options.print_progress = options.print_timestamps = False
+    options.n_threads, options.language = 1, "en"
+    options.temperature, options.temperature_inc = 0.4, 0.0
+    sound = samples.astype(np.float32) / np.float32(32768)
+    assert native.whisper_full(context, options, sound, len(sound)) == 0
+    segments = []
+    for at in range(native.whisper_full_n_segments(context)):
+        count = native.whisper_full_n_tokens(context, at)
+        tokens = [native.whisper_full_get_token_id(context, at, one) for one in range(count)]
+        text = native.whisper_full_get_segment_text(context, at)
+        text = text.decode() if isinstance(text, bytes) else text
+        start, end = (
+            min(5.0, read(context, at) / 100)
+            for read in (native.whisper_full_get_segment_t0, native.whisper_full_get_segment_t1)
+        )
+        segments.append((tokens, text, start, end))
+    native.whisper_free(context)
+    return segments
+
+
+async def test_times_end_where_the_window_ends(engine):
+    answer = await engine.transcribe(noise(2.5).tobytes(), language="de", words=True)
+
+    assert answer.end_s == 2.5
+    assert max(one.end_s for one in answer.segments) == 2.5
+
+
+async def test_a_prompt_and_a_context_come_before_the_window(engine):
+    plain = await engine.transcribe(noise(5).tobytes(), language="de")
+    prompted = await engine.transcribe(noise(5).tobytes(), language="de", prompt=" Hello")
+    continued = await engine.transcribe(noise(5).tobytes(), language="de", context=[3])
+
+    assert spoken(prompted) == spoken(continued) != spoken(plain)  # its positions shift
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"), [({"language": "xx"}, "language"), ({"samples": b""}, "samples")]
+)
+async def test_bad_windows_are_refused(engine, fields, field):
+    with pytest.raises(EngineRefused) as refused:
+        await engine.transcribe(**{"samples": noise(1).tobytes(), **fields})
+
+    assert refused.value.field == field
+
+
+async def test_other_commands_are_refused(engine):
+    with pytest.raises(EngineRefused, match="transcribes recordings; it cannot embed"):
+        await engine.embed(["a"])
+    with pytest.raises(EngineRefused, match="it cannot generate text"):
+        await engine.generate(Generate(id="a", prompt="a"))
+    with pytest.raises(EngineRefused, match="it cannot tokenize texts"):
+        await engine.tokenize("a")
+    assert (await engine.status()).deaths == 0
+
+
+async def test_an_english_model_knows_no_other_language(tmp_path):
+    path = write_whisper(tmp_path / "hello.en.bin", is_multilingual=False)
+    async with Engine(config(path)) as engine:
+        await engine.ready()
+        answer = await engine.transcribe(noise(5).tobytes())
+
+        assert (spoken(answer), answer.language) == (list(HELLO), "en")
+        with pytest.raises(EngineRefused, match="English only"):
+            await engine.transcribe(noise(1).tobytes(), language="de")
+        with pytest.raises(EngineRefused, match="cannot translate"):
+            await engine.transcribe(noise(1).tobytes(), translate=True)
+
+
+async def test_a_damaged_file_says_why_it_cannot_be_loaded(tmp_path):
+    path = write_whisper(tmp_path / "cut.bin")
+    path.write_bytes(path.read_bytes()[:100_000])
+    async with Engine(config(path)) as engine:
+        with pytest.raises(EngineStartError, match="is cut"):
+            await engine.ready()
