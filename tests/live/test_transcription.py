@@ -122,7 +122,7 @@ def test_a_stream_has_a_delta_for_each_segment(client):
 def test_a_translation_is_english(client):
     with pytest.deprecated_call():  # the SDK calls all translations so
         answer = client.audio.translations.create(
-            model="hello", file=("a.wav", sound()), response_format="verbose_json"
+            model="hello", file=("a.wav", SOUND), response_format="verbose_json"
         )
 
     assert (answer.language, answer.task) == ("english", "translate")
