@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.missing import missing
 
 PICTURES = Path(__file__).parents[1] / "build" / "screenshots"
-PATIENCE_MS = 20_000  # a machine may be busy with other tests
+PATIENCE_MS = 60_000  # a machine may be busy with other tests
 
 
 @contextmanager
