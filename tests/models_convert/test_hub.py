@@ -231,3 +231,21 @@ def test_a_person_sees_how_far_it_is_and_goes_on_after_ctrl_c(tmp_path):
     assert start == 40 << 20
     assert (tmp_path / REPOSITORY / "tiny-Q8_0.gguf").read_bytes() == big
     assert "Serve it: llm-backend serve" in second.shown
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("base", "ggml-base.bin"),
+        ("base.en", "ggml-base.en.bin"),
+        ("ggml-base.bin", "ggml-base.bin"),
+        ("base-q5_1", "ggml-base-q5_1.bin"),
+    ],
+)
+def test_a_whisper_model_is_chosen_by_its_name(name, found):
+    names = ("ggml-base-q5_1.bin", "ggml-base.bin", "ggml-base.en.bin", "ggml-base.en-q5_1.bin")
+    files = [HubFile(path=one, size_bytes=1, sha256=None) for one in names]
+
+    assert [one.path for one in chosen_files("o/whisper.cpp", name, files)] == [found]
+    with pytest.raises(PullError, match="Say which"):
+        chosen_files("o/whisper.cpp", None, files)

@@ -15,6 +15,7 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.service.status_board import engine_states
 from llm_backend.controllers.services import Services
+from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import EngineUnavailable, Overloaded
 from llm_backend.extras import missing_engine_hint
 from llm_backend.store import StoreError, check_schema
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 STORE_ANSWERS_S = 2.0  # timeout of the database, as of engines
+_TRANSCRIPTION = ModelKind.TRANSCRIPTION.value
 CAN_ANSWER = frozenset({"ready", "unloaded"})  # an unloaded model is loaded by its next request
 
 
@@ -147,14 +149,15 @@ def _voice_info(services: Services) -> "list[api.ServedModel]":
 
 
 def _model_info(model: LocalModel) -> "api.ServedModel":
-    """Renders the metadata of a model's file; before it is loaded, only its name and state."""
+    """Renders the metadata of a model's file; before it is loaded, its name and state, and
+    whether it transcribes."""
     fields: api.ServedModel = {
         "id": model.card.id,
         "state": cast("api.ModelState", model.engine_state),
     }
     info = model.engine.info if model.engine else None
     if info is None:
-        return fields
+        return {**fields, "kind": _TRANSCRIPTION} if model.transcribes else fields
     return {
         **fields,
         "kind": info.kind.value,
