@@ -22,5 +22,7 @@ def refuse_others(
 
 
 def local_model(body: JsonMapping) -> str:
-    """Returns the name of the model that a body asks for, for the message."""
-    return f"the local model `{body['model']}`"
+    """Returns the name of the model that a body asks for, for the message; a body may leave it to
+    the server."""
+    name = body.get("model")
+    return "the local model" if name is None else f"the local model `{name}`"
