@@ -4693,6 +4693,7 @@ class ServerInfo(TypedDict):
     has_upstream: bool
     stores_chats: Literal["always", "on-request", "never"]
     may_administer: bool
+    answers_mcp: bool
     serves_models_folder: bool
     detaches_chats: bool
 

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from llm_backend.builtin import BUILTIN_PATH
+from tests.broken_streams import scripted_upstream
 from tests.browser import chromium, picture, tab
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
 from tests.serving import serve
@@ -117,3 +118,48 @@ def test_a_model_is_downloaded_loaded_and_removed_on_the_page(browser, tmp_path)
 
     assert kept.status == 403
     assert not list((tmp_path / "models").rglob("*.gguf"))
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "list_models", "arguments": "{}"}}
+ANSWERS = {
+    "refused": [{"role": "assistant", "content": "Then I do not know."}],
+    '"data"': [{"role": "assistant", "content": "There is one, far away."}],
+    "models": [{"role": "assistant", "content": None, "tool_calls": [{"index": 0, **CALL}]}],
+}
+
+
+def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(browser, tmp_path):
+    with scripted_upstream(ANSWERS) as port:
+        environment = {
+            "LLM_BACKEND_MODELS": "none", "LLM_BACKEND_MCP_API": "true", "OPENAI_API_KEY": "k",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        }  # fmt: skip
+        with (
+            serve(tmp_path, environment=environment) as served,
+            tab(browser, served.address) as page,
+        ):
+            page.goto("/")
+            expect(page.locator("#model")).to_have_value("far")
+            page.get_by_role("button", name="Options").click()
+            page.get_by_label("The model may call tools of this server").check()
+            page.keyboard.press("Escape")
+            for decision, answer in (
+                ("Refuse", "Then I do not know."),
+                ("Allow", "There is one, far away."),
+            ):
+                with page.expect_request("**/v1/chat/completions") as asked:
+                    page.get_by_label("Message").fill("Which models are there?")
+                    page.keyboard.press("Enter")
+                approval = page.get_by_role("group", name="Approval")
+                expect(approval).to_contain_text("The model wants to call list_models.")
+                picture(page, "approval")
+                approval.get_by_role("button", name=decision).click()
+                expect(page.locator("article.answer .prose").last).to_have_text(answer)
+                expect(approval).to_have_count(0)
+                page.reload()
+                expect(page.get_by_text("Result of the call")).to_be_visible()
+                expect(page.locator("article.answer .prose").last).to_have_text(answer)
+                page.get_by_role("button", name="New chat").click()
+
+        names = [one["function"]["name"] for one in asked.value.post_data_json["tools"]]
+        assert "list_models" in names

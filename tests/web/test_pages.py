@@ -24,7 +24,8 @@ NO_WORDS_OF_A_LANGUAGE = {
     *("Enter", "Escape", "Files", "Bearer ${key.value}"),  # names of the browser's and of HTTP
     *("Secret Key", "Files of a chat"),  # names on the server
     *("How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"),
-    "Go on exactly where you stopped. Repeat nothing.",  # to models
+    *("The user refused this call.", "Error: the arguments are no JSON."),  # to models
+    "Go on exactly where you stopped. Repeat nothing.",
     "Write a title of at most six words for the following chat, in its language."
     " Write nothing else.",
 }

@@ -101,6 +101,7 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
         "has_upstream": services.upstreams is not None,
         "stores_chats": services.settings.store_chats,
         "may_administer": request.caller.may_administer,
+        "answers_mcp": services.settings.mcp_api,
         "serves_models_folder": services.settings.serve_models_folder,
         "detaches_chats": services.detached_chats.are_possible,
     }

@@ -393,11 +393,13 @@ class App {
       { signal } = turn;
     const isSearching = this.#options.canReadFiles && !isContinued;
     const storeId = isSearching ? await turn.wait(this.#attachments.searched()) : null;
+    const tools = this.#options.usesTools && !isContinued ? await turn.wait(this.#listTools()) : [];
     const began = performance.now();
     const answering = conversation.answer({
       model,
       parameters,
       storeId,
+      tools,
       isStoring,
       isContinued,
       detachedId: turn.detachedId,
@@ -466,7 +468,8 @@ class App {
       byId("prompt").value = ""; // where the question went back to
       return;
     }
-    if (this.#conversation.messages.at(-1)?.role === "user" && !this.#turn) await this.#answer();
+    const { role } = this.#conversation.messages.at(-1) ?? {};
+    if ((role === "user" || role === "tool") && !this.#turn) await this.#answer();
     else await this.send();
   }
 
@@ -506,6 +509,35 @@ class App {
       onAgain: () => this.#again(),
       onGoOn: canGoOn(answer) ? () => this.#goOn() : null,
     });
+    this.#offerApproval(this.#conversation).catch((error) => this.#complain(error));
+  }
+
+  async #listTools() {
+    return (await import("./tools.js")).functionTools();
+  }
+
+  /** Asks whether the calls of the last answer may be made, unless they have results. */
+  async #offerApproval(conversation) {
+    const { calls = [], isCut } = conversation.lastAnswer ?? {};
+    if (!this.#options.usesTools || isCut || !calls.length) return;
+    const { approval } = await import("./tools.js");
+    if (conversation !== this.#conversation || this.#turn) return;
+    this.#transcript.askBelow(
+      approval(calls, (isAllowed) =>
+        this.#answerCalls(conversation, calls, isAllowed).catch((error) => this.#complain(error)),
+      ),
+    );
+  }
+
+  /** Makes the calls, or not, and has the model go on with what came of them. */
+  async #answerCalls(conversation, calls, isAllowed) {
+    const { resultOf } = await import("./tools.js");
+    const results = [];
+    for (const call of calls) results.push(await resultOf(call, isAllowed));
+    if (conversation !== this.#conversation || this.#turn) return;
+    calls.forEach((call, place) => conversation.addResult(call, results[place]));
+    this.#draw();
+    await this.#answer();
   }
 
   /** A question that got no answer goes back to where it was written, to be sent again; the branch
@@ -521,7 +553,7 @@ class App {
       if (isSeen) this.#draw();
     }
     const field = byId("prompt");
-    if (isAskedAnew || !isSeen || field.value) return;
+    if (isAskedAnew || !isSeen || field.value || asked.role !== "user") return;
     if (!left) {
       conversation.unsay();
       this.#transcript.removeLastQuestion();

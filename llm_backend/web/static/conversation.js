@@ -57,6 +57,11 @@ export class Conversation {
     this.title ||= titled(content);
   }
 
+  /** Adds the result of a call, which the model is to read. */
+  addResult({ id }, content) {
+    this.messages.push({ role: "tool", content, callId: id });
+  }
+
   /** Goes back to the messages before this place, to go on otherwise; returns the way that was left. */
   branchAt(place) {
     const left = this.messages;
@@ -88,7 +93,7 @@ export class Conversation {
   /** Asks the model, which reads what the vector store says if there is one; yields the answer each
    *  time it has grown. One that is continued is the last answer, which grows further. With a
    *  `detachedId` the answer goes on when the page is left. */
-  async *answer({ model, parameters, storeId, isStoring, isContinued, detachedId, signal }) {
+  async *answer({ model, parameters, storeId, tools, isStoring, isContinued, detachedId, signal }) {
     const kept = storeId ?? this.metadata.vector_store;
     const earlier = this.messages.findLast(({ storedId }) => storedId)?.storedId;
     const metadata = {
@@ -98,6 +103,8 @@ export class Conversation {
       title: this.title,
       ...(kept ? { vector_store: kept } : {}),
     };
+    const search = storeId ? [{ type: "file_search", vector_store_ids: [storeId] }] : [],
+      offered = [...search, ...tools];
     const body = {
       model,
       messages: this.#requestMessages(isContinued ? [{ role: "user", content: GO_ON }] : []),
@@ -105,7 +112,7 @@ export class Conversation {
       stream_options: { include_usage: true },
       ...(isStoring ? { store: true, metadata } : {}),
       ...parameters,
-      ...(storeId ? { tools: [{ type: "file_search", vector_store_ids: [storeId] }] } : {}),
+      ...(offered.length ? { tools: offered } : {}),
     };
     if (!isContinued) this.messages.push(newAnswer());
     this.model = model;

@@ -30,6 +30,10 @@ export class Options {
     byId("entitle").addEventListener("change", () =>
       keep("entitle", this.isEntitling ? "" : "no"),
     );
+    byId("use-tools").checked = localStorage.getItem("tools") === "yes";
+    byId("use-tools").addEventListener("change", () =>
+      keep("tools", byId("use-tools").checked ? "yes" : ""),
+    );
     byId("open-options").addEventListener("click", () => this.show(byId("options").hidden));
     document.addEventListener("pointerdown", ({ target }) => {
       if (this.isShown && !target.closest("#options, #open-options")) this.show(false);
@@ -81,6 +85,11 @@ export class Options {
   /** Whether a model that is downloaded is served at once. */
   get servesFolder() {
     return this.#servesFolder;
+  }
+
+  /** Whether models may call tools of this server. */
+  get usesTools() {
+    return !byId("tools-field").hidden && byId("use-tools").checked;
   }
 
   /** Whether the server stores chats. */
@@ -169,6 +178,7 @@ export class Options {
     this.#mayAdminister = info.may_administer;
     this.#detachesChats = info.detaches_chats;
     this.#servesFolder = info.serves_models_folder;
+    byId("tools-field").hidden = !info.answers_mcp;
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));

@@ -77,6 +77,13 @@ export class Transcript {
     }
   }
 
+  /** Puts a question to the reader under the last answer. */
+  askBelow(element) {
+    this.#place.querySelector(".approval")?.remove();
+    this.#place.querySelector("article:last-child.answer .tools")?.before(element);
+    this.toEnd();
+  }
+
   /** Keeps the keyboard at the button that was pressed, or at its neighbour if it is at an end. */
   focusVariant(place, step) {
     const buttons = [...this.#place.children[place].querySelectorAll(".variants button")];
