@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from llm_backend.engine import llama
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.llama import LlamaModel
 from llm_backend.engine.process import worker
@@ -72,11 +73,12 @@ class AbortingModel(LlamaModel):
 
 def main() -> None:
     module: Any = worker  # whose classes are replaced
+    models: Any = llama
     match sys.argv[1]:
         case "extra-buffers":
-            module.LlamaModel = CrashingWithExtraBuffers
+            models.LlamaModel = CrashingWithExtraBuffers
         case "always":
-            module.LlamaModel = CrashingModel
+            models.LlamaModel = CrashingModel
         case "word":
             module.Generator = CrashingAtSubmit
         case "computing":
@@ -84,7 +86,7 @@ def main() -> None:
         case "fails":
             module.Generator = FailingGenerator
         case "says-why":
-            module.LlamaModel = AbortingModel
+            models.LlamaModel = AbortingModel
         case "little-memory":
             resource.setrlimit(resource.RLIMIT_AS, (LITTLE_BYTES, LITTLE_BYTES))
         case "hangs":
