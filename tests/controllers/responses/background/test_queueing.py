@@ -91,10 +91,16 @@ class Server:
         return await self.services.responses.responses.get(id)
 
     async def ended(self, id):
+        return await self._until(id, lambda one: one["status"] not in ("queued", "in_progress"))
+
+    async def with_output(self, id):
+        return await self._until(id, lambda one: one["output"])
+
+    async def _until(self, id, holds):
         async with asyncio.timeout(30):
             while True:
                 response = await self.response(id)
-                if response["status"] not in ("queued", "in_progress"):
+                if holds(response):
                     return response
                 await asyncio.sleep(0.01)
 
@@ -202,7 +208,7 @@ async def test_a_cancelled_background_response_keeps_its_output(database):
         cancelled = await server.services.background.cancel(id)
         again = await server.services.background.cancel(id)
         events = await follower
-    kept = await server.response(id)
+        kept = await server.with_output(id)
 
     assert cancelled["status"] == again["status"] == kept["status"] == "cancelled"
     check_events(events[:-1], is_whole=False)
