@@ -50,7 +50,7 @@ class WebhookAnswer:
             return float(self.retry_after)
         try:
             return max(0.0, parsedate_to_datetime(self.retry_after).timestamp() - now)
-        except ValueError:
+        except (ValueError, OverflowError):  # no date, or one beyond those that can be computed
             return 0.0
 
 

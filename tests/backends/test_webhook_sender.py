@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from llm_backend.backends.webhook_sender import (
+    WebhookAnswer,
     WebhookNotSent,
     WebhookSender,
     WebhookUrlRefused,
@@ -60,3 +61,19 @@ async def test_slow_name_lookups_leave_the_threads_of_the_event_loop_to_others(m
         ends.set()
     with pytest.raises(WebhookNotSent):
         await sending
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause_s"),
+    [
+        ("120", 120),
+        ("Thu, 01 Jan 1970 00:05:00 GMT", 200),
+        ("Thu, 01 Jan 1970 00:00:05 GMT", 0),
+        ("Mon, 01 Jan 2030 00:00:00 +99999999999999", 0),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", 0),
+        ("soon", 0),
+        ("", 0),
+    ],
+)
+def test_pause_is_read_from_seconds_or_a_date(retry_after, pause_s):
+    assert WebhookAnswer(status=503, retry_after=retry_after).pause_s(100) == pause_s
