@@ -228,6 +228,8 @@ KEY = b"Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16))
     [
         (b"/v1/nowhere", [KEY], 404),
         (b"/v1/realtime", [KEY], 501),
+        (b"/v1/live/sessions", [KEY], 501),
+        (b"/v1/live/sessions/s/attach", [KEY], 501),
         (b"/v1/responses", [KEY, b"Origin: http://evil.test"], 403),
         (b"/v1/responses", [], 400),
         (b"/v1/responses", [b"Sec-WebSocket-Key: short"], 400),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -22,7 +23,7 @@ from llm_backend.controllers.websockets.relayed_socket import (
     upstream_steps,
 )
 from llm_backend.controllers.websockets.response_socket import serve_responses
-from llm_backend.errors import ApiError, ClientGone, NotFound, error_body
+from llm_backend.errors import ApiError, ClientGone, NotFound, Unsupported, error_body
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ FindCaller: TypeAlias = Callable[[], Any]
 Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, FindCaller], Awaitable[None]]
 """Serves one socket; requests inside it are sent to the application."""
 
+_LIVE = re.compile(r"/live/sessions(/[^/]+/(attach|fork))?")
 _FAILED = 1011  # RFC 6455: an unexpected condition
 
 
@@ -73,6 +75,11 @@ class WebSocketEndpoints:
     async def _serve(self, socket: WebSocket) -> None:
         path = socket.scope["path"].removeprefix("/v1").rstrip("/")
         serve = _ENDPOINTS.get(path)
+        if _LIVE.fullmatch(path):
+            raise Unsupported(
+                "Live sessions are not relayed, as their usage could not be charged: connect to "
+                "the upstream itself."
+            )
         if serve is None:
             sent = socket.scope["path"][:256]
             raise NotFound(f"There is no WebSocket at {sent}.", code="unknown_url")
