@@ -69,8 +69,8 @@ def is_address(host: str) -> bool:
 async def open_session(
     is_allowed: Callable[[str], bool], *, timeout_s: float, lookups: Executor
 ) -> "AsyncIterator[ClientSession]":
-    """Opens a session for one request; a name with an address that is not allowed is an `OSError`.
-    Addresses in place of a name are the caller's to check. Names are looked up in `lookups`."""
+    """Opens a session for one request, which raises `OSError` for a name with an address that is
+    not allowed. Callers check literal addresses themselves. Names are looked up in `lookups`."""
     import aiohttp
 
     async with aiohttp.ClientSession(

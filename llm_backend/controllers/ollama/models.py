@@ -141,7 +141,7 @@ def _model_info(header: GgufHeader) -> Mapping[str, JsonValue]:
 
 
 async def _capabilities(model: LocalModel | None, header: GgufHeader | None) -> list[str]:
-    """Returns the purposes of a model, by its file. An upstream's is taken for one of chats."""
+    """Returns the purposes of a model, by its file. An upstream's is assumed to chat."""
     if model is None or header is None:
         return ["completion"]
     if await model.may_embed():

@@ -34,8 +34,8 @@ PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 10 * 3600)
 JITTER = 0.2
 """Part of a pause by which it is longer at most, so that events do not return all at once."""
 GONE = 410  # an endpoint that wants no more events, as Standard Webhooks has it
-# An event that finds its endpoint failing waits for the next attempt of another, once, but hardly
-# later once the endpoint works again.
+# When a delivery fails, the untried ones of its endpoint are postponed once, to its next attempt,
+# but by no more than this.
 _OTHERS_PAUSE_LIMIT_S = 300
 
 log = logging.getLogger(__name__)

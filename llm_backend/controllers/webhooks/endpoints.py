@@ -30,7 +30,7 @@ _KEPT_SECRET_S = 24 * 3600
 
 
 async def create_webhook_endpoint(services: Services, request: ApiRequest) -> Response:
-    """`POST /webhook_endpoints`: the answer alone has the secret."""
+    """`POST /webhook_endpoints`: only this answer contains the secret."""
     body: api.CreateWebhookEndpointRequest = request.body
     _check_url(services, body["url"])
     now = int(services.webhooks.now)

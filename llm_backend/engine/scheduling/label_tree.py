@@ -23,7 +23,8 @@ class LabelPath:
 
 class LabelTree:
     """Tree of the labels of one question, each of one token or more, none of which begins with
-    another. `head` are the tokens with which all of them begin, but for the last of each."""
+    another. `head` are the tokens that all of them share at the start, never the last one of a
+    label."""
 
     def __init__(self, labels: Tokens[Tokens[int]]) -> None:
         length = _common_length(labels)

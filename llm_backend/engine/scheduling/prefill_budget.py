@@ -5,10 +5,9 @@ interactive requests arrive, the time that batch prefill adds to a pass is there
 measured prefill speed of this model on this machine. At other times batch requests get whole
 passes, which are a good deal faster.
 
-Beside decoding sequences, long prompts are bounded as well: 95 % of the passes take at most 1.5
-times as long as without them. If passes of that length have room for enough prompt tokens, each
-has some (GPUs). Otherwise one pass in 25 has a chunk that takes as long as the others together,
-so that a long prompt has half of the time (CPUs).
+Beside decoding sequences, a long prompt may slow at most 5 % of the passes by more than half. GPUs
+compute a few of its tokens in each pass. CPUs compute one chunk every 25 passes, as long as these
+passes take together, so that a long prompt has half of the time.
 """
 
 from dataclasses import dataclass
