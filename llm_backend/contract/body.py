@@ -19,13 +19,15 @@ from llm_backend.json_types import JsonValue
 class BodyLimits:
     """Limits of a request body: JSON is kept in memory, uploads are streamed.
 
-    `json_nodes` counts values and field names; `json_text_bytes` leaves out files in base64.
+    `json_nodes` counts values and field names; `json_text_bytes` leaves out files in base64;
+    `recording_bytes` is for the file of a form that is stored until it names its model.
     """
 
     json_bytes: int = 32 * 1024 * 1024
     json_nodes: int = 400_000
     json_text_bytes: int = 16 * 1024 * 1024
     upload_bytes: int = 1024 * 1024 * 1024
+    recording_bytes: int = 512 * 1024 * 1024
     json_depth: int = 100
 
 

@@ -20,6 +20,7 @@ from tests.whisper_models import HELLO, require_transcription, write_whisper
 
 TEXT = "Hello world. Grüße an alle!"
 SOUND = wav_file(4)
+LIMIT_BYTES = 48 * 1024 * 1024
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
@@ -30,7 +31,11 @@ def hearing(tmp_path_factory) -> Iterator[Served]:
     model = write_whisper(folder / "hello.bin")
     slow = write_whisper(folder / "slow.bin", None)
     flags = ("--model", str(model), "--model", str(slow), "--alias", "whisper-1=hello")
-    bounds = {"LLM_BACKEND_THREADS": "1", "LLM_BACKEND_TRANSCRIPTION_LIMIT_S": "1000"}
+    bounds = {
+        "LLM_BACKEND_THREADS": "1",
+        "LLM_BACKEND_TRANSCRIPTION_LIMIT_S": "1000",
+        "LLM_BACKEND_TRANSCRIPTION_LIMIT_BYTES": str(LIMIT_BYTES),
+    }
     with serve(folder, *flags, environment=bounds) as served:
         yield served
 
@@ -130,6 +135,13 @@ def test_a_translation_is_english(client):
 
 def test_the_file_may_come_before_the_model(hearing):
     assert transcribe(hearing, wav_file(10), file_first=True).json()["text"] == TEXT
+
+
+def test_a_form_over_the_limit_is_refused_wherever_its_model_is(hearing):
+    over_long = bytes(LIMIT_BYTES + 2 * 1024 * 1024)
+    answers = [transcribe(hearing, over_long, file_first=is_first) for is_first in (True, False)]
+
+    assert [one.status_code for one in answers] == [413, 413]
 
 
 def test_a_prompt_reaches_the_model(hearing):
@@ -264,9 +276,14 @@ def test_a_client_that_leaves_ends_the_decoding(hearing):
 def _decoders(hearing: Served) -> list[int]:
     pid = hearing.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [
-        int(one) for one in children if b"sound_reader" in Path(f"/proc/{one}/cmdline").read_bytes()
-    ]
+    return [int(one) for one in children if b"sound_reader" in _command_line(one)]
+
+
+def _command_line(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return b""
 
 
 def test_metrics_and_usage_count_seconds(hearing):

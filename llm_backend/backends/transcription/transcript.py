@@ -127,6 +127,7 @@ class _Windows:
         self._seek_s = 0.0
         self._context: list[int] = []
         self._has_begun = False
+        self._has_retried = False
         self.is_silent = True
 
     async def transcribe(
@@ -171,6 +172,9 @@ class _Windows:
             try:
                 answer = await self._compute(window, is_last=is_last)
             except EngineDown:  # nothing of this window was sent: it is computed once more
+                if self._has_retried or not self._has_begun:
+                    raise  # it may be this request that ended the worker, and would do so again
+                self._has_retried = True
                 answer = await self._compute(window, is_last=is_last)
         self._has_begun = True
         self._request = replace(self._request, language=answer.language)

@@ -28,7 +28,7 @@ from llm_backend.contract.application.error_handlers import ErrorRenderer
 from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.document import Document
-from llm_backend.contract.forms.form import Form
+from llm_backend.contract.forms.form import FRAMING_BYTES, Form
 from llm_backend.contract.forms.form_model import FormHead, prepend_head, read_form_head
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.request import ApiRequest, Handler
@@ -105,6 +105,7 @@ def build_app(
             ResponseValidator(validators, response_checks),
             admission or _open,
             unknown,
+            stored_limit_bytes=limits.recording_bytes + FRAMING_BYTES,
             logs_bodies=logs_bodies,
         ),
         lifespan=lambda _app: nullcontext(),  # the caller opens and closes the services
@@ -226,6 +227,7 @@ class Dispatcher:
         admission: Admission,
         unknown: UnknownPaths,
         *,
+        stored_limit_bytes: int,
         logs_bodies: bool,
     ) -> None:
         self._document = document
@@ -233,6 +235,7 @@ class Dispatcher:
         self._answers = answers
         self._admission = admission
         self._unknown = unknown
+        self._stored_limit_bytes = stored_limit_bytes
         self._logs_bodies = logs_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -250,7 +253,8 @@ class Dispatcher:
         is_local = operation.answered_by == "local"
         head: FormHead | None = None
         if names_model or not is_local:
-            head = await read_form_head(http, is_stored=names_model and is_local)
+            limit_bytes = self._stored_limit_bytes if names_model and is_local else None
+            head = await read_form_head(http, stored_limit_bytes=limit_bytes)
         if head is not None:
             http = prepend_head(http, head)
         request = ApiRequest(

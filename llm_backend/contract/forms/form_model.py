@@ -15,7 +15,7 @@ import orjson
 from starlette.requests import Request as HttpRequest
 from starlette.types import Message, Receive
 
-from llm_backend.contract.body import replay_body
+from llm_backend.contract.body import check_length, limit_body, replay_body
 from llm_backend.errors import ClientGone
 
 # A model name beyond this many bytes of a relayed form is not read, and the form goes to the
@@ -68,25 +68,30 @@ class FormHead:
             self.stored.close()
 
 
-async def read_form_head(http: HttpRequest, *, is_stored: bool = False) -> FormHead | None:
-    """Reads a form until it names a model, up to a bound unless it `is_stored`; returns None if the
-    body is no form. The caller closes the head.
+async def read_form_head(
+    http: HttpRequest, *, stored_limit_bytes: int | None = None
+) -> FormHead | None:
+    """Reads a form until it names a model; returns None if the body is no form. What is read is
+    bounded, or with `stored_limit_bytes` stored up to this size. The caller closes the head.
 
-    Raises `ClientGone` if the client disconnects meanwhile.
+    Raises `ClientGone` if the client disconnects meanwhile, `TooLarge` over the limit.
     """
     kind = http.headers.get("content-type", "").encode()
     boundary = _BOUNDARY.search(kind)
     if not kind.lower().startswith(b"multipart/form-data") or boundary is None:
         return None
-    return await _read(http, b"--" + boundary[1].strip(), is_stored=is_stored)
+    return await _read(http, b"--" + boundary[1].strip(), stored_limit_bytes)
 
 
-async def _read(http: HttpRequest, mark: bytes, *, is_stored: bool) -> FormHead:
+async def _read(http: HttpRequest, mark: bytes, limit_bytes: int | None) -> FormHead:
     read, more, finder = bytearray(), True, _ModelFinder(mark)
     stored: IO[bytes] | None = None
+    receive = http.receive if limit_bytes is None else limit_body(http.receive, limit_bytes)
     try:
-        while more and (is_stored or len(read) < _HEAD_BYTES):
-            message = await http.receive()
+        while more and (limit_bytes is not None or len(read) < _HEAD_BYTES):
+            if limit_bytes is not None and len(read) >= _HEAD_BYTES:
+                check_length(http.headers, limit_bytes)
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body: bytes = message.get("body", b"")

@@ -114,7 +114,10 @@ async def _read_form(services: Services, request: ApiRequest, file: IO[bytes]) -
     part = await request.form.file("file", limit_bytes=limit_bytes)
     async for piece in part.pieces:
         file.write(piece)  # as fast as the page cache
-    return await request.form.fields()
+    fields = await request.form.fields()
+    if request.form_head is not None:
+        request.form_head.close()  # the file is not stored twice while it is transcribed
+    return fields
 
 
 def _transcription_options(body: "api.CreateTranscriptionRequest") -> _Options:

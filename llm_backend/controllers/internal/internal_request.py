@@ -14,13 +14,14 @@ from llm_backend.settings import Settings
 
 
 def json_limits(settings: Settings) -> BodyLimits:
-    """Returns the limits of a JSON body from the settings."""
+    """Returns the limits of a body from the settings."""
     return BodyLimits(
         json_bytes=settings.body_limit_bytes,
         json_nodes=settings.json_nodes_limit,
         json_text_bytes=settings.json_text_limit_bytes,
         json_depth=settings.json_depth_limit,
         upload_bytes=settings.upload_limit_bytes,
+        recording_bytes=settings.transcription_limit_bytes,
     )
 
 

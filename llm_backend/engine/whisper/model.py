@@ -1,7 +1,9 @@
 """A loaded model of whisper.cpp: the transcript of one window of samples."""
 
+import re
 from collections.abc import Callable
 from ctypes import c_int
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,12 @@ _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a 
 _LEAST_END_S = 1.0  # of a window whose end is left to the next one
 _CENTI = 100  # native times are hundredths of a second
 
+# The native tokenizer recurses for each character of a word, and its time is the square of a word's
+# length: it gets the end of a prompt, in pieces that begin where its own words begin.
+_PROMPT_CHARACTERS = 2000  # more than the tokens that a model takes
+_PIECE = re.compile(r"\s{0,100}\S{1,100}|\s{1,100}")
+_KEPT_PROMPTS = 16  # tokenized; each window of a recording has the same one
+
 
 class Cancelled(Exception):
     """The transcript of a window is not wanted any more."""
@@ -68,6 +76,7 @@ class WhisperModel:
         self._is_multilingual = bool(self._library.whisper_is_multilingual(self._context))
         self._end_of_text = self._library.whisper_token_eot(self._context)
         self._context_tokens = self._library.whisper_model_n_text_ctx(self._context)
+        self._prompt_tokens = lru_cache(_KEPT_PROMPTS)(self._tokenize)
 
     def verify(self) -> None:
         """Compute a window of silence. Raises `DecodeError`."""
@@ -170,7 +179,8 @@ class WhisperModel:
             params.temperature_inc = 0  # the client's choice stays
         language = command.language or (None if self._is_multilingual else "en")
         params.language = None if language is None else _text(language)
-        tokens = [*self._tokenize(command.prompt), *command.context][-self._prompt_limit :]
+        prompt = self._prompt_tokens(command.prompt[-_PROMPT_CHARACTERS:])
+        tokens = [*prompt, *command.context][-self._prompt_limit :]
         if tokens:
             params.prompt_tokens = (c_int * len(tokens))(*tokens)
             params.prompt_n_tokens = len(tokens)
@@ -182,12 +192,13 @@ class WhisperModel:
         return max(1, int(self._context_tokens) // 2 - 1)
 
     def _tokenize(self, text: str) -> list[int]:
-        if not text:
-            return []
-        data = text.encode(errors="replace")
-        buffer = (c_int * (len(data) + 1))()
-        count = self._library.whisper_tokenize(self._context, data, buffer, len(buffer))
-        return list(buffer[: max(0, count)])
+        tokens: list[int] = []
+        for piece in _PIECE.findall(text):
+            data = _text(piece)
+            buffer = (c_int * (len(data) + 1))()
+            count = self._library.whisper_tokenize(self._context, data, buffer, len(buffer))
+            tokens += buffer[: max(0, count)]
+        return tokens
 
     def _language(self) -> str:
         number = self._library.whisper_full_lang_id(self._context)

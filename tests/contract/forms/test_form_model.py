@@ -11,8 +11,10 @@ from llm_backend.contract.forms.form_model import (
     read_form_head,
     with_model,
 )
+from llm_backend.errors import TooLarge
 
 PART = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+LIMIT_BYTES = 300_000
 
 
 def request(body: bytes, size: int) -> Request:
@@ -30,9 +32,9 @@ def request(body: bytes, size: int) -> Request:
     return Request({"type": "http", "headers": headers}, receive)
 
 
-async def head_of(body: bytes, size: int, *, is_stored: bool = False) -> FormHead:
+async def head_of(body: bytes, size: int, *, stored_limit_bytes: int | None = None) -> FormHead:
     """Head of a form that is read in pieces of this size."""
-    head = await read_form_head(request(body, size), is_stored=is_stored)
+    head = await read_form_head(request(body, size), stored_limit_bytes=stored_limit_bytes)
     assert head is not None
     assert body.startswith(b"".join(head.pieces()))
     return head
@@ -54,7 +56,7 @@ async def test_pieces_may_end_anywhere(size: int):
 async def test_a_model_is_renamed_on_its_way(size: int, file_bytes: int):
     parts = PART % (b"file", b"s" * file_bytes), PART % (b"model", b"whisper"), b"--B--\r\n"
     http = request(b"".join(parts), size)
-    head = await read_form_head(http, is_stored=True)
+    head = await read_form_head(http, stored_limit_bytes=LIMIT_BYTES)
     assert head is not None
     changed = with_model(prepend_head(http, head), head, "w")
     body = b"".join([piece async for piece in changed.stream()])
@@ -67,7 +69,7 @@ async def test_a_model_is_renamed_on_its_way(size: int, file_bytes: int):
 async def test_a_form_without_a_model_is_replayed_whole():
     body = PART % (b"file", b"s" * 200_000) + b"--B--\r\n"
     http = request(body, 1000)
-    head = await read_form_head(http, is_stored=True)
+    head = await read_form_head(http, stored_limit_bytes=LIMIT_BYTES)
     assert head is not None
 
     assert head.model is None
@@ -77,11 +79,29 @@ async def test_a_form_without_a_model_is_replayed_whole():
 
 async def test_a_model_behind_a_long_file_is_found_only_if_the_form_is_stored():
     body = PART % (b"file", b"s" * 200_000) + PART % (b"model", b"whisper") + b"--B--\r\n"
-    stored = await head_of(body, 1000, is_stored=True)
+    stored = await head_of(body, 1000, stored_limit_bytes=LIMIT_BYTES)
     stored.close()
 
     assert stored.model == "whisper"
     assert (await head_of(body, 1000)).model is None
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+async def test_a_form_that_is_stored_is_refused_where_it_exceeds_the_limit(has_length: bool):
+    read_bytes = 0
+
+    async def receive() -> dict:
+        nonlocal read_bytes
+        read_bytes += 1000
+        return {"type": "http.request", "body": bytes(1000), "more_body": True}
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=B")]
+    headers += [(b"content-length", b"%d" % (LIMIT_BYTES + 1))] if has_length else []
+    http = Request({"type": "http", "headers": headers}, receive)
+    with pytest.raises(TooLarge):
+        await read_form_head(http, stored_limit_bytes=LIMIT_BYTES)
+
+    assert read_bytes <= (100_000 if has_length else LIMIT_BYTES + 1000)
 
 
 async def test_many_parts_in_small_pieces_are_read_once():

@@ -112,6 +112,22 @@ async def test_times_end_where_the_window_ends(engine):
     assert max(one.end_s for one in answer.segments) == 2.5
 
 
+@pytest.mark.parametrize("character", ["a", " ", "語", "\0", "🎙", "-"])
+async def test_the_worker_survives_a_prompt_of_one_long_word(engine, character):
+    prompted = await engine.transcribe(noise(1).tobytes(), prompt=character * 65_000)
+
+    assert (await engine.status()).deaths == 0
+    assert prompted.end_s == 1
+
+
+async def test_the_end_of_a_long_prompt_is_what_counts(engine):
+    window = noise(5).tobytes()
+    short = await engine.transcribe(window, language="de", prompt=" Hello")
+    long = await engine.transcribe(window, language="de", prompt="\n" * 60_000 + " Hello")
+
+    assert spoken(long) == spoken(short)
+
+
 async def test_a_prompt_and_a_context_come_before_the_window(engine):
     plain = await engine.transcribe(noise(5).tobytes(), language="de")
     prompted = await engine.transcribe(noise(5).tobytes(), language="de", prompt=" Hello")
