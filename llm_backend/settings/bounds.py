@@ -69,8 +69,8 @@ class BoundsSettings(BaseModel):
         64,
         ge=0,
         description="Chats with the header `x-llm-backend-detached` that are answered at the same "
-        "time; they go on when their client disconnects. 0 refuses them, and so do several "
-        "processes.",
+        "time, half of them at most for one project; they go on when their client disconnects. "
+        "0 refuses them, and so do several processes.",
     )
     detached_chat_bytes: int = Field(
         4 * 1024 * 1024,

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser import chromium, picture, tab
 from tests.serving import Served, serve
 
 OPERATOR = "sk-operator"
+DEFAULT_PROJECT = "proj_default"
 NO_SPEND_LIMIT = "404"  # the console has a line for each
 
 
@@ -97,6 +98,30 @@ def test_all_projects_are_offered_though_a_page_of_the_list_ends_early(browser, 
         page.get_by_label("Project", exact=True).select_option("Second one")
 
         expect(page.get_by_label("Project", exact=True)).to_have_value(made.id)
+
+
+def test_keys_of_a_project_that_was_left_are_not_shown_under_another(browser, closed):
+    projects = openai_client(closed, OPERATOR).admin.organization.projects
+    slow = projects.create(name="Slow one")
+    account = projects.service_accounts.create(slow.id, name="of the slow one")
+    with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
+        open_with(page, OPERATOR)
+        keys = page.get_by_role("region", name="Keys of the project")
+        expect(keys).to_be_visible()
+        held: list[Route] = []
+        page.route(f"**/{slow.id}/api_keys?*", lambda route: held.append(route))
+        choice = page.get_by_label("Project", exact=True)
+        with page.expect_request(f"**/{slow.id}/api_keys?*"):
+            choice.select_option("Slow one")
+        with page.expect_response(f"**/{DEFAULT_PROJECT}/api_keys?*"):
+            choice.select_option(DEFAULT_PROJECT)
+        with page.expect_response(f"**/{slow.id}/api_keys?*") as late:
+            held[0].continue_()
+        assert account.name in late.value.text()
+        page.evaluate("() => new Promise((done) => setTimeout(done))")  # what it leads to
+
+        expect(choice).to_have_value(DEFAULT_PROJECT)
+        expect(keys.get_by_role("row", name=account.name)).to_have_count(0)
 
 
 def test_administration_is_hidden_from_a_key_that_may_not(browser, closed):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
@@ -77,10 +77,12 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         page.reload()  # now the worker sees each file
         expect(page.locator("#model")).to_have_value("builtin")
         manifest = page.evaluate("fetch('web/manifest.webmanifest').then((one) => one.json())")
-        kept = page.evaluate(
-            "caches.open('shell').then((one) => one.keys())"
-            ".then((all) => all.map(({ url }) => new URL(url).pathname))"
-        )
+        kept: list[str] = []
+        while not {"/", "/web/app.js", "/web/style.css"} <= set(kept):  # behind their answers
+            kept = page.evaluate(
+                "caches.open('shell').then((one) => one.keys())"
+                ".then((all) => all.map(({ url }) => new URL(url).pathname))"
+            )
         served.process.terminate()
         served.process.wait()
         page.reload()
@@ -88,8 +90,28 @@ def test_the_installed_page_opens_without_its_server_and_keeps_no_answer(browser
         expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
         expect(page.get_by_label("Message")).to_be_visible()
         assert manifest["display"] == "standalone"
-        assert {"/", "/web/app.js", "/web/style.css"} <= set(kept)
         assert all(path == "/" or path.startswith("/web/") for path in kept)
+
+
+KEEP_NOTHING = """() => {
+  Cache.prototype.put = () => Promise.reject(new Error("The disk is full."));
+  CacheStorage.prototype.open = Cache.prototype.put;
+}"""
+
+
+def test_a_browser_that_can_keep_no_file_has_the_page_as_the_server_has_it(browser, server):
+    with tab(browser, server.address, service_workers="allow") as page:
+        page.goto("/")
+        page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+        page.reload()
+        expect(page.locator("#model")).to_have_value("builtin")
+        page.evaluate(
+            "caches.open('shell')"
+            ".then((one) => one.put('web/manifest.webmanifest', new Response('from before')))"
+        )
+        page.context.service_workers[0].evaluate(KEEP_NOTHING)
+
+        assert page.evaluate("fetch('web/manifest.webmanifest').then((one) => one.json())")
 
 
 def test_a_model_is_downloaded_loaded_and_removed_on_the_page(browser, tmp_path):
@@ -124,6 +146,14 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "list_models", 
 ANSWERS = {
     "refused": [{"role": "assistant", "content": "Then I do not know."}],
     '"data"': [{"role": "assistant", "content": "There is one, far away."}],
+    "Error: ": [{"role": "assistant", "content": "One of them failed."}],
+    "twice": [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"index": 0, **CALL}, {"index": 1, **CALL, "id": "call_2"}],
+        }
+    ],
     "models": [{"role": "assistant", "content": None, "tool_calls": [{"index": 0, **CALL}]}],
 }
 
@@ -136,13 +166,19 @@ def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(browser, tmp_pa
         }  # fmt: skip
         with (
             serve(tmp_path, environment=environment) as served,
-            tab(browser, served.address) as page,
+            tab(browser, served.address, expected_error="ERR_FAILED") as page,
         ):
             page.goto("/")
             expect(page.locator("#model")).to_have_value("far")
             page.get_by_role("button", name="Options").click()
             page.get_by_label("The model may call tools of this server").check()
             page.keyboard.press("Escape")
+            none = {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "No tools today."}}
+            page.route("**/mcp", lambda route: route.fulfill(json=none))
+            page.get_by_label("Message").fill("Which models are there?")
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("alert")).to_contain_text("No tools today.")
+            page.unroute("**/mcp")
             for decision, answer in (
                 ("Refuse", "Then I do not know."),
                 ("Allow", "There is one, far away."),
@@ -161,5 +197,23 @@ def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(browser, tmp_pa
                 expect(page.locator("article.answer .prose").last).to_have_text(answer)
                 page.get_by_role("button", name="New chat").click()
 
+            page.get_by_label("Message").fill("Ask twice!")
+            page.keyboard.press("Enter")
+            expect(approval).to_be_visible()
+            calls: list[str] = []
+            page.route("**/mcp", lambda route: break_the_second(route, calls))
+            approval.get_by_role("button", name="Allow").click()
+            expect(page.locator("article.answer .prose").last).to_have_text("One of them failed.")
+            expect(page.get_by_text("Result of the call")).to_have_count(2)
+            assert len(calls) == 2
+
         names = [one["function"]["name"] for one in asked.value.post_data_json["tools"]]
         assert "list_models" in names
+
+
+def break_the_second(route: Route, calls: list[str]) -> None:
+    calls.append(route.request.post_data or "")
+    if len(calls) == 2:
+        route.abort()
+    else:
+        route.continue_()

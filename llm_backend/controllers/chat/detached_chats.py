@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -12,7 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.contract.application.refusal import send_refusal
-from llm_backend.errors import ApiError, Conflict, InvalidRequest, Overloaded, UnsupportedField
+from llm_backend.errors import (
+    ApiError,
+    Conflict,
+    InvalidRequest,
+    LimitReached,
+    Overloaded,
+    UnsupportedField,
+)
 from llm_backend.json_types import JsonObject
 from llm_backend.stream_ending import StreamEnding
 
@@ -59,14 +66,17 @@ class DetachedChat:
         self.is_over = True
         self._wake()
 
-    def receive_from(self, receive: Receive) -> Receive:
-        """Returns `receive` without the client's disconnect."""
+    def receive_from(self, receive: Receive, on_read: Callable[[], None]) -> Receive:
+        """Returns `receive` without the client's disconnect; `on_read` is called once the body has
+        been read, and may refuse it by an `ApiError`."""
 
         async def receive_attached() -> Message:
             if self.request is None:
                 message = await receive()
                 if message["type"] == "http.request":
                     self._read(message)
+                    if self.request:
+                        on_read()
                 return message
             await self._cancelled.wait()
             return {"type": "http.disconnect"}
@@ -149,7 +159,8 @@ class DetachedChats:
         return chat if chat is not None and _is_of(chat, caller) else None
 
     def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
-        """Adds a chat. Raises `InvalidRequest`, `UnsupportedField`, `Conflict` or `Overloaded`."""
+        """Returns a chat that takes no place yet: its body may never arrive. Raises
+        `InvalidRequest` or `UnsupportedField`."""
         if path not in PATHS or not _ID.fullmatch(id):
             raise InvalidRequest(
                 f"`{HEADER}` is for chat completions; its value is an id of 8 to 64 letters, "
@@ -162,19 +173,38 @@ class DetachedChats:
                 f"`detached_chats_limit` is 0. Leave `{HEADER}` out.",
                 param=HEADER,
             )
-        if id in self._chats:
-            raise Conflict(f"The detached chat `{id}` is still being answered.", param=HEADER)
+        return DetachedChat(id, state, self._bytes_limit)
+
+    def add(self, chat: DetachedChat) -> None:
+        """Gives a chat whose body has arrived its place. Raises `InvalidRequest`, `Conflict`,
+        `Overloaded`, or `LimitReached` for a project that has half of the places."""
+        if (chat.request or {}).get("stream") is not True:
+            raise InvalidRequest(
+                f"`{HEADER}` is for streams: send `stream: true` with it, or leave it out.",
+                param=HEADER,
+            )
+        if chat.id in self._chats:
+            raise Conflict(f"The detached chat `{chat.id}` is still being answered.", param=HEADER)
         if len(self._chats) >= self._limit:
             raise Overloaded(
                 f"{self._limit} detached chats are being answered (`detached_chats_limit`).",
                 retry_after_s=RETRY_AFTER_S,
             )
-        self._chats[id] = chat = DetachedChat(id, state, self._bytes_limit)
-        return chat
+        share = (self._limit + 1) // 2
+        caller = chat.caller
+        if caller and sum(_is_of(one, caller) for one in self._chats.values()) >= share:
+            raise LimitReached(
+                f"{share} detached chats of this project are being answered (half of "
+                "`detached_chats_limit`).",
+                param=HEADER,
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._chats[chat.id] = chat
 
     def end(self, chat: DetachedChat) -> None:
-        """Removes a chat whose answer has ended."""
-        del self._chats[chat.id]
+        """Removes a chat whose answer has ended, or that was refused."""
+        if self._chats.get(chat.id) is chat:
+            del self._chats[chat.id]
         chat.end()
 
 
@@ -199,7 +229,8 @@ class DetachedAnswers:
             await send_refusal(scope, send, error)
             return
         try:
-            await self._app(scope, chat.receive_from(receive), chat.send_to(send))
+            receive = chat.receive_from(receive, lambda: self._chats.add(chat))
+            await self._app(scope, receive, chat.send_to(send))
         finally:
             self._chats.end(chat)
 

@@ -24,6 +24,7 @@ export class AdministrationPage {
   #place = byId("administration-view");
   #project = "proj_default";
   #days = SPANS[0];
+  #reads = 0; // so far; only the last is shown
 
   /** Shows the page of now. */
   async open() {
@@ -99,10 +100,12 @@ export class AdministrationPage {
   }
 
   async #read() {
+    const read = (this.#reads += 1);
+    const isLast = () => read === this.#reads;
     for (const one of this.spans.children)
       one.setAttribute("aria-pressed", Number(one.dataset.days) === this.#days);
     const path = `${API}/projects/${encodeURIComponent(this.#project)}`;
-    const [used, costs, keys, admins, limits, spend, log] = await Promise.all([
+    const told = await Promise.all([
       this.#buckets("usage/completions", "&group_by=model"),
       this.#buckets("costs"),
       ask(`${path}/api_keys?limit=${MOST}`),
@@ -110,7 +113,11 @@ export class AdministrationPage {
       askAll(`${path}/rate_limits`),
       orNone(ask(`${path}/spend_limit`)),
       ask(`${API}/audit_logs?limit=${SHOWN_ENTRIES}`),
-    ]);
+    ]).catch((error) => {
+      if (isLast()) throw error;
+    });
+    if (!isLast()) return; // another project or span was chosen meanwhile
+    const [used, costs, keys, admins, limits, spend, log] = told;
     this.#drawFigures(used, costs);
     this.tables.replaceChildren(
       usageTable(used),

@@ -1,7 +1,7 @@
 // Tools of this server, by its MCP endpoint: a model may call them, each time with the reader's
 // approval.
 
-import { ask } from "./api.js";
+import { RequestError, ask } from "./api.js";
 import { make } from "./dom.js";
 import { t } from "./language.js";
 
@@ -11,14 +11,21 @@ let listed = null;
 
 /** The tools, as requests of chats have them. */
 export async function functionTools() {
-  listed ??= (await call("tools/list", {})).tools;
+  listed ??= await list();
   return listed.map(({ name, description, inputSchema: parameters }) => ({
     type: "function",
     function: { name, description, parameters },
   }));
 }
 
-/** The result of a call as the model is to read it: also a refusal, or what went wrong. */
+async function list() {
+  const { result, error } = await call("tools/list", {});
+  if (error) throw new RequestError(0, error.message);
+  return result.tools;
+}
+
+/** The result of a call as the model is to read it: also a refusal, or what went wrong. It never
+ *  throws: the results of the calls before would be lost, and these be made again. */
 export async function resultOf({ name, text }, isAllowed) {
   if (!isAllowed) return REFUSED;
   let values;
@@ -27,8 +34,13 @@ export async function resultOf({ name, text }, isAllowed) {
   } catch {
     return "Error: the arguments are no JSON.";
   }
-  const { content = [], error } = await call("tools/call", { name, arguments: values });
-  return error ?? content.map((part) => part.text ?? `[${part.type}]`).join("\n");
+  try {
+    const { result, error } = await call("tools/call", { name, arguments: values });
+    if (error) return `Error: ${error.message}`;
+    return (result.content ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
+  } catch (error) {
+    return `Error: ${error.message}`;
+  }
 }
 
 /** Asks whether these calls may be made; `onDecided` gets the answer. */
@@ -48,11 +60,6 @@ export function approval(calls, onDecided) {
   return panel;
 }
 
-/** The result of a method; an error that the server answers is one for the model. */
-async function call(method, params) {
-  const { result, error } = await ask("mcp", {
-    method: "POST",
-    body: { jsonrpc: "2.0", id: 1, method, params },
-  });
-  return error ? { error: `Error: ${error.message}` } : result;
-}
+/** What the server answers to a method: `{ result }` or `{ error }`. */
+const call = (method, params) =>
+  ask("mcp", { method: "POST", body: { jsonrpc: "2.0", id: 1, method, params } });

@@ -14,19 +14,28 @@ const isOfShell = ({ method, url }) => {
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
-  if (isOfShell(event.request)) event.respondWith(latest(event.request));
+  if (isOfShell(event.request)) event.respondWith(latest(event));
 });
 
 /** The file of the server, or else the one that it sent last. */
-async function latest(request) {
-  const cache = await caches.open(SHELL);
+async function latest(event) {
+  const { request } = event;
+  let response;
   try {
-    const response = await fetch(request);
-    if (response.ok) await cache.put(request, response.clone());
-    return response;
+    response = await fetch(request);
   } catch (error) {
-    const kept = await cache.match(request);
+    const kept = await caches.match(request, { cacheName: SHELL });
     if (kept) return kept;
     throw error;
+  }
+  if (response.ok) event.waitUntil(keep(request, response.clone()));
+  return response;
+}
+
+async function keep(request, response) {
+  try {
+    await (await caches.open(SHELL)).put(request, response);
+  } catch {
+    // ignored on purpose: the disk may be full, or the browser may keep nothing; the page has its file
   }
 }
