@@ -23,7 +23,7 @@ _APPLIED = frozenset(
      "split_mode", "cells_memory_share", "mmap", "mlock", "load_models", "idle_unload_s"}
 )  # fmt: skip
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[Path, tuple[int, int, int] | None]
 Serve = Callable[[Settings, Sequence[ServedModel]], Awaitable[None]]
 
 
@@ -38,13 +38,35 @@ async def watch_config(
     """Polls the file of `source`, and the models folder, for ever; `running` are the settings of
     the start. On a change `serve` is called with the merged settings and the models to serve.
     """
-    stamp = _stamps(source, running)
+    watched = _Watched(source, running)
+    watched.has_changed()
     while True:
         await asyncio.sleep(every_s)
-        if (latest := await asyncio.to_thread(_stamps, source, running)) == stamp:
-            continue
-        stamp = latest
-        await _apply(source, running, serve)
+        if await asyncio.to_thread(watched.has_changed):
+            await _apply(source, running, serve)
+
+
+class _Watched:
+    """The config file and the models folder, as they were when they were last read."""
+
+    def __init__(self, source: SettingsSource, running: Settings) -> None:
+        self._source = source
+        self._running = running
+        self._stamps: Sequence[Stamp] | None = None  # None until they have been read
+        self._is_readable = True
+
+    def has_changed(self) -> bool:
+        """Returns True if they are not as before; one that cannot be read now is as it was."""
+        try:
+            latest = _stamps(self._source, self._running)
+        except OSError as error:  # a folder was removed while it was listed
+            if self._is_readable:
+                log.warning("config_watch_failed", extra={"reason": str(error)})
+            self._is_readable = False
+            return False
+        self._is_readable = True
+        before, self._stamps = self._stamps, latest
+        return latest != before
 
 
 async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> None:
@@ -72,15 +94,16 @@ def _load_models(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
     return settings, served
 
 
-def _stamps(source: SettingsSource, running: Settings) -> Sequence[Stamp | None]:
-    """Returns values that change with the config file, or with the models of the folder."""
+def _stamps(source: SettingsSource, running: Settings) -> Sequence[Stamp]:
+    """Returns values that change with the config file, or with the models of the folder. Raises
+    `OSError`."""
     folder = running.models_folder
     files = [] if source.file is None else [source.file]
     models = models_in(folder) if running.serve_models_folder else []
-    return [_stamp(file) for file in (*files, *models)]
+    return [(file, _stamp(file)) for file in (*files, *models)]
 
 
-def _stamp(file: Path) -> Stamp | None:
+def _stamp(file: Path) -> tuple[int, int, int] | None:
     """Returns values that change with the file; None while it does not exist."""
     try:
         stat = file.stat()

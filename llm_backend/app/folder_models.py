@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.builtin import BUILTIN_ID
 from llm_backend.extras import install_command, is_installed
 from llm_backend.model_files import (
@@ -30,21 +31,41 @@ class FolderModel:
 
 
 def find_folder_models(settings: Settings, named: Sequence[ModelSettings]) -> list[FolderModel]:
-    """Returns the models of the folder that `named` does not have. A model has its file's name, or
-    its name in the folder if another one has that. Files that cannot be read are logged."""
+    """Returns the models of the folder that `named` does not have, those at its root first. A model
+    has its file's name, or its name in the folder if another one has that. Files that cannot be
+    read, or whose names are all taken, are logged and left out."""
     folder = settings.models_folder
-    known = {_file(entry.path, folder) for entry in named}
-    taken = {entry.id or _stem(entry.path) for entry in named}
+    files = [_file(entry.path, folder) for entry in named]
+    known = {file.resolve() for file in files if file is not None}
+    taken = _taken_names(settings, named, files)
     models = []
-    for path in models_in(folder):
+    for path in sorted(models_in(folder), key=lambda path: path.parent != folder):
         if path.resolve() in known or not _is_readable(path):
             continue
         name = path.relative_to(folder).as_posix()
-        id = path.stem if path.stem not in taken else name.removesuffix(path.suffix)
+        names = (path.stem, name.removesuffix(path.suffix))
+        id = next((one for one in names if one not in taken), None)
+        if id is None:
+            reason = f"Another model is named as {path}, which is not served; rename the file."
+            log.warning("model_file_refused", extra={"reason": reason})
+            continue
         taken.add(id)
         entry = ModelSettings.model_validate({"path": str(path), "id": id, "load": "demand"})
         models.append(FolderModel(name=name, entry=entry))
     return models
+
+
+def _taken_names(
+    settings: Settings, named: Sequence[ModelSettings], files: Sequence[Path | None]
+) -> set[str]:
+    """Returns the names that the settings give, and those of what comes with the server. A route
+    may have a model's name: it is the way to that model and to others if it fails."""
+    taken = {BUILTIN_ID, BUILTIN_VOICE, *(alias.partition("=")[0] for alias in settings.aliases)}
+    for entry, file in zip(named, files, strict=True):
+        id = entry.id or (BUILTIN_ID if file is None else file.stem)
+        taken |= {id, *entry.aliases}
+    suffixes = {one for entry in named for one in (*entry.personalities, *entry.adapters)}
+    return taken | {f"{name}:{one}" for name in taken for one in suffixes}
 
 
 def _is_readable(path: Path) -> bool:
@@ -60,15 +81,11 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _stem(path: str) -> str:
-    return BUILTIN_ID if path == BUILTIN else Path(path).stem
-
-
 def _file(path: str, folder: Path) -> Path | None:
     """Returns the file of an entry; None if it has none, for which the start is refused."""
     if path == BUILTIN:
         return None
     try:
-        return find_model_file(path, folder).resolve()
+        return find_model_file(path, folder)
     except ModelFileMissing:
         return None

@@ -68,7 +68,8 @@ class LocalModelsSettings(BaseModel):
         False,
         description="Also serve every model file in that folder, by its file's name, loaded by its "
         "first request. The folder is watched: a model that is downloaded is served at once, and "
-        "one that is removed is not served any more.",
+        "one that is removed is not served any more. A file whose name another model has is left "
+        "out, with a warning.",
     )
     aliases: Names = Field(
         (), description="Further names, `NAME` for the first model or `NAME=MODEL`."

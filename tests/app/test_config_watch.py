@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from llm_backend.app import config_watch
 from llm_backend.app.config_watch import watch_config
 from llm_backend.settings.loading import SettingsSource
 from tests.engine.gguf_models import write_llama
@@ -67,3 +70,54 @@ async def test_models_folder_is_watched_if_its_models_are_served(tmp_path: Path)
     watching.cancel()
 
     assert applied == [["first", "second"], ["second"]]
+
+
+async def test_a_model_of_the_folder_is_renamed(tmp_path: Path):
+    source = SettingsSource(
+        flags={"data_dir": tmp_path, "models": ["none"], "serve_models_folder": True}, file=None
+    )
+    applied: list[list[str]] = []
+
+    async def serve(_settings, served) -> None:
+        applied.append([one.card.id for one in served])
+
+    folder = tmp_path / "models"
+    folder.mkdir()
+    write_llama(folder / "first.gguf")
+    watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
+    await asyncio.sleep(0)  # it has seen the folder
+    (folder / "first.gguf").rename(folder / "second.gguf")
+    await come_true(lambda: applied)
+    watching.cancel()
+
+    assert applied == [["second"]]
+
+
+async def test_config_watch_continues_after_a_folder_that_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+):
+    source = SettingsSource(
+        flags={"data_dir": tmp_path, "models": ["none"], "serve_models_folder": True}, file=None
+    )
+    applied: list[list[str]] = []
+    lists = 0
+
+    async def serve(_settings, served) -> None:
+        applied.append([one.card.id for one in served])
+
+    def list_in_vain(folder: Path) -> list[Path]:
+        nonlocal lists
+        lists += 1
+        raise FileNotFoundError(f"{folder}/a was removed while it was listed")
+
+    watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
+    await asyncio.sleep(0)  # it has seen that there is no folder
+    with monkeypatch.context() as patch:
+        patch.setattr(config_watch, "models_in", list_in_vain)
+        await come_true(lambda: lists >= 2)
+    (tmp_path / "models").mkdir()
+    write_llama(tmp_path / "models/first.gguf")
+    await come_true(lambda: ["first"] in applied)
+    watching.cancel()
+
+    assert caplog.text.count("config_watch_failed") == 1

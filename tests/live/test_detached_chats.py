@@ -2,24 +2,38 @@
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 
 from tests.serving import Served, serve
 
-LONG = {
+SHORT = {
     "model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "stream": True,
-    "store": True, "max_tokens": 800, "ignore_eos": True, "metadata": {"title": "Hello!"},
+    "store": True, "max_tokens": 20, "ignore_eos": True, "metadata": {"title": "Hello!"},
 }  # fmt: skip
+ENDLESS = {**SHORT, "max_tokens": 10_000_000}
+WITHOUT_END = {"LLM_BACKEND_CONTEXT_SHIFT_TOKENS": "10000000"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that answers one chat after the other."""
+    environment = {**WITHOUT_END, "LLM_BACKEND_SLOTS": "1"}
+    with serve(tmp_path_factory.mktemp("server"), environment=environment) as one:
+        yield one
 
 
 @contextmanager
-def asked(address: str, id: str, body: dict[str, object] = LONG) -> Iterator[Iterator[str]]:
+def asked(address: str, id: str, body: dict[str, object] = ENDLESS) -> Iterator[Iterator[str]]:
     """The lines of a detached chat's stream; its client disconnects at the end of the block."""
     headers = {"x-llm-backend-detached": id}
     url = f"{address}/v1/chat/completions"
@@ -32,50 +46,78 @@ def running(address: str) -> list[str]:
     return [one["id"] for one in listed]
 
 
-def followed(address: str, id: str) -> list[dict[str, object]]:
+@contextmanager
+def follow(address: str, id: str) -> Iterator[Iterator[dict[str, Any]]]:
     """The events of a detached chat until `[DONE]`."""
-    events = []
     with httpx.stream("GET", f"{address}/v1/chat/detached/{id}", timeout=60) as answer:
-        for line in answer.iter_lines():
-            if line == "data: [DONE]":
-                return events
-            if line:
-                events.append(json.loads(line.removeprefix("data: ")))
-    raise AssertionError(f"the stream ended without its end, after {len(events)} events")
+        yield _events(answer.iter_lines())
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if line == "data: [DONE]":
+            return
+        if line:
+            yield json.loads(line.removeprefix("data: "))
+    raise AssertionError("the stream ended without its end")
+
+
+def wait_stored(client: openai.OpenAI, id: str) -> ChatCompletion:
+    """The chat, which is stored behind its answer."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return client.chat.completions.retrieve(id)
+        except openai.NotFoundError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def come_true(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_detached_chat_is_answered_without_its_client_and_followed(server, client):
-    id = uuid4().hex
-    with asked(server.address, id) as lines:
-        first = json.loads(next(lines).removeprefix("data: "))
-    assert running(server.address) == [id]
-
-    chat, *chunks = followed(server.address, id)
+    id, before = uuid4().hex, uuid4().hex
+    with asked(server.address, before) as lines:
+        next(lines)  # the other chat waits until this one is cancelled
+        leaving = HTTPConnection(server.address.removeprefix("http://"))
+        headers = {"x-llm-backend-detached": id, "content-type": "application/json"}
+        leaving.request("POST", "/v1/chat/completions", json.dumps(SHORT), headers)
+        come_true(lambda: id in running(server.address))
+        leaving.close()
+        with follow(server.address, id) as events:
+            chat = next(events)
+            httpx.post(f"{server.address}/v1/chat/detached/{before}/cancel")
+            chunks = list(events)
 
     assert (chat["id"], chat["model"]) == (id, "builtin")
-    assert chat["messages"] == LONG["messages"]
-    assert chunks[0] == first
-    stored = client.chat.completions.retrieve(first["id"])
+    assert chat["messages"] == SHORT["messages"]
+    stored = wait_stored(client, chunks[0]["id"])
     text = "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks)
     assert stored.choices[0].message.content == text
-    assert stored.usage.completion_tokens == 800
-    gone = httpx.get(f"{server.address}/v1/chat/detached/{id}")
-    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
+    assert stored.usage.completion_tokens == 20
+    url = f"{server.address}/v1/chat/detached/{id}"
+    come_true(lambda: httpx.get(url).status_code == 404)
+    assert httpx.get(url).json()["error"]["code"] == "not_found"
 
 
 def test_a_detached_chat_is_cancelled_and_what_was_said_is_stored(server, client):
     id = uuid4().hex
     with asked(server.address, id) as lines:
         first = json.loads(next(lines).removeprefix("data: "))
-        cancelled = httpx.post(f"{server.address}/v1/chat/detached/{id}/cancel")
+    assert id in running(server.address)
+    with follow(server.address, id) as events:
+        assert next(events)["id"] == id
+        assert next(events) == first
+    cancelled = httpx.post(f"{server.address}/v1/chat/detached/{id}/cancel")
 
     assert cancelled.json()["id"] == id
-    stored = None
-    while stored is None:  # it is stored behind the answer
-        with suppress(openai.NotFoundError):
-            stored = client.chat.completions.retrieve(first["id"])
-    assert stored.model_extra["status"] == "incomplete"
-    assert id not in running(server.address)
+    assert wait_stored(client, first["id"]).model_extra["status"] == "incomplete"
+    come_true(lambda: id not in running(server.address))
 
 
 def test_the_id_of_a_detached_chat_is_used_once_and_well_formed(server):
@@ -94,7 +136,7 @@ def test_the_id_of_a_detached_chat_is_used_once_and_well_formed(server):
 
 @pytest.mark.parametrize("stream", [{"stream": False}, {}])
 def test_a_chat_that_is_no_stream_cannot_be_detached(server, stream):
-    body = {name: value for name, value in LONG.items() if name != "stream"} | stream
+    body = {name: value for name, value in SHORT.items() if name != "stream"} | stream
     refused = httpx.post(
         f"{server.address}/v1/chat/completions",
         json=body,
@@ -109,6 +151,7 @@ def test_a_chat_that_is_no_stream_cannot_be_detached(server, stream):
 @pytest.fixture(scope="module")
 def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     environment = {
+        **WITHOUT_END,
         "LLM_BACKEND_API_KEYS": "sk-operator",
         "LLM_BACKEND_DETACHED_CHATS_LIMIT": "2",
         "LLM_BACKEND_DETACHED_CHAT_BYTES": "1024",
@@ -130,12 +173,13 @@ def test_requests_whose_bodies_do_not_arrive_take_no_places(bounded):
         for _ in range(2):
             one = stack.enter_context(socket.create_connection((host, int(port))))
             one.sendall((head.format(uuid4().hex) + "\r\n\r\n{").encode())
-        metrics = ""
-        while "in_flight 3.0" not in metrics:  # with the one that asks
-            metrics = httpx.get(f"{bounded.address}/metrics", headers=AS_OPERATOR).text
+        url = f"{bounded.address}/metrics"
+        come_true(  # with the one that asks
+            lambda: "in_flight 3.0" in httpx.get(url, headers=AS_OPERATOR).text
+        )
         answer = httpx.post(
             f"{bounded.address}/v1/chat/completions",
-            json=LONG | {"max_tokens": 1},
+            json=SHORT,
             headers={**AS_OPERATOR, "x-llm-backend-detached": uuid4().hex},
         )
 
@@ -154,26 +198,25 @@ def test_detached_chats_are_bounded_and_are_of_their_project(bounded):
     ).json()
     foreign = {"authorization": f"Bearer {account['api_key']['value']}"}
     url, id = f"{bounded.address}/v1/chat", uuid4().hex
-    without_end = LONG | {"max_tokens": 3000}
     with httpx.stream(
-        "POST", f"{url}/completions", json=without_end, timeout=60,
+        "POST", f"{url}/completions", json=ENDLESS, timeout=60,
         headers={**as_operator, "x-llm-backend-detached": id},
     ) as answer:  # fmt: skip
         lines = answer.iter_lines()
         for _ in range(20):
             next(lines)
         other = {**as_operator, "x-llm-backend-detached": uuid4().hex}
-        shared = httpx.post(f"{url}/completions", json=LONG, headers=other)
+        shared = httpx.post(f"{url}/completions", json=ENDLESS, headers=other)
         too_long = httpx.get(f"{url}/detached/{id}", headers=as_operator)
         hidden = httpx.get(f"{url}/detached/{id}", headers=foreign)
         none = httpx.get(f"{url}/detached", headers=foreign)
         refused = httpx.get(f"{url}/detached")
         with httpx.stream(
-            "POST", f"{url}/completions", json=without_end, timeout=60,
+            "POST", f"{url}/completions", json=ENDLESS, timeout=60,
             headers={**foreign, "x-llm-backend-detached": (second := uuid4().hex)},
         ) as answer_there:  # fmt: skip
             next(answer_there.iter_lines())
-            full = httpx.post(f"{url}/completions", json=LONG, headers=other)
+            full = httpx.post(f"{url}/completions", json=ENDLESS, headers=other)
             httpx.post(f"{url}/detached/{second}/cancel", headers=foreign)
         httpx.post(f"{url}/detached/{id}/cancel", headers=as_operator)
 
