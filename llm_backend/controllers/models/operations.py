@@ -51,7 +51,7 @@ async def delete_model(services: Services, request: ApiRequest) -> Response:
     if card is None:
         return await relay(services, request, to=Destination(model=name))
     file = dict(card.more).get("file")
-    model = services.registry.for_model(name)
+    model = None if file is None else services.registry.for_model(name)  # a voice has no file
     if file is None or model is None or model.card.id != name:
         raise Forbidden(
             f"The model `{name}` is part of this server's settings and cannot be deleted here; "
