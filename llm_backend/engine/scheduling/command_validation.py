@@ -71,13 +71,13 @@ class CommandLimits:
         self.check_runs(prompt.runs)
         self.check_room(len(tokens), answer_tokens=0 if command.max_tokens == 0 else 1)
         limit = self._limit(command, len(tokens), has_media=bool(prompt.runs))
-        begin = vocabulary.prompt_tokens("", parse_special=False, add_bos=True)
+        is_shifted = limit > self.context_tokens
         return ValidatedPrompt(
             tokens=tokens,
             runs=tuple(prompt.runs),
             limit=limit,
-            window=self.context_tokens if limit > self.context_tokens else None,
-            kept=len(begin) if tokens[: len(begin)] == begin else 0,
+            window=self.context_tokens if is_shifted else None,
+            kept=_count_begin_tokens(tokens, vocabulary) if is_shifted else 0,
             prediction=self._tokenize_prediction(command.prediction or "", vocabulary),
         )
 
@@ -153,6 +153,12 @@ class CommandLimits:
         check_tokens(command.stop_token_ids, vocabulary.size, "stop_token_ids")
         if command.suffix is not None:
             _check_infill(command, vocabulary)
+
+
+def _count_begin_tokens(tokens: Tokens[int], vocabulary: Vocabulary) -> int:
+    """Number of tokens of the model's begin token at the start of a prompt: 0 or 1."""
+    begin = vocabulary.prompt_tokens("", parse_special=False, add_bos=True)
+    return len(begin) if list(tokens[: len(begin)]) == begin else 0
 
 
 def tokens_beyond(
