@@ -1,7 +1,8 @@
 """Config file watch: applies changes of local models, and refuses invalid files."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -48,47 +49,41 @@ async def test_config_watch_continues_after_a_failed_change(tmp_path: Path, capl
     assert "config_file_refused" in caplog.text
 
 
-async def test_models_folder_is_watched_if_its_models_are_served(tmp_path: Path):
+@asynccontextmanager
+async def watched_folder(data_dir: Path) -> AsyncIterator[tuple[Path, list[list[str]]]]:
+    """A watched folder with the model `first`, and the models served after each change."""
     source = SettingsSource(
-        flags={"data_dir": tmp_path, "models": ["none"], "serve_models_folder": True}, file=None
+        flags={"data_dir": data_dir, "models": ["none"], "serve_models_folder": True}, file=None
     )
     applied: list[list[str]] = []
 
     async def serve(_settings, served) -> None:
         applied.append([one.card.id for one in served])
 
-    folder = tmp_path / "models"
+    folder = data_dir / "models"
     folder.mkdir()
     write_llama(folder / "first.gguf")
     watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
     await asyncio.sleep(0)  # it has seen the folder
-    (folder / "second.new").write_bytes((folder / "first.gguf").read_bytes())
-    (folder / "second.new").rename(folder / "second.gguf")
-    await come_true(lambda: applied)
-    (folder / "first.gguf").unlink()
-    await come_true(lambda: len(applied) == 2)
+    yield folder, applied
     watching.cancel()
+
+
+async def test_models_folder_is_watched_if_its_models_are_served(tmp_path: Path):
+    async with watched_folder(tmp_path) as (folder, applied):
+        (folder / "second.new").write_bytes((folder / "first.gguf").read_bytes())
+        (folder / "second.new").rename(folder / "second.gguf")
+        await come_true(lambda: applied)
+        (folder / "first.gguf").unlink()
+        await come_true(lambda: len(applied) == 2)
 
     assert applied == [["first", "second"], ["second"]]
 
 
 async def test_a_model_of_the_folder_is_renamed(tmp_path: Path):
-    source = SettingsSource(
-        flags={"data_dir": tmp_path, "models": ["none"], "serve_models_folder": True}, file=None
-    )
-    applied: list[list[str]] = []
-
-    async def serve(_settings, served) -> None:
-        applied.append([one.card.id for one in served])
-
-    folder = tmp_path / "models"
-    folder.mkdir()
-    write_llama(folder / "first.gguf")
-    watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
-    await asyncio.sleep(0)  # it has seen the folder
-    (folder / "first.gguf").rename(folder / "second.gguf")
-    await come_true(lambda: applied)
-    watching.cancel()
+    async with watched_folder(tmp_path) as (folder, applied):
+        (folder / "first.gguf").rename(folder / "second.gguf")
+        await come_true(lambda: applied)
 
     assert applied == [["second"]]
 

@@ -17,8 +17,12 @@ WITHIN_S = 300
 RELEASE, PACKAGES = "bookworm", "ca-certificates,python3,python3-venv"
 MIRROR = "http://deb.debian.org/debian"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What this machine knows of its package index, shown to the build's steps.
-OF_THIS_MACHINE = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/etc/ssl/certs")
+# What a machine knows of its package index, shown to the build's steps.
+INDEX_SETTINGS = (
+    Path("/etc/pip.conf"),
+    Path.home() / ".config/pip/pip.conf",
+    Path("/etc/ssl/certs"),
+)
 # crun and systemd are not everywhere; few containers are allowed to raise limits.
 CONFIG = """
 [containers]
@@ -67,7 +71,7 @@ class Podman:
 
     def build(self, context: Path, tag: str, *options: str) -> str:
         """Builds a target of a Dockerfile and returns the log of its steps."""
-        binds = [f"--volume={path}:{path}:ro" for path in OF_THIS_MACHINE if Path(path).exists()]
+        binds = [f"--volume={path}:{path}:ro" for path in INDEX_SETTINGS if path.exists()]
         return self.run(
             *("build", "--isolation=chroot", "--network=host", "--pull=never"),
             *(*binds, f"--build-arg=PYTHON_IMAGE={BASE_IMAGE}", f"--tag={tag}"),
