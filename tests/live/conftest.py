@@ -6,7 +6,9 @@ from pathlib import Path
 import openai
 import pytest
 import pytest_asyncio
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import chromium, tab
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictAsyncOpenAI, StrictOpenAI
 
@@ -40,4 +42,18 @@ def client(server: Served) -> Iterator[openai.OpenAI]:
 @pytest_asyncio.fixture
 async def async_client(server: Served) -> AsyncIterator[openai.AsyncOpenAI]:
     async with StrictAsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser: Browser, server: Served) -> Iterator[Page]:
+    with tab(browser, server.address) as one:
+        one.goto("/")
+        expect(one.locator("#model")).to_have_value("builtin")
         yield one

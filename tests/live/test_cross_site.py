@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from llm_backend.contract import load_document
-from tests.browser import PATIENCE_MS, chromium
+from tests.browser import PATIENCE_MS
 from tests.serving import Served, serve
 
 FOREIGN = {"origin": "http://evil.test"}
@@ -140,12 +140,6 @@ def test_every_operation_refuses_other_sites(relay, upstream, headers):
 
     assert upstream.reached == []
     assert answered(relay) == before
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
 
 
 # Everything that a page can make a browser send without asking this server first, and what it asks

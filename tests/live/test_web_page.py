@@ -1,41 +1,26 @@
 """The chat page in a real browser, over the served built-in model."""
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import yaml
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from llm_backend.contract import load_document
-from tests.browser import chromium, picture, tab
+from tests.browser import picture, tab
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_eyes
 from tests.media_files import as_url, image, in_base64
-from tests.serving import Served, serve
+from tests.serving import serve
 
 EVIL = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\n\n"
     "[a](javascript:document.title='owned') ![b](https://example.org/seen.png)\n\n"
     "<iframe srcdoc='<script>parent.document.title=1</script>'></iframe>\n\n**bold**"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def page(browser: Browser, server: Served) -> Iterator[Page]:
-    with tab(browser, server.address) as one:
-        one.goto("/")
-        expect(one.locator("#model")).to_have_value("builtin")
-        yield one
 
 
 def say(page: Page, text: str) -> None:
@@ -46,6 +31,15 @@ def say(page: Page, text: str) -> None:
 def wait_answered(page: Page, count: int = 1) -> None:
     expect(page.locator("article.answer:not(.is-growing)")).to_have_count(count)
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+
+
+def go_on(page: Page) -> None:
+    """Has the model continue the only answer, and returns once it has."""
+    prose = page.locator("article.answer .prose")
+    begin = prose.inner_text().strip()
+    page.get_by_role("button", name="Go on").click()
+    expect(prose).to_have_text(re.compile(re.escape(begin) + r"\s*\S"))
+    wait_answered(page)
 
 
 def test_a_chat_streams_and_is_there_again_after_a_reload(page):
@@ -200,8 +194,7 @@ def test_an_answer_that_is_cut_by_its_limit_goes_on(page):
     prose = page.locator("article.answer:not(.is-growing) .prose")
     begin = prose.inner_text()
     limit.fill("")
-    page.get_by_role("button", name="Go on").click()
-    wait_answered(page)
+    go_on(page)
 
     whole = prose.inner_text()
     assert whole.startswith(begin)

@@ -5,20 +5,14 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.browser import chromium, picture, tab
+from tests.browser import picture, tab
 from tests.serving import Served, serve
 
 OPERATOR = "sk-operator"
 DEFAULT_PROJECT = "proj_default"
 NO_SPEND_LIMIT = "404"  # the console has a line for each
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

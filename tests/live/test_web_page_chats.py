@@ -2,30 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
-from tests.browser import chromium, picture, tab
-from tests.live.test_web_page import say, wait_answered, without_end
-from tests.serving import Served, serve
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def page(browser: Browser, server: Served) -> Iterator[Page]:
-    with tab(browser, server.address) as one:
-        one.goto("/")
-        expect(one.locator("#model")).to_have_value("builtin")
-        yield one
+from tests.browser import picture, tab
+from tests.live.test_web_page import go_on, say, wait_answered, without_end
+from tests.serving import serve
 
 
 def saved(page: Page, button: str) -> str:
@@ -359,8 +344,7 @@ def test_earlier_states_of_a_chat_that_are_still_stored_are_no_branches(page):
     say(page, "How do I load a real model?")
     wait_answered(page)
     page.get_by_label("Max tokens").fill("")
-    page.get_by_role("button", name="Go on").click()
-    wait_answered(page)
+    go_on(page)
     answer = page.locator("article.answer .prose").inner_text()
     page.reload()
 

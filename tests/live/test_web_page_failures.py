@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.broken_streams import Break, BreakingProxy, breaking_proxy, scripted_upstream
-from tests.browser import chromium, picture, tab
+from tests.browser import picture, tab
 from tests.ports import free_port
 from tests.serving import Served, serve
 
@@ -63,12 +63,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Iter
 @pytest.fixture(scope="module")
 def proxy(server: Served) -> Iterator[BreakingProxy]:
     with breaking_proxy(int(server.address.rpartition(":")[2])) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
         yield one
 
 

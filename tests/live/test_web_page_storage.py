@@ -1,29 +1,13 @@
 """Storage of the chat page: several tabs of one chat, lists of several pages, late lists."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import openai
-import pytest
-from playwright.sync_api import Browser, Page, Request, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
-from tests.browser import chromium, tab
+from tests.browser import tab
 from tests.live.test_web_page import say, wait_answered
-from tests.serving import Served
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def page(browser: Browser, server: Served) -> Iterator[Page]:
-    with tab(browser, server.address) as one:
-        one.goto("/")
-        expect(one.locator("#model")).to_have_value("builtin")
-        yield one
 
 
 def in_pages_of_one(route: Route) -> None:

@@ -1,21 +1,12 @@
 """Views beside the chat, and the installed page."""
 
-from collections.abc import Iterator
-
-import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
-from tests.browser import chromium, picture, tab
+from tests.browser import picture, tab
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
 from tests.serving import serve
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
 
 
 def test_two_models_answer_the_same_questions_side_by_side(browser, server):
