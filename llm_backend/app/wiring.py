@@ -34,6 +34,7 @@ from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.chat.detached_chats import DetachedChats
 from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
+from llm_backend.controllers.realtime.session_permits import SessionPermits
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
 from llm_backend.controllers.responses.input.listed_items import ListedItems
@@ -181,6 +182,8 @@ def _build_services(
         document=document.text,
         operations=document.operations,
         transcriber=build_transcriber(settings, metrics),
+        validators=validators,
+        realtime_permits=SessionPermits(settings.realtime_sessions_limit),
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
         upstreams=upstream,
     )

@@ -112,6 +112,15 @@ class Validators:
         events = self.response(operation_id, 200, "text/event-stream")
         return events or self.response(operation_id, 200, LINES)
 
+    def component(self, name: str) -> Check:
+        """Returns the check of a schema by its name, of an event of a WebSocket for instance."""
+        key = ("", name)
+        with self._lock:
+            check = self._checks.get(key)
+            if check is None:
+                check = self._checks[key] = self._compile({"$ref": f"{_PREFIX}{name}"}, False)
+            return check
+
     def event_validator(
         self, operation_id: str
     ) -> Callable[[bytes | Mapping[str, JsonValue]], None]:

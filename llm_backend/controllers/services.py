@@ -11,9 +11,11 @@ from llm_backend.backends.registry import Registry
 from llm_backend.backends.transcription import Transcriber
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Operations
+from llm_backend.contract.validation import Validators
 from llm_backend.controllers.chat.chat_memory import ChatMemory
 from llm_backend.controllers.chat.detached_chats import DetachedChats
 from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
+from llm_backend.controllers.realtime.session_permits import SessionPermits
 from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.input.file_pictures import FilePictures
@@ -79,4 +81,6 @@ class Services:
     operations: Operations
     unknown_fields: UnknownFieldReporter
     transcriber: Transcriber
+    validators: Validators
+    realtime_permits: SessionPermits
     upstreams: "UpstreamPool | None" = None

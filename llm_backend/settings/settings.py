@@ -12,6 +12,7 @@ from llm_backend.settings.kinds import PREFIX, require_text
 from llm_backend.settings.listening import ListeningSettings
 from llm_backend.settings.local_models import LocalModelsSettings
 from llm_backend.settings.observability import ObservabilitySettings
+from llm_backend.settings.realtime import RealtimeSettings
 from llm_backend.settings.responses import ResponsesSettings
 from llm_backend.settings.search import SearchSettings
 from llm_backend.settings.speech import SpeechSettings
@@ -25,6 +26,7 @@ class Settings(
     ObservabilitySettings,  # reversed: pydantic orders fields from the last base
     BoundsSettings,
     WebhooksSettings,
+    RealtimeSettings,
     ResponsesSettings,
     SearchSettings,
     StateSettings,
@@ -72,6 +74,7 @@ SETTING_GROUPS: Mapping[str, type[BaseModel]] = {
     "State": StateSettings,
     "Text extraction and search": SearchSettings,
     "Responses": ResponsesSettings,
+    "Realtime": RealtimeSettings,
     "Webhooks": WebhooksSettings,
     "Bounds": BoundsSettings,
     "Observability": ObservabilitySettings,

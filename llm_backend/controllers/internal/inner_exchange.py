@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+NOTHING: Mapping[str, Any] = {}
+
 _PIECES = 16  # of an answer, buffered for a slow reader
 _HANDSHAKE_HEADERS = (
     b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
@@ -32,6 +34,7 @@ class InnerAnswer:
     """An answer that has begun: its status and its body in chunks."""
 
     status: int
+    headers: Headers
     pieces: AsyncGenerator[bytes, None]
 
     async def events(self) -> AsyncGenerator[str, None]:
@@ -61,14 +64,18 @@ async def open_exchange(
     *,
     method: str = "POST",
     query: bytes = b"",
+    content_type: bytes = b"application/json",
+    state: Mapping[str, Any] = NOTHING,
 ) -> AsyncIterator[InnerAnswer]:
-    """Opens an exchange with a JSON body, once the answer has begun. Leaving the context
-    disconnects the client."""
+    """Opens an exchange once the answer has begun; leaving the context disconnects the client. A
+    `caller` in the `state` is authenticated already."""
     request_headers = [
         (name, value) for name, value in headers if not name.startswith(_HANDSHAKE_HEADERS)
     ]
     scope = {
-        **json_post(path, body, headers=request_headers, state={}),
+        **json_post(
+            path, body, headers=request_headers, state=dict(state), content_type=content_type
+        ),
         "method": method,
         "query_string": query,
     }
@@ -77,7 +84,7 @@ async def open_exchange(
     try:
         start = await exchange.wait_for_start()
         async with aclosing(exchange.pieces()) as pieces:
-            yield InnerAnswer(status=start["status"], pieces=pieces)
+            yield InnerAnswer(status=start["status"], headers=start["headers"], pieces=pieces)
     finally:
         task.cancel()
         (failure,) = await asyncio.gather(task, return_exceptions=True)

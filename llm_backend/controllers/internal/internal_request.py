@@ -35,11 +35,16 @@ def json_body(fields: Mapping[str, Any]) -> bytes:
 
 
 def json_post(
-    path: str, body: bytes, *, headers: Iterable[tuple[bytes, bytes]] = (), state: dict[str, Any]
+    path: str,
+    body: bytes,
+    *,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    state: dict[str, Any],
+    content_type: bytes = b"application/json",
 ) -> Scope:
     """Returns the ASGI scope of the request; `headers` are added to those of the body."""
     own = [
-        (b"content-type", b"application/json"),
+        (b"content-type", content_type),
         (b"content-length", str(len(body)).encode()),
     ]
     return {

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
@@ -14,16 +14,26 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from llm_backend.backends.upstream.websockets import model_of, with_key
 from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.controllers.realtime.event_sender import error_event, event_with_id
+from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.relay.relay import fairness_key, upstream_query
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.controllers.websockets.realtime_socket import is_local, serve_realtime
 from llm_backend.controllers.websockets.relayed_socket import (
     open_upstream_socket,
     pump,
     upstream_steps,
 )
 from llm_backend.controllers.websockets.response_socket import serve_responses
-from llm_backend.errors import ApiError, ClientGone, NotFound, Unsupported, error_body
+from llm_backend.errors import (
+    ApiError,
+    ClientGone,
+    InvalidRequest,
+    NotFound,
+    Unsupported,
+    error_body,
+)
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +100,28 @@ class WebSocketEndpoints:
 
 
 async def _realtime(
-    services: Services, socket: WebSocket, _app: ASGIApp, find_caller: FindCaller
+    services: Services, socket: WebSocket, app: ASGIApp, find_caller: FindCaller
 ) -> None:
-    """`/realtime`: relayed; accepted once the upstream has accepted, charged as it reports."""
+    """`/realtime`: a session with a local model, or relayed."""
     model = model_of(upstream_query(socket.scope))
+    if model is not None and is_local(services, model):
+        config = SessionConfig.default(model)
+        serving = serve_realtime(services, socket, app, find_caller, config)
+        await _serve_while_valid(serving, find_caller, services.settings.keys_refresh_s)
+        return
+    if model is None and services.upstreams is None:
+        raise InvalidRequest(
+            "Name the model of the session in the query: `?model=`; see GET /v1/models.",
+            param="model",
+            code="missing_required_parameter",
+        )
+    await _relay_realtime(services, socket, model, find_caller)
+
+
+async def _relay_realtime(
+    services: Services, socket: WebSocket, model: str | None, find_caller: FindCaller
+) -> None:
+    """Relays a session; accepted once the upstream has accepted, charged as it reports."""
     async with services.access.admission.session(find_caller, model or "") as session:
         steps = upstream_steps(services, model)
         await socket.receive()  # the connect event
@@ -113,15 +141,23 @@ async def _responses(
     the key is valid."""
     if model := socket.query_params.get("model"):
         services.access.admission.check(find_caller(), model)
-    serving = asyncio.create_task(serve_responses(services, socket, app))
-    polling = asyncio.create_task(_poll_key(find_caller, services.settings.keys_refresh_s))
+    serving = serve_responses(services, socket, app)
+    await _serve_while_valid(serving, find_caller, services.settings.keys_refresh_s)
+
+
+async def _serve_while_valid(
+    serving: Coroutine[Any, Any, None], find_caller: FindCaller, every_s: float
+) -> None:
+    """Runs `serving` as long as the key is valid."""
+    task = asyncio.create_task(serving)
+    polling = asyncio.create_task(_poll_key(find_caller, every_s))
     try:
-        await asyncio.wait({serving, polling}, return_when=asyncio.FIRST_COMPLETED)
-        await (polling if polling.done() else serving)
+        await asyncio.wait({task, polling}, return_when=asyncio.FIRST_COMPLETED)
+        await (polling if polling.done() else task)
     finally:
-        for task in (serving, polling):
-            task.cancel()
-        await asyncio.gather(serving, polling, return_exceptions=True)
+        for one in (task, polling):
+            one.cancel()
+        await asyncio.gather(task, polling, return_exceptions=True)
 
 
 async def _poll_key(find_caller: FindCaller, every_s: float) -> NoReturn:
@@ -141,5 +177,7 @@ async def _refuse(socket: WebSocket, error: ApiError) -> None:
         return
     if socket.application_state is WebSocketState.CONNECTED:
         event = {"type": "error", "status": error.status, **error_body(error)}
+        if socket.scope["path"].rstrip("/").endswith("/realtime"):
+            event = event_with_id(error_event(error_body(error)["error"], None))
         await socket.send_text(orjson.dumps(event).decode())
         await socket.close(_FAILED)

@@ -23,9 +23,10 @@ from llm_backend.backends.upstream.websockets import (
     upstream_protocols,
     with_key,
 )
-from llm_backend.contract.body import BodyLimits, check_bounds
+from llm_backend.contract.body import BodyLimits
 from llm_backend.controllers.internal.inner_exchange import Headers, open_exchange
 from llm_backend.controllers.internal.internal_request import json_body, json_limits
+from llm_backend.controllers.internal.json_message import parse_message
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.controllers.websockets.lanes import Lanes
@@ -108,7 +109,7 @@ class _ResponseConnection:
         stream_id: str | None = None
         try:
             REQUEST_BYTES.set(len(message))
-            event = await offload(_event, message, self._limits)
+            event = await offload(parse_message, message, self._limits)
             stream_id = _stream_id(event)
             if event.get("type") == "response.steer":
                 await self._send_event(refuse_steering(event), stream_id)
@@ -152,17 +153,6 @@ class _ResponseConnection:
     async def _send(self, text: str) -> None:
         async with self._sending:
             await self._client.send(text)
-
-
-def _event(message: Message, limits: BodyLimits) -> JsonObject:
-    check_bounds(message.encode() if isinstance(message, str) else message, limits)
-    try:
-        event = exact_json.loads(message)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The message is not JSON: {error}", code="invalid_json") from error
-    if not isinstance(event, dict):
-        raise InvalidRequest("A message is a JSON object.", code="invalid_type")
-    return event
 
 
 def _stream_id(event: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,19 @@
+"""Realtime sessions with local models, over a WebSocket or by a client secret.
+
+A response is a request to this server's own `/responses` with the items of the conversation. So
+keys, permissions, limits, the queue and usage hold for it as for any other request.
+
+`realtime_session.py`  one session: the client's events in, the document's events out
+`client_events.py`     the client's events, validated against the document
+`event_sender.py`      events to the client, with their ids
+`session_config.py`    configuration of a session: defaults, changes, refused fields
+`conversation.py`      items of the conversation, in order
+`response.py`          one response: its request, its events, its end
+`response_events.py`   events of `/responses` as realtime events
+`session_permits.py`   limit of the sessions of one process
+"""
+
+from llm_backend.controllers.realtime.realtime_session import RealtimeSession
+from llm_backend.controllers.realtime.session_permits import SessionPermits
+
+__all__ = ["RealtimeSession", "SessionPermits"]

@@ -1,0 +1,172 @@
+"""Conversation of a realtime session: its items in order. Pure but for the ids of new items."""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from llm_backend.errors import InvalidRequest, NotFound, TooLarge, UnsupportedField
+from llm_backend.exact_json import dumps
+from llm_backend.json_types import JsonMapping, JsonObject
+
+FIRST = "root"
+"""`previous_item_id` that puts an item before all others."""
+
+_ID_CHARACTERS = 64
+_PARTS = {
+    "user": ("input_text", "input_image"),
+    "system": ("input_text",),
+    "assistant": ("output_text", "output_audio"),
+}
+_TEXT_FIELDS = {"input_text": "text", "output_text": "text", "output_audio": "transcript"}
+_CALL_FIELDS = ("type", "call_id", "name", "arguments", "output", "status")
+_ITEMS = ("message", "function_call", "function_call_output")
+
+
+def new_item_id() -> str:
+    """Returns the id of a new item."""
+    return f"item_{uuid.uuid4().hex[:24]}"
+
+
+def check_item(item: JsonMapping, where: str) -> None:
+    """Raises `InvalidRequest` or `UnsupportedField`, naming the field, for an item that local
+    models cannot read; `where` is its path."""
+    kind = item["type"]
+    if kind not in _ITEMS:
+        raise UnsupportedField(
+            f"Local models cannot read an item of type `{kind}`.", param=f"{where}.type"
+        )
+    if len(item.get("id") or "") > _ID_CHARACTERS:
+        raise InvalidRequest(f"An id has at most {_ID_CHARACTERS} characters.", param=f"{where}.id")
+    if kind == "message":
+        for index, part in enumerate(item["content"]):
+            _check_part(part, item["role"], f"{where}.content[{index}]")
+
+
+def stored_item(item: JsonMapping) -> JsonObject:
+    """Returns the item with an id and a status."""
+    stored = {"object": "realtime.item", "status": "completed", **item}
+    stored["id"] = item.get("id") or new_item_id()
+    if item["type"] == "function_call":
+        stored["call_id"] = item.get("call_id") or f"call_{uuid.uuid4().hex[:24]}"
+    return stored
+
+
+def model_input(items: Iterable[JsonMapping]) -> list[JsonObject]:
+    """Returns items as the input of `/responses`; messages without text or pictures are left
+    out."""
+    return [read for item in items if (read := _input_item(item)) is not None]
+
+
+class Conversation:
+    """Items of a conversation, of at most `limit_bytes` as JSON."""
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        self.id = f"conv_{uuid.uuid4().hex[:24]}"
+        self._limit_bytes = limit_bytes
+        self._items: list[JsonObject] = []
+        self._sizes: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[JsonObject]:
+        return iter(self._items)
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last item."""
+        return self._items[-1]["id"] if self._items else None
+
+    def find(self, item_id: str) -> JsonObject:
+        """Returns an item. Raises `NotFound`."""
+        return self._items[self._index(item_id, "item_id")]
+
+    def add(self, item: JsonObject, previous_item_id: str | None = None) -> str | None:
+        """Adds an item behind another, by default behind the last, and returns the id of the item
+        before it. Raises `InvalidRequest` and `NotFound`."""
+        if any(one["id"] == item["id"] for one in self._items):
+            raise InvalidRequest("The conversation has an item with this id.", param="item.id")
+        if previous_item_id is None:
+            at = len(self._items)
+        elif previous_item_id == FIRST:
+            at = 0
+        else:
+            at = self._index(previous_item_id, "previous_item_id") + 1
+        before = self._items[:at]
+        if item["type"] == "function_call_output" and not _has_call(before, item["call_id"]):
+            raise InvalidRequest(
+                "The conversation has no function call with this `call_id` before the item.",
+                param="item.call_id",
+            )
+        size = len(dumps(item))
+        total = size + sum(self._sizes.values())
+        if total > self._limit_bytes:
+            raise TooLarge(
+                f"The conversation would have {total:,} bytes, more than `body_limit_bytes` "
+                f"({self._limit_bytes:,}): delete items of it.",
+                param="item",
+            )
+        self._items.insert(at, item)
+        self._sizes[item["id"]] = size
+        return before[-1]["id"] if before else None
+
+    def update(self, item: JsonObject) -> None:
+        """Counts the bytes of a changed item; one that was deleted meanwhile stays deleted."""
+        if item["id"] in self._sizes:
+            self._sizes[item["id"]] = len(dumps(item))
+
+    def delete(self, item_id: str) -> None:
+        """Deletes an item, and the outputs of a deleted call. Raises `NotFound`."""
+        item = self._items.pop(self._index(item_id, "item_id"))
+        if item["type"] == "function_call":
+            self._items = [one for one in self._items if not _is_output(one, item["call_id"])]
+        self._sizes = {one["id"]: self._sizes[one["id"]] for one in self._items}
+
+    def _index(self, item_id: str, param: str) -> int:
+        for index, item in enumerate(self._items):
+            if item["id"] == item_id:
+                return index
+        message = f"The conversation has no item `{item_id[:_ID_CHARACTERS]}`."
+        raise NotFound(message, param=param, code="item_not_found")
+
+
+def _check_part(part: JsonMapping, role: str, where: str) -> None:
+    kind = part.get("type")
+    if kind not in _PARTS[role]:
+        raise UnsupportedField(
+            f"A message of the role `{role}` has parts of type {' or '.join(_PARTS[role])} here.",
+            param=f"{where}.type",
+        )
+    field = _TEXT_FIELDS.get(kind, "image_url")
+    if not isinstance(part.get(field), str):
+        raise InvalidRequest(
+            f"A part of type `{kind}` needs `{field}`.",
+            param=f"{where}.{field}",
+            code="missing_required_parameter",
+        )
+    if part.get("audio"):
+        raise UnsupportedField(
+            "Sound of the assistant is not read; send its `transcript`.", param=f"{where}.audio"
+        )
+
+
+def _has_call(items: Iterable[JsonMapping], call_id: str) -> bool:
+    return any(one["type"] == "function_call" and one["call_id"] == call_id for one in items)
+
+
+def _is_output(item: JsonMapping, call_id: str) -> bool:
+    return item["type"] == "function_call_output" and bool(item["call_id"] == call_id)
+
+
+def _input_item(item: JsonMapping) -> JsonObject | None:
+    if item["type"] != "message":
+        return {name: item[name] for name in _CALL_FIELDS if name in item}
+    parts = [read for part in item["content"] if (read := _input_part(part)) is not None]
+    return {"type": "message", "role": item["role"], "content": parts} if parts else None
+
+
+def _input_part(part: JsonMapping) -> JsonObject | None:
+    if part["type"] == "input_image":
+        return {"detail": "auto", **part}
+    text: Any = part.get("transcript") or part.get("text")
+    if not text:
+        return None
+    kind = "output_text" if part["type"].startswith("output_") else "input_text"
+    return {"type": kind, "text": text}

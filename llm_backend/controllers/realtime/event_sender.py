@@ -1,0 +1,46 @@
+"""Events to the client of a realtime session, with their ids."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from llm_backend import exact_json
+from llm_backend.errors import ApiError, error_body
+from llm_backend.json_types import JsonMapping, JsonObject
+
+
+class Client(Protocol):
+    """The client's side of a WebSocket."""
+
+    def messages(self) -> AsyncGenerator[str | bytes, None]: ...
+    async def send(self, message: str | bytes) -> None: ...
+
+
+class EventSender:
+    """Sends events one at a time; waits while the client is slow to read them."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = asyncio.Lock()
+
+    async def send(self, event: JsonMapping) -> None:
+        """Sends one event, with an id. Raises `ClientGone`."""
+        async with self._lock:
+            await self._client.send(exact_json.dumps(event_with_id(event)).decode())
+
+    async def send_error(self, error: ApiError, client_event_id: str | None = None) -> None:
+        """Sends an `error` event; `client_event_id` is that of the event that caused it."""
+        await self.send(error_event(error_body(error)["error"], client_event_id))
+
+
+def event_with_id(event: JsonMapping) -> JsonObject:
+    """Returns an event with a new id."""
+    return {**event, "event_id": f"event_{uuid.uuid4().hex[:24]}"}
+
+
+def error_event(error: JsonMapping, client_event_id: str | None) -> JsonObject:
+    """Returns the `error` event of an error object."""
+    fields = {name: error.get(name) for name in ("code", "param")}
+    told = {"type": error.get("type") or "server_error", "message": error.get("message") or ""}
+    return {"type": "error", "error": {**told, **fields, "event_id": client_event_id}}

@@ -1,0 +1,195 @@
+"""One realtime session with a local model: the client's events in, the document's events out."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+
+from llm_backend.contract.body import BodyLimits
+from llm_backend.contract.validation import Validators
+from llm_backend.controllers.internal.json_message import parse_message
+from llm_backend.controllers.realtime.client_events import (
+    check_event,
+    client_event_id,
+)
+from llm_backend.controllers.realtime.conversation import (
+    Conversation,
+    check_item,
+    stored_item,
+)
+from llm_backend.controllers.realtime.event_sender import Client, EventSender
+from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.response import RealtimeResponse
+from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.errors import ApiError, InvalidRequest, RateLimited, UnsupportedField
+from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import REQUEST_BYTES, offload
+
+log = logging.getLogger(__name__)
+
+Handle = Callable[[JsonMapping], Awaitable[None]]
+
+
+class RealtimeSession:
+    """A session of at most `duration_s` seconds and `responses_limit` responses at once."""
+
+    def __init__(
+        self,
+        client: Client,
+        config: SessionConfig,
+        requests: InnerRequests,
+        validators: Validators,
+        limits: BodyLimits,
+        *,
+        duration_s: float,
+        responses_limit: int,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._requests = requests
+        self._validators = validators
+        self._limits = limits
+        self._duration_s = duration_s
+        self._responses_limit = responses_limit
+        self._id = f"sess_{uuid.uuid4().hex[:24]}"
+        self._expires_at = int(time.time() + duration_s)
+        self._sender = EventSender(client)
+        self._conversation = Conversation(limit_bytes=limits.json_bytes)
+        self._responses: dict[str, RealtimeResponse] = {}  # that have not ended
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: Mapping[str, Handle] = {
+            "session.update": self._update_session,
+            "conversation.item.create": self._create_item,
+            "conversation.item.retrieve": self._retrieve_item,
+            "conversation.item.truncate": self._truncate_item,
+            "conversation.item.delete": self._delete_item,
+            "response.create": self._create_response,
+            "response.cancel": self._cancel_response,
+        }
+
+    async def run(self) -> bool:
+        """Serves the session until the client disconnects; False if its time was over before."""
+        try:
+            await self._send_session("session.created")
+            async with asyncio.timeout(self._duration_s):
+                async for message in self._client.messages():
+                    await self._handle(message)
+        except TimeoutError:
+            return False
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        return True
+
+    async def _handle(self, message: str | bytes) -> None:
+        event: JsonObject = {}
+        try:
+            REQUEST_BYTES.set(len(message))
+            event = await offload(parse_message, message, self._limits)
+            await offload(check_event, event, self._validators)
+            handle = self._handlers.get(event["type"])
+            if handle is None:
+                raise UnsupportedField(
+                    f"`{event['type']}` is not answered in sessions of text.", param="type"
+                )
+            await handle(event)
+        except ApiError as error:
+            await self._sender.send_error(error, client_event_id(event))
+
+    async def _send_session(self, type: str) -> None:
+        session = {
+            **self._config.fields,
+            "object": "realtime.session",
+            "id": self._id,
+            "expires_at": self._expires_at,
+        }
+        await self._sender.send({"type": type, "session": session})
+
+    async def _update_session(self, event: JsonMapping) -> None:
+        self._config = self._config.apply(event["session"])
+        await self._send_session("session.updated")
+
+    async def _create_item(self, event: JsonMapping) -> None:
+        check_item(event["item"], "item")
+        item = stored_item(event["item"])
+        previous = self._conversation.add(item, event.get("previous_item_id"))
+        for kind in ("conversation.item.added", "conversation.item.done"):
+            await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
+
+    async def _retrieve_item(self, event: JsonMapping) -> None:
+        item = self._conversation.find(event["item_id"])
+        await self._sender.send({"type": "conversation.item.retrieved", "item": item})
+
+    async def _truncate_item(self, event: JsonMapping) -> None:
+        self._conversation.find(event["item_id"])
+        raise InvalidRequest("The item has no sound to truncate.", param="item_id")
+
+    async def _delete_item(self, event: JsonMapping) -> None:
+        self._conversation.delete(event["item_id"])
+        await self._sender.send({"type": "conversation.item.deleted", "item_id": event["item_id"]})
+
+    async def _create_response(self, event: JsonMapping) -> None:
+        changes: JsonObject = event.get("response") or {}
+        config = self._config.for_response(changes)
+        items = self._conversation_items(changes)
+        is_apart = changes.get("conversation") == "none"
+        self._check_room(is_apart=is_apart)
+        response = RealtimeResponse(
+            config,
+            items,
+            None if is_apart else self._conversation,
+            self._requests,
+            self._sender,
+            client_event_id=client_event_id(event),
+        )
+        self._responses[response.id] = response
+        await response.begin()
+        task = response.start()
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._forget(response, task))
+
+    def _conversation_items(self, changes: JsonMapping) -> list[JsonMapping]:
+        """Returns the items that a response answers: its own input, else the conversation."""
+        if "input" not in changes:
+            return list(self._conversation)
+        for index, item in enumerate(changes["input"]):
+            check_item(item, f"response.input[{index}]")
+        return [stored_item(item) for item in changes["input"]]
+
+    def _check_room(self, *, is_apart: bool) -> None:
+        """Raises `InvalidRequest` for a second response in the conversation, and `RateLimited`
+        beyond the limit."""
+        if not is_apart and self._answering is not None:
+            raise InvalidRequest(
+                "The conversation has a response in progress: cancel it, or wait for its end.",
+                code="conversation_already_has_active_response",
+            )
+        if len(self._responses) >= self._responses_limit:
+            raise RateLimited(
+                f"The session has {self._responses_limit} responses in progress already.",
+                code="websocket_stream_limit_reached",
+            )
+
+    @property
+    def _answering(self) -> RealtimeResponse | None:
+        """The response in progress in the conversation."""
+        ongoing = (one for one in self._responses.values() if not one.has_ended)
+        return next((one for one in ongoing if one.is_in_conversation), None)
+
+    def _forget(self, response: RealtimeResponse, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._responses.pop(response.id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("realtime_response_failed", exc_info=error)
+
+    async def _cancel_response(self, event: JsonMapping) -> None:
+        id: str | None = event.get("response_id")
+        response = self._answering if id is None else self._responses.get(id)
+        if response is None:
+            raise InvalidRequest(
+                "There is no such response in progress.", param="response_id",
+                code="response_cancel_not_active",
+            )  # fmt: skip
+        await response.cancel("client_cancelled")

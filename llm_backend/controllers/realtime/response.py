@@ -1,0 +1,134 @@
+"""One response of a realtime session: its request to `/responses`, its events, its end."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterable
+from contextlib import aclosing
+
+import orjson
+
+from llm_backend.controllers.internal.internal_request import json_body
+from llm_backend.controllers.realtime.conversation import Conversation, model_input
+from llm_backend.controllers.realtime.event_sender import EventSender, error_event
+from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.response_events import CancelReason, ResponseEvents
+from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.errors import ApiError, ClientGone, Internal, error_body
+from llm_backend.json_types import JsonMapping
+from llm_backend.offload import offload
+
+log = logging.getLogger(__name__)
+
+_FAILED = "The server failed in the middle of the answer; its log says why."
+
+
+class RealtimeResponse:
+    """A response to `items`. Its own items are added to `conversation`, if that is given."""
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        items: list[JsonMapping],
+        conversation: Conversation | None,
+        requests: InnerRequests,
+        sender: EventSender,
+        *,
+        client_event_id: str | None,
+    ) -> None:
+        self.id = f"resp_{uuid.uuid4().hex[:24]}"
+        self.is_in_conversation = conversation is not None
+        self._config = config
+        self._items = items
+        self._requests = requests
+        self._sender = sender
+        self._client_event_id = client_event_id
+        self._events = ResponseEvents(self.id, config, conversation)
+        self._cancel_reason: CancelReason | None = None
+        self._is_waiting = False  # for the model: only then is the task cancelled
+        self._has_ended = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the last event is on its way."""
+        return self._has_ended
+
+    async def begin(self) -> None:
+        """Sends the first event."""
+        await self._sender.send(self._events.begin())
+
+    def start(self) -> asyncio.Task[None]:
+        """Asks the model, in a task; `begin` came before."""
+        self._task = asyncio.create_task(self._run())
+        return self._task
+
+    async def cancel(self, reason: CancelReason) -> None:
+        """Cancels the response and sends its last events, unless it has ended. Events that are
+        being sent are sent to their end."""
+        assert self._task is not None, "a response is started before it is cancelled"
+        if not self._events.is_over:
+            self._cancel_reason = reason
+            if self._is_waiting:
+                self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            if self._cancel_reason is None:  # a task may be cancelled before it begins
+                self._is_waiting = True
+                await self._answer()
+        except asyncio.CancelledError:
+            if self._cancel_reason is None:  # the session ends
+                raise
+        except ClientGone:
+            return
+        except ApiError as error:
+            await self._fail(error_body(error)["error"])
+        except Exception:  # as in the error renderer: a bug must not look like silence
+            log.exception("realtime_response_failed")
+            await self._fail(error_body(Internal(_FAILED))["error"])
+        if self._cancel_reason is not None and not self._events.is_over:
+            await self._send_all(self._events.cancel(self._cancel_reason))
+        self._has_ended = True
+        await self._sender.send(self._events.end())
+
+    async def _answer(self) -> None:
+        body = await offload(self._body)
+        async with self._requests.open("/responses", body) as answer:
+            if answer.status >= 400:
+                await self._fail(await answer.error())
+                return
+            async with aclosing(answer.events()) as events:
+                async for data in events:
+                    await self._add(orjson.loads(data))
+                    if self._cancel_reason is not None:
+                        return
+        if not self._events.is_over:
+            raise Internal("The answer ended before it was complete.")
+
+    def _body(self) -> bytes:
+        return json_body(self._config.request(model_input(self._items)))
+
+    async def _add(self, event: JsonMapping) -> None:
+        match event["type"]:
+            case "response.failed":
+                await self._fail({"type": "server_error", **event["response"]["error"]})
+            case "error":
+                await self._fail({**event, "type": "server_error"})
+            case _:
+                await self._send_all(self._events.add(event))
+
+    async def _fail(self, error: JsonMapping) -> None:
+        """Ends the response; the error event tells the message, which a response has no field
+        for."""
+        if self._events.is_over:
+            return
+        await self._send_all(self._events.fail(error))
+        await self._sender.send(error_event(error, self._client_event_id))
+
+    async def _send_all(self, events: Iterable[JsonMapping]) -> None:
+        self._is_waiting = False
+        for event in events:
+            await self._sender.send(event)
+        self._is_waiting = True

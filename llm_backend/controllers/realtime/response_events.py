@@ -1,0 +1,205 @@
+"""Events of `/responses` as realtime events. Pure but for the ids of items that it generates.
+
+Reasoning is left out: the document has no such items in realtime sessions.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
+from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.json_types import JsonMapping, JsonObject
+
+CancelReason = Literal["client_cancelled", "turn_detected"]
+
+
+class ResponseEvents:
+    """State of one response. Its items are added to `conversation`, if that is given."""
+
+    def __init__(self, id: str, config: SessionConfig, conversation: Conversation | None) -> None:
+        self.id = id
+        self._config = config
+        self._conversation = conversation
+        self._output: list[JsonObject] = []
+        self._item: JsonObject | None = None  # of the answer, while it is made
+        self._text: list[str] = []
+        self._status = "in_progress"
+        self._details: JsonObject | None = None
+        self._usage: JsonObject | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """True once the answer has ended."""
+        return self._status != "in_progress"
+
+    def begin(self) -> JsonObject:
+        """Returns the first event."""
+        return {"type": "response.created", "response": self._response()}
+
+    def end(self) -> JsonObject:
+        """Returns the last event."""
+        return {"type": "response.done", "response": self._response()}
+
+    def add(self, event: JsonMapping) -> Sequence[JsonObject]:
+        """Returns the events for an event of `/responses`."""
+        match event["type"]:
+            case "response.output_item.added":
+                return self._begin_item(event["item"])
+            case "response.content_part.added":
+                return self._part("response.content_part.added", "")
+            case "response.output_text.delta" | "response.refusal.delta":
+                return self._add_text(event["delta"])
+            case "response.output_text.done" | "response.refusal.done":
+                return self._finish_text()
+            case "response.content_part.done":
+                return self._part("response.content_part.done", "".join(self._text))
+            case "response.function_call_arguments.delta":
+                return self._call("response.function_call_arguments.delta", delta=event["delta"])
+            case "response.function_call_arguments.done":
+                return self._finish_call(event["arguments"])
+            case "response.output_item.done":
+                return self._close_item(event["item"].get("status", "completed"))
+            case _:
+                self._add_end(event)
+        return ()
+
+    def _add_end(self, event: JsonMapping) -> None:
+        match event["type"]:
+            case "response.completed":
+                self._finish("completed", event["response"])
+            case "response.incomplete":
+                reason = event["response"]["incomplete_details"]["reason"]
+                self._finish("incomplete", event["response"], reason=reason)
+
+    def cancel(self, reason: CancelReason) -> Sequence[JsonObject]:
+        """Cancels the response and returns the events of the item that was not finished."""
+        events = self._close_item("incomplete")
+        self._finish("cancelled", {}, reason=reason)
+        return events
+
+    def fail(self, error: JsonMapping) -> Sequence[JsonObject]:
+        """Fails the response with an error object and returns the events of the item that was not
+        finished."""
+        events = self._close_item("incomplete")
+        told = {"type": error.get("type") or "server_error", "code": error.get("code") or ""}
+        self._finish("failed", {}, error=told)
+        return events
+
+    def _begin_item(self, item: JsonMapping) -> Sequence[JsonObject]:
+        begun: JsonObject = {
+            "id": new_item_id(),
+            "object": "realtime.item",
+            "type": item["type"],
+            "status": "in_progress",
+        }
+        match item["type"]:
+            case "message":
+                self._item = {**begun, "role": "assistant", "content": []}
+            case "function_call":
+                call = {"name": item["name"], "call_id": item["call_id"], "arguments": ""}
+                self._item = {**begun, **call}
+            case _:
+                return ()
+        self._text = []
+        events = [self._output_event("response.output_item.added", item=dict(self._item))]
+        if self._conversation is not None:
+            previous = self._conversation.add(self._item)
+            events.append(_item_event("conversation.item.added", self._item, previous))
+        return events
+
+    def _close_item(self, status: str) -> Sequence[JsonObject]:
+        item = self._item
+        if item is None:
+            return ()
+        if item["type"] == "message":
+            item["content"] = [self._content()] if self._text else []
+        item["status"] = status
+        events = []
+        if self._conversation is not None:
+            self._conversation.update(item)
+            events.append({"type": "conversation.item.done", "item": dict(item)})
+        events.append(self._output_event("response.output_item.done", item=dict(item)))
+        self._output.append(item)
+        self._item = None
+        return events
+
+    def _content(self) -> JsonObject:
+        return {"type": "output_text", "text": "".join(self._text)}
+
+    def _part(self, kind: str, text: str) -> Sequence[JsonObject]:
+        return self._content_event(kind, part={"type": "text", "text": text})
+
+    def _add_text(self, delta: str) -> Sequence[JsonObject]:
+        self._text.append(delta)
+        return self._content_event("response.output_text.delta", delta=delta)
+
+    def _finish_text(self) -> Sequence[JsonObject]:
+        return self._content_event("response.output_text.done", text="".join(self._text))
+
+    def _finish_call(self, arguments: str) -> Sequence[JsonObject]:
+        if self._item is None:
+            return ()
+        self._item["arguments"] = arguments
+        fields = {"name": self._item["name"], "arguments": arguments}
+        return self._call("response.function_call_arguments.done", **fields)
+
+    def _call(self, kind: str, **fields: Any) -> Sequence[JsonObject]:
+        if self._item is None:
+            return ()
+        ids = {"item_id": self._item["id"], "call_id": self._item["call_id"]}
+        return [self._output_event(kind, **ids, **fields)]
+
+    def _content_event(self, kind: str, **fields: Any) -> Sequence[JsonObject]:
+        if self._item is None:  # of reasoning
+            return ()
+        return [self._output_event(kind, item_id=self._item["id"], content_index=0, **fields)]
+
+    def _output_event(self, kind: str, **fields: Any) -> JsonObject:
+        ids = {"response_id": self.id, "output_index": len(self._output)}
+        return {"type": kind, **ids, **fields}
+
+    def _finish(self, status: str, response: JsonMapping, **details: Any) -> None:
+        self._status = status
+        if status != "completed":
+            self._details = {"type": status, **details}
+        if usage := response.get("usage"):
+            self._usage = _usage(usage)
+
+    def _response(self) -> JsonObject:
+        fields = self._config.fields
+        response: JsonObject = {
+            "object": "realtime.response",
+            "id": self.id,
+            "status": self._status,
+            "output": list(self._output),
+            "output_modalities": fields["output_modalities"],
+            "max_output_tokens": fields["max_output_tokens"],
+            "metadata": fields.get("metadata"),
+        }
+        if self._conversation is not None:
+            response["conversation_id"] = self._conversation.id
+        if self._details is not None:
+            response["status_details"] = self._details
+        if self._usage is not None:
+            response["usage"] = self._usage
+        return response
+
+
+def _item_event(kind: str, item: JsonMapping, previous_item_id: str | None) -> JsonObject:
+    return {"type": kind, "previous_item_id": previous_item_id, "item": dict(item)}
+
+
+def _usage(usage: JsonMapping) -> JsonObject:
+    """Returns the usage of `/responses` in the realtime form."""
+    cached = usage["input_tokens_details"]["cached_tokens"]
+    texts = {"text_tokens": usage["input_tokens"], "audio_tokens": 0, "image_tokens": 0}
+    cached_texts = {"text_tokens": cached, "audio_tokens": 0, "image_tokens": 0}
+    return {
+        "total_tokens": usage["total_tokens"],
+        "input_tokens": usage["input_tokens"],
+        "output_tokens": usage["output_tokens"],
+        "input_token_details": {
+            **texts, "cached_tokens": cached, "cached_tokens_details": cached_texts,
+        },
+        "output_token_details": {"text_tokens": usage["output_tokens"], "audio_tokens": 0},
+    }  # fmt: skip

@@ -1,0 +1,285 @@
+"""Realtime sessions with the built-in model, by the official client and by a bare one."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from llm_backend.contract import load_document
+from llm_backend.controllers.realtime.client_events import SCHEMAS
+from tests.live.test_crashes import until
+from tests.realtime_client import LONG_CALL, message, opened, parts, socket_url
+from tests.serving import Served, serve
+
+TEXT = [
+    "response.created", "response.output_item.added", "conversation.item.added",
+    "response.content_part.added", "response.output_text.delta", "response.output_text.done",
+    "response.content_part.done", "conversation.item.done", "response.output_item.done",
+    "response.done",
+]  # fmt: skip
+WEATHER = {
+    "type": "function", "name": "get_weather",
+    "parameters": {"type": "object", "properties": {"city": {"enum": ["Oslo"]}},
+                   "required": ["city"], "additionalProperties": False},
+}  # fmt: skip
+
+
+def test_the_events_taken_are_those_of_the_document():
+    schemas = json.loads(load_document().text())["components"]["schemas"]
+    names = [one["$ref"].rsplit("/", 1)[1] for one in schemas["RealtimeClientEvent"]["anyOf"]]
+
+    assert sorted(SCHEMAS.values()) == names
+
+
+@pytest.mark.filterwarnings("ignore:connect.* must be used:DeprecationWarning")  # its own
+def test_the_official_client_converses(client):
+    with client.realtime.connect(model="builtin") as connection:
+        connection.session.update(
+            session={"type": "realtime", "output_modalities": ["text"], "instructions": "Be brief."}
+        )
+        content = [{"type": "input_text", "text": "Hello!"}]
+        connection.conversation.item.create(
+            item={"type": "message", "role": "user", "content": content}
+        )
+        connection.response.create()
+        text, last = "", None
+        for event in connection:
+            if event.type == "response.output_text.delta":
+                text += event.delta
+            elif event.type == "response.done":
+                last = event.response
+                break
+
+    assert last.status == "completed"
+    assert last.output[0].content[0].text == text != ""
+    assert last.usage.output_tokens > 0
+
+
+def test_a_response_of_text_sends_its_events_in_order(server):
+    with opened(server) as session:
+        session.send(message("Hello!"))
+        added = session.until("conversation.item.done")
+        events = session.answer(metadata={"turn": "1"})
+
+    kinds = [event["type"] for event in events]
+    assert list(dict.fromkeys(kinds)) == TEXT
+    assert [one["type"] for one in added] == ["conversation.item.added", "conversation.item.done"]
+    done = events[-1]["response"]
+    (item,) = done["output"]
+    assert item["content"] == [
+        {"type": "output_text", "text": parts(events, "response.output_text.delta")}
+    ]
+    assert done["metadata"] == {"turn": "1"}
+    assert done["usage"]["total_tokens"] == (
+        done["usage"]["input_tokens"] + done["usage"]["output_tokens"]
+    )
+
+
+def test_a_session_remembers_and_forgets_its_items(server):
+    with opened(server) as session:
+        session.answer(message("Hello!", id="one"))
+        session.send(
+            message("Second", id="two", status="completed") | {"previous_item_id": "root"},
+            {"type": "conversation.item.retrieve", "item_id": "two"},
+            {"type": "conversation.item.delete", "item_id": "two"},
+            {"type": "conversation.item.retrieve", "item_id": "two", "event_id": "mine"},
+        )
+        added, _, retrieved, deleted, missing = (session.receive() for _ in range(5))
+        first = session.answer()[-1]["response"]["usage"]["input_tokens"]
+        apart = session.answer(conversation="none", input=[message("Hi")["item"]])
+        second = session.answer()[-1]["response"]["usage"]["input_tokens"]
+
+    assert added["previous_item_id"] is None
+    assert retrieved["item"]["content"] == message("Second")["item"]["content"]
+    assert deleted["item_id"] == "two"
+    assert missing["error"]["code"] == "item_not_found"
+    assert missing["error"]["event_id"] == "mine"
+    assert "conversation.item.added" not in [event["type"] for event in apart]
+    assert apart[-1]["response"]["usage"]["input_tokens"] < first < second
+
+
+def test_a_function_is_called_and_its_output_is_answered(server):
+    with opened(server) as session:
+        session.send({
+            "type": "session.update",
+            "session": {"type": "realtime", "tools": [WEATHER], "tool_choice": "required"},
+        })  # fmt: skip
+        updated = session.receive()["session"]
+        events = session.answer(message("What is the weather in Oslo?"))
+        (call,) = events[-1]["response"]["output"]
+        output = {"type": "function_call_output", "call_id": call["call_id"], "output": "Rain."}
+        session.send({"type": "conversation.item.create", "item": {**output, "call_id": "other"}})
+        refused = session.receive()
+        said = session.answer(
+            {"type": "conversation.item.create", "item": output}, tool_choice="none"
+        )
+
+    assert updated["tools"] == [WEATHER]
+    assert call["type"] == "function_call"
+    arguments = parts(events, "response.function_call_arguments.delta")
+    assert call["arguments"] == arguments
+    assert json.loads(arguments) == {"city": "Oslo"}
+    assert refused["error"]["param"] == "item.call_id"
+    assert said[-1]["response"]["output"][0]["type"] == "message"
+
+
+def test_a_cancelled_response_ends_and_the_next_one_is_answered(server):
+    with opened(server) as session:
+        session.send(message("Count!"), {"type": "response.create", "response": LONG_CALL})
+        begun = session.until("response.created")
+        session.until("response.function_call_arguments.delta")
+        session.send({"type": "response.create", "event_id": "second"})
+        refused = session.until("error")[-1]["error"]
+        session.send({"type": "response.cancel"})
+        ended = session.until("response.done")
+        session.send({"type": "response.cancel"})
+        late = session.receive()
+        after = session.answer(message("Hello!"))
+
+    assert refused["code"] == "conversation_already_has_active_response"
+    assert refused["event_id"] == "second"
+    done = ended[-1]["response"]
+    assert begun[-1]["response"]["id"] == done["id"]
+    assert (done["status"], done["status_details"]) == (
+        "cancelled", {"type": "cancelled", "reason": "client_cancelled"},
+    )  # fmt: skip
+    assert done["output"][0]["status"] == "incomplete"
+    assert late["error"]["code"] == "response_cancel_not_active"
+    assert after[-1]["response"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("event", "param"),
+    [
+        ({"type": "nothing"}, "type"),
+        ({"type": "input_audio_buffer.commit"}, "type"),
+        ({"type": "session.update", "session": {"type": "realtime", "model": "x"}},
+         "session.model"),
+        ({"type": "session.update", "session": {"type": "realtime", "speed": 1}}, "session.speed"),
+        ({"type": "session.update", "session": {"type": "realtime", "tools": [{"type": "mcp",
+          "server_label": "a", "server_url": "http://x"}]}}, "session.tools[0].type"),
+        ({"type": "session.update", "session": {"type": "realtime",
+          "output_modalities": ["words"]}}, "session.output_modalities[0]"),
+        ({"type": "response.create", "response": {"max_output_tokens": 3}},
+         "response.max_output_tokens"),
+        ({"type": "response.create", "response": {"conversation": "conv_1"}},
+         "response.conversation"),
+        ({"type": "response.create", "response": {"voice": "alloy"}}, "response.voice"),
+        (message("x", content=[{"type": "input_text"}]), "item.content[0].text"),
+        (message("x") | {"previous_item_id": "none"}, "previous_item_id"),
+        ({"type": "conversation.item.create", "item": {"type": "mcp_approval_response", "id": "a",
+          "approval_request_id": "b", "approve": True}}, "item.type"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_an_error_event_that_names_the_field(server, event, param):
+    with opened(server) as session:
+        session.send({**event, "event_id": "e"})
+        error = session.receive()["error"]
+        session.send(message("Hello!"))
+        after = session.receive()
+
+    assert (error["param"], error["event_id"]) == (param, "e")
+    assert after["type"] == "conversation.item.added"
+
+
+def test_a_response_that_the_model_refuses_fails_with_its_error(server):
+    with opened(server) as session:
+        events = session.answer(message("x"), temperature=9)
+        after = session.answer(message("Hello!"))
+
+    (error,) = [one["error"] for one in events if one["type"] == "error"]
+    assert error["param"] == "temperature"
+    done = events[-1]["response"]
+    assert done["status_details"]["error"]["type"] == "invalid_request_error"
+    assert done["status"] == "failed"
+    assert after[-1]["response"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status", "code"),
+    [
+        ("model=none", {}, 404, "model_not_found"),
+        ("intent=x", {}, 400, "missing_required_parameter"),
+        ("model=builtin", {"OpenAI-Beta": "realtime=v1"}, 400, "beta_api_shape_disabled"),
+        ("model=builtin", {"Origin": "https://evil.test"}, 403, "origin_not_allowed"),
+    ],
+)
+def test_a_session_is_refused_before_the_handshake(server, query, headers, status, code):
+    with pytest.raises(InvalidStatus) as refused:
+        connect(socket_url(server, query), additional_headers=headers)
+
+    assert refused.value.response.status_code == status
+    assert json.loads(refused.value.response.body)["error"]["code"] == code
+
+
+def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
+    environment = {
+        "LLM_BACKEND_API_KEYS": "sk-secret",
+        "LLM_BACKEND_REALTIME_SESSIONS_LIMIT": "1",
+        "LLM_BACKEND_KEY_CONCURRENT_REQUESTS": "1",
+        "LLM_BACKEND_REQUESTS_PER_MINUTE": "1",
+    }
+    headers = {"authorization": "Bearer sk-secret"}
+    with serve(tmp_path, environment=environment) as server:
+        with pytest.raises(InvalidStatus) as without_key:
+            connect(socket_url(server))
+        with opened(server, additional_headers=headers) as session:
+            with pytest.raises(InvalidStatus) as full:
+                connect(socket_url(server), additional_headers=headers)
+            answers = [session.answer(message("Hello!"))[-1]["response"]]
+            while answers[-1]["status"] == "completed":  # twice at most: a minute may begin
+                answers.append(session.answer()[-1]["response"])
+        since = int(time.time()) - 120
+        usage = httpx.get(
+            f"{server.base_url}/organization/usage/completions?start_time={since}", headers=headers
+        ).json()
+
+    assert without_key.value.response.status_code == 401
+    assert full.value.response.status_code == 503
+    assert full.value.response.headers["retry-after"]
+    *good, limited = answers
+    assert limited["status_details"]["error"]["code"] == "rate_limit_exceeded"
+    results = [one for bucket in usage["data"] for one in bucket["results"]]
+    assert sum(one["num_model_requests"] for one in results) == len(good)
+    assert sum(one["input_tokens"] for one in results) == sum(
+        one["usage"]["input_tokens"] for one in good
+    )
+
+
+def test_a_killed_engine_fails_the_response_and_the_session_goes_on(tmp_path):
+    with serve(tmp_path) as server, opened(server) as session:
+        session.send(message("Count!"), {"type": "response.create", "response": LONG_CALL})
+        session.until("response.function_call_arguments.delta")
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        failed = session.until("response.done")
+        server.wait_ready()
+        after = session.answer(message("Hello!"))
+
+    assert [one["type"] for one in failed if one["type"] == "error"] == ["error"]
+    assert failed[-1]["response"]["status"] == "failed"
+    assert after[-1]["response"]["status"] == "completed"
+
+
+def test_a_disconnect_cancels_the_response(server):
+    def running() -> float:
+        found = re.search(r'engine_running{model="builtin"} (.+)', _metrics(server))
+        return float(found[1])
+
+    with opened(server) as session:
+        session.send(message("Count!"), {"type": "response.create", "response": LONG_CALL})
+        session.until("response.function_call_arguments.delta")
+        during = running()
+    until(lambda: running() == 0)
+
+    assert during == 1
+
+
+def _metrics(server: Served) -> str:
+    return httpx.get(f"{server.address}/metrics").text
