@@ -17,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import uvloop
+from msgspec.structs import replace
 
 from benchmarks.peers.client import send_chat
 from benchmarks.peers.servers import answers, free_port

@@ -4,8 +4,9 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.served_models import ServedModel

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from llm_backend.app import per_model_settings
 from llm_backend.app.folder_models import find_folder_models
 from llm_backend.app.projectors import NamedProjector, find_projector
@@ -232,7 +234,9 @@ def _with_adapters(
                 model,
                 card=card,
                 aliases=tuple(f"{alias}:{name}" for alias in model.aliases),
-                engine=replace(model.engine, adapters=(Adapter(path=str(path), scale=one.scale),)),
+                engine=structs.replace(
+                    model.engine, adapters=(Adapter(path=str(path), scale=one.scale),)
+                ),
                 loads_at_start=False,
             )
         )
@@ -296,56 +300,38 @@ def _engine(
     flat_draft: Path | None,
     projector: NamedProjector | None,
 ) -> EngineConfig:
-    speculation = _override(entry.speculation, settings.speculation)
+    shared = _shared_settings(settings, entry)
     draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
     if draft is not None:
-        if not speculation:
+        if not shared["speculation"]:
             raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
         _check_model_file(draft)
-    gpu_layers = _override(entry.gpu_layers, settings.gpu_layers)
+    gpu_layers = shared.pop("gpu_layers", None)
     if gpu_layers is None and is_whisper_file(path):
         gpu_layers = -1  # a device is used if the library has one
     return EngineConfig(
-        slots=_override(entry.slots, settings.slots) or EngineConfig.slots,
-        tensor_split=_override(entry.tensor_split, settings.tensor_split),
-        main_gpu=_override(entry.main_gpu, settings.main_gpu),
-        split_mode=_override(entry.split_mode, settings.split_mode),
+        **shared,
         model_path=path,
         draft_model_path=draft,
         projector_path=projector.path if projector else None,
         picture_tokens=entry.image_tokens,
         sound_limit_s=settings.audio_limit_s,
         kind=_kind(entry, path),
-        context_tokens=_override(entry.context_tokens, settings.context_tokens),
-        cache_type=_override(entry.cache_type, settings.cache_type),
-        flash_attention=_override(entry.flash_attention, settings.flash_attention),
-        mmap=_override(entry.mmap, settings.mmap),
-        mlock=_override(entry.mlock, settings.mlock),
-        batch_tokens=_override(entry.batch_tokens, settings.batch_tokens),
-        speculation=speculation,
-        draft_tokens=_override(entry.draft_tokens, settings.draft_tokens),
-        threads=_override(entry.threads, settings.threads),
         gpu_layers=None if gpu_layers == -1 else gpu_layers or 0,  # a plan follows if unset
-        hang_timeout_s=settings.hang_timeout_s,
-        start_timeout_s=settings.start_timeout_s,
-        restart_limit=settings.restart_limit,
-        restart_delay_s=settings.restart_delay_s,
-        restart_delay_limit_s=settings.restart_delay_limit_s,
-        restart_pause_s=settings.restart_pause_s,
-        restart_pause_limit_s=settings.restart_pause_limit_s,
-        quick_death_s=settings.quick_death_s,
-        queue_limit=settings.queue_limit,
-        queue_deadline_s=settings.queue_deadline_s,
-        batch_queue_limit=settings.batch_queue_limit,
-        batch_queue_deadline_s=settings.batch_queue_deadline_s,
         prefixes=_prefixes(settings),
-        prefix_ram_bytes=settings.prefix_ram_bytes,
-        context_shift_tokens=settings.context_shift_tokens,
-        choices_limit=settings.choices_limit,
-        inputs_limit=settings.inputs_limit,
         labels_limit=settings.decision_labels_limit,
         log_level=settings.log_level.upper(),
     )
+
+
+def _shared_settings(settings: Settings, entry: ModelSettings) -> dict[str, Any]:
+    """Returns the settings that an engine's configuration has by the same name, each as the model's
+    entry says, or else as for all models; without those that are unset."""
+    names = Settings.model_fields.keys() & set(EngineConfig.__struct_fields__) - {"log_level"}
+    values = {
+        name: _override(getattr(entry, name, None), getattr(settings, name)) for name in names
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _kind(entry: ModelSettings, path: Path) -> ModelKind | None:
@@ -369,7 +355,7 @@ def _plan_request(
         main_gpu=engine.main_gpu,
         split_mode=engine.split_mode,
         batch_tokens=engine.batch_tokens,
-        output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
+        output_rows=engine.output_rows,
         cache_type=engine.cache_type,
         is_fused=engine.flash_attention is not False,
         cells_share=settings.cells_memory_share,

@@ -1,9 +1,11 @@
 """Engine configuration: every limit and its default."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from llm_backend.engine.messages import Adapter, GrammarLimits, ModelKind, PrefixLimits
+from msgspec.structs import replace
+
+from llm_backend.engine.messages import Start, WorkerConfig
 
 CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
 
@@ -20,24 +22,12 @@ class EngineFit:
     plan: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineConfig:
-    """Configuration of one engine: one model in one process.
+class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
+    """Configuration of one engine: one model in one process, as `WorkerConfig` says, and the
+    supervision of that process.
 
-    `context_tokens` None is what the model was trained for, at most `default_context_tokens`; it is
-    what one sequence can hold. An answer whose limit exceeds it goes on for `context_shift_tokens`
-    at most, without its oldest tokens. `threads` None is one thread for a tiny model, and else at
-    most the number of cores this process may use: fewer while passes wait for cores that run other
-    processes. `gpu_layers` None is all of them, the output part as one more; the experts of the
-    first `host_experts` layers stay in host memory. `tensor_split` are the shares of the devices,
-    `main_gpu` is the only one if `split_mode` is `none`. `plan` describes the fit to this machine's
-    memory, and `smaller` replaces it once if it does not hold. `use_extra_buffers` lets the native
-    code repack weights for this processor. `kv_unified` lets all sequences share one pool of
-    `cells` (None: a whole context for each slot), which suits GPUs; separate cells are faster on
-    CPUs. `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None
-    lets the native code decide (it rounds to half precision, and quantized cells need it). `mmap`
-    maps the file instead of reading it (None: if that is faster and leaves enough memory), `mlock`
-    keeps it from swapping.
+    `smaller` replaces the fit to this machine's memory once if it does not hold. `speculation`
+    drafts tokens for a sequence that repeats something, where that is faster; it changes no answer.
 
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     killed and restarted. A worker that dies is restarted after `restart_delay_s`, doubled by each
@@ -46,70 +36,15 @@ class EngineConfig:
     `restart_pause_limit_s`, and is started once more. A worker that was ready and lived for
     `quick_death_s` ends the row.
 
-    `speculation` drafts up to `draft_tokens` for a sequence that repeats something, where that is
-    faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which are as
-    many as `draft_tokens` at least. `draft_model_path` is a smaller model with the same vocabulary,
-    in the same process, that drafts where nothing repeats and that is faster. `adapters` are LoRA
-    adapters that apply to all sequences of the model: sequences with other adapters need an engine
-    of their own, as cells computed with one are invalid for another. `projector_path` is the model
-    that encodes pictures or sounds into embeddings; where the size of a picture decides, it takes
-    `picture_tokens` at most (None: what the file says). A sound has at most `sound_limit_s`.
-    `prefixes` configures prefix files, for prefixes that no slot holds any longer; None keeps none.
-    States of such prefixes take at most `prefix_ram_bytes` of host memory; None is a quarter of
-    what is available once the model is loaded, 0 keeps none.
-
     A command that has crashed the worker `crashes_limit` times is quarantined until
     `poison_requests_age_s` have passed since its last crash; `poison_requests_limit` commands are
-    remembered. At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch
-    requests have limits of their own, so that they neither fill the queue of interactive requests
-    nor time out before these have finished. `kind` None is detected from the file. `command`
-    replaces the worker's command line; the number of its socket's file descriptor is appended.
-    `socket_path` is the path of the Unix socket over which at most `connections_limit` other
-    processes may use the same worker; None is no socket.
+    remembered. `command` replaces the worker's command line; the number of its socket's file
+    descriptor is appended. `socket_path` is the path of the Unix socket of other processes; None is
+    no socket.
     """
 
-    model_path: Path
-    context_tokens: int | None = None
-    default_context_tokens: int = 4096
-    context_shift_tokens: int = 0
-    slots: int = 8
-    batch_tokens: int = 512
-    logit_rows: int = 32
-    speculation: bool = True
-    draft_tokens: int = 16
-    draft_model_path: Path | None = None
-    adapters: tuple[Adapter, ...] = ()
-    projector_path: Path | None = None
-    picture_tokens: int | None = None
-    sound_limit_s: float = 600
-    threads: int | None = None
-    gpu_layers: int | None = 0
-    tensor_split: tuple[float, ...] = ()
-    main_gpu: int = 0
-    split_mode: str = "layer"
-    host_experts: int = 0
-    plan: str = ""
     smaller: EngineFit | None = None
-    use_extra_buffers: bool = True
-    kv_unified: bool = False
-    cells: int | None = None
-    cache_type: str = "f16"
-    flash_attention: bool | None = None
-    mmap: bool | None = None
-    mlock: bool = False
-    kind: ModelKind | None = None
-    queue_limit: int = 256
-    queue_deadline_s: float = 60
-    batch_queue_limit: int = 256
-    batch_queue_deadline_s: float = 3600
-    choices_limit: int = 128
-    stops_limit: int = 64
-    inputs_limit: int = 2048
-    labels_limit: int = 10_000
-    grammars: GrammarLimits = field(default_factory=GrammarLimits)
-    prefixes: PrefixLimits | None = None
-    prefix_ram_bytes: int | None = None
-    outbox_bytes: int = 64 << 20
+    speculation: bool = True
     start_timeout_s: float = 120
     hang_timeout_s: float = 180
     stop_timeout_s: float = 5
@@ -122,9 +57,7 @@ class EngineConfig:
     poison_requests_limit: int = 1024
     crashes_limit: int = 2
     poison_requests_age_s: float = 3600
-    log_level: str = "WARNING"
     socket_path: Path | None = None
-    connections_limit: int = 64
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -148,13 +81,20 @@ class EngineConfig:
 
     def fit(self, fit: EngineFit, *, smaller: EngineFit | None = None) -> "EngineConfig":
         """This configuration with another fit to the machine's memory."""
-        return replace(
-            self,
-            slots=fit.slots,
-            context_tokens=fit.context_tokens,
-            gpu_layers=fit.gpu_layers,
-            tensor_split=fit.tensor_split,
-            host_experts=fit.host_experts,
-            plan=fit.plan,
-            smaller=smaller,
-        )
+        return replace(self, **asdict(fit), smaller=smaller)
+
+    @property
+    def drafted_tokens(self) -> int:
+        """Maximum number of tokens drafted for one sequence in one pass; 0 drafts nothing."""
+        return self.draft_tokens if self.speculation else 0
+
+    @property
+    def output_rows(self) -> int:
+        """Rows of logits of one pass besides one for each slot."""
+        return max(self.logit_rows, self.drafted_tokens)
+
+    def start_command(self, *, deaths: int, listening_fd: int | None) -> Start:
+        """The first command to a worker."""
+        shared = {name: getattr(self, name) for name in WorkerConfig.__struct_fields__}
+        shared |= {"draft_tokens": self.drafted_tokens, "logit_rows": self.output_rows}
+        return Start(**shared, deaths=deaths, listening_fd=listening_fd)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from llm_backend.app.model_planning import ModelPlanner
 from llm_backend.app.served_models import ServedModel
@@ -69,7 +70,7 @@ def test_planned_engine_has_a_smaller_plan_and_says_what_it_has(files):
 
 def test_model_that_embeds_by_its_settings_keeps_a_short_context(files):
     model = served("a", files["small"])
-    embedding = replace(model, engine=replace(model.engine, kind=ModelKind.EMBEDDING))
+    embedding = replace(model, engine=structs.replace(model.engine, kind=ModelKind.EMBEDDING))
 
     planned = ModelPlanner(None).plan(embedding, [])
 

@@ -1,8 +1,8 @@
 """Fakes of a model and an outbox: deterministic, and strict about cells."""
 
 import hashlib
-import logging
 import threading
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from llm_backend.engine.media_runs import MediaError, Part, Piece, Run, placehol
 from llm_backend.engine.messages import (
     Event,
     Generate,
-    GrammarLimits,
     Media,
     Medium,
     ModelKind,
@@ -272,49 +271,20 @@ class Outbox:
 def start(**fields: object) -> Start:
     """A start command with limits that no test reaches."""
     defaults = {
-        "model_path": "none.gguf",
-        "context_tokens": None,
-        "default_context_tokens": 4096,
-        "context_shift_tokens": 0,
+        "model_path": Path("none.gguf"),
         "slots": 4,
         "batch_tokens": 16,
         "logit_rows": 4,
         "draft_tokens": 0,
-        "draft_model_path": None,
-        "adapters": [],
-        "projector_path": None,
-        "picture_tokens": None,
-        "sound_limit_s": 60,
         "threads": 1,
-        "are_threads_set": True,
-        "gpu_layers": 0,
-        "tensor_split": [],
-        "main_gpu": 0,
-        "split_mode": "layer",
-        "host_experts": 0,
-        "plan": "",
-        "use_extra_buffers": True,
-        "kv_unified": False,
         "cache_type": "f32",
         "flash_attention": False,
-        "mmap": None,
-        "mlock": False,
-        "cells": None,
-        "kind": None,
         "queue_limit": 1000,
-        "queue_deadline_s": 60,
         "batch_queue_limit": 1000,
-        "batch_queue_deadline_s": 3600,
         "choices_limit": 8,
         "stops_limit": 4,
         "inputs_limit": 16,
         "labels_limit": 64,
-        "grammars": GrammarLimits(),
-        "prefixes": None,
         "prefix_ram_bytes": 0,
-        "outbox_bytes": 1 << 20,
-        "listening_fd": None,
-        "connections_limit": 4,
-        "log_level": logging.WARNING,
     }
     return Start(**{**defaults, **fields})

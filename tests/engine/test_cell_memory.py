@@ -32,7 +32,7 @@ def opened(tiny_llama) -> Iterator[Opened]:
 
     def opened(**fields: object) -> LlamaModel:
         models.append(
-            LlamaModel(start(model_path=str(tiny_llama), batch_tokens=512, **fields), log)
+            LlamaModel(start(model_path=tiny_llama, batch_tokens=512, **fields), log)
         )
         return models[-1]
 

@@ -2,10 +2,10 @@
 
 import logging
 import sys
-from dataclasses import replace
 
 import llama_cpp as native
 import pytest
+from msgspec.structs import replace
 
 from llm_backend.engine import Engine
 from llm_backend.engine.config import EngineFit
@@ -82,7 +82,7 @@ def test_placement_keeps_the_experts_of_the_first_layers_in_host_memory(tmp_path
     log = capture_log()
     path = write_shape(tmp_path / "mixture.gguf", TINY_MIXTURE)
     command = start(
-        model_path=str(path), gpu_layers=4, host_experts=2, tensor_split=[4.0], mmap=True
+        model_path=path, gpu_layers=4, host_experts=2, tensor_split=(4.0,), mmap=True
     )
     placement = DevicePlacement(command)
     model = load_weights(command, placement)

@@ -68,7 +68,7 @@ def huge_kib():
 
 huge_pages._LOCK = f"llm-backend/tests/{os.getpid()}"
 before = huge_kib()
-model = LlamaModel(start(model_path=sys.argv[1]), NativeLog())
+model = LlamaModel(start(model_path=Path(sys.argv[1])), NativeLog())
 print(huge_kib() - before)
 """
 
@@ -96,7 +96,7 @@ def test_a_buffer_smaller_than_a_huge_page_is_left_alone(monkeypatch):
     ("choice", "maps"), [({}, False), ({"mmap": True}, True), ({"mmap": False}, False)]
 )
 def test_weights_are_read_unless_somebody_wants_them_mapped(opened, tiny_llama, choice, maps):
-    opened(model_path=str(tiny_llama), **choice)
+    opened(model_path=tiny_llama, **choice)
 
     assert is_mapped(tiny_llama) == maps
 
@@ -124,7 +124,7 @@ def test_where_nobody_may_look_for_huge_pages_weights_are_mapped(monkeypatch, tm
 def test_a_model_computes_the_same_wherever_its_weights_are(opened, tiny_llama):
     rows = [
         model._decode([BatchChunk(slot=0, position=0, tokens=[5, 6, 7], outputs=[2])])[0].copy()
-        for model in (opened(model_path=str(tiny_llama), mmap=maps) for maps in (True, False))
+        for model in (opened(model_path=tiny_llama, mmap=maps) for maps in (True, False))
     ]
 
     assert np.array_equal(*rows)

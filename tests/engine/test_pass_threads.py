@@ -8,6 +8,7 @@ import pytest
 
 from llm_backend.engine.llama import LlamaModel, NativeLog
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
+from llm_backend.operating_system import usable_cores
 from tests.engine.fakes import start
 
 CORES = 2
@@ -16,7 +17,7 @@ CORES = 2
 @pytest.fixture(scope="module")
 def context(tiny_llama):
     """The native context of a tiny model, set up for two threads."""
-    model = LlamaModel(start(model_path=str(tiny_llama), threads=CORES), NativeLog())
+    model = LlamaModel(start(model_path=tiny_llama, threads=CORES), NativeLog())
     return model._context
 
 
@@ -27,11 +28,11 @@ def preempted() -> int:
 
 
 def test_pass_threads_of_a_tiny_model_are_one_unless_set():
-    wanted, unset = start(threads=8), start(threads=8, are_threads_set=False)
+    wanted, unset = start(threads=8), start(threads=None)
 
     assert first_thread_count(wanted, weights_bytes=1000) == 8
     assert first_thread_count(unset, weights_bytes=1000) == 1
-    assert first_thread_count(unset, weights_bytes=1 << 30) == 8
+    assert first_thread_count(unset, weights_bytes=1 << 30) == usable_cores()
 
 
 def test_pass_threads_are_reduced_if_starved(context, caplog):

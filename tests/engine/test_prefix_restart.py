@@ -27,7 +27,7 @@ def opened(tmp_path) -> Iterator[Opened]:
     log, models = NativeLog(), []
 
     def opened(file: Path, **fields: object) -> LlamaModel:
-        models.append(LlamaModel(start(model_path=str(file), batch_tokens=512, **fields), log))
+        models.append(LlamaModel(start(model_path=file, batch_tokens=512, **fields), log))
         return models[-1]
 
     yield opened

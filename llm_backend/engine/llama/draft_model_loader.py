@@ -27,7 +27,7 @@ def load_draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaMo
         context_tokens=None,
         default_context_tokens=model.context_tokens,
         cells=None,
-        adapters=[],
+        adapters=(),
         projector_path=None,
         kind=None,
     )

@@ -25,7 +25,7 @@ _NO_POOLING = frozenset({"", "0"})  # pooling types that mean none
 class Header:
     """The header of a model that is loaded from `path`. `kind` None is detected from the file."""
 
-    def __init__(self, model: Handle, path: str, kind: ModelKind | None) -> None:
+    def __init__(self, model: Handle, path: Path, kind: ModelKind | None) -> None:
         self._model = model
         self._path = path
         self.architecture = self.text("general.architecture")
@@ -106,7 +106,7 @@ class _GgufParams(ctypes.Structure):
     _fields_: ClassVar = [("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p)]
 
 
-def _has_tensor(path: str, name: bytes) -> bool:
+def _has_tensor(path: Path, name: bytes) -> bool:
     """True if the file has this tensor, which cannot be asked of a loaded model."""
     library = native.llama_cpp._lib
     library.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GgufParams]
@@ -114,7 +114,7 @@ def _has_tensor(path: str, name: bytes) -> bool:
     library.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     library.gguf_find_tensor.restype = ctypes.c_int64
     library.gguf_free.argtypes = [ctypes.c_void_p]
-    header = library.gguf_init_from_file(path.encode(), _GgufParams(True, None))
+    header = library.gguf_init_from_file(bytes(path), _GgufParams(True, None))
     if not header:
         raise LoadError(f"the header of {path} cannot be read")
     index: int = library.gguf_find_tensor(header, name)

@@ -43,7 +43,7 @@ class LlamaModel:
     def __init__(self, start: Start, log: NativeLog) -> None:
         self._start = start
         self._log = log
-        check_file(Path(start.model_path))
+        check_file(start.model_path)
         native.llama_backend_init()
         self._placement = DevicePlacement(start)
         self._model = self._load()
@@ -67,7 +67,7 @@ class LlamaModel:
         self._threads = PassThreads(
             self._context,
             self._first_threads,
-            is_learning=not (start.are_threads_set or _is_on_gpu(start)),
+            is_learning=start.threads is None and not _is_on_gpu(start),
         )
         self._apply_adapters()
         self._memory = native.llama_get_memory(self._context)
@@ -315,7 +315,7 @@ class LlamaModel:
 
 
 def _is_on_gpu(start: Start) -> bool:
-    return bool(start.gpu_layers and native.llama_supports_gpu_offload())
+    return bool(start.gpu_layers != 0 and native.llama_supports_gpu_offload())
 
 
 def _chunk(scheduled: ScheduledTokens) -> BatchChunk:

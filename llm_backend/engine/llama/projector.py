@@ -19,6 +19,7 @@ from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run
 from llm_backend.engine.messages import Media, Medium, Start
 from llm_backend.engine.model import LoadError
 from llm_backend.model_files import HeaderError, read_header
+from llm_backend.operating_system import usable_cores
 
 _CACHE_BYTES = (
     64 << 20
@@ -55,7 +56,7 @@ class NativeProjector:
         assert start.projector_path is not None, "a projector is configured"
         self._path = start.projector_path
         self._log = log
-        check_file(Path(self._path))
+        check_file(self._path)
         _check_kind(self._path)
         mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
         self._context = self._load(start, model)
@@ -116,11 +117,11 @@ class NativeProjector:
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = start.gpu_layers != 0
         params.print_timings = False
-        params.n_threads = start.threads
+        params.n_threads = start.threads or usable_cores()
         params.media_marker = _MARKER
         if start.picture_tokens is not None:
             params.image_max_tokens = start.picture_tokens
-        context = mtmd.mtmd_init_from_file(self._path.encode(), model, params)
+        context = mtmd.mtmd_init_from_file(bytes(self._path), model, params)
         if not context:
             raise LoadError(
                 f"{self._path} is no projector for {start.model_path}: {self._reason()}"
@@ -241,11 +242,11 @@ class NativeProjector:
         return self._log.errors[-1].rpartition("error: ")[2].partition("\n")[0]
 
 
-def _check_kind(path: str) -> None:
+def _check_kind(path: Path) -> None:
     """Raises `LoadError` for a file that is no projector, or one whose embeddings of a
     picture depend on the text before it."""
     try:
-        header = read_header(Path(path))
+        header = read_header(path)
     except HeaderError as error:
         raise LoadError(str(error)) from error
     if header.architecture != "clip":

@@ -9,6 +9,7 @@ import llama_cpp as native
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import Start
 from llm_backend.engine.thread_count import ThreadCount
+from llm_backend.operating_system import usable_cores
 
 _log = logging.getLogger("llm_backend.engine.threads")
 
@@ -18,8 +19,9 @@ _TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a mill
 def first_thread_count(start: Start, weights_bytes: int) -> int:
     """Thread count of a context's first pass. A tiny model's pass is over before a second thread
     has started, so it has one unless the count was configured."""
-    is_tiny = weights_bytes <= _TINY_BYTES
-    return 1 if is_tiny and not start.are_threads_set else start.threads
+    if start.threads is not None:
+        return start.threads
+    return 1 if weights_bytes <= _TINY_BYTES else usable_cores()
 
 
 class PassThreads:

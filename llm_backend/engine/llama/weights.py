@@ -39,7 +39,7 @@ class DevicePlacement:
     def apply(self, params: native.llama_model_params) -> None:
         """Write the placement into the parameters of a model."""
         start = self._start
-        params.n_gpu_layers = start.gpu_layers
+        params.n_gpu_layers = -1 if start.gpu_layers is None else start.gpu_layers
         params.main_gpu = start.main_gpu
         params.split_mode = _SPLIT_MODES[start.split_mode]
         if start.tensor_split:
@@ -60,13 +60,13 @@ def load_weights(start: Start, placement: DevicePlacement) -> Handle | None:
     params.use_extra_bufts = start.use_extra_buffers
     with prepare_weights(_files(start), may_copy=_may_copy(start)) as copies:
         params.load_mode = _load_mode(start, copies=copies)
-        return native.llama_model_load_from_file(start.model_path.encode(), params) or None
+        return native.llama_model_load_from_file(bytes(start.model_path), params) or None
 
 
 def _files(start: Start) -> list[Path]:
     """The files that this engine will have in memory besides cells."""
     others = (start.draft_model_path, start.projector_path)
-    return [Path(name) for name in (start.model_path, *others) if name is not None]
+    return [path for path in (start.model_path, *others) if path is not None]
 
 
 def _may_copy(start: Start) -> bool:

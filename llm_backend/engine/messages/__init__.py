@@ -28,6 +28,7 @@ from llm_backend.engine.messages.commands import (
     Start,
     Tokenize,
     Transcribe,
+    WorkerConfig,
 )
 from llm_backend.engine.messages.events import (
     Delta,
@@ -113,5 +114,6 @@ __all__ = [
     "Transcribe",
     "Transcribed",
     "TranscriptSegment",
+    "WorkerConfig",
     "join_deltas",
 ]

@@ -1,5 +1,7 @@
 """Commands to the worker process."""
 
+from pathlib import Path
+
 import msgspec
 
 from llm_backend.engine.messages.values import (
@@ -13,71 +15,91 @@ from llm_backend.engine.messages.values import (
 )
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Load a model; always the first command. It has every limit of the worker.
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Configuration of a worker process: one model, and every limit of its engine.
 
-    `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
-    An answer may have `context_shift_tokens` beyond the context, by dropping its oldest tokens.
-    `cells` None gives every slot cells for a whole context. `kind` None is detected from the file.
-    `logit_rows` limits the rows of logits that one pass computes for prompt logprobs and for
-    drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
-    `draft_model_path` is a second, smaller model that writes drafts. `adapters` apply to all
-    sequences. `projector_path` is the model that encodes pictures or sounds into embeddings. A
-    picture has at most `picture_tokens`, if its projector leaves the choice; a sound has at most
-    `sound_limit_s`. `threads` is the largest thread count of a pass; it may have fewer unless
-    `are_threads_set`. The experts of the first `host_experts` layers stay in host memory although
-    GPUs compute these layers; `plan` describes the fit to the machine. `prefixes` configures prefix
-    files, for prefixes that no slot holds any longer; None is none. States of such prefixes take at
-    most `prefix_ram_bytes` of host memory: None is a quarter of what is available once the model is
-    loaded, 0 is none. `listening_fd` is the inherited descriptor of the socket at which at most
-    `connections_limit` other processes connect.
+    `context_tokens` None is what the model was trained for, at most `default_context_tokens`; it is
+    what one sequence can hold. An answer whose limit exceeds it goes on for `context_shift_tokens`
+    at most, without its oldest tokens. `threads` None is one thread for a tiny model, and else at
+    most the number of cores this process may use: fewer while passes wait for cores that run other
+    processes. `gpu_layers` None is all of them, the output part as one more; the experts of the
+    first `host_experts` layers stay in host memory. `tensor_split` are the shares of the devices,
+    `main_gpu` is the only one if `split_mode` is `none`. `plan` describes the fit to this machine's
+    memory. `use_extra_buffers` lets the native code repack weights for this processor. `kv_unified`
+    lets all sequences share one pool of `cells` (None: a whole context for each slot), which suits
+    GPUs; separate cells are faster on CPUs. `cache_type` is the type of a cell's numbers, one of
+    `CACHE_TYPES`; `flash_attention` None lets the native code decide (it rounds to half precision,
+    and quantized cells need it). `mmap` maps the file instead of reading it (None: if that is
+    faster and leaves enough memory), `mlock` keeps it from swapping.
+
+    One sequence has up to `draft_tokens` drafts in a pass. Drafts and logprobs of prompts share
+    `logit_rows`, which are as many as `draft_tokens` at least. `draft_model_path` is a smaller
+    model with the same vocabulary, in the same process, that drafts where nothing repeats and that
+    is faster. `adapters` are LoRA adapters that apply to all sequences of the model: sequences with
+    other adapters need an engine of their own, as cells computed with one are invalid for another.
+    `projector_path` is the model that encodes pictures or sounds into embeddings; where the size of
+    a picture decides, it takes `picture_tokens` at most (None: what the file says). A sound has at
+    most `sound_limit_s`. `prefixes` configures prefix files, for prefixes that no slot holds any
+    longer; None keeps none. States of such prefixes take at most `prefix_ram_bytes` of host memory;
+    None is a quarter of what is available once the model is loaded, 0 keeps none.
+
+    At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
+    limits of their own, so that they neither fill the queue of interactive requests nor time out
+    before these have finished. `kind` None is detected from the file. At most `connections_limit`
+    other processes may use the same worker.
     """
 
-    model_path: str
-    context_tokens: int | None
-    default_context_tokens: int
-    context_shift_tokens: int
-    slots: int
-    batch_tokens: int
-    logit_rows: int
-    draft_tokens: int
-    draft_model_path: str | None
-    adapters: list[Adapter]
-    projector_path: str | None
-    picture_tokens: int | None
-    sound_limit_s: float
-    threads: int
-    are_threads_set: bool
-    gpu_layers: int
-    tensor_split: list[float]
-    main_gpu: int
-    split_mode: str
-    host_experts: int
-    plan: str
-    use_extra_buffers: bool
-    deaths: int = 0  # of the workers before this one
-    kv_unified: bool
-    cells: int | None
-    cache_type: str
-    flash_attention: bool | None
-    mmap: bool | None
-    mlock: bool
-    kind: ModelKind | None
-    queue_limit: int
-    queue_deadline_s: float
-    batch_queue_limit: int
-    batch_queue_deadline_s: float
-    choices_limit: int
-    stops_limit: int
-    inputs_limit: int
-    labels_limit: int
-    grammars: GrammarLimits
-    prefixes: PrefixLimits | None
-    prefix_ram_bytes: int | None
-    outbox_bytes: int
-    listening_fd: int | None
-    connections_limit: int
-    log_level: int
+    model_path: Path
+    context_tokens: int | None = None
+    default_context_tokens: int = 4096
+    context_shift_tokens: int = 0
+    slots: int = 8
+    batch_tokens: int = 512
+    logit_rows: int = 32
+    draft_tokens: int = 16
+    draft_model_path: Path | None = None
+    adapters: tuple[Adapter, ...] = ()
+    projector_path: Path | None = None
+    picture_tokens: int | None = None
+    sound_limit_s: float = 600
+    threads: int | None = None
+    gpu_layers: int | None = 0
+    tensor_split: tuple[float, ...] = ()
+    main_gpu: int = 0
+    split_mode: str = "layer"
+    host_experts: int = 0
+    plan: str = ""
+    use_extra_buffers: bool = True
+    kv_unified: bool = False
+    cells: int | None = None
+    cache_type: str = "f16"
+    flash_attention: bool | None = None
+    mmap: bool | None = None
+    mlock: bool = False
+    kind: ModelKind | None = None
+    queue_limit: int = 256
+    queue_deadline_s: float = 60
+    batch_queue_limit: int = 256
+    batch_queue_deadline_s: float = 3600
+    choices_limit: int = 128
+    stops_limit: int = 64
+    inputs_limit: int = 2048
+    labels_limit: int = 10_000
+    grammars: GrammarLimits = GrammarLimits()
+    prefixes: PrefixLimits | None = None
+    prefix_ram_bytes: int | None = None
+    outbox_bytes: int = 64 << 20
+    connections_limit: int = 64
+    log_level: str = "WARNING"
+
+
+class Start(WorkerConfig, frozen=True, kw_only=True, tag=True):
+    """Load a model; always the first command. With `draft_tokens` 0 nothing is drafted. `deaths` is
+    the number of workers that died before this one. `listening_fd` is the inherited descriptor of
+    the socket at which other processes connect."""
+
+    deaths: int = 0
+    listening_fd: int | None = None
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):

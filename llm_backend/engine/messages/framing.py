@@ -1,5 +1,6 @@
 """Frames: a little-endian u32 length, then a msgpack list of commands (down) or events (up)."""
 
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -14,8 +15,8 @@ _LIMIT = 1 << 28  # bytes; a peer that sends a longer frame uses another protoco
 MESSAGE_BYTES = _LIMIT - (1 << 10)  # of one message: the rest of it is small
 _ENOUGH = 1 << 24  # bytes of a frame beyond which each message has one of its own
 
-_encoder = msgspec.msgpack.Encoder()
-_commands = msgspec.msgpack.Decoder(list[Command])
+_encoder = msgspec.msgpack.Encoder(enc_hook=os.fspath)
+_commands = msgspec.msgpack.Decoder(list[Command], dec_hook=lambda kind, value: kind(value))
 _events = msgspec.msgpack.Decoder(list[Event])
 
 

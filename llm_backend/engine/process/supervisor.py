@@ -10,6 +10,8 @@ import sys
 import time
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.messages import NotReady, Shutdown, Start
 from llm_backend.engine.process.engine_connection import EngineConnection
@@ -19,7 +21,6 @@ from llm_backend.engine.process.restart_policy import RestartPolicy
 from llm_backend.engine.process.socket_path import close_socket, open_socket
 from llm_backend.engine.process.watchdog import wait_until_hung
 from llm_backend.engine.process.worker_log import log_lines
-from llm_backend.operating_system import usable_cores
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,6 @@ class Supervisor(EngineLifecycle):
 
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
-        self._extra_buffers = config.use_extra_buffers
         self._deaths = 0
         self._listening_socket: socket.socket | None = None
 
@@ -124,10 +124,10 @@ class Supervisor(EngineLifecycle):
     def _drop_extra_buffers(self, exit_: _WorkerExit) -> bool:
         """True if the worker is to be restarted without repacked weights: native code that
         repacks them crashes at its first product on some processors."""
-        if exit_.was_ready or not exit_.by_signal or not self._extra_buffers:
+        if exit_.was_ready or not exit_.by_signal or not self._config.use_extra_buffers:
             return False
         _log.warning("engine_extra_buffers_off", extra={"reason": exit_.reason})
-        self._extra_buffers = False
+        self._config = replace(self._config, use_extra_buffers=False)
         return True
 
     async def _run_worker(self) -> _WorkerExit:
@@ -252,55 +252,8 @@ class Supervisor(EngineLifecycle):
         return process, await EngineConnection.from_socket(ours)
 
     def _start_command(self) -> Start:
-        config = self._config
-        draft_tokens = config.draft_tokens if config.speculation else 0
-        return Start(
-            model_path=str(config.model_path),
-            context_tokens=config.context_tokens,
-            default_context_tokens=config.default_context_tokens,
-            context_shift_tokens=config.context_shift_tokens,
-            slots=config.slots,
-            batch_tokens=config.batch_tokens,
-            logit_rows=max(config.logit_rows, draft_tokens),
-            draft_tokens=draft_tokens,
-            draft_model_path=str(config.draft_model_path) if config.draft_model_path else None,
-            adapters=list(config.adapters),
-            projector_path=str(config.projector_path) if config.projector_path else None,
-            picture_tokens=config.picture_tokens,
-            sound_limit_s=config.sound_limit_s,
-            threads=config.threads or usable_cores(),
-            are_threads_set=config.threads is not None,
-            gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
-            tensor_split=list(config.tensor_split),
-            main_gpu=config.main_gpu,
-            split_mode=config.split_mode,
-            host_experts=config.host_experts,
-            plan=config.plan,
-            use_extra_buffers=self._extra_buffers,
-            deaths=self._deaths,
-            kv_unified=config.kv_unified,
-            cells=config.cells,
-            cache_type=config.cache_type,
-            flash_attention=config.flash_attention,
-            mmap=config.mmap,
-            mlock=config.mlock,
-            kind=config.kind,
-            queue_limit=config.queue_limit,
-            queue_deadline_s=config.queue_deadline_s,
-            batch_queue_limit=config.batch_queue_limit,
-            batch_queue_deadline_s=config.batch_queue_deadline_s,
-            choices_limit=config.choices_limit,
-            stops_limit=config.stops_limit,
-            inputs_limit=config.inputs_limit,
-            labels_limit=config.labels_limit,
-            grammars=config.grammars,
-            prefixes=config.prefixes,
-            prefix_ram_bytes=config.prefix_ram_bytes,
-            outbox_bytes=config.outbox_bytes,
-            listening_fd=self._listening_socket.fileno() if self._listening_socket else None,
-            connections_limit=config.connections_limit,
-            log_level=logging.getLevelNamesMapping()[config.log_level],
-        )
+        listening_fd = self._listening_socket.fileno() if self._listening_socket else None
+        return self._config.start_command(deaths=self._deaths, listening_fd=listening_fd)
 
 
 def _environment() -> dict[str, str]:

@@ -100,7 +100,7 @@ class Worker:
         self._connections = connections
         self._owner = owner
         self._model = model
-        self._outbox = Outbox(connections, delays_deltas=not start.gpu_layers)
+        self._outbox = Outbox(connections, delays_deltas=start.gpu_layers == 0)
         self._engine = model.make_engine(self._outbox, self._receive)
         self._tokenizer = TokenizerThread(self._tokenize_long)
         self._inbox: deque[ReceivedCommand] = deque()

@@ -59,7 +59,7 @@ class WhisperModel:
     def __init__(self, start: Start) -> None:
         self._start = start
         try:  # the native code would load a file that ends before its weights
-            read_whisper_header(Path(start.model_path))
+            read_whisper_header(start.model_path)
         except HeaderError as error:
             raise LoadError(str(error)) from error
         self._library = open_library()
@@ -69,7 +69,7 @@ class WhisperModel:
         params.gpu_device = start.main_gpu
         if start.flash_attention is not None:
             params.flash_attn = start.flash_attention
-        path = start.model_path.encode()
+        path = bytes(start.model_path)
         self._context = self._library.whisper_init_from_file_with_params(path, params)
         if not self._context:
             raise LoadError(f"{start.model_path} cannot be loaded: {self._log.pop_reason()}")
@@ -89,10 +89,10 @@ class WhisperModel:
         size = library.whisper_model_type_readable(context).decode()
         return ModelInfo(
             architecture="whisper",
-            name=Path(self._start.model_path).stem,
+            name=self._start.model_path.stem,
             description=f"whisper {size}".removesuffix(" unknown"),
             parameters=0,
-            size_bytes=Path(self._start.model_path).stat().st_size,
+            size_bytes=self._start.model_path.stat().st_size,
             vocabulary_size=library.whisper_model_n_vocab(context),
             embedding_size=library.whisper_model_n_audio_state(context),
             trained_context_tokens=self._context_tokens,

@@ -53,7 +53,7 @@ def begin(tmp_path) -> Begin:
 
     def begin(limits: dict[str, int] | None = None, **shape: object) -> Kept:
         prefixes = PrefixLimits(folder=str(tmp_path / "kept"), **{"tokens": 64, **(limits or {})})
-        folder = open_folder(start(model_path=str(model), prefixes=prefixes), "fake")
+        folder = open_folder(start(model_path=model, prefixes=prefixes), "fake")
         assert folder is not None
         return Kept(folder, **shape)
 

@@ -30,10 +30,9 @@ def request(prompt: str = PROMPTS[0], **fields: object) -> Generate:
 def drafted(path: Path, draft: Path | None) -> Bench:
     """An engine in this process whose passes seem to cost nothing: it drafts whenever it can."""
     log = NativeLog()
-    draft_path = None if draft is None else str(draft)
     command = start(
-        model_path=str(path),
-        draft_model_path=draft_path,
+        model_path=path,
+        draft_model_path=draft,
         batch_tokens=64,
         draft_tokens=4,
         logit_rows=16,

@@ -19,13 +19,13 @@ def folder_name(start: Start) -> str:
     """Folder name by model and settings, so that differently configured engines do not remove
     each other's files as outdated."""
     setup = (
-        str(Path(start.model_path).absolute()),
+        str(start.model_path.absolute()),
         [(str(Path(one.path).absolute()), one.scale) for one in start.adapters],
         *(start.cache_type, start.flash_attention, start.kv_unified),
         *(start.context_tokens, start.default_context_tokens),
     )
     digest = hashlib.blake2b(repr(setup).encode(), digest_size=8).hexdigest()
-    return f"{_UNFIT.sub('-', Path(start.model_path).stem)[:60]}-{digest}"
+    return f"{_UNFIT.sub('-', start.model_path.stem)[:60]}-{digest}"
 
 
 def model_digest(start: Start, state_format: str) -> bytes:
@@ -35,8 +35,7 @@ def model_digest(start: Start, state_format: str) -> bytes:
         f"{state_format}, {start.use_extra_buffers}, {folder_name(start)}".encode(),
         digest_size=_DIGEST_BYTES,
     )
-    model = Path(start.model_path)
-    for path in (*_parts(model), *(Path(one.path) for one in start.adapters)):
+    for path in (*_parts(start.model_path), *(Path(one.path) for one in start.adapters)):
         status = path.stat()
         digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())
         with path.open("rb") as file:

@@ -30,7 +30,7 @@ def model(tmp_path) -> Path:
 @pytest.fixture
 def begin(tmp_path, model) -> Start:
     limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
-    return start(model_path=str(model), prefixes=limits)
+    return start(model_path=model, prefixes=limits)
 
 
 def prefix(number: int) -> Prefix:
@@ -109,7 +109,7 @@ def test_prefix_folder_removes_files_of_another_version(begin):
 )
 def test_prefix_folder_differs_by_model_settings(begin, model, other):
     filled(begin, 1)
-    another = start(model_path=str(model), prefixes=begin.prefixes, **other)
+    another = start(model_path=model, prefixes=begin.prefixes, **other)
 
     assert found(opened(another)) == []
     assert found(opened(begin)) == [1]
@@ -163,7 +163,7 @@ def test_prefix_folder_tolerates_files_removed_by_another_process(begin):
 
 
 def test_prefix_folder_removes_folders_unused_for_long(begin, model):
-    other = start(model_path=str(model), cache_type="q8_0", prefixes=begin.prefixes)
+    other = start(model_path=model, cache_type="q8_0", prefixes=begin.prefixes)
     filled(other, 1)
     stranger = Path(begin.prefixes.folder) / "other-program"
     stranger.mkdir()
