@@ -2,12 +2,13 @@
 forward pass over all sequences in each turn, and publishes deltas."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.command_refused import Job, unsupported_command
+from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
 from llm_backend.engine.kv_cache.lower_tiers import LowerTiers, save_threshold
@@ -15,10 +16,8 @@ from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
 from llm_backend.engine.media_runs import MediaError
 from llm_backend.engine.messages import (
     Delta,
-    Failed,
     Failure,
     Generate,
-    LabelsScored,
     ModelKind,
     Priority,
     ScoreLabels,
@@ -44,7 +43,7 @@ from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.drafter import Drafter
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
-from llm_backend.engine.statistics import PassMeter, Statistics
+from llm_backend.engine.statistics import PassMeter
 
 Answer = OutputBuilder | PathScorer | PrefixReader
 
@@ -53,7 +52,7 @@ _COPY_DIVISOR = 128  # copying a slot costs about as much as computing a 128th o
 _MOST_COPIED = 4096  # largest context by which copies of only the used cells are priced
 
 
-class Generator:
+class Generator(ComputingEngine):
     """Owns all generation requests between `submit` and their last event."""
 
     def __init__(
@@ -65,10 +64,10 @@ class Generator:
         prefixes: PrefixFolder | None = None,
         host_cache: HostPrefixCache | None = None,
     ) -> None:
+        super().__init__(start, outbox.publish)
         self._model = model
         self._requests = RequestTable(model, start)
         self._outbox = outbox
-        self.statistics = Statistics(deaths=start.deaths)
         self._meter = PassMeter(self.statistics)
         cache = Cache(
             slots=model.slots,
@@ -105,15 +104,19 @@ class Generator:
         """True if a turn would have nothing to do."""
         return self._scheduler.is_idle and not self._requests.is_compiling
 
+    @property
+    def addresses(self) -> Iterable[Address]:
+        """Addresses of all requests."""
+        return self._requests
+
     def status(self, name: str) -> Status:
         """Status of the engine, as the answer to the probe `name`."""
-        return Status(
-            id=name,
+        return self._status(
+            name,
             running=len(self._scheduler.running),
             waiting=len(self._requests.waiting),
             held_tokens=self._scheduler.cell_tokens,
             **self._lower_tiers.status(),
-            **asdict(self.statistics),
         )
 
     def validate(self, command: Generate | ScoreLabels) -> ValidatedCommand:
@@ -152,11 +155,6 @@ class Generator:
             if self._answers.pop(answer.sequence, None) is not None:
                 self._scheduler.remove(answer.sequence)
 
-    def abandon(self, connection: int) -> None:
-        """Cancel all requests of a closed connection."""
-        for address in [address for address in self._requests if address.connection == connection]:
-            self.cancel(address)
-
     def wait(self) -> None:
         """Wait a moment if there is nothing to do before a grammar is compiled or a file is
         read."""
@@ -178,7 +176,7 @@ class Generator:
         self._update_costs()
         self._enqueue_compiled()
         for request, message in self._requests.find_expired(now):
-            self._fail(request, Failure.QUEUE_DEADLINE, message)
+            self._fail(request.address, Failure.QUEUE_DEADLINE, message)
         self._lower_tiers.turn(now, is_idle=self._scheduler.is_idle)
         if not self._scheduler.admit(self._prepare_slot):
             for moved in self._scheduler.compact():
@@ -207,10 +205,8 @@ class Generator:
         running = self._scheduler.running
         slots = [sequence.slot for sequence in running if sequence.slot is not None]
         affected = {sequence.request for sequence in running} or set(self._requests)
-        for request in [
-            self._requests[address] for address in self._requests if address in affected
-        ]:
-            self._fail(request, Failure.INTERNAL, message)
+        for address in [one for one in self._requests if one in affected]:
+            self._fail(address, Failure.INTERNAL, message)
         self._slots.clear(slots)
 
     def _update_costs(self) -> None:
@@ -232,10 +228,10 @@ class Generator:
             try:
                 compiled = grammar.result()
             except GrammarError as error:
-                self._fail(request, Failure.INVALID, str(error), "grammar", error.location)
+                self._fail(request.address, Failure.INVALID, str(error), "grammar", error.location)
                 continue
             except CompilerError as error:
-                self._fail(request, Failure.INTERNAL, str(error))
+                self._fail(request.address, Failure.INTERNAL, str(error))
                 continue
             for answer in request.answers:
                 answer.constraint = compiled.constraint()
@@ -259,7 +255,7 @@ class Generator:
         """Answer a request that needs no tokens and no computation."""
         self._publish_slot_assigned(request)
         for answer in request.answers:
-            self._publish(request, answer.end_at_prompt())
+            self._publish_delta(request, answer.end_at_prompt())
         self._close(request)
 
     def _prepare_slot(self, placement: SlotPlacement) -> None:
@@ -273,7 +269,7 @@ class Generator:
         if request.has_started:
             return
         request.has_started = True
-        self._outbox.publish(request.address, request.slot_assigned())
+        self._publish(request.address, request.slot_assigned())
 
     def _encode_media(self) -> None:
         """Compute the next part of a picture or a sound, apart from the pass: embeddings and
@@ -288,8 +284,8 @@ class Generator:
         try:
             self._slots.encode_media(run, scheduled)
         except MediaError as error:
-            request = self._requests[scheduled.sequence.request]
-            self._fail(request, Failure.INVALID, str(error), f"media[{run.number}]")
+            address = scheduled.sequence.request
+            self._fail(address, Failure.INVALID, str(error), f"media[{run.number}]")
             return
         except CellsExhausted:
             self._free_cells([scheduled])
@@ -369,14 +365,14 @@ class Generator:
         try:
             delta, accepted = answer.advance_with_draft(rows, draft)
         except NoChoice as error:
-            self._fail(request, Failure.INTERNAL, str(error))
+            self._fail(request.address, Failure.INTERNAL, str(error))
             return 0
         except GrammarError as error:
-            self._fail(request, Failure.INVALID, str(error), "grammar", error.location)
+            self._fail(request.address, Failure.INVALID, str(error), "grammar", error.location)
             return 0
         self._scheduler.accept_draft(answer.sequence, draft[:accepted])
         self.statistics.generated_tokens += len(answer.sequence.tokens) - length
-        self._publish(request, delta)
+        self._publish_delta(request, delta)
         if answer.is_finished:
             self._remove_answer(request, answer)
         return accepted
@@ -389,28 +385,14 @@ class Generator:
         else:
             self._enqueue_answers(request)
 
-    def _publish(self, request: EngineRequest, event: Delta | LabelsScored | None) -> None:
+    def _publish_delta(self, request: EngineRequest, event: Delta | None) -> None:
         if event is not None:
-            self._outbox.publish(request.address, event)
+            self._publish(request.address, event)
 
     def _close(self, request: EngineRequest) -> None:
         self._requests.remove(request.address)
         for event in request.final_events():
-            self._publish(request, event)
-
-    def _fail(
-        self,
-        request: EngineRequest,
-        failure: Failure,
-        message: str,
-        field: str | None = None,
-        location: str | None = None,
-    ) -> None:
-        self.cancel(request.address)
-        event = Failed(
-            id=request.address.id, failure=failure, message=message, field=field, location=location
-        )
-        self._outbox.publish(request.address, event)
+            self._publish(request.address, event)
 
 
 def _copied_context(model: Model) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaModel, NativeLog
+from llm_backend.engine.llama import LlamaModel, LlamaLog
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.processor_buffers import Buffer, NativeLibrary
 from tests.engine.fakes import start
@@ -28,7 +28,7 @@ Opened = Callable[..., LlamaModel]
 @pytest.fixture
 def opened(tiny_llama) -> Iterator[Opened]:
     """A tiny model in this process, gone after the test."""
-    log, models = NativeLog(), []
+    log, models = LlamaLog(), []
 
     def opened(**fields: object) -> LlamaModel:
         models.append(

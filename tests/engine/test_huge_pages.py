@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages
+from llm_backend.engine.llama import LlamaModel, LlamaLog, huge_pages
 from llm_backend.engine.llama.huge_pages import fit_in_memory, prepare_weights
 from llm_backend.engine.llama.processor_buffers import Buffer
 from tests.engine.fakes import start
@@ -28,7 +28,7 @@ Opened = Callable[..., LlamaModel]
 @pytest.fixture
 def opened() -> Iterator[Opened]:
     """A model in this process, gone after the test."""
-    log, models = NativeLog(), []
+    log, models = LlamaLog(), []
 
     def opened(**fields: object) -> LlamaModel:
         models.append(LlamaModel(start(**fields), log))
@@ -59,7 +59,7 @@ def is_mapped(path: Path) -> bool:
 LOAD = """
 import os, re, sys
 from pathlib import Path
-from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages
+from llm_backend.engine.llama import LlamaModel, LlamaLog, huge_pages
 from tests.engine.fakes import start
 
 def huge_kib():
@@ -68,7 +68,7 @@ def huge_kib():
 
 huge_pages._LOCK = f"llm-backend/tests/{os.getpid()}"
 before = huge_kib()
-model = LlamaModel(start(model_path=Path(sys.argv[1])), NativeLog())
+model = LlamaModel(start(model_path=Path(sys.argv[1])), LlamaLog())
 print(huge_kib() - before)
 """
 

@@ -6,7 +6,7 @@ import time
 import llama_cpp as native
 import pytest
 
-from llm_backend.engine.llama import LlamaModel, NativeLog
+from llm_backend.engine.llama import LlamaModel, LlamaLog
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.operating_system import usable_cores
 from tests.engine.fakes import start
@@ -17,7 +17,7 @@ CORES = 2
 @pytest.fixture(scope="module")
 def context(tiny_llama):
     """The native context of a tiny model, set up for two threads."""
-    model = LlamaModel(start(model_path=tiny_llama, threads=CORES), NativeLog())
+    model = LlamaModel(start(model_path=tiny_llama, threads=CORES), LlamaLog())
     return model._context
 
 

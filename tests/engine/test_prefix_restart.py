@@ -10,7 +10,7 @@ import pytest
 
 from llm_backend.engine import Engine
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaModel, NativeLog
+from llm_backend.engine.llama import LlamaModel, LlamaLog
 from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start
@@ -24,7 +24,7 @@ Opened = Callable[..., LlamaModel]
 @pytest.fixture
 def opened(tmp_path) -> Iterator[Opened]:
     """A tiny model in this process, gone after the test."""
-    log, models = NativeLog(), []
+    log, models = LlamaLog(), []
 
     def opened(file: Path, **fields: object) -> LlamaModel:
         models.append(LlamaModel(start(model_path=file, batch_tokens=512, **fields), log))

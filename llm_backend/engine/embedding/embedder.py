@@ -2,17 +2,17 @@
 the inputs of all requests share the passes."""
 
 from collections import deque
-from dataclasses import asdict
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.command_refused import CommandRefused, Job, unsupported_command
+from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
     Embed,
     Embedded,
-    Failed,
     Failure,
     ModelKind,
     Rank,
@@ -25,7 +25,6 @@ from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.messages.framing import MESSAGE_BYTES
 from llm_backend.engine.model import Model
 from llm_backend.engine.scheduling.command_validation import check_tokens, tokens_beyond
-from llm_backend.engine.statistics import Statistics
 
 _Results = NDArray[np.float32] | NDArray[np.float64]
 
@@ -49,18 +48,16 @@ class _Request:
         return len(self.results) == len(self.inputs)
 
 
-class Embedder:
+class Embedder(ComputingEngine):
     """Owns all requests between `submit` and their last event. Each pass takes one input of each
     request in turn for as long as they fit, so that a long list does not hold up a short one."""
 
     def __init__(self, model: Model, start: Start, publish: Publish) -> None:
+        super().__init__(start, publish)
         self._model = model
-        self._start = start
-        self._publish = publish
         self._requests: dict[Address, _Request] = {}
         self._turns: deque[_Request] = deque()
         self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
-        self.statistics = Statistics(deaths=start.deaths)
         self.answer_bytes = MESSAGE_BYTES
 
     @property
@@ -68,23 +65,15 @@ class Embedder:
         """True if a turn would have nothing to do."""
         return not self._requests
 
+    @property
+    def addresses(self) -> Iterable[Address]:
+        """Addresses of all requests."""
+        return self._requests
+
     def status(self, name: str) -> Status:
         """Status of the engine, as the answer to the probe `name`."""
         waiting = sum(not request.started for request in self._requests.values())
-        return Status(
-            id=name,
-            running=len(self._requests) - waiting,
-            waiting=waiting,
-            held_tokens=0,
-            **asdict(self.statistics),
-        )
-
-    def idle_timeout_s(self, now: float) -> float | None:
-        """Seconds until an idle engine has something to do without a command: None, for never."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to close."""
+        return self._status(name, running=len(self._requests) - waiting, waiting=waiting)
 
     def submit(self, address: Address, command: Job, now: float) -> None:
         """Queue a command. Raises `CommandRefused`."""
@@ -104,14 +93,6 @@ class Embedder:
         if request is not None and request in self._turns:
             self._turns.remove(request)
 
-    def abandon(self, connection: int) -> None:
-        """Cancel all requests of a closed connection."""
-        for address in [address for address in self._requests if address.connection == connection]:
-            self.cancel(address)
-
-    def wait(self) -> None:
-        """Nothing to wait for, as nothing is computed in parallel to the passes."""
-
     def turn(self, now: float) -> None:
         """One turn: fill a pass, compute it, publish results."""
         self._expire(now)
@@ -129,7 +110,7 @@ class Embedder:
         """Fail the requests of a turn that raised an error."""
         begun = [request for request in self._requests.values() if request.started]
         for request in begun or list(self._requests.values()):
-            self._fail(request, Failure.INTERNAL, message)
+            self._fail(request.address, Failure.INTERNAL, message)
 
     def _inputs(self, command: Job) -> list[list[int]]:
         match command:
@@ -227,7 +208,7 @@ class Embedder:
         for request in waiting:
             if now - request.arrived_at > deadline_s:
                 message = f"No pass was free within {deadline_s:g} seconds; try later."
-                self._fail(request, Failure.QUEUE_DEADLINE, message)
+                self._fail(request.address, Failure.QUEUE_DEADLINE, message)
 
     def _compute(self, inputs: list[list[int]]) -> _Results:
         if self._model.kind is ModelKind.RERANK:
@@ -240,7 +221,7 @@ class Embedder:
             message = (
                 f"The vectors of {len(request.inputs)} inputs exceed the size limit of one answer."
             )
-            self._fail(request, Failure.INVALID, f"{message} Send fewer.", "inputs")
+            self._fail(request.address, Failure.INVALID, f"{message} Send fewer.", "inputs")
             return
         del self._requests[request.address]
         self._publish(request.address, answer)
@@ -256,10 +237,3 @@ class Embedder:
             embedding_size=results.shape[1],
             prompt_tokens=tokens,
         )
-
-    def _fail(
-        self, request: _Request, failure: Failure, message: str, field: str | None = None
-    ) -> None:
-        self.cancel(request.address)
-        event = Failed(id=request.address.id, failure=failure, message=message, field=field)
-        self._publish(request.address, event)

@@ -19,7 +19,7 @@ log.py                 the native code's log
 
 from llm_backend.engine.llama.cells import STATE_FORMAT
 from llm_backend.engine.llama.draft_model_loader import load_draft_model
-from llm_backend.engine.llama.log import NativeLog, capture_log
+from llm_backend.engine.llama.log import LlamaLog, capture_log
 from llm_backend.engine.llama.model import LlamaModel
 
-__all__ = ["STATE_FORMAT", "LlamaModel", "NativeLog", "capture_log", "load_draft_model"]
+__all__ = ["STATE_FORMAT", "LlamaLog", "LlamaModel", "capture_log", "load_draft_model"]

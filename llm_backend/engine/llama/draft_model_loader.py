@@ -2,13 +2,13 @@
 
 from msgspec.structs import replace
 
-from llm_backend.engine.llama.log import NativeLog
+from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.model import LlamaModel
 from llm_backend.engine.messages import ModelKind, Start
 from llm_backend.engine.model import LoadError
 
 
-def load_draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
+def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaModel:
     """Load the model of `start.draft_model_path` with the settings of `model`, and verify it by
     a pass. It has as many slots of as many tokens, if it was trained for so many. Raises
     `LoadError` if it cannot draft for `model`."""

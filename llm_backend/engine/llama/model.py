@@ -12,7 +12,7 @@ from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.header import Header, check_file, native_text
-from llm_backend.engine.llama.log import NativeLog
+from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
@@ -40,7 +40,7 @@ class LlamaModel:
     A slot is a sequence id. `forward` computes logits, `embed` embeddings.
     """
 
-    def __init__(self, start: Start, log: NativeLog) -> None:
+    def __init__(self, start: Start, log: LlamaLog) -> None:
         self._start = start
         self._log = log
         check_file(start.model_path)

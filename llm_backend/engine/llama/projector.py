@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.llama.header import check_file
-from llm_backend.engine.llama.log import NativeLog
+from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.media_runs import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.engine.messages import Media, Medium, Start
@@ -52,7 +52,7 @@ class Embeddings:
 class NativeProjector:
     """The file at `start.projector_path`, for the model of this handle. Raises `LoadError`."""
 
-    def __init__(self, start: Start, model: Handle, log: NativeLog) -> None:
+    def __init__(self, start: Start, model: Handle, log: LlamaLog) -> None:
         assert start.projector_path is not None, "a projector is configured"
         self._path = start.projector_path
         self._log = log

@@ -16,9 +16,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from llm_backend.engine.command_refused import CommandRefused, unsupported_command
+from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache, default_limit_bytes
@@ -65,16 +66,11 @@ from llm_backend.model_files.memory import available_memory_bytes, machine_memor
 from llm_backend.operating_system import die_with_parent
 
 if TYPE_CHECKING:  # a worker loads the native library of its own kind of model only
-    from llm_backend.engine.llama import LlamaModel, NativeLog
-    from llm_backend.engine.whisper import Transcriber
+    from llm_backend.engine.llama import LlamaModel, LlamaLog
 
 _log = logging.getLogger("llm_backend.engine.process.worker")
 
 _TOKENIZER_WAIT_S = 0.002  # at idle, before commands are polled again
-
-
-ComputingEngine: TypeAlias = "Embedder | Generator | Transcriber"
-"""The part of a worker that computes requests, by the kind of its model."""
 
 MakeEngine = Callable[[Outbox, Callable[[], bool]], ComputingEngine]
 """Creates the engine of a worker, for its outbox and for the function that handles commands in the
@@ -309,7 +305,7 @@ def _load_llama(start: Start) -> LoadedModel:
     return LoadedModel(info=model.info(), make_engine=make_engine, tokenizes=model)
 
 
-def _drafter(model: "LlamaModel", start: Start, log: "NativeLog") -> Drafter | None:
+def _drafter(model: "LlamaModel", start: Start, log: "LlamaLog") -> Drafter | None:
     """The drafter of a draft model, if one is configured."""
     if start.draft_model_path is None:
         return None

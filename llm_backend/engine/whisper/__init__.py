@@ -6,8 +6,7 @@ words.py        words of a transcript, of its tokens
 transcriber.py  the queue of windows
 """
 
-from llm_backend.engine.whisper.library import NativeLog
 from llm_backend.engine.whisper.model import WhisperModel
 from llm_backend.engine.whisper.transcriber import Transcriber
 
-__all__ = ["NativeLog", "Transcriber", "WhisperModel"]
+__all__ = ["Transcriber", "WhisperModel"]

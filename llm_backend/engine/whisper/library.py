@@ -6,7 +6,6 @@ structures are those of the pinned version; `open_library` refuses any other.
 """
 
 import logging
-from collections import deque
 from ctypes import (
     CDLL,
     CFUNCTYPE,
@@ -24,12 +23,11 @@ from importlib.metadata import PackageNotFoundError, files
 from typing import Any
 
 from llm_backend.engine.model import LoadError
+from llm_backend.engine.native_log import NativeLog
 
 VERSION = "1.8.5"
 """Version of whisper.cpp whose structures are below."""
 
-_log = logging.getLogger("llm_backend.engine.whisper")
-_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 _GREEDY = 0  # WHISPER_SAMPLING_GREEDY
 
 LogCallback = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
@@ -204,26 +202,11 @@ def default_params(library: CDLL) -> FullParams:
     return params
 
 
-class NativeLog:
-    """Forwards lines of the native code at debug level; stores the last errors to explain a
-    failure. The log is redirected for as long as the object lives."""
-
-    def __init__(self, library: CDLL) -> None:
-        self._errors: deque[str] = deque(maxlen=4)
-        self._callback = LogCallback(self._forward)
-        library.whisper_log_set(self._callback, None)
-
-    def _forward(self, level: int, text: bytes, _user_data: object) -> None:
-        line = text.decode(errors="replace").strip()
-        if level == _ERROR:
-            self._errors.append(line)
-        _log.debug("%s", line)
-
-    def pop_reason(self) -> str:
-        """Returns the last errors, the first of which says most, and clears them."""
-        reason = "; ".join(self._errors) or "the native code gives no reason"
-        self._errors.clear()
-        return reason
+def capture_log(library: CDLL) -> NativeLog:
+    """Redirect the native log for as long as the returned object lives."""
+    log = NativeLog(logging.getLogger("llm_backend.engine.whisper"), LogCallback)
+    library.whisper_log_set(log.callback, None)
+    return log
 
 
 def _path() -> str:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from ctypes import c_int
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from llm_backend.engine.whisper.library import (
     AbortCallback,
     EncoderCallback,
     FullParams,
-    NativeLog,
+    capture_log,
     default_context,
     default_params,
     open_library,
@@ -63,7 +62,7 @@ class WhisperModel:
         except HeaderError as error:
             raise LoadError(str(error)) from error
         self._library = open_library()
-        self._log = NativeLog(self._library)
+        self._log = capture_log(self._library)
         params = default_context(self._library)
         params.use_gpu = start.gpu_layers != 0
         params.gpu_device = start.main_gpu

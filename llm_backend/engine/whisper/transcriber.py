@@ -5,20 +5,13 @@ does not hold up a short one.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from llm_backend.engine.command_refused import CommandRefused, Job, unsupported_command
-from llm_backend.engine.messages import (
-    Failed,
-    Failure,
-    SlotAssigned,
-    Start,
-    Status,
-    Transcribe,
-)
+from llm_backend.engine.computing_engine import ComputingEngine
+from llm_backend.engine.messages import Failure, SlotAssigned, Start, Status, Transcribe
 from llm_backend.engine.messages.address import Address, Publish
-from llm_backend.engine.statistics import Statistics
 from llm_backend.engine.whisper.model import Cancelled, WhisperModel
 
 _POLL_INTERVAL_S = 0.02  # between looks for commands while a window is computed
@@ -30,7 +23,7 @@ class _Waiting:
     arrived_at: float
 
 
-class Transcriber:
+class Transcriber(ComputingEngine):
     """Owns all windows between `submit` and their last event. `receive` is called while a window is
     computed: it handles the commands that have arrived, which may cancel that window, and returns
     True if the worker is to end."""
@@ -38,44 +31,37 @@ class Transcriber:
     def __init__(
         self, model: WhisperModel, start: Start, publish: Publish, receive: Callable[[], bool]
     ) -> None:
+        super().__init__(start, publish)
         self._model = model
-        self._start = start
-        self._publish = publish
         self._receive = receive
         self._waiting: dict[Address, _Waiting] = {}  # in order of arrival
         self._running: Address | None = None
         self._polled_at = 0.0
-        self.statistics = Statistics(deaths=start.deaths)
 
     @property
     def is_idle(self) -> bool:
         """True if a turn would have nothing to do."""
         return not self._waiting
 
+    @property
+    def addresses(self) -> Iterable[Address]:
+        """Addresses of all windows."""
+        return [*self._waiting, *([self._running] if self._running else [])]
+
     def status(self, name: str) -> Status:
         """Status of the engine, as the answer to the probe `name`."""
-        return Status(
-            id=name,
-            running=int(self._running is not None),
-            waiting=len(self._waiting),
-            held_tokens=0,
-            **asdict(self.statistics),
+        return self._status(
+            name, running=int(self._running is not None), waiting=len(self._waiting)
         )
-
-    def idle_timeout_s(self, now: float) -> float | None:
-        """Seconds until an idle engine has something to do without a command: None, for never."""
-        return None
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def submit(self, address: Address, command: Job, now: float) -> None:
         """Queue a window. Raises `CommandRefused`."""
         if not isinstance(command, Transcribe):
             raise unsupported_command(self._model.kind, command)
         self._model.check(command)
-        if not command.has_begun and len(self._waiting) > self._start.queue_limit:
-            message = f"{len(self._waiting)} recordings are waiting already; try later."
+        limit, free_slots = self._start.queue_limit, int(self._running is None)
+        if not command.has_begun and len(self._waiting) >= limit + free_slots:
+            message = f"{limit} recordings are waiting already; try later."
             raise CommandRefused(Failure.QUEUE_FULL, message)
         self._waiting[address] = _Waiting(command=command, arrived_at=now)
 
@@ -84,15 +70,6 @@ class Transcriber:
         self._waiting.pop(address, None)
         if self._running == address:
             self._running = None
-
-    def abandon(self, connection: int) -> None:
-        """Cancel all windows of a closed connection."""
-        for address in [*self._waiting, *([self._running] if self._running else [])]:
-            if address.connection == connection:
-                self.cancel(address)
-
-    def wait(self) -> None:
-        """Nothing to wait for, as nothing is computed beside a window."""
 
     def turn(self, now: float) -> None:
         """One turn: transcribe the window that has waited longest."""
@@ -132,7 +109,3 @@ class Transcriber:
             if not one.command.has_begun and now - one.arrived_at > deadline_s:
                 message = f"The recording had no turn within {deadline_s:g} seconds; try later."
                 self._fail(address, Failure.QUEUE_DEADLINE, message)
-
-    def _fail(self, address: Address, failure: Failure, message: str) -> None:
-        self.cancel(address)
-        self._publish(address, Failed(id=address.id, failure=failure, message=message))

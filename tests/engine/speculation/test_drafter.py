@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_backend.engine import Engine, EngineStartError
-from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages, load_draft_model
+from llm_backend.engine.llama import LlamaModel, LlamaLog, huge_pages, load_draft_model
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.model import LoadError
 from llm_backend.engine.speculation.drafter import Drafter
@@ -29,7 +29,7 @@ def request(prompt: str = PROMPTS[0], **fields: object) -> Generate:
 
 def drafted(path: Path, draft: Path | None) -> Bench:
     """An engine in this process whose passes seem to cost nothing: it drafts whenever it can."""
-    log = NativeLog()
+    log = LlamaLog()
     command = start(
         model_path=path,
         draft_model_path=draft,

@@ -84,6 +84,24 @@ def test_a_full_queue_refuses_new_recordings_only():
     assert refused.value.failure is Failure.QUEUE_FULL
 
 
+def test_a_full_queue_counts_no_window_that_is_computed():
+    refused = []
+
+    def fill(queue: Queue) -> bool:
+        for number in range(3):
+            try:
+                queue.submit(f"{number}")
+            except CommandRefused as error:
+                refused.append((number, error.failure))
+        return False
+
+    queue = Queue(fill)
+    queue.submit("computed")
+    queue.transcriber.turn(0)
+
+    assert refused == [(2, Failure.QUEUE_FULL)]
+
+
 def test_a_recording_without_a_turn_fails_after_its_deadline():
     queue = Queue()
     queue.submit("new")

@@ -1,0 +1,91 @@
+"""Base of the engines of a worker: each computes the requests of one kind of model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from llm_backend.engine.command_refused import Job
+from llm_backend.engine.messages import Failed, Failure, Start, Status
+from llm_backend.engine.messages.address import Address, Publish
+from llm_backend.engine.statistics import Statistics
+
+
+class ComputingEngine(ABC):
+    """Owns all requests between `submit` and their last event."""
+
+    def __init__(self, start: Start, publish: Publish) -> None:
+        self._start = start
+        self._publish = publish
+        self.statistics = Statistics(deaths=start.deaths)
+
+    @property
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """True if a turn would have nothing to do."""
+
+    @property
+    @abstractmethod
+    def addresses(self) -> Iterable[Address]:
+        """Addresses of all requests."""
+
+    @abstractmethod
+    def submit(self, address: Address, command: Job, now: float) -> None:
+        """Queue a command. Raises `CommandRefused`."""
+
+    @abstractmethod
+    def cancel(self, address: Address) -> None:
+        """Remove a request, whether it waits or is computed. Unknown addresses are ignored."""
+
+    @abstractmethod
+    def turn(self, now: float) -> None:
+        """One turn: compute a pass, and publish its events."""
+
+    @abstractmethod
+    def abort(self, message: str) -> None:
+        """Fail the requests of a turn that raised an error."""
+
+    @abstractmethod
+    def status(self, name: str) -> Status:
+        """Status of the engine, as the answer to the probe `name`."""
+
+    def abandon(self, connection: int) -> None:
+        """Cancel all requests of a closed connection."""
+        for address in [one for one in self.addresses if one.connection == connection]:
+            self.cancel(address)
+
+    def wait(self) -> None:  # noqa: B027 # most engines compute everything in their turns
+        """Wait a moment if there is nothing to do before something beside the turns is done."""
+
+    def idle_timeout_s(self, now: float) -> float | None:
+        """Seconds until an idle engine has something to do without a command; None for never."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 # most engines have nothing to close
+        """Finish what was begun; no further command comes."""
+
+    def _status(
+        self, name: str, *, running: int, waiting: int, held_tokens: int = 0, **more: int
+    ) -> Status:
+        return Status(
+            id=name,
+            running=running,
+            waiting=waiting,
+            held_tokens=held_tokens,
+            **more,
+            **asdict(self.statistics),
+        )
+
+    def _fail(
+        self,
+        address: Address,
+        failure: Failure,
+        message: str,
+        field: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        """Remove a request and publish its failure."""
+        self.cancel(address)
+        event = Failed(
+            id=address.id, failure=failure, message=message, field=field, location=location
+        )
+        self._publish(address, event)
