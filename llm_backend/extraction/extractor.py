@@ -10,6 +10,7 @@ read again from its beginning. So long files do not hold up short ones.
 """
 
 import asyncio
+import codecs
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,13 +22,18 @@ from llm_backend.extraction.errors import (
     ReaderKilled,
     TimeSliceExceeded,
     UnreadableFile,
+    UnsupportedFile,
 )
 from llm_backend.extraction.formats import HEAD_BYTES, Format, detect_format
-from llm_backend.extraction.plain import decode
 
 _MEMORY_BYTES = 1024 * 1024  # of a file in memory; a larger one is on disk
 _CONCURRENT_DECODES = 4  # files that are fetched and decoded at once
 _TRIES = 2  # attempts if the child process is killed from outside
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,3 +138,18 @@ def _require_text(text: str, format: Format) -> str:
         hint = " Its pages may be pictures." if format is Format.PDF else ""
         raise UnreadableFile(f"The file holds no text.{hint}")
     return text
+
+
+def decode(data: bytes) -> str:
+    """Decodes UTF-8, or UTF-16 with a byte order mark, and converts line ends to those of Unix.
+    Raises `UnsupportedFile` for other bytes, such as binary files."""
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UnsupportedFile(
+            f"The file is not text in UTF-8 or UTF-16, from byte {error.start} on."
+        ) from error
+    if "\0" in text:
+        raise UnsupportedFile("The file is not text: it holds NUL bytes.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

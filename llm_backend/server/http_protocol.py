@@ -14,8 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from llm_backend.errors import InvalidRequest, error_body
-from llm_backend.server.heads import HeadsWithBodies
-from llm_backend.server.request_head import fault_of_head
+from llm_backend.server.request_head import HeadsWithBodies, fault_of_head
 from llm_backend.server.request_pace import PaceLimits, RequestPace
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,20 @@
-"""Rows as values and values as rows: a field has the name of its column."""
+"""Rows as values and values as rows: a field has the name of its column; lookup of one row by ids
+that clients send."""
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar  # Any: a row may hold anything
 
-from sqlalchemy import Row, Table
+from sqlalchemy import Connection, Row, Select, Table
+
+from llm_backend.store.errors import Missing
+from llm_backend.store.json_text import is_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 V = TypeVar("V", bound="DataclassInstance")
+
+_ID_CHARACTERS = 4096
 
 
 def value_from(row: Row[Any], kind: type[V], **others: Any) -> V:
@@ -22,3 +28,17 @@ def row_from(value: object, table: Table, **others: Any) -> dict[str, Any]:
     """The columns of a table that the value has; `others` are those that it has in another form."""
     names = [column.name for column in table.columns if hasattr(value, column.name)]
     return {name: getattr(value, name) for name in names} | others
+
+
+def find_row(connection: Connection, statement: Select[Any], *ids: str) -> Row[Any]:
+    """The row of the statement. Raises `Missing` for the last of `ids`, if there is no row or if
+    one of these ids is a text that no column can store, or longer than any id."""
+    row = connection.execute(statement).first() if all(map(is_id, ids)) else None
+    if row is None:
+        raise Missing(ids[-1])
+    return row
+
+
+def is_id(text: str) -> bool:
+    """True if a row may have this id: a column can store it, and it is no longer than any id."""
+    return len(text) <= _ID_CHARACTERS and is_text(text)

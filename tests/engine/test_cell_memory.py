@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaModel, LlamaLog
+from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.processor_buffers import Buffer, NativeLibrary
 from tests.engine.fakes import start
@@ -31,9 +31,7 @@ def opened(tiny_llama) -> Iterator[Opened]:
     log, models = LlamaLog(), []
 
     def opened(**fields: object) -> LlamaModel:
-        models.append(
-            LlamaModel(start(model_path=tiny_llama, batch_tokens=512, **fields), log)
-        )
+        models.append(LlamaModel(start(model_path=tiny_llama, batch_tokens=512, **fields), log))
         return models[-1]
 
     yield opened

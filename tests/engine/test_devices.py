@@ -81,9 +81,7 @@ def test_placement_keeps_the_experts_of_the_first_layers_in_host_memory(tmp_path
     caplog.set_level(logging.DEBUG, "llm_backend.engine.llama")
     log = capture_log()
     path = write_shape(tmp_path / "mixture.gguf", TINY_MIXTURE)
-    command = start(
-        model_path=path, gpu_layers=4, host_experts=2, tensor_split=(4.0,), mmap=True
-    )
+    command = start(model_path=path, gpu_layers=4, host_experts=2, tensor_split=(4.0,), mmap=True)
     placement = DevicePlacement(command)
     model = load_weights(command, placement)
     assert model, log.pop_reason()

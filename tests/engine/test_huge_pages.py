@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaModel, LlamaLog, huge_pages
+from llm_backend.engine.llama import LlamaLog, LlamaModel, huge_pages
 from llm_backend.engine.llama.huge_pages import fit_in_memory, prepare_weights
 from llm_backend.engine.llama.processor_buffers import Buffer
 from tests.engine.fakes import start

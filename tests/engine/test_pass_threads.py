@@ -6,7 +6,7 @@ import time
 import llama_cpp as native
 import pytest
 
-from llm_backend.engine.llama import LlamaModel, LlamaLog
+from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.operating_system import usable_cores
 from tests.engine.fakes import start

@@ -10,7 +10,7 @@ import pytest
 
 from llm_backend.engine import Engine
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaModel, LlamaLog
+from llm_backend.engine.llama import LlamaLog, LlamaModel
 from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_backend.server.heads import HeadsWithBodies
+from llm_backend.server.request_head import HeadsWithBodies
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 

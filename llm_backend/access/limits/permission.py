@@ -9,7 +9,6 @@ import orjson
 from llm_backend.access.authentication.named_models import models_in
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.authentication.principal import Caller
-from llm_backend.access.limits.hosted_tool_types import check_tools
 from llm_backend.access.limits.request_policy import RequestPolicies, RequestPolicy
 from llm_backend.access.usage.metered_operations import MeteredOperation
 from llm_backend.access.usage.spending import Spending
@@ -18,9 +17,18 @@ from llm_backend.contract.body import check_keys
 from llm_backend.contract.forms.form_observer import observe_form
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import Forbidden, InvalidRequest
-from llm_backend.json_types import JsonObject
+from llm_backend.json_types import JsonMapping, JsonObject
 
 _MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
+_WITHIN = ("", "session", "response")
+# The prefix of a hosted tool's type -> the permission that the tool needs.
+_PERMISSIONS = {
+    "file_search": "file_search",
+    "web_search": "web_search",  # also web_search_preview, and types with a date
+    "image_generation": "image_generation",
+    "mcp": "mcp",
+    "code_interpreter": "code_interpreter",
+}
 
 
 class Permission:
@@ -134,3 +142,30 @@ def _not_allowed(project: Project, model: str) -> Forbidden:
         param="model",
         code="model_not_found",
     )
+
+
+def check_tools(body: JsonMapping, forbidden: frozenset[str]) -> None:
+    """Raises `Forbidden` for a tool that the caller's project may not use. Looks at the tools of
+    the request, and of the session or the response that the request creates."""
+    if "web_search" in forbidden and body.get("web_search_options") is not None:
+        raise _tool_not_allowed("web_search", "web_search_options")
+    for within in _WITHIN:
+        holder = body.get(within) if within else body
+        tools = holder.get("tools") if isinstance(holder, dict) else None
+        for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+            type = tool.get("type") if isinstance(tool, dict) else None
+            permission = _tool_permission(type) if isinstance(type, str) else None
+            if permission in forbidden:
+                where = f"{within}.tools[{index}]" if within else f"tools[{index}]"
+                raise _tool_not_allowed(permission, where)
+
+
+def _tool_not_allowed(permission: str | None, where: str) -> Forbidden:
+    return Forbidden(f"The project may not use the hosted tool `{permission}`.", param=where)
+
+
+def _tool_permission(type: str) -> str | None:
+    for beginning, permission in _PERMISSIONS.items():
+        if type.startswith(beginning):
+            return permission
+    return None

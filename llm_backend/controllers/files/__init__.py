@@ -2,6 +2,5 @@
 
 `operations.py`  the operations
 `download.py`    response with a file or a range of it
-`byte_range.py`  the `Range` header
 `file_types.py`  type and size by purpose
 """

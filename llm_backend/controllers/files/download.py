@@ -1,7 +1,9 @@
 """Download response of a stored file: whole or a byte range, never executed by a browser."""
 
 import logging
+import re
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -9,11 +11,11 @@ from starlette.types import Receive, Scope, Send
 
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.files.byte_range import byte_range
-from llm_backend.errors import ClientGone
+from llm_backend.errors import ClientGone, RangeNotSatisfiable
 from llm_backend.store import FileStore, StoredFile, StoreUnavailable
 
 log = logging.getLogger(__name__)
+_ONE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 
 class Download(Response):
@@ -75,3 +77,30 @@ def disposition(filename: str) -> str:
     plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-") else "_" for c in name)
     encoded = quote(name, safe="")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByteRange:
+    """The bytes from `start` until before `end`."""
+
+    start: int
+    end: int
+
+
+def byte_range(header: str | None, size_bytes: int) -> ByteRange | None:
+    """Parses a range; returns None for the whole file: no range, several, or a malformed one.
+
+    Raises `RangeNotSatisfiable` for a range that begins after the last byte.
+    """
+    match = _ONE.fullmatch(header or "")
+    if match is None or match[1] == match[2] == "":
+        return None
+    if match[1] == "":
+        start, end = max(0, size_bytes - int(match[2])), size_bytes
+    else:
+        start, end = int(match[1]), min(int(match[2] or size_bytes) + 1, size_bytes)
+        if match[2] and int(match[2]) < start:
+            return None
+    if start >= size_bytes:
+        raise RangeNotSatisfiable(size_bytes)
+    return ByteRange(start=start, end=end)

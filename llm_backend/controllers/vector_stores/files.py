@@ -1,5 +1,6 @@
 """Vector store files: create, list, get, update attributes, delete, read content."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -13,11 +14,13 @@ from llm_backend.controllers.rendering.json_response import (
 )
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.ingestion.file_attributes import update_attributes
 from llm_backend.controllers.vector_stores.ingestion.new_files import new_files
+from llm_backend.controllers.vector_stores.library import VectorLibrary, translate_index_errors
 from llm_backend.controllers.vector_stores.request_values import attributes_from
 from llm_backend.controllers.vector_stores.response_objects import content_page, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
+from llm_backend.store import StoredVectorFile
+from llm_backend.store.vector_stores import Attribute
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -80,3 +83,28 @@ async def retrieve_vector_store_file_content(services: Services, request: ApiReq
     """`GET /vector_stores/{vector_store_id}/files/{file_id}/content`"""
     stores, path = services.library.stores, request.path
     return JsonResponse(content_page(await stores.text(path["vector_store_id"], path["file_id"])))
+
+
+async def update_attributes(
+    library: VectorLibrary, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
+) -> StoredVectorFile:
+    """Sets the attributes and returns the file. Of concurrent updates the last one wins, in the
+    database and in the index. Raises `Missing`; if the index is unreachable, nothing changes."""
+    file = await library.stores.file(store_id, file_id)
+    if file.status == "completed":
+        await _update_index(library, file, attributes)
+    file = await library.stores.describe(store_id, file_id, attributes)
+    indexed = None
+    # A concurrent update may have come between.
+    while file.status == "completed" and file.attributes != indexed:
+        indexed = file.attributes
+        await _update_index(library, file, indexed)
+        file = await library.stores.file(store_id, file_id)
+    return file
+
+
+async def _update_index(
+    library: VectorLibrary, file: StoredVectorFile, attributes: Mapping[str, Attribute]
+) -> None:
+    with translate_index_errors():
+        await library.index.set_attributes(file.store_id, file.document, attributes)

@@ -1,7 +1,6 @@
 """Webhooks: events about background responses and batches, sent to endpoints of the project.
 
 `endpoints.py`        create, list, change, delete; secrets; tests; failures
-`event_types.py`      types of the events that happen here
 `signature.py`        secrets and signatures (Standard Webhooks)
 `delivery_worker.py`  sends events, again and again for a day
 """

@@ -1,6 +1,7 @@
 """Webhook endpoints of the project: create, list, change, delete, rotate secrets, test."""
 
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -16,7 +17,6 @@ from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.webhooks.delivery_worker import send_event
-from llm_backend.controllers.webhooks.event_types import check_event_type, check_event_types
 from llm_backend.controllers.webhooks.signature import hint_of, new_secret
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject
@@ -27,6 +27,40 @@ if TYPE_CHECKING:
 
 _KIND = "webhook endpoint"
 _KEPT_SECRET_S = 24 * 3600
+
+
+EVENT_TYPES = (
+    "batch.completed",
+    "batch.failed",
+    "batch.expired",
+    "batch.cancelled",
+    "response.completed",
+    "response.failed",
+    "response.cancelled",
+    "response.incomplete",
+)
+
+
+async def list_webhook_event_types(services: Services, request: ApiRequest) -> Response:
+    """`GET /webhook_event_types`"""
+    return JsonResponse({"object": "list", "data": [*EVENT_TYPES]})
+
+
+def check_event_types(types: Sequence[str]) -> list[str]:
+    """Returns the types without repetition. Raises `InvalidRequest` for one that never happens."""
+    for place, type in enumerate(types):
+        check_event_type(type, f"event_types[{place}]")
+    return list(dict.fromkeys(types))
+
+
+def check_event_type(type: str, where: str) -> None:
+    """Raises `InvalidRequest` with the param `where` for a type that never happens here."""
+    if type not in EVENT_TYPES:
+        raise InvalidRequest(
+            f"This server sends no `{type}` events; GET /v1/webhook_event_types lists those that "
+            "it sends.",
+            param=where,
+        )
 
 
 async def create_webhook_endpoint(services: Services, request: ApiRequest) -> Response:

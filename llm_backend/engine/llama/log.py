@@ -12,9 +12,7 @@ class LlamaLog(NativeLog):
     """The lines of llama.cpp and of its projectors, wherever the log is redirected to it."""
 
     def __init__(self) -> None:
-        super().__init__(
-            logging.getLogger("llm_backend.engine.llama"), native.llama_log_callback
-        )
+        super().__init__(logging.getLogger("llm_backend.engine.llama"), native.llama_log_callback)
 
 
 def capture_log() -> LlamaLog:

@@ -66,7 +66,7 @@ from llm_backend.model_files.memory import available_memory_bytes, machine_memor
 from llm_backend.operating_system import die_with_parent
 
 if TYPE_CHECKING:  # a worker loads the native library of its own kind of model only
-    from llm_backend.engine.llama import LlamaModel, LlamaLog
+    from llm_backend.engine.llama import LlamaLog, LlamaModel
 
 _log = logging.getLogger("llm_backend.engine.process.worker")
 

@@ -12,6 +12,5 @@ scoring_validation.py   checks of its command, and its tokens
 label_tree.py           the tokens of a question's labels, computed once where labels begin alike
 command_validation.py   checks of a command, and its prompt's tokens
 prompt_tokens.py        tokenizes a prompt
-queue_limits.py         limits and deadlines of the queue
 grammar_compilation.py  requests that wait for a grammar
 """

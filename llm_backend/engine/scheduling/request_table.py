@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Self
 
 from llm_backend.engine.command_refused import CommandRefused
 from llm_backend.engine.messages import Failure, Generate, Priority, ScoreLabels, Start
@@ -12,13 +14,45 @@ from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
 from llm_backend.engine.scheduling.command_validation import CommandLimits, ValidatedPrompt
 from llm_backend.engine.scheduling.generation_request import GenerationRequest
 from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
-from llm_backend.engine.scheduling.queue_limits import QueueLimits
 from llm_backend.engine.scheduling.scoring_request import ScoringRequest
 from llm_backend.engine.scheduling.scoring_validation import ValidatedScoring, validate_scoring
 from llm_backend.engine.sequence import Sequence
 
 ValidatedCommand = ValidatedPrompt | ValidatedScoring
 EngineRequest = GenerationRequest | ScoringRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class _QueueLimit:
+    limit: int
+    deadline_s: float
+
+
+class QueueLimits:
+    """Limit and deadline of each priority's queue; a full batch queue does not keep interactive
+    requests out."""
+
+    def __init__(self, queues: dict[Priority, _QueueLimit]) -> None:
+        self._queues = queues
+
+    @classmethod
+    def of(cls, start: Start) -> Self:
+        """The limits by a worker's `Start` command."""
+        interactive = _QueueLimit(limit=start.queue_limit, deadline_s=start.queue_deadline_s)
+        batch = _QueueLimit(limit=start.batch_queue_limit, deadline_s=start.batch_queue_deadline_s)
+        return cls({Priority.INTERACTIVE: interactive, Priority.BATCH: batch})
+
+    def limit(self, priority: Priority) -> int:
+        """Number of requests of this priority that may wait."""
+        return self._queues[priority].limit
+
+    def exceeded_deadline_s(
+        self, arrived_at: float, priority: Priority, now: float
+    ) -> float | None:
+        """Returns the deadline in seconds that a waiting request has exceeded; None if it has
+        not."""
+        deadline_s = self._queues[priority].deadline_s
+        return deadline_s if now - arrived_at > deadline_s else None
 
 
 class RequestTable:

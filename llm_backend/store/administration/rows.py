@@ -23,8 +23,7 @@ from llm_backend.store.database.driver_errors import is_taken
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import Duplicate
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import find_row
-from llm_backend.store.row_values import row_from, value_from
+from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables import counters
 
 VERSION = "administration"

@@ -31,8 +31,7 @@ from llm_backend.store.files import file_rows
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import Content
-from llm_backend.store.row_by_id import find_row
-from llm_backend.store.row_values import value_from
+from llm_backend.store.row_values import find_row, value_from
 from llm_backend.store.webhooks import delivery_rows
 
 _EXPIRED_AT_ONCE = 100

@@ -14,8 +14,7 @@ from llm_backend.store.database.bulk_insert import insert_free, insert_rows
 from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.json_text import encode, is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import find_row
-from llm_backend.store.row_values import value_from
+from llm_backend.store.row_values import find_row, value_from
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
 
 _INSERT_METADATA = insert(chat_metadata)

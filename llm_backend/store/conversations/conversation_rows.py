@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 from llm_backend.store.conversations import item_rows
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.keyset_pages import Page, PageRequest
-from llm_backend.store.row_by_id import find_row
+from llm_backend.store.row_values import find_row
 from llm_backend.store.tables import conversation_items, conversations, items
 
 _SEQ = select(conversations.c.seq)

@@ -11,7 +11,7 @@ from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import Missing
 from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import is_id
+from llm_backend.store.row_values import is_id
 from llm_backend.store.tables import (
     conversation_items,
     conversations,

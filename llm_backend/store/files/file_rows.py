@@ -17,8 +17,7 @@ from llm_backend.store.json_text import is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, to_json
-from llm_backend.store.row_by_id import find_row
-from llm_backend.store.row_values import row_from, value_from
+from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.tables import files
 from llm_backend.store.vector_stores.file_rows import forget_files
 from llm_backend.store.vector_stores.tables import vector_store_files

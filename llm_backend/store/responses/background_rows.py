@@ -23,7 +23,7 @@ from llm_backend.store.responses.stored_response import (
     Events,
     StoredResponse,
 )
-from llm_backend.store.row_by_id import find_row, is_id
+from llm_backend.store.row_values import find_row, is_id
 from llm_backend.store.tables import response_events, response_items, responses
 from llm_backend.store.webhooks import delivery_rows
 

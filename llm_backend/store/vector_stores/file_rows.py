@@ -14,7 +14,7 @@ from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Miss
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import find_row
+from llm_backend.store.row_values import find_row
 from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
     FORGET,

@@ -8,8 +8,7 @@ from sqlalchemy import delete as delete_from
 
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.row_by_id import find_row
-from llm_backend.store.row_values import row_from, value_from
+from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 

@@ -11,8 +11,7 @@ from llm_backend.store.errors import EndpointsFull
 from llm_backend.store.jobs import job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.ownership import owner_of
-from llm_backend.store.row_by_id import find_row
-from llm_backend.store.row_values import row_from, value_from
+from llm_backend.store.row_values import find_row, row_from, value_from
 from llm_backend.store.webhooks.delivery_rows import JOB
 from llm_backend.store.webhooks.stored_endpoint import (
     EndpointChanges,

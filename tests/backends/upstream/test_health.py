@@ -1,6 +1,11 @@
 """Outlier ejection: consecutive failures eject an upstream, and probes end it."""
 
-from llm_backend.backends.upstream.health import EJECTION_S, FAILURES, LONGEST_EJECTION_S, Health
+from llm_backend.backends.upstream.upstream_load import (
+    EJECTION_S,
+    FAILURES,
+    LONGEST_EJECTION_S,
+    Health,
+)
 
 
 def ejected(*, at_s: float = 100) -> Health:

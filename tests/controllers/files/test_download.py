@@ -2,8 +2,7 @@
 
 import pytest
 
-from llm_backend.controllers.files.byte_range import ByteRange, byte_range
-from llm_backend.controllers.files.download import disposition
+from llm_backend.controllers.files.download import ByteRange, byte_range, disposition
 from llm_backend.errors import RangeNotSatisfiable
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.controllers.relay.event_delta import EventDelta
+from llm_backend.controllers.relay.chat_observer import EventDelta
 
 
 def chunk_of(text: str, **more: object) -> dict[str, object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_backend.engine import Engine, EngineStartError
-from llm_backend.engine.llama import LlamaModel, LlamaLog, huge_pages, load_draft_model
+from llm_backend.engine.llama import LlamaLog, LlamaModel, huge_pages, load_draft_model
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.model import LoadError
 from llm_backend.engine.speculation.drafter import Drafter

@@ -9,7 +9,13 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
-from llm_backend.backends.upstream.answer_kinds import ANY, JSON_ONLY, AnswerKinds
+from llm_backend.backends.upstream.answer_kinds import (
+    ANY,
+    JSON_ONLY,
+    AnswerKinds,
+    AnswerValidator,
+    invalid_answer,
+)
 from llm_backend.backends.upstream.azure import azure_path, azure_query
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
 from llm_backend.backends.upstream.headers import (
@@ -20,7 +26,6 @@ from llm_backend.backends.upstream.headers import (
     as_text,
     request_headers,
 )
-from llm_backend.backends.upstream.http.answer_start import read_start
 from llm_backend.backends.upstream.http.body import Body, length_of
 from llm_backend.backends.upstream.http.client import HttpAnswer, HttpClient
 from llm_backend.backends.upstream.http.ending import AbortSignal, once
@@ -288,3 +293,29 @@ class Upstream(UpstreamLoad):
             raise self._translation.timeout_error(error) from error
         with self._translation:
             return models_in(answer.status, body)
+
+
+async def read_start(
+    answer: HttpAnswer, expected: AnswerKinds, *, limit_bytes: int
+) -> Sequence[bytes]:
+    """Reads as much of an answer as its validation needs, and returns these pieces. Raises
+    `UpstreamFailed` if it is not of an expected kind, and the HTTP client's errors."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not expected.is_validated:
+        if kind == "text/html" and not expected.page:
+            raise invalid_answer("a page")
+        return ()
+    is_empty = answer.headers.get("content-length") == "0"
+    if expected.events and kind == "text/event-stream" and not is_empty:
+        return ()  # at once, as an event may take long; an empty stream is noticed at its end
+    coding = answer.headers.get("content-encoding", "identity").encode()
+    validator = AnswerValidator(expected, coding=coding, limit_bytes=limit_bytes)
+    if validator.passes:
+        return ()
+    content = answer.content
+    while not content.at_eof() and (piece := await content.readany()):
+        validator.feed(piece)
+        if validator.passes:
+            return validator.pieces
+    validator.end()
+    return validator.pieces

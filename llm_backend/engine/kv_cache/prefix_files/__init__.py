@@ -6,7 +6,6 @@ with its tokens; the scheduler then finds it there as a cached prefix.
 
 prefix_saver.py     saves prefixes of slots
 prefix_restorer.py  restores prefixes into slots
-read_costs.py       is reading faster than computing?
 prefix_folder.py    the files of one model, read and written by threads
 prefix_index.py     index of the files by blocks of tokens
 blocks.py           hashes of these blocks

@@ -19,13 +19,38 @@ from llm_backend.engine.kv_cache.cache import Cache, SlotAllocation, common_pref
 from llm_backend.engine.kv_cache.prefix_files.prefix_file import BadPrefix, file_bytes
 from llm_backend.engine.kv_cache.prefix_files.prefix_folder import PrefixFolder, RestoredPrefix
 from llm_backend.engine.kv_cache.prefix_files.prefix_index import PrefixMatch
-from llm_backend.engine.kv_cache.prefix_files.read_costs import ReadCosts
 from llm_backend.engine.statistics import Statistics
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 _READ_TIMEOUT_S = 5.0  # longest wait for one file: a disk that is so slow may never answer
 
 Clock = Callable[[], float]
+
+
+_SHARE = 0.3  # of the newest cost in the moving average
+_DECAY = 0.9  # factor by which a cost that was too high decays, until reading is tried again
+
+
+class ReadCosts:
+    """Measured cost of reading; while either cost is unknown, reading is tried."""
+
+    def __init__(self) -> None:
+        self._seconds_per_byte: float | None = None
+
+    def record_read(self, size: int, seconds: float) -> None:
+        """Update the cost: a file of `size` bytes was restored in `seconds`."""
+        newest = seconds / max(1, size)
+        known = self._seconds_per_byte
+        self._seconds_per_byte = newest if known is None else known + _SHARE * (newest - known)
+
+    def is_worth(self, size: int, tokens: int, tokens_per_s: float | None) -> bool:
+        """True if reading `size` bytes takes less time than computing `tokens`."""
+        if self._seconds_per_byte is None or tokens_per_s is None:
+            return True
+        if size * self._seconds_per_byte < tokens / tokens_per_s:
+            return True
+        self._seconds_per_byte *= _DECAY
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

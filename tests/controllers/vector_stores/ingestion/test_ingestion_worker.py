@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from llm_backend.controllers.vector_stores.ingestion.file_attributes import update_attributes
+from llm_backend.controllers.vector_stores.files import update_attributes
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     Ingestion,
     IngestionLimits,
