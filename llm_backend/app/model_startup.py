@@ -26,7 +26,7 @@ from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError, SettingsSource, settings_from_json
-from llm_backend.settings.speech import NO_VOICE
+from llm_backend.settings.audio import NO_VOICE
 
 log = logging.getLogger(__name__)
 

@@ -1,15 +1,24 @@
 """Per-model values of settings of local models: `NAME=...`, or without a name for
-the first model or all.
+the first model or all; and the projectors that entries name.
 
-Every function raises `SettingsError`, one sentence, for a name that no served model has.
+Every function raises `SettingsError`, one sentence, for a name that no served model has, or for a
+file that cannot be used.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from llm_backend.backends.local.markup import FAMILIES
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.extras import missing_engine_hint
+from llm_backend.model_files import (
+    HeaderError,
+    ModelFileMissing,
+    find_projector_file,
+    projector_shape,
+    read_header,
+)
 from llm_backend.settings import Settings, SettingsError
 
 
@@ -74,3 +83,26 @@ def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path
             raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
         drafts[model] = Path(file).expanduser()
     return drafts
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedProjector:
+    """A projector's file, and the input modalities besides text, in OpenAI's words."""
+
+    path: Path
+    modalities: tuple[str, ...]
+
+
+def find_projector(settings: Settings, name: str | None) -> NamedProjector | None:
+    """Returns the projector of a model's entry. Raises `SettingsError` for an invalid file."""
+    if name is None:
+        return None
+    try:
+        path = find_projector_file(name, settings.models_folder)
+        shape = projector_shape(read_header(path))
+    except ModelFileMissing as error:
+        raise SettingsError(str(error)) from error
+    except HeaderError as error:
+        raise SettingsError(f"The projector {name} cannot be used: {error}") from error
+    senses = (("image", shape.has_vision), ("audio", shape.has_audio))
+    return NamedProjector(path=path, modalities=tuple(name for name, has in senses if has))

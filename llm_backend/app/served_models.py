@@ -13,7 +13,7 @@ from msgspec import structs
 
 from llm_backend.app import per_model_settings
 from llm_backend.app.folder_models import find_folder_models
-from llm_backend.app.projectors import NamedProjector, find_projector
+from llm_backend.app.per_model_settings import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
 from llm_backend.backends.local.chat_template import ChatTemplate

@@ -13,8 +13,8 @@ from llm_backend.app.model_startup import (
     serve_first,
 )
 from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
-from llm_backend.app.served_upstreams import upstream_configs
 from llm_backend.app.startup_errors import translate_startup_errors
+from llm_backend.app.upstreams import upstream_configs
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local.shared_manager import ModelManagerServer
 from llm_backend.backends.registry import Registry

@@ -1,21 +1,29 @@
-"""Upstreams that the settings name, if any."""
+"""Upstreams that the settings name, if any, and the names and operations that each answers.
+
+Functions raise `SettingsError`, one sentence, for settings that cannot be used.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_backend.app import served_upstreams
-from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.registry import UpstreamModel
+from llm_backend.backends.speech import BUILTIN_VOICE
+from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
 from llm_backend.backends.upstream.observer import UpstreamObserver
-from llm_backend.contract import Document
+from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
+from llm_backend.contract import Document, Operation
 from llm_backend.metrics import Metrics
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, SettingsError
+from llm_backend.settings.backend import BackendSettings
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
+
+SHORT_FORM = "openai"
 
 
 @asynccontextmanager
@@ -30,7 +38,7 @@ async def open_upstreams(
     """Opens the pool of all upstreams, with the operations that are bound to one; None without
     upstreams. With several processes, permits come from the permit server in the folder `shared`,
     and `cut_off` is set if it drops this process."""
-    operations = served_upstreams.operations(settings, configs, document.operations.values())
+    operations = bound_operations(settings, configs, document.operations.values())
     if not configs:
         yield None
         return
@@ -69,3 +77,129 @@ def _watch(metrics: Metrics, name: str) -> UpstreamObserver:
         count_failure=metrics.upstream_failures.labels(name).inc,
         set_up=metrics.upstream_up.labels(name).set,
     )
+
+
+def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+    """Returns all upstreams, the one of the short form last."""
+    configs = [_config(one, settings.upstream_check_bytes) for one in settings.backends]
+    if settings.openai_api_key is not None:
+        configs.append(_short_form(settings, settings.openai_api_key.get_secret_value()))
+    names = [one.name for one in configs]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"Two backends are named `{name}`; rename one of them.")
+    return configs
+
+
+def _config(backend: BackendSettings, check_bytes: int) -> UpstreamConfig:
+    try:
+        return UpstreamConfig(
+            name=backend.name,
+            base_url=backend.base_url,
+            api_key=backend.api_key.get_secret_value() if backend.api_key else None,
+            headers=[(name, value.get_secret_value()) for name, value in backend.headers.items()],
+            pass_headers=backend.pass_headers,
+            kind=UpstreamKind(backend.kind),
+            api_version=backend.api_version,
+            wire=WireProtocol.MESSAGES
+            if backend.kind == "anthropic"
+            else WireProtocol(backend.wire),
+            models=backend.models,
+            weight=backend.weight,
+            concurrency=backend.concurrency,
+            connect_timeout_s=backend.connect_timeout_s,
+            first_byte_timeout_s=backend.first_byte_timeout_s,
+            idle_timeout_s=backend.idle_timeout_s,
+            total_timeout_s=backend.total_timeout_s,
+            honours_idempotency_key=backend.honours_idempotency_key,
+            check_bytes=check_bytes,
+        )
+    except ValueError as error:
+        raise SettingsError(f"The backend `{backend.name}` cannot be used: {error}") from error
+
+
+def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
+    try:
+        return UpstreamConfig(
+            name=SHORT_FORM,
+            base_url=settings.openai_base_url,
+            api_key=api_key,
+            connect_timeout_s=settings.upstream_connect_timeout_s,
+            idle_timeout_s=settings.upstream_idle_timeout_s,
+            check_bytes=settings.upstream_check_bytes,
+        )
+    except ValueError as error:
+        raise SettingsError(f"The setting `openai_base_url` cannot be used: {error}") from error
+
+
+def bound_operations(
+    settings: Settings,
+    upstreams: Sequence[UpstreamConfig],
+    document_operations: Collection[Operation],
+) -> Mapping[str, str]:
+    """Returns the operations and tags that are bound to one upstream."""
+    names = {one.name for one in upstreams}
+    operation_names = {
+        word.lower() for one in document_operations for word in (one.operation_id, one.tag)
+    }
+    for operation, upstream in settings.operations.items():
+        if operation.lower() not in operation_names:
+            raise SettingsError(
+                f"The setting `operations` names `{operation}`, which is neither an operationId "
+                "nor a tag of the document; see `llm-backend operations`."
+            )
+        if upstream not in names:
+            raise SettingsError(
+                f"The setting `operations` gives `{operation}` to `{upstream}`, "
+                f"which is not a backend; the backends are: {', '.join(sorted(names)) or 'none'}."
+            )
+    return settings.operations
+
+
+def model_routes(
+    settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
+) -> Mapping[str, Sequence[UpstreamModel | str]]:
+    """Returns routes: names with their steps in order; a string is a local model or the voice."""
+    choices = UpstreamRouting(upstreams)
+    names = {one.name for one in upstreams}
+    configured = {**dict(_upstream_aliases(settings, local)), **settings.routes}
+    targets: dict[str, Sequence[UpstreamModel | str]] = {}
+    for name, steps in configured.items():
+        if not steps:
+            raise SettingsError(f"The route `{name}` leads nowhere; name a model.")
+        targets[name] = [_step(name, step, local, names, choices) for step in steps]
+    return targets
+
+
+def targets_of(
+    local: Mapping[str, str], routes: Mapping[str, Sequence[UpstreamModel | str]]
+) -> Callable[[str], Sequence[str]]:
+    """Returns a function from a name to its models: the local model of `local`, or a route's
+    steps."""
+    targets: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
+    for name, steps in routes.items():
+        targets[name] = [
+            local.get(step, step) if isinstance(step, str) else step.model for step in steps
+        ]
+    return lambda name: targets.get(name, ())
+
+
+def _step(
+    route: str, step: str, local: Collection[str], names: Collection[str], choices: UpstreamRouting
+) -> UpstreamModel | str:
+    model, at, upstream = step.rpartition("@")
+    if at and upstream in names and model:
+        return UpstreamModel(model=model, upstream=upstream)
+    if step in local or step == BUILTIN_VOICE:
+        return step
+    if not choices.serves(step):
+        raise SettingsError(f"The route `{route}` leads to `{step}`, which no backend serves.")
+    return UpstreamModel(model=step)
+
+
+def _upstream_aliases(
+    settings: Settings, local: Collection[str]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Returns the aliases of models that are not local."""
+    pairs = [alias.partition("=") for alias in settings.aliases]
+    return [(name, (model,)) for name, _, model in pairs if model and model not in local]

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp
 
 from llm_backend.access.wiring import Access, open_access
-from llm_backend.app import served_upstreams
+from llm_backend.app.api import add_access_log, add_guards, build_operations
 from llm_backend.app.database_startup import make_data_folder, open_database
-from llm_backend.app.guards import add_access_log, add_guards
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.model_startup import (
     ChoosePersonality,
@@ -20,11 +19,15 @@ from llm_backend.app.model_startup import (
     open_models,
 )
 from llm_backend.app.observability import open_tracing, usage_observer
-from llm_backend.app.operations import build_operations
 from llm_backend.app.search import SearchServices, open_index, search_over
 from llm_backend.app.served_models import build_served_models, check_named_models
 from llm_backend.app.stores import Stores, open_stores, open_sweeper
-from llm_backend.app.upstreams import open_upstreams
+from llm_backend.app.upstreams import (
+    model_routes,
+    open_upstreams,
+    targets_of,
+    upstream_configs,
+)
 from llm_backend.backends.local.media.web import PICTURE_WORDS
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
@@ -76,11 +79,10 @@ async def open_services(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         database = await enter(open_database(settings, metrics))
-        configs = served_upstreams.upstream_configs(settings)
+        configs = upstream_configs(settings)
         names = {name: model.card.id for model in served for name in model.names}
-        routes = served_upstreams.routes(settings, names, configs)
-        targets_of = served_upstreams.targets_of(names, routes)
-        access = await enter(open_access(settings, database, targets_of))
+        routes = model_routes(settings, names, configs)
+        access = await enter(open_access(settings, database, targets_of(names, routes)))
         upstream = await enter(
             open_upstreams(settings, configs, document, metrics, shared, cut_off)
         )

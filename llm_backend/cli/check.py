@@ -205,7 +205,7 @@ def _database(settings: Settings) -> str:
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
-    from llm_backend.app.served_upstreams import upstream_configs
+    from llm_backend.app.upstreams import upstream_configs
     from llm_backend.cli.api import Api, ApiRequestError
 
     def check_upstream(base_url: str, key: str | None) -> str:

@@ -1,7 +1,7 @@
 """Controllers: the functions that answer the document's operations, by tag.
 
-A function has the name of its operationId. `generation/`, `rendering/`, `relay/`, `write_behind/`
-and `internal/` are shared by several tags.
+A function has the name of its operationId. `generation/`, `rendering/`, `relay/` and
+`write_behind/` are shared by several tags.
 
 `services.py`       dependencies of all controllers
 `completions.py`    text completions
@@ -25,5 +25,5 @@ and `internal/` are shared by several tags.
 `rendering/`        deltas as chunks, events and lists
 `relay/`            answers of upstreams
 `write_behind/`     writes after the answer
-`internal/`         requests to the own application
+`internal_requests.py`  requests to the own application
 """

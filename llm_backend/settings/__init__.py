@@ -6,17 +6,17 @@ default.
 - `settings.py`     all settings in one class, and their groups
 - `listening.py`, `access.py`, `local_models.py`, `upstreams.py`, `state.py`, `search.py`,
   `responses.py`, `bounds.py`, `observability.py`  one group each
-- `model_entry.py`, `backend.py`, `prompt.py`, `price.py`  entries of the config file
+- `model_entry.py`, `backend.py`  entries of the config file
 - `kinds.py`        types of values that several groups have
-- `loading.py`      sources of the settings, and their order
+- `loading.py`      sources of the settings, their order, and error messages
 - `environment.py`  the environment of this process
-- `sentences.py`    error messages
 - `markdown.py`     the text of `docs/configuration.md`
 """
 
 from llm_backend.settings.environment import environment_with
 from llm_backend.settings.kinds import PREFIX
 from llm_backend.settings.loading import (
+    SettingsError,
     SettingsSource,
     load_settings,
     settings_as_json,
@@ -24,7 +24,6 @@ from llm_backend.settings.loading import (
 )
 from llm_backend.settings.local_models import BUILTIN, NO_MODEL
 from llm_backend.settings.markdown import configuration_markdown
-from llm_backend.settings.sentences import SettingsError
 from llm_backend.settings.settings import SETTING_GROUPS, Settings
 
 __all__ = [

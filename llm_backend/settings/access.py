@@ -1,9 +1,18 @@
 """Settings of keys, limits and costs."""
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from llm_backend.settings.kinds import Secrets
-from llm_backend.settings.price import Price
+
+
+class Price(BaseModel):
+    """US dollars per million tokens; `cached_input` is `input` if unset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(0, ge=0)
+    cached_input: float | None = Field(None, ge=0)
+    output: float = Field(0, ge=0)
 
 
 class AccessSettings(BaseModel):

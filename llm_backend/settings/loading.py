@@ -3,8 +3,9 @@
 The only reader of the config file.
 """
 
+import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from llm_backend.settings.environment import variables_named
 from llm_backend.settings.kinds import PREFIX
-from llm_backend.settings.sentences import SettingsError, describe_error, did_you_mean
 from llm_backend.settings.settings import Settings
 
 _Sources = Callable[
@@ -121,3 +121,37 @@ def _refuse_unknown_environment() -> None:
                 f"The environment holds {name}, which is not a setting: unset it."
                 f"{did_you_mean(name.upper(), known_names)}"
             )
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message is one sentence with its name and the remedy."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence with the known name that is most like a wrong one; empty if none is."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def describe_error(error: ValidationError) -> str:
+    """Describe the first error; the value is shown unless it may be a secret."""
+    first = error.errors(include_url=False)[0]
+    name = _path(first["loc"]) if first["loc"] else "settings"
+    if first["type"] == "extra_forbidden":
+        return f"The setting `{name}` is unknown."
+    secret = first["type"] == "value_error" or any(
+        word in name for word in ("key", "url", "headers")
+    )
+    value = "" if secret else f" (given: {first['input']!r})"
+    return f"The setting `{name}` cannot be used: {first['msg']}{value}."
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Format a path like `models[0].slots`, without the names of union members."""
+    name = str(location[0]).removeprefix(PREFIX).lower()
+    for step in location[1:]:
+        if isinstance(step, int):
+            name += f"[{step}]"
+        elif step not in ("", "entry", "str", "ChatTurnFrames", "AdapterSettings"):
+            name += f".{step}"
+    return name

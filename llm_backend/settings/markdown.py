@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.kinds import PREFIX
 from llm_backend.settings.model_entry import ModelSettings, RequestDefaults
-from llm_backend.settings.prompt import PromptSettings
+from llm_backend.settings.responses import PromptSettings
 from llm_backend.settings.settings import SETTING_GROUPS
 
 _HEAD = """\

@@ -7,6 +7,7 @@ from pydantic import BaseModel, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llm_backend.settings.access import AccessSettings
+from llm_backend.settings.audio import SpeechSettings, TranscriptionSettings
 from llm_backend.settings.bounds import BoundsSettings
 from llm_backend.settings.kinds import PREFIX, require_text
 from llm_backend.settings.listening import ListeningSettings
@@ -15,9 +16,7 @@ from llm_backend.settings.observability import ObservabilitySettings
 from llm_backend.settings.realtime import RealtimeSettings
 from llm_backend.settings.responses import ResponsesSettings
 from llm_backend.settings.search import SearchSettings
-from llm_backend.settings.speech import SpeechSettings
 from llm_backend.settings.state import StateSettings
-from llm_backend.settings.transcription import TranscriptionSettings
 from llm_backend.settings.upstreams import UpstreamsSettings
 from llm_backend.settings.webhooks import WebhooksSettings
 

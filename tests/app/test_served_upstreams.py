@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.app.served_upstreams import operations, routes, upstream_configs
+from llm_backend.app.upstreams import bound_operations, model_routes, upstream_configs
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.contract import load_document
 from llm_backend.settings import (
@@ -28,7 +28,7 @@ def settings_of(*backends: dict[str, object], **more: object):
 
 def routes_of(*backends: dict[str, object], local: tuple[str, ...] = ("near",), **more: object):
     settings = settings_of(*backends, **more)
-    return routes(settings, local, upstream_configs(settings))
+    return model_routes(settings, local, upstream_configs(settings))
 
 
 def test_upstream_of_the_short_form_serves_all_models():
@@ -120,4 +120,4 @@ def test_operations_refuse_unknown_operations_and_backends(given, says):
     settings = settings_of({"name": "a"}, operations=given)
 
     with pytest.raises(SettingsError, match=says):
-        operations(settings, upstream_configs(settings), load_document().operations.values())
+        bound_operations(settings, upstream_configs(settings), load_document().operations.values())

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import WSServerHandshakeError
 
 from llm_backend.app import App
-from llm_backend.app.served_upstreams import upstream_configs
+from llm_backend.app.upstreams import upstream_configs
 from llm_backend.backends.upstream.passed_headers import without_credentials
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators

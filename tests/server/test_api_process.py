@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.app.served_upstreams import upstream_configs
+from llm_backend.app.upstreams import upstream_configs
 from llm_backend.backends.local.shared_manager import ModelManagerServer
 from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.server.api_child import ApiChild

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llm_backend.settings.price import Price
+from llm_backend.settings.access import Price
 from llm_backend.store.administration import UsageSum
 
 TOKENS_PRICED = 1_000_000  # tokens that a price is for

@@ -11,7 +11,7 @@ from llm_backend.access.authentication.keyring import Keyring
 from llm_backend.access.authentication.policy import Project
 from llm_backend.access.usage.prices import cost_cents
 from llm_backend.errors import QuotaExceeded
-from llm_backend.settings.price import Price
+from llm_backend.settings.access import Price
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Record, StoredUsage, UsageFilter
 

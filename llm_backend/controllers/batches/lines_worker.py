@@ -11,9 +11,8 @@ from llm_backend.access import Caller
 from llm_backend.backends.local.task_priority import at_batch_priority
 from llm_backend.controllers.batches.batch_input import InputLine, LineSplitter, RawLine, read_line
 from llm_backend.controllers.batches.batch_output import answer_line, error_line
-from llm_backend.controllers.batches.dispatch import Dispatch, DispatchedAnswer
 from llm_backend.controllers.batches.line_chunk import LineChunk
-from llm_backend.controllers.internal.internal_request import json_body
+from llm_backend.controllers.internal_requests import Dispatch, DispatchedAnswer, json_body
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField, error_body
 from llm_backend.settings import Settings
 from llm_backend.store import (

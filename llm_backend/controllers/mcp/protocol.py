@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from llm_backend import __version__, exact_json
-from llm_backend.controllers.internal.inner_exchange import open_exchange
+from llm_backend.controllers.internal_requests import open_exchange
 from llm_backend.controllers.mcp.mcp_endpoint import Answer
 from llm_backend.controllers.mcp.tools import (
     Tool,

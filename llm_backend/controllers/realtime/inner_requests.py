@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from llm_backend.controllers.internal.inner_exchange import InnerAnswer, open_exchange
+from llm_backend.controllers.internal_requests import InnerAnswer, open_exchange
 
 
 class InnerRequests:

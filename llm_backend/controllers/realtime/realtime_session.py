@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.internal.json_message import parse_message
+from llm_backend.controllers.internal_requests import parse_message
 from llm_backend.controllers.realtime.client_events import (
     check_event,
     client_event_id,

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import orjson
 
-from llm_backend.controllers.internal.internal_request import json_body
+from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender, error_event
 from llm_backend.controllers.realtime.inner_requests import InnerRequests

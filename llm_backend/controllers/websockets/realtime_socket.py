@@ -9,7 +9,7 @@ from starlette.websockets import WebSocket
 from llm_backend.backends.registry import UpstreamModel, only_speaks
 from llm_backend.backends.speech import VoiceModel
 from llm_backend.backends.upstream.websockets import CloseReason, upstream_protocols
-from llm_backend.controllers.internal.internal_request import json_limits
+from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.session_config import SessionConfig

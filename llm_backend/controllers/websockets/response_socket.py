@@ -24,9 +24,13 @@ from llm_backend.backends.upstream.websockets import (
     with_key,
 )
 from llm_backend.contract.body import BodyLimits
-from llm_backend.controllers.internal.inner_exchange import Headers, open_exchange
-from llm_backend.controllers.internal.internal_request import json_body, json_limits
-from llm_backend.controllers.internal.json_message import parse_message
+from llm_backend.controllers.internal_requests import (
+    Headers,
+    json_body,
+    json_limits,
+    open_exchange,
+    parse_message,
+)
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.controllers.websockets.lanes import Lanes

@@ -11,7 +11,7 @@ from llm_backend.access.authentication import resource_kinds
 from llm_backend.access.wiring import open_access
 from llm_backend.errors import QuotaExceeded
 from llm_backend.settings import Settings
-from llm_backend.settings.price import Price
+from llm_backend.settings.access import Price
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import (
     Administration,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.json_types import JsonObject
-from llm_backend.settings.prompt import PromptSettings
+from llm_backend.settings.responses import PromptSettings
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api

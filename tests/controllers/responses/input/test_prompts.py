@@ -4,7 +4,7 @@ import pytest
 
 from llm_backend.controllers.responses.input.prompts import prompt_messages
 from llm_backend.errors import ApiError
-from llm_backend.settings.prompt import PromptSettings
+from llm_backend.settings.responses import PromptSettings
 
 GUIDE = PromptSettings.model_validate(
     {

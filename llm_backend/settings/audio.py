@@ -1,8 +1,9 @@
-"""Settings of the local voice."""
+"""Settings of sound: the local voice, and transcription."""
 
 from pydantic import BaseModel, Field
 
 from llm_backend.settings.kinds import Names, NonEmptyText
+from llm_backend.settings.model_entry import Bytes
 
 NO_VOICE = "none"
 
@@ -30,4 +31,21 @@ class SpeechSettings(BaseModel):
         10,
         gt=0,
         description="Seconds without a sound after which the process that speaks is killed.",
+    )
+
+
+class TranscriptionSettings(BaseModel):
+    """Local models that transcribe recordings."""
+
+    transcription_concurrency: int = Field(
+        4,
+        ge=1,
+        description="Recordings that one process transcribes at once, window by window in turns; "
+        "others wait, as many as `queue_limit` and as long as `queue_deadline_s`.",
+    )
+    transcription_limit_bytes: Bytes = Field(
+        512 * 1024 * 1024, description="Largest file of a recording, in bytes."
+    )
+    transcription_limit_s: int = Field(
+        21_600, ge=1, description="Longest recording, in seconds of sound."
     )

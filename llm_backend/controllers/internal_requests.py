@@ -1,0 +1,251 @@
+"""Internal requests: requests that the server sends to its own ASGI application, in process, with
+the same routing, checks, errors and answers as for clients; of a WebSocket message for instance.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette import datastructures
+from starlette.types import ASGIApp, Message, Receive, Scope
+
+from llm_backend import exact_json
+from llm_backend.contract.body import BodyLimits, check_bounds, replay_body
+from llm_backend.errors import Internal, InvalidRequest, error_body
+from llm_backend.json_types import JsonObject
+from llm_backend.settings import Settings
+from llm_backend.sse import Decoder
+
+log = logging.getLogger(__name__)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+NOTHING: Mapping[str, Any] = {}
+
+_PIECES = 16  # of an answer, buffered for a slow reader
+_HANDSHAKE_HEADERS = (
+    b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
+    b"expect",
+)  # fmt: skip
+
+
+def json_limits(settings: Settings) -> BodyLimits:
+    """Returns the limits of a body from the settings."""
+    return BodyLimits(
+        json_bytes=settings.body_limit_bytes,
+        json_nodes=settings.json_nodes_limit,
+        json_text_bytes=settings.json_text_limit_bytes,
+        json_depth=settings.json_depth_limit,
+        upload_bytes=settings.upload_limit_bytes,
+        recording_bytes=settings.transcription_limit_bytes,
+    )
+
+
+def json_body(fields: Mapping[str, Any]) -> bytes:
+    """Encodes the body of a request. Raises `InvalidRequest` for nesting beyond some 250 levels,
+    which can be parsed but not written."""
+    try:
+        return exact_json.dumps(fields)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest("The body is nested too deeply.") from error
+
+
+def json_post(
+    path: str,
+    body: bytes,
+    *,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    state: dict[str, Any],
+    content_type: bytes = b"application/json",
+) -> Scope:
+    """Returns the ASGI scope of the request; `headers` are added to those of the body."""
+    own = [
+        (b"content-type", content_type),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [*headers, *own],
+        "client": None,
+        "server": None,
+        "state": state,
+    }
+
+
+def body_channel(body: bytes) -> Receive:
+    """Returns a `receive` with the body and no disconnect: an internal client cancels instead."""
+    return replay_body(body, _nothing_more)
+
+
+async def _nothing_more() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError("the event is never set")
+
+
+def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
+    """Returns the object of a message. Raises `InvalidRequest` if it is none, and `TooLarge`."""
+    check_bounds(message.encode() if isinstance(message, str) else message, limits)
+    try:
+        event = exact_json.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The message is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(event, dict):
+        raise InvalidRequest("A message is a JSON object.", code="invalid_type")
+    return event
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerAnswer:
+    """An answer that has begun: its status and its body in chunks."""
+
+    status: int
+    headers: Headers
+    pieces: AsyncGenerator[bytes, None]
+
+    async def events(self) -> AsyncGenerator[str, None]:
+        """Yields the data of its events."""
+        decoder = Decoder()
+        async for piece in self.pieces:
+            for event in decoder.feed(piece):
+                yield event.data
+
+    async def error(self) -> Mapping[str, Any]:
+        """Returns the error object of an answer with an error status."""
+        body = b"".join([piece async for piece in self.pieces])
+        with suppress(orjson.JSONDecodeError):
+            body_fields = orjson.loads(body)
+            if isinstance(body_fields, dict) and isinstance(body_fields.get("error"), dict):
+                error: Mapping[str, Any] = body_fields["error"]
+                return error
+        return error_body(Internal("The request failed without saying why."))["error"]
+
+
+@asynccontextmanager
+async def open_exchange(
+    app: ASGIApp,
+    path: str,
+    headers: Headers,
+    body: bytes,
+    *,
+    method: str = "POST",
+    query: bytes = b"",
+    content_type: bytes = b"application/json",
+    state: Mapping[str, Any] = NOTHING,
+) -> AsyncIterator[InnerAnswer]:
+    """Opens an exchange once the answer has begun; leaving the context disconnects the client. A
+    `caller` in the `state` is authenticated already."""
+    request_headers = [
+        (name, value) for name, value in headers if not name.startswith(_HANDSHAKE_HEADERS)
+    ]
+    scope = {
+        **json_post(
+            path, body, headers=request_headers, state=dict(state), content_type=content_type
+        ),
+        "method": method,
+        "query_string": query,
+    }
+    exchange = _InnerExchange()
+    task = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
+    try:
+        start = await exchange.wait_for_start()
+        async with aclosing(exchange.pieces()) as pieces:
+            yield InnerAnswer(status=start["status"], headers=start["headers"], pieces=pieces)
+    finally:
+        task.cancel()
+        (failure,) = await asyncio.gather(task, return_exceptions=True)
+        # An exception that the application did not render is a bug.
+        if isinstance(failure, Exception):
+            log.error("request_failed", exc_info=failure)
+
+
+async def _send_request(
+    app: ASGIApp, scope: Scope, receive: Receive, exchange: "_InnerExchange"
+) -> None:
+    try:
+        await app(scope, receive, exchange.send)
+    finally:
+        exchange.end()
+
+
+class _InnerExchange:
+    """Channel of an answer between the application and its reader."""
+
+    def __init__(self) -> None:
+        self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._free_slots = asyncio.Semaphore(_PIECES)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start.set_result(message)
+        elif message.get("body"):
+            await self._free_slots.acquire()
+            self._pieces.put_nowait(message["body"])
+
+    def end(self) -> None:
+        if not self._start.done():
+            self._start.set_result({"status": 500, "headers": []})
+        self._pieces.put_nowait(None)
+
+    async def wait_for_start(self) -> Message:
+        return await self._start
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        while (piece := await self._pieces.get()) is not None:
+            self._free_slots.release()
+            yield piece
+
+
+@dataclass(frozen=True, kw_only=True)
+class DispatchedAnswer:
+    """A response with its whole body."""
+
+    status: int
+    request_id: str
+    body: bytes
+
+
+class Dispatch:
+    """Sends requests to an ASGI application, for a caller that is authenticated already, and reads
+    whole answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def post(self, path: str, body: bytes, caller: Any) -> DispatchedAnswer:
+        """Posts a JSON body and returns the response. Exceptions of the application propagate."""
+        scope = json_post(path, body, state={"caller": caller, "is_batch": True})
+        exchange = _DispatchExchange()
+        await self._app(scope, body_channel(body), exchange.send)
+        return exchange.answer()
+
+
+class _DispatchExchange:
+    def __init__(self) -> None:
+        self._start: Message = {}
+        self._parts: list[bytes] = []
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+        elif message["type"] == "http.response.body":
+            self._parts.append(message.get("body", b""))
+
+    def answer(self) -> DispatchedAnswer:
+        return DispatchedAnswer(
+            status=self._start["status"],
+            request_id=datastructures.Headers(raw=self._start["headers"]).get("x-request-id", ""),
+            body=b"".join(self._parts),
+        )
