@@ -23,6 +23,7 @@ from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
 from llm_backend.store.administration import (
     Administration,
+    ClientSecrets,
     ConcurrencyLeases,
     DeferredUsageStore,
     Grants,
@@ -39,6 +40,7 @@ class Access:
 
     administration: Administration
     keyring: Keyring
+    client_secrets: ClientSecrets
     usage: StoredUsage
     ledger: Ledger
     deferred_usage: DeferredUsage
@@ -51,9 +53,10 @@ class Access:
     shared_concurrency: SharedConcurrencyLimits | None
 
     async def expire(self) -> None:
-        """Deletes expired rows: usage, the audit log, shared answers and permits."""
+        """Deletes expired rows: usage, client secrets, the audit log, shared answers, permits."""
         await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
         await self.deferred_usage.expire()
+        await self.client_secrets.expire()
         if self.audit_days is not None:
             before = int(time.time() - self.audit_days * DAY_S)
             await self.administration.forget_audit_entries(before)
@@ -103,6 +106,7 @@ async def open_access(
         yield Access(
             administration=administration,
             keyring=keyring,
+            client_secrets=ClientSecrets(database),
             usage=usage,
             ledger=ledger,
             deferred_usage=DeferredUsage(DeferredUsageStore(database)),

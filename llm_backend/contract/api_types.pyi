@@ -390,6 +390,20 @@ AudioResponseFormat: TypeAlias = (
     Literal["diarized_json", "json", "srt", "text", "verbose_json", "vtt"]
 )
 
+class AudioTranscription(TypedDict):
+    delay: NotRequired[Literal["high", "low", "medium", "minimal", "xhigh"]]
+    keywords: NotRequired[list[str]]
+    language: NotRequired[str]
+    languages: NotRequired[list[str]]
+    model: NotRequired[str]
+    prompt: NotRequired[str]
+
+class AudioTranscriptionResponse(TypedDict):
+    language: NotRequired[str]
+    languages: NotRequired[list[str]]
+    model: NotRequired[str]
+    prompt: NotRequired[str]
+
 class AudioVoiceList(TypedDict):
     object: Literal["list"]
     voices: list[AudioVoiceListVoice]
@@ -3448,6 +3462,8 @@ class NamespaceToolParam(TypedDict):
     tools: list[CustomToolParam | FunctionToolParam]
     type: Literal["namespace"]
 
+NoiseReductionType: TypeAlias = Literal["far_field", "near_field"]
+
 class OllamaChat(TypedDict):
     model: str
     created_at: str
@@ -4006,6 +4022,196 @@ class RankingOptions(TypedDict):
     hybrid_search: NotRequired[HybridSearchOptions]
     ranker: NotRequired[RankerVersionType]
     score_threshold: NotRequired[float]
+
+RealtimeAudioFormats: TypeAlias = (
+    RealtimeAudioFormatsAudioPcm
+    | RealtimeAudioFormatsAudioPcma
+    | RealtimeAudioFormatsAudioPcmu
+)
+
+class RealtimeAudioFormatsAudioPcm(TypedDict):
+    rate: NotRequired[Literal[24000]]
+    type: NotRequired[Literal["audio/pcm"]]
+
+class RealtimeAudioFormatsAudioPcma(TypedDict):
+    type: NotRequired[Literal["audio/pcma"]]
+
+class RealtimeAudioFormatsAudioPcmu(TypedDict):
+    type: NotRequired[Literal["audio/pcmu"]]
+
+class RealtimeCreateClientSecretRequest(TypedDict):
+    expires_after: NotRequired[RealtimeCreateClientSecretRequestExpiresAfter]
+    session: NotRequired[RealtimeSessionCreateRequestGA | RealtimeTranscriptionSessionCreateRequestGA]
+
+class RealtimeCreateClientSecretRequestExpiresAfter(TypedDict):
+    anchor: NotRequired[Literal["created_at"]]
+    seconds: NotRequired[int]
+
+class RealtimeCreateClientSecretResponse(TypedDict):
+    expires_at: int
+    session: RealtimeSessionCreateResponseGA | RealtimeTranscriptionSessionCreateResponseGA
+    value: str
+
+class RealtimeFunctionTool(TypedDict):
+    description: NotRequired[str]
+    name: NotRequired[str]
+    parameters: NotRequired[JsonObject]
+    type: NotRequired[Literal["function"]]
+
+class RealtimeReasoning(TypedDict):
+    effort: NotRequired[RealtimeReasoningEffort]
+
+RealtimeReasoningEffort: TypeAlias = Literal["high", "low", "medium", "minimal", "xhigh"]
+
+class RealtimeSessionCreateRequestGA(TypedDict):
+    audio: NotRequired[RealtimeSessionCreateRequestGAAudio]
+    include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
+    instructions: NotRequired[str]
+    max_output_tokens: NotRequired[Literal["inf"] | int]
+    model: NotRequired[str]
+    output_modalities: NotRequired[list[Literal["audio", "text"]]]
+    parallel_tool_calls: NotRequired[bool]
+    prompt: NotRequired[Prompt]
+    reasoning: NotRequired[RealtimeReasoning]
+    tool_choice: NotRequired[ToolChoiceFunction | ToolChoiceMCP | ToolChoiceOptions]
+    tools: NotRequired[list[MCPTool | RealtimeFunctionTool]]
+    tracing: NotRequired[Literal["auto"] | RealtimeSessionCreateRequestGATracing | None]
+    truncation: NotRequired[RealtimeTruncation]
+    type: Literal["realtime"]
+
+class RealtimeSessionCreateRequestGAAudio(TypedDict):
+    input: NotRequired[RealtimeSessionCreateRequestGAAudioInput]
+    output: NotRequired[RealtimeSessionCreateRequestGAAudioOutput]
+
+class RealtimeSessionCreateRequestGAAudioInput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    noise_reduction: NotRequired[RealtimeSessionCreateRequestGAAudioInputNoiseReduction]
+    transcription: NotRequired[AudioTranscription]
+    turn_detection: NotRequired[RealtimeTurnDetection]
+
+class RealtimeSessionCreateRequestGAAudioInputNoiseReduction(TypedDict):
+    type: NotRequired[NoiseReductionType]
+
+class RealtimeSessionCreateRequestGAAudioOutput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    speed: NotRequired[float]
+    voice: NotRequired[VoiceIdsOrCustomVoice]
+
+class RealtimeSessionCreateRequestGATracing(TypedDict):
+    group_id: NotRequired[str]
+    metadata: NotRequired[JsonObject]
+    workflow_name: NotRequired[str]
+
+class RealtimeSessionCreateResponseGA(TypedDict):
+    audio: NotRequired[RealtimeSessionCreateResponseGAAudio]
+    expires_at: NotRequired[int]
+    id: str
+    include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
+    instructions: NotRequired[str]
+    max_output_tokens: NotRequired[Literal["inf"] | int]
+    model: NotRequired[str]
+    object: Literal["realtime.session"]
+    output_modalities: NotRequired[list[Literal["audio", "text"]]]
+    prompt: NotRequired[Prompt]
+    reasoning: NotRequired[RealtimeReasoning]
+    tool_choice: NotRequired[ToolChoiceFunction | ToolChoiceMCP | ToolChoiceOptions]
+    tools: NotRequired[list[MCPTool | RealtimeFunctionTool]]
+    tracing: NotRequired[Literal["auto"] | RealtimeSessionCreateResponseGATracing | None]
+    truncation: NotRequired[RealtimeTruncation]
+    type: Literal["realtime"]
+
+class RealtimeSessionCreateResponseGAAudio(TypedDict):
+    input: NotRequired[RealtimeSessionCreateResponseGAAudioInput]
+    output: NotRequired[RealtimeSessionCreateResponseGAAudioOutput]
+
+class RealtimeSessionCreateResponseGAAudioInput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    noise_reduction: NotRequired[RealtimeSessionCreateResponseGAAudioInputNoiseReduction]
+    transcription: NotRequired[AudioTranscriptionResponse]
+    turn_detection: NotRequired[RealtimeTurnDetection]
+
+class RealtimeSessionCreateResponseGAAudioInputNoiseReduction(TypedDict):
+    type: NotRequired[NoiseReductionType]
+
+class RealtimeSessionCreateResponseGAAudioOutput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    speed: NotRequired[float]
+    voice: NotRequired[VoiceIdsShared]
+
+class RealtimeSessionCreateResponseGATracing(TypedDict):
+    group_id: NotRequired[str]
+    metadata: NotRequired[JsonObject]
+    workflow_name: NotRequired[str]
+
+class RealtimeTranscriptionSessionCreateRequestGA(TypedDict):
+    audio: NotRequired[RealtimeTranscriptionSessionCreateRequestGAAudio]
+    include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
+    type: Literal["transcription"]
+
+class RealtimeTranscriptionSessionCreateRequestGAAudio(TypedDict):
+    input: NotRequired[RealtimeTranscriptionSessionCreateRequestGAAudioInput]
+
+class RealtimeTranscriptionSessionCreateRequestGAAudioInput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    noise_reduction: NotRequired[RealtimeTranscriptionSessionCreateRequestGAAudioInputNoiseReduction]
+    transcription: NotRequired[AudioTranscription]
+    turn_detection: NotRequired[RealtimeTurnDetection]
+
+class RealtimeTranscriptionSessionCreateRequestGAAudioInputNoiseReduction(TypedDict):
+    type: NotRequired[NoiseReductionType]
+
+class RealtimeTranscriptionSessionCreateResponseGA(TypedDict):
+    audio: NotRequired[RealtimeTranscriptionSessionCreateResponseGAAudio]
+    expires_at: NotRequired[int]
+    id: str
+    include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
+    object: str
+    type: Literal["transcription"]
+
+class RealtimeTranscriptionSessionCreateResponseGAAudio(TypedDict):
+    input: NotRequired[RealtimeTranscriptionSessionCreateResponseGAAudioInput]
+
+class RealtimeTranscriptionSessionCreateResponseGAAudioInput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    noise_reduction: NotRequired[RealtimeTranscriptionSessionCreateResponseGAAudioInputNoiseReduction]
+    transcription: NotRequired[AudioTranscriptionResponse]
+    turn_detection: NotRequired[RealtimeTranscriptionSessionCreateResponseGAAudioInputTurnDetection | None]
+
+class RealtimeTranscriptionSessionCreateResponseGAAudioInputNoiseReduction(TypedDict):
+    type: NotRequired[NoiseReductionType]
+
+class RealtimeTranscriptionSessionCreateResponseGAAudioInputTurnDetection(TypedDict):
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: NotRequired[str]
+
+RealtimeTruncation: TypeAlias = Literal["auto", "disabled"] | RealtimeTruncationObject
+
+class RealtimeTruncationObject(TypedDict):
+    retention_ratio: float
+    token_limits: NotRequired[RealtimeTruncationObjectTokenLimits]
+    type: Literal["retention_ratio"]
+
+class RealtimeTruncationObjectTokenLimits(TypedDict):
+    post_instructions: NotRequired[int]
+
+RealtimeTurnDetection: TypeAlias = RealtimeTurnDetectionObject | RealtimeTurnDetectionObject1 | None
+
+class RealtimeTurnDetectionObject(TypedDict):
+    create_response: NotRequired[bool]
+    eagerness: NotRequired[Literal["auto", "high", "low", "medium"]]
+    interrupt_response: NotRequired[bool]
+    type: str
+
+class RealtimeTurnDetectionObject1(TypedDict):
+    create_response: NotRequired[bool]
+    idle_timeout_ms: NotRequired[int | None]
+    interrupt_response: NotRequired[bool]
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: str
 
 class Reasoning(TypedDict):
     context: NotRequired[Literal["all_turns", "auto", "current_turn"] | None]

@@ -211,10 +211,10 @@ async def test_projects_with_permissions_may_not_repeat_a_field(far, names: byte
 
 @pytest.mark.parametrize("query", ["model=bad", "mod%65l=bad&model=good", "Model=bad"])
 async def test_a_query_names_no_other_model(far, query: str):
-    body = {"session": {"type": "realtime", "model": "good"}}
-    refused = await far.post(f"/realtime/client_secrets?{query}", json=body)
+    body = {"type": "realtime", "model": "good"}
+    refused = await far.post(f"/realtime/calls/c/accept?{query}", json=body)
     was_sent = bool(far.upstream.requests)
-    good = await far.post("/realtime/client_secrets?model=good", json=body)
+    good = await far.post("/realtime/calls/c/accept?model=good", json=body)
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_found")
     assert not was_sent

@@ -16,6 +16,7 @@ from llm_backend.controllers.realtime.client_events import SCHEMAS
 from tests.live.test_crashes import until
 from tests.realtime_client import LONG_CALL, message, opened, parts, socket_url
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 
 TEXT = [
     "response.created", "response.output_item.added", "conversation.item.added",
@@ -223,23 +224,26 @@ def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
         "LLM_BACKEND_API_KEYS": "sk-secret",
         "LLM_BACKEND_REALTIME_SESSIONS_LIMIT": "1",
         "LLM_BACKEND_KEY_CONCURRENT_REQUESTS": "1",
-        "LLM_BACKEND_REQUESTS_PER_MINUTE": "1",
+        "LLM_BACKEND_REQUESTS_PER_MINUTE": "2",
     }
-    headers = {"authorization": "Bearer sk-secret"}
+    headers = _bearer("sk-secret")
     with serve(tmp_path, environment=environment) as server:
         with pytest.raises(InvalidStatus) as without_key:
             connect(socket_url(server))
-        with opened(server, additional_headers=headers) as session:
+        secret = _secret(server, "sk-secret")
+        with opened(server, "", additional_headers=_bearer(secret)) as session:
             with pytest.raises(InvalidStatus) as full:
                 connect(socket_url(server), additional_headers=headers)
             answers = [session.answer(message("Hello!"))[-1]["response"]]
-            while answers[-1]["status"] == "completed":  # twice at most: a minute may begin
+            while answers[-1]["status"] == "completed":  # a minute may begin
                 answers.append(session.answer()[-1]["response"])
+        of_models = httpx.get(f"{server.base_url}/models", headers=_bearer(secret))
         since = int(time.time()) - 120
         usage = httpx.get(
             f"{server.base_url}/organization/usage/completions?start_time={since}", headers=headers
         ).json()
 
+    assert of_models.status_code == 401
     assert without_key.value.response.status_code == 401
     assert full.value.response.status_code == 503
     assert full.value.response.headers["retry-after"]
@@ -250,6 +254,51 @@ def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
     assert sum(one["input_tokens"] for one in results) == sum(
         one["usage"]["input_tokens"] for one in good
     )
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def _secret(server: Served, key: str) -> str:
+    """Returns a client secret, which the official client makes."""
+    session = {"type": "realtime", "model": "builtin", "instructions": "Be brief."}
+    with StrictOpenAI(base_url=server.base_url, api_key=key, max_retries=0) as client:
+        made = client.realtime.client_secrets.create(
+            session=session, expires_after={"anchor": "created_at", "seconds": 60}
+        )
+    assert 0 < made.expires_at - time.time() <= 60
+    assert made.session.instructions == "Be brief."
+    return made.value
+
+
+def test_a_client_secret_opens_the_session_that_it_is_bound_to(server):
+    headers = _bearer(_secret(server, "none"))
+    with connect(socket_url(server, ""), additional_headers=headers) as socket:
+        created = json.loads(socket.recv(timeout=30))
+    refusals = []
+    for query, key in (("model=none", None), ("", "ek_unknown")):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(socket_url(server, query), additional_headers=(key and _bearer(key)) or headers)
+        refusals.append(refused.value.response.status_code)
+
+    assert created["session"]["instructions"] == "Be brief."
+    assert refusals == [400, 401]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({}, 400, "session.model"),
+        ({"session": {"type": "realtime", "model": "none"}}, 404, "model"),
+        ({"session": {"type": "realtime", "model": "builtin", "speed": 1}}, 400, "session.speed"),
+        ({"expires_after": {"seconds": 9}}, 400, "expires_after.seconds"),
+    ],
+)
+def test_a_client_secret_for_no_session_is_refused(server, body, status, param):
+    answer = httpx.post(f"{server.base_url}/realtime/client_secrets", json=body)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
 
 
 def test_a_killed_engine_fails_the_response_and_the_session_goes_on(tmp_path):

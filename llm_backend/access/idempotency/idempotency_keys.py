@@ -19,7 +19,9 @@ from llm_backend.offload import offload
 KEY = "idempotency-key"
 KEY_CHARACTERS = 255
 ALL_BYTES = 64 * 1024 * 1024
-_SECRETS_OF_CLIENTS = frozenset({"createWebhookEndpoint", "rotateWebhookEndpointSecret"})
+_SECRETS_OF_CLIENTS = frozenset(
+    {"create-realtime-client-secret", "createWebhookEndpoint", "rotateWebhookEndpointSecret"}
+)
 
 Id = tuple[str | None, str, tuple[tuple[str, str], ...], bytes, str]
 
@@ -32,7 +34,7 @@ class Idempotency:
     this process's memory, and in the database if servers have a `shared` one. Both are bounded,
     and the oldest answer is evicted first. Not stored are: failed answers, answers whose client
     disconnected, answers that may hold a secret that is shown once (to administration and of
-    webhook endpoints), and answers to a project without data retention.
+    webhook endpoints, and client secrets), and answers to a project without data retention.
     """
 
     def __init__(

@@ -10,6 +10,8 @@ keys, permissions, limits, the queue and usage hold for it as for any other requ
 `conversation.py`      items of the conversation, in order
 `response.py`          one response: its request, its events, its end
 `response_events.py`   events of `/responses` as realtime events
+`client_secrets.py`    `POST /realtime/client_secrets`
+`local_models.py`      models that answer here
 `session_permits.py`   limit of the sessions of one process
 """
 

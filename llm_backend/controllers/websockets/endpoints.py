@@ -14,12 +14,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from llm_backend.backends.upstream.websockets import model_of, with_key
 from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.controllers.realtime.client_secrets import find_secret, session_of
 from llm_backend.controllers.realtime.event_sender import error_event, event_with_id
+from llm_backend.controllers.realtime.local_models import is_local
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.relay.relay import fairness_key, upstream_query
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
-from llm_backend.controllers.websockets.realtime_socket import is_local, serve_realtime
+from llm_backend.controllers.websockets.realtime_socket import serve_realtime
 from llm_backend.controllers.websockets.relayed_socket import (
     open_upstream_socket,
     pump,
@@ -34,6 +36,7 @@ from llm_backend.errors import (
     Unsupported,
     error_body,
 )
+from llm_backend.store.administration import StoredSecret
 
 log = logging.getLogger(__name__)
 
@@ -94,18 +97,28 @@ class WebSocketEndpoints:
             sent = socket.scope["path"][:256]
             raise NotFound(f"There is no WebSocket at {sent}.", code="unknown_url")
         protocols = socket.scope.get("subprotocols") or []
-        find_caller = partial(self._caller_of, with_key(socket.headers, protocols))
+        headers = with_key(socket.headers, protocols)
+        find_caller: FindCaller = partial(self._caller_of, headers)
+        if path == "/realtime":
+            secret = await find_secret(self._services, headers)
+            if secret is not None:
+                find_caller = partial(self._services.access.keyring.caller_of, secret.key_id)
+                serve = partial(_realtime, secret=secret)
         find_caller()
         await serve(self._services, socket, self._request_app, find_caller)
 
 
 async def _realtime(
-    services: Services, socket: WebSocket, app: ASGIApp, find_caller: FindCaller
+    services: Services,
+    socket: WebSocket,
+    app: ASGIApp,
+    find_caller: FindCaller,
+    secret: StoredSecret | None = None,
 ) -> None:
-    """`/realtime`: a session with a local model, or relayed."""
+    """`/realtime`: a session with a local model, or relayed. A client secret opens its session."""
     model = model_of(upstream_query(socket.scope))
-    if model is not None and is_local(services, model):
-        config = SessionConfig.default(model)
+    if secret is not None or (model is not None and is_local(services, model)):
+        config = session_of(secret, model) if secret else SessionConfig.default(model or "")
         serving = serve_realtime(services, socket, app, find_caller, config)
         await _serve_while_valid(serving, find_caller, services.settings.keys_refresh_s)
         return

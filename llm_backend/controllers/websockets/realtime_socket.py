@@ -6,25 +6,18 @@ from typing import Any
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from llm_backend.backends.registry import UpstreamModel, only_speaks
-from llm_backend.backends.speech import VoiceModel
 from llm_backend.backends.upstream.websockets import CloseReason, upstream_protocols
 from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.local_models import check_local_model
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
-from llm_backend.controllers.websockets.relayed_socket import OPERATION
 from llm_backend.errors import InvalidRequest
 
 _GOING_AWAY = 1001
 _BETA_HEADER, _BETA = "openai-beta", "realtime"
-
-
-def is_local(services: Services, model: str) -> bool:
-    """True if this server answers a session with the model itself. Raises `ModelNotFound`."""
-    return not isinstance(services.registry.steps(model, OPERATION)[0], UpstreamModel)
 
 
 async def serve_realtime(
@@ -38,7 +31,8 @@ async def serve_realtime(
     before the handshake if there is none."""
     settings = services.settings
     model = config.fields["model"]
-    _check(services, socket, model)
+    check_local_model(services, model)
+    _refuse_beta(socket)
     services.access.admission.check(find_caller(), model)
     with services.realtime_permits.acquire():
         await socket.receive()  # the connect event
@@ -58,14 +52,8 @@ async def serve_realtime(
                 await client.close(CloseReason(code=_GOING_AWAY, reason="session expired"))
 
 
-def _check(services: Services, socket: WebSocket, model: str) -> None:
-    """Raises `InvalidRequest` for a session that no local model can hold."""
-    step = services.registry.steps(model, OPERATION)[0]
-    if isinstance(step, VoiceModel):
-        raise only_speaks(step)
-    assert not isinstance(step, UpstreamModel), "the session is local"
-    if step.transcribes:
-        raise InvalidRequest(f"`{model}` transcribes; it does not answer.", param="model")
+def _refuse_beta(socket: WebSocket) -> None:
+    """Raises `InvalidRequest` for a client that expects the events of the beta."""
     headers = socket.headers.getlist(_BETA_HEADER)
     protocols = socket.scope.get("subprotocols") or []
     if any(_BETA in one for one in headers) or f"{_BETA_HEADER}.{_BETA}-v1" in protocols:

@@ -15,6 +15,7 @@ from llm_backend.backends.upstream.websockets import (
     upstream_protocols,
     with_model,
 )
+from llm_backend.controllers.realtime.local_models import OPERATION
 from llm_backend.controllers.relay.relay import upstream_path, upstream_query
 from llm_backend.controllers.relay.routing import FALLBACK_ERRORS
 from llm_backend.controllers.services import Services
@@ -22,8 +23,6 @@ from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.errors import ClientGone, Unsupported
 
 log = logging.getLogger(__name__)
-
-OPERATION = ("realtime", "Realtime")
 
 
 def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel | None]:

@@ -1,6 +1,7 @@
 """Administered objects: API keys, projects and what belongs to them; usage, and the audit log."""
 
 from llm_backend.store.administration.administration import Administration, AuditedChange
+from llm_backend.store.administration.client_secrets import ClientSecrets, StoredSecret
 from llm_backend.store.administration.concurrency_leases import ConcurrencyLeases, Exchange
 from llm_backend.store.administration.deferred_usage import DeferredUsageRow, DeferredUsageStore
 from llm_backend.store.administration.grants import Grants
@@ -27,6 +28,7 @@ __all__ = [
     "AuditEntry",
     "AuditFilter",
     "AuditedChange",
+    "ClientSecrets",
     "ConcurrencyLeases",
     "DeferredUsageRow",
     "DeferredUsageStore",
@@ -37,6 +39,7 @@ __all__ = [
     "Known",
     "Record",
     "StoredKey",
+    "StoredSecret",
     "StoredUsage",
     "Tokens",
     "UsageFilter",

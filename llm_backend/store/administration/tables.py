@@ -52,6 +52,16 @@ api_keys = object_table(
 )
 Index(None, api_keys.c.project_id, api_keys.c.created_at, api_keys.c.seq)
 
+# Client secrets of realtime sessions: short-lived keys, each for the session that it is bound to.
+client_secrets = Table(
+    "client_secrets",
+    metadata,
+    Column("hash", Text, primary_key=True),  # SHA-256 of the secret, in hexadecimal digits
+    Column("expires_at", BigInteger, nullable=False, index=True),  # unix seconds
+    Column("key_id", Text),  # of the key that made it; None: keys are off
+    Column("session", JSON, nullable=False),
+)
+
 audit_logs = object_table(
     "audit_logs",
     Column("type", Text, nullable=False),

@@ -37,6 +37,7 @@ REVISIONS = (
     "0021",
     "0022",
     "0023",
+    "0024",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

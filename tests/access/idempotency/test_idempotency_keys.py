@@ -116,7 +116,13 @@ async def test_the_same_key_at_another_path_or_query_is_another_request():
 
 
 @pytest.mark.parametrize(
-    "asked", [{"administers": True}, {"operation": "createWebhookEndpoint"}], ids=str
+    "asked",
+    [
+        {"administers": True},
+        {"operation": "createWebhookEndpoint"},
+        {"operation": "create-realtime-client-secret"},
+    ],
+    ids=str,
 )
 async def test_answers_that_may_hold_a_secret_are_not_stored(asked):
     server = Server()

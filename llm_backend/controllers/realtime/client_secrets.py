@@ -1,0 +1,89 @@
+"""Client secrets: short-lived keys that open one realtime session, made here or by an upstream."""
+
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from starlette.responses import Response
+
+from llm_backend.access.authentication.new_key import KEY_BYTES, hash_key
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.realtime.local_models import check_local_model, is_local
+from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.relay.routing import relay_operation
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, TooLarge, Unauthorized
+from llm_backend.exact_json import dumps
+from llm_backend.json_types import JsonMapping
+from llm_backend.store.administration import StoredSecret
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+PREFIX = "ek_"
+"""Prefix of client secrets."""
+
+_DEFAULT_S = 600
+_SESSION_BYTES = 256 * 1024
+
+
+async def create_realtime_client_secret(services: Services, request: ApiRequest) -> Response:
+    """`POST /realtime/client_secrets`"""
+    body: api.RealtimeCreateClientSecretRequest = request.body
+    session: JsonMapping = body.get("session") or {}
+    model = session.get("model")
+    if model is None or session["type"] != "realtime" or not is_local(services, model):
+        if services.upstreams is None:
+            raise InvalidRequest(
+                "A session needs the `model` that answers it; see GET /v1/models.",
+                param="session.model",
+                code="missing_required_parameter",
+            )
+        return await relay_operation(services, request)
+    check_local_model(services, model)
+    config = SessionConfig.default(model).apply(session)
+    if len(dumps(config.fields)) > _SESSION_BYTES:
+        raise TooLarge(f"The session has more than {_SESSION_BYTES:,} bytes.", param="session")
+    value = f"{PREFIX}{secrets.token_urlsafe(KEY_BYTES)}"
+    lifetime_s = (body.get("expires_after") or {}).get("seconds", _DEFAULT_S)
+    secret = StoredSecret(
+        hash=hash_key(value).hex(),
+        expires_at=int(time.time()) + lifetime_s,
+        key_id=request.caller.key_id,
+        session=config.fields,
+    )
+    await services.access.client_secrets.add(secret)
+    answer = {
+        "value": value,
+        "expires_at": secret.expires_at,
+        "session": {
+            **config.fields,
+            "object": "realtime.session",
+            "id": f"sess_{uuid.uuid4().hex[:24]}",
+        },
+    }
+    return JsonResponse(cast("api.RealtimeCreateClientSecretResponse", answer))
+
+
+async def find_secret(services: Services, headers: Mapping[str, str]) -> StoredSecret | None:
+    """Returns the client secret in the headers of a socket; None if their key is another one.
+    Raises `Unauthorized` for an unknown or expired one."""
+    _, _, key = headers.get("authorization", "").partition(" ")
+    if not key.strip().startswith(PREFIX):
+        return None
+    secret = await services.access.client_secrets.find(hash_key(key.strip()).hex())
+    if secret is None:
+        raise Unauthorized("The client secret is not known to this server, or has expired.")
+    return secret
+
+
+def session_of(secret: StoredSecret, model: str | None) -> SessionConfig:
+    """Returns the session that a secret is bound to. Raises `InvalidRequest` for another model."""
+    if model not in (None, secret.session["model"]):
+        raise InvalidRequest(
+            f"The client secret is for the model `{secret.session['model']}`.", param="model"
+        )
+    return SessionConfig(fields=secret.session)

@@ -1,0 +1,24 @@
+"""Models that answer realtime sessions here."""
+
+from llm_backend.backends.registry import UpstreamModel, only_speaks
+from llm_backend.backends.speech import VoiceModel
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest
+
+OPERATION = ("realtime", "Realtime")
+"""Names by which settings assign realtime sessions to an upstream."""
+
+
+def is_local(services: Services, model: str) -> bool:
+    """True if this server answers a session with the model itself. Raises `ModelNotFound`."""
+    return not isinstance(services.registry.steps(model, OPERATION)[0], UpstreamModel)
+
+
+def check_local_model(services: Services, model: str) -> None:
+    """Raises `InvalidRequest` for a local model that holds no conversation."""
+    step = services.registry.steps(model, OPERATION)[0]
+    if isinstance(step, VoiceModel):
+        raise only_speaks(step)
+    assert not isinstance(step, UpstreamModel), "the model is local"
+    if step.transcribes:
+        raise InvalidRequest(f"`{model}` transcribes; it does not answer.", param="model")
