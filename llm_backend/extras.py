@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 
+from llm_backend.installation import pip
+
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "local": ("llama_cpp", "llguidance", "numpy", "PIL"),
     "qdrant": ("qdrant_client",),
@@ -20,8 +22,8 @@ def is_installed(extra: str) -> bool:
 
 
 def install_command(*extras: str) -> str:
-    """Returns the command that installs extras."""
-    return f"pip install 'llm-backend[{','.join(extras)}]'"
+    """Returns the command that installs extras into this program's environment."""
+    return f"{pip()} install 'llm-backend[{','.join(extras)}]'"
 
 
 def needs_engine(subject: str) -> str:

@@ -163,11 +163,19 @@ def build(flags: list[str], folder: Path) -> bool:
 
 
 def draw(line: str) -> None:
-    """Redraws the bar if the line is one of ninja's `[done/all]`; on a terminal only."""
-    if (step := PROGRESS.search(line)) and sys.stderr.isatty():
-        done, total = map(int, step.groups())
+    """Redraws the bar if the line is one of ninja's `[done/all]`."""
+    if step := PROGRESS.search(line):
+        draw_bar(int(step[1]), int(step[2]))
+
+
+def draw_bar(done: int, total: int, at: str = "") -> None:
+    """Redraws the bar on a terminal; elsewhere prints a line for each fifth that is done."""
+    if sys.stderr.isatty():
         bar = "#" * (40 * done // total)
-        print(f"\r  [{bar:<40}] {done}/{total}", end="", file=sys.stderr, flush=True)
+        line = f"\r  [{bar:<40}] {done}/{total} {at:.30}\033[K"
+        print(line, end="", file=sys.stderr, flush=True)
+    elif 5 * done // total > 5 * (done - 1) // total:
+        say(f"  {done}/{total}")
 
 
 def say(line: str) -> None:

@@ -19,6 +19,7 @@ from llm_backend.access.usage.deferred_usage import DeferredUsage
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.spending import Spending
 from llm_backend.contract.operations import Operation
+from llm_backend.installation import command
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
 from llm_backend.store.administration import (
@@ -148,7 +149,7 @@ async def _keyring(
     if keyring.is_known and not keyring.has_keys and not may_be_open:
         raise SettingsError(
             f"Every client that reaches {settings.host} could use this server, as it has no key: "
-            "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
+            f"set LLM_BACKEND_API_KEYS, make one with `{command('keys create')}`, or say "
             "--allow-open if that is meant."
         )
     _run_until_closed(stack, keyring.refresh_forever(settings.keys_refresh_s))

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from llm_backend.app.startup_errors import CannotStart, translate_startup_errors
-from llm_backend.app.wiring import open_services
+from llm_backend.app.wiring import OpenServices, open_services
 from llm_backend.logs import configure_logging
 from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
 
@@ -39,10 +39,20 @@ class App:
         self._settings = settings
         self._source = source
         self._shared = shared
-        self._answer: ASGIApp | None = None
+        self._opened: OpenServices | None = None
         self._draining = asyncio.Event()
         self._stopping = asyncio.Event()
         self.cut_off = asyncio.Event()
+
+    @property
+    def wants_key(self) -> bool:
+        """True if requests need a key; for an open application."""
+        return not self._services.keyring.is_open_to_all
+
+    @property
+    def _services(self) -> OpenServices:
+        assert self._opened is not None, "the application has not been opened"
+        return self._opened
 
     def drain(self) -> None:
         """Marks the server as not ready before it stops; requests are answered as before."""
@@ -73,15 +83,14 @@ class App:
                     stopping=self._stopping,
                     cut_off=self.cut_off,
                 )
-                self._answer = await stack.enter_async_context(opening)
+                self._opened = await stack.enter_async_context(opening)
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
             return
-        assert self._answer is not None, "the application has not been opened"
-        await self._answer(scope, receive, send)
+        await self._services.answer(scope, receive, send)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as stack:

@@ -16,6 +16,7 @@ from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, W
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.upstream_routing import UpstreamRouting
 from llm_backend.contract import Document, Operation
+from llm_backend.installation import command
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.settings.backend import BackendSettings
@@ -146,7 +147,7 @@ def bound_operations(
         if operation.lower() not in operation_names:
             raise SettingsError(
                 f"The setting `operations` names `{operation}`, which is neither an operationId "
-                "nor a tag of the document; see `llm-backend operations`."
+                f"nor a tag of the document; see `{command('operations')}`."
             )
         if upstream not in names:
             raise SettingsError(

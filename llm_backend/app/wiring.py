@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
+from llm_backend.access.authentication.keyring import Keyring
 from llm_backend.access.wiring import Access, open_access
 from llm_backend.app.api import add_access_log, add_guards, build_operations
 from llm_backend.app.database_startup import make_data_folder, open_database
@@ -60,6 +62,14 @@ WARM_OPERATIONS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenServices:
+    """The application over all services, and the keys that its callers need."""
+
+    answer: ASGIApp
+    keyring: Keyring
+
+
 @asynccontextmanager
 async def open_services(
     settings: Settings,
@@ -69,7 +79,7 @@ async def open_services(
     draining: asyncio.Event,
     stopping: asyncio.Event,
     cut_off: asyncio.Event,
-) -> AsyncIterator[ASGIApp]:
+) -> AsyncIterator[OpenServices]:
     """Opens all services and returns the application over them."""
     served = build_served_models(settings)
     check_named_models(settings, served)
@@ -116,7 +126,7 @@ async def open_services(
         inner_app = add_access_log(app, services)
         await enter(run_jobs(stores.jobs, job_kinds(services, inner_app)))
         await enter(services.mcp.serve(inner_app))
-        yield add_guards(app, services, tracing)
+        yield OpenServices(answer=add_guards(app, services, tracing), keyring=access.keyring)
 
 
 def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:

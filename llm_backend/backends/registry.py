@@ -8,6 +8,7 @@ from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.speech import VoiceModel
 from llm_backend.builtin import BUILTIN_ID
+from llm_backend.close_names import closest_name
 from llm_backend.errors import EngineNotInstalled, InvalidRequest, ModelNotFound
 from llm_backend.extras import is_installed, needs_engine
 from llm_backend.json_types import JsonMapping
@@ -159,7 +160,8 @@ class Registry:
         is_local = name == BUILTIN_ID or self._upstreams is None
         if is_local and not is_installed("local"):
             return EngineNotInstalled(needs_engine(f"The model `{name}`"), param="model")
-        return ModelNotFound(name)
+        listed = (card.id for card in self.local_cards())
+        return ModelNotFound(name, closest_name(name, listed))
 
     def _route_steps(self, name: str) -> Sequence[Step]:
         """Returns the steps of a route, without removed local models."""

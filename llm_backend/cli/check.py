@@ -15,6 +15,7 @@ from typing import Any
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.extras import install_command, is_installed
+from llm_backend.installation import rebuild_command
 from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
 
@@ -126,7 +127,7 @@ def _build() -> str:
         repacks, backend = asyncio.run(start_engine())
     except EngineStartError as error:
         raise _CheckFailed(
-            f"llama.cpp does not compute: {error} `make clean run` rebuilds it."
+            f"llama.cpp does not compute: {error} `{rebuild_command()}` rebuilds it."
         ) from error
     summary = f"llama.cpp computes on {backend}"
     if not repacks:

@@ -9,6 +9,7 @@ from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.extras import install_command, is_installed
+from llm_backend.installation import port_command
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
 from llm_backend.settings.model_entry import ModelSettings
 
@@ -30,18 +31,20 @@ def serve(config: Config = None, **flags: Any) -> None:
     from llm_backend.server import serve as serve_settings
 
     try:
-        serve_settings(settings, lambda address: _announce(address, settings), source)
+        serve_settings(settings, lambda *state: _announce(settings, *state), source)
     except CannotServe as error:
         exit_with_error(str(error))
 
 
-def _announce(address: str, settings: Settings) -> None:
+def _announce(settings: Settings, address: str, wants_key: bool) -> None:
     if settings.host in _EVERYWHERE:
         print(f"Listening on all addresses of this machine, port {settings.port}.")
         address = address.replace(settings.host, _EVERYWHERE[settings.host])
     base_url = f"{address}/v1"
     model = next((_name(model) for model in settings.models), None)
     print(f"Serving on {address}  (base URL for clients: {base_url})")
+    if settings.port == Settings.model_fields["port"].default:
+        print(f"Another port: {port_command()}")
     print(f"Data folder: {settings.data_dir}")
     if settings.database_url is not None:
         print(f"Database: {settings.public_database_url}")
@@ -51,7 +54,7 @@ def _announce(address: str, settings: Settings) -> None:
         message = {"role": "user", "content": "Who are you?"}
         body = json.dumps({"model": model, "messages": [message]})
         print(f"Try: curl {base_url}/chat/completions \\")
-        if settings.api_keys:
+        if wants_key:
             print("       -H 'authorization: Bearer YOUR_KEY' \\")
         print(f"       -H 'content-type: application/json' -d '{body}'")
     sys.stdout.flush()

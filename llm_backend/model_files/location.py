@@ -4,8 +4,11 @@ A model of the hub is stored at `OWNER/NAME/` in the models folder, with the hub
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from llm_backend.close_names import closest_name, did_you_mean
+from llm_backend.installation import command
 from llm_backend.model_files.header import model_parts
 from llm_backend.model_files.whisper import is_whisper_file
 
@@ -27,8 +30,12 @@ def find_model_file(name: str, folder: Path) -> Path:
     path = _path(name, folder)
     if path is not None:
         return path
-    hub = _hub_name(name, "model")
-    return _stored_file(name, folder / hub[1] / hub[2], hub[3])
+    try:
+        hub = _hub_name(name, "model")
+        return _stored_file(name, folder / hub[1] / hub[2], hub[3])
+    except ModelFileMissing as error:
+        close = closest_name(name, ("builtin", *_names_in(folder)))
+        raise ModelFileMissing(f"{error}{did_you_mean(close)}") from error
 
 
 def find_projector_file(name: str, folder: Path) -> Path:
@@ -49,7 +56,7 @@ def find_projector_file(name: str, folder: Path) -> Path:
     if not matching:
         raise ModelFileMissing(
             f"The projector of `{name}` is not in {folder}: "
-            f"`llm-backend models pull --mmproj {name}` brings it."
+            f"`{command(f'models pull --mmproj {name}')}` brings it."
         )
     if len(matching) > 1:
         names = ", ".join(file.name for file in matching)
@@ -81,12 +88,19 @@ def _stored_file(name: str, folder: Path, quant: str | None) -> Path:
         matching = [file for file in matching if is_named(file.name, quant)] or matching
     if not matching:
         raise ModelFileMissing(
-            f"The model `{name}` is not in {folder}: `llm-backend models pull {name}` brings it."
+            f"The model `{name}` is not in {folder}: `{command(f'models pull {name}')}` brings it."
         )
     if len(matching) > 1:
         names = ", ".join(file.name for file in matching)
         raise ModelFileMissing(f"`{name}` may be {names}: say which with `:QUANT`.")
     return matching[0]
+
+
+def _names_in(folder: Path) -> Iterator[str]:
+    """Yields the names of the folder's models: their files, and `OWNER/NAME` of those of a hub."""
+    for file in models_in(folder):
+        path = file.relative_to(folder)
+        yield from (str(path), *({str(path.parent)} - {"."}))
 
 
 def models_in(folder: Path) -> list[Path]:

@@ -32,6 +32,7 @@ class ApiChild:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self.wants_key = False  # True if it serves and its requests need a key
         self._is_serving = False
         self._is_ending = False
 
@@ -70,9 +71,11 @@ class ApiChild:
         except OSError:
             line = b""
         if line:
-            reason: str | None = json.loads(line)
-            self._is_serving = reason is None
-            return reason
+            status: str | bool = json.loads(line)
+            if isinstance(status, str):
+                return status
+            self._is_serving, self.wants_key = True, status
+            return None
         return f"An API process {await self.wait_for_exit()} before it served."
 
     async def wait_for_exit(self) -> str:

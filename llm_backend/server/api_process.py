@@ -1,8 +1,9 @@
 """One of several API processes: `python -m llm_backend.server.api_process LISTENER CONTROL`.
 
 Both arguments are inherited file descriptors. On CONTROL the parent sends one line with the
-settings and the shared folder. The process replies with one line: `null` when it serves, or the
-reason of its failure. From then on it answers pings of the parent. It stops on the command to stop,
+settings and the shared folder. The process replies with one line: when it serves, `true` if
+requests need a key, else `false`; or the reason of its failure as a text.
+From then on it answers pings of the parent. It stops on the command to stop,
 and drains when the parent closes CONTROL. The parent also owns the engines. If it drops the process
 from them, the process exits as if it had died, and the parent starts another.
 """
@@ -13,6 +14,7 @@ import json
 import logging
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 from llm_backend.app import App, CannotStart
@@ -48,7 +50,7 @@ async def _serve(
         asyncio.create_task(_stop_when_cut_off(app, server)),
     )
     try:
-        await server.serve(listener, lambda: _send_status(writer, None))
+        await server.serve(listener, partial(_send_status, writer))
     except CannotStart as error:
         _send_status(writer, str(error))
         with contextlib.suppress(OSError):  # the parent may have exited
@@ -62,9 +64,9 @@ async def _serve(
         raise SystemExit(1)
 
 
-def _send_status(writer: asyncio.StreamWriter, reason: str | None) -> None:
+def _send_status(writer: asyncio.StreamWriter, status: str | bool) -> None:
     if not writer.is_closing():  # closed: the parent has exited
-        writer.write(json.dumps(reason).encode() + b"\n")
+        writer.write(json.dumps(status).encode() + b"\n")
 
 
 async def _handle_commands(

@@ -71,8 +71,9 @@ class ApiServer:
         """Accepts no more connections; running answers get their grace period."""
         self._server.should_exit = True
 
-    async def serve(self, listener: socket.socket, on_open: Callable[[], None]) -> None:
-        """Serves until stopped, and closes everything. Raises `CannotStart`."""
+    async def serve(self, listener: socket.socket, on_open: Callable[[bool], None]) -> None:
+        """Serves until stopped, and closes everything. `on_open` is called when it answers, with
+        True if requests need a key. Raises `CannotStart`."""
         # uvicorn takes these signals while it runs and raises them again when it has stopped:
         # then there is still something to close.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,7 +83,7 @@ class ApiServer:
         gc.freeze()  # imported modules stay: the collector can skip them
         async with self._app.open():
             gc.freeze()  # as do the opened services
-            on_open()
+            on_open(self._app.wants_key)
             await self._server.serve(sockets=[listener])
             await self._wait_for_requests()
 

@@ -33,12 +33,12 @@ QUICK_DEATH_S = 30.0  # a process that lived longer did not die of its start
 async def serve_processes(
     settings: Settings,
     listener: socket.socket,
-    on_open: Callable[[], None],
+    on_open: Callable[[bool], None],
     source: SettingsSource | None = None,
 ) -> None:
     """Serves with `settings.processes` processes until SIGINT or SIGTERM; `on_open` is called when
-    all of them answer. Changes in the config file of `source` are applied as far as possible.
-    Closes `listener`. Raises `CannotStart`.
+    all of them answer, with True if requests need a key. Changes in the config file of `source`
+    are applied as far as possible. Closes `listener`. Raises `CannotStart`.
     """
     configure_logging(settings.log_level, settings.log_format, shows_process=True)
     processes = _Processes(settings, listener)
@@ -56,19 +56,20 @@ class _Processes:
         self._listener = listener
         self._children: set[ApiChild] = set()
         self._starting = settings.processes
+        self._wants_key = False
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
         self._stopped_at = 0.0  # time of the first signal
         self._is_terminated = False
 
-    async def run(self, shared: Path, on_open: Callable[[], None]) -> None:
+    async def run(self, shared: Path, on_open: Callable[[bool], None]) -> None:
         """Runs from the start of the first process to the end of the last one."""
         supervisors = [
             asyncio.create_task(self._supervise(shared)) for _ in range(self._settings.processes)
         ]
         try:
             if await self._wait_until_open(supervisors):
-                on_open()
+                on_open(self._wants_key)
             await _wait_for(self._is_ending, supervisors)
         finally:
             await self._stop_children(supervisors)
@@ -155,6 +156,7 @@ class _Processes:
     def _mark_serving(self, child: ApiChild) -> None:
         log.info("api_process_serves", extra={"api_process": child.pid})
         self._starting -= 1
+        self._wants_key = child.wants_key
         if self._starting == 0:
             self._is_open.set()
 

@@ -5,8 +5,10 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from llm_backend.app import App, CannotStart
+from llm_backend.installation import port_command
 from llm_backend.server import private_folder
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.server.processes import serve_processes
@@ -21,10 +23,11 @@ class CannotServe(Exception):
 
 
 def serve(
-    settings: Settings, announce: Callable[[str], None], source: SettingsSource | None = None
+    settings: Settings, announce: Callable[[str, bool], None], source: SettingsSource | None = None
 ) -> None:
-    """Serves until a signal ends it; `announce` is called with the base address when it answers.
-    Changes in the config file of `source` are applied as far as possible.
+    """Serves until a signal ends it; `announce` is called with the base address when it answers,
+    and with True if requests need a key. Changes in the config file of `source` are applied as far
+    as possible.
 
     Raises `CannotServe`, or `SettingsError` for a certificate that cannot be used.
     """
@@ -34,7 +37,7 @@ def serve(
         address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
             try:
-                runner.run(_serve(settings, listener, lambda: announce(address), source))
+                runner.run(_serve(settings, listener, partial(announce, address), source))
             except CannotStart as error:
                 raise CannotServe(str(error)) from error
 
@@ -42,7 +45,7 @@ def serve(
 async def _serve(
     settings: Settings,
     listener: socket.socket,
-    on_open: Callable[[], None],
+    on_open: Callable[[bool], None],
     source: SettingsSource | None,
 ) -> None:
     if settings.processes > 1:
@@ -70,7 +73,8 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 def _listen_error(error: OSError, settings: Settings) -> str:
     address = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
-        return f"{address} is in use: stop what listens there, or choose another with --port."
+        other = port_command()
+        return f"{address} is in use: stop what listens there, or choose another with {other}."
     if error.errno == errno.EACCES:
         return f"Listening on {address} is not allowed for this user: choose a --port above 1023."
     return f"Cannot listen on {address}: {error.strerror or error}; check --host."

@@ -3,9 +3,8 @@
 The only reader of the config file.
 """
 
-import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
+from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.settings.environment import variables_named
 from llm_backend.settings.kinds import PREFIX
 from llm_backend.settings.settings import Settings
@@ -108,7 +108,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         if name not in Settings.model_fields:
             raise SettingsError(
                 f"The config file {path} holds `{name}`, which is not a setting."
-                f"{did_you_mean(str(name), Settings.model_fields)}"
+                f"{did_you_mean(closest_name(str(name), Settings.model_fields))}"
             )
     return values
 
@@ -119,18 +119,12 @@ def _refuse_unknown_environment() -> None:
         if name.upper() not in known_names:
             raise SettingsError(
                 f"The environment holds {name}, which is not a setting: unset it."
-                f"{did_you_mean(name.upper(), known_names)}"
+                f"{did_you_mean(closest_name(name.upper(), known_names))}"
             )
 
 
 class SettingsError(Exception):
     """A setting cannot be used; the message is one sentence with its name and the remedy."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence with the known name that is most like a wrong one; empty if none is."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def describe_error(error: ValidationError) -> str:

@@ -110,7 +110,7 @@ def test_served_model_path_may_be_a_hub_name_or_in_the_models_folder(tmp_path, f
     assert [model.card.id for model in models] == ["m-Q8_0", "m-Q4_K_M", "small"]
     with pytest.raises(SettingsError, match=r"may be m-Q4_K_M.gguf, m-Q8_0.gguf: say which"):
         served(tmp_path, "owner/name")
-    with pytest.raises(SettingsError, match="`llm-backend models pull other/one` brings it"):
+    with pytest.raises(SettingsError, match="models pull other/one` brings it"):
         served(tmp_path, "other/one")
 
 

@@ -1,5 +1,9 @@
 """The flags of `llm-backend serve` are the settings."""
 
+import itertools
+import subprocess
+import sys
+
 import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
@@ -8,6 +12,7 @@ from llm_backend import __version__
 from llm_backend.cli import app
 from llm_backend.cli.serve import _announce
 from llm_backend.cli.setting_flags import SETTING_FLAGS, settings_from_flags
+from llm_backend.installation import port_command
 from llm_backend.settings import Settings, load_settings
 
 
@@ -90,14 +95,43 @@ def test_serve_help_shows_defaults_by_group():
 )
 def test_serve_names_an_address_that_clients_can_reach(host, shown, capsys):
     settings = Settings(host=host, api_keys=("sk-a",))
-    _announce(f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000", settings)
+    address = f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000"
+    _announce(settings, address, wants_key=True)
 
     printed = capsys.readouterr().out
     assert f"base URL for clients: {shown}/v1" in printed
     assert f"curl {shown}/v1/chat/completions" in printed
     assert "-H 'authorization: Bearer YOUR_KEY'" in printed
     assert "Listening on all addresses" in printed
+    assert f"Another port: {port_command()}" in printed
     assert host not in printed.replace(shown, "")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_serve_hint_has_a_key_where_the_database_has_one(processes, tmp_path):
+    folder = ["--data-dir", str(tmp_path)]
+    CliRunner().invoke(app, ["keys", "create", "phone", *folder])
+    words = ["serve", "--port", "0", "--model", "builtin", "--processes", processes, *folder]
+    with subprocess.Popen(
+        [sys.executable, "-m", "llm_backend", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        printed = list(itertools.takewhile(lambda line: "content-type" not in line, process.stdout))
+        process.terminate()
+
+    assert "       -H 'authorization: Bearer YOUR_KEY' \\\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "close"),
+    [(["--prot", "1"], "--port"), (["--model", "bultin"], "Did you mean builtin?")],
+)
+def test_serve_suggests_what_was_meant(words, close, tmp_path):
+    result = CliRunner().invoke(app, ["serve", "--data-dir", str(tmp_path), *words])
+
+    assert result.exit_code != 0
+    assert close in f"{result.stderr} {result.exception}"
 
 
 def test_program_prints_its_version():

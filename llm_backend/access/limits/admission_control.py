@@ -25,7 +25,7 @@ from llm_backend.contract.application.connexion_app import SendResponse
 from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.errors import ClientGone, DeadlineExceeded
+from llm_backend.errors import ClientGone, DeadlineExceeded, ModelNotFound
 from llm_backend.offload import offload
 from llm_backend.store import as_owner
 from llm_backend.stream_ending import SentEvents
@@ -64,10 +64,15 @@ class AdmissionControl:
         caller: Caller | None = request.caller
         with as_owner(None if caller is None else caller.owner):
             metered = METERED.get(request.operation.operation_id)
-            if metered is None or caller is None:
-                await answer(request, send)
-            else:
-                await self._admit(request, caller, metered, answer, send)
+            try:
+                if metered is None or caller is None:
+                    await answer(request, send)
+                else:
+                    await self._admit(request, caller, metered, answer, send)
+            except ModelNotFound as error:
+                if error.close is None or caller is None or self.may_use(caller, error.close):
+                    raise
+                raise ModelNotFound(error.model) from error  # without a name that is hidden
 
     async def _admit(
         self,

@@ -7,6 +7,7 @@ import typer
 
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.extras import install_command, is_installed
+from llm_backend.installation import command
 
 
 def convert(
@@ -45,4 +46,4 @@ def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
         except ConversionError as error:
             exit_with_error(str(error))
     print(f"Wrote {gguf.path} ({gguf.size_bytes / 1e6:.0f} MB, {gguf.tensors} tensors).")
-    print(f"Serve it: llm-backend serve --model builtin --model {gguf.path}")
+    print(f"Serve it: {command(f'serve --model builtin --model {gguf.path}')}")

@@ -11,6 +11,7 @@ import typer
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config
+from llm_backend.installation import command
 from llm_backend.json_types import JsonObject
 from llm_backend.settings import load_settings
 
@@ -27,7 +28,7 @@ def list_models(
     if as_json:
         print(json.dumps(records, indent=2))
     elif not records:
-        print(f"No models in {folder}: `llm-backend models pull OWNER/NAME` downloads one.")
+        print(f"No models in {folder}: `{command('models pull OWNER/NAME')}` downloads one.")
     else:
         for record in records:
             _print(record)

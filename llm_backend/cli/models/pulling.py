@@ -8,6 +8,7 @@ import typer
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import Config
 from llm_backend.extras import install_command, is_installed
+from llm_backend.installation import command
 from llm_backend.settings import load_settings
 
 
@@ -26,9 +27,9 @@ def pull(
     names another hub.
     """
     if not is_installed("local"):
-        command = install_command("local", "hub")
         exit_with_error(
-            f"A pulled model needs the local engine, which is not installed: {command}."
+            "A pulled model needs the local engine, which is not installed: "
+            f"{install_command('local', 'hub')}."
         )
 
     from llm_backend.model_files import HUB_NAME
@@ -46,7 +47,7 @@ def pull(
     except PullError as error:
         exit_with_error(str(error))
     except KeyboardInterrupt:
-        again = f"llm-backend models pull {'--mmproj ' if mmproj else ''}{model}"
+        again = command(f"models pull {'--mmproj ' if mmproj else ''}{model}")
         exit_with_error(f"Interrupted; `{again}` resumes the download.")
     for path in paths:
         _check(path)
@@ -54,7 +55,7 @@ def pull(
     if mmproj:
         print(f"Serve it: models: [{{path: {model}, mmproj: {owner}/{name}}}] in the config file.")
     else:
-        print(f"Serve it: llm-backend serve --model {model}")
+        print(f"Serve it: {command(f'serve --model {model}')}")
 
 
 def _check(path: Path) -> None:

@@ -7,6 +7,7 @@ current tables directly, and a test holds these equal to those that the migratio
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 
+from llm_backend.installation import command
 from llm_backend.store import administration, batches, jobs, vector_stores  # noqa: F401 # tables
 from llm_backend.store.chats import word_index
 from llm_backend.store.database.database import Database
@@ -68,7 +69,7 @@ async def check_schema(database: Database) -> None:
     if found != HEAD:
         raise OldSchema(
             f"The database is at revision {found or 'none'}, this program needs {HEAD}: "
-            "run `llm-backend db migrate`."
+            f"run `{command('db migrate')}`."
         )
 
 

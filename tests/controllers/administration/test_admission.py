@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.controllers.administration.conftest import Client, relaying_client
+from tests.controllers.administration.conftest import Client, relaying_client, served
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 PRICES = {"gpt-x": {"input": 1_000_000}}
@@ -55,6 +55,27 @@ async def test_a_model_that_a_project_may_not_use_is_openais_403(tmp_path: Path)
 
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
     assert listed == []
+
+
+@pytest.mark.parametrize("operation", ["chat", "retrieve"])
+async def test_a_model_that_was_perhaps_meant_is_named_to_projects_that_may_use_it(
+    operation: str, tmp_path: Path
+):
+    ask = {
+        "retrieve": lambda app: app.models.retrieve("bultin"),
+        "chat": lambda app: app.chat.completions.create(model="bultin", messages=HI),
+    }[operation]
+    async with served(tmp_path, models=("builtin",), load_models="demand") as client:
+        app = client(await app_key(client))
+        with pytest.raises(openai.NotFoundError) as allowed:
+            await ask(app)
+        permissions = client().admin.organization.projects.model_permissions
+        await permissions.update("proj_default", mode="deny_list", model_ids=["builtin"])
+        with pytest.raises(openai.NotFoundError) as denied:
+            await ask(app)
+
+    assert "The model `bultin` does not exist. Did you mean builtin?" in allowed.value.message
+    assert "The model `bultin` does not exist. See" in denied.value.message
 
 
 async def test_a_hosted_tool_that_is_forbidden_is_named(tmp_path: Path):
