@@ -24,6 +24,8 @@ from llm_backend import __version__
 
 METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
 
+_PROVIDER = "llm_backend"  # OpenTelemetry's `gen_ai.provider.name`
+
 # Seconds of OpenTelemetry's conventions for models, and shorter ones for small models.
 _FIRST_TOKEN_S = (
     0.001,
@@ -63,6 +65,7 @@ _OUTPUT_TOKEN_S = (
     1,
     2.5,
 )
+_REQUEST_S = tuple(0.01 * 2**step for step in range(14))  # to 82 s
 _ENGINE = "llm_backend_engine_"
 _ENGINE_GAUGES = {
     "slots": "Slots: sequences that can be computed concurrently.",
@@ -150,6 +153,11 @@ class Metrics:
         self.cached_tokens = self._counter("cached_tokens", "Prompt tokens found in the KV cache.")
         self.completion_tokens = self._counter("completion_tokens", "Tokens generated.")
         self.queue_seconds = self._histogram("queue_seconds", "Time until a request gets its slot.")
+        self.generation_seconds = self._generation_histogram(
+            "request_duration_seconds",
+            "Time from a local model's request to the last token of its answer.",
+            _REQUEST_S,
+        )
         self.first_token_seconds = self._generation_histogram(
             "time_to_first_token_seconds",
             "Time until the first token of an answer.",
@@ -230,23 +238,28 @@ class Metrics:
     def record_answer(
         self,
         model: str,
+        operation: str,
         *,
         prompt_tokens: int,
         cached_tokens: int,
         completion_tokens: int,
         queue_s: float,
         first_token_s: float,
+        request_s: float,
         tokens_per_second: float,
     ) -> None:
-        """Counts an answer of a local model, also one whose client disconnected."""
+        """Counts an answer of a local model, also one whose client disconnected. `operation` is
+        OpenTelemetry's name of what it did."""
         self.prompt_tokens.labels(model).inc(prompt_tokens)
         self.cached_tokens.labels(model).inc(cached_tokens)
         self.completion_tokens.labels(model).inc(completion_tokens)
         self.queue_seconds.labels(model).observe(queue_s)
+        labels = (operation, _PROVIDER, model)
+        self.generation_seconds.labels(*labels).observe(request_s)
         if first_token_s:
-            self.first_token_seconds.labels(model).observe(first_token_s)
+            self.first_token_seconds.labels(*labels).observe(first_token_s)
         if tokens_per_second:
-            self.output_token_seconds.labels(model).observe(1 / tokens_per_second)
+            self.output_token_seconds.labels(*labels).observe(1 / tokens_per_second)
 
     def record_speech(self, model: str, *, queue_s: float, sound_s: float) -> None:
         """Counts a text that a local voice read aloud, also one whose client disconnected."""
@@ -269,11 +282,11 @@ class Metrics:
         return Histogram(f"llm_backend_{name}", meaning, ["model"], registry=self._registry)
 
     def _generation_histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
-        """A histogram under a name and a label of OpenTelemetry's conventions for models."""
+        """A histogram under a name and labels of OpenTelemetry's conventions for models."""
         return Histogram(
             f"gen_ai_server_{name}",
             meaning,
-            ["gen_ai_request_model"],
+            ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
             registry=self._registry,
             buckets=buckets,
         )

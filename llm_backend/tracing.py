@@ -54,15 +54,16 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._provider.shutdown)  # it waits for the collector
 
-    def record_answer(self, model: str, usage: GenerationSpan) -> None:
+    def record_answer(self, model: str, operation: str, usage: GenerationSpan) -> None:
         """Records the span of a local model's finished answer, below the span of its request."""
         end_time = time.time_ns()
         first_token = end_time - int(usage.generation_s * NS)
         slot = first_token - int(usage.prompt_s * NS)
         span = self.tracer.start_span(
-            f"generate {model}",
+            f"{operation} {model}",
             start_time=slot - int(usage.queue_s * NS),
             attributes={
+                "gen_ai.operation.name": operation,
                 "gen_ai.provider.name": "llm_backend",
                 "gen_ai.request.model": model,
                 "gen_ai.usage.input_tokens": usage.prompt_tokens,

@@ -38,18 +38,20 @@ async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 def usage_observer(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Observe:
     """Returns the observer of each answer's usage; `logs`: it also writes a log line."""
 
-    def observe(model: str, usage: Usage) -> None:
+    def observe(model: str, operation: str, usage: Usage) -> None:
         if tracing is not None:
-            tracing.record_answer(model, usage)
+            tracing.record_answer(model, operation, usage)
         if logs:
             _log(model, usage)
         metrics.record_answer(
             model,
+            operation,
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
             queue_s=usage.queue_s,
             first_token_s=usage.queue_s + usage.prompt_s if usage.prompt_s else 0.0,
+            request_s=usage.queue_s + usage.prompt_s + usage.generation_s,
             tokens_per_second=usage.tokens_per_second,
         )
 

@@ -62,5 +62,5 @@ async def open_shared_engines(
         yield
 
 
-def _ignore_usage(_model: str, _usage: Usage) -> None:
+def _ignore_usage(_model: str, _operation: str, _usage: Usage) -> None:
     """Ignores usage: the process that answers observes it."""

@@ -56,9 +56,13 @@ async def test_requests_and_usage_are_logged_without_keys(tmp_path, caplog):
     assert SECRET not in logged(caplog)
     assert 'llm_backend_engine_slots{model="builtin"} 3.0' in metrics
     assert 'llm_backend_queue_seconds_count{model="builtin"} 1.0' in metrics
-    for name in ("time_to_first_token", "time_per_output_token"):
-        series = f'gen_ai_server_{name}_seconds_count{{gen_ai_request_model="builtin"}} 1.0'
-        assert series in metrics
+    labels = (
+        'gen_ai_operation_name="chat",gen_ai_provider_name="llm_backend",'
+        'gen_ai_request_model="builtin"'
+    )
+    for name in ("time_to_first_token", "time_per_output_token", "request_duration"):
+        assert f"gen_ai_server_{name}_seconds_count{{{labels}}} 1.0" in metrics
+    assert "_created" not in metrics
 
 
 def test_prompts_are_logged_only_with_the_setting():

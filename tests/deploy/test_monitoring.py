@@ -76,7 +76,7 @@ def test_each_alert_asks_for_what_is_told_and_has_its_paragraph(root, alerts):
     headings = re.findall(r"^## (\w+)$", runbook, re.MULTILINE)
     assert [rule["alert"] for rule in alerts] == headings
     for rule in alerts:
-        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
         for name in re.findall(r"llm_backend_\w+", rule["expr"]):
             family = re.sub(r"_(total|bucket)$", "", name)
             assert re.search(rf"^# TYPE {family}(_total)? ", metrics, re.MULTILINE), name

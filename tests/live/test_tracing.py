@@ -36,10 +36,12 @@ def test_a_request_is_a_span_below_its_senders(told):
 
 
 def test_an_answer_of_a_model_is_a_span_below_its_request(told):
-    request, answer = told.one("createChatCompletion"), told.one("generate builtin")
+    request, answer = told.one("createChatCompletion"), told.one("chat builtin")
 
     assert answer.parent_span_id == request.span_id
     assert attributes(answer)["gen_ai.usage.output_tokens"] == 5
+    assert attributes(answer)["gen_ai.operation.name"] == "chat"
+    assert attributes(answer)["gen_ai.provider.name"] == "llm_backend"
     slot, first_token = answer.events
     assert (slot.name, first_token.name) == ("slot", "first token")
     moments = [

@@ -5,6 +5,7 @@ import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self, cast
 
 from llm_backend import errors
@@ -52,11 +53,12 @@ class RenderedChat:
     tokens: Sequence[int | None]
 
 
-Observe = Callable[[str, Usage], None]
-"""Callback with the model and the usage of each finished generation."""
+Observe = Callable[[str, str, Usage], None]
+"""Callback with the model, the operation (`chat` or `text_completion`, OpenTelemetry's names) and
+the usage of each finished generation."""
 
 
-def _ignore_usage(model: str, usage: Usage) -> None:
+def _ignore_usage(model: str, operation: str, usage: Usage) -> None:
     """Default observer, which ignores the usage."""
 
 
@@ -216,7 +218,7 @@ class LocalModel:
             "grammar": prompt.grammar_field,
             **_names_of_media(prompt),
         }
-        return await self._generate(engine, command, names, prompt.parser)
+        return await self._generate(engine, "chat", command, names, prompt.parser)
 
     async def load_context_tokens(self) -> int:
         """Loads the model and returns its context length: tokens of prompt and answer together."""
@@ -277,7 +279,8 @@ class LocalModel:
         is_empty = request.prompt == "" and request.suffix is None
         begin = await self._begin_token(engine) if is_empty else ""
         command = prompt_command(request, begin)
-        return await self._generate(engine, command, {"prompt": "prompt", "grammar": "grammar"})
+        names = {"prompt": "prompt", "grammar": "grammar"}
+        return await self._generate(engine, "text_completion", command, names)
 
     async def score_labels(self, scoring: LabelScoring) -> tuple[list[list[float]], Usage]:
         """Computes the probability of each label of each question, among the labels of the
@@ -290,7 +293,7 @@ class LocalModel:
             names = label_scoring.field_names(scoring, rendered.media)
             with translate_engine_errors(**names):
                 command = label_scoring.score_command(scoring, rendered, media)
-                return await label_scoring.compute(engine, command, self._count)
+                return await label_scoring.compute(engine, command, partial(self._count, "chat"))
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """Computes one normalised vector per input."""
@@ -331,6 +334,7 @@ class LocalModel:
     async def _generate(
         self,
         engine: Engine,
+        operation: str,
         command: Generate,
         names: Mapping[str, str | GrammarField],
         parser: Callable[[], MarkupParser | None] = lambda: None,
@@ -340,10 +344,10 @@ class LocalModel:
         with translate_engine_errors(**names):
             await engine.ready()
             generation = await engine.generate(command)
-        return AdmittedGeneration(generation, self._count, parser, names)
+        return AdmittedGeneration(generation, partial(self._count, operation), parser, names)
 
-    def _count(self, usage: Usage) -> None:
-        self._observe(self.card.id, usage)
+    def _count(self, operation: str, usage: Usage) -> None:
+        self._observe(self.card.id, operation, usage)
         if self.meter is not None:
             self.meter.count_answer(usage)
 
