@@ -1,12 +1,12 @@
 """`llm-backend chat`: a conversation in the terminal, with any server that speaks the API."""
 
-import difflib
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,7 +14,8 @@ from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.options import ApiKey, BaseUrl
-from llm_backend.cli.terminal import read_messages
+from llm_backend.cli.terminal import DIM, RED, colour, read_messages
+from llm_backend.close_names import closest_name, did_you_mean
 from llm_backend.json_types import JsonMapping, JsonObject
 
 Content = str | list[JsonObject]  # text, or text and attachments as parts
@@ -57,6 +58,14 @@ def chat(
     _chat_loop(conversation, read_messages(is_terminal=is_terminal), is_terminal=is_terminal)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A piece of an answer's text, or of what is said beside it: reasoning, and calls of tools."""
+
+    text: str
+    kind: Literal["answer", "reasoning", "call"] = "answer"
+
+
 class Conversation:
     """Messages of a conversation with one model, and attachments of the next message."""
 
@@ -70,8 +79,8 @@ class Conversation:
         self._api = api
         self._temperature = temperature
 
-    def send(self, content: Content, show: Callable[[str], None]) -> None:
-        """Send a message with the attachments; pass the answer's pieces to `show` and keep it.
+    def send(self, content: Content, show: Callable[[Piece], None]) -> None:
+        """Send a message with the attachments; pass the answer's pieces to `show`, keep its text.
 
         A keyboard interrupt ends the answer early. Raises `ApiRequestError`; then the conversation
         is unchanged.
@@ -82,9 +91,9 @@ class Conversation:
             with closing(self._pieces()) as pieces:
                 for piece in pieces:
                     show(piece)
-                    answer += piece
+                    answer += piece.text if piece.kind == "answer" else ""
         except KeyboardInterrupt:
-            show(" [stopped]")
+            show(Piece(text=" [stopped]"))
         except ApiRequestError:
             self.messages.pop()
             raise
@@ -108,22 +117,40 @@ class Conversation:
             return content
         return [*attachments, {"type": "text", "text": content}]
 
-    def _pieces(self) -> Generator[str, None, None]:
+    def _pieces(self) -> Generator[Piece, None, None]:
         head = [{"role": "system", "content": self.system}] if self.system else []
         body: JsonObject = {
             "model": self.model, "messages": [*head, *self.messages], "stream": True
         }  # fmt: skip
         if self._temperature is not None:
             body["temperature"] = self._temperature
+        calls: dict[int, list[str]] = {}
         with closing(self._api.events("/chat/completions", body)) as chunks:
             for chunk in chunks:
-                yield from _texts(chunk)
+                for choice in chunk.get("choices") or ():
+                    delta = choice.get("delta") or {}
+                    yield from _pieces_of(delta)
+                    _add_calls(calls, delta.get("tool_calls") or ())
+        for name, arguments in calls.values():
+            yield Piece(
+                text=f"The model called {name}({arguments}); no tool runs here.", kind="call"
+            )
 
 
-def _texts(chunk: JsonMapping) -> Iterator[str]:
-    for choice in chunk.get("choices") or ():
-        if text := (choice.get("delta") or {}).get("content"):
-            yield str(text)
+def _pieces_of(delta: JsonMapping) -> Iterator[Piece]:
+    if text := delta.get("reasoning_content") or delta.get("reasoning"):
+        yield Piece(text=str(text), kind="reasoning")
+    if text := delta.get("content") or delta.get("refusal"):
+        yield Piece(text=str(text))
+
+
+def _add_calls(calls: dict[int, list[str]], deltas: Iterable[JsonMapping]) -> None:
+    """Add up the names and arguments of calls, which come in pieces."""
+    for delta in deltas:
+        called = delta.get("function") or delta.get("custom") or {}
+        call = calls.setdefault(delta.get("index") or 0, ["", ""])
+        call[0] += called.get("name") or ""
+        call[1] += called.get("arguments") or called.get("input") or ""
 
 
 def _first_model(api: Api) -> str:
@@ -141,12 +168,32 @@ def _chat_loop(conversation: Conversation, lines: Iterator[str], *, is_terminal:
             is_command = line.startswith("/") and "\n" not in line
             content = _run_command(conversation, line) if is_command else line
             if content:
-                conversation.send(content, lambda piece: print(piece, end="", flush=True))
+                conversation.send(content, _Printer())
                 print()
         except (ApiRequestError, AttachmentError) as error:
             if not is_terminal:
                 exit_with_error(str(error))
-            typer.secho(str(error), fg="red", err=True)
+            print(colour(str(error), RED, sys.stderr), file=sys.stderr)
+
+
+class _Printer:
+    """Prints an answer. A terminal also shows reasoning, dimmed; calls go to standard error."""
+
+    def __init__(self) -> None:
+        self._was_reasoning = False
+
+    def __call__(self, piece: Piece) -> None:
+        if piece.kind == "call":
+            print(colour(piece.text, DIM, sys.stderr), file=sys.stderr)
+            return
+        is_reasoning = piece.kind == "reasoning"
+        if is_reasoning and not sys.stdout.isatty():
+            return
+        if self._was_reasoning and not is_reasoning:
+            print("\n")
+        self._was_reasoning = is_reasoning
+        text = colour(piece.text, DIM, sys.stdout) if is_reasoning else piece.text
+        print(text, end="", flush=True)
 
 
 def _run_command(conversation: Conversation, line: str) -> Content | None:
@@ -228,6 +275,5 @@ def _switch_model(conversation: Conversation, name: str) -> None:
     names = conversation.models()
     conversation.model = name
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(closest_name(name, names))
         print(f"{name} is not in the list of models.{hint}")

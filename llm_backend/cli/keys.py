@@ -13,6 +13,7 @@ from llm_backend.cli.database import database_settings
 from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config, DataDir
+from llm_backend.installation import command
 
 if TYPE_CHECKING:
     from llm_backend.access import NewKey
@@ -93,7 +94,8 @@ def keys_list(
         print(json.dumps([{**vars(key), "hash": None} for key in keys], indent=2))
         return
     for key in keys:
-        facts = (key.project_id or "admin", _expiry(key), _last_use(key), key.description)
+        times = (_creation(key), _expiry(key), _last_use(key))
+        facts = (key.project_id or "admin", *times, key.description)
         print_entry(f"{key.id}  {key.shown}  {key.name}", *facts)
 
 
@@ -108,6 +110,10 @@ def keys_revoke(
 
     _in_database(lambda administration: revoke_key(administration, id), config, data_dir)
     print(f"{id} is revoked.")
+
+
+def _creation(key: "StoredKey") -> str:
+    return time.strftime("created %Y-%m-%d", time.gmtime(key.created_at))
 
 
 def _last_use(key: "StoredKey") -> str:
@@ -138,6 +144,6 @@ def _in_database(
     try:
         return asyncio.run(run())
     except Missing as error:
-        exit_with_error(f"No key has the id `{error.id}`: see `llm-backend keys list`.")
+        exit_with_error(f"No key has the id `{error.id}`: see `{command('keys list')}`.")
     except (StoreError, UnknownName) as error:
         exit_with_error(str(error))

@@ -8,11 +8,12 @@ COLUMNS = 80
 def print_entry(title: str, *facts: str | None) -> None:
     """Print what an entry is, and below it, indented, what is known of it. Only a word that is
     longer than a line makes a longer line: then it can still be copied."""
-    print(_wrap(title))
-    print(_wrap("; ".join(filter(None, facts)), indent="    "))
+    print(wrap(title))
+    print(wrap("; ".join(filter(None, facts)), indent="    "))
 
 
-def _wrap(text: str, indent: str = "") -> str:
+def wrap(text: str, indent: str = "") -> str:
+    """Return the text in lines of 80 columns, all but the first indented."""
     return textwrap.fill(
         text,
         COLUMNS,

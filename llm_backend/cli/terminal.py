@@ -1,22 +1,35 @@
-"""Messages typed in a terminal, of one line or several, with a history that is kept."""
+"""A terminal: colours, and messages typed in it, of one line or several, with a history."""
 
 import atexit
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from llm_backend.settings.environment import variable
 
 HISTORY = Path("~/.local/state/llm-backend/chat-history")
 _HISTORY_LINES = 1000
 _BLOCK = '"""'
-_BOLD, _PLAIN = "\001\033[1;32m\002", "\001\033[0m\002"  # readline does not count what is between
-_PROMPT, _CONTINUED = f"{_BOLD}> {_PLAIN}", f"{_BOLD}. {_PLAIN}"
+BOLD_GREEN, DIM, RED = "1;32", "2", "31"
+_HIDDEN = "\001{}\002"  # readline does not count what is between
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Returns True if the stream is a terminal and the environment has no `NO_COLOR`."""
+    return stream.isatty() and variable("NO_COLOR") is None
+
+
+def colour(text: str, code: str, stream: TextIO) -> str:
+    """Returns the text in a colour, where the stream has any."""
+    return f"\033[{code}m{text}\033[0m" if has_colours(stream) else text
 
 
 def read_messages(*, is_terminal: bool) -> Iterator[str]:
     """Messages from standard input until its end: a line each. A backslash at its end continues a
     line, and lines between two lines of three quotation marks are one message."""
-    prompt, continued = (_PROMPT, _CONTINUED) if is_terminal else ("", "")
+    prompt, continued = (_prompt("> "), _prompt(". ")) if is_terminal else ("", "")
     if is_terminal:
         _remember_lines(HISTORY.expanduser())
     while True:
@@ -24,6 +37,13 @@ def read_messages(*, is_terminal: bool) -> Iterator[str]:
             yield _read(prompt, continued)
         except (EOFError, KeyboardInterrupt):
             return
+
+
+def _prompt(text: str) -> str:
+    if not has_colours(sys.stdout):
+        return text
+    begin, end = (_HIDDEN.format(f"\033[{code}m") for code in (BOLD_GREEN, "0"))
+    return f"{begin}{text}{end}"
 
 
 def _read(prompt: str, continued: str) -> str:

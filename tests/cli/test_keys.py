@@ -1,5 +1,8 @@
 """`llm-backend keys`: in which database they are, and what the first one means."""
 
+import json
+import time
+
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -35,9 +38,11 @@ def test_keys_list_tells_what_a_key_is_for_and_when_it_was_used():
     run("keys", "create", "phone")
 
     _, laptop, _, phone = run("keys", "list").stdout.splitlines()
+    created_at = json.loads(run("keys", "list", "--json").stdout)[0]["created_at"]
 
-    assert laptop == "    proj_default; no expiry; never used; CI of the website"
-    assert phone == "    proj_default; no expiry; never used"
+    today = f"created {time.strftime('%Y-%m-%d', time.gmtime(created_at))}"
+    assert laptop.strip() == f"proj_default; {today}; no expiry; never used; CI of the website"
+    assert phone == f"    proj_default; {today}; no expiry; never used"
 
 
 def test_keys_list_fits_80_columns():

@@ -73,9 +73,9 @@ def test_models_show_prints_the_projector(folder):
     config = folder / "config.yaml"
     config.write_text("models: [{path: tiny.gguf, mmproj: elsewhere/ears.gguf}]")
 
-    beside = run("show", "tiny.gguf").stdout.replace("\n", "")
-    configured = run("show", "tiny.gguf", "--config", str(config)).stdout.replace("\n", "")
-    itself = run("show", eyes.name).stdout
+    beside = " ".join(run("show", "tiny.gguf").stdout.split())
+    configured = " ".join(run("show", "tiny.gguf", "--config", str(config)).stdout.split())
+    itself = " ".join(run("show", eyes.name).stdout.split())
 
     assert f"Projector {eyes}: sees pictures, 67 MB" in beside
     assert f"Projector {ears}: hears sound, 71 MB" in configured

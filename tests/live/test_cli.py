@@ -12,21 +12,21 @@ from typer.testing import CliRunner
 
 from llm_backend.cli import app
 from llm_backend.cli.api import Api, ApiRequestError
-from llm_backend.cli.chat import Conversation
+from llm_backend.cli.chat import Conversation, Piece
+from tests.broken_streams import scripted_upstream
 from tests.media_files import image
-from tests.serving import Served
 
 
-def chat(server: Served, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
+def chat(base_url: str, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "llm_backend", "chat", "--base-url", server.base_url, *flags],
+        [sys.executable, "-m", "llm_backend", "chat", "--base-url", base_url, *flags],
         input=text, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
 def test_a_conversation_from_a_pipe_goes_on_until_its_end(server):
     lines = "Copy this: banana\n/again\n/new\n/model\n/nonsense\n/help\n/quit\nnever\n"
-    done = chat(server, lines, "--temperature", "0")
+    done = chat(server.base_url, lines, "--temperature", "0")
 
     assert done.returncode == 0, done.stderr
     first, again, *told = done.stdout.splitlines()
@@ -41,7 +41,7 @@ def test_the_chat_command_continues_after_a_mistake_and_lists_attachments(server
     (tmp_path / "cat.png").write_bytes(image())
     lines = f"/attach {tmp_path}/dog.png\n/attach {tmp_path}/cat.png\nWhat is it?\n/attach\n"
 
-    told = in_a_terminal(server, lines + "/quit\n")
+    told = in_a_terminal(server.base_url, lines + "/quit\n")
 
     assert "/help lists the commands" in told
     assert "dog.png cannot be read: No such file or directory." in told
@@ -57,7 +57,7 @@ def test_chat_takes_lines_together_reads_files_and_saves(server, tmp_path):
         f"/file {tmp_path}/note.txt\nHello!\n/model bultin\n"
         f"/save {tmp_path}/chat.json\n/save {tmp_path}/chat.md\n/save {tmp_path}/no/chat.md\n"
     )
-    done = chat(server, lines)
+    done = chat(server.base_url, lines)
 
     saved = json.loads((tmp_path / "chat.json").read_text())
     asked = [one["content"] for one in saved["messages"] if one["role"] == "user"]
@@ -70,18 +70,20 @@ def test_chat_takes_lines_together_reads_files_and_saves(server, tmp_path):
 
 def test_lines_of_the_terminal_are_there_again_in_the_next_session(server, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    in_a_terminal(server, "Hello!\n/quit\n")
+    in_a_terminal(server.base_url, "Hello!\n/quit\n")
     file = tmp_path / ".local/state/llm-backend/chat-history"
 
     assert file.read_text().splitlines() == ["Hello!", "/quit"]
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def in_a_terminal(server: Served, lines: str) -> str:
+def in_a_terminal(base_url: str, lines: str, **environment: str) -> str:
     """Output of a terminal in which these lines are typed."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "llm_backend", "chat", "--base-url", server.base_url]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    command = [sys.executable, "-m", "llm_backend", "chat", "--base-url", base_url]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **environment}
+    ) as process:
         os.close(theirs)
         os.write(ours, lines.encode())
         told = b""
@@ -93,12 +95,40 @@ def in_a_terminal(server: Served, lines: str) -> str:
     return told.decode()
 
 
+THOUGHT = [{"reasoning_content": "Is it one?"}, {"content": "Yes."}]
+CALL = {"name": "get_weather", "arguments": '{"city": '}
+CALLED = [
+    {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": CALL}]},
+    {"tool_calls": [{"index": 0, "function": {"arguments": '"Bonn"}'}}]},
+]
+
+
+def test_chat_shows_reasoning_dimmed_unless_the_environment_wants_no_colour(tmp_path):
+    with scripted_upstream({"": THOUGHT}) as port:
+        base_url, home = f"http://127.0.0.1:{port}/v1", str(tmp_path)
+        coloured = in_a_terminal(base_url, "Well?\n/quit\n", HOME=home)
+        plain = in_a_terminal(base_url, "Well?\n/quit\n", HOME=home, NO_COLOR="1", TERM="dumb")
+
+    assert "\033[2mIs it one?\033[0m\r\n\r\nYes." in coloured
+    assert "Is it one?\r\n\r\nYes." in plain
+    assert "\033[" not in plain
+
+
+def test_chat_prints_the_answer_alone_to_a_pipe_and_tells_of_calls_beside_it():
+    with scripted_upstream({"Well": THOUGHT, "Weather": CALLED}) as port:
+        done = chat(f"http://127.0.0.1:{port}/v1", "Well?\nWeather?\n")
+
+    assert done.stdout == "Yes.\n\n"
+    assert done.stderr == 'The model called get_weather({"city": "Bonn"}); no tool runs here.\n'
+
+
 def test_a_server_that_refuses_ends_a_pipe_with_its_sentence(server):
-    done = chat(server, "Hi\n", "--model", "unknown")
+    done = chat(server.base_url, "Hi\n", "--model", "bultin")
 
     assert done.returncode == 1
     assert done.stderr == (
-        "llm-backend: The model `unknown` does not exist. See GET /v1/models. (404)\n"
+        "llm-backend: The model `bultin` does not exist. Did you mean builtin? "
+        "See GET /v1/models. (404)\n"
     )
 
 
@@ -106,8 +136,8 @@ def test_chat_interrupt_stops_the_answer_and_keeps_its_text(server):
     conversation = Conversation(Api(server.base_url, None), "builtin", "You are brief.")
     shown: list[str] = []
 
-    def show(piece: str) -> None:
-        shown.append(piece)
+    def show(piece: Piece) -> None:
+        shown.append(piece.text)
         if len(shown) == 2:
             raise KeyboardInterrupt
 

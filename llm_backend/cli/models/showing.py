@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm_backend.cli.exit import exit_with_error
+from llm_backend.cli.lists import COLUMNS, wrap
 from llm_backend.cli.options import Config
 from llm_backend.settings import BUILTIN, Settings, load_settings
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 _CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
 PROJECTOR = "clip"  # the architecture of all of them
-_SHOWN = 100  # characters of a value
 
 
 def show(
@@ -44,12 +44,13 @@ def show(
         exit_with_error(str(error))
     _print_header(path, header)
     if header.architecture == PROJECTOR:
-        print(f"\n{_projector_line(path)}")
+        print()
+        print(wrap(_projector_line(path)))
         return
     _print_template(header)
     _print_memory(header, settings)
     for projector in _projectors(path, settings):
-        print(_projector_line(projector))
+        print(wrap(_projector_line(projector)))
 
 
 def _print_header(path: Path, header: "GgufHeader") -> None:
@@ -60,7 +61,7 @@ def _print_header(path: Path, header: "GgufHeader") -> None:
     )
     for key, value in sorted(header.values.items()):
         if value is not None and not key.startswith("tokenizer.chat_template"):
-            print(f"{key} = {str(value)[:_SHOWN]}")
+            print(f"{key} = {value}"[:COLUMNS])
 
 
 def _print_whisper(path: Path) -> None:
@@ -106,7 +107,7 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
         one = footprint(costs, shape)
         parts = (one.weights, one.cells, one.compute, one.process, one.total)
         table.add_row(str(size), *(f"{part / 1e6:,.0f} MB" for part in parts))
-    Console().print(table)
+    Console(width=COLUMNS).print(table)
     request = PlanRequest(
         slots=settings.slots,
         context_tokens=settings.context_tokens,
@@ -120,7 +121,8 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
         cells_share=settings.cells_memory_share,
     )
     planner = ModelPlanner(settings.memory_budget, find_devices)
-    print(f"\nOn this machine, alone: {planner.plan_alone(costs, request).sentence}")
+    print()
+    print(wrap(f"On this machine, alone: {planner.plan_alone(costs, request).sentence}"))
 
 
 def _projectors(path: Path, settings: Settings) -> list[Path]:
