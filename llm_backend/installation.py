@@ -13,12 +13,12 @@ _CHECKOUT = Path(__file__).parents[1]
 def command(words: str) -> str:
     """Returns the command that runs this program with `words`, like `llm-backend keys list`."""
     own = _programs() / "llm-backend"
-    return f"{_shown(own) or f'{_python()} -m llm_backend'} {words}"
+    return f"{_shell_name(own) or f'{_python()} -m llm_backend'} {words}"
 
 
 def pip() -> str:
     """Returns the command of the pip that installs into this program's environment."""
-    return _shown(_programs() / "pip") or f"{_python()} -m pip"
+    return _shell_name(_programs() / "pip") or f"{_python()} -m pip"
 
 
 def rebuild_command() -> str:
@@ -45,10 +45,10 @@ def _programs() -> Path:
 
 
 def _python() -> str:
-    return _shown(Path(sys.executable)) or "python"
+    return _shell_name(Path(sys.executable)) or "python"
 
 
-def _shown(program: Path) -> str | None:
+def _shell_name(program: Path) -> str | None:
     """Returns the shortest text that a shell of this folder runs it by; None if it is missing."""
     if not program.exists():
         return None
