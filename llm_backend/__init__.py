@@ -1,4 +1,39 @@
-"""llm-backend: a self-hosted server that implements OpenAI's own API document."""
+"""llm-backend: a self-hosted server that implements OpenAI's own API document.
+
+cli/                 command line
+server/              sockets, TLS, processes
+app/                 composition root
+web/                 web pages
+controllers/         operations of the document
+access/              keys, limits, usage
+backends/            models of this machine, and upstreams
+contract/            OpenAI's document, and checks against it
+engine/              continuous batching over llama.cpp
+store/               SQL tables and blobs
+extraction/          text of files
+search/              vector index
+models/              downloads and conversion
+model_files/         GGUF headers and memory plans
+builtin/             the built-in model
+settings/            flags, environment, config file
+ipc/                 messages between processes
+cross_site_guard.py  guard against requests by pages of other sites
+guards.py            allowed hosts, access log
+errors.py            errors that clients see
+sse.py               server-sent events
+stream_ending.py     ends of broken streams
+fair_queue.py        round-robin queue by caller
+block_grants.py      shared limits, granted in blocks
+background_tasks.py  tasks without a waiting caller
+offload.py           work on large requests in a thread
+logs.py              log events
+metrics.py           Prometheus metrics
+tracing.py           OpenTelemetry spans
+extras.py            optional dependencies
+operating_system.py  features of Linux and glibc, and substitutes
+exact_json.py        JSON with integers of any size
+json_types.py        types of parsed JSON
+"""
 
 __all__ = ["__version__"]
 

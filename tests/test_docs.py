@@ -134,6 +134,37 @@ def test_architecture_page_fits_in_one_sitting():
     assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 150
 
 
+def test_docstring_of_each_package_names_its_modules():
+    packages = sorted(path.parent for path in (ROOT / "llm_backend").rglob("__init__.py"))
+    texts = {
+        one: ast.get_docstring(ast.parse((one / "__init__.py").read_text())) for one in packages
+    }
+    modules = {package: direct_modules(package) for package in packages}
+    unnamed = [
+        f"{package.relative_to(ROOT)}: {name}"
+        for package, names in modules.items()
+        for name in sorted(names)
+        if not re.search(rf"(?<![\w/.]){re.escape(name)}(?!\w)", texts[package] or "")
+    ]
+    missing = [
+        f"{package.relative_to(ROOT)}: {name}"
+        for package, text in texts.items()
+        for name in re.findall(r"^ *(?:- )?`?(\w+(?:\.py|\.js|/))`?\s\s", text or "", re.MULTILINE)
+        if name not in modules[package]
+    ]
+
+    assert len(packages) > 50
+    assert sum(len(names) for names in modules.values()) > 500
+    assert (unnamed, missing) == ([], [])
+
+
+def direct_modules(package: Path) -> set[str]:
+    """Its modules, and packages with a slash; for the web pages also their JavaScript modules."""
+    packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    return packages | modules | {path.name for path in package.glob("static/*.js")}
+
+
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/glossary.md"])
 def test_names_beside_links_are_defined_in_the_linked_modules(page):
     text = (ROOT / page).read_text()

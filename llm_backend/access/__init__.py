@@ -1,4 +1,11 @@
-"""Access control: API keys, projects, rate limits, concurrency limits, usage and spending."""
+"""Access control: API keys, projects, rate limits, concurrency limits, usage and spending.
+
+authentication/  keys and callers
+limits/          permissions, rates, concurrency, the fair queue
+usage/           meter, ledger, prices
+idempotency/     repeated requests
+wiring.py        all of these, opened for one server
+"""
 
 from llm_backend.access.authentication.keyring import CLOSED, Keyring
 from llm_backend.access.authentication.new_key import NewKey, new_key

@@ -11,6 +11,23 @@ Local models, from the settings to their engines:
 
 `model_startup.py` opens this chain and `config_watch.py` runs it again on a changed config file.
 `shared_engines.py` does so in the parent of several API processes.
+
+Other modules:
+
+- `app.py`                 the ASGI application, opened and closed
+- `startup_errors.py`      errors of the start
+- `guards.py`              middleware in front of the API
+- `operations.py`          each operation's controller
+- `database_startup.py`    the database and its migrations
+- `stores.py`              stores
+- `jobs.py`                background jobs of a process
+- `search.py`              extractor, vector index, search tools
+- `upstreams.py`           upstreams of the settings
+- `served_upstreams.py`    the names and operations that upstreams answer
+- `folder_models.py`       models of the models folder
+- `model_planning.py`      one memory plan for each model
+- `projectors.py`          projectors of the settings
+- `observability.py`       metrics, spans and log lines of local answers
 """
 
 from llm_backend.app.app import App, create_app

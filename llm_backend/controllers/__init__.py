@@ -26,4 +26,9 @@ A function has the name of its operationId. `generation/`, `rendering/`, `relay/
 `relay/`            answers of upstreams
 `write_behind/`     writes after the answer
 `internal_requests.py`  requests to the own application
+`audio/`            speech, voices, transcription
+`decisions/`        questions answered by probabilities
+`mcp/`              the MCP server at `/mcp`
+`ollama/`           Ollama's API
+`webhooks/`         endpoints of webhooks, and deliveries
 """

@@ -2,28 +2,29 @@
 
 `Engine` is the entry point. It knows tokens and text, not HTTP, not OpenAI, not SQL.
 
-client.py        `Engine`: commands of the API process, and their events
-config.py        `EngineConfig`: every limit and its default
-errors.py        exceptions of the client
-messages/        commands and events between the processes
-process/         the worker process, its supervision, and connections to it
-scheduling/      validation of commands, the waiting queue, the tokens of each pass, label scoring
-generator.py     text generation: one turn of the worker
-media_runs.py    pictures and sounds in a prompt, as runs of placeholder tokens
-kv_cache/        slots, cached prefixes, prefix files
-speculation/     speculative decoding
-sampling/        logits to tokens, grammars
-output/          tokens to text deltas
-embedding/       embeddings and relevance scores
-sequence.py      one generation: its tokens, and those of the next pass
+client.py           `Engine`: commands of the API process, and their events
+config.py           `EngineConfig`: every limit and its default
+errors.py           exceptions of the client
+messages/           commands and events between the processes
+process/            the worker process, its supervision, and connections to it
+scheduling/         commands checked, the waiting queue, the tokens of each pass, label scoring
+generator.py        text generation: one turn of the worker
+media_runs.py       pictures and sounds in a prompt, as runs of placeholder tokens
+kv_cache/           slots, cached prefixes, prefix files
+speculation/        speculative decoding
+sampling/           logits to tokens, grammars
+output/             tokens to text deltas
+embedding/          embeddings and relevance scores
+sequence.py         one generation: its tokens, and those of the next pass
 command_refused.py  refusal of a command
 computing_engine.py  base of the engines of a worker
-model.py         protocols of a model and its vocabulary
-native_log.py    log of native code
-llama/           llama.cpp's implementation of these protocols
-batch.py         the tokens of one pass as arrays
-statistics.py    counters of passes
-thread_count.py  thread count of passes, learnt from their cost
+model.py            protocols of a model and its vocabulary
+native_log.py       log of native code
+llama/              llama.cpp's implementation of these protocols
+batch.py            the tokens of one pass as arrays
+statistics.py       counters of passes
+thread_count.py     thread count of passes, learnt from their cost
+whisper/            whisper.cpp: transcription
 """
 
 from llm_backend.engine import messages

@@ -1,5 +1,14 @@
 """Text extraction from files (plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV),
-and chunking of the text."""
+and chunking of the text.
+
+extractor.py  files to text, within bounds
+formats.py    formats by first bytes, name and type
+child.py      the parent's side of the child process
+reader.py     the child process, which reads one file
+plain.py      plain text
+chunking.py   text in chunks of tokens
+errors.py     errors of extraction
+"""
 
 from llm_backend.extraction.child import ExtractionLimits
 from llm_backend.extraction.chunking import Chunking, TextChunk, split_into_chunks

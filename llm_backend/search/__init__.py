@@ -1,4 +1,12 @@
-"""Vector index: similarity search over texts, embedded or on a server, behind one interface."""
+"""Vector index: similarity search over texts, embedded or on a server, behind one interface.
+
+base.py        the interface and its values
+embedded/      an index in this process
+qdrant.py      an index on a Qdrant server
+conditions.py  filters in Qdrant's terms
+keywords.py    words as sparse vectors, for BM25
+fusion.py      two rankings as one
+"""
 
 from llm_backend.search.base import (
     AllOf,

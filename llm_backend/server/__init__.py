@@ -1,4 +1,18 @@
-"""HTTP server: the application on a socket, in one process or several, with TLS."""
+"""HTTP server: the application on a socket, in one process or several, with TLS.
+
+serving.py          sockets opened and served
+tls.py              key, certificate, chain
+api_server.py       uvicorn in this process
+processes.py        several API processes and their parent
+api_child.py        the parent's side of one API process
+api_process.py      an API process
+private_folder.py   folder of sockets and counters
+http_protocol.py    HTTP/1.1, with bounds
+socket_protocol.py  WebSockets
+request_head.py     checks of target and `Host`
+request_pace.py     requests that arrive too slowly
+heads.py            an answer's head, sent with its first bytes
+"""
 
 from llm_backend.server.serving import CannotServe, serve
 

@@ -1,4 +1,28 @@
-"""The store: one SQL model on SQLite or PostgreSQL, used through values of its own."""
+"""The store: one SQL model on SQLite or PostgreSQL, used through values of its own.
+
+database/        SQLite and PostgreSQL, write queue, schema
+migrations/      revisions of the tables
+objects/         blobs
+chats/           chat completions
+responses/       responses, also in the background
+conversations/   conversations and items
+files/           files
+uploads/         files in parts
+vector_stores/   vector stores, their files and texts
+batches/         batches and their lines
+jobs/            work that outlives its request
+webhooks/        endpoints and deliveries
+administration/  keys, projects, usage, audit log
+retention/       deletion of old rows
+tables.py        tables of chats, responses, conversations, files and uploads
+row_values.py    rows as values, and the reverse
+row_by_id.py     a row by a client's id
+ownership.py     owners of objects
+keyset_pages.py  pages by value
+json_text.py     JSON bodies as text
+errors.py        errors of the store
+write_health.py  failures of writes
+"""
 
 from llm_backend.store.batches import (
     BATCH,

@@ -1,1 +1,10 @@
-"""API keys and principals: the caller of a request."""
+"""API keys and principals: the caller of a request.
+
+keyring.py         API keys in memory
+new_key.py         new API keys, and the default project
+key_admin.py       keys created and revoked by the command line
+principal.py       key, project and user of a request
+policy.py          permissions and limits of all projects
+resource_kinds.py  kinds of administered records
+named_models.py    models that a body names
+"""

@@ -20,4 +20,5 @@ markup/                 tool calls and reasoning in each family's markup
 media/                  pictures and sounds in messages
 token_files.py          vocabulary files of OpenAI's encodings
 yes_no.py               classifier by a yes/no question
+label_scoring.py        probabilities of labels as answers to questions
 """

@@ -1,1 +1,23 @@
-"""Upstreams: other servers that answer requests; load balancing, health, retries and permits."""
+"""Upstreams: other servers that answer requests; load balancing, health, retries and permits.
+
+http/                the HTTP client
+permits/             concurrency limits shared by processes
+config.py            settings of one upstream
+pool.py              routing, balancing, retries
+upstream_routing.py  the upstreams that may answer a request
+upstream_request.py  a request before its upstream is chosen
+attempts.py          the tries of one request
+retry.py             when a request is retried
+balance.py           the least loaded upstream
+upstream_load.py     outstanding requests of an upstream
+health.py            outlier ejection
+observer.py          callbacks for metrics
+model_list.py        cached model list
+headers.py           headers of relayed requests and answers
+passed_headers.py    headers that may pass
+body_rewriting.py    one value of a body replaced
+answer_kinds.py      JSON or events, by the document
+error_bodies.py      other servers' error bodies
+azure.py             Azure's URLs
+websockets.py        interface of a WebSocket relay
+"""

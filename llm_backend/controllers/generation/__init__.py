@@ -14,4 +14,5 @@
 `ignored_hints.py`         fields without an effect here
 `field_aliases.py`         names that other servers have for fields
 `supported_fields.py`      refusal of the other fields
+`truncation.py`            long inputs without their oldest part
 """

@@ -1,4 +1,16 @@
-"""Administered objects: API keys, projects and what belongs to them; usage, and the audit log."""
+"""Administered objects: API keys, projects and what belongs to them; usage, and the audit log.
+
+administration.py      records and keys, with their audit log
+values.py              records, keys, audit log entries
+rows.py                these as rows
+usage.py               usage by the minute
+usage_rows.py          usage as rows
+deferred_usage.py      usage that upstreams report later
+grants.py              rate limits shared by servers
+concurrency_leases.py  concurrency limits shared by servers
+kept_answers.py        answers of idempotency keys
+tables.py              tables
+"""
 
 from llm_backend.store.administration.administration import Administration, AuditedChange
 from llm_backend.store.administration.client_secrets import ClientSecrets, StoredSecret

@@ -1,1 +1,10 @@
-"""Stored chats: values, rows and operations."""
+"""Stored chats: values, rows and operations.
+
+chats.py        store of chats
+stored_chat.py  values, and checks of them
+chat_rows.py    chats as rows
+chat_texts.py   texts that a search reads, and titles
+search.py       search by words
+word_index.py   index of words, in each dialect
+words.py        words of texts, and excerpts
+"""

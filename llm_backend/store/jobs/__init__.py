@@ -12,6 +12,13 @@ process dies, the lease expires or is found to belong to a dead process, and ano
 the job. So work is done *at least* once, and its results are stored once: a worker stores them in a
 transaction that first calls `job_rows.lock(connection, job)`, which raises `LeaseLost` if the lease
 is no longer its own.
+
+jobs.py          store of jobs
+job.py           values, and the protocol of workers
+job_rows.py      jobs as rows
+runner.py        jobs of one process, claimed and run
+lease_holder.py  names of processes
+tables.py        table
 """
 
 from llm_backend.store.jobs.job import (

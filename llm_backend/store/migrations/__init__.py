@@ -4,6 +4,8 @@
 add one, change the tables, let Alembic write the difference, and review the file:
 
     python -m llm_backend.store.migrations "files have an expiry"
+
+env.py  Alembic's environment
 """
 
 from pathlib import Path

@@ -1,4 +1,10 @@
-"""Blobs: bytes too large for a row, written once to an object store and read by range."""
+"""Blobs: bytes too large for a row, written once to an object store and read by range.
+
+blobs.py    streams of bytes, written once
+blob.py     references to them in rows
+bucket.py   the folder or bucket
+orphans.py  blobs without a row
+"""
 
 from llm_backend.store.objects.blob import Blob, Content, size_of
 from llm_backend.store.objects.blobs import Blobs

@@ -1,1 +1,6 @@
-"""Uploads in parts: values, rows and operations."""
+"""Uploads in parts: values, rows and operations.
+
+uploads.py        store of uploads
+stored_upload.py  values
+upload_rows.py    uploads as rows
+"""

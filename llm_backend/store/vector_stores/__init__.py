@@ -1,4 +1,13 @@
-"""Vector stores: their files and texts as rows; the vectors are in the vector index."""
+"""Vector stores: their files and texts as rows; the vectors are in the vector index.
+
+vector_stores.py    store of vector stores
+values.py           values
+store_rows.py       vector stores as rows
+file_rows.py        their files as rows
+file_batch_rows.py  batches of files as rows
+chunk_rows.py       chunks of texts as rows
+tables.py           tables
+"""
 
 from llm_backend.store.vector_stores.store_rows import DROP, FORGET, INGEST, INGEST_LONG
 from llm_backend.store.vector_stores.values import (

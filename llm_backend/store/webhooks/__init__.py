@@ -2,6 +2,12 @@
 
 # in the transaction that ends a batch; `jobs.wake()` when it is committed
 delivery_rows.add(connection, "batch.completed", batch.id, owner=batch.owner, now=now, limit=10)
+
+webhooks.py         store of endpoints and deliveries
+stored_endpoint.py  values
+endpoint_rows.py    endpoints as rows
+delivery_rows.py    deliveries as jobs
+tables.py           tables
 """
 
 from llm_backend.store.webhooks.stored_endpoint import (

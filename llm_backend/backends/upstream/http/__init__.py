@@ -1,4 +1,14 @@
-"""The HTTP client; imported only where an upstream is configured."""
+"""The HTTP client; imported only where an upstream is configured.
+
+upstream.py      requests to one server
+client.py        HTTP/1.1 on pooled connections
+session.py       connections and headers
+body.py          request bodies and deadlines
+answer_start.py  the beginning of an answer, checked
+ending.py        broken and closed answers
+socket.py        WebSockets
+translation.py   client errors as API errors
+"""
 
 from llm_backend.backends.upstream.http.upstream import Upstream
 

@@ -15,4 +15,5 @@
 `encrypted_content.py`   opaque content of items
 `conversation_id.py`     the conversation that is continued
 `unsupported_fields.py`  refusal of fields
+`listed_items.py`        items in the form of lists
 """
