@@ -118,9 +118,8 @@ def bare(base_url: str) -> ASGIApp:
 
 def ours(base_url: str, *, observed: bool = False) -> ASGIApp:
     """The relay's controller in the same frame."""
-    unknown_fields = SimpleNamespace(
-        report=lambda _operation_id, _body: []
-    )  # bodies are not parsed here
+    # bodies are not parsed here
+    unknown_fields = SimpleNamespace(report=lambda _operation_id, _body: [])
     services = SimpleNamespace(upstreams=None, unknown_fields=unknown_fields)
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
 

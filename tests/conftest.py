@@ -12,11 +12,12 @@ from tests.minilm import minilm_file
 from tests.postgresql import postgresql_server
 from tests.s3 import s3_server
 
+# fixtures: importing them is declaring them
 __all__ = [
     "minilm_file",
     "postgresql_server",
     "s3_server",
-]  # fixtures: importing them is declaring them
+]
 
 LONGEST = ("tests/live/test_conformance.py", "tests/live/test_chains.py")
 

@@ -137,9 +137,8 @@ def _model_differences(kind: type[BaseModel], data: Any, place: str) -> Iterator
     for sent, value in data.items():
         if sent in fields and not _is_meant(f"{name}.{sent}"):
             yield from differences(fields[sent][0], value, f"{name}.{sent}")
-        elif sent not in fields and not issubclass(
-            kind, BasePage
-        ):  # the SDK's pages are not the document's lists
+        # the SDK's pages are not the document's lists
+        elif sent not in fields and not issubclass(kind, BasePage):
             yield f"{name}.{sent} is unknown"
     for sent, (_, is_required) in fields.items():
         if is_required and sent not in data:

@@ -21,9 +21,8 @@ def test_every_text_gets_a_score_for_every_kind_and_the_same_one_again(client):
         assert flags == {name: score >= 0.5 for name, score in scores.items()}
         assert one.flagged == any(flags.values())
         assert set(one.category_applied_input_types.to_dict()) == set(scores)
-        assert scores == pytest.approx(
-            other.category_scores.to_dict(), abs=0.1
-        )  # passes of other shapes round otherwise
+        # passes of other shapes round otherwise
+        assert scores == pytest.approx(other.category_scores.to_dict(), abs=0.1)
 
 
 def test_parts_are_judged_together_and_an_image_is_refused_by_its_place(client):

@@ -79,10 +79,11 @@ def test_api_process_whose_parent_dies_during_start_exits_quietly(
     tmp_path: Path, listener: socket.socket
 ) -> None:
     settings = Settings(models=(), data_dir=tmp_path, processes=2)
+    # no process listens in this folder
     message = {
         "settings": settings_as_json(settings),
         "shared": str(tmp_path),
-    }  # where nothing listens
+    }
     ours, theirs = socket.socketpair()
     with theirs:
         inherited = [listener.fileno(), theirs.fileno()]

@@ -45,9 +45,8 @@ def test_pace_refuses_a_body_below_the_minimum_rate():
         pace.charge_wait(1)
         seconds += 1
 
-    assert (
-        seconds == 19
-    )  # half of the rate falls behind by half a second each, once the first is spent
+    # half of the rate falls behind by half a second each, once the first is spent
+    assert seconds == 19
 
 
 def test_pace_limits_a_pause_of_a_body_to_the_grace_period():

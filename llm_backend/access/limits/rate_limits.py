@@ -196,10 +196,8 @@ class RateLimits:
                 limit.scope, limit.unit, limit.limit, limit.window_s, is_shared=self._is_shared
             )
         elif found.limit != limit.limit:
-            found.limit, found.window_at = (
-                limit.limit,
-                0,
-            )  # a changed limit begins with a new window
+            found.limit = limit.limit
+            found.window_at = 0  # a changed limit begins with a new window
         return found
 
     def _evict(self) -> None:

@@ -77,11 +77,8 @@ class ChatTemplate:
             arguments_are_text = "'probe_key'" in self._render(PROBE)
         except TypeError:
             arguments_are_text = True
-        except (
-            _TemplateRefusal,
-            *_TEMPLATE_ERRORS,
-        ):  # rejects something else
-            arguments_are_text = False
+        except (_TemplateRefusal, *_TEMPLATE_ERRORS):
+            arguments_are_text = False  # the template rejects another part of the probe
         return MessageStyle.detect(
             self.source,
             arguments_are_text=arguments_are_text,

@@ -104,9 +104,8 @@ class LocalModel:
         self.handle = handle
         self.personalities = dict(personalities or {})
         self._observe = observe
-        self._protocols = ProtocolCache(
-            tool_format, chat_format
-        )  # shared with its other personalities
+        # shared with its other personalities
+        self._protocols = ProtocolCache(tool_format, chat_format)
         self._chat_format = chat_format
         self._personality = personality
         self._defaults = dict(defaults or {})

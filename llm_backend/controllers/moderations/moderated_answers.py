@@ -97,9 +97,8 @@ class ModeratedAnswer:
     blocks_output: bool
     _input: "Results | ApiError | None" = field(default=None, init=False)
     _output: "Results | ApiError | None" = field(default=None, init=False)
-    _texts_by_choice: dict[int, list[str]] = field(
-        default_factory=dict, init=False
-    )  # deltas by choice
+    # deltas by choice
+    _texts_by_choice: dict[int, list[str]] = field(default_factory=dict, init=False)
     _is_withheld: bool = field(default=False, init=False)
 
     async def withholds(self) -> bool:

@@ -45,9 +45,8 @@ OPENAIS_MODELS = (
     "text-moderation-stable",
 )
 FLAG_THRESHOLD = 0.5  # probability of yes
-MAX_CONCURRENT_QUESTIONS = (
-    16  # questions of one request: enough to fill a batch without filling the queue
-)
+# questions of one request: enough to fill a batch without filling the queue
+MAX_CONCURRENT_QUESTIONS = 16
 
 _IMAGE_CATEGORY = min(IMAGE_CATEGORIES)
 

@@ -13,9 +13,8 @@ from llm_backend.errors import ClientGone
 
 T = TypeVar("T")
 
-_BUFFERED_MESSAGES = (
-    16  # messages read ahead, so that a disconnect is noticed while an upstream is slow
-)
+# messages read ahead, so that a disconnect is noticed while an upstream is slow
+_BUFFERED_MESSAGES = 16
 
 _ABNORMAL = 1006
 _NEVER_SENT = frozenset({1004, 1005, _ABNORMAL, 1015})  # RFC 6455, 7.4.1

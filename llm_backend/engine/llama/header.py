@@ -15,9 +15,8 @@ _ENCODERS = frozenset(  # architectures of embedding models, whatever else the f
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
     | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}
 )
-_TWO_LABEL_ARCHITECTURES = frozenset(
-    {"qwen3", "qwen3vl"}
-)  # whose heads return the probabilities of two labels
+# architectures whose heads return the probabilities of two labels
+_TWO_LABEL_ARCHITECTURES = frozenset({"qwen3", "qwen3vl"})
 _HEAD, _ONE_LAYER_HEADS = b"cls.output.weight", {"jina-bert-v2": b"cls.weight"}
 _NO_POOLING = frozenset({"", "0"})  # pooling types that mean none
 

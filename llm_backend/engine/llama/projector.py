@@ -21,9 +21,8 @@ from llm_backend.engine.model import LoadError
 from llm_backend.model_files import HeaderError, read_header
 from llm_backend.operating_system import usable_cores
 
-_CACHE_BYTES = (
-    64 << 20
-)  # cache of embeddings: media of a conversation are sent again with each turn
+# cache of embeddings: media of a conversation are sent again with each turn
+_CACHE_BYTES = 64 << 20
 _CACHED_MEDIA = 256  # media whose pieces are cached: a conversation sends its own each turn
 _LEAST_SOUND_S = 0.01  # less is no sound, and a single sample crashes the native code
 # the whole text that a medium is tokenized in, so it cannot conflict with a prompt

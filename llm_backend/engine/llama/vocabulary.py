@@ -8,9 +8,8 @@ import llama_cpp as native
 
 from llm_backend.engine.model import PairFrame
 
-_PADDING_TOKENS = (
-    128  # tokens by which sizes may differ: files of one family are padded differently
-)
+# difference in tokens that two vocabularies may have: files of one family are padded differently
+_PADDING_TOKENS = 128
 
 Handle = Any  # handles of the bindings are untyped: what crosses this edge is Any
 

@@ -104,9 +104,8 @@ class EngineLifecycle:
         return max(1.0, self._start_s + delay_s)
 
     def _down_error(self) -> EngineDown:
-        reason = (
-            self._reason or "The engine died and is being restarted."
-        )  # before the crash is recorded
+        # no reason is known before the crash is recorded
+        reason = self._reason or "The engine died and is being restarted."
         return EngineDown(reason, self._retry_after_s)
 
 

@@ -24,9 +24,9 @@ from llm_backend.engine.process.worker_log import log_lines
 
 _log = logging.getLogger(__name__)
 
-_SPIN_COUNT = (
-    "10000"  # more than threads wait in a pass and between two, far less than a time slice
-)
+# loops before a waiting thread sleeps: longer than a wait within a pass or between two, far
+# shorter than a time slice
+_SPIN_COUNT = "10000"
 _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may hold it open
 
 
@@ -226,9 +226,8 @@ class Supervisor(EngineLifecycle):
             await asyncio.gather(running, watching, return_exceptions=True)
 
     def _has_work(self, connection: EngineConnection) -> bool:
-        return (
-            connection.is_busy or self._listening_socket is not None
-        )  # other processes may have pending requests
+        # other processes may have pending requests
+        return connection.is_busy or self._listening_socket is not None
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, EngineConnection]:
         ours, theirs = socket.socketpair()

@@ -18,9 +18,8 @@ from llm_backend.engine.speculation.pass_costs import PassCosts
 
 _log = logging.getLogger("llm_backend.engine.speculation.drafter")
 
-_PREFILL_TOKENS = (
-    128  # uncomputed tokens of a text in one pass, so that decoding sequences hardly wait
-)
+# uncomputed tokens of a text in one pass, so that decoding sequences hardly wait
+_PREFILL_TOKENS = 128
 _PRIOR = 0.7  # prior of its acceptance rate
 _RETRY_PASSES = 500  # passes without a draft after which it is tried again
 

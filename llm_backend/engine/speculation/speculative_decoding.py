@@ -155,9 +155,8 @@ def choose_guess_counts(
             best, least = speed, probability
     counts = [sum(probability > least for probability in each) for each in probabilities]
     remaining = sum(probability >= least for probability in ranked) - sum(counts)
-    for index, each in enumerate(
-        probabilities
-    ):  # of those that are equal only as many as were counted
+    # of those that are equal only as many as were counted
+    for index, each in enumerate(probabilities):
         equal = min(each.count(least), remaining)
         counts[index] += equal
         remaining -= equal

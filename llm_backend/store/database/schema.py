@@ -14,6 +14,7 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.errors import OldSchema, UnknownSchema
 from llm_backend.store.tables import metadata
 
+# every file of migrations/versions, oldest first
 REVISIONS = (
     "0001",
     "0002",
@@ -39,7 +40,7 @@ REVISIONS = (
     "0022",
     "0023",
     "0024",
-)  # every file of migrations/versions, oldest first
+)
 HEAD = REVISIONS[-1]
 
 _LOCK = 0x6C6C6D62  # "llmb": key of PostgreSQL's advisory lock of a migration

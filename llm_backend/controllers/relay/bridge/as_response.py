@@ -87,9 +87,8 @@ class EventReader:
         self.is_ended = False
         self.failure: ApiError | None = None
         self._calls: dict[int, int] = {}  # index of a call among the output -> among the calls
-        self._calls_with_arguments: set[int] = (
-            set()
-        )  # indices of calls whose arguments have been yielded
+        # indices of calls whose arguments have been yielded
+        self._calls_with_arguments: set[int] = set()
         self._parts_sent: set[tuple[int, int]] = set()  # parts of messages that have been yielded
 
     def read(self, event: JsonMapping) -> Iterator[ChatDelta]:

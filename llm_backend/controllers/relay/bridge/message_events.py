@@ -17,12 +17,13 @@ from llm_backend.controllers.relay.bridge.event_fields import (
 from llm_backend.errors import ApiError, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 
+# other reasons are ends of a turn
 _REASONS = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
-}  # the others are ends of a turn
+}
 _NO_BLOCKS = frozenset({"redacted_thinking"})  # which only Anthropic can read
 
 

@@ -54,9 +54,8 @@ class FileTexts:
         self._extractor = extractor
         self._texts: OrderedDict[str, str] = OrderedDict()  # LRU cache, the latest use last
         self._characters = 0
-        self._extraction_locks: WeakValueDictionary[str, asyncio.Lock] = (
-            WeakValueDictionary()
-        )  # by file
+        # locks by file
+        self._extraction_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def read(
         self,
