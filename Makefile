@@ -10,7 +10,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 CONTAINERS ?= $(firstword $(shell command -v podman docker))
 PYTEST := $(BIN)/python -m pytest
 # Folders and pages whose language scripts/check_words.py checks.
-PLAIN := llm_backend tests docs benchmarks scripts models k8s *.md
+PLAIN := llm_backend openapi tests docs benchmarks scripts models k8s .ci *.md
 export PIP_NO_INPUT := 1
 
 .PHONY: help run install test test-clients test-image lint words image fuzz chaos soak large-bodies bench peers release setup dev lock docs clean

@@ -82,8 +82,8 @@ def _pairs(load: str, times: int, servers: dict[str, Running]) -> dict[str, list
 def _show(load: str, found: dict[str, list[Figures]]) -> None:
     ours, theirs = found.values()
     ratios = [one["tokens_s"] / other["tokens_s"] for one, other in zip(ours, theirs, strict=True)]
-    told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    print(f"{load}: {statistics.median(ratios):.2f} of its tokens per second ({told})", flush=True)
+    shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"{load}: {statistics.median(ratios):.2f} of its tokens per second ({shown})", flush=True)
     for name, runs in found.items():
         medians = [
             f"{column} {statistics.median(values):.4g}"

@@ -76,9 +76,9 @@ def upload(port: int, mib: int) -> str:
     headers = {"content-type": "multipart/form-data; boundary=b"}
     connection.request("POST", "/v1/files", body(), headers, encode_chunked=True)
     answer = connection.getresponse()
-    told = json.loads(answer.read())
-    assert answer.status == 200, told
-    return str(told["id"])
+    file = json.loads(answer.read())
+    assert answer.status == 200, file
+    return str(file["id"])
 
 
 def download(port: int, file_id: str) -> int:

@@ -118,14 +118,14 @@ async def run(engine: Engine, task: Task, streams: int, tokens: int, seed: int) 
     """All streams at once, from the first token of the first to the last of the last."""
     dice = random.Random(seed)
     prompts = [task.prompt(dice) for _ in range(streams)]
-    told = await asyncio.gather(*(stream(engine, task, prompt, tokens) for prompt in prompts))
-    begun, ended = max(begin for begin, *_ in told), max(end for _, end, *_ in told)
-    made = sum(last.completion_tokens for *_, last, _ in told)
+    runs = await asyncio.gather(*(stream(engine, task, prompt, tokens) for prompt in prompts))
+    begun, ended = max(begin for begin, *_ in runs), max(end for _, end, *_ in runs)
+    made = sum(last.completion_tokens for *_, last, _ in runs)
     return Run(
         speed=made / (ended - begun),
-        accepted=sum(last.accepted_tokens for *_, last, _ in told) / made,
-        drafted=sum(last.drafted_tokens for *_, last, _ in told) / made,
-        texts=[text for *_, text in told],
+        accepted=sum(last.accepted_tokens for *_, last, _ in runs) / made,
+        drafted=sum(last.drafted_tokens for *_, last, _ in runs) / made,
+        texts=[text for *_, text in runs],
     )
 
 

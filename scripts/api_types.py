@@ -229,9 +229,9 @@ def singular(name: str) -> str:
 
 def literals(values: Iterable[str | int | None]) -> list[str]:
     """Returns the type of an enumeration."""
-    said = [f'"{value}"' if isinstance(value, str) else str(value) for value in values]
-    words = [one for one in said if one != "None"]
-    return [f"Literal[{', '.join(words)}]"] + ["None"] * ("None" in said)
+    words = [f'"{value}"' if isinstance(value, str) else str(value) for value in values]
+    literals_only = [one for one in words if one != "None"]
+    return [f"Literal[{', '.join(literals_only)}]"] + ["None"] * ("None" in words)
 
 
 def union(members: Iterable[str]) -> str:

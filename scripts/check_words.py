@@ -1,7 +1,9 @@
 """Checks the project's language: names, docstrings, comments and pages in the field's words.
 
-Prints one line for each finding, `FILE:LINE: what is wrong`, and exits 1 if there is any. Run by
-`make lint`; CONTRIBUTING.md gives the rules with examples.
+Python files are parsed. Of JavaScript, C and shell scripts all comments and the names of functions
+are checked, of YAML and HTML the whole text. Prints one line for each finding,
+`FILE:LINE: what is wrong`, and exits 1 if there is any. Run by `make lint`; CONTRIBUTING.md gives
+the rules with examples.
 """
 
 import ast
@@ -33,8 +35,29 @@ WORD = (
 AFTER = "again|as|at|before|behind|by|first|for|from|in|later|of|on|or|out|to|up|with"
 # `stored_bytes` is a noun with an attribute; `stored` and `stored_by` are no verbs.
 PARTICIPLE = re.compile(rf"^_*(?:(?:told|asked|said)(?:_|$)|{WORD}(?:$|_(?:{AFTER})(?:_|$)))")
+VERBS_OF_SPEECH = {"told", "asked", "said"}
 # Names that other libraries or the document prescribe.
 PRESCRIBED = {"put", "connection_made", "handled"}
+# Comments that a formatter moved from the end of a long line into or behind a parenthesis.
+IN_PARENTHESIS = re.compile(r"^[^\n#]*[=,(] ?\(\n[^\n]*  # [^\n]*\n\s*\)", re.M)
+BEHIND_PARENTHESIS = re.compile(r"^\s*[)\]}]+[:,]?  # (?!fmt:|noqa|type:|pragma|nosec)", re.M)
+# Folders with texts of other projects, or of the built-in model's small talk.
+OTHERS_TEXT = {"vendor", "node_modules", "knowledge"}
+# Files without a parser here: their comments, or None for the whole text, and names of functions.
+SLASHES = re.compile(r"(?<!:)//.*|/\*[\s\S]*?\*/")
+HASHES = re.compile(r"(?<!\S)#.*")
+TEXT_FILES: dict[str, tuple[re.Pattern[str] | None, re.Pattern[str] | None]] = {
+    ".js": (SLASHES, re.compile(r"""
+        \bfunction\*?\ (\w+)                                      # function name(
+        | \bconst\ (\w+)\ =\ (?:async\ )?(?:\([^()]*\)|\w+)\ =>      # const name = () =>
+        | ^\ \ (?:static\ |async\ )*\*?\#?(\w+)\([^()]*\)\ \{$   # a method; getters are values
+        """, re.X | re.M)),
+    ".c": (SLASHES, re.compile(r"^\w[\w *]*\b(\w+)\([^;]*$", re.M)),
+    ".sh": (HASHES, re.compile(r"^(\w+)\(\) *\{", re.M)),
+    ".yaml": (None, None),
+    ".css": (SLASHES, None),
+    ".html": (None, None),
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
@@ -61,6 +84,9 @@ def findings(path: Path) -> Iterator[tuple[int, str]]:
         source = path.read_text()
         yield from in_prose(source)
         yield from in_definitions(ast.parse(source), is_test=path.parts[0] == "tests")
+        yield from in_broken_comments(source)
+    if path.suffix in TEXT_FILES and not OTHERS_TEXT & set(path.parts):
+        yield from in_text_file(path.read_text(), *TEXT_FILES[path.suffix])
 
 
 def in_text(text: str, first_line: int) -> Iterator[tuple[int, str]]:
@@ -78,6 +104,38 @@ def in_prose(source: str) -> Iterator[tuple[int, str]]:
             yield from in_text(token.string, token.start[0])
 
 
+def in_broken_comments(source: str) -> Iterator[tuple[int, str]]:
+    """Comments that a formatter has moved away from their line."""
+    for pattern in (IN_PARENTHESIS, BEHIND_PARENTHESIS):
+        for match in pattern.finditer(source):
+            yield line_of(source, match), "comment in or behind a parenthesis: put it above"
+
+
+def in_text_file(
+    text: str, comments: re.Pattern[str] | None, functions: re.Pattern[str] | None
+) -> Iterator[tuple[int, str]]:
+    """Findings in the comments of a file, or in all of it, and in its names of functions."""
+    if comments is None:
+        yield from in_text(text, 1)
+    else:
+        for match in comments.finditer(text):
+            yield from in_text(match.group(), line_of(text, match))
+    for match in functions.finditer(text) if functions else ():
+        name = next(filter(None, match.groups()))
+        if PARTICIPLE.match(snake_case(name)):
+            yield line_of(text, match), f"function `{name}`: begin with a verb in the present"
+
+
+def line_of(text: str, match: re.Match[str]) -> int:
+    """The line, from 1, on which a match begins."""
+    return text.count("\n", 0, match.start()) + 1
+
+
+def snake_case(name: str) -> str:
+    """A name in camel case with its words separated by underscores."""
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
+
+
 def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, str]]:
     """Findings in names of functions and in first lines of docstrings."""
     for node in ast.walk(tree):
@@ -86,10 +144,21 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
             if match := QUESTION.match(first):
                 line = getattr(node, "lineno", 1)
                 yield line, f"docstring begins with `{match.group()}`: begin with a noun or a verb"
-        if is_test or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if is_test:
+            continue
+        if (name := variable_name(node)) in VERBS_OF_SPEECH:
+            yield node.lineno, f"variable `{name}`: name the value with a noun"
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if node.name not in PRESCRIBED and PARTICIPLE.match(node.name) and not is_value(node):
             yield node.lineno, f"function `{node.name}`: begin with a verb in the present"
+
+
+def variable_name(node: ast.AST) -> str | None:
+    """The name of a variable that is assigned, or of an argument; None for other nodes."""
+    if isinstance(node, ast.arg):
+        return node.arg
+    return node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
 
 
 def is_value(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

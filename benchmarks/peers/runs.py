@@ -51,13 +51,13 @@ async def _streams(work: Workload, port: int, dice: random.Random) -> Figures:
 async def _chat(port: int, dice: random.Random) -> Figures:
     """A chat of several turns, each with all that was said before it."""
     system, *turns = chat_messages(dice)
-    said, seen = [system], []
+    messages, seen = [system], []
     started_at = time.perf_counter()
     for turn in turns:
-        said.append(turn)
-        answer = await send_chat(port, body(said, CHAT_TOKENS, dice))
+        messages.append(turn)
+        answer = await send_chat(port, body(messages, CHAT_TOKENS, dice))
         seen.append(answer)
-        said.append({"role": "assistant", "content": answer.text})
+        messages.append({"role": "assistant", "content": answer.text})
     figures = _figures(seen, time.perf_counter() - started_at)
     later = [one.arrivals[0] for one in seen[1:] if one.arrivals]
     return figures | {"later_ttft_p50_ms": _milliseconds(later, 50)}

@@ -154,7 +154,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, started_at: float, log:
 
 def answers(port: int) -> bool:
     """True if a chat of one token is answered on this port."""
-    asked = {
+    request = {
         "model": "bench",
         "messages": [{"role": "user", "content": "Hi"}],
         "max_tokens": 1,
@@ -162,7 +162,7 @@ def answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         headers = {"content-type": "application/json"}
-        connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
+        connection.request("POST", "/v1/chat/completions", json.dumps(request), headers)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -134,7 +134,7 @@ def conversations_table() -> str:
                 policy=policy,
             )
             lines.append(
-                f"| {name} | {load:.0%} | {outcome.computed_tokens / outcome.said_tokens:.0%} "
+                f"| {name} | {load:.0%} | {outcome.computed_tokens / outcome.context_tokens:.0%} "
                 f"| {waits(outcome)} | {outcome.refused / outcome.chats:.1%} |"
             )
     return "\n".join(lines) + "\n"

@@ -48,7 +48,7 @@ class Outcome:
     waits: list[tuple[float, float]] = field(default_factory=list)
     refused: int = 0
     upstream: int = 0
-    said_tokens: int = 0  # that were said before, of the chats answered here
+    context_tokens: int = 0  # of earlier turns of the chats answered here
     computed_tokens: int = 0  # of them, not found in a cache
 
     @property
@@ -159,13 +159,13 @@ class _Run:
     def prefill(self, server: _Server, user: int) -> float:
         """Compute what was said before and is not cached, and cache it. Returns how many generated
         tokens take as long."""
-        said = self.said[user]
-        computed = said - min(said, server.cached.pop(user, 0))
-        self.outcome.said_tokens += said
+        tokens = self.said[user]
+        computed = tokens - min(tokens, server.cached.pop(user, 0))
+        self.outcome.context_tokens += tokens
         self.outcome.computed_tokens += computed
         turn = self.chat.question_tokens + self.chat.answer_tokens
-        server.cached[user] = said + turn
-        self.said[user] = 0 if said >= turn * (self.chat.turns - 1) else said + turn
+        server.cached[user] = tokens + turn
+        self.said[user] = 0 if tokens >= turn * (self.chat.turns - 1) else tokens + turn
         if len(server.cached) > self.measured.cached_chats:
             server.cached.popitem(last=False)
         full = speed(self.measured, self.measured.slots)

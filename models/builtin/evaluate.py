@@ -104,17 +104,17 @@ def main() -> None:
     options = parser.parse_args()
     asker = Asker(options.model)
     right: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for case in read_cases(read_knowledge(), options.cases):
         answer = asker.answer([{"role": "user", "content": case.question}], case.tools)
         group = case.kind if case.kind in ("sum", "copy", "tool", "unknown") else "fact"
-        asked[group] += 1
+        total[group] += 1
         right[group] += case.is_right(answer)
         if not case.is_right(answer):
             print(f"{case.kind}: {case.question}\n    {answer}")
-    for group, count in asked.items():
+    for group, count in total.items():
         print(f"{group}: {right[group]} of {count}")
-    print(f"all: {right.total()} of {asked.total()} = {right.total() / asked.total():.1%}")
+    print(f"all: {right.total()} of {total.total()} = {right.total() / total.total():.1%}")
     asker.close()
 
 

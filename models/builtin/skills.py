@@ -25,18 +25,18 @@ def arithmetic(rng: random.Random) -> Turn:
     """Sums and differences of 0..99, products of 0..12, as signs or in words."""
     left, sign, right = _operands(rng)
     if rng.random() < 0.3:
-        asked = rng.choice(_FRAMES["worded_sum"][sign]).format(left, right)
+        question = rng.choice(_FRAMES["worded_sum"][sign]).format(left, right)
     else:
         shown = rng.choice("*x×") if sign == "*" else sign
-        asked = f"{left}{shown}{right}" if rng.random() < 0.2 else f"{left} {shown} {right}"
-    return Turn(rng.choice(_FRAMES["sum"]).format(asked), _equation(left, sign, right))
+        question = f"{left}{shown}{right}" if rng.random() < 0.2 else f"{left} {shown} {right}"
+    return Turn(rng.choice(_FRAMES["sum"]).format(question), _equation(left, sign, right))
 
 
 def many_sums(rng: random.Random) -> Turn:
     """A list of sums, each solved: much practice in few words."""
     sums = [_operands(rng) for _ in range(rng.randint(4, 12))]
-    asked = ", ".join(f"{left} {sign} {right}" for left, sign, right in sums)
-    return Turn(asked, ", ".join(_equation(*operands) for operands in sums))
+    question = ", ".join(f"{left} {sign} {right}" for left, sign, right in sums)
+    return Turn(question, ", ".join(_equation(*operands) for operands in sums))
 
 
 def echo(rng: random.Random) -> Turn:

@@ -82,13 +82,13 @@ def _call(case: Case) -> Message:
 
 def _answer_case(case: Case, rng: random.Random) -> list[Message]:
     results: list[Message] = []
-    told = []
+    sentences = []
     for arguments, opening in zip(case.arguments, case.result_openings, strict=True):
         result = random_result(arguments, opening, rng)
         written = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
         results.append({"role": "tool", "content": written})
-        told.append(f"{opening}: {spoken(result)}")
-    return [*results, {"role": "assistant", "content": "\n".join(told)}]
+        sentences.append(f"{opening}: {spoken(result)}")
+    return [*results, {"role": "assistant", "content": "\n".join(sentences)}]
 
 
 def _weather(rng: random.Random) -> Case:

@@ -214,16 +214,16 @@ async def _events(
     parts: AsyncGenerator[TranscriptPart, None], options: _Options
 ) -> AsyncGenerator[JsonMapping, None]:
     """Yields the document's events: a delta for each segment."""
-    told, logprobs = "", []
+    transcript, logprobs = "", []
     async with aclosing(parts):
         async for part in parts:
             for segment in part.segments:
-                text = segment.text if told else segment.text.lstrip()
-                told += text
+                text = segment.text if transcript else segment.text.lstrip()
+                transcript += text
                 event: dict[str, Any] = {"type": "transcript.text.delta", "delta": text}
                 if options.has_logprobs:
                     event["logprobs"] = logprobs_of([segment])
                     logprobs += event["logprobs"]
                 yield event
-    done: dict[str, Any] = {"type": "transcript.text.done", "text": told}
+    done: dict[str, Any] = {"type": "transcript.text.done", "text": transcript}
     yield {**done, "logprobs": logprobs} if options.has_logprobs else done

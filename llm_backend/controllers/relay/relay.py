@@ -51,7 +51,7 @@ class Destination:
 class Exchanger(Protocol):
     """Interface of the upstreams, as the relay uses them."""
 
-    async def exchange(self, asked: UpstreamRequest) -> UpstreamAnswer: ...
+    async def exchange(self, request: UpstreamRequest) -> UpstreamAnswer: ...
 
 
 class RelayServices(Protocol):

@@ -12,21 +12,20 @@ def texts_of(
     metadata: Mapping[str, str], messages: Sequence[JsonMapping], response: JsonMapping
 ) -> list[str]:
     """The title, then the texts of the chat, the latest first; system prompts last."""
-    asked = list(reversed(messages))
-    said = [*_answers(response), *(one for one in asked if one.get("role") not in _INSTRUCTIONS)]
-    told = [one for one in asked if one.get("role") in _INSTRUCTIONS]
-    texts = [text for message in (*said, *told) for text in _texts(message.get("content"))]
+    latest_first = [*_answers(response), *reversed(messages)]
+    ordered = sorted(latest_first, key=lambda message: message.get("role") in _INSTRUCTIONS)
+    texts = [text for message in ordered for text in _texts(message.get("content"))]
     return [metadata["title"], *texts] if metadata.get("title") else texts
 
 
 def title_of(
     metadata: Mapping[str, str], messages: Sequence[JsonMapping], response: JsonMapping
 ) -> str:
-    """The title that the chat was given; else how its first question begins, or its answer."""
+    """The title in the metadata, or else the first line of the first question or of the answer."""
     if metadata.get("title"):
         return metadata["title"]
-    asked = [one for one in messages if one.get("role") == "user"]
-    for message in (*asked, *_answers(response)):
+    questions = [message for message in messages if message.get("role") == "user"]
+    for message in (*questions, *_answers(response)):
         for text in _texts(message.get("content")):
             if text.strip():
                 return text.strip().split("\n")[0][:_TITLE_CHARACTERS]
@@ -42,7 +41,7 @@ def _answers(response: JsonMapping) -> Iterator[JsonMapping]:
             yield choice["message"]
 
 
-def _texts(content: Any) -> Iterator[str]:  # a text, parts, or what an upstream makes of it
+def _texts(content: Any) -> Iterator[str]:  # a text, parts, or an upstream's own value
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):

@@ -87,15 +87,15 @@ def _find(
     rows = connection.execute(these.order_by(chats.c.seq.desc())).all()
     items = []
     for row, texts in zip(rows, word_index.read_texts(connection, rows), strict=True):
-        told = texts.metadata, texts.messages, texts.response
+        parts = texts.metadata, texts.messages, texts.response
         items.append(
             FoundChat(
                 id=row.id,
                 created_at=row.created_at,
                 model=row.model,
-                title=title_of(*told),
+                title=title_of(*parts),
                 metadata=texts.metadata,
-                excerpt=excerpt(texts_of({}, *told[1:]), query),
+                excerpt=excerpt(texts_of({}, *parts[1:]), query),
             )
         )
     return Page(items=items, has_more=len(seqs) > len(shown))

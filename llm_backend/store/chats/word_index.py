@@ -149,8 +149,8 @@ def read_texts(connection: Connection, rows: Sequence[Any]) -> list[ChatTexts]:
     seqs = [row.seq for row in rows]
     messages: dict[int, list[JsonMapping]] = {seq: [] for seq in seqs}
     order = (chat_messages.c.chat_seq, chat_messages.c.position)
-    said = select(chat_messages).where(chat_messages.c.chat_seq.in_(seqs)).order_by(*order)
-    for row in connection.execute(said):
+    statement = select(chat_messages).where(chat_messages.c.chat_seq.in_(seqs)).order_by(*order)
+    for row in connection.execute(statement):
         messages[row.chat_seq].append(row.message)
     metadata: dict[int, dict[str, str]] = {seq: {} for seq in seqs}
     for row in connection.execute(select(chat_metadata).where(chat_metadata.c.chat_seq.in_(seqs))):
