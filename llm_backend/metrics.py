@@ -302,10 +302,10 @@ def forget_process(shared: Path, pid: int) -> None:
 
 
 class _BuildInfo(Collector):
-    """The version that is running, as a label of a number that is 1."""
+    """Collector of the gauge `llm_backend_build_info`: always 1, with the version as its label."""
 
     def collect(self) -> Iterator[Metric]:
-        """Yields the one family."""
+        """Yields the metric family of the gauge."""
         labels = ["version", "python_version"]
         info = GaugeMetricFamily("llm_backend_build_info", "Always 1.", labels=labels)
         info.add_metric([__version__, platform.python_version()], 1)

@@ -1,5 +1,5 @@
-"""Server-sent events: encodes one event, and decodes a stream that arrives in any chunks. So for
-streams of JSON lines, as Ollama has them."""
+"""Server-sent events, and JSON lines as Ollama sends them: encoders of one event, and decoders of
+streams that arrive in chunks of any size."""
 
 import codecs
 from collections.abc import Iterator

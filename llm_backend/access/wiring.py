@@ -149,8 +149,8 @@ async def _keyring(
     if keyring.is_known and not keyring.has_keys and not may_be_open:
         raise SettingsError(
             f"Every client that reaches {settings.host} could use this server, as it has no key: "
-            f"set LLM_BACKEND_API_KEYS, make one with `{command('keys create')}`, or say "
-            "--allow-open if that is meant."
+            f"set LLM_BACKEND_API_KEYS, make one with `{command('keys create')}`, or start "
+            "with --allow-open to let them."
         )
     _run_until_closed(stack, keyring.refresh_forever(settings.keys_refresh_s))
     return keyring

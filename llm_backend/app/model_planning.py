@@ -112,8 +112,8 @@ class ModelPlanner:
     def _part_for(
         self, model: ServedModel, served: Sequence[ServedModel], loaded: Collection[str]
     ) -> Machine:
-        """The part of the machine for one model: what it needs at least and an equal part of the
-        rest; all of it if the models do not fit together, as they take turns then."""
+        """The memory for one model's plan: the least that it needs, and an equal share of the rest.
+        If the models do not fit together, only one is loaded at a time, and gets all memory."""
         needs = [self._least_bytes(one) for one in served if one.card.id != model.card.id]
         own = self._least_bytes(model)
         total = sum(one.free_bytes for one in self._devices)

@@ -109,9 +109,11 @@ class Sequence:
         self.tokens.append(token)
 
     def shift(self) -> None:
-        """Drop the oldest tokens behind the first `kept`, so that half of the window remains. All
-        others move to the left, and with them the end of the prompt, which is negative once
-        generated tokens were dropped."""
+        """Drop the oldest tokens after the first `kept`, so that half of the window remains.
+
+        Later tokens move to the left. `prompt_tokens` becomes smaller by as much, and negative when
+        generated tokens are dropped.
+        """
         assert self.window is not None, "only a sequence with a window is shifted"
         dropped = len(self.tokens) - max(self.window // 2, self.kept + 1)
         del self.tokens[self.kept : self.kept + dropped]

@@ -313,8 +313,9 @@ def _draft_shape(draft: ModelCosts, shape: ModelShape) -> ModelShape:
 
 
 def _contexts(most: int, least: int) -> Iterator[int]:
-    """Contexts from `most` down to `least`, four to each octave: round ones, so that a little less
-    free memory at the next start gives the same one, for which prefix files were written."""
+    """Context sizes from `most` down to `least`, four in each octave. Between the ends they are
+    round numbers: a start with slightly less free memory then plans the same context, and can use
+    the prefix files of the last one."""
     if most >= least:
         yield most
     for power in range(most.bit_length(), _LEAST_CONTEXT.bit_length() - 2, -1):

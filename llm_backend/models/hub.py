@@ -94,7 +94,7 @@ def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list
     if len(meant) == 1:
         return models[meant[0]]
     there_are = ", ".join(meant or models)
-    raise PullError(f"Say which of the models of `{name}` is meant by `{name}:QUANT`: {there_are}.")
+    raise PullError(f"`{name}` has several models; choose one by `{name}:QUANT`: {there_are}.")
 
 
 def chosen_projector(name: str, files: Sequence[HubFile]) -> HubFile:

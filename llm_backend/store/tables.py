@@ -1,5 +1,5 @@
 """The tables of the store, as one `MetaData` that the migrations are checked against. The packages
-administration, batches, jobs and vector_stores have modules `tables.py` of their own.
+administration, batches, jobs, vector_stores and webhooks have modules `tables.py` of their own.
 
 Each object that clients can list is a *stored object*: `object_table()` gives its table the same
 five columns and an index, so that ids, ownership and pagination work the same for all.

@@ -55,12 +55,11 @@ class TranscriptPart:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptUsage:
-    """Seconds of waiting for a permit, of sound that was transcribed, and of transcribing it, waits
-    for other recordings included."""
+    """Seconds of one recording, for metrics."""
 
-    queue_s: float
-    sound_s: float
-    elapsed_s: float
+    queue_s: float  # the wait for a permit
+    sound_s: float  # transcribed sound
+    elapsed_s: float  # transcription, including waits for other recordings
 
 
 class Permits(Protocol):
@@ -133,7 +132,7 @@ class _Windows:
     async def transcribe(
         self, samples: AsyncIterator[bytes]
     ) -> AsyncGenerator[TranscriptPart, None]:
-        """Yields the windows."""
+        """Yields the transcripts of the windows."""
         has_ended = False
         while not has_ended or self._buffer:
             while not has_ended and len(self._buffer) <= _WINDOW_BYTES:
@@ -159,8 +158,8 @@ class _Windows:
         )
 
     async def _answer(self, window: bytes, *, is_last: bool) -> Transcribed:
-        """Returns the transcript of a window. A silent one is not computed: models make words up
-        where nothing is heard."""
+        """Returns the transcript of a window. A silent window gets an empty one without the model,
+        which would invent words."""
         if not window.strip(b"\0"):
             length_s = len(window) / _SAMPLE_BYTES / SAMPLES_HZ
             language = self._request.language or ""
@@ -171,9 +170,9 @@ class _Windows:
         with translate_engine_errors(language="language"):
             try:
                 answer = await self._compute(window, is_last=is_last)
-            except EngineDown:  # nothing of this window was sent: it is computed once more
+            except EngineDown:  # no event of this window was sent, so it can be computed again
                 if self._has_retried or not self._has_begun:
-                    raise  # it may be this request that ended the worker, and would do so again
+                    raise  # this request may have crashed the worker, and would do so again
                 self._has_retried = True
                 answer = await self._compute(window, is_last=is_last)
         self._has_begun = True
@@ -182,7 +181,7 @@ class _Windows:
         return answer
 
     async def _compute(self, window: bytes, *, is_last: bool) -> Transcribed:
-        """Between two windows the model may be unloaded for another one."""
+        """Transcribes a window. Between two windows the model may be unloaded for another one."""
         request = self._request
         async with self._model.handle.use() as engine:
             return await engine.transcribe(

@@ -49,7 +49,9 @@ async def modify_user(services: Services, request: ApiRequest) -> Response:
     id, role = request.path["user_id"], body.get("role")
     for name in UNHONOURED:
         if body.get(name) is not None:
-            raise UnsupportedField(f"`{name}` means nothing here: leave it out.", param=name)
+            raise UnsupportedField(
+                f"`{name}` is not supported by this server: leave it out.", param=name
+            )
     if role is None:
         return await retrieve_user(services, request)
     if role not in ROLES:

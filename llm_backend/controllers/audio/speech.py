@@ -83,8 +83,8 @@ async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[JsonMap
 
 
 class _SoundStream(ClosingStream):
-    """Stream of a file's bytes. One that fails ends without its last chunk, so that the client sees
-    that it is incomplete."""
+    """Stream of a file's bytes. A failed stream lacks its last chunk, by which clients detect the
+    failure."""
 
     async def stream_response(self, send: Send) -> None:
         try:

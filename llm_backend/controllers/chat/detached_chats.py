@@ -1,4 +1,5 @@
-"""Detached chats: their answers go on, and are stored, when their clients disconnect."""
+"""Detached chats: the server completes and stores their answers even if their clients
+disconnect."""
 
 import asyncio
 import re
@@ -30,16 +31,16 @@ _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 class DetachedChat:
-    """A chat in progress: what it asks, and what has been answered so far.
+    """A chat in progress: its request, and its answer as far as it has come.
 
-    The bytes of the answer are kept to be sent again, up to a limit; a longer answer goes on, and
-    cannot be followed any more.
+    The bytes of the answer are retained for followers, up to a limit. A longer answer continues,
+    but can no longer be followed.
     """
 
     def __init__(self, id: str, state: Mapping[str, Any], bytes_limit: int) -> None:
         self.id = id
         self.created_at = int(time.time())
-        self.is_answered = False  # its last event is there
+        self.is_answered = False  # the last event of its answer has been sent
         self.is_over = False
         self.is_too_long = False
         self.request: JsonObject | None = None  # None until the body has been read
@@ -58,11 +59,11 @@ class DetachedChat:
         return self._state.get("caller")
 
     def cancel(self) -> None:
-        """Ends the answer as a disconnect of its client ends another one."""
+        """Ends the answer, as a disconnect ends the answer of an attached chat."""
         self._cancelled.set()
 
     def end(self) -> None:
-        """Notes that the answer has ended; followers end, too."""
+        """Marks the answer as ended, which ends its followers."""
         self.is_over = True
         self._wake()
 
@@ -84,26 +85,26 @@ class DetachedChat:
         return receive_attached
 
     def send_to(self, send: Send) -> Send:
-        """Returns `send` that also keeps what is sent."""
+        """Returns a `send` that also retains the bytes of the answer."""
 
-        async def keep(message: Message) -> None:
+        async def retain(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._ending = StreamEnding(message["headers"])
             elif self._ending is not None and (body := message.get("body")):
                 self.is_answered = self.is_answered or self._ending.is_reached_by(body)
-                self._keep(body)
+                self._retain(body)
             await send(message)
 
-        return keep
+        return retain
 
     async def answer(self) -> AsyncGenerator[bytes, None]:
         """Yields the bytes of the answer from its beginning to its end."""
-        place = 0
+        index = 0
         while not self.is_too_long:
             changed = self._changed
-            while place < len(self._sent):
-                yield self._sent[place]
-                place += 1
+            while index < len(self._sent):
+                yield self._sent[index]
+                index += 1
             if self.is_over:
                 return
             await changed.wait()
@@ -119,7 +120,7 @@ class DetachedChat:
             request = None  # the request is about to be refused for it
         self.request = request if isinstance(request, dict) else {}
 
-    def _keep(self, body: bytes) -> None:
+    def _retain(self, body: bytes) -> None:
         self._sent_bytes += len(body)
         if self._sent_bytes > self._bytes_limit:
             self.is_too_long = True
@@ -144,8 +145,8 @@ class DetachedChats:
 
     @property
     def are_possible(self) -> bool:
-        """True if a chat can be detached here: of several processes, another one might be asked
-        for it later."""
+        """Whether chats can be detached: only with one process, as later requests for a chat would
+        reach any of several."""
         return self._limit > 0 and self._processes == 1
 
     def of(self, caller: Caller) -> list[DetachedChat]:
@@ -159,8 +160,8 @@ class DetachedChats:
         return chat if chat is not None and _is_of(chat, caller) else None
 
     def begin(self, id: str, path: str, state: Mapping[str, Any]) -> DetachedChat:
-        """Returns a chat that takes no place yet: its body may never arrive. Raises
-        `InvalidRequest` or `UnsupportedField`."""
+        """Returns a chat that does not count against the limit yet, as its body may never arrive.
+        Raises `InvalidRequest` or `UnsupportedField`."""
         if path not in PATHS or not _ID.fullmatch(id):
             raise InvalidRequest(
                 f"`{HEADER}` is for chat completions; its value is an id of 8 to 64 letters, "
@@ -176,8 +177,8 @@ class DetachedChats:
         return DetachedChat(id, state, self._bytes_limit)
 
     def add(self, chat: DetachedChat) -> None:
-        """Gives a chat whose body has arrived its place. Raises `InvalidRequest`, `Conflict`,
-        `Overloaded`, or `LimitReached` for a project that has half of the places."""
+        """Adds a chat whose body has arrived, within the limit. Raises `InvalidRequest`,
+        `Conflict`, `Overloaded`, or `LimitReached` for a project that has half of the limit."""
         if (chat.request or {}).get("stream") is not True:
             raise InvalidRequest(
                 f"`{HEADER}` is for streams: send `stream: true` with it, or leave it out.",

@@ -279,8 +279,8 @@ class Cache:
         return [slot for slot in free if ranges[slot.number] == fewest]
 
     def _copy_to_older(self, slot: _Slot, kept: int, source: _Slot) -> tuple[Copy, ...]:
-        """Copy the whole of `slot` into a less recently used slot, if its tokens beyond `kept` are
-        worth it. `source` may not be overwritten, as it is copied afterwards."""
+        """Copy all cells of `slot` to a less recently used slot, if the tokens beyond the first
+        `kept` are worth it. Never overwrites `source`, which is copied after this."""
         victim = self._victim(slot, kept, source)
         if victim is None:
             self._record_overwritten(slot, kept)

@@ -111,8 +111,8 @@ class Supervisor(EngineLifecycle):
             self._listening_socket = None
 
     def _shrink_plan(self, exit_: _WorkerExit) -> bool:
-        """True if the worker is to be restarted with the smaller plan, as the memory that it was
-        planned with is not there."""
+        """Changes to the smaller memory plan if the start failed for lack of memory; returns
+        whether it did."""
         smaller = self._config.smaller
         if smaller is None or exit_.was_ready or not exit_.lacks_memory:
             return False
@@ -180,8 +180,8 @@ class Supervisor(EngineLifecycle):
         )
 
     def _lacked_memory(self, exit_: "_ProcessExit", oom_kills_before: int) -> bool:
-        """True if the kernel has killed a worker for want of memory, or one that uses a GPU has
-        aborted, as the native code does if an allocation there fails in a pass."""
+        """Whether a worker ended for lack of memory: the kernel killed it, or it aborted with a
+        GPU. Native code aborts if it cannot allocate GPU memory in a pass."""
         is_killed = exit_.status == -signal.SIGKILL and not exit_.was_killed_here
         has_aborted = exit_.status == -signal.SIGABRT and self._config.gpu_layers != 0
         return has_aborted or (is_killed and oom_kills() != oom_kills_before)

@@ -6,9 +6,8 @@ that a long prompt never stalls them. Without unified cells, a sequence with a f
 counts as decoding too and gets one token a pass, as long as others decode. The rest is chunked
 prefill (`prefill_chunks`).
 
-Sequences without a slot are in the waiting queue. If the next one is interactive, a batch sequence
-is preempted for it once it has computed enough tokens beyond those that it had computed or cached
-before.
+Sequences without a slot are in the waiting queue. If the next one is interactive, it preempts a
+batch sequence that has computed enough new tokens since it got its slot.
 """
 
 from collections.abc import Callable
@@ -296,15 +295,15 @@ def _priority_order(sequence: Sequence) -> tuple[bool, float]:
 
 
 def _is_preemptible(sequence: Sequence) -> bool:
-    """True if it is a batch sequence that has computed enough tokens beyond those that it had
-    computed or cached before."""
+    """Whether it is a batch sequence with enough new tokens: computed ones beyond those that were
+    cached when it got its slot, or computed before an earlier preemption."""
     computed = sequence.computed - sequence.recompute_baseline
     return sequence.priority is Priority.BATCH and computed >= _tokens_before_preemption(sequence)
 
 
 def _tokens_before_preemption(sequence: Sequence) -> int:
-    """Number of tokens that a batch sequence computes before it may be preempted: enough to be
-    worth computing its tokens again."""
+    """Number of new tokens after which a batch sequence may be preempted: enough to justify that
+    its earlier tokens are computed again."""
     return max(_MIN_TOKENS_BEFORE_PREEMPTION, sequence.recompute_baseline // 2)
 
 

@@ -210,8 +210,8 @@ def capture_log(library: CDLL) -> NativeLog:
 
 
 def _path() -> str:
-    """Returns the library's file. A wheel holds it twice: the one in a folder of its own is the one
-    that finds its dependencies."""
+    """Returns the library's file. A wheel has two copies; only the copy in the deeper folder finds
+    its dependencies."""
     try:
         found = [one for one in files("pywhispercpp") or () if one.name.startswith("libwhisper")]
     except PackageNotFoundError as error:

@@ -187,7 +187,8 @@ class WhisperModel:
 
     @property
     def _prompt_limit(self) -> int:
-        """Tokens before a window: the other half of the context is for its transcript."""
+        """Number of prompt and context tokens before a window: at most half of the model's context,
+        whose other half holds the transcript."""
         return max(1, int(self._context_tokens) // 2 - 1)
 
     def _tokenize(self, text: str) -> list[int]:

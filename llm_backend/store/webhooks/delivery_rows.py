@@ -72,10 +72,15 @@ def postpone_others(connection: Connection, job: Job, *, until: float) -> None:
 
 
 def give_up(connection: Connection, job: Job, failed: FailedDelivery, *, now: float) -> int | None:
-    """End a delivery for good, and record it. Disables the endpoint, unless this has accepted a
-    delivery or been changed since the event (or since the attempt, if that found it gone), and
-    drops the deliveries that wait for it. Returns the number of those, or None if the endpoint is
-    not disabled by this. Raises `LeaseLost`."""
+    """End a failed delivery, and record it. Raises `LeaseLost`.
+
+    The endpoint is disabled if it has neither accepted a delivery nor been changed since the event.
+    For an endpoint that is gone, the time of the attempt counts instead of the event's. A disabled
+    endpoint's waiting deliveries are dropped.
+
+    Returns:
+        The number of deliveries dropped, or None if the endpoint was not disabled.
+    """
     job_rows.finish(connection, job)
     this = webhook_endpoints.c.id == job.subject
     row = connection.execute(select(webhook_endpoints).where(this).with_for_update()).first()

@@ -38,13 +38,12 @@ class EndpointChanges:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedDelivery:
-    """End of a delivery that failed: its attempts, the last status if there was an answer, and the
-    reason as a sentence. `gone_at` is when an endpoint was asked that wants no more events."""
+    """The end of a delivery that failed."""
 
     attempts: int
-    status_code: int | None
-    reason: str
-    gone_at: float | None = None  # unix seconds
+    status_code: int | None  # of the last answer, if there was one
+    reason: str  # a sentence
+    gone_at: float | None = None  # unix seconds of the request that the endpoint answered by 410
 
 
 @dataclass(frozen=True, kw_only=True)
