@@ -1,6 +1,6 @@
 """Checks the project's language: names, docstrings, comments and pages in the field's words.
 
-Python files are parsed. Of JavaScript, C and shell scripts all comments and the names of functions
+Python files are parsed. Of C and shell scripts all comments and the names of functions
 are checked, of YAML and HTML the whole text. Prints one line for each finding,
 `FILE:LINE: what is wrong`, and exits 1 if there is any. Run by `make lint`; CONTRIBUTING.md gives
 the rules with examples.
@@ -47,11 +47,6 @@ OTHERS_TEXT = {"vendor", "node_modules", "knowledge"}
 SLASHES = re.compile(r"(?<!:)//.*|/\*[\s\S]*?\*/")
 HASHES = re.compile(r"(?<!\S)#.*")
 TEXT_FILES: dict[str, tuple[re.Pattern[str] | None, re.Pattern[str] | None]] = {
-    ".js": (SLASHES, re.compile(r"""
-        \bfunction\*?\ (\w+)                                      # function name(
-        | \bconst\ (\w+)\ =\ (?:async\ )?(?:\([^()]*\)|\w+)\ =>      # const name = () =>
-        | ^\ \ (?:static\ |async\ )*\*?\#?(\w+)\([^()]*\)\ \{$   # a method; getters are values
-        """, re.X | re.M)),
     ".c": (SLASHES, re.compile(r"^\w[\w *]*\b(\w+)\([^;]*$", re.M)),
     ".sh": (HASHES, re.compile(r"^(\w+)\(\) *\{", re.M)),
     ".yaml": (None, None),
@@ -146,19 +141,19 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
                 yield line, f"docstring begins with `{match.group()}`: begin with a noun or a verb"
         if is_test:
             continue
-        if (name := variable_name(node)) in VERBS_OF_SPEECH:
-            yield node.lineno, f"variable `{name}`: name the value with a noun"
+        if isinstance(node, ast.arg | ast.Name) and variable_name(node) in VERBS_OF_SPEECH:
+            yield node.lineno, f"variable `{variable_name(node)}`: name the value with a noun"
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if node.name not in PRESCRIBED and PARTICIPLE.match(node.name) and not is_value(node):
             yield node.lineno, f"function `{node.name}`: begin with a verb in the present"
 
 
-def variable_name(node: ast.AST) -> str | None:
-    """The name of a variable that is assigned, or of an argument; None for other nodes."""
+def variable_name(node: ast.arg | ast.Name) -> str | None:
+    """The name of an argument, or of a variable that is assigned; None for one that is read."""
     if isinstance(node, ast.arg):
         return node.arg
-    return node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
+    return node.id if isinstance(node.ctx, ast.Store) else None
 
 
 def is_value(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

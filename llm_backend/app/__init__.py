@@ -15,18 +15,15 @@ Local models, from the settings to their engines:
 Other modules:
 
 - `app.py`                 the ASGI application, opened and closed
+- `api.py`                 each operation's controller, and middleware in front of them
 - `startup_errors.py`      errors of the start
-- `guards.py`              middleware in front of the API
-- `operations.py`          each operation's controller
 - `database_startup.py`    the database and its migrations
 - `stores.py`              stores
 - `jobs.py`                background jobs of a process
 - `search.py`              extractor, vector index, search tools
-- `upstreams.py`           upstreams of the settings
-- `served_upstreams.py`    the names and operations that upstreams answer
+- `upstreams.py`           upstreams of the settings, and the names that they answer
 - `folder_models.py`       models of the models folder
 - `model_planning.py`      one memory plan for each model
-- `projectors.py`          projectors of the settings
 - `observability.py`       metrics, spans and log lines of local answers
 """
 

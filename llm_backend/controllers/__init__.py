@@ -30,5 +30,6 @@ A function has the name of its operationId. `generation/`, `rendering/`, `relay/
 `decisions/`        questions answered by probabilities
 `mcp/`              the MCP server at `/mcp`
 `ollama/`           Ollama's API
+`realtime/`         realtime sessions
 `webhooks/`         endpoints of webhooks, and deliveries
 """

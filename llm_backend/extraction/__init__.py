@@ -5,7 +5,6 @@ extractor.py  files to text, within bounds
 formats.py    formats by first bytes, name and type
 child.py      the parent's side of the child process
 reader.py     the child process, which reads one file
-plain.py      plain text
 chunking.py   text in chunks of tokens
 errors.py     errors of extraction
 """

@@ -9,9 +9,8 @@ api_process.py      an API process
 private_folder.py   folder of sockets and counters
 http_protocol.py    HTTP/1.1, with bounds
 socket_protocol.py  WebSockets
-request_head.py     checks of target and `Host`
+request_head.py     checks of target and `Host`; heads sent with the first bytes
 request_pace.py     requests that arrive too slowly
-heads.py            an answer's head, sent with its first bytes
 """
 
 from llm_backend.server.serving import CannotServe, serve

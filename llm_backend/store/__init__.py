@@ -15,8 +15,7 @@ webhooks/        endpoints and deliveries
 administration/  keys, projects, usage, audit log
 retention/       deletion of old rows
 tables.py        tables of chats, responses, conversations, files and uploads
-row_values.py    rows as values, and the reverse
-row_by_id.py     a row by a client's id
+row_values.py    rows as values, and the reverse; a row by a client's id
 ownership.py     owners of objects
 keyset_pages.py  pages by value
 json_text.py     JSON bodies as text

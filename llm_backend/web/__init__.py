@@ -1,4 +1,7 @@
-"""Web pages: the chat page at `/` and Swagger UI at `/docs`, served from local files."""
+"""Web pages: the chat page at `/` and Swagger UI at `/docs`, served from local files.
+
+pages.py  the ASGI middleware that serves them
+"""
 
 from llm_backend.web.pages import PAGES, WebPages
 

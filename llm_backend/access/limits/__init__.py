@@ -4,7 +4,6 @@ queue.
 admission_control.py  all checks of a request, in their order
 request_policy.py     limits and permissions of a caller with a model
 permission.py         models, tools and storage that a project may use
-hosted_tool_types.py  permissions that hosted tools need
 rate_limits.py        requests and tokens a minute or day
 rate_window.py        the fixed window of one rate limit
 reservation.py        one request's share of its rate limits

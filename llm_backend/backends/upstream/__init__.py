@@ -9,8 +9,7 @@ upstream_request.py  a request before its upstream is chosen
 attempts.py          the tries of one request
 retry.py             when a request is retried
 balance.py           the least loaded upstream
-upstream_load.py     outstanding requests of an upstream
-health.py            outlier ejection
+upstream_load.py     outstanding requests of an upstream, and its ejection
 observer.py          callbacks for metrics
 model_list.py        cached model list
 headers.py           headers of relayed requests and answers

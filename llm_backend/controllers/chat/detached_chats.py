@@ -145,7 +145,7 @@ class DetachedChats:
 
     @property
     def are_possible(self) -> bool:
-        """Whether chats can be detached: only with one process, as later requests for a chat would
+        """True if chats can be detached: only with one process, as later requests for a chat would
         reach any of several."""
         return self._limit > 0 and self._processes == 1
 

@@ -12,6 +12,7 @@ keys, permissions, limits, the queue and usage hold for it as for any other requ
 `response_events.py`   events of `/responses` as realtime events
 `client_secrets.py`    `POST /realtime/client_secrets`
 `local_models.py`      models that answer here
+`inner_requests.py`    requests to this server's own operations
 `session_permits.py`   limit of the sessions of one process
 """
 

@@ -42,5 +42,5 @@ def event_with_id(event: JsonMapping) -> JsonObject:
 def error_event(error: JsonMapping, client_event_id: str | None) -> JsonObject:
     """Returns the `error` event of an error object."""
     fields = {name: error.get(name) for name in ("code", "param")}
-    told = {"type": error.get("type") or "server_error", "message": error.get("message") or ""}
-    return {"type": "error", "error": {**told, **fields, "event_id": client_event_id}}
+    cause = {"type": error.get("type") or "server_error", "message": error.get("message") or ""}
+    return {"type": "error", "error": {**cause, **fields, "event_id": client_event_id}}

@@ -81,8 +81,8 @@ class ResponseEvents:
         """Fails the response with an error object and returns the events of the item that was not
         finished."""
         events = self._close_item("incomplete")
-        told = {"type": error.get("type") or "server_error", "code": error.get("code") or ""}
-        self._finish("failed", {}, error=told)
+        cause = {"type": error.get("type") or "server_error", "code": error.get("code") or ""}
+        self._finish("failed", {}, error=cause)
         return events
 
     def _begin_item(self, item: JsonMapping) -> Sequence[JsonObject]:

@@ -180,7 +180,7 @@ class Supervisor(EngineLifecycle):
         )
 
     def _lacked_memory(self, exit_: "_ProcessExit", oom_kills_before: int) -> bool:
-        """Whether a worker ended for lack of memory: the kernel killed it, or it aborted with a
+        """True if a worker ended for lack of memory: the kernel killed it, or it aborted with a
         GPU. Native code aborts if it cannot allocate GPU memory in a pass."""
         is_killed = exit_.status == -signal.SIGKILL and not exit_.was_killed_here
         has_aborted = exit_.status == -signal.SIGABRT and self._config.gpu_layers != 0

@@ -295,7 +295,7 @@ def _priority_order(sequence: Sequence) -> tuple[bool, float]:
 
 
 def _is_preemptible(sequence: Sequence) -> bool:
-    """Whether it is a batch sequence with enough new tokens: computed ones beyond those that were
+    """True if it is a batch sequence with enough new tokens: computed ones beyond those that were
     cached when it got its slot, or computed before an earlier preemption."""
     computed = sequence.computed - sequence.recompute_baseline
     return sequence.priority is Priority.BATCH and computed >= _tokens_before_preemption(sequence)

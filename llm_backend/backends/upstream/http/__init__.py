@@ -4,7 +4,6 @@ upstream.py      requests to one server
 client.py        HTTP/1.1 on pooled connections
 session.py       connections and headers
 body.py          request bodies and deadlines
-answer_start.py  the beginning of an answer, checked
 ending.py        broken and closed answers
 socket.py        WebSockets
 translation.py   client errors as API errors
