@@ -30,6 +30,8 @@ logs.py              log events
 metrics.py           Prometheus metrics
 tracing.py           OpenTelemetry spans
 extras.py            optional dependencies
+installation.py      commands in hints, as they work where this program is installed
+close_names.py       similar names, for suggestions
 operating_system.py  features of Linux and glibc, and substitutes
 exact_json.py        JSON with integers of any size
 json_types.py        types of parsed JSON

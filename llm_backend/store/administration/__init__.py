@@ -7,6 +7,7 @@ usage.py               usage by the minute
 usage_rows.py          usage as rows
 deferred_usage.py      usage that upstreams report later
 grants.py              rate limits shared by servers
+client_secrets.py      secrets of realtime sessions
 concurrency_leases.py  concurrency limits shared by servers
 kept_answers.py        answers of idempotency keys
 tables.py              tables
