@@ -187,7 +187,7 @@ def _folder(folder: Path) -> str:
 def _database(settings: Settings) -> str:
     from llm_backend.store import Database, StoreError, revisions
 
-    path = settings.data_dir / "llm-backend.sqlite3"
+    path = settings.sqlite_file
     if settings.database_url is None and not path.exists():
         return f"{path} will be created."
 

@@ -36,7 +36,7 @@ def db_current(config: Config = None, data_dir: DataDir = None) -> None:
         async with Database.open(settings.database) as database:
             return await revisions(database)
 
-    path = settings.data_dir / "llm-backend.sqlite3"
+    path = settings.sqlite_file
     if settings.database_url is None and not path.exists():
         exit_with_error(f"There is no database yet: `serve` creates {path}.")
     try:

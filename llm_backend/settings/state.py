@@ -77,7 +77,12 @@ class StateSettings(BaseModel):
         """The database's URL: the given one, else SQLite in the data folder."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data_dir / 'llm-backend.sqlite3'}"
+        return f"sqlite:///{self.sqlite_file}"
+
+    @property
+    def sqlite_file(self) -> Path:
+        """The database in the data folder, which is used without `database_url`."""
+        return self.data_dir / "llm-backend.sqlite3"
 
     @property
     def public_database_url(self) -> str:

@@ -1,5 +1,6 @@
 """`llm-backend models`: what is in the folder, what it says, and what is removed."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from llm_backend.cli import app
+from llm_backend.settings import load_settings
+from llm_backend.store import Database, migrate
+from llm_backend.store.administration import StoredUsage, UsageKey
+from llm_backend.store.administration.usage_rows import AMOUNTS
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 
@@ -51,6 +56,27 @@ def test_models_list_fits_80_columns_and_cuts_no_name_off(folder):
     assert max(map(len, words)) <= 80
     assert "    0 MB; from " in lines[-1]
     assert lines[-1].endswith("; llama; 0 M parameters; 512 tokens of context")
+
+
+def test_models_list_tells_the_last_use_where_the_database_knows_it(folder, monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_DATA_DIR", str(folder / "data"))
+    write_llama(folder / "tiny.gguf")
+    write_llama(folder / "other.gguf")
+    day = 1_750_000_000
+
+    async def use() -> None:
+        (folder / "data").mkdir()
+        async with Database.open(load_settings().database) as database:
+            await migrate(database)
+            for model, minute_at in (("tiny", day - 86_400), ("tiny", day), ("far", day + 86_400)):
+                key = UsageKey(minute_at, "completions", "p", "k", "", model, "", False, "")
+                await StoredUsage(database).add({key: [1] + [0] * (len(AMOUNTS) - 1)})
+
+    asyncio.run(use())
+    other, tiny = json.loads(run("list", "--json").stdout)
+
+    assert (other["last_used_at"], tiny["last_used_at"]) == (None, day)
+    assert "; last used 2025-06-15; llama" in run("list").stdout
 
 
 def test_models_show_prints_header_template_and_memory(folder):

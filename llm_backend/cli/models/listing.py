@@ -1,7 +1,10 @@
 """`llm-backend models list` and `remove`: files in the models folder."""
 
+import asyncio
 import json
 import re
+import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +16,7 @@ from llm_backend.cli.lists import print_entry
 from llm_backend.cli.options import Config
 from llm_backend.installation import command
 from llm_backend.json_types import JsonObject
-from llm_backend.settings import load_settings
+from llm_backend.settings import Settings, load_settings
 
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
@@ -23,8 +26,9 @@ def list_models(
     config: Config = None,
 ) -> None:
     """List the models in the models folder."""
-    folder = load_settings({}, config).models_folder
-    records = [_record(path, folder) for path in _models_in(folder)]
+    settings = load_settings({}, config)
+    folder, last_uses = settings.models_folder, _load_last_uses(settings)
+    records = [_record(path, folder, last_uses) for path in _models_in(folder)]
     if as_json:
         print(json.dumps(records, indent=2))
     elif not records:
@@ -69,7 +73,25 @@ def _models_in(folder: Path) -> list[Path]:
     return sorted([*files, *(path for path in folder.rglob("*.bin") if is_whisper_file(path))])
 
 
-def _record(path: Path, folder: Path) -> JsonObject:
+def _load_last_uses(settings: Settings) -> Mapping[str, int]:
+    """Return the last uses of models by name, in unix seconds, where the database knows them."""
+    if settings.database_url is None and not settings.sqlite_file.exists():
+        return {}
+    from llm_backend.store import Database, StoreError
+    from llm_backend.store.administration import StoredUsage
+
+    async def load() -> Mapping[str, int]:
+        async with Database.open(settings.database) as database:
+            return await StoredUsage(database).last_uses()
+
+    try:
+        return asyncio.run(load())
+    except StoreError as error:
+        print(f"llm-backend: the last uses are unknown: {error}", file=sys.stderr)
+        return {}
+
+
+def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObject:
     """Describe a model as JSON; `error` if its header cannot be read."""
     from llm_backend.model_files import (
         HeaderError,
@@ -82,6 +104,10 @@ def _record(path: Path, folder: Path) -> JsonObject:
     size = sum(part.stat().st_size for part in model_parts(path) if part.exists())
     record = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
     record["modified_at"] = int(path.stat().st_mtime)
+    # a server names a model after its file, or after its path if two files have that name
+    names = (path.stem, str(path.relative_to(folder).with_suffix("")))
+    uses = [last_uses[name] for name in names if name in last_uses]
+    record["last_used_at"] = max(uses, default=None)
     try:
         if is_whisper_file(path):
             whisper = read_whisper_header(path)
@@ -101,12 +127,15 @@ def _record(path: Path, folder: Path) -> JsonObject:
 def _print(record: JsonObject) -> None:
     size = f"{record['bytes'] / 1e6:,.0f} MB"
     date = datetime.fromtimestamp(record["modified_at"]).strftime("from %Y-%m-%d")
+    used_at = record["last_used_at"]
+    used = used_at and datetime.fromtimestamp(used_at).strftime("last used %Y-%m-%d")
+    facts = (size, date, used)
     if "error" in record:
-        print_entry(record["name"], size, date, record["error"])
+        print_entry(record["name"], *facts, record["error"])
         return
     if "languages" in record:
-        print_entry(record["name"], size, date, record["architecture"], record["languages"])
+        print_entry(record["name"], *facts, record["architecture"], record["languages"])
         return
     parameters = f"{record['parameters'] / 1e6:,.0f} M parameters"
     context = record["context_tokens"] and f"{record['context_tokens']:,} tokens of context"
-    print_entry(record["name"], size, date, record["architecture"], parameters, context)
+    print_entry(record["name"], *facts, record["architecture"], parameters, context)

@@ -26,6 +26,10 @@ class StoredUsage:
             usage_rows.sums, criteria=criteria, width_s=width_s, group_by=group_by
         )
 
+    async def last_uses(self) -> Mapping[str, int]:
+        """Return the last minute of use, in unix seconds, by the name of the model."""
+        return await self._database.read(usage_rows.last_uses)
+
     async def forget(self, before: int) -> None:
         """Delete the usage from before this time, in unix seconds."""
         while await self._database.write(usage_rows.forget, before=before):

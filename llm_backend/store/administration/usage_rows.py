@@ -109,6 +109,12 @@ def add(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> No
     add_up(connection, usage, rows)
 
 
+def last_uses(connection: Connection) -> Mapping[str, int]:
+    """Return the last minute of use, in unix seconds, by the name of the model."""
+    last = select(usage.c.model, func.max(usage.c.minute_at)).group_by(usage.c.model)
+    return {model: int(minute_at) for model, minute_at in connection.execute(last)}
+
+
 def forget(connection: Connection, before: int) -> bool:
     """Delete older usage, a day of it at most; true if there was any."""
     oldest: int | None = connection.scalar(select(func.min(usage.c.minute_at)))
