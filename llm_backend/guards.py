@@ -9,7 +9,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.contract.application.refusal import send_refusal
-from llm_backend.controllers.service.error_buffer import AnsweredError, RecentErrors
+from llm_backend.controllers.services.error_buffer import AnsweredError, RecentErrors
 from llm_backend.errors import ApiError, Forbidden, Overloaded
 from llm_backend.metrics import Metrics
 from llm_backend.stream_ending import SentEvents

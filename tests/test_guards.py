@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from llm_backend.controllers.service.error_buffer import RecentErrors
+from llm_backend.controllers.services.error_buffer import RecentErrors
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
 from llm_backend.metrics import Metrics
 from llm_backend.settings import load_settings

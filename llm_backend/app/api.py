@@ -17,9 +17,9 @@ from llm_backend.contract.application.envelope import EXPOSED_HEADERS
 from llm_backend.contract.request import ApiRequest, Handler
 from llm_backend.contract.response_validation import ResponseCheckMode
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.chat.detached_chats import DetachedAnswers
 from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.detached_chats import DetachedAnswers
 from llm_backend.controllers.websockets import WebSocketEndpoints
 from llm_backend.cross_site_guard import CrossSiteGuard
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard

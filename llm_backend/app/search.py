@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from llm_backend.app.stores import Stores
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.web_files import WebFiles
-from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
 from llm_backend.controllers.responses.loop.file_search_tool import FileSearchKind
 from llm_backend.controllers.responses.loop.mcp_tools import McpKind
-from llm_backend.controllers.responses.server_tools import ServerTools
-from llm_backend.controllers.vector_stores.embedding.embedders import Embedders, TextEmbedder
-from llm_backend.controllers.vector_stores.embedding.upstream_embedder import OPERATION as EMBEDDING
-from llm_backend.controllers.vector_stores.embedding.upstream_embedder import upstream_embedder
-from llm_backend.controllers.vector_stores.library import VectorLibrary
+from llm_backend.controllers.services.embedders import Embedders, TextEmbedder
+from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
+from llm_backend.controllers.services.server_tools import ServerTools
+from llm_backend.controllers.services.vector_library import VectorLibrary
+from llm_backend.controllers.vector_stores.upstream_embedder import OPERATION as EMBEDDING
+from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
 from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.extras import install_command, is_installed
 from llm_backend.search import EmbeddedIndex, VectorIndex

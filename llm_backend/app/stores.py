@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from llm_backend.access.wiring import Access
-from llm_backend.controllers.chat.chat_memory import ChatMemory
-from llm_backend.controllers.responses.background.followers import BackgroundResponses
-from llm_backend.controllers.responses.response_memory import ResponseMemory
+from llm_backend.controllers.services.background_responses import BackgroundResponses
+from llm_backend.controllers.services.chat_memory import ChatMemory
+from llm_backend.controllers.services.response_memory import ResponseMemory
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError

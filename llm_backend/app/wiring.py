@@ -37,15 +37,15 @@ from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.chat.detached_chats import DetachedChats
-from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
-from llm_backend.controllers.realtime.session_permits import SessionPermits
-from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
-from llm_backend.controllers.responses.input.file_pictures import FilePictures
-from llm_backend.controllers.responses.input.listed_items import ListedItems
-from llm_backend.controllers.service.error_buffer import RecentErrors
-from llm_backend.controllers.service.status_board import StatusBoard
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.detached_chats import DetachedChats
+from llm_backend.controllers.services.error_buffer import RecentErrors
+from llm_backend.controllers.services.file_pictures import FilePictures
+from llm_backend.controllers.services.listed_items import ListedItems
+from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
+from llm_backend.controllers.services.realtime_permits import SessionPermits
+from llm_backend.controllers.services.status_board import StatusBoard
+from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database

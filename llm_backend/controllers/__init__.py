@@ -1,9 +1,8 @@
 """Controllers: the functions that answer the document's operations, by tag.
 
-A function has the name of its operationId. `generation/`, `rendering/`, `relay/` and
-`write_behind/` are shared by several tags.
+A function has the name of its operationId. `services/`, `generation/`, `rendering/`, `relay/`,
+`response_items/` and `write_behind/` are shared by several tags.
 
-`services.py`       dependencies of all controllers
 `completions.py`    text completions
 `conversations.py`  conversations and their items
 `embeddings.py`     embeddings
@@ -21,9 +20,11 @@ A function has the name of its operationId. `generation/`, `rendering/`, `relay/
 `administration/`   organization and projects
 `service/`          health, metrics, status
 `websockets/`       WebSocket endpoints
+`services/`         objects of the server that operations share
 `generation/`       bodies as generation requests
 `rendering/`        deltas as chunks, events and lists
 `relay/`            answers of upstreams
+`response_items/`   items of responses and conversations
 `write_behind/`     writes after the answer
 `internal_requests.py`  requests to the own application
 `audio/`            speech, voices, transcription

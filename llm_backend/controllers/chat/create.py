@@ -14,8 +14,6 @@ from llm_backend.backends.local.admitted_generation import AdmittedGeneration
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.chat.events import ChatEvents, Transcript
-from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer
 from llm_backend.controllers.generation.custom_calls import (
     CustomCalls,
@@ -41,6 +39,8 @@ from llm_backend.controllers.relay.bridge.bridged_model import BridgedAnswer, Br
 from llm_backend.controllers.relay.relayed_chat import relay_chat
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.chat_events import ChatEvents, Transcript
+from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for

@@ -8,10 +8,10 @@ import orjson
 from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.chat.detached_chats import DetachedChat
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.detached_chats import DetachedChat
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.sse import encode
 

@@ -7,7 +7,7 @@ from typing import Any
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.media import Content, MediaFile, Picture
 from llm_backend.controllers.generation.flat_messages import flatten_messages
-from llm_backend.controllers.responses.input.items import messages_from
+from llm_backend.controllers.response_items.items import messages_from
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 

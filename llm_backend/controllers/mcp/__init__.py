@@ -1,7 +1,6 @@
 """MCP server with the vector stores, files and models of this server, at `/mcp`.
 
 `endpoint.py`      the operation
-`mcp_endpoint.py`  the library's server, which runs from the first message on
 `protocol.py`      tools and resources in the library's terms: the only module that imports it
 `tools.py`         tools as requests of this server's own operations
 """

@@ -8,8 +8,8 @@ from starlette.types import Receive, Scope, Send
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.internal_requests import body_channel
-from llm_backend.controllers.mcp.mcp_endpoint import McpEndpoint
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
 from llm_backend.errors import ClientGone, Unsupported
 
 

@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 from llm_backend import __version__, exact_json
 from llm_backend.controllers.internal_requests import open_exchange
-from llm_backend.controllers.mcp.mcp_endpoint import Answer
 from llm_backend.controllers.mcp.tools import (
     Tool,
     ToolRequest,
@@ -27,6 +26,7 @@ from llm_backend.controllers.mcp.tools import (
     read_request,
     tools_of,
 )
+from llm_backend.controllers.services.mcp_endpoint import Answer
 from llm_backend.errors import InvalidRequest
 
 _FILES = "llm-backend://files/"

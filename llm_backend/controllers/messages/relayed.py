@@ -13,14 +13,14 @@ from starlette.responses import Response
 from llm_backend import exact_json
 from llm_backend.backends.base import Usage
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.chat.events import Transcript
-from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.chat.translated import chat_request_of
 from llm_backend.controllers.messages.chat_body import chat_body_of
 from llm_backend.controllers.relay.answer_observer import OBSERVED_BYTES, AnswerObserver
 from llm_backend.controllers.relay.bridge.message_events import MessageReader
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.chat_events import Transcript
+from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UpstreamFailed
 from llm_backend.json_types import JsonMapping, JsonObject

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from llm_backend.backends.base import ChatDelta, Meter, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
-from llm_backend.controllers.chat.events import Transcript
 from llm_backend.controllers.moderations.operations import OPENAIS_MODELS, moderate
+from llm_backend.controllers.rendering.chat_events import Transcript
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, EngineNotInstalled, ModelNotFound, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject

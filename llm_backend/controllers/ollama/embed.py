@@ -18,7 +18,7 @@ from llm_backend.controllers.relay.relay import Destination, fairness_key
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.embedding.upstream_embedder import embed_at
+from llm_backend.controllers.vector_stores.upstream_embedder import embed_at
 from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:

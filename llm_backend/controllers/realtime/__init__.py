@@ -13,10 +13,8 @@ keys, permissions, limits, the queue and usage hold for it as for any other requ
 `client_secrets.py`    `POST /realtime/client_secrets`
 `local_models.py`      models that answer here
 `inner_requests.py`    requests to this server's own operations
-`session_permits.py`   limit of the sessions of one process
 """
 
 from llm_backend.controllers.realtime.realtime_session import RealtimeSession
-from llm_backend.controllers.realtime.session_permits import SessionPermits
 
-__all__ = ["RealtimeSession", "SessionPermits"]
+__all__ = ["RealtimeSession"]

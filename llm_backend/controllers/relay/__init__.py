@@ -7,7 +7,6 @@
 `answer_observer.py`         a relayed answer's bytes: a stream or a body
 `chat_observer.py`           parser of a relayed chat's bytes
 `local_or_upstream.py`       stored objects: local, or of an upstream
-`unknown_field_reporter.py`  request fields that the document does not define
 `upload_disconnect.py`       disconnects while a body is uploaded
 `bridge/`                    chats for upstreams with responses only, and the reverse
 """

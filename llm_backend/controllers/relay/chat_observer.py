@@ -8,8 +8,8 @@ from typing import Any, Self
 import orjson
 
 from llm_backend import exact_json
-from llm_backend.controllers.chat.fold import ChatFold, TextFastPath
 from llm_backend.controllers.relay.answer_observer import OBSERVED_BYTES, AnswerObserver
+from llm_backend.controllers.rendering.chat_fold import ChatFold, TextFastPath
 from llm_backend.errors import UpstreamFailed
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import Decoder

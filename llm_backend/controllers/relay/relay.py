@@ -23,8 +23,8 @@ from llm_backend.controllers.relay.relayed_response import (
     RelayedResponse,
     documented_error,
 )
-from llm_backend.controllers.relay.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
+from llm_backend.controllers.services.unknown_field_reporter import UnknownFieldReporter
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 from llm_backend.offload import offload
 

@@ -3,9 +3,7 @@
 `create.py`              creation, and counts of input tokens
 `stored.py`              retrieve, replay, list input items, delete, cancel
 `compact.py`             compaction of a conversation
-`response_memory.py`     context of a conversation, loaded and stored
 `relayed_background.py`  background responses of upstreams
-`server_tools.py`        interface of tools that the server runs
 `response_observer.py`   parser of a relayed response's bytes
 `input/`                 body, items, files and tools as a chat request
 `loop/`                  one response: rounds of the model and of tools

@@ -19,15 +19,15 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
-from llm_backend.controllers.responses.create import relay_unread
-from llm_backend.controllers.responses.input.chat_request import translate_error_paths
-from llm_backend.controllers.responses.input.compaction_items import (
+from llm_backend.controllers.response_items.compaction_items import (
     Compaction,
     compaction_item,
     reading_order,
 )
+from llm_backend.controllers.response_items.input_parts import without_fetched
+from llm_backend.controllers.responses.create import relay_unread
+from llm_backend.controllers.responses.input.chat_request import translate_error_paths
 from llm_backend.controllers.responses.input.context_management import summary_chat, summary_of
-from llm_backend.controllers.responses.input.input_parts import without_fetched
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
 from llm_backend.controllers.responses.loop.response_run import usage_object

@@ -15,8 +15,8 @@ from llm_backend.controllers.rendering.json_response import JsonResponse, delete
 from llm_backend.controllers.rendering.obfuscation import obfuscation_for
 from llm_backend.controllers.rendering.page_query import page_arguments
 from llm_backend.controllers.rendering.poll_interval import poll_headers
+from llm_backend.controllers.response_items.items import item_list, public_form
 from llm_backend.controllers.responses.background.queueing import FROM_THE_START
-from llm_backend.controllers.responses.input.items import item_list, public_form
 from llm_backend.controllers.responses.relayed_background import (
     relay_stored_operation,
     relay_stored_response,

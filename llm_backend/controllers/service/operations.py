@@ -13,8 +13,8 @@ from llm_backend.contract import as_json
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
-from llm_backend.controllers.service.status_board import engine_states
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.status_board import engine_states
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import EngineUnavailable, Overloaded
 from llm_backend.extras import missing_engine_hint

@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse
-from llm_backend.controllers.service.error_buffer import AnsweredError
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.error_buffer import AnsweredError
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api

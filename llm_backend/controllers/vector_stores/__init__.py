@@ -5,10 +5,9 @@
 `batches.py`           file batches of a store
 `search.py`            search in one store
 `chunks.py`            chunks of a file's text
-`library.py`           database, vector index and embedding models
 `request_values.py`    filters, chunking and ranking options of requests
 `response_objects.py`  objects of the document
-`embedding/`           embedding models
+`upstream_embedder.py` an embedding model of an upstream
 `ingestion/`           extraction, chunking, embedding, indexing
 `retrieval/`           hybrid search, and passages for models
 """

@@ -14,8 +14,8 @@ from llm_backend.controllers.rendering.json_response import (
 )
 from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.vector_library import VectorLibrary, translate_index_errors
 from llm_backend.controllers.vector_stores.ingestion.new_files import new_files
-from llm_backend.controllers.vector_stores.library import VectorLibrary, translate_index_errors
 from llm_backend.controllers.vector_stores.request_values import attributes_from
 from llm_backend.controllers.vector_stores.response_objects import content_page, file_object
 from llm_backend.controllers.vector_stores.stores import page_of

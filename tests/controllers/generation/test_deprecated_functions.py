@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall
-from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.generation.deprecated_functions import (
     as_function_calls,
     translate_function_errors,
@@ -13,6 +12,7 @@ from llm_backend.controllers.generation.deprecated_functions import (
 )
 from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.errors import InvalidRequest
 
 USER = {"role": "user", "content": "Look."}

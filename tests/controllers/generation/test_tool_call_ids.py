@@ -4,7 +4,7 @@ there."""
 import pytest
 
 from llm_backend.controllers.generation.tool_call_ids import check_items, check_messages
-from llm_backend.controllers.responses.input.items import stored_form
+from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.errors import InvalidRequest
 
 USER = {"role": "user", "content": "Look."}

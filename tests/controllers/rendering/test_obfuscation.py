@@ -4,8 +4,8 @@ import orjson
 import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall
-from llm_backend.controllers.chat.events import ChatEvents, Transcript
 from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.chat_events import ChatEvents, Transcript
 from llm_backend.controllers.rendering.obfuscation import BLOCK, Obfuscation, obfuscation_for
 from llm_backend.sse import Decoder, SimilarEvent
 

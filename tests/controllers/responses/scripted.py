@@ -6,7 +6,7 @@ import types
 from llm_backend.backends.base import ChatDelta, ModelCard, Usage
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.responses.input.listed_items import ListedItems
+from llm_backend.controllers.services.listed_items import ListedItems
 
 LISTED_ITEMS = ListedItems(Validators(load_document()))
 

@@ -6,11 +6,11 @@ import orjson
 import pytest
 
 from llm_backend.backends.web_files import WebFile, WebFiles
+from llm_backend.controllers.response_items.input_parts import FetchedFiles, check_file_count
+from llm_backend.controllers.response_items.items import public_form, stored_form
 from llm_backend.controllers.responses.compact import _compact
-from llm_backend.controllers.responses.input.file_pictures import FilePictures
-from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
-from llm_backend.controllers.responses.input.input_parts import FetchedFiles, check_file_count
-from llm_backend.controllers.responses.input.items import public_form, stored_form
+from llm_backend.controllers.services.file_pictures import FilePictures
+from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
 from llm_backend.errors import InvalidRequest
 from tests.controllers.responses.scripted import Model, forever, saying
 from tests.controllers.responses.turns import Memory, services, turn

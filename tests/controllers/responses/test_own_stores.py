@@ -6,7 +6,7 @@ from typing import Any
 from llm_backend.backends.base import Chat
 from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
-from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.controllers.services.server_tools import OpenTools
 from llm_backend.settings import Settings
 from tests.controllers.vector_stores.ingestion.test_ingestion_worker import (
     add_store,

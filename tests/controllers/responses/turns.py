@@ -4,9 +4,9 @@ import types
 
 import orjson
 
-from llm_backend.controllers.responses.input.items import stored_form
+from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
-from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.controllers.services.server_tools import ServerTools
 from tests.controllers.responses.scripted import LISTED_ITEMS, NoFiles, settings
 
 

@@ -14,7 +14,7 @@ from llm_backend.controllers.relay.bridge.event_fields import (
     text,
 )
 from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
-from llm_backend.controllers.responses.input.chat_request import LOGPROBS
+from llm_backend.controllers.response_items.items import LOGPROBS
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
 from llm_backend.json_types import JsonMapping, JsonObject
 

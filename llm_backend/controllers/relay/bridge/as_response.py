@@ -13,7 +13,7 @@ from llm_backend.controllers.relay.bridge.event_fields import (
     text,
 )
 from llm_backend.controllers.relay.bridge.untranslatable import check_translatable
-from llm_backend.controllers.responses.input.items import new_id
+from llm_backend.controllers.response_items.items import new_id
 from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
 from llm_backend.json_types import JsonMapping, JsonObject
 

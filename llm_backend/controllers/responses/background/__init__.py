@@ -2,5 +2,4 @@
 
 `queueing.py`           validation and queue
 `background_worker.py`  answers queued jobs
-`followers.py`          clients that follow a response
 """

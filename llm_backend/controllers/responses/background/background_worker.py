@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from llm_backend import errors
 from llm_backend.access import Caller, RequestMeter
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.controllers.response_items.stored_events import to_stored_event
 from llm_backend.controllers.responses.events.event_log import EventLog, as_lines
 from llm_backend.controllers.responses.events.response_state import ResponseState
-from llm_backend.controllers.responses.events.stored_events import to_stored_event
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
 from llm_backend.controllers.responses.loop.response_run import ResponseRun, open_run
-from llm_backend.controllers.responses.response_memory import to_stored_items
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.response_memory import to_stored_items
 from llm_backend.json_types import JsonMapping
 from llm_backend.store import (
     BackgroundResponseState,

@@ -9,8 +9,8 @@ from llm_backend.controllers.responses.events.event_log import as_lines
 from llm_backend.controllers.responses.events.response_state import ResponseState
 from llm_backend.controllers.responses.input.resolved_request import MediaSource, open_request
 from llm_backend.controllers.responses.loop.response_run import new_head
-from llm_backend.controllers.responses.response_memory import to_stored_response
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.response_memory import to_stored_response
 from llm_backend.store import Events
 
 if TYPE_CHECKING:

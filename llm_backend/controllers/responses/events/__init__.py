@@ -3,5 +3,4 @@
 `response_state.py`  state machine from deltas to events
 `output_items.py`    builders of output items
 `event_log.py`       buffer of events that are stored
-`stored_events.py`   fields beside stored events
 """

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from llm_backend.backends.base import ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
 from llm_backend.controllers.rendering.chunks import token_object
-from llm_backend.controllers.responses.input.client_tools import ClientTool
-from llm_backend.controllers.responses.input.items import new_id
-from llm_backend.controllers.responses.server_tools import CallProgress
+from llm_backend.controllers.response_items.client_tools import ClientTool
+from llm_backend.controllers.response_items.items import new_id
+from llm_backend.controllers.services.server_tools import CallProgress
 from llm_backend.engine.messages import TokenLogprob
 from llm_backend.json_types import JsonObject
 

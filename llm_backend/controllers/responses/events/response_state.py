@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend.backends.base import ChatDelta, ToolCall
+from llm_backend.controllers.response_items.client_tools import ClientTool
+from llm_backend.controllers.response_items.items import public_form
 from llm_backend.controllers.responses.events.output_items import (
     Annotate,
     CallItemBuilder,
@@ -16,9 +18,7 @@ from llm_backend.controllers.responses.events.output_items import (
     TextItemBuilder,
     call_builder,
 )
-from llm_backend.controllers.responses.input.client_tools import ClientTool
-from llm_backend.controllers.responses.input.items import public_form
-from llm_backend.controllers.responses.server_tools import (
+from llm_backend.controllers.services.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,

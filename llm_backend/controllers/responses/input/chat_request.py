@@ -7,7 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from llm_backend.controllers.responses.input.items import NO_READERS, Readers, messages_from
+from llm_backend.controllers.response_items.items import (
+    LOGPROBS,
+    NO_READERS,
+    Readers,
+    messages_from,
+)
 from llm_backend.controllers.responses.input.tools import public_tool
 from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -21,7 +26,6 @@ SAME = (
     "model", "temperature", "top_p", "presence_penalty", "frequency_penalty", "parallel_tool_calls",
     "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
 )  # fmt: skip
-LOGPROBS = "message.output_text.logprobs"
 
 # Field of a chat request in an error -> the response's field, for error messages.
 _NAMES = (

@@ -10,7 +10,7 @@ from msgspec import structs
 from llm_backend import errors
 from llm_backend.backends.base import Chat, GenerationLimits
 from llm_backend.controllers.generation.truncation import TokenCounter
-from llm_backend.controllers.responses.input.compaction_items import reading_order
+from llm_backend.controllers.response_items.compaction_items import reading_order
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import between_calls
 from llm_backend.json_types import JsonMapping

@@ -11,22 +11,21 @@ from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_items
+from llm_backend.controllers.response_items.client_tools import ClientTool
+from llm_backend.controllers.response_items.compaction_items import reading_order
+from llm_backend.controllers.response_items.input_parts import FetchedFiles, check_file_count
+from llm_backend.controllers.response_items.items import chat_part, conversation_of, messages_from
 from llm_backend.controllers.responses.input.chat_request import (
     chat_body,
     chat_messages,
     translate_error_paths,
 )
-from llm_backend.controllers.responses.input.client_tools import ClientTool
-from llm_backend.controllers.responses.input.compaction_items import reading_order
-from llm_backend.controllers.responses.input.conversation_id import conversation_of
-from llm_backend.controllers.responses.input.input_parts import FetchedFiles, check_file_count
-from llm_backend.controllers.responses.input.items import chat_part, messages_from
-from llm_backend.controllers.responses.input.listed_items import OF_CONVERSATIONS, OF_RESPONSES
 from llm_backend.controllers.responses.input.prompts import prompt_messages
 from llm_backend.controllers.responses.input.tools import chat_tools
 from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
-from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.services.listed_items import OF_CONVERSATIONS, OF_RESPONSES
+from llm_backend.controllers.services.server_tools import OpenTools
 from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import (
     Retrieval,
     retrieve_from_model_stores,

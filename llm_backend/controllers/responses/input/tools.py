@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_backend.controllers.responses.input.client_tools import ClientTool, chat_name, client_tools
-from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.controllers.response_items.client_tools import ClientTool, chat_name, client_tools
+from llm_backend.controllers.services.server_tools import OpenTools
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 

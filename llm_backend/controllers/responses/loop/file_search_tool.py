@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from llm_backend.backends.base import Meter
-from llm_backend.controllers.responses.input.items import new_id
-from llm_backend.controllers.responses.server_tools import (
+from llm_backend.controllers.response_items.items import new_id
+from llm_backend.controllers.services.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,
@@ -25,7 +25,7 @@ from llm_backend.controllers.responses.server_tools import (
     ToolEvent,
     ToolKind,
 )
-from llm_backend.controllers.vector_stores.library import VectorLibrary
+from llm_backend.controllers.services.vector_library import VectorLibrary
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Hit, Query, search
 from llm_backend.controllers.vector_stores.retrieval.passages import (
     Passage,

@@ -4,7 +4,7 @@ MCP server, allowed tools, and tools that need approval. Pure."""
 from collections.abc import Mapping
 from typing import Any
 
-from llm_backend.controllers.responses.server_tools import ToolContext
+from llm_backend.controllers.services.server_tools import ToolContext
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 

@@ -27,7 +27,7 @@ from llm_backend.controllers.responses.loop.mcp_items import (
     model_tool_name,
     new_item,
 )
-from llm_backend.controllers.responses.server_tools import (
+from llm_backend.controllers.services.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,

@@ -7,15 +7,15 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import ChatDelta, Usage
-from llm_backend.controllers.chat.events import Transcript
 from llm_backend.controllers.moderations.moderated_answers import ModeratedAnswer, moderation_of
+from llm_backend.controllers.rendering.chat_events import Transcript
+from llm_backend.controllers.response_items.items import conversation_of
 from llm_backend.controllers.responses.events.response_state import ResponseState
 from llm_backend.controllers.responses.input.chat_request import (
     echoed_fields,
     translate_error_paths,
 )
 from llm_backend.controllers.responses.input.context_management import plan_compaction
-from llm_backend.controllers.responses.input.conversation_id import conversation_of
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.reasoning_summary import ReasoningSummary, SummaryText

@@ -11,7 +11,7 @@ from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.controllers.generation.checked_answer import CheckedAnswer, ModelAnswer
 from llm_backend.controllers.moderations.moderated_answers import FILTERED, ModeratedAnswer
-from llm_backend.controllers.responses.input.compaction_items import (
+from llm_backend.controllers.response_items.compaction_items import (
     Compaction,
     begin_compaction,
     end_compaction,
@@ -25,7 +25,7 @@ from llm_backend.controllers.responses.input.resolved_request import ResolvedReq
 from llm_backend.controllers.responses.input.truncation import truncate
 from llm_backend.controllers.responses.loop.reasoning_summary import ReasoningSummary, SummaryText
 from llm_backend.controllers.responses.loop.response_model import ResponseModel
-from llm_backend.controllers.responses.server_tools import (
+from llm_backend.controllers.services.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,

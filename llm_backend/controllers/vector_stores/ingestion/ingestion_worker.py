@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.access import Ledger, Principal, RequestMeter
-from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
+from llm_backend.controllers.services.embedders import TextEmbedder
+from llm_backend.controllers.services.vector_library import VectorLibrary
 from llm_backend.controllers.vector_stores.ingestion.completeness import mark_incomplete
-from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.errors import InvalidRequest
 from llm_backend.extraction import (
     Chunking,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from llm_backend.access import Caller, Principal
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
+from llm_backend.controllers.services.embedders import TextEmbedder
 from llm_backend.controllers.vector_stores.request_values import attributes_from, chunking_from
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, NewVectorFile, StoredFile

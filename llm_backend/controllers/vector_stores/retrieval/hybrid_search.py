@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llm_backend.backends.base import Meter
+from llm_backend.controllers.services.vector_library import VectorLibrary, translate_index_errors
 from llm_backend.controllers.vector_stores.ingestion.completeness import only_complete
-from llm_backend.controllers.vector_stores.library import VectorLibrary, translate_index_errors
 from llm_backend.errors import InvalidRequest
 from llm_backend.search import Condition, FusedPoint, ScoredPoint, Weights, fuse, query_keywords
 from llm_backend.store import Expired, StoredVectorStore

@@ -11,10 +11,10 @@ from llm_backend.access import Caller, Tokens
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background.background_worker import ResponseWorker
-from llm_backend.controllers.responses.background.followers import BackgroundResponses
 from llm_backend.controllers.responses.background.queueing import queue_response
-from llm_backend.controllers.responses.response_memory import ResponseMemory
-from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.controllers.services.background_responses import BackgroundResponses
+from llm_backend.controllers.services.response_memory import ResponseMemory
+from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.errors import InvalidRequest, NotFound, Overloaded, Unauthorized
 from llm_backend.store import (
     BackgroundStore,

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.backends.base import ChatDelta, ToolCall
+from llm_backend.controllers.response_items.compaction_items import begin_compaction
 from llm_backend.controllers.responses.events.response_state import ResponseState
-from llm_backend.controllers.responses.input.compaction_items import begin_compaction
-from llm_backend.controllers.responses.server_tools import CallBegan, CallProgress
+from llm_backend.controllers.services.server_tools import CallBegan, CallProgress
 from llm_backend.engine.messages import TokenLogprob
 from llm_backend.errors import Internal, Overloaded
 from tests.response_events import HEAD, USAGE, check_events

@@ -3,16 +3,16 @@
 import pytest
 
 from llm_backend.controllers.generation.request_translation import chat_from
+from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.controllers.responses.input.chat_request import (
     chat_body,
     chat_messages,
     echoed_fields,
     translate_error_paths,
 )
-from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.input.tools import chat_tools
 from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
-from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.controllers.services.server_tools import OpenTools
 from llm_backend.errors import ApiError, InvalidRequest
 
 HELLO = [stored_form({"role": "user", "content": "Hello"})]

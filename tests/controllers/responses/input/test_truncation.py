@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from llm_backend.controllers.generation.request_translation import chat_from
 from llm_backend.controllers.generation.structured_output import StructuredOutput
+from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.controllers.responses.input.chat_request import chat_messages
-from llm_backend.controllers.responses.input.items import stored_form
 from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
 from llm_backend.controllers.responses.input.truncation import truncate
-from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.controllers.services.server_tools import OpenTools
 from tests.controllers.responses.scripted import Model
 
 

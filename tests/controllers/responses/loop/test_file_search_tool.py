@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from llm_backend.controllers.responses.loop.file_search_tool import FileSearchKind
-from llm_backend.controllers.responses.server_tools import CallEnded, ServerCall, ToolContext
+from llm_backend.controllers.services.server_tools import CallEnded, ServerCall, ToolContext
 from llm_backend.controllers.vector_stores.retrieval.passages import (
     Passage,
     find_citations,

@@ -14,7 +14,7 @@ from llm_backend.controllers.responses.loop.mcp_items import (
     messages_from,
     model_tool_name,
 )
-from llm_backend.controllers.responses.server_tools import ToolContext
+from llm_backend.controllers.services.server_tools import ToolContext
 from llm_backend.errors import InvalidRequest
 
 READS = {"name": "read", "annotations": {"readOnlyHint": True}}

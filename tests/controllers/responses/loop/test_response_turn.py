@@ -5,9 +5,9 @@ import types
 import pytest
 
 from llm_backend.backends.base import ChatDelta, Usage
-from llm_backend.controllers.responses.input.items import stored_form
+from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
-from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.controllers.services.server_tools import ServerTools
 from llm_backend.errors import Overloaded
 from tests.controllers.responses.scripted import LISTED_ITEMS, NoFiles, settings
 

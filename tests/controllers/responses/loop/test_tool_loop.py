@@ -7,9 +7,9 @@ import orjson
 import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
-from llm_backend.controllers.responses.input.items import stored_form
+from llm_backend.controllers.response_items.items import stored_form
 from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
-from llm_backend.controllers.responses.server_tools import (
+from llm_backend.controllers.services.server_tools import (
     CallBegan,
     CallEnded,
     CallProgress,

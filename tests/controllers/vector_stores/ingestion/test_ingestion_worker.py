@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from llm_backend.controllers.services.vector_library import VectorLibrary
 from llm_backend.controllers.vector_stores.files import update_attributes
 from llm_backend.controllers.vector_stores.ingestion.ingestion_worker import (
     Ingestion,
     IngestionLimits,
     Removal,
 )
-from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.controllers.vector_stores.retrieval.hybrid_search import Query, search
 from llm_backend.extraction import ExtractedText, Format, TimeSliceExceeded
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex

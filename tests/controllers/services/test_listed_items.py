@@ -11,8 +11,8 @@ from hypothesis import strategies as some
 
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.responses.input.items import stored_form
-from llm_backend.controllers.responses.input.listed_items import (
+from llm_backend.controllers.response_items.items import stored_form
+from llm_backend.controllers.services.listed_items import (
     OF_CONVERSATIONS,
     OF_RESPONSES,
     ListedItems,
@@ -29,6 +29,7 @@ REFUSED_AT_TIMES = {
     "LocalShellToolCallOutput",
     "ComputerCallOutputItemParam",
     "AdditionalToolsItemParam",  # a tool's tunnel_id that no tunnel has
+    "ToolSearchOutputItemParam",  # the same
     "EasyInputMessage",  # pictures and files of an assistant
 }
 

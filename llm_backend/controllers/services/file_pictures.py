@@ -5,7 +5,7 @@ from functools import partial
 
 from llm_backend.backends.web_files import WebFile, WebFiles, is_web_url
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
-from llm_backend.controllers.responses.input.input_parts import (
+from llm_backend.controllers.response_items.input_parts import (
     FetchedFiles,
     bare_part,
     fetched_file,

@@ -8,7 +8,7 @@ import pytest
 
 from llm_backend.backends.local.media.web import PICTURE_WORDS
 from llm_backend.backends.web_files import WebFiles
-from llm_backend.controllers.responses.input.file_pictures import FilePictures
+from llm_backend.controllers.services.file_pictures import FilePictures
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.store import Blobs, Bucket, Database, FileStore, StoredFile, migrate
 

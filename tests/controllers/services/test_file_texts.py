@@ -7,8 +7,8 @@ import types
 import pytest
 
 from llm_backend.backends.web_files import WebFiles
-from llm_backend.controllers.responses.input import file_texts
-from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
+from llm_backend.controllers.services import file_texts
+from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.extraction import ExtractionLimits, ReaderKilled, UnreadableFile
 from llm_backend.extraction import Extractor as RealExtractor

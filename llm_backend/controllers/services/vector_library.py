@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llm_backend import errors
-from llm_backend.controllers.vector_stores.embedding.embedders import Embedders
+from llm_backend.controllers.services.embedders import Embedders
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import VectorStores
 

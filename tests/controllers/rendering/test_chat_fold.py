@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.relay.chat_observer import ChatObserver
+from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.json_types import JsonObject
 from llm_backend.sse import DONE, encode
 from tests.examples import examples

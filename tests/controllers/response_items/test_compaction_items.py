@@ -3,15 +3,15 @@
 import pytest
 
 from llm_backend.backends.base import ChatDelta
-from llm_backend.controllers.responses.input.compaction_items import (
+from llm_backend.controllers.response_items.compaction_items import (
     Compaction,
     compaction_item,
     parse_compaction,
     reading_order,
 )
+from llm_backend.controllers.response_items.encrypted_content import encode_opaque
+from llm_backend.controllers.response_items.items import messages_from, stored_form
 from llm_backend.controllers.responses.input.context_management import COMPACTION_PROMPT
-from llm_backend.controllers.responses.input.encrypted_content import encode_opaque
-from llm_backend.controllers.responses.input.items import messages_from, stored_form
 from llm_backend.errors import Internal, UnsupportedField
 from tests.controllers.responses.scripted import Answer, Model, saying
 from tests.controllers.responses.turns import Memory, events, services, turn

@@ -4,7 +4,7 @@ that replays a stream may select more of them than the original request. Pure.
 
 from collections.abc import Mapping, Sequence
 
-from llm_backend.controllers.responses.input.items import public_form
+from llm_backend.controllers.response_items.items import public_form
 from llm_backend.json_types import JsonMapping, JsonObject
 
 Event = JsonMapping

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 from llm_backend import errors
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
-from llm_backend.controllers.responses.input.conversation_id import conversation_of
-from llm_backend.controllers.responses.input.items import is_reference, stored_form
+from llm_backend.controllers.response_items.items import conversation_of, is_reference, stored_form
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload

@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall
-from llm_backend.controllers.chat.events import ChatEvents, Transcript
-from llm_backend.controllers.chat.fold import fold
 from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.chat_events import ChatEvents, Transcript
+from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.engine.messages import TokenLogprob
 from llm_backend.sse import Decoder, SimilarEvent
 

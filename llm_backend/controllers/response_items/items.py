@@ -8,22 +8,28 @@ status, content in parts. Pure but for the ids that it generates.
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.controllers.generation.custom_tools import INPUT
-from llm_backend.controllers.responses.input.client_tools import chat_name
-from llm_backend.controllers.responses.input.compaction_items import parse_compaction, reading_order
-from llm_backend.controllers.responses.input.encrypted_content import decode_opaque, encode_opaque
-from llm_backend.controllers.responses.input.input_parts import without_fetched
+from llm_backend.controllers.response_items.client_tools import chat_name
+from llm_backend.controllers.response_items.compaction_items import parse_compaction, reading_order
+from llm_backend.controllers.response_items.encrypted_content import decode_opaque, encode_opaque
+from llm_backend.controllers.response_items.input_parts import without_fetched
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.store import Page, StoredItem
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
 
 Item = JsonMapping
 Readers = Mapping[str, Callable[[Item], Sequence[JsonObject]]]
 """Functions that translate items to chat messages, by type of item."""
 
 NO_READERS: Readers = {}
+
+LOGPROBS = "message.output_text.logprobs"
+"""The value of `include` that asks for logprobs."""
 
 # Id prefixes by type of item; clients use them to tell types apart.
 PREFIXES = {
@@ -283,3 +289,9 @@ def _join(message: JsonObject, following: JsonObject) -> None:
     message.update(following)
     if calls:
         message.setdefault("tool_calls", []).extend(calls)
+
+
+def conversation_of(body: "api.CreateResponse") -> str | None:
+    """Returns the conversation's id from either of the document's two forms."""
+    value = body.get("conversation")
+    return value["id"] if isinstance(value, Mapping) else value

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llm_backend.controllers.responses.input.encrypted_content import decode_opaque, encode_opaque
+from llm_backend.controllers.response_items.encrypted_content import decode_opaque, encode_opaque
 from llm_backend.json_types import JsonMapping, JsonObject
 
 Item = JsonMapping

@@ -11,7 +11,7 @@ import orjson
 from llm_backend import errors, exact_json
 from llm_backend.controllers.rendering.obfuscation import Obfuscation
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
-from llm_backend.controllers.responses.events.stored_events import from_stored_event
+from llm_backend.controllers.response_items.stored_events import from_stored_event
 from llm_backend.sse import encode
 from llm_backend.store import (
     BackgroundResponseState,

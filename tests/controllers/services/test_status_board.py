@@ -9,7 +9,7 @@ import pytest
 
 from llm_backend.backends.local.model_handle import ModelState
 from llm_backend.contract import load_document
-from llm_backend.controllers.service.status_board import StatusBoard
+from llm_backend.controllers.services.status_board import StatusBoard
 from llm_backend.engine import EngineDown, EngineState
 from llm_backend.engine.messages import Status
 

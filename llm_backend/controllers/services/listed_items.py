@@ -7,7 +7,7 @@ rest is refused: a field of another type, or a `compaction_trigger`, which is ne
 from collections.abc import Sequence
 
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.responses.input.items import item_list
+from llm_backend.controllers.response_items.items import item_list
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import offload

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.generation.custom_input import CustomInput
+from llm_backend.controllers.response_items.client_tools import client_tools
+from llm_backend.controllers.response_items.items import messages_from, stored_form
 from llm_backend.controllers.responses.events.response_state import ResponseState
-from llm_backend.controllers.responses.input.client_tools import client_tools
-from llm_backend.controllers.responses.input.items import messages_from, stored_form
 from llm_backend.controllers.responses.input.tools import chat_tools
-from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.controllers.services.server_tools import OpenTools
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from tests.response_events import HEAD, USAGE, check_events
 

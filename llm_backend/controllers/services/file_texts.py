@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.web_files import FetchMessages, WebFiles
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
-from llm_backend.controllers.responses.input.input_parts import (
+from llm_backend.controllers.response_items.input_parts import (
     FetchedFiles,
     fetched_file,
     has_fetched,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.chat.chat_memory import ChatMemory
+from llm_backend.controllers.services.chat_memory import ChatMemory
 from llm_backend.controllers.write_behind.lost_writes import LostWrites
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.store import NewChat, StoreUnavailable, Unstorable

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.controllers.responses.input.items import messages_from, public_form, stored_form
+from llm_backend.controllers.response_items.items import messages_from, public_form, stored_form
 from llm_backend.errors import InvalidRequest
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}

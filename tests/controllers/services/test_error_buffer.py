@@ -1,6 +1,6 @@
 """The errors that were answered of late."""
 
-from llm_backend.controllers.service.error_buffer import CAPACITY, AnsweredError, RecentErrors
+from llm_backend.controllers.services.error_buffer import CAPACITY, AnsweredError, RecentErrors
 
 
 def error(number: int, key_id: str | None = None) -> AnsweredError:

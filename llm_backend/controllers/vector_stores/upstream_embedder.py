@@ -10,7 +10,7 @@ from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.backends.base import Meter
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.relay import Exchanger
-from llm_backend.controllers.vector_stores.embedding.embedders import TextEmbedder
+from llm_backend.controllers.services.embedders import TextEmbedder
 from llm_backend.errors import OUTAGE_RETRY_AFTER_S, Overloaded, UpstreamFailed
 from llm_backend.json_types import JsonMapping
 

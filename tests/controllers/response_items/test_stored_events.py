@@ -1,6 +1,6 @@
 """Stored events keep what they do not show, and show it to a client that asks for it."""
 
-from llm_backend.controllers.responses.events.stored_events import (
+from llm_backend.controllers.response_items.stored_events import (
     from_stored_event,
     to_stored_event,
 )
