@@ -48,15 +48,20 @@ def _library_kinds(services: Services) -> Sequence[JobKind]:
     vectors = services.library.vectors
     if vectors is None:
         return ()
-    place = partial(index_name, vectors)
+    affinity = partial(index_name, vectors)
     removal = Removal(services.library)
     return (
-        JobKind(name=INGEST, worker=_ingestion(services, True), at_once=SHORT_AT_ONCE, place=place),
         JobKind(
-            name=INGEST_LONG, worker=_ingestion(services, False), at_once=LONG_AT_ONCE, place=place
+            name=INGEST, worker=_ingestion(services, True), at_once=SHORT_AT_ONCE, affinity=affinity
         ),
-        JobKind(name=FORGET, worker=removal, at_once=1, place=place),
-        JobKind(name=DROP, worker=removal, at_once=1, place=place),
+        JobKind(
+            name=INGEST_LONG,
+            worker=_ingestion(services, False),
+            at_once=LONG_AT_ONCE,
+            affinity=affinity,
+        ),
+        JobKind(name=FORGET, worker=removal, at_once=1, affinity=affinity),
+        JobKind(name=DROP, worker=removal, at_once=1, affinity=affinity),
     )
 
 

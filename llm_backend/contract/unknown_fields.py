@@ -1,7 +1,7 @@
 """Finds the fields of a request body that the document does not know, at any depth (pure).
 
 `allOf`, `anyOf` and `oneOf` are merged: a field is known if any branch knows it. If a branch
-accepts any field, all are known. The known fields of a place are computed on first use.
+accepts any field, all are known. The known fields of a path are computed on first use.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ _MAX_FIELDS = 16
 
 
 class KnownFields:
-    """Known fields of one place in a body, merged from all schemas that may apply there."""
+    """Known fields at one path of a body, merged from all schemas that may apply there."""
 
     def __init__(self, schemas: Iterable[JsonValue], component: Callable[[str], JsonValue]) -> None:
         self._component = component
@@ -30,19 +30,19 @@ class KnownFields:
                 self._add(part)
 
     def field(self, name: str) -> "KnownFields | None":
-        """Returns the place of a field's value; None if the field is unknown."""
+        """Returns the fields of a field's value; None if the field is unknown."""
         child = self._children.get(name)
         if child is not None or not (name in self._properties or self.accepts_any):
             return child
         return self._child(name, self._properties.get(name, self._others))
 
     def item(self) -> "KnownFields":
-        """Returns the place of an array's items."""
+        """Returns the fields of an array's items."""
         return self._child(None, self._items)
 
     def _child(self, name: str | None, schemas: list[JsonValue]) -> "KnownFields":
         if name not in self._properties and name is not None:
-            name = ""  # one place for all other fields, as clients choose any number of names
+            name = ""  # one path for all other fields, as clients choose any number of names
         if name not in self._children:
             self._children[name] = KnownFields(schemas or [True], self._component)
         return self._children[name]

@@ -30,13 +30,13 @@ class WebhooksSettings(BaseModel):
         4,
         ge=1,
         description="Events that are sent to one webhook endpoint concurrently, so that a slow one "
-        "leaves places to others.",
+        "leaves capacity to others.",
     )
     webhook_project_concurrency: int = Field(
         8,
         ge=1,
         description="Events that are sent to all webhook endpoints of one project concurrently, so "
-        "that slow ones leave places to other projects.",
+        "that slow ones leave capacity to other projects.",
     )
     webhook_timeout_s: float = Field(
         10, gt=0, description="Timeout in seconds for the answer of a webhook endpoint."

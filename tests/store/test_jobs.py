@@ -99,7 +99,7 @@ async def test_jobs_of_a_kind_that_cannot_begin_are_left_to_others(database, job
     assert (before, worker.done) == ([], ["a"])
 
 
-async def test_jobs_for_a_place_are_done_there_and_none_without_a_place(database, jobs):
+async def test_jobs_with_an_affinity_are_done_by_its_processes_and_none_without_it(database, jobs):
     async def nowhere() -> None:
         """It is not known yet."""
 
@@ -107,11 +107,13 @@ async def test_jobs_for_a_place_are_done_there_and_none_without_a_place(database
         return "here"
 
     lost, worker = Worker(), Worker()
-    places = {"a": "here", "b": "there", "c": None}
-    await jobs.add(*(NewJob(kind="k", subject=one, place=place) for one, place in places.items()))
-    async with running(jobs, lost, place=nowhere):
+    affinities = {"a": "here", "b": "there", "c": None}
+    await jobs.add(
+        *(NewJob(kind="k", subject=one, affinity=affinity) for one, affinity in affinities.items())
+    )
+    async with running(jobs, lost, affinity=nowhere):
         await jobs.wait_for_change(0.05)
-    async with running(jobs, worker, place=here):
+    async with running(jobs, worker, affinity=here):
         await until_deleted(database, "a", "c")
 
     assert lost.done == []

@@ -25,8 +25,8 @@ _EXPRESSIONS = {"pattern", "patternProperties"}
 
 
 class AnswerSchema:
-    """Compiled schema of a client. `path` is its place in the request. Raises
-    `SchemaUnsupported` at the place of an invalid part. Formats are validated only with
+    """Compiled schema of a client. `path` is its path in the request. Raises
+    `SchemaUnsupported` with the path of an invalid part. Formats are validated only with
     `has_formats`: grammars enforce them."""
 
     def __init__(self, schema: JsonValue, path: Path, *, has_formats: bool = False) -> None:

@@ -25,7 +25,7 @@ KEYWORDS = frozenset({
 
 
 class SchemaUnsupported(InvalidRequest):
-    """Error for a schema that cannot be enforced: the place, the keyword, one sentence."""
+    """Error for a schema that cannot be enforced: the path, the keyword, one sentence."""
 
     def __init__(self, sentence: str, path: Path) -> None:
         super().__init__(sentence, param=field_name(path), code=CODE)

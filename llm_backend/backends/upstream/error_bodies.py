@@ -49,9 +49,9 @@ def _detail(detail: object) -> str | None:
         return detail
     if not isinstance(detail, Sequence) or not detail or not isinstance(detail[0], Mapping):
         return None
-    place, message = detail[0].get("loc"), detail[0].get("msg")
+    location, message = detail[0].get("loc"), detail[0].get("msg")
     if not isinstance(message, str):
         return None
-    if not isinstance(place, Sequence):
+    if not isinstance(location, Sequence):
         return message
-    return f"{'.'.join(str(part) for part in place if part != 'body')}: {message}"
+    return f"{'.'.join(str(part) for part in location if part != 'body')}: {message}"

@@ -27,7 +27,7 @@ FREQUENT_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings", 
 
 
 class ContractError(ValueError):
-    """Raised if the files under `openapi/` contradict each other; the message names the place."""
+    """Raised if the files under `openapi/` contradict each other; the message names where."""
 
 
 def compile_contract(openapi_dir: Path, target: Path) -> None:

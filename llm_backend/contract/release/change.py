@@ -64,14 +64,14 @@ _BREAKS_SERVER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContractChange:
-    """One difference: `place` is an operation or a component and the path within it.
+    """One difference: `location` is an operation or a component and the path within it.
 
-    `sides` has the directions in which the place is used, `operations` the operation ids that use
-    it; both are empty where the kind has no effect on the wire.
+    `sides` has the directions in which the location is used, `operations` the operation ids that
+    use it; both are empty where the kind has no effect on the wire.
     """
 
     kind: ChangeKind
-    place: str
+    location: str
     old: JsonValue = None
     new: JsonValue = None
     sides: frozenset[Side] = frozenset()
@@ -94,4 +94,4 @@ class ContractChange:
     @property
     def rank(self) -> tuple[str, str, str]:
         """Order of differences in a report."""
-        return self.place, self.kind, repr((self.old, self.new))
+        return self.location, self.kind, repr((self.old, self.new))

@@ -21,17 +21,17 @@ Usage = Mapping[str, Mapping[Side, set[str]]]
 class _Operation(NamedTuple):
     """One operation of a document, or one webhook, whose body the server sends."""
 
-    place: str
+    location: str
     facts: Mapping[str, Any]
     is_webhook: bool = False
 
     @property
     def operation_id(self) -> str:
-        return str(self.facts.get("operationId") or id_of(*self.place.split(" ", 1)))
+        return str(self.facts.get("operationId") or id_of(*self.location.split(" ", 1)))
 
 
 def compare_documents(old: Document, new: Document) -> list[ContractChange]:
-    """Returns the differences of two documents, sorted by place."""
+    """Returns the differences of two documents, sorted by location."""
     comparison = _Comparison(old, new)
     return sorted(comparison.changes(), key=lambda change: change.rank)
 
@@ -56,18 +56,18 @@ class _Comparison:
             if gone.operation_id in moved:
                 there = after.pop(moved.pop(gone.operation_id))
                 yield ContractChange(
-                    kind=ChangeKind.OPERATION_MOVED, place=gone.place, new=there.place,
+                    kind=ChangeKind.OPERATION_MOVED, location=gone.location, new=there.location,
                     operations=(there.operation_id,),
                 )  # fmt: skip
                 yield from self._operation(gone, there)
             else:
                 yield ContractChange(
-                    kind=ChangeKind.OPERATION_REMOVED, place=gone.place,
+                    kind=ChangeKind.OPERATION_REMOVED, location=gone.location,
                     operations=(gone.operation_id,),
                 )  # fmt: skip
         for key in sorted(after.keys() - before.keys()):
             yield ContractChange(
-                kind=ChangeKind.OPERATION_ADDED, place=after[key].place,
+                kind=ChangeKind.OPERATION_ADDED, location=after[key].location,
                 operations=(after[key].operation_id,),
             )  # fmt: skip
         for key in sorted(before.keys() & after.keys()):
@@ -92,51 +92,51 @@ class _Comparison:
             if not str(status).startswith("2"):
                 continue  # errors have one shape, which the overlay describes
             old_answer, new_answer = answers[0].get(status), answers[1].get(status)
-            place = f"response {status}"
+            location = f"response {status}"
             if old_answer is None:
-                yield _change(ChangeKind.CONTENT_ADDED, new, place, outgoing)
+                yield _change(ChangeKind.CONTENT_ADDED, new, location, outgoing)
             elif new_answer is None:
-                yield _change(ChangeKind.CONTENT_REMOVED, new, place, outgoing)
+                yield _change(ChangeKind.CONTENT_REMOVED, new, location, outgoing)
             else:
-                yield from self._contents(old_answer, new_answer, new, place, outgoing)
+                yield from self._contents(old_answer, new_answer, new, location, outgoing)
 
     @staticmethod
     def _keyword(operation: _Operation, key: str, old: JsonValue, new: JsonValue) -> ContractChange:
         return ContractChange(
-            kind=ChangeKind.KEYWORD_CHANGED, place=f"{operation.place} ({key})", old=old, new=new,
-            operations=(operation.operation_id,),
+            kind=ChangeKind.KEYWORD_CHANGED, location=f"{operation.location} ({key})", old=old,
+            new=new, operations=(operation.operation_id,),
         )  # fmt: skip
 
     def _parameters(self, old: _Operation, new: _Operation) -> Iterator[ContractChange]:
         before = _parameters_of(old.facts, self._old)
         after = _parameters_of(new.facts, self._new)
         for key in sorted(before.keys() | after.keys()):
-            place = f"{key[0]} parameter {key[1]}"
+            location = f"{key[0]} parameter {key[1]}"
             if key not in after:
-                yield _change(ChangeKind.PARAMETER_REMOVED, new, place, Side.REQUEST)
+                yield _change(ChangeKind.PARAMETER_REMOVED, new, location, Side.REQUEST)
                 continue
             is_required = after[key].get("required", False)
             if key not in before:
-                yield _change(ChangeKind.PARAMETER_ADDED, new, place, Side.REQUEST)
+                yield _change(ChangeKind.PARAMETER_ADDED, new, location, Side.REQUEST)
             elif not is_required and before[key].get("required", False):
-                yield _change(ChangeKind.FIELD_OPTIONAL, new, place, Side.REQUEST)
+                yield _change(ChangeKind.FIELD_OPTIONAL, new, location, Side.REQUEST)
             if is_required and not before.get(key, {}).get("required", False):
-                yield _change(ChangeKind.FIELD_REQUIRED, new, place, Side.REQUEST)
+                yield _change(ChangeKind.FIELD_REQUIRED, new, location, Side.REQUEST)
             if key in before:
                 schemas = before[key].get("schema", {}), after[key].get("schema", {})
-                yield from self._schema(*schemas, new, place, Side.REQUEST)
+                yield from self._schema(*schemas, new, location, Side.REQUEST)
 
     def _contents(
         self,
         old: Mapping[str, Any],
         new: Mapping[str, Any],
         operation: _Operation,
-        place: str,
+        location: str,
         side: Side,
     ) -> Iterator[ContractChange]:
         before, after = old.get("content", {}), new.get("content", {})
         for media in sorted(before.keys() | after.keys()):
-            named = f"{place} {media}"
+            named = f"{location} {media}"
             if media not in after:
                 yield _change(ChangeKind.CONTENT_REMOVED, operation, named, side)
             elif media not in before:
@@ -146,10 +146,10 @@ class _Comparison:
                 yield from self._schema(*schemas, operation, named, side)
 
     def _schema(
-        self, old: Any, new: Any, operation: _Operation, place: str, side: Side
+        self, old: Any, new: Any, operation: _Operation, location: str, side: Side
     ) -> Iterator[ContractChange]:
         for difference in self._comparison.compare(old, new):
-            path = f"{place} {difference.path.strip()}".strip()
+            path = f"{location} {difference.path.strip()}".strip()
             yield _change(difference.kind, operation, path, side, difference.old, difference.new)
 
     def _components(self) -> Iterator[ContractChange]:
@@ -161,20 +161,26 @@ class _Comparison:
             ids = {
                 one for usage in usages for found in usage.get(name, {}).values() for one in found
             }
-            place = f"#/components/schemas/{name}"
+            location = f"#/components/schemas/{name}"
             if name in renamed:
-                yield ContractChange(kind=ChangeKind.SCHEMA_RENAMED, place=place, new=renamed[name])
+                yield ContractChange(
+                    kind=ChangeKind.SCHEMA_RENAMED, location=location, new=renamed[name]
+                )
             elif name not in after:
-                yield ContractChange(kind=ChangeKind.SCHEMA_REMOVED, place=place)
+                yield ContractChange(kind=ChangeKind.SCHEMA_REMOVED, location=location)
             elif name not in before and name not in renamed.values():
-                yield ContractChange(kind=ChangeKind.SCHEMA_ADDED, place=place)
+                yield ContractChange(kind=ChangeKind.SCHEMA_ADDED, location=location)
             elif name in before:
                 for kind, path, old, new in self._comparison.compare(before[name], after[name]):
-                    where = f"{place} {path.strip()}".strip()
+                    where = f"{location} {path.strip()}".strip()
                     yield ContractChange(
- kind=kind, place=where, old=old, new=new, sides=frozenset(sides),
- operations=tuple(sorted(ids)),
- )  # fmt: skip
+                        kind=kind,
+                        location=where,
+                        old=old,
+                        new=new,
+                        sides=frozenset(sides),
+                        operations=tuple(sorted(ids)),
+                    )
 
     def _renames(self) -> Iterator[tuple[str, str]]:
         """Yields pairs of names whose schemas are the same."""
@@ -193,14 +199,14 @@ class _Comparison:
 def _change(
     kind: ChangeKind,
     operation: _Operation,
-    place: str,
+    location: str,
     side: Side,
     old: JsonValue = None,
     new: JsonValue = None,
 ) -> ContractChange:
     return ContractChange(
-        kind=kind, place=f"{operation.place} {place}", old=old, new=new, sides=frozenset({side}),
-        operations=(operation.operation_id,),
+        kind=kind, location=f"{operation.location} {location}", old=old, new=new,
+        sides=frozenset({side}), operations=(operation.operation_id,),
     )  # fmt: skip
 
 
@@ -218,8 +224,8 @@ def _operations_of(document: Document) -> dict[tuple[str, str], _Operation]:
     for name, item in document.get("webhooks", {}).items():
         for method in METHODS:
             if method in item:
-                place = f"webhook {name}"
-                found[place, method] = _Operation(place, item[method], is_webhook=True)
+                location = f"webhook {name}"
+                found[location, method] = _Operation(location, item[method], is_webhook=True)
     return found
 
 

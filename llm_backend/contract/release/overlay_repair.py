@@ -134,19 +134,19 @@ def _standing(parts: Sequence[str | int], document: JsonValue) -> tuple[int, str
         except (KeyError, IndexError, TypeError):
             break
         depth += 1
-    place = "$" + "".join(f"[{part!r}]" for part in parts[:depth])
+    location = "$" + "".join(f"[{part!r}]" for part in parts[:depth])
     missing = repr(parts[depth]) if depth < len(parts) else "nothing"
     keys = list(node)[:_KEYS_SHOWN] if isinstance(node, dict) else type(node).__name__
-    return depth, f"{place} has no {missing}, but {keys}"
+    return depth, f"{location} has no {missing}, but {keys}"
 
 
 def _read_renames(changes: Sequence[ContractChange]) -> Iterator[tuple[str, str]]:
     """Yields old and new names of schemas, and old and new paths of operations."""
     for change in changes:
         if change.kind is ChangeKind.SCHEMA_RENAMED:
-            yield change.place.rsplit("/", 1)[-1], change.new
+            yield change.location.rsplit("/", 1)[-1], change.new
         elif change.kind is ChangeKind.OPERATION_MOVED:
-            yield change.place.split(" ", 1)[1], change.new.split(" ", 1)[1]
+            yield change.location.split(" ", 1)[1], change.new.split(" ", 1)[1]
 
 
 def _select(target: str, document: Mapping[str, JsonValue]) -> list[JSONPathMatch]:

@@ -41,7 +41,7 @@ def as_json(old: str, new: str, changes: Iterable[ContractChange]) -> dict[str, 
         "changes": [
             {
                 "kind": change.kind,
-                "place": change.place,
+                "location": change.location,
                 "old": change.old,
                 "new": change.new,
                 "operations": list(change.operations),
@@ -97,13 +97,13 @@ def _section(title: str, changes: Sequence[ContractChange]) -> list[str]:
 
 def _line(change: ContractChange) -> str:
     sentence = _SENTENCES[change.kind].format(old=_value(change.old), new=_value(change.new))
-    place = change.place.removeprefix("#/components/schemas/")
-    if place == change.place:
-        return f"`{place}`: {sentence}"
+    location = change.location.removeprefix("#/components/schemas/")
+    if location == change.location:
+        return f"`{location}`: {sentence}"
     named = ", ".join(change.operations[:_OPERATIONS_SHOWN])
     more = len(change.operations) - _OPERATIONS_SHOWN
     used = f" ({named}{f' and {more} more' if more > 0 else ''})" if named else ""
-    return f"`{place}`{used}: {sentence}"
+    return f"`{location}`{used}: {sentence}"
 
 
 def _value(value: JsonValue) -> str:
@@ -118,5 +118,5 @@ def _unions(changes: Sequence[ContractChange]) -> Iterator[str]:
     """Yields one line for each pair of keywords, as the alternatives are the same."""
     counts = Counter((str(change.old), str(change.new)) for change in changes)
     for (old, new), count in counts.most_common():
-        places = "1 place has" if count == 1 else f"{count:,} places have"
-        yield f"- {places} `{new}` where `{old}` was"
+        locations = "1 location has" if count == 1 else f"{count:,} locations have"
+        yield f"- {locations} `{new}` where `{old}` was"

@@ -286,5 +286,5 @@ def _keywords(old: Schema, new: Schema, path: str) -> Iterator[Difference]:
     """Yields differences of the keywords that only hint, or whose effect is not known."""
     for key in sorted((old.keys() | new.keys()) - _HANDLED):
         if old.get(key) != new.get(key):
-            place = f"{path} ({key})"
-            yield Difference(ChangeKind.KEYWORD_CHANGED, place, old.get(key), new.get(key))
+            location = f"{path} ({key})"
+            yield Difference(ChangeKind.KEYWORD_CHANGED, location, old.get(key), new.get(key))

@@ -170,14 +170,14 @@ def edit_overlay(
     return _rename_references(edits.text(), changes) + "".join(
         _summary_action(new, change, summaries)
         for change in added
-        if not change.place.startswith("webhook") and "summary" not in _find_added(new, change)
+        if not change.location.startswith("webhook") and "summary" not in _find_added(new, change)
     )
 
 
 def _find_added(new: Mapping[str, Any], change: ContractChange) -> Mapping[str, Any]:
     """Returns an added or moved operation."""
-    place = change.new if change.kind is ChangeKind.OPERATION_MOVED else change.place
-    method, path = place.split(" ", 1)
+    location = change.new if change.kind is ChangeKind.OPERATION_MOVED else change.location
+    method, path = location.split(" ", 1)
     operation: Mapping[str, Any] = new["paths"][path][method.lower()]
     return operation
 
@@ -221,9 +221,9 @@ def _summary_action(
     new: Mapping[str, Any], change: ContractChange, summaries: Mapping[str, str]
 ) -> str:
     is_moved = change.kind is ChangeKind.OPERATION_MOVED
-    method, path = (change.new if is_moved else change.place).split(" ", 1)
+    method, path = (change.new if is_moved else change.location).split(" ", 1)
     operation = _find_added(new, change)
-    summary = summaries.get(change.place) if is_moved else None
+    summary = summaries.get(change.location) if is_moved else None
     update: dict[str, JsonValue] = {"summary": summary or summary_of(method, path)}
     if "operationId" not in operation:
         update["operationId"] = change.operations[0]
@@ -239,7 +239,7 @@ def _summary_action(
 
 def _rename_references(text: str, changes: Sequence[ContractChange]) -> str:
     for change in _of(changes, ChangeKind.SCHEMA_RENAMED):
-        text = re.sub(rf"{re.escape(change.place)}(?![\w.-])", f"{_SCHEMA}{change.new}", text)
+        text = re.sub(rf"{re.escape(change.location)}(?![\w.-])", f"{_SCHEMA}{change.new}", text)
     return text
 
 
@@ -262,9 +262,9 @@ def edit_operations(text: str, new: Mapping[str, Any], changes: Sequence[Contrac
         lines = [line for line in lines if not line.startswith(f"{change.operations[0]}:")]
     for change in _of(changes, ChangeKind.OPERATION_ADDED):
         is_listed = any(line.startswith(f"{change.operations[0]}:") for line in lines)
-        if is_listed or change.place.startswith("webhook"):
+        if is_listed or change.location.startswith("webhook"):
             continue
-        method, path = change.place.split(" ", 1)
+        method, path = change.location.split(" ", 1)
         tags = new["paths"][path][method.lower()].get("tags") or [tag_of(path)]
         lines.insert(_section_end(lines, f"# {tags[0]}"), f"{change.operations[0]}: upstream")
     return "\n".join(lines) + "\n"

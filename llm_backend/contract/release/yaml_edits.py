@@ -41,16 +41,16 @@ class YamlEdits:
                 end = self._starts[self._last_line(mapping.end_mark) + 1] - 1
             self._edits[self._index(mapping.start_mark), end] = "{}"
             return
-        for place, (key, value) in enumerate(mapping.value):
-            if not gone[place]:
+        for index, (key, value) in enumerate(mapping.value):
+            if not gone[index]:
                 continue
             if not mapping.flow_style:
                 self._remove_lines(key.start_mark.line, value.end_mark)
-            elif any(not each for each in gone[:place]):
-                before = self._index(mapping.value[place - 1][1].end_mark)
+            elif any(not each for each in gone[:index]):
+                before = self._index(mapping.value[index - 1][1].end_mark)
                 self._edits[before, self._index(value.end_mark)] = ""
             else:
-                following = self._index(mapping.value[place + 1][0].start_mark)
+                following = self._index(mapping.value[index + 1][0].start_mark)
                 self._edits[self._index(key.start_mark), following] = ""
 
     def text(self) -> str:

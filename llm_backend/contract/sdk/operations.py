@@ -27,10 +27,10 @@ def id_of_call(call: SdkCall) -> str:
     elif is_named_like_path or (rest and not segments[-1].startswith("{")):
         segments.pop()  # /webhook_endpoints/{id}/rotate_secret
     nouns = []
-    for place, segment in enumerate(segments):
+    for index, segment in enumerate(segments):
         if segment.startswith("{"):
             continue
-        is_one = place + 1 < len(segments) or verb == "create" or segments[-1].startswith("{")
+        is_one = index + 1 < len(segments) or verb == "create" or segments[-1].startswith("{")
         nouns.append(singular_of(segment) if is_one else segment)
     return verb + "".join(map(_pascal, [*nouns, *rest]))
 
@@ -76,9 +76,9 @@ def _parameters(call: SdkCall, schemas: SdkSchemas) -> list[JsonValue]:
 
 
 def _parameter(
-    name: str, place: str, is_required: bool, schema: Mapping[str, JsonValue]
+    name: str, location: str, is_required: bool, schema: Mapping[str, JsonValue]
 ) -> dict[str, JsonValue]:
-    parameter: dict[str, JsonValue] = {"name": name, "in": place, "schema": schema}
+    parameter: dict[str, JsonValue] = {"name": name, "in": location, "schema": schema}
     return {**parameter, "required": True} if is_required else parameter
 
 

@@ -54,7 +54,7 @@ class CustomInput:
 
 
 def _next(text: str, offset: int) -> re.Match[str] | None:
-    """Returns the token at this place; None at either end, and for an incomplete escape."""
+    """Returns the token at this index; None at either end, and for an incomplete escape."""
     if plain := _PLAIN.match(text, offset):
         return plain
     if _CUT.match(text, offset):

@@ -88,7 +88,7 @@ def _assistant(message: JsonMapping, index: int) -> JsonObject:
         translated["reasoning_content"] = message["thinking"]
     if calls := message.get("tool_calls"):
         translated["tool_calls"] = [
-            _call(call, f"call_{index}_{place}") for place, call in enumerate(calls)
+            _call(call, f"call_{index}_{position}") for position, call in enumerate(calls)
         ]
     return translated
 

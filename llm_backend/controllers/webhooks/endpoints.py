@@ -48,8 +48,8 @@ async def list_webhook_event_types(services: Services, request: ApiRequest) -> R
 
 def check_event_types(types: Sequence[str]) -> list[str]:
     """Returns the types without repetition. Raises `InvalidRequest` for one that never happens."""
-    for place, type in enumerate(types):
-        check_event_type(type, f"event_types[{place}]")
+    for index, type in enumerate(types):
+        check_event_type(type, f"event_types[{index}]")
     return list(dict.fromkeys(types))
 
 

@@ -22,7 +22,7 @@ _STEPS_OF_A_SWEEP = 500
 
 @dataclass(frozen=True, kw_only=True)
 class FoundChat:
-    """A chat that a search has found, and the place of a sought word in it."""
+    """A chat that a search has found, with an excerpt around a word of the query."""
 
     id: str
     created_at: int

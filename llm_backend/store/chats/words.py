@@ -54,7 +54,7 @@ def sought_words(query: str) -> list[str]:
 
 
 def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
-    """The place of the first text where a sought word is, in parts; the first text's start if
+    """The index of the first text where a sought word is, in parts; the first text's start if
     there is none."""
     sought = [run for match in _WORD.finditer(query) for run in _runs(match[0])]
     for text in texts:
@@ -74,7 +74,7 @@ def _parts(word: str) -> Iterator[str]:
 
 
 def _pairs(folded: str) -> list[str]:
-    return [folded[place : place + 2] for place in range(len(folded))]
+    return [folded[index : index + 2] for index in range(len(folded))]
 
 
 def _runs(word: str) -> Iterator[tuple[str, bool]]:
@@ -82,10 +82,10 @@ def _runs(word: str) -> Iterator[tuple[str, bool]]:
     if word.isascii():
         yield word.lower(), False
         return
-    for place, run in enumerate(_UNSPACED.split(word)):
+    for index, run in enumerate(_UNSPACED.split(word)):
         folded = _fold(run)
         if folded:
-            yield folded, place % 2 == 1
+            yield folded, index % 2 == 1
 
 
 def _fold(word: str) -> str:

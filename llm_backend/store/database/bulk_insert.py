@@ -55,7 +55,7 @@ def _insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> d
     result = _insert(connection, table, rows, " ON CONFLICT (id) DO NOTHING")
     last, new = result.lastrowid, result.rowcount
     if new == len(rows):  # contiguous: there is one writer at a time
-        return {row["id"]: last - new + place for place, row in enumerate(rows, 1)}
+        return {row["id"]: last - new + index for index, row in enumerate(rows, 1)}
     if not new:
         return {}
     between = text(

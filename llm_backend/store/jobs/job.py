@@ -14,7 +14,7 @@ class NewJob:
     """A job to add: its kind, its subject (the id of the object that it works on, such as a batch
     or a webhook endpoint), and JSON for its worker.
 
-    `place` names the vector index that only some processes can open, None if any can do the job.
+    `affinity` names the vector index that only some processes can open; None if any can do it.
     After it was due for a day, any process claims it to report failure.
     """
 
@@ -22,7 +22,7 @@ class NewJob:
     subject: str
     details: JsonMapping = field(default_factory=dict)  # JSON
     delay_s: float = 0.0
-    place: str | None = None  # vector index that only some processes can open; None: any
+    affinity: str | None = None  # vector index that only some processes can open; None: any
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +35,7 @@ class Job:
     details: JsonMapping  # JSON
     attempt: int  # counted from the attempt that last made progress, which is 1
     lease: str
-    place: str | None = None  # vector index that only some processes can open; None: any
+    affinity: str | None = None  # vector index that only some processes can open; None: any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +93,10 @@ class JobKind:
 
     `shares` bounds the jobs about one subject, and of one owner.
 
-    If some jobs have a place, `place` returns the place of this process before each claim. Claimed
-    are jobs for this place, jobs for any place, and jobs for other places that have been due for a
-    day, which the worker can only report as failed. While `place` returns None, no job of this kind
-    is claimed.
+    If some jobs have an affinity, `affinity` returns that of this process before each claim.
+    Claimed are jobs with it, jobs without any, and jobs with another one that have been due for a
+    day, which the worker can only report as failed. While `affinity` returns None, no job of this
+    kind is claimed.
     """
 
     name: str
@@ -105,4 +105,4 @@ class JobKind:
     shares: JobShares | None = None
     attempts: int = 5  # failed ones in a row, before it is given up
     can_begin: Callable[[], bool] = lambda: True  # called before each claim
-    place: Callable[[], Awaitable[str | None]] | None = None
+    affinity: Callable[[], Awaitable[str | None]] | None = None

@@ -15,7 +15,7 @@ from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
 from llm_backend.store.jobs.tables import jobs
 
-ABANDONED_S = 24 * 3600.0  # after which a job is claimed away from its place
+ABANDONED_S = 24 * 3600.0  # after which a job is claimed despite its affinity
 
 _SOME = 500  # rows in one statement
 
@@ -29,7 +29,7 @@ def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
             "details": dict(job.details),
             "due_at": now + job.delay_s,
             "attempts": 0,
-            "place": job.place,
+            "affinity": job.affinity,
         }
         for job in added
     ]
@@ -42,17 +42,17 @@ def claim(
     kind: str,
     leases: Sequence[str],
     *,
-    place: str | None,
+    affinity: str | None,
     shares: JobShares | None,
     now: float,
     until: float,
 ) -> Sequence[Job]:
-    """Claim at most one job for each lease, the longest due first: jobs for `place` or for any
-    place, and jobs for other places that have been due for `ABANDONED_S`. `shares` bounds the
-    running ones about one subject, and of one owner."""
-    is_here = jobs.c.place.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
-    if place is not None:
-        is_here |= jobs.c.place == place
+    """Claim at most one job for each lease, the longest due first: jobs with this
+    `affinity` or without one, and jobs with another that have been due for `ABANDONED_S`. `shares`
+    bounds the running ones about one subject, and of one owner."""
+    is_here = jobs.c.affinity.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
+    if affinity is not None:
+        is_here |= jobs.c.affinity == affinity
     due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_here)
     if shares is not None:
         lock_name(connection, f"claims of {kind}")
@@ -71,7 +71,7 @@ def claim(
                 details=row.details,
                 attempt=row.attempts + 1,
                 lease=lease,
-                place=row.place,
+                affinity=row.affinity,
             )
         )
     return claimed
@@ -110,10 +110,10 @@ def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) 
     connection.execute(update(jobs).where(_is(job)).values(values))
 
 
-def reassign_to_place(connection: Connection, job: Job, place: str, *, now: float) -> None:
-    """Release the job to this place, the only one that can do it; the attempt does not count.
+def reassign(connection: Connection, job: Job, affinity: str, *, now: float) -> None:
+    """Release the job to processes with this affinity; the attempt does not count.
     Raises `LeaseLost`."""
-    values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "place": place}
+    values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "affinity": affinity}
     if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
         raise LeaseLost(job.subject)
 

@@ -70,18 +70,18 @@ class Jobs:
         self,
         kind: str,
         number: int,
-        place: str | None = None,
+        affinity: str | None = None,
         *,
         shares: JobShares | None = None,
     ) -> Sequence[Job]:
-        """Claim up to this number of due jobs that can be done at `place`, and leave those that
-        would exceed a share."""
+        """Claim up to this number of due jobs that a process with this `affinity` can do, and leave
+        those that would exceed a share."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
             job_rows.claim,
             kind=kind,
             leases=leases,
-            place=place,
+            affinity=affinity,
             shares=shares,
             now=now,
             until=now + self.lease_s,

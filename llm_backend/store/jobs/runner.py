@@ -87,10 +87,10 @@ class JobRunner:
         return min(POLL_S, *later, self._renew_every_s if self._running else POLL_S)
 
     async def _claim(self, kind: JobKind, number: int) -> Sequence[Job]:
-        place = None if kind.place is None else await kind.place()
-        if kind.place is not None and place is None:
+        affinity = None if kind.affinity is None else await kind.affinity()
+        if kind.affinity is not None and affinity is None:
             return ()
-        return await self._jobs.claim(kind.name, number, place, shares=kind.shares)
+        return await self._jobs.claim(kind.name, number, affinity, shares=kind.shares)
 
     def _running_count(self, kind: JobKind) -> int:
         return sum(job.kind == kind.name for job in self._running)

@@ -19,7 +19,8 @@ jobs = Table(
     Column("due_at", Double, nullable=False),  # unix seconds
     Column("attempts", Integer, nullable=False),  # since its last progress
     Column("lease", Text, index=True),  # of its holder: a new one for each claim
-    Column("place", Text),  # vector index that only some processes can open; None: any can do it
+    # vector index that only some processes can open; None: any process can do the job
+    Column("place", Text, key="affinity"),
     Index(None, "kind", "due_at", "seq"),
     Index(None, "kind", "subject"),
 )

@@ -65,7 +65,7 @@ def add(
             kind=INGEST,
             subject=file.document,
             details={"asked_by": dict(file.asked_by)},
-            place=store.index_name,
+            affinity=store.index_name,
         )
         for file in files
     ]
@@ -130,7 +130,7 @@ def forget_files(connection: Connection, file_ids: Iterable[str], now: float) ->
     store_rows.lock(connection, select(_FILES.store_seq).where(these))
     found = _joined_select().where(these).order_by(_FILES.seq)
     for row in connection.execute(found).all():
-        location = _IndexLocation(store_id=row.store_id, place=row.place)
+        location = _IndexLocation(store_id=row.store_id, index_name=row.index_name)
         _remove(connection, location, [row.id], now)
 
 
@@ -162,7 +162,7 @@ def fail(connection: Connection, job: Job, error: FileError, now: float) -> None
     connection.execute(this.values(status="failed", error=asdict(error)))
     row = connection.execute(_joined_select().where(_FILES.id == job.subject)).first()
     if row is not None:
-        location = _IndexLocation(store_id=row.store_id, place=row.place)
+        location = _IndexLocation(store_id=row.store_id, index_name=row.index_name)
         _forget(connection, location, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
 
 
@@ -187,11 +187,11 @@ class _IndexLocation(NamedTuple):
     """Location of the points of a store's files."""
 
     store_id: str
-    place: str | None  # the vector index, once the store has one
+    index_name: str | None  # the vector index, once the store has one
 
 
 def _location(store: Row[Any]) -> _IndexLocation:
-    return _IndexLocation(store_id=store.id, place=store.index_name)
+    return _IndexLocation(store_id=store.id, index_name=store.index_name)
 
 
 def _remove(
@@ -215,7 +215,9 @@ def _forget(
 ) -> None:
     details = {"store_id": location.store_id}
     jobs = [
-        NewJob(kind=FORGET, subject=one, details=details, delay_s=delay_s, place=location.place)
+        NewJob(
+            kind=FORGET, subject=one, details=details, delay_s=delay_s, affinity=location.index_name
+        )
         for one in documents
     ]
     job_rows.add(connection, jobs, now=now)
@@ -238,7 +240,7 @@ def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -
 
 
 def _joined_select() -> Select[Any]:
-    location = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name.label("place"))
+    location = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name)
     return select(vector_store_files, *location).join_from(vector_store_files, vector_stores)
 
 

@@ -101,7 +101,7 @@ def delete(connection: Connection, id: str, now: float) -> None:
     row = row_of(connection, id, is_locked=True)
     _stop(connection, row.seq)
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
-    job_rows.add(connection, [NewJob(kind=DROP, subject=id, place=row.index_name)], now=now)
+    job_rows.add(connection, [NewJob(kind=DROP, subject=id, affinity=row.index_name)], now=now)
 
 
 def empty_due(connection: Connection, now: int) -> bool:
@@ -116,7 +116,7 @@ def empty_due(connection: Connection, now: int) -> bool:
         connection.execute(delete_from(vector_store_files).where(files))
         this = update(vector_stores).where(vector_stores.c.seq == row.seq)
         connection.execute(this.values(is_emptied=True, dimensions=None))
-    drops = [NewJob(kind=DROP, subject=row.id, place=row.index_name) for row in rows]
+    drops = [NewJob(kind=DROP, subject=row.id, affinity=row.index_name) for row in rows]
     job_rows.add(connection, drops, now=now)
     return len(rows) == _SOME
 

@@ -98,7 +98,7 @@ class VectorStores:
     async def reassign_to_index(self, job: Job, index_name: str) -> None:
         """Release the job to a process with this vector index. Raises `LeaseLost`."""
         await self._database.write(
-            job_rows.reassign_to_place, job=job, place=index_name, now=self._clock()
+            job_rows.reassign, job=job, affinity=index_name, now=self._clock()
         )
 
     async def requeue_as_long(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Differences of two schemas, each of its kind and in the words of its place."""
+"""Differences of two schemas, each of its kind and in the words of its location."""
 
 from typing import Any
 

@@ -199,7 +199,7 @@ def test_update_absorbs_a_release_at_once(openapi: Path) -> None:
     for told in (
         "`DELETE /things/{id}`: operation removed", "moved to `GET /older`", "`POST /things/{id}/",
         "`Thing size` (cancelThing, getDoors, getOld and 4 more): now required",
-        "1 place has `anyOf` where `oneOf` was", "renamed to `TokenUsage`",
+        "1 location has `anyOf` where `oneOf` was", "renamed to `TokenUsage`",
         "`removeThing` was answered by this server", "dropped: `$.components.schemas.Gone`",
     ):  # fmt: skip
         assert told in result.output
@@ -311,7 +311,7 @@ def test_diff_as_json_tells_what_breaks(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["contract", "diff", *files, "--json"])
 
     told = json.loads(result.output)["changes"]
-    changes = {(one["kind"], one["place"]): one for one in told}
+    changes = {(one["kind"], one["location"]): one for one in told}
     assert changes["operation.removed", "DELETE /things/{id}"]["breaks"] == ["clients"]
     assert changes["operation.added", "GET /doors"]["breaks"] == ["server"]
     assert changes["operation.moved", "GET /old"]["new"] == "GET /older"

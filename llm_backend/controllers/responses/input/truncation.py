@@ -44,7 +44,7 @@ def _turns(items: Sequence[Item]) -> list[int]:
 def between_calls(items: Sequence[Item]) -> list[int]:
     """Returns the indices at which no later output has its call before the index."""
     call_indices: dict[str, int] = {}
-    # Index of the earliest call whose output is at this place or later.
+    # Index of the earliest call whose output has this index or a later one.
     first = [len(items)] * len(items)
     for index, item in enumerate(items):
         call_id = item.get("call_id")

@@ -121,7 +121,7 @@ class Ingestion:
         await self._fail(job, FileError(code="server_error", message=message))
 
     async def _is_abandoned(self, job: Job) -> bool:
-        return job.place not in (None, await self._library.index.name())
+        return job.affinity not in (None, await self._library.index.name())
 
     def _meter(self, job: Job) -> RequestMeter | None:
         asked_by = job.details.get("asked_by")

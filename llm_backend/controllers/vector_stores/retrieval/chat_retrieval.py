@@ -34,8 +34,8 @@ FAILED = "The user's files could not be searched. Say so if the answer depends o
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """Outcome of a search: query, hits, or the error. `policy` is the place of the passages in the
-    messages."""
+    """Outcome of a search: query, hits, or the error. `policy` is the position of the passages in
+    the messages."""
 
     query: str
     policy: str
