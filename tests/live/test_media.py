@@ -187,7 +187,7 @@ def test_what_a_model_cannot_take_in_is_refused_by_its_place(ask, part, model, w
 
 
 def test_more_pictures_than_may_be_are_refused(ask):
-    with pytest.raises(openai.BadRequestError, match="There are 4 pictures and sounds"):
+    with pytest.raises(openai.BadRequestError, match="more than 3 pictures and sounds"):
         said(ask, *[picture()] * 4)
 
 

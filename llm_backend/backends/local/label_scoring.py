@@ -65,6 +65,12 @@ class RenderedScoring:
         return [one for text in (self.shared, *self.questions) for one in text.media]
 
 
+def contents_of(scoring: LabelScoring) -> Iterator[Content]:
+    """Yields the contents of the messages and of the questions."""
+    yield from (message.get("content") for message in scoring.messages)
+    yield from (question.content for question in scoring.questions)
+
+
 def render(protocol: ModelProtocol, scoring: LabelScoring) -> RenderedScoring:
     """Renders the chat and its questions. Raises `InvalidRequest` for a model that cannot answer
     at once."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,16 +17,15 @@ from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.engine_commands import chat_command, prompt_command
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.grammar_field import GrammarField
-from llm_backend.backends.local.label_scoring import LabelScoring
+from llm_backend.backends.local.label_scoring import LabelScoring, RenderedScoring
 from llm_backend.backends.local.markup import MarkupParser
-from llm_backend.backends.local.media import MediaFile, MediaReader
+from llm_backend.backends.local.media import Content, MediaFile, MediaReader, media_in
 from llm_backend.backends.local.model_handle import ModelHandle, ModelState
 from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache, RenderedPrompt
 from llm_backend.engine import Engine
 from llm_backend.engine.messages import (
     Embedded,
     Generate,
-    Media,
     Medium,
     ModelInfo,
     ModelKind,
@@ -211,7 +210,7 @@ class LocalModel:
         self, engine: Engine, request: Chat, prompt: RenderedPrompt
     ) -> AdmittedGeneration:
         stops = () if self._chat_format is None else self._chat_format.stop
-        command = chat_command(request, prompt, await self._media(engine, prompt), stops)
+        command = chat_command(request, prompt, await self._reader.decode(prompt.media), stops)
         names: dict[str, str | GrammarField] = {
             "prompt": "messages",
             "grammar": prompt.grammar_field,
@@ -238,7 +237,7 @@ class LocalModel:
                     f"{self._tokenize_bytes} bytes at most (`tokenize_limit_bytes`).",
                     param="messages",
                 )
-            media = await self._media(engine, prompt)
+            media = await self._reader.decode(prompt.media)
             with translate_engine_errors(**_names_of_media(prompt)):
                 tokens = await engine.tokenize_with_media(
                     prompt.text, cuts=prompt.cuts, media=media, add_bos=prompt.add_bos
@@ -286,9 +285,9 @@ class LocalModel:
         question. All questions share one prefill of the messages."""
         label_scoring.check_bytes(scoring, self._tokenize_bytes)
         async with self._use_engine() as engine:
-            protocol = await self._protocol(engine)
-            rendered = await offload(label_scoring.render, protocol, scoring)
-            media = await self._decode(engine, rendered.media)
+            protocol, info = await self._protocol(engine), await engine.ready()
+            rendered = await offload(self._render_scoring, protocol, scoring, info)
+            media = await self._reader.decode(rendered.media)
             names = label_scoring.field_names(scoring, rendered.media)
             with translate_engine_errors(**names):
                 command = label_scoring.score_command(scoring, rendered, media)
@@ -367,25 +366,29 @@ class LocalModel:
                 "tokens. Leave out the oldest.",
                 param="messages",
             )
-        return await offload(self._render, protocol, request)
+        return await offload(self._render, protocol, request, info)
 
-    def _render(self, protocol: ModelProtocol, request: Chat) -> RenderedPrompt:
+    def _render(self, protocol: ModelProtocol, request: Chat, info: ModelInfo) -> RenderedPrompt:
+        self._check_media((message.get("content") for message in request.messages), info)
         return protocol.render(self._with_personality(request))
 
-    async def _media(self, engine: Engine, prompt: RenderedPrompt) -> list[Media]:
-        return await self._decode(engine, prompt.media)
+    def _render_scoring(
+        self, protocol: ModelProtocol, scoring: LabelScoring, info: ModelInfo
+    ) -> RenderedScoring:
+        self._check_media(label_scoring.contents_of(scoring), info)
+        return label_scoring.render(protocol, scoring)
 
-    async def _decode(self, engine: Engine, files: Sequence[tuple[int, MediaFile]]) -> list[Media]:
-        """Decodes pictures and sounds, with their positions. Raises `UnsupportedField` for a medium
-        that the model has no input for."""
-        info = engine.info
-        assert info is not None, "`engine.ready()` was awaited before"
-        for _, file in files:
-            if file.medium not in info.media:
-                raise errors.UnsupportedField(
-                    f"The model `{self.card.id}` {_MISSING_INPUT[file.medium]}.", param=file.param
-                )
-        return await self._reader.decode(files)
+    def _check_media(self, contents: Iterable[Content], info: ModelInfo) -> None:
+        """Checks pictures and sounds before they are rendered. Raises `UnsupportedField` for a
+        medium that the model has no input for, `InvalidRequest` for too many."""
+        self._reader.check_count(self._check_medium(file, info) for file in media_in(contents))
+
+    def _check_medium(self, file: MediaFile, info: ModelInfo) -> MediaFile:
+        if file.medium not in info.media:
+            raise errors.UnsupportedField(
+                f"The model `{self.card.id}` {_MISSING_INPUT[file.medium]}.", param=file.param
+            )
+        return file
 
     def _with_personality(self, request: Chat) -> Chat:
         if request.personality is not None:

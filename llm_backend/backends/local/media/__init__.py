@@ -8,7 +8,7 @@ web.py       pictures fetched from allowed hosts
 marks.py     placeholders of media while a template renders the messages
 """
 
-from llm_backend.backends.local.media.marks import Marks, UnmarkedPrompt
+from llm_backend.backends.local.media.marks import Marks, UnmarkedPrompt, media_in
 from llm_backend.backends.local.media.reader import MediaBounds, MediaReader
 from llm_backend.backends.local.media.values import Content, MediaFile, Picture, Sound
 
@@ -21,4 +21,5 @@ __all__ = [
     "Picture",
     "Sound",
     "UnmarkedPrompt",
+    "media_in",
 ]

@@ -7,8 +7,12 @@ forge one.
 
 import re
 import secrets
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.media.values import Content, MediaFile
@@ -53,10 +57,10 @@ class Marks:
         pieces, ends = [], [0, *(end for _, end, _ in spans)]
         for before, start in zip(ends, [*(start for start, *_ in spans), len(text)], strict=True):
             pieces.append(text[before:start])
-        positions = [sum(map(len, pieces[: index + 1])) for index in range(len(spans))]
+        positions = [*accumulate(map(len, pieces[:-1]))]
         return UnmarkedPrompt(
             text="".join(pieces),
-            cuts=[_shift_position(cut, spans) for cut in cuts],
+            cuts=[_shift_position(cut, spans, positions) for cut in cuts],
             media=[
                 (position, self._media[number])
                 for position, (*_, number) in zip(positions, spans, strict=True)
@@ -80,18 +84,32 @@ class Marks:
         return f"{_SIGN}{self._nonce}:{len(self._media) - 1}{_SIGN}"
 
     def _check(self, found: Sequence[int]) -> None:
+        times = Counter(found)
         for number, file in enumerate(self._media):
-            if found.count(number) != 1:
+            if times[number] != 1:
                 raise InvalidRequest(
                     f"The model's chat template leaves out or repeats this {file.medium}.",
                     param=file.param,
                 )
 
 
+def media_in(contents: Iterable[Content]) -> Iterator[MediaFile]:
+    """Yields the pictures and sounds of contents, in their order."""
+    for content in contents:
+        if _has_media(content):
+            yield from (piece for piece in content or () if not isinstance(piece, str))
+
+
 def _has_media(content: Content) -> bool:
     return content is not None and not isinstance(content, str)
 
 
-def _shift_position(cut: int, spans: Sequence[tuple[int, int, int]]) -> int:
-    """Returns a position after the removal of the marks before it."""
-    return cut - sum(min(cut, end) - start for start, end, _ in spans if start < cut)
+def _shift_position(
+    cut: int, spans: Sequence[tuple[int, int, int]], positions: Sequence[int]
+) -> int:
+    """Returns a position after the removal of the marks before it; `positions` are those of the
+    marks themselves, then."""
+    index = bisect_left(spans, cut, key=itemgetter(0)) - 1
+    if index < 0:
+        return cut
+    return positions[index] + max(0, cut - spans[index][1])

@@ -4,8 +4,9 @@ import asyncio
 import binascii
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -56,15 +57,19 @@ class MediaReader:
         self._cache: OrderedDict[bytes, Media] = OrderedDict()
         self._cache_bytes = 0
 
+    def check_count(self, files: Iterable[MediaFile]) -> None:
+        """Raises `InvalidRequest` that names the first of the files beyond the limit."""
+        limit = self._bounds.count
+        for file in islice(files, limit, None):
+            raise InvalidRequest(
+                f"There are more than {limit} pictures and sounds, which is this server's limit "
+                "(`media_limit`).",
+                param=file.param,
+            )
+
     async def decode(self, files: Sequence[tuple[int, MediaFile]]) -> list[Media]:
         """Decodes media with their positions in a prompt. Raises `InvalidRequest` that names the
         invalid one."""
-        bounds = self._bounds
-        if len(files) > bounds.count:
-            raise InvalidRequest(
-                f"There are {len(files)} pictures and sounds; this server takes {bounds.count}.",
-                param=files[bounds.count][1].param,
-            )
         decoded = []
         for at, file in files:
             decoded.append(await self._decode_cached(at, file))

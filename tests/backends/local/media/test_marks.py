@@ -4,6 +4,7 @@ from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
 from llm_backend.backends.local.media import Marks, Picture
 from llm_backend.errors import InvalidRequest
+from tests.counted_work import growth
 
 
 def picture(name: str) -> Picture:
@@ -81,3 +82,21 @@ def test_template_renders_pictures_at_their_text_position(source):
     assert placed.text == "<|user|>What is <|end|>?<|end|>"
     assert placed.media == [(len("<|user|>What is <|end|>"), cat)]
     assert placed.cuts == [len("<|user|>What is <")]
+
+
+@pytest.mark.parametrize("source", [TYPED, PLAIN])
+def test_work_grows_as_the_number_of_pictures_and_control_tokens(source):
+    guard, template = ControlTokenGuard(["<|end|>"]), ChatTemplate(source)
+
+    def render(count: int):
+        pictures = [picture(str(number)) for number in range(count)]
+        parts = [part for one in pictures for part in (one, "<|end|>")]
+
+        def place():
+            marks = Marks([{"role": "user", "content": parts}])
+            signed = template.render(marks.messages, guard=guard)
+            assert len(marks.remove_from(*guard.unescape(signed)).media) == count
+
+        return place
+
+    assert growth(render, 128) < 3
