@@ -227,7 +227,7 @@ KEY = b"Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16))
     ("path", "lines", "status"),
     [
         (b"/v1/nowhere", [KEY], 404),
-        (b"/v1/realtime", [KEY], 501),
+        (b"/v1/realtime", [KEY], 400),
         (b"/v1/live/sessions", [KEY], 501),
         (b"/v1/live/sessions/s/attach", [KEY], 501),
         (b"/v1/responses", [KEY, b"Origin: http://evil.test"], 403),

@@ -10,6 +10,8 @@ from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 
 KEY = "sk-client"
+EXACT = {"temperature": 0}  # the package has no parameter for it
+
 HELLO: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Hello, who are you?"}]
 WEATHER: anthropic.types.ToolParam = {
     "name": "get_weather",
@@ -41,9 +43,11 @@ def messages(gateway: Served) -> Iterator[anthropic.Anthropic]:
 def test_message_is_the_same_whole_and_streamed_and_is_stored_as_a_chat(
     gateway: Served, messages: anthropic.Anthropic, model: str
 ) -> None:
-    whole = messages.messages.create(model=model, max_tokens=40, messages=HELLO, system="Be brief.")
+    whole = messages.messages.create(
+        model=model, max_tokens=40, extra_body=EXACT, messages=HELLO, system="Be brief."
+    )
     with messages.messages.stream(
-        model=model, max_tokens=40, messages=HELLO, system="Be brief."
+        model=model, max_tokens=40, extra_body=EXACT, messages=HELLO, system="Be brief."
     ) as stream:
         streamed = stream.get_final_message()
 
@@ -68,10 +72,10 @@ def test_stop_sequence_that_a_local_model_met_is_told(
 ) -> None:
     stops = ["never met", "built-in"]
     whole = messages.messages.create(
-        model=model, max_tokens=40, messages=HELLO, stop_sequences=stops
+        model=model, max_tokens=40, extra_body=EXACT, messages=HELLO, stop_sequences=stops
     )
     with messages.messages.stream(
-        model=model, max_tokens=40, messages=HELLO, stop_sequences=stops
+        model=model, max_tokens=40, extra_body=EXACT, messages=HELLO, stop_sequences=stops
     ) as stream:
         streamed = stream.get_final_message()
 
@@ -87,6 +91,7 @@ def test_tool_is_called_and_its_result_is_read(messages: anthropic.Anthropic, mo
     with messages.messages.stream(
         model=model,
         max_tokens=60,
+        extra_body=EXACT,
         messages=asked,
         tools=[WEATHER],
         tool_choice={"type": "tool", "name": "get_weather"},
@@ -104,7 +109,9 @@ def test_tool_is_called_and_its_result_is_read(messages: anthropic.Anthropic, mo
         {"role": "assistant", "content": call.content},
         {"role": "user", "content": [result]},
     ]
-    answered = messages.messages.create(model=model, max_tokens=30, tools=[WEATHER], messages=asked)
+    answered = messages.messages.create(
+        model=model, max_tokens=30, tools=[WEATHER], messages=asked, extra_body=EXACT
+    )
     assert answered.content[0].type == "text"
     assert "sunny" in answered.content[0].text
 
