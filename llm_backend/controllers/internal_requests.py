@@ -4,7 +4,7 @@ the same routing, checks, errors and answers as for clients; of a WebSocket mess
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -108,11 +108,13 @@ def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
 
 @dataclass(frozen=True, kw_only=True)
 class InnerAnswer:
-    """An answer that has begun: its status and its body in chunks."""
+    """An answer that has begun: its status and its body in chunks. After these, `is_complete` tells
+    whether it was sent to its end."""
 
     status: int
     headers: Headers
     pieces: AsyncGenerator[bytes, None]
+    is_complete: Callable[[], bool]
 
     async def events(self) -> AsyncGenerator[str, None]:
         """Yields the data of its events."""
@@ -161,7 +163,12 @@ async def open_exchange(
     try:
         start = await exchange.wait_for_start()
         async with aclosing(exchange.pieces()) as pieces:
-            yield InnerAnswer(status=start["status"], headers=start["headers"], pieces=pieces)
+            yield InnerAnswer(
+                status=start["status"],
+                headers=start["headers"],
+                pieces=pieces,
+                is_complete=lambda: exchange.is_complete,
+            )
     finally:
         task.cancel()
         (failure,) = await asyncio.gather(task, return_exceptions=True)
@@ -186,13 +193,16 @@ class _InnerExchange:
         self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._free_slots = asyncio.Semaphore(_PIECES)
+        self.is_complete = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start.set_result(message)
-        elif message.get("body"):
+            return
+        if message.get("body"):
             await self._free_slots.acquire()
             self._pieces.put_nowait(message["body"])
+        self.is_complete = not message.get("more_body")
 
     def end(self) -> None:
         if not self._start.done():

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from llm_backend.settings.kinds import NonEmptyText
+
 
 class RealtimeSettings(BaseModel):
     """Realtime sessions with local models."""
@@ -11,4 +13,9 @@ class RealtimeSettings(BaseModel):
     )
     realtime_session_s: float = Field(
         3600, gt=0, description="Seconds after which a realtime session ends."
+    )
+    realtime_speech_model: NonEmptyText = Field(
+        "builtin-voice",
+        description="Model that reads the answers of realtime sessions aloud: `builtin-voice`, an "
+        "alias or a route of it, or a model of an upstream.",
     )

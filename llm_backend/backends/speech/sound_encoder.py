@@ -19,6 +19,7 @@ class _Format:
     container: str
     codec: str
     bits_per_s: int | None = None
+    rate_hz: int = RATE_HZ
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -34,6 +35,8 @@ _FORMATS = {
     "flac": _Format(container="flac", codec="flac"),
     "wav": _Format(container="wav", codec="pcm_s16le"),
     "pcm": _Format(container="s16le", codec="pcm_s16le"),
+    "mulaw": _Format(container="mulaw", codec="pcm_mulaw", rate_hz=8_000),
+    "alaw": _Format(container="alaw", codec="pcm_alaw", rate_hz=8_000),
 }
 
 
@@ -55,7 +58,8 @@ class _Sink:
 
 class SoundEncoder:
     """Encodes signed 16-bit samples of one channel and of `rate_hz` as a file of one channel and
-    `RATE_HZ`. `tempo` makes them faster (above 1) or slower (0.5 at least) at the same pitch."""
+    `RATE_HZ`, or of 8 kHz for telephony (`mulaw`, `alaw`). `tempo` makes them faster (above 1) or
+    slower (0.5 at least) at the same pitch."""
 
     def __init__(self, format: str, *, rate_hz: int, tempo: float = 1.0) -> None:
         chosen = _FORMATS[format]
@@ -63,7 +67,7 @@ class SoundEncoder:
         self._sink = _Sink()
         options = {"flush_packets": "1", **chosen.options}
         self._container = av.open(self._sink, "w", format=chosen.container, options=options)
-        stream = self._container.add_stream(chosen.codec, rate=RATE_HZ, layout="mono")
+        stream = self._container.add_stream(chosen.codec, rate=chosen.rate_hz, layout="mono")
         assert isinstance(stream, AudioStream), "the codecs above are those of sound"
         if chosen.bits_per_s is not None:
             stream.bit_rate = chosen.bits_per_s

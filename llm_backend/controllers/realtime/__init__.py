@@ -9,6 +9,9 @@ keys, permissions, limits, the queue and usage hold for it as for any other requ
 `session_config.py`    configuration of a session: defaults, changes, refused fields
 `conversation.py`      items of the conversation, in order
 `response.py`          one response: its request, its events, its end
+`spoken_text.py`       sentences of an answer, read aloud
+`sentences.py`         sentences of a text that is still being written
+`sound_formats.py`     formats of sound
 `response_events.py`   events of `/responses` as realtime events
 `client_secrets.py`    `POST /realtime/client_secrets`
 `local_models.py`      models that answer here

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication.new_key import KEY_BYTES, hash_key
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.realtime.local_models import check_local_model, is_local
+from llm_backend.controllers.realtime.local_models import abilities_of, check_local_model, is_local
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.relay.routing import relay_operation
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -44,7 +44,7 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
             )
         return await relay_operation(services, request)
     check_local_model(services, model)
-    config = SessionConfig.default(model).apply(session)
+    config = SessionConfig.default(model, abilities_of(services)).apply(session)
     if len(dumps(config.fields)) > _SESSION_BYTES:
         raise TooLarge(f"The session has more than {_SESSION_BYTES:,} bytes.", param="session")
     value = f"{PREFIX}{secrets.token_urlsafe(KEY_BYTES)}"
@@ -80,10 +80,10 @@ async def find_secret(services: Services, headers: Mapping[str, str]) -> StoredS
     return secret
 
 
-def session_of(secret: StoredSecret, model: str | None) -> SessionConfig:
+def session_of(services: Services, secret: StoredSecret, model: str | None) -> SessionConfig:
     """Returns the session that a secret is bound to. Raises `InvalidRequest` for another model."""
     if model not in (None, secret.session["model"]):
         raise InvalidRequest(
             f"The client secret is for the model `{secret.session['model']}`.", param="model"
         )
-    return SessionConfig(fields=secret.session)
+    return SessionConfig(fields=secret.session, abilities=abilities_of(services))

@@ -1,7 +1,9 @@
 """Conversation of a realtime session: its items in order. Pure but for the ids of new items."""
 
+import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.errors import InvalidRequest, NotFound, TooLarge, UnsupportedField
@@ -19,6 +21,7 @@ _PARTS = {
 }
 _TEXT_FIELDS = {"input_text": "text", "output_text": "text", "output_audio": "transcript"}
 _CALL_FIELDS = ("type", "call_id", "name", "arguments", "output", "status")
+_WORDS = re.compile(r"\s*\S+\s*")
 _ITEMS = ("message", "function_call", "function_call_output")
 
 
@@ -57,6 +60,14 @@ def model_input(items: Iterable[JsonMapping]) -> list[JsonObject]:
     return [read for item in items if (read := _input_item(item)) is not None]
 
 
+@dataclass(kw_only=True)
+class SpokenSentence:
+    """A sentence of an answer, and for how long its sound was sent."""
+
+    text: str
+    duration_ms: int = 0
+
+
 class Conversation:
     """Items of a conversation, of at most `limit_bytes` as JSON."""
 
@@ -65,6 +76,7 @@ class Conversation:
         self._limit_bytes = limit_bytes
         self._items: list[JsonObject] = []
         self._sizes: dict[str, int] = {}
+        self._sounds: dict[str, Sequence[SpokenSentence]] = {}
 
     def __iter__(self) -> Iterator[JsonObject]:
         return iter(self._items)
@@ -112,12 +124,36 @@ class Conversation:
         if item["id"] in self._sizes:
             self._sizes[item["id"]] = len(dumps(item))
 
+    def add_sound(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
+        """Keeps what was spoken of an item, so that it can be truncated."""
+        self._sounds[item_id] = sentences
+
+    def truncate(self, item_id: str, end_ms: int) -> None:
+        """Cuts the transcript of an answer to what was heard. Raises `NotFound` and
+        `InvalidRequest`."""
+        item = self.find(item_id)
+        sentences = self._sounds.get(item_id)
+        if sentences is None or item["status"] == "in_progress":
+            raise InvalidRequest(
+                "Only a message that was spoken is truncated, once it has ended.", param="item_id"
+            )
+        length_ms = sum(one.duration_ms for one in sentences)
+        if not 0 <= end_ms <= length_ms:
+            raise InvalidRequest(
+                f"The sound has {length_ms} ms, so it cannot end at {end_ms} ms.",
+                param="audio_end_ms",
+            )
+        text = heard_text(sentences, end_ms)
+        item["content"] = [{"type": "output_audio", "transcript": text}]
+        self.update(item)
+
     def delete(self, item_id: str) -> None:
         """Deletes an item, and the outputs of a deleted call. Raises `NotFound`."""
         item = self._items.pop(self._index(item_id, "item_id"))
         if item["type"] == "function_call":
             self._items = [one for one in self._items if not _is_output(one, item["call_id"])]
         self._sizes = {one["id"]: self._sizes[one["id"]] for one in self._items}
+        self._sounds.pop(item_id, None)
 
     def _index(self, item_id: str, param: str) -> int:
         for index, item in enumerate(self._items):
@@ -125,6 +161,21 @@ class Conversation:
                 return index
         message = f"The conversation has no item `{item_id[:_ID_CHARACTERS]}`."
         raise NotFound(message, param=param, code="item_not_found")
+
+
+def heard_text(sentences: Iterable[SpokenSentence], end_ms: int) -> str:
+    """Returns the text until this time: of the last sentence as many words as its part that was
+    heard."""
+    heard = ""
+    for sentence in sentences:
+        if end_ms >= sentence.duration_ms:
+            heard += sentence.text
+            end_ms -= sentence.duration_ms
+            continue
+        words = _WORDS.findall(sentence.text)
+        heard += "".join(words[: len(words) * end_ms // sentence.duration_ms])
+        break
+    return heard.rstrip()
 
 
 def _check_part(part: JsonMapping, role: str, where: str) -> None:

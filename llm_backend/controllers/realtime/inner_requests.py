@@ -1,12 +1,21 @@
 """Requests of a session to this server's own operations, with the key of the session."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.types import ASGIApp
 
 from llm_backend.controllers.internal_requests import InnerAnswer, open_exchange
+from llm_backend.json_types import JsonMapping
+
+
+class RequestFailed(Exception):
+    """Raised for an answer with an error; `error` is its error object."""
+
+    def __init__(self, error: JsonMapping) -> None:
+        super().__init__(error.get("message"))
+        self.error = error
 
 
 class InnerRequests:
@@ -17,11 +26,17 @@ class InnerRequests:
         self._app = app
         self._find_caller = find_caller
 
-    def open(
+    @asynccontextmanager
+    async def open(
         self, path: str, body: bytes, *, content_type: bytes = b"application/json"
-    ) -> AbstractAsyncContextManager[InnerAnswer]:
-        """Opens an exchange; leaving its context cancels the request."""
+    ) -> AsyncIterator[InnerAnswer]:
+        """Opens an exchange; leaving its context cancels the request. Raises `RequestFailed`, and
+        `Unauthorized`."""
         state = {"caller": self._find_caller()}
-        return open_exchange(
+        exchange = open_exchange(
             self._app, f"/v1{path}", (), body, content_type=content_type, state=state
         )
+        async with exchange as answer:
+            if answer.status >= 400:
+                raise RequestFailed(await answer.error())
+            yield answer

@@ -91,9 +91,7 @@ class RealtimeSession:
             await offload(check_event, event, self._validators)
             handle = self._handlers.get(event["type"])
             if handle is None:
-                raise UnsupportedField(
-                    f"`{event['type']}` is not answered in sessions of text.", param="type"
-                )
+                raise UnsupportedField(f"`{event['type']}` is not taken here.", param="type")
             await handle(event)
         except ApiError as error:
             await self._sender.send_error(error, client_event_id(event))
@@ -123,8 +121,11 @@ class RealtimeSession:
         await self._sender.send({"type": "conversation.item.retrieved", "item": item})
 
     async def _truncate_item(self, event: JsonMapping) -> None:
-        self._conversation.find(event["item_id"])
-        raise InvalidRequest("The item has no sound to truncate.", param="item_id")
+        fields = {name: event[name] for name in ("item_id", "content_index", "audio_end_ms")}
+        if event["content_index"] != 0:
+            raise InvalidRequest("The item has one part: 0.", param="content_index")
+        self._conversation.truncate(event["item_id"], event["audio_end_ms"])
+        await self._sender.send({"type": "conversation.item.truncated", **fields})
 
     async def _delete_item(self, event: JsonMapping) -> None:
         self._conversation.delete(event["item_id"])

@@ -11,9 +11,10 @@ import orjson
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender, error_event
-from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.inner_requests import InnerRequests, RequestFailed
 from llm_backend.controllers.realtime.response_events import CancelReason, ResponseEvents
 from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.spoken_text import SpokenText
 from llm_backend.errors import ApiError, ClientGone, Internal, error_body
 from llm_backend.json_types import JsonMapping
 from llm_backend.offload import offload
@@ -40,10 +41,12 @@ class RealtimeResponse:
         self.is_in_conversation = conversation is not None
         self._config = config
         self._items = items
+        self._conversation = conversation
         self._requests = requests
         self._sender = sender
         self._client_event_id = client_event_id
         self._events = ResponseEvents(self.id, config, conversation)
+        self._spoken: SpokenText | None = None  # of the message that is being written
         self._cancel_reason: CancelReason | None = None
         self._is_waiting = False  # for the model: only then is the task cancelled
         self._has_ended = False
@@ -83,11 +86,16 @@ class RealtimeResponse:
                 raise
         except ClientGone:
             return
+        except RequestFailed as failed:
+            await self._fail(failed.error)
         except ApiError as error:
             await self._fail(error_body(error)["error"])
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("realtime_response_failed")
             await self._fail(error_body(Internal(_FAILED))["error"])
+        finally:
+            if self._spoken is not None:
+                await self._spoken.cancel()
         if self._cancel_reason is not None and not self._events.is_over:
             await self._send_all(self._events.cancel(self._cancel_reason))
         self._has_ended = True
@@ -95,15 +103,14 @@ class RealtimeResponse:
 
     async def _answer(self) -> None:
         body = await offload(self._body)
-        async with self._requests.open("/responses", body) as answer:
-            if answer.status >= 400:
-                await self._fail(await answer.error())
-                return
-            async with aclosing(answer.events()) as events:
-                async for data in events:
-                    await self._add(orjson.loads(data))
-                    if self._cancel_reason is not None:
-                        return
+        async with (
+            self._requests.open("/responses", body) as answer,
+            aclosing(answer.events()) as events,
+        ):
+            async for data in events:
+                await self._add(orjson.loads(data))
+                if self._cancel_reason is not None:
+                    return
         if not self._events.is_over:
             raise Internal("The answer ended before it was complete.")
 
@@ -116,8 +123,28 @@ class RealtimeResponse:
                 await self._fail({"type": "server_error", **event["response"]["error"]})
             case "error":
                 await self._fail({**event, "type": "server_error"})
+            case "response.output_text.done" | "response.refusal.done" if self._spoken is not None:
+                await self._spoken.finish()
+                self._spoken = None
+                await self._send_all(self._events.add(event))
             case _:
                 await self._send_all(self._events.add(event))
+                if event["type"] in ("response.output_text.delta", "response.refusal.delta"):
+                    self._speak(event["delta"])
+
+    def _speak(self, text: str) -> None:
+        """Has text of a message read aloud, in a session that speaks."""
+        item_id = self._events.message_id
+        if not self._config.speaks or item_id is None:
+            return
+        if self._spoken is None:
+            self._spoken = SpokenText(self._config, self._requests, self._send_sound)
+            if self._conversation is not None:
+                self._conversation.add_sound(item_id, self._spoken.sentences)
+        self._spoken.add(text)
+
+    async def _send_sound(self, sound: bytes) -> None:
+        await self._sender.send(self._events.add_sound(sound))
 
     async def _fail(self, error: JsonMapping) -> None:
         """Ends the response; the error event tells the message, which a response has no field

@@ -3,6 +3,7 @@
 Reasoning is left out: the document has no such items in realtime sessions.
 """
 
+import base64
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -31,6 +32,12 @@ class ResponseEvents:
     def is_over(self) -> bool:
         """True once the answer has ended."""
         return self._status != "in_progress"
+
+    @property
+    def message_id(self) -> str | None:
+        """The id of the message that is being written."""
+        is_message = self._item is not None and self._item["type"] == "message"
+        return self._item["id"] if self._item is not None and is_message else None
 
     def begin(self) -> JsonObject:
         """Returns the first event."""
@@ -124,17 +131,33 @@ class ResponseEvents:
         return events
 
     def _content(self) -> JsonObject:
-        return {"type": "output_text", "text": "".join(self._text)}
+        text = "".join(self._text)
+        if self._config.speaks:
+            return {"type": "output_audio", "transcript": text}
+        return {"type": "output_text", "text": text}
 
     def _part(self, kind: str, text: str) -> Sequence[JsonObject]:
-        return self._content_event(kind, part={"type": "text", "text": text})
+        spoken, written = {"type": "audio", "transcript": text}, {"type": "text", "text": text}
+        return self._content_event(kind, part=spoken if self._config.speaks else written)
 
     def _add_text(self, delta: str) -> Sequence[JsonObject]:
         self._text.append(delta)
-        return self._content_event("response.output_text.delta", delta=delta)
+        kind = "output_audio_transcript" if self._config.speaks else "output_text"
+        return self._content_event(f"response.{kind}.delta", delta=delta)
+
+    def add_sound(self, sound: bytes) -> JsonObject:
+        """Returns the event of a piece of the sound of the message."""
+        (event,) = self._content_event(
+            "response.output_audio.delta", delta=base64.b64encode(sound).decode()
+        )
+        return event
 
     def _finish_text(self) -> Sequence[JsonObject]:
-        return self._content_event("response.output_text.done", text="".join(self._text))
+        text = "".join(self._text)
+        if not self._config.speaks:
+            return self._content_event("response.output_text.done", text=text)
+        transcript = self._content_event("response.output_audio_transcript.done", transcript=text)
+        return [*self._content_event("response.output_audio.done"), *transcript]
 
     def _finish_call(self, arguments: str) -> Sequence[JsonObject]:
         if self._item is None:
@@ -176,6 +199,9 @@ class ResponseEvents:
             "max_output_tokens": fields["max_output_tokens"],
             "metadata": fields.get("metadata"),
         }
+        if self._config.speaks:
+            output = self._config.output
+            response["audio"] = {"output": {"format": output["format"], "voice": output["voice"]}}
         if self._conversation is not None:
             response["conversation_id"] = self._conversation.id
         if self._details is not None:

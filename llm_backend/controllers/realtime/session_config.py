@@ -1,11 +1,13 @@
 """Configuration of a realtime session: defaults, changes, refused fields. Pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_backend.controllers.generation.supported_fields import refuse_others
-from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat, sound_format
+from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
+from llm_backend.extras import install_command, is_installed
 from llm_backend.json_types import JsonMapping, JsonObject
 
 FIELDS = {
@@ -19,6 +21,8 @@ RESPONSE_FIELDS = {
     "input", "audio",
 }  # fmt: skip
 
+_PCM = {"type": "audio/pcm", "rate": PCM.rate_hz}
+_VOICE = "alloy"
 _LEAST_TOKENS = 16  # of an answer of `/responses`
 _TRANSLATED = (
     "instructions", "tool_choice", "parallel_tool_calls", "prompt", "reasoning", "temperature",
@@ -27,18 +31,28 @@ _TRANSLATED = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """Abilities of this server's sessions. `speech_model` reads answers aloud; `mute_because` is a
+    sentence that tells why it cannot."""
+
+    speech_model: str = "builtin-voice"
+    mute_because: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SessionConfig:
     """Configuration of a session, in the document's form; all defaults are filled in."""
 
     fields: JsonMapping
+    abilities: Abilities
 
     @classmethod
-    def default(cls, model: str) -> "SessionConfig":
-        """Returns the configuration of a new session."""
+    def default(cls, model: str, abilities: Abilities) -> "SessionConfig":
+        """Returns the configuration of a new session. It speaks, if this server can."""
         fields = {
             "type": "realtime",
             "model": model,
-            "output_modalities": ["text"],
+            "output_modalities": ["audio" if abilities.mute_because is None else "text"],
             "instructions": "",
             "tools": [],
             "tool_choice": "auto",
@@ -46,33 +60,53 @@ class SessionConfig:
             "truncation": "auto",
             "tracing": None,
             "prompt": None,
+            "audio": {"output": {"format": _PCM, "voice": _VOICE, "speed": 1}},
         }
-        return cls(fields=fields)
+        return cls(fields=fields, abilities=abilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
-        """Returns the configuration with changes; a null resets a field. Raises `InvalidRequest`
-        or `UnsupportedField`, naming the field."""
-        _check_session(changes, self.fields["model"])
-        known = SessionConfig.default(self.fields["model"]).fields
+        """Returns the configuration with changes; a null resets a field. Raises `ApiError`, naming
+        the field."""
+        _check_session(changes, self.fields["model"], self.abilities)
+        known = SessionConfig.default(self.fields["model"], self.abilities).fields
         fields = {**self.fields, **changes}
         for name, value in changes.items():
             if value is None:
                 fields.pop(name)
                 if name in known:
                     fields[name] = known[name]
-        return SessionConfig(fields=fields)
+        fields["audio"] = _merge_audio(self.fields["audio"], changes.get("audio") or {})
+        return replace(self, fields=fields)
 
     def for_response(self, changes: JsonMapping) -> "SessionConfig":
         """Returns the configuration of one response. Raises as `apply` does."""
-        _check_response(changes)
+        _check_response(changes, self.abilities)
         given = {name: value for name, value in changes.items() if value is not None}
-        return SessionConfig(fields={**self.fields, **given})
+        fields = {**self.fields, **given}
+        fields["audio"] = _merge_audio(self.fields["audio"], given.get("audio") or {})
+        return replace(self, fields=fields)
 
     @property
-    def metadata(self) -> JsonMapping | None:
-        """The metadata of a response."""
-        found: JsonMapping | None = self.fields.get("metadata")
+    def speaks(self) -> bool:
+        """True if messages are read aloud."""
+        return bool(self.fields["output_modalities"] == ["audio"])
+
+    @property
+    def output(self) -> JsonMapping:
+        """Format, voice and speed of speech."""
+        found: JsonMapping = self.fields["audio"]["output"]
         return found
+
+    @property
+    def output_format(self) -> SoundFormat:
+        """The format of speech."""
+        return sound_format(self.output["format"])
+
+    @property
+    def speech(self) -> JsonObject:
+        """Fields of a request to `/audio/speech`."""
+        model = self.abilities.speech_model
+        return {"model": model, "voice": self.output["voice"], "speed": self.output["speed"]}
 
     def request(self, items: list[JsonObject]) -> JsonObject:
         """Returns the body of a request to `/responses` with these items."""
@@ -94,7 +128,7 @@ class SessionConfig:
         return body
 
 
-def _check_session(changes: JsonMapping, model: str) -> None:
+def _check_session(changes: JsonMapping, model: str, abilities: Abilities) -> None:
     _refuse_others(changes, FIELDS, "session")
     if changes["type"] != "realtime":
         raise InvalidRequest("The session is of the type `realtime`.", param="session.type")
@@ -113,25 +147,27 @@ def _check_session(changes: JsonMapping, model: str) -> None:
         )
     if changes.get("include"):
         raise UnsupportedField("There is no transcript of input here.", param="session.include")
-    _check_common(changes, "session")
+    _check_common(changes, "session", abilities)
 
 
-def _check_response(changes: JsonMapping) -> None:
+def _check_response(changes: JsonMapping, abilities: Abilities) -> None:
     _refuse_others(changes, RESPONSE_FIELDS, "response")
     if changes.get("conversation") not in (None, "auto", "none"):
         raise UnsupportedField("`conversation` is `auto` or `none`.", param="response.conversation")
-    _check_common(changes, "response")
+    _check_common(changes, "response", abilities)
 
 
-def _check_common(changes: JsonMapping, where: str) -> None:
+def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> None:
     """Checks the fields that sessions and responses have in common."""
-    if "audio" in (changes.get("output_modalities") or ()):
-        raise UnsupportedField(
-            'Answers are text: `output_modalities` is `["text"]`.',
+    modalities = changes.get("output_modalities")
+    if modalities is not None and modalities not in (["text"], ["audio"]):
+        raise InvalidRequest(
+            '`output_modalities` is `["text"]`, or `["audio"]` with a transcript.',
             param=f"{where}.output_modalities",
         )
-    if changes.get("audio"):
-        raise UnsupportedField("Sessions are of text.", param=f"{where}.audio")
+    if modalities == ["audio"] and abilities.mute_because is not None:
+        raise Unsupported(abilities.mute_because, param=f"{where}.output_modalities")
+    _check_audio(changes.get("audio") or {}, f"{where}.audio")
     limit = changes.get("max_output_tokens")
     if isinstance(limit, int) and limit < _LEAST_TOKENS:
         raise InvalidRequest(
@@ -141,6 +177,34 @@ def _check_common(changes: JsonMapping, where: str) -> None:
         )
     for index, tool in enumerate(changes.get("tools") or ()):
         _check_tool(tool, f"{where}.tools[{index}]")
+
+
+def _check_audio(audio: JsonMapping, where: str) -> None:
+    if audio.get("input"):
+        raise UnsupportedField("Input of sessions is text.", param=f"{where}.input")
+    _refuse_others(audio, {"input", "output"}, where)
+    output = audio.get("output") or {}
+    _refuse_others(output, {"format", "voice", "speed"}, f"{where}.output")
+    _check_format(output.get("format"), f"{where}.output.format")
+
+
+def _check_format(described: JsonMapping | None, where: str) -> None:
+    if described is None:
+        return
+    if "type" not in described:
+        raise InvalidRequest(
+            "A format needs a `type`.", param=f"{where}.type", code="missing_required_parameter"
+        )
+    if sound_format(described) != PCM and not is_installed("audio"):
+        raise Unsupported(
+            f"`{described['type']}` needs FFmpeg's libraries: {install_command('audio')}.",
+            param=f"{where}.type",
+        )
+
+
+def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
+    """Returns the fields `input` and `output`, each with its changes."""
+    return {side: {**fields, **(changes.get(side) or {})} for side, fields in audio.items()}
 
 
 def _check_tool(tool: Mapping[str, Any], where: str) -> None:

@@ -5,14 +5,14 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract import load_document
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
-from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
 from tests.patience import comes_true
 
 
@@ -60,10 +60,33 @@ async def _send(send: Send, event: dict[str, Any]) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
-def session(client: WaitingClient, model: Model, *, duration_s: float = 60) -> RealtimeSession:
+class SpeakingModel:
+    """Answers `/responses` with one sentence, and with the second once the first is `heard`."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/v1/audio/speech":
+            await send({"type": "http.response.body", "body": b"\0\1" * 10, "more_body": False})
+            return
+        item = {"type": "message", "role": "assistant", "content": []}
+        await _send(send, {"type": "response.output_item.added", "item": item})
+        await _send(send, {"type": "response.output_text.delta", "delta": "The first one. "})
+        await self.heard.wait()
+        await _send(send, {"type": "response.output_text.delta", "delta": "The second one."})
+        await _send(send, {"type": "response.output_text.done"})
+        await _send(send, {"type": "response.output_item.done", "item": item})
+        await _send(send, {"type": "response.completed", "response": {}})
+
+
+def session(
+    client: WaitingClient, model: ASGIApp, *, duration_s: float = 60, mute_because: str | None = "x"
+) -> RealtimeSession:
     return RealtimeSession(
         client,
-        SessionConfig.default("m"),
+        SessionConfig.default("m", Abilities(mute_because=mute_because)),
         InnerRequests(model, lambda: None),
         Validators(load_document()),
         BodyLimits(),
@@ -111,3 +134,19 @@ async def test_a_response_is_cancelled_while_its_client_is_slow():
     await asyncio.gather(running, return_exceptions=True)
 
     assert client.read[-1]["response"]["status"] == "cancelled"
+
+
+async def test_the_first_sentence_is_heard_before_the_second_is_written():
+    client, model = WaitingClient({"type": "response.create"}), SpeakingModel()
+    running = asyncio.create_task(session(client, model, mute_because=None).run())
+
+    def has(type: str, number: int) -> bool:
+        return [one["type"] for one in client.read].count(type) == number
+
+    assert await comes_true(lambda: has("response.output_audio.delta", 1), within_s=20)
+    model.heard.set()
+    assert await comes_true(lambda: has("response.done", 1), within_s=20)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert has("response.output_audio.delta", 2)

@@ -1,0 +1,45 @@
+"""Sentences of a text that is still being written. Pure."""
+
+import re
+
+# The end of a sentence: its sign and what follows it; a line break; or a sign of Chinese or
+# Japanese, which no blank follows.
+_END = re.compile(r"[.!?\u2026:;][\"')\]\u201d\u2019]*\s+|\n+|[\u3002\uff01\uff1f]")
+_LEAST_CHARACTERS = 12  # of a sentence: a shorter one is read with the next
+_GREATEST_CHARACTERS = 1000  # without an end
+_IS_WORD = re.compile(r"\w")
+
+
+class Sentences:
+    """Divides a text into sentences. Their texts together are the text."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def feed(self, text: str) -> list[str]:
+        """Returns the sentences that end within this text."""
+        self._text += text
+        found = []
+        while (end := self._end()) is not None:
+            found.append(self._text[:end])
+            self._text = self._text[end:]
+        return found
+
+    def finish(self) -> list[str]:
+        """Returns the rest."""
+        rest, self._text = self._text, ""
+        return [rest] if rest else []
+
+    def _end(self) -> int | None:
+        for match in _END.finditer(self._text):
+            if match.end() >= _LEAST_CHARACTERS:
+                return match.end()
+        if len(self._text) < _GREATEST_CHARACTERS:
+            return None
+        blank = self._text.rfind(" ", 1, _GREATEST_CHARACTERS)
+        return _GREATEST_CHARACTERS if blank < 0 else blank + 1
+
+
+def is_spoken(text: str) -> bool:
+    """True if a text has letters or digits, which a voice can read."""
+    return _IS_WORD.search(text) is not None

@@ -1,0 +1,90 @@
+"""Spoken text: sentences read aloud one after the other, while the next ones are written."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from llm_backend.controllers.internal_requests import json_body
+from llm_backend.controllers.realtime.conversation import SpokenSentence
+from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.sentences import Sentences, is_spoken
+from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat
+from llm_backend.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from llm_backend.backends.speech.sound_encoder import SoundEncoder
+
+SendSound = Callable[[bytes], Awaitable[None]]
+
+
+class SpokenText:
+    """Reads the sentences of one message aloud and sends their sound. `sentences` are those of
+    which sound was sent."""
+
+    def __init__(self, config: SessionConfig, requests: InnerRequests, send: SendSound) -> None:
+        self.sentences: list[SpokenSentence] = []
+        self._config = config
+        self._requests = requests
+        self._send = send
+        self._format = config.output_format
+        self._splitter = Sentences()
+        self._queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._run())
+
+    def add(self, text: str) -> None:
+        """Adds text. Raises as `finish` does, if a sentence before could not be read."""
+        if self._task.done():
+            self._task.result()
+        for sentence in self._splitter.feed(text):
+            self._queue.put_nowait(sentence)
+
+    async def finish(self) -> None:
+        """Returns when all sound is sent. Raises `RequestFailed` and `ApiError`."""
+        for sentence in self._splitter.finish():
+            self._queue.put_nowait(sentence)
+        self._queue.put_nowait(None)
+        await self._task
+
+    async def cancel(self) -> None:
+        """Ends it at once."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while (text := await self._queue.get()) is not None:
+            spoken = SpokenSentence(text=text)
+            self.sentences.append(spoken)
+            if not is_spoken(text):
+                continue
+            async with aclosing(self._read(text)) as chunks:
+                async for chunk in chunks:
+                    spoken.duration_ms += self._format.duration_ms(len(chunk))
+                    await self._send(chunk)
+
+    async def _read(self, text: str) -> AsyncGenerator[bytes, None]:
+        """Yields a sentence in the format of the session, in whole samples."""
+        encoder = await asyncio.to_thread(_encoder, self._format)
+        rest = b""
+        body = json_body({**self._config.speech, "input": text, "response_format": PCM.encoding})
+        async with self._requests.open("/audio/speech", body) as answer:
+            async for piece in answer.pieces:
+                data = rest + piece
+                end = len(data) // PCM.sample_bytes * PCM.sample_bytes
+                rest = data[end:]
+                if chunk := data[:end] if encoder is None else encoder.encode(data[:end]):
+                    yield chunk
+            if not answer.is_complete():
+                raise EngineUnavailable("The voice failed in the middle of a sentence.")
+        if encoder is not None and (chunk := encoder.finish()):
+            yield chunk
+
+
+def _encoder(format: SoundFormat) -> "SoundEncoder | None":
+    """Returns the encoder of what voices answer; None if that is the format already."""
+    if format == PCM:
+        return None
+    from llm_backend.backends.speech.sound_encoder import SoundEncoder  # loads FFmpeg
+
+    return SoundEncoder(format.encoding, rate_hz=PCM.rate_hz)

@@ -1,0 +1,38 @@
+"""Texts are divided where a voice may pause."""
+
+import pytest
+
+from llm_backend.controllers.realtime.conversation import SpokenSentence, heard_text
+from llm_backend.controllers.realtime.sentences import Sentences
+
+TEXT = 'Yes. It costs 3.50 today. "Really?" she asked.\nThen: nothing 世界你好世界你好世界你好。End'
+
+
+def test_the_sentences_of_a_text_do_not_depend_on_its_pieces():
+    whole, by_one = Sentences(), Sentences()
+    found = [*whole.feed(TEXT), *whole.finish()]
+    pieces = [one for character in TEXT for one in by_one.feed(character)]
+    pieces += by_one.finish()
+
+    assert "".join(found) == "".join(pieces) == TEXT
+    assert found[0] == "Yes. It costs 3.50 today. "
+    assert found[-1] == "End"
+
+
+def test_a_text_without_an_end_is_cut_at_a_blank():
+    found = Sentences().feed("word " * 300)
+
+    assert [len(one) for one in found] == [1000]
+
+
+@pytest.mark.parametrize(
+    ("end_ms", "heard"),
+    [(0, ""), (999, ""), (1000, "One."), (2000, "One. Two three"), (3000, "One. Two three four.")],
+)
+def test_the_heard_text_ends_at_a_word(end_ms, heard):
+    sentences = [
+        SpokenSentence(text="One. ", duration_ms=1000),
+        SpokenSentence(text="Two three four.", duration_ms=1500),
+    ]
+
+    assert heard_text(sentences, min(end_ms, 2500)) == heard
