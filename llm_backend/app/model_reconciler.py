@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import GgufHeader, HeaderError, generates, read_header
-
-log = logging.getLogger(__name__)
 
 MakeEngine = Callable[[EngineConfig], Engine]
 

@@ -12,5 +12,5 @@
 - `transcription/`     recordings as text
 - `webhook_sender.py`  events sent to webhook endpoints
 - `public_session.py`  HTTP sessions that connect to public addresses only
-- `child_process.py`   child process of one request
+- `permits.py`         limits of the requests that are computed at once
 """

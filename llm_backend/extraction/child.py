@@ -1,25 +1,22 @@
 """Parent's side of the child process (`reader`) that reads one file."""
 
 import asyncio
-import contextlib
 import os
 import signal
-import sys
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO
 
+from llm_backend.child_process import EXTERNAL_SIGNALS, run_reader
 from llm_backend.extraction.errors import ExtractionLimitExceeded, ReaderKilled, UnreadableFile
 from llm_backend.extraction.formats import Format
 from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
 from llm_backend.operating_system import PROC, is_linux, read_kernel_file
 
 _POLL_INTERVAL_S = 0.02  # the least time between polls of the processor time
-
-# Signals from people, other programs or the kernel; the file's content never causes them.
-_EXTERNAL_SIGNALS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +84,7 @@ class ReaderProcess:
             raise ExtractionLimitExceeded(output.decode())
         if code == -signal.SIGXCPU:
             raise ExtractionLimitExceeded("Reading the file exceeds its time limit.")
-        if code in _EXTERNAL_SIGNALS:
+        if code in EXTERNAL_SIGNALS:
             raise ReaderKilled("The process that read the file was killed; try again.")
         raise UnreadableFile("The file is damaged, or reading it exceeds a limit.")
 
@@ -97,31 +94,15 @@ async def start_reader(
     file: IO[bytes], format: Format, limits: ExtractionLimits
 ) -> AsyncIterator[ReaderProcess]:
     """Starts a child process that reads the file from its beginning, and kills it at the end."""
-    file.flush()
-    # `file.seek` makes no system call if its buffer covers the position.
-    os.lseek(file.fileno(), 0, os.SEEK_SET)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "llm_backend.extraction.reader",
-        format.value,
-        str(round(limits.timeout_s) + 1),
-        str(limits.memory_bytes),
-        str(limits.text_bytes),
-        stdin=file,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},  # without the server's secrets
-    )
-    output = asyncio.create_task(_output(process))
-    try:
-        yield ReaderProcess(output, process)
-    finally:
-        output.cancel()
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+    bounds = (round(limits.timeout_s) + 1, limits.memory_bytes, limits.text_bytes)
+    async with run_reader(
+        *("llm_backend.extraction.reader", format.value, *bounds), file=file, stderr=DEVNULL
+    ) as process:
+        output = asyncio.create_task(_output(process))
+        try:
+            yield ReaderProcess(output, process)
+        finally:
+            output.cancel()
 
 
 async def _output(process: asyncio.subprocess.Process) -> bytes:

@@ -62,11 +62,6 @@ class ModelCosts:
         """True unless all layers are recurrent."""
         return any(one.cell_values for one in self.layers)
 
-    @property
-    def has_experts(self) -> bool:
-        """True for a mixture of experts."""
-        return any(one.experts for one in self.layers)
-
     def compute(self, *, batch_tokens: int, cells: int, rows: int, is_fused: bool) -> int:
         """Bytes of the activations of a pass over slots of `cells`, with `rows` of logits."""
         seen = cells if self.has_cells else 0

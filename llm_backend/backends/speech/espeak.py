@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from llm_backend.backends.child_process import run_child
 from llm_backend.backends.speech.voices import VoiceNames, voices_by_id
+from llm_backend.child_process import run_child
 from llm_backend.errors import DeadlineExceeded, EngineUnavailable, Internal, Unsupported
 
 log = logging.getLogger(__name__)

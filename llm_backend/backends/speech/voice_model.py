@@ -1,14 +1,14 @@
 """Voice model: reads a text aloud as a file of sound, piece by piece."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import ModelCard
+from llm_backend.backends.permits import Permits, hold_permit
 from llm_backend.backends.speech.espeak import (
     GREATEST_RATE,
     LEAST_RATE,
@@ -47,13 +47,6 @@ class SpeechUsage:
 
     queue_s: float
     sound_s: float
-
-
-class Permits(Protocol):
-    """Limits how many texts are read aloud at once; `acquire` may raise `Overloaded`."""
-
-    async def acquire(self, caller: str) -> None: ...
-    def release(self) -> None: ...
 
 
 class VoiceModel:
@@ -108,15 +101,12 @@ class VoiceModel:
                 param="voice",
             )
         await asyncio.to_thread(import_module, _ENCODER)  # slow at the first request
-        began_s = time.monotonic()
-        await self._permits.acquire(caller)
-        try:
-            queue_s = time.monotonic() - began_s
-            async with aclosing(self._pieces(speech, voice, queue_s)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        finally:
-            self._permits.release()
+        async with (
+            hold_permit(self._permits, caller) as queue_s,
+            aclosing(self._pieces(speech, voice, queue_s)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
 
     def _check_installed(self) -> None:
         if (missing := self.missing) is not None:

@@ -1,24 +1,21 @@
 """Recording: a client's file as samples, decoded in a child process while they are read."""
 
-import os
-import signal
-import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from llm_backend.backends.child_process import run_child
 from llm_backend.backends.transcription.sound_reader import READ, TOO_LONG, UNREADABLE
+from llm_backend.child_process import EXTERNAL_SIGNALS, run_reader
 from llm_backend.errors import EngineUnavailable, InvalidRequest
 
+_READER = "llm_backend.backends.transcription.sound_reader"
 _CHUNK_BYTES = 256 * 1024
 _ERROR_BYTES = 64 * 1024
 _START_CPU_S = 60  # of the libraries, and of short recordings
 _LEAST_SPEED = 20  # seconds of sound that are decoded in a second of processor time
 _MEMORY_BYTES = 2 * 1024 * 1024 * 1024
-_EXTERNAL_SIGNALS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +39,12 @@ class Recording:
         """Yields its samples: signed, 16 bits, 16 kHz, one channel. The process is killed at the
         end. Raises `InvalidRequest`, also while they are read, if the file is no recording or is
         too long."""
-        self.file.flush()
-        os.lseek(self.file.fileno(), 0, os.SEEK_SET)
         seconds = self.limits.seconds
-        command = (sys.executable, "-m", "llm_backend.backends.transcription.sound_reader")
         bounds = (_START_CPU_S + seconds // _LEAST_SPEED, _MEMORY_BYTES, seconds)
-        # without the server's secrets; threads of a linear algebra library take memory
-        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+        # threads of a linear algebra library take memory
+        environment = {"OPENBLAS_NUM_THREADS": "1"}
         async with (
-            run_child(
-                *command, *map(str, bounds), environment=environment, stdin=self.file
-            ) as process,
+            run_reader(_READER, *bounds, file=self.file, environment=environment) as process,
             aclosing(self._chunks(process)) as chunks,
         ):
             yield chunks
@@ -75,7 +67,7 @@ class Recording:
         if code in (UNREADABLE, TOO_LONG):
             too_long = "audio_too_long" if code == TOO_LONG else None
             return InvalidRequest(sentence, param=self.field, code=too_long)
-        if code in _EXTERNAL_SIGNALS:
+        if code in EXTERNAL_SIGNALS:
             return EngineUnavailable(
                 "The process that decoded the recording was killed; try again."
             )

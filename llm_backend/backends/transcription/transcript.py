@@ -1,17 +1,16 @@
 """Transcript: a recording transcribed window by window, at a bounded size in memory."""
 
-import logging
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import msgspec
 
 from llm_backend.backends.local.engine_errors import translate_engine_errors
 from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.permits import Permits, hold_permit
 from llm_backend.backends.transcription.recording import Recording
 from llm_backend.engine import EngineDown
 from llm_backend.engine.messages import (
@@ -22,8 +21,6 @@ from llm_backend.engine.messages import (
     TranscriptSegment,
 )
 from llm_backend.errors import InvalidRequest
-
-log = logging.getLogger(__name__)
 
 _SAMPLE_BYTES = 2
 _WINDOW_BYTES = WINDOW_S * SAMPLES_HZ * _SAMPLE_BYTES
@@ -62,13 +59,6 @@ class TranscriptUsage:
     elapsed_s: float  # transcription, including waits for other recordings
 
 
-class Permits(Protocol):
-    """Limits how many recordings are transcribed at once; `acquire` may raise `Overloaded`."""
-
-    async def acquire(self, caller: str) -> None: ...
-    def release(self) -> None: ...
-
-
 class Transcriber:
     """Transcribes recordings by local models. `observe` gets a model's name and the usage of each
     recording, also of one whose client disconnected."""
@@ -83,15 +73,12 @@ class Transcriber:
         """Yields the windows of a recording while it is being decoded, and closes its file at the
         end. Callers wait for their permit in turns. Raises `ApiError`."""
         with recording.file:
-            arrived_s = time.monotonic()
-            await self._permits.acquire(caller)
-            try:
-                queue_s = time.monotonic() - arrived_s
-                async with aclosing(self._parts(model, recording, request, queue_s)) as parts:
-                    async for part in parts:
-                        yield part
-            finally:
-                self._permits.release()
+            async with (
+                hold_permit(self._permits, caller) as queue_s,
+                aclosing(self._parts(model, recording, request, queue_s)) as parts,
+            ):
+                async for part in parts:
+                    yield part
 
     async def _parts(
         self, model: LocalModel, recording: Recording, request: TranscriptRequest, queue_s: float

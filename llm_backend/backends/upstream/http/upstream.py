@@ -1,7 +1,6 @@
 """Upstream: HTTP client of one server with OpenAI's API; bodies are relayed byte for byte."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Self
 from urllib.parse import quote, urlsplit
@@ -48,8 +47,6 @@ from llm_backend.backends.upstream.upstream_load import UpstreamLoad
 from llm_backend.backends.upstream.websockets import UpstreamSocket
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 from llm_backend.json_types import JsonObject
-
-log = logging.getLogger(__name__)
 
 _MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # else it lists the first 20
 _LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream

@@ -1,21 +1,49 @@
-"""Child processes of one request, whose output is read while they compute."""
+"""Child processes of one request, whose output is read while they compute, and their ends."""
 
 import asyncio
 import contextlib
 import os
 import select
 import signal
+import sys
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import IO
+
+EXTERNAL_SIGNALS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+"""Exit codes by signals from people, other programs or the kernel; no input of a child causes
+them."""
 
 _CHUNK_BYTES = 64 * 1024
 
 
+def run_reader(
+    module: str,
+    *arguments: object,
+    file: IO[bytes],
+    stderr: int = PIPE,
+    environment: Mapping[str, str] | None = None,
+) -> AbstractAsyncContextManager[Process]:
+    """Starts a module that reads `file` from its beginning, as its standard input. Its environment
+    has `environment`, and none of the server's secrets."""
+    file.flush()
+    # `file.seek` makes no system call if its buffer covers the position
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    return run_child(
+        *(sys.executable, "-m", module, *map(str, arguments)),
+        environment={"PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
+        stdin=file,
+        stderr=stderr,
+    )
+
+
 @asynccontextmanager
 async def run_child(
-    *command: str, environment: Mapping[str, str], stdin: int | IO[bytes] = PIPE
+    *command: str,
+    environment: Mapping[str, str],
+    stdin: int | IO[bytes] = PIPE,
+    stderr: int = PIPE,
 ) -> AsyncIterator[Process]:
     """Starts a program without a shell, with this environment only. It is killed at the end, with
     its own children."""
@@ -24,6 +52,7 @@ async def run_child(
         lambda: SubprocessStreamProtocol(limit=_CHUNK_BYTES, loop=loop),
         *command,
         stdin=stdin,
+        stderr=stderr,
         env=environment,
         start_new_session=True,  # a wrapper script is ended with its children
     )
