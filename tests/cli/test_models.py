@@ -11,7 +11,7 @@ from llm_backend.cli import app
 from llm_backend.settings import load_settings
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import StoredUsage, UsageKey
-from llm_backend.store.administration.usage_rows import AMOUNTS
+from llm_backend.store.administration.usage import AMOUNTS
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 

@@ -4,7 +4,6 @@ administration.py      records and keys, with their audit log
 values.py              records, keys, audit log entries
 rows.py                these as rows
 usage.py               usage by the minute
-usage_rows.py          usage as rows
 deferred_usage.py      usage that upstreams report later
 grants.py              rate limits shared by servers
 client_secrets.py      secrets of realtime sessions
@@ -19,9 +18,9 @@ from llm_backend.store.administration.concurrency_leases import ConcurrencyLease
 from llm_backend.store.administration.deferred_usage import DeferredUsageRow, DeferredUsageStore
 from llm_backend.store.administration.grants import Grants
 from llm_backend.store.administration.kept_answers import KeptAnswer, KeptAnswers, WholeAnswer
-from llm_backend.store.administration.usage import StoredUsage
-from llm_backend.store.administration.usage_rows import (
+from llm_backend.store.administration.usage import (
     AMOUNTS,
+    StoredUsage,
     Tokens,
     UsageFilter,
     UsageKey,

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
 
-from llm_backend.store.administration import usage_rows
 from llm_backend.store.administration.tables import deferred_usage
-from llm_backend.store.administration.usage_rows import Tokens, UsageKey
+from llm_backend.store.administration.usage import Tokens, UsageKey, add_usage
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
@@ -72,7 +71,7 @@ def _settle(connection: Connection, id: str, total: Tokens, minute_at: int) -> b
         cached_tokens=min(total.cached_tokens, input_tokens),
         output_tokens=output_tokens,
     )
-    usage_rows.add(connection, {key: [0, *uncounted.normalize(), 0]})
+    add_usage(connection, {key: [0, *uncounted.normalize(), 0]})
     return True
 
 

@@ -1,11 +1,105 @@
 """Store of usage, added up by the minute."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from llm_backend.store.administration import usage_rows
-from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
+from sqlalchemy import Connection, delete, func, select
+
+from llm_backend.store.administration.tables import usage
 from llm_backend.store.database.database import Database
+from llm_backend.store.database.upsert import add_up
 from llm_backend.store.ownership import as_owner
+from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
+
+_FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # of usage, whose rows go in one transaction
+
+
+class UsageKey(NamedTuple):
+    """The dimensions of usage; a text that does not apply is empty.
+
+    A named tuple, because one is made and hashed for every request.
+    """
+
+    minute_at: int  # unix seconds
+    kind: str
+    project_id: str
+    api_key_id: str
+    user_id: str
+    model: str
+    service_tier: str
+    is_batch: bool
+    detail: str
+
+
+class Tokens(NamedTuple):
+    """Used tokens. Cached tokens are part of the input; picture and sound tokens are part of the
+    input, of the cached or of the output tokens.
+
+    A named tuple, because one is made and added up for every request.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    input_picture_tokens: int = 0
+    input_sound_tokens: int = 0
+    cached_picture_tokens: int = 0
+    cached_sound_tokens: int = 0
+    output_picture_tokens: int = 0
+    output_sound_tokens: int = 0
+
+    def normalize(self) -> "Tokens":
+        """Tokens whose parts add up, whatever an upstream reported. Cached tokens of an unknown
+        kind are counted as text as far as possible, then as pictures."""
+        if self == Tokens(*self[:3]):
+            return self  # most requests have text only
+        cached = min(self.cached_tokens, self.input_tokens)
+        pictures = min(self.input_picture_tokens, self.input_tokens)
+        sounds = min(self.input_sound_tokens, self.input_tokens - pictures)
+        beyond_text = max(0, cached - (self.input_tokens - pictures - sounds))
+        cached_sounds = min(self.cached_sound_tokens, sounds, cached)
+        cached_pictures = min(
+            max(self.cached_picture_tokens, beyond_text - cached_sounds),
+            pictures,
+            cached - cached_sounds,
+        )
+        output_pictures = min(self.output_picture_tokens, self.output_tokens)
+        return Tokens(
+            input_tokens=self.input_tokens,
+            cached_tokens=cached,
+            output_tokens=self.output_tokens,
+            input_picture_tokens=pictures,
+            input_sound_tokens=sounds,
+            cached_picture_tokens=cached_pictures,
+            cached_sound_tokens=max(cached_sounds, beyond_text - cached_pictures),
+            output_picture_tokens=output_pictures,
+            output_sound_tokens=min(self.output_sound_tokens, self.output_tokens - output_pictures),
+        )
+
+
+AMOUNTS = ("requests", *Tokens._fields, "units")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageFilter:
+    """Filter of usage, from `start_at` until before `end_at`; allowed values by column."""
+
+    start_at: int
+    end_at: int
+    kinds: Sequence[str]
+    among: Mapping[str, Sequence[str | bool]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageSum:
+    """Usage of one group in one bucket."""
+
+    bucket_at: int
+    group: Mapping[str, Any]  # a column's value, by its name
+    requests: int
+    units: int  # counts other than tokens
+    tokens: Tokens
 
 
 class StoredUsage:
@@ -16,26 +110,88 @@ class StoredUsage:
 
     async def add(self, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
         """Add amounts, in the order of `AMOUNTS`; durable on return."""
-        await self._database.write(usage_rows.add, amounts=dict(amounts))
+        await self._database.write(add_usage, amounts=dict(amounts))
 
     async def sums(
         self, criteria: UsageFilter, *, width_s: int, group_by: Sequence[str] = ()
     ) -> Sequence[UsageSum]:
         """Sums by buckets of `width_s` and by the columns of `group_by`, in the order of time."""
         return await self._database.read(
-            usage_rows.sums, criteria=criteria, width_s=width_s, group_by=group_by
+            _sums, criteria=criteria, width_s=width_s, group_by=group_by
         )
 
     async def last_uses(self) -> Mapping[str, int]:
         """Return the last minute of use, in unix seconds, by the name of the model."""
-        return await self._database.read(usage_rows.last_uses)
+        return await self._database.read(_last_uses)
 
     async def forget(self, before: int) -> None:
         """Delete the usage from before this time, in unix seconds."""
-        while await self._database.write(usage_rows.forget, before=before):
+        while await self._database.write(_forget, before=before):
             pass
 
     async def vector_store_bytes(self) -> Mapping[str | None, int]:
         """Bytes of the vector stores of every project now; None is the default project."""
         with as_owner(None):
-            return await self._database.read(usage_rows.vector_store_bytes)
+            return await self._database.read(_vector_store_bytes)
+
+
+def add_usage(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
+    """Add amounts, in the order of `AMOUNTS`, to those in the database."""
+    rows = [
+        {**key._asdict(), **dict(zip(AMOUNTS, added, strict=True))}
+        for key, added in sorted(amounts.items())
+    ]
+    add_up(connection, usage, rows)
+
+
+def _last_uses(connection: Connection) -> Mapping[str, int]:
+    last = select(usage.c.model, func.max(usage.c.minute_at)).group_by(usage.c.model)
+    return {model: int(minute_at) for model, minute_at in connection.execute(last)}
+
+
+def _forget(connection: Connection, before: int) -> bool:
+    oldest: int | None = connection.scalar(select(func.min(usage.c.minute_at)))
+    if oldest is None or oldest >= before:
+        return False
+    until = min(before, oldest + _FORGOTTEN_AT_ONCE_S)
+    connection.execute(delete(usage).where(usage.c.minute_at < until))
+    return True
+
+
+def _vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
+    files = vector_store_files.c
+    held = (
+        select(vector_stores.c.owner, func.sum(files.usage_bytes))
+        .join(vector_store_files, files.store_seq == vector_stores.c.seq)
+        .group_by(vector_stores.c.owner)
+    )
+    return {owner: int(held_bytes) for owner, held_bytes in connection.execute(held)}
+
+
+def _sums(
+    connection: Connection, criteria: UsageFilter, *, width_s: int, group_by: Sequence[str]
+) -> Sequence[UsageSum]:
+    bucket = (usage.c.minute_at - usage.c.minute_at % width_s).label("bucket_at")
+    groups = [usage.c[name] for name in group_by]
+    added = [func.sum(usage.c[name]).label(name) for name in AMOUNTS]
+    statement = (
+        select(bucket, *groups, *added)
+        .where(
+            usage.c.minute_at >= criteria.start_at,
+            usage.c.minute_at < criteria.end_at,
+            usage.c.kind.in_(criteria.kinds),
+            *(usage.c[name].in_(values) for name, values in criteria.among.items()),
+        )
+        .group_by(bucket, *groups)
+        .order_by(bucket, *groups)
+    )
+    return [
+        UsageSum(
+            bucket_at=row["bucket_at"],
+            group={name: row[name] for name in group_by},
+            requests=int(row["requests"]),
+            units=int(row["units"]),
+            tokens=Tokens(*(int(row[name]) for name in Tokens._fields)),
+        )
+        for row in connection.execute(statement).mappings()
+    ]

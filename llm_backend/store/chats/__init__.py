@@ -2,7 +2,6 @@
 
 chats.py        store of chats
 stored_chat.py  values, and checks of them
-chat_rows.py    chats as rows
 chat_texts.py   texts that a search reads, and titles
 search.py       search by words
 word_index.py   index of words, in each dialect

@@ -7,8 +7,8 @@ from itertools import accumulate
 from sqlalchemy import Connection, select
 
 from llm_backend.store.chats import word_index
-from llm_backend.store.chats.chat_rows import sort_keys
 from llm_backend.store.chats.chat_texts import texts_of, title_of
+from llm_backend.store.chats.chats import sort_keys
 from llm_backend.store.chats.words import ExcerptPart, excerpt, sought_words
 from llm_backend.store.database.database import Database
 from llm_backend.store.errors import Missing, UnknownCursor

@@ -2,5 +2,4 @@
 
 uploads.py        store of uploads
 stored_upload.py  values
-upload_rows.py    uploads as rows
 """

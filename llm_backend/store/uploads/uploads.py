@@ -1,22 +1,40 @@
 """Store of uploads: files that arrive in parts, concurrently and in any order, joined without a
-copy."""
+copy.
+
+Each change of an upload locks its row until the transaction ends. So of two requests that complete
+or cancel an upload one succeeds, and the other gets `UploadClosed`.
+"""
 
 import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import delete as delete_from
 
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
-from llm_backend.store.errors import WrongDigest
+from llm_backend.store.errors import BadParts, UploadClosed, UploadFull, WrongDigest
+from llm_backend.store.files import file_byte_total, file_rows
 from llm_backend.store.files.stored_file import StoredFile
-from llm_backend.store.objects import Blobs, Content, size_of
-from llm_backend.store.uploads import upload_rows
-from llm_backend.store.uploads.stored_upload import PartLimits, StoredPart, StoredUpload
+from llm_backend.store.objects import Blobs, orphans
+from llm_backend.store.objects.blob import Content, from_json, size_of, to_json
+from llm_backend.store.row_values import find_row, row_from, value_from
+from llm_backend.store.tables import upload_parts, uploads
+from llm_backend.store.uploads.stored_upload import (
+    PartLimits,
+    StoredPart,
+    StoredUpload,
+    UploadStatus,
+)
 
 _CLOSED_KEPT_S = 24 * 3600  # for which the row of an ended upload is kept
+_EXPIRED_AT_ONCE = 100  # uploads whose parts go in one transaction
 
 
 class UploadStore:
@@ -38,18 +56,18 @@ class UploadStore:
     async def add(self, upload: StoredUpload) -> None:
         """Create an upload. Raises `Unstorable`."""
         check_texts(upload.id, upload.purpose, upload.filename, upload.media_type)
-        await self._database.write(upload_rows.add, upload=upload)
+        await self._database.write(_add, upload=upload)
 
     async def check(self, id: str) -> StoredUpload:
         """The upload. Raises `Missing` or `UploadClosed` unless parts can be added."""
-        return await self._database.read(upload_rows.check, id=id, now=self._now())
+        return await self._database.read(_check, id=id, now=self._now())
 
     async def add_part(self, part: StoredPart, limits: PartLimits) -> None:
         """Add a part whose blob is written; durable on return.
 
         Raises `Missing`, `UploadClosed`, `UploadFull`, `FilesFull`, `BlobGone`.
         """
-        add_part = partial(upload_rows.add_part, part=part, limits=limits, now=self._now())
+        add_part = partial(_add_part, part=part, limits=limits, now=self._now())
         await self._database.write(add_part, limit_bytes=self._limit_bytes)
 
     async def complete(
@@ -62,29 +80,29 @@ class UploadStore:
         """
         if md5 is not None:
             content = await self._database.read(
-                upload_rows.content_of, id=id, part_ids=part_ids, now=self._now()
+                _content_of, id=id, part_ids=part_ids, now=self._now()
             )
             found = await self._md5(content)
             if found != md5.lower():
                 raise WrongDigest(f"The MD5 of the parts is {found}, not {md5[:64]}.")
         upload, file, keys = await self._database.write(
-            upload_rows.complete, id=id, part_ids=part_ids, file_id=file_id, now=self._now()
+            _complete, id=id, part_ids=part_ids, file_id=file_id, now=self._now()
         )
         await self.blobs.remove(keys)
         return upload, file
 
     async def cancel(self, id: str) -> StoredUpload:
         """Cancel an upload and delete its parts. Raises `Missing`, `UploadClosed`."""
-        upload, keys = await self._database.write(upload_rows.cancel, id=id, now=self._now())
+        upload, keys = await self._database.write(_cancel, id=id, now=self._now())
         await self.blobs.remove(keys)
         return upload
 
     async def expire(self) -> None:
         """Close the expired uploads; their bytes are removed by the next sweep of the blobs."""
-        while await self._database.write(upload_rows.expire, now=self._now()):
+        while await self._database.write(_expire, now=self._now()):
             pass
         before = self._now() - _CLOSED_KEPT_S
-        await self._database.write(upload_rows.forget, before=before)
+        await self._database.write(_forget, before=before)
 
     async def _md5(self, content: Content) -> str:
         digest = hashlib.md5(usedforsecurity=False)
@@ -95,3 +113,159 @@ class UploadStore:
 
     def _now(self) -> int:
         return int(self._clock())
+
+
+def _add(connection: Connection, upload: StoredUpload) -> None:
+    row = row_from(upload, uploads, status=upload.status.value)
+    connection.execute(insert(uploads), row)
+
+
+def _check(connection: Connection, id: str, now: int) -> StoredUpload:
+    return _upload(_open(connection, id, now))
+
+
+def _add_part(
+    connection: Connection,
+    part: StoredPart,
+    limits: PartLimits,
+    now: int,
+    limit_bytes: int | None = None,
+) -> None:
+    """Insert the part, and claim its blob.
+
+    Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` if files and uploads
+    then exceed `limit_bytes`.
+    """
+    upload = _open(connection, part.upload_id, now, is_locked=True)
+    of_upload = upload_parts.c.upload_seq == upload.seq
+    sums = select(func.count(), func.sum(upload_parts.c.size_bytes)).where(of_upload)
+    number, size_bytes = connection.execute(sums).one()
+    if number >= limits.parts:
+        raise UploadFull(f"An upload has at most {limits.parts} parts.")
+    if (size_bytes or 0) + part.blob.size_bytes > limits.total_bytes:
+        raise UploadFull(f"The parts of an upload have at most {limits.total_bytes} bytes.")
+    orphans.claim(connection, (part.blob,))
+    row = {
+        "id": part.id,
+        "upload_seq": upload.seq,
+        "created_at": part.created_at,
+        "size_bytes": part.blob.size_bytes,
+        "content": to_json((part.blob,)),
+    }
+    connection.execute(insert(upload_parts), row)
+    file_byte_total.add(connection, part.blob.size_bytes, limit_bytes)
+
+
+def _content_of(connection: Connection, id: str, part_ids: Sequence[str], now: int) -> Content:
+    upload = _open(connection, id, now)
+    return _join_parts(upload, part_ids, _parts(connection, upload.seq))
+
+
+def _complete(
+    connection: Connection, id: str, part_ids: Sequence[str], file_id: str, now: int
+) -> tuple[StoredUpload, StoredFile, Sequence[str]]:
+    """Make a file of the parts, in this order: returns the upload, the file, and the keys of unused
+    blobs.
+
+    Raises `Missing`, `UploadClosed`, `BadParts`.
+    """
+    upload = _open(connection, id, now, is_locked=True)
+    parts = _parts(connection, upload.seq)
+    file = StoredFile(
+        id=file_id,
+        created_at=now,
+        purpose=upload.purpose,
+        filename=upload.filename,
+        media_type=upload.media_type,
+        content=_join_parts(upload, part_ids, parts),
+        expires_at=None if upload.file_lifetime_s is None else now + upload.file_lifetime_s,
+        owner=upload.owner,
+    )
+    file_rows.insert_file(connection, file)
+    unused = [blob for id in parts.keys() - set(part_ids) for blob in parts[id]]
+    keys = orphans.release(connection, unused)
+    closed = _close(connection, upload, UploadStatus.COMPLETED)
+    file_byte_total.subtract(connection, size_of(unused))
+    return closed, file, keys
+
+
+def _cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Sequence[str]]:
+    """Cancel the upload; returns it and the keys of its blobs.
+
+    Raises `Missing`, `UploadClosed`.
+    """
+    upload = _open(connection, id, now, is_locked=True)
+    sent = _uploaded_content(connection, upload)
+    keys = orphans.release(connection, sent)
+    closed = _close(connection, upload, UploadStatus.CANCELLED)
+    file_byte_total.subtract(connection, size_of(sent))
+    return closed, keys
+
+
+def _expire(connection: Connection, now: int) -> bool:
+    over = (uploads.c.expires_at <= now) & (uploads.c.status == UploadStatus.PENDING.value)
+    some = select(uploads).where(over).order_by(uploads.c.expires_at).limit(_EXPIRED_AT_ONCE)
+    rows = connection.execute(some.with_for_update(skip_locked=True)).all()
+    freed_bytes = 0
+    for row in rows:
+        sent = _uploaded_content(connection, row)
+        orphans.release(connection, sent)
+        _close(connection, row, UploadStatus.EXPIRED)
+        freed_bytes += size_of(sent)
+    file_byte_total.subtract(connection, freed_bytes)
+    return len(rows) == _EXPIRED_AT_ONCE
+
+
+def _forget(connection: Connection, before: int) -> None:
+    ended = (uploads.c.expires_at <= before) & (uploads.c.status != UploadStatus.PENDING.value)
+    connection.execute(delete_from(uploads).where(ended))
+
+
+def _open(connection: Connection, id: str, now: int, *, is_locked: bool = False) -> Row[Any]:
+    this = select(uploads).where(uploads.c.id == id)
+    if is_locked:
+        this = this.with_for_update()
+    row = find_row(connection, this, id)
+    if row.status != UploadStatus.PENDING.value:
+        raise UploadClosed(id, row.status)
+    if row.expires_at <= now:
+        raise UploadClosed(id, UploadStatus.EXPIRED.value)
+    return row
+
+
+def _parts(connection: Connection, upload_seq: int) -> dict[str, Content]:
+    of_upload = select(upload_parts).where(upload_parts.c.upload_seq == upload_seq)
+    return {row.id: from_json(row.content) for row in connection.execute(of_upload)}
+
+
+def _join_parts(upload: Row[Any], part_ids: Sequence[str], parts: dict[str, Content]) -> Content:
+    for part_id in part_ids:
+        if part_id not in parts:
+            raise BadParts(f"The upload `{upload.id}` has no part `{part_id}`.")
+    if len(set(part_ids)) != len(part_ids):
+        raise BadParts("A part is named more than once.")
+    content = tuple(blob for part_id in part_ids for blob in parts[part_id])
+    size_bytes = sum(blob.size_bytes for blob in content)
+    if size_bytes != upload.size_bytes:
+        raise BadParts(
+            f"The parts have {size_bytes} bytes together; the upload is of {upload.size_bytes}."
+        )
+    return content
+
+
+def _uploaded_content(connection: Connection, upload: Row[Any]) -> Content:
+    """The content of all its parts."""
+    parts = _parts(connection, upload.seq)
+    return tuple(blob for blobs in parts.values() for blob in blobs)
+
+
+def _close(connection: Connection, upload: Row[Any], status: UploadStatus) -> StoredUpload:
+    """Delete the parts, and return the upload in this last state."""
+    connection.execute(delete_from(upload_parts).where(upload_parts.c.upload_seq == upload.seq))
+    this = update(uploads).where(uploads.c.seq == upload.seq)
+    connection.execute(this.values(status=status.value))
+    return replace(_upload(upload), status=status)
+
+
+def _upload(row: Row[Any]) -> StoredUpload:
+    return value_from(row, StoredUpload, status=UploadStatus(row.status))
