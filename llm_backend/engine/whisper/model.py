@@ -33,6 +33,7 @@ from llm_backend.engine.whisper.library import (
 )
 from llm_backend.engine.whisper.words import TimedToken, timed_words
 from llm_backend.model_files import HeaderError, read_whisper_header
+from llm_backend.operating_system import usable_cores
 
 _SAMPLE_BYTES = 2
 _LEAST_SAMPLES = SAMPLES_HZ  # the native code computes nothing for less than a moment
@@ -170,7 +171,7 @@ class WhisperModel:
 
     def _params(self, command: Transcribe) -> FullParams:
         params = default_params(self._library)
-        params.n_threads = self._start.threads
+        params.n_threads = self._start.threads or usable_cores()
         params.translate = command.translate
         params.token_timestamps = command.words
         params.temperature = command.temperature

@@ -22,14 +22,14 @@ def needs_extra() -> None:
     require_transcription()
 
 
-def config(path: Path) -> EngineConfig:
-    return EngineConfig(model_path=path, kind=ModelKind.TRANSCRIPTION, threads=1)
+def config(path: Path, threads: int | None = 1) -> EngineConfig:
+    return EngineConfig(model_path=path, kind=ModelKind.TRANSCRIPTION, threads=threads)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tmp_path_factory) -> AsyncIterator[Engine]:
     path = write_whisper(tmp_path_factory.mktemp("whisper") / "hello.bin")
-    async with Engine(config(path)) as one:
+    async with Engine(config(path, threads=None)) as one:  # as by default
         await one.ready()
         yield one
 
