@@ -11,6 +11,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "convert": ("gguf", "numpy"),
     "hub": ("huggingface_hub",),
     "audio": ("av",),
+    "images": ("PIL",),
     "transcription": ("av", "numpy", "_pywhispercpp"),
 }
 """Modules of extras whose absence is found before an import; `local` is the local engine."""

@@ -13,7 +13,7 @@ from llm_backend.controllers.responses.loop.file_search_tool import FileSearchKi
 from llm_backend.controllers.responses.loop.mcp_tools import McpKind
 from llm_backend.controllers.services.embedders import Embedders, TextEmbedder
 from llm_backend.controllers.services.file_texts import FILE_WORDS, FileTexts
-from llm_backend.controllers.services.server_tools import ServerTools
+from llm_backend.controllers.services.server_tools import ServerTools, ToolKind
 from llm_backend.controllers.services.vector_library import VectorLibrary
 from llm_backend.controllers.vector_stores.upstream_embedder import OPERATION as EMBEDDING
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
@@ -23,6 +23,7 @@ from llm_backend.search import EmbeddedIndex, VectorIndex
 from llm_backend.settings import Settings, SettingsError
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
+    from llm_backend.backends.image_servers import ImageServers
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 
@@ -57,6 +58,7 @@ def search_over(
     vectors: VectorIndex | None,
     registry: Registry,
     upstream: "UpstreamPool | None",
+    image_servers: "ImageServers | None",
 ) -> SearchServices:
     """Builds the search services over open stores and an open index."""
     embedders = Embedders(
@@ -70,7 +72,7 @@ def search_over(
         extractor=extractor,
         file_texts=FileTexts(stores.files, extractor, _web_files(settings)),
         library=library,
-        server_tools=_server_tools(settings, library),
+        server_tools=_server_tools(settings, library, registry, image_servers),
     )
 
 
@@ -118,11 +120,28 @@ def _web_files(settings: Settings) -> WebFiles:
     )
 
 
-def _server_tools(settings: Settings, library: VectorLibrary) -> ServerTools:
+def _server_tools(
+    settings: Settings,
+    library: VectorLibrary,
+    registry: Registry,
+    image_servers: "ImageServers | None",
+) -> ServerTools:
     """Returns the tools that this server runs while it answers a response."""
     mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
     searches_first = settings.file_search == "always"
     file_search = FileSearchKind(
         library, limit=settings.passages_limit, searches_first=searches_first
     )
-    return ServerTools([mcp, file_search])
+    kinds: list[ToolKind] = [mcp, file_search]
+    if image_servers is not None:
+        from llm_backend.controllers.responses.loop.image_tool import ImageGenerationKind
+
+        kinds.append(
+            ImageGenerationKind(
+                image_servers,
+                registry,
+                pixels_limit=settings.drawn_pixels_limit,
+                picture_pixels=settings.image_limit_pixels,
+            )
+        )
+    return ServerTools(kinds)

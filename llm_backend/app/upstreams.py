@@ -6,11 +6,12 @@ Functions raise `SettingsError`, one sentence, for settings that cannot be used.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_backend.backends.registry import UpstreamModel
+from llm_backend.backends.registry import PictureModel, UpstreamModel
 from llm_backend.backends.speech import BUILTIN_VOICE
 from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
 from llm_backend.backends.upstream.observer import UpstreamObserver
@@ -20,11 +21,26 @@ from llm_backend.installation import command
 from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.settings.backend import BackendSettings
+from llm_backend.settings.images import ImageModelSettings
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
+    from llm_backend.backends.image_servers import ImageServers
     from llm_backend.backends.upstream.pool import UpstreamPool
 
+
+@dataclass(frozen=True, kw_only=True)
+class Upstreams:
+    """Pools of the upstreams: those that requests are relayed to, and image servers."""
+
+    relayed: "UpstreamPool | None" = None
+    image_servers: "UpstreamPool | None" = None
+
+
+RouteTarget = UpstreamModel | PictureModel | str
+"""Step of a route; a string names a local model or the voice."""
+
 SHORT_FORM = "openai"
+_CONCURRENCY = 1000
 
 
 @asynccontextmanager
@@ -35,13 +51,13 @@ async def open_upstreams(
     metrics: Metrics,
     shared: Path | None,
     cut_off: asyncio.Event,
-) -> AsyncIterator["UpstreamPool | None"]:
-    """Opens the pool of all upstreams, with the operations that are bound to one; None without
-    upstreams. With several processes, permits come from the permit server in the folder `shared`,
-    and `cut_off` is set if it drops this process."""
+) -> AsyncIterator[Upstreams]:
+    """Opens the pools of all upstreams, with the operations that are bound to one. With several
+    processes, permits come from the permit server in the folder `shared`, and `cut_off` is set if
+    it drops this process."""
     operations = bound_operations(settings, configs, document.operations.values())
     if not configs:
-        yield None
+        yield Upstreams()
         return
     from llm_backend.backends.upstream.http import Upstream
     from llm_backend.backends.upstream.permits.permit_client import PermitClient
@@ -54,8 +70,45 @@ async def open_upstreams(
             permits = await stack.enter_async_context(
                 PermitClient.connect(shared, upstreams, cut_off.set)
             )
-        pool = UpstreamPool(upstreams, operations, permits, _media_types_of(document))
-        yield await stack.enter_async_context(pool)
+
+        async def open_pool(chosen: Sequence[Upstream]) -> UpstreamPool | None:
+            if not chosen:
+                return None
+            names = {one.name for one in chosen}
+            bound = {operation: name for operation, name in operations.items() if name in names}
+            pool = UpstreamPool(chosen, bound, permits, _media_types_of(document))
+            return await stack.enter_async_context(pool)
+
+        yield Upstreams(
+            relayed=await open_pool([one for one in upstreams if not one.config.is_image_server]),
+            image_servers=await open_pool([one for one in upstreams if one.config.is_image_server]),
+        )
+
+
+@asynccontextmanager
+async def open_image_servers(
+    settings: Settings, upstreams: Upstreams
+) -> AsyncIterator["ImageServers | None"]:
+    """Opens the image servers with the options of their models; None without image servers."""
+    if upstreams.image_servers is None:
+        yield None
+        return
+    from llm_backend.backends.image_servers import DrawingOptions, ImageServers
+
+    def options(model: ImageModelSettings) -> DrawingOptions:
+        return DrawingOptions(steps=model.steps.model_dump(), parameters=model.parameters)
+
+    servers = ImageServers(
+        upstreams.image_servers,
+        {name: options(model) for name, model in settings.image_models.items()},
+        options(ImageModelSettings()),
+        picture_bytes=settings.image_limit_bytes,
+        is_alone=upstreams.relayed is None,
+    )
+    try:
+        yield servers
+    finally:
+        await servers.settle()
 
 
 def _media_types_of(document: Document) -> Callable[[str], frozenset[str]]:
@@ -107,7 +160,7 @@ def _config(backend: BackendSettings, check_bytes: int) -> UpstreamConfig:
             else WireProtocol(backend.wire),
             models=backend.models,
             weight=backend.weight,
-            concurrency=backend.concurrency,
+            concurrency=backend.concurrency or (1 if backend.kind == "sdapi" else _CONCURRENCY),
             connect_timeout_s=backend.connect_timeout_s,
             first_byte_timeout_s=backend.first_byte_timeout_s,
             idle_timeout_s=backend.idle_timeout_s,
@@ -159,43 +212,62 @@ def bound_operations(
 
 def model_routes(
     settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
-) -> Mapping[str, Sequence[UpstreamModel | str]]:
+) -> Mapping[str, Sequence[RouteTarget]]:
     """Returns routes: names with their steps in order; a string is a local model or the voice."""
-    choices = UpstreamRouting(upstreams)
-    names = {one.name for one in upstreams}
+    choices = _Choices(upstreams)
     configured = {**dict(_upstream_aliases(settings, local)), **settings.routes}
-    targets: dict[str, Sequence[UpstreamModel | str]] = {}
+    targets: dict[str, Sequence[RouteTarget]] = {}
     for name, steps in configured.items():
         if not steps:
             raise SettingsError(f"The route `{name}` leads nowhere; name a model.")
-        targets[name] = [_step(name, step, local, names, choices) for step in steps]
+        targets[name] = [_step(name, step, local, choices) for step in steps]
     return targets
 
 
 def targets_of(
-    local: Mapping[str, str], routes: Mapping[str, Sequence[UpstreamModel | str]]
+    local: Mapping[str, str], routes: Mapping[str, Sequence[RouteTarget]]
 ) -> Callable[[str], Sequence[str]]:
     """Returns a function from a name to its models: the local model of `local`, or a route's
     steps."""
     targets: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
     for name, steps in routes.items():
         targets[name] = [
-            local.get(step, step) if isinstance(step, str) else step.model for step in steps
+            local.get(step, step) if isinstance(step, str) else step.model or "" for step in steps
         ]
     return lambda name: targets.get(name, ())
 
 
-def _step(
-    route: str, step: str, local: Collection[str], names: Collection[str], choices: UpstreamRouting
-) -> UpstreamModel | str:
+class _Choices:
+    """Backends that a route may lead to, image servers apart."""
+
+    def __init__(self, upstreams: Sequence[UpstreamConfig]) -> None:
+        relayed = [one for one in upstreams if not one.is_image_server]
+        image_servers = [one for one in upstreams if one.is_image_server]
+        self.relayed = {one.name for one in relayed}
+        self.image_servers = {one.name for one in image_servers}
+        self._relayed_models = UpstreamRouting(relayed)
+        self._picture_models = UpstreamRouting(image_servers)
+
+    def find(self, model: str) -> UpstreamModel | PictureModel | None:
+        """Returns the target of a model's name without a backend's; None if no backend serves
+        it."""
+        if self._picture_models.serves(model):
+            return PictureModel(model=model)
+        return UpstreamModel(model=model) if self._relayed_models.serves(model) else None
+
+
+def _step(route: str, step: str, local: Collection[str], choices: _Choices) -> RouteTarget:
     model, at, upstream = step.rpartition("@")
-    if at and upstream in names and model:
+    if at and model and upstream in choices.relayed:
         return UpstreamModel(model=model, upstream=upstream)
+    if at and model and upstream in choices.image_servers:
+        return PictureModel(model=model, upstream=upstream)
     if step in local or step == BUILTIN_VOICE:
         return step
-    if not choices.serves(step):
+    target = choices.find(step)
+    if target is None:
         raise SettingsError(f"The route `{route}` leads to `{step}`, which no backend serves.")
-    return UpstreamModel(model=step)
+    return target
 
 
 def _upstream_aliases(

@@ -25,7 +25,9 @@ from llm_backend.app.search import SearchServices, open_index, search_over
 from llm_backend.app.served_models import build_served_models, check_named_models
 from llm_backend.app.stores import Stores, open_stores, open_sweeper
 from llm_backend.app.upstreams import (
+    Upstreams,
     model_routes,
+    open_image_servers,
     open_upstreams,
     targets_of,
     upstream_configs,
@@ -51,8 +53,8 @@ from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database
 from llm_backend.store.jobs import run_jobs
 
-if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
-    from llm_backend.backends.upstream.pool import UpstreamPool
+if TYPE_CHECKING:
+    from llm_backend.backends.image_servers import ImageServers
 
 # Validators to compile at start; the others (10 MB) are compiled at first use.
 WARM_OPERATIONS = (
@@ -93,11 +95,14 @@ async def open_services(
         names = {name: model.card.id for model in served for name in model.names}
         routes = model_routes(settings, names, configs)
         access = await enter(open_access(settings, database, targets_of(names, routes)))
-        upstream = await enter(
+        upstreams = await enter(
             open_upstreams(settings, configs, document, metrics, shared, cut_off)
         )
+        image_servers = await enter(open_image_servers(settings, upstreams))
         tracing = await enter(open_tracing(settings))
-        registry = Registry([], {}, upstream, routes, build_voice(settings, metrics))
+        upstream = upstreams.relayed
+        voice = build_voice(settings, metrics)
+        registry = Registry([], {}, upstream, routes, voice, upstreams.image_servers)
         observe = usage_observer(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await enter(
             open_models(settings, served, shared, source, registry, observe, cut_off)
@@ -114,11 +119,12 @@ async def open_services(
             metrics=metrics,
             database=database,
             access=access,
-            upstream=upstream,
+            upstreams=upstreams,
+            image_servers=image_servers,
             registry=registry,
             choose_personality=choose_personality,
             stores=stores,
-            search=search_over(settings, stores, vectors, registry, upstream),
+            search=search_over(settings, stores, vectors, registry, upstream, image_servers),
         )
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARM_OPERATIONS))
         stack.callback(warming.cancel)
@@ -149,13 +155,14 @@ def _build_services(
     metrics: Metrics,
     database: Database,
     access: Access,
-    upstream: "UpstreamPool | None",
+    upstreams: Upstreams,
+    image_servers: "ImageServers | None",
     registry: Registry,
     choose_personality: ChoosePersonality,
     stores: Stores,
     search: SearchServices,
 ) -> Services:
-    has_upstream = upstream is not None
+    has_upstream = upstreams.relayed is not None
     return Services(
         settings=settings,
         draining=draining,
@@ -197,5 +204,6 @@ def _build_services(
         validators=validators,
         realtime_permits=SessionPermits(settings.realtime_sessions_limit),
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
-        upstreams=upstream,
+        upstreams=upstreams.relayed,
+        image_servers=image_servers,
     )

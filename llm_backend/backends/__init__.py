@@ -8,6 +8,8 @@
 - `mcp_server.py`      client of MCP servers
 - `web_files.py`       files fetched from allowed hosts
 - `data_url.py`        data: URLs
+- `image_servers.py`   pictures of servers that speak `/sdapi/v1`
+- `picture_files.py`   sources, masks and formats of pictures that are drawn
 - `speech/`            texts read aloud
 - `transcription/`     recordings as text
 - `webhook_sender.py`  events sent to webhook endpoints

@@ -13,6 +13,9 @@ from llm_backend.errors import EngineNotInstalled, InvalidRequest, ModelNotFound
 from llm_backend.extras import is_installed, needs_engine
 from llm_backend.json_types import JsonMapping
 
+IMAGES = "Images"
+"""Tag of the operations that image servers answer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamModel:
@@ -22,7 +25,16 @@ class UpstreamModel:
     upstream: str | None = None
 
 
-Step = LocalModel | VoiceModel | UpstreamModel
+@dataclass(frozen=True, kw_only=True)
+class PictureModel:
+    """Model of one image server, or of any image server that serves it; `model` None is the one
+    that the server has loaded."""
+
+    model: str | None
+    upstream: str | None = None
+
+
+Step = LocalModel | VoiceModel | UpstreamModel | PictureModel
 """One backend of a route, which are tried in order."""
 
 
@@ -40,18 +52,21 @@ class ModelSource(Protocol):
 
 class Registry:
     """Resolves names: routes first, then local models by name, alias and personality
-    (`NAME:PERSONALITY`), then upstreams whose settings cover the name."""
+    (`NAME:PERSONALITY`), then upstreams whose settings cover the name. Image servers come before
+    these for operations on images, and after them for others."""
 
     def __init__(
         self,
         local: Sequence[LocalModel],
         aliases: Mapping[str, str] | None = None,
         upstreams: ModelSource | None = None,
-        routes: Mapping[str, Sequence[UpstreamModel | str]] | None = None,
+        routes: Mapping[str, Sequence[UpstreamModel | PictureModel | str]] | None = None,
         voice: VoiceModel | None = None,
+        image_servers: ModelSource | None = None,
     ) -> None:
         """Steps of `routes` that are strings name local models, or the `voice`."""
         self._upstreams = upstreams
+        self._image_servers = image_servers
         self._voice = voice
         self._routes = dict(routes or {})
         self.serve(local, aliases or {})
@@ -82,9 +97,14 @@ class Registry:
             return routed
         if (own := self._own(name)) is not None:
             return (own,)
-        if self._upstreams is None or not self._upstreams.serves(name, operation):
+        picture = self._picture_model(name, operation)
+        if picture is not None and IMAGES in operation:
+            return (picture,)
+        if self._upstreams is not None and self._upstreams.serves(name, operation):
+            return (UpstreamModel(model=name),)
+        if picture is None:
             raise self._not_served(name)
-        return (UpstreamModel(model=name),)
+        return (picture,)  # of another operation, which says that it draws only
 
     def knows(self, name: str) -> bool:
         """Returns True if a local model or a route has this name."""
@@ -94,14 +114,30 @@ class Registry:
         """Returns True if the first backend of a name speaks. Raises `ModelNotFound`."""
         return isinstance(self.steps(name)[0], VoiceModel)
 
+    def is_picture_model(self, name: str) -> bool:
+        """Returns True if the first backend of a name draws. Raises `ModelNotFound`."""
+        return isinstance(self.steps(name)[0], PictureModel)
+
+    @property
+    def has_image_servers(self) -> bool:
+        """True if an image server is configured."""
+        return self._image_servers is not None
+
+    async def picture_models(self) -> list[JsonMapping]:
+        """Lists the image servers' models whose names are not used by this server."""
+        if self._image_servers is None:
+            return []
+        listed = await self._image_servers.models()
+        return [one for one in listed if not self.knows(one.get("id", ""))]
+
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
         """Returns the local model that is the first backend of a name; None if that is an upstream.
 
-        Raises `ModelNotFound`, and `InvalidRequest` for a voice.
+        Raises `ModelNotFound`, and `InvalidRequest` for a voice and for a model that draws.
         """
         first = self.steps(name, operation)[0]
-        if isinstance(first, VoiceModel):
-            raise only_speaks(first)
+        if isinstance(first, VoiceModel | PictureModel):
+            raise wrong_operation(first)
         return first if isinstance(first, LocalModel) else None
 
     def local_step(self, name: str) -> LocalModel | None:
@@ -145,10 +181,19 @@ class Registry:
         self._local[model].choose_personality(name)
 
     async def upstream_models(self) -> list[JsonMapping]:
-        """Lists the upstreams' models whose names are not used by this server."""
+        """Lists the models of upstreams and image servers whose names are not used by this
+        server."""
+        pictures = await self.picture_models()
         if self._upstreams is None:
-            return []
-        return [one for one in await self._upstreams.models() if not self.knows(one.get("id", ""))]
+            return pictures
+        named = {one["id"] for one in pictures}
+        listed = [one for one in await self._upstreams.models() if one.get("id", "") not in named]
+        return [*(one for one in listed if not self.knows(one.get("id", ""))), *pictures]
+
+    def _picture_model(self, name: str, operation: Sequence[str]) -> PictureModel | None:
+        servers = self._image_servers
+        is_served = servers is not None and servers.serves(name, operation)
+        return PictureModel(model=name) if is_served else None
 
     def _own(self, name: str) -> LocalModel | VoiceModel | None:
         """Returns the model of this server with this name."""
@@ -157,7 +202,8 @@ class Registry:
 
     def _not_served(self, name: str) -> ModelNotFound | EngineNotInstalled:
         """Returns the error for a name without backends."""
-        is_local = name == BUILTIN_ID or self._upstreams is None
+        has_others = self._upstreams is not None or self._image_servers is not None
+        is_local = name == BUILTIN_ID or not has_others
         if is_local and not is_installed("local"):
             return EngineNotInstalled(needs_engine(f"The model `{name}`"), param="model")
         listed = (card.id for card in self.local_cards())
@@ -178,11 +224,13 @@ class Registry:
                 yield f"{name}:{personality}", model.as_personality(personality)
 
 
-def only_speaks(model: VoiceModel) -> InvalidRequest:
-    """Returns the error of any other operation with a voice."""
-    return InvalidRequest(
-        f"`{model.card.id}` is a voice: it answers POST /v1/audio/speech only.", param="model"
-    )
+def wrong_operation(model: VoiceModel | PictureModel) -> InvalidRequest:
+    """Returns the error of an operation that a voice, or a model that draws, does not answer."""
+    if isinstance(model, VoiceModel):
+        reason = f"`{model.card.id}` is a voice: it answers POST /v1/audio/speech only."
+    else:
+        reason = f"`{model.model}` draws pictures: it answers /v1/images only."
+    return InvalidRequest(reason, param="model")
 
 
 def _rename_card(card: ModelCard, name: str, more: tuple[str, str]) -> ModelCard:

@@ -209,9 +209,12 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
     from llm_backend.app.upstreams import upstream_configs
     from llm_backend.cli.api import Api, ApiRequestError
 
-    def check_upstream(base_url: str, key: str | None) -> str:
+    def check_upstream(base_url: str, key: str | None, *, is_image_server: bool) -> str:
+        api = Api(base_url, key, _UPSTREAM_S)
         try:
-            count = len(Api(base_url, key, _UPSTREAM_S).get("/models").get("data") or ())
+            listed = api.get("/sdapi/v1/sd-models" if is_image_server else "/models")
+            models = listed if isinstance(listed, list) else listed.get("data")
+            count = len(models or ())
         except ApiRequestError as error:
             raise _CheckFailed(str(error)) from error
         return f"{base_url} serves {count} models."
@@ -222,7 +225,9 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
         yield Finding(name="upstream", is_ok=False, sentence=str(error))
         return
     for one in configs:
-        check_one = functools.partial(check_upstream, one.base_url, one.api_key)
+        check_one = functools.partial(
+            check_upstream, one.base_url, one.api_key, is_image_server=one.is_image_server
+        )
         yield _run_check(f"upstream {one.name}", check_one)
     if not configs:
         yield Finding(name="upstream", is_ok=True, sentence="None is configured.")

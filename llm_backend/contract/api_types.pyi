@@ -1975,6 +1975,47 @@ class CreateFileRequest(TypedDict):
     file: bytes
     purpose: NotRequired[Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]]
 
+class CreateImageEditRequest(TypedDict):
+    background: NotRequired[Literal["auto", "opaque", "transparent"] | None]
+    image: bytes | list[bytes]
+    input_fidelity: NotRequired[InputFidelity | None]
+    mask: NotRequired[bytes]
+    model: NotRequired[str | None]
+    n: NotRequired[int | None]
+    output_compression: NotRequired[int | None]
+    output_format: NotRequired[Literal["jpeg", "png", "webp"] | None]
+    partial_images: NotRequired[PartialImages]
+    prompt: str
+    quality: NotRequired[Literal["auto", "high", "low", "medium", "standard"] | None]
+    response_format: NotRequired[Literal["b64_json", "url"] | None]
+    size: NotRequired[str | None]
+    stream: NotRequired[bool | None]
+    user: NotRequired[str]
+
+class CreateImageRequest(TypedDict):
+    background: NotRequired[Literal["auto", "opaque", "transparent"] | None]
+    model: NotRequired[str | None]
+    moderation: NotRequired[Literal["auto", "low"] | None]
+    n: NotRequired[int | None]
+    output_compression: NotRequired[int | None]
+    output_format: NotRequired[Literal["jpeg", "png", "webp"] | None]
+    partial_images: NotRequired[PartialImages]
+    prompt: str
+    quality: NotRequired[Literal["auto", "hd", "high", "low", "medium", "standard"] | None]
+    response_format: NotRequired[Literal["b64_json", "url"] | None]
+    size: NotRequired[str | None]
+    stream: NotRequired[bool | None]
+    style: NotRequired[Literal["natural", "vivid"] | None]
+    user: NotRequired[str]
+
+class CreateImageVariationRequest(TypedDict):
+    image: bytes
+    model: NotRequired[str | None]
+    n: NotRequired[int | None]
+    response_format: NotRequired[Literal["b64_json", "url"] | None]
+    size: NotRequired[Literal["1024x1024", "256x256", "512x512"] | None]
+    user: NotRequired[str]
+
 class CreateModerationRequest(TypedDict):
     input: str | list[str] | list[CreateModerationRequestInputImageUrl | CreateModerationRequestInputText]
     model: NotRequired[str]
@@ -2544,6 +2585,23 @@ class EditChoice(TypedDict):
     text: str
     index: int
 
+class EditImageBodyJsonParam(TypedDict):
+    background: NotRequired[Literal["auto", "opaque", "transparent"] | None]
+    images: list[ImageRefParam]
+    input_fidelity: NotRequired[Literal["high", "low"] | None]
+    mask: NotRequired[ImageRefParam]
+    model: NotRequired[str | None]
+    moderation: NotRequired[Literal["auto", "low"] | None]
+    n: NotRequired[int | None]
+    output_compression: NotRequired[int | None]
+    output_format: NotRequired[Literal["jpeg", "png", "webp"] | None]
+    partial_images: NotRequired[PartialImages]
+    prompt: str
+    quality: NotRequired[Literal["auto", "high", "low", "medium"] | None]
+    size: NotRequired[Literal["1024x1024", "1024x1536", "1536x1024", "auto"] | None]
+    stream: NotRequired[bool | None]
+    user: NotRequired[str]
+
 class Embedding(TypedDict):
     embedding: list[float] | str
     index: int
@@ -2819,9 +2877,66 @@ class HybridSearchOptions(TypedDict):
     embedding_weight: float
     text_weight: float
 
+class Image(TypedDict):
+    b64_json: NotRequired[str]
+    revised_prompt: NotRequired[str]
+    url: NotRequired[str]
+
 ImageDetail: TypeAlias = Literal["auto", "high", "low", "original"]
 
+class ImageEditCompletedEvent(TypedDict):
+    b64_json: str
+    background: Literal["auto", "opaque", "transparent"]
+    created_at: int
+    output_format: Literal["jpeg", "png", "webp"]
+    quality: Literal["auto", "high", "low", "medium"]
+    size: str
+    type: Literal["image_edit.completed"]
+    usage: ImagesUsage
+
+class ImageEditPartialImageEvent(TypedDict):
+    b64_json: str
+    background: Literal["auto", "opaque", "transparent"]
+    created_at: int
+    output_format: Literal["jpeg", "png", "webp"]
+    partial_image_index: int
+    quality: Literal["auto", "high", "low", "medium"]
+    size: str
+    type: Literal["image_edit.partial_image"]
+
+ImageEditStreamEvent: TypeAlias = ImageEditCompletedEvent | ImageEditPartialImageEvent
+
 ImageGenActionEnum: TypeAlias = Literal["auto", "edit", "generate"]
+
+class ImageGenCompletedEvent(TypedDict):
+    b64_json: str
+    background: Literal["auto", "opaque", "transparent"]
+    created_at: int
+    output_format: Literal["jpeg", "png", "webp"]
+    quality: Literal["auto", "high", "low", "medium"]
+    size: str
+    type: Literal["image_generation.completed"]
+    usage: ImagesUsage
+
+class ImageGenInputUsageDetails(TypedDict):
+    image_tokens: int
+    text_tokens: int
+
+class ImageGenOutputTokensDetails(TypedDict):
+    image_tokens: int
+    text_tokens: int
+
+class ImageGenPartialImageEvent(TypedDict):
+    b64_json: str
+    background: Literal["auto", "opaque", "transparent"]
+    created_at: int
+    output_format: Literal["jpeg", "png", "webp"]
+    partial_image_index: int
+    quality: Literal["auto", "high", "low", "medium"]
+    size: str
+    type: Literal["image_generation.partial_image"]
+
+ImageGenStreamEvent: TypeAlias = ImageGenCompletedEvent | ImageGenPartialImageEvent
 
 class ImageGenTool(TypedDict):
     action: NotRequired[ImageGenActionEnum]
@@ -2846,6 +2961,36 @@ class ImageGenToolCall(TypedDict):
 class ImageGenToolInputImageMask(TypedDict):
     file_id: NotRequired[str]
     image_url: NotRequired[str]
+
+class ImageGenUsage(TypedDict):
+    input_tokens: int
+    input_tokens_details: ImageGenInputUsageDetails
+    output_tokens: int
+    output_tokens_details: NotRequired[ImageGenOutputTokensDetails]
+    total_tokens: int
+
+class ImageRefParam(TypedDict):
+    file_id: NotRequired[str]
+    image_url: NotRequired[str]
+
+class ImagesResponse(TypedDict):
+    background: NotRequired[Literal["opaque", "transparent"]]
+    created: int
+    data: NotRequired[list[Image]]
+    output_format: NotRequired[Literal["jpeg", "png", "webp"]]
+    quality: NotRequired[Literal["high", "low", "medium"]]
+    size: NotRequired[str]
+    usage: NotRequired[ImageGenUsage]
+
+class ImagesUsage(TypedDict):
+    input_tokens: int
+    input_tokens_details: ImagesUsageInputTokensDetails
+    output_tokens: int
+    total_tokens: int
+
+class ImagesUsageInputTokensDetails(TypedDict):
+    image_tokens: int
+    text_tokens: int
 
 IncludeEnum: TypeAlias = (
     Literal["code_interpreter_call.outputs", "computer_call_output.output.image_url", "file_search_call.results", "message.input_image.image_url", "message.output_text.logprobs", "reasoning.encrypted_content", "web_search_call.action.sources", "web_search_call.results"]
@@ -3700,6 +3845,8 @@ class OutputTextContent(TypedDict):
     type: Literal["output_text"]
 
 ParallelToolCalls: TypeAlias = bool
+
+PartialImages: TypeAlias = int | None
 
 PersonalityEnum: TypeAlias = str
 

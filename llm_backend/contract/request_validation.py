@@ -60,6 +60,7 @@ class RequestChecks:
         self.query_parameters = lru_cache(maxsize=None)(self._query_parameters)
         self.form = lru_cache(maxsize=None)(self._form)
         self.takes_body = lru_cache(maxsize=None)(self._takes_body)
+        self.takes_json = lru_cache(maxsize=None)(self._takes_json)
         self._media_types = lru_cache(maxsize=None)(self._described_media_types)
 
     def are_for(self, operation: Operation) -> bool:
@@ -88,6 +89,10 @@ class RequestChecks:
             check.schema["properties"], lambda name: self.document.component("schemas", name)
         )
         return FormCheck(check=check, parameters=parameters)
+
+    def _takes_json(self, operation_id: str) -> bool:
+        """True if the document describes a JSON body for the operation."""
+        return "application/json" in self._media_types(operation_id)
 
     def _takes_body(self, operation_id: str) -> bool:
         """True if the document describes a request body for the operation."""
@@ -177,8 +182,9 @@ class RequestValidator:
             limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
             check_length(headers, limit_bytes)
             return limit_body(receive, limit_bytes)
-        if checked.form:
+        if checked.form and not checks.takes_json(operation.operation_id):
             raise UnsupportedMediaType("This operation takes a form; send multipart/form-data.")
+        checked.form = None
         check_length(headers, checks.limits.json_bytes)
         check_encoding(headers)
         raw = await read_body(limit_body(receive, checks.limits.json_bytes))

@@ -28,6 +28,7 @@ A function has the name of its operationId. `services/`, `generation/`, `renderi
 `write_behind/`     writes after the answer
 `internal_requests.py`  requests to the own application
 `audio/`            speech, voices, transcription
+`images/`           pictures of image servers
 `decisions/`        questions answered by probabilities
 `mcp/`              the MCP server at `/mcp`
 `ollama/`           Ollama's API

@@ -5,7 +5,8 @@ default.
 
 - `settings.py`     all settings in one class, and their groups
 - `listening.py`, `access.py`, `local_models.py`, `upstreams.py`, `state.py`, `search.py`,
-  `responses.py`, `realtime.py`, `audio.py`, `webhooks.py`, `bounds.py`, `observability.py`
+  `responses.py`, `realtime.py`, `audio.py`, `images.py`, `webhooks.py`, `bounds.py`,
+  `observability.py`
   one group each
 - `model_entry.py`, `backend.py`  entries of the config file
 - `kinds.py`        types of values that several groups have

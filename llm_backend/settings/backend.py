@@ -33,10 +33,11 @@ class BackendSettings(BaseModel):
         description="Names or shell patterns of further headers that are passed from clients to "
         "it and back. Credentials, cookies and headers that proxies add are never passed.",
     )
-    kind: Literal["openai", "azure", "anthropic"] = Field(
+    kind: Literal["openai", "azure", "anthropic", "sdapi"] = Field(
         "openai",
         description="Its addressing and key: OpenAI's paths, Azure's deployments, or those of "
-        "Anthropic, whose Messages it then supports.",
+        "Anthropic, whose Messages it then supports. `sdapi` is an image server with `/sdapi/v1`, "
+        "whose base URL has no path: it answers `/v1/images`, and nothing else.",
     )
     api_version: str | None = Field(
         None,
@@ -55,7 +56,12 @@ class BackendSettings(BaseModel):
     weight: float = Field(
         1, gt=0, le=1000, description="Its share of requests beside other upstreams of a model."
     )
-    concurrency: int = Field(1000, ge=1, description="Maximum number of concurrent requests.")
+    concurrency: int | None = Field(
+        None,
+        ge=1,
+        description="Maximum number of concurrent requests; 1000 if unset, and 1 for the kind "
+        "`sdapi`: previews and interruptions of an image server are not bound to a request.",
+    )
     connect_timeout_s: float = Field(10, gt=0, description="Timeout in seconds for connecting.")
     first_byte_timeout_s: float | None = Field(
         None,
@@ -89,8 +95,12 @@ class BackendSettings(BaseModel):
             raise ValueError(
                 "an `azure` backend needs `models` (its deployments) and `api_version`"
             )
-        if self.kind == "openai" and self.api_version:
+        if self.kind == "sdapi" and not self.models:
+            raise ValueError("an `sdapi` backend needs `models` (names or patterns of checkpoints)")
+        if self.kind in ("openai", "sdapi") and self.api_version:
             raise ValueError("`api_version` is only for the kinds `azure` and `anthropic`")
         if self.kind == "anthropic" and self.wire != "both":
             raise ValueError("an `anthropic` backend supports messages; leave `wire` out")
+        if self.kind == "sdapi" and self.wire != "both":
+            raise ValueError("an `sdapi` backend makes pictures; leave `wire` out")
         return self

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from llm_backend.settings.access import AccessSettings
 from llm_backend.settings.audio import SpeechSettings, TranscriptionSettings
 from llm_backend.settings.bounds import BoundsSettings
+from llm_backend.settings.images import ImagesSettings
 from llm_backend.settings.kinds import PREFIX, require_text
 from llm_backend.settings.listening import ListeningSettings
 from llm_backend.settings.local_models import LocalModelsSettings
@@ -29,6 +30,7 @@ class Settings(
     ResponsesSettings,
     SearchSettings,
     StateSettings,
+    ImagesSettings,
     UpstreamsSettings,
     TranscriptionSettings,
     SpeechSettings,
@@ -70,6 +72,7 @@ SETTING_GROUPS: Mapping[str, type[BaseModel]] = {
     "Speech": SpeechSettings,
     "Transcription": TranscriptionSettings,
     "Upstreams": UpstreamsSettings,
+    "Images": ImagesSettings,
     "State": StateSettings,
     "Text extraction and search": SearchSettings,
     "Responses": ResponsesSettings,

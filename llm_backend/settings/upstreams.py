@@ -72,9 +72,15 @@ class UpstreamsSettings(BaseModel):
         return [_resolve_key(one) if isinstance(one, dict) else one for one in value]
 
     @property
-    def has_upstream(self) -> bool:
-        """True if there is an upstream for requests that are not local."""
+    def has_backend(self) -> bool:
+        """True if another server answers some requests: an upstream or an image server."""
         return bool(self.backends) or self.openai_api_key is not None
+
+    @property
+    def has_upstream(self) -> bool:
+        """True if there is an upstream for requests that are not local; an image server is none."""
+        relayed = [one for one in self.backends if one.kind != "sdapi"]
+        return bool(relayed) or self.openai_api_key is not None
 
 
 def _resolve_key(backend: dict[str, Any]) -> dict[str, Any]:

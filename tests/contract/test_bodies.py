@@ -163,7 +163,7 @@ def test_a_chunked_body_is_read_to_its_end(client: TestClient):
 
 
 def test_forms_that_are_relayed_pass_unread(client: TestClient):
-    response = client.post("/v1/images/variations", files={"image": b"x" * 250_000})
+    response = client.post("/v1/videos", files={"input_reference": b"x" * 250_000})
 
     assert response.json()["raw_bytes"] == 0
     assert response.json()["rest_bytes"] > 250_000
@@ -174,7 +174,7 @@ def test_uploads_have_a_limit_of_their_own(client: TestClient, is_announced: boo
     content = b"x" * 500_000 if is_announced else iter([b"x" * 250_000] * 2)
 
     response = client.post(
-        "/v1/images/variations",
+        "/v1/videos",
         content=content,
         headers={"content-type": "multipart/form-data; boundary=x"},
     )
@@ -190,8 +190,8 @@ def test_a_body_of_exactly_the_limit_is_accepted(client_for):
 
 def test_relayed_bodies_are_validated_unless_the_setting_is_off(client_for):
     with client_for(check_relayed=True) as checking, client_for(check_relayed=False) as trusting:
-        assert checking.post("/v1/images/generations", json={"prompt": 5}).status_code == 400
-        assert trusting.post("/v1/images/generations", json={"prompt": 5}).status_code == 200
+        assert checking.post("/v1/videos", json={"prompt": 5}).status_code == 400
+        assert trusting.post("/v1/videos", json={"prompt": 5}).status_code == 200
         assert trusting.post(CHAT, json={"model": 5}).status_code == 400
 
 

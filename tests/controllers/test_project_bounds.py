@@ -113,7 +113,7 @@ async def test_a_project_that_may_use_all_models_is_let_through(far, path, body)
     [
         ("/audio/transcriptions", {"data": {"model": "bad"}, "files": {"file": b"sound"}}),
         ("/images/edits", {"data": {"model": "bad", "prompt": "x"}, "files": {"image": b"i"}}),
-        ("/images/edits", {"files": {"image": b"image" * 20_000, "model": (None, "good")}}),
+        ("/videos", {"files": {"input_reference": b"image" * 20_000, "model": (None, "good")}}),
         ("/audio/transcriptions", {"files": {"file": b"sound"}}),
         ("/realtime/calls", {"files": {**SDP, "session": ("", orjson.dumps(SESSION))}}),
         ("/realtime/calls", {"files": SDP}),

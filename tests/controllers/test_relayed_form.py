@@ -56,7 +56,7 @@ async def test_a_route_exchanges_the_models_name_in_a_form(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "is_found"), [(b"/v1/audio/transcriptions", True), (b"/v1/images/edits", False)]
+    ("path", "is_found"), [(b"/v1/audio/transcriptions", True), (b"/v1/videos", False)]
 )
 async def test_a_late_model_is_found_where_the_form_may_be_answered_here(
     tmp_path, path: bytes, is_found: bool
@@ -65,7 +65,7 @@ async def test_a_late_model_is_found_where_the_form_may_be_answered_here(
     async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
         settings = {
             "backends": [backend(a, "a", "x"), backend(b, "b", "y")],
-            "operations": {"Audio": "b", "Images": "b"},
+            "operations": {"Audio": "b", "Videos": "b"},
         }
         async with gateway(tmp_path, **settings) as served:
             await served.ask(upload(*parts, path=path))
@@ -111,7 +111,7 @@ async def test_a_form_that_grows_too_large_is_refused_and_not_the_upstreams_fail
         settings = {"backends": [backend(b, "b")], "upload_limit_bytes": 100_000}
         async with gateway(tmp_path, **settings) as served:
             parts = [MODEL % b"ears", FILE % (SOUND * 300), END]
-            path = b"/v1/images/edits"
+            path = b"/v1/videos"
             answer = await served.ask(upload(*parts, chunked=True, path=path))
 
     assert answer.status == 413

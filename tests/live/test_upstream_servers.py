@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from benchmarks.peers.build import LLAMA_SERVER
+from llm_backend.app.upstreams import model_routes, upstream_configs
+from llm_backend.backends.upstream.config import WireProtocol
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.settings import load_settings
 from tests.gateway import gateway
@@ -22,6 +24,7 @@ from tests.upstream import Connection, FakeUpstream, Message
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "docs" / "upstreams").glob("*.yaml"))
+IMAGE_SERVERS = {"stable-diffusion"}  # played by tests/image_server.py
 SERVERS: dict[str, Any] = yaml.safe_load(
     (Path(__file__).parent / "upstream_servers.yaml").read_text(encoding="utf-8")
 )
@@ -107,7 +110,7 @@ def client_of(port: int) -> openai.AsyncOpenAI:
 
 
 def test_every_server_has_an_example():
-    assert {path.stem for path in EXAMPLES} == SERVERS.keys()
+    assert {path.stem for path in EXAMPLES} == SERVERS.keys() | IMAGE_SERVERS
 
 
 def test_documentation_tells_what_is_known():
@@ -128,7 +131,9 @@ def test_example_is_a_valid_config(path, tmp_path, monkeypatch):
         monkeypatch.setenv(name, "sk-x")
 
     settings = load_settings({"data_dir": tmp_path}, path)
-    assert settings.backends[0].wire == "chat"
+    configs = upstream_configs(settings)
+    assert model_routes(settings, {}, configs).keys() >= settings.routes.keys()
+    assert configs[0].wire == WireProtocol.CHAT or configs[0].is_image_server
     assert all(one.models for one in settings.backends)
 
 

@@ -117,6 +117,11 @@ class RequestMeter:
         key = self._key("")._replace(kind="embeddings", model=model)
         self._ledger.add(key, tokens=Tokens(input_tokens=tokens))
 
+    def count_pictures(self, model: str, pictures: int) -> None:
+        """Counts pictures that a model drew for a request to another model."""
+        key = self._key("")._replace(kind="image.generation", model=model)
+        self._ledger.add(key, units=pictures)
+
     def _add(self, detail: str, tokens: Tokens) -> None:
         self.tokens = (self.tokens or 0) + tokens.input_tokens + tokens.output_tokens
         self._ledger.add(self._key(detail), tokens=tokens)

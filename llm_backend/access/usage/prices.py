@@ -11,11 +11,12 @@ TOKENS_PRICED = 1_000_000  # tokens that a price is for
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One line item of a model's costs."""
+    """One line item of a model's costs; `unit` is what `quantity` counts."""
 
     line_item: str
     dollars: float
-    tokens: int
+    quantity: int
+    unit: str = "tokens"
 
 
 def costs_of(used: UsageSum, model: str, prices: Mapping[str, Price]) -> list[Cost]:
@@ -29,11 +30,19 @@ def costs_of(used: UsageSum, model: str, prices: Mapping[str, Price]) -> list[Co
         ("cached input", cached, used.tokens.cached_tokens),
         ("output", price.output, used.tokens.output_tokens),
     )
-    return [
-        Cost(line_item=f"{model}, {name}", dollars=each * tokens / TOKENS_PRICED, tokens=tokens)
+    costs = [
+        Cost(line_item=f"{model}, {name}", dollars=each * tokens / TOKENS_PRICED, quantity=tokens)
         for name, each, tokens in lines
         if tokens
     ]
+    if price.picture and used.units:
+        dollars = price.picture * used.units
+        costs.append(
+            Cost(
+                line_item=f"{model}, pictures", dollars=dollars, quantity=used.units, unit="images"
+            )
+        )
+    return costs
 
 
 def cost_cents(used: UsageSum, model: str, prices: Mapping[str, Price]) -> float:

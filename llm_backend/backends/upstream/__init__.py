@@ -17,6 +17,7 @@ passed_headers.py    headers that may pass
 body_rewriting.py    one value of a body replaced
 answer_kinds.py      JSON or events, by the document
 error_bodies.py      other servers' error bodies
+refusal.py           refusals as errors for clients
 azure.py             Azure's URLs
 websockets.py        interface of a WebSocket relay
 """

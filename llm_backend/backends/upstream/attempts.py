@@ -65,6 +65,7 @@ class Attempts:
     async def send(self, upstream: Upstream) -> UpstreamAnswer:
         request = self.request
         self.tried.append(upstream.name)
+        request.on_attempt(upstream.name)
         return await upstream.exchange(
             method=request.method,
             path=request.path,

@@ -12,11 +12,13 @@ _PATTERN = frozenset("*?[")
 
 
 class UpstreamKind(StrEnum):
-    """Address and authentication style of an upstream: OpenAI's, Azure's or Anthropic's."""
+    """Address and authentication style of an upstream: OpenAI's, Azure's, Anthropic's, or an image
+    server's (`/sdapi/v1`)."""
 
     OPENAI = "openai"
     AZURE = "azure"
     ANTHROPIC = "anthropic"
+    SDAPI = "sdapi"
 
 
 class WireProtocol(StrEnum):
@@ -86,6 +88,11 @@ class UpstreamConfig:
     def serves_any(self) -> bool:
         """True if it serves every model that no other upstream names."""
         return not self.models
+
+    @property
+    def is_image_server(self) -> bool:
+        """True if it makes pictures and answers nothing else."""
+        return self.kind is UpstreamKind.SDAPI
 
     @property
     def lists_models(self) -> bool:

@@ -60,6 +60,30 @@ def models_in(status: int, body: bytes) -> Models:
     ]
 
 
+def checkpoints_in(status: int, body: bytes) -> Models:
+    """Parses an image server's list of checkpoints; `title` is the name that selects one. Raises
+    `UpstreamFailed` if it is invalid."""
+    try:
+        listed = orjson.loads(body) if status == 200 else None
+    except orjson.JSONDecodeError:
+        listed = None
+    if not isinstance(listed, list):
+        raise UpstreamFailed(f"The image server gave no list of checkpoints (status {status}).")
+    return [
+        {
+            "id": one["model_name"],
+            "object": "model",
+            "created": 0,
+            "owned_by": "image-server",
+            "title": one["title"],
+        }
+        for one in listed
+        if isinstance(one, dict)
+        and isinstance(one.get("model_name"), str)
+        and isinstance(one.get("title"), str)
+    ]
+
+
 def _from_anthropic(model: JsonObject) -> JsonObject:
     """Returns the model object of OpenAI's API for one of Anthropic's."""
     try:

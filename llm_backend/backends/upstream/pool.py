@@ -9,6 +9,7 @@ from typing import Protocol, Self, TypeVar
 from llm_backend.backends.upstream.answer_kinds import (
     ANY,
     EVENTS_OR_JSON,
+    JSON_ONLY,
     AnswerKinds,
     answer_kinds_of,
 )
@@ -86,6 +87,25 @@ class UpstreamPool:
             if not attempts.has_untried:
                 raise UpstreamFailed("No upstream could answer the request.")
             await _pause(attempts)
+
+    async def exchange_beside(
+        self, upstream: str, *, method: str, path: str, query: bytes = b""
+    ) -> UpstreamAnswer:
+        """Sends a request without a body to the upstream of this name, at which another request of
+        the caller holds a permit; it takes none itself and is sent once. Raises `UpstreamFailed`
+        and `UpstreamTimeout`."""
+        return await self._upstreams[upstream].exchange(
+            method=method,
+            path=path,
+            query=query,
+            headers=((b"accept", b"application/json"),),
+            body=b"",
+            expected=JSON_ONLY,
+        )
+
+    def takes_turns(self, upstream: str) -> bool:
+        """Returns True if the upstream of this name gets one request at a time."""
+        return self._upstreams[upstream].config.concurrency == 1
 
     async def connect(self, request: UpstreamRequest, protocols: Sequence[str]) -> UpstreamSocket:
         """Opens a WebSocket and offers these subprotocols. Raises as `exchange`, and the error of

@@ -15,7 +15,8 @@ class UpstreamRequest:
     upstream, `upstream` the one that a route names, `wire` the wire protocol if it differs from the
     operation's. `streams`: events are requested (None: unknown). `has_fallback`: another backend
     answers if no upstream can. `caller` takes its turn with others in the fair queue.
-    `on_abandoned` is called if the request is cancelled after an upstream has got it.
+    `on_abandoned` is called if the request is cancelled after an upstream has got it, `on_attempt`
+    with the name of each upstream before the request is sent to it.
     """
 
     method: str
@@ -31,3 +32,4 @@ class UpstreamRequest:
     has_fallback: bool = False
     caller: str = ""
     on_abandoned: Callable[[], None] = lambda: None
+    on_attempt: Callable[[str], None] = lambda _: None

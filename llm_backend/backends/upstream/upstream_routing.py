@@ -40,6 +40,10 @@ class UpstreamRouting:
         own = self._own(operation)
         return [own] if own else (self._any or [one.name for one in self._upstreams])[:1]
 
+    def is_bound(self, operation: Sequence[str]) -> bool:
+        """Returns True if the settings bind the operation to one upstream."""
+        return self._own(operation) is not None
+
     def _own(self, operation: Sequence[str]) -> str | None:
         """Returns the upstream of an operation: by its id, else by its tag."""
         found = [self._operations.get(name.lower()) for name in operation]

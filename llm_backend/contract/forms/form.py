@@ -9,7 +9,7 @@ the fields:
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -82,9 +82,26 @@ class Form:
             pieces=self._file_pieces(field, limit_bytes),
         )
 
+    async def files(
+        self, fields: Collection[str], *, limit_bytes: int
+    ) -> AsyncGenerator[FilePart, None]:
+        """Yields the files of these fields in the form's order, each of which is read before the
+        next one; `name[]` is the field `name`. Afterwards `fields` checks the whole form."""
+        check_length(self._http.headers, len(fields) * limit_bytes + FRAMING_BYTES)
+        while head := await self._next_file(*fields):
+            field = head.name.removesuffix("[]")
+            self._files[field] = ""
+            self._check(self._files, is_whole=False)
+            yield FilePart(
+                field=field,
+                filename=_filename(head),
+                media_type=_media_type(head),
+                pieces=self._file_pieces(field, limit_bytes),
+            )
+
     async def fields(self) -> Mapping[str, JsonValue]:
         """Reads the form to its end and returns its typed fields. Raises `InvalidRequest`."""
-        if head := await self._next_file(next(iter(self._files), "")):
+        if head := await self._next_file(*self._files):
             message = f"The form holds '{head.name}' more than once."
             raise InvalidRequest(message, param=head.name)
         return self._check(self._files)
@@ -94,11 +111,11 @@ class Form:
         async for event in events(self._http.stream(), boundary):
             yield event
 
-    async def _next_file(self, field: str) -> PartBegan | None:
-        """Collects fields until a part named `field` begins; returns None at the form's end."""
+    async def _next_file(self, *fields: str) -> PartBegan | None:
+        """Collects fields until a part of these names begins; returns None at the form's end."""
         async for event in self._events:
             assert isinstance(event, PartBegan), "every part is read to its end"
-            if event.name == field:
+            if event.name.removesuffix("[]") in fields:
                 return event
             self._pairs.append((event.name, await self._text(event.name)))
         return None

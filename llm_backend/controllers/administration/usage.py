@@ -161,7 +161,8 @@ def _costs(groups: JsonObject, costs: Sequence[Cost]) -> JsonObject:
         **groups,
     }
     if "line_item" in groups:
-        rendered |= {"quantity": sum(cost.tokens for cost in costs), "quantity_unit": "tokens"}
+        quantity = sum(cost.quantity for cost in costs)
+        rendered |= {"quantity": quantity, "quantity_unit": costs[0].unit}
     return rendered
 
 

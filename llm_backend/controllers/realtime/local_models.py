@@ -1,6 +1,6 @@
 """Models that answer realtime sessions here."""
 
-from llm_backend.backends.registry import UpstreamModel, only_speaks
+from llm_backend.backends.registry import PictureModel, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import BUILTIN_VOICE, VoiceModel
 from llm_backend.controllers.realtime.session_config import Abilities
 from llm_backend.controllers.services import Services
@@ -18,8 +18,8 @@ def is_local(services: Services, model: str) -> bool:
 def check_local_model(services: Services, model: str) -> None:
     """Raises `InvalidRequest` for a local model that holds no conversation."""
     step = services.registry.steps(model, OPERATION)[0]
-    if isinstance(step, VoiceModel):
-        raise only_speaks(step)
+    if isinstance(step, VoiceModel | PictureModel):
+        raise wrong_operation(step)
     assert not isinstance(step, UpstreamModel), "the model is local"
     if step.transcribes:
         raise InvalidRequest(f"`{model}` transcribes; it does not answer.", param="model")

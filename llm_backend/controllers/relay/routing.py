@@ -8,7 +8,7 @@ from typing import Protocol
 from starlette.responses import Response
 
 from llm_backend.backends.local.local_model import LocalModel
-from llm_backend.backends.registry import Step, UpstreamModel, only_speaks
+from llm_backend.backends.registry import PictureModel, Step, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import VoiceModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.contract.forms.form_model import FormHead, with_model
@@ -32,6 +32,11 @@ _NOTHING_TRANSCRIBES = (
     "OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, to relay recordings."
 )
 
+_NOTHING_DRAWS = (
+    "No model of this server draws pictures: add an image server to `backends` (docs/images.md), "
+    "or set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, to relay them."
+)
+
 LocalStep = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
 FALLBACK_ERRORS = (Overloaded, RateLimited, UpstreamError)
@@ -40,6 +45,8 @@ FALLBACK_ERRORS = (Overloaded, RateLimited, UpstreamError)
 Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
 
 VoiceStep = Callable[[Services, ApiRequest, VoiceModel], Awaitable[Response]]
+
+PictureStep = Callable[[Services, ApiRequest, PictureModel], Awaitable[Response]]
 
 
 class UpstreamStep(Protocol):
@@ -79,13 +86,62 @@ async def answer_form_by_route(
         raise Unsupported(_NOTHING_TRANSCRIBES + _missing_extra(), param="model")
     steps = services.registry.steps(name, operation_names(request))
     step = steps[0]
-    if isinstance(step, VoiceModel):
-        raise only_speaks(step)
+    if isinstance(step, VoiceModel | PictureModel):
+        raise wrong_operation(step)
     if isinstance(step, UpstreamModel):
         assert request.form_head is not None, "it names the model"
         return await _relay_form(services, request, request.form_head, steps)
     await _switch_model(request, step)
     return await local(services, request, step.with_meter(request.meter))
+
+
+async def answer_image_by_route(
+    services: Services, request: ApiRequest, *, picture: PictureStep
+) -> Response:
+    """Returns the answer to an operation on images: of the image server whose model it names, else
+    of an upstream. Raises `Unsupported` without either, and `ModelNotFound`. The first step
+    answers a form, as it is read only once."""
+    if services.upstreams is None and not services.registry.has_image_servers:
+        raise Unsupported(_NOTHING_DRAWS)
+    head = request.form_head
+    steps = _image_steps(
+        services, request, requested_model(request) if head is None else head.model
+    )
+    if not steps:
+        return await relay(services, request)
+    if head is not None:
+        if not isinstance(steps[0], UpstreamModel):
+            return await _picture_answer(services, request, steps[0], picture)
+        return await _relay_form(services, request, head, steps)
+    options = _RouteOptions(local=_refuse_to_draw, relay_with=relay, picture=picture)
+    return await _first_answer(services, request, steps, options)
+
+
+def _image_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
+    """Returns the steps of a model's name. Without a name, the image server answers with the model
+    that it has loaded, unless an upstream is there to choose one."""
+    operation = operation_names(request)
+    if name is not None:
+        return services.registry.steps(name, operation)
+    if services.image_servers is not None and services.image_servers.is_default(operation):
+        return [PictureModel(model=None)]
+    return ()
+
+
+async def _picture_answer(
+    services: Services, request: ApiRequest, step: Step, picture: PictureStep
+) -> Response:
+    await _switch_model(request, step)
+    if isinstance(step, LocalModel):
+        return await _refuse_to_draw(services, request, step)
+    if not isinstance(step, PictureModel):
+        assert isinstance(step, VoiceModel), "upstreams are relayed to"
+        raise wrong_operation(step)
+    return await picture(services, request, step)
+
+
+async def _refuse_to_draw(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    raise InvalidRequest(f"`{model.card.id}` is a language model; it cannot draw.", param="model")
 
 
 def _missing_extra() -> str:
@@ -169,7 +225,9 @@ def operation_names(request: ApiRequest) -> tuple[str, str]:
 
 
 def _name(step: Step) -> str:
-    return step.model if isinstance(step, UpstreamModel) else step.card.id
+    if isinstance(step, UpstreamModel | PictureModel):
+        return step.model or ""
+    return step.card.id
 
 
 async def _switch_model(request: ApiRequest, step: Step) -> None:
@@ -185,6 +243,7 @@ class _RouteOptions:
     relay_with: UpstreamStep
     bridged: Bridged | None = None
     voice: VoiceStep | None = None
+    picture: PictureStep | None = None
 
     async def answer_step(
         self, services: Services, request: ApiRequest, step: Step, *, has_fallback: bool
@@ -196,8 +255,12 @@ class _RouteOptions:
             return await self.local(services, request, step.with_meter(request.meter))
         if isinstance(step, VoiceModel):
             if self.voice is None:
-                raise only_speaks(step)
+                raise wrong_operation(step)
             return await self.voice(services, request, step)
+        if isinstance(step, PictureModel):
+            if self.picture is None:
+                raise wrong_operation(step)
+            return await self.picture(services, request, step)
         to = Destination(model=step.model, upstream=step.upstream, has_fallback=has_fallback)
         other = _other_wire(services, request, step) if self.bridged else None
         if self.bridged is None or other is None:

@@ -1,8 +1,10 @@
 """Images in the input: uploaded files and fetched URLs as data: URLs for chats."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.web_files import WebFile, WebFiles, is_web_url
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.response_items.input_parts import (
@@ -48,14 +50,30 @@ class FilePictures:
         """Resolves one part; `where` is its path."""
         return await self._part(part, where) if _is_read(part) else dict(part)
 
+    async def content(self, reference: Part, where: str) -> bytes:
+        """Returns the bytes of the picture at `image_url`, which may be a data: URL, or in the
+        uploaded file `file_id`; `where` is the path of the reference. Raises `InvalidRequest`."""
+        url = reference.get("image_url")
+        if not url:
+            return (await self._read_upload(reference["file_id"], f"{where}.file_id")).content
+        parsed = parse_data_url(url)
+        if parsed is None:
+            return (await self._web.fetch(url, f"{where}.image_url")).content
+        try:
+            data = await asyncio.to_thread(decode_base64, parsed.base64)
+        except ValueError as error:
+            message = "The picture in the data: URL is not in base64."
+            raise InvalidRequest(message, param=f"{where}.image_url") from error
+        if len(data) > self._limit_bytes:
+            raise self._too_large(f"{where}.image_url")
+        return data
+
     async def _part(
         self, part: Part, where: str, fetched: FetchedFiles | None = None
     ) -> JsonObject:
         if not part.get("image_url"):
-            return {
-                **part,
-                "image_url": await self._read_upload(part["file_id"], f"{where}.file_id"),
-            }
+            upload = await self._read_upload(part["file_id"], f"{where}.file_id")
+            return {**part, "image_url": await _data_url(upload)}
         if has_fetched(part):
             return {**bare_part(part), "image_url": await _data_url(fetched_file(part))}
         file = await self._web.fetch(part["image_url"], f"{where}.image_url")
@@ -63,23 +81,26 @@ class FilePictures:
             await fetched.add(where, file)
         return {**part, "image_url": await _data_url(file)}
 
-    async def _read_upload(self, id: str, where: str) -> str:
+    async def _read_upload(self, id: str, where: str) -> WebFile:
         try:
             with translate_store_errors("file"):
                 stored = await self._files.get(id)
         except NotFound as error:
             raise InvalidRequest(error.message, param=where, code="image_file_not_found") from error
         if stored.size_bytes > self._limit_bytes:
-            raise InvalidRequest(
-                f"The picture has more than {self._limit_bytes:,} bytes.",
-                param=where,
-                code="image_file_too_large",
-            )
+            raise self._too_large(where)
         data = bytearray()
         with translate_store_errors("file"):
             async for piece in self._files.read(stored, 0, stored.size_bytes):
                 data += piece
-        return await _data_url(WebFile(name="", media_type=stored.media_type, content=bytes(data)))
+        return WebFile(name="", media_type=stored.media_type, content=bytes(data))
+
+    def _too_large(self, where: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"The picture has more than {self._limit_bytes:,} bytes.",
+            param=where,
+            code="image_file_too_large",
+        )
 
 
 async def _data_url(file: WebFile) -> str:

@@ -40,6 +40,7 @@ from llm_backend.store import (
 )
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
+    from llm_backend.backends.image_servers import ImageServers
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 
@@ -84,3 +85,4 @@ class Services:
     validators: Validators
     realtime_permits: SessionPermits
     upstreams: "UpstreamPool | None" = None
+    image_servers: "ImageServers | None" = None

@@ -1,4 +1,4 @@
-"""Decodes and resizes picture files to RGB pixels. The only module that imports Pillow.
+"""Decodes and resizes picture files to RGB pixels.
 
 Sizes follow OpenAI's documentation: `low` fits 512 by 512 pixels, `original` 2,048 by 2,048, and
 the others that and 768 on the shorter side. This bounds the bytes sent to the engine, and the
@@ -50,6 +50,19 @@ class Pixels:
 def decode_picture(data: bytes, *, detail: str, limit: int) -> Pixels:
     """Decodes the first picture in a file, upright and resized by `detail`. Raises `BadPicture`; a
     picture of more than `limit` pixels is not decoded."""
+    with open_picture(data, limit) as image:
+        size = _target_size(*image.size, detail)
+        image.draft("RGB", size)  # decodes a JPEG at a reduced size
+        turn = _orientation(image)
+        shrunk = _resize(image, size)  # first, as every copy of a large picture is large
+        turned = shrunk if turn is None else shrunk.transpose(turn)
+        return Pixels(width=turned.width, height=turned.height, data=_flatten(turned).tobytes())
+
+
+@contextmanager
+def open_picture(data: bytes, limit: int) -> Iterator[Image.Image]:
+    """Opens the first picture in a file, without decoding it. Raises `BadPicture`, for more than
+    `limit` pixels too, and translates the errors of its use."""
     with _translate_errors(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
         if width * height > limit:
@@ -57,12 +70,13 @@ def decode_picture(data: bytes, *, detail: str, limit: int) -> Pixels:
                 f"The picture has {width} x {height} pixels; it may have {limit:,}.",
                 "image_too_large",
             )
-        size = _target_size(width, height, detail)
-        image.draft("RGB", size)  # decodes a JPEG at a reduced size
-        turn = _orientation(image)
-        shrunk = _resize(image, size)  # first, as every copy of a large picture is large
-        upright = shrunk if turn is None else shrunk.transpose(turn)
-        return Pixels(width=upright.width, height=upright.height, data=_flatten(upright).tobytes())
+        yield image
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Returns the picture turned as its EXIF data say."""
+    turn = _orientation(image)
+    return image if turn is None else image.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

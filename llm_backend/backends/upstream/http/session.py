@@ -13,11 +13,13 @@ HEADER_COUNT = 256
 # Below the 5 s after which uvicorn and Node close an idle connection, so that no request is sent
 # on a connection that is being closed.
 _KEEPALIVE_S = 4.0
+_BESIDE = 3  # connections for progress, an interruption and the list of models
 
 
 def new_connector(config: UpstreamConfig) -> aiohttp.BaseConnector:
     """Creates a connection pool; the caller closes it."""
-    return aiohttp.TCPConnector(limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S)
+    beside = _BESIDE if config.is_image_server else 0
+    return aiohttp.TCPConnector(limit=config.concurrency + beside, keepalive_timeout=_KEEPALIVE_S)
 
 
 def timeouts_of(config: UpstreamConfig) -> aiohttp.ClientTimeout:

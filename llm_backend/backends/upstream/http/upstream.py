@@ -39,7 +39,12 @@ from llm_backend.backends.upstream.http.translation import (
     redirect_error,
     rejected_key_error,
 )
-from llm_backend.backends.upstream.model_list import LIST_BYTES, ModelList, models_in
+from llm_backend.backends.upstream.model_list import (
+    LIST_BYTES,
+    ModelList,
+    checkpoints_in,
+    models_in,
+)
 from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.backends.upstream.passed_headers import answers_headers, requests_headers
 from llm_backend.backends.upstream.retry import DOWN, KEY_REJECTED
@@ -49,6 +54,7 @@ from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_sta
 from llm_backend.json_types import JsonObject
 
 _MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # else it lists the first 20
+_CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
 _LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream
 
 
@@ -279,7 +285,7 @@ class Upstream(UpstreamLoad):
             async with asyncio.timeout(_LIST_TIMEOUT_S):
                 answer = await self.exchange(
                     method="GET",
-                    path="/models",
+                    path=_CHECKPOINTS_PATH if self.config.is_image_server else "/models",
                     query=_MODELS_QUERIES.get(self.config.kind, b""),
                     headers=[(b"accept", b"application/json")],
                     body=b"",
@@ -289,6 +295,8 @@ class Upstream(UpstreamLoad):
         except TimeoutError as error:
             raise self._translation.timeout_error(error) from error
         with self._translation:
+            if self.config.is_image_server:
+                return checkpoints_in(answer.status, body)
             return models_in(answer.status, body)
 
 

@@ -13,8 +13,8 @@ from llm_backend import exact_json
 from llm_backend.access import RequestMeter, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.upstream.config import WireProtocol
-from llm_backend.backends.upstream.error_bodies import error_fields
 from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.refusal import read_refusal
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.relay.bridge.as_chat import PATH as CHAT_PATH
 from llm_backend.controllers.relay.bridge.as_chat import ChunkReader, as_chat, as_streamed_chat
@@ -29,7 +29,6 @@ from llm_backend.errors import (
     UnsupportedField,
     UpstreamError,
     UpstreamFailed,
-    from_status,
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
 from llm_backend.offload import offload
@@ -48,14 +47,12 @@ _ENFORCED_BY_UPSTREAM = frozenset(
     {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
 )
 MESSAGE_TOKENS = 4096
-_ERROR_BYTES = 64 * 1024
 _PATHS = {
     WireProtocol.CHAT: CHAT_PATH,
     WireProtocol.RESPONSES: RESPONSE_PATH,
     WireProtocol.MESSAGES: MESSAGE_PATH,
 }
 _LAST_BYTES_S = 0.1  # after `[DONE]`, for the end of the body: it comes at once, or never
-_WAIT_DIGITS = 7  # of `retry-after` in seconds: more digits, beyond some weeks, are invalid
 
 
 class BridgeReader(Protocol):
@@ -149,7 +146,7 @@ class BridgedModel:
             )
         )
         if relayed.status != 200:
-            raise await _refusal(relayed)
+            raise await read_refusal(relayed)
         return BridgedAnswer(relayed, _READERS[self._wire], body, self.meter)
 
     def _build_body(self, request: Chat) -> Any:  # Any: a body of the wire protocol
@@ -262,25 +259,6 @@ def _parse_event(data: str) -> JsonMapping:
     if not isinstance(event, dict):
         raise UpstreamFailed("The upstream sent an event that is not an object.")
     return event
-
-
-async def _refusal(relayed: UpstreamAnswer) -> ApiError:
-    """Returns the error of an upstream's refusal, for the client."""
-    body = await relayed.read(_ERROR_BYTES)
-    fields = {"upstream": relayed.upstream, "status": relayed.status}
-    log.warning("upstream_refused", extra=fields)
-    if not 400 <= relayed.status < 500:
-        return UpstreamFailed("No upstream could answer the request.")
-    refused = error_fields(body)
-    message, code = refused.get("message"), refused.get("code")
-    error = from_status(
-        relayed.status, message if isinstance(message, str) else "The upstream refused the request."
-    )
-    if isinstance(code, str) and code:
-        error.code = code  # without `param`, which names a field of the other operation
-    wait = relayed.header(b"retry-after") or b""
-    error.retry_after_s = int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
-    return error
 
 
 def _token_count_unsupported() -> UnsupportedField:

@@ -3,7 +3,7 @@
 The operation opens a `ResponseTurn`. It reads a `ResponseRun`, which feeds the events of a
 `ToolLoop` to the response's state; from the items of that state the loop builds the chat of the
 next round. The loop reads the model's `CheckedAnswer`. Server tools (`server_tools.py` beside this
-package) are `file_search` and `mcp`; `app/search.py` registers them.
+package) are `file_search`, `mcp` and `image_generation`; `app/search.py` registers them.
 
 `response_turn.py`      streamed or whole, and stored
 `response_run.py`       events of the loop as events of the response
@@ -11,6 +11,7 @@ package) are `file_search` and `mcp`; `app/search.py` registers them.
 `response_model.py`     interface of a model
 `reasoning_summary.py`  summaries of reasoning
 `file_search_tool.py`   searches of vector stores during a response
+`image_tool.py`         pictures drawn during a response
 `mcp_tools.py`          tools of MCP servers
 `mcp_entry.py`          validation of an `mcp` entry
 `mcp_items.py`          items of MCP tools

@@ -1,0 +1,359 @@
+"""Image servers: pictures drawn by an upstream that speaks `/sdapi/v1`, with previews.
+
+A server works at one request at a time, and tells every client the progress of the current one. So
+previews are read, and a request that is given up is interrupted, only at a server that gets one
+request at a time from here (`concurrency: 1`).
+"""
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from llm_backend import exact_json
+from llm_backend.backends.data_url import decode_base64
+from llm_backend.backends.registry import PictureModel
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.refusal import read_refusal
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.background_tasks import BackgroundTasks
+from llm_backend.errors import ApiError, ModelNotFound, UpstreamError, UpstreamFailed
+from llm_backend.json_types import JsonMapping, JsonObject
+
+if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
+    from llm_backend.backends.upstream.pool import UpstreamPool
+
+log = logging.getLogger(__name__)
+
+_HEADERS = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
+_PROGRESS = "/sdapi/v1/progress"
+_INTERRUPT = "/sdapi/v1/interrupt"
+_POLL_S = 0.5
+_INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
+_FRAMING_BYTES = 1024 * 1024  # of an answer, besides its pictures
+
+Sent = Callable[[], None]
+"""Called if a request is given up after the image server has got it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """Number of denoising steps by quality (`low`, `medium`, `high`), and further fields of each
+    request to an image server, by their names in `/sdapi/v1`."""
+
+    steps: Mapping[str, int]
+    parameters: JsonMapping = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Pictures to draw: `count` of them, of `size` in pixels (None: the server's own size).
+
+    `source` is a PNG to begin with, `mask` a PNG that is white where the source is drawn again, and
+    `previews` the maximum number of previews of each picture.
+    """
+
+    prompt: str
+    count: int = 1
+    size: tuple[int, int] | None = None
+    quality: str = "medium"
+    source: bytes | None = None
+    mask: bytes | None = None
+    previews: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """Unfinished picture: a file as the image server sends it, and its number from 0 on."""
+
+    data: bytes
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Finished picture: a file as the image server sends it."""
+
+    data: bytes
+
+
+class ImageServers:
+    """Image servers behind one pool. `options` are those of models by name, `default` of all
+    others; a picture's file has at most `picture_bytes`. With `is_alone`, no upstream is there for
+    requests without a model."""
+
+    def __init__(
+        self,
+        pool: "UpstreamPool",
+        options: Mapping[str, DrawingOptions],
+        default: DrawingOptions,
+        *,
+        picture_bytes: int,
+        is_alone: bool,
+        poll_s: float = _POLL_S,
+    ) -> None:
+        self._pool = pool
+        self._options = options
+        self._default = default
+        self._picture_bytes = picture_bytes
+        self._is_alone = is_alone
+        self._poll_s = poll_s
+        self._endings = BackgroundTasks()
+
+    async def settle(self) -> None:
+        """Waits until the image servers are told of all requests that were given up."""
+        await self._endings.settle()
+
+    def is_default(self, operation: Sequence[str]) -> bool:
+        """Returns True if a request without a model is for an image server."""
+        return self._is_alone or self._pool.routing.is_bound(operation)
+
+    async def draw(
+        self,
+        drawing: Drawing,
+        model: PictureModel,
+        *,
+        operation: Sequence[str],
+        caller: str,
+        on_abandoned: Sent,
+    ) -> AsyncGenerator[Preview | Drawn, None]:
+        """Yields the pictures as they are finished, each after its previews. Closing the generator
+        interrupts the image server.
+
+        Raises `ModelNotFound` for a model that no image server lists, the server's refusal, and the
+        errors of `UpstreamPool.exchange`.
+        """
+        request = _Request(
+            pool=self._pool,
+            upstream=model.upstream,
+            model=model.model,
+            title=None if model.model is None else await self._title(model.model),
+            options=self._options.get(model.model or "", self._default),
+            operation=operation,
+            caller=caller,
+            on_abandoned=on_abandoned,
+            picture_bytes=self._picture_bytes,
+            poll_s=self._poll_s,
+            endings=self._endings,
+        )
+        remaining = drawing.count
+        while remaining:
+            # Some servers draw one picture whatever the number, and previews are of one picture.
+            part = replace(drawing, count=1 if drawing.previews else remaining)
+            async with aclosing(request.draw(part)) as events:
+                async for event in events:
+                    remaining -= isinstance(event, Drawn)
+                    yield event
+
+    async def _title(self, model: str) -> str:
+        """Returns the name by which the image server selects a model."""
+        listed = await self._pool.models()
+        if not listed:
+            raise UpstreamFailed("No image server lists its models: it is down, or has no API.")
+        found = (one["title"] for one in listed if model in (one["id"], one["title"]))
+        title: str | None = next(found, None)
+        if title is None:
+            raise ModelNotFound(model)
+        return title
+
+
+@dataclass(kw_only=True)
+class _Request:
+    """One request to the image servers, which asks for pictures one or more times."""
+
+    pool: "UpstreamPool"
+    upstream: str | None
+    model: str | None
+    title: str | None
+    options: DrawingOptions
+    operation: Sequence[str]
+    caller: str
+    on_abandoned: Sent
+    picture_bytes: int
+    poll_s: float
+    endings: BackgroundTasks
+    _at: str | None = None  # name of the upstream that has the request
+
+    async def draw(self, drawing: Drawing) -> AsyncGenerator[Preview | Drawn, None]:
+        """Yields the previews and then the pictures of one request; at least one picture."""
+        self._at = None
+        drawing_task = asyncio.create_task(self._ask(drawing))
+        try:
+            async with aclosing(self._previews(drawing_task, drawing.previews)) as previews:
+                async for preview in previews:
+                    yield preview
+            await asyncio.wait([drawing_task])  # cancelling this leaves the request for `_abandon`
+            for picture in drawing_task.result()[: drawing.count]:
+                yield Drawn(data=picture)
+        finally:
+            if not drawing_task.done():  # in a task of its own: this one may be cancelled
+                self.endings.start(self._abandon(drawing_task))
+
+    async def _ask(self, drawing: Drawing) -> list[bytes]:
+        limit_bytes = drawing.count * self.picture_bytes * 4 // 3 + _FRAMING_BYTES
+        body = await asyncio.to_thread(self._body, drawing)
+        answer = await self.pool.exchange(
+            UpstreamRequest(
+                method="POST",
+                path=f"/sdapi/v1/{'txt2img' if drawing.source is None else 'img2img'}",
+                query=b"",
+                headers=_HEADERS,
+                body=body,
+                operation=self.operation,
+                model=self.model,
+                upstream=self.upstream,
+                streams=False,
+                caller=self.caller,
+                on_abandoned=self.on_abandoned,
+                on_attempt=self._record_attempt,
+            )
+        )
+        if answer.status != 200:
+            raise await read_refusal(answer)
+        read = await answer.read(limit_bytes)
+        try:
+            if len(read) > limit_bytes:
+                raise UpstreamFailed(
+                    "The image server's answer is larger than its pictures may be."
+                )
+            return await asyncio.to_thread(_pictures, read)
+        except UpstreamFailed as error:
+            answer.report_invalid(error)
+            raise
+
+    def _record_attempt(self, upstream: str) -> None:
+        self._at = upstream
+
+    def _body(self, drawing: Drawing) -> bytes:
+        return exact_json.dumps(_fields(drawing, self.options, self.title))
+
+    async def _previews(
+        self, drawing_task: "asyncio.Task[list[bytes]]", count: int
+    ) -> AsyncGenerator[Preview, None]:
+        """Yields up to `count` previews, evenly spread, until the request is answered."""
+        index, last = 0, b""
+        while index < count:
+            await asyncio.wait([drawing_task], timeout=self.poll_s)
+            if drawing_task.done():
+                return
+            if self._at is None:
+                continue
+            if not self.pool.takes_turns(self._at):
+                return  # the current picture may be another request's
+            progress = await self._progress(self._at)
+            if progress is None:
+                return
+            share, data = progress
+            if (
+                data
+                and data != last
+                and share >= (index + 1) / (count + 1)
+                and not drawing_task.done()
+            ):
+                yield Preview(data=data, index=index)
+                index, last = index + 1, data
+
+    async def _progress(self, upstream: str) -> tuple[float, bytes] | None:
+        """Returns the share of the work that is done, and the current picture, if it is shown.
+        None if the server tells no progress."""
+        try:
+            answer = await self.pool.exchange_beside(
+                upstream, method="GET", path=_PROGRESS, query=b"skip_current_image=false"
+            )
+            read = await answer.read(self.picture_bytes * 4 // 3 + _FRAMING_BYTES)
+            if answer.status != 200:
+                raise UpstreamFailed(f"The image server tells no progress ({answer.status}).")
+            return await asyncio.to_thread(_parse_progress, read)
+        except UpstreamError as error:
+            log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
+            return None
+
+    async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
+        """Ends a request that is given up. The server is interrupted first, while the request
+        still has its permit: the next one must not be."""
+        await self._interrupt()
+        drawing_task.cancel()
+        await asyncio.gather(drawing_task, return_exceptions=True)
+
+    async def _interrupt(self) -> None:
+        """Interrupts the current picture, if it is certainly this request's."""
+        if self._at is None or not self.pool.takes_turns(self._at):
+            return
+        with suppress(ApiError, TimeoutError):  # it then draws to the end
+            async with asyncio.timeout(_INTERRUPT_S):
+                answer: UpstreamAnswer = await self.pool.exchange_beside(
+                    self._at, method="POST", path=_INTERRUPT
+                )
+                await answer.read(_FRAMING_BYTES)
+
+
+def _fields(drawing: Drawing, options: DrawingOptions, title: str | None) -> JsonObject:
+    fields: JsonObject = {
+        **options.parameters,
+        "prompt": drawing.prompt,
+        "batch_size": 1,
+        "n_iter": drawing.count,
+        "steps": options.steps[drawing.quality],
+        "send_images": True,
+        "save_images": False,
+        "do_not_save_samples": True,
+        "do_not_save_grid": True,
+    }
+    if drawing.size is not None:
+        fields["width"], fields["height"] = drawing.size
+    if title is not None:
+        overrides: Any = options.parameters.get("override_settings") or {}
+        fields["override_settings"] = {**overrides, "sd_model_checkpoint": title}
+        fields["override_settings_restore_afterwards"] = False  # no model is loaded twice
+    if drawing.source is not None:
+        fields["init_images"] = [_base64(drawing.source)]
+        fields["resize_mode"] = 1  # crops to the size, and distorts nothing
+    if drawing.mask is not None:
+        fields |= {"mask": _base64(drawing.mask), "inpainting_mask_invert": 0}
+    return fields
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _pictures(body: bytes) -> list[bytes]:
+    answer = _parse(body)
+    images = answer.get("images")
+    if not isinstance(images, list) or not images:
+        raise UpstreamFailed("The image server answered without a picture.")
+    return [_decode(one) for one in images]
+
+
+def _parse_progress(body: bytes) -> tuple[float, bytes]:
+    progress = _parse(body)
+    share, current = progress.get("progress"), progress.get("current_image")
+    if not isinstance(share, int | float):
+        raise UpstreamFailed("The image server tells no progress.")
+    return float(share), _decode(current) if current else b""
+
+
+def _parse(body: bytes) -> JsonMapping:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamFailed("The image server answered with something that is no JSON.") from error
+    if not isinstance(answer, dict):
+        raise UpstreamFailed("The image server answered with JSON that is no object.")
+    return answer
+
+
+def _decode(image: object) -> bytes:
+    """Decodes a picture in base64, with or without the head of a data: URL."""
+    if not isinstance(image, str):
+        raise UpstreamFailed("The image server sent a picture that is no text.")
+    head, comma, rest = image.partition(",")
+    try:
+        return decode_base64(rest if comma else head)
+    except ValueError as error:
+        raise UpstreamFailed("The image server sent a picture that is not in base64.") from error

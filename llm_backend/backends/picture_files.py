@@ -1,0 +1,104 @@
+"""Files of pictures that image servers take and make: sources, masks, and other formats.
+
+Pillow is an optional dependency, so that this module is imported only when a picture is converted.
+"""
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from llm_backend.backends.local.media.pictures import BadPicture, open_picture, upright
+
+_EDITED = 0  # alpha of the pixels of a mask that are drawn again
+_WHITE, _BLACK = 255, 0
+_MODES = {"png": ("RGB", "RGBA", "L", "LA", "P"), "webp": ("RGB", "RGBA"), "jpeg": ("RGB", "L")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFile:
+    """One picture: its file, and its size in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePicture:
+    """A picture to draw on, as PNG. `mask` is white where its transparency asks to draw; None if no
+    pixel is fully transparent."""
+
+    data: bytes
+    width: int
+    height: int
+    mask: bytes | None
+
+
+def convert_picture(data: bytes, format: str, quality: int | None, *, limit: int) -> PictureFile:
+    """Returns the picture as `png`, `jpeg` or `webp`; `quality` is that of the last two, from 0 to
+    100, None for the library's own. A file that is in the format already is returned as it is,
+    unless a quality is asked for. Raises `BadPicture`, for more than `limit` pixels too."""
+    with open_picture(data, limit) as image:
+        width, height = image.size
+        if image.format == format.upper() and quality is None:
+            image.load()
+            return PictureFile(data=data, width=width, height=height)
+        file = io.BytesIO()
+        options = {} if quality is None else {"quality": quality}
+        _in_mode_of(image, format).save(file, format, **options)
+        return PictureFile(data=file.getvalue(), width=width, height=height)
+
+
+def read_source(data: bytes, *, limit: int) -> SourcePicture:
+    """Reads the picture of an edit, upright. Raises `BadPicture`, for more than `limit` pixels
+    too."""
+    with open_picture(data, limit) as image:
+        picture = upright(image)
+        has_alpha = picture.has_transparency_data
+        picture = picture.convert("RGBA" if has_alpha else "RGB")
+        mask = _drawn_pixels(picture) if has_alpha else None
+        return SourcePicture(
+            data=_png(picture.convert("RGB")),
+            width=picture.width,
+            height=picture.height,
+            mask=None if mask is None or mask.getextrema() == (_BLACK, _BLACK) else _png(mask),
+        )
+
+
+def read_mask(data: bytes, source: SourcePicture, *, limit: int) -> bytes:
+    """Returns a mask as PNG, white where the source is drawn again: where `data` is fully
+    transparent. Raises `BadPicture`, for one without transparency or of another size too."""
+    with open_picture(data, limit) as image:
+        if image.size != (source.width, source.height):
+            width, height = image.size
+            raise BadPicture(
+                f"The mask has {width} x {height} pixels; the picture has {source.width} x "
+                f"{source.height}.",
+                "image_size_mismatch",
+            )
+        if not image.has_transparency_data:
+            raise BadPicture(
+                "The mask has no transparency; what is transparent in it is drawn again.",
+                "invalid_image_mask",
+            )
+        return _png(_drawn_pixels(image.convert("RGBA")))
+
+
+def _drawn_pixels(image: Image.Image) -> Image.Image:
+    alpha = image.getchannel("A")
+    return alpha.point([_WHITE if value == _EDITED else _BLACK for value in range(256)])
+
+
+def _in_mode_of(image: Image.Image, format: str) -> Image.Image:
+    modes = _MODES[format]
+    if image.mode in modes:
+        return image
+    keeps_alpha = "RGBA" in modes and image.has_transparency_data
+    return image.convert("RGBA" if keeps_alpha else "RGB")
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()

@@ -1,0 +1,31 @@
+"""Refusals of upstreams as errors for clients."""
+
+import logging
+
+from llm_backend.backends.upstream.error_bodies import error_fields
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.errors import ApiError, UpstreamFailed, from_status
+
+log = logging.getLogger(__name__)
+
+_ERROR_BYTES = 64 * 1024
+_WAIT_DIGITS = 7  # of `retry-after` in seconds: more digits, beyond some weeks, are invalid
+
+
+async def read_refusal(relayed: UpstreamAnswer) -> ApiError:
+    """Returns the error of an upstream's refusal, for the client."""
+    body = await relayed.read(_ERROR_BYTES)
+    fields = {"upstream": relayed.upstream, "status": relayed.status}
+    log.warning("upstream_refused", extra=fields)
+    if not 400 <= relayed.status < 500:
+        return UpstreamFailed("No upstream could answer the request.")
+    refused = error_fields(body)
+    message, code = refused.get("message"), refused.get("code")
+    error = from_status(
+        relayed.status, message if isinstance(message, str) else "The upstream refused the request."
+    )
+    if isinstance(code, str) and code:
+        error.code = code  # without `param`, which names a field of the other operation
+    wait = relayed.header(b"retry-after") or b""
+    error.retry_after_s = int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
+    return error

@@ -1,0 +1,155 @@
+"""Drawn pictures as the document's answers: objects, events, and files behind URLs."""
+
+import asyncio
+import struct
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llm_backend.backends.image_servers import Drawn, Preview
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.files.operations import new_file_id
+from llm_backend.controllers.images.drawings import PictureStyle
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
+from llm_backend.controllers.services import Services
+from llm_backend.errors import UpstreamFailed
+from llm_backend.extras import is_installed
+from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import base64_text
+from llm_backend.store import StoredFile
+
+if TYPE_CHECKING:
+    from llm_backend.contract import api_types as api
+
+Pictures = AsyncGenerator[Preview | Drawn, None]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEAD_BYTES = 24  # signature, and a header chunk up to width and height
+_NO_TOKENS: "api.ImageGenUsage" = {
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "total_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+}
+"""Usage of a drawing: image servers count no tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyledPicture:
+    """One picture in the form of the answer; `size` is `WIDTHxHEIGHT` in pixels."""
+
+    data: bytes
+    size: str
+
+
+async def style_picture(data: bytes, style: PictureStyle, *, limit: int) -> StyledPicture:
+    """Returns a picture of an image server in the form of the answer. Raises `UpstreamFailed` for
+    one that is damaged, or has more than `limit` pixels."""
+    return await asyncio.to_thread(_style, data, style, limit)
+
+
+def _style(data: bytes, style: PictureStyle, limit: int) -> StyledPicture:
+    if not is_installed("images"):
+        return _keep(data)  # a PNG, as no other format is admitted then
+    from llm_backend.backends.local.media.pictures import BadPicture
+    from llm_backend.backends.picture_files import convert_picture
+
+    try:
+        file = convert_picture(data, style.format, style.compression, limit=limit)
+    except BadPicture as error:
+        raise UpstreamFailed(f"The image server's picture is invalid: {error}") from error
+    return StyledPicture(data=file.data, size=f"{file.width}x{file.height}")
+
+
+def _keep(data: bytes) -> StyledPicture:
+    if not data.startswith(_PNG) or len(data) < _PNG_HEAD_BYTES:
+        raise UpstreamFailed("The image server's picture is no PNG.")
+    width, height = struct.unpack(">II", data[16:_PNG_HEAD_BYTES])
+    return StyledPicture(data=data, size=f"{width}x{height}")
+
+
+async def images_answer(
+    services: Services, request: ApiRequest, pictures: Pictures, style: PictureStyle
+) -> "api.ImagesResponse":
+    """Returns the whole answer, once all pictures are drawn."""
+    limit = services.settings.image_limit_pixels
+    async with aclosing(pictures):
+        drawn = [one async for one in pictures if isinstance(one, Drawn)]
+    styled = [await style_picture(one.data, style, limit=limit) for one in drawn]
+    data: list[api.Image] = []
+    for one in styled:
+        if style.as_urls:
+            data.append({"url": await _store(services, request, one, style)})
+        else:
+            data.append({"b64_json": await base64_text(one.data)})
+    return {
+        "created": int(time.time()),
+        "background": "opaque",
+        "data": data,
+        "output_format": style.format,
+        "quality": style.quality,
+        "size": styled[0].size,
+        "usage": _NO_TOKENS,
+    }
+
+
+async def image_events(
+    services: Services, pictures: Pictures, style: PictureStyle, *, kind: str
+) -> AsyncGenerator[JsonMapping, None]:
+    """Yields the document's events of a stream; `kind` is `image_generation` or `image_edit`."""
+    limit = services.settings.image_limit_pixels
+    async with aclosing(pictures):
+        async for one in pictures:
+            picture = await style_picture(one.data, style, limit=limit)
+            event: JsonObject = {
+                "type": f"{kind}.completed",
+                "b64_json": await base64_text(picture.data),
+                "created_at": int(time.time()),
+                "size": picture.size,
+                "quality": style.quality,
+                "background": "opaque",
+                "output_format": style.format,
+            }
+            if isinstance(one, Preview):
+                event |= {"type": f"{kind}.partial_image", "partial_image_index": one.index}
+            else:
+                event["usage"] = _NO_TOKENS
+            yield event
+
+
+async def _store(
+    services: Services, request: ApiRequest, picture: StyledPicture, style: PictureStyle
+) -> str:
+    """Stores a picture as a file and returns the URL of its content."""
+    id = new_file_id()
+    with translate_store_errors("file"):
+        await services.files.check_capacity(len(picture.data))
+        async with services.files.blobs.writing(_one_piece(picture.data)) as blob:
+            await services.files.add(
+                StoredFile(
+                    id=id,
+                    created_at=int(time.time()),
+                    purpose="vision",
+                    filename=f"{id}.{style.format}",
+                    media_type=f"image/{style.format}",
+                    content=(blob,),
+                )
+            )
+    return f"{_address(request)}/v1/files/{id}/content"
+
+
+def _address(request: ApiRequest) -> str:
+    """Returns the address that the request was sent to; empty for an internal request."""
+    http = request.http
+    host = http.headers.get("host")
+    if host is None:
+        return ""
+    forwarded = http.headers.get("x-forwarded-proto", "")
+    scheme = forwarded if forwarded in ("http", "https") else http.url.scheme
+    return f"{scheme}://{host}{http.scope.get('root_path', '')}"
+
+
+async def _one_piece(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,104 @@
+"""Operations on images: generation from a text, edits of a picture, and its variations."""
+
+from dataclasses import replace
+
+from starlette.responses import Response
+
+from llm_backend.backends.image_servers import Drawing
+from llm_backend.backends.registry import PictureModel
+from llm_backend.contract.client_disconnect import run_while_connected
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.images.answers import image_events, images_answer
+from llm_backend.controllers.images.drawings import (
+    EDIT_FIELDS,
+    GENERATION_FIELDS,
+    VARIATION_FIELDS,
+    check_fields,
+    drawing_from,
+    read_edit_body,
+    read_edit_form,
+    style_from,
+    with_files,
+)
+from llm_backend.controllers.relay.relay import fairness_key
+from llm_backend.controllers.relay.routing import answer_image_by_route, operation_names
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.json_types import JsonMapping
+
+
+async def create_image(services: Services, request: ApiRequest) -> Response:
+    """`POST /images/generations`"""
+    return await answer_image_by_route(services, request, picture=_generate)
+
+
+async def create_image_edit(services: Services, request: ApiRequest) -> Response:
+    """`POST /images/edits`, with a form or JSON"""
+    return await answer_image_by_route(services, request, picture=_edit)
+
+
+async def create_image_variation(services: Services, request: ApiRequest) -> Response:
+    """`POST /images/variations`"""
+    return await answer_image_by_route(services, request, picture=_vary)
+
+
+async def _generate(services: Services, request: ApiRequest, model: PictureModel) -> Response:
+    check_fields(request.body, GENERATION_FIELDS)
+    return await _answer(services, request, model, request.body, _drawing(services, request.body))
+
+
+async def _edit(services: Services, request: ApiRequest, model: PictureModel) -> Response:
+    if request.form is None:
+        body = request.body
+        check_fields(body, EDIT_FIELDS)
+        drawing = _drawing(services, body)
+        files = await read_edit_body(services, body)
+    else:
+        body, files = await read_edit_form(services, request)
+        check_fields(body, EDIT_FIELDS)
+        drawing = _drawing(services, body)
+    drawing = await with_files(services, drawing, files)
+    return await _answer(services, request, model, body, drawing, kind="image_edit")
+
+
+async def _vary(services: Services, request: ApiRequest, model: PictureModel) -> Response:
+    body, files = await read_edit_form(services, request)
+    check_fields(body, VARIATION_FIELDS)
+    drawing = await with_files(services, _drawing(services, body), files)
+    drawing = replace(drawing, mask=None)  # transparency asks for nothing here
+    return await _answer(services, request, model, body, drawing)
+
+
+def _drawing(services: Services, body: JsonMapping) -> Drawing:
+    return drawing_from(body, pixels_limit=services.settings.drawn_pixels_limit)
+
+
+async def _answer(
+    services: Services,
+    request: ApiRequest,
+    model: PictureModel,
+    body: JsonMapping,
+    drawing: Drawing,
+    *,
+    kind: str = "image_generation",
+) -> Response:
+    style = style_from(body)
+    assert services.image_servers is not None, "a model that draws is an image server's"
+    pictures = services.image_servers.draw(
+        drawing,
+        model,
+        operation=operation_names(request),
+        caller=fairness_key(request.caller),
+        on_abandoned=request.meter.mark_sent,
+    )
+    if style.streams:
+        events = image_events(services, pictures, style, kind=kind)
+        response: Response = await run_while_connected(request, event_stream(events, ending=b""))
+    else:
+        response = JsonResponse(
+            await run_while_connected(request, images_answer(services, request, pictures, style))
+        )
+    if request.form is not None:  # the meter knows the number in JSON bodies only
+        request.meter.count_units(drawing.count - 1)
+    return response

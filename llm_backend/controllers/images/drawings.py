@@ -1,0 +1,224 @@
+"""Bodies of requests for images as drawings: each field is honoured, or refused by name."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from llm_backend.backends.image_servers import Drawing
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
+from llm_backend.extras import install_command, is_installed
+from llm_backend.json_types import JsonMapping
+
+if TYPE_CHECKING:  # imports Pillow
+    from llm_backend.backends.picture_files import SourcePicture
+
+Format = Literal["png", "jpeg", "webp"]
+Quality = Literal["low", "medium", "high"]
+
+GENERATION_FIELDS = frozenset({
+    "prompt", "model", "n", "quality", "response_format", "output_format", "output_compression",
+    "stream", "partial_images", "size", "moderation", "background", "user",
+})  # fmt: skip
+EDIT_FIELDS = GENERATION_FIELDS | {"image", "images", "mask"}
+VARIATION_FIELDS = frozenset({"image", "model", "n", "response_format", "size", "user"})
+
+NOT_INSTALLED = "pictures_not_installed"
+_IMAGE_SERVER = "image servers"
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+_STEP = 8  # pixels: the models draw blocks of this size
+_LEAST_SIDE = 64
+_QUALITIES: Mapping[str, Quality] = {"low": "low", "high": "high", "hd": "high"}
+_LOSSY = ("jpeg", "webp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureStyle:
+    """Form of the pictures in the answer. `compression` is the quality of JPEG and WebP from 0 to
+    100; None leaves it to the library."""
+
+    format: Format = "png"
+    compression: int | None = None
+    quality: Quality = "medium"
+    as_urls: bool = False
+    streams: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditFiles:
+    """Files of an edit, with the paths of their fields."""
+
+    image: bytes
+    mask: bytes | None = None
+    image_param: str = "image"
+    mask_param: str = "mask"
+
+
+def drawing_from(body: JsonMapping, *, pixels_limit: int) -> Drawing:
+    """Returns the drawing that a body asks for. Raises `InvalidRequest` and `UnsupportedField`."""
+    if body.get("background") == "transparent":
+        raise UnsupportedField(
+            "Image servers draw no transparent background; `opaque` and `auto` are supported.",
+            param="background",
+        )
+    previews = body.get("partial_images") or 0
+    if previews and not body.get("stream"):
+        raise InvalidRequest("`partial_images` needs `stream: true`.", param="partial_images")
+    return Drawing(
+        prompt=body.get("prompt", ""),
+        count=body.get("n") or 1,
+        size=parse_size(body.get("size"), pixels_limit),
+        quality=_QUALITIES.get(body.get("quality") or "auto", "medium"),
+        previews=previews,
+    )
+
+
+def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
+    """Raises `UnsupportedField` for a field that image servers cannot honour."""
+    refuse_others(body, supported, is_neutral=_is_neutral, by=_IMAGE_SERVER)
+
+
+def style_from(body: JsonMapping) -> PictureStyle:
+    """Returns the form of the answer's pictures. Raises `InvalidRequest`."""
+    format: Format = body.get("output_format") or "png"
+    compression = body.get("output_compression")
+    if compression is not None and not 0 <= compression <= 100:
+        raise InvalidRequest("`output_compression` is from 0 to 100.", param="output_compression")
+    if compression is not None and format not in _LOSSY:
+        if compression != 100:  # the default
+            raise InvalidRequest(
+                "`output_compression` needs the `output_format` `jpeg` or `webp`.",
+                param="output_compression",
+            )
+        compression = None
+    as_urls = body.get("response_format") == "url"
+    streams = bool(body.get("stream"))
+    if as_urls and streams:
+        raise InvalidRequest("Streamed pictures are in base64.", param="response_format")
+    if format != "png":
+        require_library()
+    return PictureStyle(
+        format=format,
+        compression=compression,
+        quality=_QUALITIES.get(body.get("quality") or "auto", "medium"),
+        as_urls=as_urls,
+        streams=streams,
+    )
+
+
+def parse_size(size: str | None, pixels_limit: int) -> tuple[int, int] | None:
+    """Parses `WIDTHxHEIGHT`; None for `auto`. Raises `InvalidRequest` for a size that cannot be
+    drawn, or has more pixels than the limit."""
+    if size in (None, "auto"):
+        return None
+    match = _SIZE.fullmatch(size or "")
+    if match is None:
+        raise _bad_size(f"`{(size or '')[:40]}` is not `WIDTHxHEIGHT` in pixels.")
+    width, height = int(match[1]), int(match[2])
+    if min(width, height) < _LEAST_SIDE or width % _STEP or height % _STEP:
+        raise _bad_size(f"Width and height are multiples of {_STEP} from {_LEAST_SIDE} on.")
+    if width * height > pixels_limit:
+        raise _bad_size(f"A picture has at most {pixels_limit:,} pixels (`drawn_pixels_limit`).")
+    return width, height
+
+
+async def read_edit_form(services: Services, request: ApiRequest) -> tuple[JsonMapping, EditFiles]:
+    """Reads the form of an edit or a variation: its fields and its files. Raises
+    `UnsupportedField` for a second image."""
+    assert request.form is not None, "the body is a form"
+    files: dict[str, bytes] = {}
+    limit_bytes = services.settings.image_limit_bytes
+    async with aclosing(request.form.files(("image", "mask"), limit_bytes=limit_bytes)) as parts:
+        async for part in parts:
+            if part.field in files:
+                raise _one_image(part.field)
+            files[part.field] = await _join(part.pieces)
+    fields = await request.form.fields()
+    if request.form_head is not None:
+        request.form_head.close()  # the files are not stored twice while pictures are drawn
+    return fields, EditFiles(image=files["image"], mask=files.get("mask"))
+
+
+async def read_edit_body(services: Services, body: JsonMapping) -> EditFiles:
+    """Reads the files that the JSON body of an edit refers to. Raises `InvalidRequest` and
+    `UnsupportedField` for a second image."""
+    images, mask = body["images"], body.get("mask")
+    if len(images) > 1:
+        raise _one_image("images")
+    read = services.file_pictures.content
+    return EditFiles(
+        image=await read(images[0], "images[0]"),
+        mask=None if mask is None else await read(mask, "mask"),
+        image_param="images[0]",
+        mask_param="mask",
+    )
+
+
+async def with_files(services: Services, drawing: Drawing, files: EditFiles) -> Drawing:
+    """Returns the drawing that begins with these files. Without a mask, transparent pixels of the
+    picture are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
+    require_library()
+    return await asyncio.to_thread(
+        _with_files,
+        drawing,
+        files,
+        services.settings.image_limit_pixels,
+        services.settings.drawn_pixels_limit,
+    )
+
+
+def require_library() -> None:
+    """Raises `Unsupported` if pictures cannot be converted."""
+    if not is_installed("images"):
+        raise Unsupported(
+            "Masks and other formats than `png` need a library that is not installed: "
+            f"{install_command('images')}.",
+            code=NOT_INSTALLED,
+        )
+
+
+def _with_files(drawing: Drawing, files: EditFiles, limit: int, drawn_limit: int) -> Drawing:
+    from llm_backend.backends.local.media.pictures import BadPicture
+    from llm_backend.backends.picture_files import read_mask, read_source
+
+    param = files.image_param
+    try:
+        source = read_source(files.image, limit=limit)
+        mask = source.mask
+        if files.mask is not None:
+            param = files.mask_param
+            mask = read_mask(files.mask, source, limit=limit)
+    except BadPicture as error:
+        raise InvalidRequest(str(error), param=param, code=error.code) from error
+    size = drawing.size or _size_of(source, drawn_limit)
+    return replace(drawing, source=source.data, mask=mask, size=size)
+
+
+def _size_of(source: "SourcePicture", limit: int) -> tuple[int, int]:
+    """Returns the size of a drawing over a picture: the picture's, shrunk to the limit, in blocks
+    that can be drawn."""
+    share = min(1.0, (limit / (source.width * source.height)) ** 0.5)
+    width, height = (int(side * share) // _STEP * _STEP for side in (source.width, source.height))
+    return max(width, _LEAST_SIDE), max(height, _LEAST_SIDE)
+
+
+def _is_neutral(name: str, value: Any) -> bool:  # Any: a JSON value
+    return value is None or (name == "input_fidelity" and value == "low")
+
+
+def _bad_size(reason: str) -> InvalidRequest:
+    return InvalidRequest(reason, param="size")
+
+
+def _one_image(param: str) -> UnsupportedField:
+    message = f"Image servers begin with one picture; `{param}` holds more than one."
+    return UnsupportedField(message, param=param)
+
+
+async def _join(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])

@@ -1,0 +1,211 @@
+"""Server tool `image_generation` of responses: pictures that an image server draws for the model.
+
+The picture is for the user: the model is told that it was drawn, and does not see it. An item keeps
+the prompt as `revised_prompt`, so that later rounds and responses know what was drawn.
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+
+import orjson
+
+from llm_backend.backends.base import Meter
+from llm_backend.backends.image_servers import Drawing, ImageServers, Preview
+from llm_backend.backends.registry import IMAGES, PictureModel, Registry
+from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.images.answers import style_picture
+from llm_backend.controllers.images.drawings import PictureStyle, drawing_from, style_from
+from llm_backend.controllers.response_items.items import new_id
+from llm_backend.controllers.services.server_tools import (
+    CallBegan,
+    CallEnded,
+    CallProgress,
+    ServerCall,
+    ServerTool,
+    ToolContext,
+    ToolEvent,
+    ToolKind,
+)
+from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
+from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import base64_text
+
+NAME = "image_generation"
+PROMPT_CHARACTERS = 1000  # bound in the grammar: a weak model does not end its prompt
+OPERATION = ("createImage", IMAGES)
+_FIELDS = frozenset({
+    "type", "model", "quality", "size", "output_format", "output_compression", "moderation",
+    "background", "partial_images",
+})  # fmt: skip
+_NEUTRAL = {"action": ("auto", "generate"), "input_fidelity": ("low",)}
+_EVENT = "response.image_generation_call"
+_FUNCTION: JsonObject = {
+    "type": "function",
+    "function": {
+        "name": NAME,
+        "description": "Draw a picture for the user, who sees it at once. Describe it in full.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "prompt": {"type": "string", "minLength": 1, "maxLength": PROMPT_CHARACTERS}
+            },
+            "required": ["prompt"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class ImageGenerationKind(ToolKind):
+    """Opens the tool for a response. `pixels_limit` bounds what is asked for, `picture_pixels` what
+    is decoded."""
+
+    type = "image_generation"
+    items = ("image_generation_call",)
+
+    def __init__(
+        self, servers: ImageServers, registry: Registry, *, pixels_limit: int, picture_pixels: int
+    ) -> None:
+        self._servers = servers
+        self._registry = registry
+        self._pixels_limit = pixels_limit
+        self._picture_pixels = picture_pixels
+
+    @asynccontextmanager
+    async def open(self, context: ToolContext) -> AsyncIterator[ServerTool]:
+        """Opens the tool with the options of its entry. Raises `UnsupportedField` for one that
+        image servers cannot honour, and `InvalidRequest`."""
+        entry, where = context.tool, context.where
+        streams = bool(context.body.get("stream"))
+        try:
+            refuse_others(entry, _FIELDS, is_neutral=_is_neutral, by="image servers")
+            drawing = drawing_from({**entry, "stream": True}, pixels_limit=self._pixels_limit)
+            style = style_from(entry)
+            model = self._model(entry.get("model"))
+        except InvalidRequest as error:
+            error.param = f"{where}.{error.param}"
+            raise
+        yield ImageGeneration(
+            self._servers,
+            model,
+            drawing if streams else replace(drawing, previews=0),
+            style,
+            picture_pixels=self._picture_pixels,
+            meter=context.meter,
+        )
+
+    def _model(self, name: str | None) -> PictureModel:
+        if name is None:
+            return PictureModel(model=None)
+        step = self._registry.steps(name, OPERATION)[0]
+        if not isinstance(step, PictureModel):
+            raise UnsupportedField(
+                f"`{name}` is no image server's model: this server's own tool draws with those.",
+                param="model",
+            )
+        return step
+
+    def messages(self, item: JsonMapping) -> Sequence[JsonObject]:
+        """Returns the messages of the call and of what came of it, without the picture."""
+        arguments = orjson.dumps({"prompt": item.get("revised_prompt") or ""}).decode()
+        function = {"name": NAME, "arguments": arguments}
+        call = {"id": item["id"], "type": "function", "function": function}
+        is_drawn = item["status"] != "failed"
+        content = "The picture was drawn, and the user sees it." if is_drawn else _FAILED
+        return [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": item["id"], "content": content},
+        ]
+
+
+_FAILED = "The picture could not be drawn. Say so."
+
+
+class ImageGeneration(ServerTool):
+    """The tool for one response: each call draws one picture."""
+
+    type = "image_generation"
+    functions = (_FUNCTION,)
+
+    def __init__(
+        self,
+        servers: ImageServers,
+        model: PictureModel,
+        drawing: Drawing,
+        style: PictureStyle,
+        *,
+        picture_pixels: int,
+        meter: Meter | None,
+    ) -> None:
+        self._servers = servers
+        self._model = model
+        self._drawing = drawing
+        self._style = style
+        self._picture_pixels = picture_pixels
+        self._meter = meter
+
+    async def run(self, call: ServerCall) -> AsyncGenerator[ToolEvent, None]:
+        """Draws a picture; a failure is reported in its item, and the model continues without
+        it."""
+        item: JsonObject = {
+            "id": new_id("image_generation_call"),
+            "type": "image_generation_call",
+            "status": "in_progress",
+            "result": None,
+            "revised_prompt": _prompt(call.arguments),
+        }
+        yield CallBegan(item=item)
+        yield CallProgress(kind=f"{_EVENT}.in_progress")
+        yield CallProgress(kind=f"{_EVENT}.generating")
+        try:
+            async with aclosing(self._draw(item["revised_prompt"])) as pictures:
+                async for event in pictures:
+                    if isinstance(event, CallProgress):
+                        yield event
+                    else:
+                        item = {**item, "status": "completed", "result": event}
+        except ApiError:  # logged where it happened
+            yield CallEnded(item={**item, "status": "failed"})
+            return
+        yield CallProgress(kind=f"{_EVENT}.completed")
+        yield CallEnded(item=item)
+
+    async def _draw(self, prompt: str) -> AsyncGenerator[CallProgress | str, None]:
+        """Yields the events of previews, and then the picture in base64."""
+        pictures = self._servers.draw(
+            replace(self._drawing, prompt=prompt),
+            self._model,
+            operation=OPERATION,
+            caller="",
+            on_abandoned=_ignore,
+        )
+        async with aclosing(pictures):
+            async for one in pictures:
+                picture = await style_picture(one.data, self._style, limit=self._picture_pixels)
+                data = await base64_text(picture.data)
+                if isinstance(one, Preview):
+                    fields = {"partial_image_index": one.index, "partial_image_b64": data}
+                    yield CallProgress(kind=f"{_EVENT}.partial_image", fields=fields)
+                else:
+                    if self._meter is not None:
+                        self._meter.count_pictures(self._model.model or "", 1)
+                    yield data
+
+
+def _prompt(arguments: str) -> str:
+    """Parses the prompt of a call; malformed arguments are the prompt as text."""
+    try:
+        prompt = orjson.loads(arguments)["prompt"]
+    except (ValueError, KeyError, TypeError):
+        prompt = arguments
+    return re.sub(r"\s+", " ", str(prompt)).strip()[:PROMPT_CHARACTERS]
+
+
+def _is_neutral(name: str, value: object) -> bool:
+    return value is None or value in _NEUTRAL.get(name, ())
+
+
+def _ignore() -> None:
+    """A drawing that is given up is not counted."""
