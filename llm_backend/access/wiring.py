@@ -28,7 +28,7 @@ from llm_backend.store.administration import (
     ConcurrencyLeases,
     DeferredUsageStore,
     Grants,
-    KeptAnswers,
+    StoredAnswers,
     StoredUsage,
 )
 
@@ -157,7 +157,7 @@ async def _keyring(
 
 
 async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:
-    answers = SharedAnswers(KeptAnswers(database))
+    answers = SharedAnswers(StoredAnswers(database))
     stack.push_async_callback(answers.settle)
     _run_until_closed(stack, answers.renew_forever())
     return answers

@@ -20,7 +20,7 @@ from llm_backend.backends.local.shared_manager import ModelManagerClient
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.speech import OPENAI_VOICES, Espeak, VoiceModel
 from llm_backend.backends.speech.voice_model import SpeechUsage
-from llm_backend.backends.transcription import Transcriber, TranscriptUsage
+from llm_backend.backends.transcription import LocalTranscription, TranscriptUsage
 from llm_backend.engine import Engine
 from llm_backend.engine.process.device_list import find_devices
 from llm_backend.errors import InvalidRequest
@@ -142,7 +142,7 @@ def build_voice(settings: Settings, metrics: Metrics) -> VoiceModel | None:
     return VoiceModel(espeak, permits, observe)
 
 
-def build_transcriber(settings: Settings, metrics: Metrics) -> Transcriber:
+def build_transcriber(settings: Settings, metrics: Metrics) -> LocalTranscription:
     """Returns what transcribes recordings by local models."""
     permits = FairSemaphore(
         settings.transcription_concurrency,
@@ -155,7 +155,7 @@ def build_transcriber(settings: Settings, metrics: Metrics) -> Transcriber:
             model, queue_s=usage.queue_s, sound_s=usage.sound_s, elapsed_s=usage.elapsed_s
         )
 
-    return Transcriber(permits, observe)
+    return LocalTranscription(permits, observe)
 
 
 @asynccontextmanager

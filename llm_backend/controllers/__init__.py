@@ -18,7 +18,7 @@ A function has the name of its operationId. `services/`, `generation/`, `renderi
 `models/`           models
 `moderations/`      moderations
 `administration/`   organization and projects
-`service/`          health, metrics, status
+`monitoring/`       health, metrics, status
 `websockets/`       WebSocket endpoints
 `services/`         objects of the server that operations share
 `generation/`       bodies as generation requests

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm_backend.backends.base import ModelCard
-from llm_backend.controllers.service.operations import get_health
+from llm_backend.controllers.monitoring.operations import get_health
 from llm_backend.engine import Engine, EngineStartError
 from llm_backend.errors import EngineUnavailable
 from tests.engine.conftest import config

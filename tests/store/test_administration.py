@@ -15,14 +15,14 @@ from llm_backend.store.administration import (
     DeferredUsageStore,
     Exchange,
     Grants,
-    KeptAnswers,
     Record,
+    StoredAnswer,
+    StoredAnswers,
     StoredKey,
     StoredUsage,
     Tokens,
     UsageFilter,
     UsageKey,
-    WholeAnswer,
 )
 from llm_backend.store.keyset_pages import PageRequest
 
@@ -159,16 +159,16 @@ async def test_grants_to_concurrent_servers_stay_within_the_limit(database):
     assert await grants.take("m", 120, requested=7, limit=30) == 7
 
 
-def whole(body: bytes = b"\0\xff") -> WholeAnswer:
-    return WholeAnswer(status=200, headers=[("x", "\xe9")], body=body)
+def whole(body: bytes = b"\0\xff") -> StoredAnswer:
+    return StoredAnswer(status=200, headers=[("x", "\xe9")], body=body)
 
 
-async def claim(answers: KeptAnswers, name: str = "n", *, holder: str = "a", now: int = 0):
+async def claim(answers: StoredAnswers, name: str = "n", *, holder: str = "a", now: int = 0):
     return await answers.claim(name, digest="d", holder=holder, now=now, until=now + 10)
 
 
 async def test_stored_answer_is_claimed_by_one_holder_and_found_by_all(database):
-    answers = KeptAnswers(database)
+    answers = StoredAnswers(database)
     claims = await asyncio.gather(*(claim(answers, holder=str(one)) for one in range(10)))
     maker = str(next(number for number, found in enumerate(claims) if found is None))
     await answers.keep("n", holder="another", answer=whole(b"no"), until=50)
@@ -177,12 +177,12 @@ async def test_stored_answer_is_claimed_by_one_holder_and_found_by_all(database)
     assert sum(found is None for found in claims) == 1
     found = await claim(answers)
     assert found is not None
-    assert (found.digest, found.whole) == ("d", whole())
+    assert (found.digest, found.answer) == ("d", whole())
     assert await claim(answers, now=50) is None
 
 
 async def test_only_the_holder_releases_a_claimed_answer(database):
-    answers = KeptAnswers(database)
+    answers = StoredAnswers(database)
     await claim(answers)
     await answers.free("n", holder="another")
 
@@ -192,7 +192,7 @@ async def test_only_the_holder_releases_a_claimed_answer(database):
 
 
 async def test_expired_answers_and_the_oldest_over_the_limit_are_deleted(database):
-    answers = KeptAnswers(database)
+    answers = StoredAnswers(database)
     for number, name in enumerate("abcd"):
         await claim(answers, name)
         await answers.keep(name, holder="a", answer=whole(bytes(10)), until=100 + number)

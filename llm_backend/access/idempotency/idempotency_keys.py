@@ -8,8 +8,8 @@ from collections.abc import Callable
 from starlette.types import Send
 
 from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.idempotency.recorded_answer import AnswerRecorder, RecordedAnswer, replay
 from llm_backend.access.idempotency.shared_answers import RETENTION_S, SharedAnswers
-from llm_backend.access.idempotency.stored_answer import AnswerRecorder, StoredAnswer, replay
 from llm_backend.contract.application.connexion_app import Admission, SendResponse
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
@@ -47,7 +47,7 @@ class Idempotency:
         self._admission = admission
         self._shared = shared
         self._clock = clock
-        self._stored: OrderedDict[Id, StoredAnswer] = OrderedDict()
+        self._stored: OrderedDict[Id, RecordedAnswer] = OrderedDict()
         self._bytes = 0
 
     async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
@@ -76,10 +76,15 @@ class Idempotency:
                 await replay(stored, send)
                 return
             await stored.ended.wait()
-        await self._record(name, StoredAnswer(digest=digest), request, answer, send)
+        await self._record(name, RecordedAnswer(digest=digest), request, answer, send)
 
     async def _record(
-        self, name: Id, stored: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
+        self,
+        name: Id,
+        stored: RecordedAnswer,
+        request: ApiRequest,
+        answer: SendResponse,
+        send: Send,
     ) -> None:
         self._stored[name] = stored
         is_whole = False
@@ -98,7 +103,7 @@ class Idempotency:
             stored.ended.set()
 
     async def _record_answer(
-        self, stored: StoredAnswer, request: ApiRequest, answer: SendResponse, send: Send
+        self, stored: RecordedAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> bool:
         """Sends a new answer. Returns True if it is to be stored."""
         recorder = AnswerRecorder(stored, send)
@@ -109,7 +114,7 @@ class Idempotency:
         self,
         shared: SharedAnswers,
         name: Id,
-        stored: StoredAnswer,
+        stored: RecordedAnswer,
         request: ApiRequest,
         answer: SendResponse,
         send: Send,
@@ -117,9 +122,9 @@ class Idempotency:
         shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), stored.digest.hex()
         found = await run_while_connected(request, shared.claim(shared_name, digest))
         if found is not None:
-            if found.digest != digest or found.whole is None:
+            if found.digest != digest or found.answer is None:
                 raise _key_reused_error()
-            stored.set_whole(found.whole)
+            stored.set_whole(found.answer)
             await replay(stored, send)
             return True
         is_whole = False
@@ -132,14 +137,14 @@ class Idempotency:
                 shared.free(shared_name)
         return is_whole
 
-    def _find(self, name: Id) -> StoredAnswer | None:
+    def _find(self, name: Id) -> RecordedAnswer | None:
         stored = self._stored.get(name)
         if stored is not None and stored.ended.is_set() and self._clock() >= stored.until_s:
             self._evict(name)
             return None
         return stored
 
-    def _store(self, stored: StoredAnswer) -> None:
+    def _store(self, stored: RecordedAnswer) -> None:
         stored.until_s = self._clock() + RETENTION_S
         self._bytes += stored.size_bytes
         while self._bytes > ALL_BYTES:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from llm_backend.background_tasks import BackgroundTasks
 from llm_backend.store import StoreError
-from llm_backend.store.administration import KeptAnswer, KeptAnswers, WholeAnswer
+from llm_backend.store.administration import AnswerClaim, StoredAnswer, StoredAnswers
 
 log = logging.getLogger(__name__)
 
@@ -27,23 +27,23 @@ ALL_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest go first
 class SharedAnswers:
     """Claims of this server, and the answers that other servers have stored."""
 
-    def __init__(self, stored: KeptAnswers, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, stored: StoredAnswers, *, clock: Callable[[], float] = time.time) -> None:
         self._stored = stored
         self._clock = clock
         self._holders: dict[str, str] = {}  # by idempotency key: the id of this server's claim
         self._writes = BackgroundTasks()  # continue even if the client has disconnected
 
-    async def claim(self, name: str, digest: str) -> KeptAnswer | None:
+    async def claim(self, name: str, digest: str) -> AnswerClaim | None:
         """Claims a key. Returns None if this server is to make the answer, and then to `keep` or
         `free` it. Otherwise returns the whole answer, or the digest of another request under this
         key. Waits for an answer that another server is making."""
         while True:
             found = await self._try_claim(name, digest)
-            if found is None or found.whole is not None or found.digest != digest:
+            if found is None or found.answer is not None or found.digest != digest:
                 return found
             await asyncio.sleep(POLL_S)
 
-    async def _try_claim(self, name: str, digest: str) -> KeptAnswer | None:
+    async def _try_claim(self, name: str, digest: str) -> AnswerClaim | None:
         holder, now = token_hex(8), int(self._clock())
         self._holders[name] = holder
         try:
@@ -61,7 +61,7 @@ class SharedAnswers:
             del self._holders[name]
         return found
 
-    def keep(self, name: str, answer: WholeAnswer) -> None:
+    def keep(self, name: str, answer: StoredAnswer) -> None:
         """Stores a whole answer in the background."""
         if holder := self._holders.get(name):
             until = int(self._clock()) + RETENTION_S

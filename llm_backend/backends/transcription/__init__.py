@@ -7,16 +7,16 @@ transcript.py    a recording transcribed window by window
 
 from llm_backend.backends.transcription.recording import Recording, RecordingLimits
 from llm_backend.backends.transcription.transcript import (
-    Transcriber,
+    LocalTranscription,
     TranscriptPart,
     TranscriptRequest,
     TranscriptUsage,
 )
 
 __all__ = [
+    "LocalTranscription",
     "Recording",
     "RecordingLimits",
-    "Transcriber",
     "TranscriptPart",
     "TranscriptRequest",
     "TranscriptUsage",

@@ -59,7 +59,7 @@ class TranscriptUsage:
     elapsed_s: float  # transcription, including waits for other recordings
 
 
-class Transcriber:
+class LocalTranscription:
     """Transcribes recordings by local models. `observe` gets a model's name and the usage of each
     recording, also of one whose client disconnected."""
 

@@ -39,7 +39,7 @@ from llm_backend.controllers.relay.bridge.bridged_model import BridgedAnswer, Br
 from llm_backend.controllers.relay.relayed_chat import relay_chat
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering import chunks
-from llm_backend.controllers.rendering.chat_events import ChatEvents, Transcript
+from llm_backend.controllers.rendering.chat_events import ChatEvents, ChatTranscript
 from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -143,7 +143,7 @@ class ChatTurn:
             includes_usage=self._includes_usage,
             service_tier="flex" if chat.priority is Priority.BATCH else "default",
         )
-        self._transcript = Transcript()
+        self._transcript = ChatTranscript()
         self._custom_names = custom_names
         self._moderation = moderation
         self._moderation_fields: JsonObject = {}  # added to the final completion

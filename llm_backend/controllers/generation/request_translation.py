@@ -10,7 +10,10 @@ from llm_backend.controllers.generation.custom_calls import translate_error_name
 from llm_backend.controllers.generation.field_aliases import UNLIMITED
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
-from llm_backend.controllers.generation.supported_fields import local_model, refuse_others
+from llm_backend.controllers.generation.supported_fields import (
+    local_model,
+    refuse_unsupported_fields,
+)
 from llm_backend.controllers.generation.tool_choice import tool_choice_of
 from llm_backend.engine.messages import Priority, Sampling
 from llm_backend.errors import InvalidRequest
@@ -152,7 +155,7 @@ def check_supported_fields(body: JsonMapping, supported: Collection[str]) -> Non
         is_default = value is None or value in NEUTRAL_VALUES.get(name, ())
         return is_default or is_hint(name, value, body["model"])
 
-    refuse_others(body, supported, is_neutral=is_neutral, by=local_model(body))
+    refuse_unsupported_fields(body, supported, is_neutral=is_neutral, by=local_model(body))
     options = body.get("stream_options") or {}
     if options and not body.get("stream"):
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")

@@ -1,4 +1,9 @@
-"""Fields that this server supports; others with an effect are refused by name (pure)."""
+"""Refusal of request fields that this server does not support, by name (pure).
+
+Built on it are `check_supported_fields` of chats and other generation requests,
+`check_response_fields` of responses, and `check_ollama_fields` of Ollama's API. Fields that the
+document does not define are found by `contract/unknown_fields.py`.
+"""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -7,7 +12,7 @@ from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonMapping
 
 
-def refuse_others(
+def refuse_unsupported_fields(
     body: JsonMapping,
     supported: Collection[str],
     *,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_backend import exact_json
-from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 
@@ -33,7 +33,9 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
     Raises `UnsupportedField` or `InvalidRequest` with the path of the field.
     """
     fields: JsonMapping = body
-    refuse_others(fields, _TRANSLATED | _HINTS, is_neutral=lambda _, value: value is None)
+    refuse_unsupported_fields(
+        fields, _TRANSLATED | _HINTS, is_neutral=lambda _, value: value is None
+    )
     chat: JsonObject = {name: fields[name] for name in _SAME if fields.get(name) is not None}
     chat["messages"] = [*_system(body.get("system")), *_messages(body["messages"])]
     if fields.get("max_tokens") is not None:

@@ -19,7 +19,7 @@ from llm_backend.controllers.relay.answer_observer import OBSERVED_BYTES, Answer
 from llm_backend.controllers.relay.bridge.message_events import MessageReader
 from llm_backend.controllers.relay.relay import Destination, relay
 from llm_backend.controllers.rendering import chunks
-from llm_backend.controllers.rendering.chat_events import Transcript
+from llm_backend.controllers.rendering.chat_events import ChatTranscript
 from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UpstreamFailed
@@ -82,7 +82,7 @@ class MessageObserver(AnswerObserver):
         self._is_broken = False
         self._events = Decoder(limit_bytes)
         self._reader = MessageReader(skips_unknown=True)
-        self._transcript = Transcript()
+        self._transcript = ChatTranscript()
         self.has_answer = False
 
     @property

@@ -13,7 +13,7 @@ from llm_backend.backends.base import ChatDelta, Meter, Usage
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.moderations.operations import OPENAIS_MODELS, moderate
-from llm_backend.controllers.rendering.chat_events import Transcript
+from llm_backend.controllers.rendering.chat_events import ChatTranscript
 from llm_backend.controllers.services import Services
 from llm_backend.errors import ApiError, EngineNotInstalled, ModelNotFound, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -136,7 +136,7 @@ class ModeratedAnswer:
         }
 
     async def _withhold_flagged(self, deltas: Deltas) -> Deltas:
-        transcript = Transcript()
+        transcript = ChatTranscript()
         async for delta in deltas:
             self._record(delta)
             transcript.add(delta)

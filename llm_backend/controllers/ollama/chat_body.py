@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from llm_backend import exact_json
-from llm_backend.controllers.ollama.options import GENERATION, chat_fields, check_fields
+from llm_backend.controllers.ollama.options import GENERATION, chat_fields, check_ollama_fields
 from llm_backend.errors import InvalidRequest
 from llm_backend.json_types import JsonMapping, JsonObject
 
@@ -21,7 +21,7 @@ def chat_body_of(body: "api.CreateOllamaChatRequest") -> "api.CreateChatCompleti
 
     Raises `UnsupportedField` or `InvalidRequest` with the path of the field.
     """
-    check_fields(body, _CHAT)
+    check_ollama_fields(body, _CHAT)
     chat: JsonObject = {
         **chat_fields(body),
         "messages": list(_messages(cast("Sequence[JsonMapping]", body.get("messages") or ()))),
@@ -46,7 +46,7 @@ def prompt_chat_body_of(
 
 def check_completion(body: "api.CreateOllamaCompletionRequest") -> None:
     """Raises `UnsupportedField` for a field of a generation that is not supported."""
-    check_fields(body, _COMPLETION)
+    check_ollama_fields(body, _COMPLETION)
 
 
 def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:

@@ -12,7 +12,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.embeddings import embed_locally
-from llm_backend.controllers.ollama.options import check_fields
+from llm_backend.controllers.ollama.options import check_ollama_fields
 from llm_backend.controllers.ollama.request import check_enabled, with_known_model
 from llm_backend.controllers.relay.relay import Destination, fairness_key
 from llm_backend.controllers.relay.routing import answer_by_route
@@ -34,7 +34,7 @@ async def create_ollama_embeddings(services: Services, request: ApiRequest) -> R
     check_enabled(services)
     began_s = time.perf_counter()
     body: api.CreateOllamaEmbeddingsRequest = request.body
-    check_fields(body, _FIELDS)
+    check_ollama_fields(body, _FIELDS)
     fields = {name: body.get(name) for name in ("input", "dimensions")}
     vectors, tokens = await _embed(services, request, fields)
     return JsonResponse(
@@ -52,7 +52,7 @@ async def create_ollama_embedding(services: Services, request: ApiRequest) -> Re
     """`POST /api/embeddings`, which older clients send"""
     check_enabled(services)
     body: api.CreateOllamaEmbeddingRequest = request.body
-    check_fields(body, _OLDER_FIELDS)
+    check_ollama_fields(body, _OLDER_FIELDS)
     vectors, _ = await _embed(services, request, {"input": body["prompt"]})
     return JsonResponse({"embedding": vectors[0]})
 

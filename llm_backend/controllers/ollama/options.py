@@ -4,7 +4,7 @@ Options that change how a model is loaded are hints here: the settings of this s
 `keep_alive`, and `truncate` and `shift`: a prompt that does not fit is refused.
 """
 
-from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 
@@ -27,10 +27,10 @@ _LOADING = frozenset(
 _NEUTRAL = {"tfs_z": 1, "penalize_newline": False}  # values that change nothing
 
 
-def check_fields(body: JsonMapping, known: frozenset[str]) -> None:
+def check_ollama_fields(body: JsonMapping, known: frozenset[str]) -> None:
     """Raises `UnsupportedField` for a field with an effect that is not among the known ones."""
     # Ollama's clients send empty values for fields that were not given.
-    refuse_others(body, known, is_neutral=lambda _, value: not value)
+    refuse_unsupported_fields(body, known, is_neutral=lambda _, value: not value)
 
 
 def generation_fields(body: JsonMapping) -> JsonObject:

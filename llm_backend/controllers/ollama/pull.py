@@ -12,7 +12,7 @@ from starlette.responses import Response
 from llm_backend import exact_json
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.ollama.options import check_fields, streams
+from llm_backend.controllers.ollama.options import check_ollama_fields, streams
 from llm_backend.controllers.ollama.request import check_enabled
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -37,7 +37,7 @@ async def pull_ollama_model(services: Services, request: ApiRequest) -> Response
     """`POST /api/pull`: requests find the model once the settings name it."""
     check_enabled(services)
     body: api.PullOllamaModelRequest = request.body
-    check_fields(body, _FIELDS)
+    check_ollama_fields(body, _FIELDS)
     progress = _Pull(services, body.get("model") or body.get("name") or "").progress()
     if streams(body):
         return await event_stream(_encode(progress), ending=b"", failure=_failure, media_type=LINES)

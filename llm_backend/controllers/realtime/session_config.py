@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat, sound_format
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
@@ -220,7 +220,7 @@ def _check_tool(tool: Mapping[str, Any], where: str) -> None:
 
 def _refuse_others(fields: JsonMapping, supported: Collection[str], where: str) -> None:
     named = {f"{where}.{name}": value for name, value in fields.items()}
-    refuse_others(
+    refuse_unsupported_fields(
         named,
         {f"{where}.{name}" for name in supported},
         is_neutral=lambda _, value: value is None,

@@ -31,7 +31,7 @@ class ChatEvents:
     def __init__(
         self,
         head: chunks.ChunkHead,
-        transcript: "Transcript",
+        transcript: "ChatTranscript",
         obfuscation: Obfuscation | None = None,
     ) -> None:
         self._head = head
@@ -78,7 +78,7 @@ class ChatEvents:
         return before + name, after
 
 
-class Transcript:
+class ChatTranscript:
     """Collects the deltas of one answer. Consecutive content of a choice is joined."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llm_backend.access.wiring import Access
 from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.transcription import Transcriber
+from llm_backend.backends.transcription import LocalTranscription
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Operations
 from llm_backend.contract.validation import Validators
@@ -81,7 +81,7 @@ class Services:
     document: Callable[[], bytes]
     operations: Operations
     unknown_fields: UnknownFieldReporter
-    transcriber: Transcriber
+    transcriber: LocalTranscription
     validators: Validators
     realtime_permits: SessionPermits
     upstreams: "UpstreamPool | None" = None

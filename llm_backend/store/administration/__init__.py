@@ -8,7 +8,7 @@ deferred_usage.py      usage that upstreams report later
 grants.py              rate limits shared by servers
 client_secrets.py      secrets of realtime sessions
 concurrency_leases.py  concurrency limits shared by servers
-kept_answers.py        answers of idempotency keys
+stored_answers.py      answers of idempotency keys
 tables.py              tables
 """
 
@@ -17,7 +17,7 @@ from llm_backend.store.administration.client_secrets import ClientSecrets, Store
 from llm_backend.store.administration.concurrency_leases import ConcurrencyLeases, Exchange
 from llm_backend.store.administration.deferred_usage import DeferredUsageRow, DeferredUsageStore
 from llm_backend.store.administration.grants import Grants
-from llm_backend.store.administration.kept_answers import KeptAnswer, KeptAnswers, WholeAnswer
+from llm_backend.store.administration.stored_answers import AnswerClaim, StoredAnswer, StoredAnswers
 from llm_backend.store.administration.usage import (
     AMOUNTS,
     StoredUsage,
@@ -37,6 +37,7 @@ from llm_backend.store.administration.values import (
 __all__ = [
     "AMOUNTS",
     "Administration",
+    "AnswerClaim",
     "AuditEntry",
     "AuditFilter",
     "AuditedChange",
@@ -46,10 +47,10 @@ __all__ = [
     "DeferredUsageStore",
     "Exchange",
     "Grants",
-    "KeptAnswer",
-    "KeptAnswers",
     "Known",
     "Record",
+    "StoredAnswer",
+    "StoredAnswers",
     "StoredKey",
     "StoredSecret",
     "StoredUsage",
@@ -57,5 +58,4 @@ __all__ = [
     "UsageFilter",
     "UsageKey",
     "UsageSum",
-    "WholeAnswer",
 ]

@@ -119,7 +119,7 @@ grants = Table(
 
 # Answers to requests with an idempotency key, for servers that share a database. An unfinished
 # answer has no status, and belongs to its holder until its lease ends.
-kept_answers = Table(
+stored_answers = Table(
     "kept_answers",
     metadata,
     Column("name", Text, primary_key=True),  # a digest of the owner of the key, and the operation

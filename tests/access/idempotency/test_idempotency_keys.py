@@ -11,11 +11,11 @@ from starlette.datastructures import Headers
 
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.access.idempotency.idempotency_keys import Idempotency
+from llm_backend.access.idempotency.recorded_answer import ANSWER_BYTES
 from llm_backend.access.idempotency.shared_answers import LEASE_S, RETENTION_S, SharedAnswers
-from llm_backend.access.idempotency.stored_answer import ANSWER_BYTES
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Database, StoreUnavailable, migrate
-from llm_backend.store.administration import KeptAnswers
+from llm_backend.store.administration import StoredAnswers
 
 PIECE = b"data: 1\n\n"
 
@@ -217,7 +217,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 def servers(database: Database, clock: Clock, number: int = 2, **more: object) -> list[Server]:
     """Several that share one database."""
     return [
-        Server(shared=SharedAnswers(KeptAnswers(database), clock=clock), **more)
+        Server(shared=SharedAnswers(StoredAnswers(database), clock=clock), **more)
         for _ in range(number)
     ]
 

@@ -10,9 +10,9 @@ import pytest
 
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription import (
+    LocalTranscription,
     Recording,
     RecordingLimits,
-    Transcriber,
     TranscriptRequest,
 )
 from llm_backend.engine import EngineDown
@@ -60,7 +60,7 @@ async def transcribe(engine: MortalEngine) -> list[float]:
     file.write(wav_file(70))
     limits = RecordingLimits(bytes=10_000_000, seconds=100)
     card = SimpleNamespace(id="hello")
-    parts = Transcriber(NoPermits(), lambda *_: None).transcribe(
+    parts = LocalTranscription(NoPermits(), lambda *_: None).transcribe(
         cast(LocalModel, SimpleNamespace(handle=engine, card=card, meter=None)),
         Recording(file=file, field="file", limits=limits),
         TranscriptRequest(),

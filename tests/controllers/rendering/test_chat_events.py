@@ -7,7 +7,7 @@ import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.rendering import chunks
-from llm_backend.controllers.rendering.chat_events import ChatEvents, Transcript
+from llm_backend.controllers.rendering.chat_events import ChatEvents, ChatTranscript
 from llm_backend.controllers.rendering.chat_fold import fold
 from llm_backend.engine.messages import TokenLogprob
 from llm_backend.sse import Decoder, SimilarEvent
@@ -26,7 +26,7 @@ LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5)
 @pytest.mark.parametrize("text", ["plain", 'a "quoted" \\ text', "line\nbreak", "\u2028é😀", "\0"])
 @pytest.mark.parametrize("choice", [0, 3])
 def test_an_event_of_the_fast_path_equals_the_chunk(text, choice):
-    events, delta = ChatEvents(HEAD, Transcript()), ChatDelta(choice=choice, content=text)
+    events, delta = ChatEvents(HEAD, ChatTranscript()), ChatDelta(choice=choice, content=text)
 
     made = [events.encode_delta(delta) for _ in range(3)]
 
@@ -39,7 +39,7 @@ def test_an_event_of_the_fast_path_equals_the_chunk(text, choice):
 
 
 def test_only_events_like_an_earlier_one_of_their_choice_are_marked_so():
-    events = ChatEvents(HEAD, Transcript())
+    events = ChatEvents(HEAD, ChatTranscript())
     deltas = [
         ChatDelta(choice=0, content="a"),
         ChatDelta(choice=0, content="b"),
@@ -69,7 +69,7 @@ def test_a_transcript_folds_to_what_its_deltas_fold_to():
         ChatDelta(choice=1, content="y", logprobs=[]),
         ChatDelta(choice=0, finish_reason="tool_calls"),
     ]
-    transcript = Transcript()
+    transcript = ChatTranscript()
     for delta in deltas:
         transcript.add(delta)
 
@@ -86,7 +86,7 @@ def test_a_transcript_folds_to_what_its_deltas_fold_to():
 
 
 def test_a_transcript_may_be_read_before_its_end():
-    transcript = Transcript()
+    transcript = ChatTranscript()
     transcript.add(ChatDelta(choice=0, content="a"))
     first = [delta.content for delta in transcript.deltas()]
     transcript.add(ChatDelta(choice=0, content="b"))

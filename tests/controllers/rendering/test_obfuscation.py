@@ -5,7 +5,7 @@ import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.rendering import chunks
-from llm_backend.controllers.rendering.chat_events import ChatEvents, Transcript
+from llm_backend.controllers.rendering.chat_events import ChatEvents, ChatTranscript
 from llm_backend.controllers.rendering.obfuscation import BLOCK, Obfuscation, obfuscation_for
 from llm_backend.sse import Decoder, SimilarEvent
 
@@ -33,14 +33,14 @@ def test_a_request_decides_and_else_the_setting(options, usual, is_there):
 
 
 def test_events_of_short_pieces_are_all_of_one_size():
-    events = ChatEvents(HEAD, Transcript(), Obfuscation())
+    events = ChatEvents(HEAD, ChatTranscript(), Obfuscation())
     made = [events.encode_delta(ChatDelta(choice=0, content=text)) for text in TEXTS]
 
     assert len({len(event) for event in made}) == 1
 
 
 def test_obfuscation_adds_only_its_own_field():
-    events = ChatEvents(HEAD, Transcript(), Obfuscation())
+    events = ChatEvents(HEAD, ChatTranscript(), Obfuscation())
     deltas = [ChatDelta(choice=0, content=text) for text in TEXTS]
 
     told = [data_of(events.encode_delta(delta)) for delta in deltas]
@@ -50,7 +50,7 @@ def test_obfuscation_adds_only_its_own_field():
 
 
 def test_events_that_differ_in_their_texts_alone_are_still_marked_so():
-    events = ChatEvents(HEAD, Transcript(), Obfuscation())
+    events = ChatEvents(HEAD, ChatTranscript(), Obfuscation())
     made = [events.encode_delta(ChatDelta(choice=0, content=text)) for text in "ab"]
 
     assert [isinstance(event, SimilarEvent) for event in made] == [False, True]
@@ -67,7 +67,7 @@ def test_events_that_differ_in_their_texts_alone_are_still_marked_so():
     ],
 )  # fmt: skip
 def test_reasoning_and_calls_are_hidden_alike(deltas):
-    events = ChatEvents(HEAD, Transcript(), Obfuscation())
+    events = ChatEvents(HEAD, ChatTranscript(), Obfuscation())
 
     assert len({len(events.encode_delta(delta)) for delta in deltas}) == 1
 

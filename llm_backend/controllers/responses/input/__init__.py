@@ -6,5 +6,5 @@
 `tools.py`               `tools` and `tool_choice`
 `truncation.py`          drops the oldest items
 `context_management.py`  compacts a long conversation
-`unsupported_fields.py`  refusal of fields
+`response_fields.py`     refusal of fields
 """

@@ -21,8 +21,8 @@ from llm_backend.controllers.responses.input.chat_request import (
     translate_error_paths,
 )
 from llm_backend.controllers.responses.input.prompts import prompt_messages
+from llm_backend.controllers.responses.input.response_fields import check_response_fields
 from llm_backend.controllers.responses.input.tools import chat_tools
-from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.listed_items import OF_CONVERSATIONS, OF_RESPONSES
 from llm_backend.controllers.services.server_tools import OpenTools
@@ -127,7 +127,7 @@ async def open_request(
 ) -> AsyncIterator[ResolvedRequest]:
     """Resolves a body and opens its server tools; `input_items` are the items of its input, if
     they are already resolved. Raises an `ApiError` that names the field."""
-    check_supported_fields(body)
+    check_response_fields(body)
     first = await prompt_messages(
         body.get("prompt"), services.settings.prompts, partial(_chat_part, services)
     )

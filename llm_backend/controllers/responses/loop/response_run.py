@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.controllers.moderations.moderated_answers import ModeratedAnswer, moderation_of
-from llm_backend.controllers.rendering.chat_events import Transcript
+from llm_backend.controllers.rendering.chat_events import ChatTranscript
 from llm_backend.controllers.response_items.items import conversation_of
 from llm_backend.controllers.responses.events.response_state import ResponseState
 from llm_backend.controllers.responses.input.chat_request import (
@@ -118,13 +118,13 @@ class ResponseRun:
     async def run_to_end(self) -> None:
         """Runs the response to its end without events. Deltas are joined before the state takes
         them: no client reads the single ones."""
-        transcript = Transcript()
+        transcript = ChatTranscript()
 
         def flush_deltas() -> Sequence[JsonObject]:
             nonlocal transcript
             for delta in transcript.deltas():
                 self.state.add_delta(delta)
-            transcript = Transcript()
+            transcript = ChatTranscript()
             return self._output()
 
         try:

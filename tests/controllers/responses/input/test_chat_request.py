@@ -10,8 +10,8 @@ from llm_backend.controllers.responses.input.chat_request import (
     echoed_fields,
     translate_error_paths,
 )
+from llm_backend.controllers.responses.input.response_fields import check_response_fields
 from llm_backend.controllers.responses.input.tools import chat_tools
-from llm_backend.controllers.responses.input.unsupported_fields import check_supported_fields
 from llm_backend.controllers.services.server_tools import OpenTools
 from llm_backend.errors import ApiError, InvalidRequest
 
@@ -21,7 +21,7 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
 def chat(items=HELLO, **fields):
     body = {"model": "m", **fields}
-    check_supported_fields(body)
+    check_response_fields(body)
     tools = chat_tools(body, OpenTools({}, {}))
     with translate_error_paths(tools.indices):
         chat = chat_body(body, chat_messages(body, [], items), tools.fields)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Message, Send
 
-from llm_backend.store.administration import WholeAnswer
+from llm_backend.store.administration import StoredAnswer
 
 REPLAYED = (b"idempotent-replayed", b"true")
 # A larger answer is sent and not stored.
@@ -17,7 +17,7 @@ _NOT_STORED = frozenset({408, 409, 429, 499})
 
 
 @dataclass(kw_only=True)
-class StoredAnswer:
+class RecordedAnswer:
     """The request of one key, and its answer once that has ended."""
 
     digest: bytes
@@ -32,14 +32,14 @@ class StoredAnswer:
         return BARE_BYTES + len(self.body)
 
     @property
-    def whole(self) -> WholeAnswer:
+    def whole(self) -> StoredAnswer:
         """The ended answer, as it is shared with other servers."""
         assert self.start is not None, "a whole answer has begun"
         pairs = [(name.decode("latin-1"), value.decode("latin-1"))
                  for name, value in self.start["headers"]]  # fmt: skip
-        return WholeAnswer(status=self.start["status"], headers=pairs, body=self.body)
+        return StoredAnswer(status=self.start["status"], headers=pairs, body=self.body)
 
-    def set_whole(self, answer: WholeAnswer) -> None:
+    def set_whole(self, answer: StoredAnswer) -> None:
         """Sets the answer that another server has made."""
         headers = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
@@ -53,7 +53,7 @@ class StoredAnswer:
 class AnswerRecorder:
     """Sends an answer on and records it, unless it becomes too large or fails."""
 
-    def __init__(self, stored: StoredAnswer, send: Send) -> None:
+    def __init__(self, stored: RecordedAnswer, send: Send) -> None:
         self._stored = stored
         self._send = send
         # Joined at once: a small event takes no more memory than its bytes.
@@ -85,7 +85,7 @@ class AnswerRecorder:
             self._body.clear()
 
 
-async def replay(stored: StoredAnswer, send: Send) -> None:
+async def replay(stored: RecordedAnswer, send: Send) -> None:
     """Sends a stored answer again, with a header that says so."""
     assert stored.start is not None, "a whole answer has begun"
     await send({**stored.start, "headers": [*stored.start["headers"], REPLAYED]})

@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
-from llm_backend.store.administration.tables import kept_answers
+from llm_backend.store.administration.tables import stored_answers
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 
@@ -15,8 +15,8 @@ _SOME = 100  # rows that are deleted in one transaction
 
 
 @dataclass(frozen=True, kw_only=True)
-class WholeAnswer:
-    """An answer as it was sent; headers are Latin-1."""
+class StoredAnswer:
+    """A complete answer as it was sent; headers are Latin-1."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -24,14 +24,14 @@ class WholeAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptAnswer:
-    """The state under a name: the digest of its request, and the answer once it is complete."""
+class AnswerClaim:
+    """A claimed name: the digest of its request, and the answer once it is complete."""
 
     digest: str
-    whole: WholeAnswer | None
+    answer: StoredAnswer | None
 
 
-class KeptAnswers:
+class StoredAnswers:
     """The answers of a database. Times are in unix seconds."""
 
     def __init__(self, database: Database) -> None:
@@ -39,13 +39,13 @@ class KeptAnswers:
 
     async def claim(
         self, name: str, *, digest: str, holder: str, now: int, until: int
-    ) -> KeptAnswer | None:
+    ) -> AnswerClaim | None:
         """Claim the name for the holder until then, and return None; or return the state that
         another holder has stored and that has not expired."""
         claim = partial(_claim, name=name, digest=digest, holder=holder, now=now, until=until)
         return await self._database.write(claim)
 
-    async def keep(self, name: str, *, holder: str, answer: WholeAnswer, until: int) -> None:
+    async def keep(self, name: str, *, holder: str, answer: StoredAnswer, until: int) -> None:
         """Store the complete answer until then. Does nothing if another holder has claimed the
         name."""
         await self._database.write(_keep, name=name, holder=holder, answer=answer, until=until)
@@ -67,30 +67,30 @@ class KeptAnswers:
 
 def _claim(
     connection: Connection, name: str, digest: str, holder: str, now: int, until: int
-) -> KeptAnswer | None:
+) -> AnswerClaim | None:
     values = {"digest": digest, "holder": holder, "until_at": until, "size_bytes": 0}
-    new = insert_into(connection, kept_answers).values(name=name, **values)
+    new = insert_into(connection, stored_answers).values(name=name, **values)
     if connection.execute(new.on_conflict_do_nothing()).rowcount == 1:
         return None
-    this = kept_answers.c.name == name
-    row = connection.execute(select(kept_answers).where(this).with_for_update()).first()
+    this = stored_answers.c.name == name
+    row = connection.execute(select(stored_answers).where(this).with_for_update()).first()
     if row is None:  # released at this moment
         return _claim(connection, name, digest, holder, now, until)
     if row.until_at > now:
-        return KeptAnswer(digest=row.digest, whole=_whole(row))
+        return AnswerClaim(digest=row.digest, answer=_answer(row))
     nothing = {"status": None, "headers": None, "body": None}
-    connection.execute(update(kept_answers).where(this).values(**values, **nothing))
+    connection.execute(update(stored_answers).where(this).values(**values, **nothing))
     return None
 
 
-def _whole(row: Row[tuple[object, ...]]) -> WholeAnswer | None:
+def _answer(row: Row[tuple[object, ...]]) -> StoredAnswer | None:
     if row.status is None:
         return None
     headers = [(name, value) for name, value in row.headers]
-    return WholeAnswer(status=row.status, headers=headers, body=row.body)
+    return StoredAnswer(status=row.status, headers=headers, body=row.body)
 
 
-def _keep(connection: Connection, name: str, holder: str, answer: WholeAnswer, until: int) -> None:
+def _keep(connection: Connection, name: str, holder: str, answer: StoredAnswer, until: int) -> None:
     values = {
         "until_at": until,
         "status": answer.status,
@@ -98,33 +98,33 @@ def _keep(connection: Connection, name: str, holder: str, answer: WholeAnswer, u
         "body": answer.body,
         "size_bytes": len(answer.body),
     }
-    this = (kept_answers.c.name == name) & (kept_answers.c.holder == holder)
-    connection.execute(update(kept_answers).where(this).values(values))
+    this = (stored_answers.c.name == name) & (stored_answers.c.holder == holder)
+    connection.execute(update(stored_answers).where(this).values(values))
 
 
 def _free(connection: Connection, name: str, holder: str) -> None:
-    this = (kept_answers.c.name == name) & (kept_answers.c.holder == holder)
-    connection.execute(delete(kept_answers).where(this))
+    this = (stored_answers.c.name == name) & (stored_answers.c.holder == holder)
+    connection.execute(delete(stored_answers).where(this))
 
 
 def _renew(connection: Connection, holders: Collection[str], until: int) -> None:
-    theirs = kept_answers.c.holder.in_(holders) & kept_answers.c.status.is_(None)
-    connection.execute(update(kept_answers).where(theirs).values(until_at=until))
+    theirs = stored_answers.c.holder.in_(holders) & stored_answers.c.status.is_(None)
+    connection.execute(update(stored_answers).where(theirs).values(until_at=until))
 
 
 def _forget_past(connection: Connection, now: int) -> None:
-    connection.execute(delete(kept_answers).where(kept_answers.c.until_at <= now))
+    connection.execute(delete(stored_answers).where(stored_answers.c.until_at <= now))
 
 
 def _forget_oldest(connection: Connection, most_bytes: int) -> bool:
     """Delete the oldest answers over the limit; true if more may be left."""
-    too_much = (connection.scalar(select(func.sum(kept_answers.c.size_bytes))) or 0) - most_bytes
-    columns = select(kept_answers.c.name, kept_answers.c.size_bytes)
-    oldest = columns.where(kept_answers.c.size_bytes > 0).order_by(kept_answers.c.until_at)
+    too_much = (connection.scalar(select(func.sum(stored_answers.c.size_bytes))) or 0) - most_bytes
+    columns = select(stored_answers.c.name, stored_answers.c.size_bytes)
+    oldest = columns.where(stored_answers.c.size_bytes > 0).order_by(stored_answers.c.until_at)
     names = []
     for row in connection.execute(oldest.limit(_SOME)) if too_much > 0 else ():
         if too_much > 0:
             names.append(row.name)
             too_much -= row.size_bytes
-    connection.execute(delete(kept_answers).where(kept_answers.c.name.in_(names)))
+    connection.execute(delete(stored_answers).where(stored_answers.c.name.in_(names)))
     return bool(names) and too_much > 0

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llm_backend.controllers.generation.supported_fields import local_model, refuse_others
+from llm_backend.controllers.generation.supported_fields import (
+    local_model,
+    refuse_unsupported_fields,
+)
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
@@ -33,10 +36,10 @@ SUPPORTED_VALUES: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
 }  # fmt: skip
 
 
-def check_supported_fields(body: "api.CreateResponse") -> None:
+def check_response_fields(body: "api.CreateResponse") -> None:
     """Raises `UnsupportedField`, with the field's name, for the first unsupported field."""
     fields: JsonMapping = body
-    refuse_others(
+    refuse_unsupported_fields(
         fields,
         SUPPORTED,
         is_neutral=lambda _, value: value in (None, False, [], {}),
