@@ -23,41 +23,33 @@ class EngineFit:
 
 
 class EngineConfig(WorkerConfig, frozen=True, kw_only=True):
-    """Configuration of one engine: one model in one process, as `WorkerConfig` says, and the
-    supervision of that process.
+    """Configuration of one engine: of its worker process, and of the supervision of that process.
 
-    `smaller` replaces the fit to this machine's memory once if it does not hold. `speculation`
-    drafts tokens for a sequence that repeats something, where that is faster; it changes no answer.
-
-    `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
-    killed and restarted. A worker that dies is restarted after `restart_delay_s`, doubled by each
-    death in a row up to `restart_delay_limit_s`. After more than `restart_limit` deaths, or if the
-    model cannot be loaded, the engine has failed for `restart_pause_s`, doubled up to
-    `restart_pause_limit_s`, and is started once more. A worker that was ready and lived for
-    `quick_death_s` ends the row.
-
-    A command that has crashed the worker `crashes_limit` times is quarantined until
-    `poison_requests_age_s` have passed since its last crash; `poison_requests_limit` commands are
-    remembered. `command` replaces the worker's command line; the number of its socket's file
-    descriptor is appended. `socket_path` is the path of the Unix socket of other processes; None is
-    no socket.
+    A worker that dies is restarted after a delay. After more than `restart_limit` deaths in a row,
+    or if the model cannot be loaded, the engine has failed for a pause, and is then started again.
+    Each further death or failure in a row doubles the delay or the pause. A worker that was ready
+    and lived for `quick_death_s` ends the row.
     """
 
-    smaller: EngineFit | None = None
-    speculation: bool = True
+    smaller: EngineFit | None = None  # used once if the fit to the machine's memory fails
+    speculation: bool = True  # draft repeated tokens where that is faster; answers stay the same
     start_timeout_s: float = 120
-    hang_timeout_s: float = 180
+    hang_timeout_s: float = 180  # of silence, then a worker is killed; longer than any pass
     stop_timeout_s: float = 5
+
     restart_limit: int = 5
     restart_delay_s: float = 0.25
     restart_delay_limit_s: float = 30
     restart_pause_s: float = 15
     restart_pause_limit_s: float = 300
     quick_death_s: float = 30
-    poison_requests_limit: int = 1024
-    crashes_limit: int = 2
-    poison_requests_age_s: float = 3600
-    socket_path: Path | None = None
+
+    crashes_limit: int = 2  # of the worker by one command, which is then quarantined
+    poison_requests_limit: int = 1024  # commands that are remembered
+    poison_requests_age_s: float = 3600  # since the last crash, then a command may run again
+
+    socket_path: Path | None = None  # Unix socket for other processes; None: no socket
+    # replaces the worker's command line; the file descriptor of its socket is appended
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:

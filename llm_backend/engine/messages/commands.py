@@ -16,67 +16,58 @@ from llm_backend.engine.messages.values import (
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Configuration of a worker process: one model, and every limit of its engine.
-
-    `context_tokens` None is what the model was trained for, at most `default_context_tokens`; it is
-    what one sequence can hold. An answer whose limit exceeds it goes on for `context_shift_tokens`
-    at most, without its oldest tokens. `threads` None is one thread for a tiny model, and else at
-    most the number of cores this process may use: fewer while passes wait for cores that run other
-    processes. `gpu_layers` None is all of them, the output part as one more; the experts of the
-    first `host_experts` layers stay in host memory. `tensor_split` are the shares of the devices,
-    `main_gpu` is the only one if `split_mode` is `none`. `plan` describes the fit to this machine's
-    memory. `use_extra_buffers` lets the native code repack weights for this processor. `kv_unified`
-    lets all sequences share one pool of `cells` (None: a whole context for each slot), which suits
-    GPUs; separate cells are faster on CPUs. `cache_type` is the type of a cell's numbers, one of
-    `CACHE_TYPES`; `flash_attention` None lets the native code decide (it rounds to half precision,
-    and quantized cells need it). `mmap` maps the file instead of reading it (None: if that is
-    faster and leaves enough memory), `mlock` keeps it from swapping.
-
-    One sequence has up to `draft_tokens` drafts in a pass. Drafts and logprobs of prompts share
-    `logit_rows`, which are as many as `draft_tokens` at least. `draft_model_path` is a smaller
-    model with the same vocabulary, in the same process, that drafts where nothing repeats and that
-    is faster. `adapters` are LoRA adapters that apply to all sequences of the model: sequences with
-    other adapters need an engine of their own, as cells computed with one are invalid for another.
-    `projector_path` is the model that encodes pictures or sounds into embeddings; where the size of
-    a picture decides, it takes `picture_tokens` at most (None: what the file says). A sound has at
-    most `sound_limit_s`. `prefixes` configures prefix files, for prefixes that no slot holds any
-    longer; None keeps none. States of such prefixes take at most `prefix_ram_bytes` of host memory;
-    None is a quarter of what is available once the model is loaded, 0 keeps none.
-
-    At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
-    limits of their own, so that they neither fill the queue of interactive requests nor time out
-    before these have finished. `kind` None is detected from the file. At most `connections_limit`
-    other processes may use the same worker.
-    """
+    """Configuration of a worker process: one model, and every limit of its engine."""
 
     model_path: Path
-    context_tokens: int | None = None
+    kind: ModelKind | None = None  # None: detected from the file
+    adapters: tuple[Adapter, ...] = ()  # LoRA adapters that apply to all sequences
+
+    # Context: tokens of one sequence
+    context_tokens: int | None = None  # None: trained tokens, at most `default_context_tokens`
     default_context_tokens: int = 4096
+    # tokens by which an answer may exceed the context, without its oldest tokens
     context_shift_tokens: int = 0
+
+    # Passes
     slots: int = 8
-    batch_tokens: int = 512
+    batch_tokens: int = 512  # of one pass
+    # of one pass, shared by drafts and logprobs of prompts; at least `draft_tokens`
     logit_rows: int = 32
-    draft_tokens: int = 16
-    draft_model_path: Path | None = None
-    adapters: tuple[Adapter, ...] = ()
-    projector_path: Path | None = None
-    picture_tokens: int | None = None
-    sound_limit_s: float = 600
+    # None: one thread for a tiny model, else up to one a core, fewer on a busy machine
     threads: int | None = None
-    gpu_layers: int | None = 0
-    tensor_split: tuple[float, ...] = ()
-    main_gpu: int = 0
+
+    # Speculation
+    draft_tokens: int = 16  # of one sequence in one pass
+    draft_model_path: Path | None = None  # a smaller model with the same vocabulary
+
+    # Media
+    projector_path: Path | None = None  # the model that encodes pictures and sounds
+    picture_tokens: int | None = None  # of one picture; None: by the file
+    sound_limit_s: float = 600  # of one sound
+
+    # Devices, and the fit to their memory
+    gpu_layers: int | None = 0  # the output part is one more layer; None: all
+    tensor_split: tuple[float, ...] = ()  # shares of the devices
+    main_gpu: int = 0  # the only device with `split_mode` `none`
     split_mode: str = "layer"
-    host_experts: int = 0
-    plan: str = ""
-    use_extra_buffers: bool = True
-    kv_unified: bool = False
-    cells: int | None = None
-    cache_type: str = "f16"
+    host_experts: int = 0  # first layers whose experts stay in host memory
+    plan: str = ""  # describes this fit
+    use_extra_buffers: bool = True  # native code may repack weights for this processor
+    mmap: bool | None = None  # map the file; None: if faster and memory suffices
+    mlock: bool = False  # keep the mapped file from swapping
+
+    # KV cache
+    kv_unified: bool = False  # one pool of cells for all sequences: faster on GPUs
+    cells: int | None = None  # of that pool; None: a whole context for each slot
+    cache_type: str = "f16"  # of a cell's numbers, one of `CACHE_TYPES`
+    # half precision, which quantized cells need; None: the native code decides
     flash_attention: bool | None = None
-    mmap: bool | None = None
-    mlock: bool = False
-    kind: ModelKind | None = None
+    prefixes: PrefixLimits | None = None  # prefix files; None: no files
+    # states of prefixes without a slot; None: a quarter of the available memory; 0: no states
+    prefix_ram_bytes: int | None = None
+
+    # Requests: batch requests have limits of their own, so that they neither fill the queue of
+    # interactive requests nor time out before those have finished
     queue_limit: int = 256
     queue_deadline_s: float = 60
     batch_queue_limit: int = 256
@@ -86,10 +77,10 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     inputs_limit: int = 2048
     labels_limit: int = 10_000
     grammars: GrammarLimits = GrammarLimits()
-    prefixes: PrefixLimits | None = None
-    prefix_ram_bytes: int | None = None
-    outbox_bytes: int = 64 << 20
-    connections_limit: int = 64
+
+    # Process
+    outbox_bytes: int = 64 << 20  # unsent events of one connection
+    connections_limit: int = 64  # other processes that use this worker
     log_level: str = "WARNING"
 
 
