@@ -22,7 +22,7 @@ def pip() -> str:
 
 
 def rebuild_command() -> str:
-    """Returns the command that builds llama.cpp anew."""
+    """Returns the command that rebuilds llama.cpp."""
     if is_checkout():
         return "make clean run"
     wanted = f"llama-cpp-python=={version('llama-cpp-python')}"

@@ -223,7 +223,7 @@ def _size(path: Path) -> int:
 
 
 def _fit(model: ServedModel, plan: MemoryPlan) -> EngineFit:
-    """The engine's part of a plan. What the settings say about GPUs stays as it is."""
+    """The engine's part of a plan. Settings of GPUs have priority over the plan."""
     engine, request = model.engine, model.request
     assert request is not None, "the model is planned"
     counts = tuple(float(one) for one in plan.placement.counts)

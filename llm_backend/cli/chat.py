@@ -60,7 +60,7 @@ def chat(
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A piece of an answer's text, or of what is said beside it: reasoning, and calls of tools."""
+    """A piece of an answer: of its text, its reasoning, or its calls of tools."""
 
     text: str
     kind: Literal["answer", "reasoning", "call"] = "answer"

@@ -6,7 +6,7 @@ COLUMNS = 80
 
 
 def print_entry(title: str, *facts: str | None) -> None:
-    """Print what an entry is, and below it, indented, what is known of it. Only a word that is
+    """Print the name of an entry, and its facts indented below. Only a word that is
     longer than a line makes a longer line: then it can still be copied."""
     print(wrap(title))
     print(wrap("; ".join(filter(None, facts)), indent="    "))

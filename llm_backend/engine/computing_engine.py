@@ -61,7 +61,7 @@ class ComputingEngine(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027 # most engines have nothing to close
-        """Finish what was begun; no further command comes."""
+        """Finish commands in progress; no further one follows."""
 
     def _status(
         self, name: str, *, running: int, waiting: int, held_tokens: int = 0, **more: int

@@ -19,7 +19,7 @@ _DIGEST_BYTES = 16
 
 
 class MediaError(Exception):
-    """A picture or a sound cannot be read; the message says why, in one sentence."""
+    """A picture or a sound cannot be read; the message gives the reason in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)

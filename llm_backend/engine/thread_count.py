@@ -100,8 +100,8 @@ class ThreadCount:
         return self._rungs[self._rung if self._trial is None else self._trial.rung]
 
     def record_pass(self, tokens: int, seconds: float, processor_s: float) -> None:
-        """Update the costs by a pass of so many tokens with the current count; `processor_s` is
-        the processor time of all threads together."""
+        """Update the costs by a pass of this number of tokens with the current count; `processor_s`
+        is the processor time of all threads together."""
         if self._trial is not None:
             self._evaluate(self._trial, tokens, seconds)
             return
@@ -114,7 +114,7 @@ class ThreadCount:
             self._try_another()
 
     def _settle(self) -> None:
-        """Start measuring the current count anew."""
+        """Restart the measurement of the current count."""
         self._trial = None
         self._passes = 0
         self._seconds = 0.0

@@ -64,7 +64,7 @@ class ReaderProcess:
         return True
 
     def _processor_s(self) -> float:
-        """Returns its processor time; where only Linux tells it, the time since its start."""
+        """Returns its processor time, or outside of Linux the time since its start."""
         if not is_linux():
             return time.monotonic() - self._began_s
         stat = read_kernel_file(PROC / str(self._process.pid) / "stat")

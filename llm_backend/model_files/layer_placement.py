@@ -13,7 +13,7 @@ _BISECTIONS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class LayerBytes:
-    """Bytes of a layer where it is placed, and of its experts, which may be elsewhere."""
+    """Bytes of a layer on its device, and of its experts, which may be on another device."""
 
     layer: int
     experts: int = 0

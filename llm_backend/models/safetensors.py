@@ -25,7 +25,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """One tensor of a memory-mapped file; nothing is read before `load`."""
+    """One tensor of a memory-mapped file, which `load` reads."""
 
     shape: tuple[int, ...]
     dtype: str

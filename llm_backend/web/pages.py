@@ -84,8 +84,8 @@ class WebPages:
 
 
 def _files_of(folder: Path) -> Mapping[str, Path]:
-    """Returns the files below a folder by their paths; none that is hidden or leads elsewhere.
-    Files that are added later are not served."""
+    """Returns the files below a folder by their paths, except hidden ones and links out of the
+    folder. Files that are added later are not served."""
     root = folder.resolve()
     files = {
         f"/{file.relative_to(root).as_posix()}": file

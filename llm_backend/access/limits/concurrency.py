@@ -45,7 +45,7 @@ class ConcurrencyLimit:
         self._refused_until = 0.0
 
     async def acquire(self) -> None:
-        """Takes a permit. Raises `RequestsLimited` if there is none."""
+        """Takes a permit. Raises `RequestsLimited` if all are taken."""
         if self.running >= self.granted and self._shared is not None:
             await self._request_more(self._shared)
         if self.running >= self.granted and not self._is_unshared:

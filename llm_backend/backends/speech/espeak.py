@@ -68,7 +68,7 @@ class Espeak:
 
     @property
     def is_installed(self) -> bool:
-        """True if the program is there."""
+        """True if the program is installed."""
         return shutil.which(self._program) is not None
 
     async def voice_names(self) -> VoiceNames:

@@ -70,7 +70,7 @@ class VoiceModel:
 
     @property
     def is_installed(self) -> bool:
-        """True if it can speak: its program and the codecs are there."""
+        """True if it can speak: its program and the codecs are installed."""
         return self.missing is None
 
     @property

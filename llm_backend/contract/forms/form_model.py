@@ -71,7 +71,7 @@ class FormHead:
 async def read_form_head(
     http: HttpRequest, *, stored_limit_bytes: int | None = None
 ) -> FormHead | None:
-    """Reads a form until it names a model; returns None if the body is no form. What is read is
+    """Reads a form until it names a model; returns None if the body is no form. The bytes read are
     bounded, or with `stored_limit_bytes` stored up to this size. The caller closes the head.
 
     Raises `ClientGone` if the client disconnects meanwhile, `TooLarge` over the limit.

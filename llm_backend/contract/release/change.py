@@ -86,7 +86,7 @@ class ContractChange:
 
     @property
     def breaks_server(self) -> bool:
-        """True if a server that answers by the old release no longer does what the new one says."""
+        """True if a server of the old release violates the new one."""
         if self.kind in {ChangeKind.OPERATION_ADDED, ChangeKind.OPERATION_MOVED}:
             return True
         return any(self.kind in _BREAKS_SERVER[side] for side in self.sides)

@@ -145,7 +145,7 @@ def edit_overlay(
     changes: Sequence[ContractChange],
     stale: Sequence[StaleAction],
 ) -> str:
-    """Returns the overlay with its stale actions repaired or dropped, without what it says of
+    """Returns the overlay with its stale actions repaired or dropped, without those of
     removed operations, and with a summary for each new one that has none."""
     edits = YamlEdits(text)
     items = next(value for key, value in edits.root.value if key.value == "actions").value

@@ -50,7 +50,7 @@ _SCORE = (
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionQuestion:
-    """One question: as the client sent it, and as the model is asked it."""
+    """One question: as the client sent it, and as the model gets it."""
 
     sent: JsonMapping
     label_question: LabelQuestion

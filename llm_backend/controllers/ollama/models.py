@@ -98,7 +98,7 @@ async def show_ollama_model(services: Services, request: ApiRequest) -> Response
 
 
 async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
-    """Returns the entry of a list; what the file of a local model tells is unknown of others."""
+    """Returns the entry of a list; facts of the file are known of local models only."""
     header = await model.file_header() if model else None
     created_at = card.get("created")
     if not isinstance(created_at, int) or not 0 <= created_at < _END_OF_TIME:

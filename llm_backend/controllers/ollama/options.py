@@ -45,7 +45,7 @@ def generation_fields(body: JsonMapping) -> JsonObject:
 
 
 def streams(body: JsonMapping) -> bool:
-    """Returns True unless the body says that the answer shall come whole."""
+    """Returns True unless the body asks for a whole answer."""
     return body.get("stream") is not False
 
 

@@ -147,8 +147,8 @@ class RealtimeResponse:
         await self._sender.send(self._events.add_sound(sound))
 
     async def _fail(self, error: JsonMapping) -> None:
-        """Ends the response; the error event tells the message, which a response has no field
-        for."""
+        """Ends the response; its message is in an error event, as responses have no field for
+        it."""
         if self._events.is_over:
             return
         await self._send_all(self._events.fail(error))

@@ -16,7 +16,7 @@ class SoundFormat:
     sample_bytes: int
 
     def duration_ms(self, size: int) -> int:
-        """Returns the duration of so many bytes."""
+        """Returns the duration of a number of bytes."""
         return size * 1000 // (self.rate_hz * self.sample_bytes)
 
 

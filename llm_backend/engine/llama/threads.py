@@ -33,7 +33,7 @@ class PassThreads:
         self._count = ThreadCount(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int, native_pass: Callable[[], int]) -> int:
-        """Run a pass of so many tokens; returns its status."""
+        """Run a pass of this number of tokens; returns its status."""
         if self._count is None:
             return native_pass()
         self._set_count(self._count.current)

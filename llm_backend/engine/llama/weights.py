@@ -54,7 +54,8 @@ def _experts_of(layer: int) -> bytes:
 
 
 def load_weights(start: Start, placement: DevicePlacement) -> Handle | None:
-    """Load the model of `start.model_path`; None if it cannot be loaded, and the log says why."""
+    """Load the model of `start.model_path`; None if it cannot be loaded, with the reason in the
+    log."""
     params = native.llama_model_default_params()
     placement.apply(params)
     params.use_extra_bufts = start.use_extra_buffers

@@ -82,7 +82,7 @@ class TokenizerThread(Generic[Result]):
             self.cancel(address)
 
     def pop_done(self) -> Tokenizing[Result] | None:
-        """Returns and forgets a command that is tokenized; None if there is none."""
+        """Removes a tokenized command and returns it; None without one."""
         for address, pending in self._pending.items():
             if pending.future.done():
                 return self._pending.pop(address)

@@ -34,7 +34,7 @@ class DraftTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class DraftCosts:
-    """Cost of a pass of so many tokens in seconds, of the model and of the draft model."""
+    """Cost in seconds of a pass of this number of tokens, of the model and of the draft model."""
 
     model: Callable[[int], float]
     draft: Callable[[int], float]

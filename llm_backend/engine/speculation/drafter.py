@@ -74,7 +74,7 @@ class Drafter:
         return copy.rate.value, copy.own.uncomputed_tokens
 
     def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Draft so many tokens for sequences that were followed; none for those with more
+        """Draft this number of tokens for sequences that were followed; none for those with more
         uncomputed tokens than one call computes."""
         started_at = self._clock()
         self._skipped_passes = 0

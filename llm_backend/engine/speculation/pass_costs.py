@@ -29,7 +29,7 @@ class PassCosts:
         return self._sizes[0] if self._sizes else None
 
     def record_pass(self, tokens: int, seconds: float) -> None:
-        """Update the cost by a pass of so many tokens."""
+        """Update the cost by a measured pass of this number of tokens."""
         self._passes += 1
         self._forget_stale()
         if tokens > self._largest or seconds <= 0:
@@ -43,11 +43,11 @@ class PassCosts:
         self._measured_at[tokens] = self._passes
 
     def covers(self, tokens: int) -> bool:
-        """True if a pass of so many tokens was measured, or a smaller and a larger one."""
+        """True if a pass of this number of tokens was measured, or a smaller and a larger one."""
         return bool(self._sizes) and self._sizes[0] <= tokens <= self._sizes[-1]
 
     def of(self, tokens: int) -> float:
-        """Cost of a pass of so many tokens, in a unit that only compares."""
+        """Cost of a pass of this number of tokens, comparable only with others of this function."""
         if tokens in self._seconds:
             return self._seconds[tokens]
         index = bisect_right(self._sizes, tokens)

@@ -23,7 +23,7 @@ _LEAD, _EXCERPT = 40, 160  # characters before the first found word, and of an e
 
 @dataclass(frozen=True, kw_only=True)
 class ExcerptPart:
-    """A piece of an excerpt: text, and whether it is what was sought."""
+    """A piece of an excerpt: text, and whether it matches the query."""
 
     text: str
     is_match: bool
@@ -44,7 +44,7 @@ def words_of(texts: Iterable[str], limit: int) -> list[str]:
 
 
 def sought_words(query: str) -> list[str]:
-    """The words of a query, each of which begins a word of what is found."""
+    """The words of a query; each is a prefix of a word in the chats that match."""
     found: dict[str, None] = {}
     for match in _WORD.finditer(query):
         for folded, is_unspaced in _runs(match[0]):
@@ -54,7 +54,7 @@ def sought_words(query: str) -> list[str]:
 
 
 def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
-    """The index of the first text where a sought word is, in parts; the first text's start if
+    """The index of the first text with a word of the query, in parts; the first text's start if
     there is none."""
     sought = [run for match in _WORD.finditer(query) for run in _runs(match[0])]
     for text in texts:

@@ -67,7 +67,7 @@ def length_of(body: Body, headers: Headers) -> int | None:
 
 
 def pieces_of(body: Body) -> Body:
-    """Returns a body that is sent at once as it is, others in pieces."""
+    """Returns a small body whole, and a larger one in pieces."""
     return _pieces(body) if isinstance(body, bytes) and len(body) > _WHOLE_BYTES else body
 
 

@@ -91,7 +91,7 @@ class ResponseTurn:
 
     @asynccontextmanager
     async def _ending(self) -> AsyncIterator[None]:
-        """Stores the response on exit as far as it got, whatever exception ends the block."""
+        """Stores the response on exit, even if an exception ended the block before its end."""
         try:
             async with self._resources:
                 yield
