@@ -11,7 +11,6 @@
 `custom_input.py`          parser of a custom tool's input
 `deprecated_functions.py`  `functions` and `function_call`
 `foreign_tokens.py`        token ids of OpenAI's encodings
-`ignored_hints.py`         fields without an effect here
 `field_aliases.py`         names that other servers have for fields
 `supported_fields.py`      refusal of the other fields
 `truncation.py`            long inputs without their oldest part

@@ -9,8 +9,9 @@ from llm_backend.backends.base import Chat, GenerationLimits, Grammar, JsonConte
 from llm_backend.controllers.generation.custom_calls import translate_error_names, with_functions
 from llm_backend.controllers.generation.field_aliases import UNLIMITED
 from llm_backend.controllers.generation.flat_messages import flatten_messages
-from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
 from llm_backend.controllers.generation.supported_fields import (
+    is_hint,
+    knows_reasoning_effort,
     local_model,
     refuse_unsupported_fields,
 )

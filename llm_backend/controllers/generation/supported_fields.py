@@ -5,11 +5,15 @@ Built on it are `check_supported_fields` of chats and other generation requests,
 document does not define are found by `contract/unknown_fields.py`.
 """
 
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
 from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonMapping
+
+_VERBOSE = re.compile(r"(?:openai/)?gpt-[5-9]")
+_REASONING = re.compile(r"(?:openai/)?(?:gpt-[5-9]|o[1-9]|codex-)")
 
 
 def refuse_unsupported_fields(
@@ -31,3 +35,22 @@ def local_model(body: JsonMapping) -> str:
     the server."""
     name = body.get("model")
     return "the local model" if name is None else f"the local model `{name}`"
+
+
+def is_hint(name: str, value: Any, model: str) -> bool:
+    """True for a field with this value that is a hint: retention of the prompt cache, whose entries
+    stay until they are evicted; and verbosity, if OpenAI's model of this name supports it.
+
+    A hint is accepted although it changes no answer of a local model: such a model may be served
+    under a name of OpenAI's, and clients then send the fields that OpenAI's model supports.
+    """
+    if name == "prompt_cache_options":
+        return value.get("mode") in (None, "implicit")
+    if name == "verbosity":
+        return _VERBOSE.match(model) is not None
+    return name == "prompt_cache_retention"
+
+
+def knows_reasoning_effort(model: str) -> bool:
+    """True if OpenAI's model of this name supports `reasoning_effort`."""
+    return _REASONING.match(model) is not None

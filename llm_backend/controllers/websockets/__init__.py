@@ -6,7 +6,6 @@
 `relayed_socket.py`   relay to an upstream, message by message
 `response_socket.py`  `/responses`: a request in each message
 `lanes.py`            queues of one connection's requests
-`steering.py`         refusal of events that would change a running response
 """
 
 from llm_backend.controllers.websockets.endpoints import WebSocketEndpoints

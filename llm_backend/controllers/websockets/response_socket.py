@@ -34,7 +34,6 @@ from llm_backend.controllers.internal_requests import (
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.controllers.websockets.lanes import Lanes
-from llm_backend.controllers.websockets.steering import refuse_steering
 from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest, error_body
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import REQUEST_BYTES, offload
@@ -46,6 +45,11 @@ PATH = "/v1/responses"
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # of the document
 _GOING_AWAY = 1001
 _MESSAGE_FIELDS = ("type", "stream_id", "stream")
+_STEERING_FIELDS = frozenset({"type", "previous_response_id", "input"})
+_STEERING_MESSAGE = (
+    "A response is not steered here: it is generated to its end. Cancel it, or send the input with "
+    "a `response.create` that has its id as `previous_response_id`."
+)
 
 
 async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -> None:
@@ -206,4 +210,35 @@ def _ws_error(error: Mapping[str, Any], event: Mapping[str, Any] | None = None) 
             "message": error.get("message"),
             "param": error.get("param"),
         },
+    }
+
+
+def refuse_steering(event: Mapping[str, Any]) -> JsonObject:
+    """Refuses `response.steer`, which would change a response that is being generated: returns the
+    `response.steer.failed` event, which hands the input back.
+
+    Raises `InvalidRequest` for an event with other fields than the SDK's.
+    """
+    if unknown := sorted(event.keys() - _STEERING_FIELDS):
+        raise InvalidRequest(
+            f"`response.steer` has no field `{unknown[0]}`.", param=unknown[0],
+            code="unknown_parameter",
+        )  # fmt: skip
+    response_id, steering_input = event.get("previous_response_id"), event.get("input")
+    if not isinstance(response_id, str):
+        raise InvalidRequest(
+            "`previous_response_id` is the id of the response to steer.",
+            param="previous_response_id",
+        )
+    if not isinstance(steering_input, str | list) or not steering_input:
+        raise InvalidRequest("`input` is text, or a list of messages of users.", param="input")
+    return {
+        "type": "response.steer.failed",
+        "sequence_number": 0,
+        "error": {
+            "type": "invalid_request_error",
+            "code": "steering_not_supported",
+            "message": _STEERING_MESSAGE,
+        },
+        "steer": {"previous_response_id": response_id, "input": steering_input},
     }
