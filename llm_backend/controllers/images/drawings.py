@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llm_backend.backends.image_servers import Drawing
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
@@ -80,7 +80,7 @@ def drawing_from(body: JsonMapping, *, pixels_limit: int) -> Drawing:
 
 def check_fields(body: JsonMapping, supported: Collection[str]) -> None:
     """Raises `UnsupportedField` for a field that image servers cannot honour."""
-    refuse_others(body, supported, is_neutral=_is_neutral, by=_IMAGE_SERVER)
+    refuse_unsupported_fields(body, supported, is_neutral=_is_neutral, by=_IMAGE_SERVER)
 
 
 def style_from(body: JsonMapping) -> PictureStyle:

@@ -14,7 +14,7 @@ import orjson
 from llm_backend.backends.base import Meter
 from llm_backend.backends.image_servers import Drawing, ImageServers, Preview
 from llm_backend.backends.registry import IMAGES, PictureModel, Registry
-from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.images.answers import style_picture
 from llm_backend.controllers.images.drawings import PictureStyle, drawing_from, style_from
 from llm_backend.controllers.response_items.items import new_id
@@ -80,7 +80,7 @@ class ImageGenerationKind(ToolKind):
         entry, where = context.tool, context.where
         streams = bool(context.body.get("stream"))
         try:
-            refuse_others(entry, _FIELDS, is_neutral=_is_neutral, by="image servers")
+            refuse_unsupported_fields(entry, _FIELDS, is_neutral=_is_neutral, by="image servers")
             drawing = drawing_from({**entry, "stream": True}, pixels_limit=self._pixels_limit)
             style = style_from(entry)
             model = self._model(entry.get("model"))
