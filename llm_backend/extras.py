@@ -12,6 +12,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "hub": ("huggingface_hub",),
     "audio": ("av",),
     "images": ("PIL",),
+    "realtime": ("webrtcvad",),
     "transcription": ("av", "numpy", "_pywhispercpp"),
 }
 """Modules of extras whose absence is found before an import; `local` is the local engine."""

@@ -19,3 +19,11 @@ class RealtimeSettings(BaseModel):
         description="Model that reads the answers of realtime sessions aloud: `builtin-voice`, an "
         "alias or a route of it, or a model of an upstream.",
     )
+    realtime_transcription_model: NonEmptyText | None = Field(
+        None,
+        description="Model that transcribes the sound of realtime sessions that name none; by "
+        "default such sound is refused.",
+    )
+    realtime_input_limit_s: int = Field(
+        300, ge=1, description="Longest turn of a realtime session, in seconds of sound."
+    )

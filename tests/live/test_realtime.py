@@ -159,7 +159,7 @@ def test_a_cancelled_response_ends_and_the_next_one_is_answered(server):
     ("event", "param"),
     [
         ({"type": "nothing"}, "type"),
-        ({"type": "input_audio_buffer.commit"}, "type"),
+        ({"type": "output_audio_buffer.clear"}, "type"),
         ({"type": "session.update", "session": {"type": "realtime", "model": "x"}},
          "session.model"),
         ({"type": "session.update", "session": {"type": "realtime", "speed": 1}}, "session.speed"),

@@ -12,6 +12,10 @@ keys, permissions, limits, the queue and usage hold for it as for any other requ
 `spoken_text.py`       sentences of an answer, read aloud
 `sentences.py`         sentences of a text that is still being written
 `sound_formats.py`     formats of sound
+`hearing.py`           sound of the client as items of the conversation
+`input_sound.py`       buffer of the client's sound
+`turn_detection.py`    begin and end of speech
+`heard_turn.py`        a turn as text
 `response_events.py`   events of `/responses` as realtime events
 `client_secrets.py`    `POST /realtime/client_secrets`
 `local_models.py`      models that answer here

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication.new_key import KEY_BYTES, hash_key
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.realtime.local_models import abilities_of, check_local_model, is_local
+from llm_backend.controllers.realtime.local_models import abilities_of, local_session
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.relay.routing import relay_operation
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -34,8 +34,12 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
     """`POST /realtime/client_secrets`"""
     body: api.RealtimeCreateClientSecretRequest = request.body
     session: JsonMapping = body.get("session") or {}
-    model = session.get("model")
-    if model is None or session["type"] != "realtime" or not is_local(services, model):
+    only_transcribes = session.get("type") == "transcription"
+    model = _transcription_model(session) if only_transcribes else session.get("model")
+    default = None
+    if model is not None:
+        default = local_session(services, model, only_transcribes=only_transcribes)
+    if default is None:
         if services.upstreams is None:
             raise InvalidRequest(
                 "A session needs the `model` that answers it; see GET /v1/models.",
@@ -43,8 +47,7 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
                 code="missing_required_parameter",
             )
         return await relay_operation(services, request)
-    check_local_model(services, model)
-    config = SessionConfig.default(model, abilities_of(services)).apply(session)
+    config = default.apply(session)
     if len(dumps(config.fields)) > _SESSION_BYTES:
         raise TooLarge(f"The session has more than {_SESSION_BYTES:,} bytes.", param="session")
     value = f"{PREFIX}{secrets.token_urlsafe(KEY_BYTES)}"
@@ -59,13 +62,15 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
     answer = {
         "value": value,
         "expires_at": secret.expires_at,
-        "session": {
-            **config.fields,
-            "object": "realtime.session",
-            "id": f"sess_{uuid.uuid4().hex[:24]}",
-        },
+        "session": {**config.public_fields, "id": f"sess_{uuid.uuid4().hex[:24]}"},
     }
     return JsonResponse(cast("api.RealtimeCreateClientSecretResponse", answer))
+
+
+def _transcription_model(session: JsonMapping) -> str | None:
+    sound = (session.get("audio") or {}).get("input") or {}
+    model: str | None = (sound.get("transcription") or {}).get("model")
+    return model
 
 
 async def find_secret(services: Services, headers: Mapping[str, str]) -> StoredSecret | None:
@@ -82,8 +87,7 @@ async def find_secret(services: Services, headers: Mapping[str, str]) -> StoredS
 
 def session_of(services: Services, secret: StoredSecret, model: str | None) -> SessionConfig:
     """Returns the session that a secret is bound to. Raises `InvalidRequest` for another model."""
-    if model not in (None, secret.session["model"]):
-        raise InvalidRequest(
-            f"The client secret is for the model `{secret.session['model']}`.", param="model"
-        )
+    bound = secret.session.get("model")
+    if model not in (None, bound):
+        raise InvalidRequest(f"The client secret is for the model `{bound}`.", param="model")
     return SessionConfig(fields=secret.session, abilities=abilities_of(services))

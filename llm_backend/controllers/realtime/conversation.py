@@ -15,11 +15,16 @@ FIRST = "root"
 
 _ID_CHARACTERS = 64
 _PARTS = {
-    "user": ("input_text", "input_image"),
+    "user": ("input_text", "input_image", "input_audio"),
     "system": ("input_text",),
     "assistant": ("output_text", "output_audio"),
 }
-_TEXT_FIELDS = {"input_text": "text", "output_text": "text", "output_audio": "transcript"}
+_TEXT_FIELDS = {
+    "input_text": "text",
+    "output_text": "text",
+    "output_audio": "transcript",
+    "input_audio": "transcript",
+}
 _CALL_FIELDS = ("type", "call_id", "name", "arguments", "output", "status")
 _WORDS = re.compile(r"\s*\S+\s*")
 _ITEMS = ("message", "function_call", "function_call_output")
@@ -185,6 +190,8 @@ def _check_part(part: JsonMapping, role: str, where: str) -> None:
             f"A message of the role `{role}` has parts of type {' or '.join(_PARTS[role])} here.",
             param=f"{where}.type",
         )
+    if kind == "input_audio" and isinstance(part.get("audio"), str):
+        return
     field = _TEXT_FIELDS.get(kind, "image_url")
     if not isinstance(part.get(field), str):
         raise InvalidRequest(

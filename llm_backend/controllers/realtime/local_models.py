@@ -1,10 +1,12 @@
 """Models that answer realtime sessions here."""
 
+from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import PictureModel, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import BUILTIN_VOICE, VoiceModel
-from llm_backend.controllers.realtime.session_config import Abilities
+from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest
+from llm_backend.extras import is_installed
 
 OPERATION = ("realtime", "Realtime")
 """Names by which settings assign realtime sessions to an upstream."""
@@ -33,4 +35,36 @@ def abilities_of(services: Services) -> Abilities:
         mute_because = "This server has no voice." if voice is None else voice.missing
     elif not services.registry.knows(model) and services.upstreams is None:
         mute_because = f"No model `{model}` reads answers aloud here."
-    return Abilities(speech_model=model, mute_because=mute_because)
+    return Abilities(
+        speech_model=model,
+        mute_because=mute_because,
+        transcription_model=services.settings.realtime_transcription_model,
+        detects_turns=is_installed("realtime"),
+    )
+
+
+def local_session(
+    services: Services, model: str | None, *, only_transcribes: bool
+) -> SessionConfig | None:
+    """Returns the configuration of a new session that this server answers; None if that is for an
+    upstream. Raises `ApiError` for a model that holds no such session."""
+    if model is not None and not is_local(services, model):
+        return None
+    abilities = abilities_of(services)
+    if not only_transcribes:
+        if model is None:
+            return None
+        check_local_model(services, model)
+        return SessionConfig.default(model, abilities)
+    if model is None and abilities.transcription_model is None and services.upstreams is not None:
+        return None
+    if model is not None:
+        check_transcriber(services, model)
+    return SessionConfig.default_transcription(model, abilities)
+
+
+def check_transcriber(services: Services, model: str) -> None:
+    """Raises `InvalidRequest` for a local model that does not transcribe."""
+    step = services.registry.steps(model, OPERATION)[0]
+    if not isinstance(step, LocalModel) or not step.transcribes:
+        raise InvalidRequest(f"`{model}` does not transcribe.", param="model")

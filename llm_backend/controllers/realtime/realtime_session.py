@@ -19,6 +19,7 @@ from llm_backend.controllers.realtime.conversation import (
     stored_item,
 )
 from llm_backend.controllers.realtime.event_sender import Client, EventSender
+from llm_backend.controllers.realtime.hearing import Hearing
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.response import RealtimeResponse
 from llm_backend.controllers.realtime.session_config import SessionConfig
@@ -32,7 +33,8 @@ Handle = Callable[[JsonMapping], Awaitable[None]]
 
 
 class RealtimeSession:
-    """A session of at most `duration_s` seconds and `responses_limit` responses at once."""
+    """A session of at most `duration_s` seconds, `responses_limit` responses at once, and turns of
+    `input_limit_s` seconds of sound."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class RealtimeSession:
         *,
         duration_s: float,
         responses_limit: int,
+        input_limit_s: int,
     ) -> None:
         self._client = client
         self._config = config
@@ -56,6 +59,15 @@ class RealtimeSession:
         self._expires_at = int(time.time() + duration_s)
         self._sender = EventSender(client)
         self._conversation = Conversation(limit_bytes=limits.json_bytes)
+        self._hearing = Hearing(
+            config,
+            self._conversation,
+            requests,
+            self._sender,
+            limit_s=input_limit_s,
+            interrupt=self._interrupt,
+            answer=self._answer_turn,
+        )
         self._responses: dict[str, RealtimeResponse] = {}  # that have not ended
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: Mapping[str, Handle] = {
@@ -64,6 +76,9 @@ class RealtimeSession:
             "conversation.item.retrieve": self._retrieve_item,
             "conversation.item.truncate": self._truncate_item,
             "conversation.item.delete": self._delete_item,
+            "input_audio_buffer.append": self._hearing.append,
+            "input_audio_buffer.commit": self._hearing.commit,
+            "input_audio_buffer.clear": self._hearing.clear,
             "response.create": self._create_response,
             "response.cancel": self._cancel_response,
         }
@@ -78,6 +93,7 @@ class RealtimeSession:
         except TimeoutError:
             return False
         finally:
+            await self._hearing.aclose()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -97,24 +113,25 @@ class RealtimeSession:
             await self._sender.send_error(error, client_event_id(event))
 
     async def _send_session(self, type: str) -> None:
-        session = {
-            **self._config.fields,
-            "object": "realtime.session",
-            "id": self._id,
-            "expires_at": self._expires_at,
-        }
+        ids = {"id": self._id, "expires_at": self._expires_at}
+        session = {**self._config.public_fields, **ids}
         await self._sender.send({"type": type, "session": session})
 
     async def _update_session(self, event: JsonMapping) -> None:
-        self._config = self._config.apply(event["session"])
+        config = self._config.apply(event["session"])
+        self._hearing.configure(config)
+        self._config = config
         await self._send_session("session.updated")
 
     async def _create_item(self, event: JsonMapping) -> None:
         check_item(event["item"], "item")
         item = stored_item(event["item"])
+        turns = self._hearing.take_turns(item)
         previous = self._conversation.add(item, event.get("previous_item_id"))
         for kind in ("conversation.item.added", "conversation.item.done"):
             await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
+        for index, turn in turns.items():
+            self._hearing.hear(item, index, turn, answers=False)
 
     async def _retrieve_item(self, event: JsonMapping) -> None:
         item = self._conversation.find(event["item_id"])
@@ -132,6 +149,8 @@ class RealtimeSession:
         await self._sender.send({"type": "conversation.item.deleted", "item_id": event["item_id"]})
 
     async def _create_response(self, event: JsonMapping) -> None:
+        if self._config.is_transcription:
+            raise InvalidRequest("A session that transcribes has no responses.", param="type")
         changes: JsonObject = event.get("response") or {}
         config = self._config.for_response(changes)
         items = self._conversation_items(changes)
@@ -144,6 +163,7 @@ class RealtimeSession:
             self._requests,
             self._sender,
             client_event_id=client_event_id(event),
+            wait_for_input=self._hearing.wait,
         )
         self._responses[response.id] = response
         await response.begin()
@@ -184,6 +204,14 @@ class RealtimeSession:
         self._responses.pop(response.id, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("realtime_response_failed", exc_info=error)
+
+    async def _interrupt(self) -> None:
+        """Cancels the response in the conversation: the user speaks."""
+        if (response := self._answering) is not None:
+            await response.cancel("turn_detected")
+
+    async def _answer_turn(self) -> None:
+        await self._create_response({"type": "response.create"})
 
     async def _cancel_response(self, event: JsonMapping) -> None:
         id: str | None = event.get("response_id")

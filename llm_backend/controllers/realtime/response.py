@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 
 import orjson
@@ -36,6 +36,7 @@ class RealtimeResponse:
         sender: EventSender,
         *,
         client_event_id: str | None,
+        wait_for_input: Callable[[], Awaitable[None]],
     ) -> None:
         self.id = f"resp_{uuid.uuid4().hex[:24]}"
         self.is_in_conversation = conversation is not None
@@ -45,6 +46,7 @@ class RealtimeResponse:
         self._requests = requests
         self._sender = sender
         self._client_event_id = client_event_id
+        self._wait_for_input = wait_for_input
         self._events = ResponseEvents(self.id, config, conversation)
         self._spoken: SpokenText | None = None  # of the message that is being written
         self._cancel_reason: CancelReason | None = None
@@ -102,6 +104,7 @@ class RealtimeResponse:
         await self._sender.send(self._events.end())
 
     async def _answer(self) -> None:
+        await self._wait_for_input()  # whose text may not be known yet
         body = await offload(self._body)
         async with (
             self._requests.open("/responses", body) as answer,

@@ -23,6 +23,16 @@ RESPONSE_FIELDS = {
 
 _PCM = {"type": "audio/pcm", "rate": PCM.rate_hz}
 _VOICE = "alloy"
+_TRANSCRIPTION = "transcription"
+_VAD: JsonMapping = {
+    "type": "server_vad",
+    "threshold": 0.5,
+    "prefix_padding_ms": 300,
+    "silence_duration_ms": 500,
+    "create_response": True,
+    "interrupt_response": True,
+}
+_PAUSE_LIMIT_MS = 10_000
 _LEAST_TOKENS = 16  # of an answer of `/responses`
 _TRANSLATED = (
     "instructions", "tool_choice", "parallel_tool_calls", "prompt", "reasoning", "temperature",
@@ -33,10 +43,12 @@ _TRANSLATED = (
 @dataclass(frozen=True, kw_only=True)
 class Abilities:
     """Abilities of this server's sessions. `speech_model` reads answers aloud; `mute_because` is a
-    sentence that tells why it cannot."""
+    sentence that tells why it cannot. `transcription_model` is used where a session names none."""
 
     speech_model: str = "builtin-voice"
     mute_because: str | None = None
+    transcription_model: str | None = None
+    detects_turns: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +72,31 @@ class SessionConfig:
             "truncation": "auto",
             "tracing": None,
             "prompt": None,
-            "audio": {"output": {"format": _PCM, "voice": _VOICE, "speed": 1}},
+            "audio": {
+                "input": _default_input(abilities),
+                "output": {"format": _PCM, "voice": _VOICE, "speed": 1},
+            },
         }
+        return cls(fields=fields, abilities=abilities)
+
+    @classmethod
+    def default_transcription(cls, model: str | None, abilities: Abilities) -> "SessionConfig":
+        """Returns the configuration of a new session that only transcribes."""
+        sound = _default_input(abilities)
+        if model is not None:
+            sound["transcription"] = {"model": model}
+        fields = {"type": _TRANSCRIPTION, "audio": {"input": sound}}
         return cls(fields=fields, abilities=abilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
         """Returns the configuration with changes; a null resets a field. Raises `ApiError`, naming
         the field."""
-        _check_session(changes, self.fields["model"], self.abilities)
-        known = SessionConfig.default(self.fields["model"], self.abilities).fields
+        if self.is_transcription:
+            _check_transcription(changes, self.abilities)
+            known = SessionConfig.default_transcription(None, self.abilities).fields
+        else:
+            _check_session(changes, self.fields["model"], self.abilities)
+            known = SessionConfig.default(self.fields["model"], self.abilities).fields
         fields = {**self.fields, **changes}
         for name, value in changes.items():
             if value is None:
@@ -85,6 +113,44 @@ class SessionConfig:
         fields = {**self.fields, **given}
         fields["audio"] = _merge_audio(self.fields["audio"], given.get("audio") or {})
         return replace(self, fields=fields)
+
+    @property
+    def is_transcription(self) -> bool:
+        """True if the session only transcribes."""
+        return bool(self.fields["type"] == _TRANSCRIPTION)
+
+    @property
+    def public_fields(self) -> JsonObject:
+        """The fields as clients see them, without the session's id."""
+        kind = "transcription_session" if self.is_transcription else "session"
+        return {**self.fields, "object": f"realtime.{kind}"}
+
+    @property
+    def input_format(self) -> SoundFormat:
+        """The format of the client's sound."""
+        return sound_format(self.fields["audio"]["input"]["format"])
+
+    @property
+    def turns(self) -> JsonMapping | None:
+        """The fields of `server_vad`; None if the client commits its turns."""
+        found: JsonMapping | None = self.fields["audio"]["input"]["turn_detection"]
+        return found
+
+    @property
+    def transcription(self) -> JsonObject:
+        """Fields of a request to `/audio/transcriptions`. Raises `InvalidRequest` without a
+        model."""
+        named: JsonMapping = self.fields["audio"]["input"].get("transcription") or {}
+        model = named.get("model") or self.abilities.transcription_model
+        if model is None:
+            raise InvalidRequest(
+                "Sound is heard by a model that transcribes: name one.",
+                param="session.audio.input.transcription.model",
+                code="missing_required_parameter",
+            )
+        fields = {name: named[name] for name in ("language", "prompt") if named.get(name)}
+        logprobs = {"include[]": "logprobs"} if self.fields.get("include") else {}
+        return {"model": model, **fields, **logprobs}
 
     @property
     def speaks(self) -> bool:
@@ -145,9 +211,18 @@ def _check_session(changes: JsonMapping, model: str, abilities: Abilities) -> No
         raise UnsupportedField(
             "`truncation` is `auto` or `disabled`: no ratio is kept.", param="session.truncation"
         )
-    if changes.get("include"):
-        raise UnsupportedField("There is no transcript of input here.", param="session.include")
     _check_common(changes, "session", abilities)
+
+
+def _check_transcription(changes: JsonMapping, abilities: Abilities) -> None:
+    _refuse_others(changes, {"type", "audio", "include"}, "session")
+    if changes["type"] != _TRANSCRIPTION:
+        raise InvalidRequest(
+            f"The session is of the type `{_TRANSCRIPTION}`.", param="session.type"
+        )
+    audio = changes.get("audio") or {}
+    _refuse_others(audio, {"input"}, "session.audio")
+    _check_input(audio.get("input") or {}, "session.audio.input", abilities)
 
 
 def _check_response(changes: JsonMapping, abilities: Abilities) -> None:
@@ -167,7 +242,7 @@ def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> Non
         )
     if modalities == ["audio"] and abilities.mute_because is not None:
         raise Unsupported(abilities.mute_because, param=f"{where}.output_modalities")
-    _check_audio(changes.get("audio") or {}, f"{where}.audio")
+    _check_audio(changes.get("audio") or {}, f"{where}.audio", abilities)
     limit = changes.get("max_output_tokens")
     if isinstance(limit, int) and limit < _LEAST_TOKENS:
         raise InvalidRequest(
@@ -179,13 +254,49 @@ def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> Non
         _check_tool(tool, f"{where}.tools[{index}]")
 
 
-def _check_audio(audio: JsonMapping, where: str) -> None:
-    if audio.get("input"):
-        raise UnsupportedField("Input of sessions is text.", param=f"{where}.input")
-    _refuse_others(audio, {"input", "output"}, where)
+def _check_audio(audio: JsonMapping, where: str, abilities: Abilities) -> None:
+    _refuse_others(
+        audio, {"output"} if where.startswith("response") else {"input", "output"}, where
+    )
+    _check_input(audio.get("input") or {}, f"{where}.input", abilities)
     output = audio.get("output") or {}
     _refuse_others(output, {"format", "voice", "speed"}, f"{where}.output")
     _check_format(output.get("format"), f"{where}.output.format")
+
+
+def _check_input(sound: JsonMapping, where: str, abilities: Abilities) -> None:
+    _refuse_others(sound, {"format", "transcription", "turn_detection"}, where)
+    _check_format(sound.get("format"), f"{where}.format")
+    transcription = sound.get("transcription") or {}
+    _refuse_others(transcription, {"model", "language", "prompt"}, f"{where}.transcription")
+    turns = sound.get("turn_detection")
+    if turns is not None:
+        _check_turns(turns, f"{where}.turn_detection", abilities)
+
+
+def _check_turns(turns: JsonMapping, where: str, abilities: Abilities) -> None:
+    if turns["type"] != _VAD["type"]:
+        raise UnsupportedField(
+            "Turns are detected by `server_vad`, or committed by the client (null).",
+            param=f"{where}.type",
+        )
+    if not abilities.detects_turns:
+        raise Unsupported(
+            f"`server_vad` needs an extra, which is not installed: {install_command('realtime')}.",
+            param=f"{where}.type",
+        )
+    _refuse_others(turns, _VAD, where)
+    if not 0 <= turns.get("threshold", 0) <= 1:
+        raise InvalidRequest("`threshold` is from 0 to 1.", param=f"{where}.threshold")
+    for name in ("prefix_padding_ms", "silence_duration_ms"):
+        if not 0 <= turns.get(name, 0) <= _PAUSE_LIMIT_MS:
+            raise InvalidRequest(
+                f"`{name}` is from 0 to {_PAUSE_LIMIT_MS}.", param=f"{where}.{name}"
+            )
+
+
+def _default_input(abilities: Abilities) -> JsonObject:
+    return {"format": _PCM, "turn_detection": dict(_VAD) if abilities.detects_turns else None}
 
 
 def _check_format(described: JsonMapping | None, where: str) -> None:
@@ -204,7 +315,18 @@ def _check_format(described: JsonMapping | None, where: str) -> None:
 
 def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
     """Returns the fields `input` and `output`, each with its changes."""
-    return {side: {**fields, **(changes.get(side) or {})} for side, fields in audio.items()}
+    merged = {side: {**fields, **(changes.get(side) or {})} for side, fields in audio.items()}
+    sound = merged.get("input") or {}
+    for name in ("transcription", "noise_reduction"):
+        if name in sound and sound[name] is None:
+            del sound[name]
+    if sound.get("turn_detection") is not None:
+        sound["turn_detection"] = {**_VAD, **_without_nulls(sound["turn_detection"])}
+    return merged
+
+
+def _without_nulls(fields: JsonMapping) -> JsonObject:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _check_tool(tool: Mapping[str, Any], where: str) -> None:

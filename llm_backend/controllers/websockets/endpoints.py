@@ -16,8 +16,7 @@ from llm_backend.backends.upstream.websockets import model_of, with_key
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.controllers.realtime.client_secrets import find_secret, session_of
 from llm_backend.controllers.realtime.event_sender import error_event, event_with_id
-from llm_backend.controllers.realtime.local_models import abilities_of, is_local
-from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.local_models import local_session
 from llm_backend.controllers.relay.relay import fairness_key, upstream_query
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
@@ -117,11 +116,13 @@ async def _realtime(
 ) -> None:
     """`/realtime`: a session with a local model, or relayed. A client secret opens its session."""
     model = model_of(upstream_query(socket.scope))
-    if secret is not None or (model is not None and is_local(services, model)):
-        if secret is not None:
-            config = session_of(services, secret, model)
-        else:
-            config = SessionConfig.default(model or "", abilities_of(services))
+    only_transcribes = socket.query_params.get("intent") == "transcription"
+    config = (
+        local_session(services, model, only_transcribes=only_transcribes)
+        if secret is None
+        else session_of(services, secret, model)
+    )
+    if config is not None:
         serving = serve_realtime(services, socket, app, find_caller, config)
         await _serve_while_valid(serving, find_caller, services.settings.keys_refresh_s)
         return

@@ -30,10 +30,11 @@ async def serve_realtime(
     """Serves a session until the client disconnects, or for `realtime_session_s`. Raises `ApiError`
     before the handshake if there is none."""
     settings = services.settings
-    model = config.fields["model"]
-    check_local_model(services, model)
+    model: str = config.fields.get("model") or ""
+    if model:
+        check_local_model(services, model)
     _refuse_beta(socket)
-    services.access.admission.check(find_caller(), model)
+    services.access.admission.check(find_caller(), model, names_model=False)
     with services.realtime_permits.acquire():
         await socket.receive()  # the connect event
         offered = upstream_protocols(socket.scope.get("subprotocols") or [])
@@ -47,6 +48,7 @@ async def serve_realtime(
                 json_limits(settings),
                 duration_s=settings.realtime_session_s,
                 responses_limit=settings.socket_streams_limit,
+                input_limit_s=settings.realtime_input_limit_s,
             )
             if not await session.run():
                 await client.close(CloseReason(code=_GOING_AWAY, reason="session expired"))

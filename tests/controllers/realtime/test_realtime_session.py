@@ -92,6 +92,7 @@ def session(
         BodyLimits(),
         duration_s=duration_s,
         responses_limit=2,
+        input_limit_s=10,
     )
 
 

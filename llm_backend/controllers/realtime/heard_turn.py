@@ -1,0 +1,91 @@
+"""A turn that was heard: its sound as text, by a model that transcribes."""
+
+import uuid
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from llm_backend.controllers.realtime.event_sender import EventSender
+from llm_backend.controllers.realtime.inner_requests import InnerRequests, RequestFailed
+from llm_backend.controllers.realtime.input_sound import Turn
+from llm_backend.errors import ApiError, EngineUnavailable, error_body
+from llm_backend.json_types import JsonMapping, JsonObject
+
+
+class HeardTurn:
+    """Transcribes the sound of an item, sends the events of the transcript and adds it to the
+    item. `fields` are those of a request to
+    `/audio/transcriptions`."""
+
+    def __init__(
+        self,
+        item: JsonObject,
+        content_index: int,
+        turn: Turn,
+        fields: JsonMapping,
+        requests: InnerRequests,
+        sender: EventSender,
+    ) -> None:
+        self._item = item
+        self._content_index = content_index
+        self._turn = turn
+        self._fields = fields
+        self._requests = requests
+        self._sender = sender
+
+    async def transcribe(self) -> bool:
+        """Returns True if something was said; failures are events."""
+        try:
+            done = await self._answer()
+        except RequestFailed as failed:
+            await self._fail(failed.error)
+            return False
+        except ApiError as error:
+            await self._fail(error_body(error)["error"])
+            return False
+        text = str(done["text"]).strip()
+        self._item["content"][self._content_index]["transcript"] = text
+        usage = {"type": "duration", "seconds": self._turn.duration_s}
+        logprobs = {"logprobs": done["logprobs"]} if "logprobs" in done else {}
+        await self._send("completed", transcript=text, usage=usage, **logprobs)
+        return bool(text)
+
+    async def _answer(self) -> JsonMapping:
+        boundary = uuid.uuid4().hex
+        body = form_body({**self._fields, "stream": "true"}, self._turn.wav, boundary)
+        content_type = f"multipart/form-data; boundary={boundary}".encode()
+        opened = self._requests.open("/audio/transcriptions", body, content_type=content_type)
+        async with opened as answer, aclosing(answer.events()) as events:
+            async for data in events:
+                event: JsonMapping = orjson.loads(data)
+                if event.get("error") or event.get("type") == "error":
+                    raise RequestFailed(event.get("error") or event)
+                if event.get("type") == "transcript.text.done":
+                    return event
+                if event.get("type") == "transcript.text.delta":
+                    fields = {name: event[name] for name in ("delta", "logprobs") if name in event}
+                    await self._send("delta", **fields)
+        raise EngineUnavailable("The transcription ended before it was complete.")
+
+    async def _fail(self, error: JsonMapping) -> None:
+        told = {
+            name: error[name] for name in ("type", "code", "message", "param") if error.get(name)
+        }
+        await self._send("failed", error=told)
+
+    async def _send(self, kind: str, **fields: Any) -> None:
+        type = f"conversation.item.input_audio_transcription.{kind}"
+        ids = {"item_id": self._item["id"], "content_index": self._content_index}
+        await self._sender.send({"type": type, **ids, **fields})
+
+
+def form_body(fields: JsonMapping, sound: bytes, boundary: str) -> bytes:
+    """Returns a form with these fields, and then the file `file`."""
+    head = "".join(
+        f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+    disposition = 'content-disposition: form-data; name="file"; filename="turn.wav"'
+    file_head = f"--{boundary}\r\n{disposition}\r\ncontent-type: audio/wav\r\n\r\n"
+    return (head + file_head).encode() + sound + f"\r\n--{boundary}--\r\n".encode()

@@ -1,0 +1,149 @@
+"""Hearing of a realtime session: sound becomes items of the conversation, and their text."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
+from llm_backend.controllers.realtime.event_sender import EventSender
+from llm_backend.controllers.realtime.heard_turn import HeardTurn
+from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.input_sound import InputSound, Turn, decode_turn
+from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.turn_detection import TurnChange
+from llm_backend.errors import ApiError, ClientGone
+from llm_backend.json_types import JsonMapping, JsonObject
+from llm_backend.offload import offload
+
+log = logging.getLogger(__name__)
+
+Act = Callable[[], Awaitable[None]]
+
+
+class Hearing:
+    """Handles the events of the input buffer, of at most `limit_s` seconds. Where turns are
+    detected, `interrupt` is called when one begins, and `answer` when its text is known."""
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        conversation: Conversation,
+        requests: InnerRequests,
+        sender: EventSender,
+        *,
+        limit_s: int,
+        interrupt: Act,
+        answer: Act,
+    ) -> None:
+        self._config = config
+        self._conversation = conversation
+        self._requests = requests
+        self._sender = sender
+        self._limit_s = limit_s
+        self._interrupt = interrupt
+        self._answer = answer
+        self._input = InputSound(config.input_format, config.turns, limit_s=limit_s)
+        self._turn_id = new_item_id()  # of the next turn
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def configure(self, config: SessionConfig) -> None:
+        """Follows a change of the configuration. Raises `InvalidRequest`."""
+        self._input.configure(config.input_format, config.turns)
+        self._config = config
+
+    async def append(self, event: JsonMapping) -> None:
+        """Handles `input_audio_buffer.append`."""
+        _ = self._config.transcription  # raises without a model, before sound is collected
+        for change in await offload(self._input.append, event["audio"]):
+            if change.kind == "started":
+                await self._begin_turn(change)
+            else:
+                await self._end_turn(change)
+
+    async def commit(self, _event: JsonMapping) -> None:
+        """Handles `input_audio_buffer.commit`."""
+        await self._commit(self._input.take(), answers=False)
+
+    async def clear(self, _event: JsonMapping) -> None:
+        """Handles `input_audio_buffer.clear`."""
+        self._input.clear()
+        await self._sender.send({"type": "input_audio_buffer.cleared"})
+
+    def take_turns(self, item: JsonObject) -> dict[int, Turn]:
+        """Returns the parts of an item that are to be transcribed, by index, and leaves their sound
+        out of it. Raises `InvalidRequest` and `TooLarge`."""
+        turns = {}
+        parts = item["content"] if item["type"] == "message" else ()
+        for index, part in enumerate(parts):
+            encoded = part.pop("audio", None) if part["type"] == "input_audio" else None
+            if encoded and not part.get("transcript"):
+                _ = self._config.transcription  # raises without a model
+                where = f"item.content[{index}].audio"
+                turns[index] = decode_turn(
+                    encoded, self._config.input_format, limit_s=self._limit_s, where=where
+                )
+        return turns
+
+    def hear(self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool) -> None:
+        """Transcribes a turn in a task; `answers` has it answered."""
+        heard = HeardTurn(
+            item, content_index, turn, self._config.transcription, self._requests, self._sender
+        )
+        task = asyncio.create_task(self._transcribe(heard, answers=answers))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait(self) -> None:
+        """Returns when the text of all turns is known."""
+        tasks = self._tasks - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def aclose(self) -> None:
+        """Ends all transcriptions."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin_turn(self, change: TurnChange) -> None:
+        self._input.drop_before(change.at_ms)
+        fields = {"audio_start_ms": change.at_ms, "item_id": self._turn_id}
+        await self._sender.send({"type": "input_audio_buffer.speech_started", **fields})
+        if (self._config.turns or {}).get("interrupt_response"):
+            await self._interrupt()
+
+    async def _end_turn(self, change: TurnChange) -> None:
+        fields = {"audio_end_ms": change.at_ms, "item_id": self._turn_id}
+        await self._sender.send({"type": "input_audio_buffer.speech_stopped", **fields})
+        answers = bool((self._config.turns or {}).get("create_response"))
+        is_answered = answers and not self._config.is_transcription
+        await self._commit(self._input.take(change.at_ms), answers=is_answered)
+
+    async def _commit(self, turn: Turn, *, answers: bool) -> None:
+        item: JsonObject = {
+            "id": self._turn_id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": "completed",
+            "role": "user",
+            "content": [{"type": "input_audio"}],
+        }
+        self._turn_id = new_item_id()
+        previous = self._conversation.add(item)
+        ids = {"item_id": item["id"], "previous_item_id": previous}
+        await self._sender.send({"type": "input_audio_buffer.committed", **ids})
+        for kind in ("conversation.item.added", "conversation.item.done"):
+            await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
+        self.hear(item, 0, turn, answers=answers)
+
+    async def _transcribe(self, heard: HeardTurn, *, answers: bool) -> None:
+        try:
+            if await heard.transcribe() and answers:
+                await self._answer()
+        except ClientGone:
+            return
+        except ApiError as error:
+            await self._sender.send_error(error)
+        except Exception:  # as in the error renderer: a bug must not look like silence
+            log.exception("realtime_turn_failed")

@@ -1,0 +1,147 @@
+"""Sound that a client sends: its buffer, and the turns in it."""
+
+import base64
+import binascii
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_backend.controllers.realtime.sound_formats import SoundFormat
+from llm_backend.controllers.realtime.turn_detection import TurnChange, TurnDetector
+from llm_backend.errors import InvalidRequest, TooLarge
+from llm_backend.json_types import JsonMapping
+
+_LEAST_MS = 100  # of a turn that is committed
+_WAV_TAGS = {"pcm": 1, "alaw": 6, "mulaw": 7}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Sound of a turn as a WAV file."""
+
+    wav: bytes
+    duration_s: float
+
+
+class InputSound:
+    """Buffer of at most `limit_s` seconds. With `turns` (the fields of `server_vad`) speech is
+    found in it, and what is before it is dropped."""
+
+    def __init__(self, format: SoundFormat, turns: JsonMapping | None, *, limit_s: int) -> None:
+        self._format = format
+        self._limit_ms = limit_s * 1000
+        self._buffer = bytearray()
+        self._start_ms = 0  # of the buffer, since the first sound
+        self._turns = turns
+        self._detector = self._new_detector()
+
+    def configure(self, format: SoundFormat, turns: JsonMapping | None) -> None:
+        """Changes the format and the detection of turns. Raises `InvalidRequest` for another format
+        while there is sound."""
+        if format != self._format and self._buffer:
+            raise InvalidRequest(
+                "The format stays as long as there is sound in the buffer.",
+                param="session.audio.input.format",
+            )
+        is_changed = (format, turns) != (self._format, self._turns)
+        self._format, self._turns = format, turns
+        if is_changed:
+            self._detector = self._new_detector()
+
+    @property
+    def length_ms(self) -> int:
+        """The duration of the buffer."""
+        return self._format.duration_ms(len(self._buffer))
+
+    def append(self, text: str) -> Sequence[TurnChange]:
+        """Adds sound in base64 and returns where speech begins and ends in it. Raises
+        `InvalidRequest`, and `TooLarge` beyond the limit."""
+        try:
+            sound = base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise InvalidRequest("The sound is not base64.", param="audio") from error
+        if len(sound) % self._format.sample_bytes:
+            raise InvalidRequest("The sound ends within a sample.", param="audio")
+        if self.length_ms + self._format.duration_ms(len(sound)) > self._limit_ms:
+            raise TooLarge(
+                f"The buffer holds at most {self._limit_ms // 1000} s of sound: commit or clear "
+                "it.",
+                param="audio",
+                code="input_audio_buffer_full",
+            )
+        self._buffer += sound
+        if self._detector is None:
+            return ()
+        changes = self._detector.feed(sound)
+        if not changes and not self._detector.is_speech:
+            self._drop_before(self._end_ms - self._detector.kept_ms)
+        return changes
+
+    def take(self, end_ms: int | None = None) -> Turn:
+        """Returns the sound until this time, and takes it out of the buffer. Raises
+        `InvalidRequest` if there is too little."""
+        length_ms = self.length_ms if end_ms is None else end_ms - self._start_ms
+        if length_ms < _LEAST_MS:
+            raise InvalidRequest(
+                f"The buffer has {length_ms} ms of sound; a turn has at least {_LEAST_MS}.",
+                code="input_audio_buffer_commit_empty",
+            )
+        size = min(len(self._buffer), self._bytes_of(length_ms))
+        sound = bytes(self._buffer[:size])
+        self._drop(size)
+        if end_ms is None:
+            self._detector = self._new_detector()
+        return _turn(sound, self._format)
+
+    def drop_before(self, at_ms: int) -> None:
+        """Drops the sound before this time."""
+        self._drop_before(at_ms)
+
+    def clear(self) -> None:
+        """Drops all sound."""
+        self._drop(len(self._buffer))
+        self._detector = self._new_detector()
+
+    @property
+    def _end_ms(self) -> int:
+        return self._start_ms + self.length_ms
+
+    def _new_detector(self) -> TurnDetector | None:
+        if self._turns is None:
+            return None
+        return TurnDetector(self._turns, self._format, self._end_ms)
+
+    def _drop_before(self, at_ms: int) -> None:
+        self._drop(self._bytes_of(max(0, at_ms - self._start_ms)))
+
+    def _drop(self, size: int) -> None:
+        size = min(size, len(self._buffer))
+        self._start_ms += self._format.duration_ms(size)
+        del self._buffer[:size]
+
+    def _bytes_of(self, duration_ms: int) -> int:
+        return self._format.rate_hz * duration_ms // 1000 * self._format.sample_bytes
+
+
+def decode_turn(text: str, format: SoundFormat, *, limit_s: int, where: str) -> Turn:
+    """Returns a turn of sound in base64; `where` is its path. Raises `InvalidRequest` and
+    `TooLarge`."""
+    buffer = InputSound(format, None, limit_s=limit_s)
+    try:
+        buffer.append(text)
+        return buffer.take()
+    except InvalidRequest as error:
+        raise type(error)(error.message, param=where, code=error.code) from error
+
+
+def _turn(sound: bytes, format: SoundFormat) -> Turn:
+    return Turn(wav=wav_file(sound, format), duration_s=format.duration_ms(len(sound)) / 1000)
+
+
+def wav_file(sound: bytes, format: SoundFormat) -> bytes:
+    """Returns samples of one channel as a WAV file."""
+    size, rate_hz = format.sample_bytes, format.rate_hz
+    tag = _WAV_TAGS[format.encoding]
+    described = struct.pack("<HHIIHH", tag, 1, rate_hz, rate_hz * size, size, 8 * size)
+    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + len(sound), b"WAVE", b"fmt ", len(described))
+    return head + described + struct.pack("<4sI", b"data", len(sound)) + sound

@@ -1,0 +1,118 @@
+"""Turn detection: where speech begins and ends in a stream of sound.
+
+Frames of 20 ms are speech or not by the detector of WebRTC (the package `webrtcvad-wheels`).
+"""
+
+import sys
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from llm_backend.controllers.realtime.sound_formats import SoundFormat
+from llm_backend.json_types import JsonMapping
+
+FRAME_MS = 20
+_DETECTOR_HZ = 8_000
+_WINDOW, _SPEECH_FRAMES = 6, 4  # speech begins when so many frames of the window are speech
+_MODES = 4  # of the detector, from tolerant to strict
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnChange:
+    """Begin or end of speech, in milliseconds since the session's sound began."""
+
+    kind: Literal["started", "stopped"]
+    at_ms: int
+
+
+class TurnDetector:
+    """Detects turns as the document's `server_vad` describes them. `start_ms` is the time of the
+    first frame."""
+
+    def __init__(self, options: JsonMapping, format: SoundFormat, start_ms: int) -> None:
+        import webrtcvad  # of an extra
+
+        mode = min(_MODES - 1, int(options["threshold"] * _MODES))
+        self._detector = webrtcvad.Vad(mode)
+        self._format = format
+        self._prefix_ms: int = options["prefix_padding_ms"]
+        self._silence_frames = max(1, options["silence_duration_ms"] // FRAME_MS)
+        self._window: deque[bool] = deque(maxlen=_WINDOW)
+        self._silent_frames = 0
+        self._is_speech = False
+        self._first_ms = self._now_ms = start_ms
+        self._rest = b""
+
+    @property
+    def kept_ms(self) -> int:
+        """How much sound before the present may belong to speech that begins now."""
+        return self._prefix_ms + _WINDOW * FRAME_MS
+
+    @property
+    def is_speech(self) -> bool:
+        """True from the begin of speech to its end."""
+        return self._is_speech
+
+    def feed(self, sound: bytes) -> Sequence[TurnChange]:
+        """Returns the changes within this sound."""
+        data = self._rest + sound
+        size = self._format.rate_hz * self._format.sample_bytes * FRAME_MS // 1000
+        whole = len(data) // size * size
+        self._rest = data[whole:]
+        changes = []
+        for start in range(0, whole, size):
+            frame = detector_frame(data[start : start + size], self._format)
+            change = self._add(bool(self._detector.is_speech(frame, _DETECTOR_HZ)))
+            if change is not None:
+                changes.append(change)
+        return changes
+
+    def _add(self, is_speech: bool) -> TurnChange | None:
+        self._now_ms += FRAME_MS
+        if self._is_speech:
+            self._silent_frames = 0 if is_speech else self._silent_frames + 1
+            if self._silent_frames < self._silence_frames:
+                return None
+            self._is_speech = False
+            self._window.clear()
+            return TurnChange(kind="stopped", at_ms=self._now_ms)
+        self._window.append(is_speech)
+        if sum(self._window) < _SPEECH_FRAMES:
+            return None
+        self._is_speech, self._silent_frames = True, 0
+        begun_ms = self._now_ms - len(self._window) * FRAME_MS - self._prefix_ms
+        return TurnChange(kind="started", at_ms=max(self._first_ms, begun_ms))
+
+
+def detector_frame(frame: bytes, format: SoundFormat) -> bytes:
+    """Returns a frame as 16-bit samples of 8 kHz, in the machine's byte order."""
+    if format.encoding != "pcm":
+        return array("h", map(_decoding(format.encoding).__getitem__, frame)).tobytes()
+    samples = array("h", frame)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    thirds = zip(samples[0::3], samples[1::3], samples[2::3], strict=True)
+    return array("h", (sum(third) // 3 for third in thirds)).tobytes()
+
+
+@cache
+def _decoding(encoding: Literal["mulaw", "alaw"]) -> Sequence[int]:
+    """Returns the sample of each byte, by G.711."""
+    return [(_mulaw if encoding == "mulaw" else _alaw)(value) for value in range(256)]
+
+
+def _mulaw(value: int) -> int:
+    value ^= 0xFF
+    magnitude = (((value & 0x0F) << 3) + 0x84) << ((value & 0x70) >> 4)
+    return 0x84 - magnitude if value & 0x80 else magnitude - 0x84
+
+
+def _alaw(value: int) -> int:
+    value ^= 0x55
+    exponent = (value & 0x70) >> 4
+    magnitude = ((value & 0x0F) << 4) + (8 if exponent == 0 else 0x108)
+    magnitude <<= max(0, exponent - 1)
+    return magnitude if value & 0x80 else -magnitude
