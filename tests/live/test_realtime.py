@@ -234,7 +234,8 @@ def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
         with opened(server, "", additional_headers=_bearer(secret)) as session:
             with pytest.raises(InvalidStatus) as full:
                 connect(socket_url(server), additional_headers=headers)
-            answers = [session.answer(message("Hello!"))[-1]["response"]]
+            first = session.answer(message("Hello!"))
+            answers = [first[-1]["response"]]
             while answers[-1]["status"] == "completed":  # a minute may begin
                 answers.append(session.answer()[-1]["response"])
         of_models = httpx.get(f"{server.base_url}/models", headers=_bearer(secret))
@@ -247,6 +248,8 @@ def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
     assert without_key.value.response.status_code == 401
     assert full.value.response.status_code == 503
     assert full.value.response.headers["retry-after"]
+    (told,) = [one for one in first if one["type"] == "rate_limits.updated"]
+    assert told["rate_limits"][0]["limit"] == 2
     *good, limited = answers
     assert limited["status_details"]["error"]["code"] == "rate_limit_exceeded"
     results = [one for bucket in usage["data"] for one in bucket["results"]]

@@ -17,6 +17,7 @@ keys, permissions, limits, the queue and usage hold for it as for any other requ
 `turn_detection.py`    begin and end of speech
 `heard_turn.py`        a turn as text
 `response_events.py`   events of `/responses` as realtime events
+`rate_limits.py`       rate limits as an event
 `client_secrets.py`    `POST /realtime/client_secrets`
 `local_models.py`      models that answer here
 `inner_requests.py`    requests to this server's own operations

@@ -12,6 +12,7 @@ from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender, error_event
 from llm_backend.controllers.realtime.inner_requests import InnerRequests, RequestFailed
+from llm_backend.controllers.realtime.rate_limits import rate_limits_event
 from llm_backend.controllers.realtime.response_events import CancelReason, ResponseEvents
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.spoken_text import SpokenText
@@ -110,6 +111,8 @@ class RealtimeResponse:
             self._requests.open("/responses", body) as answer,
             aclosing(answer.events()) as events,
         ):
+            if (limits := rate_limits_event(answer.headers)) is not None:
+                await self._send_all([limits])
             async for data in events:
                 await self._add(orjson.loads(data))
                 if self._cancel_reason is not None:
