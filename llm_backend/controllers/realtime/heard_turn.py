@@ -69,10 +69,10 @@ class HeardTurn:
         raise EngineUnavailable("The transcription ended before it was complete.")
 
     async def _fail(self, error: JsonMapping) -> None:
-        told = {
+        fields = {
             name: error[name] for name in ("type", "code", "message", "param") if error.get(name)
         }
-        await self._send("failed", error=told)
+        await self._send("failed", error=fields)
 
     async def _send(self, kind: str, **fields: Any) -> None:
         type = f"conversation.item.input_audio_transcription.{kind}"

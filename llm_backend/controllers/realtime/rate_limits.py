@@ -14,16 +14,16 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def rate_limits_event(headers: Headers) -> JsonObject | None:
     """Returns the event `rate_limits.updated`; None if no limit applies."""
-    told = {name.decode().lower(): value.decode() for name, value in headers}
+    values = {name.decode().lower(): value.decode() for name, value in headers}
     limits = [
         {
             "name": name,
-            "limit": int(told[f"{_PREFIX}-limit-{name}"]),
-            "remaining": int(told[f"{_PREFIX}-remaining-{name}"]),
-            "reset_seconds": _seconds(told[f"{_PREFIX}-reset-{name}"]),
+            "limit": int(values[f"{_PREFIX}-limit-{name}"]),
+            "remaining": int(values[f"{_PREFIX}-remaining-{name}"]),
+            "reset_seconds": _seconds(values[f"{_PREFIX}-reset-{name}"]),
         }
         for name in ("requests", "tokens")
-        if f"{_PREFIX}-limit-{name}" in told
+        if f"{_PREFIX}-limit-{name}" in values
     ]
     return {"type": "rate_limits.updated", "rate_limits": limits} if limits else None
 

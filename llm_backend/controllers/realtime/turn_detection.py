@@ -48,7 +48,7 @@ class TurnDetector:
 
     @property
     def kept_ms(self) -> int:
-        """How much sound before the present may belong to speech that begins now."""
+        """Milliseconds of sound before the present that may belong to speech that begins now."""
         return self._prefix_ms + _WINDOW * FRAME_MS
 
     @property
