@@ -5,7 +5,7 @@ PREFIX ?= $(HOME)/.local
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py) $(wildcard llm_backend/contract/compilation/*.py)
-NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
+NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c $(wildcard llm_backend/engine/llama/prefill_kernels/*.[ch])
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 CONTAINERS ?= $(firstword $(shell command -v podman docker))
 PYTEST := $(BIN)/python -m pytest
@@ -87,7 +87,7 @@ lock: dev ## pin the newest versions that fit, with hashes (needs uv)
 	sh scripts/lock.sh $(ARGS)
 
 clean: ## remove what the commands above made in this folder
-	rm -rf $(VENV) .venv-clients .venv-clients2 .venv-release tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled* llm_backend/engine/sampling/libnucleus.so*
+	rm -rf $(VENV) .venv-clients .venv-clients2 .venv-release tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled* llm_backend/engine/sampling/libnucleus.so* llm_backend/engine/llama/prefill_kernels/libprefill.so*
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -128,6 +128,11 @@ class LocalModelsSettings(BaseModel):
     flash_attention: bool | None = Field(
         None, description="Fused attention; chosen by the model if unset."
     )
+    prefill_kernels: bool = Field(
+        True,
+        description="Compiled kernels of this server's own for passes of several tokens, on "
+        "processors with AVX-512 VNNI or AMX; not with `flash_attention` off.",
+    )
     slots: int | None = Field(
         None,
         ge=1,

@@ -189,6 +189,7 @@ class ModelSettings(_FileEntry):
     split_mode: SplitMode | None = Field(None, description="As the setting of this name.")
     cache_type: CacheType | None = Field(None, description="As the setting of this name.")
     flash_attention: bool | None = Field(None, description="As the setting of this name.")
+    prefill_kernels: bool | None = Field(None, description="As the setting of this name.")
     mmap: bool | None = Field(None, description="As the setting of this name.")
     mlock: bool | None = Field(None, description="As the setting of this name.")
     speculation: bool | None = Field(None, description="As the setting of this name.")

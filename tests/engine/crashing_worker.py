@@ -30,6 +30,13 @@ class CrashingWithExtraBuffers(LlamaModel):
         super().verify()
 
 
+class CrashingWithPrefillKernels(LlamaModel):
+    def verify(self) -> None:
+        if self._start.prefill_kernels:
+            crash()
+        super().verify()
+
+
 class CrashingModel(LlamaModel):
     def verify(self) -> None:
         crash()
@@ -71,28 +78,31 @@ class AbortingModel(LlamaModel):
         crash()
 
 
+MODELS = {
+    "extra-buffers": CrashingWithExtraBuffers,
+    "prefill-kernels": CrashingWithPrefillKernels,
+    "always": CrashingModel,
+    "says-why": AbortingModel,
+}
+GENERATORS = {
+    "word": CrashingAtSubmit,
+    "computing": CrashingInPass,
+    "fails": FailingGenerator,
+}
+
+
 def main() -> None:
+    how = sys.argv[1]
     module: Any = worker  # whose classes are replaced
     models: Any = llama
-    match sys.argv[1]:
-        case "extra-buffers":
-            models.LlamaModel = CrashingWithExtraBuffers
-        case "always":
-            models.LlamaModel = CrashingModel
-        case "word":
-            module.Generator = CrashingAtSubmit
-        case "computing":
-            module.Generator = CrashingInPass
-        case "fails":
-            module.Generator = FailingGenerator
-        case "says-why":
-            models.LlamaModel = AbortingModel
-        case "little-memory":
-            resource.setrlimit(resource.RLIMIT_AS, (LITTLE_BYTES, LITTLE_BYTES))
-        case "hangs":
-            time.sleep(60)
+    models.LlamaModel = MODELS.get(how, LlamaModel)
+    module.Generator = GENERATORS.get(how, Generator)
+    if how == "little-memory":
+        resource.setrlimit(resource.RLIMIT_AS, (LITTLE_BYTES, LITTLE_BYTES))
+    elif how == "hangs":
+        time.sleep(60)
     worker.main()
-    if sys.argv[1] == "stays":
+    if how == "stays":
         time.sleep(60)
 
 

@@ -165,8 +165,23 @@ async def test_supervisor_restarts_without_extra_buffers_after_a_crash_at_the_fi
             assert not info.extra_buffers
             assert await answer(engine, request())
 
-    assert "extra_buffers_off" in caplog.text
+    assert "native_code_changed" in caplog.text
     assert "SIGSEGV" in logged(caplog)
+
+
+async def test_supervisor_keeps_extra_buffers_where_prefill_kernels_crash(tiny_llama, caplog):
+    with caplog.at_level(logging.WARNING):
+        async with crashing(tiny_llama, "prefill-kernels") as engine:
+            info = await engine.ready()
+            assert info.extra_buffers
+            assert "prefill" not in info.backend
+            assert (await engine.status()).deaths == 0
+
+    changes = [one for one in caplog.records if one.msg == "engine_native_code_changed"]
+    assert [(one.use_extra_buffers, one.prefill_kernels) for one in changes] == [
+        (False, True),
+        (True, False),
+    ]
 
 
 async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(

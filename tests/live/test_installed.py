@@ -22,7 +22,7 @@ from tests.serving import Served, serve
 ROOT = Path(__file__).parents[2]
 INSTALL = "pip install 'llm-backend[local]'"
 SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "openapi", "llm_backend")
-MADE = ("__pycache__", "compiled*", "libnucleus.so*")
+MADE = ("__pycache__", "compiled*", "libnucleus.so*", "libprefill.so*")
 HELLO = [{"role": "user", "content": "Hello!"}]
 BAR = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS['local']}))"
 

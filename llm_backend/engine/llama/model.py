@@ -14,6 +14,7 @@ from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
+from llm_backend.engine.llama.prefill_kernels import use_prefill_kernels
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
@@ -31,7 +32,7 @@ _FLASH_ATTENTION = {
 _INPUTS_PER_PASS = 32  # minimum number of inputs in one pass of an embedding model
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code uses a default
 _FAILED_ALLOCATION = "alloc"  # in each of llama.cpp's messages about one
-_VERIFICATION_TOKENS = 32  # enough to run the matrix kernels that a single token does not use
+_VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single token does not use
 
 
 class LlamaModel:
@@ -45,6 +46,9 @@ class LlamaModel:
         self._log = log
         check_file(start.model_path)
         native.llama_backend_init()
+        self._instructions = use_prefill_kernels(
+            is_wanted=start.prefill_kernels and start.flash_attention is not False
+        )
         self._placement = DevicePlacement(start)
         self._model = self._load()
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(self._model))
@@ -203,9 +207,14 @@ class LlamaModel:
             can_infill=self.vocabulary.infill is not None,
             media=sorted(self.projector.media) if self.projector else [],
             extra_buffers=self._start.use_extra_buffers,
-            backend=describe_devices(on_gpu=_is_on_gpu(self._start)),
+            backend=self._describe_backend(),
             plan=self._start.plan,
         )
+
+    def _describe_backend(self) -> str:
+        devices = describe_devices(on_gpu=_is_on_gpu(self._start))
+        title = self._instructions.title
+        return f"{devices}, prefill with {title}" if title else devices
 
     def _load(self) -> Handle:
         model = load_weights(self._start, self._placement)

@@ -53,6 +53,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     host_experts: int = 0  # first layers whose experts stay in host memory
     plan: str = ""  # describes this fit
     use_extra_buffers: bool = True  # native code may repack weights for this processor
+    prefill_kernels: bool = True  # not if `flash_attention` is False
     mmap: bool | None = None  # map the file; None: if faster and memory suffices
     mlock: bool = False  # keep the mapped file from swapping
 

@@ -49,6 +49,7 @@ class Supervisor(EngineLifecycle):
 
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
+        self._other_code = _other_code(config)
         self._deaths = 0
         self._listening_socket: socket.socket | None = None
 
@@ -80,7 +81,7 @@ class Supervisor(EngineLifecycle):
             worker_exit = await self._run_worker()
             if self.state is EngineState.CLOSED:
                 return
-            if self._shrink_plan(worker_exit) or self._drop_extra_buffers(worker_exit):
+            if self._shrink_plan(worker_exit) or self._change_native_code(worker_exit):
                 continue
             self._deaths += 1
             restart = policy.next_restart(
@@ -121,13 +122,14 @@ class Supervisor(EngineLifecycle):
         self._config = self._config.fit(smaller)
         return True
 
-    def _drop_extra_buffers(self, exit_: _WorkerExit) -> bool:
-        """True if the worker is to be restarted without repacked weights: native code that
-        repacks them crashes at its first product on some processors."""
-        if exit_.was_ready or not exit_.by_signal or not self._config.use_extra_buffers:
+    def _change_native_code(self, exit_: _WorkerExit) -> bool:
+        """True if the worker is to be restarted with other native code: some that repacks weights
+        crashes at its first product on some processors."""
+        if exit_.was_ready or not exit_.by_signal or not self._other_code:
             return False
-        _log.warning("engine_extra_buffers_off", extra={"reason": exit_.reason})
-        self._config = replace(self._config, use_extra_buffers=False)
+        code = self._other_code.pop(0)
+        _log.warning("engine_native_code_changed", extra={"reason": exit_.reason, **code})
+        self._config = replace(self._config, **code)
         return True
 
     async def _run_worker(self) -> _WorkerExit:
@@ -290,3 +292,15 @@ async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _ProcessE
                 process.kill()
         status = await process.wait()
     return _ProcessExit(status=status, was_killed_here=was_killed_here)
+
+
+def _other_code(config: EngineConfig) -> list[dict[str, bool]]:
+    """Settings without some of the native code that makes a worker faster but may crash it, in the
+    order in which they are tried."""
+    choices = [
+        {"use_extra_buffers": extra, "prefill_kernels": kernels}
+        for kernels in (True, False)
+        for extra in (True, False)
+        if (config.use_extra_buffers or not extra) and (config.prefill_kernels or not kernels)
+    ]
+    return choices[1:]

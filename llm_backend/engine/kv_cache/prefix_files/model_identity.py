@@ -31,10 +31,8 @@ def folder_name(start: Start) -> str:
 def model_digest(start: Start, state_format: str) -> bytes:
     """Digest that changes with each file of the model or of an adapter, and with the native
     code. Raises `OSError`."""
-    digest = hashlib.blake2b(
-        f"{state_format}, {start.use_extra_buffers}, {folder_name(start)}".encode(),
-        digest_size=_DIGEST_BYTES,
-    )
+    code = f"{state_format}, {start.use_extra_buffers}, {start.prefill_kernels}"
+    digest = hashlib.blake2b(f"{code}, {folder_name(start)}".encode(), digest_size=_DIGEST_BYTES)
     for path in (*_parts(start.model_path), *(Path(one.path) for one in start.adapters)):
         status = path.stat()
         digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())

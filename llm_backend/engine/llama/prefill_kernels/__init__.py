@@ -1,0 +1,14 @@
+"""Compiled kernels for passes of several tokens on x86: products of quantized weights, attention.
+
+They replace those of llama.cpp's CPU backend on processors with AVX-512 VNNI or AMX, and run in its
+threads. hatch_build.py compiles them (libprefill.so); what they compute, and what is left to
+llama.cpp, stands in products.c and attention.c, how they are called in hook.c.
+"""
+
+from llm_backend.engine.llama.prefill_kernels.library import (
+    LIBRARY,
+    Instructions,
+    use_prefill_kernels,
+)
+
+__all__ = ["LIBRARY", "Instructions", "use_prefill_kernels"]

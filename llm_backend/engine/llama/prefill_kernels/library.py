@@ -1,0 +1,114 @@
+"""Installation of the prefill kernels in the loaded llama.cpp."""
+
+import ctypes
+import functools
+import logging
+from enum import IntEnum
+from pathlib import Path
+
+import llama_cpp as native
+
+from llm_backend.engine.llama.prefill_kernels.self_test import passes_self_test
+
+_log = logging.getLogger("llm_backend.engine.prefill_kernels")
+
+LIBRARY = Path(__file__).with_name("libprefill.so")
+"""The library that hatch_build.py compiles."""
+
+_GGML_VERSION = b"0.25.3"  # whose structs ggml_layout.h declares
+_CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
+_FUNCTIONS = (  # in the order of `ggml_functions`
+    "ggml_op_name",
+    "ggml_get_type_traits",
+    "ggml_graph_n_nodes",
+    "ggml_graph_node",
+    "ggml_backend_buffer_is_host",
+    "ggml_backend_dev_name",
+    "ggml_backend_dev_init",
+    "ggml_backend_free",
+    "ggml_backend_name",
+)
+
+
+class Instructions(IntEnum):
+    """Instructions that the kernels use: each level includes those below it."""
+
+    NONE = 0
+    AVX512_VNNI = 1
+    AMX = 2
+
+    @property
+    def title(self) -> str:
+        """Name of the instructions, as `AVX-512 VNNI`."""
+        return {0: "", 1: "AVX-512 VNNI", 2: "AMX"}[self]
+
+
+class PrefillKernels:
+    """The compiled library. There is one hook in a process, for all contexts opened later."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(str(LIBRARY))
+        self._library.llm_backend_prefill_computed.restype = ctypes.c_long
+        self._library.llm_backend_prefill_install.restype = ctypes.c_bool
+        self._library.llm_backend_prefill_install.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+
+    @property
+    def supported(self) -> Instructions:
+        """What this processor and system can run."""
+        return Instructions(self._library.llm_backend_prefill_level())
+
+    @functools.cached_property
+    def is_installed(self) -> bool:
+        """True if the hook is installed, which the first access tries."""
+        library = native.llama_cpp._lib
+        if _version() != _GGML_VERSION:
+            _log.info("engine.prefill_kernels reason=version version=%s", _version())
+            return False
+        functions = [ctypes.cast(getattr(library, name), ctypes.c_void_p) for name in _FUNCTIONS]
+        table = (ctypes.c_void_p * len(functions))(*(one.value for one in functions))
+        find_device = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int)
+        device = find_device(("ggml_backend_dev_by_type", library))(_CPU_DEVICE)
+        return bool(self._library.llm_backend_prefill_install(ctypes.addressof(table), device))
+
+    def allow(self, instructions: Instructions) -> None:
+        """Let kernels with these instructions, and fewer, compute; `NONE` leaves all to ggml."""
+        self._library.llm_backend_prefill_set_level(int(instructions))
+
+    def computed(self) -> tuple[int, int]:
+        """Products and attention operations computed by these kernels so far."""
+        count = self._library.llm_backend_prefill_computed
+        return count(0), count(1)
+
+
+@functools.cache
+def prefill_kernels() -> PrefillKernels | None:
+    """The kernels, installed and tested; None if they are not compiled or do not fit."""
+    if not LIBRARY.exists():
+        _log.debug("engine.prefill_kernels reason=not_compiled")
+        return None
+    kernels = PrefillKernels()
+    if not (kernels.supported and kernels.is_installed):
+        return None
+    if not passes_self_test(kernels.allow, list(Instructions)[1 : kernels.supported + 1]):
+        _log.warning("engine.prefill_kernels reason=wrong_results")
+        return None
+    return kernels
+
+
+def use_prefill_kernels(*, is_wanted: bool) -> Instructions:
+    """Use the kernels in all contexts that are opened from now on in this process, or leave passes
+    to llama.cpp. Returns the instructions used."""
+    if not is_wanted:
+        if prefill_kernels.cache_info().currsize and (kernels := prefill_kernels()):
+            kernels.allow(Instructions.NONE)
+        return Instructions.NONE
+    kernels = prefill_kernels()
+    if kernels is None:
+        return Instructions.NONE
+    kernels.allow(kernels.supported)
+    return kernels.supported
+
+
+def _version() -> bytes:
+    version = ctypes.CFUNCTYPE(ctypes.c_char_p)(("ggml_version", native.llama_cpp._lib))()
+    return version or b""
