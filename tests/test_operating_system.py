@@ -69,7 +69,7 @@ def test_linux_is_named_in_the_seam_alone():
 
     assert {"/proc", "os.sched_getaffinity", "ctypes.CDLL"} <= linux_names(SEAM)
     assert {name: found for name, found in elsewhere.items() if found} == {
-        "library.py": {"ctypes.CDLL"},  # of the compiled prefill kernels, for x86
+        "kernel_library.py": {"ctypes.CDLL"},  # of the compiled prefill kernels, for x86
         "native_nucleus.py": {"ctypes.CDLL"},  # a type
     }
 

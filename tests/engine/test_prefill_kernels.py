@@ -1,5 +1,6 @@
 """The compiled kernels beside ggml's own, on the operations and models that they compute."""
 
+import asyncio
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.llama.prefill_kernels import LIBRARY, Instructions
 from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph, converted, open_graph
-from llm_backend.engine.llama.prefill_kernels.library import PrefillKernels, prefill_kernels
+from llm_backend.engine.llama.prefill_kernels.kernel_library import PrefillKernels, prefill_kernels
 from llm_backend.engine.llama.prefill_kernels.self_test import passes_self_test
 from llm_backend.engine.messages import Generate, Sampling
 from tests.engine.conftest import answer
@@ -248,24 +249,23 @@ def test_self_test_notices_kernels_that_do_not_run_as_allowed():
     assert levels == [1, 0, 1, 0]
 
 
-@pytest.mark.parametrize("kv_unified", [False, True])
-async def test_greedy_answers_after_long_prompts_equal_ggmls(kernels, kv_unified):
+async def test_greedy_answers_after_long_prompts_equal_ggmls(kernels):
     prompts = [f"{number}. " + "The cat sat on the mat. " * 20 for number in (1, 2)]
     texts = []
     for uses_kernels in (True, False):
         config = EngineConfig(
-            model_path=BUILTIN_PATH, slots=2, context_tokens=512, kv_unified=kv_unified,
+            model_path=BUILTIN_PATH, slots=2, context_tokens=512, kv_unified=True,
             prefill_kernels=uses_kernels, flash_attention=True, threads=1,
         )  # fmt: skip
         async with Engine(config) as engine:
-            backend = (await engine.ready()).backend
-            assert ("prefill with" in backend) == uses_kernels
-            requests = [
+            assert ("prefill with" in (await engine.ready()).backend) == uses_kernels
+            first, second, third = [
                 Generate(id=prompt, prompt=prompt, max_tokens=8, sampling=Sampling(temperature=0))
-                for prompt in (*prompts, prompts[0] + "It was")  # the last one has a cached prefix
+                for prompt in (*prompts, prompts[0] + "It was")
             ]
-            answers = [await answer(engine, request) for request in requests]
-            texts.append(["".join(delta.text for delta in deltas) for deltas in answers])
+            answers = list(await asyncio.gather(answer(engine, first), answer(engine, second)))
+            answers.append(await answer(engine, third))
             assert answers[2][-1].cached_tokens > 100
+            texts.append(["".join(delta.text for delta in deltas) for deltas in answers])
 
     assert texts[0] == texts[1]

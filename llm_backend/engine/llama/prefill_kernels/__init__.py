@@ -5,7 +5,7 @@ threads. hatch_build.py compiles them (libprefill.so); what they compute, and wh
 llama.cpp, stands in products.c and attention.c, how they are called in hook.c.
 """
 
-from llm_backend.engine.llama.prefill_kernels.library import (
+from llm_backend.engine.llama.prefill_kernels.kernel_library import (
     LIBRARY,
     Instructions,
     use_prefill_kernels,

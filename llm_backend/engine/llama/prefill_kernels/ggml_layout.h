@@ -64,7 +64,7 @@ typedef struct device {
     backend *(*init_backend)(struct device *, const char *params);
 } device;
 
-// public functions of the loaded libraries, looked up by name by library.py in this order
+// public functions of the loaded libraries, looked up by name by kernel_library.py in this order
 typedef struct ggml_functions {
     const char *(*op_name)(int op);
     const type_traits *(*get_type_traits)(int type);
