@@ -14,7 +14,7 @@ import hatch_build
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.llama.prefill_kernels import LIBRARY, Instructions
-from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph, converted, open_graph
+from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph, convert_values, open_graph
 from llm_backend.engine.llama.prefill_kernels.kernel_library import PrefillKernels, prefill_kernels
 from llm_backend.engine.llama.prefill_kernels.self_test import passes_self_test
 from llm_backend.engine.messages import Generate, Sampling
@@ -60,13 +60,13 @@ def run(
     kernels: PrefillKernels, level: Instructions, build: Callable[[Graph], int], shape: tuple
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Result of an operation in two threads, and how many operations the kernels computed."""
-    before = kernels.computed()
+    before = kernels.count_operations()
     kernels.allow(level)
     with open_graph() as graph:
         graph.set_threads(2)
         result = graph.compute(build(graph), shape)
     kernels.allow(Instructions.NONE)
-    after = kernels.computed()
+    after = kernels.count_operations()
     return result, (after[0] - before[0], after[1] - before[1])
 
 
@@ -149,7 +149,7 @@ def test_product_of_other_types_is_as_exact_as_ggmls(kernels, kind):
     result, computed = run(kernels, Instructions.AMX, build, (70, 50))
 
     name = {Q4_0: "Q4_0", Q6_K: "Q6_K", BF16: "BF16"}[kind]
-    stored = converted(weights, kind).reshape(50, -1)
+    stored = convert_values(weights, kind).reshape(50, -1)
     truth = values.astype(np.float64) @ quants.dequantize(stored, GGMLQuantizationType[name]).T
     assert computed == (1, 0)
     assert error(result, truth) < 1.1 * error(by_ggml, truth) + FLOAT_SUMS

@@ -52,7 +52,7 @@ class Graph:
         made: int = _call(
             "ggml_new_tensor_4d", _Pointer, _Pointer(self._context), ctypes.c_int(kind), *sizes
         )
-        self._inputs.append((made, converted(values, kind)))
+        self._inputs.append((made, convert_values(values, kind)))
         return made
 
     def permute(self, tensor: int, *axes: int) -> int:
@@ -122,7 +122,7 @@ def open_graph() -> Iterator[Graph]:
         graph.close()
 
 
-def converted(values: NDArray[np.float32], kind: int) -> NDArray[Any]:
+def convert_values(values: NDArray[np.float32], kind: int) -> NDArray[Any]:
     """Values as the bytes of a type of ggml: rows of the last dimension."""
     if kind == native.GGML_TYPE_F32:
         return np.ascontiguousarray(values, dtype=np.float32)

@@ -54,7 +54,7 @@ class PrefillKernels:
 
     @property
     def supported(self) -> Instructions:
-        """What this processor and system can run."""
+        """The most that this processor and system can run."""
         return Instructions(self._library.llm_backend_prefill_level())
 
     @functools.cached_property
@@ -74,8 +74,8 @@ class PrefillKernels:
         """Let kernels with these instructions, and fewer, compute; `NONE` leaves all to ggml."""
         self._library.llm_backend_prefill_set_level(int(instructions))
 
-    def computed(self) -> tuple[int, int]:
-        """Products and attention operations computed by these kernels so far."""
+    def count_operations(self) -> tuple[int, int]:
+        """Count the products, and the attention operations, that these kernels have computed."""
         count = self._library.llm_backend_prefill_computed
         return count(0), count(1)
 
