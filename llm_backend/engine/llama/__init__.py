@@ -12,6 +12,7 @@ native_batch.py        the native batch of a pass
 cells.py               KV cells by slot
 cell_memory.py         lazily allocated memory of cells
 processor_buffers.py   hook on the native code's buffers
+prefill_kernels/       compiled kernels for passes of several tokens
 projector.py           pictures and sounds to embeddings
 threads.py             thread count of passes
 log.py                 the native code's log

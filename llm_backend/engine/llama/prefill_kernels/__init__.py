@@ -3,6 +3,10 @@
 They replace those of llama.cpp's CPU backend on processors with AVX-512 VNNI or AMX, and run in its
 threads. hatch_build.py compiles them (libprefill.so); what they compute, and what is left to
 llama.cpp, stands in products.c and attention.c, how they are called in hook.c.
+
+kernel_library.py  the compiled library, and its installation in the loaded llama.cpp
+self_test.py       the test of the kernels on the processor they run on
+ggml_graphs.py     graphs of a single operation, for that test and others
 """
 
 from llm_backend.engine.llama.prefill_kernels.kernel_library import (
