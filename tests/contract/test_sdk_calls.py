@@ -39,8 +39,14 @@ SOCKETS_NOT_SERVED = {
 UNKNOWN_PARAMETERS = {
     "createResponse": {"access_programs", "background_options", "image"},
     "Compactconversation": {"image"},
+    "createImage": {
+        "complexity", "frame_count", "frame_duration_ms", "safety_identifier", "svg",
+    },
+    "createImageEdit": {
+        "complexity", "frame_count", "frame_duration_ms", "markup", "safety_identifier", "svg",
+    },
     "usage-costs": {"line_items"},
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ Quality = Literal["low", "medium", "high"]
 GENERATION_FIELDS = frozenset({
     "prompt", "model", "n", "quality", "response_format", "output_format", "output_compression",
     "stream", "partial_images", "size", "moderation", "background", "user",
+    "safety_identifier",
 })  # fmt: skip
 EDIT_FIELDS = GENERATION_FIELDS | {"image", "images", "mask"}
 VARIATION_FIELDS = frozenset({"image", "model", "n", "response_format", "size", "user"})
