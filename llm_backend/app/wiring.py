@@ -162,7 +162,7 @@ def _build_services(
     stores: Stores,
     search: SearchServices,
 ) -> Services:
-    has_upstream = upstreams.relayed is not None
+    has_upstream = upstreams.relayed is not None or image_servers is not None
     return Services(
         settings=settings,
         draining=draining,

@@ -109,6 +109,11 @@ class ImageServers:
         """Waits until the image servers are told of all requests that were given up."""
         await self._endings.settle()
 
+    @property
+    def is_available(self) -> bool:
+        """True if an image server is not ejected, or its ejection time is over."""
+        return self._pool.is_available
+
     def is_default(self, operation: Sequence[str]) -> bool:
         """Returns True if a request without a model is for an image server."""
         return self._is_alone or self._pool.routing.is_bound(operation)

@@ -50,18 +50,18 @@ async def get_ping(services: Services, request: ApiRequest) -> Response:
 
 
 async def get_readiness(services: Services, request: ApiRequest) -> Response:
-    """`GET /readyz`: readiness probe: a model or an upstream can answer, the database is reachable,
-    and the server is not shutting down."""
+    """`GET /readyz`: readiness probe: a model, an upstream or an image server can answer, the
+    database is reachable, and the server is not shutting down."""
     if services.draining.is_set():
         raise Overloaded("The server is being stopped.")
     with translate_store_errors():
         await services.database.check()
         await check_schema(services.database)
     models = {model.card.id: model.engine_state for model in services.registry.local}
-    upstream = services.upstreams
-    is_able = upstream is not None and upstream.is_available
+    upstreams = [one for one in (services.upstreams, services.image_servers) if one is not None]
+    is_able = any(one.is_available for one in upstreams)
     if not is_able and not CAN_ANSWER.intersection(models.values()):
-        reason = _no_model_answers(models, has_upstream=upstream is not None)
+        reason = _no_model_answers(models, has_upstream=bool(upstreams))
         raise Overloaded(reason)
     return JsonResponse({"status": "ok", "models": models})
 

@@ -411,6 +411,7 @@ async def test_models_of_image_servers_are_listed_and_only_draw(tmp_path):
     async with drawn_by(tmp_path, server, aliases=("gpt-image-1=sd-two",)) as client:
         names = [model.id async for model in client.models.list()]
         one = await client.models.retrieve("sd-one")
+        ready = await client.get("../readyz", cast_to=httpx.Response)
         await client.images.generate(model="gpt-image-1", prompt="x")
         async with refused("model_not_found", "model", 404):
             await client.images.generate(model="sd-three", prompt="x")
@@ -425,6 +426,7 @@ async def test_models_of_image_servers_are_listed_and_only_draw(tmp_path):
 
     assert names == ["gpt-image-1", "sd-one", "sd-two"]
     assert one.id == "sd-one"
+    assert ready.status_code == 200
     assert server.drawings[0][1]["override_settings"]["sd_model_checkpoint"] == "sd-two.safetensors"
 
 
