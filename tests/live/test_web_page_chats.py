@@ -12,6 +12,8 @@ from tests.browser import picture, tab
 from tests.live.test_web_page import go_on, say, wait_answered, without_end
 from tests.serving import serve
 
+ROLES = ["user", "assistant"]
+
 
 def saved(page: Page, button: str) -> str:
     with page.expect_download() as download:
@@ -65,6 +67,9 @@ def test_several_chats_are_deleted_together(page):
     page.get_by_label("Select Hello one!").check()
     page.get_by_label("Select Hello three!").check()
     picture(page, "select")
+    chats = json.loads(saved(page, "Save 2"))["chats"]
+    assert [one["title"] for one in chats] == ["Hello three!", "Hello one!"]
+    assert [[said["role"] for said in one["messages"]] for one in chats] == [ROLES, ROLES]
     page.get_by_role("button", name="Delete 2").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
 
@@ -73,6 +78,22 @@ def test_several_chats_are_deleted_together(page):
     expect(page.locator("#chats a", has_text="Hello two!")).to_have_count(1)
     expect(page.get_by_role("heading", name="What is on your mind?")).to_be_visible()
     expect(page.get_by_role("button", name="Delete 2")).to_be_hidden()
+
+
+def test_chats_that_were_chosen_stay_so_when_the_list_changes(page, client):
+    page.get_by_role("button", name="New chat").click()
+    say(page, "Hello chosen!")
+    page.get_by_role("button", name="Select chats").click()
+    chosen = page.get_by_label("Select Hello chosen!")
+    chosen.check()
+    say(page, "Hello again!")  # in the same chat, which comes first with its new state
+    page.get_by_role("button", name="New chat").click()
+    chosen.check()
+    say(page, "Hello later!")
+
+    expect(page.get_by_label("Select Hello later!")).to_be_visible()
+    expect(chosen).to_be_checked()
+    expect(page.get_by_role("button", name="Delete 1")).to_be_enabled()
 
 
 def test_answers_to_the_same_question_are_kept_and_the_chat_goes_on_from_each(page):

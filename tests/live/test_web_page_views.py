@@ -208,3 +208,37 @@ def break_the_second(route: Route, calls: list[str]) -> None:
         route.abort()
     else:
         route.continue_()
+
+
+def test_a_parameter_that_cannot_be_keeps_the_question_to_both_models(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/")
+        page.get_by_role("button", name="Options").click()
+        page.get_by_text("More parameters").click()
+        page.get_by_label("Max tokens").fill("0")
+        page.get_by_label("Max tokens").press("Tab")
+        page.goto("/#/compare")
+        field = page.get_by_label("Question to both models")
+        field.fill("Where am I?")
+        page.keyboard.press("Enter")
+
+        expect(page.locator("#compare-view").get_by_role("alert")).to_contain_text("Max tokens: ")
+        expect(field).to_have_value("Where am I?")
+
+
+def test_a_download_is_seen_again_on_return_to_the_page(browser, server):
+    with tab(browser, server.address, expected_error="ERR_") as page:
+        page.route("**/api/pull", lambda _: None)
+        page.goto("/#/status")
+        page.get_by_label("Model of the Hugging Face hub").fill("a/b")
+        page.get_by_role("button", name="Download").click()
+        bar = page.get_by_role("progressbar", name="Progress of the download")
+        expect(bar).to_be_visible()
+        page.goto("/#/")
+        expect(bar).to_be_hidden()
+        page.goto("/#/status")
+
+        expect(bar).to_be_visible()
+        page.locator("#status-view form").get_by_role("button", name="Stop").click()
+        expect(bar).to_be_hidden()
+        expect(page.get_by_text("Stopped. The download goes on")).to_be_visible()

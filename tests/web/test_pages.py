@@ -19,7 +19,7 @@ SWAGGER_UI_SHA256 = {  # of swagger-ui-dist 5.31.0, which the package says it ca
     "swagger-ui.css": "9e576f8322132c76949da47f9bb53c891373c303ea3a761ff548ffc9de50a98c",
 }
 
-FOR_OPERATORS = {"status.js", "operations.js", "docs.js"}  # in English, as the document is
+FOR_OPERATORS = {"operations.js", "docs.js"}  # in English, as the document is
 NO_WORDS_OF_A_LANGUAGE = {
     *("Enter", "Escape", "Files", "Bearer ${key.value}"),  # names of the browser's and of HTTP
     *("Secret Key", "Files of a chat"),  # names on the server

@@ -1,12 +1,22 @@
 // Stored chats in the sidebar: open, rename, delete.
 
 import { isConfirmed } from "./confirm.js";
-import { conversationOf, forgetChat, found, listed, rename, titleOf } from "./conversation.js";
+import {
+  conversationOf,
+  forgetChat,
+  found,
+  listed,
+  opened,
+  openedStored,
+  rename,
+  titleOf,
+} from "./conversation.js";
 import { running } from "./detached.js";
 import { byId, icon, iconButton, make } from "./dom.js";
 import { language, t } from "./language.js";
 import { SearchField, excerptOf } from "./search.js";
 import { Selection } from "./selection.js";
+import { saveChats } from "./transfer.js";
 
 const DAY_MS = 86_400_000;
 const RUNNING_MS = 3000; // as long as chats are being answered, the list is read anew
@@ -16,7 +26,10 @@ export class Chats {
   #isOthersToo = byId("all-chats");
   #current = "";
   #listed = "";
-  #selection = new Selection({ onDelete: (chats) => this.#deleteAll(chats) });
+  #selection = new Selection({
+    onDelete: (chats) => this.#deleteAll(chats),
+    onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
+  });
   #search = new SearchField({
     onSought: () => this.load().catch((error) => this.#onFailed(error)),
     onDown: (how) => this.#enter(how),
@@ -81,7 +94,7 @@ export class Chats {
     const now = JSON.stringify([this.#search.sought, this.#isOthersToo.checked, next, ...drawn]);
     if (now === this.#listed) return;
     this.#listed = now;
-    this.#selection.clear();
+    this.#selection.redraw();
     this.#place.replaceChildren();
     if (!chats.length)
       this.#place.append(
@@ -141,6 +154,7 @@ export class Chats {
       seen.add(path);
       this.#group(chat.created).append(this.#item(chat, path));
     }
+    this.#selection.tell();
     this.mark(this.#current);
     if (next === null) return;
     const more = make(
@@ -233,6 +247,13 @@ export class Chats {
     }
   }
 
+  /** Saves them as one file. */
+  async #saveAll(chats) {
+    const open = (chat) => (conversationOf(chat) ? opened(conversationOf(chat)) : openedStored(chat.id));
+    const conversations = await Promise.all(chats.map(open));
+    saveChats(conversations.filter(Boolean)); // one may be deleted by now
+  }
+
   async #deleteAll(chats) {
     const question =
       chats.length === 1
@@ -244,6 +265,7 @@ export class Chats {
     } catch (error) {
       this.#onFailed(error);
     }
+    this.#selection.end();
     this.#listed = "";
     await this.load().catch(this.#onFailed);
     if (chats.some((chat) => pathOf(chat) === this.#current)) this.#onDeleted();

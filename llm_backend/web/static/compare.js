@@ -53,6 +53,7 @@ export class ComparePage {
       },
     });
     this.button = make("button", { className: "ask" }, t("Ask both"));
+    this.failure = make("p", { className: "notice", role: "alert", hidden: true });
     const anew = make("button", { type: "button", className: "quiet", onclick: () => this.#empty() }, t("New"));
     const onsubmit = (event) => {
       event.preventDefault();
@@ -62,6 +63,7 @@ export class ComparePage {
       make("header", {}, make("h1", {}, t("Compare"))),
       make("p", { className: "lead" }, t("Both models get the same questions, each with its own answers before. Nothing is stored.")),
       make("form", { className: "compare-form", onsubmit }, this.question, make("div", { className: "row" }, anew, this.button)),
+      this.failure,
       make("div", { className: "compare" }, ...this.#sides.map(({ element }) => element)),
     );
   }
@@ -76,15 +78,28 @@ export class ComparePage {
     if (this.#running) return this.close();
     const text = this.question.value.trim();
     if (!text) return;
+    let how;
+    try {
+      how = { parameters: this.#options.parameters, system: this.#options.system };
+    } catch (error) {
+      this.#tellFailure(error.message); // a parameter that cannot be: the question stays
+      return;
+    }
+    this.#tellFailure("");
     this.question.value = "";
-    for (const side of this.#sides) this.#ask(side, text);
+    for (const side of this.#sides) this.#ask(side, text, how);
   }
 
-  async #ask(side, text) {
+  #tellFailure(message) {
+    this.failure.textContent = message;
+    this.failure.hidden = message === "";
+  }
+
+  async #ask(side, text, how) {
     this.#running += 1;
     this.#tell();
     try {
-      await side.ask(text, this.#options);
+      await side.ask(text, how);
     } finally {
       this.#running -= 1;
       this.#tell();

@@ -1,7 +1,6 @@
 // The language of the page: English, or one with a dictionary, by the choice of the options or else
-// by the browser’s own. Texts are looked up by what they are in English; Status and Operations, for
-// operators, are
-// mostly in English.
+// by the browser’s own. Texts are looked up by what they are in English; Operations, for operators,
+// are mostly in English.
 
 import { byId, make } from "./dom.js";
 

@@ -4,7 +4,7 @@ import { ask, events } from "./api.js";
 import { isConfirmed } from "./confirm.js";
 import { byId, make, sparkline } from "./dom.js";
 import { downloadForm } from "./downloads.js";
-import { t } from "./language.js";
+import { language, t } from "./language.js";
 import { table } from "./tables.js";
 
 const RENDER_INTERVAL_MS = 1000;
@@ -13,20 +13,36 @@ const SHOWN_S = 90;
 const AGAIN_AFTER_MS = 3000;
 
 const WORDS = {
-  idle: "Idle",
-  processing: "Busy",
-  loading: "Loading",
-  error: "Error",
-  terminated: "Stopped",
+  idle: t("Idle"),
+  processing: t("Busy"),
+  loading: t("Loading"),
+  error: t("Error"),
+  terminated: t("Stopped"),
 };
-const NUMBERS = ["Running", "Waiting", "Cached", "Tokens in cells", "Generated", "Pictures, sounds"];
-const count = new Intl.NumberFormat("en");
+const STATES = {
+  unloaded: t("unloaded"),
+  starting: t("starting"),
+  ready: t("ready"),
+  restarting: t("restarting"),
+  failed: t("failed"),
+  closed: t("closed"),
+};
+const NUMBERS = [
+  t("Running"),
+  t("Waiting"),
+  t("Cached"),
+  t("Tokens in cells"),
+  t("Generated"),
+  t("Pictures, sounds"),
+];
+const count = new Intl.NumberFormat(language);
 
 export class StatusPage {
   #place = byId("status-view");
   #ending = null;
   #options;
   #removable = new Set();
+  downloads = make("div", {}); // one that runs goes on while the page is left
 
   /** `options` tell what the key may do. */
   constructor(options) {
@@ -62,7 +78,7 @@ export class StatusPage {
     this.errors = make("tbody", {});
     this.failure = make("p", { className: "notice", role: "alert", hidden: true });
     this.#place.replaceChildren(
-      make("header", {}, make("h1", {}, "Status"), this.state),
+      make("header", {}, make("h1", {}, t("Status")), this.state),
       this.info,
       make(
         "dl",
@@ -70,34 +86,33 @@ export class StatusPage {
         make(
           "div",
           { className: "wide" },
-          make("dt", {}, "Tokens per second"),
+          make("dt", {}, t("Tokens per second")),
           this.figures.speed,
           this.line,
         ),
-        make("div", {}, make("dt", {}, "Running"), this.figures.running),
-        make("div", {}, make("dt", {}, "Waiting"), this.figures.waiting),
+        make("div", {}, make("dt", {}, t("Running")), this.figures.running),
+        make("div", {}, make("dt", {}, t("Waiting")), this.figures.waiting),
         make(
           "div",
           {},
-          make("dt", {}, "Cached"),
+          make("dt", {}, t("Cached")),
           this.figures.cached,
-          make("dd", { className: "hint" }, "of the tokens that were to be read"),
+          make("dd", { className: "hint" }, t("of the tokens that were to be read")),
         ),
       ),
       table(
-        "Models",
-        ["Model", "State", ...NUMBERS, ""],
+        t("Models"),
+        [t("Model"), t("State"), ...NUMBERS, ""],
         this.models,
       ),
       this.failure,
       (this.errorsTable = table(
-        "Recent errors",
-        ["When", "Operation", "Status", "Message"],
+        t("Recent errors"),
+        [t("When"), t("Operation"), t("Status"), t("Message")],
         this.errors,
       )),
     );
     this.errorsTable.hidden = true;
-    this.downloads = make("div", {});
     this.failure.after(this.downloads);
   }
 
@@ -106,7 +121,8 @@ export class StatusPage {
     if (!this.#options.isLoaded) await this.#options.loadModels();
     if (!this.#options.mayAdminister) return;
     const isServed = this.#options.servesFolder;
-    this.downloads.replaceChildren(downloadForm({ isServed, onDone: () => this.#findRemovable() }));
+    if (!this.downloads.hasChildNodes())
+      this.downloads.append(downloadForm({ isServed, onDone: () => this.#findRemovable() }));
     await this.#findRemovable();
   }
 
@@ -174,7 +190,11 @@ export class StatusPage {
     this.figures.speed.textContent =
       latest < 10 ? latest.toFixed(1) : count.format(Math.round(latest));
     this.line.replaceChildren(
-      sparkline(this.speeds, SHOWN_S, `Tokens per second in the last ${this.speeds.length} seconds`),
+      sparkline(
+        this.speeds,
+        SHOWN_S,
+        t("Tokens per second in the last {count} seconds", { count: this.speeds.length }),
+      ),
     );
   }
 
@@ -223,11 +243,12 @@ class ModelRow {
   }
 
   draw({ state, slots, context_tokens: context, work }) {
-    this.#state.textContent = state;
+    this.#state.textContent = STATES[state] ?? state;
     this.#dot.dataset.state = state;
     const told = work ? numbers(work, slots, context) : [];
     for (const [place, cell] of this.#numbers.entries()) cell.textContent = told[place] ?? "–";
-    this.#button.textContent = state === "unloaded" ? "Load" : "Unload";
+    this.#button.dataset.action = state === "unloaded" ? "load" : "unload";
+    this.#button.textContent = state === "unloaded" ? t("Load") : t("Unload");
   }
 
   async #remove(id, tell) {
@@ -237,18 +258,23 @@ class ModelRow {
       await ask(`v1/models/${encodeURIComponent(id)}`, { method: "DELETE" });
       tell(null);
     } catch (error) {
-      tell(`${id} was not removed: ${error.message}`);
+      tell(t("{id} was not removed: {reason}", { id, reason: error.message }));
     }
   }
 
   async #toggle(id, tell) {
-    const action = this.#button.textContent === "Load" ? "load" : "unload";
+    const { action } = this.#button.dataset;
     this.#button.disabled = true;
     try {
       await ask(`v1/models/${encodeURIComponent(id)}/${action}`, { method: "POST" });
       tell(null);
     } catch (error) {
-      tell(`${id} was not ${action}ed: ${error.message}`);
+      const values = { id, reason: error.message };
+      tell(
+        action === "load"
+          ? t("{id} was not loaded: {reason}", values)
+          : t("{id} was not unloaded: {reason}", values),
+      );
     } finally {
       this.#button.disabled = false;
     }
@@ -256,7 +282,7 @@ class ModelRow {
 }
 
 const numbers = (work, slots, context) => [
-  `${work.running} of ${slots ?? "?"}`,
+  t("{part} of {whole}", { part: work.running, whole: slots ?? "?" }),
   count.format(work.waiting),
   share(work.cached_tokens, work.placed_tokens),
   kept(work.held_tokens, slots, context),

@@ -38,6 +38,13 @@ function saveJson(conversation) {
   save(`${fileName(conversation.title)}.json`, "application/json", text);
 }
 
+/** Saves chats as one JSON file; a single one as it is saved from the options. */
+export function saveChats(conversations) {
+  if (conversations.length === 1) return saveJson(conversations[0]);
+  const chats = conversations.map((one) => one.exported());
+  save("chats.json", "application/json", JSON.stringify({ chats }, null, 2));
+}
+
 /** Reads the chat of a JSON file; throws `RequestError`. */
 async function readChat(file) {
   try {
