@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py) $(wildcard llm_backend/contract/compilation/*.py)
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c $(wildcard llm_backend/engine/llama/prefill_kernels/*.[ch])
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-CONTAINERS ?= $(firstword $(shell command -v podman docker))
+CONTAINERS ?= $(shell command -v podman || command -v docker)
 PYTEST := $(BIN)/python -m pytest
 # Folders and pages whose language scripts/check_words.py checks.
 PLAIN := llm_backend openapi tests docs benchmarks scripts models k8s .ci *.md
@@ -43,6 +43,8 @@ test-image: dev ## build the image, run it and the manifests in containers (root
 	$(PYTEST) tests/image --image -s $(ARGS)
 
 image: ## build the container image with podman or docker (TARGET=cuda)
+	@test -n "$(CONTAINERS)" \
+	  || { echo "llm-backend: neither podman nor docker is on the PATH; name another with CONTAINERS=..." >&2; exit 1; }
 	BUILDAH_FORMAT=docker $(CONTAINERS) build --target $(or $(TARGET),runtime) \
 	  --tag llm-backend:$(VERSION)$(if $(TARGET),-$(TARGET)) $(ARGS) .
 
