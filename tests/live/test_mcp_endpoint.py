@@ -143,6 +143,22 @@ async def test_keys_projects_and_limits_hold(served: Served, library: dict[str, 
     assert "does not have access" in forbidden
 
 
+async def test_rate_limit_of_the_project_holds(served: Served) -> None:
+    with StrictOpenAI(base_url=served.base_url, api_key=KEY, admin_api_key=KEY) as client:
+        projects = client.admin.organization.projects
+        project = projects.create(name="limited").id
+        key = projects.service_accounts.create(project, name="app").api_key.value
+        projects.rate_limits.update_rate_limit(
+            "rl-builtin", project_id=project, max_requests_per_1_minute=1
+        )
+    async with connected(served, key) as limited:
+        said = await text_of(limited, "chat", model="builtin", message="Hello, who are you?")
+        refused = await text_of(limited, "chat", fails=True, model="builtin", message="Hello?")
+
+    assert "built-in model" in said
+    assert "on requests (RPM): Limit 1" in refused
+
+
 def test_endpoint_wants_a_key_and_is_off_unless_set(served: Served, server: Served) -> None:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     unknown = httpx.post(

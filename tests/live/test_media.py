@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 import yaml
@@ -97,6 +98,30 @@ def test_a_streamed_answer_sees_the_same(ask):
     chunks = said(ask, picture(1, detail="low"), stream=True)
 
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole
+
+
+def test_a_picture_of_a_message_is_seen(ask):
+    def told(*seeds: int) -> anthropic.types.Message:
+        pictures = [
+            {"type": "image", "source": {
+                "type": "base64", "media_type": "image/png", "data": in_base64(image(seed))}}
+            for seed in seeds
+        ]  # fmt: skip
+        content = [*pictures, {"type": "text", "text": "What is it?"}]
+        return client.messages.create(
+            model="eyes", max_tokens=12, messages=[{"role": "user", "content": content}]
+        )
+
+    address = str(ask.base_url).removesuffix("/v1/")
+    with anthropic.Anthropic(base_url=address, api_key="none", max_retries=0) as client:
+        one, other, plain = told(1), told(2), told()
+        with pytest.raises(anthropic.BadRequestError, match="this server takes 3"):
+            told(1, 2, 3, 4)
+
+    assert len({one.content[0].text, other.content[0].text, plain.content[0].text}) == 3
+    assert one.usage.input_tokens + (one.usage.cache_read_input_tokens or 0) > (
+        plain.usage.input_tokens + (plain.usage.cache_read_input_tokens or 0)
+    )
 
 
 def test_a_sound_is_heard_and_counted(ask):

@@ -1,10 +1,12 @@
 """Anthropic's own client over a local model, and over an upstream that answers chats."""
 
+import time
 from collections.abc import Iterator
 
 import anthropic
 import httpx
 import pytest
+import yaml
 
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
@@ -24,12 +26,22 @@ WEATHER: anthropic.types.ToolParam = {
 
 @pytest.fixture(scope="module")
 def gateway(server: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with the built-in model as `near`, and another server's as `gpt-3.5-turbo`."""
-    environment = {
-        "LLM_BACKEND_API_KEYS": KEY, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "none",
-    }  # fmt: skip
+    """A server with the built-in model as `near`, and another server's as `gpt-3.5-turbo`, which is
+    asked for chats, and as `builtin`, which is asked for messages."""
+    backends = [
+        {"name": "chats", "base_url": server.base_url, "models": ["gpt-3.5-turbo"]},
+        {"name": "messages", "base_url": server.base_url, "kind": "anthropic",
+         "models": ["builtin"]},
+    ]  # fmt: skip
+    config = {
+        "models": [{"path": "builtin", "id": "near"}],
+        "backends": backends,
+        "context_shift_tokens": 10_000_000,
+    }
     folder = tmp_path_factory.mktemp("gateway")
-    with serve(folder, "--alias", "near", environment=environment) as served:
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    environment = {"LLM_BACKEND_API_KEYS": KEY}
+    with serve(folder, "--config", str(folder / "config.yaml"), environment=environment) as served:
         yield served
 
 
@@ -159,3 +171,74 @@ def test_begun_answer_is_refused(messages: anthropic.Anthropic) -> None:
     ]  # fmt: skip
     with pytest.raises(anthropic.BadRequestError, match="not continued"):
         messages.messages.create(model="near", max_tokens=5, messages=begun)
+
+
+def test_prefix_that_is_cached_is_counted_apart(messages: anthropic.Anthropic) -> None:
+    asked: list[anthropic.types.MessageParam] = [
+        {"role": "user", "content": "Say which of these words is a number: one, two, heron."}
+    ]
+    first, again = (
+        messages.messages.create(model="near", max_tokens=1, messages=asked).usage for _ in range(2)
+    )
+
+    cached = again.cache_read_input_tokens or 0
+    assert cached > 0
+    assert again.input_tokens + cached == (
+        first.input_tokens + (first.cache_read_input_tokens or 0)
+    )
+
+
+def test_client_that_leaves_ends_its_generation(
+    gateway: Served, messages: anthropic.Anthropic
+) -> None:
+    numbers = {"type": "array", "items": {"enum": [1, 2]}, "minItems": 10_000_000}
+    form: anthropic.types.OutputConfigParam = {"format": {"type": "json_schema", "schema": numbers}}
+    with messages.messages.stream(
+        model="near", max_tokens=10_000_000, messages=HELLO, output_config=form
+    ) as stream:
+        next(stream.text_stream)
+
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY) as client:
+
+        def is_cut() -> bool:
+            chats = client.chat.completions.list(model="near", limit=1, order="desc").data
+            return bool(chats) and (chats[0].choices[0].message.content or "").startswith("[")
+
+        deadline = time.monotonic() + 30
+        while not is_cut():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_rate_limit_is_a_429_of_anthropics(gateway: Served) -> None:
+    with StrictOpenAI(base_url=gateway.base_url, api_key=KEY, admin_api_key=KEY) as client:
+        projects = client.admin.organization.projects
+        project = projects.create(name="limited").id
+        key = projects.service_accounts.create(project, name="app").api_key.value
+        projects.rate_limits.update_rate_limit(
+            "rl-near", project_id=project, max_requests_per_1_minute=1
+        )
+    with anthropic.Anthropic(base_url=gateway.address, api_key=key, max_retries=0) as limited:
+        limited.messages.create(model="near", max_tokens=1, messages=HELLO)
+        with pytest.raises(anthropic.RateLimitError) as refused:
+            limited.messages.create(model="near", max_tokens=1, messages=HELLO)
+
+    assert refused.value.body["error"]["type"] == "rate_limit_error"
+    assert int(refused.value.response.headers["retry-after"]) > 0
+
+
+def test_upstream_of_messages_counts_tokens_and_answers(messages: anthropic.Anthropic) -> None:
+    counted = messages.messages.count_tokens(model="builtin", messages=HELLO, tools=[WEATHER])
+    own = messages.messages.count_tokens(model="near", messages=HELLO, tools=[WEATHER])
+    answer = messages.messages.create(model="builtin", max_tokens=40, messages=HELLO)
+
+    assert counted.input_tokens == own.input_tokens > 0
+    assert answer.content[0].type == "text"
+    assert "built-in model" in answer.content[0].text
+
+
+@pytest.mark.parametrize("model", ["near", "gpt-3.5-turbo"])
+def test_unknown_field_is_refused_by_its_path(messages: anthropic.Anthropic, model: str) -> None:
+    tool: anthropic.types.ToolParam = {**WEATHER, "defer_loading": True}
+    with pytest.raises(anthropic.BadRequestError, match=r"tools\[0\]\.defer_loading"):
+        messages.messages.create(model=model, max_tokens=5, messages=HELLO, tools=[tool])

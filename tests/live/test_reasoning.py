@@ -7,7 +7,9 @@ write what a reasoning model would.
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import anthropic
 import openai
 import pytest
 import yaml
@@ -21,8 +23,8 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
     "{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and enable_thinking %}<think>\n{% endif %}"
 )
+SWITCH = "{% if enable_thinking is defined and enable_thinking %}<think>\n{% endif %}"
 HELLO = {"role": "user", "content": "Hello!"}
 THINKS = {"grammar": 'start: "<think>\\nHm, easy.\\n</think>\\n\\nHello, " /[a-z]{3}/'}
 
@@ -30,18 +32,28 @@ THINKS = {"grammar": 'start: "<think>\\nHm, easy.\\n</think>\\n\\nHello, " /[a-z
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     folder = tmp_path_factory.mktemp("reasoning")
-    model = folder / "thinker.gguf"
-    command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--chat-template", TEMPLATE]
-    subprocess.run([*command, str(BUILTIN_PATH), str(model)], check=True, capture_output=True)
+    model = with_template(folder / "thinker.gguf", TEMPLATE + SWITCH)
+    always = with_template(folder / "always.gguf", TEMPLATE)
     (folder / "thinks.lark").write_text(THINKS["grammar"])
     thoughtful = {"id": "thoughtful", "grammar_file": str(folder / "thinks.lark")}
-    models = [{"path": str(model)}, {"path": str(model), "slots": 2, **thoughtful}]
+    models = [
+        {"path": str(model)},
+        {"path": str(model), "slots": 2, **thoughtful},
+        {"path": str(always), "slots": 1, **thoughtful, "id": "always"},
+    ]
     (folder / "config.yaml").write_text(yaml.safe_dump({"models": models}))
     with (
         serve(folder, "--config", str(folder / "config.yaml")) as served,
         StrictOpenAI(base_url=served.base_url, api_key="none", max_retries=0) as one,
     ):
         yield one
+
+
+def with_template(file: Path, template: str) -> Path:
+    """Writes the built-in model with another chat template."""
+    command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--chat-template", template]
+    subprocess.run([*command, str(BUILTIN_PATH), str(file)], check=True, capture_output=True)
+    return file
 
 
 SPOKEN = ("reasoning_content", "content")  # in this order
@@ -118,3 +130,21 @@ def test_tools_of_a_template_that_knows_none_are_refused(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="thinker", messages=[HELLO], tools=[tool])
     assert caught.value.param == "tools"
+
+
+def test_messages_show_reasoning_in_a_block_of_its_own_unless_it_is_omitted(client):
+    address = str(client.base_url).removesuffix("/v1/")
+    asked = {"model": "always", "max_tokens": 60, "messages": [HELLO]}
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    with anthropic.Anthropic(base_url=address, api_key="none", max_retries=0) as messages:
+        whole = messages.messages.create(**asked, thinking=thinking)
+        with messages.messages.stream(**asked, thinking=thinking) as stream:
+            streamed = stream.get_final_message()
+        unseen = messages.messages.create(**asked, thinking={**thinking, "display": "omitted"})
+
+    assert [block.type for block in whole.content] == ["thinking", "text"]
+    assert whole.content[0].thinking == streamed.content[0].thinking == "Hm, easy."
+    assert whole.content[1].text.startswith("Hello, ")
+    assert streamed.content[1].text.startswith("Hello, ")
+    assert [block.type for block in unseen.content] == ["text"]
+    assert unseen.usage.output_tokens > 6

@@ -112,7 +112,10 @@ async def _encode(
             yield renderer.encode(part)
 
 
-def with_thinking(request: ApiRequest, is_on: bool) -> ApiRequest:
-    """Returns a request for which a local model reasons or does not, if its template can switch."""
-    switches = dict.fromkeys(THINKING_SWITCHES, is_on)
+def with_thinking(request: ApiRequest, is_on: bool, effort: str | None = None) -> ApiRequest:
+    """Returns a request for which a local model reasons or does not, if its template can switch,
+    and with this effort, if its template knows efforts."""
+    switches: JsonObject = dict.fromkeys(THINKING_SWITCHES, is_on)
+    if effort is not None:
+        switches["reasoning_effort"] = effort
     return replace(request, body={**request.body, "chat_template_kwargs": switches})

@@ -22,12 +22,16 @@ def refuse_unsupported_fields(
     *,
     is_neutral: Callable[[str, Any], bool],  # Any: JSON values
     by: str = "this server",
+    path: str = "",
 ) -> None:
     """Raises `UnsupportedField` for the first field that is not supported, unless its value has no
-    effect. `by` names what does not support it."""
+    effect. `by` names what does not support it, `path` the place of these fields in the body."""
     for name, value in body.items():
         if name not in supported and not is_neutral(name, value):
-            raise UnsupportedField(f"`{name}` is not supported by {by}; leave it out.", param=name)
+            param = f"{path}.{name}" if path else name
+            raise UnsupportedField(
+                f"`{param}` is not supported by {by}; leave it out.", param=param
+            )
 
 
 def local_model(body: JsonMapping) -> str:

@@ -1,7 +1,8 @@
 """Bodies of messages as bodies of chat completions (pure).
 
 Fields that have no effect here (`cache_control`, `service_tier`, ids of users and workspaces) are
-hints and are left out; any other field without a counterpart is refused by its path.
+hints and are left out; any other field without a counterpart is refused by its path, those inside
+of messages, tools and options by `known_fields.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ _TRANSLATED = frozenset(
     | {"tool_choice", "tools", "output_config"}
 )
 _EFFORTS = {"xhigh": "high", "max": "high"}  # the others have the same names
+# Models know efforts, no budgets: the effort of a budget below so many tokens.
+_BUDGET_EFFORTS = ((4_096, "low"), (16_384, "medium"))
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -49,9 +52,26 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
 
 
 def thinks(body: "api.CreateAnthropicMessageRequest") -> bool:
-    """Returns True if the client wants to see the reasoning of the model."""
+    """Returns True if the model shall reason."""
     thinking: JsonMapping = body.get("thinking") or {"type": "disabled"}
-    return thinking["type"] != "disabled" and thinking.get("display") != "omitted"
+    return bool(thinking["type"] != "disabled")
+
+
+def shows_thinking(body: "api.CreateAnthropicMessageRequest") -> bool:
+    """Returns True if the client wants to see the reasoning of the model."""
+    thinking: JsonMapping = body.get("thinking") or {}
+    return thinks(body) and thinking.get("display") != "omitted"
+
+
+def budget_effort(body: "api.CreateAnthropicMessageRequest") -> str | None:
+    """Returns the effort that the budget of reasoning stands for; None if there is no budget, or
+    if the body names an effort."""
+    thinking: JsonMapping = body.get("thinking") or {}
+    budget_tokens = thinking.get("budget_tokens")
+    config: JsonMapping = body.get("output_config") or {}
+    if not thinks(body) or budget_tokens is None or config.get("effort") is not None:
+        return None
+    return next((effort for below, effort in _BUDGET_EFFORTS if budget_tokens < below), "high")
 
 
 def _system(system: Any) -> Iterator[JsonObject]:
@@ -198,6 +218,8 @@ def _tool(tool: JsonMapping, path: str) -> JsonObject:
     if "input_schema" not in tool:
         raise InvalidRequest(f"`{path}.input_schema` is missing.", param=f"{path}.input_schema")
     function: JsonObject = {"name": tool["name"], "parameters": tool["input_schema"]}
+    if examples := tool.get("input_examples"):
+        function["parameters"] = {**tool["input_schema"], "examples": examples}
     for name in ("description", "strict"):
         if tool.get(name) is not None:
             function[name] = tool[name]

@@ -12,8 +12,14 @@ from llm_backend.controllers.chat.translated import (
     chat_request_of,
     with_thinking,
 )
-from llm_backend.controllers.messages.chat_body import chat_body_of, thinks
+from llm_backend.controllers.messages.chat_body import (
+    budget_effort,
+    chat_body_of,
+    shows_thinking,
+    thinks,
+)
 from llm_backend.controllers.messages.events import MessageEvents
+from llm_backend.controllers.messages.known_fields import check_fields
 from llm_backend.controllers.messages.relayed import relay_message
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.routing import answer_by_route
@@ -31,16 +37,18 @@ async def create_anthropic_message(services: Services, request: ApiRequest) -> R
     """`POST /messages`"""
     _check_enabled(services)
     message_body: api.CreateAnthropicMessageRequest = request.body
-    shows_reasoning = thinks(message_body)
+    shows_reasoning = shows_thinking(message_body)
 
     async def answer(
         services: Services, request: ApiRequest, model: LocalModel | BridgedModel
     ) -> Response:
+        check_fields(message_body)
         _check_last(message_body)
         body = await offload(chat_body_of, message_body)
         request = chat_request_of(request, body)
         if isinstance(model, LocalModel):
-            request = with_thinking(request, shows_reasoning)
+            effort = budget_effort(message_body)
+            request = with_thinking(request, thinks(message_body), effort)
         else:
             model = model.with_body(request.body)
         events = MessageEvents(body["model"], shows_reasoning=shows_reasoning)
@@ -59,6 +67,7 @@ async def count_anthropic_message_tokens(services: Services, request: ApiRequest
 
 
 async def _count(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    check_fields(request.body)
     body = await offload(chat_body_of, request.body)
     chat = await chat_to_count(services, body, model)
     count = await run_while_connected(request, model.count_prompt_tokens(chat))

@@ -34,7 +34,8 @@ _SUCCESS: JsonObject = {"status": "success"}
 
 
 async def pull_ollama_model(services: Services, request: ApiRequest) -> Response:
-    """`POST /api/pull`: requests find the model once the settings name it."""
+    """`POST /api/pull`: requests find the model once the settings name it, or, with
+    `serve_models_folder`, once its file is there."""
     check_enabled(services)
     body: api.PullOllamaModelRequest = request.body
     check_ollama_fields(body, _FIELDS)

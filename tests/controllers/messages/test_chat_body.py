@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.messages.chat_body import chat_body_of, thinks
-from llm_backend.errors import InvalidRequest
+from llm_backend.controllers.messages.chat_body import (
+    budget_effort,
+    chat_body_of,
+    shows_thinking,
+    thinks,
+)
+from llm_backend.controllers.messages.known_fields import check_fields
+from llm_backend.errors import InvalidRequest, UnsupportedField
 
 PIXEL = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -81,8 +87,103 @@ def test_options_have_their_names_of_chats() -> None:
         "response_format": {"type": "json_schema", "json_schema": {
             "name": "output", "schema": schema, "strict": True}},
     }  # fmt: skip
-    assert thinks(given)
-    assert not thinks({**given, "thinking": {"type": "adaptive", "display": "omitted"}})
+    check_fields(given)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "expected"),
+    [
+        (None, (False, False)),
+        ({"type": "disabled"}, (False, False)),
+        ({"type": "adaptive"}, (True, True)),
+        ({"type": "enabled", "budget_tokens": 1024, "display": "omitted"}, (True, False)),
+    ],
+)
+def test_model_may_reason_unseen(thinking: Any, expected: tuple[bool, bool]) -> None:
+    body = body_of({"role": "user", "content": "Hi"}, thinking=thinking)
+
+    assert (thinks(body), shows_thinking(body)) == expected
+
+
+@pytest.mark.parametrize(
+    ("budget", "config", "effort"),
+    [
+        (1_024, None, "low"),
+        (8_000, {}, "medium"),
+        (32_000, {"effort": None}, "high"),
+        (1_024, {"effort": "high"}, None),
+        (None, None, None),
+    ],
+)
+def test_budget_of_reasoning_is_an_effort_unless_one_is_named(
+    budget: int | None, config: Any, effort: str | None
+) -> None:
+    thinking = {"type": "enabled"} | ({"budget_tokens": budget} if budget else {})
+    body = body_of({"role": "user", "content": "Hi"}, thinking=thinking, output_config=config)
+
+    assert budget_effort(body) == effort
+
+
+def test_examples_of_a_tools_input_are_in_its_schema() -> None:
+    tool = {"name": "f", "input_schema": {"type": "object"}, "input_examples": [{"city": "Rome"}]}
+    chat: Any = chat_body_of(body_of({"role": "user", "content": "Hi"}, tools=[tool]))
+
+    assert chat["tools"][0]["function"]["parameters"] == {
+        "type": "object", "examples": [{"city": "Rome"}],
+    }  # fmt: skip
+
+
+DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "d"}}
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [user({**DOCUMENT, "citations": {"enabled": True}})]},
+         "messages[0].content[0].citations"),
+        ({"messages": [user({"type": "document", "source": {
+            "type": "content", "content": [{**text("a"), "new": 1}]}})]},
+         "messages[0].content[0].source.content[0].new"),
+        ({"messages": [user({"type": "tool_result", "tool_use_id": "c", "content": [
+            {"type": "image", "source": PIXEL, "transformations": {"a": "b"}}]})]},
+         "messages[0].content[0].content[0].transformations"),
+        ({"messages": [{"role": "user", "content": "Hi", "name": "n"}]}, "messages[0].name"),
+        ({"system": [{**text("a"), "new": 1}]}, "system[0].new"),
+        ({"tools": [{**TOOL, "defer_loading": True}]}, "tools[0].defer_loading"),
+        ({"tools": [{**TOOL, "allowed_callers": ["code_execution_20260120"]}]},
+         "tools[0].allowed_callers"),
+        ({"tools": [{**TOOL, "new": 1}]}, "tools[0].new"),
+        ({"tools": [TOOL], "tool_choice": {"type": "auto", "new": 1}}, "tool_choice.new"),
+        ({"output_config": {"task_budget": {"type": "tokens", "total": 9}}},
+         "output_config.task_budget"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}, "name": "n"}}},
+         "output_config.format.name"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024, "new": 1}}, "thinking.new"),
+        ({"metadata": {"new": 1}}, "metadata.new"),
+    ],
+)  # fmt: skip
+def test_unknown_fields_at_any_depth_are_refused_by_their_path(fields: Any, param: str) -> None:
+    with pytest.raises(UnsupportedField) as refused:
+        check_fields(body_of({"role": "user", "content": "Hi"}) | fields)
+
+    assert refused.value.param == param
+    assert param in str(refused.value)
+
+
+def test_hints_and_neutral_values_at_any_depth_are_taken() -> None:
+    cached = {"cache_control": {"type": "ephemeral"}}
+    check_fields(
+        body_of(
+            user({**DOCUMENT, **cached, "citations": {"enabled": False}}),
+            {"role": "assistant", "content": [
+                {**text("a"), "citations": [{"type": "page_location"}]},
+                {"type": "tool_use", "id": "c", "name": "f", "input": {}, "toolset_name": None,
+                 "caller": {"type": "direct"}}]},
+            tools=[{**TOOL, **cached, "eager_input_streaming": True, "defer_loading": False,
+                    "allowed_callers": ["direct"]}],
+        )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
