@@ -7,6 +7,7 @@
 - a wheel of llama-cpp-python for any x86-64-v3 processor (on others, of this processor's kind)
 - SHA256SUMS, and llm-backend-VERSION.cdx.json: CycloneDX's list of all pinned requirements
 
+Files of these names are replaced in dist/; what else lies there stays and is not in SHA256SUMS.
 auditwheel gives the wheels with native code the manylinux policy that they meet, which is that of
 this machine's C library: a release for old distributions is made on an old one.
 """
@@ -35,12 +36,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         made = make_release(Path(name), options.tools, options.engine)
         options.dist.mkdir(parents=True, exist_ok=True)
-        for old in options.dist.iterdir():
-            old.unlink()
-        for file in made:
-            shutil.move(file, options.dist)
-    write_hashes(options.dist)
-    for file in sorted(options.dist.iterdir()):
+        released = sorted(Path(shutil.move(file, options.dist / file.name)) for file in made)
+    for file in [*released, write_hashes(options.dist, released)]:
         print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -112,13 +109,12 @@ def write_bill(path: Path, tools: Path) -> Path:
     return path
 
 
-def write_hashes(folder: Path) -> None:
-    """Writes SHA256SUMS for `sha256sum --check`."""
-    lines = [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n"
-        for file in sorted(folder.iterdir())
-    ]
-    (folder / "SHA256SUMS").write_text("".join(lines))
+def write_hashes(folder: Path, files: list[Path]) -> Path:
+    """Writes SHA256SUMS of the release's files, for `sha256sum --check`, and returns it."""
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
+    path = folder / "SHA256SUMS"
+    path.write_text("".join(lines))
+    return path
 
 
 def only_file(folder: Path) -> Path:
