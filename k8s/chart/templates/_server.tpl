@@ -12,13 +12,18 @@
 {{- if or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) -}}yes{{- end -}}
 {{- end }}
 
-{{/* Fails unless several servers have the stores that they share. */}}
+{{/* Fails unless several servers have the stores that they share, and the autoscaler a range. */}}
 {{- define "llm-backend.check" -}}
+{{- $bounds := .Values.autoscaling -}}
+{{- if gt (int $bounds.minReplicas) (int $bounds.maxReplicas) -}}
+{{- fail (printf "autoscaling.minReplicas is %d, above autoscaling.maxReplicas, %d." (int $bounds.minReplicas) (int $bounds.maxReplicas)) -}}
+{{- end -}}
 {{- if include "llm-backend.shared" . -}}
 {{- $settings := include "llm-backend.settings" . | fromYaml -}}
 {{- range list "LLM_BACKEND_DATABASE_URL" "LLM_BACKEND_OBJECT_STORE_URL" "LLM_BACKEND_QDRANT_URL" -}}
-{{- if not (hasKey $settings .) -}}
-{{- fail (printf "Several servers need stores that they share: name one in settings.%s." .) -}}
+{{- $url := get $settings . | toString -}}
+{{- if or (not $url) (hasPrefix "sqlite:" $url) (hasPrefix "file:" $url) -}}
+{{- fail (printf "Several servers need stores that they share: name one in settings.%s; it is %q." . $url) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
