@@ -2,7 +2,9 @@
 
 import platform
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -72,6 +74,7 @@ _ENGINE_GAUGES = {
     "running": "Sequences that have a slot.",
     "waiting": "Requests in the queue.",
     "held_tokens": "Tokens in KV cells, of running and of finished sequences.",
+    "running_tokens": "Tokens in KV cells, of running sequences.",
     "prefix_files": "Prefix files.",
     "prefix_bytes": "Bytes of the prefix files.",
     "prefix_ram_states": "Prefixes in host memory.",
@@ -99,7 +102,7 @@ _MODEL_SERVER = "vllm:"
 _MODEL_SERVER_GAUGES = {
     "num_requests_waiting": "Requests in the queue.",
     "num_requests_running": "Sequences that have a slot.",
-    "kv_cache_usage_perc": "Share of the slots that a running sequence has, from 0 to 1.",
+    "kv_cache_usage_perc": "Share of the KV cells that running sequences hold, from 0 to 1.",
 }
 _PREFIX_BLOCK_TOKENS = 64  # by which a picker may compare prefixes; slots compare every token
 
@@ -312,16 +315,30 @@ class _BuildInfo(Collector):
         yield info
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdapterStates:
+    """Names of models that are others with a LoRA adapter: those in memory, and those that come
+    into it; and the number of all."""
+
+    configured: int = 0
+    loaded: Sequence[str] = ()
+    loading: Sequence[str] = ()
+
+
 class EngineMetrics(Collector):
     """Metrics of the engines, as of the last `set`. A restarted engine counts from zero, as
     Prometheus expects, all but its deaths."""
 
     def __init__(self) -> None:
         self._states: Mapping[str, Mapping[str, float]] = {}
+        self._adapters = AdapterStates()
 
-    def set(self, states: Mapping[str, Mapping[str, float]]) -> None:
-        """Sets the latest numbers, by model and then by name."""
+    def set(
+        self, states: Mapping[str, Mapping[str, float]], adapters: AdapterStates | None = None
+    ) -> None:
+        """Sets the latest numbers, by model and then by name, and the states of adapters."""
         self._states = states
+        self._adapters = adapters or AdapterStates()
 
     def collect(self) -> Iterator[Metric]:
         """Yields a metric family for each number."""
@@ -346,14 +363,28 @@ class EngineMetrics(Collector):
             labels=["model_name", "block_size", "num_gpu_blocks"],
         )
         for model, state in self._states.items():
-            slots, running = state["slots"], state["running"]
             families["num_requests_waiting"].add_metric([model], state["waiting"])
-            families["num_requests_running"].add_metric([model], running)
-            usage = running / slots if slots else 0.0
+            families["num_requests_running"].add_metric([model], state["running"])
+            cells = int(state["slots"] * state["context_tokens"])
+            usage = state["running_tokens"] / cells if cells else 0.0
             families["kv_cache_usage_perc"].add_metric([model], usage)
-            blocks = int(slots * state["context_tokens"]) // _PREFIX_BLOCK_TOKENS
+            blocks = cells // _PREFIX_BLOCK_TOKENS
             config.add_metric([model, str(_PREFIX_BLOCK_TOKENS), str(blocks)], 1)
-        yield from (*families.values(), config)
+        yield from (*families.values(), config, self._collect_adapters())
+
+    def _collect_adapters(self) -> Metric:
+        """Returns the names of adapters as labels; without adapters they are empty, as pickers
+        take a family that is missing for a server that fails."""
+        family = GaugeMetricFamily(
+            f"{_MODEL_SERVER}lora_requests_info",
+            "Names of loaded adapters and of those that are being loaded, as labels; the time, in "
+            "seconds since 1970.",
+            labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+        )
+        states = self._adapters
+        labels = [str(states.configured), ",".join(states.loaded), ",".join(states.loading)]
+        family.add_metric(labels, time.time())
+        return family
 
     def _fill(
         self, family: GaugeMetricFamily | CounterMetricFamily, name: str

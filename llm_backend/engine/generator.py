@@ -116,6 +116,7 @@ class Generator(ComputingEngine):
             running=len(self._scheduler.running),
             waiting=len(self._requests.waiting),
             held_tokens=self._scheduler.cell_tokens,
+            running_tokens=self._scheduler.running_tokens,
             **self._lower_tiers.status(),
         )
 

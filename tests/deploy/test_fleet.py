@@ -5,7 +5,7 @@ from collections import defaultdict
 import pytest
 import yaml
 
-from llm_backend.metrics import Metrics
+from llm_backend.metrics import AdapterStates, Metrics
 from tests.deploy.conftest import deployed_alone
 from tests.deploy.test_server_in_the_cluster import SERVER
 from tests.deploy.workload import container, objects, one, workloads
@@ -65,12 +65,26 @@ def test_pickers_plugins_are_all_weighted(fleet):
 
 def test_server_tells_the_metrics_that_pickers_read():
     metrics = Metrics()
-    state = {"slots": 4, "running": 3, "waiting": 2, "context_tokens": 640}
-    metrics.engines.set({"m": defaultdict(float, state)})
+    state = {
+        "slots": 4, "running": 3, "waiting": 2, "context_tokens": 640, "running_tokens": 640,
+    }  # fmt: skip
+    adapters = AdapterStates(configured=3, loaded=["m:poet", "m:lawyer"], loading=["m:cook"])
+    metrics.engines.set({"m": defaultdict(float, state)}, adapters)
     lines = metrics.render().decode().splitlines()
 
     assert 'vllm:num_requests_waiting{model_name="m"} 2.0' in lines
     assert 'vllm:num_requests_running{model_name="m"} 3.0' in lines
-    assert 'vllm:kv_cache_usage_perc{model_name="m"} 0.75' in lines
+    assert 'vllm:kv_cache_usage_perc{model_name="m"} 0.25' in lines
     labels = 'block_size="64",model_name="m",num_gpu_blocks="40"'
     assert f"vllm:cache_config_info{{{labels}}} 1.0" in lines
+    names = 'running_lora_adapters="m:poet,m:lawyer",waiting_lora_adapters="m:cook"'
+    (told,) = [line for line in lines if line.startswith("vllm:lora_requests_info{")]
+    assert told.startswith(f'vllm:lora_requests_info{{max_lora="3",{names}}} ')
+    assert float(told.split()[-1]) > 1e9  # seconds since 1970
+
+
+def test_server_without_adapters_tells_that_it_has_none():
+    lines = Metrics().render().decode().splitlines()
+
+    names = 'max_lora="0",running_lora_adapters="",waiting_lora_adapters=""'
+    assert any(line.startswith(f"vllm:lora_requests_info{{{names}}} ") for line in lines)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 import yaml
@@ -142,11 +143,18 @@ def test_an_adapter_is_chosen_with_the_model_and_loaded_when_it_is(ask):
     def status(model: str) -> object:
         return (ask.models.retrieve(model).model_extra or {})["status"]
 
+    def told() -> set[str]:
+        lines = httpx.get(str(ask.base_url).replace("/v1/", "/metrics")).text.splitlines()
+        (line,) = [one for one in lines if one.startswith("vllm:lora_requests_info{")]
+        return set(line.partition("{")[2].partition("}")[0].split('",'))
+
     assert status("tiny:poet") == "unloaded"
+    assert 'running_lora_adapters="' in told()
     plain, adapted = answer("tiny"), answer("gpt-5:poet")
 
     assert plain != adapted
     assert status("tiny:poet") == "loaded"
+    assert 'running_lora_adapters="tiny:poet' in told()
     assert answer("tiny") == plain
 
 

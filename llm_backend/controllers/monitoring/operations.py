@@ -15,9 +15,11 @@ from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.status_board import engine_states
+from llm_backend.engine import EngineState
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import EngineUnavailable, Overloaded
 from llm_backend.extras import missing_engine_hint
+from llm_backend.metrics import AdapterStates
 from llm_backend.store import StoreError, check_schema
 from llm_backend.store.jobs import JobCounts
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 STORE_ANSWERS_S = 2.0  # timeout of the database, as of engines
+_COMING = frozenset({EngineState.STARTING, EngineState.RESTARTING})
 _TRANSCRIPTION = ModelKind.TRANSCRIPTION.value
 CAN_ANSWER = frozenset({"ready", "unloaded"})  # an unloaded model is loaded by its next request
 
@@ -81,7 +84,8 @@ async def get_metrics(services: Services, request: ApiRequest) -> Response:
     states = await engine_states(models)
     sizes = {model.card.id: _sizes(model) for model in models}
     services.metrics.engines.set(
-        {model: {**state, **sizes[model]} for model, state in states.items()}
+        {model: {**state, **sizes[model]} for model, state in states.items()},
+        _adapter_states(models),
     )
     await _observe_jobs(services)
     return Response(services.metrics.render(), media_type=services.metrics.media_type)
@@ -130,6 +134,20 @@ async def _observe_jobs(services: Services) -> None:
             for one in backlog
         },
         {one.kind: one.lag_s for one in backlog},
+    )
+
+
+def _adapter_states(models: Sequence[LocalModel]) -> AdapterStates:
+    """Returns the adapters that are in memory and those that are being loaded, by their ids."""
+    states = {
+        model.card.id: model.engine_state
+        for model in models
+        if "adapter_of" in dict(model.card.more)
+    }
+    return AdapterStates(
+        configured=len(states),
+        loaded=[name for name, state in states.items() if state == EngineState.READY],
+        loading=[name for name, state in states.items() if state in _COMING],
     )
 
 

@@ -129,6 +129,11 @@ class Cache:
         return sum(len(slot.tokens) for slot in self._slots)
 
     @property
+    def running_tokens(self) -> int:
+        """Number of tokens in the slots of running sequences."""
+        return sum(len(slot.tokens) for slot in self._slots if slot.is_running)
+
+    @property
     def free(self) -> int:
         """Number of slots without a running sequence."""
         return sum(not slot.is_running for slot in self._slots)

@@ -164,6 +164,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     generated_tokens: int
     media_tokens: int
     media_s: float
+    running_tokens: int = 0  # in KV cells, of running sequences
     context_shifts: int = 0
     deaths: int = 0
     prefix_files: int = 0

@@ -81,6 +81,11 @@ class Scheduler:
         return self._cache.cell_tokens
 
     @property
+    def running_tokens(self) -> int:
+        """Number of tokens in cells of running sequences."""
+        return self._cache.running_tokens
+
+    @property
     def has_long_chunk(self) -> bool:
         """True if the newest pass has tokens of a long prompt."""
         return self._chunk_planner.has_long_chunk
