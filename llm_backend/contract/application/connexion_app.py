@@ -46,8 +46,13 @@ from llm_backend.errors import InvalidRequest
 with (
     block_imports(
         "flask",
+        jinja2=(),
+        jsonschema=("Draft4Validator", "RefResolver", "ValidationError"),
+        jsonschema__exceptions=("RefResolutionError", "ValidationError"),
+        jsonschema__validators=("extend",),
         requests=(),
         httpx=(),
+        starlette__templating=("Jinja2Templates",),
         starlette__testclient=("TestClient",),
         werkzeug=("Request",),
         werkzeug__local=("LocalProxy",),
@@ -57,8 +62,10 @@ with (
     from connexion.middleware import ConnexionMiddleware
     from connexion.middleware.abstract import ROUTING_CONTEXT
     from connexion.middleware.lifespan import LifespanMiddleware
+    from connexion.middleware.main import API
     from connexion.middleware.routing import RoutingMiddleware
     from connexion.resolver import Resolution, Resolver
+    from connexion.spec import OpenAPISpecification
 
 Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
 """Maps headers and operation to the caller; raises `Unauthorized` or `Forbidden`."""
@@ -118,8 +125,18 @@ def build_app(
         ],
         resolver=resolver,
     )
-    app.add_api(dict(document.view), base_path="")
+    # `add_api` would hold the document against OpenAPI's schema, copy it, and resolve references.
+    app.apis.append(API(CompiledView(document.view), base_path="", **vars(app.options)))
     return Envelope(app)
+
+
+class CompiledView(OpenAPISpecification):  # type: ignore[misc]  # Connexion ships no types
+    """The view of the compiled contract, which was checked when it was compiled and refers to
+    nothing."""
+
+    def __init__(self, view: Mapping[str, Any]) -> None:
+        self._spec = self._raw_spec = dict(view)
+        self._set_defaults(self._spec)
 
 
 class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no types

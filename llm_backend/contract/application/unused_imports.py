@@ -35,7 +35,19 @@ def block_imports(*missing: str, **names: tuple[str, ...]) -> Iterator[None]:
             del modules[name]
 
 
-class _Nothing:
+class _Placeholder(type):
+    """Class of `_Nothing`: it has all public attributes, and items, which are itself."""
+
+    def __getattr__(cls, name: str) -> "_Placeholder":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+    def __getitem__(cls, _: object) -> "_Placeholder":
+        return cls
+
+
+class _Nothing(metaclass=_Placeholder):
     """Placeholder class; modules instantiate it with any arguments while they are imported."""
 
     def __init__(self, *_: object, **__: object) -> None: ...

@@ -1,13 +1,16 @@
 """Errors in OpenAI's body, request ids, keys, and what handlers are given."""
 
 import re
+import subprocess
+import sys
 from typing import Any
 
+import orjson
 import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.testclient import TestClient
 
-from llm_backend.contract import Document
+from llm_backend.contract import Document, load_document
 from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import EngineUnavailable, InvalidRequest, Unauthorized
 from tests.contract.conftest import url_of
@@ -180,3 +183,25 @@ def test_a_missing_handler_stops_the_start(client_for):
 
     with pytest.raises(AttributeError, match="no handler for"):
         client_for(handler_of=nowhere)
+
+
+def test_connexion_finds_the_compiled_view_valid():
+    # in a process of its own, as the application replaces what Connexion validates documents with
+    code = (
+        "import orjson, sys; from connexion.spec import Specification; "
+        "Specification.load(orjson.loads(sys.stdin.read()))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(
+        command, input=orjson.dumps(load_document().view), capture_output=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_application_imports_no_library_that_it_does_not_use():
+    code = "import sys, llm_backend.contract.application.connexion_app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    unused = {"flask", "httpx", "jsonschema", "referencing", "requests", "werkzeug"}
+    assert not unused & set(done.stdout.split())
