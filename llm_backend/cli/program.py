@@ -1,5 +1,6 @@
 """The program: all commands, and exit with one sentence for errors of the user."""
 
+import gc
 from typing import Annotated, Literal
 
 import typer
@@ -17,7 +18,7 @@ from llm_backend.cli.exit import exit_with_error
 from llm_backend.cli.manual import manual_page
 from llm_backend.cli.operations import operations
 from llm_backend.cli.reference import cli_markdown
-from llm_backend.cli.serve import serve
+from llm_backend.cli.serve import Serve, serve
 from llm_backend.cli.systemd import systemd
 from llm_backend.settings import SettingsError, configuration_markdown
 
@@ -51,13 +52,23 @@ def main() -> None:
     """Run a command; an error of the user is one sentence on standard error, exit status 1."""
     completion_init()  # answers the shells of `completion`
     try:
-        app()
+        _run()
     except SettingsError as error:
         exit_with_error(str(error))
     except OSError as error:
         exit_with_error(
             f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
         )
+
+
+def _run() -> None:
+    """Run a command, which exits; `serve` goes on here."""
+    try:
+        app()
+    except Serve as command:
+        ended = command.with_traceback(None)  # the traceback holds the flags
+    gc.collect()
+    ended.run()
 
 
 def configuration() -> None:

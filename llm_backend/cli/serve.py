@@ -16,6 +16,24 @@ from llm_backend.settings.model_entry import ModelSettings
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # hosts that no client can name
 
 
+class Serve(Exception):
+    """Ends the command line of `serve`: `run` serves once all flags of all commands are freed,
+    which are 3 MB."""
+
+    def __init__(self, settings: Settings, source: SettingsSource) -> None:
+        super().__init__()
+        self._settings, self._source = settings, source
+
+    def run(self) -> None:
+        """Serves until it is stopped."""
+        from llm_backend.server import CannotServe, serve
+
+        try:
+            serve(self._settings, lambda *state: _announce(self._settings, *state), self._source)
+        except CannotServe as error:
+            exit_with_error(str(error))
+
+
 @with_setting_flags
 def serve(config: Config = None, **flags: Any) -> None:
     """Serve the API.
@@ -23,17 +41,8 @@ def serve(config: Config = None, **flags: Any) -> None:
     Every setting is a flag, an environment variable and a key of the config file; the flag
     overrides the others.
     """
-    setting_values = settings_from_flags(flags)
-    source = SettingsSource(flags=setting_values, file=config)
-    settings = source.load()
-
-    from llm_backend.server import CannotServe
-    from llm_backend.server import serve as serve_settings
-
-    try:
-        serve_settings(settings, lambda *state: _announce(settings, *state), source)
-    except CannotServe as error:
-        exit_with_error(str(error))
+    source = SettingsSource(flags=settings_from_flags(flags), file=config)
+    raise Serve(source.load(), source)
 
 
 def _announce(settings: Settings, address: str, wants_key: bool) -> None:

@@ -7,12 +7,8 @@ bounded.
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cached_property
-from typing import Any
-
-from jinja2 import TemplateError, meta
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
@@ -20,18 +16,15 @@ from llm_backend.backends.local.template_messages import PROBE, PROBE_TEXT, Mess
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Default for models without a template."""
 
-
-# exceptions that a template's expressions can raise on messages that it does not support
-_TEMPLATE_ERRORS = (
-    TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError,
-    RecursionError,
-)  # fmt: skip
 _PROMPT_CHARACTERS = 64 * 1024 * 1024
 
 
@@ -47,6 +40,32 @@ def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
+@cache
+def _template_errors() -> tuple[type[Exception], ...]:
+    """Returns the exceptions that a template can raise on messages that it does not support."""
+    from jinja2 import TemplateError
+
+    return (
+        TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError,
+        RecursionError,
+    )  # fmt: skip
+
+
+def _environment() -> "Environment":
+    """Creates the sandbox. Jinja is imported for the first template: a server without local models
+    saves its 3 MB."""
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment
+
+
 class ChatTemplate:
     """Compiled chat template; `render` is pure except for the date that some templates use.
 
@@ -54,12 +73,9 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str | None, *, bos_token: str = "", eos_token: str = "") -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        environment = _environment()
+        from jinja2 import TemplateError, meta
+
         self.source = source or CHATML
         try:
             self._template = environment.from_string(self.source)
@@ -77,7 +93,7 @@ class ChatTemplate:
             arguments_are_text = "'probe_key'" in self._render(PROBE)
         except TypeError:
             arguments_are_text = True
-        except (_TemplateRefusal, *_TEMPLATE_ERRORS):
+        except (_TemplateRefusal, *_template_errors()):
             arguments_are_text = False  # the template rejects another part of the probe
         return MessageStyle.detect(
             self.source,
@@ -90,7 +106,7 @@ class ChatTemplate:
         """Returns True if the template renders a user's content of this form."""
         try:
             return PROBE_TEXT in self._render([{"role": "user", "content": content}])
-        except (_TemplateRefusal, *_TEMPLATE_ERRORS):
+        except (_TemplateRefusal, *_template_errors()):
             return False
 
     @property
@@ -129,7 +145,7 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"The model's chat template refused the messages: {refusal}", param="messages"
             ) from refusal
-        except _TEMPLATE_ERRORS as error:
+        except _template_errors() as error:
             raise InvalidRequest(
                 f"The model's chat template cannot render these messages: {error}", param="messages"
             ) from error
