@@ -22,14 +22,16 @@ BOUND_S, BOUND_MB = 1.0, 100.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--database", help="URL of a PostgreSQL database; SQLite if left out")
     options = parser.parse_args()
     subprocess.run(
         [sys.executable, "-m", "compileall", "-q", str(Path(__file__).parents[1] / "llm_backend")],
         check=True,
     )
     with tempfile.TemporaryDirectory() as folder:
-        fresh = [start(Path(folder) / f"fresh{run}") for run in range(options.runs)]
-        known = [start(Path(folder) / "fresh0") for _ in range(options.runs)]
+        url = options.database
+        fresh = [start(Path(folder) / f"fresh{run}", url) for run in range(options.runs)]
+        known = [start(Path(folder) / "fresh0", url) for _ in range(options.runs)]
     print("| data folder | first answer, s | bound | resident, MB | bound |")
     print("|---|---|---|---|---|")
     for name, runs in (("fresh", fresh), ("known", known)):
@@ -38,7 +40,7 @@ def main() -> None:
         print(f"| {name} | {seconds:.2f} | {BOUND_S} | {size:.0f} | {BOUND_MB:.0f} |")
 
 
-def start(data_dir: Path) -> tuple[float, float]:
+def start(data_dir: Path, database_url: str | None = None) -> tuple[float, float]:
     """Seconds from process start to a 200, and megabytes resident then."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -47,7 +49,7 @@ def start(data_dir: Path) -> tuple[float, float]:
         [sys.executable, "-m", "llm_backend", "serve", "--model", "none", "--port", str(port),
          "--data-dir", str(data_dir)],
         stdout=subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"},
+        env=environment(database_url),
     )  # fmt: skip
     try:
         while not answers(port):
@@ -58,6 +60,11 @@ def start(data_dir: Path) -> tuple[float, float]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def environment(database_url: str | None) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    return own | ({"LLM_BACKEND_DATABASE_URL": database_url} if database_url else {})
 
 
 def answers(port: int) -> bool:

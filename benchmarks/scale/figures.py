@@ -25,7 +25,8 @@ class Measured:
     """Chats that one database makes durable in a second, by 16 writers: `store_writes`."""
     connections: int = 10
     """To PostgreSQL, at most, of each API process: llm_backend/store/database/postgresql.py."""
-    api_mib: float = 94.0
+    api_mib: float = 99.0
+    """Resident at rest with PostgreSQL: `serve_start --database`."""
     engine_mib: float = 1_047.0
     """Resident at most, the model and the cells of 16 slots included: `engine_peers`."""
 

@@ -10,10 +10,10 @@ from functools import partial
 from types import FrameType
 
 from llm_backend.app import App
-from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.operating_system import c_function
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
+from llm_backend.unused_imports import block_imports
 
 # The parts of uvicorn that reload it and run several processes are not needed.
 with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):

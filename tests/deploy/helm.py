@@ -33,7 +33,7 @@ def template(
 
 
 def notes(chart: Path, values: dict[str, Any]) -> str:
-    """What helm tells after an installation with these values."""
+    """The text that helm prints after an installation with these values."""
     # A dry run of the client alone asks no cluster.
     options = ["--dry-run=client", "--namespace", "llm-backend", "--values", "-"]
     text = helm("install", "llm-backend", str(chart), *options, given=yaml.safe_dump(values))

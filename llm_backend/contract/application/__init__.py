@@ -4,5 +4,4 @@
 `envelope.py`           request id, `Date` header, `/v1` prefix
 `error_handlers.py`     every exception as an error body
 `refusal.py`            error responses of middleware outside of the contract
-`unused_imports.py`     libraries that Connexion imports and this server does not use
 """

@@ -25,7 +25,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.application.envelope import Envelope
 from llm_backend.contract.application.error_handlers import ErrorRenderer
-from llm_backend.contract.application.unused_imports import block_imports
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.document import Document
 from llm_backend.contract.forms.form import FRAMING_BYTES, Form
@@ -42,6 +41,7 @@ from llm_backend.contract.response_validation import ResponseCheckMode, Response
 from llm_backend.contract.unknown_operation import UNKNOWN, UnknownPaths
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
+from llm_backend.unused_imports import block_imports
 
 with (
     block_imports(

@@ -19,6 +19,7 @@ from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, bound_pages
 from llm_backend.store.ownership import guard
+from llm_backend.unused_imports import block_imports
 
 T = TypeVar("T")
 
@@ -26,6 +27,11 @@ _CONNECTIONS = 10
 _CONNECT_TIMEOUT_S = 5
 _COMMAND_TIMEOUT_S = 30
 _WRITERS, _BATCH = 4, 16  # several, so that round trips overlap
+# Names of SQLAlchemy's sessions, whose object-relational mapper is not used: 10 MB.
+_SESSIONS = (
+    "AsyncAttrs", "AsyncSession", "AsyncSessionTransaction", "async_object_session",
+    "async_session", "async_sessionmaker", "close_all_sessions",
+)  # fmt: skip
 _DIALECT = "postgresql+asyncpg://"
 _OPTIONS: dict[str, Any] = {
     "json_serializer": json_text.dumps,
@@ -44,7 +50,12 @@ class PostgresqlEngine:
         # Imported here: a server on SQLite does without this driver and SQLAlchemy's async half.
         try:
             import asyncpg  # it ships no types
-            from sqlalchemy.ext.asyncio import create_async_engine
+
+            with block_imports(
+                sqlalchemy__ext__asyncio__scoping=("async_scoped_session",),
+                sqlalchemy__ext__asyncio__session=_SESSIONS,
+            ):
+                from sqlalchemy.ext.asyncio import create_async_engine
         except ModuleNotFoundError as error:
             raise CannotOpen(
                 f"PostgreSQL needs its driver: {install_command('postgresql')}."

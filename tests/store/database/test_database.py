@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -275,3 +276,15 @@ async def test_sqlite_connection_is_replaced_once_its_statements_hold_large_valu
         await database.write(bind_rows)
         assert await write("d" * 3_000_000) is second
         assert await write("small") is not second
+
+
+def test_mapper_of_sqlalchemy_is_not_imported():
+    code = (
+        "import sys; from llm_backend.store.database.postgresql import PostgresqlEngine; "
+        "PostgresqlEngine('postgresql://nowhere/x', 1); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    modules = done.stdout.split()
+    assert "sqlalchemy.ext.asyncio.engine" in modules
+    assert not [name for name in modules if name.startswith("sqlalchemy.orm")]
