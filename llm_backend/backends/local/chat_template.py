@@ -51,6 +51,10 @@ def _template_errors() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    return (_TemplateRefusal, *_template_errors())
+
+
 def _environment() -> "Environment":
     """Creates the sandbox. Jinja is imported for the first template: a server without local models
     saves its 3 MB."""
@@ -93,7 +97,7 @@ class ChatTemplate:
             arguments_are_text = "'probe_key'" in self._render(PROBE)
         except TypeError:
             arguments_are_text = True
-        except (_TemplateRefusal, *_template_errors()):
+        except _refusals():
             arguments_are_text = False  # the template rejects another part of the probe
         return MessageStyle.detect(
             self.source,
@@ -106,7 +110,7 @@ class ChatTemplate:
         """Returns True if the template renders a user's content of this form."""
         try:
             return PROBE_TEXT in self._render([{"role": "user", "content": content}])
-        except (_TemplateRefusal, *_template_errors()):
+        except _refusals():
             return False
 
     @property
