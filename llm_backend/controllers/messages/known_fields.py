@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_backend.controllers.generation.supported_fields import refuse_others
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _check_blocks(blocks: str | Sequence[JsonMapping] | None, path: str) -> None
 
 
 def _check(fields: JsonMapping | None, known: frozenset[str], path: str) -> None:
-    refuse_others(fields or {}, known, is_neutral=_is_neutral, path=path)
+    refuse_unsupported_fields(fields or {}, known, is_neutral=_is_neutral, path=path)
 
 
 def _is_neutral(name: str, value: object) -> bool:
