@@ -31,6 +31,7 @@ logs.py              log events
 metrics.py           Prometheus metrics
 tracing.py           OpenTelemetry spans
 extras.py            optional dependencies
+unused_imports.py    blocks imports that libraries make and this server does not use
 installation.py      commands in hints, as they work where this program is installed
 close_names.py       similar names, for suggestions
 operating_system.py  features of Linux and glibc, and substitutes
