@@ -1,6 +1,6 @@
 """Checks the project's language: names, docstrings, comments and pages in the field's words.
 
-Python files are parsed. Of C and shell scripts all comments and the names of functions
+Python files are parsed. Of JavaScript, C and shell scripts all comments and the names of functions
 are checked, of YAML and HTML the whole text. Prints one line for each finding,
 `FILE:LINE: what is wrong`, and exits 1 if there is any. Run by `make lint`; CONTRIBUTING.md gives
 the rules with examples.
@@ -47,6 +47,11 @@ OTHERS_TEXT = {"vendor", "node_modules", "knowledge"}
 SLASHES = re.compile(r"(?<!:)//.*|/\*[\s\S]*?\*/")
 HASHES = re.compile(r"(?<!\S)#.*")
 TEXT_FILES: dict[str, tuple[re.Pattern[str] | None, re.Pattern[str] | None]] = {
+    ".js": (SLASHES, re.compile(r"""
+        \bfunction\*?\ (\w+)                                      # function name(
+        | \bconst\ (\w+)\ =\ (?:async\ )?(?:\([^()]*\)|\w+)\ =>      # const name = () =>
+        | ^\ \ (?:static\ |async\ )*\*?\#?(\w+)\([^()]*\)\ \{$   # a method; getters are values
+        """, re.X | re.M)),
     ".c": (SLASHES, re.compile(r"^\w[\w *]*\b(\w+)\([^;]*$", re.M)),
     ".sh": (HASHES, re.compile(r"^(\w+)\(\) *\{", re.M)),
     ".yaml": (None, None),

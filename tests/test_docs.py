@@ -152,7 +152,7 @@ def test_docstring_of_each_package_names_its_modules():
     missing = [
         f"{package.relative_to(ROOT)}: {name}"
         for package, text in texts.items()
-        for name in re.findall(r"^ *(?:- )?`?(\w+(?:\.py|/))`?\s\s", text or "", re.MULTILINE)
+        for name in re.findall(r"^ *(?:- )?`?(\w+(?:\.py|\.js|/))`?\s\s", text or "", re.MULTILINE)
         if name not in modules[package]
     ]
 
@@ -162,10 +162,10 @@ def test_docstring_of_each_package_names_its_modules():
 
 
 def direct_modules(package: Path) -> set[str]:
-    """Its modules, and its packages with a slash."""
+    """Its modules, and packages with a slash; for the web pages also their JavaScript modules."""
     packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     modules = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
-    return packages | modules
+    return packages | modules | {path.name for path in package.glob("static/*.js")}
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/glossary.md"])

@@ -21,7 +21,7 @@ SWAGGER_UI_SHA256 = {  # of swagger-ui-dist 5.31.0, which the package says it ca
 
 FOR_OPERATORS = {"operations.js", "docs.js"}  # in English, as the document is
 NO_WORDS_OF_A_LANGUAGE = {
-    *("Enter", "Escape", "Files", "Bearer ${key.value}"),  # names of the browser's and of HTTP
+    *("Enter", "Escape", "Files", "Bearer ${apiKey.value}"),  # names of the browser's and of HTTP
     *("Secret Key", "Files of a chat"),  # names on the server
     *("How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"),
     *("The user refused this call.", "Error: the arguments are no JSON."),  # to models
@@ -143,11 +143,24 @@ def test_swagger_ui_matches_its_release():
         assert hashlib.sha256(content).hexdigest() == digest, name
 
 
-def test_web_page_imports_exist():
-    for file in STATIC.iterdir():
-        if file.name.endswith(".js"):
-            for name in re.findall(r'from "\./([^"]+)"', file.read_text()):
-                assert (STATIC / name).is_file(), f"{file.name} imports {name}"
+def test_web_page_imports_are_exported():
+    exported = {
+        file.name: set(re.findall(r"export .*?(?:function\*?|class|const) (\w+)", file.read_text()))
+        for file in STATIC.glob("*.js")
+    }
+    imports = [
+        (file.name, module, name.split()[0])
+        for file in STATIC.glob("*.js")
+        for names, module in re.findall(r'import {([^}]*)} from "\./(\w+\.js)"', file.read_text())
+        for name in names.split(",")
+        if name.strip()
+    ]
+
+    assert len(imports) > 100
+    assert [one for one in imports if one[2] not in exported[one[1]]] == []
+    for file in STATIC.glob("*.js"):
+        for name in re.findall(r'(?:from|import\() ?"\./([^"]+)"', file.read_text()):
+            assert (STATIC / name).is_file(), f"{file.name} imports {name}"
 
 
 def test_web_page_languages_have_the_same_texts_which_the_page_uses():

@@ -1,6 +1,6 @@
 // Administration: keys, projects, limits, usage, costs and the audit log, for keys that administer.
 
-import { ask, askAll, key } from "./api.js";
+import { request, requestAll, apiKey } from "./api.js";
 import { isConfirmed } from "./confirm.js";
 import { byId, make } from "./dom.js";
 import { language, t } from "./language.js";
@@ -10,25 +10,25 @@ import { row, table } from "./tables.js";
 
 const API = "v1/organization";
 const DAY_S = 86_400;
-const SPANS = [7, 30]; // days
-const UNLIMITED = 1_000_000_000; // how the document has no limit
+const PERIODS = [7, 30]; // days
+const UNLIMITED = 1_000_000_000; // the document's number for no limit
 const UNNAMED = "Secret Key";
-const SHOWN_ENTRIES = 50; // of the audit log
-const MOST = 100; // keys of a table; more are told of
+const MAX_LOG_ENTRIES = 50; // of the audit log
+const MAX_KEYS = 100; // shown in a table
 
 const count = new Intl.NumberFormat(language);
 const when = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 const day = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeZone: "UTC" });
 
 export class AdministrationPage {
-  #place = byId("administration-view");
+  #element = byId("administration-view");
   #project = "proj_default";
-  #days = SPANS[0];
-  #reads = 0; // so far; only the last is shown
+  #days = PERIODS[0];
+  #reads = 0; // counted, as only the latest is shown
 
-  /** Shows the page of now. */
+  /** Shows the page with the projects and figures of now. */
   async open() {
-    this.#build(await askAll(`${API}/projects`, { include_archived: "true" }));
+    this.#build(await requestAll(`${API}/projects`, { include_archived: "true" }));
     await this.#read();
   }
 
@@ -40,10 +40,10 @@ export class AdministrationPage {
     );
     if (!projects.some(({ id }) => id === this.#project)) this.#project = projects[0].id;
     choice.value = this.#project;
-    this.spans = make(
+    this.periods = make(
       "div",
       { className: "choices", role: "group", "aria-label": t("Days") },
-      ...SPANS.map((days) =>
+      ...PERIODS.map((days) =>
         make(
           "button",
           { type: "button", "data-days": days, onclick: () => this.#choose({ days }) },
@@ -55,14 +55,14 @@ export class AdministrationPage {
     this.created = make("div", { role: "status" });
     this.figures = make("dl", { className: "figures is-even" });
     this.tables = make("div", {});
-    this.#place.replaceChildren(
+    this.#element.replaceChildren(
       make("header", {}, make("h1", {}, t("Administration"))),
       make(
         "div",
         { className: "filter" },
         make("label", { for: "project" }, t("Project")),
         choice,
-        this.spans,
+        this.periods,
       ),
       this.failure,
       this.figures,
@@ -76,7 +76,7 @@ export class AdministrationPage {
           "tbody",
           {},
           ...projects.map(({ id, name, created_at: at, status }) =>
-            row(name ?? id, make("code", {}, id), shown(at), status),
+            row(name ?? id, make("code", {}, id), formatTime(at), status),
           ),
         ),
       ),
@@ -86,10 +86,10 @@ export class AdministrationPage {
   #choose({ project = this.#project, days = this.#days }) {
     this.#project = project;
     this.#days = days;
-    this.#doing(() => this.#read());
+    this.#run(() => this.#read());
   }
 
-  async #doing(work) {
+  async #run(work) {
     this.failure.hidden = true;
     try {
       await work();
@@ -100,27 +100,27 @@ export class AdministrationPage {
   }
 
   async #read() {
-    const read = (this.#reads += 1);
-    const isLast = () => read === this.#reads;
-    for (const one of this.spans.children)
+    const readIndex = (this.#reads += 1);
+    const isLatest = () => readIndex === this.#reads;
+    for (const one of this.periods.children)
       one.setAttribute("aria-pressed", Number(one.dataset.days) === this.#days);
     const path = `${API}/projects/${encodeURIComponent(this.#project)}`;
-    const told = await Promise.all([
+    const results = await Promise.all([
       this.#buckets("usage/completions", "&group_by=model"),
       this.#buckets("costs"),
-      ask(`${path}/api_keys?limit=${MOST}`),
-      ask(`${API}/admin_api_keys?limit=${MOST}`),
-      askAll(`${path}/rate_limits`),
-      orNone(ask(`${path}/spend_limit`)),
-      ask(`${API}/audit_logs?limit=${SHOWN_ENTRIES}`),
+      request(`${path}/api_keys?limit=${MAX_KEYS}`),
+      request(`${API}/admin_api_keys?limit=${MAX_KEYS}`),
+      requestAll(`${path}/rate_limits`),
+      orNull(request(`${path}/spend_limit`)),
+      request(`${API}/audit_logs?limit=${MAX_LOG_ENTRIES}`),
     ]).catch((error) => {
-      if (isLast()) throw error;
+      if (isLatest()) throw error;
     });
-    if (!isLast()) return; // another project or span was chosen meanwhile
-    const [used, costs, keys, admins, limits, spend, log] = told;
-    this.#drawFigures(used, costs);
+    if (!isLatest()) return; // another project or period was chosen meanwhile
+    const [usage, costs, keys, admins, limits, spend, log] = results;
+    this.#drawFigures(usage, costs);
     this.tables.replaceChildren(
-      usageTable(used),
+      usageTable(usage),
       this.#keyTable(t("Keys of the project"), keys, `${path}/api_keys`),
       this.#keyTable(t("Admin keys"), admins, `${API}/admin_api_keys`),
       limitTable(limits, spend),
@@ -128,7 +128,7 @@ export class AdministrationPage {
     );
   }
 
-  /** A bucket for each day, the last today, by UTC. */
+  /** Returns a bucket for each day, in UTC; the last is today. */
   async #buckets(path, more = "") {
     const today = Math.floor(Date.now() / 1000 / DAY_S) * DAY_S;
     const query = new URLSearchParams({
@@ -137,25 +137,25 @@ export class AdministrationPage {
       limit: this.#days,
       project_ids: this.#project,
     });
-    return (await ask(`${API}/${path}?${query}${more}`)).data;
+    return (await request(`${API}/${path}?${query}${more}`)).data;
   }
 
-  #drawFigures(used, costs) {
+  #drawFigures(usage, costs) {
     const currency = costs.flatMap(({ results }) => results)[0]?.amount.currency ?? "usd";
     const money = new Intl.NumberFormat(language, {
       style: "currency",
       currency,
       maximumFractionDigits: 4,
     });
-    const sum = (read) => (bucket) => bucket.results.reduce((all, one) => all + read(one), 0);
-    const told = [
-      [t("Requests"), used, sum((one) => one.num_model_requests), count],
-      [t("Tokens read"), used, sum((one) => one.input_tokens), count],
-      [t("Tokens written"), used, sum((one) => one.output_tokens), count],
+    const sum = (amountOf) => (bucket) => bucket.results.reduce((all, one) => all + amountOf(one), 0);
+    const figures = [
+      [t("Requests"), usage, sum((one) => one.num_model_requests), count],
+      [t("Tokens read"), usage, sum((one) => one.input_tokens), count],
+      [t("Tokens written"), usage, sum((one) => one.output_tokens), count],
       [t("Costs"), costs, sum((one) => one.amount.value), money],
     ];
     this.figures.replaceChildren(
-      ...told.map(([name, buckets, of, form]) => figure(name, buckets, of, form)),
+      ...figures.map(([name, buckets, sumOf, format]) => figure(name, buckets, sumOf, format)),
     );
   }
 
@@ -163,7 +163,7 @@ export class AdministrationPage {
     const rows = data.map((one) => {
       const name = nameOf(one),
         label = t("Revoke {name}", { name });
-      const onclick = () => this.#doing(() => this.#revoke(one, path));
+      const onclick = () => this.#run(() => this.#revoke(one, path));
       const button = make(
         "button",
         { type: "button", className: "link", "aria-label": label, onclick },
@@ -172,8 +172,8 @@ export class AdministrationPage {
       return row(
         name,
         make("code", {}, one.redacted_value),
-        shown(one.created_at),
-        one.last_used_at ? shown(one.last_used_at) : t("never"),
+        formatTime(one.created_at),
+        one.last_used_at ? formatTime(one.last_used_at) : t("never"),
         button,
       );
     });
@@ -183,7 +183,7 @@ export class AdministrationPage {
       make("tbody", {}, ...(rows.length ? rows : [row("–", null, null, null, "")])),
     );
     if (hasMore)
-      section.append(make("p", { className: "hint" }, t("The first {count} are shown.", { count: MOST })));
+      section.append(make("p", { className: "hint" }, t("The first {count} are shown.", { count: MAX_KEYS })));
     return section;
   }
 
@@ -191,7 +191,7 @@ export class AdministrationPage {
     const name = nameOf(one);
     const question = t("Revoke the key “{name}”? Its programs are refused from then on.", { name });
     if (!(await isConfirmed(question, { yes: t("Revoke") }))) return;
-    await ask(`${path}/${encodeURIComponent(one.id)}`, { method: "DELETE" });
+    await request(`${path}/${encodeURIComponent(one.id)}`, { method: "DELETE" });
     this.created.replaceChildren();
     await this.#read();
   }
@@ -206,7 +206,7 @@ export class AdministrationPage {
     );
     const onsubmit = (event) => {
       event.preventDefault();
-      this.#doing(async () => {
+      this.#run(async () => {
         if (await this.#create(name.value.trim(), kind.value === "admin")) name.value = "";
       });
     };
@@ -222,13 +222,13 @@ export class AdministrationPage {
   }
 
   async #create(name, isAdmin) {
-    const isOpen = key.value === "";
+    const isOpen = apiKey.value === "";
     if (isOpen && !(await isConfirmed(OPEN, { yes: t("Create"), no: t("Cancel") }))) return false;
     const path = isAdmin
       ? `${API}/admin_api_keys`
       : `${API}/projects/${encodeURIComponent(this.#project)}/service_accounts`;
-    const made = await ask(path, { method: "POST", body: { name } }),
-      value = isAdmin ? made.value : made.api_key.value;
+    const created = await request(path, { method: "POST", body: { name } }),
+      value = isAdmin ? created.value : created.api_key.value;
     const copy = navigator.clipboard ? [copyButton(t("Copy the key"), () => value)] : [];
     this.created.replaceChildren(
       make(
@@ -246,30 +246,30 @@ export class AdministrationPage {
 
 const OPEN = t("This server is open. From its first key on it wants a key from everyone, and from this page. Go on?");
 
-/** Who or what has a key, and its own name if that says more. */
+/** The name of a key's owner, and the key's own name if it differs. */
 function nameOf({ name, owner }) {
   const { email, name: account } = owner.user ?? owner.service_account ?? owner,
     has = email || account || name;
   return name === has || name === UNNAMED ? has : `${has} (${name})`;
 }
 
-const shown = (seconds) => when.format(seconds * 1000);
+const formatTime = (seconds) => when.format(seconds * 1000);
 
-/** What was asked for; null if there is no such thing. */
-async function orNone(asking) {
+/** The answer to a request; null for a 404. */
+async function orNull(answer) {
   try {
-    return await asking;
+    return await answer;
   } catch (error) {
     if (error.status === 404) return null;
     throw error;
   }
 }
 
-function figure(name, buckets, of, form) {
-  const values = buckets.map(of),
+function figure(name, buckets, sumOf, format) {
+  const values = buckets.map(sumOf),
     days = buckets.map(({ start_time: at }) => day.format(at * 1000)),
-    titles = values.map((value, place) => `${days[place]}: ${form.format(value)}`);
-  const total = form.format(values.reduce((one, other) => one + other, 0));
+    titles = values.map((value, index) => `${days[index]}: ${format.format(value)}`);
+  const total = format.format(values.reduce((one, other) => one + other, 0));
   const label = t("{name} by day, from {first} to {last}", {
     name,
     first: titles[0],
@@ -289,7 +289,7 @@ function usageTable(buckets) {
   for (const one of buckets.flatMap(({ results }) => results)) {
     const sums = models.get(one.model) ?? [0, 0, 0];
     const more = [one.num_model_requests, one.input_tokens, one.output_tokens];
-    models.set(one.model, sums.map((sum, place) => sum + more[place]));
+    models.set(one.model, sums.map((sum, index) => sum + more[index]));
   }
   const rows = [...models].map(([model, sums]) => row(model, ...sums.map((one) => count.format(one))));
   return table(
@@ -314,13 +314,13 @@ function limitTable(limits, spend) {
     [t("Model"), t("Requests a minute"), t("Tokens a minute"), t("Requests a day")],
     make("tbody", {}, ...rows),
   );
-  const told = spend
+  const spending = spend
     ? t("It may spend {amount} {currency} a month.", {
         amount: count.format(spend.threshold_amount / 100),
         currency: spend.currency,
       })
     : t("What it spends is not limited.");
-  section.append(make("p", { className: "hint" }, told));
+  section.append(make("p", { className: "hint" }, spending));
   return section;
 }
 
@@ -328,7 +328,7 @@ function logTable(entries) {
   const rows = entries.map((one) => {
     const { actor, project, type, effective_at: at } = one;
     const by = actor?.api_key?.user?.email ?? actor?.api_key?.id ?? t("the server’s shell");
-    return row(shown(at), make("code", {}, type), by, project?.name, one[type]?.id);
+    return row(formatTime(at), make("code", {}, type), by, project?.name, one[type]?.id);
   });
   return table(
     t("Audit log"),

@@ -6,8 +6,8 @@
 import { t } from "./language.js";
 
 const KEY = "api-key";
-const REACHED_WITHIN_MS = 5000;
-const BY_PROXIES = {
+const PING_TIMEOUT_MS = 5000;
+const PROXY_ERRORS = {
   502: t("A proxy on the way cannot reach the server (502)."),
   503: t("The server, or a proxy on the way to it, is overloaded (503)."),
   504: t("A proxy on the way gave up waiting for the server (504)."),
@@ -28,31 +28,31 @@ export class ConnectionLost extends RequestError {
   }
 }
 
-export const key = {
+export const apiKey = {
   get value() {
     return sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
   },
-  get isKept() {
+  get isRemembered() {
     return localStorage.getItem(KEY) !== null;
   },
-  set(value, { isKept }) {
+  set(value, { isRemembered }) {
     sessionStorage.removeItem(KEY);
     localStorage.removeItem(KEY);
-    if (value) (isKept ? localStorage : sessionStorage).setItem(KEY, value);
+    if (value) (isRemembered ? localStorage : sessionStorage).setItem(KEY, value);
   },
 };
 
 /** Sends GET, POST or DELETE to a path and returns the JSON; throws `RequestError`. */
-export async function ask(path, { method = "GET", body, signal } = {}) {
-  return parsed(await send(path, { method, body, signal }), signal);
+export async function request(path, { method = "GET", body, signal } = {}) {
+  return parseBody(await send(path, { method, body, signal }), signal);
 }
 
-/** Returns all objects of a list, which the server gives in pages; throws `RequestError`. */
-export async function askAll(path, query = {}) {
+/** Returns all objects of a list, page by page; throws `RequestError`. */
+export async function requestAll(path, query = {}) {
   const all = [],
     pages = new URLSearchParams({ limit: "100", ...query });
   for (;;) {
-    const { data, has_more: hasMore, last_id: last } = await ask(`${path}?${pages}`);
+    const { data, has_more: hasMore, last_id: last } = await request(`${path}?${pages}`);
     all.push(...data);
     if (!hasMore) return all;
     if (!data.length || last === pages.get("after"))
@@ -63,13 +63,13 @@ export async function askAll(path, query = {}) {
 
 /** Sends a form, which may have files, and returns the JSON; throws `RequestError`. */
 export async function upload(path, form) {
-  return parsed(await send(path, { method: "POST", form }));
+  return parseBody(await send(path, { method: "POST", form }));
 }
 
 /** True if the server answers at all, within a few seconds. */
 export async function isReachable() {
   const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(), REACHED_WITHIN_MS);
+  const timer = setTimeout(() => controller.abort(), PING_TIMEOUT_MS);
   try {
     return (await fetch("ping", { signal: controller.signal, cache: "no-store" })).ok;
   } catch {
@@ -79,8 +79,8 @@ export async function isReachable() {
   }
 }
 
-/** Yields the parsed events of a stream until `[DONE]`; throws `ConnectionLost` for one that ends without. */
-export async function* events(path, { method = "GET", body, signal, headers } = {}) {
+/** Yields the parsed events of a stream until `[DONE]`; throws `ConnectionLost` if it ends before. */
+export async function* streamEvents(path, { method = "GET", body, signal, headers } = {}) {
   const response = await send(path, { method, body, signal, headers });
   const type = response.headers.get("content-type") ?? "nothing";
   if (!type.startsWith("text/event-stream"))
@@ -89,7 +89,7 @@ export async function* events(path, { method = "GET", body, signal, headers } = 
   let pending = "";
   try {
     for (;;) {
-      const { done, value } = await unlessLost(reader.read(), signal);
+      const { done, value } = await orConnectionLost(reader.read(), signal);
       if (done) throw new ConnectionLost();
       pending += value;
       const parts = pending.split(/\r?\n\r?\n/);
@@ -97,7 +97,7 @@ export async function* events(path, { method = "GET", body, signal, headers } = 
       for (const part of parts) {
         const data = dataOf(part);
         if (data === "[DONE]") return;
-        if (data) yield unlessError(eventOf(data));
+        if (data) yield orThrow(parseEvent(data));
       }
     }
   } finally {
@@ -105,22 +105,22 @@ export async function* events(path, { method = "GET", body, signal, headers } = 
   }
 }
 
-/** Yields the parsed lines of a stream of JSON lines; throws `RequestError` for one that is an error. */
-export async function* lines(path, { method = "POST", body, signal } = {}) {
+/** Yields the parsed lines of a stream of JSON lines; throws `RequestError` for an error line. */
+export async function* streamLines(path, { method = "POST", body, signal } = {}) {
   const response = await send(path, { method, body, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   for (;;) {
-    const { done, value } = await unlessLost(reader.read(), signal);
+    const { done, value } = await orConnectionLost(reader.read(), signal);
     if (done) return;
     const parts = (pending + value).split("\n");
     pending = parts.pop();
-    for (const part of parts) if (part) yield unlessError(eventOf(part));
+    for (const part of parts) if (part) yield orThrow(parseEvent(part));
   }
 }
 
-async function parsed(response, signal) {
-  const text = await unlessLost(response.text(), signal);
+async function parseBody(response, signal) {
+  const text = await orConnectionLost(response.text(), signal);
   try {
     return JSON.parse(text);
   } catch {
@@ -128,20 +128,20 @@ async function parsed(response, signal) {
   }
 }
 
-/** Returns what the body gives; throws why the request was aborted, or `ConnectionLost`. */
-async function unlessLost(reading, signal) {
+/** Waits for a read of the body; throws the reason of an abort, or `ConnectionLost`. */
+async function orConnectionLost(read, signal) {
   try {
-    return await reading;
+    return await read;
   } catch {
     signal?.throwIfAborted();
     throw new ConnectionLost();
   }
 }
 
-async function send(path, { method, body, form, signal, headers: more }) {
-  const headers = { ...more };
+async function send(path, { method, body, form, signal, headers: extraHeaders }) {
+  const headers = { ...extraHeaders };
   if (body !== undefined) headers["content-type"] = "application/json";
-  if (key.value) headers.authorization = `Bearer ${key.value}`;
+  if (apiKey.value) headers.authorization = `Bearer ${apiKey.value}`;
   let response;
   try {
     response = await fetch(path, {
@@ -155,15 +155,15 @@ async function send(path, { method, body, form, signal, headers: more }) {
     throw new ConnectionLost(t("The server cannot be reached."));
   }
   if (response.ok) return response;
-  throw await refusal(response);
+  throw await errorFrom(response);
 }
 
-async function refusal(response) {
-  let message = BY_PROXIES[response.status] ?? t("The server answered {status}.", response);
+async function errorFrom(response) {
+  let message = PROXY_ERRORS[response.status] ?? t("The server answered {status}.", response);
   try {
     message = (await response.json()).error.message ?? message;
   } catch {
-    // not an error body of this server: a proxy's, of which only the status is known
+    // the error body of a proxy, of which only the status is known
   }
   return new RequestError(response.status, message);
 }
@@ -173,7 +173,7 @@ function dataOf(part) {
   return lines.map((line) => line.slice(5).replace(/^ /, "")).join("\n");
 }
 
-function eventOf(data) {
+function parseEvent(data) {
   try {
     return JSON.parse(data);
   } catch {
@@ -181,7 +181,7 @@ function eventOf(data) {
   }
 }
 
-function unlessError(event) {
+function orThrow(event) {
   if (event.error) throw new RequestError(0, event.error.message ?? event.error);
   return event;
 }

@@ -4,23 +4,23 @@
 // The store is named in the chat's metadata, so that the files are there when it is opened again, and
 // it is deleted with the chat; an unused one expires after a month.
 
-import { RequestError, ask, askAll, upload } from "./api.js";
+import { RequestError, request, requestAll, upload } from "./api.js";
 import { byId, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 import { Pictures } from "./pictures.js";
 
 const STORES = "v1/vector_stores";
-const KEPT_DAYS = 30;
-const ASKED_EVERY_MS = 400;
+const EXPIRES_AFTER_DAYS = 30;
+const POLL_MS = 400;
 
 export class Attachments {
   #chips = byId("attachments");
   #field = byId("files");
   #storeId = null;
-  #isSeeing = false;
-  #isReading = false;
+  #canSee = false;
+  #canReadFiles = false;
   #pictures;
-  #files = []; // each with `id`, `name`, `isKept`, and `isReady`, a promise
+  #files = []; // each with `id`, `name`, `isStored`, and `isReady`, a promise
   #onFailed;
 
   constructor({ pictures, onFailed }) {
@@ -28,7 +28,7 @@ export class Attachments {
     this.#onFailed = onFailed;
     byId("attach").addEventListener("click", () => this.#field.click());
     this.#field.addEventListener("change", () => {
-      this.#addAll([...this.#field.files]); // the field's own list is cleared with its value
+      this.#addAll([...this.#field.files]); // the field's own list is emptied with its value
       this.#field.value = "";
     });
     byId("prompt").addEventListener("paste", (event) => this.#paste(event));
@@ -44,7 +44,7 @@ export class Attachments {
     });
   }
 
-  /** A picture that was copied is attached; text stays text, also where programs copy a picture of it. */
+  /** Attaches copied files; copied text stays text, even where a program adds a picture of it. */
   #paste(event) {
     const { files, types } = event.clipboardData;
     if (!files.length || types.includes("text/plain") || byId("attach").hidden) return;
@@ -52,27 +52,27 @@ export class Attachments {
     this.#addAll([...files]);
   }
 
-  /** Offers to attach what the model can see, and what it can read. */
+  /** Offers to attach the kinds of files that the model takes. */
   offer({ canSee, canReadFiles }) {
-    this.#isSeeing = canSee;
-    this.#isReading = canReadFiles;
+    this.#canSee = canSee;
+    this.#canReadFiles = canReadFiles;
     byId("attach").hidden = !canSee && !canReadFiles;
     this.#field.accept = canReadFiles ? "" : "image/*";
   }
 
-  /** Those of a conversation that is opened; none for a new one. */
+  /** Shows the files of a store; null for a chat without files. */
   async show(storeId) {
     this.#storeId = storeId ?? null;
     this.#files = [];
     this.#draw();
     if (!storeId) return;
     try {
-      const files = await askAll(`${STORES}/${encodeURIComponent(storeId)}/files`);
+      const files = await requestAll(`${STORES}/${encodeURIComponent(storeId)}/files`);
       this.#files = await Promise.all(
         files.map(async ({ id }) => ({
           id,
-          name: (await ask(`v1/files/${id}`)).filename,
-          isKept: true,
+          name: (await request(`v1/files/${id}`)).filename,
+          isStored: true,
           isReady: Promise.resolve(),
         })),
       );
@@ -83,8 +83,8 @@ export class Attachments {
     this.#draw();
   }
 
-  /** The vector store to be searched for a question, once all files are in it; null where there are none. */
-  async searched() {
+  /** Waits until all files can be searched; returns the id of their vector store, or null without files. */
+  async readyStore() {
     await Promise.allSettled(this.#files.map(({ isReady }) => isReady));
     return this.#files.length ? this.#storeId : null;
   }
@@ -92,8 +92,8 @@ export class Attachments {
   async #addAll(files) {
     for (const file of files) {
       try {
-        if (this.#isSeeing && Pictures.takes(file)) await this.#pictures.add(file);
-        else if (this.#isReading) await this.#add(file);
+        if (this.#canSee && Pictures.takes(file)) await this.#pictures.add(file);
+        else if (this.#canReadFiles) await this.#add(file);
         else throw new RequestError(0, t("{name} is no picture that the model can see.", file));
       } catch (error) {
         this.#onFailed(error);
@@ -102,41 +102,41 @@ export class Attachments {
   }
 
   async #add(file) {
-    const attached = { id: null, name: file.name, isKept: false };
-    this.#files.push(attached);
-    attached.isReady = this.#keep(file, attached);
+    const attachment = { id: null, name: file.name, isStored: false };
+    this.#files.push(attachment);
+    attachment.isReady = this.#store(file, attachment);
     this.#draw();
     try {
-      await attached.isReady;
+      await attachment.isReady;
     } catch (error) {
-      this.#files = this.#files.filter((one) => one !== attached);
+      this.#files = this.#files.filter((one) => one !== attachment);
       throw error;
     } finally {
-      attached.isKept = true;
+      attachment.isStored = true;
       this.#draw();
     }
   }
 
-  /** Uploads a file, adds it to the store, and waits until it can be searched. */
-  async #keep(file, attached) {
+  /** Uploads a file, adds it to the vector store, and waits until it can be searched. */
+  async #store(file, attachment) {
     const form = new FormData();
     form.append("purpose", "user_data");
     form.append("file", file);
-    attached.id = (await upload("v1/files", form)).id;
+    attachment.id = (await upload("v1/files", form)).id;
     this.#storeId ??= (
-      await ask(STORES, {
+      await request(STORES, {
         method: "POST",
         body: {
           name: "Files of a chat",
-          expires_after: { anchor: "last_active_at", days: KEPT_DAYS },
+          expires_after: { anchor: "last_active_at", days: EXPIRES_AFTER_DAYS },
         },
       })
     ).id;
     const path = `${STORES}/${this.#storeId}/files`;
-    let state = await ask(path, { method: "POST", body: { file_id: attached.id } });
+    let state = await request(path, { method: "POST", body: { file_id: attachment.id } });
     while (state.status === "in_progress") {
-      await new Promise((resolve) => setTimeout(resolve, ASKED_EVERY_MS));
-      state = await ask(`${path}/${attached.id}`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      state = await request(`${path}/${attachment.id}`);
     }
     if (state.status !== "completed")
       throw new RequestError(
@@ -148,11 +148,11 @@ export class Attachments {
       );
   }
 
-  async #remove(attached) {
-    this.#files = this.#files.filter((one) => one !== attached);
+  async #remove(attachment) {
+    this.#files = this.#files.filter((one) => one !== attachment);
     this.#draw();
     try {
-      await forgetFile(attached.id);
+      await deleteFile(attachment.id);
     } catch (error) {
       this.#onFailed(error);
     }
@@ -164,7 +164,7 @@ export class Attachments {
       ...this.#files.map((file) =>
         make(
           "li",
-          { className: file.isKept ? "" : "is-waiting" },
+          { className: file.isStored ? "" : "is-waiting" },
           icon("file"),
           make("span", {}, file.name),
           iconButton("close", t("Remove {name}", file), () => this.#remove(file)),
@@ -175,21 +175,21 @@ export class Attachments {
 }
 
 /** Deletes a chat's vector store and its files. */
-export async function forgetFiles(storeId) {
+export async function deleteStore(storeId) {
   const path = `${STORES}/${encodeURIComponent(storeId)}`;
   try {
-    const files = await askAll(`${path}/files`);
-    await Promise.all(files.map(({ id }) => forgetFile(id)));
-    await ask(path, { method: "DELETE" });
+    const files = await requestAll(`${path}/files`);
+    await Promise.all(files.map(({ id }) => deleteFile(id)));
+    await request(path, { method: "DELETE" });
   } catch (error) {
     if (error.status !== 404) throw error;
   }
 }
 
 /** Deletes a file, which also removes it from its store; a missing file is no error. */
-async function forgetFile(id) {
+async function deleteFile(id) {
   try {
-    await ask(`v1/files/${encodeURIComponent(id)}`, { method: "DELETE" });
+    await request(`v1/files/${encodeURIComponent(id)}`, { method: "DELETE" });
   } catch (error) {
     if (error.status !== 404) throw error;
   }

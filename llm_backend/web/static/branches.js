@@ -1,57 +1,60 @@
-// Branches of a conversation: where a question was asked otherwise or an answer written anew, the
-// chat goes on in several ways, each of which is a list of all messages up to its last answer.
+// Branches of a conversation: an edited question or an answer generated again begins another branch,
+// which is the list of all messages up to its last answer.
 //
-// Ways share the messages that they have in common, as the same objects.
+// Branches share the messages that they have in common, as the same objects.
 
 export class Branches {
-  #ways = [];
+  #branches = [];
 
-  /** The ways of stored completions, the earliest first; a way that a later one continues is dropped. */
-  static of(ways) {
+  /** The branches of stored completions, earliest first, less those that a later one continues. */
+  static of(stored) {
     const branches = new Branches(),
-      keys = new Map(ways.map((way) => [way, way.map(keyOf)]));
-    const isBegin = (way, other) => keys.get(way).every((key, at) => keys.get(other)[at] === key);
-    for (const [place, way] of ways.entries()) {
-      if (ways.slice(place + 1).some((other) => isBegin(way, other))) continue;
-      branches.share(way);
-      branches.add(way);
+      keys = new Map(stored.map((branch) => [branch, branch.map(keyOf)]));
+    const isStartOf = (branch, other) =>
+      keys.get(branch).every((key, index) => keys.get(other)[index] === key);
+    for (const [index, branch] of stored.entries()) {
+      if (stored.slice(index + 1).some((other) => isStartOf(branch, other))) continue;
+      branches.share(branch);
+      branches.add(branch);
     }
     return branches;
   }
 
-  add(way) {
-    if (!this.#ways.includes(way)) this.#ways.push(way);
+  add(branch) {
+    if (!this.#branches.includes(branch)) this.#branches.push(branch);
   }
 
-  /** The messages at a place of a way, and of all ways that are the same before it. */
-  at(way, place) {
-    const others = this.#from(way, place).map((other) => other[place]);
+  /** The variants of a branch's message: the messages at its index in all branches that are the same
+   *  before it. */
+  variants(branch, index) {
+    const others = this.#sharingPrefix(branch, index).map((other) => other[index]);
     return [...new Set(others)].filter(Boolean);
   }
 
-  /** The latest way through the sibling `step` places beside this way's message. */
-  beside(way, place, step) {
-    const messages = this.at(way, place),
-      next = messages[messages.indexOf(way[place]) + step];
-    return this.#from(way, place).findLast((other) => other[place] === next);
+  /** The latest branch with another variant of a message: the one `step` after this branch's. */
+  sibling(branch, index, step) {
+    const variants = this.variants(branch, index),
+      next = variants[variants.indexOf(branch[index]) + step];
+    return this.#sharingPrefix(branch, index).findLast((other) => other[index] === next);
   }
 
-  /** The ids of the stored completions that hold the ways. */
+  /** The ids of the stored completions that hold the branches. */
   get storedIds() {
-    return this.#ways.map((way) => way.at(-1)?.storedId);
+    return this.#branches.map((branch) => branch.at(-1)?.storedId);
   }
 
-  #from(way, place) {
-    const isSame = (other) => way.slice(0, place).every((message, at) => other[at] === message);
-    return this.#ways.filter(isSame);
+  #sharingPrefix(branch, index) {
+    const prefix = branch.slice(0, index);
+    return this.#branches.filter((other) => prefix.every((message, at) => other[at] === message));
   }
 
-  /** Puts messages of earlier ways in the place of the same ones of this one. */
-  share(way) {
-    for (let place = 0; place < way.length; place += 1) {
-      const same = this.at(way, place).find((one) => keyOf(one) === keyOf(way[place]));
+  /** Replaces a branch's messages by the same ones of earlier branches. */
+  share(branch) {
+    for (let index = 0; index < branch.length; index += 1) {
+      const key = keyOf(branch[index]),
+        same = this.variants(branch, index).find((message) => keyOf(message) === key);
       if (!same) return;
-      way[place] = same;
+      branch[index] = same;
     }
   }
 }

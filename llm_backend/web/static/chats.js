@@ -3,15 +3,15 @@
 import { isConfirmed } from "./confirm.js";
 import {
   conversationOf,
-  forgetChat,
-  found,
-  listed,
-  opened,
-  openedStored,
+  deleteChat,
+  searchChats,
+  listChats,
+  loadConversation,
+  loadStoredChat,
   rename,
   titleOf,
 } from "./conversation.js";
-import { running } from "./detached.js";
+import { listRunning } from "./detached.js";
 import { byId, icon, iconButton, make } from "./dom.js";
 import { language, t } from "./language.js";
 import { SearchField, excerptOf } from "./search.js";
@@ -19,22 +19,22 @@ import { Selection } from "./selection.js";
 import { saveChats } from "./transfer.js";
 
 const DAY_MS = 86_400_000;
-const RUNNING_MS = 3000; // as long as chats are being answered, the list is read anew
+const RELOAD_MS = 3000; // while chats are being answered
 
 export class Chats {
-  #place = byId("chats");
-  #isOthersToo = byId("all-chats");
-  #current = "";
-  #listed = "";
+  #element = byId("chats");
+  #includesOthers = byId("all-chats");
+  #currentPath = "";
+  #drawnList = "";
   #selection = new Selection({
     onDelete: (chats) => this.#deleteAll(chats),
     onSave: (chats) => this.#saveAll(chats).catch((error) => this.#onFailed(error)),
   });
   #search = new SearchField({
-    onSought: () => this.load().catch((error) => this.#onFailed(error)),
-    onDown: (how) => this.#enter(how),
+    onSearch: () => this.load().catch((error) => this.#onFailed(error)),
+    onMoveDown: (target) => this.#enterList(target),
   });
-  #reading = new AbortController();
+  #loading = new AbortController();
   #timer = null;
   #onDeleted;
   #onRenamed;
@@ -44,101 +44,101 @@ export class Chats {
     this.#onDeleted = onDeleted;
     this.#onRenamed = onRenamed;
     this.#onFailed = onFailed;
-    this.#place.addEventListener("keydown", (event) => this.#move(event));
-    this.#isOthersToo.addEventListener("change", () => this.load().catch(onFailed));
+    this.#element.addEventListener("keydown", (event) => this.#moveFocus(event));
+    this.#includesOthers.addEventListener("change", () => this.load().catch(onFailed));
   }
 
-  /** Lists them anew; returns the ids of the latest. */
+  /** Loads the first page and draws it; returns the ids of its stored chats. */
   async load() {
-    this.#reading.abort();
-    const { signal } = (this.#reading = new AbortController());
+    this.#loading.abort();
+    const { signal } = (this.#loading = new AbortController());
     try {
-      const [answered, { chats, next }] = await Promise.all([running(), this.#page({ signal })]);
+      const [running, { chats, next }] = await Promise.all([listRunning(), this.#fetchPage({ signal })]);
       if (!signal.aborted) {
-        this.#show(this.#search.sought ? chats : [...answered, ...chats], next);
-        this.#lookAgain(answered.length > 0);
+        this.#show(this.#search.query ? chats : [...running, ...chats], next);
+        this.#scheduleReload(running.length > 0);
       }
       return chats.map(({ id }) => id);
     } catch (error) {
-      if (signal.aborted) return []; // another list has been asked for meanwhile
+      if (signal.aborted) return []; // another list was requested meanwhile
       throw error;
     }
   }
 
-  #lookAgain(isWanted) {
+  #scheduleReload(isNeeded) {
     clearTimeout(this.#timer);
-    if (isWanted)
-      this.#timer = setTimeout(() => this.load().catch((error) => this.#onFailed(error)), RUNNING_MS);
+    if (isNeeded)
+      this.#timer = setTimeout(() => this.load().catch((error) => this.#onFailed(error)), RELOAD_MS);
   }
 
-  /** A page of all chats, or of those that have the words that are sought. */
-  #page(where) {
-    const { sought } = this.#search,
-      isOthersToo = this.#isOthersToo.checked;
-    return sought
-      ? found(sought, { ...where, isOthersToo })
-      : listed({ ...where, isOthersToo });
+  /** Fetches a page of all chats, or of those with the words of the search field. */
+  #fetchPage(cursor) {
+    const { query } = this.#search,
+      includesOthers = this.#includesOthers.checked;
+    return query
+      ? searchChats(query, { ...cursor, includesOthers })
+      : listChats({ ...cursor, includesOthers });
   }
 
-  /** Goes from the search field to the first chat, or opens it, once it is there. */
-  async #enter({ isOpened }) {
+  /** Loads the list, and focuses its first chat or opens it. */
+  async #enterList({ isOpening }) {
     await this.load().catch(this.#onFailed);
     const [first] = this.#links();
-    if (isOpened) first?.click();
+    if (isOpening) first?.click();
     else first?.focus();
   }
 
-  /** Draws a list that is not what it was: a key or pointer may be at one of its items. */
+  /** Draws a list, unless it is already drawn: the focus or the pointer may be at one of its items. */
   #show(chats, next) {
     const drawn = chats.map((chat) => [chat.id, titleOf(chat), chat.created, chat.excerpt]);
-    const now = JSON.stringify([this.#search.sought, this.#isOthersToo.checked, next, ...drawn]);
-    if (now === this.#listed) return;
-    this.#listed = now;
+    const now = JSON.stringify([this.#search.query, this.#includesOthers.checked, next, ...drawn]);
+    if (now === this.#drawnList) return;
+    this.#drawnList = now;
     this.#selection.redraw();
-    this.#place.replaceChildren();
+    this.#element.replaceChildren();
     if (!chats.length)
-      this.#place.append(
+      this.#element.append(
         make(
           "p",
           { className: "hint", role: "status" },
-          this.#search.sought
+          this.#search.query
             ? t("No chat has these words.")
             : t("Chats are stored on the server and listed here."),
         ),
       );
-    this.#add(chats, next);
+    this.#append(chats, next);
   }
 
-  /** Marks the one that is open, by its path. */
+  /** Marks the open chat by its path. */
   mark(path) {
-    this.#current = path;
-    for (const link of this.#place.querySelectorAll("a")) {
+    this.#currentPath = path;
+    for (const link of this.#element.querySelectorAll("a")) {
       if (link.hash === path) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
     const links = this.#links();
-    this.#letTabReach(links.find(({ hash }) => hash === path) ?? links[0]);
+    this.#setTabStop(links.find(({ hash }) => hash === path) ?? links[0]);
   }
 
   #links() {
-    return [...this.#place.querySelectorAll("li > a")];
+    return [...this.#element.querySelectorAll("li > a")];
   }
 
-  /** The Tab key stops at one chat; arrow keys reach the others, and the buttons. */
-  #letTabReach(link) {
+  /** Lets the Tab key stop at one chat only; arrow keys reach the others, and the buttons. */
+  #setTabStop(link) {
     for (const one of this.#links()) one.tabIndex = one === link ? 0 : -1;
   }
 
-  #move(event) {
+  #moveFocus(event) {
     const item = event.target.closest("li"),
       links = this.#links(),
       steps = { ArrowDown: 1, ArrowUp: -1, Home: -links.length, End: links.length };
     if (!item) return;
     let next;
     if (event.key in steps) {
-      const place = links.indexOf(item.querySelector("a")) + steps[event.key];
-      next = links[Math.min(Math.max(place, 0), links.length - 1)];
-      this.#letTabReach(next);
+      const index = links.indexOf(item.querySelector("a")) + steps[event.key];
+      next = links[Math.min(Math.max(index, 0), links.length - 1)];
+      this.#setTabStop(next);
     } else if (event.key === "ArrowRight") next = event.target.nextElementSibling;
     else if (event.key === "ArrowLeft") next = event.target.previousElementSibling;
     if (!next) return;
@@ -146,33 +146,33 @@ export class Chats {
     next.focus();
   }
 
-  #add(chats, next) {
-    const seen = new Set(Array.from(this.#place.querySelectorAll("a"), (link) => link.hash));
+  #append(chats, next) {
+    const seen = new Set(Array.from(this.#element.querySelectorAll("a"), (link) => link.hash));
     for (const chat of chats) {
       const path = pathOf(chat);
       if (seen.has(path)) continue; // an earlier state of the chat, whose answer was stopped
       seen.add(path);
-      this.#group(chat.created).append(this.#item(chat, path));
+      this.#listOfDay(chat.created).append(this.#itemOf(chat, path));
     }
-    this.#selection.tell();
-    this.mark(this.#current);
+    this.#selection.showCount();
+    this.mark(this.#currentPath);
     if (next === null) return;
     const more = make(
       "button",
-      { type: "button", className: "quiet more", onclick: () => this.#more(more, next) },
+      { type: "button", className: "quiet more", onclick: () => this.#loadMore(more, next) },
       t("Older chats"),
     );
-    this.#place.append(more);
+    this.#element.append(more);
   }
 
-  /** Adds a page to the list that has the button, unless another list has been drawn meanwhile. */
-  async #more(button, after) {
+  /** Appends a page to the list of the button, unless another list was drawn meanwhile. */
+  async #loadMore(button, after) {
     button.disabled = true;
     try {
-      const { chats, next } = await this.#page({ after });
+      const { chats, next } = await this.#fetchPage({ after });
       if (!button.isConnected) return;
       button.remove();
-      this.#add(chats, next);
+      this.#append(chats, next);
     } catch (error) {
       if (!button.isConnected) return;
       button.disabled = false;
@@ -180,19 +180,19 @@ export class Chats {
     }
   }
 
-  /** The list of the day's chats, the last group or a new one: they come newest first. */
-  #group(created) {
-    const name = dayOf(created * 1000);
-    const last = this.#place.querySelector("section:last-of-type");
+  /** The list of a day's chats: the last group, or a new one, as chats come newest first. */
+  #listOfDay(created) {
+    const name = dayName(created * 1000);
+    const last = this.#element.querySelector("section:last-of-type");
     if (last?.dataset.day === name) return last.querySelector("ul");
     const list = make("ul", {});
-    this.#place.append(
+    this.#element.append(
       make("section", { "data-day": name, "aria-label": name }, make("h2", {}, name), list),
     );
     return list;
   }
 
-  #item(chat, path) {
+  #itemOf(chat, path) {
     const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
     if (chat.isRunning) {
       link.prepend(icon("pulse"));
@@ -201,7 +201,7 @@ export class Chats {
     }
     if (chat.excerpt) link.append(excerptOf(chat.excerpt));
     const rename = iconButton("pen", t("Rename {title}", { title: titleOf(chat) }), () =>
-        this.#edit(chat, item, link),
+        this.#editTitle(chat, item, link),
       ),
       bin = iconButton("bin", t("Delete {title}", { title: titleOf(chat) }), () => this.#delete(chat, path, item)),
       item = make("li", {}, this.#selection.box(chat, titleOf(chat)), link, rename, bin);
@@ -209,7 +209,7 @@ export class Chats {
     return item;
   }
 
-  #edit(chat, item, link) {
+  #editTitle(chat, item, link) {
     const field = make("input", {
       type: "text",
       value: titleOf(chat),
@@ -217,12 +217,12 @@ export class Chats {
       "aria-label": t("Title"),
     });
     let isDone = false;
-    const close = async (isKept) => {
+    const close = async (isSaved) => {
       if (isDone) return;
       isDone = true;
       const title = field.value.trim();
       field.replaceWith(link);
-      if (isKept && title && title !== titleOf(chat)) await this.#rename(chat, item, title);
+      if (isSaved && title && title !== titleOf(chat)) await this.#rename(chat, item, title);
       item.querySelector("a").focus();
     };
     field.addEventListener("keydown", (event) => {
@@ -240,8 +240,8 @@ export class Chats {
     try {
       const renamed = await rename(chat, title);
       this.#onRenamed(conversationOf(renamed), title);
-      item.replaceWith(this.#item(renamed, pathOf(renamed)));
-      this.mark(this.#current);
+      item.replaceWith(this.#itemOf(renamed, pathOf(renamed)));
+      this.mark(this.#currentPath);
     } catch (error) {
       this.#onFailed(error);
     }
@@ -249,7 +249,7 @@ export class Chats {
 
   /** Saves them as one file. */
   async #saveAll(chats) {
-    const open = (chat) => (conversationOf(chat) ? opened(conversationOf(chat)) : openedStored(chat.id));
+    const open = (chat) => (conversationOf(chat) ? loadConversation(conversationOf(chat)) : loadStoredChat(chat.id));
     const conversations = await Promise.all(chats.map(open));
     saveChats(conversations.filter(Boolean)); // one may be deleted by now
   }
@@ -261,30 +261,30 @@ export class Chats {
         : t("Delete these {count} chats? This cannot be undone.", { count: chats.length });
     if (!(await isConfirmed(question))) return;
     try {
-      for (const chat of chats) await forgetChat(chat);
+      for (const chat of chats) await deleteChat(chat);
     } catch (error) {
       this.#onFailed(error);
     }
     this.#selection.end();
-    this.#listed = "";
+    this.#drawnList = "";
     await this.load().catch(this.#onFailed);
-    if (chats.some((chat) => pathOf(chat) === this.#current)) this.#onDeleted();
+    if (chats.some((chat) => pathOf(chat) === this.#currentPath)) this.#onDeleted();
   }
 
   async #delete(chat, path, item) {
     const title = titleOf(chat);
     if (!(await isConfirmed(t("Delete “{title}”? This cannot be undone.", { title })))) return;
     try {
-      await forgetChat(chat);
+      await deleteChat(chat);
     } catch (error) {
       this.#onFailed(error);
       return;
     }
     const group = item.closest("section");
-    this.#listed = "";
+    this.#drawnList = "";
     item.remove();
     if (!group.querySelector("li")) group.remove();
-    if (path === this.#current) this.#onDeleted();
+    if (path === this.#currentPath) this.#onDeleted();
   }
 }
 
@@ -295,7 +295,7 @@ function pathOf(completion) {
     : `#/stored/${encodeURIComponent(completion.id)}`;
 }
 
-function dayOf(when) {
+function dayName(when) {
   const midnight = new Date().setHours(0, 0, 0, 0);
   if (when >= midnight) return t("Today");
   if (when >= midnight - DAY_MS) return t("Yesterday");

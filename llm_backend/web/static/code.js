@@ -12,7 +12,7 @@ const TEXTS = String.raw`"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)|"(?:\\.|[^"\\\n])*"
 const NUMBERS = String.raw`\b\d[\w.]*`;
 const NAMES = String.raw`[A-Za-z_$][\w$]*`;
 
-const pieces = (comments) =>
+const tokenPattern = (comments) =>
   new RegExp(`(?<comment>${comments})|(?<text>${TEXTS})|(?<number>${NUMBERS})|(?<name>${NAMES})`, "g");
 
 const RESERVED =
@@ -31,22 +31,22 @@ for (const [languages, comments, words] of [
   [SLASHES, String.raw`\/\/[^\n]*|\/\*[^]*?(?:\*\/|$)`, RESERVED],
   [DASHES, String.raw`--[^\n]*|\/\*[^]*?(?:\*\/|$)`, RESERVED + RESERVED_BY_SQL],
 ]) {
-  const kind = { pieces: pieces(comments), words: new Set(words.split(" ")) };
+  const kind = { tokenPattern: tokenPattern(comments), words: new Set(words.split(" ")) };
   for (const language of languages.split(" ")) KINDS.set(language, kind);
 }
 
-/** Highlights the code of an element, in this language. */
-export function colour(element, language) {
+/** Highlights the code of an element in a language; of an unknown one it stays as it is. */
+export function highlight(element, language) {
   const known = KINDS.get(language.toLowerCase());
   if (!known) return;
   const text = element.textContent,
     nodes = [];
   let end = 0;
-  for (const found of text.matchAll(known.pieces)) {
-    const kind = kindOf(found.groups, known.words);
+  for (const match of text.matchAll(known.tokenPattern)) {
+    const kind = kindOf(match.groups, known.words);
     if (!kind) continue;
-    nodes.push(text.slice(end, found.index), make("span", { className: kind }, found[0]));
-    end = found.index + found[0].length;
+    nodes.push(text.slice(end, match.index), make("span", { className: kind }, match[0]));
+    end = match.index + match[0].length;
   }
   element.replaceChildren(...nodes, text.slice(end));
 }

@@ -1,40 +1,40 @@
-// Two models side by side: one question to both, their answers as they come. Nothing is stored.
+// Two models side by side: each question goes to both. Nothing is stored.
 
-import { ConnectionLost, events } from "./api.js";
+import { ConnectionLost, streamEvents } from "./api.js";
 import { byId, make } from "./dom.js";
 import { language, t } from "./language.js";
 import { Markdown } from "./markdown.js";
-import { newAnswer, take } from "./messages.js";
+import { newAnswer, applyDelta } from "./messages.js";
 
 const PATH = "v1/chat/completions";
-const DRAWN_EVERY_MS = 60;
+const RENDER_INTERVAL_MS = 60;
 const SIDES = [t("First model"), t("Second model")];
 
 const count = new Intl.NumberFormat(language);
 const seconds = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
 
 export class ComparePage {
-  #place = byId("compare-view");
+  #element = byId("compare-view");
   #options;
   #sides = [];
-  #running = 0;
+  #runningCount = 0;
 
-  /** `options` tell the models and the parameters. */
+  /** `options` have the models and the parameters. */
   constructor(options) {
     this.#options = options;
   }
 
-  /** Shows the page; what was compared before stays. */
+  /** Shows the page, with the answers of before. */
   async open() {
     if (!this.#options.isLoaded) await this.#options.loadModels();
     const { names, model } = this.#options;
     if (!this.#sides.length) this.#build();
     const chosen = [model, names.find((name) => name !== model) ?? model];
-    this.#sides.forEach((side, place) => side.offer(names, chosen[place]));
+    this.#sides.forEach((side, index) => side.offer(names, chosen[index]));
     this.question.focus();
   }
 
-  /** Ends the answers that are being written. */
+  /** Ends the answers in progress. */
   close() {
     for (const side of this.#sides) side.stop();
   }
@@ -54,60 +54,60 @@ export class ComparePage {
     });
     this.button = make("button", { className: "ask" }, t("Ask both"));
     this.failure = make("p", { className: "notice", role: "alert", hidden: true });
-    const anew = make("button", { type: "button", className: "quiet", onclick: () => this.#empty() }, t("New"));
+    const clear = make("button", { type: "button", className: "quiet", onclick: () => this.#clear() }, t("New"));
     const onsubmit = (event) => {
       event.preventDefault();
       this.#submit();
     };
-    this.#place.replaceChildren(
+    this.#element.replaceChildren(
       make("header", {}, make("h1", {}, t("Compare"))),
       make("p", { className: "lead" }, t("Both models get the same questions, each with its own answers before. Nothing is stored.")),
-      make("form", { className: "compare-form", onsubmit }, this.question, make("div", { className: "row" }, anew, this.button)),
+      make("form", { className: "compare-form", onsubmit }, this.question, make("div", { className: "row" }, clear, this.button)),
       this.failure,
       make("div", { className: "compare" }, ...this.#sides.map(({ element }) => element)),
     );
   }
 
-  #empty() {
+  #clear() {
     this.close();
-    for (const side of this.#sides) side.empty();
+    for (const side of this.#sides) side.clear();
     this.question.focus();
   }
 
   #submit() {
-    if (this.#running) return this.close();
+    if (this.#runningCount) return this.close();
     const text = this.question.value.trim();
     if (!text) return;
-    let how;
+    let options;
     try {
-      how = { parameters: this.#options.parameters, system: this.#options.system };
+      options = { parameters: this.#options.parameters, system: this.#options.system };
     } catch (error) {
-      this.#tellFailure(error.message); // a parameter that cannot be: the question stays
+      this.#showFailure(error.message); // a parameter that cannot be: the question stays
       return;
     }
-    this.#tellFailure("");
+    this.#showFailure("");
     this.question.value = "";
-    for (const side of this.#sides) this.#ask(side, text, how);
+    for (const side of this.#sides) this.#ask(side, text, options);
   }
 
-  #tellFailure(message) {
+  #showFailure(message) {
     this.failure.textContent = message;
     this.failure.hidden = message === "";
   }
 
-  async #ask(side, text, how) {
-    this.#running += 1;
-    this.#tell();
+  async #ask(side, text, options) {
+    this.#runningCount += 1;
+    this.#showState();
     try {
-      await side.ask(text, how);
+      await side.ask(text, options);
     } finally {
-      this.#running -= 1;
-      this.#tell();
+      this.#runningCount -= 1;
+      this.#showState();
     }
   }
 
-  #tell() {
-    this.button.textContent = this.#running ? t("Stop") : t("Ask both");
+  #showState() {
+    this.button.textContent = this.#runningCount ? t("Stop") : t("Ask both");
   }
 }
 
@@ -116,35 +116,35 @@ class Side {
   #models;
   #answers = make("div", { className: "answers" });
   #messages = [];
-  #ending = null;
+  #controller = null;
 
   constructor(name) {
     this.#models = make("select", { "aria-label": name });
     this.element = make("section", { "aria-label": name }, this.#models, this.#answers);
   }
 
-  /** Offers models; one that is chosen stays chosen. */
-  offer(names, first) {
-    const before = this.#models.value;
+  /** Offers models; the chosen one stays chosen. */
+  offer(names, fallback) {
+    const chosen = this.#models.value;
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
-    this.#models.value = names.includes(before) ? before : first;
+    this.#models.value = names.includes(chosen) ? chosen : fallback;
   }
 
   stop() {
-    this.#ending?.abort();
+    this.#controller?.abort();
   }
 
-  empty() {
+  clear() {
     this.#messages = [];
     this.#answers.replaceChildren();
   }
 
-  /** Asks the model, and draws its answer; a failure is told below it. */
+  /** Asks the model, and draws its answer, with a failure below it. */
   async ask(text, { parameters, system }) {
     const messages = this.#messages,
       answer = newAnswer(),
-      view = new AnswerView(text, this.#models.value);
-    const { signal } = (this.#ending = new AbortController());
+      view = new ComparedAnswer(text, this.#models.value);
+    const { signal } = (this.#controller = new AbortController());
     this.#answers.append(view.element);
     messages.push({ role: "user", content: text });
     const body = {
@@ -156,29 +156,29 @@ class Side {
       ...parameters,
     };
     try {
-      for await (const chunk of events(PATH, { method: "POST", body, signal })) {
+      for await (const chunk of streamEvents(PATH, { method: "POST", body, signal })) {
         if (chunk.usage) answer.usage = chunk.usage;
-        for (const choice of chunk.choices ?? []) take(answer, choice);
-        view.grow(answer);
+        for (const choice of chunk.choices ?? []) applyDelta(answer, choice);
+        view.update(answer);
       }
     } catch (error) {
-      if (!signal.aborted) view.tell(error.message);
+      if (!signal.aborted) view.showError(error.message);
       if (!signal.aborted && error.status === undefined && !(error instanceof ConnectionLost)) reportError(error);
     }
-    view.end(answer);
+    view.finish(answer);
     if (answer.content) messages.push({ role: "assistant", content: answer.content });
     else messages.pop(); // a question that got no answer is not asked again with the next one
   }
 }
 
-class AnswerView {
+class ComparedAnswer {
   #markdown;
   #body = make("div", { className: "prose" });
-  #thoughts = make("p", { className: "hint", hidden: true });
-  #facts = make("p", { className: "hint", role: "status" });
+  #reasoning = make("p", { className: "hint", hidden: true });
+  #figures = make("p", { className: "hint", role: "status" });
   #failure = make("p", { className: "notice", role: "alert", hidden: true });
-  #began = performance.now();
-  #firstAfter = null;
+  #startedAt = performance.now();
+  #firstAfterMs = null;
   #timer = null;
   #latest = null;
 
@@ -188,36 +188,36 @@ class AnswerView {
       "article",
       { "aria-label": t("Answer of {model}", { model }), "aria-busy": "true" },
       make("h2", {}, question),
-      this.#thoughts,
+      this.#reasoning,
       this.#body,
       this.#failure,
-      this.#facts,
+      this.#figures,
     );
   }
 
-  grow(answer) {
+  update(answer) {
     this.#latest = answer;
-    if (answer.content || answer.reasoning) this.#firstAfter ??= performance.now() - this.#began;
-    this.#timer ??= setTimeout(() => this.#draw(), DRAWN_EVERY_MS);
+    if (answer.content || answer.reasoning) this.#firstAfterMs ??= performance.now() - this.#startedAt;
+    this.#timer ??= setTimeout(() => this.#draw(), RENDER_INTERVAL_MS);
   }
 
-  tell(message) {
+  showError(message) {
     this.#failure.textContent = message;
     this.#failure.hidden = false;
   }
 
-  end(answer) {
+  finish(answer) {
     this.#latest = answer;
     clearTimeout(this.#timer);
     this.#draw();
     this.element.removeAttribute("aria-busy");
-    if (this.#firstAfter === null) return;
+    if (this.#firstAfterMs === null) return;
     const tokens = answer.usage?.completion_tokens;
     const values = {
-      all: seconds.format((performance.now() - this.#began) / 1000),
-      first: seconds.format(this.#firstAfter / 1000),
+      all: seconds.format((performance.now() - this.#startedAt) / 1000),
+      first: seconds.format(this.#firstAfterMs / 1000),
     };
-    this.#facts.textContent = tokens
+    this.#figures.textContent = tokens
       ? t("{tokens} tokens in {all} s, the first after {first} s.", { tokens: count.format(tokens), ...values })
       : t("{all} s, the first word after {first} s.", values);
   }
@@ -225,8 +225,8 @@ class AnswerView {
   #draw() {
     this.#timer = null;
     const { content, reasoning } = this.#latest;
-    this.#thoughts.hidden = !reasoning || Boolean(content);
-    if (reasoning && !content) this.#thoughts.textContent = t("The model thinks.");
+    this.#reasoning.hidden = !reasoning || Boolean(content);
+    if (reasoning && !content) this.#reasoning.textContent = t("The model thinks.");
     this.#markdown.draw(content);
   }
 }

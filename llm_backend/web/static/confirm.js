@@ -1,9 +1,9 @@
-// The question before something that cannot be undone.
+// Confirmation of an action that cannot be undone.
 
 import { byId } from "./dom.js";
 import { t } from "./language.js";
 
-/** Asks; returns whether the answer was yes. The buttons say what each answer does. */
+/** Asks the user; returns whether the answer was yes. The buttons name what each answer does. */
 export function isConfirmed(question, { yes = t("Delete"), no = t("Keep it") } = {}) {
   const dialog = byId("confirm"),
     [refuse, accept] = dialog.querySelectorAll("button");

@@ -1,32 +1,32 @@
-// The connection to the server: once it is lost, it is tried until the server answers again.
+// Watch of a lost connection: pings the server until it answers again.
 
 import { isReachable } from "./api.js";
 
-const AGAIN_AFTER_MS = 3000;
+const RETRY_MS = 3000;
 
 export class Connection {
   #timer = null;
   #isChecking = false;
-  #onBack;
+  #onReconnected;
 
-  constructor({ onBack }) {
-    this.#onBack = onBack;
+  constructor({ onReconnected }) {
+    this.#onReconnected = onReconnected;
     window.addEventListener("online", () => this.#check());
   }
 
-  /** Tries the server from now on; `onBack` is called once it answers. */
+  /** Pings the server from now on; `onReconnected` is called once it answers. */
   watch() {
-    this.#timer ??= setInterval(() => this.#check(), AGAIN_AFTER_MS);
+    this.#timer ??= setInterval(() => this.#check(), RETRY_MS);
   }
 
   async #check() {
     if (this.#timer === null || this.#isChecking) return;
     this.#isChecking = true;
-    const isBack = await isReachable();
+    const isConnected = await isReachable();
     this.#isChecking = false;
-    if (!isBack || this.#timer === null) return;
+    if (!isConnected || this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;
-    this.#onBack();
+    this.#onReconnected();
   }
 }

@@ -42,15 +42,16 @@ export function iconButton(name, label, onclick) {
   );
 }
 
-/** A line through values, the last at the right, with room for `places` of them; as high as the greatest. */
-export function sparkline(values, places, label) {
+/** A line through values, the last at the right edge, with room for `capacity` of them, scaled to the
+ *  greatest. */
+export function sparkline(values, capacity, label) {
   const width = 240,
     height = 48,
     top = Math.max(...values, 1e-9);
-  const x = (place) => width - ((values.length - 1 - place) / (places - 1)) * width;
+  const x = (index) => width - ((values.length - 1 - index) / (capacity - 1)) * width;
   const points = values.map(
-    (value, place) =>
-      `${x(place).toFixed(1)},${(height - 2 - (value / top) * (height - 6)).toFixed(1)}`,
+    (value, index) =>
+      `${x(index).toFixed(1)},${(height - 2 - (value / top) * (height - 6)).toFixed(1)}`,
   );
   const picture = document.createElementNS(SVG, "svg");
   for (const [key, value] of [
@@ -72,4 +73,10 @@ export function sparkline(values, places, label) {
   line.setAttribute("points", points.join(" "));
   picture.append(area, line);
   return picture;
+}
+
+/** Fits the height of a text field to its text, up to the style sheet's maximum. */
+export function fitHeight(field) {
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
 }

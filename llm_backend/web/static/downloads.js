@@ -1,13 +1,13 @@
 // Downloads of models from the Hugging Face hub into the server's folder, with their progress.
 
-import { lines } from "./api.js";
+import { streamLines } from "./api.js";
 import { make } from "./dom.js";
 import { language, t } from "./language.js";
 
 const megabytes = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 
 /** A form that downloads a model; `onDone` is called with its name. */
-export function downloadForm({ isServed, onDone }) {
+export function downloadForm({ isServed, onDownloaded }) {
   const name = make("input", {
     type: "text",
     id: "download-name",
@@ -18,27 +18,27 @@ export function downloadForm({ isServed, onDone }) {
   });
   const button = make("button", { className: "quiet" }, t("Download")),
     bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": t("Progress of the download") }),
-    told = make("p", { className: "hint", role: "status" });
-  let ending = null;
+    state = make("p", { className: "hint", role: "status" });
+  let controller = null;
   const onsubmit = async (event) => {
     event.preventDefault();
-    if (ending) return ending.abort();
-    ending = new AbortController();
+    if (controller) return controller.abort();
+    controller = new AbortController();
     button.textContent = t("Stop");
     try {
-      await download(name.value.trim(), ending.signal, bar, told);
-      told.textContent = isServed
+      await download(name.value.trim(), controller.signal, bar, state);
+      state.textContent = isServed
         ? t("{name} is downloaded.", { name: name.value.trim() })
         : t("{name} is downloaded. Start the server with --model {name}, or with --serve-models-folder.", {
             name: name.value.trim(),
           });
-      onDone();
+      onDownloaded();
     } catch (error) {
-      told.textContent = ending.signal.aborted
+      state.textContent = controller.signal.aborted
         ? t("Stopped. The download goes on from here when it is begun again.")
         : error.message;
     }
-    ending = null;
+    controller = null;
     bar.hidden = true;
     button.textContent = t("Download");
   };
@@ -54,17 +54,17 @@ export function downloadForm({ isServed, onDone }) {
       button,
     ),
     bar,
-    told,
+    state,
   );
 }
 
-async function download(model, signal, bar, told) {
+async function download(model, signal, bar, state) {
   bar.hidden = false;
   bar.removeAttribute("value"); // it is not known how much there is
-  for await (const { status, total, completed } of lines("api/pull", { body: { model }, signal })) {
+  for await (const { status, total, completed } of streamLines("api/pull", { body: { model }, signal })) {
     if (!total) continue;
     bar.value = completed / total;
-    told.textContent = t("{file}: {done} of {all} MB", {
+    state.textContent = t("{file}: {done} of {all} MB", {
       file: status,
       done: megabytes.format(completed / 1e6),
       all: megabytes.format(total / 1e6),

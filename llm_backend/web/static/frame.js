@@ -1,4 +1,4 @@
-// Around the page's content: the sidebar of narrow windows, and the theme.
+// The frame of the page: the sidebar of narrow windows, and the theme.
 
 import { byId, changeIcon } from "./dom.js";
 import { t } from "./language.js";
@@ -32,15 +32,15 @@ function wireTheme() {
     root.dataset.theme
       ? root.dataset.theme === "dark"
       : matchMedia("(prefers-color-scheme: dark)").matches;
-  const tell = () => {
+  const showTheme = () => {
     changeIcon(button, isDark() ? "sun" : "moon");
     button.querySelector("span").textContent = isDark() ? t("Light mode") : t("Dark mode");
   };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     localStorage.setItem("theme", root.dataset.theme);
-    tell();
+    showTheme();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
-  tell();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
+  showTheme();
 }

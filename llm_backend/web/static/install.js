@@ -1,9 +1,9 @@
-// Registers the service worker, once the page has nothing better to do.
+// Registration of the service worker, after the page is loaded.
 
 const WORKER = "/web/worker.js";
 
-/** Lets the browser install the page. Browsers without workers, and addresses that are no secure
- *  ones (http on another machine), do not; the page needs none. */
+/** Registers it, which lets the browser install the page. Browsers without workers, and insecure
+ *  addresses (http on another machine), skip this; the page works without. */
 export async function registerWorker() {
   if (!("serviceWorker" in navigator)) return;
   const policy = self.trustedTypes?.createPolicy("worker", { createScriptURL: () => WORKER });

@@ -1,25 +1,25 @@
-// The language of the page: English, or one with a dictionary, by the choice of the options or else
-// by the browser’s own. Texts are looked up by what they are in English; Operations, for operators,
-// are mostly in English.
+// The language of the page: English, or one with a dictionary, by the choice in the options or else by
+// the browser’s own. Keys of the dictionary are the English texts. Operations, for operators, are
+// mostly in English.
 
 import { byId, make } from "./dom.js";
 
 const NAMES = { en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文" };
 const ATTRIBUTES = ["aria-label", "placeholder", "title"];
 
-const asked = [localStorage.getItem("language"), ...navigator.languages];
+const preferred = [localStorage.getItem("language"), ...navigator.languages];
 
 /** The code of the language. */
 export const language =
-  asked.map((one) => one?.slice(0, 2)).find((one) => one in NAMES) ?? "en";
+  preferred.map((one) => one?.slice(0, 2)).find((one) => one in NAMES) ?? "en";
 
-const dictionary = language === "en" ? {} : await read(`web/languages/${language}.json`);
+const dictionary = language === "en" ? {} : await load(`web/languages/${language}.json`);
 
-/** A text in the language of the page, with values in the places that it names in braces. */
+/** A text in the language of the page; `{name}` in it becomes the value of that name. */
 export const t = (text, values = {}) =>
   (dictionary[text] ?? text).replaceAll(/\{(\w+)\}/g, (_, name) => values[name]);
 
-/** Translates what the page was sent with, and offers the languages. */
+/** Translates the texts of the HTML file, and offers the languages. */
 export function translatePage() {
   document.documentElement.lang = language;
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -40,7 +40,7 @@ export function translatePage() {
   });
 }
 
-async function read(path) {
+async function load(path) {
   const response = await fetch(path);
   return response.ok ? response.json() : {};
 }

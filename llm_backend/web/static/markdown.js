@@ -1,17 +1,17 @@
-// Markdown to nodes, in blocks, so that a growing text is rendered again only where it changes.
+// Markdown as nodes, block by block, so that a growing text is rendered again only where it changes.
 //
 // Two defences: HTML in the text is shown as text, and the renderer's output goes through the
 // sanitiser, which allows only the elements named here. Pictures become links: loading one from
-// another server would reveal the reader to it.
+// another server would reveal the reader to that server.
 
 import { t } from "./language.js";
 import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
-import { colour } from "./code.js";
+import { highlight } from "./code.js";
 import { iconButton, changeIcon, make } from "./dom.js";
 import { drawMath, mathExtensions, textOf } from "./math.js";
 
-const escaped = (text) =>
+const escapeHtml = (text) =>
   text
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
@@ -22,8 +22,8 @@ const marked = new Marked({
   gfm: true,
   extensions: mathExtensions,
   renderer: {
-    html: ({ text }) => escaped(text),
-    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+    html: ({ text }) => escapeHtml(text),
+    image: ({ href, text }) => `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>`,
   },
 });
 
@@ -66,14 +66,14 @@ const ALLOWED = {
 
 /** Renders a text, and renders it again as it grows. */
 export class Markdown {
-  #place;
+  #element;
   #rendered = [];
 
-  constructor(place) {
-    this.#place = place;
+  constructor(element) {
+    this.#element = element;
   }
 
-  /** Draws the text; blocks that are what they were stay the nodes that they are. */
+  /** Draws the text; unchanged blocks keep their nodes. */
   draw(text) {
     const blocks = marked
       .lexer(text)
@@ -82,8 +82,8 @@ export class Markdown {
     while (same < blocks.length && this.#rendered[same]?.raw === blocks[same].raw) same += 1;
     for (const { node } of this.#rendered.splice(same)) node.remove();
     for (const token of blocks.slice(same)) {
-      const node = block(token);
-      this.#place.append(node);
+      const node = renderBlock(token);
+      this.#element.append(node);
       drawMath(node);
       this.#rendered.push({ raw: token.raw, node });
     }
@@ -100,14 +100,14 @@ export class Markdown {
   }
 }
 
-function block(token) {
+function renderBlock(token) {
   const node = make("div", { className: "block" });
   node.append(DOMPurify.sanitize(marked.parser([token]), ALLOWED));
   for (const link of node.querySelectorAll("a")) {
     link.target = "_blank";
     link.rel = "noopener noreferrer nofollow";
   }
-  for (const code of node.querySelectorAll("pre")) code.replaceWith(framed(code));
+  for (const code of node.querySelectorAll("pre")) code.replaceWith(frameCode(code));
   for (const table of node.querySelectorAll("table")) {
     const frame = make("div", {
       className: "table",
@@ -122,13 +122,13 @@ function block(token) {
 }
 
 /** A code block under a line that names its language and copies it. */
-function framed(pre) {
+function frameCode(pre) {
   const language = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
   const head = make("figcaption", {}, make("span", {}, language));
   if (navigator.clipboard) head.append(copyButton(t("Copy the code"), () => pre.textContent));
   const code = pre.cloneNode(true);
   code.tabIndex = 0; // keyboards scroll what they can focus
-  if (code.firstElementChild) colour(code.firstElementChild, language);
+  if (code.firstElementChild) highlight(code.firstElementChild, language);
   return make("figure", { className: "code" }, head, code);
 }
 

@@ -14,7 +14,7 @@ const SHORT =
 const LONG = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[((?:\\[^[\]]|[^\\])+?)\\\])[ \t]*(?:\n|$)/;
 const LONG_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
 const BLANK_LINE = /\n[ \t]*\n/;
-const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // with no sign before it where the parser stops anyway
+const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // with no sign before it at which the parser stops anyway
 const STYLES = "web/vendor/katex.min.css";
 const LIMITS = { maxSize: 20, maxExpand: 200 }; // in em, and of macros in one formula
 
@@ -28,29 +28,29 @@ export const mathExtensions = [
     level: "inline",
     start: (text) => TO_DOLLAR.exec(text)?.[0].length,
     tokenizer(text, tokens) {
-      const found = SHORT.exec(text);
-      if (!found) return undefined;
-      const [raw, round, square, wide, narrow] = found;
+      const match = SHORT.exec(text);
+      if (!match) return undefined;
+      const [raw, round, square, wide, narrow] = match;
       if (narrow !== undefined && isMoney(narrow, tokens.at(-1)?.raw ?? "")) return undefined;
       const isDisplay = square !== undefined || wide !== undefined;
       return { type: "math", raw, tex: round ?? square ?? wide ?? narrow, isDisplay };
     },
-    renderer: rendered,
+    renderer: renderSource,
   },
   {
     name: "mathBlock",
     level: "block",
-    start: beginOfLong,
+    start: findBlockStart,
     tokenizer(text) {
-      const found = LONG.exec(text);
-      if (!found) return undefined;
-      return { type: "mathBlock", raw: found[0], tex: found[1] ?? found[2], isDisplay: true };
+      const match = LONG.exec(text);
+      if (!match) return undefined;
+      return { type: "mathBlock", raw: match[0], tex: match[1] ?? match[2], isDisplay: true };
     },
-    renderer: rendered,
+    renderer: renderSource,
   },
 ];
 
-/** Draws the formulas of a node: at once, or as soon as KaTeX is there. */
+/** Draws the formulas of a node, as soon as KaTeX is loaded. */
 export function drawMath(node) {
   const formulas = [...node.querySelectorAll("code.math")];
   if (!formulas.length) return;
@@ -66,8 +66,8 @@ export function textOf(node) {
   return copy.textContent;
 }
 
-/** The place in a paragraph's text where a whole formula follows; undefined if there is none. */
-function beginOfLong(text) {
+/** Returns the index of a whole formula on lines of its own in the first paragraph, or undefined. */
+function findBlockStart(text) {
   const end = text.search(BLANK_LINE),
     paragraph = end < 0 ? text : text.slice(0, end + 1);
   for (const { index } of paragraph.matchAll(LONG_BEGIN))
@@ -81,7 +81,7 @@ function isMoney(tex, before) {
   return /^[\d.,]/.test(tex) && /[\p{L}]{3}/u.test(tex.replace(/\\[a-z]+(?:\{[^}]*\})?/gi, ""));
 }
 
-function rendered({ tex, isDisplay }) {
+function renderSource({ tex, isDisplay }) {
   const source = tex.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   return `<code class="math${isDisplay ? " display" : ""}">${source}</code>`;
 }
@@ -102,13 +102,13 @@ async function load() {
 function drawFormula(code) {
   const tex = code.textContent,
     displayMode = code.classList.contains("display"),
-    place = make("span", { className: displayMode ? "formula display" : "formula", "data-tex": tex });
+    target = make("span", { className: displayMode ? "formula display" : "formula", "data-tex": tex });
   try {
-    katex.render(tex, place, { displayMode, strict: "ignore", ...LIMITS });
+    katex.render(tex, target, { displayMode, strict: "ignore", ...LIMITS });
   } catch (error) {
     code.title = error.message; // the source stays, as it was written
     return;
   }
-  if (displayMode) place.tabIndex = 0; // keyboards scroll what they can focus
-  code.replaceWith(place);
+  if (displayMode) target.tabIndex = 0; // keyboards scroll what they can focus
+  code.replaceWith(target);
 }

@@ -3,11 +3,11 @@
 const TITLE_CHARACTERS = 80;
 const LETTER = /[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{N}]/u;
 
-/** What asks a model for more of an answer that was cut. */
-export const GO_ON = "Go on exactly where you stopped. Repeat nothing.";
+/** The request to continue an answer that was cut. */
+export const CONTINUE_PROMPT = "Go on exactly where you stopped. Repeat nothing.";
 
 /** A title for a chat: the first line of a text. */
-export const titled = (text) => text.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
+export const titleFrom = (text) => text.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
 
 export const newAnswer = () => ({
   role: "assistant",
@@ -18,24 +18,24 @@ export const newAnswer = () => ({
   retrieval: null,
 });
 
-/** A message as the model is to read it. Calls without results are told as text: models take no others. */
+/** A message as a request has it. Calls without results become text, as models reject such calls. */
 export function requestMessage({ role, content, pictures, calls = [], callId }, hasResults) {
   if (role === "tool") return { role, content, tool_call_id: callId };
   if (calls.length && hasResults) {
-    const asked = calls.map(({ id, name, text }) => ({
+    const toolCalls = calls.map(({ id, name, text }) => ({
       id,
       type: "function",
       function: { name, arguments: text },
     }));
-    return { role, content: content || null, tool_calls: asked };
+    return { role, content: content || null, tool_calls: toolCalls };
   }
   if (calls.length && !content)
     return { role, content: calls.map(({ name, text }) => `${name}(${text})`).join("\n") };
   return { role, content: pictures?.length ? partsOf(content, pictures) : content };
 }
 
-/** An answer and what continues it, as one. A space that models leave out stands between two words. */
-export function joined(first, second) {
+/** Joins an answer and its continuation, with the space between two words that models leave out. */
+export function joinAnswers(first, second) {
   const { content: start, reasoning } = first,
     rest = second.content;
   const space = LETTER.test(start.at(-1) ?? "") && LETTER.test(rest[0] ?? "") ? " " : "";
@@ -48,38 +48,39 @@ export function joined(first, second) {
   };
 }
 
-/** Messages in which each answer that was continued is one, without the requests to go on. */
-export function withoutGoingOn(messages) {
-  const whole = [];
-  for (const [place, message] of messages.entries()) {
-    const isGoingOn = message.role === "user" && message.content === GO_ON;
-    if (isGoingOn && whole.at(-1)?.role === "assistant") continue;
-    const isRest = message.role === "assistant" && messages[place - 1]?.content === GO_ON;
-    if (isRest && whole.at(-1)?.role === "assistant")
-      Object.assign(whole.at(-1), joined(whole.at(-1), message));
-    else whole.push(message);
+/** Joins each answer with its continuations, and drops the requests for these. */
+export function mergeContinued(messages) {
+  const merged = [];
+  for (const [index, message] of messages.entries()) {
+    const isContinuation = message.role === "user" && message.content === CONTINUE_PROMPT;
+    if (isContinuation && merged.at(-1)?.role === "assistant") continue;
+    const isContinued = message.role === "assistant" && messages[index - 1]?.content === CONTINUE_PROMPT;
+    if (isContinued && merged.at(-1)?.role === "assistant")
+      Object.assign(merged.at(-1), joinAnswers(merged.at(-1), message));
+    else merged.push(message);
   }
-  return whole;
+  return merged;
 }
 
-export function take(answer, { delta, finish_reason: reason }) {
+/** Adds a choice of a chunk to an answer. */
+export function applyDelta(answer, { delta, finish_reason: reason }) {
   answer.content += delta.content ?? "";
   answer.reasoning += delta.reasoning_content ?? "";
-  for (const [place, { index, id, function: called }] of (delta.tool_calls ?? []).entries()) {
-    const at = Math.min(index ?? place, answer.calls.length);
-    const call = (answer.calls[at] ??= { id: "", name: "", text: "" });
+  for (const [position, { index, id, function: fn }] of (delta.tool_calls ?? []).entries()) {
+    const callIndex = Math.min(index ?? position, answer.calls.length);
+    const call = (answer.calls[callIndex] ??= { id: "", name: "", text: "" });
     call.id ||= id ?? "";
-    call.name += called?.name ?? "";
-    call.text += called?.arguments ?? "";
+    call.name += fn?.name ?? "";
+    call.text += fn?.arguments ?? "";
   }
   if (reason) answer.isCut = reason === "length";
 }
 
 export const callsOf = (calls) =>
-  (calls ?? []).map(({ id, function: called, custom }) => ({
+  (calls ?? []).map(({ id, function: fn, custom }) => ({
     id,
-    name: called?.name ?? custom?.name ?? "",
-    text: called?.arguments ?? custom?.input ?? "",
+    name: fn?.name ?? custom?.name ?? "",
+    text: fn?.arguments ?? custom?.input ?? "",
   }));
 
 const textOf = (parts) =>
@@ -93,7 +94,7 @@ const partsOf = (text, pictures) => [
   { type: "text", text },
 ];
 
-/** True if a part is a picture that needs no request to be shown. */
+/** Whether a part is a picture that needs no request to be shown. */
 const isPicture = ({ type, image_url: picture }) =>
   type === "image_url" && /^data:image\/[^,]*;base64,/.test(picture.url);
 
@@ -111,5 +112,11 @@ export function messageOf({ role, content, content_parts, reasoning_content, ...
   };
 }
 
-/** True for a message that the page shows. */
+/** Whether the page shows a message. */
 export const isShown = ({ role }) => ["user", "assistant", "tool"].includes(role);
+
+/** Whether an answer was cut in its text, or at the end of it, so that the model can continue it. */
+export const isContinuable = (answer) => Boolean(answer?.isCut && answer.content);
+
+/** Whether an answer has neither text nor reasoning nor calls. */
+export const isEmpty = ({ content, reasoning, calls }) => !content && !reasoning && !calls.length;

@@ -1,38 +1,38 @@
-// The message above the composer: something went wrong, and the buttons that help.
+// The message above the composer: a failure, and the buttons that help.
 
 import { byId, make } from "./dom.js";
 
 export class Notice {
-  #place = byId("notice");
+  #element = byId("notice");
   #text = make("p", {});
 
   constructor() {
-    this.#place.append(this.#text);
+    this.#element.append(this.#text);
   }
 
   get isShown() {
-    return !this.#place.hidden;
+    return !this.#element.hidden;
   }
 
   /** Shows a text, and a button for each action: a label, and the function to call. */
   show(text, actions = []) {
     this.#text.textContent = text;
-    const buttons = actions.map(([label, act]) => {
+    const buttons = actions.map(([label, action]) => {
       const onclick = () => {
-        byId("prompt").focus(); // the button is about to go
-        act();
+        byId("prompt").focus(); // the button is about to be removed
+        action();
       };
       return make("button", { type: "button", className: "quiet", onclick }, label);
     });
-    this.#place.replaceChildren(this.#text, ...buttons);
-    this.#place.classList.remove("is-mild");
-    this.#place.hidden = false;
+    this.#element.replaceChildren(this.#text, ...buttons);
+    this.#element.classList.remove("is-mild");
+    this.#element.hidden = false;
   }
 
   /** Shows a text about a wait, which is no failure yet. */
   showMild(text) {
     this.show(text);
-    this.#place.classList.add("is-mild");
+    this.#element.classList.add("is-mild");
   }
 
   /** Adds a sentence to a text that is shown. */
@@ -42,10 +42,10 @@ export class Notice {
   }
 
   hide() {
-    this.#place.hidden = true;
+    this.#element.hidden = true;
   }
 
   hideMild() {
-    if (this.#place.classList.contains("is-mild")) this.hide();
+    if (this.#element.classList.contains("is-mild")) this.hide();
   }
 }

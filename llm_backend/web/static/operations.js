@@ -1,6 +1,6 @@
 // Operations of the document: the coverage table with a search.
 
-import { ask } from "./api.js";
+import { request } from "./api.js";
 import { byId, make } from "./dom.js";
 
 const ANSWERS = {
@@ -11,13 +11,13 @@ const ANSWERS = {
 };
 
 export class OperationsPage {
-  #place = byId("operations-view");
+  #element = byId("operations-view");
   #rows = [];
-  #chosen = "all";
+  #answered = "all";
 
-  /** Shows the page; asks the server once. */
+  /** Shows the operations as the server lists them now. */
   async open() {
-    this.#rows = (await ask("v1/operations")).data;
+    this.#rows = (await request("v1/operations")).data;
     this.field = make("input", {
       type: "search",
       placeholder: "Find an operation",
@@ -27,12 +27,12 @@ export class OperationsPage {
     this.choices = make(
       "div",
       { className: "choices", role: "group", "aria-label": "Answered" },
-      ...Object.keys(ANSWERS).map((name) => this.#choice(name)),
+      ...Object.keys(ANSWERS).map((name) => this.#filterButton(name)),
     );
     this.list = make("div", {});
     this.summary = make("p", { className: "hint", role: "status" });
-    const here = this.#counted("local");
-    this.#place.replaceChildren(
+    const here = this.#count("local");
+    this.#element.replaceChildren(
       make("header", {}, make("h1", {}, "Operations")),
       make(
         "p",
@@ -46,28 +46,28 @@ export class OperationsPage {
     this.#draw();
   }
 
-  #counted(name) {
+  #count(name) {
     return this.#rows.filter((row) => name === "all" || row.answered === name).length;
   }
 
-  #choice(name) {
+  #filterButton(name) {
     const onclick = () => {
-      this.#chosen = name;
+      this.#answered = name;
       this.#draw();
     };
     return make(
       "button",
-      { type: "button", "data-answered": name, onclick, hidden: this.#counted(name) === 0 },
+      { type: "button", "data-answered": name, onclick, hidden: this.#count(name) === 0 },
       `${ANSWERS[name]} `,
-      make("small", {}, String(this.#counted(name))),
+      make("small", {}, String(this.#count(name))),
     );
   }
 
   #draw() {
     for (const button of this.choices.children)
-      button.setAttribute("aria-pressed", button.dataset.answered === this.#chosen);
+      button.setAttribute("aria-pressed", button.dataset.answered === this.#answered);
     const words = this.field.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const rows = this.#rows.filter((row) => this.#isWanted(row, words));
+    const rows = this.#rows.filter((row) => this.#isMatch(row, words));
     this.summary.textContent =
       rows.length === this.#rows.length ? "" : `${rows.length} of ${this.#rows.length}`;
     const tags = [...new Set(rows.map(({ tag }) => tag))];
@@ -81,11 +81,11 @@ export class OperationsPage {
     );
   }
 
-  #isWanted(row, words) {
+  #isMatch(row, words) {
     const text =
       `${row.summary} ${row.operationId} ${row.method} ${row.path} ${row.tag}`.toLowerCase();
     return (
-      (this.#chosen === "all" || row.answered === this.#chosen) &&
+      (this.#answered === "all" || row.answered === this.#answered) &&
       words.every((word) => text.includes(word))
     );
   }

@@ -1,38 +1,38 @@
 // Options of a chat: model, system prompt, parameters; and the key. Choices are remembered.
 
-import { ask, key } from "./api.js";
+import { request, apiKey } from "./api.js";
 import { byId, make } from "./dom.js";
 import { t } from "./language.js";
 import { Parameters } from "./parameters.js";
 
 export class Options {
-  /** Whether the models of the server are known. */
+  /** Whether the models of the server are loaded. */
   isLoaded = false;
   #models = byId("model");
   #personalities = byId("personality");
-  #listed = [];
+  #available = [];
   #local = [];
   #storesChats = "";
   #mayAdminister = false;
   #detachesChats = false;
   #servesFolder = false;
   #system = byId("system");
-  #isStandard = byId("keep-system");
+  #isDefault = byId("keep-system");
   #parameters = new Parameters();
 
   constructor({ onKey }) {
-    for (const field of [this.#system, this.#isStandard])
-      field.addEventListener("change", () => this.#keepSystem());
+    for (const field of [this.#system, this.#isDefault])
+      field.addEventListener("change", () => this.#rememberSystem());
     this.#models.addEventListener("change", () => this.#offerPersonalities());
     for (const field of [this.#models, this.#personalities])
-      field.addEventListener("change", () => keep("model", this.model));
+      field.addEventListener("change", () => remember("model", this.model));
     byId("entitle").checked = localStorage.getItem("entitle") !== "no";
     byId("entitle").addEventListener("change", () =>
-      keep("entitle", this.isEntitling ? "" : "no"),
+      remember("entitle", this.isNamingChats ? "" : "no"),
     );
     byId("use-tools").checked = localStorage.getItem("tools") === "yes";
     byId("use-tools").addEventListener("change", () =>
-      keep("tools", byId("use-tools").checked ? "yes" : ""),
+      remember("tools", byId("use-tools").checked ? "yes" : ""),
     );
     byId("open-options").addEventListener("click", () => this.show(byId("options").hidden));
     document.addEventListener("pointerdown", ({ target }) => {
@@ -41,7 +41,7 @@ export class Options {
     this.#watchKey(onKey);
   }
 
-  /** The model's name, with the personality's behind a colon where one is chosen. */
+  /** The model's name, followed by a colon and the personality's name if one is chosen. */
   get model() {
     const personality = this.#personalities.value;
     return personality ? `${this.#models.value}:${personality}` : this.#models.value;
@@ -49,26 +49,26 @@ export class Options {
 
   /** The names of the models that chat. */
   get names() {
-    return this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
+    return this.#available.filter((model) => !model.personality_of).map(({ id }) => id);
   }
 
-  /** Whether the chosen model takes pictures, as it says itself; one elsewhere, which says nothing, may. */
+  /** Whether the chosen model takes pictures, by its own description; one of an upstream may, too. */
   get canSee() {
-    return this.#chosen?.input_modalities?.includes("image") ?? !this.isHere;
+    return this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal;
   }
 
   /** Whether the chosen model runs on this server. */
-  get isHere() {
+  get isLocal() {
     return this.#local.some(({ id }) => id === this.#base);
   }
 
   /** Whether the chosen model is the one that comes with the server. */
   get isBuiltin() {
-    return this.isHere && this.#base === "builtin";
+    return this.isLocal && this.#base === "builtin";
   }
 
-  /** Whether models of this server name new chats. */
-  get isEntitling() {
+  /** Whether models of this server are to name new chats. */
+  get isNamingChats() {
     return byId("entitle").checked;
   }
 
@@ -77,12 +77,12 @@ export class Options {
     return this.#mayAdminister;
   }
 
-  /** Whether answers can go on, and be stored, when the page is left. */
+  /** Whether answers are detached: the server continues and stores them when the page is left. */
   get isDetaching() {
     return this.#detachesChats && this.isStoring;
   }
 
-  /** Whether a model that is downloaded is served at once. */
+  /** Whether a downloaded model is served at once. */
   get servesFolder() {
     return this.#servesFolder;
   }
@@ -98,15 +98,15 @@ export class Options {
   }
 
   get #chosen() {
-    return this.#listed.find(({ id }) => id === this.#models.value);
+    return this.#available.find(({ id }) => id === this.#models.value);
   }
 
   get #base() {
     return this.#chosen?.alias_of ?? this.#chosen?.id;
   }
 
-  /** Whether the chosen model is one of this server's, and there is one that can embed files: one
-   *  that was never loaded may be. */
+  /** Whether the chosen model runs on this server, and another one may embed files; the kind of a
+   *  model that was never loaded is unknown. */
   get canReadFiles() {
     const others = this.#local.filter(({ id }) => id !== this.#base);
     const canEmbed = ({ kind, state }) => kind === "embedding" || (!kind && state === "unloaded");
@@ -114,7 +114,7 @@ export class Options {
   }
 
   get hasKey() {
-    return key.value !== "";
+    return apiKey.value !== "";
   }
 
   get system() {
@@ -123,16 +123,16 @@ export class Options {
 
   set system(text) {
     this.#system.value = text;
-    this.#isStandard.checked = text !== "" && text === standardSystem();
-    this.#tellSystem();
+    this.#isDefault.checked = text !== "" && text === defaultSystem();
+    this.#showSystemState();
   }
 
-  /** Takes the system prompt of new chats, if there is one. */
+  /** Sets the system prompt of new chats, if there is one. */
   resetSystem() {
-    this.system = standardSystem();
+    this.system = defaultSystem();
   }
 
-  /** The parameters that are set, as fields of a request; throws for a value that cannot be. */
+  /** The parameters that are set, as fields of a request; throws for an invalid value. */
   get parameters() {
     return this.#parameters.body;
   }
@@ -141,7 +141,7 @@ export class Options {
     return !byId("options").hidden;
   }
 
-  /** Closes the options, and goes back to what opened them. */
+  /** Closes the options, and focuses the button that opens them. */
   hide() {
     this.show(false);
     byId("open-options").focus();
@@ -154,34 +154,34 @@ export class Options {
   }
 
   /** Shows the field for the key, if the server needs one. */
-  askForKey() {
+  showKeyField() {
     this.show(true);
     byId("key").focus();
   }
 
   /** Chooses a model, and its personality, if there is one of this name. */
   choose(name) {
-    const offered = Array.from(this.#models.options, ({ value }) => value);
+    const names = Array.from(this.#models.options, ({ value }) => value);
     const base =
-      offered.find((one) => one === name) ?? offered.find((one) => name?.startsWith(`${one}:`));
+      names.find((one) => one === name) ?? names.find((one) => name?.startsWith(`${one}:`));
     if (base === undefined) return;
     this.#models.value = base;
     this.#offerPersonalities();
     if (base !== name) this.#personalities.value = name.slice(base.length + 1);
   }
 
-  /** Lists the models that the server has, without those that do not chat; says whether one is being loaded. */
+  /** Loads the models that chat; returns whether one is still starting. */
   async loadModels() {
-    const [{ data }, info] = await Promise.all([ask("v1/models"), ask("v1/info")]),
+    const [{ data }, info] = await Promise.all([request("v1/models"), request("v1/info")]),
       { models } = info;
     this.#storesChats = info.stores_chats;
     this.#mayAdminister = info.may_administer;
     this.#detachesChats = info.detaches_chats;
     this.#servesFolder = info.serves_models_folder;
     byId("tools-field").hidden = !info.answers_mcp;
-    const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
+    const otherIds = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
-    this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
+    this.#available = data.filter(({ id, alias_of: base }) => !otherIds.includes(base ?? id));
     const { names } = this;
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
     if (names.length === 0) this.#models.append(make("option", { value: "" }, t("No model")));
@@ -192,10 +192,10 @@ export class Options {
     return models.some(({ state }) => state === "starting");
   }
 
-  /** The roles that the chosen model has, where the server tells of any. */
+  /** Offers the personalities of the chosen model, if it has any. */
   #offerPersonalities() {
     const base = this.#base;
-    const names = this.#listed
+    const names = this.#available
       .filter((model) => model.personality_of === base)
       .map(({ id }) => id.slice(base.length + 1));
     this.#personalities.replaceChildren(
@@ -205,35 +205,35 @@ export class Options {
     this.#personalities.parentElement.hidden = names.length === 0;
   }
 
-  /** A system prompt is of its chat alone, unless new chats are to have it too. */
-  #keepSystem() {
-    if (this.#isStandard.checked) keep("system", this.system);
-    else if (document.activeElement === this.#isStandard) keep("system", "");
-    this.#tellSystem();
+  /** Remembers the system prompt if new chats are to have it, too. */
+  #rememberSystem() {
+    if (this.#isDefault.checked) remember("system", this.system);
+    else if (document.activeElement === this.#isDefault) remember("system", "");
+    this.#showSystemState();
   }
 
-  #tellSystem() {
+  #showSystemState() {
     byId("open-options").classList.toggle("is-set", this.system !== "");
     byId("open-options").title = this.system ? t("This chat has a system prompt.") : "";
   }
 
   #watchKey(onKey) {
     const field = byId("key"),
-      isKept = byId("keep-key");
-    field.value = key.value;
-    isKept.checked = key.isKept;
+      isRemembered = byId("keep-key");
+    field.value = apiKey.value;
+    isRemembered.checked = apiKey.isRemembered;
     const change = () => {
-      key.set(field.value.trim(), { isKept: isKept.checked });
+      apiKey.set(field.value.trim(), { isRemembered: isRemembered.checked });
       onKey();
     };
     field.addEventListener("change", change);
-    isKept.addEventListener("change", change);
+    isRemembered.addEventListener("change", change);
   }
 }
 
-const standardSystem = () => localStorage.getItem("system") ?? "";
+const defaultSystem = () => localStorage.getItem("system") ?? "";
 
-function keep(name, value) {
+function remember(name, value) {
   if (value === "") localStorage.removeItem(name);
   else localStorage.setItem(name, value);
 }

@@ -1,16 +1,16 @@
-// Parameters of an answer: what is left empty is the model's own. Choices are remembered.
+// Parameters of an answer: an empty field leaves the value to the model. Choices are remembered.
 
 import { RequestError } from "./api.js";
 import { byId } from "./dom.js";
 import { t } from "./language.js";
 
-/** By the id of its field: the name in a request, and how its value is read. */
+/** By the id of its field: the name in a request, and the function that parses its value. */
 const FIELDS = {
-  "max-tokens": { name: "max_completion_tokens", read: Number },
-  "top-p": { name: "top_p", read: Number },
-  seed: { name: "seed", read: Number },
-  effort: { name: "reasoning_effort", read: String },
-  stop: { name: "stop", read: (text) => text.split("\n").filter(Boolean) },
+  "max-tokens": { name: "max_completion_tokens", parse: Number },
+  "top-p": { name: "top_p", parse: Number },
+  seed: { name: "seed", parse: Number },
+  effort: { name: "reasoning_effort", parse: String },
+  stop: { name: "stop", parse: (text) => text.split("\n").filter(Boolean) },
 };
 
 export class Parameters {
@@ -22,22 +22,22 @@ export class Parameters {
     );
     byId("temperature-default").addEventListener("click", () => this.#setTemperature(""));
     for (const id of Object.keys(FIELDS)) {
-      byId(id).value = remembered(id);
-      byId(id).addEventListener("change", () => keep(id, byId(id).value));
+      byId(id).value = choiceOf(id);
+      byId(id).addEventListener("change", () => remember(id, byId(id).value));
     }
-    byId("more-options").open = Object.keys(FIELDS).some((id) => remembered(id) !== "");
-    this.#setTemperature(remembered("temperature"));
+    byId("more-options").open = Object.keys(FIELDS).some((id) => choiceOf(id) !== "");
+    this.#setTemperature(choiceOf("temperature"));
   }
 
-  /** The fields of a request; throws for a value that cannot be. */
+  /** The fields of a request; throws for an invalid value. */
   get body() {
     const body = {};
-    if (remembered("temperature") !== "") body.temperature = Number(remembered("temperature"));
-    for (const [id, { name, read }] of Object.entries(FIELDS)) {
+    if (choiceOf("temperature") !== "") body.temperature = Number(choiceOf("temperature"));
+    for (const [id, { name, parse }] of Object.entries(FIELDS)) {
       const field = byId(id);
       if (!field.checkValidity())
         throw new RequestError(400, `${field.labels[0].textContent}: ${field.validationMessage}`);
-      if (field.value !== "") body[name] = read(field.value);
+      if (field.value !== "") body[name] = parse(field.value);
     }
     return body;
   }
@@ -48,13 +48,13 @@ export class Parameters {
     byId("temperature-shown").textContent =
       value === "" ? t("the model’s own") : Number(value).toFixed(1);
     byId("temperature-default").hidden = value === "";
-    keep("temperature", value);
+    remember("temperature", value);
   }
 }
 
-function keep(id, value) {
+function remember(id, value) {
   if (value === "") localStorage.removeItem(id);
   else localStorage.setItem(id, value);
 }
 
-const remembered = (id) => localStorage.getItem(id) ?? "";
+const choiceOf = (id) => localStorage.getItem(id) ?? "";

@@ -1,5 +1,5 @@
 // Pictures of the next message, for a model with a projector. They are stored with the message; large
-// ones are scaled down first, as models use them small anyway.
+// ones are scaled down first, as models scale them down anyway.
 
 import { byId, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
@@ -9,41 +9,41 @@ const LONGEST_SIDE = 1536; // pixels
 const SMALL_BYTES = 400_000;
 
 export class Pictures {
-  #place = byId("pictures");
+  #element = byId("pictures");
   #urls = [];
 
-  /** Whether a file is one of the pictures that models take. */
+  /** Whether a file is a picture of a kind that models take. */
   static takes = (file) => KINDS.includes(file.type);
 
   /** Adds a file's picture. */
   async add(file) {
-    this.#urls.push(await asUrl(file.size > SMALL_BYTES ? await smaller(file) : file));
+    this.#urls.push(await toDataUrl(file.size > SMALL_BYTES ? await scaleDown(file) : file));
     this.#draw();
   }
 
-  /** The pictures as data: URLs; from now on there are none. */
+  /** Returns the pictures as data: URLs, and removes them. */
   take() {
     const taken = this.#urls;
     this.show([]);
     return taken;
   }
 
-  /** Shows these and no others. */
+  /** Shows these pictures, data: URLs, and no others. */
   show(urls) {
     this.#urls = [...urls];
     this.#draw();
   }
 
   #draw() {
-    this.#place.hidden = this.#urls.length === 0;
-    this.#place.replaceChildren(
-      ...this.#urls.map((url, place) =>
+    this.#element.hidden = this.#urls.length === 0;
+    this.#element.replaceChildren(
+      ...this.#urls.map((url, index) =>
         make(
           "li",
           {},
-          picture(url, t("Picture {number}", { number: place + 1 })),
-          iconButton("close", t("Remove picture {number}", { number: place + 1 }), () =>
-            this.show(this.#urls.filter((_, other) => other !== place)),
+          picture(url, t("Picture {number}", { number: index + 1 })),
+          iconButton("close", t("Remove picture {number}", { number: index + 1 }), () =>
+            this.show(this.#urls.filter((_, other) => other !== index)),
           ),
         ),
       ),
@@ -66,7 +66,7 @@ function blobOf(url) {
   return new Blob([bytes], { type });
 }
 
-async function asUrl(blob) {
+async function toDataUrl(blob) {
   const reader = new FileReader();
   const done = new Promise((resolve, reject) => {
     reader.onload = () => resolve(reader.result);
@@ -76,7 +76,7 @@ async function asUrl(blob) {
   return done;
 }
 
-async function smaller(file) {
+async function scaleDown(file) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
   const canvas = make("canvas", {

@@ -1,18 +1,18 @@
-// A user's message on the page: editing it begins a new chat from there.
+// A user's message on the page; editing it begins another branch of the chat.
 
-import { iconButton, make } from "./dom.js";
+import { fitHeight, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 import { picture } from "./pictures.js";
 
-/** The article of a message; `onEdit` gets the edited text. Without it, it is read-only. */
+/** The article of a message; `onEdit` gets the edited text. Without `onEdit` it is read-only. */
 export function question({ content: text, pictures = [] }, onEdit) {
-  const said = make(
+  const body = make(
     "div",
-    { className: "said" },
-    ...pictures.map((url, place) => picture(url, t("Picture {number}", { number: place + 1 }))),
+    { className: "body" },
+    ...pictures.map((url, index) => picture(url, t("Picture {number}", { number: index + 1 }))),
     make("p", {}, text),
   );
-  const article = make("article", { className: "question", "aria-label": t("You") }, said);
+  const article = make("article", { className: "question", "aria-label": t("You") }, body);
   if (onEdit) {
     const tools = make("div", { className: "tools" });
     const pen = iconButton("pen", t("Edit and resend"), () => edit(article, text, onEdit));
@@ -30,7 +30,7 @@ function edit(article, text, onEdit) {
       className: "edit",
       onsubmit: (event) => {
         event.preventDefault();
-        close(field.value.trim());
+        closeForm(field.value.trim());
       },
     },
     field,
@@ -38,25 +38,21 @@ function edit(article, text, onEdit) {
       "div",
       { className: "row" },
       make("span", { className: "hint" }, t("The original stays, one step back.")),
-      make("button", { type: "button", className: "quiet", onclick: () => close(null) }, t("Cancel")),
+      make("button", { type: "button", className: "quiet", onclick: () => closeForm(null) }, t("Cancel")),
       make("button", { type: "submit", className: "ask" }, t("Ask")),
     ),
   );
-  const shown = [...article.children];
-  const close = (asked) => {
-    article.replaceChildren(...shown);
-    if (asked && asked !== text) onEdit(asked);
+  const originalChildren = [...article.children];
+  const closeForm = (edited) => {
+    article.replaceChildren(...originalChildren);
+    if (edited && edited !== text) onEdit(edited);
     else article.querySelector("button").focus();
   };
-  const grow = () => {
-    field.style.height = "auto";
-    field.style.height = `${field.scrollHeight}px`;
-  };
-  field.addEventListener("input", grow);
+  field.addEventListener("input", () => fitHeight(field));
   field.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !event.isComposing) {
       event.stopPropagation(); // which would stop an answer
-      close(null);
+      closeForm(null);
     }
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
@@ -64,7 +60,7 @@ function edit(article, text, onEdit) {
     }
   });
   article.replaceChildren(form);
-  grow();
+  fitHeight(field);
   field.focus();
   field.setSelectionRange(text.length, text.length);
 }

@@ -7,23 +7,23 @@ const PAUSE_MS = 200; // after the last letter
 export class SearchField {
   #field = byId("search");
   #timer = null;
-  #sought = "";
-  #onSought;
+  #query = "";
+  #onSearch;
 
-  /** `onSought` is called for each other text that is sought; `onDown` moves to what was found. */
-  constructor({ onSought, onDown }) {
-    this.#onSought = onSought;
+  /** `onSearch` is called when the query changes; `onMoveDown` moves to the first chat, or opens it. */
+  constructor({ onSearch, onMoveDown }) {
+    this.#onSearch = onSearch;
     this.#field.addEventListener("input", () => {
       clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#seek(), this.#field.value.trim() ? PAUSE_MS : 0);
+      this.#timer = setTimeout(() => this.#search(), this.#field.value.trim() ? PAUSE_MS : 0);
     });
     this.#field.addEventListener("keydown", (event) => {
       if (event.isComposing) return; // the keys are the input method's
-      if (event.key === "Escape" && this.#field.value) this.#empty(event);
+      if (event.key === "Escape" && this.#field.value) this.#clear(event);
       if (event.key !== "ArrowDown" && event.key !== "Enter") return;
       event.preventDefault();
-      this.#seek();
-      onDown({ isOpened: event.key === "Enter" });
+      this.#search();
+      onMoveDown({ isOpening: event.key === "Enter" });
     });
     document.addEventListener("keydown", (event) => {
       if (!(event.ctrlKey || event.metaKey) || event.key !== "k") return;
@@ -33,28 +33,28 @@ export class SearchField {
     });
   }
 
-  /** What is sought; empty for all chats. */
-  get sought() {
-    return this.#sought;
+  /** The words to search for; empty for all chats. */
+  get query() {
+    return this.#query;
   }
 
-  #empty(event) {
+  #clear(event) {
     event.preventDefault();
     event.stopPropagation(); // which would stop an answer
     this.#field.value = "";
-    this.#seek();
+    this.#search();
   }
 
-  #seek() {
+  #search() {
     clearTimeout(this.#timer);
-    const sought = this.#field.value.trim();
-    if (sought === this.#sought) return;
-    this.#sought = sought;
-    this.#onSought();
+    const query = this.#field.value.trim();
+    if (query === this.#query) return;
+    this.#query = query;
+    this.#onSearch();
   }
 }
 
-/** An excerpt of a found chat, with the words that were sought marked. */
+/** An excerpt of a found chat, with the words of the query marked. */
 export const excerptOf = (parts) =>
   make(
     "span",

@@ -1,4 +1,4 @@
-// Several stored chats chosen in the sidebar, to be saved or deleted together.
+// Selection of stored chats in the sidebar, which are then saved or deleted together.
 
 import { byId, make } from "./dom.js";
 import { t } from "./language.js";
@@ -9,10 +9,10 @@ export class Selection {
   #delete = byId("delete-selected");
   #save = byId("save-selected");
   #boxes = new Map(); // by the chat of each
-  #kept = new Set(); // ids of the chats that were chosen in the list before
+  #selectedIds = new Set(); // ids of the chats selected in the previous list
 
   constructor({ onDelete, onSave }) {
-    this.#button.addEventListener("click", () => this.#turn(!this.isOn));
+    this.#button.addEventListener("click", () => this.#setOn(!this.isOn));
     byId("select-all").addEventListener("click", () => this.#setAll(true));
     this.#delete.addEventListener("click", () => onDelete(this.#chosen));
     this.#save.addEventListener("click", () => onSave(this.#chosen));
@@ -22,28 +22,28 @@ export class Selection {
     return this.#button.getAttribute("aria-pressed") === "true";
   }
 
-  /** A box for a chat, which is seen while chats are being chosen. */
+  /** A checkbox for a chat, visible while chats are being selected. */
   box(chat, title) {
-    const onchange = () => this.tell();
-    const checked = this.#kept.has(chat.id);
+    const onchange = () => this.showCount();
+    const checked = this.#selectedIds.has(chat.id);
     const box = make("input", { type: "checkbox", "aria-label": t("Select {title}", { title }), checked, onchange });
     this.#boxes.set(chat, box);
     return box;
   }
 
-  /** Forgets the boxes of a list that is drawn anew; chats in it that were chosen stay so. */
+  /** Removes all checkboxes, for a list that is drawn again; selected chats in it stay selected. */
   redraw() {
-    this.#kept = new Set(this.#chosen.map(({ id }) => id));
+    this.#selectedIds = new Set(this.#chosen.map(({ id }) => id));
     this.#boxes.clear();
   }
 
-  /** Ends the choice. */
+  /** Ends the selection. */
   end() {
-    this.#turn(false);
+    this.#setOn(false);
   }
 
-  /** Tells how many are chosen. */
-  tell() {
+  /** Shows how many chats are selected. */
+  showCount() {
     const { length } = this.#chosen;
     this.#delete.textContent = t("Delete {count}", { count: length });
     this.#save.textContent = t("Save {count}", { count: length });
@@ -54,16 +54,16 @@ export class Selection {
     return [...this.#boxes].filter(([, box]) => box.isConnected && box.checked).map(([chat]) => chat);
   }
 
-  #turn(isOn) {
+  #setOn(isOn) {
     this.#button.setAttribute("aria-pressed", isOn);
     byId("chats").classList.toggle("is-selecting", isOn);
     this.#bar.hidden = !isOn;
-    this.#kept.clear();
+    this.#selectedIds.clear();
     this.#setAll(false);
   }
 
   #setAll(isChecked) {
     for (const box of this.#boxes.values()) box.checked = isChecked;
-    this.tell();
+    this.showCount();
   }
 }

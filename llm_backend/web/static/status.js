@@ -1,6 +1,6 @@
 // Live status of the models, from the server's event stream.
 
-import { ask, events } from "./api.js";
+import { request, streamEvents } from "./api.js";
 import { isConfirmed } from "./confirm.js";
 import { byId, make, sparkline } from "./dom.js";
 import { downloadForm } from "./downloads.js";
@@ -8,18 +8,18 @@ import { language, t } from "./language.js";
 import { table } from "./tables.js";
 
 const RENDER_INTERVAL_MS = 1000;
-const MEASURED_OVER_MS = 3000; // a speed over less would jump with every answer
+const SPEED_WINDOW_MS = 3000; // a speed over less would jump with every answer
 const SHOWN_S = 90;
-const AGAIN_AFTER_MS = 3000;
+const RETRY_MS = 3000;
 
-const WORDS = {
+const STATE_NAMES = {
   idle: t("Idle"),
   processing: t("Busy"),
   loading: t("Loading"),
   error: t("Error"),
   terminated: t("Stopped"),
 };
-const STATES = {
+const MODEL_STATES = {
   unloaded: t("unloaded"),
   starting: t("starting"),
   ready: t("ready"),
@@ -27,7 +27,7 @@ const STATES = {
   failed: t("failed"),
   closed: t("closed"),
 };
-const NUMBERS = [
+const COLUMNS = [
   t("Running"),
   t("Waiting"),
   t("Cached"),
@@ -38,13 +38,13 @@ const NUMBERS = [
 const count = new Intl.NumberFormat(language);
 
 export class StatusPage {
-  #place = byId("status-view");
-  #ending = null;
+  #element = byId("status-view");
+  #controller = null;
   #options;
   #removable = new Set();
   downloads = make("div", {}); // one that runs goes on while the page is left
 
-  /** `options` tell what the key may do. */
+  /** `options` have the permissions of the key. */
   constructor(options) {
     this.#options = options;
   }
@@ -52,16 +52,16 @@ export class StatusPage {
   /** Shows the page and follows the status until `close`. */
   open() {
     this.close();
-    this.#ending = new AbortController();
+    this.#controller = new AbortController();
     this.#build();
-    this.#follow(this.#ending.signal);
+    this.#followStatus(this.#controller.signal);
     this.#listErrors();
     this.#offerDownloads();
   }
 
   close() {
-    this.#ending?.abort();
-    this.#ending = null;
+    this.#controller?.abort();
+    this.#controller = null;
   }
 
   #build() {
@@ -77,7 +77,7 @@ export class StatusPage {
     this.rows = new Map();
     this.errors = make("tbody", {});
     this.failure = make("p", { className: "notice", role: "alert", hidden: true });
-    this.#place.replaceChildren(
+    this.#element.replaceChildren(
       make("header", {}, make("h1", {}, t("Status")), this.state),
       this.info,
       make(
@@ -102,7 +102,7 @@ export class StatusPage {
       ),
       table(
         t("Models"),
-        [t("Model"), t("State"), ...NUMBERS, ""],
+        [t("Model"), t("State"), ...COLUMNS, ""],
         this.models,
       ),
       this.failure,
@@ -116,46 +116,46 @@ export class StatusPage {
     this.failure.after(this.downloads);
   }
 
-  /** Lets keys that administer download models, and remove those of the server's folder. */
+  /** Offers downloads, and removal of models in the server's folder, to keys that administer. */
   async #offerDownloads() {
     if (!this.#options.isLoaded) await this.#options.loadModels();
     if (!this.#options.mayAdminister) return;
     const isServed = this.#options.servesFolder;
     if (!this.downloads.hasChildNodes())
-      this.downloads.append(downloadForm({ isServed, onDone: () => this.#findRemovable() }));
+      this.downloads.append(downloadForm({ isServed, onDownloaded: () => this.#findRemovable() }));
     await this.#findRemovable();
   }
 
   async #findRemovable() {
-    const { data } = await ask("v1/models");
+    const { data } = await request("v1/models");
     this.#removable = new Set(data.filter(({ file }) => file).map(({ id }) => id));
     for (const [id, row] of this.rows) row.offerRemoval(this.#removable.has(id));
   }
 
-  async #follow(signal) {
-    const timer = setInterval(() => this.#tick(), RENDER_INTERVAL_MS);
+  async #followStatus(signal) {
+    const timer = setInterval(() => this.#drawSpeed(), RENDER_INTERVAL_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
     while (!signal.aborted) {
       try {
-        for await (const status of events("status", { signal })) this.#take(status);
+        for await (const status of streamEvents("status", { signal })) this.#update(status);
       } catch (error) {
         if (signal.aborted) return;
-        this.#take({ status: "error", info: error.message, models: [] });
+        this.#update({ status: "error", info: error.message, models: [] });
         if (error.status === 401 || error.status === 403) return;
       }
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_AFTER_MS));
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 
-  #take({ status, info, models }) {
-    this.state.textContent = WORDS[status];
+  #update({ status, info, models }) {
+    this.state.textContent = STATE_NAMES[status];
     this.state.dataset.status = status;
     this.info.textContent = info;
     const work = models.map((model) => model.work).filter(Boolean);
     const sum = (name) => work.reduce((total, one) => total + one[name], 0);
     this.figures.running.textContent = count.format(sum("running"));
     this.figures.waiting.textContent = count.format(sum("waiting"));
-    this.figures.cached.textContent = share(sum("cached_tokens"), sum("placed_tokens"));
+    this.figures.cached.textContent = formatShare(sum("cached_tokens"), sum("placed_tokens"));
     this.samples.push({ at: performance.now(), generated: sum("generated_tokens") });
     this.#drawModels(models);
   }
@@ -165,25 +165,25 @@ export class StatusPage {
       if (!this.rows.has(model.id)) {
         this.rows.set(
           model.id,
-          new ModelRow(model.id, (message) => this.#tellFailure(message)),
+          new ModelRow(model.id, (message) => this.#showFailure(message)),
         );
-        if (this.downloads.hasChildNodes()) this.#findRemovable(); // it has just been downloaded
+        if (this.downloads.hasChildNodes()) this.#findRemovable(); // the model has just been downloaded
       }
       this.rows.get(model.id).draw(model);
     }
     const elements = models.map(({ id }) => this.rows.get(id).element);
-    const isSame = elements.every((one, place) => this.models.children[place] === one);
+    const isSame = elements.every((one, index) => this.models.children[index] === one);
     if (!isSame || this.models.children.length !== elements.length)
       this.models.replaceChildren(...elements);
   }
 
-  /** Says why a model was not loaded or unloaded; null: it was. */
-  #tellFailure(message) {
+  /** Shows why a model was not loaded or unloaded; null if it was. */
+  #showFailure(message) {
     this.failure.textContent = message ?? "";
     this.failure.hidden = message === null;
   }
 
-  #tick() {
+  #drawSpeed() {
     this.speeds.push(this.#speed());
     this.speeds = this.speeds.slice(-SHOWN_S);
     const latest = this.speeds.at(-1);
@@ -198,10 +198,10 @@ export class StatusPage {
     );
   }
 
-  /** Tokens per second of late; the server says nothing while nothing changes. */
+  /** Tokens per second within the window; the server sends no events while nothing changes. */
   #speed() {
     const last = this.samples.at(-1),
-      since = performance.now() - MEASURED_OVER_MS;
+      since = performance.now() - SPEED_WINDOW_MS;
     if (!last || last.at < since) return 0;
     const before = this.samples.findLast(({ at }) => at <= since) ?? this.samples[0];
     this.samples = this.samples.slice(this.samples.indexOf(before));
@@ -210,92 +210,92 @@ export class StatusPage {
   }
 
   async #listErrors() {
-    const { data } = await ask("chat/errors").catch(() => ({ data: [] })); // the state shows the error
+    const { data } = await request("chat/errors").catch(() => ({ data: [] })); // the state shows the error
     this.errorsTable.hidden = data.length === 0;
     this.errors.replaceChildren(...data.slice(0, 20).map(errorRow));
   }
 }
 
-/** A model's row: its cells change, its button keeps its place under the pointer. */
+/** A model's row: its cells change, its buttons stay under the pointer. */
 class ModelRow {
   #state = make("span", {});
   #dot = make("span", { className: "dot" });
-  #numbers = NUMBERS.map((name) => make("td", { className: "number", "data-name": name }));
-  #button = make("button", { type: "button", className: "link" });
-  #bin = make("button", { type: "button", className: "link", hidden: true }, t("Remove"));
+  #numbers = COLUMNS.map((name) => make("td", { className: "number", "data-name": name }));
+  #loadButton = make("button", { type: "button", className: "link" });
+  #removeButton = make("button", { type: "button", className: "link", hidden: true }, t("Remove"));
 
-  constructor(id, tell) {
-    this.#bin.setAttribute("aria-label", t("Remove {name}", { name: id }));
-    this.#bin.addEventListener("click", () => this.#remove(id, tell));
-    this.#button.addEventListener("click", () => this.#toggle(id, tell));
+  constructor(id, onFailure) {
+    this.#removeButton.setAttribute("aria-label", t("Remove {name}", { name: id }));
+    this.#removeButton.addEventListener("click", () => this.#remove(id, onFailure));
+    this.#loadButton.addEventListener("click", () => this.#toggle(id, onFailure));
     this.element = make(
       "tr",
       {},
       make("th", { scope: "row" }, id),
       make("td", { className: "number" }, this.#dot, this.#state),
       ...this.#numbers,
-      make("td", { className: "buttons" }, this.#button, this.#bin),
+      make("td", { className: "buttons" }, this.#loadButton, this.#removeButton),
     );
   }
 
   offerRemoval(isRemovable) {
-    this.#bin.hidden = !isRemovable;
+    this.#removeButton.hidden = !isRemovable;
   }
 
   draw({ state, slots, context_tokens: context, work }) {
-    this.#state.textContent = STATES[state] ?? state;
+    this.#state.textContent = MODEL_STATES[state] ?? state;
     this.#dot.dataset.state = state;
-    const told = work ? numbers(work, slots, context) : [];
-    for (const [place, cell] of this.#numbers.entries()) cell.textContent = told[place] ?? "–";
-    this.#button.dataset.action = state === "unloaded" ? "load" : "unload";
-    this.#button.textContent = state === "unloaded" ? t("Load") : t("Unload");
+    const texts = work ? columnTexts(work, slots, context) : [];
+    for (const [index, cell] of this.#numbers.entries()) cell.textContent = texts[index] ?? "–";
+    this.#loadButton.dataset.action = state === "unloaded" ? "load" : "unload";
+    this.#loadButton.textContent = state === "unloaded" ? t("Load") : t("Unload");
   }
 
-  async #remove(id, tell) {
+  async #remove(id, onFailure) {
     const question = t("Remove {name}? Its file is deleted from the server.", { name: id });
     if (!(await isConfirmed(question, { yes: t("Remove") }))) return;
     try {
-      await ask(`v1/models/${encodeURIComponent(id)}`, { method: "DELETE" });
-      tell(null);
+      await request(`v1/models/${encodeURIComponent(id)}`, { method: "DELETE" });
+      onFailure(null);
     } catch (error) {
-      tell(t("{id} was not removed: {reason}", { id, reason: error.message }));
+      onFailure(t("{id} was not removed: {reason}", { id, reason: error.message }));
     }
   }
 
-  async #toggle(id, tell) {
-    const { action } = this.#button.dataset;
-    this.#button.disabled = true;
+  async #toggle(id, onFailure) {
+    const { action } = this.#loadButton.dataset;
+    this.#loadButton.disabled = true;
     try {
-      await ask(`v1/models/${encodeURIComponent(id)}/${action}`, { method: "POST" });
-      tell(null);
+      await request(`v1/models/${encodeURIComponent(id)}/${action}`, { method: "POST" });
+      onFailure(null);
     } catch (error) {
       const values = { id, reason: error.message };
-      tell(
+      onFailure(
         action === "load"
           ? t("{id} was not loaded: {reason}", values)
           : t("{id} was not unloaded: {reason}", values),
       );
     } finally {
-      this.#button.disabled = false;
+      this.#loadButton.disabled = false;
     }
   }
 }
 
-const numbers = (work, slots, context) => [
+const columnTexts = (work, slots, context) => [
   t("{part} of {whole}", { part: work.running, whole: slots ?? "?" }),
   count.format(work.waiting),
-  share(work.cached_tokens, work.placed_tokens),
-  kept(work.held_tokens, slots, context),
+  formatShare(work.cached_tokens, work.placed_tokens),
+  formatCells(work.held_tokens, slots, context),
   count.format(work.generated_tokens),
-  seen(work),
+  formatMedia(work),
 ];
 
 /** Encoded tokens of pictures and sounds, and their speed; empty for most models. */
-const seen = ({ media_tokens: tokens, media_s: seconds }) =>
+const formatMedia = ({ media_tokens: tokens, media_s: seconds }) =>
   tokens ? `${count.format(tokens)} (${count.format(Math.round(tokens / seconds))}/s)` : "–";
 
-const kept = (held, slots, context) =>
-  slots && context ? `${count.format(held)} (${share(held, slots * context)})` : count.format(held);
+const formatCells = (tokens, slots, context) =>
+  slots && context ? `${count.format(tokens)} (${formatShare(tokens, slots * context)})` : count.format(tokens);
 
 function errorRow({ created, operation, status, message }) {
   const when = new Date(created * 1000);
@@ -309,4 +309,4 @@ function errorRow({ created, operation, status, message }) {
   );
 }
 
-const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
+const formatShare = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");

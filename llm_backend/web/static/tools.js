@@ -1,32 +1,31 @@
-// Tools of this server, by its MCP endpoint: a model may call them, each time with the reader's
-// approval.
+// Tools of this server's MCP endpoint: a model may call them, each time with the user's approval.
 
-import { RequestError, ask } from "./api.js";
+import { RequestError, request } from "./api.js";
 import { make } from "./dom.js";
 import { t } from "./language.js";
 
 const REFUSED = "The user refused this call.";
 
-let listed = null;
+let cachedTools = null;
 
-/** The tools, as requests of chats have them. */
+/** Returns the tools in the form of chat requests. */
 export async function functionTools() {
-  listed ??= await list();
-  return listed.map(({ name, description, inputSchema: parameters }) => ({
+  cachedTools ??= await fetchTools();
+  return cachedTools.map(({ name, description, inputSchema: parameters }) => ({
     type: "function",
     function: { name, description, parameters },
   }));
 }
 
-async function list() {
-  const { result, error } = await call("tools/list", {});
+async function fetchTools() {
+  const { result, error } = await callMethod("tools/list", {});
   if (error) throw new RequestError(0, error.message);
   return result.tools;
 }
 
-/** The result of a call as the model is to read it: also a refusal, or what went wrong. It never
- *  throws: the results of the calls before would be lost, and these be made again. */
-export async function resultOf({ name, text }, isAllowed) {
+/** Makes a call; returns its result for the model, which may be a refusal or an error. It never throws,
+ *  as the results of earlier calls would be lost and their calls made again. */
+export async function runCall({ name, text }, isAllowed) {
   if (!isAllowed) return REFUSED;
   let values;
   try {
@@ -35,7 +34,7 @@ export async function resultOf({ name, text }, isAllowed) {
     return "Error: the arguments are no JSON.";
   }
   try {
-    const { result, error } = await call("tools/call", { name, arguments: values });
+    const { result, error } = await callMethod("tools/call", { name, arguments: values });
     if (error) return `Error: ${error.message}`;
     return (result.content ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
   } catch (error) {
@@ -43,8 +42,8 @@ export async function resultOf({ name, text }, isAllowed) {
   }
 }
 
-/** Asks whether these calls may be made; `onDecided` gets the answer. */
-export function approval(calls, onDecided) {
+/** A panel that asks whether these calls may be made; `onDecided` gets the answer. */
+export function approvalPanel(calls, onDecided) {
   const decide = (isAllowed) => () => {
     panel.remove();
     onDecided(isAllowed);
@@ -60,6 +59,6 @@ export function approval(calls, onDecided) {
   return panel;
 }
 
-/** What the server answers to a method: `{ result }` or `{ error }`. */
-const call = (method, params) =>
-  ask("mcp", { method: "POST", body: { jsonrpc: "2.0", id: 1, method, params } });
+/** Returns the answer to a method of MCP: `{ result }` or `{ error }`. */
+const callMethod = (method, params) =>
+  request("mcp", { method: "POST", body: { jsonrpc: "2.0", id: 1, method, params } });

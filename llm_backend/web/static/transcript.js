@@ -1,4 +1,4 @@
-// Messages of a conversation on the page, and an answer in progress.
+// The messages of a conversation on the page, and an answer in progress.
 
 import { byId, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
@@ -10,127 +10,128 @@ const NEAR_PX = 120; // a reader no further from the end follows it
 const FAR_PX = 240; // a reader further away gets a button to the end
 
 export class Transcript {
-  #place = byId("transcript");
+  #element = byId("transcript");
   #scroller = byId("scroller");
   #endButton = byId("to-end");
 
   constructor() {
     this.#scroller.addEventListener("scroll", () => this.#offerEnd(), { passive: true });
     this.#endButton.addEventListener("click", () => {
-      this.toEnd();
+      this.scrollToEnd();
       byId("prompt").focus({ preventScroll: true });
     });
   }
 
-  /** Shows these messages and no others; `onEdit` gets a question's place and what to ask instead,
-   *  `onTurn` a place and the step to the variant beside, of which `variantAt` tells. */
-  show(messages, { onEdit, variantAt, onTurn }) {
-    this.#place.replaceChildren();
-    messages.forEach((message, place) => {
-      if (message.role === "tool") this.#place.append(toolResult(message));
-      else if (message.role !== "user") this.addAnswer().end(message);
+  /** Shows these messages and no others. `onEdit` gets the index of a question and its edited text,
+   *  `onStep` an index and the step (-1 or 1) to another variant; `variantAt` returns the number of an
+   *  index's variant and their count. */
+  show(messages, { onEdit, variantAt, onStep }) {
+    this.#element.replaceChildren();
+    messages.forEach((message, index) => {
+      if (message.role === "tool") this.#element.append(toolResult(message));
+      else if (message.role !== "user") this.addAnswer().finish(message);
       else if (message.hasMore) this.addQuestion(message);
-      else this.addQuestion(message, (text) => onEdit(place, text));
+      else this.addQuestion(message, (text) => onEdit(index, text));
       const name = message.role === "user" ? "question" : "answer",
-        variants = variantsOf(name, variantAt(place), (step) => onTurn(place, step));
-      if (variants) this.#place.lastChild.append(variants);
+        variants = variantButtons(name, variantAt(index), (step) => onStep(index, step));
+      if (variants) this.#element.lastChild.append(variants);
     });
-    this.toEnd();
+    this.scrollToEnd();
   }
 
   addQuestion(message, onEdit) {
-    this.#place.append(question(message, onEdit));
-    this.toEnd();
+    this.#element.append(question(message, onEdit));
+    this.scrollToEnd();
   }
 
   addAnswer() {
     const answer = new AnswerView(this);
-    this.#place.append(answer.element);
-    this.toEnd();
+    this.#element.append(answer.element);
+    this.scrollToEnd();
     return answer;
   }
 
   /** Shows an answer in progress again, below the other messages. */
   resume(answer) {
-    this.#place.append(answer.element);
-    this.toEnd();
+    this.#element.append(answer.element);
+    this.scrollToEnd();
   }
 
   removeLastAnswer() {
-    this.#place.querySelector("article:last-child.answer")?.remove();
+    this.#element.querySelector("article:last-child.answer")?.remove();
   }
 
   removeLastQuestion() {
-    this.#place.querySelector("article:last-child.question")?.remove();
+    this.#element.querySelector("article:last-child.question")?.remove();
   }
 
-  /** Puts the buttons that ask again, and for more of a cut answer, under the last answer only. */
-  offerMore({ onAgain, onGoOn }) {
-    for (const button of this.#place.querySelectorAll("[data-more]")) button.remove();
-    const tools = this.#place.querySelector("article:last-child.answer .tools");
+  /** Puts the buttons that regenerate and continue under the last answer only; without `onContinue`
+   *  the answer cannot be continued. */
+  offerContinuation({ onRegenerate, onContinue }) {
+    for (const button of this.#element.querySelectorAll("[data-more]")) button.remove();
+    const tools = this.#element.querySelector("article:last-child.answer .tools");
     if (!tools) return;
-    const again = iconButton("again", t("Answer again"), onAgain),
-      goOn = make("button", { type: "button", className: "link", onclick: onGoOn }, t("Go on"));
-    for (const one of onGoOn ? [again, goOn] : [again]) {
+    const again = iconButton("again", t("Answer again"), onRegenerate),
+      more = make("button", { type: "button", className: "link", onclick: onContinue }, t("Go on"));
+    for (const one of onContinue ? [again, more] : [again]) {
       one.dataset.more = "";
       tools.append(one);
     }
   }
 
-  /** Puts a question to the reader under the last answer. */
-  askBelow(element) {
-    this.#place.querySelector(".approval")?.remove();
-    this.#place.querySelector("article:last-child.answer .tools")?.before(element);
-    this.toEnd();
+  /** Puts the question whether calls may be made under the last answer. */
+  showApproval(element) {
+    this.#element.querySelector(".approval")?.remove();
+    this.#element.querySelector("article:last-child.answer .tools")?.before(element);
+    this.scrollToEnd();
   }
 
-  /** Keeps the keyboard at the button that was pressed, or at its neighbour if it is at an end. */
-  focusVariant(place, step) {
-    const buttons = [...this.#place.children[place].querySelectorAll(".variants button")];
+  /** Focuses the button of a step again, or its neighbour if there is no further variant. */
+  focusVariant(index, step) {
+    const buttons = [...this.#element.children[index].querySelectorAll(".variants button")];
     for (const button of step < 0 ? buttons : buttons.reverse())
       if (!button.disabled) return button.focus();
   }
 
-  /** Shows the end. */
-  toEnd() {
+  scrollToEnd() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
     this.#offerEnd();
   }
 
-  /** Renders more text; a reader at the end stays at the end. */
-  keepEnd(draw) {
-    const wasNear = this.#beyond() < NEAR_PX;
+  /** Calls a function that adds text; a reader at the end stays at the end. */
+  drawKeepingEnd(draw) {
+    const wasNear = this.#distanceFromEnd() < NEAR_PX;
     draw();
-    if (wasNear) this.toEnd();
+    if (wasNear) this.scrollToEnd();
     else this.#offerEnd();
   }
 
-  /** How far below what is seen the end is, in pixels. */
-  #beyond() {
+  /** The pixels between what is seen and the end. */
+  #distanceFromEnd() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     return scrollHeight - scrollTop - clientHeight;
   }
 
   #offerEnd() {
-    this.#endButton.hidden = this.#beyond() < FAR_PX;
+    this.#endButton.hidden = this.#distanceFromEnd() < FAR_PX;
   }
 }
 
-/** Buttons to the messages before and behind this one, where there are several; else nothing. */
-function variantsOf(name, { place, count }, onTurn) {
+/** Buttons to the variants before and after the one of this number; null if it is the only one. */
+function variantButtons(name, { number, count }, onStep) {
   if (count < 2) return null;
-  const before = iconButton("back", t(`Earlier ${name}`), () => onTurn(-1)),
-    behind = iconButton("forth", t(`Later ${name}`), () => onTurn(1));
-  before.disabled = place === 0;
-  behind.disabled = place === count - 1;
-  const told = make("span", { className: "place" }, t("{place} of {count}", { place: place + 1, count }));
-  return make("div", { className: "variants" }, before, told, behind);
+  const before = iconButton("back", t(`Earlier ${name}`), () => onStep(-1)),
+    after = iconButton("forth", t(`Later ${name}`), () => onStep(1));
+  before.disabled = number === 1;
+  after.disabled = number === count;
+  const position = make("span", { className: "position" }, t("{place} of {count}", { place: number, count }));
+  return make("div", { className: "variants" }, before, position, after);
 }
 
 class AnswerView {
   #transcript;
   #markdown;
-  #thoughts = null;
+  #reasoning = null;
   #calls = make("div", {});
   #announced = 0;
   #latest = null;
@@ -150,8 +151,8 @@ class AnswerView {
     this.#markdown = new Markdown(this.body);
   }
 
-  /** Draws what there is, soon. */
-  grow(answer) {
+  /** Draws the answer as far as it has come, within the render interval. */
+  update(answer) {
     this.#latest = answer;
     this.#timer ??= setTimeout(() => {
       this.#draw();
@@ -159,21 +160,21 @@ class AnswerView {
     }, RENDER_INTERVAL_MS);
   }
 
-  /** Draws the end of it. */
-  end(answer) {
+  /** Draws the whole answer and its buttons. */
+  finish(answer) {
     this.#latest = answer;
     clearTimeout(this.#timer);
     this.#draw();
     this.element.classList.remove("is-growing");
     this.element.removeAttribute("aria-busy");
-    if (answer.isCut) this.note(t("Cut short"));
-    if (answer.retrieval) this.#tellRetrieval(answer.retrieval);
+    if (answer.isCut) this.addNote(t("Cut short"));
+    if (answer.retrieval) this.#showRetrieval(answer.retrieval);
     if (navigator.clipboard && answer.content)
       this.tools.append(copyButton(t("Copy the answer"), () => answer.content));
   }
 
-  /** Says something about the answer that is not part of it. */
-  note(text) {
+  /** Adds a note about the answer. */
+  addNote(text) {
     this.tools.append(make("span", { className: "cut" }, text));
   }
 
@@ -189,44 +190,44 @@ class AnswerView {
   #draw() {
     this.#timer = null;
     const { content, reasoning, calls = [] } = this.#latest;
-    this.#transcript.keepEnd(() => {
-      if (reasoning) this.#think(reasoning);
+    this.#transcript.drawKeepingEnd(() => {
+      if (reasoning) this.#showReasoning(reasoning);
       if (calls.length) this.#showCalls(calls);
       this.#markdown.draw(content);
     });
   }
 
-  /** What was found in the files, or that and why nothing was. */
-  #tellRetrieval({ status, results, error }) {
-    if (status === "found") this.tools.before(sourcesOf(results));
+  /** Shows the passages that were found in the files, or why there are none. */
+  #showRetrieval({ status, results, error }) {
+    if (status === "found") this.tools.before(sourceList(results));
     else
-      this.note(
+      this.addNote(
         status === "failed"
           ? t("Answered without the files: {error}", { error })
           : t("Nothing was found in the files"),
       );
   }
 
-  /** The calls of tools; those that are open stay so while they grow. */
+  /** Shows calls of tools; one that the reader opened stays open while it grows. */
   #showCalls(calls) {
-    for (const [place, { name, text }] of calls.entries()) {
-      if (!this.#calls.children[place]) this.#calls.append(folded("code", "", make("pre", {})));
-      const [summary, pre] = this.#calls.children[place].children;
+    for (const [index, { name, text }] of calls.entries()) {
+      if (!this.#calls.children[index]) this.#calls.append(collapsible("code", "", make("pre", {})));
+      const [summary, pre] = this.#calls.children[index].children;
       summary.lastChild.textContent = t("Call of {name}", { name });
       pre.textContent = text;
     }
   }
 
-  #think(reasoning) {
-    if (this.#thoughts === null) {
-      this.#thoughts = make("p", {});
-      this.body.before(folded("pulse", t("Thoughts"), this.#thoughts));
+  #showReasoning(reasoning) {
+    if (this.#reasoning === null) {
+      this.#reasoning = make("p", {});
+      this.body.before(collapsible("pulse", t("Thoughts"), this.#reasoning));
     }
-    this.#thoughts.textContent = reasoning;
+    this.#reasoning.textContent = reasoning;
   }
 }
 
-const folded = (symbol, title, ...content) =>
+const collapsible = (symbol, title, ...content) =>
   make(
     "details",
     { className: "thoughts" },
@@ -238,10 +239,10 @@ const toolResult = ({ content }) =>
   make(
     "article",
     { className: "answer", "aria-label": t("The tool") },
-    folded("code", t("Result of the call"), make("pre", {}, content)),
+    collapsible("code", t("Result of the call"), make("pre", {}, content)),
   );
 
-function sourcesOf(sources) {
+function sourceList(sources) {
   const passages = sources.map(({ filename, text }) =>
     make("li", {}, make("strong", {}, filename), make("p", {}, text)),
   );

@@ -1,24 +1,24 @@
-// Chats as files: Markdown to read, JSON to read in again.
+// Chats as files: Markdown for readers, JSON that the page opens again.
 
 import { RequestError } from "./api.js";
 import { Conversation } from "./conversation.js";
 import { byId, make } from "./dom.js";
 import { t } from "./language.js";
 
-/** Wires the buttons: `current` returns the chat to save, `onRead` gets one that is opened. */
-export function wireTransfer({ current, onRead, onFailed }) {
-  const saveBy = (save) => () => {
+/** Wires the buttons: `current` returns the chat to save, `onImported` gets one from a file. */
+export function wireTransfer({ current, onImported, onFailed }) {
+  const saverOf = (save) => () => {
     if (current().messages.length) save(current());
     else onFailed(new RequestError(0, t("There is nothing to save: this chat is empty.")));
   };
-  byId("save-markdown").addEventListener("click", saveBy(saveMarkdown));
-  byId("save-json").addEventListener("click", saveBy(saveJson));
+  byId("save-markdown").addEventListener("click", saverOf(saveMarkdown));
+  byId("save-json").addEventListener("click", saverOf(saveJson));
   const field = byId("chat-file");
   byId("read-chat").addEventListener("click", () => field.click());
   field.addEventListener("change", async () => {
     const [file] = field.files;
     field.value = "";
-    if (file) await readChat(file).then(onRead).catch(onFailed);
+    if (file) await importChat(file).then(onImported).catch(onFailed);
   });
 }
 
@@ -34,21 +34,21 @@ function saveMarkdown(conversation) {
 
 /** Saves a chat as a JSON file. */
 function saveJson(conversation) {
-  const text = JSON.stringify(conversation.exported(), null, 2);
+  const text = JSON.stringify(conversation.toExport(), null, 2);
   save(`${fileName(conversation.title)}.json`, "application/json", text);
 }
 
 /** Saves chats as one JSON file; a single one as it is saved from the options. */
 export function saveChats(conversations) {
   if (conversations.length === 1) return saveJson(conversations[0]);
-  const chats = conversations.map((one) => one.exported());
+  const chats = conversations.map((one) => one.toExport());
   save("chats.json", "application/json", JSON.stringify({ chats }, null, 2));
 }
 
 /** Reads the chat of a JSON file; throws `RequestError`. */
-async function readChat(file) {
+async function importChat(file) {
   try {
-    return Conversation.imported(JSON.parse(await file.text()));
+    return Conversation.fromExport(JSON.parse(await file.text()));
   } catch {
     throw new RequestError(0, t("{name} is no chat that was saved as JSON.", { name: file.name }));
   }

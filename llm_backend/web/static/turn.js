@@ -1,27 +1,27 @@
-// One answer in progress. It can be stopped at any time, and it is ended when the server is gone
-// without having closed the connection: a model may be silent for long, a server is not.
+// One answer in progress. It can be stopped at any time, and it ends when the server is gone without
+// having closed the connection: a model may be silent for long, its server answers pings.
 
 import { ConnectionLost, isReachable } from "./api.js";
 import { t } from "./language.js";
 
-const SILENCE_MS = 15_000; // then the server is asked whether it is there
-const FAILED_CHECKS = 2; // one alone may be a server with much to do
+const SILENCE_MS = 15_000; // then the server is pinged
+const FAILED_CHECKS = 2; // one alone may be a busy server
 
 export class Turn {
-  /** True once the user has stopped it. */
+  /** Whether the user stopped it. */
   isStopped = false;
-  /** True once its chat is not shown any more, and the server goes on with the answer. */
+  /** Whether its chat is not shown any more, and the server continues the answer. */
   isLeft = false;
-  /** The id by which the server goes on with the answer; null if it ends with this page. */
+  /** The id of a detached answer; null if the answer ends with this page. */
   detachedId = null;
   #controller = new AbortController();
   #timer = setInterval(() => this.#check(), SILENCE_MS);
-  #isHeard = false;
+  #hasEvents = false;
   #failedChecks = 0;
-  #onSilent;
+  #onSilence;
 
-  constructor({ onSilent }) {
-    this.#onSilent = onSilent;
+  constructor({ onSilence }) {
+    this.#onSilence = onSilence;
   }
 
   get signal() {
@@ -33,15 +33,15 @@ export class Turn {
     this.#controller.abort();
   }
 
-  /** Ends it here, and nowhere else. */
+  /** Ends it on this page; the server continues the answer. */
   leave() {
     this.isLeft = true;
     this.#controller.abort();
   }
 
-  /** Notes that something has come. */
-  hear() {
-    this.#isHeard = true;
+  /** Notes that an event of the answer has come. */
+  noteEvent() {
+    this.#hasEvents = true;
   }
 
   end() {
@@ -58,10 +58,10 @@ export class Turn {
   }
 
   async #check() {
-    const isHeard = this.#isHeard;
-    this.#isHeard = false;
-    if (isHeard) return;
-    this.#onSilent();
+    const hadEvents = this.#hasEvents;
+    this.#hasEvents = false;
+    if (hadEvents) return;
+    this.#onSilence();
     if (await isReachable()) this.#failedChecks = 0;
     else this.#failedChecks += 1;
     if (this.#failedChecks === FAILED_CHECKS)

@@ -1,11 +1,11 @@
-// The page's service worker: it lets the page be installed, and opens it while the server is away.
+// The page's service worker: it lets browsers install the page, and opens it while the server is away.
 //
-// It keeps files of the page alone, and asks the server first each time. Requests of the API pass it
-// by: no chat, answer or key is ever kept.
+// It caches only files of the page, and asks the server first each time. It leaves requests of the API
+// alone: no chat, answer or key is ever cached.
 
-const SHELL = "shell";
+const CACHE = "shell";
 
-const isOfShell = ({ method, url }) => {
+const isShellRequest = ({ method, url }) => {
   const { origin, pathname } = new URL(url);
   const isFile = pathname === "/" || pathname.startsWith("/web/");
   return method === "GET" && origin === location.origin && isFile;
@@ -14,28 +14,28 @@ const isOfShell = ({ method, url }) => {
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
-  if (isOfShell(event.request)) event.respondWith(latest(event));
+  if (isShellRequest(event.request)) event.respondWith(fetchLatest(event));
 });
 
-/** The file of the server, or else the one that it sent last. */
-async function latest(event) {
+/** Fetches a file from the server, or else from the cache. */
+async function fetchLatest(event) {
   const { request } = event;
   let response;
   try {
     response = await fetch(request);
   } catch (error) {
-    const kept = await caches.match(request, { cacheName: SHELL });
-    if (kept) return kept;
+    const cached = await caches.match(request, { cacheName: CACHE });
+    if (cached) return cached;
     throw error;
   }
-  if (response.ok) event.waitUntil(keep(request, response.clone()));
+  if (response.ok) event.waitUntil(cache(request, response.clone()));
   return response;
 }
 
-async function keep(request, response) {
+async function cache(request, response) {
   try {
-    await (await caches.open(SHELL)).put(request, response);
+    await (await caches.open(CACHE)).put(request, response);
   } catch {
-    // ignored on purpose: the disk may be full, or the browser may keep nothing; the page has its file
+    // ignored on purpose: the disk may be full, or the browser may cache nothing; the page has its file
   }
 }

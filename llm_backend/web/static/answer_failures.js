@@ -1,0 +1,50 @@
+// Failures of answers, in the notice: silence, errors and empty answers, with the buttons that help.
+
+import { isContinuable } from "./messages.js";
+import { t } from "./language.js";
+
+export class AnswerFailures {
+  #notice;
+  #errors;
+  #onRegenerate;
+  #onContinue;
+  #onRetry;
+
+  /** The buttons have the last answer generated again or continued, or its question sent again. */
+  constructor({ notice, errors, onRegenerate, onContinue, onRetry }) {
+    this.#notice = notice;
+    this.#errors = errors;
+    this.#onRegenerate = onRegenerate;
+    this.#onContinue = onContinue;
+    this.#onRetry = onRetry;
+  }
+
+  /** Says that no event has come for a while, which is no failure yet. */
+  showSilence(conversation) {
+    this.#notice.showMild(
+      conversation.lastAnswer?.content
+        ? t("Nothing has come for a while. Stop keeps what was said.")
+        : t("No answer yet: the model may be loading, or busy. Stop ends the wait."),
+    );
+  }
+
+  showEmpty() {
+    this.#notice.show(t("The model answered nothing."), this.#actions({}, null, null));
+  }
+
+  /** Shows an error. `lastAnswer` is the conversation's; `hasAnswer` tells whether the turn that failed
+   *  left one. `onRetry`, if given, asks a question again that got none. */
+  showError(error, { lastAnswer, hasAnswer, onRetry }) {
+    this.#errors.show(error, this.#actions(error, lastAnswer, hasAnswer ? null : onRetry));
+    if (hasAnswer && !lastAnswer.isCut)
+      this.#notice.add(t("The answer is whole, but may not be stored."));
+  }
+
+  #actions({ status }, lastAnswer, onRetry) {
+    const isRefused = status >= 400 && status < 500 && status !== 429;
+    if (isRefused) return [];
+    if (onRetry) return [[t("Try again"), onRetry]];
+    const again = [t("Try again"), lastAnswer ? this.#onRegenerate : this.#onRetry];
+    return isContinuable(lastAnswer) ? [[t("Go on"), this.#onContinue], again] : [again];
+  }
+}

@@ -1,0 +1,74 @@
+// Streams of answers, drawn while they grow: of a new answer, or of one that the server is writing.
+
+export class AnswerStream {
+  #view;
+  #router;
+  #options;
+  #attachments;
+  #notice;
+
+  constructor({ view, router, options, attachments, notice }) {
+    this.#view = view;
+    this.#router = router;
+    this.#options = options;
+    this.#attachments = attachments;
+    this.#notice = notice;
+  }
+
+  /** Has the model answer, or continue its last answer; throws as soon as the turn is aborted. */
+  async request(conversation, answerView, turn, isContinued) {
+    const { model, parameters, isStoring } = this.#options,
+      { signal } = turn;
+    const isSearching = this.#options.canReadFiles && !isContinued;
+    const storeId = isSearching ? await turn.wait(this.#attachments.readyStore()) : null;
+    const tools = this.#options.usesTools && !isContinued ? await turn.wait(listTools()) : [];
+    const began = performance.now();
+    const answers = conversation.answer({
+      model,
+      parameters,
+      storeId,
+      tools,
+      isStoring,
+      isContinued,
+      detachedId: turn.detachedId,
+      signal,
+    });
+    for await (const answer of answers) {
+      signal.throwIfAborted(); // events that came before are left out
+      turn.noteEvent();
+      this.#notice.hideMild();
+      this.#nameInAddress(conversation);
+      answerView.update(answer);
+    }
+    const { usage } = conversation.messages.at(-1);
+    this.#view.showSpeed(usage, (performance.now() - began) / 1000);
+  }
+
+  /** Draws the question and the answer that the server is writing. */
+  async follow(conversation, answerView, turn) {
+    const { signal } = turn;
+    let isDrawn = false;
+    for await (const answer of conversation.follow(turn.detachedId, signal)) {
+      signal.throwIfAborted();
+      turn.noteEvent();
+      if (!isDrawn) {
+        this.#options.system = conversation.system;
+        this.#view.draw();
+        this.#view.transcript.removeLastAnswer(); // the empty one, which is about to grow
+        this.#view.transcript.resume(answerView);
+        this.#view.showTitle();
+        this.#view.showGreeting();
+        isDrawn = true;
+      }
+      answerView.update(answer);
+    }
+  }
+
+  /** Names the conversation in the address if it is shown, once the server has stored it. */
+  #nameInAddress(conversation) {
+    if (conversation === this.#view.conversation && this.#router.isAtChat)
+      this.#router.replace(conversation.path);
+  }
+}
+
+const listTools = async () => (await import("./tools.js")).functionTools();

@@ -1,0 +1,295 @@
+// Questions and answers of the open chat: each question is sent, and its answer drawn, stopped,
+// continued, generated again, or followed where the server is already writing it.
+
+import { RequestError } from "./api.js";
+import { AnswerFailures } from "./answer_failures.js";
+import { AnswerStream } from "./answer_stream.js";
+import { newId } from "./conversation.js";
+import { cancel, findRunning } from "./detached.js";
+import { byId, fitHeight } from "./dom.js";
+import { isContinuable, isEmpty } from "./messages.js";
+import { Turn } from "./turn.js";
+
+export class Answers {
+  #turn = null; // the answer in progress
+  #view;
+  #stream;
+  #failures;
+  #router;
+  #options;
+  #pictures;
+  #attachments;
+  #notice;
+  #errors;
+  #onStored;
+  #onFinished;
+
+  /** `onStored` reloads the stored chats, until the one of an id is there if one is given. `onFinished`
+   *  gets a conversation whose answer ended before it could be followed. */
+  constructor({ view, router, options, pictures, attachments, notice, errors, onStored, onFinished }) {
+    this.#view = view;
+    this.#router = router;
+    this.#options = options;
+    this.#pictures = pictures;
+    this.#attachments = attachments;
+    this.#notice = notice;
+    this.#errors = errors;
+    this.#onStored = onStored;
+    this.#onFinished = onFinished;
+    this.#stream = new AnswerStream({ view, router, options, attachments, notice });
+    this.#failures = new AnswerFailures({
+      notice,
+      errors,
+      onRegenerate: () => this.#regenerate(),
+      onContinue: () => this.#continue(),
+      onRetry: () => this.#retry(),
+    });
+  }
+
+  /** Whether an answer is in progress. */
+  get isActive() {
+    return this.#turn !== null;
+  }
+
+  // -- what the user does
+
+  /** Sends the text of the field to the chat of the address. */
+  async send() {
+    await this.#router.settle();
+    const field = byId("prompt"),
+      text = field.value.trim();
+    if (!text || this.#turn) return;
+    field.value = "";
+    fitHeight(field);
+    await this.#ask(text, this.#pictures.take());
+  }
+
+  /** Asks an edited question instead of an earlier one, in a branch of the chat; buttons lead to the
+   *  other branch. */
+  async branch(index, text) {
+    if (this.#turn) return;
+    const { conversation } = this.#view,
+      { pictures } = conversation.messages[index],
+      previous = conversation.branchAt(index);
+    this.#notice.hide();
+    this.#view.draw();
+    const onRetry = () => {
+      byId("prompt").value = ""; // where the question was put back
+      this.branch(index, text);
+    };
+    await this.#ask(text, pictures, { previous, onRetry });
+  }
+
+  /** Shows the branch with another variant of a message; the chat continues from it. */
+  showVariant(index, step) {
+    if (this.#turn) return;
+    this.#view.conversation.selectVariant(index, step);
+    this.#view.draw();
+    this.#view.transcript.focusVariant(index, step);
+  }
+
+  /** Ends the answer in progress, if there is one. */
+  stop() {
+    const id = this.#turn?.detachedId;
+    this.#turn?.stop();
+    if (id) cancel(id).catch((error) => this.#errors.show(error));
+  }
+
+  /** Leaves the open chat: its answer continues at the server, or else it ends. */
+  leave() {
+    if (!this.#turn?.detachedId) return this.stop();
+    this.#turn.leave();
+    this.#setTurn(null);
+  }
+
+  /** Shows a chat whose answer the server is writing, and follows it. */
+  rejoin(conversation, { id, metadata, model }) {
+    conversation.id = metadata.conversation;
+    this.#options.choose(model);
+    this.#view.show(conversation);
+    this.#attachments.show(metadata.vector_store).catch((error) => this.#errors.show(error));
+    this.#answer({ followedId: id }).catch((error) => this.#errors.show(error));
+  }
+
+  /** Offers to generate the last answer again, to continue it, and to allow the calls in it. */
+  offerContinuation() {
+    this.#view.transcript.offerContinuation({
+      onRegenerate: () => this.#regenerate(),
+      onContinue: isContinuable(this.#view.conversation.lastAnswer) ? () => this.#continue() : null,
+    });
+    this.#offerApproval(this.#view.conversation).catch((error) => this.#errors.show(error));
+  }
+
+  async #regenerate() {
+    if (this.#turn || (await this.#isRejoined())) return;
+    const previous = this.#view.conversation.branchAtAnswer();
+    this.#view.transcript.removeLastAnswer();
+    await this.#answer({ previous });
+  }
+
+  /** Has the model continue its last answer, which was cut. */
+  async #continue() {
+    if (this.#turn || (await this.#isRejoined())) return;
+    this.#view.transcript.removeLastAnswer();
+    await this.#answer({ isContinued: true });
+  }
+
+  /** Sends the question that got no answer: from its field, or from the chat if another was begun. */
+  async #retry() {
+    this.#notice.hide();
+    if (await this.#isRejoined()) {
+      byId("prompt").value = ""; // where the question was put back
+      return;
+    }
+    const { role } = this.#view.conversation.messages.at(-1) ?? {};
+    if ((role === "user" || role === "tool") && !this.#turn) await this.#answer();
+    else await this.send();
+  }
+
+  /** Follows the answer of the open chat if the server is writing it; returns whether it is. */
+  async #isRejoined() {
+    const { conversation } = this.#view;
+    const run = this.#options.isDetaching ? await findRunning(conversation.id) : null;
+    if (run) this.rejoin(this.#view.conversation, run);
+    return run !== null;
+  }
+
+  // -- answers
+
+  async #ask(text, pictures, options = {}) {
+    const { conversation, transcript } = this.#view,
+      index = conversation.messages.length;
+    conversation.addQuestion(text, pictures);
+    transcript.addQuestion({ content: text, pictures }, (edited) => this.branch(index, edited));
+    await this.#answer(options);
+  }
+
+  /** Draws an answer, or the failure to get one: either way the turn ends, and another can begin.
+   *  `previous` are the messages of the branch that was left for this one. */
+  async #answer({ isContinued = false, previous = null, onRetry = null, followedId = null } = {}) {
+    const { conversation } = this.#view,
+      answerView = this.#view.transcript.addAnswer(),
+      turn = new Turn({ onSilence: () => this.#failures.showSilence(conversation) });
+    if (followedId) turn.detachedId = followedId;
+    else {
+      conversation.system = this.#options.system;
+      if (this.#options.isDetaching && !isContinued) turn.detachedId = newId();
+    }
+    this.#setTurn(turn);
+    let failure = null;
+    try {
+      if (followedId) await this.#stream.follow(conversation, answerView, turn);
+      else await this.#stream.request(conversation, answerView, turn, isContinued);
+    } catch (error) {
+      if (!turn.isStopped && !turn.isLeft) failure = error;
+    }
+    turn.end();
+    if (this.#turn === turn) this.#setTurn(null);
+    if (turn.isLeft) return this.#onStored();
+    if (followedId && failure?.status === 404) {
+      await this.#onFinished(conversation); // it has ended meanwhile, and is stored
+      return this.#onStored();
+    }
+    try {
+      const hasAnswer = this.#finish(conversation, answerView, previous),
+        { lastAnswer } = conversation;
+      if (failure) this.#failures.showError(failure, { lastAnswer, hasAnswer, onRetry });
+      else if (!hasAnswer && !turn.isStopped) this.#failures.showEmpty();
+      const stoppedId = hasAnswer && (failure || turn.isStopped) ? conversation.storedId : null;
+      await this.#onStored(this.#options.isStoring ? stoppedId : null);
+      if (!failure && !turn.isStopped) {
+        await conversation.deleteEarlier();
+        this.#generateTitle(conversation);
+      }
+    } catch (error) {
+      this.#errors.show(error);
+    }
+  }
+
+  #setTurn(turn) {
+    this.#turn = turn;
+    this.#view.showAnswering(turn !== null);
+  }
+
+  /** Draws the end of an answer; returns whether there is one. */
+  #finish(conversation, answerView, previous) {
+    const answer = conversation.lastAnswer,
+      hasAnswer = answer !== null && !isEmpty(answer);
+    if (hasAnswer) {
+      conversation.saveBranch();
+      answerView.finish(answer);
+      answerView.announce();
+    } else {
+      this.#returnQuestion(conversation, answerView, previous);
+    }
+    if (conversation === this.#view.conversation) {
+      if (hasAnswer && previous) this.#view.draw(); // with the buttons between the branches
+      this.offerContinuation();
+      this.#view.showTitle();
+    }
+    return hasAnswer;
+  }
+
+  /** Puts a question that got no answer back into its field, to be sent again; the chat returns to the
+   *  previous branch. */
+  #returnQuestion(conversation, answerView, previous) {
+    conversation.dropAnswer();
+    answerView.element.remove();
+    const isOpen = conversation === this.#view.conversation,
+      question = conversation.messages.at(-1),
+      isInPrevious = previous?.includes(question);
+    if (previous) {
+      conversation.messages = previous;
+      if (isOpen) this.#view.draw();
+    }
+    const field = byId("prompt");
+    if (isInPrevious || !isOpen || field.value || question.role !== "user") return;
+    if (!previous) {
+      conversation.removeLastQuestion();
+      this.#view.transcript.removeLastQuestion();
+    }
+    field.value = question.content;
+    this.#pictures.show(question.pictures);
+    fitHeight(field);
+    this.#view.showGreeting();
+  }
+
+  /** Has a model of this server name a new chat, if the options say so. */
+  async #generateTitle(conversation) {
+    const { model, isLocal, isBuiltin, isStoring, isNamingChats } = this.#options;
+    if (!(isLocal && !isBuiltin && isStoring && isNamingChats && conversation.isNew)) return;
+    try {
+      if (!(await conversation.generateTitle(model))) return;
+      if (conversation === this.#view.conversation) this.#view.showTitle();
+      await this.#onStored();
+    } catch (error) {
+      if (!(error instanceof RequestError)) throw error; // busy: how the question begins is a title, too
+    }
+  }
+
+  // -- calls of tools
+
+  /** Asks whether the calls of the last answer may be made, unless they have results. */
+  async #offerApproval(conversation) {
+    const { calls = [], isCut } = conversation.lastAnswer ?? {};
+    if (!this.#options.usesTools || isCut || !calls.length) return;
+    const { approvalPanel } = await import("./tools.js");
+    if (conversation !== this.#view.conversation || this.#turn) return;
+    this.#view.transcript.showApproval(
+      approvalPanel(calls, (isAllowed) =>
+        this.#answerCalls(conversation, calls, isAllowed).catch((error) => this.#errors.show(error)),
+      ),
+    );
+  }
+
+  /** Makes the calls, or not, and has the model continue with their results. */
+  async #answerCalls(conversation, calls, isAllowed) {
+    const { runCall } = await import("./tools.js");
+    const results = [];
+    for (const call of calls) results.push(await runCall(call, isAllowed));
+    if (conversation !== this.#view.conversation || this.#turn) return;
+    calls.forEach((call, index) => conversation.addResult(call, results[index]));
+    this.#view.draw();
+    await this.#answer();
+  }
+}

@@ -1,0 +1,73 @@
+// Opening of chats: a new one, a stored one, one whose answer the server is writing, one of a file.
+
+import { RequestError } from "./api.js";
+import { Conversation, loadConversation, loadStoredChat } from "./conversation.js";
+import { findRunning } from "./detached.js";
+import { t } from "./language.js";
+
+export class ChatOpener {
+  #view;
+  #answers;
+  #router;
+  #options;
+  #attachments;
+  #errors;
+
+  constructor({ view, answers, router, options, attachments, errors }) {
+    this.#view = view;
+    this.#answers = answers;
+    this.#router = router;
+    this.#options = options;
+    this.#attachments = attachments;
+    this.#errors = errors;
+  }
+
+  /** Opens the chat of an address: `chat` with a conversation's id, `stored` with that of a stored
+   *  completion, or an empty kind for a new chat. */
+  async open(kind, id) {
+    if (kind === "chat" && id === this.#view.conversation.id) return;
+    this.#answers.leave();
+    if (kind) await this.load(kind, decodeURIComponent(id));
+    else {
+      this.#view.showNew();
+      await this.#attachments.show(null);
+    }
+  }
+
+  /** Loads a chat from the server and shows it; an answer in progress is followed. */
+  async load(kind, id) {
+    const { path } = this.#router;
+    try {
+      const [conversation, run] = await (kind === "chat"
+        ? Promise.all([loadConversation(id), findRunning(id)])
+        : Promise.all([loadStoredChat(id), null]));
+      if (path !== this.#router.path) return; // another address was chosen meanwhile
+      if (run) {
+        this.#answers.rejoin(conversation ?? new Conversation(), run);
+        return;
+      }
+      if (conversation === null) throw new RequestError(404, t("This chat is not stored any more."));
+      this.#show(conversation);
+      await this.#attachments.show(conversation.metadata.vector_store);
+    } catch (error) {
+      if (path !== this.#router.path) return;
+      this.#view.showNew();
+      this.#errors.show(error);
+    }
+  }
+
+  /** Shows a chat of a file, which is not stored yet; returns once its files are shown. */
+  async showImported(conversation) {
+    this.#answers.leave();
+    this.#options.hide();
+    this.#show(conversation);
+    this.#router.push("#/");
+    await this.#attachments.show(null);
+  }
+
+  #show(conversation) {
+    this.#options.choose(conversation.model);
+    this.#options.system = conversation.system;
+    this.#view.show(conversation);
+  }
+}

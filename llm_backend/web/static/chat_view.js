@@ -1,0 +1,107 @@
+// The open chat on the page: its messages, its title, the greeting of an empty chat, and the send button.
+
+import { Conversation } from "./conversation.js";
+import { byId, changeIcon, make } from "./dom.js";
+import { t } from "./language.js";
+import { Transcript } from "./transcript.js";
+
+export class ChatView {
+  conversation = new Conversation();
+  transcript = new Transcript();
+  #options;
+  #notice;
+  #onEdit;
+  #onStep;
+  #onDrawn;
+
+  /** `onEdit` gets the index of a question and its edited text, `onStep` the index of a message and the
+   *  step (-1 or 1) to another variant of it. `onDrawn` is called after the messages are drawn. */
+  constructor({ options, notice, onEdit, onStep, onDrawn }) {
+    this.#options = options;
+    this.#notice = notice;
+    this.#onEdit = onEdit;
+    this.#onStep = onStep;
+    this.#onDrawn = onDrawn;
+  }
+
+  /** Shows a conversation instead of the open one. */
+  show(conversation) {
+    this.conversation = conversation;
+    this.#notice.hide();
+    byId("speed").textContent = "";
+    this.draw();
+    this.showTitle();
+    this.showGreeting();
+  }
+
+  /** Shows an empty conversation. */
+  showNew() {
+    this.#options.resetSystem();
+    this.show(new Conversation());
+  }
+
+  draw() {
+    this.transcript.show(this.conversation.messages, {
+      onEdit: this.#onEdit,
+      variantAt: (index) => this.conversation.variantAt(index),
+      onStep: this.#onStep,
+    });
+    this.#onDrawn();
+  }
+
+  showTitle() {
+    const { title } = this.conversation;
+    byId("heading").textContent = title || t("New chat");
+    document.title = title ? `${title} – llm-backend` : "llm-backend";
+  }
+
+  /** Shows the new title of a conversation, if it is the open one. */
+  rename(id, title) {
+    if (id !== this.conversation.id) return;
+    this.conversation.title = title;
+    this.showTitle();
+  }
+
+  showGreeting() {
+    byId("greeting").hidden = this.conversation.messages.length > 0;
+    byId("greeting-model").textContent = this.#modelText;
+    byId("starters").hidden = !this.#options.isBuiltin;
+  }
+
+  get #modelText() {
+    const { model, isLoaded, isLocal } = this.#options;
+    if (!isLoaded) return "";
+    if (model && isLocal) return t("{model} runs on this server.", { model });
+    if (model) return t("{model} is reached through this server.", { model });
+    return t("No model is served yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.");
+  }
+
+  /** Shows whether an answer is in progress: then the send button stops it. */
+  showAnswering(isAnswering) {
+    const button = byId("send");
+    changeIcon(button, isAnswering ? "stop" : "up");
+    button.setAttribute("aria-label", isAnswering ? t("Stop") : t("Send"));
+    button.classList.toggle("is-stop", isAnswering);
+    byId("announcer").replaceChildren(
+      ...(isAnswering ? [make("p", {}, t("The model is answering."))] : []),
+    );
+    if (!isAnswering) return;
+    this.#notice.hide();
+    byId("speed").textContent = "";
+    byId("greeting").hidden = true;
+  }
+
+  /** Shows the tokens of an answer that took so many seconds, where the server reports usage. */
+  showSpeed(usage, seconds) {
+    if (!usage) return;
+    const speed = usage.timings?.tokens_per_second ?? usage.completion_tokens / seconds;
+    const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
+    byId("speed").textContent =
+      t("{tokens} tokens, {speed} a second; {cached} of {prompt} from the cache.", {
+        tokens: usage.completion_tokens,
+        speed: speed.toFixed(0),
+        cached,
+        prompt: usage.prompt_tokens,
+      });
+  }
+}

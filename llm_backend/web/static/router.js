@@ -1,0 +1,111 @@
+// Addresses of the page: each names a chat, or a page beside the chat, and is in the history.
+
+import { byId } from "./dom.js";
+import { sidebar } from "./frame.js";
+
+// Pages beside the chat; each is loaded when it is first opened.
+const PAGES = {
+  status: async (options) => new (await import("./status.js")).StatusPage(options),
+  operations: async () => new (await import("./operations.js")).OperationsPage(),
+  compare: async (options) => new (await import("./compare.js")).ComparePage(options),
+  administration: async () => new (await import("./administration.js")).AdministrationPage(),
+};
+
+export class Router {
+  #path = null; // the address whose page is shown, or being opened
+  #opening = null; // promise of that
+  #pages = {};
+  #options;
+  #onFollow;
+  #onChat;
+  #onFailed;
+
+  /** `onFollow` gets each address that is followed. `onChat` opens a chat: `chat` or `stored` with an
+   *  id, or an empty kind for a new chat. */
+  constructor({ options, onFollow, onChat, onFailed }) {
+    this.#options = options;
+    this.#onFollow = onFollow;
+    this.#onChat = onChat;
+    this.#onFailed = onFailed;
+    window.addEventListener("hashchange", () => {
+      if (!this.#isFollowed) this.follow();
+    });
+  }
+
+  /** The address whose page is shown, or being opened. */
+  get path() {
+    return this.#path;
+  }
+
+  /** Whether the chat is shown, rather than a page beside it. */
+  get isAtChat() {
+    return document.body.dataset.page === "chat";
+  }
+
+  /** Opens the page of the address. */
+  follow() {
+    this.#path = location.hash;
+    this.#opening = this.#open();
+  }
+
+  /** Waits for the page of the address, whose event may not have come yet. */
+  async settle() {
+    if (!this.#isFollowed) this.follow();
+    await this.#opening;
+  }
+
+  /** Adds an address to the history; no event follows. */
+  push(path) {
+    history.pushState(null, "", path);
+    this.#path = path;
+  }
+
+  /** Replaces the address; no event follows. An address that has just been chosen stays: its page is
+   *  opened a moment later. */
+  replace(path) {
+    if (!this.#isFollowed || location.hash === path) return;
+    history.replaceState(null, "", path);
+    this.#path = location.hash;
+  }
+
+  get #isFollowed() {
+    return location.hash === this.#path;
+  }
+
+  async #open() {
+    const [, page = "", id = ""] = /^#\/([a-z]*)\/?(.*)$/.exec(location.hash) ?? [];
+    sidebar.close();
+    this.#onFollow(location.hash);
+    for (const one of Object.values(this.#pages)) one.close?.();
+    if (Object.hasOwn(PAGES, page)) {
+      await this.#openPage(page);
+      return;
+    }
+    showPage("chat");
+    await this.#onChat(page === "chat" || page === "stored" ? page : "", id);
+  }
+
+  /** Opens a page beside the chat; an answer in progress continues meanwhile. */
+  async #openPage(page) {
+    const path = this.#path;
+    showPage(page);
+    try {
+      this.#pages[page] ??= await PAGES[page](this.#options);
+      if (path === this.#path) await this.#pages[page].open();
+    } catch (error) {
+      if (path !== this.#path) return;
+      showPage("chat");
+      this.#onFailed(error);
+    }
+  }
+}
+
+function showPage(name) {
+  for (const page of ["chat", ...Object.keys(PAGES)]) byId(`${page}-view`).hidden = page !== name;
+  document.body.dataset.page = name;
+  for (const link of document.querySelectorAll("[data-page]")) {
+    if (link.dataset.page === name && link !== document.body) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (name !== "chat") byId(`${name}-view`).focus();
+}
