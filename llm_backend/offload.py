@@ -19,7 +19,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGE_BYTES = 32 * 1024
-"""Requests below this size take a few milliseconds at most, whatever their content."""
+"""Requests below this size take a few milliseconds at most, except for their schemas, which
+`compute` is for."""
 
 REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 """Size of the current request, including rows that were loaded for it."""
@@ -41,6 +42,14 @@ async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
         return work(*args, **kwargs)
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_thread(), run)
+
+
+async def compute(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Returns the result of work that may take long though its request is small (a schema can ask
+    for much in few bytes), in a thread of its own. Calls that hold the interpreter lock are bounded
+    by budgets."""
+    run = partial(copy_context().run, work, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_schema_thread(), run)
 
 
 async def base64_text(content: bytes) -> str:
@@ -106,3 +115,8 @@ def _children(value: Any) -> Iterable[Any]:
 @cache
 def _thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-requests")
+
+
+@cache
+def _schema_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="schemas")

@@ -3,11 +3,11 @@
 OpenAI's names are used only in the controllers, the engine's tokens only below the backends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from llm_backend.backends.schemas import LoweredSchema
+from llm_backend.backends.schemas import LoweredSchema, SchemaLimits
 from llm_backend.engine.messages import Priority, Sampling, TokenLogprob
 from llm_backend.json_types import JsonMapping
 
@@ -57,11 +57,13 @@ class JsonContent:
 class Chat:
     """Chat request. `tools` are the API's function tools; empty if the client forbade calls. An
     answer may call `callable_names` (None: any); with `must_call` it has to. With
-    `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it to
-    the model; unless it `must_take_effort`, a model that does not support it ignores it.
-    `template_kwargs` are further variables of the chat template. `prediction` is text that the
-    answer may repeat. With `has_personality`, a chat without a system message gets the model's
-    personality, or the one that `personality` names.
+    `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it
+    to the model; unless it `must_take_effort`, a model that does not support it ignores it.
+    `lowered_calls` are the parameters of its strict functions, by name, for the grammar, and
+    `schema_limits` hold for those of all functions together. `template_kwargs` are further
+    variables of the chat template. `prediction` is text that the answer may repeat. With
+    `has_personality`, a chat without a system message gets the model's personality, or the one
+    that `personality` names.
     """
 
     messages: Sequence[Message]
@@ -72,6 +74,8 @@ class Chat:
     callable_names: frozenset[str] | None = None
     parallel_tool_calls: bool = True
     grammar: Grammar | JsonContent | None = None
+    lowered_calls: Mapping[str, LoweredSchema] = field(default_factory=dict)
+    schema_limits: SchemaLimits = field(default_factory=SchemaLimits)
     reasoning_effort: str | None = None
     must_take_effort: bool = True
     template_kwargs: JsonMapping = field(default_factory=dict)

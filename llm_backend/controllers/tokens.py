@@ -19,7 +19,7 @@ from llm_backend.controllers.generation.request_translation import (
     check_supported_fields,
     tokens_from,
 )
-from llm_backend.controllers.generation.structured_output import structure_from
+from llm_backend.controllers.generation.structured_output import schema_limits, structure_from
 from llm_backend.controllers.generation.tool_call_ids import check_messages
 from llm_backend.controllers.relay.routing import LocalStep, answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -105,10 +105,10 @@ async def chat_to_count(
     """Returns the chat of a body, as the model would be asked it. Raises `InvalidRequest`."""
     await offload(check_messages, body["messages"])
     filled = model.with_defaults(with_common_names(with_tools(body)))
-    structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
-    limit, grammar = services.settings.choices_limit, structure.grammar
+    structure = await structure_from(filled, schema_limits(services.settings))
+    limit = services.settings.choices_limit
     with translate_function_errors(body):
-        return await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
+        return await offload(chat_from, filled, choices_limit=limit, structure=structure)
 
 
 async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:

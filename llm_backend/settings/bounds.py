@@ -25,8 +25,15 @@ class BoundsSettings(BaseModel):
     schema_nodes_limit: int = Field(
         40_000,
         ge=100,
-        description="Maximum number of values and field names in a JSON schema for answers of "
-        "local models.",
+        description="Maximum number of values and field names in the JSON schemas of one request "
+        "to a local model.",
+    )
+    schema_patterns_limit_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Maximum size of the regular expressions in the JSON schemas of one request "
+        "to a local model, when they are compiled. Repetitions of large classes of characters "
+        "are large: `\\p{L}{100}` has 4 MB.",
     )
     json_depth_limit: int = Field(
         100, ge=8, le=500, description="Maximum nesting depth of a JSON body."

@@ -33,7 +33,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.json_types import JsonMapping, JsonMappingT
 from llm_backend.model_files import GgufHeader, HeaderError
-from llm_backend.offload import offload
+from llm_backend.offload import compute, offload
 
 _MISSING_INPUT = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 _PURPOSES = {
@@ -366,7 +366,8 @@ class LocalModel:
                 "tokens. Leave out the oldest.",
                 param="messages",
             )
-        return await offload(self._render, protocol, request, info)
+        render = compute if protocol.compiles_schemas(request) else offload
+        return await render(self._render, protocol, request, info)
 
     def _render(self, protocol: ModelProtocol, request: Chat, info: ModelInfo) -> RenderedPrompt:
         self._check_media((message.get("content") for message in request.messages), info)

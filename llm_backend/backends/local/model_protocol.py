@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llm_backend.backends.base import Chat, Grammar
+from llm_backend.backends.base import Chat, Grammar, JsonContent
 from llm_backend.backends.local.chat_formats import ChatFormat
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
@@ -19,7 +19,7 @@ from llm_backend.backends.local.markup.parameters import (
     without_grammar_pattern,
 )
 from llm_backend.backends.local.media import Content, Marks, MediaFile, UnmarkedPrompt
-from llm_backend.backends.schemas import AnswerSchema, Path, lower_schema
+from llm_backend.backends.schemas import AnswerSchema, Path, SchemaBudget, lower_schema
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -110,6 +110,14 @@ class ModelProtocol:
         """Template of chats without tools."""
         return self._template
 
+    def compiles_schemas(self, chat: Chat) -> bool:
+        """True if `render` compiles the parameters of functions, which may take long."""
+        is_constrained = chat.must_call or chat.callable_names is not None
+        is_constrained |= isinstance(chat.grammar, JsonContent)
+        return bool(chat.tools) and (
+            is_constrained or any(tool["function"].get("strict") for tool in chat.tools)
+        )
+
     def render(self, chat: Chat) -> RenderedPrompt:
         """Renders a chat and compiles its grammar. Raises `InvalidRequest`."""
         tools = {
@@ -181,12 +189,11 @@ class ModelProtocol:
                 "`response_format`, not both.",
                 param=chat.grammar.field,
             )
-        is_strict = any(tool["function"].get("strict") for tool in chat.tools)
-        is_constrained = chat.must_call or chat.callable_names is not None or content is not None
-        if not is_constrained and not is_strict:
+        if not self.compiles_schemas(chat):
             return None, field
+        budget = SchemaBudget(chat.schema_limits)
         functions = [
-            self._function(tool["function"], ("tools", index, "function", "parameters"))
+            self._function(chat, tool["function"], index, budget)
             for index, tool in enumerate(chat.tools)
             if chat.callable_names is None or tool["function"]["name"] in chat.callable_names
         ]
@@ -202,21 +209,28 @@ class ModelProtocol:
         )
         return grammar, field
 
-    def _function(self, function: JsonMapping, path: Path) -> Function:
+    def _function(
+        self, chat: Chat, function: JsonMapping, index: int, budget: SchemaBudget
+    ) -> Function:
+        path: Path = ("tools", index, "function", "parameters")
         assert self._markup.calls is not None, "every family has calls"
         parameters, is_strict = function.get("parameters"), bool(function.get("strict"))
         name, param = function["name"], str(field_name(path))
         if not parameters:
             return Function(name=name, param=param, parameters=parameters, is_strict=is_strict)
-        AnswerSchema(parameters, path)  # raises for an invalid schema
+        lowered = chat.lowered_calls.get(name) if is_strict else None
+        if lowered is None:
+            budget.spend(parameters, path)
+            AnswerSchema(parameters, path)  # raises for an invalid schema
         arguments = self._markup.calls.notation.arguments
         plain = resolve_references(parameters)
         if is_strict:
             check_strict(plain, arguments, param)
         # A grammar of JSON resolves references itself, with one rule per definition.
         if arguments is not ArgumentStyle.JSON:
-            parameters = plain
-        lowered = lower_schema(parameters, path, is_lenient=not is_strict)
+            parameters, lowered = plain, None
+        if lowered is None:
+            lowered = lower_schema(parameters, path, is_lenient=not is_strict, budget=budget)
         return Function(
             name=name,
             param=param,

@@ -8,11 +8,20 @@ rejects them at an unsupported keyword. Pure.
     conditions.py     `not`, `if`, `oneOf`, dependencies
     logic.py          disjointness and negation of schemas
     references.py     targets of `$ref`
+    budget.py         what compiling the schemas of one request may cost
     answer_schema.py  validation of a finished answer
 """
 
 from llm_backend.backends.schemas.answer_schema import AnswerSchema
+from llm_backend.backends.schemas.budget import SchemaBudget, SchemaLimits
 from llm_backend.backends.schemas.keywords import Path
 from llm_backend.backends.schemas.lowering import LoweredSchema, lower_schema
 
-__all__ = ["AnswerSchema", "LoweredSchema", "Path", "lower_schema"]
+__all__ = [
+    "AnswerSchema",
+    "LoweredSchema",
+    "Path",
+    "SchemaBudget",
+    "SchemaLimits",
+    "lower_schema",
+]

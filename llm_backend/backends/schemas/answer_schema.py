@@ -30,11 +30,12 @@ class AnswerSchema:
     `has_formats`: grammars enforce them."""
 
     def __init__(self, schema: JsonValue, path: Path, *, has_formats: bool = False) -> None:
-        self._schema = schema = lower_escapes(schema)
+        self._schema = lower_escapes(schema)
         try:
-            self._validator = _compile(schema, has_formats)
+            self._validator = _compile(self._schema, has_formats)
         except (ReferencingError, ValueError) as error:
-            raise _schema_error(schema, path, getattr(error, "instance_path", [])) from error
+            location = _client_location(schema, self._schema, getattr(error, "instance_path", []))
+            raise _schema_error(schema, path, location) from error
 
     def rejects(self, text: str, *, is_constrained: bool = True) -> bool:
         """Returns True if this complete answer violates the schema. An answer that may take too
@@ -141,6 +142,20 @@ def _compile(schema: JsonValue, has_formats: bool) -> Any:  # Any: the library h
         if getattr(error, "instance_path", []):
             raise
     return compile_one(without_unused(schema))
+
+
+def _client_location(
+    schema: JsonValue, lowered: JsonValue, location: Sequence[str | int]
+) -> list[str | int]:
+    """Maps a location in the rewritten schema to the client's, where expressions are keys."""
+    found: list[str | int] = []
+    for step in location:
+        name = step
+        if isinstance(schema, dict) and step not in schema:
+            name = list(schema)[list(lowered).index(step)]
+        found.append(name)
+        schema, lowered = schema[name], lowered[step]
+    return found
 
 
 def _schema_error(schema: JsonValue, path: Path, location: list[str | int]) -> SchemaUnsupported:

@@ -38,6 +38,10 @@ _PARTS = re.compile(
 )
 _AROUND = {"?=": "lookahead", "?!": "lookahead", "?<=": "lookbehind", "?<!": "lookbehind"}
 _ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
+_CLASSES = re.compile(r"\[(?:\\.|[^\]\\])*\]?|\\.", re.DOTALL)
+_SHORTHANDS = frozenset({r"\w", r"\W", r"\s", r"\S", r"\d", r"\D"})
+VALUES = frozenset({"const", "enum", "default", "examples"})
+"""Keywords that hold values, not schemas."""
 
 
 def lower_format(name: str, path: Path) -> dict[str, str]:
@@ -70,7 +74,7 @@ def lower_pattern(pattern: str, keyword: str, path: Path) -> str:
 
 
 def lower_escapes(schema: JsonValue) -> JsonValue:
-    r"""Rewrites the escapes `\0` and `\cA`, which not every regex engine supports, as numbers."""
+    """Rewrites the expressions of a schema by `with_classes`."""
     if isinstance(schema, list):
         return [lower_escapes(one) for one in schema]
     if not isinstance(schema, dict):
@@ -78,16 +82,36 @@ def lower_escapes(schema: JsonValue) -> JsonValue:
     plain: dict[str, JsonValue] = {}
     for keyword, value in schema.items():
         if keyword == "pattern" and isinstance(value, str):
-            plain[keyword] = _ESCAPES.sub(_escape, value)
+            plain[keyword] = with_classes(value)
         elif keyword == "patternProperties" and isinstance(value, dict):
-            plain[keyword] = {
-                _ESCAPES.sub(_escape, pattern): lower_escapes(one) for pattern, one in value.items()
-            }
-        elif keyword in ("const", "enum", "default", "examples"):
+            plain[keyword] = _lower_keys(value)
+        elif keyword in VALUES:
             plain[keyword] = value
         else:
             plain[keyword] = lower_escapes(value)
     return plain
+
+
+def with_classes(pattern: str) -> str:
+    r"""Rewrites the escapes `\0` and `\cA`, which not every regex engine supports, as numbers, and
+    `\w`, `\s` and `\d` as classes: the validator reads one such escape in the time of the whole
+    expression."""
+    return _CLASSES.sub(_as_class, _ESCAPES.sub(_escape, pattern))
+
+
+def _lower_keys(schemas: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Rewrites the expressions that are keys, and keeps them distinct."""
+    lowered: dict[str, JsonValue] = {}
+    for pattern, one in schemas.items():
+        key = with_classes(pattern)
+        while key in lowered:
+            key = f"{key}(?:)"
+        lowered[key] = lower_escapes(one)
+    return lowered
+
+
+def _as_class(found: re.Match[str]) -> str:
+    return f"[{found[0]}]" if found[0] in _SHORTHANDS else found[0]
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -7,6 +7,7 @@ returns None if no schema expresses the negation.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from llm_backend.backends.schemas.budget import SchemaBudget
 from llm_backend.backends.schemas.formats import pattern_excluding
 from llm_backend.backends.schemas.keywords import (
     TYPES,
@@ -19,7 +20,6 @@ from llm_backend.backends.schemas.references import References
 from llm_backend.json_types import JsonValue
 
 _DEPTH = 6
-_STEPS_LIMIT = 20_000
 _CONJUNCTS_LIMIT = 64
 _ALTERNATIVES_LIMIT = 24
 _NEGATED_BOUNDS: dict[str, tuple[str, str, int]] = {
@@ -40,16 +40,16 @@ Alternatives = list[JsonValue]
 
 
 class Logic:
-    """Logic of the schemas of one document, whose references it follows."""
+    """Logic of the schemas of one document, whose references it follows, within a budget."""
 
-    def __init__(self, references: References) -> None:
+    def __init__(self, references: References, budget: SchemaBudget) -> None:
         self._references = references
-        self._remaining_steps = _STEPS_LIMIT
+        self._budget = budget
 
     def _is_out_of_steps(self) -> bool:
         """Counts a step; returns True if the budget of steps is used up."""
-        self._remaining_steps -= 1
-        return self._remaining_steps < 0
+        self._budget.steps -= 1
+        return self._budget.steps < 0
 
     def conjuncts(self, schema: JsonValue, base: str = "") -> list[JsonValue]:
         """Returns the schemas that a value must all satisfy: it, its `$ref`, its `allOf`."""

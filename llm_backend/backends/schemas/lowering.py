@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llm_backend.backends.schemas.arrays import ARRAY_KEYWORDS, lower_array
+from llm_backend.backends.schemas.budget import SUBSCHEMAS, SchemaBudget
 from llm_backend.backends.schemas.conditions import (
     CONDITIONS,
     lower_conditions,
@@ -31,7 +32,6 @@ _GROUP_LOWERINGS: Mapping[str, Callable[[Lowering, Node], dict[str, JsonValue]]]
     **dict.fromkeys(_NUMBERS, lambda _, node: lower_bounds(node.schema, node.path)),
 }
 _COMBINATIONS = {"allOf", "anyOf", "oneOf"}
-_NODES_LIMIT = 40_000
 _REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
 _OLD_DRAFTS = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
@@ -59,20 +59,28 @@ class LoweredSchema:
         return (*path, *rest[:1])
 
 
-def lower_schema(schema: JsonValue, path: Path, *, is_lenient: bool = False) -> LoweredSchema:
-    """Rewrites a valid schema. Raises `SchemaUnsupported` at the first keyword that no grammar
-    can express; with `is_lenient` such keywords are dropped."""
-    return _SchemaLowering(schema, path, is_lenient).lower_root()
+def lower_schema(
+    schema: JsonValue,
+    path: Path,
+    *,
+    is_lenient: bool = False,
+    budget: SchemaBudget | None = None,
+) -> LoweredSchema:
+    """Rewrites a valid schema within the budget of its request. Raises `SchemaUnsupported` at the
+    first keyword that no grammar can express; with `is_lenient` such keywords are dropped."""
+    return _SchemaLowering(schema, path, is_lenient, budget or SchemaBudget()).lower_root()
 
 
 class _SchemaLowering:
     """State of one schema's rewriting."""
 
-    def __init__(self, schema: JsonValue, path: Path, is_lenient: bool) -> None:
+    def __init__(
+        self, schema: JsonValue, path: Path, is_lenient: bool, budget: SchemaBudget
+    ) -> None:
         self._references = References(schema)
-        self.logic = Logic(self._references)
+        self.logic = Logic(self._references, budget)
+        self._budget = budget
         self._is_exact = True
-        self._remaining_nodes = _NODES_LIMIT
         self._is_lenient = is_lenient
         self._path = path
         self._paths: dict[int, Path] = {}
@@ -113,10 +121,11 @@ class _SchemaLowering:
         schema = node.schema
         if not isinstance(schema, dict):
             return schema
-        self._remaining_nodes -= 1
-        if self._remaining_nodes < 0:
+        self._budget.subschemas -= 1
+        if self._budget.subschemas < 0:
             raise SchemaUnsupported(
-                f"The schema, its conditions combined, has more than {_NODES_LIMIT} subschemas.",
+                "The schemas of the request, their conditions combined, have more than "
+                f"{SUBSCHEMAS} subschemas.",
                 node.path,
             )
         own = self._references.paths.get(id(schema))

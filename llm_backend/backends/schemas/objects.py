@@ -4,7 +4,7 @@ from typing import Any
 
 from jsonschema_rs import validator_for
 
-from llm_backend.backends.schemas.formats import lower_pattern
+from llm_backend.backends.schemas.formats import lower_escapes, lower_pattern
 from llm_backend.backends.schemas.keywords import Schema, keywords_of
 from llm_backend.backends.schemas.node import Lowering, Node
 from llm_backend.json_types import JsonValue
@@ -77,7 +77,7 @@ def _lower_names(lowering: Lowering, node: Node, lowered: dict[str, JsonValue]) 
         lowering.widen()
         return
     properties = lowered.get("properties", {})
-    validator = validator_for(names, validate_formats=False)
+    validator = validator_for(lower_escapes(names), validate_formats=False)
     allowed_properties = {
         name: one if validator.is_valid(name) else False for name, one in properties.items()
     }

@@ -27,7 +27,11 @@ from llm_backend.controllers.generation.deprecated_functions import (
 )
 from llm_backend.controllers.generation.field_aliases import with_common_names
 from llm_backend.controllers.generation.request_translation import chat_from
-from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
+from llm_backend.controllers.generation.structured_output import (
+    StructuredOutput,
+    schema_limits,
+    structure_from,
+)
 from llm_backend.controllers.generation.tool_call_ids import check_messages
 from llm_backend.controllers.generation.truncation import truncate_chat
 from llm_backend.controllers.moderations.moderated_answers import (
@@ -90,13 +94,11 @@ async def begin_turn(
     body: api.CreateChatCompletionRequest = request.body
     await offload(check_messages, body["messages"])
     with_defaults = model.with_defaults(with_common_names(with_tools(body)))
-    structure = await structure_from(
-        with_defaults, nodes_limit=services.settings.schema_nodes_limit
-    )
+    structure = await structure_from(with_defaults, schema_limits(services.settings))
     limit = services.settings.choices_limit
     chat_body, retrieval = await retrieve(services, with_defaults, model.vector_stores, model.meter)
     with translate_function_errors(body):
-        chat = await offload(chat_from, chat_body, choices_limit=limit, grammar=structure.grammar)
+        chat = await offload(chat_from, chat_body, choices_limit=limit, structure=structure)
     truncated_messages = 0
     if body.get("truncation") == "auto":
         chat, truncated_messages = await run_while_connected(request, truncate_chat(model, chat))

@@ -5,10 +5,11 @@ are translated here; an unsupported field is refused by name, never dropped. Pur
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_backend.backends.base import Chat, GenerationLimits, Grammar, JsonContent, TextPrompt
+from llm_backend.backends.base import Chat, GenerationLimits, Grammar, TextPrompt
 from llm_backend.controllers.generation.custom_calls import translate_error_names, with_functions
 from llm_backend.controllers.generation.field_aliases import UNLIMITED
 from llm_backend.controllers.generation.flat_messages import flatten_messages
+from llm_backend.controllers.generation.structured_output import StructuredOutput
 from llm_backend.controllers.generation.supported_fields import (
     is_hint,
     knows_reasoning_effort,
@@ -66,18 +67,18 @@ def chat_from(
     body: "api.CreateChatCompletionRequest",
     *,
     choices_limit: int,
-    grammar: Grammar | JsonContent | None = None,
+    structure: StructuredOutput | None = None,
 ) -> Chat:
-    """Returns the chat request of a body, constrained by `grammar`; raises `InvalidRequest` with
+    """Returns the chat request of a body, constrained by `structure`; raises `InvalidRequest` with
     the field's name."""
     with translate_error_names(body):
-        return _chat_from(with_functions(body), choices_limit, grammar)
+        return _chat_from(with_functions(body), choices_limit, structure or StructuredOutput())
 
 
 def _chat_from(
     body: "api.CreateChatCompletionRequest",
     choices_limit: int,
-    grammar: Grammar | JsonContent | None,
+    structure: StructuredOutput,
 ) -> Chat:
     check_supported_fields(body, CHAT_FIELDS)
     choice = tool_choice_of(body)
@@ -97,7 +98,9 @@ def _chat_from(
         must_take_effort=not knows_reasoning_effort(body["model"]),
         template_kwargs=_switches(body),
         prediction=_prediction(body),
-        grammar=grammar,
+        grammar=structure.grammar,
+        lowered_calls=structure.lowered,
+        schema_limits=structure.limits,
         limits=GenerationLimits(
             choices=_choices(body, choices_limit),
             max_tokens=_positive(max_name, _whole_or_unlimited(body, max_name)),

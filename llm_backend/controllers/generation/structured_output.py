@@ -5,16 +5,24 @@ in part constrains generation as far as it does, and the answer is validated aga
 schema before it is sent.
 """
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llm_backend.backends.base import Grammar, JsonContent
-from llm_backend.backends.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
+from llm_backend.backends.schemas import (
+    AnswerSchema,
+    LoweredSchema,
+    Path,
+    SchemaBudget,
+    SchemaLimits,
+    lower_schema,
+)
 from llm_backend.contract.validation_messages import field_name
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonValue
+from llm_backend.offload import compute
+from llm_backend.settings import Settings
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
     )
 
 
-NODES = 40_000
 SCHEMA_PATH: Path = ("response_format", "json_schema", "schema")
 TEXT: "api.ResponseFormatText" = {"type": "text"}
 ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
@@ -33,29 +40,39 @@ ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 @dataclass(frozen=True, kw_only=True)
 class StructuredOutput:
     """Constraints of an answer; `schema` validates its whole content, `calls` the arguments of
-    strict functions, by name. `is_exact` is True if the grammar expresses the whole schema."""
+    strict functions, by name. `lowered` are the schemas of these for the grammar. `is_exact` is
+    True if the grammar expresses the whole schema. `limits` hold for all schemas together."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None
     calls: Mapping[str, AnswerSchema] = field(default_factory=dict)
+    lowered: Mapping[str, LoweredSchema] = field(default_factory=dict)
     is_exact: bool = True
+    limits: SchemaLimits = field(default_factory=SchemaLimits)
+
+
+def schema_limits(settings: Settings) -> SchemaLimits:
+    """Returns the limits of a request's schemas."""
+    return SchemaLimits(
+        nodes=settings.schema_nodes_limit, patterns_bytes=settings.schema_patterns_limit_bytes
+    )
 
 
 async def structure_from(
-    body: "api.CreateChatCompletionRequest", *, nodes_limit: int = NODES
+    body: "api.CreateChatCompletionRequest", limits: SchemaLimits | None = None
 ) -> StructuredOutput:
     """Compiles the constraints of a body. Raises `InvalidRequest` with the field and, in a schema,
     the path."""
     response_format = body.get("response_format") or TEXT
     grammar = body.get("grammar")
     tools = _strict_tools(body)
+    limits = limits or SchemaLimits()
     if grammar is None and response_format["type"] == "text" and not tools:
-        return StructuredOutput()
+        return StructuredOutput(limits=limits)
     _check_single_constraint(body)
     if grammar is not None:
-        return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"))
-    # Compiling a long schema takes time.
-    return await asyncio.to_thread(_structure_of, response_format, tools, nodes_limit)
+        return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"), limits=limits)
+    return await compute(_structure_of, response_format, tools, limits)
 
 
 def _strict_tools(body: "api.CreateChatCompletionRequest") -> "Mapping[int, api.FunctionObject]":
@@ -89,57 +106,47 @@ def _check_single_constraint(body: "api.CreateChatCompletionRequest") -> None:
 
 
 def _structure_of(
-    response_format: "ResponseFormat", tools: "Mapping[int, api.FunctionObject]", nodes_limit: int
+    response_format: "ResponseFormat",
+    tools: "Mapping[int, api.FunctionObject]",
+    limits: SchemaLimits,
 ) -> StructuredOutput:
+    budget = SchemaBudget(limits)
     calls: dict[str, AnswerSchema] = {}
-    is_exact = True
+    lowered_calls: dict[str, LoweredSchema] = {}
     for index, function in tools.items():
         path = ("tools", index, "function", "parameters")
-        lowered, calls[function["name"]] = _lower(function["parameters"], path, nodes_limit)
-        is_exact &= lowered.is_exact
+        name = function["name"]
+        lowered_calls[name], calls[name] = _lower(function["parameters"], path, budget)
+    structure = StructuredOutput(
+        calls=calls,
+        lowered=lowered_calls,
+        is_exact=all(one.is_exact for one in lowered_calls.values()),
+        limits=limits,
+    )
     if response_format["type"] == "text":
-        return StructuredOutput(calls=calls, is_exact=is_exact)
+        return structure
     if response_format["type"] == "json_object":
         content = JsonContent(schema=ANY_OBJECT, field="response_format")
-        schema = AnswerSchema(ANY_OBJECT, ())
-        return StructuredOutput(grammar=content, schema=schema, calls=calls, is_exact=is_exact)
+        return replace(structure, grammar=content, schema=AnswerSchema(ANY_OBJECT, ()))
     if "schema" not in response_format["json_schema"]:
         raise InvalidRequest(
             "`json_schema` needs the `schema` that the answer must follow.",
             param=field_name(SCHEMA_PATH),
             code="missing_required_parameter",
         )
-    lowered, schema = _lower(response_format["json_schema"]["schema"], SCHEMA_PATH, nodes_limit)
+    lowered, schema = _lower(response_format["json_schema"]["schema"], SCHEMA_PATH, budget)
     name = ".".join(map(str, SCHEMA_PATH))
     content = JsonContent(schema=lowered.schema, field=name, lowered=lowered)
-    is_exact &= lowered.is_exact
-    return StructuredOutput(grammar=content, schema=schema, calls=calls, is_exact=is_exact)
+    is_exact = structure.is_exact and lowered.is_exact
+    return replace(structure, grammar=content, schema=schema, is_exact=is_exact)
 
 
-def _lower(schema: JsonValue, path: Path, nodes_limit: int) -> tuple[LoweredSchema, AnswerSchema]:
-    _check_size(schema, path, nodes_limit)
+def _lower(
+    schema: JsonValue, path: Path, budget: SchemaBudget
+) -> tuple[LoweredSchema, AnswerSchema]:
+    budget.spend(schema, path)
     checked = AnswerSchema(schema, path)
-    lowered = lower_schema(schema, path)
+    lowered = lower_schema(schema, path, budget=budget)
     if lowered.is_exact:
         return lowered, checked
     return lowered, AnswerSchema(schema, path, has_formats=True)
-
-
-def _check_size(schema: JsonValue, path: Path, nodes_limit: int) -> None:
-    """Raises `InvalidRequest` for a schema too large to compile: it would block other threads."""
-    nodes, unread = 0, [schema]
-    while unread and nodes <= nodes_limit:
-        value = unread.pop()
-        if isinstance(value, dict):
-            nodes += 2 * len(value)
-            unread += value.values()
-        elif isinstance(value, list):
-            nodes += len(value)
-            unread += value
-    if nodes > nodes_limit:
-        raise InvalidRequest(
-            f"The schema has more than {nodes_limit} values and names, which is this server's "
-            "limit (`schema_nodes_limit`).",
-            param=field_name(path),
-            code="invalid_json_schema",
-        )

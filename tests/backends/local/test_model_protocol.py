@@ -9,6 +9,7 @@ from llm_backend.backends.base import Chat, JsonContent
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.markup import CallBegin, markup_of
 from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache
+from llm_backend.backends.schemas import SchemaLimits, lower_schema
 from llm_backend.errors import InvalidRequest
 
 ASK = [{"role": "user", "content": "Weather?"}]
@@ -196,3 +197,28 @@ async def test_protocol_is_created_once_for_each_engine():
     assert len(set(map(id, found))) == 1
     assert asked == second.asked
     assert other is not found[0]
+
+
+def test_parameters_that_were_compiled_for_the_request_are_not_compiled_again():
+    strict = tool("f", strict=True)
+    lowered = lower_schema(strict["function"]["parameters"], ("tools", 0))
+    asked = Chat(messages=ASK, tools=[strict], lowered_calls={"f": lowered})
+
+    (function,) = protocol("{{ tools }}").render(asked).grammar_field.functions
+
+    assert function.lowered is lowered
+
+
+def test_functions_of_a_chat_share_the_limits_of_its_schemas():
+    wide = {"type": "object", "properties": {"a": {"enum": ["a"] * 60}}}
+    asked = Chat(
+        messages=ASK,
+        tools=[tool("f", parameters=wide), tool("g", parameters=wide)],
+        must_call=True,
+        schema_limits=SchemaLimits(nodes=100),
+    )
+
+    with pytest.raises(InvalidRequest, match="`schema_nodes_limit`") as refused:
+        protocol("{{ tools }}").render(asked)
+
+    assert refused.value.param == "tools[1].function.parameters"

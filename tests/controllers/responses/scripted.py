@@ -80,7 +80,8 @@ async def forever(_seconds) -> None:
 def settings(**fields):
     """Settings that a response reads."""
     usual = {
-        "choices_limit": 1, "schema_nodes_limit": 1000, "tool_calls_limit": 32, "prompts": {},
+        "choices_limit": 1, "schema_nodes_limit": 1000,
+        "schema_patterns_limit_bytes": 100_000, "tool_calls_limit": 32, "prompts": {},
         "structured_tries": 1,
         "obfuscate_streams": False,
         "input_files_limit": 64, "fetched_kept_bytes": 0, "moderation_model": None,

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llm_backend.backends.base import Chat, Meter
 from llm_backend.controllers.generation.flat_messages import flatten_messages
 from llm_backend.controllers.generation.request_translation import chat_from
-from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
+from llm_backend.controllers.generation.structured_output import (
+    StructuredOutput,
+    schema_limits,
+    structure_from,
+)
 from llm_backend.controllers.generation.tool_call_ids import check_items
 from llm_backend.controllers.response_items.client_tools import ClientTool
 from llm_backend.controllers.response_items.compaction_items import reading_order
@@ -158,10 +162,10 @@ async def open_request(
             )
             chat_request = model.with_defaults(chat_body(body, messages, chats.fields))
             settings = services.settings
-            structure = await structure_from(chat_request, nodes_limit=settings.schema_nodes_limit)
+            structure = await structure_from(chat_request, schema_limits(settings))
             choices_limit = settings.choices_limit
             chat = await offload(
-                chat_from, chat_request, choices_limit=choices_limit, grammar=structure.grammar
+                chat_from, chat_request, choices_limit=choices_limit, structure=structure
             )
         yield ResolvedRequest(
             body=body,
