@@ -24,7 +24,7 @@ with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
 
     from llm_backend.server.http_protocol import HttpProtocol
     from llm_backend.server.request_pace import PaceLimits
-    from llm_backend.server.socket_protocol import SocketProtocol
+    from llm_backend.server.socket_protocol import FrameLimits, SocketProtocol
 
 # Seconds between checks of the connections for slow clients.
 CHECK_INTERVAL_S = 1.0
@@ -47,7 +47,7 @@ class ApiServer:
         config = uvicorn.Config(
             app,
             http=_http_protocol(settings),  # type: ignore[arg-type] # called as a class is
-            ws=SocketProtocol,
+            ws=_socket_protocol(settings),  # type: ignore[arg-type] # called as a class is
             lifespan="off",  # `_serve` opens and closes the application around the server
             log_config=None,
             log_level="warning",
@@ -104,6 +104,14 @@ def _http_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
         body_grace_s=settings.body_grace_s,
     )
     return partial(HttpProtocol, pace=limits, write_timeout_s=settings.write_timeout_s)
+
+
+def _socket_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
+    limits = FrameLimits(
+        fragments=settings.socket_fragments_limit,
+        control_frames=settings.socket_control_frames_per_s,
+    )
+    return partial(SocketProtocol, limits=limits)
 
 
 class _Server(uvicorn.Server):

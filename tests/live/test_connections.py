@@ -263,15 +263,33 @@ def frame(opcode: int, data: bytes, *, is_last: bool = True) -> bytes:
         ([frame(1, b"a", is_last=False), frame(1, b"b")], 1002),
         ([frame(3, b"reserved")], 1002),
         ([frame(8, struct.pack("!H", 1000) + b"\xff")], 1007),
+        ([frame(9, b"")] * 50_000, 1008),
+        ([frame(10, b"")] * 50_000, 1008),
+        ([frame(1, b"", is_last=False), *[frame(0, b"", is_last=False)] * 50_000], 1008),
     ],
 )
 def test_frame_that_is_wrong_closes_without_a_traceback(impatient, frames, code):
     url = impatient.base_url.replace("http", "ws") + "/responses"
     with connect(url) as client:
-        client.socket.sendall(b"".join(frames))
+        with contextlib.suppress(OSError):  # it closes before it has read all
+            client.socket.sendall(b"".join(frames))
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=PATIENCE_S)
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == code
     assert "Traceback" not in impatient.log.read_text()
+
+
+def test_web_socket_reads_a_message_of_many_frames_and_goes_on(impatient):
+    text = json.dumps({"type": "response.create", "model": "nowhere", "input": "a" * 200_000})
+    pieces = [text[start : start + 100].encode() for start in range(0, len(text), 100)]
+    first, *middle, last = pieces
+    frames = [frame(1, first, is_last=False), *(frame(0, one, is_last=False) for one in middle)]
+    with connect(impatient.base_url.replace("http", "ws") + "/responses") as client:
+        answers = []
+        for _ in "12":
+            client.socket.sendall(b"".join([*frames, frame(9, b"ping"), frame(0, last)]))
+            answers.append(json.loads(client.recv(timeout=PATIENCE_S)))
+
+    assert [answer["error"]["code"] for answer in answers] == ["model_not_found"] * 2
