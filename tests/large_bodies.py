@@ -8,6 +8,7 @@ from functools import partial
 from llm_backend import exact_json
 from llm_backend.contract import Document
 from llm_backend.json_types import JsonValue
+from tests.small_bodies import SMALL
 
 PREFIX = "#/components/schemas/"
 NODES = 390_000  # a little less than `json_nodes_limit`
@@ -61,7 +62,7 @@ class LargeBodies:
                 yield f"{field}: {shape}", partial(_with, least, field, value)
         for shape, value in FREE.items():
             yield f"an unknown field: {shape}", partial(_with, least, "vendor", value)
-        for shape, value in OWN.get(operation_id, {}).items():
+        for shape, value in {**OWN.get(operation_id, {}), **SMALL.get(operation_id, {})}.items():
             yield shape, partial(_with, least, None, value)
 
     def _fields(self, schema: JsonValue) -> Iterator[tuple[str, Callable[[], JsonValue]]]:

@@ -39,6 +39,7 @@ from llm_backend.backends.web_files import WebFiles
 from llm_backend.backends.webhook_sender import WebhookSender
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
+from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_chats import DetachedChats
 from llm_backend.controllers.services.error_buffer import RecentErrors
@@ -173,6 +174,7 @@ def _build_services(
         detached_chats=DetachedChats(
             limit=settings.detached_chats_limit,
             bytes_limit=settings.detached_chat_bytes,
+            body_limits=json_limits(settings),
             processes=settings.processes,
         ),
         chat_search=stores.chat_search,
@@ -192,7 +194,8 @@ def _build_services(
         token_files=TokenFiles(settings.tiktoken_dir),
         background=stores.background,
         mcp=McpEndpoint(
-            file_limit_bytes=settings.mcp_file_limit_bytes, body_bytes=settings.body_limit_bytes
+            file_limit_bytes=settings.mcp_file_limit_bytes,
+            body_bytes=settings.json_text_limit_bytes,
         ),
         metrics=metrics,
         status=StatusBoard(lambda: registry.local, stopping, has_upstream=has_upstream),

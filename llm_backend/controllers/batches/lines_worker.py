@@ -14,6 +14,7 @@ from llm_backend.controllers.batches.batch_output import answer_line, error_line
 from llm_backend.controllers.batches.line_chunk import LineChunk
 from llm_backend.controllers.internal_requests import Dispatch, DispatchedAnswer, json_body
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField, error_body
+from llm_backend.offload import REQUEST_BYTES, offload
 from llm_backend.settings import Settings
 from llm_backend.store import (
     BatchStore,
@@ -94,7 +95,9 @@ class LinesWorker:
         if chunk.is_over:
             return
         assert line.text is not None, "the input was read before"
-        result = await answer(chunk, line.number, read_line(line.text, chunk.endpoint))
+        REQUEST_BYTES.set(len(line.text))  # in the task's own context
+        read = await offload(read_line, line.text, chunk.endpoint)
+        result = await answer(chunk, line.number, read)
         if result is not None:
             await chunk.store(result)
 
@@ -107,11 +110,14 @@ class LinesWorker:
                 refused = _refusal_answer(UnsupportedField(message, param=field))
                 return answer_line(number, line.custom_id, refused)
         try:
-            body = json_body(line.body)
+            body = await offload(json_body, line.body)
         except InvalidRequest as error:
             return answer_line(number, line.custom_id, _refusal_answer(error))
         response = await self._send_with_retries(chunk, body)
-        return None if response is None else answer_line(number, line.custom_id, response)
+        if response is None:
+            return None
+        REQUEST_BYTES.set(len(response.body))
+        return await offload(answer_line, number, line.custom_id, response)
 
     async def _send_with_retries(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer | None:
         """Runs a line with retries; returns None if it cannot be answered now."""

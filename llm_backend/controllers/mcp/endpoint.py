@@ -5,18 +5,31 @@ from contextlib import suppress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from llm_backend.contract.body_bounds import check_size
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.internal_requests import body_channel
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
-from llm_backend.errors import ClientGone, Unsupported
+from llm_backend.errors import ClientGone, TooLarge, Unsupported
+from llm_backend.offload import offload
+
+_NODES = 20_000  # values and names of a message: the library parses it on the event loop
 
 
 async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
     """`POST /mcp`"""
-    if not services.settings.mcp_api:
+    settings = services.settings
+    if not settings.mcp_api:
         raise Unsupported("The MCP server is switched off here (`mcp_api`).")
+    text_bytes = settings.json_text_limit_bytes
+    try:
+        await offload(check_size, request.raw_body, nodes_limit=_NODES, text_limit_bytes=text_bytes)
+    except TooLarge:
+        raise TooLarge(
+            f"A message for the MCP server has at most {_NODES} JSON values and names, and "
+            f"{text_bytes} bytes (`json_text_limit_bytes`)."
+        ) from None
     return _McpAnswer(services.mcp, request)
 
 

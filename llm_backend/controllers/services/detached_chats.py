@@ -13,15 +13,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.contract.application.refusal import send_refusal
+from llm_backend.contract.body import BodyLimits, check_bounds
 from llm_backend.errors import (
     ApiError,
     Conflict,
     InvalidRequest,
     LimitReached,
     Overloaded,
+    TooLarge,
     UnsupportedField,
 )
 from llm_backend.json_types import JsonObject
+from llm_backend.offload import REQUEST_BYTES, offload
 from llm_backend.stream_ending import StreamEnding
 
 HEADER = "x-llm-backend-detached"
@@ -37,7 +40,9 @@ class DetachedChat:
     but can no longer be followed.
     """
 
-    def __init__(self, id: str, state: Mapping[str, Any], bytes_limit: int) -> None:
+    def __init__(
+        self, id: str, state: Mapping[str, Any], bytes_limit: int, body_limits: BodyLimits
+    ) -> None:
         self.id = id
         self.created_at = int(time.time())
         self.is_answered = False  # the last event of its answer has been sent
@@ -46,6 +51,7 @@ class DetachedChat:
         self.request: JsonObject | None = None  # None until the body has been read
         self._state = state
         self._bytes_limit = bytes_limit
+        self._body_limits = body_limits
         self._body = bytearray()
         self._ending: StreamEnding | None = None
         self._sent: list[bytes] = []
@@ -75,7 +81,7 @@ class DetachedChat:
             if self.request is None:
                 message = await receive()
                 if message["type"] == "http.request":
-                    self._read(message)
+                    await self._read(message)
                     if self.request:
                         on_read()
                 return message
@@ -109,16 +115,13 @@ class DetachedChat:
                 return
             await changed.wait()
 
-    def _read(self, message: Message) -> None:
+    async def _read(self, message: Message) -> None:
         self._body += message.get("body", b"")
         if message.get("more_body", False):
             return
         body, self._body = bytes(self._body), bytearray()
-        try:
-            request = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            request = None  # the request is about to be refused for it
-        self.request = request if isinstance(request, dict) else {}
+        REQUEST_BYTES.set(len(body))
+        self.request = await offload(_parse, body, self._body_limits)
 
     def _retain(self, body: bytes) -> None:
         self._sent_bytes += len(body)
@@ -134,10 +137,23 @@ class DetachedChat:
         self._changed = asyncio.Event()
 
 
+def _parse(body: bytes, limits: BodyLimits) -> JsonObject:
+    """Parses the body; returns an empty object if the request is about to be refused for it."""
+    try:
+        check_bounds(body, limits)
+        request = orjson.loads(body)
+    except (TooLarge, orjson.JSONDecodeError):
+        return {}
+    return request if isinstance(request, dict) else {}
+
+
 class DetachedChats:
     """The detached chats of this process, by their ids."""
 
-    def __init__(self, *, limit: int, bytes_limit: int, processes: int) -> None:
+    def __init__(
+        self, *, limit: int, bytes_limit: int, body_limits: BodyLimits, processes: int
+    ) -> None:
+        self._body_limits = body_limits
         self._limit = limit
         self._bytes_limit = bytes_limit
         self._processes = processes
@@ -174,7 +190,7 @@ class DetachedChats:
                 f"`detached_chats_limit` is 0. Leave `{HEADER}` out.",
                 param=HEADER,
             )
-        return DetachedChat(id, state, self._bytes_limit)
+        return DetachedChat(id, state, self._bytes_limit, self._body_limits)
 
     def add(self, chat: DetachedChat) -> None:
         """Adds a chat whose body has arrived, within the limit. Raises `InvalidRequest`,
