@@ -367,7 +367,7 @@ _MESSAGES_ERROR_TYPES = {
 def error_body_for(path: str, error: ApiError) -> Mapping[str, object]:
     """Builds the error body of the operations at a path: OpenAI's, Anthropic's or Ollama's."""
     if speaks_ollama(path):
-        return {"error": error.message}
+        return {"error": _with_place(error)}
     return messages_error_body(error) if speaks_messages(path) else error_body(error)
 
 
@@ -385,7 +385,7 @@ def messages_error_body(error: ApiError) -> dict[str, object]:
     """Builds Anthropic's error body for this error, which is also the error event of a stream."""
     other = "api_error" if error.status >= 500 else "invalid_request_error"
     kind = _MESSAGES_ERROR_TYPES.get(error.status, other)
-    return {"type": "error", "error": {"type": kind, "message": error.message}}
+    return {"type": "error", "error": {"type": kind, "message": _with_place(error)}}
 
 
 def error_body(error: ApiError) -> ErrorBody:
@@ -398,6 +398,14 @@ def error_body(error: ApiError) -> ErrorBody:
             "code": error.code,
         }
     }
+
+
+def _with_place(error: ApiError) -> str:
+    """Returns the message with the path of a nested field, for bodies without `param`."""
+    param = error.param
+    if param is None or param in error.message or not ("." in param or "[" in param):
+        return error.message
+    return f"{error.message} (`{param}`)"
 
 
 def _shorten(text: str, characters: int) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import httpx
@@ -242,3 +243,20 @@ def test_unknown_field_is_refused_by_its_path(messages: anthropic.Anthropic, mod
     tool: anthropic.types.ToolParam = {**WEATHER, "defer_loading": True}
     with pytest.raises(anthropic.BadRequestError, match=r"tools\[0\]\.defer_loading"):
         messages.messages.create(model=model, max_tokens=5, messages=HELLO, tools=[tool])
+
+
+def test_refused_schema_is_named_by_its_place(messages: anthropic.Anthropic) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "format": "regex"}}}
+    fields: Any = (
+        {"tools": [{"name": "f", "input_schema": {"type": "object"}},
+                   {"name": "g", "input_schema": schema, "strict": True}]},
+        {"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+    )  # fmt: skip
+    refusals = []
+    for one in fields:
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            messages.messages.create(model="near", max_tokens=4, messages=HELLO, **one)
+        refusals.append(refused.value.body["error"]["message"])
+
+    assert refusals[0].endswith("(`tools[1].input_schema.properties.a.format`)")
+    assert refusals[1].endswith("(`output_config.format.schema.properties.a.format`)")

@@ -316,3 +316,12 @@ def test_api_can_be_switched_off(tmp_path: Path) -> None:
     ):
         client.list()
     assert refused.value.status_code == 501
+
+
+def test_refused_schema_is_named_by_its_place(client: ollama.Client) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "format": "regex"}}}
+
+    with pytest.raises(ollama.ResponseError) as refused:
+        client.chat("builtin", [{"role": "user", "content": "Hi"}], format=schema)
+
+    assert refused.value.error.endswith("(`format.properties.a.format`)")

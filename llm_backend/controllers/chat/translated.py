@@ -1,9 +1,10 @@
 """Chats of other APIs: their requests as chats, and the deltas of a chat as their answers."""
 
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+import re
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from starlette.responses import Response
 
@@ -38,6 +39,21 @@ class AnswerRenderer(Protocol):
     def encode_error(self, error: ApiError) -> bytes: ...
 
 
+FieldNames: TypeAlias = Sequence[tuple[str, str]]
+"""Expressions of beginnings of a chat's field paths, and what stands for each in another API."""
+
+
+@contextmanager
+def rename_fields(names: FieldNames) -> Iterator[None]:
+    """Rewrites `param` of errors from names of the chat to those of another API."""
+    try:
+        yield
+    except ApiError as error:
+        for pattern, name in names:
+            error.param = error.param and re.sub(rf"^{pattern}", name, error.param)
+        raise
+
+
 def chat_request_of(request: ApiRequest, body: "api.CreateChatCompletionRequest") -> ApiRequest:
     """Returns the request with the body of a chat, which is not stored for a project with zero
     data retention."""
@@ -54,10 +70,12 @@ async def answer_translated(
     renderer: AnswerRenderer,
     *,
     streams: bool,
+    names: FieldNames,
 ) -> Response:
     """Answers the chat of a request in the form of another API, streamed or whole. The chat is
-    stored before the last part is sent."""
-    turn, answer = await begin_turn(services, request, model)
+    stored before the last part is sent. Errors have the API's `names` of fields."""
+    with rename_fields(names):
+        turn, answer = await begin_turn(services, request, model)
     deltas = turn.stored_deltas(answer)
     return await answer_rendered(request, answer, deltas, renderer, streams=streams)
 

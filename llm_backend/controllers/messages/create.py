@@ -10,6 +10,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.chat.translated import (
     answer_translated,
     chat_request_of,
+    rename_fields,
     with_thinking,
 )
 from llm_backend.controllers.messages.chat_body import (
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 
+_NAMES = (
+    (r"response_format\.json_schema\.schema", "output_config.format.schema"),
+    (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
+)
+
+
 async def create_anthropic_message(services: Services, request: ApiRequest) -> Response:
     """`POST /messages`"""
     _check_enabled(services)
@@ -53,7 +60,9 @@ async def create_anthropic_message(services: Services, request: ApiRequest) -> R
             model = model.with_body(request.body)
         events = MessageEvents(body["model"], shows_reasoning=shows_reasoning)
         streams = bool(body.get("stream"))
-        return await answer_translated(services, request, model, events, streams=streams)
+        return await answer_translated(
+            services, request, model, events, streams=streams, names=_NAMES
+        )
 
     return await answer_by_route(
         services, request, local=answer, bridged=answer, relay_with=relay_message
@@ -69,7 +78,8 @@ async def count_anthropic_message_tokens(services: Services, request: ApiRequest
 async def _count(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     check_fields(request.body)
     body = await offload(chat_body_of, request.body)
-    chat = await chat_to_count(services, body, model)
+    with rename_fields(_NAMES):
+        chat = await chat_to_count(services, body, model)
     count = await run_while_connected(request, model.count_prompt_tokens(chat))
     answer: api.AnthropicMessageTokenCount = {"input_tokens": count}
     return JsonResponse(answer)

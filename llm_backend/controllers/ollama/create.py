@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
 
 
+_NAMES = ((r"response_format\.json_schema\.schema", "format"),)
+
+
 async def create_ollama_chat(services: Services, request: ApiRequest) -> Response:
     """`POST /api/chat`"""
     check_enabled(services)
@@ -73,7 +76,9 @@ async def _answer(
                 param="logprobs",
             )
         lines = OllamaLines(body["model"], is_chat=is_chat, shows_reasoning=think is not False)
-        return await answer_translated(services, request, model, lines, streams=streams(body))
+        return await answer_translated(
+            services, request, model, lines, streams=streams(body), names=_NAMES
+        )
 
     return await answer_by_route(services, chat_request, local=answer, bridged=answer)
 
