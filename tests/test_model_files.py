@@ -200,3 +200,17 @@ def test_a_whisper_file_is_found_and_tells_its_memory(tmp_path):
     path.write_bytes(path.read_bytes()[:10_000])
     with pytest.raises(HeaderError, match="is cut"):
         check_model_file(path)
+
+
+def test_whisper_file_that_is_cut_anywhere_is_refused(tmp_path):
+    whole = write_whisper(tmp_path / "ggml-base.bin").read_bytes()
+    cut = tmp_path / "ggml-cut.bin"
+    cuts = [1, 47, 48, 60, 70_000, len(whole) // 2, len(whole) * 6 // 10, len(whole) - 1]
+    cuts += [len(whole) - 4 * 64, len(whole) - 4 * 64 - 12 - 4]  # in and before the last tensor
+
+    for size in cuts:
+        cut.write_bytes(whole[:size])
+        with pytest.raises(HeaderError):
+            read_whisper_header(cut)
+    cut.write_bytes(whole)
+    assert read_whisper_header(cut).file_bytes == len(whole)

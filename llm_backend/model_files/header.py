@@ -15,7 +15,7 @@ _SCALARS = {
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
-_BLOCKS = {
+TENSOR_BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
     9: (32, 40), 10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210),
     15: (256, 292), 16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18),
@@ -142,7 +142,7 @@ class _HeaderReader:
         numbers = 1
         for _ in range(self._check_count(self._number("<I"), _DIMENSIONS)):
             numbers *= self._number("<Q")
-        of_block, block_bytes = _BLOCKS.get(self._number("<I"), (1, 0))
+        of_block, block_bytes = TENSOR_BLOCKS.get(self._number("<I"), (1, 0))
         offset = self._number("<Q")
         end = offset + numbers // of_block * block_bytes
         return _Tensor(name=name, numbers=numbers, start=offset, end=end)

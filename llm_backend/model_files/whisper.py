@@ -1,11 +1,13 @@
 """Whisper files in the format of whisper.cpp: recognition, sizes and memory."""
 
+import math
 import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from llm_backend.model_files.header import HeaderError, read_header
+from llm_backend.model_files.header import TENSOR_BLOCKS, HeaderError, read_header
 
 _MAGIC = 0x67676D6C
 _HEAD = struct.Struct("<I11i")
@@ -13,7 +15,8 @@ _MULTILINGUAL_TOKENS = 51_865  # an English vocabulary is smaller
 _NAME = re.compile(r"(^|/)ggml-[^/]*\.bin$", re.IGNORECASE)
 _LARGEST = 1 << 20  # of any size in the head
 _HALF_BYTES, _FLOAT_BYTES = 2, 4
-_LEAST_WEIGHT_BYTES = 0.25  # of a weight; quantized ones have more
+_TENSORS, _ENCODER_TENSORS, _DECODER_TENSORS = 11, 15, 24  # of a model, and of each layer
+_DIMENSIONS = 4
 _DECODERS = 5  # which the native code runs beside each other where it tries again
 
 
@@ -73,19 +76,22 @@ def read_whisper_header(path: Path) -> WhisperHeader:
     try:
         with path.open("rb") as file:
             head, size = file.read(_HEAD.size), path.stat().st_size
+            if len(head) < _HEAD.size:
+                raise HeaderError(f"{path} ends in the middle of its header.")
+            header = _header_of(path, head, size)
+            _Parts(path, file, size).walk(_tensors_of(header))
+            return header
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(head) < _HEAD.size:
-        raise HeaderError(f"{path} ends in the middle of its header.")
+
+
+def _header_of(path: Path, head: bytes, size: int) -> WhisperHeader:
     magic, tokens, positions, width, _, layers, texts, text_width, _, text_layers, *_ = (
         _HEAD.unpack(head)
     )
     sizes = (tokens, positions, width, layers, texts, text_width, text_layers)
     if magic != _MAGIC or not all(0 < one < _LARGEST for one in sizes):
         raise HeaderError(f"{path} is no Whisper model of whisper.cpp.")
-    weights = width * width * 12 * layers + text_width * text_width * 16 * text_layers
-    if size < _LEAST_WEIGHT_BYTES * (weights + tokens * text_width):
-        raise HeaderError(f"{path} is cut: {size} bytes are too few for its weights.")
     return WhisperHeader(
         tokens=tokens,
         audio_positions=positions,
@@ -96,3 +102,54 @@ def read_whisper_header(path: Path) -> WhisperHeader:
         text_layers=text_layers,
         file_bytes=size,
     )
+
+
+def _tensors_of(header: WhisperHeader) -> int:
+    return _TENSORS + _ENCODER_TENSORS * header.audio_layers + _DECODER_TENSORS * header.text_layers
+
+
+class _Parts:
+    """Parts of a file behind its sizes: filters, vocabulary, tensors. They follow each other
+    without a table."""
+
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self._path = path
+        self._file = file
+        self._size = size
+
+    def walk(self, tensors: int) -> None:
+        """Goes through all parts. Raises `HeaderError` if the file ends before so many tensors."""
+        mels, frequencies = self._numbers(2, "filters")
+        self._skip(mels * frequencies * _FLOAT_BYTES, "filters")
+        (words,) = self._numbers(1, "vocabulary")
+        for _ in range(words):
+            (length,) = self._numbers(1, "vocabulary")
+            self._skip(length, "vocabulary")
+        for _ in range(tensors):
+            self._skip_tensor()
+
+    def _skip_tensor(self) -> None:
+        dimensions, name_bytes, kind = self._numbers(3, "tensors")
+        if not 0 < dimensions <= _DIMENSIONS or kind not in TENSOR_BLOCKS:
+            raise HeaderError(f"{self._path} is broken: it has a tensor of an unknown form.")
+        numbers = math.prod(self._numbers(dimensions, "tensors"))
+        of_block, block_bytes = TENSOR_BLOCKS[kind]
+        self._skip(name_bytes + numbers // of_block * block_bytes, "tensors")
+
+    def _numbers(self, count: int, part: str) -> tuple[int, ...]:
+        form = struct.Struct(f"<{count}i")
+        data = self._file.read(form.size)
+        if len(data) < form.size:
+            raise self._cut(part)
+        return form.unpack(data)
+
+    def _skip(self, count: int, part: str) -> None:
+        if count < 0 or self._file.tell() + count > self._size:
+            raise self._cut(part)
+        self._file.seek(count, 1)
+
+    def _cut(self, part: str) -> HeaderError:
+        return HeaderError(
+            f"{self._path} is cut short: its {part} would end beyond its {self._size:,} bytes; "
+            "bring it again."
+        )
