@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
+
+def _config_file(text: str) -> Path | None:
+    """Returns the file; None for an empty name, which is unset as an empty variable is."""
+    return Path(text) if text else None
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file of settings.", parser=_config_file, metavar="PATH"),
+]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of the database, as for `serve`.")
 ]

@@ -95,3 +95,7 @@ def test_operations_are_listed_in_80_columns_without_a_cut_name():
     assert max(map(len, listed.splitlines())) <= 80
     assert "…" not in listed
     assert "local audio.speech" in listed
+
+
+def test_empty_name_of_the_config_file_is_unset_as_an_empty_variable_is():
+    assert "--config" not in run("systemd", "--program", "/opt/llm-backend", "--config", "")
