@@ -1,5 +1,6 @@
 """A disk that is full: what is not stored is never called stored, and the server says so."""
 
+import base64
 import contextlib
 import json
 import resource
@@ -87,3 +88,19 @@ def test_what_is_stored_of_the_servers_own_accord_is_answered_and_counted(served
     assert [one.status_code for one in lost] == [404] * 3
     assert metric(served, "llm_backend_not_stored_total") - before == 3
     assert metric(served, "llm_backend_store_write_failures_total") > 0
+
+
+def test_files_of_a_request_that_find_no_room_are_a_503_with_a_pause(ask, served):
+    file = {"type": "input_file", "filename": "a.html", "file_data": (
+        "data:text/html;base64," + base64.b64encode(b"<p>hello</p>" * 100_000).decode()
+    )}  # fmt: skip
+    body = {"model": "builtin", "input": [{"role": "user", "content": [file]}], "store": False}
+    with no_room(served):
+        read = ask.post("/responses", json=body)
+        sent = ask.post(
+            "/files", data={"purpose": "user_data"}, files={"file": ("a.txt", b"a" * 2_000_000)}
+        )
+
+    assert [one.status_code for one in (read, sent)] == [503, 503]
+    assert all(float(one.headers["retry-after"]) > 0 for one in (read, sent))
+    assert "Traceback" not in served.log.read_text()

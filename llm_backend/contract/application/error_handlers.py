@@ -1,5 +1,6 @@
 """Errors of requests: every exception is rendered as an error body."""
 
+import errno
 import logging
 import re
 from collections.abc import Awaitable
@@ -16,10 +17,14 @@ from llm_backend.errors import (
     ClientGone,
     Internal,
     MethodNotAllowed,
+    Overloaded,
     Unsupported,
     error_body_for,
     from_status,
 )
+
+_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL_DISK_RETRY_S = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +79,11 @@ def to_api_error(error: Exception) -> ApiError:
         return ClientGone()
     if isinstance(error, HTTPException):
         return from_status(error.status_code, str(error.detail or "The request is not understood."))
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return Overloaded(
+            "The server's disk has no room for the files of this request; try again later.",
+            retry_after_s=_FULL_DISK_RETRY_S,
+        )
     return Internal("The server met an error of its own; its log has it under the request id.")
 
 
