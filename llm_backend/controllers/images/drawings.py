@@ -67,12 +67,12 @@ def drawing_from(body: JsonMapping, *, pixels_limit: int) -> Drawing:
             "Image servers draw no transparent background; `opaque` and `auto` are supported.",
             param="background",
         )
-    previews = body.get("partial_images") or 0
+    previews = int(body.get("partial_images") or 0)  # JSON has 1.0, too
     if previews and not body.get("stream"):
         raise InvalidRequest("`partial_images` needs `stream: true`.", param="partial_images")
     return Drawing(
         prompt=body.get("prompt", ""),
-        count=body.get("n") or 1,
+        count=int(body.get("n") or 1),
         size=parse_size(body.get("size"), pixels_limit),
         quality=_QUALITIES.get(body.get("quality") or "auto", "medium"),
         previews=previews,
@@ -105,7 +105,7 @@ def style_from(body: JsonMapping) -> PictureStyle:
         require_library()
     return PictureStyle(
         format=format,
-        compression=compression,
+        compression=None if compression is None else int(compression),
         quality=_QUALITIES.get(body.get("quality") or "auto", "medium"),
         as_urls=as_urls,
         streams=streams,

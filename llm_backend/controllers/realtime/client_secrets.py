@@ -51,7 +51,7 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
     if len(dumps(config.fields)) > _SESSION_BYTES:
         raise TooLarge(f"The session has more than {_SESSION_BYTES:,} bytes.", param="session")
     value = f"{PREFIX}{secrets.token_urlsafe(KEY_BYTES)}"
-    lifetime_s = (body.get("expires_after") or {}).get("seconds", _DEFAULT_S)
+    lifetime_s = int((body.get("expires_after") or {}).get("seconds", _DEFAULT_S))
     secret = StoredSecret(
         hash=hash_key(value).hex(),
         expires_at=int(time.time()) + lifetime_s,

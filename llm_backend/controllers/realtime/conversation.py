@@ -193,7 +193,8 @@ def _check_part(part: JsonMapping, role: str, where: str) -> None:
     if kind == "input_audio" and isinstance(part.get("audio"), str):
         return
     field = _TEXT_FIELDS.get(kind, "image_url")
-    if not isinstance(part.get(field), str):
+    value = part.get(field)
+    if not isinstance(value, str) or (field == "image_url" and not value):
         raise InvalidRequest(
             f"A part of type `{kind}` needs `{field}`.",
             param=f"{where}.{field}",
@@ -222,7 +223,9 @@ def _input_item(item: JsonMapping) -> JsonObject | None:
 
 def _input_part(part: JsonMapping) -> JsonObject | None:
     if part["type"] == "input_image":
-        return {"detail": "auto", **part}
+        # Only these: a file's id would show the model any picture of the project.
+        detail = part.get("detail") or "auto"
+        return {"type": "input_image", "image_url": part["image_url"], "detail": detail}
     text: Any = part.get("transcript") or part.get("text")
     if not text:
         return None

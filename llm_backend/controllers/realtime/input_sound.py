@@ -1,7 +1,6 @@
 """Sound that a client sends: its buffer, and the turns in it."""
 
 import base64
-import binascii
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ class InputSound:
         `InvalidRequest`, and `TooLarge` beyond the limit."""
         try:
             sound = base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # also of text beyond ASCII
             raise InvalidRequest("The sound is not base64.", param="audio") from error
         if len(sound) % self._format.sample_bytes:
             raise InvalidRequest("The sound ends within a sample.", param="audio")

@@ -23,11 +23,20 @@ from llm_backend.controllers.realtime.hearing import Hearing
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.response import RealtimeResponse
 from llm_backend.controllers.realtime.session_config import SessionConfig
-from llm_backend.errors import ApiError, InvalidRequest, RateLimited, UnsupportedField
+from llm_backend.errors import (
+    ApiError,
+    ClientGone,
+    Internal,
+    InvalidRequest,
+    RateLimited,
+    UnsupportedField,
+)
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import REQUEST_BYTES, offload
 
 log = logging.getLogger(__name__)
+
+_FAILED = "The server failed at this event; its log says why."
 
 Handle = Callable[[JsonMapping], Awaitable[None]]
 
@@ -109,8 +118,13 @@ class RealtimeSession:
             if handle is None:
                 raise UnsupportedField(f"`{event['type']}` is not taken here.", param="type")
             await handle(event)
+        except ClientGone:
+            raise
         except ApiError as error:
             await self._sender.send_error(error, client_event_id(event))
+        except Exception:  # as in the error renderer: a bug ends no session
+            log.exception("realtime_event_failed")
+            await self._sender.send_error(Internal(_FAILED), client_event_id(event))
 
     async def _send_session(self, type: str) -> None:
         ids = {"id": self._id, "expires_at": self._expires_at}
@@ -138,10 +152,11 @@ class RealtimeSession:
         await self._sender.send({"type": "conversation.item.retrieved", "item": item})
 
     async def _truncate_item(self, event: JsonMapping) -> None:
-        fields = {name: event[name] for name in ("item_id", "content_index", "audio_end_ms")}
         if event["content_index"] != 0:
             raise InvalidRequest("The item has one part: 0.", param="content_index")
-        self._conversation.truncate(event["item_id"], event["audio_end_ms"])
+        fields = {"item_id": event["item_id"], "content_index": 0}
+        fields["audio_end_ms"] = int(event["audio_end_ms"])  # JSON has 500.0, too
+        self._conversation.truncate(fields["item_id"], fields["audio_end_ms"])
         await self._sender.send({"type": "conversation.item.truncated", **fields})
 
     async def _delete_item(self, event: JsonMapping) -> None:
@@ -166,8 +181,7 @@ class RealtimeSession:
             wait_for_input=self._hearing.wait,
         )
         self._responses[response.id] = response
-        await response.begin()
-        task = response.start()
+        task = response.start()  # at once: from now on it may be cancelled
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._forget(response, task))
 

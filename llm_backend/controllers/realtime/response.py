@@ -60,12 +60,8 @@ class RealtimeResponse:
         """True once the last event is on its way."""
         return self._has_ended
 
-    async def begin(self) -> None:
-        """Sends the first event."""
-        await self._sender.send(self._events.begin())
-
     def start(self) -> asyncio.Task[None]:
-        """Asks the model, in a task; `begin` came before."""
+        """Sends the first event and asks the model, in a task."""
         self._task = asyncio.create_task(self._run())
         return self._task
 
@@ -81,7 +77,8 @@ class RealtimeResponse:
 
     async def _run(self) -> None:
         try:
-            if self._cancel_reason is None:  # a task may be cancelled before it begins
+            await self._sender.send(self._events.begin())
+            if self._cancel_reason is None:  # else it was cancelled meanwhile
                 self._is_waiting = True
                 await self._answer()
         except asyncio.CancelledError:

@@ -32,6 +32,7 @@ _VAD: JsonMapping = {
     "create_response": True,
     "interrupt_response": True,
 }
+_MILLISECONDS = ("prefix_padding_ms", "silence_duration_ms")
 _PAUSE_LIMIT_MS = 10_000
 _LEAST_TOKENS = 16  # of an answer of `/responses`
 _TRANSLATED = (
@@ -288,7 +289,7 @@ def _check_turns(turns: JsonMapping, where: str, abilities: Abilities) -> None:
     _refuse_others(turns, _VAD, where)
     if not 0 <= turns.get("threshold", 0) <= 1:
         raise InvalidRequest("`threshold` is from 0 to 1.", param=f"{where}.threshold")
-    for name in ("prefix_padding_ms", "silence_duration_ms"):
+    for name in _MILLISECONDS:
         if not 0 <= turns.get(name, 0) <= _PAUSE_LIMIT_MS:
             raise InvalidRequest(
                 f"`{name}` is from 0 to {_PAUSE_LIMIT_MS}.", param=f"{where}.{name}"
@@ -321,7 +322,9 @@ def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
         if name in sound and sound[name] is None:
             del sound[name]
     if sound.get("turn_detection") is not None:
-        sound["turn_detection"] = {**_VAD, **_without_nulls(sound["turn_detection"])}
+        turns = {**_VAD, **_without_nulls(sound["turn_detection"])}
+        turns |= {name: int(turns[name]) for name in _MILLISECONDS}  # JSON has 300.0, too
+        sound["turn_detection"] = turns
     return merged
 
 

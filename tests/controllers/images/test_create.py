@@ -69,6 +69,19 @@ async def test_a_text_becomes_pictures_of_the_asked_size_model_and_quality(tmp_p
     assert expected.items() <= fields.items()
 
 
+async def test_a_whole_number_may_be_written_with_a_point(tmp_path):
+    server = FakeImageServer()
+    fields = {"model": "sd-one", "prompt": "a cat", "output_format": "webp"}
+    async with drawn_by(tmp_path, server) as client:
+        answer = await client.post(
+            "/images/generations",
+            body={**fields, "n": 2.0, "output_compression": 50.0},
+            cast_to=httpx.Response,
+        )
+
+    assert len(answer.json()["data"]) == 2
+
+
 async def test_the_size_auto_is_the_servers_own(tmp_path):
     server = FakeImageServer()
     async with drawn_by(tmp_path, server) as client:

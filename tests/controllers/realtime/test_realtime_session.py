@@ -1,10 +1,15 @@
 """Realtime sessions with a client and a model that wait for the test."""
 
 import asyncio
+import base64
+import contextlib
 import json
-from collections.abc import AsyncGenerator
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from importlib.util import find_spec
 from typing import Any
 
+import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract import load_document
@@ -12,27 +17,39 @@ from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.input_sound import InputSound
 from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
+from tests.missing import missing
 from tests.patience import comes_true
 
 
 class WaitingClient:
     """A client that reads nothing while `reads` is not set."""
 
-    def __init__(self, *events: dict[str, Any]) -> None:
-        self._events = events
+    def __init__(self, *events: dict[str, Any], reads_until: str = "") -> None:
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.say(*events)
+        self._reads_until = reads_until  # a type of event
         self.reads = asyncio.Event()
         self.reads.set()
         self.read: list[dict[str, Any]] = []
 
+    def say(self, *events: dict[str, Any]) -> None:
+        for event in events:
+            self._events.put_nowait(event)
+
     async def messages(self) -> AsyncGenerator[str, None]:
-        for event in self._events:
-            yield json.dumps(event)
-        await asyncio.Event().wait()
+        while True:
+            yield json.dumps(await self._events.get())
 
     async def send(self, message: str) -> None:
         await self.reads.wait()
         self.read.append(json.loads(message))
+        if self.read[-1]["type"] == self._reads_until:
+            self.reads.clear()
+
+    def has(self, type: str, number: int = 1) -> bool:
+        return [one["type"] for one in self.read].count(type) == number
 
 
 class Model:
@@ -69,7 +86,7 @@ class SpeakingModel:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         if scope["path"] == "/v1/audio/speech":
-            await send({"type": "http.response.body", "body": b"\0\1" * 10, "more_body": False})
+            await send({"type": "http.response.body", "body": b"\0\1" * 2400, "more_body": False})
             return
         item = {"type": "message", "role": "assistant", "content": []}
         await _send(send, {"type": "response.output_item.added", "item": item})
@@ -81,12 +98,70 @@ class SpeakingModel:
         await _send(send, {"type": "response.completed", "response": {}})
 
 
+class HearingModel:
+    """Hears `said` in the turns, in this order, each once `hears` lets it; answers never end but
+    for the first `short` ones."""
+
+    def __init__(self, *said: str, short: int = 0) -> None:
+        self._said = list(said)
+        self._short = short
+        self.hears = asyncio.Semaphore(0)
+        self.asked: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        if scope["path"] == "/v1/audio/transcriptions":
+            await self.hears.acquire()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await _send(send, {"type": "transcript.text.done", "text": self._said.pop(0)})
+            return
+        self.asked.append(json.loads(body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        item = {"type": "message", "role": "assistant", "content": []}
+        await _send(send, {"type": "response.output_item.added", "item": item})
+        if len(self.asked) > self._short:
+            await asyncio.Event().wait()
+        await _send(send, {"type": "response.output_item.done", "item": item})
+        await _send(send, {"type": "response.completed", "response": {}})
+
+
+def sound(data: bytes) -> dict[str, Any]:
+    return {"type": "input_audio_buffer.append", "audio": base64.b64encode(data).decode()}
+
+
+def spoken_turn() -> dict[str, Any]:
+    """Half a second of noise, which the detector takes for speech, and a second of silence."""
+    return sound(random.Random(1).randbytes(24_000) + bytes(48_000))
+
+
+@contextlib.asynccontextmanager
+async def running(one: RealtimeSession) -> AsyncIterator[asyncio.Task[bool]]:
+    task = asyncio.create_task(one.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def session(
-    client: WaitingClient, model: ASGIApp, *, duration_s: float = 60, mute_because: str | None = "x"
+    client: WaitingClient,
+    model: ASGIApp,
+    *,
+    duration_s: float = 60,
+    mute_because: str | None = "x",
+    transcriber: str | None = None,
+    detects_turns: bool = False,
 ) -> RealtimeSession:
+    abilities = Abilities(
+        mute_because=mute_because, transcription_model=transcriber, detects_turns=detects_turns
+    )
     return RealtimeSession(
         client,
-        SessionConfig.default("m", Abilities(mute_because=mute_because)),
+        SessionConfig.default("m", abilities),
         InnerRequests(model, lambda: None),
         Validators(load_document()),
         BodyLimits(),
@@ -151,3 +226,74 @@ async def test_the_first_sentence_is_heard_before_the_second_is_written():
     await asyncio.gather(running, return_exceptions=True)
 
     assert has("response.output_audio.delta", 2)
+
+
+@pytest.fixture
+def detector() -> None:
+    if find_spec("webrtcvad") is None:
+        missing("the extra is not installed: pip install 'llm-backend[realtime]'")
+
+
+async def test_sound_that_is_no_base64_is_an_error_event():
+    part = {"type": "input_audio", "audio": "é"}
+    item = {"type": "message", "role": "user", "content": [part]}
+    client = WaitingClient(
+        {"type": "input_audio_buffer.append", "audio": "é"},
+        {"type": "conversation.item.create", "item": item},
+        {"type": "input_audio_buffer.clear"},
+    )
+    async with running(session(client, Model(), transcriber="w")):
+        assert await comes_true(lambda: client.has("input_audio_buffer.cleared"), within_s=20)
+
+    errors = [one["error"]["param"] for one in client.read if one["type"] == "error"]
+    assert errors == ["audio", "item.content[0].audio"]
+
+
+async def test_a_whole_number_may_be_written_with_a_point(detector):
+    turns = {"type": "server_vad", "prefix_padding_ms": 300.0, "silence_duration_ms": 500.0}
+    fields = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
+    client, model = WaitingClient({"type": "response.create"}), SpeakingModel()
+    model.heard.set()
+    speaking = session(client, model, mute_because=None, transcriber="w", detects_turns=True)
+    async with running(speaking):
+        assert await comes_true(lambda: client.has("response.done"), within_s=20)
+        item_id = client.read[-1]["response"]["output"][0]["id"]
+        client.say(
+            {"type": "conversation.item.truncate", "item_id": item_id, "content_index": 0.0,
+             "audio_end_ms": 20.0},
+            {"type": "session.update", "session": fields},
+            sound(bytes(48_000)),
+            {"type": "input_audio_buffer.clear"},
+        )  # fmt: skip
+        assert await comes_true(lambda: client.has("input_audio_buffer.cleared"), within_s=20)
+
+    assert client.has("conversation.item.truncated")
+    assert not [one for one in client.read if one["type"] == "error"]
+
+
+async def test_a_bug_is_an_error_event_and_the_session_goes_on(monkeypatch):
+    monkeypatch.setattr(InputSound, "take", lambda _self: 1 / 0)
+    client = WaitingClient(
+        {"type": "input_audio_buffer.commit", "event_id": "e"},
+        {"type": "input_audio_buffer.clear"},
+    )
+    async with running(session(client, Model())):
+        assert await comes_true(lambda: client.has("input_audio_buffer.cleared"), within_s=20)
+
+    (error,) = [one["error"] for one in client.read if one["type"] == "error"]
+    assert (error["type"], error["event_id"]) == ("server_error", "e")
+
+
+async def test_a_response_is_cancelled_before_its_client_has_read_that_it_began(detector):
+    heard = "conversation.item.input_audio_transcription.completed"
+    client, model = WaitingClient(spoken_turn(), reads_until=heard), HearingModel("a")
+    model.hears.release()
+    async with running(session(client, model, transcriber="w", detects_turns=True)) as task:
+        assert await comes_true(lambda: client.has(heard), within_s=20)
+        client.say({"type": "response.cancel"})
+        for _ in range(100):
+            await asyncio.sleep(0)
+        client.reads.set()
+        assert await comes_true(lambda: task.done() or client.has("response.done"), within_s=20)
+
+    assert client.read[-1]["response"]["status"] == "cancelled"
