@@ -1,7 +1,9 @@
 """The compiled kernels beside ggml's own, on the operations and models that they compute."""
 
 import asyncio
+import ctypes
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -247,6 +249,44 @@ def test_self_test_notices_kernels_that_do_not_run_as_allowed():
 
     assert passes_self_test(levels.append, [1])  # ggml's results equal themselves
     assert levels == [1, 0, 1, 0]
+
+
+_PACKED_BUFFER = """
+#include <stdlib.h>
+static int has_memory;
+static void *reserve(size_t alignment, size_t size) {
+    return has_memory ? aligned_alloc(alignment, size) : NULL;
+}
+#define aligned_alloc reserve
+#include "hook.c"
+bool reserve_with(int memory, size_t size) { has_memory = memory; return reserve_packed(size); }
+void *packed_buffer(void) { return packed; }
+"""
+
+
+def test_jobs_that_fit_keep_the_buffer_where_a_larger_one_finds_no_memory(kernels, tmp_path):
+    source, target = tmp_path / "probe.c", tmp_path / "probe.so"
+    source.write_text(_PACKED_BUFFER)
+    subprocess.run(
+        [
+            *("cc", "-shared", "-fPIC", f"-I{LIBRARY.parent}", str(source)),
+            *(str(LIBRARY), "-o", str(target)),
+        ],
+        check=True,
+    )
+    probe = ctypes.CDLL(str(target))
+    probe.reserve_with.argtypes = (ctypes.c_int, ctypes.c_size_t)
+    probe.reserve_with.restype = ctypes.c_bool
+    probe.packed_buffer.restype = ctypes.c_void_p
+    assert probe.reserve_with(True, 128)
+    buffer = probe.packed_buffer()
+
+    assert not probe.reserve_with(False, 1 << 20)
+
+    assert buffer is not None
+    assert probe.packed_buffer() == buffer
+    assert probe.reserve_with(False, 128)
+    assert not probe.reserve_with(False, 129)
 
 
 async def test_greedy_answers_after_long_prompts_equal_ggmls(kernels):

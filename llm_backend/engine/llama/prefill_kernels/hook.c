@@ -27,13 +27,17 @@ static int job_count;
 static char *packed;
 static size_t packed_size;
 
+// The buffer for packed activations grows to `size`; without memory it stays as it is, because
+// operations that are replaced already need it.
 static bool reserve_packed(size_t size) {
     if (size <= packed_size) return true;
     size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    char *grown = aligned_alloc(ALIGNMENT, size);
+    if (grown == NULL) return false;
     free(packed);
-    packed = aligned_alloc(ALIGNMENT, size);
-    packed_size = packed != NULL ? size : 0;
-    return packed != NULL;
+    packed = grown;
+    packed_size = size;
+    return true;
 }
 
 static void replace(tensor *node, vector_level level) {
