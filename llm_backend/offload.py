@@ -1,8 +1,8 @@
 """Offloads work that is linear in a large request from the event loop to a thread.
 
-There is one thread: Python code holds the interpreter lock, so a second thread would not be faster,
-and the event loop would wait for two. Calls that hold the lock for long (a native parser) are
-bounded by the limits of bodies instead.
+There is one thread, besides those for schemas and pictures: Python code holds the interpreter lock,
+so a second thread would not be faster, and the event loop would wait for two. Calls that hold the
+lock for long (a native parser) are bounded by the limits of bodies instead.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ _TRIM_BYTES = 256 * 1024
 _TRIM_DELAY_S = 1.0
 _BASE64_BLOCK = 3 * 256 * 1024  # three bytes are four characters
 _VALUE_BYTES = 16  # size of a value beside its text
+_PICTURES = 2  # converted at once: each may take some hundred megabytes
 
 
 def is_large() -> bool:
@@ -50,6 +51,13 @@ async def compute(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     by budgets."""
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_schema_thread(), run)
+
+
+async def convert(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Returns the result of work that decodes a picture, in one of the two threads of all requests.
+    A request that is cancelled meanwhile keeps its thread until the work ends."""
+    run = partial(copy_context().run, work, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_picture_threads(), run)
 
 
 async def base64_text(content: bytes) -> str:
@@ -120,3 +128,8 @@ def _thread() -> ThreadPoolExecutor:
 @cache
 def _schema_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="schemas")
+
+
+@cache
+def _picture_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_PICTURES, thread_name_prefix="pictures")

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from llm_backend.backends.local.media.pictures import BadPicture, open_picture, upright
+from llm_backend.backends.local.media.pictures import (
+    BadPicture,
+    in_eight_bits,
+    open_picture,
+    upright,
+)
 
 _EDITED = 0  # alpha of the pixels of a mask that are drawn again
 _WHITE, _BLACK = 255, 0
@@ -54,7 +59,7 @@ def read_source(data: bytes, *, limit: int) -> SourcePicture:
     """Reads the picture of an edit, upright. Raises `BadPicture`, for more than `limit` pixels
     too."""
     with open_picture(data, limit) as image:
-        picture = upright(image)
+        picture = in_eight_bits(upright(image))
         has_alpha = picture.has_transparency_data
         picture = picture.convert("RGBA" if has_alpha else "RGB")
         mask = _drawn_pixels(picture) if has_alpha else None
@@ -92,6 +97,7 @@ def _drawn_pixels(image: Image.Image) -> Image.Image:
 
 def _in_mode_of(image: Image.Image, format: str) -> Image.Image:
     modes = _MODES[format]
+    image = in_eight_bits(image)
     if image.mode in modes:
         return image
     keeps_alpha = "RGBA" in modes and image.has_transparency_data

@@ -1,6 +1,5 @@
 """Drawn pictures as the document's answers: objects, events, and files behind URLs."""
 
-import asyncio
 import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -17,7 +16,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import UpstreamFailed
 from llm_backend.extras import is_installed
 from llm_backend.json_types import JsonMapping, JsonObject
-from llm_backend.offload import base64_text
+from llm_backend.offload import base64_text, convert
 from llm_backend.store import StoredFile
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class StyledPicture:
 async def style_picture(data: bytes, style: PictureStyle, *, limit: int) -> StyledPicture:
     """Returns a picture of an image server in the form of the answer. Raises `UpstreamFailed` for
     one that is damaged, or has more than `limit` pixels."""
-    return await asyncio.to_thread(_style, data, style, limit)
+    return await convert(_style, data, style, limit)
 
 
 def _style(data: bytes, style: PictureStyle, limit: int) -> StyledPicture:

@@ -1,6 +1,5 @@
 """Bodies of requests for images as drawings: each field is honoured, or refused by name."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import aclosing
@@ -14,6 +13,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
 from llm_backend.json_types import JsonMapping
+from llm_backend.offload import convert
 
 if TYPE_CHECKING:  # imports Pillow
     from llm_backend.backends.picture_files import SourcePicture
@@ -164,7 +164,7 @@ async def with_files(services: Services, drawing: Drawing, files: EditFiles) -> 
     """Returns the drawing that begins with these files. Without a mask, transparent pixels of the
     picture are one. Raises `InvalidRequest` for invalid files, and for a mask of another size."""
     require_library()
-    return await asyncio.to_thread(
+    return await convert(
         _with_files,
         drawing,
         files,

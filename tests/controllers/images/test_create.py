@@ -5,6 +5,7 @@ import base64
 import contextlib
 import io
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,6 +17,7 @@ import openai
 import pytest
 from PIL import Image
 
+from llm_backend.backends import picture_files
 from tests.gateway import backend, gateway
 from tests.image_server import FakeImageServer, decoded, picture_file
 from tests.patience import comes_true
@@ -253,6 +255,41 @@ async def test_an_edit_draws_again_what_the_mask_leaves_open(tmp_path):
     assert (fields["width"], fields["height"], fields["steps"]) == (128, 64, 10)
     [bucket] = [one for one in usage.json()["data"] if one["results"]]
     assert bucket["results"][0]["images"] == 2
+
+
+async def test_two_pictures_of_all_requests_are_decoded_at_once(tmp_path, monkeypatch):
+    read_source, meeting = picture_files.read_source, threading.Barrier(3)
+    have_met: list[bool] = []
+
+    def read(data: bytes, *, limit: int) -> picture_files.SourcePicture:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(0.2)
+            have_met.append(True)
+        return read_source(data, limit=limit)
+
+    monkeypatch.setattr(picture_files, "read_source", read)
+    image = ("a.png", picture_file("red", (64, 64)))
+    async with drawn_by(tmp_path, FakeImageServer()) as client:
+        await asyncio.gather(*(
+            client.images.edit(model="sd-one", image=image, prompt="a hat") for _ in range(4)
+        ))  # fmt: skip
+
+    assert not have_met
+
+
+async def test_a_grey_picture_of_16_bits_keeps_its_shades(tmp_path):
+    shade = picture_file(20_000, (64, 64), mode="I;16")
+    server = FakeImageServer()
+    server.answer = lambda _: (200, {"images": [base64.b64encode(shade).decode()]})
+    async with drawn_by(tmp_path, server) as client:
+        answer = await client.images.edit(
+            model="sd-one", image=("a.png", shade), prompt="a hat", output_format="jpeg"
+        )
+
+    source = decoded(server.drawings[0][1]["init_images"][0])
+    drawn = decoded((answer.data or [])[0].b64_json or "")
+    assert source.getpixel((5, 5)) == (78, 78, 78)
+    assert drawn.getpixel((5, 5)) == 78
 
 
 async def test_transparency_of_the_picture_is_the_mask_of_an_edit_without_one(tmp_path):

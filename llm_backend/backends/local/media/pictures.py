@@ -79,6 +79,14 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """Returns a picture in 16-bit grey, which a plain conversion would clip to white, in 8 bits;
+    others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return image.point(lambda value: value / 256).convert("L")
+
+
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     """Returns the transposition to upright; None if the EXIF data are unreadable, which alone does
     not make a picture invalid."""
@@ -90,8 +98,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resizes a picture and converts it to RGB or RGBA."""
-    if image.mode.startswith("I"):  # 16-bit grey, which a plain conversion would clip to white
-        image = image.point(lambda value: value / 256).convert("L")
+    image = in_eight_bits(image)
     if image.mode not in _COLOURS:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image.resize(size, Image.Resampling.BICUBIC)
