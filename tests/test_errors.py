@@ -12,7 +12,7 @@ from llm_backend import errors
 def every_error() -> list[type[errors.ApiError]]:
     """Returns the public error classes of the package; private ones differ in the log only."""
     for module in pkgutil.walk_packages(llm_backend.__path__, "llm_backend."):
-        if not module.name.endswith((".__main__", ".migrations.env", ".libnucleus")):
+        if not module.name.endswith((".__main__", ".migrations.env", ".libnucleus", ".libprefill")):
             importlib.import_module(module.name)
     found, waiting = [], [errors.ApiError]
     while waiting:

@@ -103,7 +103,8 @@ def test_copied_slot_computes_the_same_logits(opened, used_tokens, flash_attenti
 
     assert np.array_equal(logits(model, 2, used_tokens), logits(model, 0, used_tokens))
     assert model.truncate(2, 10)
-    assert np.allclose(logits(model, 2, 10), fresh(model, tokens[:10]), atol=0.01)  # rounding
+    # Other kernels compute ten tokens than many: another rounding.
+    assert np.allclose(logits(model, 2, 10), fresh(model, tokens[:10]), atol=0.05)
 
 
 def fresh(model: LlamaModel, tokens: list[int]) -> np.ndarray:

@@ -230,7 +230,7 @@ def test_a_person_sees_how_far_it_is_and_goes_on_after_ctrl_c(tmp_path):
     assert done == 0
     assert start == 40 << 20
     assert (tmp_path / REPOSITORY / "tiny-Q8_0.gguf").read_bytes() == big
-    assert "Serve it: llm-backend serve" in second.shown
+    assert "llm-backend serve --model owner/tiny-GGUF" in second.shown.partition("Serve it: ")[2]
 
 
 @pytest.mark.parametrize(
@@ -247,5 +247,5 @@ def test_a_whisper_model_is_chosen_by_its_name(name, found):
     files = [HubFile(path=one, size_bytes=1, sha256=None) for one in names]
 
     assert [one.path for one in chosen_files("o/whisper.cpp", name, files)] == [found]
-    with pytest.raises(PullError, match="Say which"):
+    with pytest.raises(PullError, match="choose one by"):
         chosen_files("o/whisper.cpp", None, files)
