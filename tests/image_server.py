@@ -18,7 +18,8 @@ Fields = dict[str, Any]
 @dataclass(kw_only=True)
 class FakeImageServer:
     """Answers as web UIs do. With `is_held`, a drawing takes until `release` is set, or until it is
-    interrupted; meanwhile `share` and the colour of `preview` are its progress."""
+    interrupted; meanwhile `share` and the colour of `preview` are its progress. An interruption
+    is answered when `may_answer_interrupts` is set, if there is one."""
 
     per_request: int | None = None
     has_progress: bool = True
@@ -29,6 +30,7 @@ class FakeImageServer:
     drawings: list[tuple[str, Fields]] = field(default_factory=list)
     interrupted: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    may_answer_interrupts: asyncio.Event | None = None
 
     async def __aenter__(self) -> Self:
         self.fake = FakeUpstream(answer=self._answer)
@@ -69,6 +71,8 @@ class FakeImageServer:
         if path == "interrupt" and method == "POST":
             self.interrupted += 1
             self.release.set()
+            if self.may_answer_interrupts is not None:
+                await self.may_answer_interrupts.wait()
             return 200, {}
         if path not in ("txt2img", "img2img"):
             return 404, {"detail": "Not Found"}

@@ -182,7 +182,7 @@ class _Request:
     picture_bytes: int
     poll_s: float
     endings: BackgroundTasks
-    _at: str | None = None  # name of the upstream that has the request
+    _at: str | None = None  # name of the upstream at which the request has its turn
 
     async def draw(self, drawing: Drawing) -> AsyncGenerator[Preview | Drawn, None]:
         """Yields the previews and then the pictures of one request; at least one picture."""
@@ -221,6 +221,7 @@ class _Request:
         if answer.status != 200:
             raise await read_refusal(answer)
         read = await answer.read(limit_bytes)
+        self._at = None  # the next request has its turn
         try:
             if len(read) > limit_bytes:
                 raise UpstreamFailed(
@@ -231,7 +232,7 @@ class _Request:
             answer.report_invalid(error)
             raise
 
-    def _record_attempt(self, upstream: str) -> None:
+    def _record_attempt(self, upstream: str | None) -> None:
         self._at = upstream
 
     def _body(self, drawing: Drawing) -> bytes:

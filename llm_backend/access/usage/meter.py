@@ -52,6 +52,11 @@ class RequestMeter:
         self.tokens: int | None = None  # counted so far; None: no report yet
 
     @property
+    def fairness_key(self) -> str:
+        """Key of the caller in fair queues: requests of one API key wait in one line."""
+        return self._caller.key_id or ""
+
+    @property
     def is_begun(self) -> bool:
         """True if work on the request has begun, even if no answer has begun."""
         return self.was_sent or self.tokens is not None

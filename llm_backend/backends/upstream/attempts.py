@@ -66,18 +66,22 @@ class Attempts:
         request = self.request
         self.tried.append(upstream.name)
         request.on_attempt(upstream.name)
-        return await upstream.exchange(
-            method=request.method,
-            path=request.path,
-            query=request.query,
-            headers=request.headers,
-            body=request.body
-            if isinstance(request.body, bytes)
-            else self._track_body(request.body),
-            model=request.model,
-            expected=self.expected,
-            on_abandoned=request.on_abandoned,
-        )
+        try:
+            return await upstream.exchange(
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                headers=request.headers,
+                body=request.body
+                if isinstance(request.body, bytes)
+                else self._track_body(request.body),
+                model=request.model,
+                expected=self.expected,
+                on_abandoned=request.on_abandoned,
+            )
+        except BaseException:
+            request.on_attempt(None)
+            raise
 
     async def connect(self, upstream: Upstream, protocols: Sequence[str]) -> UpstreamSocket:
         request = self.request

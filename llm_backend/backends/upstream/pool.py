@@ -83,6 +83,7 @@ class UpstreamPool:
             relayed = await self._send(attempts, attempts.send)
             if not attempts.is_retriable_answer(relayed):
                 return relayed
+            request.on_attempt(None)
             await relayed.aclose()
             if not attempts.has_untried:
                 raise UpstreamFailed("No upstream could answer the request.")

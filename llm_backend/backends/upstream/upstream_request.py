@@ -16,7 +16,8 @@ class UpstreamRequest:
     operation's. `streams`: events are requested (None: unknown). `has_fallback`: another backend
     answers if no upstream can. `caller` takes its turn with others in the fair queue.
     `on_abandoned` is called if the request is cancelled after an upstream has got it, `on_attempt`
-    with the name of each upstream before the request is sent to it.
+    with the name of each upstream before the request is sent to it, and with None when this attempt
+    has failed.
     """
 
     method: str
@@ -32,4 +33,4 @@ class UpstreamRequest:
     has_fallback: bool = False
     caller: str = ""
     on_abandoned: Callable[[], None] = lambda: None
-    on_attempt: Callable[[str], None] = lambda _: None
+    on_attempt: Callable[[str | None], None] = lambda _: None

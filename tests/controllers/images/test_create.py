@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,20 @@ def yesterday() -> int:
 
 @contextlib.asynccontextmanager
 async def drawn_by(
-    folder: Path, server: FakeImageServer, *, of: Answer | None = None, **settings: Any
+    folder: Path,
+    server: FakeImageServer,
+    *,
+    of: Answer | None = None,
+    more: Sequence[Answer] = (),
+    **settings: Any,
 ) -> AsyncIterator[StrictAsyncOpenAI]:
-    """A client of the application in front of this image server; `of` are its further settings."""
+    """A client of the application in front of this image server, whose further settings are `of`,
+    and of the backends `more`."""
     given = {"allowed_hosts": ("127.0.0.1",), **settings}
-    async with server, gateway(folder, backends=[server.backend(**of or {})], **given) as served:
+    async with (
+        server,
+        gateway(folder, backends=[server.backend(**of or {}), *more], **given) as served,
+    ):
         base_url = f"http://127.0.0.1:{served.port}/v1"
         async with StrictAsyncOpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
             yield client
@@ -220,6 +229,40 @@ async def test_a_client_that_leaves_interrupts_the_drawing(tmp_path, streams):
         again = await client.images.generate(model="sd-one", prompt="y")
 
     assert len(again.data or ()) == 1
+
+
+async def test_the_next_picture_waits_until_an_interruption_is_answered(tmp_path):
+    server = FakeImageServer(is_held=True, may_answer_interrupts=asyncio.Event())
+    async with drawn_by(tmp_path, server) as client:
+        leaving = asyncio.create_task(client.images.generate(model="sd-one", prompt="x"))
+        assert await comes_true(lambda: bool(server.drawings), within_s=30)
+        waiting = asyncio.create_task(client.images.generate(model="sd-one", prompt="y"))
+        leaving.cancel()
+        assert await comes_true(lambda: server.interrupted == 1, within_s=30)
+
+        assert not await comes_true(lambda: len(server.drawings) == 2, within_s=0.3)
+        server.may_answer_interrupts.set()
+        assert len((await waiting).data or ()) == 1
+
+
+async def test_a_server_that_refused_a_picture_is_not_interrupted(tmp_path):
+    refusing, drawing = FakeImageServer(answer=lambda _: (429, {})), FakeImageServer(is_held=True)
+    async with drawing:
+        backends = [drawing.backend(name="other")]
+        async with drawn_by(tmp_path, refusing, more=backends) as client:
+            first = asyncio.create_task(client.images.generate(model="sd-one", prompt="x"))
+            assert await comes_true(lambda: bool(drawing.drawings), within_s=30)
+            leaving = asyncio.create_task(client.images.generate(model="sd-one", prompt="y"))
+            assert await comes_true(
+                lambda: any(fields["prompt"] == "y" for _, fields in refusing.drawings), within_s=30
+            )
+            leaving.cancel()
+            was_interrupted = await comes_true(lambda: bool(refusing.interrupted), within_s=0.3)
+            drawing.release.set()
+            await first
+
+    assert not was_interrupted
+    assert not drawing.interrupted
 
 
 def masked(size: tuple[int, int], hole: tuple[int, int, int, int]) -> bytes:

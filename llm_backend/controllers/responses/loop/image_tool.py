@@ -178,7 +178,7 @@ class ImageGeneration(ServerTool):
             replace(self._drawing, prompt=prompt),
             self._model,
             operation=OPERATION,
-            caller="",
+            caller="" if self._meter is None else self._meter.fairness_key,
             on_abandoned=_ignore,
         )
         async with aclosing(pictures):

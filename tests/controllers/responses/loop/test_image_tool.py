@@ -1,0 +1,40 @@
+"""The tool `image_generation` without an image server."""
+
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any
+
+from llm_backend.access import Ledger, Principal, RequestMeter
+from llm_backend.backends.image_servers import Drawing
+from llm_backend.backends.registry import PictureModel
+from llm_backend.controllers.images.drawings import PictureStyle
+from llm_backend.controllers.responses.loop.image_tool import ImageGeneration
+from llm_backend.controllers.services.server_tools import ServerCall
+from llm_backend.errors import Overloaded
+
+
+async def test_a_drawing_waits_in_the_line_of_the_callers_key() -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def draw(*_: Any, **how: Any) -> AsyncGenerator[Any, None]:
+        asked.append(how)
+        raise Overloaded("Not now.")
+        yield
+
+    stored: Any = None  # nothing is written
+    caller = Principal(project_id="p", key_id="k", user_id=None)
+    servers: Any = SimpleNamespace(draw=draw)
+    tool = ImageGeneration(
+        servers,
+        PictureModel(model="sd"),
+        Drawing(prompt=""),
+        PictureStyle(),
+        picture_pixels=1,
+        meter=RequestMeter(Ledger(stored), caller, kind="completions"),
+    )
+    call = ServerCall(name="image_generation", arguments='{"prompt": "a cat"}')
+
+    steps = [step async for step in tool.run(call)]
+
+    assert [how["caller"] for how in asked] == ["k"]
+    assert steps[-1].item["status"] == "failed"
