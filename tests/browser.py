@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import axe_playwright_python
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.missing import missing
@@ -54,6 +55,20 @@ def tab(
     yield page
     context.close()
     assert [one for one in errors if not re.search(expected_error, one)] == []
+
+
+def accessibility_violations(page: Page) -> dict[str, list[str]]:
+    """Breaches of the rules of axe-core in what the page shows: by rule, the elements."""
+    axe = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
+    # The page's policy lets no page script make code of a text; the protocol of the browser may.
+    session = page.context.new_cdp_session(page)
+    session.send("Runtime.evaluate", {"expression": f"{axe}; 0"})
+    session.detach()
+    found = page.evaluate(
+        "axe.run().then(({ violations }) => violations.map(({ id, nodes }) =>"
+        " [id, nodes.map(({ html }) => html.slice(0, 160))]))"
+    )
+    return dict(found)
 
 
 def picture(page: Page, name: str) -> None:

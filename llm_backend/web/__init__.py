@@ -5,6 +5,7 @@
 `static/` has `index.html` and `style.css` of the chat page, `docs.html` and `docs.css` of Swagger
 UI, `languages/` with a dictionary for each language, `vendor/` with libraries, and these modules:
 
+- `start.js`            the first requests, the API key
 - `app.js`              builds the parts of the chat page and wires keyboard and buttons
 - `router.js`           addresses, the history, and the pages beside the chat
 - `chat_view.js`        the open chat: messages, title, greeting, send button
@@ -28,6 +29,7 @@ UI, `languages/` with a dictionary for each language, `vendor/` with libraries, 
 - `parameters.js`       temperature and other parameters
 - `attachments.js`      files of a conversation, in a vector store
 - `pictures.js`         pictures of the next message
+- `prompts.js`          named texts of the user, inserted by `/name`
 - `tools.js`            tools of this server, called with the user's approval
 - `transfer.js`         chats saved to files and opened from them
 - `compare.js`          page: two models side by side
@@ -36,7 +38,7 @@ UI, `languages/` with a dictionary for each language, `vendor/` with libraries, 
 - `operations.js`       page: operations of the document
 - `administration.js`   page: keys, limits, usage, audit log
 - `plot.js`, `tables.js`  charts and tables of these pages
-- `api.js`              HTTP client: JSON, event streams, the API key
+- `api.js`              HTTP client: JSON and event streams
 - `connection.js`       watch of a lost connection
 - `dom.js`              elements, icons, text fields
 - `frame.js`, `theme.js`  the sidebar; light and dark mode

@@ -180,6 +180,56 @@ def test_what_is_chosen_is_asked_for(page):
     expect(field).to_have_value("You rhyme.")
 
 
+def test_an_answer_has_the_format_that_is_chosen(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_text("More parameters").click()
+    page.get_by_label("Response format").select_option("JSON by a schema")
+    schema = page.get_by_label("JSON schema")
+    schema.fill("{")
+    say(page, "Hello!")
+    expect(page.get_by_role("alert")).to_contain_text("The JSON schema of the options is no JSON.")
+    schema.fill('{"enum": ["yes", "no"]}')
+    page.get_by_label("Message").press("Enter")
+    wait_answered(page)
+
+    expect(page.locator("article.answer .prose")).to_have_text(re.compile(r'^"(yes|no)"\s*$'))
+    page.reload()
+    page.get_by_role("button", name="Options").click()
+    expect(schema).to_have_value('{"enum": ["yes", "no"]}')
+    page.get_by_label("Response format").select_option("Text")
+    expect(schema).to_be_hidden()
+
+
+def test_prompts_of_ones_own_are_written_by_their_names(page):
+    page.get_by_role("button", name="Options").click()
+    page.locator("summary", has_text="Prompts of your own").click()
+    for name, text in (("short", "In one sentence:"), ("sum", "What is 12 plus 30?")):
+        page.get_by_label("Name", exact=True).fill(name)
+        page.get_by_label("Text", exact=True).fill(text)
+        page.get_by_role("button", name="Save the prompt").click()
+    page.reload()
+    field = page.get_by_label("Message")
+    field.press_sequentially("/s")
+    offered = page.locator("#suggestions li")
+    expect(offered).to_have_text(["/short In one sentence:", "/sum What is 12 plus 30?"])
+    picture(page, "prompts")
+    field.press("ArrowDown")
+    field.press("Enter")
+    expect(field).to_have_value("What is 12 plus 30?")
+    expect(page.locator("article")).to_have_count(0)  # the key chose the prompt and sent nothing
+    field.press("Enter")
+    wait_answered(page)
+    field.press_sequentially("/sh")
+    field.press("Escape")
+    expect(offered).to_have_count(0)
+    expect(field).to_have_value("/sh")
+
+    page.get_by_role("button", name="Options").click()
+    page.locator("summary", has_text="Prompts of your own").click()
+    page.get_by_role("button", name="Delete short").click()
+    expect(page.locator("#prompt-list li")).to_have_text(["/sum"])
+
+
 def test_an_answer_that_is_cut_by_its_limit_goes_on(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_text("More parameters").click()

@@ -1,12 +1,15 @@
 """Views beside the chat, and the installed page."""
 
-from playwright.sync_api import Route, expect
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from llm_backend.builtin import BUILTIN_PATH
 from tests.broken_streams import scripted_upstream
 from tests.browser import picture, tab
 from tests.models_convert.hub_stand_in import REPOSITORY, hub_with
-from tests.serving import serve
+from tests.serving import Served, serve
 
 
 def test_two_models_answer_the_same_questions_side_by_side(browser, server):
@@ -149,57 +152,82 @@ ANSWERS = {
 }
 
 
-def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(browser, tmp_path):
+@pytest.fixture(scope="module")
+def tool_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose tools a model elsewhere may call."""
     with scripted_upstream(ANSWERS) as port:
         environment = {
             "LLM_BACKEND_MODELS": "none", "LLM_BACKEND_MCP_API": "true", "OPENAI_API_KEY": "k",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
         }  # fmt: skip
-        with (
-            serve(tmp_path, environment=environment) as served,
-            tab(browser, served.address, expected_error="ERR_FAILED") as page,
-        ):
-            page.goto("/")
-            expect(page.locator("#model")).to_have_value("far")
-            page.get_by_role("button", name="Options").click()
-            page.get_by_label("The model may call tools of this server").check()
-            page.keyboard.press("Escape")
-            none = {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "No tools today."}}
-            page.route("**/mcp", lambda route: route.fulfill(json=none))
+        with serve(tmp_path_factory.mktemp("tools"), environment=environment) as served:
+            yield served
+
+
+@pytest.fixture
+def tools_page(browser: Browser, tool_server: Served) -> Iterator[Page]:
+    with tab(browser, tool_server.address, expected_error="ERR_FAILED") as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("far")
+        page.get_by_role("button", name="Options").click()
+        page.get_by_label("The model may call tools of this server").check()
+        page.keyboard.press("Escape")
+        yield page
+
+
+def ask(page: Page, question: str) -> Locator:
+    """Asks, and returns the question whether calls may be made."""
+    page.get_by_label("Message").fill(question)
+    page.keyboard.press("Enter")
+    approval = page.get_by_role("group", name="Approval")
+    expect(approval).to_be_visible()
+    return approval
+
+
+def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(tools_page):
+    page = tools_page
+    none = {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "No tools today."}}
+    page.route("**/mcp", lambda route: route.fulfill(json=none))
+    page.get_by_label("Message").fill("Which models are there?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("No tools today.")
+    page.unroute("**/mcp")
+    for decision, answer in (
+        ("Refuse", "Then I do not know."),
+        ("Allow", "There is one, far away."),
+    ):
+        with page.expect_request("**/v1/chat/completions") as asked:
             page.get_by_label("Message").fill("Which models are there?")
             page.keyboard.press("Enter")
-            expect(page.get_by_role("alert")).to_contain_text("No tools today.")
-            page.unroute("**/mcp")
-            for decision, answer in (
-                ("Refuse", "Then I do not know."),
-                ("Allow", "There is one, far away."),
-            ):
-                with page.expect_request("**/v1/chat/completions") as asked:
-                    page.get_by_label("Message").fill("Which models are there?")
-                    page.keyboard.press("Enter")
-                approval = page.get_by_role("group", name="Approval")
-                expect(approval).to_contain_text("The model wants to call list_models.")
-                picture(page, "approval")
-                approval.get_by_role("button", name=decision).click()
-                expect(page.locator("article.answer .prose").last).to_have_text(answer)
-                expect(approval).to_have_count(0)
-                page.reload()
-                expect(page.get_by_text("Result of the call")).to_be_visible()
-                expect(page.locator("article.answer .prose").last).to_have_text(answer)
-                page.get_by_role("button", name="New chat").click()
+        approval = page.get_by_role("group", name="Approval")
+        expect(approval).to_contain_text("The model wants to call list_models.")
+        expect(page.locator(".calls pre")).to_be_visible()  # what it sends
+        picture(page, "approval")
+        approval.get_by_role("button", name=decision).click()
+        expect(page.locator("article.answer .prose").last).to_have_text(answer)
+        expect(approval).to_have_count(0)
+        page.reload()
+        expect(page.get_by_text("Result of the call")).to_be_visible()
+        expect(page.locator("article.answer .prose").last).to_have_text(answer)
+        page.get_by_role("button", name="New chat").click()
 
-            page.get_by_label("Message").fill("Ask twice!")
-            page.keyboard.press("Enter")
-            expect(approval).to_be_visible()
-            calls: list[str] = []
-            page.route("**/mcp", lambda route: break_the_second(route, calls))
-            approval.get_by_role("button", name="Allow").click()
-            expect(page.locator("article.answer .prose").last).to_have_text("One of them failed.")
-            expect(page.get_by_text("Result of the call")).to_have_count(2)
-            assert len(calls) == 2
+    names = [one["function"]["name"] for one in asked.value.post_data_json["tools"]]
+    assert "list_models" in names
 
-        names = [one["function"]["name"] for one in asked.value.post_data_json["tools"]]
-        assert "list_models" in names
+
+def test_a_call_that_has_its_result_is_not_made_again_when_another_fails(tools_page):
+    calls: list[str] = []
+    tools_page.route("**/mcp", lambda route: break_the_second(route, calls))
+    approval = ask(tools_page, "Ask twice!")
+    calls.clear()  # the list of tools was asked for
+    approval.get_by_role("button", name="Allow").click()
+
+    alert = tools_page.get_by_role("alert")
+    expect(alert).to_contain_text("The server cannot be reached.")
+    alert.get_by_role("button", name="Try again").click()
+    expect(tools_page.locator("article.answer .prose").last).to_have_text("There is one, far away.")
+    expect(tools_page.get_by_text("Result of the call")).to_have_count(2)
+    assert len(calls) == 3
 
 
 def break_the_second(route: Route, calls: list[str]) -> None:
@@ -208,6 +236,48 @@ def break_the_second(route: Route, calls: list[str]) -> None:
         route.abort()
     else:
         route.continue_()
+
+
+def test_a_call_that_takes_long_says_so_and_is_stopped_and_made_later(tools_page):
+    tools_page.clock.install()
+    approval = ask(tools_page, "Which models are there?")
+    waiting: list[Route] = []
+    tools_page.route("**/mcp", lambda route: waiting.append(route))
+    approval.get_by_role("button", name="Allow").click()
+    stop = tools_page.get_by_role("button", name="Stop")
+    expect(stop).to_be_visible()
+    tools_page.clock.run_for(16_000)
+    expect(tools_page.locator("#notice")).to_contain_text("The tool has not answered yet.")
+    stop.click()
+
+    expect(approval).to_be_visible()
+    tools_page.unroute("**/mcp")
+    approval.get_by_role("button", name="Allow").click()
+    expect(tools_page.locator("article.answer .prose").last).to_have_text("There is one, far away.")
+
+
+@pytest.mark.parametrize("is_back_before", [True, False])
+def test_a_call_goes_on_while_another_chat_is_open(tools_page, is_back_before):
+    page = tools_page
+    approval = ask(page, "Which models are there?")
+    waiting: list[Route] = []
+    page.route("**/mcp", lambda route: waiting.append(route))
+    with page.expect_request("**/mcp"):
+        approval.get_by_role("button", name="Allow").click()
+    address = page.url
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    if is_back_before:
+        page.goto(address)
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        waiting[0].continue_()
+    else:
+        with page.expect_response("**/v1/chat/completions"):
+            waiting[0].continue_()
+        page.goto(address)
+
+    expect(page.locator("article.answer .prose").last).to_have_text("There is one, far away.")
+    expect(page.get_by_text("Result of the call")).to_have_count(1)
 
 
 def test_a_parameter_that_cannot_be_keeps_the_question_to_both_models(browser, server):
@@ -242,3 +312,13 @@ def test_a_download_is_seen_again_on_return_to_the_page(browser, server):
         page.locator("#status-view form").get_by_role("button", name="Stop").click()
         expect(bar).to_be_hidden()
         expect(page.get_by_text("Stopped. The download goes on")).to_be_visible()
+
+
+def test_the_page_is_english_where_its_dictionary_cannot_be_fetched(browser, server):
+    with tab(browser, server.address, expected_error="ERR_FAILED", locale="de-DE") as page:
+        page.route("**/languages/de.json", lambda route: route.abort())
+        page.goto("/")
+
+        expect(page.locator("#model")).to_have_value("builtin")
+        expect(page.get_by_role("button", name="New chat")).to_be_visible()
+        assert page.evaluate("document.documentElement.lang") == "en"

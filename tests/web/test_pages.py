@@ -19,9 +19,10 @@ SWAGGER_UI_SHA256 = {  # of swagger-ui-dist 5.31.0, which the package says it ca
     "swagger-ui.css": "9e576f8322132c76949da47f9bb53c891373c303ea3a761ff548ffc9de50a98c",
 }
 
-FOR_OPERATORS = {"operations.js", "docs.js"}  # in English, as the document is
+FOR_OPERATORS = {"docs.js"}  # in English, as the document is
 NO_WORDS_OF_A_LANGUAGE = {
-    *("Enter", "Escape", "Files", "Bearer ${apiKey.value}"),  # names of the browser's and of HTTP
+    # names of the browser's and of HTTP
+    *("Enter", "Tab", "Escape", "Files", "Bearer ${apiKey.value}"),
     *("Secret Key", "Files of a chat"),  # names on the server
     *("How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"),
     *("The user refused this call.", "Error: the arguments are no JSON."),  # to models
@@ -161,6 +162,20 @@ def test_web_page_imports_are_exported():
     for file in STATIC.glob("*.js"):
         for name in re.findall(r'(?:from|import\() ?"\./([^"]+)"', file.read_text()):
             assert (STATIC / name).is_file(), f"{file.name} imports {name}"
+
+
+def test_web_page_preloads_the_modules_that_its_first_view_imports():
+    page = (STATIC / "index.html").read_text()
+    imported, found = set(), ["app.js"]
+    while found:
+        source = (STATIC / found.pop()).read_text()
+        new = set(re.findall(r'(?:from|import) "\./([^"]+)"', source)) - imported
+        imported |= new
+        found += new
+
+    preloaded = set(re.findall(r'"modulepreload" href="web/([^"]+)"', page))
+    assert preloaded == imported - {"start.js"}  # which is a script of its own, the first
+    assert page.index("web/start.js") < page.index("modulepreload")
 
 
 def test_web_page_languages_have_the_same_texts_which_the_page_uses():

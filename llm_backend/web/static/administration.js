@@ -1,11 +1,12 @@
 // Administration: keys, projects, limits, usage, costs and the audit log, for keys that administer.
 
-import { request, requestAll, apiKey } from "./api.js";
+import { request, requestAll } from "./api.js";
 import { isConfirmed } from "./confirm.js";
 import { byId, make } from "./dom.js";
 import { language, t } from "./language.js";
 import { copyButton } from "./markdown.js";
 import { bars } from "./plot.js";
+import { apiKey } from "./start.js";
 import { row, table } from "./tables.js";
 
 const API = "v1/organization";

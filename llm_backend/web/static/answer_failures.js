@@ -28,6 +28,11 @@ export class AnswerFailures {
     );
   }
 
+  /** Says that a tool has not answered for a while. */
+  showToolSilence() {
+    this.#notice.showMild(t("The tool has not answered yet. Stop ends the wait."));
+  }
+
   showEmpty() {
     this.#notice.show(t("The model answered nothing."), this.#actions({}, null, null));
   }

@@ -71,4 +71,5 @@ export class AnswerStream {
   }
 }
 
-const listTools = async () => (await import("./tools.js")).functionTools();
+/** Returns the tools of this server, in the form of chat requests. */
+export const listTools = async () => (await import("./tools.js")).functionTools();

@@ -3,15 +3,17 @@
 
 import { RequestError } from "./api.js";
 import { AnswerFailures } from "./answer_failures.js";
-import { AnswerStream } from "./answer_stream.js";
+import { AnswerStream, listTools } from "./answer_stream.js";
 import { newId } from "./conversation.js";
 import { cancel, findRunning } from "./detached.js";
 import { byId, fitHeight } from "./dom.js";
+import { t } from "./language.js";
 import { isContinuable, isEmpty } from "./messages.js";
 import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
+  #calling = new Map(); // conversations whose calls of tools are being made, and their turns, by id
   #view;
   #stream;
   #failures;
@@ -95,11 +97,23 @@ export class Answers {
     if (id) cancel(id).catch((error) => this.#errors.show(error));
   }
 
-  /** Leaves the open chat: its answer continues at the server, or else it ends. */
+  /** Leaves the open chat: its answer continues at the server and its calls of tools on this page;
+   *  another answer ends. */
   leave() {
-    if (!this.#turn?.detachedId) return this.stop();
+    if (!this.#turn?.isLeavable) return this.stop();
     this.#turn.leave();
     this.#setTurn(null);
+  }
+
+  /** Returns the conversation of an id whose calls of tools are being made, and their turn. */
+  findCalling(id) {
+    return this.#calling.get(id) ?? null;
+  }
+
+  /** Shows a turn of the open chat again that went on while another chat was open. */
+  resume(turn) {
+    turn.resume();
+    this.#setTurn(turn);
   }
 
   /** Shows a chat whose answer the server is writing, and follows it. */
@@ -282,14 +296,56 @@ export class Answers {
     );
   }
 
-  /** Makes the calls, or not, and has the model continue with their results. */
+  /** Makes the calls, or not, and has the model continue with their results. A call that has its result
+   *  is not made again when another one fails. */
   async #answerCalls(conversation, calls, isAllowed) {
-    const { runCall } = await import("./tools.js");
-    const results = [];
-    for (const call of calls) results.push(await runCall(call, isAllowed));
-    if (conversation !== this.#view.conversation || this.#turn) return;
-    calls.forEach((call, index) => conversation.addResult(call, results[index]));
-    this.#view.draw();
-    await this.#answer();
+    const turn = new Turn({ onSilence: () => this.#failures.showToolSilence(), outlivesView: true });
+    this.#setTurn(turn);
+    this.#calling.set(conversation.id, { conversation, turn });
+    let failure = null;
+    try {
+      const { runCall } = await turn.wait(import("./tools.js"));
+      for (const call of calls) {
+        call.result ??= await runCall(call, isAllowed, turn.signal);
+        turn.noteEvent();
+      }
+    } catch (error) {
+      if (!turn.isStopped) failure = error;
+    }
+    turn.end();
+    this.#calling.delete(conversation.id);
+    if (this.#turn === turn) this.#setTurn(null);
+    if (calls.every(({ result }) => result !== undefined)) {
+      for (const call of calls) conversation.addResult(call, call.result);
+      await this.#answerResults(conversation);
+    } else if (!turn.isLeft) {
+      this.offerContinuation(); // with the question whether the calls may be made
+      const retry = () =>
+        this.#answerCalls(conversation, calls, isAllowed).catch((error) => this.#errors.show(error));
+      if (failure) this.#errors.show(failure, [[t("Try again"), retry]]);
+    }
+  }
+
+  /** Has the model continue with the results; where the chat was left, as an answer that the server
+   *  continues without the page. */
+  async #answerResults(conversation) {
+    if (conversation === this.#view.conversation) {
+      this.#view.draw();
+      return this.#answer();
+    }
+    const { parameters, isStoring, isDetaching } = this.#options;
+    if (!isDetaching) return;
+    const answers = conversation.answer({
+      model: conversation.model,
+      parameters,
+      storeId: null,
+      tools: await listTools(),
+      isStoring,
+      isContinued: false,
+      detachedId: newId(),
+      signal: new AbortController().signal,
+    });
+    for await (const _ of answers) break; // it has begun
+    await this.#onStored();
   }
 }

@@ -1,11 +1,8 @@
-// HTTP client of this server: JSON, event streams, and the API key.
-//
-// The key is a password: it is stored for the session and ends with the tab, unless the user asks to
-// remember it, which stores it permanently.
+// HTTP client of this server: JSON and event streams.
 
 import { t } from "./language.js";
+import { apiKey, takePrefetched } from "./start.js";
 
-const KEY = "api-key";
 const PING_TIMEOUT_MS = 5000;
 const PROXY_ERRORS = {
   502: t("A proxy on the way cannot reach the server (502)."),
@@ -27,20 +24,6 @@ export class ConnectionLost extends RequestError {
     super(0, message);
   }
 }
-
-export const apiKey = {
-  get value() {
-    return sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
-  },
-  get isRemembered() {
-    return localStorage.getItem(KEY) !== null;
-  },
-  set(value, { isRemembered }) {
-    sessionStorage.removeItem(KEY);
-    localStorage.removeItem(KEY);
-    if (value) (isRemembered ? localStorage : sessionStorage).setItem(KEY, value);
-  },
-};
 
 /** Sends GET, POST or DELETE to a path and returns the JSON; throws `RequestError`. */
 export async function request(path, { method = "GET", body, signal } = {}) {
@@ -144,12 +127,13 @@ async function send(path, { method, body, form, signal, headers: extraHeaders })
   if (apiKey.value) headers.authorization = `Bearer ${apiKey.value}`;
   let response;
   try {
-    response = await fetch(path, {
-      method,
-      headers,
-      signal,
-      body: body === undefined ? form : JSON.stringify(body),
-    });
+    response = await (takePrefetched(path) ??
+      fetch(path, {
+        method,
+        headers,
+        signal,
+        body: body === undefined ? form : JSON.stringify(body),
+      }));
   } catch {
     signal?.throwIfAborted();
     throw new ConnectionLost(t("The server cannot be reached."));

@@ -12,11 +12,13 @@ import { t, translatePage } from "./language.js";
 import { Notice } from "./notice.js";
 import { Options } from "./options.js";
 import { Pictures } from "./pictures.js";
+import { Prompts } from "./prompts.js";
 import { Router } from "./router.js";
 import { wireTransfer } from "./transfer.js";
 
 const LOADING_MS = 1000;
 const RELOAD_PAUSES_MS = [0, 250, 500, 1000, 2000]; // a stopped answer is stored a moment later
+// The built-in model speaks English only: it gets the English texts, in whatever language the buttons are.
 const STARTERS = [
   "How do I load a real model?",
   "How do I use you from Python?",
@@ -31,6 +33,7 @@ class App {
     options: this.#options,
     onReconnected: () => this.#reloadLists(),
   });
+  #prompts = new Prompts(); // listens to the message field before `#wireComposer` does
   #pictures = new Pictures();
   #attachments = new Attachments({
     pictures: this.#pictures,
@@ -94,8 +97,7 @@ class App {
   async #loadLists() {
     this.#notice.hide();
     try {
-      await this.#loadModels();
-      await this.#chats.load();
+      await Promise.all([this.#loadModels(), this.#chats.load()]);
     } catch (error) {
       this.#errors.show(error);
     }
@@ -181,7 +183,7 @@ class App {
     });
     byId("starters").append(
       ...STARTERS.map((text) =>
-        make("button", { type: "button", onclick: () => this.#sendStarter(text) }, text),
+        make("button", { type: "button", onclick: () => this.#sendStarter(text) }, t(text)),
       ),
     );
   }

@@ -34,10 +34,18 @@ export class ChatOpener {
     }
   }
 
-  /** Loads a chat from the server and shows it; an answer in progress is followed. */
+  /** Loads a chat from the server and shows it; an answer in progress is followed. A chat whose calls
+   *  of tools are being made on this page is shown as it is here. */
   async load(kind, id) {
-    const { path } = this.#router;
+    const { path } = this.#router,
+      calling = kind === "chat" ? this.#answers.findCalling(id) : null;
     try {
+      if (calling) {
+        this.#show(calling.conversation);
+        this.#answers.resume(calling.turn);
+        await this.#attachments.show(calling.conversation.metadata.vector_store);
+        return;
+      }
       const [conversation, run] = await (kind === "chat"
         ? Promise.all([loadConversation(id), findRunning(id)])
         : Promise.all([loadStoredChat(id), null]));

@@ -1,19 +1,17 @@
 // The language of the page: English, or one with a dictionary, by the choice in the options or else by
-// the browser’s own. Keys of the dictionary are the English texts. Operations, for operators, are
-// mostly in English.
+// the browser’s own. Keys of the dictionary are the English texts. The server’s own texts are English.
 
 import { byId, make } from "./dom.js";
+import { dictionaryPromise, preferredLanguage } from "./start.js";
 
 const NAMES = { en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文" };
 const ATTRIBUTES = ["aria-label", "placeholder", "title"];
 
-const preferred = [localStorage.getItem("language"), ...navigator.languages];
+const fetched = await dictionaryPromise,
+  dictionary = fetched ?? {};
 
-/** The code of the language. */
-export const language =
-  preferred.map((one) => one?.slice(0, 2)).find((one) => one in NAMES) ?? "en";
-
-const dictionary = language === "en" ? {} : await load(`web/languages/${language}.json`);
+/** The code of the language: English where the dictionary cannot be fetched. */
+export const language = fetched === null ? "en" : preferredLanguage;
 
 /** A text in the language of the page; `{name}` in it becomes the value of that name. */
 export const t = (text, values = {}) =>
@@ -33,14 +31,9 @@ export function translatePage() {
       element.setAttribute(name, t(element.getAttribute(name)));
   const field = byId("language");
   field.append(...Object.entries(NAMES).map(([value, name]) => make("option", { value }, name)));
-  field.value = language;
+  field.value = preferredLanguage;
   field.addEventListener("change", () => {
     localStorage.setItem("language", field.value);
     location.reload();
   });
-}
-
-async function load(path) {
-  const response = await fetch(path);
-  return response.ok ? response.json() : {};
 }

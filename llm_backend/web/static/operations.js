@@ -2,12 +2,13 @@
 
 import { request } from "./api.js";
 import { byId, make } from "./dom.js";
+import { t } from "./language.js";
 
 const ANSWERS = {
-  all: "All",
-  local: "Here",
-  upstream: "By an upstream",
-  unsupported: "Nowhere",
+  all: t("All"),
+  local: t("Here"),
+  upstream: t("By an upstream"),
+  unsupported: t("Nowhere"),
 };
 
 export class OperationsPage {
@@ -20,24 +21,27 @@ export class OperationsPage {
     this.#rows = (await request("v1/operations")).data;
     this.field = make("input", {
       type: "search",
-      placeholder: "Find an operation",
-      "aria-label": "Find an operation",
+      placeholder: t("Find an operation"),
+      "aria-label": t("Find an operation"),
       oninput: () => this.#draw(),
     });
     this.choices = make(
       "div",
-      { className: "choices", role: "group", "aria-label": "Answered" },
+      { className: "choices", role: "group", "aria-label": t("Answered") },
       ...Object.keys(ANSWERS).map((name) => this.#filterButton(name)),
     );
     this.list = make("div", {});
     this.summary = make("p", { className: "hint", role: "status" });
     const here = this.#count("local");
     this.#element.replaceChildren(
-      make("header", {}, make("h1", {}, "Operations")),
+      make("header", {}, make("h1", {}, t("Operations"))),
       make(
         "p",
         { className: "lead" },
-        `OpenAI’s document and this server’s own: ${this.#rows.length} operations, ${here} of them answered here. The others are relayed where an upstream is set, and say so where none is.`,
+        t("OpenAI’s document and this server’s own: {count} operations, {here} of them answered here. The others are relayed where an upstream is set, and say so where none is.", {
+          count: this.#rows.length,
+          here,
+        }),
       ),
       make("div", { className: "filter" }, this.field, this.choices),
       this.summary,
@@ -69,7 +73,9 @@ export class OperationsPage {
     const words = this.field.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = this.#rows.filter((row) => this.#isMatch(row, words));
     this.summary.textContent =
-      rows.length === this.#rows.length ? "" : `${rows.length} of ${this.#rows.length}`;
+      rows.length === this.#rows.length
+        ? ""
+        : t("{part} of {whole}", { part: rows.length, whole: this.#rows.length });
     const tags = [...new Set(rows.map(({ tag }) => tag))];
     this.list.replaceChildren(
       ...tags.map((tag) =>
@@ -120,7 +126,7 @@ function group(tag, rows) {
     make(
       "tr",
       {},
-      ...["Method", "Path", "What it does", "Answered"].map((name) =>
+      ...[t("Method"), t("Path"), t("What it does"), t("Answered")].map((name) =>
         make("th", { scope: "col" }, name),
       ),
     ),

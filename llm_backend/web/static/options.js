@@ -1,9 +1,10 @@
 // Options of a chat: model, system prompt, parameters; and the key. Choices are remembered.
 
-import { request, apiKey } from "./api.js";
+import { request } from "./api.js";
 import { byId, make } from "./dom.js";
 import { t } from "./language.js";
 import { Parameters } from "./parameters.js";
+import { apiKey } from "./start.js";
 
 export class Options {
   /** Whether the models of the server are loaded. */

@@ -11,7 +11,9 @@ const FIELDS = {
   seed: { name: "seed", parse: Number },
   effort: { name: "reasoning_effort", parse: String },
   stop: { name: "stop", parse: (text) => text.split("\n").filter(Boolean) },
+  format: { name: "response_format", parse: parseFormat },
 };
+const REMEMBERED = [...Object.keys(FIELDS), "schema"];
 
 export class Parameters {
   #temperature = byId("temperature");
@@ -21,10 +23,12 @@ export class Parameters {
       this.#setTemperature(this.#temperature.value),
     );
     byId("temperature-default").addEventListener("click", () => this.#setTemperature(""));
-    for (const id of Object.keys(FIELDS)) {
+    for (const id of REMEMBERED) {
       byId(id).value = choiceOf(id);
       byId(id).addEventListener("change", () => remember(id, byId(id).value));
     }
+    byId("format").addEventListener("change", () => this.#offerSchema());
+    this.#offerSchema();
     byId("more-options").open = Object.keys(FIELDS).some((id) => choiceOf(id) !== "");
     this.#setTemperature(choiceOf("temperature"));
   }
@@ -42,6 +46,10 @@ export class Parameters {
     return body;
   }
 
+  #offerSchema() {
+    byId("schema-field").hidden = byId("format").value !== "json_schema";
+  }
+
   #setTemperature(value) {
     if (value !== "") this.#temperature.value = value;
     this.#temperature.classList.toggle("is-default", value === "");
@@ -49,6 +57,16 @@ export class Parameters {
       value === "" ? t("the model’s own") : Number(value).toFixed(1);
     byId("temperature-default").hidden = value === "";
     remember("temperature", value);
+  }
+}
+
+/** Returns the response format of a type; throws for a schema that is no JSON. */
+function parseFormat(type) {
+  if (type !== "json_schema") return { type };
+  try {
+    return { type, json_schema: { name: "answer", schema: JSON.parse(byId("schema").value) } };
+  } catch {
+    throw new RequestError(400, t("The JSON schema of the options is no JSON."));
   }
 }
 

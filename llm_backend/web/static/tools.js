@@ -1,6 +1,6 @@
 // Tools of this server's MCP endpoint: a model may call them, each time with the user's approval.
 
-import { RequestError, request } from "./api.js";
+import { ConnectionLost, RequestError, request } from "./api.js";
 import { make } from "./dom.js";
 import { t } from "./language.js";
 
@@ -23,9 +23,9 @@ async function fetchTools() {
   return result.tools;
 }
 
-/** Makes a call; returns its result for the model, which may be a refusal or an error. It never throws,
- *  as the results of earlier calls would be lost and their calls made again. */
-export async function runCall({ name, text }, isAllowed) {
+/** Makes a call; returns its result for the model, which may be a refusal or an error of the server.
+ *  Throws the reason of an abort, or `ConnectionLost`: then the call may have been made or not. */
+export async function runCall({ name, text }, isAllowed, signal) {
   if (!isAllowed) return REFUSED;
   let values;
   try {
@@ -34,10 +34,12 @@ export async function runCall({ name, text }, isAllowed) {
     return "Error: the arguments are no JSON.";
   }
   try {
-    const { result, error } = await callMethod("tools/call", { name, arguments: values });
+    const { result, error } = await callMethod("tools/call", { name, arguments: values }, signal);
     if (error) return `Error: ${error.message}`;
     return (result.content ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
   } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof ConnectionLost) throw error;
     return `Error: ${error.message}`;
   }
 }
@@ -60,5 +62,5 @@ export function approvalPanel(calls, onDecided) {
 }
 
 /** Returns the answer to a method of MCP: `{ result }` or `{ error }`. */
-const callMethod = (method, params) =>
-  request("mcp", { method: "POST", body: { jsonrpc: "2.0", id: 1, method, params } });
+const callMethod = (method, params, signal) =>
+  request("mcp", { method: "POST", body: { jsonrpc: "2.0", id: 1, method, params }, signal });

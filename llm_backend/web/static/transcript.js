@@ -79,10 +79,12 @@ export class Transcript {
     }
   }
 
-  /** Puts the question whether calls may be made under the last answer. */
+  /** Puts the question whether calls may be made under the last answer, and opens what they send. */
   showApproval(element) {
     this.#element.querySelector(".approval")?.remove();
-    this.#element.querySelector("article:last-child.answer .tools")?.before(element);
+    const answer = this.#element.querySelector("article:last-child.answer");
+    for (const call of answer?.querySelectorAll(".calls > details") ?? []) call.open = true;
+    answer?.querySelector(".tools").before(element);
     this.scrollToEnd();
   }
 
@@ -132,7 +134,7 @@ class AnswerView {
   #transcript;
   #markdown;
   #reasoning = null;
-  #calls = make("div", {});
+  #calls = make("div", { className: "calls" });
   #announced = 0;
   #latest = null;
   #timer = null;

@@ -10,7 +10,7 @@ const FAILED_CHECKS = 2; // one alone may be a busy server
 export class Turn {
   /** Whether the user stopped it. */
   isStopped = false;
-  /** Whether its chat is not shown any more, and the server continues the answer. */
+  /** Whether its chat is not shown any more, and it continues at the server or on this page. */
   isLeft = false;
   /** The id of a detached answer; null if the answer ends with this page. */
   detachedId = null;
@@ -19,9 +19,17 @@ export class Turn {
   #hasEvents = false;
   #failedChecks = 0;
   #onSilence;
+  #outlivesView;
 
-  constructor({ onSilence }) {
+  /** One that `outlivesView` goes on when its chat is left: the page waits for its end. */
+  constructor({ onSilence, outlivesView = false }) {
     this.#onSilence = onSilence;
+    this.#outlivesView = outlivesView;
+  }
+
+  /** Whether its chat can be left without stopping it. */
+  get isLeavable() {
+    return this.#outlivesView || this.detachedId !== null;
   }
 
   get signal() {
@@ -33,10 +41,15 @@ export class Turn {
     this.#controller.abort();
   }
 
-  /** Ends it on this page; the server continues the answer. */
+  /** Shows it no more: the server continues the answer, or this page the turn that outlives its view. */
   leave() {
     this.isLeft = true;
-    this.#controller.abort();
+    if (!this.#outlivesView) this.#controller.abort();
+  }
+
+  /** Shows a turn again that outlived its view. */
+  resume() {
+    this.isLeft = false;
   }
 
   /** Notes that an event of the answer has come. */
@@ -61,7 +74,7 @@ export class Turn {
     const hadEvents = this.#hasEvents;
     this.#hasEvents = false;
     if (hadEvents) return;
-    this.#onSilence();
+    if (!this.isLeft) this.#onSilence();
     if (await isReachable()) this.#failedChecks = 0;
     else this.#failedChecks += 1;
     if (this.#failedChecks === FAILED_CHECKS)
