@@ -291,6 +291,27 @@ def test_a_client_secret_opens_the_session_that_it_is_bound_to(server):
     assert refusals == [400, 401]
 
 
+def test_client_secrets_keep_the_bounds_of_keys_and_projects(tmp_path):
+    with serve(tmp_path) as server:
+        of_no_key = _secret(server, "none")
+        organization = f"{server.base_url}/organization"
+        made = httpx.post(f"{organization}/admin_api_keys", json={"name": "first"})
+        with httpx.Client(headers=_bearer(made.json()["value"]), timeout=30) as admin:
+            project = admin.post(f"{organization}/projects", json={"name": "p"}).json()["id"]
+            limited = f"{organization}/projects/{project}"
+            limit = {"threshold_amount": 100, "currency": "USD", "interval": "month"}
+            admin.post(f"{limited}/spend_limit", json=limit).raise_for_status()
+            account = admin.post(f"{limited}/service_accounts", json={"name": "app"}).json()
+        with pytest.raises(InvalidStatus) as refused:
+            connect(socket_url(server, ""), additional_headers=_bearer(of_no_key))
+        of_project = _secret(server, account["api_key"]["value"])
+        with opened(server, "", additional_headers=_bearer(of_project)) as session:
+            events = session.answer(message("Hello!"))
+
+    assert refused.value.response.status_code == 401
+    assert events[-1]["response"]["status"] == "completed"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [

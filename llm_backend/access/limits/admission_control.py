@@ -160,6 +160,10 @@ class AdmissionControl:
         `QuotaExceeded`."""
         return self._permission.check(caller, model, names_model=names_model)
 
+    def check_bypass(self, caller: Caller) -> None:
+        """Raises `Forbidden` if the caller may use nothing that is not metered here."""
+        self._permission.check_bypass(caller)
+
     def may_use(self, caller: Caller, model: str) -> bool:
         """True if the caller's project may use the model."""
         return caller.project is None or self._policies.allows(caller.project, model)

@@ -63,11 +63,8 @@ class Permission:
         project, body = project_of(caller), request.body
         if metered.is_unknown:
             self._refuse_if_restricted(project, request)
-        if metered.bypasses_metering and self._spending.is_limited(project):
-            raise Forbidden(
-                f"Project `{project.id}` has a spend limit, and what this opens is used at the "
-                "upstream without being seen here: open a WebSocket to /v1/realtime instead."
-            )
+        if metered.bypasses_metering:
+            self.check_bypass(caller)
         if project.models is not None:
             query = request.http.query_params.multi_items()
             self.check_models(project, [model for name, model in query if name.lower() == "model"])
@@ -81,6 +78,16 @@ class Permission:
             body={**body, "store": False},
             raw_body=with_value(request.raw_body, "store", False) if request.raw_body else b"",
         )
+
+    def check_bypass(self, caller: Caller) -> None:
+        """Raises `Forbidden` if the caller's project has a spend limit: for what is used at an
+        upstream, unseen by this server."""
+        project = project_of(caller)
+        if self._spending.is_limited(project):
+            raise Forbidden(
+                f"Project `{project.id}` has a spend limit, and what this opens is used at the "
+                "upstream without being seen here: open a WebSocket to /v1/realtime instead."
+            )
 
     def _refuse_if_restricted(self, project: Project, request: ApiRequest) -> None:
         """Raises `Forbidden` if the project has limits that an unknown operation could evade."""

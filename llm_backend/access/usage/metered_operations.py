@@ -127,7 +127,7 @@ METERED: Mapping[str, MeteredOperation] = {
     "Createcontentprovenancecheck": _OTHER_UNNAMED,
     "accept-realtime-call": _BYPASSING,
     "create-realtime-call": _BYPASSING,
-    "create-realtime-client-secret": _BYPASSING,
+    "create-realtime-client-secret": _OTHER,  # bypasses metering if it is an upstream's
     "create-realtime-session": _BYPASSING,
     "create-realtime-transcription-session": _BYPASSING,
     "create-realtime-translation-client-secret": _BYPASSING,

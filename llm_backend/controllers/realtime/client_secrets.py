@@ -46,6 +46,7 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
                 param="session.model",
                 code="missing_required_parameter",
             )
+        services.access.admission.check_bypass(request.caller)
         return await relay_operation(services, request)
     config = default.apply(session)
     if len(dumps(config.fields)) > _SESSION_BYTES:

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
 from llm_backend.controllers.realtime.inner_requests import InnerRequests, RequestFailed
 from llm_backend.controllers.realtime.input_sound import Turn
@@ -15,7 +16,7 @@ from llm_backend.json_types import JsonMapping, JsonObject
 
 class HeardTurn:
     """Transcribes the sound of an item, sends the events of the transcript and adds it to the
-    item. `fields` are those of a request to
+    item, which is one of `conversation`. `fields` are those of a request to
     `/audio/transcriptions`."""
 
     def __init__(
@@ -26,6 +27,8 @@ class HeardTurn:
         fields: JsonMapping,
         requests: InnerRequests,
         sender: EventSender,
+        *,
+        conversation: Conversation,
     ) -> None:
         self._item = item
         self._content_index = content_index
@@ -33,6 +36,7 @@ class HeardTurn:
         self._fields = fields
         self._requests = requests
         self._sender = sender
+        self._conversation = conversation
 
     async def transcribe(self) -> bool:
         """Returns True if something was said; failures are events."""
@@ -46,6 +50,7 @@ class HeardTurn:
             return False
         text = str(done["text"]).strip()
         self._item["content"][self._content_index]["transcript"] = text
+        self._conversation.update(self._item)
         usage = {"type": "duration", "seconds": self._turn.duration_s}
         logprobs = {"logprobs": done["logprobs"]} if "logprobs" in done else {}
         await self._send("completed", transcript=text, usage=usage, **logprobs)

@@ -22,7 +22,8 @@ Act = Callable[[], Awaitable[None]]
 
 class Hearing:
     """Handles the events of the input buffer, of at most `limit_s` seconds. Where turns are
-    detected, `interrupt` is called when one begins, and `answer` when its text is known."""
+    detected, `interrupt` is called when one begins, and `answer` once the text of all is known,
+    the user is silent, and the conversation does not `answers_already`."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Hearing:
         limit_s: int,
         interrupt: Act,
         answer: Act,
+        answers_already: Callable[[], bool],
     ) -> None:
         self._config = config
         self._conversation = conversation
@@ -42,14 +44,18 @@ class Hearing:
         self._limit_s = limit_s
         self._interrupt = interrupt
         self._answer = answer
+        self._answers_already = answers_already
         self._input = InputSound(config.input_format, config.turns, limit_s=limit_s)
         self._turn_id = new_item_id()  # of the next turn
+        self._is_speaking = False  # the user, in a turn that has not ended
+        self._is_answer_due = False  # to turns whose text is known
         self._tasks: set[asyncio.Task[None]] = set()
 
     def configure(self, config: SessionConfig) -> None:
         """Follows a change of the configuration. Raises `InvalidRequest`."""
         self._input.configure(config.input_format, config.turns)
         self._config = config
+        self._is_speaking = self._is_speaking and self._input.is_speech
 
     async def append(self, event: JsonMapping) -> None:
         """Handles `input_audio_buffer.append`."""
@@ -63,11 +69,14 @@ class Hearing:
     async def commit(self, _event: JsonMapping) -> None:
         """Handles `input_audio_buffer.commit`."""
         await self._commit(self._input.take(), answers=False)
+        self._is_speaking = False
 
     async def clear(self, _event: JsonMapping) -> None:
         """Handles `input_audio_buffer.clear`."""
         self._input.clear()
+        self._is_speaking = False
         await self._sender.send({"type": "input_audio_buffer.cleared"})
+        await self.settle()
 
     def take_turns(self, item: JsonObject) -> dict[int, Turn]:
         """Returns the parts of an item that are to be transcribed, by index, and leaves their sound
@@ -87,11 +96,31 @@ class Hearing:
     def hear(self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool) -> None:
         """Transcribes a turn in a task; `answers` has it answered."""
         heard = HeardTurn(
-            item, content_index, turn, self._config.transcription, self._requests, self._sender
+            item,
+            content_index,
+            turn,
+            self._config.transcription,
+            self._requests,
+            self._sender,
+            conversation=self._conversation,
         )
         task = asyncio.create_task(self._transcribe(heard, answers=answers))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Has the detected turns answered, unless more is being said, heard or answered: the end
+        of that settles again."""
+        others = self._tasks - {asyncio.current_task()}
+        is_hearing = any(not one.done() for one in others)
+        if self._is_answer_due and not (self._is_speaking or is_hearing or self._answers_already()):
+            self._is_answer_due = False
+            try:
+                await self._answer()
+            except ClientGone:
+                return
+            except ApiError as error:
+                await self._sender.send_error(error)
 
     async def wait(self) -> None:
         """Returns when the text of all turns is known."""
@@ -101,12 +130,14 @@ class Hearing:
 
     async def aclose(self) -> None:
         """Ends all transcriptions."""
+        self._is_answer_due = False
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _begin_turn(self, change: TurnChange) -> None:
+        self._is_speaking = True
         self._input.drop_before(change.at_ms)
         fields = {"audio_start_ms": change.at_ms, "item_id": self._turn_id}
         await self._sender.send({"type": "input_audio_buffer.speech_started", **fields})
@@ -118,7 +149,10 @@ class Hearing:
         await self._sender.send({"type": "input_audio_buffer.speech_stopped", **fields})
         answers = bool((self._config.turns or {}).get("create_response"))
         is_answered = answers and not self._config.is_transcription
-        await self._commit(self._input.take(change.at_ms), answers=is_answered)
+        try:
+            await self._commit(self._input.take(change.at_ms), answers=is_answered)
+        finally:
+            self._is_speaking = False
 
     async def _commit(self, turn: Turn, *, answers: bool) -> None:
         item: JsonObject = {
@@ -140,10 +174,11 @@ class Hearing:
     async def _transcribe(self, heard: HeardTurn, *, answers: bool) -> None:
         try:
             if await heard.transcribe() and answers:
-                await self._answer()
+                self._is_answer_due = True
         except ClientGone:
             return
         except ApiError as error:
             await self._sender.send_error(error)
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("realtime_turn_failed")
+        await self.settle()

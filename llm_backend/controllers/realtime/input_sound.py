@@ -48,6 +48,11 @@ class InputSound:
             self._detector = self._new_detector()
 
     @property
+    def is_speech(self) -> bool:
+        """True within a detected turn."""
+        return self._detector is not None and self._detector.is_speech
+
+    @property
     def length_ms(self) -> int:
         """The duration of the buffer."""
         return self._format.duration_ms(len(self._buffer))

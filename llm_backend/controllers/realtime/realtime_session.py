@@ -76,6 +76,7 @@ class RealtimeSession:
             limit_s=input_limit_s,
             interrupt=self._interrupt,
             answer=self._answer_turn,
+            answers_already=lambda: self._answering is not None,
         )
         self._responses: dict[str, RealtimeResponse] = {}  # that have not ended
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,6 +137,7 @@ class RealtimeSession:
         self._hearing.configure(config)
         self._config = config
         await self._send_session("session.updated")
+        await self._hearing.settle()
 
     async def _create_item(self, event: JsonMapping) -> None:
         check_item(event["item"], "item")
@@ -218,6 +220,10 @@ class RealtimeSession:
         self._responses.pop(response.id, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("realtime_response_failed", exc_info=error)
+        if not task.cancelled():
+            settling = asyncio.create_task(self._hearing.settle())  # a turn may have been heard
+            self._tasks.add(settling)
+            settling.add_done_callback(self._tasks.discard)
 
     async def _interrupt(self) -> None:
         """Cancels the response in the conversation: the user speaks."""

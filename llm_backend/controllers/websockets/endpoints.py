@@ -101,7 +101,12 @@ class WebSocketEndpoints:
         if path == "/realtime":
             secret = await find_secret(self._services, headers)
             if secret is not None:
-                find_caller = partial(self._services.access.keyring.caller_of, secret.key_id)
+                keyring = self._services.access.keyring
+                find_caller = (
+                    partial(keyring.authenticate, {})  # as long as the server needs no key
+                    if secret.key_id is None
+                    else partial(keyring.caller_of, secret.key_id)
+                )
                 serve = partial(_realtime, secret=secret)
         find_caller()
         await serve(self._services, socket, self._request_app, find_caller)

@@ -16,9 +16,13 @@ from llm_backend.contract import load_document
 from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.realtime import RealtimeSession
+from llm_backend.controllers.realtime.conversation import Conversation
+from llm_backend.controllers.realtime.event_sender import EventSender
+from llm_backend.controllers.realtime.heard_turn import HeardTurn
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
-from llm_backend.controllers.realtime.input_sound import InputSound
+from llm_backend.controllers.realtime.input_sound import InputSound, Turn
 from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
+from llm_backend.errors import TooLarge
 from tests.missing import missing
 from tests.patience import comes_true
 
@@ -99,13 +103,14 @@ class SpeakingModel:
 
 
 class HearingModel:
-    """Hears `said` in the turns, in this order, each once `hears` lets it; answers never end but
-    for the first `short` ones."""
+    """Hears `said` in the turns, in this order, each once `hears` lets it. The first `short`
+    answers end once `ends` is set, and the others never."""
 
     def __init__(self, *said: str, short: int = 0) -> None:
         self._said = list(said)
         self._short = short
         self.hears = asyncio.Semaphore(0)
+        self.ends = asyncio.Event()
         self.asked: list[dict[str, Any]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,6 +129,7 @@ class HearingModel:
         await _send(send, {"type": "response.output_item.added", "item": item})
         if len(self.asked) > self._short:
             await asyncio.Event().wait()
+        await self.ends.wait()
         await _send(send, {"type": "response.output_item.done", "item": item})
         await _send(send, {"type": "response.completed", "response": {}})
 
@@ -297,3 +303,57 @@ async def test_a_response_is_cancelled_before_its_client_has_read_that_it_began(
         assert await comes_true(lambda: task.done() or client.has("response.done"), within_s=20)
 
     assert client.read[-1]["response"]["status"] == "cancelled"
+
+
+COMMITTED = "input_audio_buffer.committed"
+
+
+def last_text(body: dict[str, Any]) -> str:
+    text: str = body["input"][-1]["content"][0]["text"]
+    return text
+
+
+@pytest.mark.parametrize("second", ["b", ""])
+async def test_what_was_said_in_quick_turns_is_answered_once_all_of_it_is_known(detector, second):
+    client, model = WaitingClient(spoken_turn(), spoken_turn()), HearingModel("a", second)
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        assert await comes_true(lambda: client.has(COMMITTED, 2), within_s=20)
+        for _ in range(2):
+            model.hears.release()
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+
+    assert [last_text(one) for one in model.asked] == [second or "a"]
+    assert client.has("error", 0)
+
+
+async def test_a_turn_that_interrupts_nothing_is_answered_after_the_answer_in_progress(detector):
+    turns = {"type": "server_vad", "interrupt_response": False}
+    fields = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
+    client = WaitingClient({"type": "session.update", "session": fields}, spoken_turn())
+    model = HearingModel("a", "b", short=1)
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        model.hears.release()
+        assert await comes_true(lambda: bool(model.asked), within_s=20)
+        client.say(spoken_turn())
+        model.hears.release()
+        heard = "conversation.item.input_audio_transcription.completed"
+        assert await comes_true(lambda: client.has(heard, 2), within_s=20)
+        model.ends.set()
+        assert await comes_true(lambda: len(model.asked) == 2, within_s=20)
+
+    assert [last_text(one) for one in model.asked] == ["a", "b"]
+    assert client.has("error", 0)
+
+
+async def test_transcripts_count_as_bytes_of_the_conversation():
+    conversation = Conversation(limit_bytes=600)
+    item: dict[str, Any] = {"id": "a", "type": "message", "content": [{"type": "input_audio"}]}
+    conversation.add(item)
+    turn = Turn(wav=b"", duration_s=1)
+    model, sender = HearingModel("x" * 600), EventSender(WaitingClient())
+    model.hears.release()
+    requests = InnerRequests(model, lambda: None)
+    await HeardTurn(item, 0, turn, {}, requests, sender, conversation=conversation).transcribe()
+
+    with pytest.raises(TooLarge):
+        conversation.add({"id": "b", "type": "message"})
