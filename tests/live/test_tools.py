@@ -62,7 +62,7 @@ def test_a_custom_tools_input_is_a_text_that_follows_its_format(client):
         "messages": HELLO,
         "tools": [WEATHER, {"type": "custom", "custom": custom}],
         "tool_choice": {"type": "custom", "custom": {"name": "run"}},
-        "seed": 3,
+        "temperature": 0,
     }
     choice = client.chat.completions.create(**asked).choices[0]
     (call,) = choice.message.tool_calls
