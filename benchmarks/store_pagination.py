@@ -70,13 +70,13 @@ def store(connection: Connection, numbers: range) -> None:
         }
         for number in numbers
     ]
-    connection.execute(insert(tables.chats), rows)
+    connection.execute(insert(tables.chats.chats), rows)
     pairs = [
         {"chat_seq": row["seq"], "created_at": row["created_at"], "key": key, "value": value}
         for row in rows
         for key, value in (("user", "ann"), ("kind", "test"))
     ]
-    connection.execute(insert(tables.chat_metadata), pairs)
+    connection.execute(insert(tables.chats.chat_metadata), pairs)
 
 
 async def measure_pages(

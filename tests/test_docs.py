@@ -17,7 +17,7 @@ from llm_backend.contract import coverage_markdown, load_document
 from llm_backend.settings import Settings, configuration_markdown
 from llm_backend.settings.bounds import BoundsSettings
 from llm_backend.settings.settings import SETTING_GROUPS
-from llm_backend.store.tables import metadata
+from llm_backend.store.database.metadata import metadata
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,7 +1,8 @@
 """The store: one SQL model on SQLite or PostgreSQL, used through values of its own.
 
-database/        SQLite and PostgreSQL, write queue, schema
-migrations/      revisions of the tables
+database/        SQLite and PostgreSQL, write queue, owners of rows
+tables/          the tables
+migrations/      schema and its revisions
 objects/         blobs
 chats/           chat completions
 responses/       responses, also in the background
@@ -14,13 +15,10 @@ jobs/            work that outlives its request
 webhooks/        endpoints and deliveries
 administration/  keys, projects, usage, audit log
 retention/       deletion of old rows
-tables.py        tables of chats, responses, conversations, files and uploads
 row_values.py    rows as values, and the reverse; a row by a client's id
-ownership.py     owners of objects
 keyset_pages.py  pages by value
 json_text.py     JSON bodies as text
 errors.py        errors of the store
-write_health.py  failures of writes
 """
 
 from llm_backend.store.batches import (
@@ -40,7 +38,7 @@ from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat,
 from llm_backend.store.conversations.conversations import ConversationStore
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.database.database import Database
-from llm_backend.store.database.schema import check_schema, migrate, revisions
+from llm_backend.store.database.ownership import Owner, as_owner, present_owner
 from llm_backend.store.errors import (
     AttributesChanged,
     BadParts,
@@ -75,8 +73,8 @@ from llm_backend.store.files.files import FileStore, recount_files
 from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.jobs import Job, JobKind, Jobs, NewJob, RetryLater, run_jobs
 from llm_backend.store.keyset_pages import Page
+from llm_backend.store.migrations.schema import check_schema, migrate, revisions
 from llm_backend.store.objects import Blobs, Bucket
-from llm_backend.store.ownership import Owner, as_owner, present_owner
 from llm_backend.store.responses.background import BackgroundStore
 from llm_backend.store.responses.responses import ResponseStore
 from llm_backend.store.responses.stored_response import (

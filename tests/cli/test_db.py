@@ -29,7 +29,7 @@ def test_db_recount_corrects_the_total_of_bytes(url):
     async def store_by_hand() -> None:
         async with Database.open(url) as database:
             await migrate(database)
-            await database.write(lambda one: one.execute(insert(tables.files), file))
+            await database.write(lambda one: one.execute(insert(tables.files.files), file))
 
     asyncio.run(store_by_hand())
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, delete
 
-from llm_backend.store import ChatStore, Database, migrate, tables
+from llm_backend.store import ChatStore, Database, migrate
+from llm_backend.store.database.metadata import metadata
 from tests.clock import Clock
 from tests.postgresql import PostgresqlServer
 
@@ -52,7 +53,7 @@ async def database(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[D
 
 def empty(connection: Connection) -> None:
     """Delete all rows."""
-    for table in reversed(tables.metadata.sorted_tables):
+    for table in reversed(metadata.sorted_tables):
         connection.execute(delete(table))
 
 

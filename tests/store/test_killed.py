@@ -29,8 +29,8 @@ from llm_backend.store import (
     VectorStores,
     migrate,
     recount_files,
-    tables,
 )
+from llm_backend.store.tables.conversations import items
 from llm_backend.store.vector_stores import INGEST, StoredChunking
 
 PROGRAM = Path(__file__).with_name("dying.py")
@@ -131,7 +131,7 @@ async def test_killed_append_to_a_conversation_is_whole_or_undone(folder: Path, 
             conversations = ConversationStore(database)
             said = [item.id for item in (await conversations.items("conv", order="asc")).items]
             lengths.append(len(said))
-            count = select(func.count()).select_from(tables.items)
+            count = select(func.count()).select_from(items)
 
             assert said in ([], ["item0", "item1", "item2"])
             assert await database.read(lambda one, count=count: one.scalar(count)) == len(said)

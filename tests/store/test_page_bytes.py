@@ -23,8 +23,8 @@ from llm_backend.store import (
     migrate,
 )
 from llm_backend.store.administration import Administration, AuditedChange, AuditFilter, Record
+from llm_backend.store.database.ownership import Owner, as_owner
 from llm_backend.store.keyset_pages import PageRequest
-from llm_backend.store.ownership import Owner, as_owner
 from llm_backend.store.vector_stores import StoredChunking
 from tests.store.chat_values import a_chat
 from tests.store.conftest import empty

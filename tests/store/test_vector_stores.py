@@ -22,7 +22,7 @@ from llm_backend.store import (
     VectorStores,
 )
 from llm_backend.store.administration import StoredUsage
-from llm_backend.store.ownership import Owner, as_owner
+from llm_backend.store.database.ownership import Owner, as_owner
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, StoredChunking
 from llm_backend.store.vector_stores.file_rows import FORGOTTEN_AFTER_S
 from tests.clock import Clock

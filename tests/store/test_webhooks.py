@@ -26,7 +26,7 @@ from llm_backend.store import (
     delivery_shares,
 )
 from llm_backend.store.batches import batch_rows
-from llm_backend.store.batches.tables import batches
+from llm_backend.store.tables.batches import batches
 from llm_backend.store.webhooks import delivery_rows
 from tests.clock import Clock
 

@@ -9,7 +9,6 @@ grants.py              rate limits shared by servers
 client_secrets.py      secrets of realtime sessions
 concurrency_leases.py  concurrency limits shared by servers
 stored_answers.py      answers of idempotency keys
-tables.py              tables
 """
 
 from llm_backend.store.administration.administration import Administration, AuditedChange

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select
 
 from llm_backend.json_types import JsonMapping
-from llm_backend.store.administration.tables import client_secrets
 from llm_backend.store.database.database import Database
 from llm_backend.store.row_values import row_from, value_from
+from llm_backend.store.tables.administration import client_secrets
 
 
 @dataclass(frozen=True, kw_only=True)

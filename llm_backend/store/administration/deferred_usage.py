@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
 
-from llm_backend.store.administration.tables import deferred_usage
 from llm_backend.store.administration.usage import Tokens, UsageKey, add_usage
 from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
+from llm_backend.store.tables.administration import deferred_usage
 
 _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 

@@ -3,9 +3,9 @@ up."""
 
 from sqlalchemy import Connection, delete, select, update
 
-from llm_backend.store.administration.tables import grants
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import add_up
+from llm_backend.store.tables.administration import grants
 
 KEPT_S = 2 * 24 * 60 * 60  # longer than any window
 

@@ -7,11 +7,6 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, insert, select, up
 from sqlalchemy import delete as delete_from
 from sqlalchemy.exc import IntegrityError
 
-from llm_backend.store.administration.tables import (
-    administered,
-    api_keys,
-    audit_logs,
-)
 from llm_backend.store.administration.values import (
     AuditEntry,
     AuditFilter,
@@ -20,11 +15,16 @@ from llm_backend.store.administration.values import (
     StoredKey,
 )
 from llm_backend.store.database.driver_errors import is_taken
+from llm_backend.store.database.metadata import counters
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import Duplicate
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
-from llm_backend.store.tables import counters
+from llm_backend.store.tables.administration import (
+    administered,
+    api_keys,
+    audit_logs,
+)
 
 VERSION = "administration"
 

@@ -7,9 +7,9 @@ from functools import partial
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
-from llm_backend.store.administration.tables import stored_answers
 from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
+from llm_backend.store.tables.administration import stored_answers
 
 _SOME = 100  # rows that are deleted in one transaction
 

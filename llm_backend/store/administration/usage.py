@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select
 
-from llm_backend.store.administration.tables import usage
 from llm_backend.store.database.database import Database
+from llm_backend.store.database.ownership import as_owner
 from llm_backend.store.database.upsert import add_up
-from llm_backend.store.ownership import as_owner
-from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
+from llm_backend.store.tables.administration import usage
+from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 
 _FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # of usage, whose rows go in one transaction
 

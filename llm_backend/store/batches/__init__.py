@@ -8,7 +8,6 @@ batches.py       store of batches
 stored_batch.py  values
 batch_rows.py    batches as rows
 line_rows.py     answers to lines as rows
-tables.py        tables
 """
 
 from llm_backend.store.batches.batches import BatchStore

@@ -25,13 +25,13 @@ from llm_backend.store.batches.stored_batch import (
     StoredBatch,
     TokenCounts,
 )
-from llm_backend.store.batches.tables import batches
 from llm_backend.store.errors import BatchEnded, Missing
 from llm_backend.store.files import file_rows
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import Content
 from llm_backend.store.row_values import find_row, value_from
+from llm_backend.store.tables.batches import batches
 from llm_backend.store.webhooks import delivery_rows
 
 _EXPIRED_AT_ONCE = 100

@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
-from llm_backend.store.batches.tables import batch_lines
 from llm_backend.store.database.upsert import insert_into
+from llm_backend.store.tables.batches import batch_lines
 
 _SOME = 1000  # rows deleted in one transaction
 

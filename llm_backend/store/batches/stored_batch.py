@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from llm_backend.json_types import JsonMapping
-from llm_backend.store.batches.tables import BATCH_ENDS
 from llm_backend.store.files.stored_file import StoredFile
+from llm_backend.store.tables.batches import BATCH_ENDS
 
 BATCH, BATCH_LINES = "batch", "batch_lines"  # kinds of jobs; their subject is the batch's id
 

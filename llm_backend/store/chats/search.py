@@ -11,10 +11,10 @@ from llm_backend.store.chats.chat_texts import texts_of, title_of
 from llm_backend.store.chats.chats import sort_keys
 from llm_backend.store.chats.words import ExcerptPart, excerpt, sought_words
 from llm_backend.store.database.database import Database
+from llm_backend.store.database.ownership import as_owner, present_owner
 from llm_backend.store.errors import Missing, UnknownCursor
 from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, Page
-from llm_backend.store.ownership import as_owner, present_owner
-from llm_backend.store.tables import chats
+from llm_backend.store.tables.chats import chats
 
 _STEPS_OF_A_SEARCH = 8  # transactions that index what was stored last
 _STEPS_OF_A_SWEEP = 500

@@ -26,7 +26,7 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.store.chats.chat_texts import texts_of
 from llm_backend.store.chats.words import words_of
 from llm_backend.store.database.upsert import insert_into
-from llm_backend.store.tables import chat_messages, chat_metadata, chats, unindexed_chats
+from llm_backend.store.tables.chats import chat_messages, chat_metadata, chats, unindexed_chats
 
 _SOME, _SOME_BYTES = 32, 4 * 1024 * 1024  # of chats in one transaction, which blocks other writes
 

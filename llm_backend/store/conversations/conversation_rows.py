@@ -10,7 +10,7 @@ from llm_backend.store.conversations import item_rows
 from llm_backend.store.conversations.stored_conversation import StoredConversation, StoredItem
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.row_values import find_row
-from llm_backend.store.tables import conversation_items, conversations, items
+from llm_backend.store.tables.conversations import conversation_items, conversations, items
 
 _SEQ = select(conversations.c.seq)
 _SEQ_LOCKED = _SEQ.with_for_update(key_share=True)  # until the transaction ends

@@ -12,7 +12,7 @@ from llm_backend.store.errors import Missing
 from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_values import is_id
-from llm_backend.store.tables import (
+from llm_backend.store.tables.conversations import (
     conversation_items,
     conversations,
     items,

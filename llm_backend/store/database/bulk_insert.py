@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert, text
 
+from llm_backend.store.database.ownership import owner_of
 from llm_backend.store.database.upsert import insert_into
-from llm_backend.store.ownership import owner_of
 
 Row = Mapping[str, Any]
 

@@ -19,12 +19,12 @@ from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
+from llm_backend.store.database.ownership import with_owner
 from llm_backend.store.database.postgresql import PostgresqlEngine
 from llm_backend.store.database.sqlite import SqliteEngine
+from llm_backend.store.database.write_health import WriteHealth, probe
 from llm_backend.store.database.write_queue import Work
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
-from llm_backend.store.ownership import with_owner
-from llm_backend.store.write_health import WriteHealth, probe
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,11 +14,11 @@ from sqlalchemy import NullPool
 from llm_backend.extras import install_command
 from llm_backend.store import json_text
 from llm_backend.store.database.driver_errors import translating
+from llm_backend.store.database.ownership import guard
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES, bound_pages
-from llm_backend.store.ownership import guard
 from llm_backend.unused_imports import block_imports
 
 T = TypeVar("T")

@@ -21,11 +21,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from llm_backend.store import json_text
 from llm_backend.store.database.driver_errors import translating
+from llm_backend.store.database.ownership import guard
 from llm_backend.store.database.upsert import ROWS_A_STATEMENT
 from llm_backend.store.database.write_queue import Work, WriteQueue
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.keyset_pages import PAGE_LIMIT_BYTES
-from llm_backend.store.ownership import guard
 
 T = TypeVar("T")
 

@@ -8,9 +8,10 @@ then on.
 
 from sqlalchemy import Connection, func, select, update
 
+from llm_backend.store.database.metadata import counters
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.errors import FilesFull
-from llm_backend.store.tables import counters, files, upload_parts
+from llm_backend.store.tables.files import files, upload_parts
 
 _NAME = "file_bytes"
 _THIS = counters.c.name == _NAME

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, insert, select
 from sqlalchemy import delete as delete_from
 
-from llm_backend.store.batches.tables import BATCH_ENDS, batches
 from llm_backend.store.errors import FileInUse, Missing
 from llm_backend.store.files import file_byte_total
 from llm_backend.store.files.stored_file import StoredFile
@@ -18,9 +17,10 @@ from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.row_values import find_row, row_from, value_from
-from llm_backend.store.tables import files
+from llm_backend.store.tables.batches import BATCH_ENDS, batches
+from llm_backend.store.tables.files import files
+from llm_backend.store.tables.vector_stores import vector_store_files
 from llm_backend.store.vector_stores.file_rows import forget_files
-from llm_backend.store.vector_stores.tables import vector_store_files
 
 _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
 

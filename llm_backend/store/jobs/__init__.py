@@ -18,7 +18,6 @@ job.py           values, and the protocol of workers
 job_rows.py      jobs as rows
 runner.py        jobs of one process, claimed and run
 lease_holder.py  names of processes
-tables.py        table
 """
 
 from llm_backend.store.jobs.job import (

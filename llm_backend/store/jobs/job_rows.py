@@ -13,7 +13,7 @@ from llm_backend.json_types import JsonMapping
 from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, JobCounts, JobShares, NewJob
-from llm_backend.store.jobs.tables import jobs
+from llm_backend.store.tables.jobs import jobs
 
 ABANDONED_S = 24 * 3600.0  # after which a job is claimed despite its affinity
 

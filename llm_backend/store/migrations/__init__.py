@@ -5,7 +5,8 @@ add one, change the tables, let Alembic write the difference, and review the fil
 
     python -m llm_backend.store.migrations "files have an expiry"
 
-env.py  Alembic's environment
+schema.py  revision of the tables: read, checked, brought to the one of this program
+env.py     Alembic's environment
 """
 
 from pathlib import Path

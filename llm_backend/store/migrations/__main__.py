@@ -6,8 +6,8 @@ import tempfile
 from alembic import command
 from sqlalchemy import create_engine
 
-from llm_backend.store.database.schema import REVISIONS
 from llm_backend.store.migrations import configuration, upgrade
+from llm_backend.store.migrations.schema import REVISIONS
 
 
 def main(message: str) -> None:

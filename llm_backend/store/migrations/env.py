@@ -3,7 +3,8 @@
 
 from alembic import context
 
-from llm_backend.store.tables import metadata
+from llm_backend.store import tables  # noqa: F401 # in the metadata
+from llm_backend.store.database.metadata import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

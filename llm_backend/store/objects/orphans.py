@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from llm_backend.store.errors import BlobGone
 from llm_backend.store.objects.blob import Blob
-from llm_backend.store.tables import orphans
+from llm_backend.store.tables.files import orphans
 
 _SOME = 500  # keys in one statement
 

@@ -24,7 +24,7 @@ from llm_backend.store.responses.stored_response import (
     StoredResponse,
 )
 from llm_backend.store.row_values import find_row, is_id
-from llm_backend.store.tables import response_events, response_items, responses
+from llm_backend.store.tables.conversations import response_events, response_items, responses
 from llm_backend.store.webhooks import delivery_rows
 
 JOB = "response"

@@ -15,7 +15,7 @@ from llm_backend.store.json_text import encode
 from llm_backend.store.keyset_pages import Page, PageRequest
 from llm_backend.store.responses.stored_response import StoredResponse
 from llm_backend.store.row_values import find_row, is_id
-from llm_backend.store.tables import items, response_items, responses
+from llm_backend.store.tables.conversations import items, response_items, responses
 
 ACTIVE = ("queued", "in_progress")
 _AT_ONCE = 500  # parameters of one statement, below the limits of both databases

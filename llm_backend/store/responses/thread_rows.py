@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
-from llm_backend.store.tables import items, response_items, responses
+from llm_backend.store.tables.conversations import items, response_items, responses
 
 
 @dataclass(kw_only=True)

@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 from sqlalchemy import delete as delete_from
 
-from llm_backend.store.batches.tables import BATCH_ENDS, batches
 from llm_backend.store.conversations import conversation_rows
 from llm_backend.store.files import file_rows
 from llm_backend.store.responses import response_rows, thread_rows
-from llm_backend.store.tables import chats, conversations, items, responses
+from llm_backend.store.tables.batches import BATCH_ENDS, batches
+from llm_backend.store.tables.chats import chats
+from llm_backend.store.tables.conversations import conversations, items, responses
 from llm_backend.store.vector_stores import store_rows
 
 SOME = 100  # rows of each kind in one transaction

@@ -25,7 +25,7 @@ from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.objects import Blobs, orphans
 from llm_backend.store.objects.blob import Content, from_json, size_of, to_json
 from llm_backend.store.row_values import find_row, row_from, value_from
-from llm_backend.store.tables import upload_parts, uploads
+from llm_backend.store.tables.files import upload_parts, uploads
 from llm_backend.store.uploads.stored_upload import (
     PartLimits,
     StoredPart,

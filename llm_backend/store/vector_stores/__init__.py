@@ -6,7 +6,6 @@ store_rows.py       vector stores as rows
 file_rows.py        their files as rows
 file_batch_rows.py  batches of files as rows
 chunk_rows.py       chunks of texts as rows
-tables.py           tables
 """
 
 from llm_backend.store.vector_stores.store_rows import DROP, FORGET, INGEST, INGEST_LONG

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, insert, select
 
-from llm_backend.store.vector_stores.tables import vector_store_chunks, vector_store_files
+from llm_backend.store.tables.vector_stores import vector_store_chunks, vector_store_files
 from llm_backend.store.vector_stores.values import FoundChunk, StoredChunk
 
 _SOME = 500  # rows in one statement

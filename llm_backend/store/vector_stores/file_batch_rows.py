@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from llm_backend.store.row_values import find_row
+from llm_backend.store.tables.vector_stores import vector_store_batches, vector_store_files
 from llm_backend.store.vector_stores import file_rows
 from llm_backend.store.vector_stores.store_rows import counts_of, row_of
-from llm_backend.store.vector_stores.tables import vector_store_batches, vector_store_files
 from llm_backend.store.vector_stores.values import NewVectorFile, StoredFileBatch
 
 _BATCHES = vector_store_batches.c

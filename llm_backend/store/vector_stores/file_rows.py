@@ -15,6 +15,7 @@ from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_values import find_row
+from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
     FORGET,
@@ -23,7 +24,6 @@ from llm_backend.store.vector_stores.store_rows import (
     stop_ingestion,
     touch,
 )
-from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import (
     Attribute,
     FileError,

@@ -9,7 +9,7 @@ from sqlalchemy import delete as delete_from
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.row_values import find_row, row_from, value_from
-from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
+from llm_backend.store.tables.vector_stores import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 
 INGEST, INGEST_LONG = "vector_file", "vector_file_long"

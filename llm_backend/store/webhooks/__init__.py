@@ -7,7 +7,6 @@ webhooks.py         store of endpoints and deliveries
 stored_endpoint.py  values
 endpoint_rows.py    endpoints as rows
 delivery_rows.py    deliveries as jobs
-tables.py           tables
 """
 
 from llm_backend.store.webhooks.stored_endpoint import (

@@ -14,9 +14,9 @@ from sqlalchemy import delete as delete_from
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.database.named_lock import lock_name
 from llm_backend.store.jobs import Job, NewJob, job_rows
-from llm_backend.store.jobs.tables import jobs
+from llm_backend.store.tables.jobs import jobs
+from llm_backend.store.tables.webhooks import webhook_endpoints, webhook_failures
 from llm_backend.store.webhooks.stored_endpoint import FailedDelivery
-from llm_backend.store.webhooks.tables import webhook_endpoints, webhook_failures
 
 JOB = "webhook"
 FAILURES = 100  # of one endpoint; the oldest are deleted

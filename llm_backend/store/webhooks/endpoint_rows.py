@@ -7,18 +7,18 @@ from sqlalchemy import Connection, Row, exists, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.database.named_lock import lock_name
+from llm_backend.store.database.ownership import owner_of
 from llm_backend.store.errors import EndpointsFull
 from llm_backend.store.jobs import job_rows
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.ownership import owner_of
 from llm_backend.store.row_values import find_row, row_from, value_from
+from llm_backend.store.tables.webhooks import webhook_endpoints, webhook_failures
 from llm_backend.store.webhooks.delivery_rows import JOB
 from llm_backend.store.webhooks.stored_endpoint import (
     EndpointChanges,
     StoredEndpoint,
     StoredFailure,
 )
-from llm_backend.store.webhooks.tables import webhook_endpoints, webhook_failures
 
 
 def add(connection: Connection, endpoint: StoredEndpoint, *, now: float, limit: int) -> None:

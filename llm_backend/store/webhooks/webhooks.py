@@ -7,6 +7,7 @@ from llm_backend.store.chats.stored_chat import check_texts
 from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs, JobShares
 from llm_backend.store.keyset_pages import Page, PageRequest
+from llm_backend.store.tables.webhooks import webhook_endpoints
 from llm_backend.store.webhooks import delivery_rows, endpoint_rows
 from llm_backend.store.webhooks.stored_endpoint import (
     EndpointChanges,
@@ -14,7 +15,6 @@ from llm_backend.store.webhooks.stored_endpoint import (
     StoredEndpoint,
     StoredFailure,
 )
-from llm_backend.store.webhooks.tables import webhook_endpoints
 
 DELIVERY = delivery_rows.JOB  # kind of jobs
 

@@ -19,12 +19,12 @@ from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.app import App
 from llm_backend.settings import Settings
 from llm_backend.store import Database
-from llm_backend.store.administration.tables import (
+from llm_backend.store.database.metadata import counters
+from llm_backend.store.tables.administration import (
     administered,
     api_keys,
     audit_logs,
 )
-from llm_backend.store.tables import counters
 from tests.strict_sdk import StrictAsyncOpenAI
 from tests.upstream import serving
 

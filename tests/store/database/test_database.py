@@ -20,10 +20,10 @@ from llm_backend.store import (
     StoreLocked,
     StoreUnavailable,
     migrate,
-    tables,
 )
 from llm_backend.store.database import sqlite as sqlite_engine
 from llm_backend.store.database.driver_errors import translate_error
+from llm_backend.store.database.metadata import metadata
 from tests.store.chat_values import a_chat, every_chat
 
 
@@ -149,7 +149,7 @@ async def test_database_errors_do_not_contain_message_texts(database):
         with pytest.raises(StoreUnavailable) as caught:
             await ChatStore(database).add(said, [])
     finally:
-        await database.alter(tables.metadata.create_all)
+        await database.alter(metadata.create_all)
 
     assert "secret plan" not in "".join(traceback.format_exception(caught.value))
 

@@ -22,10 +22,10 @@ from llm_backend.store import (
     StoredUpload,
     UploadStore,
     recount_files,
-    tables,
 )
 from llm_backend.store.files import file_byte_total
 from llm_backend.store.retention.retention_rows import delete_files
+from llm_backend.store.tables import files as file_tables
 from tests.clock import Clock
 
 NOW = 1_700_000_000
@@ -171,7 +171,7 @@ async def test_completed_upload_counts_once_and_its_unused_parts_do_not_count(se
 
 async def test_recount_corrects_the_total(server):
     await server.file(60)
-    await server.database.write(lambda connection: connection.execute(delete(tables.files)))
+    await server.database.write(lambda connection: connection.execute(delete(file_tables.files)))
     with pytest.raises(FilesFull):
         await server.file(60)
 

@@ -8,7 +8,7 @@ import pytest
 from llm_backend.controllers.vector_stores.retrieval.chat_retrieval import FAILED, retrieve
 from llm_backend.errors import InvalidRequest
 from llm_backend.store import Missing, Owner, as_owner
-from llm_backend.store.ownership import with_owner
+from llm_backend.store.database.ownership import with_owner
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 FUNCTION = {"type": "function", "function": {"name": "f"}}

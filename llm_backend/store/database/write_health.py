@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from llm_backend.store.database.metadata import counters
 from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import StoreLocked, StoreUnavailable
-from llm_backend.store.tables import counters
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from llm_backend.store.tables import SEQUENCE, metadata, object_table, part_of
+from llm_backend.store.database.metadata import SEQUENCE, metadata
+from llm_backend.store.tables.object_table import object_table, part_of
 
 # `is_emptied` is set when the store has expired: its row stays, but its files are deleted.
 vector_stores = object_table(

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Index, Integer, Text
 
-from llm_backend.store.tables import object_table
+from llm_backend.store.tables.object_table import object_table
 
 webhook_endpoints = object_table(
     "webhook_endpoints",

@@ -18,7 +18,8 @@ from sqlalchemy import (
     text,
 )
 
-from llm_backend.store.tables import metadata, object_table
+from llm_backend.store.database.metadata import metadata
+from llm_backend.store.tables.object_table import object_table
 
 # `id` is unique over all objects. An id that is unique only within a project (a member's) is stored
 # with the project's id added.

@@ -19,10 +19,10 @@ from llm_backend.store import (
     check_schema,
     migrate,
     recount_files,
-    tables,
 )
-from llm_backend.store.database import schema
-from llm_backend.store.migrations import configuration, upgrade
+from llm_backend.store.database.metadata import metadata
+from llm_backend.store.migrations import configuration, schema, upgrade
+from llm_backend.store.tables.chats import chats
 from tests.store.chat_values import a_chat, some_messages
 
 
@@ -59,7 +59,7 @@ async def test_migrations_make_the_tables_of_the_program(database_url):
                 MigrationContext.configure(
                     connection, opts={"compare_type": True, "include_name": is_described}
                 ),
-                tables.metadata,
+                metadata,
             )
         )
 
@@ -79,7 +79,7 @@ async def test_new_database_equals_a_migrated_one(database_url):
 
 def drop_everything(connection: Connection) -> None:
     connection.execute(text("DROP TABLE chat_words"))
-    tables.metadata.drop_all(connection)
+    metadata.drop_all(connection)
     if connection.dialect.name == "postgresql":
         connection.execute(text("DROP FUNCTION chat_words_added"))
     connection.execute(text("DROP TABLE alembic_version"))
@@ -215,7 +215,7 @@ async def test_replacing_a_table_keeps_rows_that_refer_to_it(sqlite_url):
     def replace(connection: Connection) -> None:
         connection.execute(text("CREATE TABLE copy AS SELECT * FROM chats"))
         connection.execute(text("DROP TABLE chats"))
-        tables.chats.create(connection)
+        chats.create(connection)
         connection.execute(text("INSERT INTO chats SELECT * FROM copy"))
         connection.execute(text("DROP TABLE copy"))
 

@@ -8,11 +8,11 @@ current tables directly, and a test holds these equal to those that the migratio
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 
 from llm_backend.installation import command
-from llm_backend.store import administration, batches, jobs, vector_stores  # noqa: F401 # tables
+from llm_backend.store import tables  # noqa: F401 # in the metadata
 from llm_backend.store.chats import word_index
 from llm_backend.store.database.database import Database
+from llm_backend.store.database.metadata import metadata
 from llm_backend.store.errors import OldSchema, UnknownSchema
-from llm_backend.store.tables import metadata
 
 # every file of migrations/versions, oldest first
 REVISIONS = (

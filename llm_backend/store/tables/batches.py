@@ -12,7 +12,8 @@ from sqlalchemy import (
     Text,
 )
 
-from llm_backend.store.tables import metadata, object_table, part_of
+from llm_backend.store.database.metadata import metadata
+from llm_backend.store.tables.object_table import object_table, part_of
 
 # `input_file_id` and the other files are names and not references: what they name may be deleted.
 batches = object_table(

@@ -7,7 +7,7 @@ due job can be claimed, whether it was never claimed or its holder has died.
 
 from sqlalchemy import JSON, Column, Double, Index, Integer, Table, Text
 
-from llm_backend.store.tables import SEQUENCE, metadata
+from llm_backend.store.database.metadata import SEQUENCE, metadata
 
 jobs = Table(
     "jobs",
