@@ -21,7 +21,8 @@ from llm_backend.store import (
     recount_files,
 )
 from llm_backend.store.database.metadata import metadata
-from llm_backend.store.migrations import configuration, schema, upgrade
+from llm_backend.store.migrations import schema
+from llm_backend.store.migrations.migration import configuration, upgrade
 from llm_backend.store.tables.chats import chats
 from tests.store.chat_values import a_chat, some_messages
 

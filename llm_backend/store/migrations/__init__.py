@@ -5,27 +5,7 @@ add one, change the tables, let Alembic write the difference, and review the fil
 
     python -m llm_backend.store.migrations "files have an expiry"
 
-schema.py  revision of the tables: read, checked, brought to the one of this program
-env.py     Alembic's environment
+schema.py     revision of the tables: read, checked, brought to the one of this program
+migration.py  an upgrade by Alembic, imported only for one
+env.py        Alembic's environment
 """
-
-from pathlib import Path
-
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection
-
-__all__ = ["configuration", "upgrade"]
-
-
-def configuration(connection: Connection) -> Config:
-    """Alembic's configuration for this connection; there is no ini file."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.attributes["connection"] = connection
-    return config
-
-
-def upgrade(connection: Connection, target: str = "head") -> None:
-    """Bring the tables to `target`, inside the transaction that the connection is in."""
-    command.upgrade(configuration(connection), target)

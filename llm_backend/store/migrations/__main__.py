@@ -6,7 +6,7 @@ import tempfile
 from alembic import command
 from sqlalchemy import create_engine
 
-from llm_backend.store.migrations import configuration, upgrade
+from llm_backend.store.migrations.migration import configuration, upgrade
 from llm_backend.store.migrations.schema import REVISIONS
 
 

@@ -95,7 +95,7 @@ def _upgrade(connection: Connection) -> None:
     if found is None:
         _create(connection)
     elif found in REVISIONS:
-        from llm_backend.store.migrations import upgrade  # imports Alembic
+        from llm_backend.store.migrations.migration import upgrade  # imports Alembic
 
         upgrade(connection)
     else:
