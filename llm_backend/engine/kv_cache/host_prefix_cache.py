@@ -22,6 +22,7 @@ from llm_backend.engine.messages import PREFIX_BLOCK
 
 _TOKEN_BYTES = 36  # about: 8 of the list, 28 of an integer
 _DEFAULT_DIVISOR = 4  # a quarter of the memory that is available once the model is loaded
+_NEARLY_ALL_DIVISOR = 8  # but an eighth of a state
 _RESERVE_DIVISOR = 16  # a sixteenth of the machine's memory: below it states are evicted
 
 
@@ -102,11 +103,17 @@ class HostPrefixCache:
         return None if match is None else self._prefixes[match.entry.name]
 
     def record_restore(self, prefix: Prefix, shared: int) -> None:
-        """Note that the first `shared` tokens of a state are restored into a slot. A state of
-        which all are leaves the tier, as the slot goes on with it."""
-        name = text_name(prefix.tokens)
-        if shared == len(prefix.tokens):
+        """Note that the first `shared` tokens of a state are restored into a slot.
+
+        A state of which all are leaves the tier, as the slot goes on with it. One of which nearly
+        all are is evicted first: most often it is the same chat, whose last answer is written with
+        other tokens now (without its reasoning, say), and the slot holds what can be used again.
+        """
+        name, unused = text_name(prefix.tokens), len(prefix.tokens) - shared
+        if not unused:
             self._remove(name)
+        elif unused * _NEARLY_ALL_DIVISOR <= len(prefix.tokens):
+            self._index.demote(name)
         else:
             self._index.touch(name)
         self.restores += 1

@@ -170,6 +170,20 @@ def test_state_that_is_restored_whole_leaves_and_one_restored_in_part_stays():
     assert (tier.restores, tier.restored_tokens) == (2, 192)
 
 
+def test_state_that_is_restored_but_for_its_end_is_evicted_first():
+    older, chat, third = ("o" * 100, "c" * 100, "t" * 100)
+    tier = host_cache(limit_bytes=10_000)  # for two
+    tier.save(prefix(older))
+    tier.save(prefix(chat))
+    found = tier.find(tokens(chat[:-10] + "z" * 40))
+    assert found is not None
+    tier.record_restore(found, len(chat) - 10)
+    tier.save(prefix(third))
+
+    assert tier.find(tokens(older)) is not None
+    assert tier.find(tokens(chat)) is None
+
+
 def test_short_texts_and_saved_texts_are_not_saved_again():
     tier = host_cache()
     saved = prefix("a" * 100)

@@ -1,6 +1,7 @@
 """Index of saved prefixes, in files or in host memory: finds the longest one of a text. Pure: it
 holds the hashes of blocks, not tokens, so it takes 16 bytes for 64 tokens."""
 
+from collections import OrderedDict
 from collections.abc import Collection
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class PrefixIndex:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._entries: dict[str, PrefixEntry] = {}  # least recently used first
+        self._entries: OrderedDict[str, PrefixEntry] = OrderedDict()  # least recently used first
         self._by_block: dict[bytes, dict[str, PrefixEntry]] = {}  # by the hash of a block
         self._by_last_block: dict[
             bytes, dict[str, PrefixEntry]
@@ -76,7 +77,11 @@ class PrefixIndex:
 
     def touch(self, name: str) -> None:
         """Make an entry the most recently used one."""
-        self._entries[name] = self._entries.pop(name)
+        self._entries.move_to_end(name)
+
+    def demote(self, name: str) -> None:
+        """Make an entry the least recently used one, which is evicted first."""
+        self._entries.move_to_end(name, last=False)
 
     def oldest(self) -> list[PrefixEntry]:
         """All entries, least recently used first."""
