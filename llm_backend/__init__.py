@@ -20,6 +20,7 @@ ipc/                 messages between processes
 cross_site_guard.py  guard against requests by pages of other sites
 guards.py            allowed hosts, access log
 errors.py            errors that clients see
+error_bodies.py      their bodies: OpenAI's, Anthropic's, Ollama's
 sse.py               server-sent events
 stream_ending.py     ends of broken streams
 fair_queue.py        round-robin queue by caller
@@ -29,6 +30,7 @@ child_process.py     child processes of one request
 offload.py           work on large requests in a thread
 logs.py              log events
 metrics.py           Prometheus metrics
+engine_metrics.py    Prometheus metrics of the engines
 tracing.py           OpenTelemetry spans
 extras.py            optional dependencies
 unused_imports.py    blocks imports that libraries make and this server does not use

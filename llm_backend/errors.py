@@ -1,4 +1,4 @@
-"""Every error a client can see, and its body: OpenAI's, Anthropic's for Messages, or Ollama's.
+"""Every error a client can see; `error_bodies.py` has their bodies.
 
     ApiError                     status  type                    code
     |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
@@ -35,9 +35,8 @@ A message is for the person who must act: what happened, the value, what to do.
 """
 
 import math
-import re
 from collections.abc import Mapping
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 from llm_backend.close_names import did_you_mean
 
@@ -51,21 +50,6 @@ OUTAGE_RETRY_AFTER_S = 5.0
 # A message may quote what the client sent, and the latest errors are kept in memory.
 _MESSAGE_CHARACTERS = 4096
 _PARAM_CHARACTERS = 512
-
-
-class ErrorDetail(TypedDict):
-    """The object under `error`; all four keys are always present."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(TypedDict):
-    """OpenAI's error body."""
-
-    error: ErrorDetail
 
 
 class ApiError(Exception):
@@ -352,60 +336,6 @@ def from_status(status: int, message: str) -> ApiError:
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     return InvalidRequest(message) if 400 <= status < 500 else Internal(message)
-
-
-_MESSAGES_PATH = re.compile(r"(/v1)?/messages(/count_tokens)?/?")
-# text-generation-webui has paths below /api/v1
-_OLLAMA_PATH = re.compile(r"(/v1)?/api/(?!v1/).*", re.DOTALL)
-_MESSAGES_ERROR_TYPES = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
-    404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error",
-    503: "overloaded_error", 504: "timeout_error",
-}  # fmt: skip
-
-
-def error_body_for(path: str, error: ApiError) -> Mapping[str, object]:
-    """Builds the error body of the operations at a path: OpenAI's, Anthropic's or Ollama's."""
-    if speaks_ollama(path):
-        return {"error": _with_place(error)}
-    return messages_error_body(error) if speaks_messages(path) else error_body(error)
-
-
-def speaks_messages(path: str) -> bool:
-    """Returns True for a path of Anthropic's Messages."""
-    return _MESSAGES_PATH.fullmatch(path) is not None
-
-
-def speaks_ollama(path: str) -> bool:
-    """Returns True for a path of Ollama's API."""
-    return _OLLAMA_PATH.fullmatch(path) is not None
-
-
-def messages_error_body(error: ApiError) -> dict[str, object]:
-    """Builds Anthropic's error body for this error, which is also the error event of a stream."""
-    other = "api_error" if error.status >= 500 else "invalid_request_error"
-    kind = _MESSAGES_ERROR_TYPES.get(error.status, other)
-    return {"type": "error", "error": {"type": kind, "message": _with_place(error)}}
-
-
-def error_body(error: ApiError) -> ErrorBody:
-    """Builds OpenAI's error body for this error."""
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.type,
-            "param": error.param,
-            "code": error.code,
-        }
-    }
-
-
-def _with_place(error: ApiError) -> str:
-    """Returns the message with the path of a nested field, for bodies without `param`."""
-    param = error.param
-    if param is None or param in error.message or not ("." in param or "[" in param):
-        return error.message
-    return f"{error.message} (`{param}`)"
 
 
 def _shorten(text: str, characters: int) -> str:

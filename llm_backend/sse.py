@@ -7,13 +7,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from llm_backend.errors import (
-    ApiError,
-    UpstreamFailed,
-    error_body_for,
-    speaks_messages,
-    speaks_ollama,
-)
+from llm_backend.error_bodies import error_body_for, speaks_messages, speaks_ollama
+from llm_backend.errors import ApiError, UpstreamFailed
 
 DONE = b"data: [DONE]\n\n"
 

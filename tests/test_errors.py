@@ -6,7 +6,7 @@ import pkgutil
 import pytest
 
 import llm_backend
-from llm_backend import errors
+from llm_backend import error_bodies, errors
 
 
 def every_error() -> list[type[errors.ApiError]]:
@@ -37,7 +37,7 @@ def test_every_error_is_in_the_tree_of_the_docstring(kind):
     ],
 )
 def test_every_error_body_has_all_four_keys(kind):
-    body = errors.error_body(kind("what happened", param="model"))
+    body = error_bodies.error_body(kind("what happened", param="model"))
 
     assert body["error"] == {
         "message": "what happened",
@@ -93,10 +93,10 @@ def test_message_quotes_only_the_begin_of_what_a_client_sent():
     ],
 )
 def test_error_body_has_the_shape_of_its_path(path, shape):
-    body = errors.error_body_for(path, errors.Internal("It broke."))
+    body = error_bodies.error_body_for(path, errors.Internal("It broke."))
 
     expected = {
-        "openai": errors.error_body(errors.Internal("It broke.")),
+        "openai": error_bodies.error_body(errors.Internal("It broke.")),
         "anthropic": {"type": "error", "error": {"type": "api_error", "message": "It broke."}},
         "ollama": {"error": "It broke."},
     }

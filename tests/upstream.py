@@ -17,7 +17,8 @@ from llm_backend.backends.upstream.config import UpstreamConfig
 from llm_backend.backends.upstream.http import Upstream
 from llm_backend.backends.upstream.pool import UpstreamPool
 from llm_backend.controllers.relay.relay import relay
-from llm_backend.errors import ApiError, ClientGone, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError, ClientGone
 from tests.patience import comes_true
 
 Pairs = list[tuple[bytes, bytes]]

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope
 
 from llm_backend import exact_json
 from llm_backend.contract.body import BodyLimits, check_bounds, replay_body
-from llm_backend.errors import Internal, InvalidRequest, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import Internal, InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.settings import Settings
 from llm_backend.sse import Decoder

@@ -1,6 +1,7 @@
 """Refusal of a command, with its reason."""
 
 from llm_backend.engine.messages import (
+    ComputedCommand,
     Detokenize,
     Embed,
     Failure,
@@ -28,9 +29,6 @@ _VERBS = {
     Detokenize: "detokenize texts",
 }
 
-Job = Generate | ScoreLabels | Embed | Rank | Transcribe
-"""Commands that a model computes."""
-
 
 class CommandRefused(Exception):
     """A command is refused: `failure` is the kind of reason, the message says what to do about
@@ -42,7 +40,9 @@ class CommandRefused(Exception):
         self.field = field
 
 
-def unsupported_command(kind: ModelKind, command: Job | Tokenize | Detokenize) -> CommandRefused:
+def unsupported_command(
+    kind: ModelKind, command: ComputedCommand | Tokenize | Detokenize
+) -> CommandRefused:
     """Returns the refusal of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
     return CommandRefused(Failure.UNSUPPORTED, message)

@@ -4,8 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from llm_backend.engine.command_refused import Job
-from llm_backend.engine.messages import Failed, Failure, Start, Status
+from llm_backend.engine.messages import ComputedCommand, Failed, Failure, Start, Status
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.statistics import Statistics
 
@@ -29,7 +28,7 @@ class ComputingEngine(ABC):
         """Addresses of all requests."""
 
     @abstractmethod
-    def submit(self, address: Address, command: Job, now: float) -> None:
+    def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
         """Queue a command. Raises `CommandRefused`."""
 
     @abstractmethod

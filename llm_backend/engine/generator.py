@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import Job, unsupported_command
+from llm_backend.engine.command_refused import unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.kv_cache.cache import Cache
 from llm_backend.engine.kv_cache.host_prefix_cache import HostPrefixCache
@@ -15,6 +15,7 @@ from llm_backend.engine.kv_cache.lower_tiers import LowerTiers, save_threshold
 from llm_backend.engine.kv_cache.prefix_files import PrefixFolder
 from llm_backend.engine.media_runs import MediaError
 from llm_backend.engine.messages import (
+    ComputedCommand,
     Delta,
     Failure,
     Generate,
@@ -133,7 +134,7 @@ class Generator(ComputingEngine):
     def submit(
         self,
         address: Address,
-        command: Job,
+        command: ComputedCommand,
         now: float,
         validated: ValidatedCommand | None = None,
     ) -> None:

@@ -13,7 +13,8 @@ import orjson
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from llm_backend.errors import InvalidRequest, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import InvalidRequest
 from llm_backend.server.request_head import HeadsWithBodies, fault_of_head
 from llm_backend.server.request_pace import PaceLimits, RequestPace
 

@@ -15,7 +15,8 @@ from websockets.datastructures import Headers
 from websockets.frames import Frame
 from websockets.http11 import Response
 
-from llm_backend.errors import error_body, from_status
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import from_status
 
 _INVALID_DATA = 1007  # RFC 6455: text that is not UTF-8
 _POLICY_VIOLATION = 1008

@@ -101,6 +101,16 @@ class ListeningSettings(BaseModel):
         "killed and replaced. Until then its requests wait, and so do models that shall be "
         "unloaded.",
     )
+    socket_fragments_limit: int = Field(
+        4096,
+        ge=1,
+        description="Maximum number of fragments of one message of a WebSocket.",
+    )
+    socket_control_frames_per_s: int = Field(
+        100,
+        ge=1,
+        description="Maximum number of pings and pongs of one WebSocket in a second.",
+    )
     shutdown_delay_s: int = Field(
         0,
         ge=0,

@@ -63,16 +63,6 @@ class ResponsesSettings(BaseModel):
     socket_waiting_limit: int = Field(
         64, ge=1, description="Maximum number of queued requests of one WebSocket."
     )
-    socket_fragments_limit: int = Field(
-        4096,
-        ge=1,
-        description="Maximum number of fragments of one message of a WebSocket, of any operation.",
-    )
-    socket_control_frames_per_s: int = Field(
-        100,
-        ge=1,
-        description="Maximum number of pings and pongs of one WebSocket in a second.",
-    )
     socket_idle_timeout_s: float = Field(
         900, gt=0, description="Seconds after which an idle WebSocket for responses is closed."
     )

@@ -5,7 +5,8 @@ from collections import defaultdict
 import pytest
 import yaml
 
-from llm_backend.metrics import AdapterStates, Metrics
+from llm_backend.engine_metrics import AdapterStates
+from llm_backend.metrics import Metrics
 from tests.deploy.conftest import deployed_alone
 from tests.deploy.test_server_in_the_cluster import SERVER
 from tests.deploy.workload import container, objects, one, workloads

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_backend.errors import speaks_messages
+from llm_backend.error_bodies import speaks_messages
 from llm_backend.logs import REQUEST_ID
 
 EXPOSED_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")

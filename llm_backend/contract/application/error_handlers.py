@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.contract.operations import Operations
+from llm_backend.error_bodies import error_body_for
 from llm_backend.errors import (
     ApiError,
     ClientGone,
@@ -19,7 +20,6 @@ from llm_backend.errors import (
     MethodNotAllowed,
     Overloaded,
     Unsupported,
-    error_body_for,
     from_status,
 )
 

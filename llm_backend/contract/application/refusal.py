@@ -5,7 +5,8 @@ from secrets import token_hex
 import orjson
 from starlette.types import Scope, Send
 
-from llm_backend.errors import ApiError, error_body_for
+from llm_backend.error_bodies import error_body_for
+from llm_backend.errors import ApiError
 
 
 async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:

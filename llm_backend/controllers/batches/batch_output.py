@@ -8,7 +8,8 @@ import orjson
 
 from llm_backend import exact_json
 from llm_backend.controllers.internal_requests import DispatchedAnswer
-from llm_backend.errors import UpstreamFailed, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import UpstreamFailed
 from llm_backend.store import LineResult, TokenCounts
 
 _TOKENS_END = 1 << 31  # the database column's limit; no answer has so many

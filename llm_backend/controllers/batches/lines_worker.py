@@ -13,7 +13,8 @@ from llm_backend.controllers.batches.batch_input import InputLine, LineSplitter,
 from llm_backend.controllers.batches.batch_output import answer_line, error_line
 from llm_backend.controllers.batches.line_chunk import LineChunk
 from llm_backend.controllers.internal_requests import Dispatch, DispatchedAnswer, json_body
-from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 from llm_backend.offload import REQUEST_BYTES, offload
 from llm_backend.settings import Settings
 from llm_backend.store import (

@@ -17,9 +17,9 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.status_board import engine_states
 from llm_backend.engine import EngineState
 from llm_backend.engine.messages import ModelKind
+from llm_backend.engine_metrics import AdapterStates
 from llm_backend.errors import EngineUnavailable, Overloaded
 from llm_backend.extras import missing_engine_hint
-from llm_backend.metrics import AdapterStates
 from llm_backend.store import StoreError, check_schema
 from llm_backend.store.jobs import JobCounts
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from llm_backend import exact_json
-from llm_backend.errors import ApiError, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError
 from llm_backend.json_types import JsonMapping, JsonObject
 
 

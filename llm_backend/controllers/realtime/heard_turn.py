@@ -10,7 +10,8 @@ from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
 from llm_backend.controllers.realtime.inner_requests import InnerRequests, RequestFailed
 from llm_backend.controllers.realtime.input_sound import Turn
-from llm_backend.errors import ApiError, EngineUnavailable, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError, EngineUnavailable
 from llm_backend.json_types import JsonMapping, JsonObject
 
 

@@ -16,7 +16,8 @@ from llm_backend.controllers.realtime.rate_limits import rate_limits_event
 from llm_backend.controllers.realtime.response_events import CancelReason, ResponseEvents
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.spoken_text import SpokenText
-from llm_backend.errors import ApiError, ClientGone, Internal, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError, ClientGone, Internal
 from llm_backend.json_types import JsonMapping
 from llm_backend.offload import offload
 

@@ -29,7 +29,7 @@ from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 from llm_backend.offload import offload
 
 _PREFIX = b"/v1"
-_ERRORS = 400  # statuses from here on
+_FIRST_ERROR_STATUS = 400
 _PRINTABLE = bytes(range(0x21, 0x7F))
 _DOT_SEGMENTS = frozenset({b".", b".."})
 
@@ -145,7 +145,7 @@ async def relay(
                     on_abandoned=_ignore if meter is None else meter.mark_sent,
                 )
             )
-            if relayed.status >= _ERRORS:
+            if relayed.status >= _FIRST_ERROR_STATUS:
                 relayed = await documented_error(relayed, http)
     except ApiError:
         if not client.is_disconnected:

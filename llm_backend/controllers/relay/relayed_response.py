@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 from llm_backend.backends.upstream.error_bodies import error_fields, is_documented
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
-from llm_backend.errors import ApiError, error_body_for, from_status, speaks_ollama
+from llm_backend.error_bodies import error_body_for, speaks_ollama
+from llm_backend.errors import ApiError, from_status
 from llm_backend.stream_ending import StreamEnding
 
 log = logging.getLogger(__name__)

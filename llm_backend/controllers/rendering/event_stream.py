@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from llm_backend import exact_json
 from llm_backend.controllers.rendering.closing_stream import ClosingStream
-from llm_backend.errors import ApiError, Internal, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError, Internal
 from llm_backend.sse import DONE, encode
 
 log = logging.getLogger(__name__)

@@ -27,14 +27,8 @@ from llm_backend.controllers.websockets.relayed_socket import (
     upstream_steps,
 )
 from llm_backend.controllers.websockets.response_socket import serve_responses
-from llm_backend.errors import (
-    ApiError,
-    ClientGone,
-    InvalidRequest,
-    NotFound,
-    Unsupported,
-    error_body,
-)
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError, ClientGone, InvalidRequest, NotFound, Unsupported
 from llm_backend.store.administration import StoredSecret
 
 log = logging.getLogger(__name__)

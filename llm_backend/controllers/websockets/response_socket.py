@@ -34,7 +34,8 @@ from llm_backend.controllers.internal_requests import (
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.controllers.websockets.lanes import Lanes
-from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest, error_body
+from llm_backend.error_bodies import error_body
+from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest
 from llm_backend.json_types import JsonObject
 from llm_backend.offload import REQUEST_BYTES, offload
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import CommandRefused, Job, unsupported_command
+from llm_backend.engine.command_refused import CommandRefused, unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
+    ComputedCommand,
     Embed,
     Embedded,
     Failure,
@@ -75,7 +76,7 @@ class Embedder(ComputingEngine):
         waiting = sum(not request.started for request in self._requests.values())
         return self._status(name, running=len(self._requests) - waiting, waiting=waiting)
 
-    def submit(self, address: Address, command: Job, now: float) -> None:
+    def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
         """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
         if len(self._requests) >= self._start.queue_limit + self._model.slots:
@@ -112,7 +113,7 @@ class Embedder(ComputingEngine):
         for request in begun or list(self._requests.values()):
             self._fail(request.address, Failure.INTERNAL, message)
 
-    def _inputs(self, command: Job) -> list[list[int]]:
+    def _inputs(self, command: ComputedCommand) -> list[list[int]]:
         match command:
             case Embed() if self._model.kind is ModelKind.EMBEDDING:
                 self._check_count(len(command.inputs), "inputs")

@@ -17,6 +17,7 @@ address.py   the address of an event
 from llm_backend.engine.messages.commands import (
     Cancel,
     Command,
+    ComputedCommand,
     Detokenize,
     Embed,
     Generate,
@@ -75,6 +76,7 @@ __all__ = [
     "Adapter",
     "Cancel",
     "Command",
+    "ComputedCommand",
     "Delta",
     "Detokenize",
     "Detokenized",

@@ -229,16 +229,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Finish the turn and exit."""
 
 
-Command = (
-    Start
-    | Generate
-    | ScoreLabels
-    | Embed
-    | Rank
-    | Transcribe
-    | Tokenize
-    | Detokenize
-    | Probe
-    | Cancel
-    | Shutdown
-)
+ComputedCommand = Generate | ScoreLabels | Embed | Rank | Transcribe
+"""Commands that a model computes."""
+
+Command = Start | ComputedCommand | Tokenize | Detokenize | Probe | Cancel | Shutdown

@@ -8,9 +8,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from llm_backend.engine.command_refused import CommandRefused, Job, unsupported_command
+from llm_backend.engine.command_refused import CommandRefused, unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
-from llm_backend.engine.messages import Failure, SlotAssigned, Start, Status, Transcribe
+from llm_backend.engine.messages import (
+    ComputedCommand,
+    Failure,
+    SlotAssigned,
+    Start,
+    Status,
+    Transcribe,
+)
 from llm_backend.engine.messages.address import Address, Publish
 from llm_backend.engine.whisper.model import Cancelled, WhisperModel
 
@@ -54,7 +61,7 @@ class Transcriber(ComputingEngine):
             name, running=int(self._running is not None), waiting=len(self._waiting)
         )
 
-    def submit(self, address: Address, command: Job, now: float) -> None:
+    def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
         """Queue a window. Raises `CommandRefused`."""
         if not isinstance(command, Transcribe):
             raise unsupported_command(self._model.kind, command)

@@ -200,7 +200,7 @@ def _find(
 
 def _find_messages(connection: Connection, request: PageRequest, id: str) -> Page[StoredMessage]:
     _, seq = sort_keys(connection, id)
-    end = end_of(request, lambda message_id: _messagesort_keys(connection, seq, id, message_id))
+    end = end_of(request, lambda message_id: _message_sort_keys(connection, seq, id, message_id))
     of_chat = select(chat_messages).where(chat_messages.c.chat_seq == seq)
     keys = (chat_messages.c.position,)
     rows, has_more = fetch(connection, of_chat, request, keys=keys, end=end)
@@ -235,7 +235,7 @@ def sort_keys(
     return row.created_at, row.seq
 
 
-def _messagesort_keys(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
+def _message_sort_keys(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
     match = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", id)
     position = int(match[1]) if match else None
     this = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)

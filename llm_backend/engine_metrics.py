@@ -1,0 +1,128 @@
+"""Prometheus metrics of the engines, and those of vLLM's names that endpoint pickers of Kubernetes'
+inference extension read."""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+_ENGINE = "llm_backend_engine_"
+_ENGINE_GAUGES = {
+    "slots": "Slots: sequences that can be computed concurrently.",
+    "running": "Sequences that have a slot.",
+    "waiting": "Requests in the queue.",
+    "held_tokens": "Tokens in KV cells, of running and of finished sequences.",
+    "running_tokens": "Tokens in KV cells, of running sequences.",
+    "prefix_files": "Prefix files.",
+    "prefix_bytes": "Bytes of the prefix files.",
+    "prefix_ram_states": "Prefixes in host memory.",
+    "prefix_ram_bytes": "Bytes of the prefixes in host memory.",
+}
+_ENGINE_COUNTERS = {
+    "deaths": "Engine processes that died or could not start, and were followed by this one.",
+    "passes": "Forward passes.",
+    "sequences": "Sequences added up over passes; by passes it is the occupancy of a batch.",
+    "computed_tokens": "Tokens computed in forward passes.",
+    "busy_s": "Seconds spent in engine turns.",
+    "prefix_reads": "Prefix files restored into KV cells.",
+    "prefix_read_tokens": "Tokens restored from prefix files instead of being computed.",
+    "prefix_writes": "Prefix files saved.",
+    "prefix_ram_saves": "Prefixes saved in host memory, as their slots were overwritten.",
+    "prefix_ram_restores": "Prefixes restored from host memory into KV cells.",
+    "prefix_ram_tokens": "Tokens restored from host memory instead of being computed.",
+    "media_tokens": "Tokens of pictures and sounds that were encoded.",
+    "context_shifts": "Times that the older half of a full context was dropped.",
+    "media_s": "Seconds spent encoding pictures and sounds, included in busy_s.",
+}
+
+
+_MODEL_SERVER = "vllm:"
+_MODEL_SERVER_GAUGES = {
+    "num_requests_waiting": "Requests in the queue.",
+    "num_requests_running": "Sequences that have a slot.",
+    "kv_cache_usage_perc": "Share of the KV cells that running sequences hold, from 0 to 1.",
+}
+_PREFIX_BLOCK_TOKENS = 64  # by which a picker may compare prefixes; slots compare every token
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterStates:
+    """Names of models that are others with a LoRA adapter: those in memory, and those that come
+    into it; and the number of all."""
+
+    configured: int = 0
+    loaded: Sequence[str] = ()
+    loading: Sequence[str] = ()
+
+
+class EngineMetrics(Collector):
+    """Metrics of the engines, as of the last `set`. A restarted engine counts from zero, as
+    Prometheus expects, all but its deaths."""
+
+    def __init__(self) -> None:
+        self._states: Mapping[str, Mapping[str, float]] = {}
+        self._adapters = AdapterStates()
+
+    def set(
+        self, states: Mapping[str, Mapping[str, float]], adapters: AdapterStates | None = None
+    ) -> None:
+        """Sets the latest numbers, by model and then by name, and the states of adapters."""
+        self._states = states
+        self._adapters = adapters or AdapterStates()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields a metric family for each number."""
+        for name, meaning in _ENGINE_GAUGES.items():
+            yield self._fill(GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name)
+        for name, meaning in _ENGINE_COUNTERS.items():
+            shown = re.sub("_s$", "_seconds", name)
+            family = CounterMetricFamily(f"{_ENGINE}{shown}", meaning, labels=["model"])
+            yield self._fill(family, name)
+        yield from self._collect_for_pickers()
+
+    def _collect_for_pickers(self) -> Iterator[Metric]:
+        """Yields what endpoint pickers of Kubernetes' inference extension read, by vLLM's names:
+        its model server protocol."""
+        families = {
+            name: GaugeMetricFamily(f"{_MODEL_SERVER}{name}", meaning, labels=["model_name"])
+            for name, meaning in _MODEL_SERVER_GAUGES.items()
+        }
+        config = GaugeMetricFamily(
+            f"{_MODEL_SERVER}cache_config_info",
+            "Size of the prefix cache in blocks, as labels; always 1.",
+            labels=["model_name", "block_size", "num_gpu_blocks"],
+        )
+        for model, state in self._states.items():
+            families["num_requests_waiting"].add_metric([model], state["waiting"])
+            families["num_requests_running"].add_metric([model], state["running"])
+            cells = int(state["slots"] * state["context_tokens"])
+            usage = state["running_tokens"] / cells if cells else 0.0
+            families["kv_cache_usage_perc"].add_metric([model], usage)
+            blocks = cells // _PREFIX_BLOCK_TOKENS
+            config.add_metric([model, str(_PREFIX_BLOCK_TOKENS), str(blocks)], 1)
+        yield from (*families.values(), config, self._collect_adapters())
+
+    def _collect_adapters(self) -> Metric:
+        """Returns the names of adapters as labels; without adapters they are empty, as pickers
+        take a family that is missing for a server that fails."""
+        family = GaugeMetricFamily(
+            f"{_MODEL_SERVER}lora_requests_info",
+            "Names of loaded adapters and of those that are being loaded, as labels; the time, in "
+            "seconds since 1970.",
+            labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+        )
+        states = self._adapters
+        labels = [str(states.configured), ",".join(states.loaded), ",".join(states.loading)]
+        family.add_metric(labels, time.time())
+        return family
+
+    def _fill(
+        self, family: GaugeMetricFamily | CounterMetricFamily, name: str
+    ) -> GaugeMetricFamily | CounterMetricFamily:
+        for model, state in self._states.items():
+            family.add_metric([model], state[name])
+        return family
