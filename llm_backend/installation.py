@@ -29,6 +29,13 @@ def rebuild_command() -> str:
     return f"{pip()} install --force-reinstall --no-deps --no-cache-dir {wanted}"
 
 
+def reinstall_command() -> str:
+    """Returns the command that compiles and installs this program again."""
+    if is_checkout():
+        return "make clean run"
+    return f"{pip()} install --force-reinstall --no-deps --no-cache-dir llm-backend"
+
+
 def port_command() -> str:
     """Returns how another port is chosen."""
     return '--port N (or make run ARGS="--port N")' if is_checkout() else "--port N"

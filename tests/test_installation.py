@@ -61,10 +61,11 @@ def test_hints_name_another_program_of_the_same_name_by_its_path(monkeypatch, el
 
 
 def test_hints_of_a_checkout_name_make(monkeypatch):
-    assert installation.rebuild_command() == "make clean run"
+    assert installation.rebuild_command() == installation.reinstall_command() == "make clean run"
     assert 'make run ARGS="--port N"' in installation.port_command()
     monkeypatch.setattr(installation, "_CHECKOUT", Path("/nowhere"))
     assert "install --force-reinstall" in installation.rebuild_command()
+    assert installation.reinstall_command().endswith(" llm-backend")
     assert installation.port_command() == "--port N"
 
 

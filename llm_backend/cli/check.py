@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.extras import install_command, is_installed
-from llm_backend.installation import rebuild_command
+from llm_backend.installation import rebuild_command, reinstall_command
 from llm_backend.operating_system import PROC, read_kernel_file, usable_cores
 from llm_backend.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from llm_backend.engine.messages import ModelInfo
 
 _START_S = 60.0
 _FAST_FLAGS = ("avx2", "fma", "f16c")  # without these llama.cpp is slow
@@ -113,27 +116,38 @@ def _build() -> str:
         return f"This is a gateway without the local engine; {install_command('local')} adds it."
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.engine import Engine, EngineConfig, EngineStartError
-    from llm_backend.engine.sampling.native_nucleus import NativeNucleus
+    from llm_backend.engine.messages import ModelInfo
 
-    async def start_engine() -> tuple[bool, str]:
+    async def start_engine() -> ModelInfo:
         config = EngineConfig(
             model_path=BUILTIN_PATH, slots=1, context_tokens=64, start_timeout_s=_START_S
         )
         async with Engine(config) as engine:
-            info = await engine.ready()
-            return info.extra_buffers, info.backend
+            return await engine.ready()
 
     try:
-        repacks, backend = asyncio.run(start_engine())
+        info = asyncio.run(start_engine())
     except EngineStartError as error:
         raise _CheckFailed(
             f"llama.cpp does not compute: {error} `{rebuild_command()}` rebuilds it."
         ) from error
-    summary = f"llama.cpp computes on {backend}"
-    if not repacks:
+    return describe_build(info)
+
+
+def describe_build(info: "ModelInfo") -> str:
+    """Describe how the native code computes, and what would make it faster."""
+    from llm_backend.engine.messages import MissingKernels
+    from llm_backend.engine.sampling.native_nucleus import NativeNucleus
+
+    summary = f"llama.cpp computes on {info.backend}"
+    if not info.extra_buffers:
         summary += ", without repacked weights, with which it crashes on this processor"
     if not NativeNucleus.is_available():
         summary += "; numpy samples the tokens, more slowly than the compiled sampler"
+    if info.missing_kernels is not None:
+        summary += f"; it reads prompts without the prefill kernels, as {info.missing_kernels}"
+    if info.missing_kernels is MissingKernels.NOT_COMPILED:
+        summary += f": install a C compiler (`cc`), then `{reinstall_command()}`"
     return f"{summary}."
 
 

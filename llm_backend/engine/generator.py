@@ -42,7 +42,7 @@ from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
 from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixReader
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
-from llm_backend.engine.speculation.drafter import Drafter
+from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.speculative_decoding import SpeculativeDecoding
 from llm_backend.engine.statistics import PassMeter
 
@@ -61,7 +61,7 @@ class Generator(ComputingEngine):
         model: Model,
         start: Start,
         outbox: EventSink,
-        drafter: Drafter | None = None,
+        drafter: DraftSource | None = None,
         prefixes: PrefixFolder | None = None,
         host_cache: HostPrefixCache | None = None,
     ) -> None:
@@ -195,6 +195,7 @@ class Generator(ComputingEngine):
             self._free_cells(scheduled)
             return
         self._outbox.end_pass()
+        self._speculation.record_hidden_states(scheduled)
         self._has_free_cells = True
         self.statistics.count(
             sequences=len(scheduled), tokens=sum(item.count + len(item.draft) for item in scheduled)

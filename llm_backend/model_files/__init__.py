@@ -2,6 +2,7 @@
 
 location.py   finds the file of a model or a projector
 header.py     GGUF header parser
+draft_heads.py  heads that draft tokens
 model_costs.py  memory costs of a model by layer
 footprint.py  memory of a model
 memory_plan.py  layers by device, slots and context of a model on a machine
@@ -11,6 +12,7 @@ whisper.py    sizes and memory of a Whisper file
 memory.py     total and available memory of this machine
 """
 
+from llm_backend.model_files.draft_heads import draft_head_count, draft_head_refusal
 from llm_backend.model_files.footprint import (
     ModelShape,
     footprint,
@@ -63,6 +65,8 @@ __all__ = [
     "WhisperHeader",
     "available_memory_bytes",
     "check_model_file",
+    "draft_head_count",
+    "draft_head_refusal",
     "find_model_file",
     "find_projector_file",
     "footprint",

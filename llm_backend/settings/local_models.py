@@ -175,7 +175,8 @@ class LocalModelsSettings(BaseModel):
     )
     speculation: bool = Field(
         True,
-        description="Draft tokens by prompt lookup where a text repeats itself; changes no answer.",
+        description="Draft tokens by prompt lookup where a text repeats itself, and by the draft "
+        "head of a model that has one (MTP); changes no answer.",
     )
     draft_tokens: int = Field(
         16,

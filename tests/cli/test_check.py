@@ -4,10 +4,14 @@ import os
 import socket
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
+from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.cli import app
-from llm_backend.cli.check import findings
+from llm_backend.cli.check import describe_build, findings
+from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine.messages import MissingKernels
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 from tests.engine.gguf_models import write_llama
 
@@ -97,5 +101,23 @@ def test_db_current_prints_the_revision(tmp_path):
 
 
 @pytest.mark.skipif("CI" not in os.environ, reason="a source tree may be used without an install")
+@pytest.mark.asyncio
+async def test_check_says_why_prompts_are_read_without_kernels_and_what_to_do():
+    config = EngineConfig(model_path=BUILTIN_PATH, slots=1, context_tokens=64)
+    async with Engine(config) as engine:
+        info = replace(await engine.ready(), missing_kernels=None)
+    without = replace(info, missing_kernels=MissingKernels.NOT_COMPILED)
+    unsupported = replace(info, missing_kernels=MissingKernels.NO_INSTRUCTIONS)
+
+    assert "kernels" not in describe_build(info)
+    assert describe_build(without).endswith(
+        "; it reads prompts without the prefill kernels, as they are not compiled: install a C "
+        "compiler (`cc`), then `make clean run`."
+    )
+    assert describe_build(unsupported).endswith(
+        ", as this processor has neither AVX-512 VNNI nor AMX."
+    )
+
+
 def test_installation_has_the_compiled_sampler():
     assert NativeNucleus.is_available()

@@ -12,7 +12,7 @@ from llm_backend.settings import load_settings
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import StoredUsage, UsageKey
 from llm_backend.store.administration.usage import AMOUNTS
-from tests.engine.gguf_models import write_llama
+from tests.engine.gguf_models import write_llama, write_with_head
 from tests.engine.projectors import write_ears, write_eyes
 
 
@@ -89,6 +89,14 @@ def test_models_show_prints_header_template_and_memory(folder):
     assert "Memory with 8 slots, cells of f16" in stdout
     assert "in all" in stdout
     assert "llama.block_count = 4" in run("show", "builtin").stdout
+
+
+def test_models_show_says_whether_draft_heads_are_used(folder):
+    write_with_head(folder / "one.gguf")
+    write_with_head(folder / "three.gguf", heads=3)
+
+    assert "Draft heads: 1, drafts tokens" in run("show", "one.gguf").stdout
+    assert "Draft heads: 3, not used, as there are 3 of them" in run("show", "three.gguf").stdout
 
 
 def test_models_show_prints_the_projector(folder):

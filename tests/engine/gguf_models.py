@@ -255,6 +255,77 @@ def write_windowed(path: Path, *, seed: int = 0, layers: int = 4, size: int = 64
     return _written(writer, path)
 
 
+def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
+    path: Path,
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    size: int = 64,
+    copies: bool = False,
+    has_head: bool = True,
+    heads: int = 1,
+    architecture: str = "glm4moe",
+) -> Path:
+    """A float32 glm4moe of random weights with the vocabulary of `write_llama`, and a draft head
+    after its layers. With `copies` the next token follows from the last one alone, and the head
+    predicts the model's. Without `has_head` its header says that there is one, as after a
+    conversion that left it out."""
+    writer = GGUFWriter(str(path), architecture)
+    writer.add_name("tiny with a head")
+    _shape(writer, layers=layers + heads, size=size)
+    writer.add_head_count_kv(2)
+    writer.add_key_length(size // 4)
+    writer.add_value_length(size // 4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(size // 4)
+    writer.add_expert_count(2)
+    writer.add_expert_used_count(1)
+    writer.add_expert_shared_count(1)
+    writer.add_expert_feed_forward_length(size)
+    writer.add_leading_dense_block_count(layers)
+    writer.add_nextn_predict_layers(heads)
+    tokens = _add_gpt2_vocabulary(writer, [])
+    rng = np.random.default_rng(seed)
+    residual = 0.0 if copies else 0.2
+
+    def tensor(name: str, *shape: int, scale: float = 0.2) -> None:
+        writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
+
+    def ones(name: str) -> None:
+        writer.add_tensor(name, np.ones(size, dtype=np.float32))
+
+    tensor("token_embd.weight", tokens, size, scale=0.5)
+    for layer in range(layers + (heads if has_head else 0)):
+        block = f"blk.{layer}."
+        ones(block + "attn_norm.weight")
+        ones(block + "post_attention_norm.weight")
+        tensor(block + "attn_q.weight", size, size)
+        tensor(block + "attn_k.weight", size // 2, size)
+        tensor(block + "attn_v.weight", size // 2, size)
+        tensor(block + "attn_output.weight", size, size, scale=residual)
+        if layer < layers:
+            tensor(block + "ffn_gate.weight", 2 * size, size)
+            tensor(block + "ffn_up.weight", 2 * size, size)
+            tensor(block + "ffn_down.weight", size, 2 * size, scale=residual)
+            continue
+        tensor(block + "ffn_gate_inp.weight", 2, size)
+        writer.add_tensor(block + "exp_probs_b.bias", np.zeros(2, dtype=np.float32))
+        for kind, shape in (("exps", (2, size, size)), ("shexp", (size, size))):
+            tensor(f"{block}ffn_gate_{kind}.weight", *shape)
+            tensor(f"{block}ffn_up_{kind}.weight", *shape)
+            tensor(f"{block}ffn_down_{kind}.weight", *shape, scale=residual)
+        if copies:  # of the two halves of its input, only the one of the token
+            halves = np.hstack((np.eye(size), np.zeros((size, size)))).astype(np.float32)
+            writer.add_tensor(block + "nextn.eh_proj.weight", halves)
+        else:
+            tensor(block + "nextn.eh_proj.weight", size, 2 * size)
+        ones(block + "nextn.enorm.weight")
+        ones(block + "nextn.hnorm.weight")
+    ones("output_norm.weight")
+    tensor("output.weight", tokens, size, scale=0.5)
+    return _written(writer, path)
+
+
 def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str]) -> int:
     """Gives the number of its tokens."""
     tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED, *infill]

@@ -83,7 +83,7 @@ def test_placement_keeps_the_experts_of_the_first_layers_in_host_memory(tmp_path
     path = write_shape(tmp_path / "mixture.gguf", TINY_MIXTURE)
     command = start(model_path=path, gpu_layers=4, host_experts=2, tensor_split=(4.0,), mmap=True)
     placement = DevicePlacement(command)
-    model = load_weights(command, placement)
+    model = load_weights(command, placement, loads_draft_head=False)
     assert model, log.pop_reason()
     native.llama_model_free(model)
     native.llama_log_set(native.llama_log_callback(), None)

@@ -15,11 +15,16 @@ from gguf import GGMLQuantizationType, quants
 import hatch_build
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.engine import Engine, EngineConfig
-from llm_backend.engine.llama.prefill_kernels import LIBRARY, Instructions
+from llm_backend.engine.llama.prefill_kernels import (
+    LIBRARY,
+    Instructions,
+    kernel_library,
+    use_prefill_kernels,
+)
 from llm_backend.engine.llama.prefill_kernels.ggml_graphs import Graph, convert_values, open_graph
 from llm_backend.engine.llama.prefill_kernels.kernel_library import PrefillKernels, prefill_kernels
 from llm_backend.engine.llama.prefill_kernels.self_test import passes_self_test
-from llm_backend.engine.messages import Generate, Sampling
+from llm_backend.engine.messages import Generate, MissingKernels, Sampling
 from tests.engine.conftest import answer
 
 pytestmark = pytest.mark.skipif(
@@ -41,7 +46,7 @@ def kernels() -> Iterator[PrefillKernels]:
         prefill_kernels.cache_clear()
     native.llama_backend_init()
     found = prefill_kernels()
-    if found is None:
+    if found is MissingKernels.NO_INSTRUCTIONS:
         pytest.skip("this processor has no instructions for them")
     yield found
     found.allow(Instructions.NONE)
@@ -242,6 +247,15 @@ def test_other_attention_is_left_to_ggml(kernels, tokens, head, options):
 
     assert computed == (0, 0)
     assert np.array_equal(result, by_ggml)
+
+
+def test_missing_library_is_named_where_kernels_are_wanted(monkeypatch, tmp_path):
+    monkeypatch.setattr(kernel_library, "LIBRARY", tmp_path / "libprefill.so")
+    prefill_kernels.cache_clear()
+
+    assert use_prefill_kernels(is_wanted=True) is MissingKernels.NOT_COMPILED
+    assert use_prefill_kernels(is_wanted=False) is Instructions.NONE
+    prefill_kernels.cache_clear()
 
 
 def test_self_test_notices_kernels_that_do_not_run_as_allowed():

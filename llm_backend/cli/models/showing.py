@@ -47,6 +47,7 @@ def show(
         print()
         print(wrap(_projector_line(path)))
         return
+    _print_draft_heads(header)
     _print_template(header)
     _print_memory(header, settings)
     for projector in _projectors(path, settings):
@@ -62,6 +63,16 @@ def _print_header(path: Path, header: "GgufHeader") -> None:
     for key, value in sorted(header.values.items()):
         if value is not None and not key.startswith("tokenizer.chat_template"):
             print(f"{key} = {value}"[:COLUMNS])
+
+
+def _print_draft_heads(header: "GgufHeader") -> None:
+    from llm_backend.model_files import draft_head_count, draft_head_refusal
+
+    count, refusal = draft_head_count(header), draft_head_refusal(header)
+    if count:
+        use = "drafts tokens" if refusal is None else f"not used, as {refusal}"
+        print()
+        print(wrap(f"Draft heads: {count}, {use}"))
 
 
 def _print_whisper(path: Path) -> None:

@@ -8,6 +8,7 @@ devices.py             the devices of the native code, and their memory
 huge_pages.py          weights in huge pages
 header.py              metadata and kind of a model
 vocabulary.py          tokenizer
+native_head.py         the draft head of a model
 native_batch.py        the native batch of a pass
 cells.py               KV cells by slot
 cell_memory.py         lazily allocated memory of cells

@@ -2,10 +2,14 @@
 
 from msgspec.structs import replace
 
+from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.model import LlamaModel
 from llm_backend.engine.messages import ModelKind, Start
 from llm_backend.engine.model import LoadError
+
+# drafts that are computed from inputs of the layers of the model that they draft for
+_NEED_HIDDEN_STATES = frozenset({"dflash", "eagle3", "gemma4-assistant"})
 
 
 def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaModel:
@@ -19,6 +23,12 @@ def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaMod
     if not model.can_roll_back:
         raise LoadError(
             f"{start.model_path} keeps a state that cannot be cut, so {path} cannot draft for it"
+        )
+    architecture = check_file(path).architecture
+    if architecture in _NEED_HIDDEN_STATES:
+        raise LoadError(
+            f"{path} cannot draft for {start.model_path}: models like it ({architecture}) need "
+            "states of its layers, which is not supported"
         )
     own = replace(
         start,

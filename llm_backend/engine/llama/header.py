@@ -9,7 +9,7 @@ import llama_cpp as native
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.model import LoadError
-from llm_backend.model_files import HeaderError, read_header
+from llm_backend.model_files import GgufHeader, HeaderError, read_header
 
 _ENCODERS = frozenset(  # architectures of embedding models, whatever else the file says
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
@@ -91,10 +91,11 @@ class Header:
         return _has_tensor(self._path, head)
 
 
-def check_file(path: Path) -> None:
-    """Raises `LoadError` for a file that cannot be read, is no GGUF or is not whole."""
+def check_file(path: Path) -> GgufHeader:
+    """The header of a file. Raises `LoadError` for one that cannot be read, is no GGUF or is not
+    whole."""
     try:
-        read_header(path)
+        return read_header(path)
     except HeaderError as error:
         raise LoadError(str(error).removesuffix(".")) from error
 

@@ -1,6 +1,7 @@
 """A loaded llama.cpp model and its context: forward passes, KV cells, embeddings."""
 
 import ctypes
+import logging
 from pathlib import Path
 
 import llama_cpp as native
@@ -14,15 +15,19 @@ from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
-from llm_backend.engine.llama.prefill_kernels import use_prefill_kernels
+from llm_backend.engine.llama.native_head import NativeHead, hidden_states_are_available
+from llm_backend.engine.llama.prefill_kernels import Instructions, use_prefill_kernels
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.llama.weights import DevicePlacement, load_weights
 from llm_backend.engine.media_runs import Run
-from llm_backend.engine.messages import ModelInfo, ModelKind, Start
+from llm_backend.engine.messages import MissingKernels, ModelInfo, ModelKind, Start
 from llm_backend.engine.model import CellsExhausted, DecodeError, LoadError, OutOfMemory
 from llm_backend.engine.sequence import ScheduledTokens
+from llm_backend.model_files import GgufHeader, draft_head_count, draft_head_refusal
+
+_log = logging.getLogger("llm_backend.engine.llama.model")
 
 _FLASH_ATTENTION = {
     None: native.LLAMA_FLASH_ATTN_TYPE_AUTO,
@@ -44,11 +49,17 @@ class LlamaModel:
     def __init__(self, start: Start, log: LlamaLog) -> None:
         self._start = start
         self._log = log
-        check_file(start.model_path)
+        self.has_draft_head = _has_usable_head(check_file(start.model_path), start)
         native.llama_backend_init()
-        self._instructions = use_prefill_kernels(
+        kernels = use_prefill_kernels(
             is_wanted=start.prefill_kernels and start.flash_attention is not False
         )
+        self._instructions = Instructions.NONE
+        self._missing_kernels = None
+        if isinstance(kernels, MissingKernels):
+            self._missing_kernels = kernels
+        else:
+            self._instructions = kernels
         self._placement = DevicePlacement(start)
         self._model = self._load()
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(self._model))
@@ -208,23 +219,65 @@ class LlamaModel:
             media=sorted(self.projector.media) if self.projector else [],
             extra_buffers=self._start.use_extra_buffers,
             backend=self._describe_backend(),
+            missing_kernels=self._missing_kernels,
             plan=self._start.plan,
         )
 
     def _describe_backend(self) -> str:
         devices = describe_devices(on_gpu=_is_on_gpu(self._start))
         title = self._instructions.title
-        return f"{devices}, prefill with {title}" if title else devices
+        prefill = f", prefill with {title}" if title else ""
+        return f"{devices}{prefill}{', drafts with its own head' if self.has_draft_head else ''}"
 
     def _load(self) -> Handle:
-        model = load_weights(self._start, self._placement)
+        model = load_weights(self._start, self._placement, loads_draft_head=self.has_draft_head)
         if model:
             return model
         reason = self._log.pop_reason()
         kind = OutOfMemory if _FAILED_ALLOCATION in reason else LoadError
         raise kind(f"{self._start.model_path} cannot be loaded: {reason}")
 
+    def open_draft_head(self) -> NativeHead | None:
+        """The model's draft head, if its file has one that can be computed; with verification."""
+        if not self.has_draft_head or self.kind is not ModelKind.CHAT:
+            return None
+        reason = None if self.can_roll_back else "the model's state cannot be truncated"
+        if reason is None:
+            try:
+                return self._new_head()
+            except DecodeError as error:
+                reason = str(error)
+        _log.warning("engine.draft_head_unused reason=%s", reason)
+        self.has_draft_head = False
+        return None
+
+    def _new_head(self) -> NativeHead:
+        with self._cell_memory.allocate_lazily(is_wanted=not self._start.mlock):
+            head = NativeHead(
+                self._model,
+                self._context,
+                self._context_params(),
+                self._first_threads,
+                self._log,
+                end_tokens=self.vocabulary.end_tokens,
+                vocabulary_size=self.vocabulary.size,
+                is_learning=self._start.threads is None and not _is_on_gpu(self._start),
+            )
+        head.verify()
+        return head
+
     def _open_context(self) -> Handle:
+        params = self._context_params()
+        with self._cell_memory.allocate_lazily(is_wanted=not self._start.mlock):
+            context = native.llama_init_from_model(self._model, params)
+        if not context:
+            raise OutOfMemory(
+                f"there is no memory for {self.slots} slots of {self.context_tokens} tokens: "
+                f"{self._log.pop_reason()}"
+            )
+        return context
+
+    def _context_params(self) -> native.llama_context_params:
         start, params = self._start, native.llama_context_default_params()
         params.n_seq_max = self.slots
         params.n_batch = params.n_ubatch = self.batch_tokens
@@ -241,14 +294,7 @@ class LlamaModel:
             params.n_ctx = start.cells or self.slots * self.context_tokens
             params.n_outputs_max = self._rows_limit
             params.n_outputs_max_per_seq = params.n_outputs_max
-        with self._cell_memory.allocate_lazily(is_wanted=not start.mlock):
-            context = native.llama_init_from_model(self._model, params)
-        if not context:
-            raise OutOfMemory(
-                f"there is no memory for {self.slots} slots of {self.context_tokens} tokens: "
-                f"{self._log.pop_reason()}"
-            )
-        return context
+        return params
 
     @property
     def copies_only_used_cells(self) -> bool:
@@ -321,6 +367,20 @@ class LlamaModel:
             raise CellsExhausted
         if status:
             raise DecodeError(f"the forward pass failed: status {status}; {self._log.pop_reason()}")
+
+
+def _has_usable_head(header: GgufHeader, start: Start) -> bool:
+    """True if tokens are drafted with the model's own head; logs why a head is not used."""
+    if not draft_head_count(header) or not start.draft_tokens or start.draft_model_path is not None:
+        return False
+    reason = draft_head_refusal(header)
+    if reason is None and not start.draft_heads:
+        reason = "a worker that used it has crashed"
+    if reason is None and not hidden_states_are_available():
+        reason = "this build of llama.cpp does not give hidden states"
+    if reason is not None:
+        _log.warning("engine.draft_head_unused reason=%s", reason)
+    return reason is None
 
 
 def _is_on_gpu(start: Start) -> bool:

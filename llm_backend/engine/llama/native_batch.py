@@ -1,9 +1,10 @@
-"""Native batch of one pass, over numpy arrays: tokens, or rows of embeddings."""
+"""Native batch of one pass, over numpy arrays: tokens, rows of embeddings, or both."""
 
 import ctypes
 
 import llama_cpp as native
 import numpy as np
+from numpy.typing import NDArray
 
 from llm_backend.engine.batch import BatchArrays, BatchChunk
 from llm_backend.engine.llama.projector import Embeddings
@@ -25,6 +26,12 @@ class NativeBatch:
             ("logits", self.arrays.outputs),
         ):
             setattr(self.native, name, ctypes.cast(array.ctypes.data, kinds[name]))
+
+    def add_embeddings(self, rows: NDArray[np.float32]) -> None:
+        """Give each token the row of `rows` at its index: [capacity, embedding size] float32, which
+        must outlive the batch."""
+        kind = dict(native.llama_batch._fields_)["embd"]
+        self.native.embd = ctypes.cast(rows.ctypes.data, kind)
 
     def fill(self, chunks: list[BatchChunk]) -> int:
         """Replace the contents by `chunks`; returns the number of outputs."""

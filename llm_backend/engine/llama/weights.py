@@ -53,11 +53,14 @@ def _experts_of(layer: int) -> bytes:
     return rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode()
 
 
-def load_weights(start: Start, placement: DevicePlacement) -> Handle | None:
+def load_weights(
+    start: Start, placement: DevicePlacement, *, loads_draft_head: bool
+) -> Handle | None:
     """Load the model of `start.model_path`; None if it cannot be loaded, with the reason in the
     log."""
     params = native.llama_model_default_params()
     placement.apply(params)
+    params.load_mtp = loads_draft_head
     params.use_extra_bufts = start.use_extra_buffers
     with prepare_weights(_files(start), may_copy=_may_copy(start)) as copies:
         params.load_mode = _load_mode(start, copies=copies)

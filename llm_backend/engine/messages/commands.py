@@ -39,6 +39,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Speculation
     draft_tokens: int = 16  # of one sequence in one pass
     draft_model_path: Path | None = None  # a smaller model with the same vocabulary
+    draft_heads: bool = True  # without a draft model, the head of the model's own file drafts
 
     # Media
     projector_path: Path | None = None  # the model that encodes pictures and sounds

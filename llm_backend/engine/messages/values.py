@@ -163,6 +163,15 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     lexer_states: int = 20_000
 
 
+class MissingKernels(StrEnum):
+    """Reason why the prefill kernels do not compute."""
+
+    NOT_COMPILED = "they are not compiled"
+    NO_INSTRUCTIONS = "this processor has neither AVX-512 VNNI nor AMX"
+    OTHER_VERSION = "they are for another version of llama.cpp"
+    WRONG_RESULTS = "their results on this processor are wrong"
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Information about the loaded model. Sizes in tokens, parameters and bytes."""
 
@@ -186,6 +195,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     media: list[Medium] = []  # supported inputs besides text
     extra_buffers: bool  # False after a restart without weight repacking
     backend: str = ""  # devices that compute the model, by llama.cpp's names and descriptions
+    missing_kernels: MissingKernels | None = None  # None if they compute, or are not wanted
     plan: str = ""  # its fit to the machine's memory
 
 

@@ -303,4 +303,5 @@ def _other_code(config: EngineConfig) -> list[dict[str, bool]]:
         for extra in (True, False)
         if (config.use_extra_buffers or not extra) and (config.prefill_kernels or not kernels)
     ]
-    return choices[1:]
+    every = {**choices[0], "draft_heads": False}  # only a model with a head is loaded otherwise
+    return [*choices[1:], every] if config.draft_heads else choices[1:]

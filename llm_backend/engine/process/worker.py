@@ -61,7 +61,9 @@ from llm_backend.engine.process.worker_log import FORMAT
 from llm_backend.engine.scheduling.command_validation import check_tokens
 from llm_backend.engine.scheduling.prompt_tokens import tokenize_prompt
 from llm_backend.engine.scheduling.request_table import ValidatedCommand
+from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.drafter import Drafter
+from llm_backend.engine.speculation.head_drafter import HeadDrafter
 from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.operating_system import die_with_parent
 
@@ -305,10 +307,11 @@ def _load_llama(start: Start) -> LoadedModel:
     return LoadedModel(info=model.info(), make_engine=make_engine, tokenizes=model)
 
 
-def _drafter(model: "LlamaModel", start: Start, log: "LlamaLog") -> Drafter | None:
-    """The drafter of a draft model, if one is configured."""
+def _drafter(model: "LlamaModel", start: Start, log: "LlamaLog") -> DraftSource | None:
+    """Drafts of a draft model, if one is configured, or of the model's own head, if it has one."""
     if start.draft_model_path is None:
-        return None
+        head = model.open_draft_head()
+        return None if head is None else HeadDrafter(head)
     from llm_backend.engine.llama import load_draft_model
 
     return Drafter(load_draft_model(model, start, log), model.vocabulary.size)

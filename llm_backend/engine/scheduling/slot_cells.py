@@ -11,7 +11,7 @@ from llm_backend.engine.media_runs import Run
 from llm_backend.engine.model import Model
 from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
-from llm_backend.engine.speculation.drafter import Drafter
+from llm_backend.engine.speculation.draft_source import DraftSource
 
 _log = logging.getLogger("llm_backend.engine.kv_cache")
 
@@ -19,7 +19,7 @@ _log = logging.getLogger("llm_backend.engine.kv_cache")
 class SlotCells:
     """Applies the scheduler's decisions to the KV cells, and reports failed operations to it."""
 
-    def __init__(self, model: Model, scheduler: Scheduler, drafter: Drafter | None) -> None:
+    def __init__(self, model: Model, scheduler: Scheduler, drafter: DraftSource | None) -> None:
         self._model = model
         self._scheduler = scheduler
         self._drafter = drafter

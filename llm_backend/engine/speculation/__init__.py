@@ -3,7 +3,9 @@
 speculative_decoding.py  adds drafts to a pass
 guesser.py               guesses of one text, and their acceptance rates
 prompt_lookup.py         earlier repetitions of a text's end
+draft_source.py          base of what drafts beside the model
 drafter.py               drafts of a draft model
+head_drafter.py          drafts of the model's own head
 draft_planning.py        sequences and lengths of these drafts
 acceptance_rate.py       acceptance rate of drafts
 pass_costs.py            cost of passes by their number of tokens

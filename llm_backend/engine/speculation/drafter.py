@@ -14,14 +14,12 @@ from llm_backend.engine.kv_cache.cache import common_prefix
 from llm_backend.engine.model import CellsExhausted, DecodeError, Model
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
-from llm_backend.engine.speculation.pass_costs import PassCosts
+from llm_backend.engine.speculation.draft_source import DraftSource
 
 _log = logging.getLogger("llm_backend.engine.speculation.drafter")
 
 # uncomputed tokens of a text in one pass, so that decoding sequences hardly wait
 _PREFILL_TOKENS = 128
-_PRIOR = 0.7  # prior of its acceptance rate
-_RETRY_PASSES = 500  # passes without a draft after which it is tried again
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,28 +33,17 @@ class _Copy:
     rate: AcceptanceRate
 
 
-class Drafter:
-    """Drafts with `model`, tokens below `vocabulary_size`. `busy_s` is the time it took."""
+class Drafter(DraftSource):
+    """Drafts with `model`, tokens below `vocabulary_size`."""
 
     def __init__(
         self, model: Model, vocabulary_size: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__(clock)
         self._model = model
         self._vocabulary_size = min(vocabulary_size, model.vocabulary.size)
         self._ends = model.vocabulary.end_tokens
-        self._clock = clock
         self._copies: dict[int, _Copy] = {}
-        self._rate = AcceptanceRate(_PRIOR)
-        self._costs = PassCosts()
-        self._skipped_passes = 0  # passes since it drafted anything
-        self._is_broken = False
-        self.busy_s = 0.0
-
-    def cost(self, tokens: int) -> float:
-        """Cost of a pass of so many tokens in seconds; 0 until one of at most so many was
-        measured, so that it is tried."""
-        least = self._costs.least
-        return 0.0 if least is None or tokens < least else self._costs.of(tokens)
 
     def draft_limit(self, sequence: Sequence) -> int:
         """Maximum number of tokens that it could draft for a sequence; none for one with media."""
@@ -90,14 +77,6 @@ class Drafter:
         finally:
             self.busy_s += self._clock() - started_at
         return {sequence: tuple(drafts[self._copies[_slot(sequence)].own]) for sequence in counts}
-
-    def skip_pass(self) -> None:
-        """Note that nothing is drafted in this pass. After many such passes the estimates are
-        reset, as texts and the machine's load change."""
-        self._skipped_passes += 1
-        if self._skipped_passes % _RETRY_PASSES == 0:
-            self._rate.reset()
-            self._costs = PassCosts()
 
     def copy(self, source: int, target: int) -> None:
         """Copy the cells of slot `source` to slot `target`."""

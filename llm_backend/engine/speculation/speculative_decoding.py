@@ -17,7 +17,7 @@ from llm_backend.engine.speculation.draft_planning import (
     DraftTarget,
     choose_draft_lengths,
 )
-from llm_backend.engine.speculation.drafter import Drafter
+from llm_backend.engine.speculation.draft_source import DraftSource
 from llm_backend.engine.speculation.guesser import Guesser, GuessRates
 from llm_backend.engine.speculation.pass_costs import PassCosts
 
@@ -29,7 +29,7 @@ class SpeculativeDecoding:
     """Speculative decoding of one worker: at most `draft_tokens` a sequence, by prompt lookup or
     by `drafter`."""
 
-    def __init__(self, draft_tokens: int, drafter: Drafter | None = None) -> None:
+    def __init__(self, draft_tokens: int, drafter: DraftSource | None = None) -> None:
         self._draft_tokens = draft_tokens
         self._drafter = drafter
         self.guess_rates = GuessRates()
@@ -42,6 +42,11 @@ class SpeculativeDecoding:
             before_s, self._counted_drafting_s = self._counted_drafting_s, self._drafter.busy_s
             seconds -= self._counted_drafting_s - before_s
         self._costs.record_pass(tokens, seconds)
+
+    def record_hidden_states(self, scheduled: list[ScheduledTokens]) -> None:
+        """Give the hidden states of a pass to what drafts with them."""
+        if self._drafter is not None:
+            self._drafter.record_hidden_states(scheduled)
 
     def add_drafts(
         self, scheduled: list[ScheduledTokens], guessers: Mapping[Sequence, Guesser], capacity: int
@@ -114,7 +119,7 @@ class SpeculativeDecoding:
         return drafter.draft(counts_by_target)
 
     def _target(
-        self, drafter: Drafter, item: ScheduledTokens, probabilities: list[float]
+        self, drafter: DraftSource, item: ScheduledTokens, probabilities: list[float]
     ) -> DraftTarget:
         sequence = item.sequence
         acceptance_rate, uncomputed_tokens = drafter.follow(sequence)

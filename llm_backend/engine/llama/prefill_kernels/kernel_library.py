@@ -9,6 +9,7 @@ from pathlib import Path
 import llama_cpp as native
 
 from llm_backend.engine.llama.prefill_kernels.self_test import passes_self_test
+from llm_backend.engine.messages import MissingKernels
 
 _log = logging.getLogger("llm_backend.engine.prefill_kernels")
 
@@ -81,32 +82,33 @@ class PrefillKernels:
 
 
 @functools.cache
-def prefill_kernels() -> PrefillKernels | None:
-    """The kernels, installed and tested; None if they are not compiled or do not fit."""
+def prefill_kernels() -> PrefillKernels | MissingKernels:
+    """The kernels, installed and tested; or why they do not compute."""
     if not LIBRARY.exists():
         _log.debug("engine.prefill_kernels reason=not_compiled")
-        return None
+        return MissingKernels.NOT_COMPILED
     kernels = PrefillKernels()
-    if not (kernels.supported and kernels.is_installed):
-        return None
+    if not kernels.supported:
+        return MissingKernels.NO_INSTRUCTIONS
+    if not kernels.is_installed:
+        return MissingKernels.OTHER_VERSION
     if not passes_self_test(kernels.allow, list(Instructions)[1 : kernels.supported + 1]):
         _log.warning("engine.prefill_kernels reason=wrong_results")
-        return None
+        return MissingKernels.WRONG_RESULTS
     return kernels
 
 
-def use_prefill_kernels(*, is_wanted: bool) -> Instructions:
+def use_prefill_kernels(*, is_wanted: bool) -> Instructions | MissingKernels:
     """Use the kernels in all contexts that are opened from now on in this process, or leave passes
-    to llama.cpp. Returns the instructions used."""
-    if not is_wanted:
-        if prefill_kernels.cache_info().currsize and (kernels := prefill_kernels()):
-            kernels.allow(Instructions.NONE)
+    to llama.cpp. Returns the instructions used, or why none are though they are wanted."""
+    if not is_wanted and not prefill_kernels.cache_info().currsize:
         return Instructions.NONE
     kernels = prefill_kernels()
-    if kernels is None:
-        return Instructions.NONE
-    kernels.allow(kernels.supported)
-    return kernels.supported
+    if isinstance(kernels, MissingKernels):
+        return kernels if is_wanted else Instructions.NONE
+    level = kernels.supported if is_wanted else Instructions.NONE
+    kernels.allow(level)
+    return level
 
 
 def _version() -> bytes:

@@ -1,0 +1,62 @@
+"""Base of what drafts tokens beside a model: its costs, and when its estimates are reset."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
+from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
+from llm_backend.engine.speculation.pass_costs import PassCosts
+
+_PRIOR = 0.7  # prior of the acceptance rate
+_RETRY_PASSES = 500  # passes without a draft after which it is tried again
+
+
+class DraftSource(ABC):
+    """Drafts tokens by passes of its own. `busy_s` is the time they took."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._rate = AcceptanceRate(_PRIOR)
+        self._costs = PassCosts()
+        self._skipped_passes = 0  # passes since it drafted anything
+        self._is_broken = False
+        self.busy_s = 0.0
+
+    def cost(self, tokens: int) -> float:
+        """Cost of a pass of so many tokens in seconds; 0 until one of at most so many was
+        measured, so that it is tried."""
+        least = self._costs.least
+        return 0.0 if least is None or tokens < least else self._costs.of(tokens)
+
+    def skip_pass(self) -> None:
+        """Note that nothing is drafted in this pass. After many such passes the estimates are
+        reset, as texts and the machine's load change."""
+        self._skipped_passes += 1
+        if self._skipped_passes % _RETRY_PASSES == 0:
+            self._rate.reset()
+            self._costs = PassCosts()
+
+    def record_hidden_states(self, scheduled: list[ScheduledTokens]) -> None:  # noqa: B027 # few do
+        """Take what it needs of the model's pass that has just computed `scheduled`."""
+
+    @abstractmethod
+    def draft_limit(self, sequence: Sequence) -> int:
+        """Maximum number of tokens that it could draft for a sequence; none for one with media."""
+
+    @abstractmethod
+    def follow(self, sequence: Sequence) -> tuple[float, int]:
+        """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
+        tokens must be computed before."""
+
+    @abstractmethod
+    def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+        """Draft this number of tokens for sequences that were followed."""
+
+    @abstractmethod
+    def copy(self, source: int, target: int) -> None:
+        """Copy the cells of slot `source` to slot `target`."""
+
+    @abstractmethod
+    def clear(self, slot: int) -> None:
+        """Empty a slot whose cells may be wrong."""

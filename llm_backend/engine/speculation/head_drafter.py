@@ -1,0 +1,348 @@
+"""Draft head: a layer of the model's own file that drafts (multi-token prediction, MTP). It
+predicts a token from the one before and from the hidden state of the second to last.
+
+The hidden states come from the model's passes. The head follows a prompt in passes of its own, and
+a decoding sequence as it drafts: then it also computes the tokens that were generated since, and
+goes on from its own hidden states. What these left in its cells is truncated before the next pass.
+Where a hidden state is not known, as before the first token, zeros are in its place.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Texts
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.batch import BatchChunk
+from llm_backend.engine.kv_cache.cache import common_prefix
+from llm_backend.engine.model import CellsExhausted, DecodeError
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
+from llm_backend.engine.speculation.acceptance_rate import AcceptanceRate
+from llm_backend.engine.speculation.draft_source import DraftSource
+
+_log = logging.getLogger("llm_backend.engine.speculation.head_drafter")
+
+_PENDING_TOKENS = 32  # computed tokens that the head follows later, as it drafts
+
+Hidden = NDArray[np.float32]
+"""Hidden states: [tokens, hidden size] float32."""
+
+
+class DraftHead(Protocol):
+    """The head of a model, with as many slots of cells as the model."""
+
+    context_tokens: int
+    batch_tokens: int
+    hidden_size: int
+    end_tokens: frozenset[int]
+
+    def hidden_states(self, count: int) -> Hidden:
+        """Hidden states of the `count` tokens of the model's last pass, a view."""
+
+    def forward(
+        self, chunks: list[BatchChunk], hidden: Hidden
+    ) -> tuple[NDArray[np.float32], Hidden]:
+        """Compute `chunks`, with the hidden state before each of their tokens. Returns logits and
+        hidden states of the outputs. Raises `CellsExhausted` or `DecodeError`."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Replace the cells of slot `target` by a copy of the cells of `source`."""
+
+    def truncate(self, slot: int, position: int) -> bool:
+        """Keep the cells of a slot before `position`. False if they cannot be truncated."""
+
+
+@dataclass(kw_only=True, eq=False)
+class _Text:
+    """Known parts of the text in a slot, that of `source`: the hidden states of its tokens from
+    `first` on; its first `computed` tokens are in the head's cells. `draft` is the newest one, for
+    the tokens from `drafted_at` on."""
+
+    source: Sequence
+    first: int
+    hidden: Hidden
+    computed: int = 0
+    rate: AcceptanceRate
+    draft: list[int] = field(default_factory=list)
+    drafted_at: int = 0
+
+    @property
+    def start(self) -> int:
+        """The first token that the head has not computed."""
+        return max(self.computed, self.first)
+
+    def truncate(self, length: int) -> None:
+        """Keep the hidden states before `length`."""
+        self.hidden = self.hidden[: max(0, length - self.first)]
+        self.first = min(self.first, length)
+
+    def hidden_before(self, start: int, end: int) -> Hidden:
+        """The hidden state before each token from `start` to `end`."""
+        known = self.hidden[max(0, start - 1 - self.first) : end - 1 - self.first]
+        missing = end - start - len(known)
+        return np.pad(known, ((missing, 0), (0, 0))) if missing else known
+
+    def forget(self, length: int) -> None:
+        """Forget the hidden states that are not needed once `length` tokens are computed."""
+        self.computed = length
+        unneeded = max(0, length - 1 - self.first)
+        self.hidden = self.hidden[unneeded:].copy()
+        self.first += unneeded
+
+
+class HeadDrafter(DraftSource):
+    """Drafts with `head`."""
+
+    def __init__(self, head: DraftHead, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._head = head
+        self._texts: dict[int, _Text] = {}  # by slot
+
+    def record_hidden_states(self, scheduled: list[ScheduledTokens]) -> None:
+        """Take the hidden states of the model's pass that has just computed `scheduled`."""
+        if self._is_broken:
+            return
+        started_at = self._clock()
+        lengths = [item.count + len(item.draft) for item in scheduled]
+        hidden = self._head.hidden_states(sum(lengths))
+        pieces, at = [], 0
+        for item, length in zip(scheduled, lengths, strict=True):
+            piece = self._record(item, hidden[at : at + length])
+            pieces += [] if piece is None else [piece]
+            at += length
+        try:
+            self._follow_prompts(pieces)
+        except (DecodeError, CellsExhausted):
+            self._fail()
+        self.busy_s += self._clock() - started_at
+
+    def draft_limit(self, sequence: Sequence) -> int:
+        """Maximum number of tokens that it could draft for a sequence; none for one with media,
+        or whose last token was not computed in a pass."""
+        text = self._texts.get(_slot(sequence))
+        if self._is_broken or text is None or text.source is not sequence:
+            return 0
+        if text.first + len(text.hidden) < len(sequence.tokens) - 1:
+            return 0
+        return max(0, self._head.context_tokens - len(sequence.tokens))
+
+    def follow(self, sequence: Sequence) -> tuple[float, int]:
+        """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
+        tokens must be computed before."""
+        text = self._texts.get(_slot(sequence))
+        if text is None or text.source is not sequence:
+            return self._rate.value, len(sequence.tokens)
+        appended = sequence.tokens[text.drafted_at :]
+        accepted = common_prefix(text.draft, appended)
+        for _ in range(accepted):
+            text.rate.count(True)
+        if accepted < min(len(text.draft), len(appended)):
+            text.rate.count(False)
+        text.draft = []
+        return text.rate.value, len(sequence.tokens) - min(text.start, len(sequence.tokens) - 1)
+
+    def draft(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+        """Draft this number of tokens for sequences that were followed, or none for those whose
+        uncomputed tokens do not fit into the pass."""
+        started_at = self._clock()
+        self._skipped_passes = 0
+        try:
+            self._draft(self._fitting(counts))
+        except (DecodeError, CellsExhausted):
+            self._fail()
+            return {}
+        finally:
+            self.busy_s += self._clock() - started_at
+        return {sequence: tuple(self._texts[_slot(sequence)].draft) for sequence in counts}
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy the cells of slot `source` to slot `target`."""
+        text = self._texts.get(source)
+        if text is None or self._is_broken:
+            self._texts.pop(target, None)
+            return
+        self._head.copy(source, target)
+        self._texts[target] = _Text(
+            source=text.source,
+            first=text.first,
+            hidden=text.hidden,
+            computed=text.computed,
+            rate=text.rate,
+        )
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot whose cells may be wrong."""
+        self._head.truncate(slot, 0)
+        self._texts.pop(slot, None)
+
+    def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_Piece | None":
+        """Take the hidden states of a sequence; returns tokens for the head to follow at once."""
+        sequence, slot = item.sequence, _slot(item.sequence)
+        if sequence.runs:
+            self._texts.pop(slot, None)
+            return None
+        text, start = self._text_of(sequence), sequence.computed
+        if start + 1 < text.computed:
+            text.computed = start
+        text.truncate(start)
+        if text.first + len(text.hidden) < start:
+            text.first, text.hidden = start, hidden.copy()
+        else:
+            text.hidden = np.concatenate((text.hidden, hidden))
+        end = start + item.count
+        if end - text.start <= _PENDING_TOKENS:
+            return None
+        return _Piece(
+            text=text, slot=slot, start=text.start, tokens=sequence.tokens[text.start : end]
+        )
+
+    def _text_of(self, sequence: Sequence) -> _Text:
+        """The text of a sequence; a new one keeps the common prefix of the one before in its
+        slot."""
+        slot = _slot(sequence)
+        text = self._texts.get(slot)
+        if text is not None and text.source is sequence:
+            return text
+        found = _Text(
+            source=sequence,
+            first=0,
+            hidden=np.empty((0, self._head.hidden_size), dtype=np.float32),
+            rate=AcceptanceRate(self._rate),
+        )
+        if text is not None:
+            same = common_prefix(text.source.tokens, sequence.tokens)
+            text.truncate(same)
+            found.first, found.hidden = text.first, text.hidden
+            found.computed = min(text.computed, same)
+        self._texts[slot] = found
+        return found
+
+    def _fitting(self, counts: Mapping[Sequence, int]) -> "dict[_Piece, int]":
+        """The uncomputed tokens of as many sequences as fit into a pass, with the number of tokens
+        to draft after them."""
+        pieces, budget = {}, self._head.batch_tokens
+        for sequence, count in counts.items():
+            text, end = self._texts[_slot(sequence)], len(sequence.tokens)
+            text.truncate(end - 1)
+            start = min(text.start, end - 1)
+            text.drafted_at = end
+            if end - start <= budget:
+                budget -= end - start
+                tokens = sequence.tokens[start:]
+                piece = _Piece(text=text, slot=_slot(sequence), start=start, tokens=tokens)
+                pieces[piece] = count
+        return pieces
+
+    def _draft(self, pieces: "dict[_Piece, int]") -> None:
+        """Compute missing tokens in one pass, then draft one token of each in every further
+        pass."""
+        drafting = sorted(pieces, key=lambda piece: piece.slot)
+        if not drafting:
+            return
+        best, hidden = self._forward(drafting, has_output=True)
+        position = 0
+        while drafting:
+            unfinished, rows = [], []
+            for index, piece in enumerate(drafting):
+                token = best[index]
+                piece.text.draft.append(token)
+                if token not in self._head.end_tokens and len(piece.text.draft) < pieces[piece]:
+                    unfinished.append(piece)
+                    rows.append(index)
+            drafting = unfinished
+            if drafting:
+                chunks = [
+                    BatchChunk(
+                        slot=piece.slot,
+                        position=piece.end + position,
+                        tokens=[piece.text.draft[-1]],
+                        outputs=[0],
+                    )
+                    for piece in drafting
+                ]
+                best, hidden = self._compute(chunks, hidden[rows])
+                position += 1
+
+    def _follow_prompts(self, pieces: "list[_Piece]") -> None:
+        """Compute the tokens of prompts, as many at once as fit into a pass."""
+        size = self._head.batch_tokens
+        ready: list[_Piece] = []
+        for piece in sorted(pieces, key=lambda one: one.slot):
+            for part in piece.split(size):
+                if sum(len(one.tokens) for one in ready) + len(part.tokens) > size or (
+                    ready and ready[-1].slot == part.slot
+                ):
+                    self._forward(ready, has_output=False)
+                    ready = []
+                ready.append(part)
+        if ready:
+            self._forward(ready, has_output=False)
+
+    def _forward(self, pieces: "Texts[_Piece]", *, has_output: bool) -> tuple[list[int], Hidden]:
+        """Compute the next tokens of texts, by the model's hidden states; returns the likeliest
+        token after each, and its hidden state, if it `has_output`."""
+        for piece in pieces:
+            kept = piece.start if piece.start <= piece.text.computed else 0
+            if not self._head.truncate(piece.slot, kept):
+                self._head.truncate(piece.slot, 0)
+        hidden = np.concatenate([one.text.hidden_before(one.start, one.end) for one in pieces])
+        chunks = [
+            BatchChunk(
+                slot=piece.slot,
+                position=piece.start,
+                tokens=piece.tokens,
+                outputs=[len(piece.tokens) - 1] if has_output else [],
+            )
+            for piece in pieces
+        ]
+        results = self._compute(chunks, hidden)
+        for piece in pieces:
+            piece.text.forget(piece.end)
+        return results
+
+    def _compute(self, chunks: list[BatchChunk], hidden: Hidden) -> tuple[list[int], Hidden]:
+        started_at = self._clock()
+        rows, states = self._head.forward(chunks, hidden)
+        best = rows.argmax(axis=1).tolist() if len(rows) else []
+        tokens = sum(len(chunk.tokens) for chunk in chunks)
+        self._costs.record_pass(tokens, self._clock() - started_at)
+        return best, states.copy()
+
+    def _fail(self) -> None:
+        _log.exception("engine.draft_failed")
+        self._is_broken = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Piece:
+    """Consecutive tokens of a text, from `start` on, that the head computes."""
+
+    text: _Text
+    slot: int
+    start: int
+    tokens: list[int]
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+    def split(self, size: int) -> "list[_Piece]":
+        """The same in parts of at most `size` tokens."""
+        return [
+            _Piece(
+                text=self.text,
+                slot=self.slot,
+                start=self.start + at,
+                tokens=self.tokens[at : at + size],
+            )
+            for at in range(0, len(self.tokens), size)
+        ]
+
+
+def _slot(sequence: Sequence) -> int:
+    assert sequence.slot is not None, "a sequence with a draft has a slot"
+    return sequence.slot

@@ -1,0 +1,41 @@
+"""Heads of a model that draft tokens (multi-token prediction, MTP): layers after the model's own,
+which predict one token more from the hidden state of the last one."""
+
+from llm_backend.model_files.header import GgufHeader
+
+# architectures for which llama.cpp has a graph of one head over KV cells that can be truncated
+_SUPPORTED = frozenset(
+    {"cohere2moe", "deepseek2", "deepseek32", "glm-dsa", "glm4moe", "hy_v3", "mimo2", "step35"}
+)
+# those with a graph, and a state of the model itself that cannot be truncated
+_RECURRENT = frozenset(
+    {"bailingmoe3", "deepseek4", "glm5-next", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"}
+)
+
+
+def draft_head_count(header: GgufHeader) -> int:
+    """Number of the model's draft heads, as its header says."""
+    count = header.of_architecture("nextn_predict_layers")
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def draft_head_refusal(header: GgufHeader) -> str | None:
+    """Reason why the draft heads of a model are not used; None if they are."""
+    count, architecture = draft_head_count(header), header.architecture
+    if not _has_weights(header):
+        return "the file does not have their weights"
+    if architecture in _RECURRENT:
+        return f"the state of {architecture} cannot be truncated after a rejected draft"
+    if architecture not in _SUPPORTED:
+        return f"llama.cpp cannot compute those of {architecture}"
+    if count > 1:
+        return f"there are {count} of them, and only one is supported"
+    return None
+
+
+def _has_weights(header: GgufHeader) -> bool:
+    layers = header.of_architecture("block_count")
+    if not isinstance(layers, int):
+        return False
+    first = layers - draft_head_count(header)
+    return f"blk.{first}.nextn.eh_proj.weight" in header.tensor_bytes

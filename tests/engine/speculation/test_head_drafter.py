@@ -1,0 +1,219 @@
+"""A real draft head of random weights: the same answers as without, and which heads are used."""
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llm_backend.engine import Engine
+from llm_backend.engine.batch import BatchChunk
+from llm_backend.engine.llama import LlamaLog, LlamaModel
+from llm_backend.engine.llama.native_head import NativeHead
+from llm_backend.engine.messages import Generate, Sampling
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.sequence import ScheduledTokens, Sequence
+from llm_backend.engine.speculation.head_drafter import HeadDrafter
+from llm_backend.model_files import draft_head_refusal, read_header
+from tests.engine.conftest import answer, config
+from tests.engine.fakes import start
+from tests.engine.gguf_models import write_with_head
+from tests.engine.test_generator import Bench
+
+NUMBERS = itertools.count()
+GREEDY = Sampling(temperature=0)
+SAMPLINGS = (GREEDY, Sampling(seed=4, temperature=0.4, top_p=0.9))
+PROMPTS = ("the cat in the hat", "one two three", "an other thing that is said", "the")
+LONG = "a text of which the head reads more than it leaves for later. " * 3
+
+
+@pytest.fixture(scope="module")
+def copying(tmp_path_factory) -> Path:
+    """A model whose head predicts as the model does."""
+    return write_with_head(tmp_path_factory.mktemp("heads") / "copies.gguf", copies=True)
+
+
+@pytest.fixture(scope="module")
+def random_head(tmp_path_factory) -> Path:
+    """A model whose head predicts something else."""
+    return write_with_head(tmp_path_factory.mktemp("heads") / "random.gguf", seed=5)
+
+
+def request(prompt: str = PROMPTS[0], **fields: object) -> Generate:
+    defaults = {"max_tokens": 60, "sampling": GREEDY, "ignore_eos": True}
+    return Generate(id=f"h{next(NUMBERS)}", prompt=prompt, **{**defaults, **fields})
+
+
+def bench(path: Path, *, drafts: bool = True, **fields: object) -> Bench:
+    """An engine in this process whose passes seem to cost nothing: it drafts whenever it can."""
+    log = LlamaLog()
+    bounds = {"batch_tokens": 64, "draft_tokens": 4 if drafts else 0, "logit_rows": 16, **fields}
+    model = LlamaModel(start(model_path=path, **bounds), log)
+    model.verify()
+    head = model.open_draft_head()
+    assert (head is not None) == drafts
+    drafter = None if head is None else HeadDrafter(head, clock=lambda: 0.0)
+    return Bench(model, drafter, **bounds)
+
+
+def answers_of(bench: Bench, *commands: Generate) -> list[str]:
+    bench.submit(*commands)
+    bench.run()
+    return [bench.text(command.id) for command in commands]
+
+
+def drafted(bench: Bench, commands: list[Generate]) -> int:
+    return sum(bench.deltas(command.id)[-1].drafted_tokens for command in commands)
+
+
+def accepted(bench: Bench, commands: list[Generate]) -> int:
+    return sum(bench.deltas(command.id)[-1].accepted_tokens for command in commands)
+
+
+def test_head_that_predicts_as_its_model_is_always_accepted(copying):
+    plain, ahead = bench(copying, drafts=False), bench(copying)
+    expected = answers_of(plain, *map(request, PROMPTS))
+    commands = [request(prompt) for prompt in PROMPTS]
+
+    assert answers_of(ahead, *commands) == expected
+    assert accepted(ahead, commands) == drafted(ahead, commands) > 100
+    assert ahead.generator.statistics.passes < 0.4 * plain.generator.statistics.passes
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_random_head_changes_no_answer(random_head, sampling):
+    prompts = (*PROMPTS, LONG, LONG + "and another", PROMPTS[1])
+    plain, ahead = bench(random_head, drafts=False), bench(random_head)
+    expected = answers_of(plain, *(request(prompt, sampling=sampling) for prompt in prompts))
+    commands = [request(prompt, sampling=sampling) for prompt in prompts]
+
+    assert answers_of(ahead, *commands) == expected
+    assert drafted(ahead, commands) > 0
+
+
+class RecordingDrafter(HeadDrafter):
+    """Drafts always; records each text, with the first token that it drafts."""
+
+    def follow(self, sequence):
+        return 1.0, super().follow(sequence)[1]
+
+    def draft(self, counts):
+        drafts = super().draft(counts)
+        self.first_tokens += [(one.tokens[:], draft[0]) for one, draft in drafts.items() if draft]
+        return drafts
+
+    first_tokens: list
+
+
+def test_drafts_follow_from_the_hidden_states_of_the_whole_text(random_head):
+    log = LlamaLog()
+    command = start(model_path=random_head, batch_tokens=64, draft_tokens=4, logit_rows=16)
+    model = LlamaModel(command, log)
+    drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
+    drafter.first_tokens = []
+    answers_of(
+        Bench(model, drafter, batch_tokens=64, draft_tokens=4, logit_rows=16),
+        *(request(prompt, max_tokens=20) for prompt in (LONG, *PROMPTS[:3])),
+    )
+
+    assert len(drafter.first_tokens) > 40
+    assert {len(tokens) > 100 for tokens, _ in drafter.first_tokens} == {True, False}
+    whole = LlamaModel(start(model_path=random_head, batch_tokens=256, draft_tokens=4), log)
+    head = whole.open_draft_head()
+    for tokens, drafted in drafter.first_tokens:
+        assert reference_token(whole, head, tokens) == drafted
+
+
+def test_head_follows_cancelled_copied_and_failed_texts(random_head):
+    def run(bench: Bench) -> list[str]:
+        first = request(LONG, n=3, sampling=Sampling(seed=1))
+        others = [request(LONG + end) for end in ("and more", "or less", "of it")]
+        bench.submit(first, request(PROMPTS[1]))
+        for _ in range(12):
+            bench.generator.turn(0)
+        bench.generator.cancel(Address(1, first.id))
+        bench.submit(*others)
+        for _ in range(6):
+            bench.generator.turn(0)
+        bench.generator.abort("a turn failed")
+        bench.run()
+        again = [request(LONG + "and more of it", n=2), request(PROMPTS[0]), request(PROMPTS[1])]
+        texts = answers_of(bench, *again)
+        return [*texts, bench.text(again[0].id, 1)]
+
+    log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": 4, "logit_rows": 16}
+    model = LlamaModel(start(model_path=random_head, **bounds), log)
+    drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
+    drafter.first_tokens = []
+
+    assert run(Bench(model, drafter, **bounds)) == run(bench(random_head, drafts=False))
+    assert len(drafter.first_tokens) > 50
+
+
+def reference_token(model: LlamaModel, head: NativeHead, tokens: list[int]) -> int:
+    """The token that the head predicts after `tokens`, computed in one pass of either."""
+    whole = Sequence(
+        request=Address(1, "r"), index=0, tokens=tokens, limit=999, arrived_at=0, slot=0
+    )
+    model.truncate(0, 0)
+    head.truncate(0, 0)
+    model.forward([ScheduledTokens(whole, len(tokens))])
+    hidden = np.roll(head.hidden_states(len(tokens)), 1, axis=0)
+    hidden[0] = 0
+    chunk = BatchChunk(slot=0, position=0, tokens=tokens, outputs=[len(tokens) - 1])
+    logits, _ = head.forward([chunk], hidden)
+    return int(logits[0].argmax())
+
+
+@pytest.mark.asyncio
+async def test_engine_finds_the_head_by_itself_and_says_so(copying):
+    async with (
+        Engine(config(copying)) as ahead,
+        Engine(config(copying, speculation=False)) as plain,
+    ):
+        info, other = await asyncio.gather(ahead.ready(), plain.ready())
+        deltas, expected = await asyncio.gather(
+            answer(ahead, request(max_tokens=200)), answer(plain, request(max_tokens=200))
+        )
+
+    assert info.backend == f"{other.backend}, drafts with its own head"
+    assert "".join(one.text for one in deltas) == "".join(one.text for one in expected)
+    assert deltas[-1].accepted_tokens > 0
+
+
+@pytest.mark.parametrize("fields", [{"has_head": False}, {"heads": 3}])
+def test_unusable_head_is_logged_and_the_model_answers(tmp_path, caplog, fields):
+    path = write_with_head(tmp_path / "odd.gguf", **fields)
+    model = LlamaModel(start(model_path=path, draft_tokens=4), LlamaLog())
+    model.verify()
+
+    assert model.open_draft_head() is None
+    assert "engine.draft_head_unused" in caplog.text
+    assert Bench(model).answer(request(max_tokens=3))[-1].completion_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"has_head": False}, "the file does not have their weights"),
+        ({"heads": 3}, "there are 3 of them, and only one is supported"),
+        ({"architecture": "exaone4"}, "llama.cpp cannot compute those of exaone4"),
+        (
+            {"architecture": "qwen35"},
+            "the state of qwen35 cannot be truncated after a rejected draft",
+        ),
+    ],
+)
+def test_heads_are_refused_by_what_the_file_says(tmp_path, fields, reason):
+    header = read_header(write_with_head(tmp_path / "odd.gguf", **fields))
+
+    assert draft_head_refusal(header) == reason
+
+
+def test_crashed_head_is_not_used_again(copying, caplog):
+    command = start(model_path=copying, draft_tokens=4, draft_heads=False)
+
+    assert LlamaModel(command, LlamaLog()).open_draft_head() is None
+    assert "a worker that used it has crashed" in caplog.text
