@@ -52,18 +52,18 @@ async def documented_error(relayed: UpstreamAnswer, http: HttpRequest) -> Upstre
 
 
 async def _with_documented_json(relayed: UpstreamAnswer, http: HttpRequest) -> UpstreamAnswer:
-    pieces: list[bytes] = []
+    read = bytearray()
     try:
         async for piece in relayed.body:
-            pieces.append(piece)
-            if sum(map(len, pieces)) > _ERROR_BYTES:
-                return replace(relayed, body=_resume(pieces, relayed.body))
-    except ApiError:
+            read += piece
+            if len(read) > _ERROR_BYTES:
+                return replace(relayed, body=_resume(bytes(read), relayed.body))
+    except BaseException:  # a cancelled request, too, gives its connection back
         await relayed.aclose()
         raise
-    body = b"".join(pieces)
+    body = bytes(read)
     if is_documented(body) or speaks_ollama(http.url.path):
-        return replace(relayed, body=_resume(pieces, relayed.body))
+        return replace(relayed, body=_resume(body, relayed.body))
     message = error_fields(body).get("message")
     unexplained = f"The upstream answered with the status {relayed.status}."
     return _with_error(relayed, http, message if isinstance(message, str) else unexplained)
@@ -83,12 +83,9 @@ async def _one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
-async def _resume(
-    pieces: Sequence[bytes], rest: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    """Yields pieces that were read before, and then those that are left."""
-    for piece in pieces:
-        yield piece
+async def _resume(read: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yields what was read before, and then the pieces that are left."""
+    yield read
     async for piece in rest:
         yield piece
 

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 from starlette.requests import Request as HttpRequest
 
+from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.pool import UpstreamPool
 from llm_backend.controllers.relay.relay import relay, upstream_path
+from llm_backend.controllers.relay.relayed_response import documented_error
 from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
 from tests.patience import comes_true
 from tests.upstream import (
@@ -399,6 +401,30 @@ async def test_a_server_that_ends_cancels_what_it_relays():
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await there.is_gone()
+
+
+async def test_an_error_whose_body_is_being_read_is_closed_when_its_request_is_cancelled():
+    is_read, closed = asyncio.Event(), []
+
+    async def body():
+        yield b'{"object": "error", '
+        is_read.set()
+        await asyncio.Event().wait()
+
+    answer = UpstreamAnswer(
+        status=500,
+        headers=((b"content-type", b"application/json"),),
+        body=body(),
+        close=lambda: closed.append(True),
+    )
+    http = HttpRequest({"type": "http", "method": "POST", "path": "/v1/x", "headers": []})
+    task = asyncio.create_task(documented_error(answer, http))
+    await is_read.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed
 
 
 @pytest.mark.parametrize(
