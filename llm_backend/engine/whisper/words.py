@@ -1,5 +1,6 @@
 """Words of a transcript: tokens joined to whole characters, then to words (pure)."""
 
+import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,16 +39,28 @@ def timed_words(tokens: Sequence[TimedToken], language: str) -> list[TimedWord]:
 
 
 def _whole_characters(tokens: Sequence[TimedToken]) -> Iterator[TimedWord]:
-    """Yields text and times of tokens, those joined that share a character."""
+    """Yields text and times of tokens, those joined that share a character. Bytes that are no
+    characters are replaced."""
     held, start_s, end_s = b"", 0.0, 0.0
     for token in tokens:
+        if held and not _continues_character(token.bytes):
+            yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)
+            held = b""
         start_s = start_s if held else token.start_s
         held, end_s = held + token.bytes, token.end_s
-        try:
-            text = held.decode()
-        except UnicodeDecodeError:
-            continue
-        held = b""
-        yield TimedWord(text=text, start_s=start_s, end_s=end_s)
+        if not _ends_in_character(held):
+            yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)
+            held = b""
     if held:
         yield TimedWord(text=held.decode(errors="replace"), start_s=start_s, end_s=end_s)
+
+
+def _continues_character(data: bytes) -> bool:
+    return not data or data[0] & 0xC0 == 0x80  # RFC 3629: all bytes of a character but its first
+
+
+def _ends_in_character(data: bytes) -> bool:
+    """True if further bytes may complete the last character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return bool(decoder.getstate()[0])

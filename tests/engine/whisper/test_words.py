@@ -31,3 +31,15 @@ def test_languages_without_spaces_have_a_word_for_each_token():
 
 def test_half_a_character_at_the_end_is_replaced():
     assert words("de", b" a", b"\xc3") == [("a\ufffd", 0, 2)]
+
+
+def test_bytes_that_are_no_character_are_replaced_and_keep_nothing_back():
+    assert words("en", b"one", b"\xff", b" two", b" three") == [
+        ("one\ufffd", 0, 2),
+        ("two", 2, 3),
+        ("three", 3, 4),
+    ]
+
+
+def test_a_character_that_is_never_completed_ends_before_the_next_word():
+    assert words("en", b"a", b"\xff\xc3", b" two") == [("a\ufffd\ufffd", 0, 2), ("two", 2, 3)]
