@@ -42,6 +42,13 @@ class CrashingModel(LlamaModel):
         crash()
 
 
+class KilledModel(LlamaModel):
+    """Is killed as an operator or the kernel does it, before it is loaded."""
+
+    def __init__(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class CrashingAtSubmit(Generator):
     def submit(self, address, command, now) -> None:
         if "deadly" in str(getattr(command, "prompt", "")):
@@ -82,6 +89,7 @@ MODELS = {
     "extra-buffers": CrashingWithExtraBuffers,
     "prefill-kernels": CrashingWithPrefillKernels,
     "always": CrashingModel,
+    "killed": KilledModel,
     "says-why": AbortingModel,
 }
 GENERATORS = {

@@ -184,6 +184,14 @@ async def test_supervisor_keeps_extra_buffers_where_prefill_kernels_crash(tiny_l
     ]
 
 
+async def test_supervisor_keeps_native_code_of_a_worker_killed_while_it_loads(tiny_llama, caplog):
+    async with crashing(tiny_llama, "killed", restart_limit=0, restart_pause_s=40) as engine:
+        with pytest.raises(EngineStartError, match="SIGKILL"):
+            await engine.ready()
+
+    assert "engine_native_code_changed" not in caplog.text
+
+
 async def test_engine_fails_with_the_reason_if_its_worker_always_crashes(
     tiny_llama,
 ):

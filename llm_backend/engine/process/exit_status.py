@@ -19,6 +19,11 @@ def describe_exit(status: int) -> str:
         return f"was ended by signal {-status}"
 
 
+def has_crashed(status: int) -> bool:
+    """True if a signal ended the process that a fault of its own code raises."""
+    return status < 0 and status not in _FROM_OUTSIDE
+
+
 def was_killed_from_outside(status: int, oom_kills_before: int) -> bool:
     """True if the process was killed by another one, and not by its own fault;
     `oom_kills_before` is the value of `oom_kills` at its start. A process that the kernel killed

@@ -15,7 +15,12 @@ from msgspec.structs import replace
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.messages import NotReady, Shutdown, Start
 from llm_backend.engine.process.engine_connection import EngineConnection
-from llm_backend.engine.process.exit_status import describe_exit, oom_kills, was_killed_from_outside
+from llm_backend.engine.process.exit_status import (
+    describe_exit,
+    has_crashed,
+    oom_kills,
+    was_killed_from_outside,
+)
 from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
 from llm_backend.engine.process.restart_policy import RestartPolicy
 from llm_backend.engine.process.socket_path import close_socket, open_socket
@@ -38,7 +43,7 @@ class _WorkerExit:
     reason: str
     lived_s: float = 0
     was_ready: bool = False
-    by_signal: bool = False
+    has_crashed: bool = False
     is_final: bool = False
     must_be_killed: bool = False
     lacks_memory: bool = False
@@ -125,7 +130,7 @@ class Supervisor(EngineLifecycle):
     def _change_native_code(self, exit_: _WorkerExit) -> bool:
         """True if the worker is to be restarted with other native code: some that repacks weights
         crashes at its first product on some processors."""
-        if exit_.was_ready or not exit_.by_signal or not self._other_code:
+        if exit_.was_ready or not exit_.has_crashed or not self._other_code:
             return False
         code = self._other_code.pop(0)
         _log.warning("engine_native_code_changed", extra={"reason": exit_.reason, **code})
@@ -177,7 +182,7 @@ class Supervisor(EngineLifecycle):
             reason=reason,
             lived_s=time.monotonic() - started_at,
             was_ready=worker_exit.was_ready,
-            by_signal=exit_.status < 0,
+            has_crashed=has_crashed(exit_.status),
             lacks_memory=self._lacked_memory(exit_, oom_kills_before),
         )
 
