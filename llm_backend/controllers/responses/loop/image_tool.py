@@ -4,6 +4,7 @@ The picture is for the user: the model is told that it was drawn, and does not s
 the prompt as `revised_prompt`, so that later rounds and responses know what was drawn.
 """
 
+import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -31,6 +32,8 @@ from llm_backend.controllers.services.server_tools import (
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import base64_text
+
+log = logging.getLogger(__name__)
 
 NAME = "image_generation"
 PROMPT_CHARACTERS = 1000  # bound in the grammar: a weak model does not end its prompt
@@ -166,7 +169,8 @@ class ImageGeneration(ServerTool):
                         yield event
                     else:
                         item = {**item, "status": "completed", "result": event}
-        except ApiError:  # logged where it happened
+        except ApiError as error:
+            log.warning("image_tool_failed", extra={"code": error.code})
             yield CallEnded(item={**item, "status": "failed"})
             return
         yield CallProgress(kind=f"{_EVENT}.completed")

@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from llm_backend.access import Ledger, Principal, RequestMeter
 from llm_backend.backends.image_servers import Drawing
 from llm_backend.backends.registry import PictureModel
@@ -13,7 +15,9 @@ from llm_backend.controllers.services.server_tools import ServerCall
 from llm_backend.errors import Overloaded
 
 
-async def test_a_drawing_waits_in_the_line_of_the_callers_key() -> None:
+async def test_a_drawing_waits_in_the_line_of_the_callers_key_and_its_failure_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     asked: list[dict[str, Any]] = []
 
     async def draw(*_: Any, **how: Any) -> AsyncGenerator[Any, None]:
@@ -38,3 +42,6 @@ async def test_a_drawing_waits_in_the_line_of_the_callers_key() -> None:
 
     assert [how["caller"] for how in asked] == ["k"]
     assert steps[-1].item["status"] == "failed"
+    assert [(one.msg, vars(one)["code"]) for one in caplog.records] == [
+        ("image_tool_failed", "overloaded")
+    ]
