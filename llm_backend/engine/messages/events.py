@@ -153,7 +153,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     id: str
     running: int  # sequences or inputs that are being computed
-    waiting: int  # requests that have had no slot yet: in the queue, or their grammar is compiled
+    waiting: int  # requests without a slot so far: in the queue, or without tokens or a grammar
     held_tokens: int  # in KV cells, of running and of finished sequences
     passes: int
     sequences: int

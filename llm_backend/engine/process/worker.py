@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from llm_backend.engine.command_refused import CommandRefused, unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.embedding.embedder import Embedder
@@ -101,6 +103,7 @@ class Worker:
         self._outbox = Outbox(connections, delays_deltas=start.gpu_layers == 0)
         self._engine = model.make_engine(self._outbox, self._receive)
         self._tokenizer = TokenizerThread(self._tokenize_long)
+        self._queue_limit = start.queue_limit
         self._inbox: deque[ReceivedCommand] = deque()
         self._current: Address | None = None  # whose command is being handled
         self._is_over = False
@@ -111,8 +114,7 @@ class Worker:
             try:
                 self.turn()
             except Exception as error:  # an error of one turn must not end the others
-                _log.exception("engine.turn_failed")
-                self._fail(f"{type(error).__name__}: {error}")
+                self._fail(error)
             self._outbox.end_turn(is_idle=self._engine.is_idle)
         self._engine.close()
         self._tokenizer.close()
@@ -135,9 +137,12 @@ class Worker:
 
     def _receive(self) -> bool:
         """Handle the commands that have arrived in the middle of a turn; True if the worker is to
-        end."""
-        self._handle_commands(0)
-        self._outbox.send()
+        end. Raises nothing: native code calls it, and would ignore an error."""
+        try:
+            self._handle_commands(0)
+            self._outbox.send()
+        except Exception as error:  # an error of one command must not end the turn of another
+            self._fail(error)
         return self._is_over
 
     def _handle_commands(self, timeout_s: float | None) -> None:
@@ -187,13 +192,16 @@ class Worker:
                 self._engine.cancel(address)
                 self._tokenizer.cancel(address)
             case Tokenize() if is_long(command):
+                self._check_tokenizing()
                 self._tokenizer.submit(address, command)
             case Tokenize():
                 self._outbox.publish(address, self._tokenize(command))
             case Detokenize():
                 self._outbox.publish(address, self._detokenize(command))
             case Probe():
-                self._outbox.publish(address, self._engine.status(command.id))
+                status = self._engine.status(command.id)
+                waiting = status.waiting + len(self._tokenizer.pending)
+                self._outbox.publish(address, replace(status, waiting=waiting))
             case Shutdown() if address.connection == self._owner:
                 self._is_over = True
             case Shutdown() | Start():
@@ -207,6 +215,13 @@ class Worker:
         besides = sum(one.priority is command.priority for one in pending)
         self._engine.check_queue(command.priority, besides)
         return True
+
+    def _check_tokenizing(self) -> None:
+        """Raises `CommandRefused` if the queue of long texts is full."""
+        tokenizing = sum(isinstance(one, Tokenize) for one in self._tokenizer.pending)
+        if tokenizing > self._queue_limit:  # one is no longer in the queue
+            message = f"{self._queue_limit} texts are waiting already; try later."
+            raise CommandRefused(Failure.QUEUE_FULL, message)
 
     def _tokenize_long(self, command: LongCommand) -> Tokenized | ValidatedCommand:
         if isinstance(command, Tokenize):
@@ -228,8 +243,11 @@ class Worker:
         check_tokens(command.tokens, model.vocabulary.size, "tokens")
         return Detokenized(id=command.id, text=model.vocabulary.text(command.tokens))
 
-    def _fail(self, message: str) -> None:
-        """Fail the command that was being handled, or else the requests of the turn."""
+    def _fail(self, error: Exception) -> None:
+        """Log an error, and fail the command that was being handled, or else the requests of the
+        turn."""
+        _log.error("engine.turn_failed", exc_info=error)
+        message = f"{type(error).__name__}: {error}"
         if self._current is None:
             self._engine.abort(message)
             return

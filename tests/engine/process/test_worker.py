@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from llm_backend.engine.generator import Generator
@@ -13,15 +13,22 @@ from llm_backend.engine.messages import (
     Event,
     Failed,
     Failure,
+    ModelKind,
+    Probe,
     Question,
     Queued,
     ScoreLabels,
+    SlotAssigned,
+    Status,
     Tokenize,
     Tokenized,
+    Transcribe,
+    Transcribed,
 )
 from llm_backend.engine.messages.framing import FrameReader, events_in, frame
 from llm_backend.engine.process.connection_server import ConnectionServer
-from llm_backend.engine.process.worker import LoadedModel, Worker
+from llm_backend.engine.process.worker import LoadedModel, MakeEngine, Worker
+from llm_backend.engine.whisper.transcriber import Transcriber
 from tests.engine.fakes import FakeModel, FakeVocabulary, generate, start
 
 LONG = "a" * 20_000
@@ -60,7 +67,11 @@ class Peer:
 
 @contextmanager
 def working(
-    vocabulary: FakeVocabulary, *, context_tokens: int = 64, **limits: int
+    vocabulary: FakeVocabulary,
+    *,
+    context_tokens: int = 64,
+    make_engine: MakeEngine | None = None,
+    **limits: int,
 ) -> Iterator[Peer]:
     """A worker in a thread; it ends as its owner's connection is closed."""
     model = FakeModel(context_tokens=context_tokens)
@@ -71,7 +82,7 @@ def working(
     begin = start(**limits)
     loaded = LoadedModel(
         info=None,
-        make_engine=lambda outbox, _: Generator(model, begin, outbox),
+        make_engine=make_engine or (lambda outbox, _: Generator(model, begin, outbox)),
         tokenizes=model,
     )
     worker = Worker(connections, connections.add(theirs), loaded, begin)
@@ -143,6 +154,67 @@ def test_long_prompts_beyond_the_queue_are_refused_before_they_are_tokenized():
 
     assert isinstance(refused, Failed)
     assert refused.failure is Failure.QUEUE_FULL
+
+
+def test_long_texts_beyond_the_queue_are_refused_before_they_are_tokenized():
+    vocabulary = WaitingVocabulary()
+    with working(vocabulary, queue_limit=1) as peer:
+        peer.send(*(Tokenize(id=str(number), text=LONG) for number in range(3)))
+        refused = peer.receive()
+        vocabulary.may_tokenize.set()
+        done = [peer.receive(), peer.receive()]
+
+    assert (refused.id, refused.failure) == ("2", Failure.QUEUE_FULL)
+    assert all(isinstance(one, Tokenized) for one in done)
+
+
+def test_status_counts_requests_that_wait_for_their_tokens():
+    vocabulary = WaitingVocabulary()
+    with working(vocabulary) as peer:
+        peer.send(generate(LONG, id="long"), Tokenize(id="text", text=LONG), Probe(id="probe"))
+        status = peer.receive()
+        vocabulary.may_tokenize.set()
+
+    assert isinstance(status, Status)
+    assert status.waiting == 2
+
+
+def test_command_that_fails_while_a_window_is_computed_fails_alone():
+    class Broken(FakeVocabulary):
+        def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
+            raise ValueError("a defect")
+
+    class Whisper:
+        kind = ModelKind.TRANSCRIPTION
+        may_end = threading.Event()
+
+        def check(self, command: Transcribe) -> None:
+            """Accepts every window."""
+
+        def transcribe(self, command: Transcribe, should_stop: Callable[[], bool]) -> Transcribed:
+            while not self.may_end.wait(0.001):
+                should_stop()
+            return Transcribed(id=command.id, segments=[], language="", language_name="", end_s=1)
+
+    whisper = Whisper()
+    begin = start()
+    with working(
+        Broken(),
+        make_engine=lambda outbox, receive: Transcriber(whisper, begin, outbox.publish, receive),
+    ) as peer:
+        peer.send(Transcribe(id="window", samples=b""))
+        while not isinstance(peer.receive(), SlotAssigned):
+            pass
+        peer.send(Tokenize(id="bad", text="a"), Tokenize(id="worse", text="a"))
+        failed = [peer.receive(), peer.receive()]
+        whisper.may_end.set()
+        end = peer.receive()
+
+    assert [(one.id, one.failure) for one in failed] == [
+        ("bad", Failure.INTERNAL),
+        ("worse", Failure.INTERNAL),
+    ]
+    assert isinstance(end, Transcribed)
 
 
 def test_text_that_cannot_be_tokenized_fails_alone():
