@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
 from llm_backend.controllers.realtime.event_sender import EventSender
@@ -68,7 +69,7 @@ class Hearing:
 
     async def commit(self, _event: JsonMapping) -> None:
         """Handles `input_audio_buffer.commit`."""
-        await self._commit(self._input.take(), answers=False)
+        await self._commit(None, answers=False)
         self._is_speaking = False
 
     async def clear(self, _event: JsonMapping) -> None:
@@ -117,10 +118,9 @@ class Hearing:
             self._is_answer_due = False
             try:
                 await self._answer()
-            except ClientGone:
-                return
             except ApiError as error:
-                await self._sender.send_error(error)
+                with suppress(ClientGone):
+                    await self._sender.send_error(error)
 
     async def wait(self) -> None:
         """Returns when the text of all turns is known."""
@@ -150,11 +150,12 @@ class Hearing:
         answers = bool((self._config.turns or {}).get("create_response"))
         is_answered = answers and not self._config.is_transcription
         try:
-            await self._commit(self._input.take(change.at_ms), answers=is_answered)
+            await self._commit(change.at_ms, answers=is_answered)
         finally:
             self._is_speaking = False
 
-    async def _commit(self, turn: Turn, *, answers: bool) -> None:
+    async def _commit(self, end_ms: int | None, *, answers: bool) -> None:
+        turn = self._input.turn(end_ms)
         item: JsonObject = {
             "id": self._turn_id,
             "object": "realtime.item",
@@ -164,7 +165,8 @@ class Hearing:
             "content": [{"type": "input_audio"}],
         }
         self._turn_id = new_item_id()
-        previous = self._conversation.add(item)
+        previous = self._conversation.add(item)  # raises while the sound is still in the buffer
+        self._input.remove_turn(end_ms)
         ids = {"item_id": item["id"], "previous_item_id": previous}
         await self._sender.send({"type": "input_audio_buffer.committed", **ids})
         for kind in ("conversation.item.added", "conversation.item.done"):
@@ -177,8 +179,6 @@ class Hearing:
                 self._is_answer_due = True
         except ClientGone:
             return
-        except ApiError as error:
-            await self._sender.send_error(error)
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("realtime_turn_failed")
         await self.settle()

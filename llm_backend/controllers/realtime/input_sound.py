@@ -78,28 +78,34 @@ class InputSound:
             return ()
         changes = self._detector.feed(sound)
         if not changes and not self._detector.is_speech:
-            self._drop_before(self._end_ms - self._detector.kept_ms)
+            self.drop_before(self._end_ms - self._detector.kept_ms)
         return changes
 
-    def take(self, end_ms: int | None = None) -> Turn:
-        """Returns the sound until this time, and takes it out of the buffer. Raises
-        `InvalidRequest` if there is too little."""
+    def turn(self, end_ms: int | None = None) -> Turn:
+        """Returns the sound until this time, by default all. Raises `InvalidRequest` if there is
+        too little."""
         length_ms = self.length_ms if end_ms is None else end_ms - self._start_ms
         if length_ms < _LEAST_MS:
             raise InvalidRequest(
                 f"The buffer has {length_ms} ms of sound; a turn has at least {_LEAST_MS}.",
                 code="input_audio_buffer_commit_empty",
             )
-        size = min(len(self._buffer), self._bytes_of(length_ms))
-        sound = bytes(self._buffer[:size])
-        self._drop(size)
+        sound = bytes(self._buffer[: self._bytes_of(length_ms)])
+        return Turn(
+            wav=wav_file(sound, self._format),
+            duration_s=self._format.duration_ms(len(sound)) / 1000,
+        )
+
+    def remove_turn(self, end_ms: int | None) -> None:
+        """Drops the sound of a turn with this end."""
         if end_ms is None:
-            self._detector = self._new_detector()
-        return _turn(sound, self._format)
+            self.clear()
+        else:
+            self.drop_before(end_ms)
 
     def drop_before(self, at_ms: int) -> None:
         """Drops the sound before this time."""
-        self._drop_before(at_ms)
+        self._drop(self._bytes_of(max(0, at_ms - self._start_ms)))
 
     def clear(self) -> None:
         """Drops all sound."""
@@ -114,9 +120,6 @@ class InputSound:
         if self._turns is None:
             return None
         return TurnDetector(self._turns, self._format, self._end_ms)
-
-    def _drop_before(self, at_ms: int) -> None:
-        self._drop(self._bytes_of(max(0, at_ms - self._start_ms)))
 
     def _drop(self, size: int) -> None:
         size = min(size, len(self._buffer))
@@ -133,13 +136,9 @@ def decode_turn(text: str, format: SoundFormat, *, limit_s: int, where: str) -> 
     buffer = InputSound(format, None, limit_s=limit_s)
     try:
         buffer.append(text)
-        return buffer.take()
+        return buffer.turn()
     except InvalidRequest as error:
         raise type(error)(error.message, param=where, code=error.code) from error
-
-
-def _turn(sound: bytes, format: SoundFormat) -> Turn:
-    return Turn(wav=wav_file(sound, format), duration_s=format.duration_ms(len(sound)) / 1000)
 
 
 def wav_file(sound: bytes, format: SoundFormat) -> bytes:

@@ -95,8 +95,7 @@ class RealtimeResponse:
             log.exception("realtime_response_failed")
             await self._fail(error_body(Internal(_FAILED))["error"])
         finally:
-            if self._spoken is not None:
-                await self._spoken.cancel()
+            await self._stop_speaking()
         if self._cancel_reason is not None and not self._events.is_over:
             await self._send_all(self._events.cancel(self._cancel_reason))
         self._has_ended = True
@@ -147,6 +146,10 @@ class RealtimeResponse:
                 self._conversation.add_sound(item_id, self._spoken.sentences)
         self._spoken.add(text)
 
+    async def _stop_speaking(self) -> None:
+        if self._spoken is not None:
+            await self._spoken.cancel()
+
     async def _send_sound(self, sound: bytes) -> None:
         await self._sender.send(self._events.add_sound(sound))
 
@@ -155,6 +158,7 @@ class RealtimeResponse:
         it."""
         if self._events.is_over:
             return
+        await self._stop_speaking()  # no sound of the item follows its end
         await self._send_all(self._events.fail(error))
         await self._sender.send(error_event(error, self._client_event_id))
 

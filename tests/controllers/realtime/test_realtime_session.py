@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -19,10 +20,11 @@ from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
 from llm_backend.controllers.realtime.heard_turn import HeardTurn
+from llm_backend.controllers.realtime.hearing import Act, Hearing
 from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.input_sound import InputSound, Turn
 from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
-from llm_backend.errors import TooLarge
+from llm_backend.errors import ClientGone, Overloaded, TooLarge
 from tests.missing import missing
 from tests.patience import comes_true
 
@@ -36,6 +38,7 @@ class WaitingClient:
         self._reads_until = reads_until  # a type of event
         self.reads = asyncio.Event()
         self.reads.set()
+        self.is_gone = False
         self.read: list[dict[str, Any]] = []
 
     def say(self, *events: dict[str, Any]) -> None:
@@ -48,6 +51,8 @@ class WaitingClient:
 
     async def send(self, message: str) -> None:
         await self.reads.wait()
+        if self.is_gone:
+            raise ClientGone
         self.read.append(json.loads(message))
         if self.read[-1]["type"] == self._reads_until:
             self.reads.clear()
@@ -100,6 +105,31 @@ class SpeakingModel:
         await _send(send, {"type": "response.output_text.done"})
         await _send(send, {"type": "response.output_item.done", "item": item})
         await _send(send, {"type": "response.completed", "response": {}})
+
+
+class FailingModel:
+    """Answers `/responses` with a sentence, and fails while it is read aloud; neither answer
+    ends."""
+
+    def __init__(self) -> None:
+        self.speaks = asyncio.Event()
+        self.is_silent = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/v1/audio/speech":
+            self.speaks.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.is_silent = True
+        item = {"type": "message", "role": "assistant", "content": []}
+        await _send(send, {"type": "response.output_item.added", "item": item})
+        await _send(send, {"type": "response.output_text.delta", "delta": "The first one. And"})
+        await self.speaks.wait()
+        error = {"code": "server_error", "message": "It failed."}
+        await _send(send, {"type": "response.failed", "response": {"error": error}})
+        await asyncio.Event().wait()
 
 
 class HearingModel:
@@ -234,6 +264,15 @@ async def test_the_first_sentence_is_heard_before_the_second_is_written():
     assert has("response.output_audio.delta", 2)
 
 
+async def test_a_response_that_fails_is_not_read_on():
+    client, model = WaitingClient({"type": "response.create"}), FailingModel()
+    async with running(session(client, model, mute_because=None)):
+        assert await comes_true(lambda: client.has("error"), within_s=20)
+        assert await comes_true(lambda: model.is_silent, within_s=20)
+
+    assert client.has("response.output_item.done")
+
+
 @pytest.fixture
 def detector() -> None:
     if find_spec("webrtcvad") is None:
@@ -278,7 +317,7 @@ async def test_a_whole_number_may_be_written_with_a_point(detector):
 
 
 async def test_a_bug_is_an_error_event_and_the_session_goes_on(monkeypatch):
-    monkeypatch.setattr(InputSound, "take", lambda _self: 1 / 0)
+    monkeypatch.setattr(InputSound, "turn", lambda *_: 1 / 0)
     client = WaitingClient(
         {"type": "input_audio_buffer.commit", "event_id": "e"},
         {"type": "input_audio_buffer.clear"},
@@ -343,6 +382,59 @@ async def test_a_turn_that_interrupts_nothing_is_answered_after_the_answer_in_pr
 
     assert [last_text(one) for one in model.asked] == ["a", "b"]
     assert client.has("error", 0)
+
+
+def hearing(
+    client: WaitingClient, model: HearingModel, conversation: Conversation, answer: Act
+) -> Hearing:
+    abilities = Abilities(mute_because="x", transcription_model="w", detects_turns=False)
+    return Hearing(
+        SessionConfig.default("m", abilities),
+        conversation,
+        InnerRequests(model, lambda: None),
+        EventSender(client),
+        limit_s=10,
+        interrupt=answer,
+        answer=answer,
+        answers_already=lambda: False,
+    )
+
+
+async def test_sound_stays_in_the_buffer_while_the_conversation_is_full():
+    conversation, client = Conversation(limit_bytes=600), WaitingClient()
+    conversation.add({"id": "a", "type": "message", "content": [{"text": "x" * 500}]})
+    model = HearingModel("b")
+    model.hears.release()
+    one = hearing(client, model, conversation, answer=asyncio.Event().wait)
+    await one.append(sound(bytes(48_000)))
+    with pytest.raises(TooLarge):
+        await one.commit({})
+    conversation.delete("a")
+    await one.commit({})
+    await one.wait()
+
+    assert client.has(COMMITTED)
+    assert [one["content"][0]["transcript"] for one in conversation] == ["b"]
+
+
+async def test_a_client_that_has_left_gets_no_error_of_its_turn():
+    async def refuse() -> None:
+        client.is_gone = True
+        raise Overloaded("Not now.")
+
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    client, model = WaitingClient(), HearingModel("b")
+    model.hears.release()
+    one = hearing(client, model, Conversation(limit_bytes=600), answer=refuse)
+    item = {"id": "a", "type": "message", "content": [{"type": "input_audio"}]}
+    one.hear(item, 0, Turn(wav=b"", duration_s=1), answers=True)
+    await one.wait()
+    await asyncio.sleep(0)  # the task is forgotten
+    gc.collect()
+
+    assert client.is_gone
+    assert not unhandled
 
 
 async def test_transcripts_count_as_bytes_of_the_conversation():
