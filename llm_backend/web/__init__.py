@@ -36,7 +36,9 @@ UI, `languages/` with a dictionary for each language, `vendor/` with libraries, 
 - `status.js`           page: live status of the models
 - `downloads.js`        downloads of models
 - `operations.js`       page: operations of the document
-- `administration.js`   page: keys, limits, usage, audit log
+- `administration.js`   page: keys, usage, audit log
+- `limits.js`           limits of a project on it
+- `projects.js`         projects on it
 - `plot.js`, `tables.js`  charts and tables of these pages
 - `api.js`              HTTP client: JSON and event streams
 - `connection.js`       watch of a lost connection

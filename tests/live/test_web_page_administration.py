@@ -78,7 +78,51 @@ def test_usage_and_costs_are_plotted_by_day(browser, closed):
         expect(figures.get_by_role("img", name=re.compile("^Costs by day"))).to_be_visible()
         assert re.search(r"Costs\s+\$0\.\d*[1-9]", figures.inner_text())
         limits = page.get_by_role("region", name="Limits of the project")
-        expect(limits.locator("tr", has_text="builtin").first).to_contain_text("–")
+        expect(limits.get_by_label("Tokens a minute: builtin")).to_have_value("")
+
+
+def test_a_project_is_created_limited_and_archived(browser, closed):
+    organization = openai_client(closed, OPERATOR).admin.organization
+    with tab(browser, closed.address, expected_error=NO_SPEND_LIMIT) as page:
+        open_with(page, OPERATOR)
+        page.get_by_label("New project").fill("Class 7b")
+        page.get_by_role("button", name="Create the project").click()
+        choice = page.get_by_label("Project", exact=True)
+        expect(choice.locator("option:checked")).to_have_text("Class 7b")
+        project = choice.input_value()
+        page.get_by_label("Requests a minute: builtin").fill("30")
+        with page.expect_response("**/rate_limits/rl-builtin"):
+            page.get_by_role("button", name="Save the limits of builtin").click()
+        expect(page.get_by_label("Requests a minute: builtin")).to_have_value("30")
+        page.get_by_label("It may spend a month").fill("2.5")
+        with page.expect_response("**/spend_limit"):
+            page.get_by_role("button", name="Save the spend limit").click()
+        expect(page.get_by_label("It may spend a month")).to_have_value("2.5")
+        picture(page, "administration-project")
+        limits = {
+            one.model: one for one in organization.projects.rate_limits.list_rate_limits(project)
+        }
+        assert limits["builtin"].max_requests_per_1_minute == 30
+        assert limits["builtin"].max_tokens_per_1_minute == 1_000_000_000
+        page.get_by_label("It may spend a month").fill("")
+        with page.expect_response(lambda one: one.request.method == "DELETE"):
+            page.get_by_role("button", name="Save the spend limit").click()
+        page.get_by_role("button", name="Archive Class 7b").click()
+        page.get_by_role("dialog").get_by_role("button", name="Archive").click()
+        projects = page.get_by_role("region", name="Projects", exact=True)
+
+        expect(projects.get_by_role("row", name="Class 7b")).to_contain_text("archived")
+        assert organization.projects.retrieve(project).status == "archived"
+
+
+def test_a_change_that_the_server_refuses_is_said(browser, closed):
+    with tab(browser, closed.address, expected_error="40[04]") as page:
+        open_with(page, OPERATOR)
+        page.get_by_label("New project").fill(" ")
+        page.get_by_role("button", name="Create the project").click()
+
+        expect(page.get_by_role("alert")).to_contain_text("name")
+        expect(page.get_by_role("button", name=re.compile("^Archive Default"))).to_have_count(0)
 
 
 def test_all_projects_are_offered_though_a_page_of_the_list_ends_early(browser, closed):

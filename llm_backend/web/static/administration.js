@@ -4,15 +4,16 @@ import { request, requestAll } from "./api.js";
 import { isConfirmed } from "./confirm.js";
 import { byId, make } from "./dom.js";
 import { language, t } from "./language.js";
+import { limitTable } from "./limits.js";
 import { copyButton } from "./markdown.js";
 import { bars } from "./plot.js";
+import { DEFAULT_PROJECT, projectTable } from "./projects.js";
 import { apiKey } from "./start.js";
 import { row, table } from "./tables.js";
 
 const API = "v1/organization";
 const DAY_S = 86_400;
 const PERIODS = [7, 30]; // days
-const UNLIMITED = 1_000_000_000; // the document's number for no limit
 const UNNAMED = "Secret Key";
 const MAX_LOG_ENTRIES = 50; // of the audit log
 const MAX_KEYS = 100; // shown in a table
@@ -23,7 +24,7 @@ const day = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeZone: "
 
 export class AdministrationPage {
   #element = byId("administration-view");
-  #project = "proj_default";
+  #project = DEFAULT_PROJECT;
   #days = PERIODS[0];
   #reads = 0; // counted, as only the latest is shown
 
@@ -70,18 +71,15 @@ export class AdministrationPage {
       this.#keyForm(),
       this.created,
       this.tables,
-      table(
-        t("Projects"),
-        [t("Project"), "ID", t("Created"), t("State")],
-        make(
-          "tbody",
-          {},
-          ...projects.map(({ id, name, created_at: at, status }) =>
-            row(name ?? id, make("code", {}, id), formatTime(at), status),
-          ),
-        ),
-      ),
+      projectTable(projects, `${API}/projects`, (work) => this.#changeProjects(work), formatTime),
     );
+  }
+
+  #changeProjects(work) {
+    return this.#run(async () => {
+      this.#project = (await work()) ?? this.#project;
+      await this.open();
+    });
   }
 
   #choose({ project = this.#project, days = this.#days }) {
@@ -124,7 +122,12 @@ export class AdministrationPage {
       usageTable(usage),
       this.#keyTable(t("Keys of the project"), keys, `${path}/api_keys`),
       this.#keyTable(t("Admin keys"), admins, `${API}/admin_api_keys`),
-      limitTable(limits, spend),
+      limitTable(limits, spend, path, (work) =>
+        this.#run(async () => {
+          await work();
+          await this.#read();
+        }),
+      ),
       logTable(log.data),
     );
   }
@@ -298,31 +301,6 @@ function usageTable(buckets) {
     [t("Model"), t("Requests"), t("Tokens read"), t("Tokens written")],
     make("tbody", {}, ...(rows.length ? rows : [row("–", null, null, null)])),
   );
-}
-
-function limitTable(limits, spend) {
-  const limit = (value) => (value >= UNLIMITED ? null : count.format(value));
-  const rows = limits.map((one) =>
-    row(
-      one.model,
-      limit(one.max_requests_per_1_minute),
-      limit(one.max_tokens_per_1_minute),
-      limit(one.max_requests_per_1_day ?? UNLIMITED),
-    ),
-  );
-  const section = table(
-    t("Limits of the project"),
-    [t("Model"), t("Requests a minute"), t("Tokens a minute"), t("Requests a day")],
-    make("tbody", {}, ...rows),
-  );
-  const spending = spend
-    ? t("It may spend {amount} {currency} a month.", {
-        amount: count.format(spend.threshold_amount / 100),
-        currency: spend.currency,
-      })
-    : t("What it spends is not limited.");
-  section.append(make("p", { className: "hint" }, spending));
-  return section;
 }
 
 function logTable(entries) {

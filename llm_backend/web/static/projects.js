@@ -1,0 +1,60 @@
+// Projects: all of them, a new one, and the archive.
+
+import { request } from "./api.js";
+import { isConfirmed } from "./confirm.js";
+import { make } from "./dom.js";
+import { t } from "./language.js";
+import { row, table } from "./tables.js";
+
+export const DEFAULT_PROJECT = "proj_default"; // which stays
+
+/** The table of all projects. `change` runs a change, which may return the id of the project to be
+ *  shown, and shows its failure; `formatTime` shows seconds. */
+export function projectTable(projects, path, change, formatTime) {
+  const rows = projects.map((project) => {
+    const { id, name, created_at: at, status } = project;
+    const canArchive = status === "active" && id !== DEFAULT_PROJECT;
+    const button = canArchive ? archiveButton(project, path, change) : "";
+    return row(name ?? id, make("code", {}, id), formatTime(at), status, button);
+  });
+  const section = table(
+    t("Projects"),
+    [t("Project"), "ID", t("Created"), t("State"), ""],
+    make("tbody", {}, ...rows),
+  );
+  section.append(newProjectForm(path, change));
+  return section;
+}
+
+function archiveButton({ id, name }, path, change) {
+  const label = t("Archive {name}", { name: name ?? id });
+  const question = t("Archive the project “{name}”? Its keys are refused from then on, for good.", {
+    name: name ?? id,
+  });
+  const onclick = () =>
+    change(async () => {
+      if (!(await isConfirmed(question, { yes: t("Archive"), no: t("Cancel") }))) return;
+      await request(`${path}/${encodeURIComponent(id)}/archive`, { method: "POST", body: {} });
+    });
+  return make(
+    "button",
+    { type: "button", className: "link", "aria-label": label, onclick },
+    t("Archive"),
+  );
+}
+
+function newProjectForm(path, change) {
+  const name = make("input", { type: "text", id: "project-name", required: true, maxLength: 100 });
+  const onsubmit = (event) => {
+    event.preventDefault();
+    const body = { name: name.value.trim() };
+    change(async () => (await request(path, { method: "POST", body })).id);
+  };
+  return make(
+    "form",
+    { className: "filter new-key", onsubmit },
+    make("label", { for: name.id }, t("New project")),
+    name,
+    make("button", { className: "quiet" }, t("Create the project")),
+  );
+}
