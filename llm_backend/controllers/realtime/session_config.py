@@ -90,29 +90,20 @@ class SessionConfig:
         return cls(fields=fields, abilities=abilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
-        """Returns the configuration with changes; a null resets a field. Raises `ApiError`, naming
-        the field."""
+        """Returns the configuration with changes that follow the document's schema; a null of
+        `turn_detection` ends it. Raises `ApiError`, naming the field."""
         if self.is_transcription:
             _check_transcription(changes, self.abilities)
-            known = SessionConfig.default_transcription(None, self.abilities).fields
         else:
             _check_session(changes, self.fields["model"], self.abilities)
-            known = SessionConfig.default(self.fields["model"], self.abilities).fields
-        fields = {**self.fields, **changes}
-        for name, value in changes.items():
-            if value is None:
-                fields.pop(name)
-                if name in known:
-                    fields[name] = known[name]
-        fields["audio"] = _merge_audio(self.fields["audio"], changes.get("audio") or {})
-        return replace(self, fields=fields)
+        audio = _merge_audio(self.fields["audio"], changes.get("audio", {}))
+        return replace(self, fields={**self.fields, **changes, "audio": audio})
 
     def for_response(self, changes: JsonMapping) -> "SessionConfig":
         """Returns the configuration of one response. Raises as `apply` does."""
         _check_response(changes, self.abilities)
-        given = {name: value for name, value in changes.items() if value is not None}
-        fields = {**self.fields, **given}
-        fields["audio"] = _merge_audio(self.fields["audio"], given.get("audio") or {})
+        audio = _merge_audio(self.fields["audio"], changes.get("audio", {}))
+        fields = {**self.fields, **_without_nulls(changes), "audio": audio}
         return replace(self, fields=fields)
 
     @property
@@ -141,7 +132,7 @@ class SessionConfig:
     def transcription(self) -> JsonObject:
         """Fields of a request to `/audio/transcriptions`. Raises `InvalidRequest` without a
         model."""
-        named: JsonMapping = self.fields["audio"]["input"].get("transcription") or {}
+        named: JsonMapping = self.fields["audio"]["input"].get("transcription", {})
         model = named.get("model") or self.abilities.transcription_model
         if model is None:
             raise InvalidRequest(
@@ -185,7 +176,7 @@ class SessionConfig:
             "stream": True,
             "truncation": fields["truncation"],
         }
-        body |= {name: fields[name] for name in _TRANSLATED if fields.get(name)}
+        body |= {name: fields[name] for name in _TRANSLATED if fields.get(name) not in (None, "")}
         if fields["tools"]:
             body["tools"] = [
                 {"strict": False, "parameters": None, **one} for one in fields["tools"]
@@ -208,7 +199,7 @@ def _check_session(changes: JsonMapping, model: str, abilities: Abilities) -> No
             "Traces are those of this server's settings: `tracing` is `auto`.",
             param="session.tracing",
         )
-    if not isinstance(changes.get("truncation", "auto"), str | None):
+    if not isinstance(changes.get("truncation", "auto"), str):
         raise UnsupportedField(
             "`truncation` is `auto` or `disabled`: no ratio is kept.", param="session.truncation"
         )
@@ -221,9 +212,9 @@ def _check_transcription(changes: JsonMapping, abilities: Abilities) -> None:
         raise InvalidRequest(
             f"The session is of the type `{_TRANSCRIPTION}`.", param="session.type"
         )
-    audio = changes.get("audio") or {}
+    audio = changes.get("audio", {})
     _refuse_others(audio, {"input"}, "session.audio")
-    _check_input(audio.get("input") or {}, "session.audio.input", abilities)
+    _check_input(audio.get("input", {}), "session.audio.input", abilities)
 
 
 def _check_response(changes: JsonMapping, abilities: Abilities) -> None:
@@ -243,7 +234,7 @@ def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> Non
         )
     if modalities == ["audio"] and abilities.mute_because is not None:
         raise Unsupported(abilities.mute_because, param=f"{where}.output_modalities")
-    _check_audio(changes.get("audio") or {}, f"{where}.audio", abilities)
+    _check_audio(changes.get("audio", {}), f"{where}.audio", abilities)
     limit = changes.get("max_output_tokens")
     if isinstance(limit, int) and limit < _LEAST_TOKENS:
         raise InvalidRequest(
@@ -251,7 +242,7 @@ def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> Non
             param=f"{where}.max_output_tokens",
             code="integer_below_min_value",
         )
-    for index, tool in enumerate(changes.get("tools") or ()):
+    for index, tool in enumerate(changes.get("tools", ())):
         _check_tool(tool, f"{where}.tools[{index}]")
 
 
@@ -259,8 +250,8 @@ def _check_audio(audio: JsonMapping, where: str, abilities: Abilities) -> None:
     _refuse_others(
         audio, {"output"} if where.startswith("response") else {"input", "output"}, where
     )
-    _check_input(audio.get("input") or {}, f"{where}.input", abilities)
-    output = audio.get("output") or {}
+    _check_input(audio.get("input", {}), f"{where}.input", abilities)
+    output = audio.get("output", {})
     _refuse_others(output, {"format", "voice", "speed"}, f"{where}.output")
     _check_format(output.get("format"), f"{where}.output.format")
 
@@ -268,8 +259,9 @@ def _check_audio(audio: JsonMapping, where: str, abilities: Abilities) -> None:
 def _check_input(sound: JsonMapping, where: str, abilities: Abilities) -> None:
     _refuse_others(sound, {"format", "transcription", "turn_detection"}, where)
     _check_format(sound.get("format"), f"{where}.format")
-    transcription = sound.get("transcription") or {}
-    _refuse_others(transcription, {"model", "language", "prompt"}, f"{where}.transcription")
+    _refuse_others(
+        sound.get("transcription", {}), {"model", "language", "prompt"}, f"{where}.transcription"
+    )
     turns = sound.get("turn_detection")
     if turns is not None:
         _check_turns(turns, f"{where}.turn_detection", abilities)
@@ -316,12 +308,9 @@ def _check_format(described: JsonMapping | None, where: str) -> None:
 
 def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
     """Returns the fields `input` and `output`, each with its changes."""
-    merged = {side: {**fields, **(changes.get(side) or {})} for side, fields in audio.items()}
-    sound = merged.get("input") or {}
-    for name in ("transcription", "noise_reduction"):
-        if name in sound and sound[name] is None:
-            del sound[name]
-    if sound.get("turn_detection") is not None:
+    merged = {side: {**fields, **changes.get(side, {})} for side, fields in audio.items()}
+    sound = merged["input"]
+    if sound["turn_detection"] is not None:
         turns = {**_VAD, **_without_nulls(sound["turn_detection"])}
         turns |= {name: int(turns[name]) for name in _MILLISECONDS}  # JSON has 300.0, too
         sound["turn_detection"] = turns
@@ -344,10 +333,10 @@ def _check_tool(tool: Mapping[str, Any], where: str) -> None:
 
 
 def _refuse_others(fields: JsonMapping, supported: Collection[str], where: str) -> None:
-    named = {f"{where}.{name}": value for name, value in fields.items()}
     refuse_unsupported_fields(
-        named,
-        {f"{where}.{name}" for name in supported},
+        fields,
+        supported,
         is_neutral=lambda _, value: value is None,
         by="realtime sessions",
+        path=where,
     )

@@ -279,6 +279,15 @@ def detector() -> None:
         missing("the extra is not installed: pip install 'llm-backend[realtime]'")
 
 
+def test_a_zero_and_a_false_of_a_session_are_asked_for():
+    abilities = Abilities(mute_because="x", transcription_model=None, detects_turns=False)
+    fields = {"type": "realtime", "temperature": 0, "parallel_tool_calls": False, "prompt": None}
+    body = SessionConfig.default("m", abilities).apply(fields).request([])
+
+    assert (body["temperature"], body["parallel_tool_calls"]) == (0, False)
+    assert not {"prompt", "instructions"} & set(body)
+
+
 async def test_sound_that_is_no_base64_is_an_error_event():
     part = {"type": "input_audio", "audio": "é"}
     item = {"type": "message", "role": "user", "content": [part]}
