@@ -145,7 +145,7 @@ async def _relay_realtime(
             opening = open_upstream_socket(
                 services, socket, steps, session.meter, caller=fairness_key(find_caller())
             )
-            upstream, _ = await client.run_while_connected(opening)
+            upstream = await client.run_while_connected(opening)
             await socket.accept(upstream.protocol)
             await pump(client, upstream, session)
 

@@ -20,28 +20,18 @@ from llm_backend.controllers.relay.relay import upstream_path, upstream_query
 from llm_backend.controllers.relay.routing import FALLBACK_ERRORS
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
-from llm_backend.errors import ClientGone, Unsupported
+from llm_backend.errors import ClientGone
 
 log = logging.getLogger(__name__)
 
 
 def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel | None]:
-    """Returns the upstreams to be tried, in order; None stands for any that has the operation.
-
-    Raises `Unsupported` without an upstream, `ModelNotFound` for an unknown model.
-    """
-    if services.upstreams is None:
-        raise Unsupported(
-            "WebSockets are relayed to an upstream, and there is none: set OPENAI_API_KEY, or "
-            "`backends`."
-        )
+    """Returns the upstreams to be tried, in order, for a model whose first step is one; None stands
+    for any that has the operation."""
     if model is None:
         return [None]
     steps = services.registry.steps(model, OPERATION)
-    upstream_models = [step for step in steps if isinstance(step, UpstreamModel)]
-    if not upstream_models:
-        raise Unsupported(f"The model `{model}` is local and has no realtime sessions.")
-    return [*upstream_models]
+    return [step for step in steps if isinstance(step, UpstreamModel)]
 
 
 async def open_upstream_socket(
@@ -51,17 +41,14 @@ async def open_upstream_socket(
     meter: RequestMeter,
     *,
     caller: str,
-) -> tuple[UpstreamSocket, UpstreamModel | None]:
-    """Returns the socket of the first step that opens one, and that step."""
+) -> UpstreamSocket:
+    """Returns the socket of the first step that opens one."""
     for step in steps[:-1]:
         try:
-            return await _connect(
-                services, socket, step, meter, has_fallback=True, caller=caller
-            ), step
+            return await _connect(services, socket, step, meter, has_fallback=True, caller=caller)
         except FALLBACK_ERRORS as error:
             log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
-    last = steps[-1]
-    return await _connect(services, socket, last, meter, has_fallback=False, caller=caller), last
+    return await _connect(services, socket, steps[-1], meter, has_fallback=False, caller=caller)
 
 
 async def _connect(
