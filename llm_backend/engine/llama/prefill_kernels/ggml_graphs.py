@@ -55,14 +55,6 @@ class Graph:
         self._inputs.append((made, convert_values(values, kind)))
         return made
 
-    def permute(self, tensor: int, *axes: int) -> int:
-        """A view with other axes, by ggml's numbers: axis `i` becomes `axes[i]`."""
-        numbers = [ctypes.c_int(axis) for axis in axes]
-        made: int = _call(
-            "ggml_permute", _Pointer, _Pointer(self._context), _Pointer(tensor), *numbers
-        )
-        return made
-
     def product(self, weights: int, values: int) -> int:
         """`ggml_mul_mat`: values @ weights.T."""
         made: int = _call(
