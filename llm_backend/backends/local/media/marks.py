@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
+from typing import TypeGuard
 
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.media.values import Content, MediaFile
@@ -97,10 +98,10 @@ def media_in(contents: Iterable[Content]) -> Iterator[MediaFile]:
     """Yields the pictures and sounds of contents, in their order."""
     for content in contents:
         if _has_media(content):
-            yield from (piece for piece in content or () if not isinstance(piece, str))
+            yield from (piece for piece in content if not isinstance(piece, str))
 
 
-def _has_media(content: Content) -> bool:
+def _has_media(content: Content) -> TypeGuard[Sequence[str | MediaFile]]:
     return content is not None and not isinstance(content, str)
 
 
