@@ -140,7 +140,7 @@ def describe_build(info: "ModelInfo") -> str:
     from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 
     summary = f"llama.cpp computes on {info.backend}"
-    if not info.extra_buffers:
+    if info.extra_buffers is False:
         summary += ", without repacked weights, with which it crashes on this processor"
     if not NativeNucleus.is_available():
         summary += "; numpy samples the tokens, more slowly than the compiled sampler"

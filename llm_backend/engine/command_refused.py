@@ -1,4 +1,4 @@
-"""Refusal of a command, with its reason."""
+"""Refusal of a command, with its reason; the words for what each kind of model does."""
 
 from llm_backend.engine.messages import (
     ComputedCommand,

@@ -1,4 +1,4 @@
-"""Engine configuration: every limit and its default."""
+"""Configuration of an engine: that of its worker, and of the supervision of that process."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

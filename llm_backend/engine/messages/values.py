@@ -193,7 +193,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     kind: ModelKind
     can_infill: bool
     media: list[Medium] = []  # supported inputs besides text
-    extra_buffers: bool  # False after a restart without weight repacking
+    extra_buffers: bool | None  # weight repacking; None if the library has none
     backend: str = ""  # devices that compute the model, by llama.cpp's names and descriptions
     missing_kernels: MissingKernels | None = None  # None if they compute, or are not wanted
     plan: str = ""  # its fit to the machine's memory

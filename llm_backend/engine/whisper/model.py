@@ -105,7 +105,7 @@ class WhisperModel:
             control_tokens=[],
             kind=self.kind,
             can_infill=False,
-            extra_buffers=False,
+            extra_buffers=None,
             backend=library.whisper_print_system_info().decode().strip(" |"),
         )
 

@@ -54,7 +54,7 @@ def sought_words(query: str) -> list[str]:
 
 
 def excerpt(texts: Sequence[str], query: str) -> list[ExcerptPart]:
-    """The index of the first text with a word of the query, in parts; the first text's start if
+    """The part of the first text around a word of the query, in parts; the first text's start if
     there is none."""
     sought = [run for match in _WORD.finditer(query) for run in _runs(match[0])]
     for text in texts:
