@@ -10,8 +10,6 @@ import orjson
 
 from llm_backend.json_types import JsonMapping
 
-__all__ = ["error_fields", "is_documented"]
-
 
 def is_documented(body: bytes) -> bool:
     """Returns True if the body has the document's `error` object, or is no JSON object at all."""
