@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
@@ -27,12 +28,20 @@ class Shape:
     feed_forward: int
     vocabulary: str
     kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0
+    copies: bool = False  # each token has one successor, so that answers repeat themselves
 
 
-SMALL = {"layers": 30, "width": 576, "heads": 9, "key_heads": 3, "feed_forward": 1536}
+SMALL: dict[str, Any] = {
+    "layers": 30,
+    "width": 576,
+    "heads": 9,
+    "key_heads": 3,
+    "feed_forward": 1536,
+}
 SHAPES = {
     "135m-q8": Shape(**SMALL, vocabulary="gpt-2"),
     "135m-q4": Shape(**SMALL, vocabulary="gpt-2", kind=GGMLQuantizationType.Q4_0),
+    "135m-copies": Shape(**SMALL, vocabulary="gpt-2", copies=True),
     "500m-q8": Shape(
         layers=24, width=896, heads=14, key_heads=2, feed_forward=4864, vocabulary="qwen2"
     ),
@@ -88,7 +97,8 @@ def add_vocabulary(writer: GGUFWriter, path: Path) -> int:
 
 
 def add_tensors(writer: GGUFWriter, shape: Shape, vocabulary: int) -> None:
-    """Random weights; norms of one. The embedding serves as output too."""
+    """Random weights; norms of one. The embedding serves as output too, unless the model
+    copies: then nothing leaves its layers, and the output knows each token's successor."""
     rng, width = np.random.default_rng(0), shape.width
     keys = width // shape.heads * shape.key_heads
     layer = {
@@ -104,12 +114,34 @@ def add_tensors(writer: GGUFWriter, shape: Shape, vocabulary: int) -> None:
     for number in range(shape.layers):
         tensors |= {f"blk.{number}.{name}": size for name, size in layer.items()}
     for name, size in tensors.items():
-        values = rng.standard_normal(size, dtype=np.float32) * np.float32(0.02)
-        data = quants.quantize(values, shape.kind)
-        writer.add_tensor(f"{name}.weight", data, raw_dtype=shape.kind)
+        values = rng.standard_normal(size, dtype=np.float32) * np.float32(DEVIATION)
+        if shape.copies and name.endswith(("attn_output", "ffn_down")):
+            values[:] = 0
+        if shape.copies and name == "token_embd":
+            values *= np.float32(1 / DEVIATION)
+            add_successors(writer, values, shape.kind)
+        add(writer, name, values, shape.kind)
     norms = [f"blk.{number}.{part}_norm" for number in range(shape.layers) for part in NORMED]
     for name in (*norms, "output_norm"):
         writer.add_tensor(f"{name}.weight", np.ones(width, dtype=np.float32))
 
 
+def add(writer: GGUFWriter, name: str, values: np.ndarray, kind: GGMLQuantizationType) -> None:
+    """Add a tensor of this type."""
+    writer.add_tensor(f"{name}.weight", quants.quantize(values, kind), raw_dtype=kind)
+
+
+def add_successors(writer: GGUFWriter, embedding: np.ndarray, kind: GGMLQuantizationType) -> None:
+    """Add the output part of a model that copies: each token of a circle is followed by the next
+    one; bytes and markup are in no circle."""
+    end = len(embedding) - (len(embedding) - WORDS_FROM) % CIRCLE - CIRCLE
+    circles = np.arange(WORDS_FROM, end).reshape(-1, CIRCLE)
+    output = np.zeros_like(embedding)
+    output[np.roll(circles, -1, axis=1)] = embedding[circles] * np.float32(SHARPNESS)
+    add(writer, "output", output, kind)
+
+
 NORMED = ("attn", "ffn")
+DEVIATION = 0.02  # of the random weights
+SHARPNESS = 0.05  # of the successor over all other tokens: some 20 nats
+CIRCLE, WORDS_FROM = 32, 512  # tokens of a circle; the first token of one

@@ -27,6 +27,7 @@ COLOURS = {
     "llm-backend": "#2f81f7",
     "llama-server": "#e0812b",
     "llama-server --cache-ram 0": "#c9a227",
+    "llama-server --spec-default": "#7a9a01",
     "example server": "#8957e5",
     "llama_cpp.server": "#d1477a",
     "limit": GREY,

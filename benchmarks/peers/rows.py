@@ -6,6 +6,7 @@ from typing import Any
 __all__ = ["ROWS"]
 
 _BOTH = "llm-backend,llama-server"
+_SETTINGS = f"{_BOTH},llama-server --cache-ram 0,llama-server --spec-default"
 _STREAMS = "W1,W8,W16,S16"
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
@@ -52,6 +53,14 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "slots": 16,
         "context_tokens": 4096,
         "rounds": 1,
+        "no_limit": True,
+    },
+    "settings": {"servers": _SETTINGS, "workloads": "W1,W8,W16,S16,R24", "rounds": 2, "slots": 8},
+    "copies": {
+        "models": "135m-copies",
+        "servers": _SETTINGS,
+        "workloads": "W1,W8",
+        "rounds": 2,
         "no_limit": True,
     },
     "limit": {"servers": "llm-backend", "workloads": _STREAMS},

@@ -68,6 +68,10 @@ def _llama_server_no_store(setup: Setup, port: int, folder: Path) -> list[str]:
     return [*_llama_server(setup, port, folder), "--cache-ram", "0"]
 
 
+def _llama_server_speculating(setup: Setup, port: int, folder: Path) -> list[str]:
+    return [*_llama_server(setup, port, folder), "--spec-default"]
+
+
 def _packaged_command(setup: Setup, port: int, folder: Path) -> list[str]:
     # Its default cancels the running stream when another request comes: then most of them fail.
     return [
@@ -107,6 +111,7 @@ SERVERS: dict[str, tuple[Command, Path]] = {
     "llm-backend": (_ours, build.NATIVE),
     "llama-server": (_llama_server, build.LLAMA_SERVER),
     "llama-server --cache-ram 0": (_llama_server_no_store, build.LLAMA_SERVER),
+    "llama-server --spec-default": (_llama_server_speculating, build.LLAMA_SERVER),
     "llama_cpp.server": (_packaged_command, build.PYTHON),
     "example server": (_example, build.PYTHON),
 }

@@ -186,9 +186,10 @@ class LocalModelsSettings(BaseModel):
     )
     draft_models: Names = Field(
         (),
-        description="Smaller GGUF files that draft tokens where that is faster, `FILE` for the "
-        "first model or `MODEL=FILE`. A draft model needs its model's vocabulary, and has KV "
-        "cells of its own for as many slots and tokens; it changes no answer.",
+        description="Smaller GGUF files that draft tokens where that is faster (models, or EAGLE-3 "
+        "drafts), `FILE` for the first model or `MODEL=FILE`. A draft model needs its model's "
+        "vocabulary, and has KV cells of its own for as many slots and tokens; it changes no "
+        "answer.",
     )
     threads: int | None = Field(
         None,

@@ -21,7 +21,7 @@ def byte_characters() -> list[str]:
 RERANK_TEMPLATE = "<|im_start|>Query: {query}\nDocument: {document}<|im_end|>\n"
 
 
-def write_llama(
+def write_llama(  # noqa: PLR0915 # one statement for each part of the file
     path: Path,
     *,
     seed: int = 0,
@@ -31,12 +31,13 @@ def write_llama(
     can_rank: bool = False,
     has_spm: bool = False,
     has_places: bool = False,
+    copies: bool = False,
 ) -> Path:
     """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
     With `can_infill` three tokens more, for texts with a hole. With `can_rank` it is a qwen3 that
     says yes or no to a query and a document in its own template. `has_spm`: its vocabulary is
     SentencePiece's instead. With `has_places` it is a qwen2vl, for which the parts of a picture
-    have a row and a column."""
+    have a row and a column. With `copies` each token is followed by the next of the vocabulary."""
     writer = GGUFWriter(str(path), _architecture(can_rank=can_rank, has_places=has_places))
     writer.add_name("tiny random")
     _shape(writer, layers=layers, size=size)
@@ -60,7 +61,9 @@ def write_llama(
     def ones(name: str, length: int = size) -> None:
         writer.add_tensor(name, np.ones(length, dtype=np.float32))
 
-    tensor("token_embd.weight", tokens, size, scale=0.5)
+    residual = 0.0 if copies else 0.2
+    embedding = rng.standard_normal((tokens, size), dtype=np.float32) * np.float32(0.5)
+    writer.add_tensor("token_embd.weight", embedding)
     for layer in range(layers):
         block = f"blk.{layer}."
         ones(block + "attn_norm.weight")
@@ -71,12 +74,15 @@ def write_llama(
         tensor(block + "attn_q.weight", size, size)
         tensor(block + "attn_k.weight", size // 2, size)
         tensor(block + "attn_v.weight", size // 2, size)
-        tensor(block + "attn_output.weight", size, size)
+        tensor(block + "attn_output.weight", size, size, scale=residual)
         tensor(block + "ffn_gate.weight", 2 * size, size)
         tensor(block + "ffn_up.weight", 2 * size, size)
-        tensor(block + "ffn_down.weight", size, 2 * size)
+        tensor(block + "ffn_down.weight", size, 2 * size, scale=residual)
     ones("output_norm.weight")
-    tensor("output.weight", tokens, size, scale=0.5)
+    if copies:
+        writer.add_tensor("output.weight", np.roll(embedding, 1, axis=0))
+    else:
+        tensor("output.weight", tokens, size, scale=0.5)
     if can_rank:
         tensor("cls.output.weight", 2, size)
     return _written(writer, path)
@@ -252,6 +258,54 @@ def write_windowed(path: Path, *, seed: int = 0, layers: int = 4, size: int = 64
         tensor(block + "ffn_up.weight", 2 * size, size)
         tensor(block + "ffn_down.weight", size, 2 * size)
     writer.add_tensor("output_norm.weight", np.ones(size, dtype=np.float32))
+    return _written(writer, path)
+
+
+def write_eagle(
+    path: Path,
+    *,
+    seed: int = 0,
+    size: int = 64,
+    layers: tuple[int, ...] = (0, 1, 2),
+    target_size: int = 64,
+    copies: bool = False,
+) -> Path:
+    """A float32 EAGLE-3 draft of random weights for `write_llama` with three layers. With `copies`
+    its first token is the one after the next, if it drafts for a model that copies."""
+    writer = GGUFWriter(str(path), "eagle3")
+    writer.add_name("tiny eagle")
+    _shape(writer, layers=1, size=size)
+    writer.add_head_count_kv(2)
+    writer.add_key_length(size // 4)
+    writer.add_value_length(size // 4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(size // 4)
+    writer.add_array("eagle3.target_layers", list(layers))
+    writer.add_uint32("eagle3.target_hidden_size", target_size)
+    tokens = _add_gpt2_vocabulary(writer, [])
+    rng = np.random.default_rng(seed)
+    residual = 0.0 if copies else 0.2
+
+    def tensor(name: str, *shape: int, scale: float = 0.2) -> None:
+        writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
+
+    embedding = rng.standard_normal((tokens, size), dtype=np.float32) * np.float32(0.5)
+    writer.add_tensor("token_embd.weight", embedding)
+    writer.add_tensor("output.weight", np.roll(embedding, 2, axis=0))
+    if copies:  # of the three inputs, only the first layer's
+        fused = np.hstack((np.eye(size), np.zeros((size, 2 * target_size)))).astype(np.float32)
+        writer.add_tensor("fc.weight", fused)
+    else:
+        tensor("fc.weight", size, 3 * target_size)
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.attn_norm_2", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(size, dtype=np.float32))
+    tensor("blk.0.attn_q.weight", size, 2 * size)
+    tensor("blk.0.attn_k.weight", size // 2, 2 * size)
+    tensor("blk.0.attn_v.weight", size // 2, 2 * size)
+    tensor("blk.0.attn_output.weight", size, size, scale=residual)
+    tensor("blk.0.ffn_gate.weight", 2 * size, size)
+    tensor("blk.0.ffn_up.weight", 2 * size, size)
+    tensor("blk.0.ffn_down.weight", size, 2 * size, scale=residual)
     return _written(writer, path)
 
 

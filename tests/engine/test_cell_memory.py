@@ -36,7 +36,7 @@ def opened(tiny_llama) -> Iterator[Opened]:
 
     yield opened
     for model in models:
-        native.llama_free(model._context)
+        native.llama_free(model.context)
         native.llama_model_free(model._model)
 
 

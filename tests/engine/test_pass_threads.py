@@ -18,7 +18,7 @@ CORES = 2
 def context(tiny_llama):
     """The native context of a tiny model, set up for two threads."""
     model = LlamaModel(start(model_path=tiny_llama, threads=CORES), LlamaLog())
-    return model._context
+    return model.context
 
 
 def preempted() -> int:

@@ -3,12 +3,13 @@ OpenMP team would halve the speed.
 
 model.py               a loaded model and its context: passes, cells, embeddings
 draft_model_loader.py  loads a draft model for another one
+eagle.py               EAGLE-3 drafts
 weights.py             weights: mapped from their file, or read
 devices.py             the devices of the native code, and their memory
 huge_pages.py          weights in huge pages
 header.py              metadata and kind of a model
 vocabulary.py          tokenizer
-native_head.py         the draft head of a model
+native_head.py         drafts from hidden states, of a model's own head
 native_batch.py        the native batch of a pass
 cells.py               KV cells by slot
 cell_memory.py         lazily allocated memory of cells
@@ -20,8 +21,20 @@ log.py                 the native code's log
 """
 
 from llm_backend.engine.llama.cells import STATE_FORMAT
-from llm_backend.engine.llama.draft_model_loader import load_draft_model
+from llm_backend.engine.llama.draft_model_loader import (
+    is_eagle,
+    load_draft_model,
+    load_eagle_head,
+)
 from llm_backend.engine.llama.log import LlamaLog, capture_log
 from llm_backend.engine.llama.model import LlamaModel
 
-__all__ = ["STATE_FORMAT", "LlamaLog", "LlamaModel", "capture_log", "load_draft_model"]
+__all__ = [
+    "STATE_FORMAT",
+    "LlamaLog",
+    "LlamaModel",
+    "capture_log",
+    "is_eagle",
+    "load_draft_model",
+    "load_eagle_head",
+]

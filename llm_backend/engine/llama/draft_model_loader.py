@@ -1,21 +1,61 @@
-"""Loading of a draft model."""
+"""Loading of draft models: whole models, and EAGLE-3 drafts."""
+
+from pathlib import Path
 
 from msgspec.structs import replace
 
+from llm_backend.engine.llama.eagle import open_eagle_head
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.model import LlamaModel
+from llm_backend.engine.llama.native_head import NativeHead
 from llm_backend.engine.messages import ModelKind, Start
 from llm_backend.engine.model import LoadError
 
-# drafts that are computed from inputs of the layers of the model that they draft for
-_NEED_HIDDEN_STATES = frozenset({"dflash", "eagle3", "gemma4-assistant"})
+_EAGLE = "eagle3"
+_EAGLE_TOKENS = 128  # of a pass, each of which has logits
+# other drafts that are computed from states of the model that they draft for
+_UNSUPPORTED = frozenset({"dflash", "gemma4-assistant"})
+
+
+def is_eagle(path: Path) -> bool:
+    """True for the file of an EAGLE-3 draft. Raises `LoadError` if it cannot be read."""
+    return check_file(path).architecture == _EAGLE
+
+
+def load_eagle_head(model: LlamaModel, start: Start, log: LlamaLog) -> NativeHead:
+    """Load the EAGLE-3 draft of `start.draft_model_path`, and verify it by a pass. Raises
+    `LoadError` if it cannot draft for `model`."""
+    own = replace(_draft_start(model, start), batch_tokens=_EAGLE_TOKENS)
+    draft = LlamaModel(own, log, target=model)
+    _check_vocabulary(model, draft, start.model_path, own.model_path)
+    return open_eagle_head(model, check_file(start.model_path), draft, check_file(own.model_path))
 
 
 def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaModel:
     """Load the model of `start.draft_model_path` with the settings of `model`, and verify it by
     a pass. It has as many slots of as many tokens, if it was trained for so many. Raises
     `LoadError` if it cannot draft for `model`."""
+    own = _draft_start(model, start)
+    path = own.model_path
+    architecture = check_file(path).architecture
+    if architecture in _UNSUPPORTED:
+        raise LoadError(
+            f"{path} cannot draft for {start.model_path}: models like it ({architecture}) need "
+            "states of its layers, which is not supported"
+        )
+    draft = LlamaModel(own, log)
+    if draft.kind is not ModelKind.CHAT:
+        raise LoadError(f"{path} generates nothing, so it cannot draft")
+    _check_vocabulary(model, draft, start.model_path, path)
+    draft.verify()
+    if not draft.can_roll_back:
+        raise LoadError(f"{path} keeps a state that cannot be cut, so it cannot draft")
+    return draft
+
+
+def _draft_start(model: LlamaModel, start: Start) -> Start:
+    """The start command of a draft model. Raises `LoadError` if none can draft for `model`."""
     path = start.draft_model_path
     assert path is not None, "a draft model is configured"
     if model.kind is not ModelKind.CHAT:
@@ -24,16 +64,11 @@ def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaMod
         raise LoadError(
             f"{start.model_path} keeps a state that cannot be cut, so {path} cannot draft for it"
         )
-    architecture = check_file(path).architecture
-    if architecture in _NEED_HIDDEN_STATES:
-        raise LoadError(
-            f"{path} cannot draft for {start.model_path}: models like it ({architecture}) need "
-            "states of its layers, which is not supported"
-        )
-    own = replace(
+    return replace(
         start,
         model_path=path,
         draft_model_path=None,
+        draft_heads=False,
         context_tokens=None,
         default_context_tokens=model.context_tokens,
         cells=None,
@@ -41,15 +76,11 @@ def load_draft_model(model: LlamaModel, start: Start, log: LlamaLog) -> LlamaMod
         projector_path=None,
         kind=None,
     )
-    draft = LlamaModel(own, log)
-    if draft.kind is not ModelKind.CHAT:
-        raise LoadError(f"{path} generates nothing, so it cannot draft")
+
+
+def _check_vocabulary(model: LlamaModel, draft: LlamaModel, path: Path, draft_path: Path) -> None:
     difference = model.vocabulary.difference(draft.vocabulary)
     if difference is not None:
         raise LoadError(
-            f"{path} cannot draft for {start.model_path}, as its vocabulary differs: {difference}"
+            f"{draft_path} cannot draft for {path}, as its vocabulary differs: {difference}"
         )
-    draft.verify()
-    if not draft.can_roll_back:
-        raise LoadError(f"{path} keeps a state that cannot be cut, so it cannot draft")
-    return draft

@@ -15,7 +15,11 @@ from llm_backend.engine.llama.devices import describe_devices
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
-from llm_backend.engine.llama.native_head import NativeHead, hidden_states_are_available
+from llm_backend.engine.llama.native_head import (
+    HiddenStates,
+    NativeHead,
+    hidden_states_are_available,
+)
 from llm_backend.engine.llama.prefill_kernels import Instructions, use_prefill_kernels
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
@@ -43,12 +47,14 @@ _VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single toke
 class LlamaModel:
     """A loaded model and its one context, as configured by `Start`.
 
-    A slot is a sequence id. `forward` computes logits, `embed` embeddings.
+    A slot is a sequence id. `forward` computes logits, `embed` embeddings. `target` is the model
+    that an EAGLE-3 draft shares token embeddings with.
     """
 
-    def __init__(self, start: Start, log: LlamaLog) -> None:
+    def __init__(self, start: Start, log: LlamaLog, *, target: "LlamaModel | None" = None) -> None:
         self._start = start
-        self._log = log
+        self.log = log
+        self._target = target
         self.has_draft_head = _has_usable_head(check_file(start.model_path), start)
         native.llama_backend_init()
         kernels = use_prefill_kernels(
@@ -74,20 +80,18 @@ class LlamaModel:
         if self.kind is not ModelKind.CHAT:
             self.batch_tokens = max(start.batch_tokens, self.context_tokens)
         self._rows_limit = self.slots + start.logit_rows
+        if target is not None:
+            self._rows_limit = self.batch_tokens  # its graph has all outputs
         self._view: NDArray[np.float32] | None = None
         self._view_address = 0
         self._cell_memory = CellMemory()
         self._first_threads = first_thread_count(start, native.llama_model_size(self._model))
-        self._context = self._open_context()
-        self._threads = PassThreads(
-            self._context,
-            self._first_threads,
-            is_learning=start.threads is None and not _is_on_gpu(start),
-        )
+        self.context = self._open_context()
+        self.threads = self._new_threads(self.context)
         self._apply_adapters()
-        self._memory = native.llama_get_memory(self._context)
+        self._memory = native.llama_get_memory(self.context)
         self._cells = Cells(
-            self._context, self._memory, copies_only_used_cells=self.copies_only_used_cells
+            self.context, self._memory, copies_only_used_cells=self.copies_only_used_cells
         )
         self._batch = NativeBatch(self.batch_tokens)
         self.projector = self._projector()
@@ -124,13 +128,13 @@ class LlamaModel:
         embeddings = self.projector.embeddings(run)
         batch = self._batch.from_embeddings(embeddings, slot, position, first, count)
         if embeddings.is_whole:
-            native.llama_set_causal_attn(self._context, False)
+            native.llama_set_causal_attn(self.context, False)
         try:
             self._compute(batch)
-            native.llama_synchronize(self._context)
+            native.llama_synchronize(self.context)
         finally:
             if embeddings.is_whole:
-                native.llama_set_causal_attn(self._context, True)
+                native.llama_set_causal_attn(self.context, True)
 
     def truncate(self, slot: int, position: int) -> bool:
         """Keep the cells of a slot before `position`. False if this state cannot be truncated;
@@ -185,14 +189,14 @@ class LlamaModel:
         encodes = not native.llama_model_has_decoder(self._model) or not self._memory
         compute = native.llama_encode if encodes else native.llama_decode
         batch = self._batch.native
-        status = self._threads.compute(batch.n_tokens, lambda: compute(self._context, batch))
+        status = self.threads.compute(batch.n_tokens, lambda: compute(self.context, batch))
         if status:
             raise DecodeError(
-                f"the model could not read its inputs: status {status}; {self._log.pop_reason()}"
+                f"the model could not read its inputs: status {status}; {self.log.pop_reason()}"
             )
         results = np.empty((len(inputs), size), dtype=np.float32)
         for slot in range(len(inputs)):
-            pointer = native.llama_get_embeddings_seq(self._context, slot)
+            pointer = native.llama_get_embeddings_seq(self.context, slot)
             results[slot] = np.ctypeslib.as_array(pointer, shape=(size,))
         return results
 
@@ -233,7 +237,7 @@ class LlamaModel:
         model = load_weights(self._start, self._placement, loads_draft_head=self.has_draft_head)
         if model:
             return model
-        reason = self._log.pop_reason()
+        reason = self.log.pop_reason()
         kind = OutOfMemory if _FAILED_ALLOCATION in reason else LoadError
         raise kind(f"{self._start.model_path} cannot be loaded: {reason}")
 
@@ -252,19 +256,28 @@ class LlamaModel:
         return None
 
     def _new_head(self) -> NativeHead:
+        params = self._context_params()
+        params.ctx_type = native.LLAMA_CONTEXT_TYPE_MTP
+        params.n_outputs_max = params.n_outputs_max_per_seq = self.slots
         with self._cell_memory.allocate_lazily(is_wanted=not self._start.mlock):
-            head = NativeHead(
-                self._model,
-                self._context,
-                self._context_params(),
-                self._first_threads,
-                self._log,
-                end_tokens=self.vocabulary.end_tokens,
-                vocabulary_size=self.vocabulary.size,
-                is_learning=self._start.threads is None and not _is_on_gpu(self._start),
-            )
+            context = native.llama_init_from_model(self._model, params)
+        if not context:
+            raise DecodeError(f"there is no context for it: {self.log.pop_reason()}")
+        size = native.llama_model_n_embd_out(self._model)
+        head = NativeHead(
+            context,
+            HiddenStates(self.context, size, of_outputs=False),
+            vocabulary=self.vocabulary,
+            batch_tokens=self.batch_tokens,
+            threads=self._new_threads(context),
+            log=self.log,
+        )
         head.verify()
         return head
+
+    def _new_threads(self, context: Handle) -> PassThreads:
+        is_learning = self._start.threads is None and not _is_on_gpu(self._start)
+        return PassThreads(context, self._first_threads, is_learning=is_learning)
 
     def _open_context(self) -> Handle:
         params = self._context_params()
@@ -273,7 +286,7 @@ class LlamaModel:
         if not context:
             raise OutOfMemory(
                 f"there is no memory for {self.slots} slots of {self.context_tokens} tokens: "
-                f"{self._log.pop_reason()}"
+                f"{self.log.pop_reason()}"
             )
         return context
 
@@ -294,6 +307,8 @@ class LlamaModel:
             params.n_ctx = start.cells or self.slots * self.context_tokens
             params.n_outputs_max = self._rows_limit
             params.n_outputs_max_per_seq = params.n_outputs_max
+        if self._target is not None:
+            params.ctx_other = self._target.context
         return params
 
     @property
@@ -318,10 +333,10 @@ class LlamaModel:
             if not loaded[index]:
                 raise LoadError(
                     f"the adapter {adapter.path} cannot be applied to {self._start.model_path}: "
-                    f"{self._log.pop_reason()}"
+                    f"{self.log.pop_reason()}"
                 )
         scales = (ctypes.c_float * len(adapters))(*(one.scale for one in adapters))
-        native.llama_set_adapters_lora(self._context, loaded, len(adapters), scales)
+        native.llama_set_adapters_lora(self.context, loaded, len(adapters), scales)
 
     def _projector(self) -> NativeProjector | None:
         if self._start.projector_path is None:
@@ -331,7 +346,7 @@ class LlamaModel:
                 f"{self._start.model_path} generates nothing, so it has no use for the projector "
                 f"{self._start.projector_path}"
             )
-        return NativeProjector(self._start, self._model, self._log)
+        return NativeProjector(self._start, self._model, self.log)
 
     def _context_size(self) -> int:
         start, trained = self._start, int(native.llama_model_n_ctx_train(self._model))
@@ -345,14 +360,14 @@ class LlamaModel:
         outputs = self._batch.fill(chunks)
         self._compute(self._batch.native)
         if not outputs:
-            native.llama_synchronize(self._context)
+            native.llama_synchronize(self.context)
             return np.empty((0, self.vocabulary.size), dtype=np.float32)
         return self._logits()[:outputs]
 
     def _logits(self) -> NDArray[np.float32]:
         """Logits of the last pass, as rows: [rows limit, vocab] float32. The view is cached until
         their address changes: making it takes longer than the next plan."""
-        pointer = native.llama_get_logits(self._context)
+        pointer = native.llama_get_logits(self.context)
         address = ctypes.addressof(pointer.contents)
         if self._view is None or self._view_address != address:
             shape = (self._rows_limit, self.vocabulary.size)
@@ -360,13 +375,13 @@ class LlamaModel:
         return self._view
 
     def _compute(self, batch: Handle) -> None:
-        status = self._threads.compute(
-            batch.n_tokens, lambda: int(native.llama_decode(self._context, batch))
+        status = self.threads.compute(
+            batch.n_tokens, lambda: int(native.llama_decode(self.context, batch))
         )
         if status == 1:
             raise CellsExhausted
         if status:
-            raise DecodeError(f"the forward pass failed: status {status}; {self._log.pop_reason()}")
+            raise DecodeError(f"the forward pass failed: status {status}; {self.log.pop_reason()}")
 
 
 def _has_usable_head(header: GgufHeader, start: Start) -> bool:

@@ -1,9 +1,10 @@
-"""The draft head of a loaded model, in a context of its own that shares the model's weights.
+"""A context that drafts from hidden states of a model: its own draft head, or an EAGLE-3 draft.
 
-The hidden states come from functions that the binding has, but llama.cpp does not call stable: they
-are looked up by name, and without them nothing is drafted."""
+The hidden states come from functions of llama.cpp that it does not call stable: they are looked up
+by their C++ names, and without them nothing is drafted so."""
 
-import importlib
+import ctypes
+from typing import Any, Protocol
 
 import llama_cpp as native
 import numpy as np
@@ -14,11 +15,34 @@ from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.log import LlamaLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.threads import PassThreads
-from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.model import CellsExhausted, DecodeError
 from llm_backend.engine.speculation.head_drafter import Hidden
 
 _VERIFICATION_TOKENS = 64  # enough to run the matrix kernels that a single token does not use
+_ROWS = ctypes.POINTER(ctypes.c_float)
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {  # result and arguments, by C++ name
+    "_Z26llama_set_embeddings_nextnP13llama_contextbb": (
+        None,
+        [ctypes.c_void_p, ctypes.c_bool, ctypes.c_bool],
+    ),
+    "_Z26llama_get_embeddings_nextnP13llama_context": (_ROWS, [ctypes.c_void_p]),
+    "_Z30llama_set_embeddings_layer_inpP13llama_contextjb": (
+        None,
+        [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_bool],
+    ),
+    "_Z30llama_get_embeddings_layer_inpP13llama_contextj": (
+        _ROWS,
+        [ctypes.c_void_p, ctypes.c_uint32],
+    ),
+}
+
+
+class HiddenSource(Protocol):
+    """Hidden states of the tokens of a pass."""
+
+    def rows(self, count: int) -> Hidden:
+        """Of the first `count` tokens of the last pass: [count, size] float32."""
 
 
 class HiddenStates:
@@ -27,51 +51,69 @@ class HiddenStates:
     def __init__(self, context: Handle, size: int, *, of_outputs: bool) -> None:
         self._context = context
         self._size = size
-        # without their names for other compilers, the functions are missing
-        self._functions = importlib.import_module("llama_cpp.llama_cpp_ext")
-        self._functions.llama_set_embeddings_nextn(context, True, of_outputs)
+        _function("llama_set_embeddings_nextn")(context, True, of_outputs)
 
     def rows(self, count: int) -> Hidden:
         """Of the first `count` tokens or outputs of the last pass: a view [count, size] float32."""
         if not count:
             return np.empty((0, self._size), dtype=np.float32)
-        pointer = self._functions.llama_get_embeddings_nextn(self._context)
+        pointer = _function("llama_get_embeddings_nextn")(self._context)
         return np.ctypeslib.as_array(pointer, shape=(count, self._size))
 
 
+class LayerInputs:
+    """The inputs of some layers of a context, side by side."""
+
+    def __init__(self, context: Handle, size: int, layers: list[int]) -> None:
+        self._context = context
+        self._size = size
+        self._layers = layers
+        for layer in layers:
+            _function("llama_set_embeddings_layer_inp")(context, layer, True)
+
+    def rows(self, count: int) -> Hidden:
+        """Of the first `count` tokens of the last pass: [count, size of all] float32."""
+        get = _function("llama_get_embeddings_layer_inp")
+        native.llama_synchronize(self._context)
+        parts = [
+            np.ctypeslib.as_array(get(self._context, layer), shape=(count, self._size))
+            for layer in self._layers
+        ]
+        return np.concatenate(parts, axis=1)
+
+
 class NativeHead:
-    """The head of `model`, which computes in `model_context`. `params` are the model's own."""
+    """Drafts in `context`, from the hidden states of `source`. It computes no token before
+    `first_position`. `has_all_outputs`: its graph has the outputs of all tokens or of none."""
 
     def __init__(
         self,
-        model: Handle,
-        model_context: Handle,
-        params: native.llama_context_params,
-        threads: int,
-        log: LlamaLog,
+        context: Handle,
+        source: HiddenSource,
         *,
-        end_tokens: frozenset[int],
-        vocabulary_size: int,
-        is_learning: bool,
+        vocabulary: LlamaVocabulary,
+        batch_tokens: int,
+        threads: PassThreads,
+        log: LlamaLog,
+        first_position: int = 0,
+        has_all_outputs: bool = False,
     ) -> None:
-        self.end_tokens = end_tokens
-        self.hidden_size = int(native.llama_model_n_embd_out(model))
-        self.batch_tokens = int(params.n_ubatch)
+        self.end_tokens = vocabulary.end_tokens
+        self.hidden_size = int(native.llama_model_n_embd_out(native.llama_get_model(context)))
+        self.batch_tokens = batch_tokens
+        self.first_position = first_position
+        self.context_tokens = int(native.llama_n_ctx_seq(context))
+        self._context = context
+        self._source = source
+        self._has_all_outputs = has_all_outputs
         self._log = log
-        self._vocabulary_size = vocabulary_size
-        params.ctx_type = native.LLAMA_CONTEXT_TYPE_MTP
-        params.n_outputs_max = params.n_outputs_max_per_seq = params.n_seq_max
-        self._context = native.llama_init_from_model(model, params)
-        if not self._context:
-            raise DecodeError(f"there is no context for the draft head: {log.pop_reason()}")
-        self.context_tokens = int(native.llama_n_ctx_seq(self._context))
-        self._states = HiddenStates(self._context, self.hidden_size, of_outputs=True)
-        self._model_states = HiddenStates(model_context, self.hidden_size, of_outputs=False)
-        memory = native.llama_get_memory(self._context)
-        self._cells = Cells(self._context, memory, copies_only_used_cells=False)
-        self._threads = PassThreads(self._context, threads, is_learning=is_learning)
-        self._batch = NativeBatch(self.batch_tokens)
-        self._hidden = np.zeros((self.batch_tokens, self.hidden_size), dtype=np.float32)
+        self._vocabulary_size = vocabulary.size
+        self._states = HiddenStates(context, self.hidden_size, of_outputs=True)
+        memory = native.llama_get_memory(context)
+        self._cells = Cells(context, memory, copies_only_used_cells=False)
+        self._threads = threads
+        self._batch = NativeBatch(batch_tokens)
+        self._hidden = np.zeros((batch_tokens, self.hidden_size), dtype=np.float32)
         self._batch.add_embeddings(self._hidden)
 
     def verify(self) -> None:
@@ -82,15 +124,19 @@ class NativeHead:
         self.truncate(0, 0)
 
     def hidden_states(self, count: int) -> Hidden:
-        """Hidden states of the `count` tokens of the model's last pass, a view."""
-        return self._model_states.rows(count)
+        """Hidden states of the `count` tokens of the model's last pass, perhaps a view."""
+        return self._source.rows(count)
 
     def forward(
         self, chunks: list[BatchChunk], hidden: Hidden
     ) -> tuple[NDArray[np.float32], Hidden]:
         """Compute `chunks`, with the hidden state before each of their tokens. Returns logits and
-        hidden states of the outputs, both views. Raises `CellsExhausted` or `DecodeError`."""
+        hidden states of the outputs, perhaps views. Raises `CellsExhausted` or `DecodeError`."""
         outputs = self._batch.fill(chunks)
+        wanted = np.flatnonzero(self._batch.arrays.outputs[: self._batch.arrays.length])
+        if outputs and self._has_all_outputs:
+            outputs = self._batch.arrays.length
+            self._batch.arrays.outputs[:outputs] = 1
         self._hidden[: len(hidden)] = hidden
         batch = self._batch.native
         status = self._threads.compute(
@@ -103,9 +149,10 @@ class NativeHead:
         if not outputs:
             native.llama_synchronize(self._context)
             return np.empty((0, self._vocabulary_size), dtype=np.float32), self._states.rows(0)
-        logits = native.llama_get_logits(self._context)
-        shape = (outputs, self._vocabulary_size)
-        return np.ctypeslib.as_array(logits, shape=shape), self._states.rows(outputs)
+        pointer = native.llama_get_logits(self._context)
+        logits = np.ctypeslib.as_array(pointer, shape=(outputs, self._vocabulary_size))
+        states = self._states.rows(outputs)
+        return (logits[wanted], states[wanted]) if self._has_all_outputs else (logits, states)
 
     def copy(self, source: int, target: int) -> None:
         """Replace the cells of slot `target` by a copy of the cells of `source`."""
@@ -117,9 +164,13 @@ class NativeHead:
 
 
 def hidden_states_are_available() -> bool:
-    """True if the binding finds the functions for hidden states in its library."""
-    try:
-        importlib.import_module("llama_cpp.llama_cpp_ext")
-    except (ImportError, AttributeError):
-        return False
-    return True
+    """True if the native library has the functions for hidden states."""
+    return all(hasattr(native.llama_cpp._lib, name) for name in _FUNCTIONS)
+
+
+# Any: functions of the bindings are untyped
+def _function(name: str) -> Any:
+    found = next(one for one in _FUNCTIONS if name in one)
+    function = getattr(native.llama_cpp._lib, found)
+    function.restype, function.argtypes = _FUNCTIONS[found]
+    return function

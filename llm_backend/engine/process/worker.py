@@ -330,8 +330,10 @@ def _drafter(model: "LlamaModel", start: Start, log: "LlamaLog") -> DraftSource 
     if start.draft_model_path is None:
         head = model.open_draft_head()
         return None if head is None else HeadDrafter(head)
-    from llm_backend.engine.llama import load_draft_model
+    from llm_backend.engine.llama import is_eagle, load_draft_model, load_eagle_head
 
+    if is_eagle(start.draft_model_path):
+        return HeadDrafter(load_eagle_head(model, start, log))
     return Drafter(load_draft_model(model, start, log), model.vocabulary.size)
 
 

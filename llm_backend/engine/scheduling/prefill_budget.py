@@ -7,7 +7,8 @@ passes, which are a good deal faster.
 
 Beside decoding sequences, a long prompt may slow at most 5 % of the passes by more than half. GPUs
 compute a few of its tokens in each pass. CPUs compute one chunk every 25 passes, as long as these
-passes take together, so that a long prompt has half of the time.
+passes take together, so that a long prompt has half of the time; or what a pass holds, if that is
+less.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
 """Chunked prefill: divides the tokens that a pass has left among prompts. Pure.
 
 Interactive and short prompts come first, and a quarter is reserved for the sequence that has
-waited longest. On CPUs large passes are no cheaper per token, so once the prompts that finish their
-prefill in a pass fill half the budget, further interactive prompts, begun or not, get nothing more
-in this pass. While interactive requests are expected, prompts of batch requests get only a limited
-part; while interactive sequences decode, so do long prompts (`prefill_budget`).
+waited longest. On CPUs passes of more than 128 tokens are hardly cheaper per token, so once the
+prompts that finish their prefill in a pass fill half the budget, further interactive prompts, begun
+or not, get nothing more in this pass. While interactive requests are expected, prompts of batch
+requests get only a limited part; while interactive sequences decode, so do long prompts
+(`prefill_budget`).
 """
 
 from enum import Enum

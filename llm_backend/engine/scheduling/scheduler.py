@@ -41,9 +41,8 @@ class Scheduler:
 
     `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` limits how many
     positions of a pass have logits besides the last one of each sequence: prompt logprobs and
-    drafts. Unified cells of `cache` suit GPUs. With separate ones, which suit CPUs, a token costs
-    the same in a small pass as in a large one, and the tokens that one sequence computes beyond
-    the others are a native batch of their own.
+    drafts. Unified cells of `cache` suit GPUs. With separate ones, which suit CPUs, the tokens
+    that one sequence computes beyond the others are a native batch of their own.
     """
 
     def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:

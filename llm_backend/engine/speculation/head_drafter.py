@@ -38,6 +38,7 @@ class DraftHead(Protocol):
     context_tokens: int
     batch_tokens: int
     hidden_size: int
+    first_position: int  # it computes no token before
     end_tokens: frozenset[int]
 
     def hidden_states(self, count: int) -> Hidden:
@@ -63,6 +64,7 @@ class _Text:
     the tokens from `drafted_at` on."""
 
     source: Sequence
+    first_position: int
     first: int
     hidden: Hidden
     computed: int = 0
@@ -73,7 +75,7 @@ class _Text:
     @property
     def start(self) -> int:
         """The first token that the head has not computed."""
-        return max(self.computed, self.first)
+        return max(self.computed, self.first, self.first_position)
 
     def truncate(self, length: int) -> None:
         """Keep the hidden states before `length`."""
@@ -126,7 +128,8 @@ class HeadDrafter(DraftSource):
         text = self._texts.get(_slot(sequence))
         if self._is_broken or text is None or text.source is not sequence:
             return 0
-        if text.first + len(text.hidden) < len(sequence.tokens) - 1:
+        last = len(sequence.tokens) - 1
+        if text.first + len(text.hidden) < last or last < text.first_position:
             return 0
         return max(0, self._head.context_tokens - len(sequence.tokens))
 
@@ -168,6 +171,7 @@ class HeadDrafter(DraftSource):
         self._head.copy(source, target)
         self._texts[target] = _Text(
             source=text.source,
+            first_position=text.first_position,
             first=text.first,
             hidden=text.hidden,
             computed=text.computed,
@@ -209,6 +213,7 @@ class HeadDrafter(DraftSource):
             return text
         found = _Text(
             source=sequence,
+            first_position=self._head.first_position,
             first=0,
             hidden=np.empty((0, self._head.hidden_size), dtype=np.float32),
             rate=AcceptanceRate(self._rate),

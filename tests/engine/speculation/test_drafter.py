@@ -14,7 +14,13 @@ from llm_backend.engine.model import LoadError
 from llm_backend.engine.speculation.drafter import Drafter
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start
-from tests.engine.gguf_models import MERGED, write_llama, write_with_head
+from tests.engine.gguf_models import (
+    MERGED,
+    write_eagle,
+    write_llama,
+    write_windowed,
+    write_with_head,
+)
 from tests.engine.test_generator import Bench
 
 NUMBERS = itertools.count()
@@ -108,12 +114,18 @@ async def test_unsuitable_draft_model_is_refused_at_the_start(
     tmp_path, tiny_llama, tiny_spm, tiny_bert
 ):
     infill = write_llama(tmp_path / "infill.gguf", can_infill=True)
-    eagle = write_with_head(tmp_path / "eagle.gguf", architecture="eagle3")
+    eagle = write_eagle(tmp_path / "eagle.gguf", layers=(0, 1, 2))
+    wide = write_eagle(tmp_path / "wide.gguf", layers=(0, 1, 1), target_size=128)
+    windowed = write_windowed(tmp_path / "windowed.gguf")
+    flash = write_with_head(tmp_path / "flash.gguf", architecture="dflash")
     for model, draft, reason in (
         (tiny_llama, tiny_spm, "vocabulary differs: the tokens are of another kind"),
         (tiny_llama, tiny_bert, "generates nothing, so it cannot draft"),
         (tiny_bert, tiny_llama, "generates nothing, so .* cannot draft for it"),
-        (tiny_llama, eagle, r"models like it \(eagle3\) need states of its layers"),
+        (tiny_llama, eagle, r"drafts from the layers \[0, 1, 2\], of 2"),
+        (tiny_llama, wide, "another width than 64"),
+        (windowed, eagle, "does not give the inputs of the layers of cohere2"),
+        (tiny_llama, flash, r"models like it \(dflash\) need states of its layers"),
         (tiny_llama, tmp_path / "missing.gguf", "No such file"),
     ):
         async with Engine(config(model, draft_model_path=draft)) as engine:

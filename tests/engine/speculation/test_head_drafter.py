@@ -9,7 +9,7 @@ import pytest
 
 from llm_backend.engine import Engine
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaLog, LlamaModel
+from llm_backend.engine.llama import LlamaLog, LlamaModel, load_eagle_head
 from llm_backend.engine.llama.native_head import NativeHead
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.messages.address import Address
@@ -18,7 +18,7 @@ from llm_backend.engine.speculation.head_drafter import HeadDrafter
 from llm_backend.model_files import draft_head_refusal, read_header
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start
-from tests.engine.gguf_models import write_with_head
+from tests.engine.gguf_models import write_eagle, write_llama, write_with_head
 from tests.engine.test_generator import Bench
 
 NUMBERS = itertools.count()
@@ -164,6 +164,58 @@ def reference_token(model: LlamaModel, head: NativeHead, tokens: list[int]) -> i
     chunk = BatchChunk(slot=0, position=0, tokens=tokens, outputs=[len(tokens) - 1])
     logits, _ = head.forward([chunk], hidden)
     return int(logits[0].argmax())
+
+
+def eagle_bench(path: Path, draft: Path, draft_tokens: int) -> Bench:
+    """An engine with an EAGLE-3 draft, whose passes seem to cost nothing."""
+    log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": draft_tokens, "logit_rows": 16}
+    command = start(model_path=path, draft_model_path=draft, **bounds)
+    model = LlamaModel(command, log)
+    model.verify()
+    drafter = HeadDrafter(load_eagle_head(model, command, log), clock=lambda: 0.0)
+    return Bench(model, drafter, **bounds)
+
+
+def test_eagle_draft_that_knows_its_model_is_always_accepted(tmp_path):
+    model = write_llama(tmp_path / "model.gguf", layers=3, copies=True)
+    draft = write_eagle(tmp_path / "eagle.gguf", copies=True)
+    plain, ahead = bench(model, drafts=False), eagle_bench(model, draft, 1)
+    prompts = [f"{prompt} {number}" for number, prompt in enumerate((*PROMPTS, LONG, LONG))]
+    expected = answers_of(plain, *(request(prompt, max_tokens=30) for prompt in prompts))
+    commands = [request(prompt, max_tokens=30) for prompt in prompts]
+
+    assert answers_of(ahead, *commands) == expected
+    assert accepted(ahead, commands) == drafted(ahead, commands) >= 14 * len(prompts)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_random_eagle_draft_changes_no_answer(tmp_path, sampling):
+    model = write_llama(tmp_path / "model.gguf", layers=3)
+    draft = write_eagle(tmp_path / "eagle.gguf", seed=3, size=32)
+    plain, ahead = bench(model, drafts=False), eagle_bench(model, draft, 4)
+    prompts = (*PROMPTS, LONG, LONG + "and another", PROMPTS[1])
+    expected = answers_of(plain, *(request(prompt, sampling=sampling) for prompt in prompts))
+    commands = [request(prompt, sampling=sampling) for prompt in prompts]
+
+    assert answers_of(ahead, *commands) == expected
+    assert drafted(ahead, commands) > 0
+
+
+@pytest.mark.asyncio
+async def test_engine_with_an_eagle_draft_gives_the_same_answers(tmp_path, tiny_llama):
+    model = write_llama(tmp_path / "model.gguf", layers=3, copies=True)
+    draft = write_eagle(tmp_path / "eagle.gguf", copies=True)
+    async with (
+        Engine(config(model, draft_model_path=draft)) as ahead,
+        Engine(config(model, speculation=False)) as plain,
+    ):
+        await asyncio.gather(ahead.ready(), plain.ready())
+        deltas, expected = await asyncio.gather(
+            answer(ahead, request(max_tokens=100)), answer(plain, request(max_tokens=100))
+        )
+
+    assert "".join(one.text for one in deltas) == "".join(one.text for one in expected)
+    assert deltas[-1].accepted_tokens > 0
 
 
 @pytest.mark.asyncio
