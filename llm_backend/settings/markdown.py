@@ -17,7 +17,7 @@ _HEAD = """\
 Generated from `llm_backend/settings/` by `llm-backend configuration`.
 
 A setting's flag is its name with dashes (`--log-level`, `--no-web`; `--model` and other
-lists are repeated for each value); secrets and nested settings have no flag.
+lists, in the singular, are repeated for each value); secrets and nested settings have no flag.
 A flag of `llm-backend serve` overrides the environment, the environment overrides the file
 of `--config`, the file overrides the default. Lists are comma-separated in the environment
 and lists in the file. An empty environment variable counts as unset; an empty text in a

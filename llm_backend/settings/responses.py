@@ -34,8 +34,8 @@ class ResponsesSettings(BaseModel):
 
     prompts: Mapping[str, PromptSettings] = Field(
         {},
-        description="Prompts by the ids in a response's `prompt`; in the file only, see `One "
-        "prompt`.",
+        description="Prompts by the ids in a response's `prompt`: see `One prompt`; JSON in the "
+        "environment.",
     )
     mcp_servers: Names = Field(
         (),

@@ -26,12 +26,19 @@ class Server:
 
     def __init__(self) -> None:
         self.goes_on = asyncio.Event()
-        routes = [Route("/told", self.told, methods=["POST"]), Route("/stream", self.stream)]
+        routes = [
+            Route("/told", self.told, methods=["POST"]),
+            Route("/stream", self.stream),
+            Route("/{path:path}", self.anything),
+        ]
         self.app = Starlette(routes=routes)
 
     async def told(self, request: Request) -> Response:
         size = sum([len(piece) async for piece in request.stream()])
         return JSONResponse({"host": request.headers["host"], "bytes": size})
+
+    async def anything(self, _request: Request) -> Response:
+        return Response("behind the proxy")
 
     async def stream(self, _request: Request) -> Response:
         async def events() -> AsyncIterator[bytes]:
@@ -109,11 +116,18 @@ async def test_streams_pass_as_they_come(proxied):
     assert (first, rest) == ("data: one", ["data: [DONE]"])
 
 
-async def test_large_bodies_and_the_host_pass_and_numbers_do_not(proxied):
+async def test_large_bodies_and_the_host_pass(proxied):
     _, client = proxied
 
     told = await client.post("/told", content=bytes(40 * MIB))
-    metrics = await client.get("/metrics")
 
     assert told.json() == {"host": "llm.example.com", "bytes": 40 * MIB}
-    assert metrics.status_code == 404
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1", "//v1/", "/%76%31"])
+@pytest.mark.parametrize("name", ["metrics", "metrics/", "healthz", "readyz//", "m%65trics"])
+async def test_operations_without_a_key_do_not_pass(proxied, prefix, name):
+    _, client = proxied
+
+    assert (await client.get(f"{prefix}/{name}?a=b")).status_code == 404
+    assert (await client.get(f"{prefix}/models/{name}")).status_code == 200
