@@ -55,12 +55,12 @@ class Access:
 
     async def expire(self) -> None:
         """Deletes expired rows: usage, client secrets, the audit log, shared answers, permits."""
-        await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
+        await self.usage.expire(int(time.time() - self.usage_days * DAY_S))
         await self.deferred_usage.expire()
         await self.client_secrets.expire()
         if self.audit_days is not None:
             before = int(time.time() - self.audit_days * DAY_S)
-            await self.administration.forget_audit_entries(before)
+            await self.administration.delete_audit_entries(before)
         if self.shared_answers is not None:
             await self.shared_answers.expire()
         if self.shared_concurrency is not None:
@@ -124,7 +124,7 @@ async def open_access(
                 limits=limits,
                 capacity=_capacity(settings),
                 run_deadline_s=settings.run_deadline_s,
-                recheck_s=settings.keys_refresh_s,
+                keys_refresh_s=settings.keys_refresh_s,
             ),
         )
 

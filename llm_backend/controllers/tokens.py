@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 async def tokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /tokenize`"""
-    return await _with_model(services, request, local=_tokenize)
+    return await _answer_by_model(services, request, local=_tokenize)
 
 
-async def _with_model(services: Services, request: ApiRequest, *, local: LocalStep) -> Response:
+async def _answer_by_model(
+    services: Services, request: ApiRequest, *, local: LocalStep
+) -> Response:
     """Answers with the model that the body names, if the caller's project may use it."""
     name = request.body["model"]
     if not services.access.admission.may_use(request.caller, name):
@@ -78,7 +80,7 @@ async def count_prompt_tokens(services: Services, request: ApiRequest) -> Respon
 
 async def detokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /detokenize`"""
-    return await _with_model(services, request, local=_detokenize)
+    return await _answer_by_model(services, request, local=_detokenize)
 
 
 async def _detokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
@@ -96,7 +98,7 @@ async def _detokenize(services: Services, request: ApiRequest, model: LocalModel
 
 async def render_chat_prompt(services: Services, request: ApiRequest) -> Response:
     """`POST /chat/prompt`: the rendered prompt of `POST /chat/completions` with the same body."""
-    return await _with_model(services, request, local=_render)
+    return await _answer_by_model(services, request, local=_render)
 
 
 async def chat_to_count(

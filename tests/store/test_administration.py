@@ -140,7 +140,7 @@ async def test_old_usage_is_deleted_and_newer_usage_is_kept(database):
     for day in days:
         key = UsageKey(day * 86_400, "completions", "p", "k", "", "m", "default", False, "")
         await usage.add({key: (1, *Tokens(), 0)})
-    await usage.forget(2 * 86_400)
+    await usage.expire(2 * 86_400)
 
     wanted = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], among={})
     left = await usage.sums(wanted, width_s=86_400)
@@ -171,8 +171,8 @@ async def test_stored_answer_is_claimed_by_one_holder_and_found_by_all(database)
     answers = StoredAnswers(database)
     claims = await asyncio.gather(*(claim(answers, holder=str(one)) for one in range(10)))
     maker = str(next(number for number, found in enumerate(claims) if found is None))
-    await answers.keep("n", holder="another", answer=whole(b"no"), until=50)
-    await answers.keep("n", holder=maker, answer=whole(), until=50)
+    await answers.store("n", holder="another", answer=whole(b"no"), until=50)
+    await answers.store("n", holder=maker, answer=whole(), until=50)
 
     assert sum(found is None for found in claims) == 1
     found = await claim(answers)
@@ -195,13 +195,13 @@ async def test_expired_answers_and_the_oldest_over_the_limit_are_deleted(databas
     answers = StoredAnswers(database)
     for number, name in enumerate("abcd"):
         await claim(answers, name)
-        await answers.keep(name, holder="a", answer=whole(bytes(10)), until=100 + number)
+        await answers.store(name, holder="a", answer=whole(bytes(10)), until=100 + number)
     await claim(answers, "e", now=100)
-    await answers.forget(now=100, most_bytes=30)
+    await answers.expire(now=100, limit_bytes=30)
 
     found = [await claim(answers, name, now=100, holder="b") for name in "abcde"]
     assert [one is None for one in found] == [True, False, False, False, False]
-    await answers.forget(now=100, most_bytes=29)
+    await answers.expire(now=100, limit_bytes=29)
     found = [await claim(answers, name, now=100, holder="c") for name in "bcde"]
     assert [one is None for one in found] == [True, False, False, False]
 
@@ -302,7 +302,7 @@ async def test_only_old_entries_of_the_audit_log_are_deleted(database):
         await administration.add(replace(CHANGE, resource_id=f"p{at}"), record(f"p{at}"))
     version = await administration.version()
 
-    await administration.forget_audit_entries(before=300)
+    await administration.delete_audit_entries(before=300)
 
     page = await administration.audit_entries(AuditFilter(), PageRequest(limit=10))
     assert [entry.resource_id for entry in page.items] == ["p300"]

@@ -47,7 +47,7 @@ class Idempotency:
         self._admission = admission
         self._shared = shared
         self._clock = clock
-        self._stored: OrderedDict[Id, RecordedAnswer] = OrderedDict()
+        self._recorded: OrderedDict[Id, RecordedAnswer] = OrderedDict()
         self._bytes = 0
 
     async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
@@ -69,44 +69,44 @@ class Idempotency:
         self, name: Id, request: ApiRequest, answer: SendResponse, send: Send
     ) -> None:
         digest = await offload(_digest, request.raw_body)
-        while (stored := self._find(name)) is not None:
-            if stored.digest != digest:
+        while (recorded := self._find(name)) is not None:
+            if recorded.digest != digest:
                 raise _key_reused_error()
-            if stored.ended.is_set():
-                await replay(stored, send)
+            if recorded.ended.is_set():
+                await replay(recorded, send)
                 return
-            await stored.ended.wait()
+            await recorded.ended.wait()
         await self._record(name, RecordedAnswer(digest=digest), request, answer, send)
 
     async def _record(
         self,
         name: Id,
-        stored: RecordedAnswer,
+        recorded: RecordedAnswer,
         request: ApiRequest,
         answer: SendResponse,
         send: Send,
     ) -> None:
-        self._stored[name] = stored
+        self._recorded[name] = recorded
         is_whole = False
         try:
             if self._shared is None:
-                is_whole = await self._record_answer(stored, request, answer, send)
+                is_whole = await self._record_answer(recorded, request, answer, send)
             else:
                 is_whole = await self._answer_shared(
-                    self._shared, name, stored, request, answer, send
+                    self._shared, name, recorded, request, answer, send
                 )
         finally:
             if is_whole:
-                self._store(stored)
-            elif self._stored.get(name) is stored:
-                del self._stored[name]
-            stored.ended.set()
+                self._store(recorded)
+            elif self._recorded.get(name) is recorded:
+                del self._recorded[name]
+            recorded.ended.set()
 
     async def _record_answer(
-        self, stored: RecordedAnswer, request: ApiRequest, answer: SendResponse, send: Send
+        self, recorded: RecordedAnswer, request: ApiRequest, answer: SendResponse, send: Send
     ) -> bool:
         """Sends a new answer. Returns True if it is to be stored."""
-        recorder = AnswerRecorder(stored, send)
+        recorder = AnswerRecorder(recorded, send)
         await self._admission(request, answer, recorder)
         return recorder.is_whole
 
@@ -114,44 +114,44 @@ class Idempotency:
         self,
         shared: SharedAnswers,
         name: Id,
-        stored: RecordedAnswer,
+        recorded: RecordedAnswer,
         request: ApiRequest,
         answer: SendResponse,
         send: Send,
     ) -> bool:
-        shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), stored.digest.hex()
+        shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), recorded.digest.hex()
         found = await run_while_connected(request, shared.claim(shared_name, digest))
         if found is not None:
             if found.digest != digest or found.answer is None:
                 raise _key_reused_error()
-            stored.set_whole(found.answer)
-            await replay(stored, send)
+            recorded.set_whole(found.answer)
+            await replay(recorded, send)
             return True
         is_whole = False
         try:
-            is_whole = await self._record_answer(stored, request, answer, send)
+            is_whole = await self._record_answer(recorded, request, answer, send)
         finally:
             if is_whole:
-                shared.keep(shared_name, stored.whole)
+                shared.store(shared_name, recorded.whole)
             else:
                 shared.free(shared_name)
         return is_whole
 
     def _find(self, name: Id) -> RecordedAnswer | None:
-        stored = self._stored.get(name)
-        if stored is not None and stored.ended.is_set() and self._clock() >= stored.until_s:
+        recorded = self._recorded.get(name)
+        if recorded is not None and recorded.ended.is_set() and self._clock() >= recorded.until_s:
             self._evict(name)
             return None
-        return stored
+        return recorded
 
-    def _store(self, stored: RecordedAnswer) -> None:
-        stored.until_s = self._clock() + RETENTION_S
-        self._bytes += stored.size_bytes
+    def _store(self, recorded: RecordedAnswer) -> None:
+        recorded.until_s = self._clock() + RETENTION_S
+        self._bytes += recorded.size_bytes
         while self._bytes > ALL_BYTES:
-            self._evict(next(name for name, one in self._stored.items() if one.ended.is_set()))
+            self._evict(next(name for name, one in self._recorded.items() if one.ended.is_set()))
 
     def _evict(self, name: Id) -> None:
-        self._bytes -= self._stored.pop(name).size_bytes
+        self._bytes -= self._recorded.pop(name).size_bytes
 
 
 def _shows_secret(request: ApiRequest) -> bool:

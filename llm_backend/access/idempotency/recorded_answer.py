@@ -53,8 +53,8 @@ class RecordedAnswer:
 class AnswerRecorder:
     """Sends an answer on and records it, unless it becomes too large or fails."""
 
-    def __init__(self, stored: RecordedAnswer, send: Send) -> None:
-        self._stored = stored
+    def __init__(self, recorded: RecordedAnswer, send: Send) -> None:
+        self._recorded = recorded
         self._send = send
         # Joined at once: a small event takes no more memory than its bytes.
         self._body = bytearray()
@@ -66,7 +66,7 @@ class AnswerRecorder:
             status = message["status"]
             self._is_storable = status < 500 and status not in _NOT_STORED
             # A copy, because later senders add headers of their own.
-            self._stored.start = {**message, "headers": list(message["headers"])}
+            self._recorded.start = {**message, "headers": list(message["headers"])}
         elif message["type"] == "http.response.body":
             self._append(message.get("body", b""))
         else:
@@ -74,7 +74,7 @@ class AnswerRecorder:
             self._is_storable = False
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._stored.body = bytes(self._body)
+            self._recorded.body = bytes(self._body)
             self.is_whole = self._is_storable
 
     def _append(self, piece: bytes) -> None:
@@ -85,8 +85,8 @@ class AnswerRecorder:
             self._body.clear()
 
 
-async def replay(stored: RecordedAnswer, send: Send) -> None:
+async def replay(recorded: RecordedAnswer, send: Send) -> None:
     """Sends a stored answer again, with a header that says so."""
-    assert stored.start is not None, "a whole answer has begun"
-    await send({**stored.start, "headers": [*stored.start["headers"], REPLAYED]})
-    await send({"type": "http.response.body", "body": stored.body, "more_body": False})
+    assert recorded.start is not None, "a whole answer has begun"
+    await send({**recorded.start, "headers": [*recorded.start["headers"], REPLAYED]})
+    await send({"type": "http.response.body", "body": recorded.body, "more_body": False})

@@ -34,7 +34,7 @@ class SharedAnswers:
         self._writes = BackgroundTasks()  # continue even if the client has disconnected
 
     async def claim(self, name: str, digest: str) -> AnswerClaim | None:
-        """Claims a key. Returns None if this server is to make the answer, and then to `keep` or
+        """Claims a key. Returns None if this server is to make the answer, and then to `store` or
         `free` it. Otherwise returns the whole answer, or the digest of another request under this
         key. Waits for an answer that another server is making."""
         while True:
@@ -61,11 +61,11 @@ class SharedAnswers:
             del self._holders[name]
         return found
 
-    def keep(self, name: str, answer: StoredAnswer) -> None:
+    def store(self, name: str, answer: StoredAnswer) -> None:
         """Stores a whole answer in the background."""
         if holder := self._holders.get(name):
             until = int(self._clock()) + RETENTION_S
-            work = self._stored.keep(name, holder=holder, answer=answer, until=until)
+            work = self._stored.store(name, holder=holder, answer=answer, until=until)
             self._writes.start(self._write(name, holder, work))
 
     def free(self, name: str) -> None:
@@ -87,7 +87,7 @@ class SharedAnswers:
 
     async def expire(self) -> None:
         """Deletes expired answers, and the oldest beyond `ALL_BYTES`."""
-        await self._stored.forget(now=int(self._clock()), most_bytes=ALL_BYTES)
+        await self._stored.expire(now=int(self._clock()), limit_bytes=ALL_BYTES)
 
     async def _renew(self) -> None:
         until = int(self._clock()) + LEASE_S
@@ -109,4 +109,4 @@ class SharedAnswers:
 
 
 def _notify(error: StoreError) -> None:
-    log.warning("answers_not_shared", extra={"reason": str(error)})
+    log.warning("idempotency_answers_not_shared", extra={"reason": str(error)})

@@ -31,7 +31,6 @@ from llm_backend.store import as_owner
 from llm_backend.stream_ending import SentEvents
 
 # Interval for checking whether the key of an open WebSocket is still valid.
-RECHECK_S = 5.0
 
 
 class AdmissionControl:
@@ -47,7 +46,7 @@ class AdmissionControl:
         limits: RateLimits,
         capacity: FairSemaphore | None = None,
         run_deadline_s: float | None = None,
-        recheck_s: float = RECHECK_S,
+        keys_refresh_s: float,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
@@ -55,7 +54,7 @@ class AdmissionControl:
         self._limits = limits
         self._capacity = capacity
         self._run_deadline_s = run_deadline_s
-        self._recheck_s = recheck_s
+        self._keys_refresh_s = keys_refresh_s
 
     async def __call__(self, request: ApiRequest, answer: SendResponse, send: Send) -> None:
         """Sends the answer, and counts its usage at its end. Raises `Forbidden`, `QuotaExceeded`,
@@ -150,7 +149,7 @@ class AdmissionControl:
                     reservation,
                     authenticate,
                     model,
-                    recheck_s=self._recheck_s,
+                    keys_refresh_s=self._keys_refresh_s,
                 )
         finally:
             release_all(policy.concurrency_limits)

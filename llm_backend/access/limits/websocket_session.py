@@ -28,7 +28,7 @@ Message = str | bytes
 
 class MeteredSession:
     """Messages of one WebSocket. `authenticate` returns the current caller, and is called again
-    every `recheck_s` seconds."""
+    every `keys_refresh_s` seconds."""
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class MeteredSession:
         authenticate: Callable[[], Caller],
         model: str,
         *,
-        recheck_s: float,
+        keys_refresh_s: float,
     ) -> None:
         self._permission = permission
         self.meter = meter
         self._reservation = reservation
         self._authenticate = authenticate
         self._model = model
-        self._recheck_s = recheck_s
+        self._keys_refresh_s = keys_refresh_s
         self._transcription_model: str | None = None  # the transcription model of the session
         self._caller = authenticate()
 
@@ -80,7 +80,7 @@ class MeteredSession:
     async def recheck_forever(self) -> NoReturn:
         """Rechecks key and permissions until one fails, and raises the error of that check."""
         while True:
-            await asyncio.sleep(self._recheck_s)
+            await asyncio.sleep(self._keys_refresh_s)
             self._caller = self._authenticate()
             self._permission.check(self._caller, self._model, names_model=False)
 

@@ -3,7 +3,7 @@
 from llm_backend.contract.body_bounds import text_bytes
 from llm_backend.contract.request import ApiRequest
 
-BYTES_A_TOKEN = 4  # bytes of text a token, before or without a real count
+ESTIMATED_BYTES_PER_TOKEN = 4  # bytes of text a token, before or without a real count
 _ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
@@ -13,4 +13,4 @@ def tokens_of(request: ApiRequest) -> int:
     limits = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
     # The OpenAPI document bounds none of these; a negative number must not create extra budget.
     answer_tokens = max(0, limits[0]) if limits else 0
-    return max(1, text_bytes(request.raw_body) // BYTES_A_TOKEN) + answer_tokens
+    return max(1, text_bytes(request.raw_body) // ESTIMATED_BYTES_PER_TOKEN) + answer_tokens

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from llm_backend.access.authentication.principal import BillingOwner
-from llm_backend.access.usage.estimate import BYTES_A_TOKEN
+from llm_backend.access.usage.estimate import ESTIMATED_BYTES_PER_TOKEN
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.backends.base import Usage
 from llm_backend.store.administration import Tokens, UsageKey
@@ -111,8 +111,8 @@ class RequestMeter:
 
     def count_estimate(self, *, input_bytes: int, output_bytes: int) -> tuple[int, int]:
         """Counts tokens estimated from the bytes of text, and returns how many."""
-        input_tokens = -(-input_bytes // BYTES_A_TOKEN)
-        output_tokens = -(-output_bytes // BYTES_A_TOKEN)
+        input_tokens = -(-input_bytes // ESTIMATED_BYTES_PER_TOKEN)
+        output_tokens = -(-output_bytes // ESTIMATED_BYTES_PER_TOKEN)
         self._add(ESTIMATED, Tokens(input_tokens=input_tokens, output_tokens=output_tokens))
         return input_tokens, output_tokens
 

@@ -69,7 +69,7 @@ def model_of(query: str) -> str | None:
     return dict(words).get("model")
 
 
-def with_model(query: str, model: str) -> str:
+def rename_query_model(query: str, model: str) -> str:
     """Returns the query with another `model`, its other parameters unchanged."""
     words = [word for word in query.split("&") if word]
     name = f"model={quote(model, safe='')}"

@@ -196,7 +196,7 @@ def _replay(head: FormHead, receive: Receive) -> Receive:
     return receive_again
 
 
-def with_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
+def rename_form_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
     """Returns the whole request with another model name, and its `Content-Length` adjusted."""
     name = model.encode()
     added_bytes = len(name) - (head.stop - head.start)

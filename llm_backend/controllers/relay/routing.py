@@ -11,7 +11,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import PictureModel, Step, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import VoiceModel
 from llm_backend.backends.upstream.config import WIRES, WireProtocol
-from llm_backend.contract.forms.form_model import FormHead, with_model
+from llm_backend.contract.forms.form_model import FormHead, rename_form_model
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
 from llm_backend.controllers.relay.relay import Destination, fairness_key, relay, requested_model
@@ -170,7 +170,7 @@ async def _relay_form(
     assert isinstance(step, UpstreamModel), "these steps are upstreams"
     await _switch_model(request, step)
     if step.model != head.model:
-        request = replace(request, http=with_model(request.http, head, step.model))
+        request = replace(request, http=rename_form_model(request.http, head, step.model))
     return await relay(services, request, to=Destination(model=step.model, upstream=step.upstream))
 
 

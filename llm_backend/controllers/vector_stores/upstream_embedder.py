@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from llm_backend.access.usage.estimate import BYTES_A_TOKEN
+from llm_backend.access.usage.estimate import ESTIMATED_BYTES_PER_TOKEN
 from llm_backend.access.usage.usage_parser import parse_usage
 from llm_backend.backends.base import Meter
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 OPERATION = ("createEmbedding", "Embeddings")
 INPUT_LIMIT_TOKENS = 8000  # input limit: OpenAI's models read 8,191
-BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit really fits
+SAFE_BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit really fits
 ANSWER_BYTES = 64 * 1024 * 1024
 _HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
@@ -35,7 +35,7 @@ class _UpstreamSource:
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
         """Estimates the number of tokens of each text: the upstream's tokenizer is unknown."""
-        return [-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts]
+        return [-(-len(text.encode("utf-8", "replace")) // SAFE_BYTES_PER_TOKEN) for text in texts]
 
     async def vectors(self, texts: Sequence[str], meter: Meter | None) -> list[list[float]]:
         """Returns the upstream's vectors. Raises `UpstreamFailed`, and errors of the exchange."""
@@ -87,7 +87,7 @@ def _tokens(answer: bytes, texts: Sequence[str]) -> int:
     usage = parse_usage(answer)
     if usage is not None:
         return usage.input_tokens
-    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) // ESTIMATED_BYTES_PER_TOKEN
 
 
 def _rows(answer: bytes, number: int) -> list[list[float]]:

@@ -12,8 +12,8 @@ from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.backends.upstream.websockets import (
     CloseReason,
     UpstreamSocket,
+    rename_query_model,
     upstream_protocols,
-    with_model,
 )
 from llm_backend.controllers.realtime.local_models import OPERATION
 from llm_backend.controllers.relay.relay import upstream_path, upstream_query
@@ -67,7 +67,7 @@ async def _connect(
     upstream_request = UpstreamRequest(
         method="GET",
         path=upstream_path(socket.scope),
-        query=(query if step is None else with_model(query, step.model)).encode(),
+        query=(query if step is None else rename_query_model(query, step.model)).encode(),
         headers=socket.scope["headers"],
         body=b"",
         operation=OPERATION,

@@ -154,10 +154,10 @@ class Administration:
             rows.find_audit_entries, criteria=criteria, request=request
         )
 
-    async def forget_audit_entries(self, before: int) -> None:
+    async def delete_audit_entries(self, before: int) -> None:
         """Delete the entries from before this time, in unix seconds, without an entry of its
         own."""
-        while await self._database.write(rows.forget_audit_entries, before=before):
+        while await self._database.write(rows.delete_audit_entries, before=before):
             pass
 
     async def _do(self, change: AuditedChange, work: Work[T]) -> T:

@@ -165,7 +165,7 @@ def find_audit_entries(
     return Page(items=[_entry(row) for row in rows], has_more=has_more)
 
 
-def forget_audit_entries(connection: Connection, before: int) -> bool:
+def delete_audit_entries(connection: Connection, before: int) -> bool:
     """Delete some of the entries from before this time; true if more may be left."""
     old = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
     some = old.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_FORGOTTEN_AT_ONCE)

@@ -11,7 +11,7 @@ from llm_backend.store.database.database import Database
 from llm_backend.store.database.upsert import insert_into
 from llm_backend.store.tables.administration import stored_answers
 
-_SOME = 100  # rows that are deleted in one transaction
+_BATCH_ROWS = 100  # rows that are deleted in one transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ class StoredAnswers:
         claim = partial(_claim, name=name, digest=digest, holder=holder, now=now, until=until)
         return await self._database.write(claim)
 
-    async def keep(self, name: str, *, holder: str, answer: StoredAnswer, until: int) -> None:
+    async def store(self, name: str, *, holder: str, answer: StoredAnswer, until: int) -> None:
         """Store the complete answer until then. Does nothing if another holder has claimed the
         name."""
-        await self._database.write(_keep, name=name, holder=holder, answer=answer, until=until)
+        await self._database.write(_store, name=name, holder=holder, answer=answer, until=until)
 
     async def free(self, name: str, *, holder: str) -> None:
         """Release the holder's claim without an answer."""
@@ -58,10 +58,10 @@ class StoredAnswers:
         """Extend the claims of these holders until then."""
         await self._database.write(_renew, holders=holders, until=until)
 
-    async def forget(self, *, now: int, most_bytes: int) -> None:
-        """Delete the expired answers, and the oldest of those over `most_bytes`."""
-        await self._database.write(_forget_past, now=now)
-        while await self._database.write(_forget_oldest, most_bytes=most_bytes):
+    async def expire(self, *, now: int, limit_bytes: int) -> None:
+        """Delete the expired answers, and the oldest of those over `limit_bytes`."""
+        await self._database.write(_delete_expired, now=now)
+        while await self._database.write(_delete_oldest, limit_bytes=limit_bytes):
             pass
 
 
@@ -90,7 +90,9 @@ def _answer(row: Row[tuple[object, ...]]) -> StoredAnswer | None:
     return StoredAnswer(status=row.status, headers=headers, body=row.body)
 
 
-def _keep(connection: Connection, name: str, holder: str, answer: StoredAnswer, until: int) -> None:
+def _store(
+    connection: Connection, name: str, holder: str, answer: StoredAnswer, until: int
+) -> None:
     values = {
         "until_at": until,
         "status": answer.status,
@@ -112,19 +114,21 @@ def _renew(connection: Connection, holders: Collection[str], until: int) -> None
     connection.execute(update(stored_answers).where(theirs).values(until_at=until))
 
 
-def _forget_past(connection: Connection, now: int) -> None:
+def _delete_expired(connection: Connection, now: int) -> None:
     connection.execute(delete(stored_answers).where(stored_answers.c.until_at <= now))
 
 
-def _forget_oldest(connection: Connection, most_bytes: int) -> bool:
+def _delete_oldest(connection: Connection, limit_bytes: int) -> bool:
     """Delete the oldest answers over the limit; true if more may be left."""
-    too_much = (connection.scalar(select(func.sum(stored_answers.c.size_bytes))) or 0) - most_bytes
+    excess_bytes = (
+        connection.scalar(select(func.sum(stored_answers.c.size_bytes))) or 0
+    ) - limit_bytes
     columns = select(stored_answers.c.name, stored_answers.c.size_bytes)
     oldest = columns.where(stored_answers.c.size_bytes > 0).order_by(stored_answers.c.until_at)
     names = []
-    for row in connection.execute(oldest.limit(_SOME)) if too_much > 0 else ():
-        if too_much > 0:
+    for row in connection.execute(oldest.limit(_BATCH_ROWS)) if excess_bytes > 0 else ():
+        if excess_bytes > 0:
             names.append(row.name)
-            too_much -= row.size_bytes
+            excess_bytes -= row.size_bytes
     connection.execute(delete(stored_answers).where(stored_answers.c.name.in_(names)))
-    return bool(names) and too_much > 0
+    return bool(names) and excess_bytes > 0

@@ -124,9 +124,9 @@ class StoredUsage:
         """Return the last minute of use, in unix seconds, by the name of the model."""
         return await self._database.read(_last_uses)
 
-    async def forget(self, before: int) -> None:
+    async def expire(self, before: int) -> None:
         """Delete the usage from before this time, in unix seconds."""
-        while await self._database.write(_forget, before=before):
+        while await self._database.write(_delete_expired, before=before):
             pass
 
     async def vector_store_bytes(self) -> Mapping[str | None, int]:
@@ -149,7 +149,7 @@ def _last_uses(connection: Connection) -> Mapping[str, int]:
     return {model: int(minute_at) for model, minute_at in connection.execute(last)}
 
 
-def _forget(connection: Connection, before: int) -> bool:
+def _delete_expired(connection: Connection, before: int) -> bool:
     oldest: int | None = connection.scalar(select(func.min(usage.c.minute_at)))
     if oldest is None or oldest >= before:
         return False

@@ -129,7 +129,7 @@ async def test_answers_that_may_hold_a_secret_are_not_stored(asked):
     answers = [await server.ask(**asked) for _ in range(2)]
 
     assert [body for _, body in answers] == [b"1", b"2"]
-    assert not server.idempotency._stored
+    assert not server.idempotency._recorded
 
 
 async def test_answer_in_many_chunks_takes_the_memory_of_its_bytes():
@@ -203,7 +203,7 @@ async def test_stored_answers_are_bounded():
     for number in range(20):
         await server.ask(str(number))
 
-    assert len(server.idempotency._stored) == 16
+    assert len(server.idempotency._recorded) == 16
     assert (await server.ask("19"))[1][:2] == b"20"
 
 
@@ -257,7 +257,7 @@ async def test_a_key_of_another_body_is_refused_by_another_server(database):
 
     with pytest.raises(Conflict):
         await b.ask(body=b'{"a": 1}')
-    assert not b.idempotency._stored
+    assert not b.idempotency._recorded
 
 
 async def test_unstored_answer_is_made_anew_by_another_server(database):

@@ -71,6 +71,7 @@ class Requests:
             limits=limits,
             capacity=capacity,
             run_deadline_s=deadline_s,
+            keys_refresh_s=5.0,
         )
 
     async def ask(

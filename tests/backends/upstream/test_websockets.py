@@ -4,14 +4,14 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from llm_backend.backends.upstream.websockets import model_of, with_model
+from llm_backend.backends.upstream.websockets import model_of, rename_query_model
 from llm_backend.errors import InvalidRequest
 
 
 @pytest.mark.parametrize("query", ["model=a", "mod%65l=a", "a=%20&model=a&mod%65l=a", "&model=a&"])
 def test_model_in_a_query_is_replaced(query: str):
     assert model_of(query) == "a"
-    assert set(parse_qs(with_model(query, "x/y z"))["model"]) == {"x/y z"}
+    assert set(parse_qs(rename_query_model(query, "x/y z"))["model"]) == {"x/y z"}
 
 
 @pytest.mark.parametrize("query", ["model=a&model=b", "a=%20&model=b&mod%65l=a", "model=&Model=a"])
@@ -21,4 +21,4 @@ def test_two_models_in_a_query_are_refused(query: str):
 
 
 def test_other_query_parameters_are_unchanged():
-    assert with_model("a=%20&model=b&c", "d") == "a=%20&model=d&c"
+    assert rename_query_model("a=%20&model=b&c", "d") == "a=%20&model=d&c"

@@ -9,7 +9,7 @@ from llm_backend.contract.forms.form_model import (
     FormHead,
     prepend_head,
     read_form_head,
-    with_model,
+    rename_form_model,
 )
 from llm_backend.errors import TooLarge
 
@@ -58,7 +58,7 @@ async def test_a_model_is_renamed_on_its_way(size: int, file_bytes: int):
     http = request(b"".join(parts), size)
     head = await read_form_head(http, stored_limit_bytes=LIMIT_BYTES)
     assert head is not None
-    changed = with_model(prepend_head(http, head), head, "w")
+    changed = rename_form_model(prepend_head(http, head), head, "w")
     body = b"".join([piece async for piece in changed.stream()])
     head.close()
 

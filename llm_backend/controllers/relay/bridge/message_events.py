@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from llm_backend import exact_json
-from llm_backend.access.usage.estimate import BYTES_A_TOKEN
+from llm_backend.access.usage.estimate import ESTIMATED_BYTES_PER_TOKEN
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
 from llm_backend.controllers.relay.bridge.event_fields import (
     error_in_event,
@@ -50,7 +50,7 @@ class MessageReader:
         the end reports the others, output tokens are estimated from the text."""
         if self._is_output_final or not self._usage:
             return self._reported
-        estimated = -(-self._text_bytes // BYTES_A_TOKEN)
+        estimated = -(-self._text_bytes // ESTIMATED_BYTES_PER_TOKEN)
         tokens = max(self._reported.completion_tokens, estimated)
         return replace(self._reported, completion_tokens=tokens)
 
