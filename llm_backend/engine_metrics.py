@@ -15,7 +15,7 @@ _ENGINE_GAUGES = {
     "slots": "Slots: sequences that can be computed concurrently.",
     "running": "Sequences that have a slot.",
     "waiting": "Requests in the queue.",
-    "held_tokens": "Tokens in KV cells, of running and of finished sequences.",
+    "cell_tokens": "Tokens in KV cells, of running and of finished sequences.",
     "running_tokens": "Tokens in KV cells, of running sequences.",
     "prefix_files": "Prefix files.",
     "prefix_bytes": "Bytes of the prefix files.",

@@ -63,13 +63,13 @@ class ComputingEngine(ABC):
         """Finish commands in progress; no further one follows."""
 
     def _status(
-        self, name: str, *, running: int, waiting: int, held_tokens: int = 0, **more: int
+        self, name: str, *, running: int, waiting: int, cell_tokens: int = 0, **more: int
     ) -> Status:
         return Status(
             id=name,
             running=running,
             waiting=waiting,
-            held_tokens=held_tokens,
+            cell_tokens=cell_tokens,
             **more,
             **asdict(self.statistics),
         )

@@ -38,7 +38,7 @@ from llm_backend.engine.scheduling.request_table import (
     RequestTable,
     ValidatedCommand,
 )
-from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
+from llm_backend.engine.scheduling.scheduler import AdmittedSequence, Scheduler
 from llm_backend.engine.scheduling.scoring_request import PathScorer, PrefixReader
 from llm_backend.engine.scheduling.slot_cells import SlotCells
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
@@ -116,7 +116,7 @@ class Generator(ComputingEngine):
             name,
             running=len(self._scheduler.running),
             waiting=len(self._requests.waiting),
-            held_tokens=self._scheduler.cell_tokens,
+            cell_tokens=self._scheduler.cell_tokens,
             running_tokens=self._scheduler.running_tokens,
             **self._lower_tiers.status(),
         )
@@ -261,12 +261,12 @@ class Generator(ComputingEngine):
             self._publish_delta(request, answer.end_at_prompt())
         self._close(request)
 
-    def _prepare_slot(self, placement: SlotPlacement) -> None:
-        self.statistics.placed_tokens += len(placement.sequence.tokens)
-        self.statistics.cached_tokens += placement.allocation.cached_tokens
-        self._lower_tiers.save_overwritten(placement.allocation)
-        self._slots.prepare(placement)
-        self._publish_slot_assigned(self._requests[placement.sequence.request])
+    def _prepare_slot(self, admitted: AdmittedSequence) -> None:
+        self.statistics.admitted_tokens += len(admitted.sequence.tokens)
+        self.statistics.cached_tokens += admitted.allocation.cached_tokens
+        self._lower_tiers.save_overwritten(admitted.allocation)
+        self._slots.prepare(admitted)
+        self._publish_slot_assigned(self._requests[admitted.sequence.request])
 
     def _publish_slot_assigned(self, request: EngineRequest) -> None:
         if request.has_started:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Statistics:
     """Counters since the worker started; `busy_s` is the time spent in turns.
 
-    Of the tokens of texts that got a slot (`placed_tokens`), `cached_tokens` were in a cached
+    Of the tokens of texts that got a slot (`admitted_tokens`), `cached_tokens` were in a cached
     prefix; `generated_tokens` were generated. `media_tokens`, of pictures and sounds, were computed
     apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, with
     `prefix_read_tokens` that were to be computed otherwise; `prefix_writes` were written.
@@ -19,7 +19,7 @@ class Statistics:
     sequences: int = 0
     computed_tokens: int = 0
     busy_s: float = 0.0
-    placed_tokens: int = 0
+    admitted_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
     media_tokens: int = 0

@@ -379,7 +379,7 @@ async def test_engine_status_reports_its_load(engine, say):
     assert (after.running, after.waiting) == (0, 0)
     assert after.computed_tokens > before.computed_tokens
     assert after.sequences - before.sequences >= after.passes - before.passes > 0
-    assert after.held_tokens > 0
+    assert after.cell_tokens > 0
     assert after.busy_s > before.busy_s
 
 

@@ -142,7 +142,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `deaths` is the number of workers before it that died, or could not start.
 
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
-    of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
+    of a batch. `busy_s` is the time spent in turns, without rests. Of `admitted_tokens`, those of
     texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
     generated. `media_tokens` are tokens of pictures and sounds, which are computed apart from
     passes, in `media_s`. `context_shifts` counts how often the oldest tokens of an answer were
@@ -154,12 +154,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: str
     running: int  # sequences or inputs that are being computed
     waiting: int  # requests without a slot so far: in the queue, or without tokens or a grammar
-    held_tokens: int  # in KV cells, of running and of finished sequences
+    cell_tokens: int  # in KV cells, of running and of finished sequences
     passes: int
     sequences: int
     computed_tokens: int
     busy_s: float
-    placed_tokens: int
+    admitted_tokens: int
     cached_tokens: int
     generated_tokens: int
     media_tokens: int

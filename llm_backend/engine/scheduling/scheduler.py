@@ -29,7 +29,7 @@ _UNLIMITED = PrefillLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotPlacement:
+class AdmittedSequence:
     """A sequence, the slot that it gets or moves to, and the cell operations for that."""
 
     sequence: Sequence
@@ -110,12 +110,12 @@ class Scheduler:
         sequence.slot = None
 
     def admit(
-        self, prepare: Callable[[SlotPlacement], None] = lambda admitted: None
-    ) -> list[SlotPlacement]:
+        self, prepare: Callable[[AdmittedSequence], None] = lambda admitted: None
+    ) -> list[AdmittedSequence]:
         """Give free slots to the next sequences of the waiting queue. `prepare` is called for
         each sequence before a slot is chosen for the next one: a state that it saves may be
         restored for that one."""
-        admitted: list[SlotPlacement] = []
+        admitted: list[AdmittedSequence] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             allocation = self._cache.allocate(
                 sequence.reusable,
@@ -124,11 +124,11 @@ class Scheduler:
             )
             assert allocation is not None, "a slot is free for the next sequence"
             self._start(sequence, allocation)
-            admitted.append(SlotPlacement(sequence=sequence, allocation=allocation))
+            admitted.append(AdmittedSequence(sequence=sequence, allocation=allocation))
             prepare(admitted[-1])
         return admitted
 
-    def compact(self) -> list[SlotPlacement]:
+    def compact(self) -> list[AdmittedSequence]:
         """Move a running sequence next to the others, if enough of its tokens are still to come."""
         if len(self._running) < 2:
             return []
@@ -140,7 +140,7 @@ class Scheduler:
         old_slot, allocation = move
         (sequence,) = (item for item in self._running if item.slot == old_slot)
         sequence.slot = allocation.slot
-        return [SlotPlacement(sequence=sequence, allocation=allocation)]
+        return [AdmittedSequence(sequence=sequence, allocation=allocation)]
 
     def plan(self, limits: PrefillLimits = _UNLIMITED) -> list[ScheduledTokens]:
         """Plan the next pass, in the order of slots."""
@@ -231,7 +231,7 @@ class Scheduler:
             max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)),
         )
 
-    def _has_copied_enough(self, admitted: list[SlotPlacement]) -> bool:
+    def _has_copied_enough(self, admitted: list[AdmittedSequence]) -> bool:
         """True once cells were copied and the admitted sequences fill the next pass, or two of them
         are too long for it. The rest are admitted before later passes, so that no request waits for
         their copies now."""

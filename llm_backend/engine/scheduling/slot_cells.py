@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from llm_backend.engine.kv_cache.cache import SlotAllocation, SlotTokens
 from llm_backend.engine.media_runs import Run
 from llm_backend.engine.model import Model
-from llm_backend.engine.scheduling.scheduler import Scheduler, SlotPlacement
+from llm_backend.engine.scheduling.scheduler import AdmittedSequence, Scheduler
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.draft_source import DraftSource
 
@@ -26,10 +26,10 @@ class SlotCells:
         # as far as is known: a failed truncation sets it to False
         self.can_truncate = model.can_roll_back
 
-    def prepare(self, placement: SlotPlacement) -> None:
+    def prepare(self, admitted: AdmittedSequence) -> None:
         """Prepare the slot of a sequence: copy cells or restore a state, and truncate
         to its cached prefix."""
-        sequence, allocation = placement.sequence, placement.allocation
+        sequence, allocation = admitted.sequence, admitted.allocation
         self._copy(allocation)
         restored = allocation.restored
         if restored is not None and not self._model.restore(

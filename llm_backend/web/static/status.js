@@ -155,7 +155,7 @@ export class StatusPage {
     const sum = (name) => work.reduce((total, one) => total + one[name], 0);
     this.figures.running.textContent = count.format(sum("running"));
     this.figures.waiting.textContent = count.format(sum("waiting"));
-    this.figures.cached.textContent = formatShare(sum("cached_tokens"), sum("placed_tokens"));
+    this.figures.cached.textContent = formatShare(sum("cached_tokens"), sum("admitted_tokens"));
     this.samples.push({ at: performance.now(), generated: sum("generated_tokens") });
     this.#drawModels(models);
   }
@@ -284,8 +284,8 @@ class ModelRow {
 const columnTexts = (work, slots, context) => [
   t("{part} of {whole}", { part: work.running, whole: slots ?? "?" }),
   count.format(work.waiting),
-  formatShare(work.cached_tokens, work.placed_tokens),
-  formatCells(work.held_tokens, slots, context),
+  formatShare(work.cached_tokens, work.admitted_tokens),
+  formatCells(work.cell_tokens, slots, context),
   count.format(work.generated_tokens),
   formatMedia(work),
 ];

@@ -20,8 +20,8 @@ def model(state: EngineState, running: int | None = 0, waiting: int = 0) -> Any:
     async def status() -> Status:
         if running is None:
             raise EngineDown("gone", retry_after_s=1)
-        sums = dict.fromkeys(("held_tokens", "passes", "sequences", "computed_tokens"), 0)
-        names = ("placed_tokens", "cached_tokens", "generated_tokens", "media_tokens")
+        sums = dict.fromkeys(("cell_tokens", "passes", "sequences", "computed_tokens"), 0)
+        names = ("admitted_tokens", "cached_tokens", "generated_tokens", "media_tokens")
         tokens = dict.fromkeys(names, 0)
         seconds = {"busy_s": 0.0, "media_s": 0.0}
         return Status(id="1", running=running, waiting=waiting, **seconds, **sums, **tokens)
