@@ -1,29 +1,51 @@
 """JSON with integers of any size: orjson if it is exact, otherwise the standard library.
 
-orjson reads integers beyond 64 bits as floats and does not write them. Two refusals of orjson are
-kept: numbers beyond every float, and lone surrogates.
+orjson reads integers beyond 64 bits as floats and does not write them. It also rounds whole numbers
+with a point or an exponent: such a number is an integer here if the shortest text of its float is
+another number. Two refusals of orjson are kept: numbers beyond every float, and lone surrogates.
 """
 
 import json
+import re
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
-_SAME_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG = b"0" * 19  # every integer beyond 64 bits has at least as many digits
 _STRETCH_BYTES = 1024 * 1024
+_OVERLAP_BYTES = 24  # longer than what is searched for
+_EXACT_LIMIT = 2**53  # floats of smaller whole numbers are exact
+_WHOLE_DIGITS = 64  # of an integer with a point or an exponent, which may be short as text
+
+# Numbers are searched for with every digit replaced by 0. A float changes no number of fewer than
+# 16 digits, and a whole number has none after the point that its exponent does not move.
+_SAME_DIGIT = bytes.maketrans(b"123456789E", b"000000000e")
+_SAME_DIGIT_OR_POINT = bytes.maketrans(b"123456789.E", b"0000000000e")
+_DIGITS = b"0" * 16
+_LONG = (b"0" * 19, _DIGITS + b".")  # 19 digits may be beyond 64 bits
+_RAISED = (_DIGITS + b"e0", _DIGITS + b"e+")
+_NO_EXPONENT = re.compile(rb"-0+(?![\d.])")
+
+
+class _TooLong(ValueError):
+    """Whole number that would be far longer than its text."""
 
 
 def loads(data: bytes | bytearray | str) -> Any:  # Any: parsed JSON
-    """Parses JSON; raises `orjson.JSONDecodeError` for invalid JSON."""
+    """Parses JSON; raises `orjson.JSONDecodeError` for invalid JSON, and for a whole number of more
+    than 64 digits that has a point or an exponent and that a float would change."""
     value = orjson.loads(data)
     raw = data.encode() if isinstance(data, str) else data
-    if not _has_long_number(raw):
+    if not _may_round(raw):
         return value
     try:
-        return json.loads(data, parse_int=_int, parse_float=_float, object_hook=_object)
+        return json.loads(data, parse_int=_int, parse_float=read_decimal, object_hook=_object)
     except RecursionError as error:
         raise orjson.JSONDecodeError("it is nested too deeply", "", 0) from error
+    except _TooLong as error:
+        text = data if isinstance(data, str) else data.decode()
+        message = f"whole numbers of more than {_WHOLE_DIGITS} digits have no point or exponent"
+        raise orjson.JSONDecodeError(message, text, text.find(str(error))) from error
 
 
 def dumps(value: object) -> bytes:
@@ -41,13 +63,46 @@ def dumps(value: object) -> bytes:
         raise orjson.JSONEncodeError(str(error)) from error
 
 
-def _has_long_number(data: bytes | bytearray) -> bool:
-    """True if there is a number, or digits in text, that orjson may have read as a float."""
+def read_decimal(text: str) -> int | float:
+    """Returns the float of a JSON number with a point or an exponent, or the integer that it is if
+    the float is written as another number. Raises `ValueError` for integers above 64 digits."""
+    value = float(text)
+    if -_EXACT_LIMIT < value < _EXACT_LIMIT:
+        return value
+    exact = Decimal(text)
+    if exact != exact.to_integral_value() or exact == Decimal(repr(value)):
+        return value
+    if exact.adjusted() >= _WHOLE_DIGITS:
+        raise _TooLong(text)
+    return int(exact)
+
+
+def _may_round(data: bytes | bytearray) -> bool:
+    """True if there is a number, or digits in text, that orjson may have rounded."""
     for start in range(0, len(data), _STRETCH_BYTES):  # other threads can run between two
-        stretch = data[start : start + _STRETCH_BYTES + len(_LONG)]
-        if _LONG in stretch.translate(_SAME_DIGIT):
+        stretch = data[start : start + _STRETCH_BYTES + _OVERLAP_BYTES]
+        digits = stretch.translate(_SAME_DIGIT_OR_POINT)
+        if _DIGITS not in digits:
+            continue
+        digits_without_points = stretch.translate(_SAME_DIGIT)
+        if _contains(digits_without_points, _LONG):
+            return True
+        if _DIGITS + b"e" in digits and (
+            _contains(digits, _RAISED) or _is_whole_lowered(digits_without_points, stretch)
+        ):
             return True
     return False
+
+
+def _is_whole_lowered(digits: bytes | bytearray, stretch: bytes | bytearray) -> bool:
+    """True if a number that is long before its point may be whole despite a negative exponent."""
+    if _DIGITS + b"0e" in digits:
+        return True
+    return _DIGITS + b"e-0" in digits and _NO_EXPONENT.search(stretch) is not None
+
+
+def _contains(text: bytes | bytearray, parts: tuple[bytes, ...]) -> bool:
+    return any(part in text for part in parts)
 
 
 # The parser holds the interpreter lock except in calls of Python functions.
@@ -55,10 +110,6 @@ def _has_long_number(data: bytes | bytearray) -> bool:
 
 def _int(digits: str) -> int:
     return int(digits)
-
-
-def _float(digits: str) -> float:
-    return float(digits)
 
 
 def _object(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import orjson
 import pytest
 from hypothesis import example, given
@@ -16,6 +18,17 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text("ab9"), inner)),
     max_leaves=6,
 )
+
+
+@given(value=st.integers(2**53, 10**40), places=st.integers(-12, 12), point=st.integers(0, 12))
+def test_whole_decimal_is_exact_in_every_form(value, places, point):
+    digits = f"{value}{'0' * 12}"
+    text = f"{digits[:-point]}.{digits[-point:]}" if point else digits
+
+    found = exact_json.loads(f"[{text}e{places - 12 + point}]")[0]
+
+    exact = value * Fraction(10) ** places
+    assert Fraction(repr(found)) == exact or exact.denominator > 1
 
 
 @given(value=values)
@@ -52,6 +65,50 @@ def test_exact_json_refuses_what_orjson_refuses(text):
 def test_exact_json_refuses_values_outside_of_json(value):
     with pytest.raises(orjson.JSONEncodeError):
         exact_json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9007199254740993.0", "9007199254740993E0", "9007199254740993e0", "9007199254740993e+0",
+        "90071992547409930e-1", "90071992547409930.0e-1", "9007199254740993e-0",
+        "9007199254740993E-00", "9.007199254740993e15", "0.9007199254740993e16",
+        "900719925474099.3e1", "9007199254740.993E+3", "9007199254740993000.000e-3",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("before", ["", "x" * (2**20 - 12)])
+def test_whole_decimal_that_a_float_would_change_is_an_integer(text, sign, before):
+    number = text if sign > 0 else f"-{text}"
+
+    [_, found] = exact_json.loads(f'["{before}",{number}]')
+
+    assert repr(found) == repr(sign * 9007199254740993)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e23", 1e23),
+        ("1.7976931348623157e308", 1.7976931348623157e308),
+        ("9007199254740994.0", 9007199254740994.0),
+        ("9007199254740993.5", 9007199254740994.0),
+        ("-1.1920928244535389e-07", -1.1920928244535389e-07),
+        ("1234567890123456.5", 1234567890123456.5),
+        ("12345678901234567e-0, 1.5", 12345678901234567),
+    ],
+)
+def test_number_that_a_float_keeps_is_a_float(text, value):
+    first = exact_json.loads(f"[{text}]")[0]
+
+    assert repr(first) == repr(value)
+
+
+def test_whole_decimal_of_very_many_digits_is_refused_by_its_place():
+    with pytest.raises(orjson.JSONDecodeError, match="64 digits") as caught:
+        exact_json.loads(b'["\xc3\xa4", 1234567890123456789e200]')
+
+    assert caught.value.pos == 6
 
 
 @pytest.mark.parametrize("spaces", [2**20 - 30, 2**20 - 19, 2**20 - 1, 2**20, 2**21 - 10])

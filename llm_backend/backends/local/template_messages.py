@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llm_backend import exact_json
 from llm_backend.backends.base import Message
 from llm_backend.backends.local.control_tokens import ControlTokenGuard
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -158,7 +159,7 @@ def _split_message(
 def _parse_arguments(arguments: str) -> Any:
     """Parses arguments; invalid JSON, which a model wrote, is returned as text."""
     try:
-        return json.loads(arguments or "{}")
+        return json.loads(arguments or "{}", parse_float=exact_json.read_decimal)
     except (ValueError, RecursionError):
         return arguments
 

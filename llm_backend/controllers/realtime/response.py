@@ -6,8 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 
-import orjson
-
+from llm_backend import exact_json
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender, error_event
@@ -111,7 +110,7 @@ class RealtimeResponse:
             if (limits := rate_limits_event(answer.headers)) is not None:
                 await self._send_all([limits])
             async for data in events:
-                await self._add(orjson.loads(data))
+                await self._add(exact_json.loads(data))
                 if self._cancel_reason is not None:
                     return
         if not self._events.is_over:

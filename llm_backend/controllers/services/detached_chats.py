@@ -11,6 +11,7 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_backend import exact_json
 from llm_backend.access.authentication.principal import Caller
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.contract.body import BodyLimits, check_bounds
@@ -141,7 +142,7 @@ def _parse(body: bytes, limits: BodyLimits) -> JsonObject:
     """Parses the body; returns an empty object if the request is about to be refused for it."""
     try:
         check_bounds(body, limits)
-        request = orjson.loads(body)
+        request = exact_json.loads(body)
     except (TooLarge, orjson.JSONDecodeError):
         return {}
     return request if isinstance(request, dict) else {}

@@ -114,3 +114,12 @@ def test_parallel_calls_are_split_into_messages():
     turns = [{"role": "assistant", "content": "I", "tool_calls": calls}, *results, TURNS[0]]
 
     assert ChatTemplate(source).render(turns) == "Ia;Ra;b;Rb;Rc;Weather?;"
+
+
+def test_arguments_of_earlier_calls_keep_whole_decimals():
+    call = {**CALL, "function": {"name": "f", "arguments": '{"a": 9007199254740993.0, "b": 0.5}'}}
+    template = ChatTemplate(LOOP + "{{ c.function.arguments | tojson }}" + RESULT + END)
+
+    prompt = template.render([TURNS[0], {**TURNS[1], "tool_calls": [call]}])
+
+    assert prompt == '{"a": 9007199254740993, "b": 0.5}'

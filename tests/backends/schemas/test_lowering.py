@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llm_backend import exact_json
 from llm_backend.backends.schemas import AnswerSchema, LoweredSchema, Path, lower_schema
 from llm_backend.engine.sampling.grammar_limits import GrammarError
 from llm_backend.errors import InvalidRequest
@@ -330,6 +331,25 @@ def test_unsupported_keyword_is_refused_by_its_path(schema, place):
         or "expression" in str(caught.value)
         or "reference" in str(caught.value)
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"const": 9007199254740993.0}', "const"),
+        ('{"properties": {"a": {"enum": [1, 9007199254740993E0]}}}', "properties.a.enum[1]"),
+        ('{"enum": [{"a": [90071992547409930e-1]}]}', "enum[0].a[0]"),
+        ('{"const": 9007199254740994.0}', "const"),
+        ('{"const": 1e23}', "const"),
+        ('{"minimum": 9007199254740993.0, "maximum": 9007199254740993e0}', "minimum"),
+        ('{"type": "integer", "multipleOf": 9007199254740993.0}', "multipleOf"),
+    ],
+)
+def test_whole_decimal_beyond_floats_is_refused_by_its_path(text, place):
+    with pytest.raises(InvalidRequest) as caught:
+        lower_valid(exact_json.loads(text), ())
+
+    assert (caught.value.param, caught.value.code) == (place, "invalid_json_schema")
 
 
 @pytest.mark.parametrize("schema", EXACT[:20], ids=str)
