@@ -2,12 +2,14 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from llm_backend.contract import Document, as_json
+from llm_backend.json_types import JsonValue
 from tests.contract.conftest import url_of
 
 
@@ -102,3 +104,44 @@ def required_fields(schema: dict[str, Any], document: dict[str, Any]) -> list[st
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     parts = (required_fields(part, document) for part in schema.get("allOf", ()))
     return [*schema.get("required", ()), *(field for part in parts for field in part)]
+
+
+def test_records_of_the_organization_have_bounds(document: Document):
+    administration = [
+        operation
+        for operation in document.operations.values()
+        if operation.answered_by == "local" and operation.path.startswith("/organization/")
+    ]
+    found = [
+        f"{operation.operation_id}: {place}"
+        for operation in administration
+        for place in unbounded(document, body_schema(document, operation.operation_id), "body")
+        if not place.endswith(".geography")  # refused if it has a value
+    ]
+
+    assert len(administration) > 40
+    assert found == []
+
+
+def body_schema(document: Document, operation_id: str) -> JsonValue:
+    content = document.operation(operation_id).get("requestBody", {}).get("content", {})
+    return content.get("application/json", {}).get("schema", {})
+
+
+def unbounded(document: Document, schema: JsonValue, place: str) -> Iterator[str]:
+    """The strings and lists in a schema that may be of any length."""
+    if "$ref" in schema:
+        schema = json.loads(document.component("schemas", schema["$ref"].rpartition("/")[2]))
+    if "enum" in schema:
+        return
+    for one in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        bounds = {name: schema[name] for name in ("maxLength", "maxItems") if name in schema}
+        yield from unbounded(document, one | bounds, place)
+    if "string" in schema.get("type", ()) and "maxLength" not in schema:
+        yield place
+    if "array" in schema.get("type", ()) and "maxItems" not in schema:
+        yield f"{place}[]"
+    if "items" in schema:
+        yield from unbounded(document, schema["items"], f"{place}[]")
+    for name, one in schema.get("properties", {}).items():
+        yield from unbounded(document, one, f"{place}.{name}")
