@@ -223,14 +223,13 @@ class ModelProtocol:
             budget.spend(parameters, path)
             AnswerSchema(parameters, path)  # raises for an invalid schema
         arguments = self._markup.calls.notation.arguments
-        plain = resolve_references(parameters)
         if is_strict:
-            check_strict(plain, arguments, param)
-        # A grammar of JSON resolves references itself, with one rule per definition.
-        if arguments is not ArgumentStyle.JSON:
-            parameters, lowered = plain, None
+            check_strict(resolve_references(parameters), arguments, param)
         if lowered is None:
             lowered = lower_schema(parameters, path, is_lenient=not is_strict, budget=budget)
+        # A grammar of JSON resolves references itself, with one rule per definition.
+        if arguments is not ArgumentStyle.JSON:
+            lowered = lowered.with_root(resolve_references(lowered.schema))
         return Function(
             name=name,
             param=param,

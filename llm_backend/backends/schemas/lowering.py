@@ -46,6 +46,12 @@ class LoweredSchema:
     paths: Mapping[int, Path]
     parts: Sequence[JsonValue]  # keeps the parts alive, so that their `id()`s stay unique
 
+    def with_root(self, schema: Mapping[str, JsonValue]) -> "LoweredSchema":
+        """Returns this schema with another root for the same place in the client's schema."""
+        root = dict(schema)
+        paths = {**self.paths, id(root): self.client_path(())}
+        return replace(self, schema=root, paths=paths, parts=[*self.parts, root])
+
     def client_path(self, pointer: Sequence[str]) -> Path:
         """Maps a JSON pointer into this schema to the path in the client's schema."""
         part: JsonValue = self.schema

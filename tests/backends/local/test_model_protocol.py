@@ -209,6 +209,31 @@ def test_parameters_that_were_compiled_for_the_request_are_not_compiled_again():
     assert function.lowered is lowered
 
 
+@pytest.mark.parametrize("family", ["qwen3-coder", "glm", "function-gemma", "gemma"])
+def test_parameters_of_markup_that_is_not_json_are_compiled_once(family):
+    schema = {
+        "$ref": "#/$defs/f",
+        "$defs": {
+            "f": {
+                "type": "object",
+                "properties": {"days": {"$ref": "#/$defs/days"}, "hours": {"type": "integer"}},
+            },
+            "days": {"type": "array", "items": {"type": "integer", "maximum": 9}},
+        },
+    }
+    strict = tool("f", strict=True, parameters=schema)
+    lowered = lower_schema(schema, ("tools", 0, "function", "parameters"))
+    asked = Chat(messages=ASK, tools=[strict], lowered_calls={"f": lowered})
+
+    field = protocol("{{ tools }}", family).render(asked).grammar_field
+
+    parts = set(map(id, lowered.parts))
+    assert {id(one) for one in field.functions[0].parameters["properties"].values()} <= parts
+    place = "tools[0].function.parameters.$defs"
+    assert field.param_at("call_0_0_value/items/maximum") == f"{place}.days.items.maximum"
+    assert field.param_at("call_0_1_value") == f"{place}.f.properties.hours"
+
+
 def test_functions_of_a_chat_share_the_limits_of_its_schemas():
     wide = {"type": "object", "properties": {"a": {"enum": ["a"] * 60}}}
     asked = Chat(

@@ -136,7 +136,7 @@ def _follow_reference(schema: JsonValue, root: Mapping[str, JsonValue]) -> JsonV
     if target is schema:
         return schema
     notes = {name: value for name, value in schema.items() if name != "$ref"}
-    return {**target, **notes}
+    return {**target, **notes} if notes else target
 
 
 def _resolve_pointer(reference: str, root: Mapping[str, JsonValue]) -> JsonValue:
