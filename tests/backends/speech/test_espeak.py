@@ -13,7 +13,7 @@ from tests.patience import comes_true
 from tests.voice import PROGRAM, require_voice, speaking
 
 
-def program(folder: Path, script: str, timeout_s: float = 0.2) -> Espeak:
+def program(folder: Path, script: str, timeout_s: float = 60) -> Espeak:
     """A program that is no `espeak-ng`."""
     path = folder / "speaks"
     path.write_text(f"#!/bin/sh\n{script}\n")
@@ -68,7 +68,6 @@ async def test_the_process_has_nothing_of_the_servers_environment(monkeypatch, t
 @pytest.mark.parametrize(
     ("script", "error"),
     [
-        ("exec sleep 60", DeadlineExceeded),
         ("kill -9 $$", EngineUnavailable),
         ("head -c 4000 /dev/zero; kill -9 $$", EngineUnavailable),
         ("echo no data >&2; exit 3", Internal),
@@ -81,6 +80,19 @@ async def test_a_process_that_fails_is_an_error_and_is_gone(tmp_path, script, er
 
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+async def test_a_process_that_computes_nothing_in_time_is_killed(tmp_path):
+    before = children()
+
+    with pytest.raises(DeadlineExceeded):
+        await spoken(program(tmp_path, "exec sleep 60", timeout_s=0.05), "Hello.")
+
+    assert children() == before
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
 def is_running(pid: int) -> bool:
