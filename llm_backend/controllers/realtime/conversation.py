@@ -47,7 +47,36 @@ def check_item(item: JsonMapping, where: str) -> None:
         raise InvalidRequest(f"An id has at most {_ID_CHARACTERS} characters.", param=f"{where}.id")
     if kind == "message":
         for index, part in enumerate(item["content"]):
-            _check_part(part, item["role"], f"{where}.content[{index}]")
+            check_part(part, item["role"], f"{where}.content[{index}]")
+
+
+def check_part(part: JsonMapping, role: str, where: str) -> None:
+    """Raises as `check_item` does for a part of a message."""
+    kind = part.get("type")
+    if kind not in _PARTS[role]:
+        raise UnsupportedField(
+            f"A message of the role `{role}` has parts of type {' or '.join(_PARTS[role])} here.",
+            param=f"{where}.type",
+        )
+    if kind == "input_audio" and isinstance(part.get("audio"), str):
+        return
+    field = _TEXT_FIELDS.get(kind, "image_url")
+    value = part.get(field)
+    if not isinstance(value, str) or (field == "image_url" and not value):
+        raise InvalidRequest(
+            f"A part of type `{kind}` needs `{field}`.",
+            param=f"{where}.{field}",
+            code="missing_required_parameter",
+        )
+    if part.get("audio"):
+        raise UnsupportedField(
+            "Sound of the assistant is not read; send its `transcript`.", param=f"{where}.audio"
+        )
+    if part.get("file_id"):  # a holder of a client secret would see any picture of the project
+        raise UnsupportedField(
+            "A session reads no files of the project; send the picture as `image_url`.",
+            param=f"{where}.file_id",
+        )
 
 
 def stored_item(item: JsonMapping) -> JsonObject:
@@ -183,29 +212,6 @@ def heard_text(sentences: Iterable[SpokenSentence], end_ms: int) -> str:
     return heard.rstrip()
 
 
-def _check_part(part: JsonMapping, role: str, where: str) -> None:
-    kind = part.get("type")
-    if kind not in _PARTS[role]:
-        raise UnsupportedField(
-            f"A message of the role `{role}` has parts of type {' or '.join(_PARTS[role])} here.",
-            param=f"{where}.type",
-        )
-    if kind == "input_audio" and isinstance(part.get("audio"), str):
-        return
-    field = _TEXT_FIELDS.get(kind, "image_url")
-    value = part.get(field)
-    if not isinstance(value, str) or (field == "image_url" and not value):
-        raise InvalidRequest(
-            f"A part of type `{kind}` needs `{field}`.",
-            param=f"{where}.{field}",
-            code="missing_required_parameter",
-        )
-    if part.get("audio"):
-        raise UnsupportedField(
-            "Sound of the assistant is not read; send its `transcript`.", param=f"{where}.audio"
-        )
-
-
 def _has_call(items: Iterable[JsonMapping], call_id: str) -> bool:
     return any(one["type"] == "function_call" and one["call_id"] == call_id for one in items)
 
@@ -223,7 +229,6 @@ def _input_item(item: JsonMapping) -> JsonObject | None:
 
 def _input_part(part: JsonMapping) -> JsonObject | None:
     if part["type"] == "input_image":
-        # Only these: a file's id would show the model any picture of the project.
         detail = part.get("detail") or "auto"
         return {"type": "input_image", "image_url": part["image_url"], "detail": detail}
     text: Any = part.get("transcript") or part.get("text")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
+from llm_backend.controllers.realtime.conversation import check_part
 from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat, sound_format
 from llm_backend.errors import InvalidRequest, Unsupported, UnsupportedField
 from llm_backend.extras import install_command, is_installed
@@ -244,6 +245,9 @@ def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> Non
         )
     for index, tool in enumerate(changes.get("tools", ())):
         _check_tool(tool, f"{where}.tools[{index}]")
+    for name, value in ((changes.get("prompt") or {}).get("variables") or {}).items():
+        if not isinstance(value, str):
+            check_part(value, "user", f"{where}.prompt.variables.{name}")
 
 
 def _check_audio(audio: JsonMapping, where: str, abilities: Abilities) -> None:

@@ -1,6 +1,10 @@
 """Items of realtime sessions as input of the model."""
 
-from llm_backend.controllers.realtime.conversation import model_input
+import pytest
+
+from llm_backend.controllers.realtime.conversation import check_item, model_input
+from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
+from llm_backend.errors import InvalidRequest
 
 
 def test_a_picture_is_read_by_its_address_alone():
@@ -10,3 +14,46 @@ def test_a_picture_is_read_by_its_address_alone():
     (read,) = model_input([item])
 
     assert read["content"] == [{"type": "input_image", "image_url": "data:,x", "detail": "auto"}]
+
+
+PICTURE = {"type": "input_image", "detail": "auto"}
+UNREAD = [
+    ({**PICTURE, "image_url": "data:,x", "file_id": "file-1"}, "file_id"),
+    ({**PICTURE, "file_id": "file-1"}, "image_url"),
+    ({"type": "input_file", "file_id": "file-1"}, "type"),
+]
+
+
+@pytest.mark.parametrize(("part", "field"), UNREAD)
+def test_files_by_their_ids_are_refused_in_items(part, field):
+    item = {"type": "message", "role": "user", "content": [part]}
+
+    with pytest.raises(InvalidRequest) as refused:
+        check_item(item, "item")
+
+    assert refused.value.param == f"item.content[0].{field}"
+
+
+@pytest.mark.parametrize(("part", "field"), UNREAD)
+@pytest.mark.parametrize(("where", "others"), [("session", {"type": "realtime"}), ("response", {})])
+def test_files_by_their_ids_are_refused_in_variables_of_prompts(part, field, where, others):
+    config = SessionConfig.default("builtin", Abilities())
+    change = config.apply if where == "session" else config.for_response
+    prompt = {"id": "greeting", "variables": {"name": "Ada", "shown": part}}
+
+    with pytest.raises(InvalidRequest) as refused:
+        change({**others, "prompt": prompt})
+
+    assert refused.value.param == f"{where}.prompt.variables.shown.{field}"
+
+
+def test_text_and_addresses_of_pictures_are_variables_of_prompts():
+    shown = {**PICTURE, "image_url": "data:,x"}
+    prompt = {"id": "p", "variables": {"a": "b", "c": {"type": "input_text", "text": "d"},
+                                       "shown": shown}}  # fmt: skip
+
+    config = SessionConfig.default("builtin", Abilities()).apply(
+        {"type": "realtime", "prompt": prompt}
+    )
+
+    assert config.request([])["prompt"] == prompt
