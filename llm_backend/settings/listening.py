@@ -83,6 +83,12 @@ class ListeningSettings(BaseModel):
         ge=1024,
         description="Limit of the bytes of a file that are read at once over MCP.",
     )
+    mcp_nodes_limit: int = Field(
+        20_000,
+        ge=1000,
+        description="Maximum number of values and field names in a message over MCP, whose parsing "
+        "holds up other requests.",
+    )
     obfuscate_streams: bool = Field(
         True,
         description="Pad each chunk of a stream with random characters, so that sizes on the wire "

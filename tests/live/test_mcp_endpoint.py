@@ -24,7 +24,7 @@ LETTER = "The heron stands in the river, ä"
 def served(minilm_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     environment = {
         "LLM_BACKEND_API_KEYS": KEY, "LLM_BACKEND_MCP_API": "true",
-        "LLM_BACKEND_MCP_FILE_LIMIT_BYTES": "1024",
+        "LLM_BACKEND_MCP_FILE_LIMIT_BYTES": "1024", "LLM_BACKEND_MCP_NODES_LIMIT": "1000",
     }  # fmt: skip
     flags = ("--model", "builtin", "--model", str(minilm_file))
     with serve(tmp_path_factory.mktemp("mcp"), *flags, environment=environment) as one:
@@ -169,3 +169,19 @@ def test_endpoint_wants_a_key_and_is_off_unless_set(served: Served, server: Serv
     assert unknown.status_code == 401
     assert answer.status_code == 501
     assert "mcp_api" in answer.json()["error"]["message"]
+
+
+def test_message_of_too_many_values_is_refused_by_the_setting(served: Served) -> None:
+    headers = {
+        "authorization": f"Bearer {KEY}",
+        "accept": "application/json, text/event-stream",
+    }
+    statuses = []
+    for values in (500, 1000):
+        message = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"_meta": [1] * values}}
+        answer = httpx.post(f"{served.address}/mcp", json=message, headers=headers)
+        statuses.append(answer.status_code)
+
+    assert statuses[0] != 413
+    assert statuses[1] == 413
+    assert "at most 1000 JSON values and names (`mcp_nodes_limit`)" in answer.text

@@ -14,21 +14,19 @@ from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
 from llm_backend.errors import ClientGone, TooLarge, Unsupported
 from llm_backend.offload import offload
 
-_NODES = 20_000  # values and names of a message: the library parses it on the event loop
-
 
 async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
     """`POST /mcp`"""
     settings = services.settings
     if not settings.mcp_api:
         raise Unsupported("The MCP server is switched off here (`mcp_api`).")
-    text_bytes = settings.json_text_limit_bytes
-    try:
-        await offload(check_size, request.raw_body, nodes_limit=_NODES, text_limit_bytes=text_bytes)
+    nodes, text_bytes = settings.mcp_nodes_limit, settings.json_text_limit_bytes
+    try:  # the library parses the message on the event loop
+        await offload(check_size, request.raw_body, nodes_limit=nodes, text_limit_bytes=text_bytes)
     except TooLarge:
         raise TooLarge(
-            f"A message for the MCP server has at most {_NODES} JSON values and names, and "
-            f"{text_bytes} bytes (`json_text_limit_bytes`)."
+            f"A message for the MCP server has at most {nodes} JSON values and names "
+            f"(`mcp_nodes_limit`), and {text_bytes} bytes (`json_text_limit_bytes`)."
         ) from None
     return _McpAnswer(services.mcp, request)
 
