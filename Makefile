@@ -74,7 +74,7 @@ bench: dev ## measure, as ratios side by side
 	$(BIN)/python -m benchmarks $(ARGS)
 
 peers: dev ## build the servers that `make bench` measures the engine against
-	$(BIN)/python -m benchmarks.peers.build
+	$(BIN)/python -m benchmarks.peers.build $(ARGS)
 
 release: setup .venv-release/.installed ## make sdist, wheels, hashes and SBOM in dist/
 	$(BIN)/python scripts/release.py $(ARGS)

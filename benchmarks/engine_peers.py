@@ -30,7 +30,7 @@ from benchmarks.peers.machine import family, use, wait_until_quiet
 from benchmarks.peers.models import SHAPES, write_model
 from benchmarks.peers.rows import ROWS
 from benchmarks.peers.runs import measure
-from benchmarks.peers.servers import SERVERS, Setup, running
+from benchmarks.peers.servers import OPTIONAL, SERVERS, Setup, running
 
 Row = dict[str, Any]
 
@@ -70,7 +70,8 @@ def _options(row: str) -> argparse.Namespace:
     """Options of the command line, with the row's own as defaults."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--models", default=next(iter(SHAPES)), help=", ".join(SHAPES))
-    parser.add_argument("--servers", default=",".join(SERVERS))
+    usual = [name for name in SERVERS if name not in OPTIONAL]
+    parser.add_argument("--servers", default=",".join(usual))
     parser.add_argument("--workloads", default="W1,W8,W16,S16,MT,N15")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--slots", type=int, default=16)

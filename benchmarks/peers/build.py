@@ -3,7 +3,8 @@
 Everything comes from the one source archive of llama-cpp-python that the lock file pins by hash:
 `llama-server` and `llama-batched-bench`, the libraries under them (which all Python servers are
 then pointed at, ours too), llama-cpp-python's packaged server and its example server. The compiler
-flags are those of our own wheel. It takes about six minutes on two cores, once.
+flags are those of our own wheel. It takes about six minutes on two cores, once. With `--openvino`
+OpenVINO GenAI is installed too, from the package index.
 """
 
 import os
@@ -28,6 +29,8 @@ SOURCE = FOLDER / "source"
 EXAMPLE_SERVER = SOURCE / "examples" / "server" / "server.py"
 VOCABULARIES = SOURCE / "vendor" / "llama.cpp" / "models"
 PYTHON = FOLDER / "venv" / "bin" / "python"
+OPENVINO_PYTHON = FOLDER / "openvino" / "bin" / "python"
+OPENVINO = "openvino-genai==2026.4.1.0"
 
 OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -48,6 +51,7 @@ def main() -> int:
         (EXAMPLE_SERVER.exists(), unpack),
         (LLAMA_SERVER.exists() and BATCHED_BENCH.exists(), compile_native),
         (PYTHON.exists(), install_python_servers),
+        ("--openvino" not in sys.argv or OPENVINO_PYTHON.exists(), install_openvino),
     ):
         if not is_built:
             step()
@@ -116,6 +120,16 @@ def install_python_servers() -> None:
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     run(*pip, "--require-hashes", "-r", str(REQUIREMENTS / "peers.lock"))
     run(*pip, "--no-deps", "--no-index", wheel.stdout.strip())
+
+
+def install_openvino() -> None:
+    """OpenVINO GenAI in an environment of its own."""
+    print(f"Installing {OPENVINO} ...", flush=True)
+    venv.create(OPENVINO_PYTHON.parents[1], with_pip=True)
+    run(
+        *(str(OPENVINO_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
+        OPENVINO,
+    )
 
 
 def run(*command: str, quiet: bool = False) -> None:

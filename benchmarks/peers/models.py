@@ -5,12 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
+from gguf import (
+    GGMLQuantizationType,
+    GGUFReader,
+    GGUFValueType,
+    GGUFWriter,
+    LlamaFileType,
+    quants,
+)
 
 from benchmarks.peers.build import VOCABULARIES
 
 __all__ = ["SHAPES", "Shape", "write_model"]
 
+FILE_TYPES = {
+    GGMLQuantizationType.Q8_0: LlamaFileType.MOSTLY_Q8_0,
+    GGMLQuantizationType.Q4_0: LlamaFileType.MOSTLY_Q4_0,
+}
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -75,6 +86,8 @@ def write(shape: Shape, path: Path) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(shape.width // shape.heads)
     writer.add_chat_template(CHATML)
+    writer.add_file_type(FILE_TYPES[shape.kind])  # this and the next only OpenVINO needs
+    writer.add_rope_freq_base(10_000.0)
     size = add_vocabulary(writer, VOCABULARIES / f"ggml-vocab-{shape.vocabulary}.gguf")
     writer.add_vocab_size(size)
     add_tensors(writer, shape, size)

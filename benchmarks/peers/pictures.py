@@ -28,6 +28,7 @@ COLOURS = {
     "llama-server": "#e0812b",
     "llama-server --cache-ram 0": "#c9a227",
     "llama-server --spec-default": "#7a9a01",
+    "openvino": "#0e8a8a",
     "example server": "#8957e5",
     "llama_cpp.server": "#d1477a",
     "limit": GREY,

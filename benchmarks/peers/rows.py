@@ -63,6 +63,12 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "rounds": 2,
         "no_limit": True,
     },
+    "openvino": {
+        "servers": "llm-backend,openvino",
+        "workloads": "W1,W8,W16,S16",
+        "rounds": 2,
+        "no_limit": True,
+    },
     "limit": {"servers": "llm-backend", "workloads": _STREAMS},
     "python": {
         "servers": "llm-backend,llama_cpp.server,example server",

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.peers import build
 from benchmarks.peers.machine import family
 
-__all__ = ["SERVERS", "Running", "Setup", "answers", "free_port", "running"]
+__all__ = ["OPTIONAL", "SERVERS", "Running", "Setup", "answers", "free_port", "running"]
 
 READY_S = 180
 
@@ -107,6 +107,13 @@ def _example(setup: Setup, port: int, folder: Path) -> list[str]:
     return [str(build.PYTHON), str(build.EXAMPLE_SERVER), "-C", str(config)]
 
 
+def _openvino(setup: Setup, port: int, folder: Path) -> list[str]:
+    return [
+        *(str(build.OPENVINO_PYTHON), str(Path(__file__).with_name("openvino_server.py"))),
+        *(str(setup.model), str(port), str(setup.slots), str(setup.context_tokens)),
+    ]
+
+
 SERVERS: dict[str, tuple[Command, Path]] = {
     "llm-backend": (_ours, build.NATIVE),
     "llama-server": (_llama_server, build.LLAMA_SERVER),
@@ -114,8 +121,12 @@ SERVERS: dict[str, tuple[Command, Path]] = {
     "llama-server --spec-default": (_llama_server_speculating, build.LLAMA_SERVER),
     "llama_cpp.server": (_packaged_command, build.PYTHON),
     "example server": (_example, build.PYTHON),
+    "openvino": (_openvino, build.OPENVINO_PYTHON),
 }
 """By name: its command line, and the file without which it is not built."""
+
+OPTIONAL = ("llama-server --spec-default", "openvino")
+"""Servers of rows of their own."""
 
 
 @contextlib.contextmanager

@@ -3,10 +3,8 @@ which predict one token more from the hidden state of the last one."""
 
 from llm_backend.model_files.header import GgufHeader
 
-# architectures for which llama.cpp has a graph of one head over KV cells that can be truncated
-_SUPPORTED = frozenset(
-    {"cohere2moe", "deepseek2", "deepseek32", "glm-dsa", "glm4moe", "hy_v3", "mimo2", "step35"}
-)
+# architectures for which llama.cpp has a graph of one head over cells, and the tests a model
+_SUPPORTED = frozenset({"deepseek2", "glm4moe", "hy_v3"})
 # those with a graph, and a state of the model itself that cannot be truncated
 _RECURRENT = frozenset(
     {"bailingmoe3", "deepseek4", "glm5-next", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"}
@@ -27,7 +25,7 @@ def draft_head_refusal(header: GgufHeader) -> str | None:
     if architecture in _RECURRENT:
         return f"the state of {architecture} cannot be truncated after a rejected draft"
     if architecture not in _SUPPORTED:
-        return f"llama.cpp cannot compute those of {architecture}"
+        return f"those of {architecture} are not supported"
     if count > 1:
         return f"there are {count} of them, and only one is supported"
     return None

@@ -309,7 +309,7 @@ def write_eagle(
     return _written(writer, path)
 
 
-def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
+def write_with_head(  # noqa: C901, PLR0915 # one statement for each part of the file
     path: Path,
     *,
     seed: int = 0,
@@ -320,16 +320,19 @@ def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
     heads: int = 1,
     architecture: str = "glm4moe",
 ) -> Path:
-    """A float32 glm4moe of random weights with the vocabulary of `write_llama`, and a draft head
-    after its layers. With `copies` the next token follows from the last one alone, and the head
-    predicts the model's. Without `has_head` its header says that there is one, as after a
-    conversion that left it out."""
+    """A float32 mixture of random weights with the vocabulary of `write_llama`, and a draft head
+    after its layers: a glm4moe, hy_v3, or deepseek2 with latent attention. With `copies` the next
+    token follows from the last one alone, and the head predicts the model's. Without `has_head` its
+    header says that there is one, as after a conversion that left it out."""
     writer = GGUFWriter(str(path), architecture)
     writer.add_name("tiny with a head")
     _shape(writer, layers=layers + heads, size=size)
-    writer.add_head_count_kv(2)
-    writer.add_key_length(size // 4)
-    writer.add_value_length(size // 4)
+    if architecture == "deepseek2":
+        _add_latent_attention(writer, size)
+    else:
+        writer.add_head_count_kv(2)
+        writer.add_key_length(size // 4)
+        writer.add_value_length(size // 4)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(size // 4)
     writer.add_expert_count(2)
@@ -345,17 +348,30 @@ def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
     def tensor(name: str, *shape: int, scale: float = 0.2) -> None:
         writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
 
-    def ones(name: str) -> None:
-        writer.add_tensor(name, np.ones(size, dtype=np.float32))
+    def ones(name: str, length: int = size) -> None:
+        writer.add_tensor(name, np.ones(length, dtype=np.float32))
 
     tensor("token_embd.weight", tokens, size, scale=0.5)
     for layer in range(layers + (heads if has_head else 0)):
         block = f"blk.{layer}."
         ones(block + "attn_norm.weight")
-        ones(block + "post_attention_norm.weight")
-        tensor(block + "attn_q.weight", size, size)
-        tensor(block + "attn_k.weight", size // 2, size)
-        tensor(block + "attn_v.weight", size // 2, size)
+        norm = "post_attention_norm" if architecture == "glm4moe" else "ffn_norm"
+        ones(f"{block}{norm}.weight")
+        if architecture == "deepseek2":
+            ones(block + "attn_q_a_norm.weight", size // 2)
+            ones(block + "attn_kv_a_norm.weight", size // 2)
+            tensor(block + "attn_q_a.weight", size // 2, size)
+            tensor(block + "attn_q_b.weight", 2 * size, size // 2)
+            tensor(block + "attn_kv_a_mqa.weight", size // 2 + size // 4, size)
+            tensor(block + "attn_k_b.weight", 4, size // 2, size // 4)
+            tensor(block + "attn_v_b.weight", 4, size // 4, size // 2)
+        else:
+            tensor(block + "attn_q.weight", size, size)
+            tensor(block + "attn_k.weight", size // 2, size)
+            tensor(block + "attn_v.weight", size // 2, size)
+        if architecture == "hy_v3":
+            ones(block + "attn_q_norm.weight", size // 4)
+            ones(block + "attn_k_norm.weight", size // 4)
         tensor(block + "attn_output.weight", size, size, scale=residual)
         if layer < layers:
             tensor(block + "ffn_gate.weight", 2 * size, size)
@@ -363,7 +379,8 @@ def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
             tensor(block + "ffn_down.weight", size, 2 * size, scale=residual)
             continue
         tensor(block + "ffn_gate_inp.weight", 2, size)
-        writer.add_tensor(block + "exp_probs_b.bias", np.zeros(2, dtype=np.float32))
+        if architecture != "hy_v3":
+            writer.add_tensor(block + "exp_probs_b.bias", np.zeros(2, dtype=np.float32))
         for kind, shape in (("exps", (2, size, size)), ("shexp", (size, size))):
             tensor(f"{block}ffn_gate_{kind}.weight", *shape)
             tensor(f"{block}ffn_up_{kind}.weight", *shape)
@@ -378,6 +395,17 @@ def write_with_head(  # noqa: PLR0915 # one statement for each part of the file
     ones("output_norm.weight")
     tensor("output.weight", tokens, size, scale=0.5)
     return _written(writer, path)
+
+
+def _add_latent_attention(writer: GGUFWriter, size: int) -> None:
+    """Dimensions of multi-head latent attention."""
+    writer.add_head_count_kv(1)
+    writer.add_q_lora_rank(size // 2)
+    writer.add_kv_lora_rank(size // 2)
+    writer.add_key_length(size // 2 + size // 4)
+    writer.add_value_length(size // 2)
+    writer.add_key_length_mla(size // 2)
+    writer.add_value_length_mla(size // 4)
 
 
 def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str]) -> int:
