@@ -109,15 +109,8 @@ class HeadDrafter(DraftSource):
         if self._is_broken:
             return
         started_at = self._clock()
-        lengths = [item.count + len(item.draft) for item in scheduled]
-        hidden = self._head.hidden_states(sum(lengths))
-        pieces, at = [], 0
-        for item, length in zip(scheduled, lengths, strict=True):
-            piece = self._record(item, hidden[at : at + length])
-            pieces += [] if piece is None else [piece]
-            at += length
         try:
-            self._follow_prompts(pieces)
+            self._follow_prompts(self._record_all(scheduled))
         except (DecodeError, CellsExhausted):
             self._fail()
         self.busy_s += self._clock() - started_at
@@ -182,6 +175,18 @@ class HeadDrafter(DraftSource):
         """Empty a slot whose cells may be wrong."""
         self._head.truncate(slot, 0)
         self._texts.pop(slot, None)
+
+    def _record_all(self, scheduled: list[ScheduledTokens]) -> "list[_Piece]":
+        """Take the hidden states of all sequences; returns tokens for the head to follow at
+        once."""
+        lengths = [item.count + len(item.draft) for item in scheduled]
+        hidden = self._head.hidden_states(sum(lengths))
+        pieces, at = [], 0
+        for item, length in zip(scheduled, lengths, strict=True):
+            piece = self._record(item, hidden[at : at + length])
+            pieces += [] if piece is None else [piece]
+            at += length
+        return pieces
 
     def _record(self, item: ScheduledTokens, hidden: Hidden) -> "_Piece | None":
         """Take the hidden states of a sequence; returns tokens for the head to follow at once."""

@@ -13,6 +13,7 @@ from llm_backend.engine.llama import LlamaLog, LlamaModel, load_eagle_head
 from llm_backend.engine.llama.native_head import NativeHead
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.messages.address import Address
+from llm_backend.engine.model import DecodeError
 from llm_backend.engine.sequence import ScheduledTokens, Sequence
 from llm_backend.engine.speculation.head_drafter import HeadDrafter
 from llm_backend.model_files import draft_head_refusal, read_header
@@ -151,6 +152,39 @@ def test_head_follows_cancelled_copied_and_failed_texts(random_head):
 
     assert run(Bench(model, drafter, **bounds)) == run(bench(random_head, drafts=False))
     assert len(drafter.first_tokens) > 50
+
+
+class FailingHead:
+    """A head of which one function fails at its fifth call."""
+
+    def __init__(self, head: NativeHead, name: str) -> None:
+        self._head, self._name, self.calls = head, name, 0
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._head, name)
+        return self._failing(found) if name == self._name else found
+
+    def _failing(self, function):
+        def call(*arguments):
+            self.calls += 1
+            if self.calls == 5:
+                raise DecodeError("it fails")
+            return function(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("name", ["hidden_states", "forward"])
+def test_failure_of_the_head_ends_drafting_and_no_answer(copying, name, caplog):
+    log, bounds = LlamaLog(), {"batch_tokens": 64, "draft_tokens": 2, "logit_rows": 16}
+    model = LlamaModel(start(model_path=copying, **bounds), log)
+    head = FailingHead(model.open_draft_head(), name)
+    ahead = Bench(model, HeadDrafter(head, clock=lambda: 0.0), **bounds)
+    expected = answers_of(bench(copying, drafts=False), *map(request, PROMPTS))
+
+    assert answers_of(ahead, *map(request, PROMPTS)) == expected
+    assert head.calls == 5
+    assert "engine.draft_failed" in caplog.text
 
 
 def reference_token(model: LlamaModel, head: NativeHead, tokens: list[int]) -> int:
