@@ -15,11 +15,20 @@ DONE = b"data: [DONE]\n\n"
 LINES = "application/x-ndjson"
 """Media type of a stream of JSON objects, one a line."""
 
+LONG_EVENT_BYTES = 1024 * 1024
+"""A longer event takes milliseconds to be checked or sent."""
+
+_PIECE_BYTES = 256 * 1024
+
 
 class SimilarEvent(bytes):
     """A whole event that differs from an earlier one of its stream only in free text: checks of the
     earlier one hold for this one too.
     """
+
+
+class EventPiece(bytes):
+    """A piece of an event that is too long to be checked, and to be sent at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +42,16 @@ class Event:
 def encode(data: bytes, name: str | None = None) -> bytes:
     """Encodes one event with a single line of data, such as JSON without indentation."""
     head = b"" if name is None else b"event: " + name.encode() + b"\n"
-    return head + b"data: " + data + b"\n\n"
+    return b"".join((head, b"data: ", data, b"\n\n"))
+
+
+def split_long(event: bytes) -> Iterator[bytes]:
+    """Yields an event whole or, if it is long, in pieces: other requests run between two."""
+    if len(event) <= LONG_EVENT_BYTES:
+        yield event
+        return
+    for start in range(0, len(event), _PIECE_BYTES):
+        yield EventPiece(event[start : start + _PIECE_BYTES])
 
 
 def encode_error(path: str, error: ApiError) -> bytes:
@@ -118,6 +136,11 @@ class LineDecoder:
 
     def __init__(self) -> None:
         self._line = b""
+
+    @property
+    def is_between_events(self) -> bool:
+        """True if no part of a line is buffered."""
+        return not self._line
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yields the lines that this chunk completes; the iterator must be exhausted."""

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.errors import Overloaded, UpstreamFailed
-from llm_backend.sse import DONE, Decoder, Event, LineDecoder, encode, encode_error
+from llm_backend.sse import (
+    DONE,
+    LONG_EVENT_BYTES,
+    Decoder,
+    Event,
+    EventPiece,
+    LineDecoder,
+    encode,
+    encode_error,
+    split_long,
+)
 
 LINES = [
     "data: a",
@@ -117,3 +127,15 @@ def test_line_decoder_reads_lines_of_any_chunks():
 
 def test_errors_of_ollamas_streams_are_lines():
     assert encode_error("/api/chat", Overloaded("Full.")) == b'{"error":"Full."}\n'
+
+
+@pytest.mark.parametrize("size", [10, LONG_EVENT_BYTES, LONG_EVENT_BYTES + 300_000])
+def test_long_events_are_split_to_pieces(size):
+    event = encode(b"a" * (size - len(encode(b""))))
+
+    pieces = list(split_long(event))
+
+    assert b"".join(pieces) == event
+    assert max(map(len, pieces)) <= LONG_EVENT_BYTES
+    is_long = size > LONG_EVENT_BYTES
+    assert {type(piece) for piece in pieces} == {EventPiece if is_long else bytes}

@@ -11,11 +11,19 @@ from starlette.responses import Response, StreamingResponse
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.errors import Internal
-from llm_backend.sse import LINES, Decoder, LineDecoder, SimilarEvent, encode_error
+from llm_backend.sse import (
+    LINES,
+    LONG_EVENT_BYTES,
+    Decoder,
+    EventPiece,
+    LineDecoder,
+    SimilarEvent,
+    encode_error,
+)
 
-# A longer body is checked only under `enforce`: to parse it again holds up all other requests, for
-# a fifth of a second at 2,048 embeddings.
-LOGGED_BYTES = 1 << 20
+# A longer body or event is checked only under `enforce`: to parse it again holds up all other
+# requests, for a fifth of a second at 2,048 embeddings.
+LOGGED_BYTES = LONG_EVENT_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +46,9 @@ class ResponseValidator:
     def validate(self, operation: Operation, response: Response) -> Response:
         """Returns the response; under `enforce`, raises `ContractViolation` if it is invalid.
 
-        Under `log`, a body over `LOGGED_BYTES` is not parsed. A stream is cut at the first invalid
-        event, with an error event in its place. Responses with their own `__call__` (a relayed
-        response, a file) are not checked.
+        Under `log`, a body or event over `LOGGED_BYTES` is not parsed. A stream is cut at the first
+        invalid event, with an error event in its place. Responses with their own `__call__` (a
+        relayed response, a file) are not checked.
         """
         if self._setting is ResponseCheckMode.OFF or _sends_itself(response):
             return response
@@ -85,7 +93,7 @@ class ResponseValidator:
         validate = self._validators.event_validator(operation.operation_id)
         try:
             async for chunk in chunks:
-                if isinstance(chunk, SimilarEvent):
+                if isinstance(chunk, SimilarEvent | EventPiece) or self._is_long(chunk, decoder):
                     yield chunk
                     continue
                 data = chunk.encode() if isinstance(chunk, str) else bytes(chunk)
@@ -102,6 +110,12 @@ class ResponseValidator:
         finally:
             if hasattr(chunks, "aclose"):
                 await chunks.aclose()
+
+    def _is_long(self, chunk: Any, decoder: Decoder | LineDecoder) -> bool:
+        """True for whole events that are not parsed."""
+        is_logged = self._setting is ResponseCheckMode.LOG
+        is_whole = decoder.is_between_events and chunk[-1:] == b"\n"
+        return is_logged and len(chunk) > LOGGED_BYTES and is_whole
 
 
 def _sends_itself(response: Response) -> bool:

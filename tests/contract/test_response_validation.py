@@ -144,6 +144,20 @@ def test_an_event_like_an_earlier_one_passes_as_that_did(client_for):
     assert "looked into" in response.text
 
 
+@pytest.mark.parametrize(
+    ("setting", "is_cut"), [(ResponseCheckMode.LOG, False), (ResponseCheckMode.ENFORCE, True)]
+)
+def test_a_very_long_event_is_checked_only_where_checks_are_enforced(
+    client_for, caplog, setting, is_cut
+):
+    broken = {**CHUNK, "id": None, "more": "x" * LOGGED_BYTES}
+    with client_for(streaming(broken, CHUNK), response_checks=setting) as client:
+        events = client.post("/v1/chat/completions", json=CHAT).text.split("\n\n")
+
+    assert ("event_breaks_contract" in logged(caplog)) is is_cut
+    assert (json.loads(events[0].removeprefix("data: ")) != broken) is is_cut
+
+
 def test_a_broken_event_is_logged_and_passes(client_for, caplog):
     with client_for(
         streaming({"id": 1}, "[DONE]"), response_checks=ResponseCheckMode.LOG

@@ -4,16 +4,17 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-import orjson
 from starlette.responses import Response
 
+from llm_backend import exact_json
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.detached_chats import DetachedChat
 from llm_backend.errors import InvalidRequest, NotFound
-from llm_backend.sse import encode
+from llm_backend.offload import add_weight, offload
+from llm_backend.sse import encode, split_long
 
 if TYPE_CHECKING:
     from llm_backend.contract import api_types as api
@@ -48,7 +49,10 @@ async def cancel_detached_chat(services: Services, request: ApiRequest) -> Respo
 
 async def _follow(chat: DetachedChat) -> AsyncGenerator[bytes, None]:
     messages = (chat.request or {}).get("messages")
-    yield encode(orjson.dumps({**_render(chat), "messages": messages}))
+    add_weight(messages)
+    event = await offload(lambda: encode(exact_json.dumps(_render(chat) | {"messages": messages})))
+    for piece in split_long(event):
+        yield piece
     async with aclosing(chat.answer()) as answer:
         async for part in answer:
             yield part
