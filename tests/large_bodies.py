@@ -218,12 +218,12 @@ def _format(schema: JsonValue) -> JsonValue:
     return {"name": "a", "schema": schema, "strict": True}
 
 
-def _file() -> str:
+def file() -> str:
     return "data:image/png;base64," + "A" * FILE_BYTES
 
 
 def _picture() -> JsonValue:
-    content = [{"type": "image_url", "image_url": {"url": _file()}}, {"type": "text", "text": "a"}]
+    content = [{"type": "image_url", "image_url": {"url": file()}}, {"type": "text", "text": "a"}]
     return [{"role": "user", "content": content}]
 
 
@@ -335,16 +335,16 @@ _RESPONSE = {
     },
     "a file": lambda: {
         "input": [{"role": "user", "content": [{"type": "input_file", "filename": "a.txt",
-                                                "file_data": _file()}]}],
+                                                "file_data": file()}]}],
     },
     "a picture": lambda: {
         "input": [{"role": "user", "content": [{"type": "input_image", "detail": "auto",
-                                                "image_url": _file()}]}],
+                                                "image_url": file()}]}],
     },
     "a relayed picture": lambda: {
         "model": "relayed",
         "input": [{"role": "user", "content": [{"type": "input_image", "detail": "auto",
-                                                "image_url": _file()}]}],
+                                                "image_url": file()}]}],
     },
     "many relayed items": lambda: {"model": "relayed", "input": [_message()] * (NODES // 5)},
     "a long relayed item": lambda: {
@@ -365,6 +365,40 @@ OWN: dict[str, dict[str, Callable[[], JsonValue]]] = {
     "createResponse": _RESPONSE,
     "Getinputtokencounts": _RESPONSE,
     "Compactconversation": _RESPONSE,
+    "createAnthropicMessage": {
+        "many messages": lambda: {"messages": [_message()] * (NODES // 5)},
+        "a long message": lambda: {"messages": [_message(WORDS * (TEXT_BYTES // len(WORDS)))]},
+        "many uses of tools": lambda: {
+            "messages": [
+                _message(),
+                {"role": "assistant", "content": [
+                    {"type": "tool_use", "id": f"t{number}", "name": "f", "input": {}}
+                    for number in range(NODES // 10)
+                ]},
+            ],
+        },
+        "a use of a tool with much input": lambda: {
+            "messages": [
+                _message(),
+                {"role": "assistant", "content": [
+                    {"type": "tool_use", "id": "t", "name": "f",
+                     "input": {"a": [10**30] + [0.5] * (NODES - 100)}},
+                ]},
+            ],
+        },
+    },
+    "createOllamaChat": {
+        "many messages": lambda: {"messages": [_message()] * (NODES // 5)},
+        "a long message": lambda: {"messages": [_message(WORDS * (TEXT_BYTES // len(WORDS)))]},
+        "many calls": lambda: {
+            "messages": [
+                _message(),
+                {"role": "assistant", "content": "", "tool_calls": [
+                    {"function": {"name": "f", "arguments": {"a": 1}}}
+                ] * (NODES // 9)},
+            ],
+        },
+    },
     "createEmbedding": {
         "tokens": lambda: {"input": [1] * (NODES - 10)},
         "lists of tokens": lambda: {"input": [[1] * (NODES // 2001)] * 2000},

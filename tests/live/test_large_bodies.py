@@ -2,9 +2,10 @@
 lines of batches block no other request, and their memory is freed.
 
 `make test` sends what is large in a way of its own, and to each operation that is answered here one
-body of as many values as there may be; `make large-bodies` sends all bodies to all operations and
-prints the longest waits. On a quiet machine none is to be 100 ms: processors that others share
-compute less in the same time, so here more is allowed.
+body of as many values as there may be; `make large-bodies` sends all bodies to all operations, a
+test for each tag of the document (`ARGS="-k Chat"` is a part), and prints the longest waits. On a
+quiet machine none is to be 100 ms: processors that others share compute less in the same time, so
+here more is allowed.
 """
 
 import contextlib
@@ -23,13 +24,16 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from llm_backend.contract import load_document
+from llm_backend.contract import Operation, load_document
+from llm_backend.json_types import JsonValue
 from tests import large_bodies
 from tests.large_bodies import Large, LargeBodies
 from tests.serving import Served, serve
 from tests.small_bodies import SMALL
 
 DOCUMENT = load_document()
+BODIES = LargeBodies(DOCUMENT)
+WHOLE, OTHER = "all", "other work"
 KEY = "sk-large"
 ALLOWED_S = 0.3
 ALLOWED_QUIET_S = 0.1
@@ -64,6 +68,12 @@ NO_ANSWER = 0
 ANSWER_S = 20  # without other load
 BUSY_S = 120
 BATCH_ENDS = ("completed", "failed", "expired", "cancelled")
+COMPACT = {"separators": (",", ":"), "ensure_ascii": False}
+FOLLOWED = {
+    "a file": lambda: [{"type": "image_url", "image_url": {"url": large_bodies.file()}}],
+    "escapes": lambda: '\n"' * (large_bodies.TEXT_BYTES // 4),
+    "many parts": lambda: [{"type": "text", "text": "a"}] * (large_bodies.NODES // 6),
+}
 _MASK = b"\0\0\0\0"
 FRAME_OF_CLOSE = b"\x88\x82" + _MASK + b"\x03\xe8"
 FRAMES = {
@@ -77,14 +87,22 @@ FRAMES = {
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """Reads everything and always says the same."""
+    """Reads everything and always says the same, but does not end a streamed answer."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        left = int(self.headers.get("content-length", 0))
+        left, end = int(self.headers.get("content-length", 0)), b""
         while left and (piece := self.rfile.read(min(left, 1 << 20))):
-            left -= len(piece)
+            left, end = left - len(piece), piece[-100:]
+        if b'"stream":true' in end:
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(b"data: {}\n\n")
+            self.rfile.read(1)  # until the server closes the connection
+            self.close_connection = True
+            return
         body = json.dumps(ANSWER).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -179,6 +197,24 @@ def run_batch(client: httpx.Client, bodies: list[bytes]) -> None:
         time.sleep(0.05)
 
 
+def follow_detached(client: httpx.Client, number: int, content: JsonValue) -> None:
+    """Starts a detached chat with this content, reads the first event of another client that
+    follows it, and cancels it."""
+    id = f"followed-{number}"
+    messages = [{"role": "user", "content": content}]
+    body = json.dumps({"model": "relayed", "messages": messages, "stream": True}, **COMPACT)
+    headers = {"x-llm-backend-detached": id}
+    with client.stream("POST", "/chat/completions", content=body, headers=headers) as answer:
+        assert answer.status_code == 200, answer.read()
+        with client.stream("GET", f"/chat/detached/{id}") as followed:
+            size = 0
+            for piece in followed.iter_raw():
+                size += len(piece)
+                if size > len(body) // 2 and piece.endswith(b"\n\n"):
+                    break
+        client.post(f"/chat/detached/{id}/cancel").raise_for_status()
+
+
 def other_work(served: Served, client: httpx.Client) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yields work that is not one body of one operation, with its name."""
     chat = {"model": "none", "messages": [{"role": "user", "content": "a"}] * 20_000}
@@ -192,6 +228,11 @@ def other_work(served: Served, client: httpx.Client) -> Iterator[tuple[str, Call
         "detached chat | more values than accepted",
         lambda: client.post("/chat/completions", content=many, headers=detached),
     )
+    for number, (shape, content) in enumerate(FOLLOWED.items()):
+        yield (
+            f"detached chat | followed: {shape}",
+            lambda number=number, content=content: follow_detached(client, number, content()),
+        )
     tool = {"name": "chat", "arguments": {"model": "none", "message": "a" * 15_000_000}}
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
     accepted = {"accept": "application/json, text/event-stream"}
@@ -201,19 +242,30 @@ def other_work(served: Served, client: httpx.Client) -> Iterator[tuple[str, Call
     )
 
 
-def wanted(pytestconfig: pytest.Config) -> Iterator[Large]:
-    bodies, has_all = LargeBodies(DOCUMENT), pytestconfig.getoption("--every-large-body")
-    named = re.compile(pytestconfig.getoption("--large-body") or "")
+def shapes_of(operation: Operation, config: pytest.Config) -> list[str]:
+    """The bodies to send to an operation."""
+    name = operation.operation_id
+    if config.getoption("--every-large-body"):
+        named = re.compile(config.getoption("--large-body") or "")
+        return [one for one in BODIES.shapes(name) if named.search(f"{name} | {one}")]
+    everywhere = [EVERYWHERE] if operation.answered_by == "local" else []
+    return [*OF_ITS_OWN.get(name, ()), *SMALL.get(name, ()), *everywhere]
+
+
+def wanted(config: pytest.Config, part: str) -> Iterator[Large]:
     for operation in DOCUMENT.operations.values():
-        name = operation.operation_id
-        shapes = [
-            *OF_ITS_OWN.get(name, ()),
-            *SMALL.get(name, ()),
-            *([EVERYWHERE] if operation.answered_by == "local" else ()),
-        ]
-        if has_all:
-            shapes = [one for one in bodies.shapes(name) if named.search(f"{name} | {one}")]
-        yield from bodies.of(name, shapes)
+        if part in (WHOLE, operation.tag):
+            yield from BODIES.of(operation.operation_id, shapes_of(operation, config))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All bodies of all operations are a test for each tag, and one of the other work."""
+    parts = [WHOLE]
+    if metafunc.config.getoption("--every-large-body"):
+        operations = DOCUMENT.operations.values()
+        tags = {one.tag for one in operations if shapes_of(one, metafunc.config)}
+        parts = [*sorted(tags), OTHER]
+    metafunc.parametrize("part", parts)
 
 
 def resident_mib(served: Served) -> int:
@@ -221,7 +273,7 @@ def resident_mib(served: Served) -> int:
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
 
 
-def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig):
+def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig, part):
     has_all = pytestconfig.getoption("--every-large-body")
     allowed_s, answer_s = (ALLOWED_QUIET_S, ANSWER_S) if has_all else (ALLOWED_S, BUSY_S)
     waits: list[tuple[float, str]] = []
@@ -237,7 +289,7 @@ def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig
         client = stack.enter_context(
             httpx.Client(base_url=served.base_url, headers=headers, timeout=answer_s)
         )
-        ids = warmed_up(client, pytestconfig)
+        ids = warmed_up(client, pytestconfig, part)
         before_mib, sampler = resident_mib(served), Sampler(served)
         stack.callback(sampler.close)
         sampler.longest_wait_s()
@@ -248,26 +300,28 @@ def test_no_large_body_keeps_others_waiting_or_its_memory(tmp_path, pytestconfig
                 sys.stdout.write(f"{1000 * waits[-1][0]:6.0f} ms  {name}\n")
                 sys.stdout.flush()
 
-        for large in wanted(pytestconfig):
+        for large in wanted(pytestconfig, part):
             status = sent(client, large, ids)
             note(f"{large.operation_id} | {large.shape} | {status}")
             if status == NO_ANSWER or (status >= 500 and status not in (501, 503)):
                 failed.append(waits[-1][1])
-        for name, work in other_work(served, client):
+        for name, work in other_work(served, client) if part in (WHOLE, OTHER) else ():
             work()
             note(name)
         after_mib = settled_mib(served, before_mib + KEPT_MIB)
     waits.sort(reverse=True)
     too_long = sum(wait >= allowed_s for wait, _ in waits)
     told = "\n".join(f"{1000 * wait:6.0f} ms  {name}" for wait, name in waits[: max(20, too_long)])
-    sys.stdout.write(f"{len(waits)} bodies; {before_mib} MiB before, {after_mib} after\n{told}\n")
+    sys.stdout.write(
+        f"{part}: {len(waits)} bodies; {before_mib} MiB before, {after_mib} after\n{told}\n"
+    )
     assert failed == []
     assert waits[0][0] < allowed_s, told
     assert after_mib <= before_mib + KEPT_MIB
     assert "Traceback" not in served.log.read_text()
 
 
-def warmed_up(client: httpx.Client, pytestconfig: pytest.Config) -> dict[str, str]:
+def warmed_up(client: httpx.Client, config: pytest.Config, part: str) -> dict[str, str]:
     """Has the server import and compile what the bodies need, by small ones of the same shapes; the
     ids of what is in it then."""
     chat = {"model": "builtin", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
@@ -279,7 +333,7 @@ def warmed_up(client: httpx.Client, pytestconfig: pytest.Config) -> dict[str, st
     with pytest.MonkeyPatch.context() as patch:
         for name, small in (("NODES", 1000), ("TEXT_BYTES", 2000), ("FILE_BYTES", 8000)):
             patch.setattr(large_bodies, name, small)
-        for body in wanted(pytestconfig):
+        for body in wanted(config, part):
             sent(client, body, ids)
     return ids
 
