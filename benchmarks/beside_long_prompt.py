@@ -1,4 +1,5 @@
-"""Time between the tokens of fifteen streams, alone and while one request reads a long prompt.
+"""Time between the tokens of fifteen streams, while one request reads a long prompt, and alone
+before and after: their texts grow, so their passes are slower after it.
 
     python -m benchmarks.beside_long_prompt [--model MODEL.gguf] [--long 12000] [--threads 2]
 
@@ -79,7 +80,7 @@ async def run(model: Path, long_tokens: int, threads: int | None) -> None:
             for _ in range(STREAMS)
         ]
         await asyncio.sleep(UNDISTURBED_S)
-        gaps.part = "alone"
+        gaps.part = "before"
         await asyncio.sleep(UNDISTURBED_S)
         gaps.part = "beside"
         began_at = time.perf_counter()
@@ -90,17 +91,20 @@ async def run(model: Path, long_tokens: int, threads: int | None) -> None:
             async for _ in generation:
                 pass
         beside_s = time.perf_counter() - began_at
+        gaps.part = "after"
+        await asyncio.sleep(UNDISTURBED_S)
         gaps.part = ""
         for one in streams:
             one.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
-    seconds = {"alone": UNDISTURBED_S, "beside": beside_s}
-    for part in ("alone", "beside"):
+    seconds = {"before": UNDISTURBED_S, "beside": beside_s, "after": UNDISTURBED_S}
+    for part in seconds:
         print(
             f"{part:8} {gaps.count(part) / seconds[part]:6.1f} tokens/s   next token "
             + "   ".join(f"p{p} {gaps.percentile(part, p):6.0f} ms" for p in (50, 95, 99, 100))
         )
-    ratio = gaps.percentile("beside", 95) / gaps.percentile("alone", 95)
+    alone = (gaps.percentile("before", 95) + gaps.percentile("after", 95)) / 2
+    ratio = gaps.percentile("beside", 95) / alone
     print(f"ratio of p95 {ratio:.2f}; the prompt of {long_tokens} tokens took {beside_s:.1f} s")
 
 
