@@ -12,6 +12,7 @@ from hatchling.builders.sdist import SdistBuilder
 from tests.deploy.conftest import deployed_alone
 from tests.deploy.helm import helm, notes, template
 from tests.deploy.kustomize import Manifest, Missing, render
+from tests.deploy.schemas import SUPPORTED_VERSIONS, check
 from tests.deploy.workload import container, objects, one, pod
 from tests.missing import missing
 
@@ -127,6 +128,8 @@ def test_chart_has_what_components_add(
         chart, {"settings": production_settings, "autoscaling": autoscaling, **values}
     )
     assert one(rendered, kind, SERVER) == one(overlay, kind, SERVER)
+    for manifest in (*rendered, *overlay):
+        check(manifest)
     scalers = objects(overlay, "HorizontalPodAutoscaler") | objects(overlay, "ScaledObject")
     assert scalers.keys() == {SERVER}
     assert objects(rendered, "HorizontalPodAutoscaler").keys() == (
@@ -169,6 +172,9 @@ def test_values_reach_the_objects(chart):
     }
 
     rendered = template(chart, values)
+    for version in SUPPORTED_VERSIONS:
+        for manifest in rendered:
+            check(manifest, version)
     server = container(rendered, SERVER)
     config = one(rendered, "ConfigMap", SETTINGS)["data"]
     claim = one(rendered, "PersistentVolumeClaim", f"{SERVER}-data")["spec"]

@@ -3,22 +3,18 @@
 import re
 from itertools import chain
 
-import kubernetes_validate
 import pytest
-from kubernetes_validate.utils import all_versions
 
+from tests.deploy.schemas import SUPPORTED_VERSIONS, check
 from tests.deploy.workload import container, objects, one, pod, pods, secret_keys, workloads
 
 PICKER = "llm-backend-endpoint-picker"  # it watches pods
-CUSTOM_KINDS = {"InferencePool", "HTTPRoute"}  # Kubernetes itself has no schema of them
-SUPPORTED_VERSIONS = [*dict.fromkeys(all_versions())][-3:]  # as many as Kubernetes itself supports
 
 
 @pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
 def test_kubernetes_takes_every_manifest(manifests, version):
     for manifest in manifests:
-        if manifest["kind"] not in CUSTOM_KINDS:
-            kubernetes_validate.validate(manifest, version, strict=True)
+        check(manifest, version)
 
 
 def test_everything_lies_in_one_namespace(manifests):

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -12,6 +11,7 @@ from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings
 from llm_backend.settings.model_entry import ModelSettings
 from tests.deploy.conftest import deployed_alone
+from tests.deploy.schemas import check
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_panels_lie_beside_each_other(dashboard):
 def test_grafana_finds_it(dashboard):
     (config,) = deployed_alone("monitoring")
 
-    kubernetes_validate.validate(config, "1.31", strict=True)
+    check(config)
     assert config["metadata"]["labels"] == {"grafana_dashboard": "1"}
     assert json.loads(config["data"]["dashboard.json"]) == dashboard
 
@@ -65,7 +65,7 @@ def alerts(root: Path) -> list[dict[str, object]]:
 def test_alerts_of_the_operator_are_the_plain_ones(root, alerts):
     rule = yaml.safe_load((root / "k8s/monitoring/prometheus-rule.yaml").read_text())
 
-    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    check(rule)
     assert rule["spec"]["groups"] == [{"name": "llm-backend", "rules": alerts}]
 
 
