@@ -23,7 +23,6 @@
     |- ClientGone                   499  server_error            client_gone (for the log)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
-    |  `- EngineNotInstalled        501  server_error            engine_not_installed
     |- Overloaded                   503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
     |- DeadlineExceeded             504  server_error            deadline_exceeded
@@ -128,13 +127,13 @@ class NotFound(InvalidRequest):
 
 
 class ModelNotFound(NotFound):
-    """No local model, alias or upstream has this name."""
+    """No local model, alias or upstream has this name; `hint` says what would serve it."""
 
     default_code = "model_not_found"
 
-    def __init__(self, model: str, close: str | None = None) -> None:
+    def __init__(self, model: str, close: str | None = None, hint: str = "") -> None:
         super().__init__(
-            f"The model `{model}` does not exist.{did_you_mean(close)} See GET /v1/models.",
+            f"The model `{model}` does not exist.{did_you_mean(close)} See GET /v1/models.{hint}",
             param="model",
         )
         self.model = model
@@ -263,12 +262,6 @@ class Unsupported(ApiError):
     status = 501
     default_code = "unsupported_operation"
     may_succeed_later = False
-
-
-class EngineNotInstalled(Unsupported):
-    """The model needs the local engine, which this installation lacks."""
-
-    default_code = "engine_not_installed"
 
 
 class Overloaded(ApiError):

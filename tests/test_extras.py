@@ -10,7 +10,7 @@ import pytest
 
 from llm_backend.app.served_models import build_served_models
 from llm_backend.backends.registry import Registry
-from llm_backend.errors import EngineNotInstalled, ModelNotFound
+from llm_backend.errors import ModelNotFound
 from llm_backend.extras import EXTRAS, install_command, is_installed
 from llm_backend.settings import SettingsError, load_settings
 from tests.missing import missing
@@ -72,10 +72,11 @@ class Upstreams:
 
 
 @pytest.mark.usefixtures("_no_engine")
-def test_model_that_only_the_engine_could_serve_is_a_501_that_names_the_extra():
-    with pytest.raises(EngineNotInstalled, match=re.escape(COMMAND)):
+def test_model_that_only_the_engine_could_serve_is_not_found_and_names_the_extra():
+    with pytest.raises(ModelNotFound, match=re.escape(COMMAND)):
         Registry([]).steps("any")
-    with pytest.raises(EngineNotInstalled, match=re.escape(COMMAND)):
+    with pytest.raises(ModelNotFound, match=re.escape(COMMAND)):
         Registry([], upstreams=Upstreams()).steps("builtin")
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelNotFound) as error:
         Registry([], upstreams=Upstreams()).steps("near")
+    assert COMMAND not in error.value.message

@@ -9,8 +9,8 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.speech import VoiceModel
 from llm_backend.builtin import BUILTIN_ID
 from llm_backend.close_names import closest_name
-from llm_backend.errors import EngineNotInstalled, InvalidRequest, ModelNotFound
-from llm_backend.extras import is_installed, needs_engine
+from llm_backend.errors import InvalidRequest, ModelNotFound
+from llm_backend.extras import missing_engine_hint
 from llm_backend.json_types import JsonMapping
 
 IMAGES = "Images"
@@ -90,8 +90,7 @@ class Registry:
     def steps(self, name: str, operation: Sequence[str] = ()) -> Sequence[Step]:
         """Returns the backends of a name, in the order of fallback; at least one.
 
-        `operation` is the id and tag of the request's operation. Raises `ModelNotFound`, and
-        `EngineNotInstalled` for a name that only the missing local engine could serve.
+        `operation` is the id and tag of the request's operation. Raises `ModelNotFound`.
         """
         if routed := self._route_steps(name):
             return routed
@@ -200,14 +199,13 @@ class Registry:
         is_voice = self._voice is not None and name == self._voice.card.id
         return self._voice if is_voice else self._named.get(name)
 
-    def _not_served(self, name: str) -> ModelNotFound | EngineNotInstalled:
-        """Returns the error for a name without backends."""
+    def _not_served(self, name: str) -> ModelNotFound:
+        """Returns the error for a name without backends; it names the local engine if only that
+        could serve the name, and is missing."""
         has_others = self._upstreams is not None or self._image_servers is not None
-        is_local = name == BUILTIN_ID or not has_others
-        if is_local and not is_installed("local"):
-            return EngineNotInstalled(needs_engine(f"The model `{name}`"), param="model")
+        hint = missing_engine_hint() if name == BUILTIN_ID or not has_others else ""
         listed = (card.id for card in self.local_cards())
-        return ModelNotFound(name, closest_name(name, listed))
+        return ModelNotFound(name, closest_name(name, listed), hint)
 
     def _route_steps(self, name: str) -> Sequence[Step]:
         """Returns the steps of a route, without removed local models."""

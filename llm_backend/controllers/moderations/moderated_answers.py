@@ -15,7 +15,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.controllers.moderations.operations import OPENAIS_MODELS, moderate
 from llm_backend.controllers.rendering.chat_events import ChatTranscript
 from llm_backend.controllers.services import Services
-from llm_backend.errors import ApiError, EngineNotInstalled, ModelNotFound, UnsupportedField
+from llm_backend.errors import ApiError, ModelNotFound, UnsupportedField
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _judge(registry: Registry, name: str, configured: str | None) -> LocalModel:
         name = configured
     try:
         judge = registry.for_model(name)
-    except (ModelNotFound, EngineNotInstalled) as error:
+    except ModelNotFound as error:
         raise UnsupportedField(error.message, param=_PARAM) from error
     if judge is None:
         raise UnsupportedField(

@@ -1,6 +1,7 @@
 """A request finds who answers it, and the next one where one cannot."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.errors import InvalidRequest, Overloaded, UpstreamFailed
+from llm_backend.extras import install_command
 from tests.gateway import backend, gateway
 from tests.handles import idle_handle
 from tests.upstream import FakeUpstream, post
@@ -40,6 +42,21 @@ async def test_each_model_is_routed_to_its_upstreams(tmp_path):
     assert [request.body for request in b.requests] == [CHAT % b"two-large"]
     assert nobody.status == 404
     assert json.loads(nobody.body)["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("has_upstream", [False, True])
+async def test_model_of_the_missing_engine_is_not_found(tmp_path, monkeypatch, has_upstream):
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    async with FakeUpstream(answer=ok()) as far:
+        upstreams = {"backends": [backend(far, "far", "one")]} if has_upstream else {}
+        async with gateway(tmp_path, **upstreams) as served:
+            chat = await served.ask(post(CHAT % b"builtin"))
+            card = await served.ask(b"GET /v1/models/builtin HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    for answer in (chat, card):
+        error = json.loads(answer.body)["error"]
+        assert (answer.status, error["code"]) == (404, "model_not_found")
+        assert error["message"].endswith(f"is not installed: {install_command('local')}.")
 
 
 async def test_a_route_falls_back_and_renames(tmp_path):

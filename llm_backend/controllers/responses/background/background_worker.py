@@ -73,7 +73,7 @@ class ResponseWorker:
     def _local(self, name: str) -> LocalModel | None:
         try:
             return self._services.registry.local_step(name)
-        except (errors.ModelNotFound, errors.EngineNotInstalled):
+        except errors.ModelNotFound:
             return None
 
 
