@@ -5,22 +5,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-)
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.registry import Collector
-
 from llm_backend import __version__
-from llm_backend.engine_metrics import EngineMetrics
+from llm_backend.unused_imports import block_imports
+
+# Its own servers, and its client of a push gateway, are not needed.
+with block_imports(
+    http__server=("BaseHTTPRequestHandler",),
+    urllib__request=(
+        "BaseHandler", "HTTPHandler", "HTTPRedirectHandler", "HTTPSHandler", "Request",
+        "build_opener",
+    ),
+    wsgiref__simple_server=("WSGIRequestHandler", "WSGIServer", "make_server"),
+):  # fmt: skip
+    from prometheus_client import (
+        CONTENT_TYPE_LATEST,
+        CollectorRegistry,
+        Counter,
+        Gauge,
+        Histogram,
+        disable_created_metrics,
+    )
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.exposition import generate_latest
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+    from prometheus_client.registry import Collector
+
+    from llm_backend.engine_metrics import EngineMetrics
 
 METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -49,6 +49,10 @@ class _Placeholder(type):
 
 
 class _Nothing(metaclass=_Placeholder):
-    """Placeholder class; modules instantiate it with any arguments while they are imported."""
+    """Placeholder class; modules instantiate it with any arguments while they are imported, and
+    use its instances as decorators."""
 
     def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __call__(self, decorated: object) -> object:
+        return decorated

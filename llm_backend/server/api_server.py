@@ -15,8 +15,12 @@ from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
 from llm_backend.unused_imports import block_imports
 
-# The parts of uvicorn that reload it and run several processes are not needed.
-with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
+# The parts of uvicorn that reload it and run several processes, and its command, are not needed.
+with block_imports(
+    click=("Choice", "Context", "Parameter", "Path", "argument", "command", "echo", "option"),
+    configparser=("RawConfigParser",),
+    uvicorn__supervisors=("ChangeReload", "Multiprocess"),
+):
     import uvicorn
 
     # for the other modules, too: its parts are blocked

@@ -4,7 +4,19 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
+
+from llm_backend.unused_imports import block_imports
+
+# The command line of pydantic's settings, and the argparse under it, are not needed.
+_COMMAND_LINE = (
+    "CLI_SUPPRESS", "CliDualFlag", "CliExplicitFlag", "CliImplicitFlag",
+    "CliMutuallyExclusiveGroup", "CliPositionalArg", "CliSettingsSource", "CliSubCommand",
+    "CliSuppress", "CliToggleFlag", "CliUnknownArgs", "CliVariadicArg",
+)  # fmt: skip
+with block_imports(
+    argparse=("Namespace",), pydantic_settings__sources__providers__cli=_COMMAND_LINE
+):
+    from pydantic_settings import NoDecode
 
 PREFIX = "LLM_BACKEND_"
 

@@ -46,6 +46,7 @@ from llm_backend.unused_imports import block_imports
 with (
     block_imports(
         "flask",
+        asgiref__sync=("async_to_sync",),
         jinja2=(),
         jsonschema=("Draft4Validator", "RefResolver", "ValidationError"),
         jsonschema__exceptions=("RefResolutionError", "ValidationError"),
@@ -54,6 +55,7 @@ with (
         httpx=(),
         starlette__templating=("Jinja2Templates",),
         starlette__testclient=("TestClient",),
+        urllib__request=(),
         werkzeug=("Request",),
         werkzeug__local=("LocalProxy",),
     ),

@@ -20,8 +20,6 @@ from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from llm_backend.store.database.ownership import with_owner
-from llm_backend.store.database.postgresql import PostgresqlEngine
-from llm_backend.store.database.sqlite import SqliteEngine
 from llm_backend.store.database.write_health import WriteHealth, probe
 from llm_backend.store.database.write_queue import Work
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
@@ -165,11 +163,16 @@ def _touch(connection: Connection) -> None:
 
 
 def _engine_for(url: str, page_limit_bytes: int) -> _Engine:
+    # Imported here: a server does without the other database's driver.
     parsed = _parse_url(url)
     backend = parsed.drivername.split("+")[0]
     if backend == "sqlite":
+        from llm_backend.store.database.sqlite import SqliteEngine
+
         return SqliteEngine(parsed, page_limit_bytes)
     if backend in ("postgresql", "postgres"):
+        from llm_backend.store.database.postgresql import PostgresqlEngine
+
         server = "postgresql" + url[len(parsed.drivername) :]
         return PostgresqlEngine(server, page_limit_bytes)
     raise CannotOpen(f"`{backend}` is not a database of this server: use sqlite or postgresql.")

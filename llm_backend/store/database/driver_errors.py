@@ -4,9 +4,9 @@ SQLite reports failures by number, PostgreSQL by SQLSTATE. Both are on the drive
 which SQLAlchemy keeps as `orig`.
 """
 
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
@@ -19,15 +19,6 @@ from llm_backend.store.errors import (
     Unstorable,
 )
 
-_SQLITE = {
-    sqlite3.SQLITE_BUSY: StoreLocked,
-    sqlite3.SQLITE_LOCKED: StoreLocked,
-    sqlite3.SQLITE_FULL: StoreFull,
-    sqlite3.SQLITE_IOERR_SHMSIZE: StoreFull,  # no room for the write-ahead log's index
-    sqlite3.SQLITE_TOOBIG: Unstorable,
-    sqlite3.SQLITE_CONSTRAINT: Unstorable,
-    sqlite3.SQLITE_MISMATCH: Unstorable,
-}
 # The longest prefix of the SQLSTATE decides: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _POSTGRESQL = {
     "22": Unstorable,  # data exception: a NUL byte, a number out of range
@@ -74,7 +65,8 @@ def _store_error(kind: type[StoreError], cause: BaseException) -> StoreError:
 def _kind(error: DBAPIError) -> type[StoreError]:
     number = getattr(error.orig, "sqlite_errorcode", None)
     if number is not None:
-        return _SQLITE.get(number) or _SQLITE.get(number & 0xFF, StoreUnavailable)
+        kinds = _sqlite_kinds()
+        return kinds.get(number) or kinds.get(number & 0xFF, StoreUnavailable)
     state = getattr(error.orig, "sqlstate", None) or ""
     for length in (5, 2):
         if state[:length] in _POSTGRESQL:
@@ -82,8 +74,23 @@ def _kind(error: DBAPIError) -> type[StoreError]:
     return StoreUnavailable
 
 
+@cache
+def _sqlite_kinds() -> Mapping[int, type[StoreError]]:
+    import sqlite3  # here: a server on PostgreSQL does without it
+
+    return {
+        sqlite3.SQLITE_BUSY: StoreLocked,
+        sqlite3.SQLITE_LOCKED: StoreLocked,
+        sqlite3.SQLITE_FULL: StoreFull,
+        sqlite3.SQLITE_IOERR_SHMSIZE: StoreFull,  # no room for the write-ahead log's index
+        sqlite3.SQLITE_TOOBIG: Unstorable,
+        sqlite3.SQLITE_CONSTRAINT: Unstorable,
+        sqlite3.SQLITE_MISMATCH: Unstorable,
+    }
+
+
 def is_taken(error: DBAPIError) -> bool:
     """True if a unique constraint refused the row."""
-    number = getattr(error.orig, "sqlite_errorcode", None)
+    name = getattr(error.orig, "sqlite_errorname", None)
     state = getattr(error.orig, "sqlstate", None)
-    return number == sqlite3.SQLITE_CONSTRAINT_UNIQUE or state == "23505"
+    return name == "SQLITE_CONSTRAINT_UNIQUE" or state == "23505"

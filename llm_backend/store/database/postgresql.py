@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import NullPool
+from sqlalchemy.dialects import registry
 
 from llm_backend.extras import install_command
 from llm_backend.store import json_text
@@ -27,6 +28,11 @@ _CONNECTIONS = 10
 _CONNECT_TIMEOUT_S = 5
 _COMMAND_TIMEOUT_S = 30
 _WRITERS, _BATCH = 4, 16  # several, so that round trips overlap
+# Other drivers that SQLAlchemy's dialect imports.
+_UNUSED_DRIVERS = {
+    f"sqlalchemy__dialects__postgresql__{name}": ("dialect", "dialect_async")
+    for name in ("pg8000", "psycopg", "psycopg2", "psycopg2cffi")
+}
 # Names of SQLAlchemy's sessions, whose object-relational mapper is not used: 10 MB.
 _SESSIONS = (
     "AsyncAttrs", "AsyncSession", "AsyncSessionTransaction", "async_object_session",
@@ -49,13 +55,17 @@ class PostgresqlEngine:
     def __init__(self, url: str, page_limit_bytes: int) -> None:
         # Imported here: a server on SQLite does without this driver and SQLAlchemy's async half.
         try:
-            import asyncpg  # it ships no types
-
+            with block_imports(asyncpg__pool=("Pool", "create_pool")):
+                import asyncpg  # it ships no types
             with block_imports(
                 sqlalchemy__ext__asyncio__scoping=("async_scoped_session",),
                 sqlalchemy__ext__asyncio__session=_SESSIONS,
             ):
                 from sqlalchemy.ext.asyncio import create_async_engine
+            with block_imports(**_UNUSED_DRIVERS):
+                from sqlalchemy.dialects.postgresql import asyncpg as dialect
+            # in the place of psycopg's, by whose arguments SQLAlchemy knows the database
+            registry.register("postgresql", dialect.__name__, "dialect")
         except ModuleNotFoundError as error:
             raise CannotOpen(
                 f"PostgreSQL needs its driver: {install_command('postgresql')}."

@@ -278,9 +278,10 @@ async def test_sqlite_connection_is_replaced_once_its_statements_hold_large_valu
         assert await write("small") is not second
 
 
-def test_mapper_of_sqlalchemy_is_not_imported():
+def test_mapper_of_sqlalchemy_and_other_drivers_are_not_imported():
     code = (
-        "import sys; from llm_backend.store.database.postgresql import PostgresqlEngine; "
+        "import sys, llm_backend.store; "
+        "from llm_backend.store.database.postgresql import PostgresqlEngine; "
         "PostgresqlEngine('postgresql://nowhere/x', 1); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -288,3 +289,5 @@ def test_mapper_of_sqlalchemy_is_not_imported():
     modules = done.stdout.split()
     assert "sqlalchemy.ext.asyncio.engine" in modules
     assert not [name for name in modules if name.startswith("sqlalchemy.orm")]
+    others = {f"sqlalchemy.dialects.postgresql.{name}" for name in ("psycopg", "psycopg2")}
+    assert not {"sqlite3", "asyncpg.pool", *others} & set(modules)
