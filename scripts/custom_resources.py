@@ -52,13 +52,15 @@ def main() -> int:
         definition = yaml.safe_load((checkout / source.path).read_text(encoding="utf-8"))
         kind = definition["spec"]["names"]["kind"]
         written = SCHEMAS / f"{kind}.json"
-        text = json.dumps(described(definition, source), separators=(",", ":"), sort_keys=True)
+        text = json.dumps(
+            describe_version(definition, source), separators=(",", ":"), sort_keys=True
+        )
         written.write_text(f"{text}\n", encoding="utf-8")
         print(f"{written.name}: {len(text)} bytes")
     return 0
 
 
-def described(definition: Any, source: Source) -> dict[str, Any]:
+def describe_version(definition: Any, source: Source) -> dict[str, Any]:
     """The strict JSON schema of a definition's version, and where it comes from."""
     spec = definition["spec"]
     (version,) = [one for one in spec["versions"] if one["name"] == source.served]
