@@ -205,7 +205,9 @@ def _build_services(
         operations=document.operations,
         transcriber=build_transcriber(settings, metrics),
         validators=validators,
-        realtime_permits=SessionPermits(settings.realtime_sessions_limit),
+        realtime_permits=SessionPermits(
+            settings.realtime_sessions_limit, key_limit=settings.realtime_key_sessions_limit
+        ),
         unknown_fields=UnknownFieldReporter(validators, metrics, strict=settings.strict),
         upstreams=upstreams.relayed,
         image_servers=image_servers,

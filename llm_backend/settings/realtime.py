@@ -11,6 +11,17 @@ class RealtimeSettings(BaseModel):
     realtime_sessions_limit: int = Field(
         64, ge=1, description="Maximum number of realtime sessions of one process."
     )
+    realtime_key_sessions_limit: int = Field(
+        32,
+        ge=1,
+        description="Maximum number of realtime sessions of one key in one process, so that one "
+        "key does not take all.",
+    )
+    realtime_client_secrets_limit: int = Field(
+        1000,
+        ge=1,
+        description="Maximum number of client secrets of one key that have not expired.",
+    )
     realtime_session_s: float = Field(
         3600, gt=0, description="Seconds after which a realtime session ends."
     )

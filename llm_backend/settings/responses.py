@@ -58,7 +58,10 @@ class ResponsesSettings(BaseModel):
         1000, ge=1, description="Maximum number of background responses that have not ended."
     )
     socket_streams_limit: int = Field(
-        16, ge=1, description="Maximum number of concurrent responses of one WebSocket."
+        16,
+        ge=1,
+        description="Maximum number of concurrent responses, and of turns that are transcribed "
+        "concurrently, of one WebSocket.",
     )
     socket_waiting_limit: int = Field(
         64, ge=1, description="Maximum number of queued requests of one WebSocket."

@@ -20,6 +20,7 @@
     |- ResponseNotInConversation            its conversation does not contain the response
     |- QueueFull          the queue of background responses is full
     |- EndpointsFull      the project has the most webhook endpoints allowed
+    |- SecretsFull        the key has the most client secrets allowed
     |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
     |- Expired            the vector store has expired and takes no files
@@ -188,6 +189,16 @@ class EndpointsFull(StoreError):
         super().__init__(
             f"The project has {limit} webhook endpoints, as many as the setting "
             "`webhook_endpoints_limit` allows: delete one."
+        )
+
+
+class SecretsFull(StoreError):
+    """The key has the most client secrets allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"This key has {limit} client secrets that have not expired, as many as the setting "
+            "`realtime_client_secrets_limit` allows; try again later."
         )
 
 

@@ -63,6 +63,8 @@ def test_a_full_disk_fails_stored_requests_and_readiness_until_space_is_free(ser
             "/files", data={"purpose": "user_data"}, files={"file": ("a.txt", b"x" * 10_000)}
         )
         thread = ask.post("/conversations", json={})
+        session = {"type": "realtime", "model": "builtin"}
+        secret = ask.post("/realtime/client_secrets", json={"session": session})
         unready = httpx.get(f"{served.address}/readyz")
         alive = httpx.get(f"{served.address}/healthz").status_code
     after = httpx.get(f"{served.address}/readyz").status_code
@@ -70,7 +72,7 @@ def test_a_full_disk_fails_stored_requests_and_readiness_until_space_is_free(ser
 
     assert (before, unready.status_code, alive, after) == (200, 503, 200, 200)
     assert "database cannot be used" in unready.json()["error"]["message"]
-    for refused in (whole, response, file, thread):
+    for refused in (whole, response, file, thread, secret):
         assert refused.status_code == 503, refused.text
         assert refused.headers["retry-after"]
         assert refused.json()["error"]["type"] == "server_error"

@@ -14,6 +14,7 @@ from llm_backend.controllers.realtime.local_models import abilities_of, local_se
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.relay.routing import relay_operation
 from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, TooLarge, Unauthorized
 from llm_backend.exact_json import dumps
@@ -59,7 +60,9 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
         key_id=request.caller.key_id,
         session=config.fields,
     )
-    await services.access.client_secrets.add(secret)
+    with translate_store_errors("client secret"):
+        limit = services.settings.realtime_client_secrets_limit
+        await services.access.client_secrets.add(secret, limit=limit)
     answer = {
         "value": value,
         "expires_at": secret.expires_at,
@@ -80,7 +83,8 @@ async def find_secret(services: Services, headers: Mapping[str, str]) -> StoredS
     _, _, key = headers.get("authorization", "").partition(" ")
     if not key.strip().startswith(PREFIX):
         return None
-    secret = await services.access.client_secrets.find(hash_key(key.strip()).hex())
+    with translate_store_errors("client secret"):
+        secret = await services.access.client_secrets.find(hash_key(key.strip()).hex())
     if secret is None:
         raise Unauthorized("The client secret is not known to this server, or has expired.")
     return secret

@@ -18,6 +18,7 @@ from llm_backend.store import (
     OldSchema,
     QueueFull,
     ResponseNotInConversation,
+    SecretsFull,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -61,8 +62,10 @@ def translate_store_errors(
         raise errors.TooLarge(str(error), param="data") from error
     except FilesFull as error:
         raise errors.TooLarge(str(error), code="storage_full") from error
-    except QueueFull as error:
-        raise errors.Overloaded(str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S) from error
+    except (QueueFull, SecretsFull) as error:
+        is_of_all = isinstance(error, QueueFull)
+        refusal = errors.Overloaded if is_of_all else errors.LimitReached
+        raise refusal(str(error), retry_after_s=errors.OUTAGE_RETRY_AFTER_S) from error
     except BlobGone as error:
         raise errors.Overloaded(
             "The bytes came too slowly and were given up; send them again.", retry_after_s=0

@@ -1,29 +1,38 @@
-"""Permits of realtime sessions: how many a process holds at once."""
+"""Permits of realtime sessions: how many a process holds at once, and how many of one key."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llm_backend.errors import RETRY_AFTER_S, Overloaded
+from llm_backend.errors import RETRY_AFTER_S, LimitReached, Overloaded
 
 
 class SessionPermits:
-    """At most `limit` sessions at once."""
+    """At most `limit` sessions at once, and `key_limit` of one key."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, key_limit: int) -> None:
         self._limit = limit
-        self._open = 0
+        self._key_limit = key_limit
+        self._open: Counter[str | None] = Counter()  # by key; None: the server needs none
 
     @contextmanager
-    def acquire(self) -> Iterator[None]:
-        """Holds a permit within the context. Raises `Overloaded`."""
-        if self._open >= self._limit:
+    def acquire(self, key_id: str | None) -> Iterator[None]:
+        """Holds a permit within the context. Raises `Overloaded`, and `LimitReached` for a key."""
+        if key_id is not None and self._open[key_id] >= self._key_limit:
+            raise LimitReached(
+                f"This key has {self._key_limit} realtime sessions already; end one, or try again "
+                "later.",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        if self._open.total() >= self._limit:
             raise Overloaded(
                 f"This server has {self._limit} realtime sessions already; try again later.",
                 code="realtime_sessions_limit_reached",
                 retry_after_s=RETRY_AFTER_S,
             )
-        self._open += 1
+        self._open[key_id] += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._open[key_id] -= 1
+            self._open += Counter()  # which drops keys without sessions

@@ -34,8 +34,9 @@ async def serve_realtime(
     if model:
         check_local_model(services, model)
     _refuse_beta(socket)
-    services.access.admission.check(find_caller(), model, names_model=False)
-    with services.realtime_permits.acquire():
+    caller = find_caller()
+    services.access.admission.check(caller, model, names_model=False)
+    with services.realtime_permits.acquire(caller.key_id):
         await socket.receive()  # the connect event
         offered = upstream_protocols(socket.scope.get("subprotocols") or [])
         await socket.accept(offered[0] if offered else None)

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from llm_backend.json_types import JsonMapping
 from llm_backend.store.database.database import Database
+from llm_backend.store.errors import SecretsFull
 from llm_backend.store.row_values import row_from, value_from
 from llm_backend.store.tables.administration import client_secrets
 
@@ -29,9 +30,11 @@ class ClientSecrets:
         self._database = database
         self._clock = clock
 
-    async def add(self, secret: StoredSecret) -> None:
-        """Store a secret; it is durable on return."""
-        await self._database.write(_add, secret=secret)
+    async def add(self, secret: StoredSecret, *, limit: int) -> None:
+        """Store a secret; it is durable on return. Raises `SecretsFull` if its key has `limit` of
+        them."""
+        now = int(self._clock())
+        await self._database.write(_add, secret=secret, limit=limit, now=now)
 
     async def find(self, hash: str) -> StoredSecret | None:
         """The secret with this hash; None if there is none, or if it has expired."""
@@ -42,7 +45,12 @@ class ClientSecrets:
         await self._database.write(_expire, now=int(self._clock()))
 
 
-def _add(connection: Connection, secret: StoredSecret) -> None:
+def _add(connection: Connection, secret: StoredSecret, limit: int, now: int) -> None:
+    columns = client_secrets.c
+    is_of_key = columns.key_id.is_not_distinct_from(secret.key_id)
+    query = select(func.count()).select_from(client_secrets)
+    if connection.execute(query.where(is_of_key, columns.expires_at > now)).scalar_one() >= limit:
+        raise SecretsFull(limit)
     connection.execute(insert(client_secrets), row_from(secret, client_secrets))
 
 
