@@ -8,15 +8,20 @@ import time
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect as async_connect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from llm_backend.app import App
 from llm_backend.contract import load_document
 from llm_backend.controllers.realtime.client_events import SCHEMAS
+from llm_backend.settings import load_settings
+from tests.gateway import backend, gateway
 from tests.live.test_crashes import until
 from tests.realtime_client import LONG_CALL, message, opened, parts, socket_url
 from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
+from tests.upstream import FakeUpstream, serving
 
 TEXT = [
     "response.created", "response.output_item.added", "conversation.item.added",
@@ -225,14 +230,19 @@ def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
     environment = {
         "LLM_BACKEND_API_KEYS": "sk-secret",
         "LLM_BACKEND_REALTIME_SESSIONS_LIMIT": "1",
+        "LLM_BACKEND_REALTIME_CLIENT_SECRETS_LIMIT": "1",
         "LLM_BACKEND_KEY_CONCURRENT_REQUESTS": "1",
-        "LLM_BACKEND_REQUESTS_PER_MINUTE": "2",
+        "LLM_BACKEND_REQUESTS_PER_MINUTE": "3",
     }
     headers = _bearer("sk-secret")
     with serve(tmp_path, environment=environment) as server:
         with pytest.raises(InvalidStatus) as without_key:
             connect(socket_url(server))
         secret = _secret(server, "sk-secret")
+        asked = {"session": {"type": "realtime", "model": "builtin"}}
+        second = httpx.post(
+            f"{server.base_url}/realtime/client_secrets", json=asked, headers=headers
+        )
         with opened(server, "", additional_headers=_bearer(secret)) as session:
             with pytest.raises(InvalidStatus) as full:
                 connect(socket_url(server), additional_headers=headers)
@@ -247,11 +257,12 @@ def test_keys_and_limits_hold_and_usage_is_counted(tmp_path):
         ).json()
 
     assert of_models.status_code == 401
+    assert (second.status_code, bool(second.headers["retry-after"])) == (429, True)
     assert without_key.value.response.status_code == 401
     assert full.value.response.status_code == 503
     assert full.value.response.headers["retry-after"]
     (told,) = [one for one in first if one["type"] == "rate_limits.updated"]
-    assert told["rate_limits"][0]["limit"] == 2
+    assert told["rate_limits"][0]["limit"] == 3
     *good, limited = answers
     assert limited["status_details"]["error"]["code"] == "rate_limit_exceeded"
     results = [one for bucket in usage["data"] for one in bucket["results"]]
@@ -325,6 +336,27 @@ def test_a_client_secret_for_no_session_is_refused(server, body, status, param):
     answer = httpx.post(f"{server.base_url}/realtime/client_secrets", json=body)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+
+
+async def test_a_client_secret_whose_model_an_upstream_answers_now_is_refused(tmp_path):
+    headers = _bearer("sk-secret")
+    settings = {"api_keys": ("sk-secret",), "allowed_hosts": ("127.0.0.1",)}
+    async with gateway(tmp_path, models=("builtin",), **settings) as served:
+        url = f"http://127.0.0.1:{served.port}/v1/realtime/client_secrets"
+        body = {"session": {"type": "realtime", "model": "builtin"}}
+        async with httpx.AsyncClient(headers=headers, timeout=30) as client:
+            made = (await client.post(url, json=body)).json()
+    async with FakeUpstream() as far:
+        moved = [backend(far, "far", "builtin")]
+        given = {"data_dir": tmp_path, "models": (), "backends": moved, **settings}
+        app = App(load_settings(given))
+        async with app.open(), serving(app, ws="auto") as port:
+            url = f"ws://127.0.0.1:{port}/v1/realtime"
+            with pytest.raises(InvalidStatus) as refused:
+                await async_connect(url, additional_headers=_bearer(made["value"]))
+
+    assert refused.value.response.status_code == 400
+    assert "client secret" in json.loads(refused.value.response.body)["error"]["message"]
 
 
 def test_a_killed_engine_fails_the_response_and_the_session_goes_on(tmp_path):

@@ -18,11 +18,15 @@ def is_local(services: Services, model: str) -> bool:
 
 
 def check_local_model(services: Services, model: str) -> None:
-    """Raises `InvalidRequest` for a local model that holds no conversation."""
+    """Raises `InvalidRequest` for a model that holds no conversation here: it does something else,
+    or since a client secret was made for it an upstream answers it."""
     step = services.registry.steps(model, OPERATION)[0]
     if isinstance(step, VoiceModel | PictureModel):
         raise wrong_operation(step)
-    assert not isinstance(step, UpstreamModel), "the model is local"
+    if isinstance(step, UpstreamModel):
+        raise InvalidRequest(
+            f"An upstream answers `{model}` now: make another client secret.", param="model"
+        )
     if step.transcribes:
         raise InvalidRequest(f"`{model}` transcribes; it does not answer.", param="model")
 
