@@ -12,7 +12,7 @@ from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.input_sound import InputSound, Turn, decode_turn
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.realtime.turn_detection import TurnChange
-from llm_backend.errors import ApiError, ClientGone
+from llm_backend.errors import ApiError, ClientGone, RateLimited
 from llm_backend.json_types import JsonMapping, JsonObject
 from llm_backend.offload import offload
 
@@ -22,9 +22,10 @@ Act = Callable[[], Awaitable[None]]
 
 
 class Hearing:
-    """Handles the events of the input buffer, of at most `limit_s` seconds. Where turns are
-    detected, `interrupt` is called when one begins, and `answer` once the text of all is known,
-    the user is silent, and the conversation does not `answers_already`."""
+    """Handles the events of the input buffer, of at most `limit_s` seconds; `turns_limit` turns are
+    transcribed at once. Where turns are detected, `interrupt` is called when one begins, and
+    `answer` once the text of all is known, the user is silent, and the conversation does not
+    `answers_already`."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Hearing:
         sender: EventSender,
         *,
         limit_s: int,
+        turns_limit: int,
         interrupt: Act,
         answer: Act,
         answers_already: Callable[[], bool],
@@ -43,6 +45,7 @@ class Hearing:
         self._requests = requests
         self._sender = sender
         self._limit_s = limit_s
+        self._turns_limit = turns_limit
         self._interrupt = interrupt
         self._answer = answer
         self._answers_already = answers_already
@@ -51,6 +54,7 @@ class Hearing:
         self._is_speaking = False  # the user, in a turn that has not ended
         self._is_answer_due = False  # to turns whose text is known
         self._tasks: set[asyncio.Task[None]] = set()
+        self._to_answer: set[HeardTurn] = set()  # turns without an answer, once they are heard
 
     def configure(self, config: SessionConfig) -> None:
         """Follows a change of the configuration. Raises `InvalidRequest`."""
@@ -92,6 +96,8 @@ class Hearing:
                 turns[index] = decode_turn(
                     encoded, self._config.input_format, limit_s=self._limit_s, where=where
                 )
+        if turns:
+            self._check_room(len(turns))
         return turns
 
     def hear(self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool) -> None:
@@ -105,9 +111,16 @@ class Hearing:
             self._sender,
             conversation=self._conversation,
         )
-        task = asyncio.create_task(self._transcribe(heard, answers=answers))
+        if answers:
+            self._to_answer.add(heard)
+        task = asyncio.create_task(self._transcribe(heard))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def release_answers(self) -> None:
+        """Leaves the turns until now to a response that reads them: they get no other answer."""
+        self._to_answer.clear()
+        self._is_answer_due = False
 
     async def settle(self) -> None:
         """Has the detected turns answered, unless more is being said, heard or answered: the end
@@ -155,6 +168,7 @@ class Hearing:
             self._is_speaking = False
 
     async def _commit(self, end_ms: int | None, *, answers: bool) -> None:
+        self._check_room()
         turn = self._input.turn(end_ms)
         item: JsonObject = {
             "id": self._turn_id,
@@ -173,12 +187,22 @@ class Hearing:
             await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
         self.hear(item, 0, turn, answers=answers)
 
-    async def _transcribe(self, heard: HeardTurn, *, answers: bool) -> None:
+    def _check_room(self, turns: int = 1) -> None:
+        """Raises `RateLimited` if these turns are more than may be transcribed at once."""
+        if len(self._tasks) + turns > self._turns_limit:
+            raise RateLimited(
+                f"The session transcribes at most {self._turns_limit} turns at once; wait for one.",
+                code="websocket_stream_limit_reached",
+            )
+
+    async def _transcribe(self, heard: HeardTurn) -> None:
         try:
-            if await heard.transcribe() and answers:
+            if await heard.transcribe() and heard in self._to_answer:
                 self._is_answer_due = True
         except ClientGone:
             return
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("realtime_turn_failed")
+        finally:
+            self._to_answer.discard(heard)
         await self.settle()

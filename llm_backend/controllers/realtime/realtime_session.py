@@ -42,8 +42,8 @@ Handle = Callable[[JsonMapping], Awaitable[None]]
 
 
 class RealtimeSession:
-    """A session of at most `duration_s` seconds, `responses_limit` responses at once, and turns of
-    `input_limit_s` seconds of sound."""
+    """A session of at most `duration_s` seconds, `responses_limit` responses and turns at once, and
+    turns of `input_limit_s` seconds of sound."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class RealtimeSession:
             requests,
             self._sender,
             limit_s=input_limit_s,
+            turns_limit=responses_limit,
             interrupt=self._interrupt,
             answer=self._answer_turn,
             answers_already=lambda: self._answering is not None,
@@ -173,6 +174,8 @@ class RealtimeSession:
         items = self._conversation_items(changes)
         is_apart = changes.get("conversation") == "none"
         self._check_room(is_apart=is_apart)
+        if not is_apart and "input" not in changes:
+            self._hearing.release_answers()
         response = RealtimeResponse(
             config,
             items,

@@ -403,6 +403,7 @@ def hearing(
         InnerRequests(model, lambda: None),
         EventSender(client),
         limit_s=10,
+        turns_limit=2,
         interrupt=answer,
         answer=answer,
         answers_already=lambda: False,
@@ -444,6 +445,46 @@ async def test_a_client_that_has_left_gets_no_error_of_its_turn():
 
     assert client.is_gone
     assert not unhandled
+
+
+async def test_a_turn_that_a_response_reads_is_not_answered_once_more(detector):
+    update = {"type": "session.update", "session": {"type": "realtime"}}
+    client, model = WaitingClient(spoken_turn()), HearingModel("a", short=2)
+    model.ends.set()
+    async with running(session(client, model, transcriber="w", detects_turns=True)):
+        assert await comes_true(lambda: client.has(COMMITTED), within_s=20)
+        client.say({"type": "response.create"})
+        assert await comes_true(lambda: client.has("response.created"), within_s=20)
+        model.hears.release()
+        assert await comes_true(lambda: client.has("response.done"), within_s=20)
+        client.say(update, update)  # each has due turns answered
+        assert await comes_true(lambda: client.has("session.updated", 2), within_s=20)
+
+    assert [last_text(one) for one in model.asked] == ["a"]
+    assert client.has("response.created")
+
+
+async def test_turns_beyond_the_limit_wait_in_the_buffer_and_are_an_error_event():
+    off = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+    commit = {"type": "input_audio_buffer.commit"}
+    part = {"type": "input_audio", "audio": sound(bytes(9600))["audio"]}
+    item = {"type": "message", "role": "user", "content": [part, part]}
+    client = WaitingClient({"type": "session.update", "session": off})
+    client.say(
+        *[sound(bytes(9600)), commit] * 3, {"type": "conversation.item.create", "item": item}
+    )
+    model = HearingModel("a", "b", "c")
+    async with running(session(client, model, transcriber="w")):
+        assert await comes_true(lambda: client.has("error", 2), within_s=20)
+        model.hears.release()
+        heard = "conversation.item.input_audio_transcription.completed"
+        assert await comes_true(lambda: client.has(heard), within_s=20)
+        client.say(commit)
+        assert await comes_true(lambda: client.has(COMMITTED, 3), within_s=20)
+
+    errors = [one["error"] for one in client.read if one["type"] == "error"]
+    assert {one["code"] for one in errors} == {"websocket_stream_limit_reached"}
+    assert client.has("conversation.item.added", 3)
 
 
 async def test_transcripts_count_as_bytes_of_the_conversation():
