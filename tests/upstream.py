@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Self
@@ -284,3 +286,23 @@ async def relayed_to(
 def upstream_of(fake: FakeUpstream, **settings: Any) -> Upstream:
     config = {"base_url": fake.base_url, "api_key": "server-key", **settings}
     return Upstream(UpstreamConfig(**config))
+
+
+@contextlib.contextmanager
+def served_in_thread(app: Any) -> Iterator[int]:
+    """Any ASGI app under uvicorn on a free port, in a thread with a loop of its own."""
+    ported: Future[int] = Future()
+    ending = threading.Event()
+
+    async def run() -> None:
+        async with serving(app) as port:
+            ported.set_result(port)
+            await asyncio.to_thread(ending.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        yield ported.result()
+    finally:
+        ending.set()
+        thread.join()

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.chaos.far import far
+from tests.chaos.far import Far
 from tests.chaos.rounds import Rounds
 from tests.engine.gguf_models import write_bert
 from tests.postgresql import running_postgresql
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--round-s", type=float, default=4.0)
+    parser.add_argument("--back-s", type=float, default=90.0)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and end the tree
     sys.stdout.write(f"seed {given.seed}, {given.rounds} rounds, {given.database}\n")
@@ -38,14 +39,17 @@ def main() -> int:
 
 
 async def _run(folder: Path, url: str | None, given: argparse.Namespace) -> str:
-    async with serving(far) as port:
+    far = Far()
+    async with serving(far.app) as port:
         rounds = Rounds(
             folder=folder,
-            upstream_port=port,
+            far=far,
+            far_port=port,
             embedder=write_bert(folder / "embedder.gguf"),
             database_url=url,
             draw=random.Random(given.seed),
             round_s=given.round_s,
+            back_s=given.back_s,
         )
         try:
             await rounds.run(given.rounds)

@@ -1,16 +1,24 @@
 """Acknowledged objects, and checks that they survive the death of any process."""
 
 import hashlib
+import itertools
+import json
+import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from llm_backend.json_types import JsonObject
+from tests.chaos.far import colour_of_picture
 
-__all__ = ["ENDED", "Facts", "Violation", "pages"]
+__all__ = ["COUNTED", "ENDED", "Facts", "Violation", "pages"]
 
+
+COUNTED = "completions"
+"""Usage of requests with a key of their own."""
 
 ENDED = {"completed", "failed", "cancelled", "expired", "incomplete"}
 
@@ -22,7 +30,7 @@ class Violation(AssertionError):
 @dataclass(kw_only=True)
 class Facts:
     """By id: what was acknowledged. A fact that is being changed is taken out until it is known
-    how it ended."""
+    how it ended. The lines of a batch are names, with what is answered if that is known."""
 
     chats: dict[str, Any] = field(default_factory=dict)  # what was said
     responses: dict[str, Any] = field(default_factory=dict)  # the texts of the output
@@ -31,7 +39,21 @@ class Facts:
     files: dict[str, bytes] = field(default_factory=dict)
     vector_files: dict[tuple[str, str], str] = field(default_factory=dict)  # a word to be found
     used: set[str] = field(default_factory=set)  # files that batches and vector stores read
-    batches: dict[str, list[str]] = field(default_factory=dict)  # the names of its lines
+    batches: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    detached: list[str] = field(default_factory=list)  # chats that went on without their client
+    answered: dict[str, str] = field(default_factory=dict)  # by the question: stored as chats
+    pictures: dict[str, bytes] = field(default_factory=dict)  # their colours, by path
+    secrets: list[str] = field(default_factory=list)  # client secrets of realtime sessions
+    decisions: dict[str, dict[Any, float]] = field(default_factory=dict)
+    sounds: dict[str, str] = field(default_factory=dict)  # digests, by text
+    due: set[tuple[str, str]] = field(default_factory=set)  # webhook events: type, and object
+    asked: Counter[str] = field(default_factory=Counter)  # requests sent that usage counts
+    began_at: int = field(default_factory=lambda: int(time.time()) - 60)
+    counted_key: str = ""  # that of requests of `COUNTED` alone
+    counted_key_id: str = ""
+    of_batches: set[str] = field(default_factory=set)  # words that may be stored repeatedly
+    deaths: int = 0
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     keys: dict[str, str] = field(default_factory=dict)
     deleted: dict[str, None] = field(default_factory=dict)  # paths
     checked: Counter[str] = field(default_factory=Counter)
@@ -56,6 +78,11 @@ class Facts:
             answer = await client.get("/models", headers={"authorization": f"Bearer {key}"})
             _same(f"key {id}", answer.status_code, 200)
             self.checked["keys"] += 1
+        for path, colour in list(self.pictures.items())[since:]:
+            answer = await client.get(path)
+            _same(f"picture {path}", answer.status_code, 200)
+            _same(f"colour of {path}", colour_of_picture(answer.content), colour)
+            self.checked["pictures"] += 1
         for path in list(self.deleted)[since:]:
             answer = await client.get(path)
             _same(f"deleted {path}", answer.status_code, 404)
@@ -74,12 +101,35 @@ class Facts:
             _same(f"listed file {file['id']}", answer.status_code, 200)
             _same(f"size of {file['id']}", len(answer.content), file["bytes"])
             self.checked["listed files"] += 1
+        asked: Counter[str] = Counter()
         for chat in await pages(client, "/chat/completions"):
             messages = await pages(client, f"/chat/completions/{chat['id']}/messages")
             _same(f"messages of {chat['id']}", len(messages), 1)
+            word = _text(messages[0])
+            asked[word] += 1
+            if word in self.answered:
+                said = chat["choices"][0]["message"]["content"]
+                _same(f"answer to {word}", said, self.answered[word])
             self.checked["listed chats"] += 1
+        _same("answers without a chat", [one for one in self.answered if one not in asked], [])
+        twice = [one for one in asked if asked[one] > 1 and one not in self.of_batches]
+        _same("chats stored twice", twice, [])
         for batch in await pages(client, "/batches"):
-            self.batches.setdefault(batch["id"], [])
+            self.batches.setdefault(batch["id"], {})
+
+    async def check_usage(self, client: httpx.AsyncClient) -> None:
+        """Checks that no request is counted twice: a process that is killed loses what it has not
+        written, so fewer may be. Raises `Violation`."""
+        for kind, asked in self.asked.items():
+            query: dict[str, Any] = {"start_time": self.began_at, "bucket_width": "1d", "limit": 7}
+            if kind == COUNTED:
+                query["api_key_ids"] = self.counted_key_id
+            answer = await client.get(f"/organization/usage/{kind}", params=query)
+            _same(f"usage of {kind}", answer.status_code, 200)
+            results = [one for day in answer.json()["data"] for one in day["results"]]
+            counted = sum(one["num_model_requests"] for one in results)
+            _same(f"{kind}: {counted} counted, {asked} asked", counted > asked, False)
+            self.checked[f"{kind} counted"] += counted
 
     async def check_ended(self, client: httpx.AsyncClient, *, vectors: bool) -> list[str]:
         """The work that has not ended yet, by its path; what has is as it must be. Raises
@@ -91,6 +141,7 @@ class Facts:
                 left.append(f"/responses/{id}")
                 continue
             self.ended[f"response {response['status']}"] += 1
+            self.due.add((f"response.{response['status']}", id))
             self.background.discard(id)
             self.responses[id] = texts_of(response)
         for id, names in list(self.batches.items()):
@@ -99,24 +150,32 @@ class Facts:
                 left.append(f"/batches/{id}")
                 continue
             self.ended[f"batch {batch['status']}"] += 1
+            self.due.add((f"batch.{batch['status']}", id))
             await self._check_batch(client, batch, names)
             del self.batches[id]
+        for id in list(self.detached):
+            path = f"/chat/completions/{id}"
+            if (await client.get(path)).status_code != 200:
+                left.append(path)
+                continue
+            self.detached.remove(id)
+            self.checked["detached"] += 1
         if vectors:
             left += await self._check_vector_files(client)
         return left
 
     async def _check_batch(
-        self, client: httpx.AsyncClient, batch: JsonObject, names: list[str]
+        self, client: httpx.AsyncClient, batch: JsonObject, names: Mapping[str, str | None]
     ) -> None:
         found: Counter[str] = Counter()
         for kind in ("output_file_id", "error_file_id"):
             if batch.get(kind):
                 content = await client.get(f"/files/{batch[kind]}/content")
                 _same(f"{kind} of {batch['id']}", content.status_code, 200)
-                lines = content.text.splitlines()
-                found.update(
-                    httpx.Response(200, content=line).json()["custom_id"] for line in lines
-                )
+                for line in map(json.loads, content.text.splitlines()):
+                    found[line["custom_id"]] += 1
+                    if (expected := names.get(line["custom_id"])) and not line["error"]:
+                        _same(f"line of {batch['id']}", _said(line["response"]), expected)
         _same(f"lines of {batch['id']} told twice", [one for one in found if found[one] > 1], [])
         if names:
             _same(f"lines of {batch['id']}", sorted(found), sorted(names))
@@ -180,8 +239,17 @@ def texts_of(response: JsonObject) -> list[str]:
     return [_text(item) for item in messages]
 
 
+def _said(response: JsonObject) -> object:
+    """Returns the text of a chat, or the body of another answer."""
+    body = response["body"]
+    return body["choices"][0]["message"]["content"] if response["status_code"] == 200 else body
+
+
 def _text(item: JsonObject) -> str:
-    return "".join(part.get("text", "") for part in item["content"])
+    content = item["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content)
 
 
 def _digest(content: bytes) -> str:

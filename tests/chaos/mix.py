@@ -3,41 +3,46 @@
 import asyncio
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from typing import Any
 
 import httpx
 
 from llm_backend.json_types import JsonObject
+from tests.chaos.asking import LOCAL, RELAYED, Refused
 from tests.chaos.facts import Facts, texts_of
+from tests.chaos.media import Media
+from tests.chaos.other_apis import OtherApis
+from tests.voice import PROGRAM
+from tests.whisper_models import can_transcribe
 
-__all__ = ["LOCAL", "RELAYED", "Mix"]
+__all__ = ["Mix"]
 
-LOCAL, RELAYED = "builtin", "far"
 _PROJECT = "/organization/projects/proj_default"
-_MAY_BE = frozenset({409, 429, 499, 500, 502, 503, 504})  # while something dies beneath it
 
 
-class _Refused(Exception):
-    """The server did not do it, and said so."""
-
-
-class Mix:
+class Mix(OtherApis, Media):
     """Operations drawn at random, by one of several clients."""
 
-    def __init__(self, client: httpx.AsyncClient, facts: Facts, draw: random.Random) -> None:
-        self._client = client
-        self._facts = facts
-        self._draw = draw
+    def __init__(
+        self, client: httpx.AsyncClient, address: str, facts: Facts, draw: random.Random
+    ) -> None:
+        super().__init__(client, address, facts, draw)
         self.done: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.wrong: Counter[str] = Counter()  # answers that are none even now
         operations: list[Callable[[], Awaitable[None]]] = [
             self.chat, self.chat, self.streamed_chat, self.response, self.streamed_response,
             self.background, self.conversation, self.file, self.upload, self.batch, self.key,
-            self.vectors, self.delete_chat, self.delete_file,
+            self.vectors, self.delete_chat, self.delete_file, self.message, self.streamed_message,
+            self.ollama_chat, self.ollama_generate, self.decision, self.detached_chat,
+            self.client_secret, self.realtime, self.picture,
         ]  # fmt: skip
+        if can_transcribe():
+            operations.append(self.transcription)
+        if shutil.which(PROGRAM) and find_spec("av"):
+            operations.append(self.speech)
         self._operations = operations
 
     async def one(self) -> None:
@@ -47,7 +52,7 @@ class Mix:
         try:
             await operation()
             self.done[name] += 1
-        except _Refused as refused:
+        except Refused as refused:
             self.refused[f"{name} {refused}"] += 1
         except httpx.TransportError as error:
             self.refused[f"{name} {type(error).__name__}"] += 1
@@ -55,23 +60,17 @@ class Mix:
 
     async def chat(self) -> None:
         """A chat that must be stored."""
-        told = await self._post("/chat/completions", self._chat_body())
-        self._facts.chats[told["id"]] = told["choices"][0]["message"]["content"]
+        body = self._chat_body()
+        told = await self._post("/chat/completions", body)
+        said = told["choices"][0]["message"]["content"]
+        self._check_said(body, body["messages"][0]["content"], said)
+        self._facts.chats[told["id"]] = said
 
     async def streamed_chat(self) -> None:
         """The same as events: it counts as told by its `[DONE]`."""
-        id, said, is_done = "", "", False
-        async for event in self._events("/chat/completions", self._chat_body()):
-            if event == "[DONE]":
-                is_done = True
-                continue
-            chunk = json.loads(event)
-            if "error" in chunk:
-                raise _Refused("error event")
-            id = chunk["id"]
-            said += (chunk["choices"][0]["delta"].get("content") or "") if chunk["choices"] else ""
-        if not is_done:
-            raise _Refused("cut off")
+        body = self._chat_body()
+        id, said = await self._chat_chunks(self._events("/chat/completions", body))
+        self._check_said(body, body["messages"][0]["content"], said)
         self._facts.chats[id] = said
 
     async def response(self) -> None:
@@ -86,7 +85,7 @@ class Mix:
             if told.get("type") in ("response.completed", "response.incomplete"):
                 self._facts.responses[told["response"]["id"]] = texts_of(told["response"])
                 return
-        raise _Refused("cut off")
+        raise Refused("cut off")
 
     async def background(self) -> None:
         """One that outlives its request."""
@@ -125,21 +124,24 @@ class Mix:
     async def batch(self) -> None:
         """A batch of some chats."""
         names = [f"line-{number}" for number in range(self._draw.randint(1, 70))]
-        model = self._draw.choice([LOCAL, RELAYED])
-        lines = [
-            {
-                "custom_id": name,
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {**self._chat_body(model=model), "max_tokens": 2, "stream": False},
-            }
+        bodies = {
+            name: {**self._chat_body(model=self._draw.choice([LOCAL, RELAYED])), "max_tokens": 2}
             for name in names
+        }
+        words = {name: body["messages"][0]["content"] for name, body in bodies.items()}
+        self._facts.of_batches.update(words.values())
+        url = "/v1/chat/completions"
+        lines = [
+            {"custom_id": name, "method": "POST", "url": url, "body": body}
+            for name, body in bodies.items()
         ]
         content = "\n".join(map(json.dumps, lines)).encode()
         file = await self._uploaded(content, "batch", "lines.jsonl")
-        body = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        body = {"endpoint": url, "completion_window": "24h"}
         batch = await self._post("/batches", {**body, "input_file_id": file})
-        self._facts.batches[batch["id"]] = names
+        self._facts.batches[batch["id"]] = {
+            name: words[name] if body["model"] == RELAYED else None for name, body in bodies.items()
+        }
 
     async def key(self) -> None:
         """A key, which may be revoked again."""
@@ -189,7 +191,7 @@ class Mix:
         return id
 
     def _chat_body(self, model: str | None = None) -> JsonObject:
-        message = {"role": "user", "content": self._word()}
+        message = {"role": "user", "content": self._new_word()}
         model = model or self._draw.choice([LOCAL, RELAYED])
         return {"model": model, "messages": [message], "max_tokens": 8, "store": True}
 
@@ -198,31 +200,3 @@ class Mix:
         if self._facts.responses and self._draw.random() < 0.5:
             body["previous_response_id"] = self._draw.choice(sorted(self._facts.responses))
         return body
-
-    def _word(self) -> str:
-        return "".join(
-            self._draw.choice("bdfgklmnprst") + self._draw.choice("aeiou") for _ in "1234"
-        )
-
-    async def _post(self, path: str, body: JsonObject) -> JsonObject:
-        return self._body(await self._client.post(path, json=body))
-
-    def _body(self, answer: httpx.Response) -> JsonObject:
-        if answer.status_code == 200:
-            told: JsonObject = answer.json()
-            return told
-        path = answer.request.url.path
-        is_elsewhere = answer.status_code == 501 and "/vector_stores" in path  # several processes
-        if answer.status_code not in _MAY_BE and not is_elsewhere:
-            self.wrong[f"{path} {answer.status_code} {answer.text[:200]}"] += 1
-        raise _Refused(str(answer.status_code))
-
-    async def _events(self, path: str, body: JsonObject) -> Any:
-        request = {**body, "stream": True}
-        async with self._client.stream("POST", path, json=request) as answer:
-            if answer.status_code != 200:
-                await answer.aread()
-                self._body(answer)
-            async for line in answer.aiter_lines():
-                if line.startswith("data: "):
-                    yield line.removeprefix("data: ")

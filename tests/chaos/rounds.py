@@ -13,16 +13,25 @@ from pathlib import Path
 
 import httpx
 
+from llm_backend.json_types import JsonObject
+from tests.chaos.asking import LOCAL, RELAYED
 from tests.chaos.facts import Facts, Violation
-from tests.chaos.mix import LOCAL, RELAYED, Mix
+from tests.chaos.far import Far
+from tests.chaos.media import PAINTER, WHISPER
+from tests.chaos.mix import Mix
 from tests.chaos.tree import Process, Tree
+from tests.voice import PROGRAM
+from tests.whisper_models import can_transcribe, write_whisper
 
 __all__ = ["Rounds"]
 
 KEY = "sk-of-the-operator"
-BACK_S = 90.0  # in which the server answers again, on a machine that is busy
 ENDED_S = 300.0  # in which all work that outlives its request has ended, at the end
 CLIENTS = 6
+EVENTS = {
+    "response": ("completed", "failed", "cancelled", "incomplete"),
+    "batch": ("completed", "failed", "cancelled", "expired"),
+}
 CHECKED_A_ROUND = 20  # of each kind; at the end it is all
 
 
@@ -31,26 +40,38 @@ class Rounds:
     """One server and one database under fire. `figures` are what is told at the end."""
 
     folder: Path
-    upstream_port: int
+    far: Far
+    far_port: int
     embedder: Path
     database_url: str | None
     draw: random.Random
     round_s: float
+    back_s: float = 90.0  # in which the server answers again, on a machine that is busy
     killed: Counter[str] = field(default_factory=Counter)
-    back_s: list[float] = field(default_factory=list)
+    backs_s: list[float] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "config.yaml"
-        base_url = f"http://127.0.0.1:{self.upstream_port}/v1"
-        far = {"name": "far", "base_url": base_url, "models": [RELAYED], "api_key": "k"}
-        config.write_text(json.dumps({"backends": [far]}))  # which is YAML
-        environment = {"LLM_BACKEND_API_KEYS": KEY, "LLM_BACKEND_JOB_LEASE_S": "3"}
+        host = f"127.0.0.1:{self.far_port}"
+        far = {"name": "far", "base_url": f"http://{host}/v1", "models": [RELAYED], "api_key": "k"}
+        painter = {"name": "painter", "kind": "sdapi", "base_url": f"http://{host}",
+                   "models": [PAINTER]}  # fmt: skip
+        config.write_text(json.dumps({"backends": [far, painter]}))  # which is YAML
+        environment = {
+            "LLM_BACKEND_API_KEYS": KEY,
+            "LLM_BACKEND_JOB_LEASE_S": "3",
+            "LLM_BACKEND_WEBHOOK_HOSTS": host,
+            "LLM_BACKEND_VOICE_PROGRAM": PROGRAM,
+        }
         if self.database_url is not None:
             environment["DATABASE_URL"] = self.database_url
-        flags = ("--model", LOCAL, "--model", str(self.embedder), "--config", str(config),
-                 "--threads", "1", "--log-level", "info")  # fmt: skip
+        models = [LOCAL, str(self.embedder)]
+        if can_transcribe():
+            models.append(str(write_whisper(self.folder / f"{WHISPER}.bin")))
+        flags = [*(flag for model in models for flag in ("--model", model)), "--config",
+                 str(config), "--threads", "1", "--log-level", "info"]  # fmt: skip
         self.tree = Tree(folder=self.folder, environment=environment, flags=flags)
         self.processes = 1
 
@@ -58,8 +79,10 @@ class Rounds:
         """So many rounds, and what must hold at the end. Raises `Violation`, `AssertionError`."""
         try:
             async with self._client() as client:
-                mix = self.mix = Mix(client, self.facts, self.draw)
+                address = self.tree.address
+                mix = self.mix = Mix(client, address, self.facts, self.draw)
                 await self._start(client)
+                await self._prepare(client)
                 for number in range(rounds):
                     await self._round(client, mix)
                     if number % 5 == 4:
@@ -74,6 +97,16 @@ class Rounds:
             headers={"authorization": f"Bearer {KEY}"},
             timeout=httpx.Timeout(60),
         )
+
+    async def _prepare(self, client: httpx.AsyncClient) -> None:
+        """An endpoint of webhooks, and a key whose requests are counted."""
+        url = f"http://127.0.0.1:{self.far_port}/events"
+        types = [f"{kind}.{end}" for kind, ends in EVENTS.items() for end in ends]
+        body = {"name": "all", "url": url, "event_types": types}
+        self.far.secret = (await _made(client, "/webhook_endpoints", body))["signing_secret"]
+        accounts = "/organization/projects/proj_default/service_accounts"
+        key = (await _made(client, accounts, {"name": "counted"}))["api_key"]
+        self.facts.counted_key, self.facts.counted_key_id = key["value"], key["id"]
 
     async def _round(self, client: httpx.AsyncClient, mix: Mix) -> None:
         until_s = time.monotonic() + self.round_s
@@ -111,6 +144,7 @@ class Rounds:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
             self.killed[process.kind] += 1
+            self.facts.deaths += 1
         if process.kind == "parent":
             await asyncio.to_thread(self.tree.wait_ended)  # a moment later than it is killed
 
@@ -122,7 +156,7 @@ class Rounds:
             await self._start(client)
         else:
             await self._ready(client)
-        self.back_s.append(time.monotonic() - began_s)
+        self.backs_s.append(time.monotonic() - began_s)
 
     async def _restart(self, client: httpx.AsyncClient, processes: int | None = None) -> None:
         await asyncio.to_thread(self.tree.stop)
@@ -134,8 +168,9 @@ class Rounds:
         await self._ready(client)
 
     async def _ready(self, client: httpx.AsyncClient) -> None:
-        deadline = time.monotonic() + BACK_S
-        body = {"model": LOCAL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        deadline = time.monotonic() + self.back_s
+        hi = [{"role": "user", "content": "Hi"}]
+        body = {"model": LOCAL, "messages": hi, "max_tokens": 1, "store": False}
         while time.monotonic() < deadline:
             if not self.tree.is_alive:
                 raise Violation(f"the server ended by itself: {self._last_lines()}")
@@ -147,12 +182,13 @@ class Rounds:
                         return
             await asyncio.sleep(0.05)
         raise Violation(
-            f"the server does not answer {BACK_S:g} s after a kill: {self._last_lines()}"
+            f"the server does not answer {self.back_s:g} s after a kill: {self._last_lines()}"
         )
 
     async def _finish(self, client: httpx.AsyncClient) -> None:
         """All work ends, nothing is half there, and nothing is left of the processes."""
         await self._restart(client, processes=1)
+        await self.facts.check_usage(client)
         deadline = time.monotonic() + ENDED_S
         await self.facts.check_lists(client)
         while left := await self.facts.check_ended(client, vectors=True):
@@ -160,6 +196,7 @@ class Rounds:
                 raise Violation(f"not ended after {ENDED_S:g} s: {left}")
             await asyncio.sleep(0.5)
         await self.facts.check(client)
+        await self._check_events(deadline)
         await asyncio.to_thread(self.tree.stop)
         if scratch := sorted(path.name for path in (self.folder / "tmp").iterdir()):
             raise Violation(f"left in the folder of temporary files: {scratch}")
@@ -167,12 +204,28 @@ class Rounds:
         if holders.exists() and (left_over := sorted(path.name for path in holders.iterdir())):
             raise Violation(f"left in {holders.name}: {left_over}")
 
+    async def _check_events(self, deadline_s: float) -> None:
+        """Each end of a response or a batch is told, and by one event only. Raises `Violation`."""
+        while missing := self.facts.due - set(self._told()):
+            if time.monotonic() > deadline_s:
+                raise Violation(f"events never delivered: {missing}")
+            await asyncio.sleep(0.5)
+        objects = Counter(id for _, id in self._told())
+        if twice := [id for id, number in objects.items() if number > 1]:
+            raise Violation(f"ends told by several events: {twice}")
+        if self.far.wrong:
+            raise Violation(f"wrong events: {self.far.wrong}")
+
+    def _told(self) -> list[tuple[str, str]]:
+        events = [json.loads(body) for body in self.far.events.values()]
+        return [(event["type"], event["data"]["id"]) for event in events]
+
     def _last_lines(self) -> str:
         return "\n".join(self.tree.log.read_text(errors="replace").splitlines()[-20:])
 
     def figures(self) -> str:
         """Numbers of operations, kills and checks."""
-        slowest = max(self.back_s, default=0.0)
+        slowest = max(self.backs_s, default=0.0)
         return "\n".join([
             f"starts {self.tree.starts}, killed {dict(self.killed)}, "
             f"slowest to be back {slowest:.1f} s",
@@ -180,8 +233,16 @@ class Rounds:
             f"refused {dict(self.mix.refused.most_common(12))}",
             f"checked {dict(self.facts.checked)}",
             f"ended {dict(self.facts.ended)}",
+            f"events {len(self.far.events)}, delivered {self.far.deliveries} times",
             f"tracebacks {self.tree.log.read_text(errors='replace').count('Traceback')}",
         ])  # fmt: skip
+
+
+async def _made(client: httpx.AsyncClient, path: str, body: JsonObject) -> JsonObject:
+    answer = await client.post(path, json=body)
+    answer.raise_for_status()
+    made: JsonObject = answer.json()
+    return made
 
 
 async def _work(mix: Mix, until_s: float) -> None:

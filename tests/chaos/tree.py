@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.voice import PROGRAM
+
 __all__ = ["Process", "Tree"]
 
 _KINDS = {
@@ -18,6 +20,8 @@ _KINDS = {
     b"llm_backend.server.api_process": "api",
     b"llm_backend.extraction.reader": "reader",
     b"llm_backend.search.embedded.optimizer": "optimizer",
+    b"llm_backend.backends.transcription.sound_reader": "reader",
+    PROGRAM.encode(): "voice",
 }
 _GONE_S = 60.0  # for all processes of a tree whose parent has died
 _STOP_S = 60.0

@@ -2,17 +2,19 @@
 
 import random
 
-from tests.chaos.far import far
+from tests.chaos.far import Far
 from tests.chaos.rounds import Rounds
 from tests.engine.gguf_models import write_bert
 from tests.upstream import serving
 
 
 async def test_whatever_is_killed_what_was_acknowledged_is_there(tmp_path):
-    async with serving(far) as port:
+    far = Far()
+    async with serving(far.app) as port:
         rounds = Rounds(
             folder=tmp_path / "served",
-            upstream_port=port,
+            far=far,
+            far_port=port,
             embedder=write_bert(tmp_path / "embedder.gguf"),
             database_url=None,
             draw=random.Random(7),
