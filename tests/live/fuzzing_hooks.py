@@ -4,6 +4,7 @@ drop from three valid bodies in four what the server refuses."""
 import atexit
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import schemathesis
 
 import tests.live.schemathesis_hooks  # noqa: F401  # registers those of the suite, too
 from tests.case_journal import CaseJournal, keep_find
+from tests.image_server import picture_file
 from tests.live.refused_fields import drop_refused_fields
+from tests.sound_files import wav_file
 
 server = httpx.Client(
     base_url=os.environ["FUZZ_URL"],
@@ -25,6 +28,29 @@ journal = CaseJournal(Path(os.environ["FUZZ_JOURNAL"]))
 atexit.register(journal.flush)
 # From each accepted case Hypothesis would go on with its shrinker: most of the client's time.
 hypothesis.target = lambda observation, **_label: observation
+
+_SOUND, _PICTURE = wav_file(0.2), picture_file("red", (64, 64), mode="RGBA")
+_FILES: Mapping[str, Mapping[str, str | bytes]] = {
+    "createTranscription": {"model": "hello", "file": _SOUND},
+    "createTranslation": {"model": "hello", "file": _SOUND},
+    "createImage": {"model": "sd-one"},
+    "createImageEdit": {"model": "sd-one", "image": _PICTURE},
+    "createImageVariation": {"model": "sd-one", "image": _PICTURE},
+}
+"""Fields without which nothing behind the checks is reached, by operation."""
+
+
+@schemathesis.hook("before_call")
+def name_files(_context: object, case: Any, **_more: object) -> None:
+    """Gives valid bodies a model that hears or draws, and a file."""
+    operation = case.operation.definition.raw.get("operationId")
+    is_valid = case.meta is not None and case.meta.generation.mode.is_positive
+    if is_valid and operation in _FILES and isinstance(case.body, dict):
+        is_form = case.media_type == "multipart/form-data"
+        fields = _FILES[operation]
+        case.body.update(
+            {name: value for name, value in fields.items() if is_form or isinstance(value, str)}
+        )
 
 
 @schemathesis.hook
@@ -43,7 +69,12 @@ def before_call(_context: object, case: Any, **_more: object) -> None:
             headers={"Content-Type": "application/json"},
         )  # fmt: skip
         error = None if answer.status_code < 400 else answer.json()["error"]
-        return error if isinstance(error, dict) else None  # Ollama's is a sentence
+        # Ollama's is a sentence, and Anthropic's has no `param`: they name the field in the text.
+        named = error if isinstance(error, dict) else {"message": error or ""}
+        if error is None or "param" in named:
+            return error
+        names = re.findall(r"`(\w+)", str(named["message"]))
+        return {**named, "param": next((one for one in names if one in body), None)}
 
     drop_refused_fields(body, refusal)
 

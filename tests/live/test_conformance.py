@@ -20,9 +20,12 @@ import pytest
 import yaml
 
 from llm_backend.contract import Operation, load_document
+from tests.chaos.far import Far
 from tests.fuzzing import FINDS, JOURNAL
 from tests.serving import Served, serve
+from tests.upstream import served_in_thread
 from tests.voice import PROGRAM
+from tests.whisper_models import can_transcribe, write_whisper
 
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
@@ -122,16 +125,32 @@ def fuzzed_operations() -> list[Operation]:
 @pytest.fixture(scope="module")
 def fuzzed(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory):
     """A server of its own, whose answers stay short. It wants a key: an open one would want one,
-    too, from the first on that is made in it."""
-    key = {
+    too, from the first on that is made in it. When fuzzing, it transcribes and draws."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    environment = {
         "LLM_BACKEND_API_KEYS": KEY,
         "LLM_BACKEND_VOICE_PROGRAM": PROGRAM,
         "HF_ENDPOINT": "http://127.0.0.1:9",  # no hub is asked
     }
-    tokens = "64" if pytestconfig.getoption("--fuzz-examples") is None else "128"
-    folder = tmp_path_factory.mktemp("fuzzed")
-    with serve(folder, "--context-tokens", tokens, environment=key) as served:
-        yield served
+    if pytestconfig.getoption("--fuzz-examples") is None:
+        with serve(folder, "--context-tokens", "64", environment=environment) as served:
+            yield served
+        return
+    with served_in_thread(Far().app) as port:
+        flags = ["--context-tokens", "128", "--config", str(painting(folder, port))]
+        if can_transcribe():
+            flags += ["--model", "builtin", "--model", str(write_whisper(folder / "hello.bin"))]
+        with serve(folder, *flags, environment=environment) as served:
+            yield served
+
+
+def painting(folder: Path, port: int) -> Path:
+    """A config file with an image server at this port."""
+    address = f"http://127.0.0.1:{port}"
+    painter = {"name": "painter", "kind": "sdapi", "base_url": address, "models": ["sd-one"]}
+    file = folder / "config.yaml"
+    file.write_text(json.dumps({"backends": [painter]}))  # which is YAML
+    return file
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
