@@ -86,7 +86,9 @@ class FakeImageServer:
             return self.answer(fields)
         size = fields.get("width", 512), fields.get("height", 512)
         count = min(fields["n_iter"], self.per_request or fields["n_iter"])
-        return 200, {"images": [painted("red", size)] * count, "info": "{}"}
+        chosen = fields.get("override_settings", {}).get("sd_model_checkpoint", "sd-one")
+        info = json.dumps({"sd_model_name": chosen.partition(".")[0]})
+        return 200, {"images": [painted("red", size)] * count, "info": info}
 
 
 def painted(colour: str, size: tuple[int, int], *, format: str = "PNG", mode: str = "RGB") -> str:

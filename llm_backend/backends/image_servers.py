@@ -77,9 +77,11 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """Finished picture: a file as the image server sends it."""
+    """Finished picture: a file as the image server sends it, and the name of the model that drew
+    it; the image server's own name if no model was asked for and it tells none."""
 
     data: bytes
+    model: str
 
 
 class ImageServers:
@@ -183,6 +185,7 @@ class _Request:
     poll_s: float
     endings: BackgroundTasks
     _at: str | None = None  # name of the upstream at which the request has its turn
+    _answered_by: str = ""
 
     async def draw(self, drawing: Drawing) -> AsyncGenerator[Preview | Drawn, None]:
         """Yields the previews and then the pictures of one request; at least one picture."""
@@ -193,13 +196,14 @@ class _Request:
                 async for preview in previews:
                     yield preview
             await asyncio.wait([drawing_task])  # cancelling this leaves the request for `_abandon`
-            for picture in drawing_task.result()[: drawing.count]:
-                yield Drawn(data=picture)
+            answer = drawing_task.result()
+            for picture in answer.pictures[: drawing.count]:
+                yield Drawn(data=picture, model=self.model or answer.model or self._answered_by)
         finally:
             if not drawing_task.done():  # in a task of its own: this one may be cancelled
                 self.endings.start(self._abandon(drawing_task))
 
-    async def _ask(self, drawing: Drawing) -> list[bytes]:
+    async def _ask(self, drawing: Drawing) -> "_Answer":
         limit_bytes = drawing.count * self.picture_bytes * 4 // 3 + _FRAMING_BYTES
         body = await asyncio.to_thread(self._body, drawing)
         answer = await self.pool.exchange(
@@ -227,19 +231,20 @@ class _Request:
                 raise UpstreamFailed(
                     "The image server's answer is larger than its pictures may be."
                 )
-            return await asyncio.to_thread(_pictures, read)
+            return await asyncio.to_thread(_read_answer, read)
         except UpstreamFailed as error:
             answer.report_invalid(error)
             raise
 
     def _record_attempt(self, upstream: str | None) -> None:
         self._at = upstream
+        self._answered_by = upstream or self._answered_by
 
     def _body(self, drawing: Drawing) -> bytes:
         return exact_json.dumps(_fields(drawing, self.options, self.title))
 
     async def _previews(
-        self, drawing_task: "asyncio.Task[list[bytes]]", count: int
+        self, drawing_task: "asyncio.Task[_Answer]", count: int
     ) -> AsyncGenerator[Preview, None]:
         """Yields up to `count` previews, evenly spread, until the request is answered."""
         index, last = 0, b""
@@ -279,7 +284,7 @@ class _Request:
             log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
             return None
 
-    async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
+    async def _abandon(self, drawing_task: "asyncio.Task[_Answer]") -> None:
         """Ends a request that is given up. The server is interrupted first, while the request
         still has its permit: the next one must not be."""
         await self._interrupt()
@@ -328,12 +333,30 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _pictures(body: bytes) -> list[bytes]:
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """Pictures of one request; `model` is empty if the server does not tell which one drew."""
+
+    pictures: list[bytes]
+    model: str
+
+
+def _read_answer(body: bytes) -> _Answer:
     answer = _parse(body)
     images = answer.get("images")
     if not isinstance(images, list) or not images:
         raise UpstreamFailed("The image server answered without a picture.")
-    return [_decode(one) for one in images]
+    return _Answer(pictures=[_decode(one) for one in images], model=_model_in(answer.get("info")))
+
+
+def _model_in(info: object) -> str:
+    """Returns the model that `info` names, JSON in a text; empty for any other `info`."""
+    try:
+        fields = orjson.loads(info) if isinstance(info, str) else info
+    except orjson.JSONDecodeError:
+        return ""
+    name = fields.get("sd_model_name") if isinstance(fields, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _parse_progress(body: bytes) -> tuple[float, bytes]:

@@ -1,10 +1,12 @@
 """The tool `image_generation`: the built-in model calls it, and a fake image server draws."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -55,6 +57,8 @@ async def test_a_response_draws_pictures_streamed_stored_and_continued(tmp_path)
             events.append(event)
             if event.type == "response.image_generation_call.partial_image":
                 server.release.set()
+        unnamed = {name: value for name, value in TOOL.items() if name != "model"}
+        await client.responses.create(**ASKED, tools=[unnamed])
         server.answer, streamed = lambda _: (500, {}), events[-1].response
         failed = await client.responses.create(
             **ASKED, tools=[{**TOOL, "model": "sd-two"}], previous_response_id=streamed.id
@@ -70,7 +74,13 @@ async def test_a_response_draws_pictures_streamed_stored_and_continued(tmp_path)
             with pytest.raises(openai.BadRequestError) as caught:
                 await client.responses.create(**ASKED, tools=[{**TOOL, name: value}])
             assert caught.value.param == f"tools[0].{name}"
+        used = await client.get(
+            f"/organization/usage/images?start_time={int(time.time()) - 86_400}&group_by=model",
+            cast_to=httpx.Response,
+        )
 
+    results = [one for day in used.json()["data"] for one in day["results"]]
+    assert {one["model"]: one["images"] for one in results} == {"sd-one": 3}
     call = pictures(whole)[0]
     picture = decoded(call.result)
     assert (call.status, picture.format, picture.size) == ("completed", "JPEG", (128, 64))

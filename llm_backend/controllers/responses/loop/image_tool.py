@@ -194,7 +194,7 @@ class ImageGeneration(ServerTool):
                     yield CallProgress(kind=f"{_EVENT}.partial_image", fields=fields)
                 else:
                     if self._meter is not None:
-                        self._meter.count_pictures(self._model.model or "", 1)
+                        self._meter.count_pictures(one.model, 1)
                     yield data
 
 
