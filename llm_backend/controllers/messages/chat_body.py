@@ -40,7 +40,7 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
         fields, _TRANSLATED | _HINTS, is_neutral=lambda _, value: value is None
     )
     chat: JsonObject = {name: fields[name] for name in _SAME if fields.get(name) is not None}
-    chat["messages"] = [*_system(body.get("system")), *_messages(body["messages"])]
+    chat["messages"] = [*_system(body.get("system"), "system"), *_messages(body["messages"])]
     if fields.get("max_tokens") is not None:
         chat["max_completion_tokens"] = fields["max_tokens"]
     if stops := body.get("stop_sequences"):
@@ -74,10 +74,17 @@ def budget_effort(body: "api.CreateAnthropicMessageRequest") -> str | None:
     return next((effort for below, effort in _BUDGET_EFFORTS if budget_tokens < below), "high")
 
 
-def _system(system: Any) -> Iterator[JsonObject]:
-    if system:
-        text = system if isinstance(system, str) else "\n\n".join(part["text"] for part in system)
-        yield {"role": "system", "content": text}
+def _system(system: Any, path: str) -> Iterator[JsonObject]:
+    if not system:
+        return
+    blocks = [{"type": "text", "text": system}] if isinstance(system, str) else system
+    for index, block in enumerate(blocks):
+        if block["type"] != "text":
+            raise UnsupportedField(
+                f"Blocks of the type `{block['type']}` are not supported in a system prompt.",
+                param=f"{path}[{index}]",
+            )
+    yield {"role": "system", "content": "\n\n".join(block["text"] for block in blocks)}
 
 
 def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
@@ -91,7 +98,7 @@ def _messages(messages: Sequence[JsonMapping]) -> Iterator[JsonObject]:
         elif message["role"] == "assistant":
             yield _assistant(content, path)
         elif message["role"] == "system":
-            yield from _system(content)
+            yield from _system(content, path)
         else:
             yield from _user(content, path)
 

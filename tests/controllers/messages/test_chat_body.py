@@ -199,6 +199,8 @@ def test_hints_and_neutral_values_at_any_depth_are_taken() -> None:
          "messages[0].content[1]"),
         ({"messages": [{"role": "assistant", "content": [{"type": "image", "source": PIXEL}]}]},
          "messages[0].content[0]"),
+        ({"messages": [{"role": "system", "content": [{"type": "image", "source": PIXEL}]}]},
+         "messages[0].content[0]"),
     ],
 )  # fmt: skip
 def test_fields_without_a_counterpart_are_refused_by_their_path(fields: Any, param: str) -> None:
