@@ -46,6 +46,11 @@ def _not_blank(secret: SecretStr) -> SecretStr:
 
 NonEmptyText = Annotated[str, Field(min_length=1)]
 
+PublicUrl = Annotated[
+    str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$"), AfterValidator(lambda url: url.rstrip("/"))
+]
+"""An address that paths are put behind, without a slash at its end."""
+
 Names = Annotated[tuple[NonEmptyText, ...], NoDecode, BeforeValidator(split_commas)]
 """A list; comma-separated in the environment."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from llm_backend.settings.kinds import Names, OptionalPath
+from llm_backend.settings.kinds import Names, OptionalPath, PublicUrl
 
 
 class ListeningSettings(BaseModel):
@@ -28,6 +28,12 @@ class ListeningSettings(BaseModel):
         (),
         description="Host names that requests may be addressed to. If unset, an open server on "
         "loopback accepts loopback's names only, and any other server accepts all names.",
+    )
+    public_url: PublicUrl | None = Field(
+        None,
+        description="Address at which clients reach this server, `https://models.example.com` for "
+        "instance, for URLs in answers; by default that of the request, and a path alone in "
+        "results of batches.",
     )
     cors_origins: Names = Field(
         (),

@@ -136,7 +136,8 @@ async def _store(
                     content=(blob,),
                 )
             )
-    return f"{_address(request)}/v1/files/{id}/content"
+    address = services.settings.public_url or _address(request)
+    return f"{address}/v1/files/{id}/content"
 
 
 def _address(request: ApiRequest) -> str:

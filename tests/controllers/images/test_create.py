@@ -143,6 +143,15 @@ async def test_a_picture_behind_a_url_is_a_file_behind_the_key(tmp_path):
     assert [file.purpose for file in files] == ["vision"]
 
 
+async def test_the_url_of_a_picture_begins_with_the_public_one(tmp_path):
+    public = "https://models.example.org/ai/"
+    async with drawn_by(tmp_path, FakeImageServer(), public_url=public) as client:
+        answer = await client.images.generate(model="sd-one", prompt="x", response_format="url")
+
+    url = (answer.data or [])[0].url or ""
+    assert url.startswith("https://models.example.org/ai/v1/files/file-")
+
+
 async def test_a_stream_has_previews_and_then_the_picture(tmp_path):
     server = FakeImageServer(is_held=True)
     async with drawn_by(tmp_path, server) as client:
