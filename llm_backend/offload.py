@@ -29,7 +29,7 @@ _TRIM_BYTES = 256 * 1024
 _TRIM_DELAY_S = 1.0
 _BASE64_BLOCK = 3 * 256 * 1024  # three bytes are four characters
 _VALUE_BYTES = 16  # size of a value beside its text
-_PICTURES = 2  # converted at once: each may take some hundred megabytes
+_PICTURES = 2  # decoded at once: each may take some hundred megabytes
 
 
 def is_large() -> bool:
@@ -54,7 +54,8 @@ async def compute(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 
 
 async def convert(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of work that decodes a picture, in one of the two threads of all requests.
+    """Returns the result of work that decodes a picture or a sound, in one of the two threads of
+    all requests.
     A request that is cancelled meanwhile keeps its thread until the work ends."""
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_picture_threads(), run)

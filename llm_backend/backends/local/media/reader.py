@@ -1,6 +1,5 @@
 """Media reader: decodes pictures and sounds of messages for the engine, within limits."""
 
-import asyncio
 import binascii
 import hashlib
 from collections import OrderedDict
@@ -17,8 +16,8 @@ from llm_backend.backends.local.media.web import PICTURE_WORDS, WebPictures
 from llm_backend.backends.web_files import WebFiles
 from llm_backend.engine.messages import Media, Medium
 from llm_backend.errors import InvalidRequest
+from llm_backend.offload import convert
 
-_CONCURRENCY = 2  # concurrent decodings: each may take some hundred megabytes
 _CACHE_BYTES = 64 << 20  # cache of decoded media: a conversation sends its pictures each turn
 _PROMPT_BYTES = 128 << 20  # limit of one prompt's media, sent to the engine in one frame
 
@@ -53,7 +52,6 @@ class MediaReader:
                 timeout_s=self._bounds.fetch_s,
             )
         )
-        self._semaphore = asyncio.Semaphore(_CONCURRENCY)
         self._cache: OrderedDict[bytes, Media] = OrderedDict()
         self._cache_bytes = 0
 
@@ -82,13 +80,13 @@ class MediaReader:
     async def _decode_cached(self, at: int, file: MediaFile) -> Media:
         if isinstance(file, Picture):
             file = await self._web.fetch(file)
-        async with self._semaphore:
-            key = await asyncio.to_thread(_key, file)
-            media = self._cache.get(key)
-            if media is None:
-                media = await asyncio.to_thread(self._decode, file)
-                self._add_to_cache(key, media)
+        key, media = await convert(self._find_or_decode, file)
+        self._add_to_cache(key, media)
         return replace(media, at=at)
+
+    def _find_or_decode(self, file: MediaFile) -> tuple[bytes, Media]:
+        key = _key(file)
+        return key, self._cache.get(key) or self._decode(file)
 
     def _add_to_cache(self, key: bytes, media: Media) -> None:
         if key not in self._cache:
