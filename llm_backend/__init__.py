@@ -28,6 +28,7 @@ block_grants.py      shared limits, granted in blocks
 background_tasks.py  tasks without a waiting caller
 child_process.py     child processes of one request
 offload.py           work on large requests in a thread
+temporary_files.py   files of requests, and whether they have room
 logs.py              log events
 metrics.py           Prometheus metrics
 engine_metrics.py    Prometheus metrics of the engines

@@ -172,6 +172,12 @@ class Metrics:
             ["what"],
             registry=self._registry,
         )
+        self.temporary_file_failures = Counter(
+            "llm_backend_temporary_file_failures",
+            "Temporary files that found no room on their disk: form, recording, document.",
+            ["what"],
+            registry=self._registry,
+        )
         self.webhook_deliveries = Counter(
             "llm_backend_webhook_deliveries",
             "Attempts to deliver an event to a webhook endpoint, by outcome: delivered, retried, "

@@ -44,6 +44,7 @@ def build_operations(document: Document, validators: Validators, services: Servi
         response_checks=ResponseCheckMode(settings.response_validation),
         logs_bodies=settings.logs_prompts,
         not_relayed=_not_relayed(services),
+        temporary_files=services.temporary_files,
     )
 
 

@@ -21,6 +21,7 @@ from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.extras import install_command, is_installed
 from llm_backend.search import EmbeddedIndex, VectorIndex
 from llm_backend.settings import Settings, SettingsError
+from llm_backend.temporary_files import TemporaryFiles
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.image_servers import ImageServers
@@ -59,6 +60,7 @@ def search_over(
     registry: Registry,
     upstream: "UpstreamPool | None",
     image_servers: "ImageServers | None",
+    temporary_files: TemporaryFiles,
 ) -> SearchServices:
     """Builds the search services over open stores and an open index."""
     embedders = Embedders(
@@ -66,7 +68,7 @@ def search_over(
         preferred=settings.embedding_model,
         find_upstream=lambda name: _upstream_embedder(upstream, name),
     )
-    extractor = _extractor(settings)
+    extractor = _extractor(settings, temporary_files)
     library = VectorLibrary(stores=stores.vector_stores, vectors=vectors, embedders=embedders)
     return SearchServices(
         extractor=extractor,
@@ -99,7 +101,7 @@ def _vector_index(settings: Settings) -> VectorIndex | None:
     return EmbeddedIndex(settings.data_dir / "vectors") if settings.processes == 1 else None
 
 
-def _extractor(settings: Settings) -> Extractor:
+def _extractor(settings: Settings, files: TemporaryFiles) -> Extractor:
     return Extractor(
         ExtractionLimits(
             timeout_s=settings.extraction_timeout_s,
@@ -107,7 +109,8 @@ def _extractor(settings: Settings) -> Extractor:
             text_bytes=settings.text_limit_bytes,
             slice_s=settings.extraction_slice_s,
             processes=settings.extractors,
-        )
+        ),
+        writing=lambda: files.writing("document"),
     )
 
 

@@ -53,6 +53,7 @@ from llm_backend.metrics import Metrics
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database
 from llm_backend.store.jobs import run_jobs
+from llm_backend.temporary_files import TemporaryFiles
 
 if TYPE_CHECKING:
     from llm_backend.backends.image_servers import ImageServers
@@ -111,6 +112,9 @@ async def open_services(
         vectors = await enter(open_index(settings))
         stores = await enter(open_stores(settings, database, metrics))
         await enter(open_sweeper(settings, database, stores, access))
+        temporary_files = TemporaryFiles(
+            lambda kind: metrics.temporary_file_failures.labels(kind).inc()
+        )
         services = _build_services(
             settings=settings,
             draining=draining,
@@ -125,7 +129,10 @@ async def open_services(
             registry=registry,
             choose_personality=choose_personality,
             stores=stores,
-            search=search_over(settings, stores, vectors, registry, upstream, image_servers),
+            search=search_over(
+                settings, stores, vectors, registry, upstream, image_servers, temporary_files
+            ),
+            temporary_files=temporary_files,
         )
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARM_OPERATIONS))
         stack.callback(warming.cancel)
@@ -162,6 +169,7 @@ def _build_services(
     choose_personality: ChoosePersonality,
     stores: Stores,
     search: SearchServices,
+    temporary_files: TemporaryFiles,
 ) -> Services:
     has_upstream = upstreams.relayed is not None or image_servers is not None
     return Services(
@@ -180,6 +188,7 @@ def _build_services(
         chat_search=stores.chat_search,
         files=stores.files,
         extractor=search.extractor,
+        temporary_files=temporary_files,
         file_texts=search.file_texts,
         file_pictures=_file_pictures(settings, stores),
         library=search.library,
@@ -198,7 +207,12 @@ def _build_services(
             body_bytes=settings.json_text_limit_bytes,
         ),
         metrics=metrics,
-        status=StatusBoard(lambda: registry.local, stopping, has_upstream=has_upstream),
+        status=StatusBoard(
+            lambda: registry.local,
+            stopping,
+            has_upstream=has_upstream,
+            has_room=temporary_files.has_room,
+        ),
         recent_errors=RecentErrors(),
         access=access,
         document=document.text,

@@ -5073,6 +5073,8 @@ class ServiceAccountApiKeyBody(TypedDict):
 
 class ServiceStatus(TypedDict):
     status: str
+    models: NotRequired[dict[str, str]]
+    warnings: NotRequired[list[str]]
 
 ServiceTier: TypeAlias = Literal["auto", "default", "fast", "flex", "priority", "scale"] | None
 

@@ -12,7 +12,8 @@ read again from its beginning. So long files do not hold up short ones.
 import asyncio
 import codecs
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import IO
 
@@ -29,6 +30,8 @@ from llm_backend.extraction.formats import HEAD_BYTES, Format, detect_format
 _MEMORY_BYTES = 1024 * 1024  # of a file in memory; a larger one is on disk
 _CONCURRENT_DECODES = 4  # files that are fetched and decoded at once
 _TRIES = 2  # attempts if the child process is killed from outside
+Writing = Callable[[], AbstractContextManager[None]]
+
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -45,10 +48,14 @@ class ExtractedText:
 
 
 class Extractor:
-    """Extracts text from files of all kinds; one object is shared by all requests."""
+    """Extracts text from files of all kinds; one object is shared by all requests. Temporary files
+    are written within `writing`."""
 
-    def __init__(self, limits: ExtractionLimits | None = None) -> None:
+    def __init__(
+        self, limits: ExtractionLimits | None = None, writing: Writing = nullcontext
+    ) -> None:
         self._limits = limits or ExtractionLimits()
+        self._writing = writing
         self._permits = asyncio.Semaphore(self._limits.processes)
         self._decode_permits = asyncio.Semaphore(_CONCURRENT_DECODES)
         # Child processes for long files.
@@ -69,17 +76,26 @@ class Extractor:
         """
         with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as file:
             async with self._decode_permits:
-                await _copy_to(file, chunks)
+                await self._copy(chunks, file)
                 head = file.read(HEAD_BYTES)
                 file.seek(0)
                 format = detect_format(head, filename, media_type)
                 if format.is_text:
                     text = await asyncio.to_thread(self._decode, file)
                     return ExtractedText(text=text, format=format)
-                file.rollover()  # the child process gets it as a file
+                with self._writing():
+                    file.rollover()  # the child process gets it as a file
+                    file.flush()
             text = _require_text(await self._read_with_retries(file, format, only_short), format)
         is_marked = format in (Format.HTML, Format.DOCX)
         return ExtractedText(text=text, format=Format.MARKDOWN if is_marked else Format.TEXT)
+
+    async def _copy(self, chunks: AsyncIterator[bytes], file: IO[bytes]) -> None:
+        async for chunk in chunks:
+            with self._writing():
+                file.write(chunk)  # as fast as the page cache
+        with self._writing():
+            file.seek(0)  # which writes what is buffered
 
     def _decode(self, file: IO[bytes]) -> str:
         limit = self._limits.text_bytes
@@ -125,12 +141,6 @@ class Extractor:
         raise ExtractionLimitExceeded(
             f"Reading the file takes longer than {self._limits.timeout_s:g} s."
         )
-
-
-async def _copy_to(file: IO[bytes], chunks: AsyncIterator[bytes]) -> None:
-    async for chunk in chunks:
-        file.write(chunk)  # as fast as the page cache
-    file.seek(0)
 
 
 def _require_text(text: str, format: Format) -> str:

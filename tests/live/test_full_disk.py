@@ -4,12 +4,19 @@ import base64
 import contextlib
 import json
 import resource
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.extraction.documents import docx, pdf
 from tests.serving import Served, serve
+from tests.small_tmp import filled, small_tmp
+from tests.sound_files import RATE_HZ, wav_file
+from tests.whisper_models import require_transcription, write_whisper
 
 CHAT = {
     "model": "builtin",
@@ -106,3 +113,77 @@ def test_files_of_a_request_that_find_no_room_are_a_503_with_a_pause(ask, served
     assert [one.status_code for one in (read, sent)] == [503, 503]
     assert all(float(one.headers["retry-after"]) > 0 for one in (read, sent))
     assert "Traceback" not in served.log.read_text()
+
+
+def test_a_full_folder_of_temporary_files_is_told_until_it_has_room(tmp_path):
+    require_transcription()
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    model = write_whisper(tmp_path / "hello.bin")
+    page = {"type": "input_file", "filename": "a.html", "file_data": (
+        "data:text/html;base64," + base64.b64encode(b"<p>hello</p>" * 1000).decode()
+    )}  # fmt: skip
+    body = {"model": "builtin", "input": [{"role": "user", "content": [page]}], "store": False}
+    form = {"data": {"model": "hello"}, "files": {"file": ("a.wav", wav_file(4))}}
+    flags = ("--model", "builtin", "--model", str(model))
+    environment = {"TMPDIR": str(scratch)}
+    with (
+        serve(tmp_path, *flags, environment=environment, prefix=small_tmp(scratch)) as served,
+        httpx.Client(base_url=served.base_url, timeout=60) as ask,
+    ):
+        with filled(scratch, served.process.pid):
+            refused = [
+                ask.post("/audio/transcriptions", **form),
+                ask.post("/responses", json=body),
+            ]
+            warned = httpx.get(f"{served.address}/readyz")
+            status = first_status(served)
+        answered = ask.post("/audio/transcriptions", **form)
+        after = httpx.get(f"{served.address}/readyz")
+        counted = [
+            metric(served, f'llm_backend_temporary_file_failures_total{{what="{what}"}}')
+            for what in ("recording", "document")
+        ]
+
+    assert [one.status_code for one in refused] == [503, 503], refused
+    assert all(float(one.headers["retry-after"]) > 0 for one in refused)
+    assert warned.status_code == 200
+    assert len(warned.json()["warnings"]) == 1
+    assert warned.json()["warnings"][0] in status["info"]
+    assert answered.status_code == 200
+    assert "warnings" not in after.json()
+    assert counted == [1, 1]
+
+
+def first_status(served: Served) -> dict:
+    with httpx.stream("GET", f"{served.base_url}/status", timeout=60) as answer:
+        line = next(one for one in answer.iter_lines() if one.startswith("data: "))
+    return json.loads(line.removeprefix("data: "))
+
+
+def test_processes_that_read_files_write_none():
+    """A full disk cannot strike them: no file of theirs can have a byte here."""
+    gib, reader = str(1 << 30), "llm_backend.extraction.reader"
+    documents = {"html": b"<p>hello</p>", "pdf": pdf("hello"), "docx": docx("hello")}
+    read = {
+        format: run_without_files(content, reader, format, "60", gib, gib)
+        for format, content in documents.items()
+    }
+    sound = "llm_backend.backends.transcription.sound_reader"
+    heard = run_without_files(wav_file(1), sound, "60", gib, "9")
+
+    assert {format: (one.returncode, one.stdout.strip()) for format, one in read.items()} == (
+        dict.fromkeys(documents, (0, b"hello"))
+    )
+    assert (heard.returncode, len(heard.stdout)) == (0, 2 * RATE_HZ)
+
+
+def run_without_files(content: bytes, *command: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a module whose files can have no bytes, with a file as its standard input."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        return subprocess.run(
+            ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", sys.executable, "-m", *command],
+            stdin=file, stdout=subprocess.PIPE, check=False,
+        )  # fmt: skip

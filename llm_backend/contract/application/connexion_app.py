@@ -41,6 +41,7 @@ from llm_backend.contract.response_validation import ResponseCheckMode, Response
 from llm_backend.contract.unknown_operation import UNKNOWN, UnknownPaths
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
+from llm_backend.temporary_files import TemporaryFiles
 from llm_backend.unused_imports import block_imports
 
 with (
@@ -96,6 +97,7 @@ def build_app(
     admission: Admission | None = None,
     logs_bodies: bool = False,
     not_relayed: str | None = "there is no upstream",
+    temporary_files: TemporaryFiles | None = None,
 ) -> ASGIApp:
     """Builds the application over `document`; resolves every handler, raises for a missing one.
 
@@ -115,6 +117,7 @@ def build_app(
             admission or _open,
             unknown,
             stored_limit_bytes=limits.recording_bytes + FRAMING_BYTES,
+            temporary_files=temporary_files or TemporaryFiles(),
             logs_bodies=logs_bodies,
         ),
         lifespan=lambda _app: nullcontext(),  # the caller opens and closes the services
@@ -247,6 +250,7 @@ class Dispatcher:
         unknown: UnknownPaths,
         *,
         stored_limit_bytes: int,
+        temporary_files: TemporaryFiles,
         logs_bodies: bool,
     ) -> None:
         self._document = document
@@ -255,6 +259,7 @@ class Dispatcher:
         self._admission = admission
         self._unknown = unknown
         self._stored_limit_bytes = stored_limit_bytes
+        self._temporary_files = temporary_files
         self._logs_bodies = logs_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -273,7 +278,7 @@ class Dispatcher:
         head: FormHead | None = None
         if names_model or not is_local:
             limit_bytes = self._stored_limit_bytes if names_model and is_local else None
-            head = await read_form_head(http, stored_limit_bytes=limit_bytes)
+            head = await read_form_head(http, self._temporary_files, stored_limit_bytes=limit_bytes)
         if head is not None:
             http = prepend_head(http, head)
         request = ApiRequest(

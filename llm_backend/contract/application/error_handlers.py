@@ -1,6 +1,5 @@
 """Errors of requests: every exception is rendered as an error body."""
 
-import errno
 import logging
 import re
 from collections.abc import Awaitable
@@ -22,8 +21,8 @@ from llm_backend.errors import (
     Unsupported,
     from_status,
 )
+from llm_backend.temporary_files import FULL_DISK
 
-_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_DISK_RETRY_S = 30.0
 
 _log = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ def to_api_error(error: Exception) -> ApiError:
         return ClientGone()
     if isinstance(error, HTTPException):
         return from_status(error.status_code, str(error.detail or "The request is not understood."))
-    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
         return Overloaded(
             "The server's disk has no room for the files of this request; try again later.",
             retry_after_s=_FULL_DISK_RETRY_S,

@@ -6,7 +6,6 @@ the model's name instead, as the name decides who answers.
 """
 
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -17,11 +16,13 @@ from starlette.types import Message, Receive
 
 from llm_backend.contract.body import check_length, limit_body, replay_body
 from llm_backend.errors import ClientGone
+from llm_backend.temporary_files import TemporaryFiles
 
 # A model name beyond this many bytes of a relayed form is not read, and the form goes to the
 # upstream of the operation.
 _HEAD_BYTES = 64 * 1024
 _BOUNDARY = re.compile(rb'boundary="?([^";]+)"?', re.IGNORECASE)
+_KIND = "form"  # of temporary files
 _CHUNK_BYTES = 256 * 1024  # of a stored form that is read again
 _NAMES_MODEL = re.compile(rb'[; ]name="?model"?\s*(?:;|\r|$)', re.IGNORECASE)
 _NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE)
@@ -69,7 +70,7 @@ class FormHead:
 
 
 async def read_form_head(
-    http: HttpRequest, *, stored_limit_bytes: int | None = None
+    http: HttpRequest, files: TemporaryFiles, *, stored_limit_bytes: int | None = None
 ) -> FormHead | None:
     """Reads a form until it names a model; returns None if the body is no form. The bytes read are
     bounded, or with `stored_limit_bytes` stored up to this size. The caller closes the head.
@@ -80,10 +81,12 @@ async def read_form_head(
     boundary = _BOUNDARY.search(kind)
     if not kind.lower().startswith(b"multipart/form-data") or boundary is None:
         return None
-    return await _read(http, b"--" + boundary[1].strip(), stored_limit_bytes)
+    return await _read(http, files, b"--" + boundary[1].strip(), stored_limit_bytes)
 
 
-async def _read(http: HttpRequest, mark: bytes, limit_bytes: int | None) -> FormHead:
+async def _read(
+    http: HttpRequest, files: TemporaryFiles, mark: bytes, limit_bytes: int | None
+) -> FormHead:
     read, more, finder = bytearray(), True, _ModelFinder(mark)
     stored: IO[bytes] | None = None
     receive = http.receive if limit_bytes is None else limit_body(http.receive, limit_bytes)
@@ -99,8 +102,9 @@ async def _read(http: HttpRequest, mark: bytes, limit_bytes: int | None) -> Form
             if len(read) < _HEAD_BYTES:
                 read += body
             else:
-                stored = stored or tempfile.TemporaryFile()  # noqa: SIM115 # closed with the head
-                stored.write(body)  # as fast as the page cache
+                stored = stored or files.open(_KIND)
+                with files.writing(_KIND):
+                    stored.write(body)  # as fast as the page cache
             if (found := finder.find(body)) is not None:
                 start, name = found
                 return FormHead(

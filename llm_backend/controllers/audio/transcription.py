@@ -1,6 +1,5 @@
 """Transcription and translation: a recording as text, by a local model or relayed."""
 
-import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ FIELDS = {
 }  # fmt: skip
 TRANSLATION_FIELDS = {"file", "model", "prompt", "response_format", "temperature"}
 
+_KIND = "recording"
 _STREAMED = ("json", "text")
 
 
@@ -84,7 +84,7 @@ async def _answer(
         raise InvalidRequest(
             f"`{model.card.id}` is a language model; it cannot transcribe.", param="model"
         )
-    file = tempfile.TemporaryFile()  # noqa: SIM115 # closed with the transcript
+    file = services.temporary_files.open(_KIND)
     try:
         fields = await _read_form(services, request, file)
         options: _Options = options_of(fields)
@@ -113,7 +113,8 @@ async def _read_form(services: Services, request: ApiRequest, file: IO[bytes]) -
     limit_bytes = services.settings.transcription_limit_bytes
     part = await request.form.file("file", limit_bytes=limit_bytes)
     async for piece in part.pieces:
-        file.write(piece)  # as fast as the page cache
+        with services.temporary_files.writing(_KIND):
+            file.write(piece)  # as fast as the page cache
     fields = await request.form.fields()
     if request.form_head is not None:
         request.form_head.close()  # the file is not stored twice while it is transcribed

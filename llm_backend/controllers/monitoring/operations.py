@@ -14,7 +14,7 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.services.status_board import engine_states
+from llm_backend.controllers.services.status_board import NO_ROOM, engine_states
 from llm_backend.engine import EngineState
 from llm_backend.engine.messages import ModelKind
 from llm_backend.engine_metrics import AdapterStates
@@ -54,7 +54,8 @@ async def get_ping(services: Services, request: ApiRequest) -> Response:
 
 async def get_readiness(services: Services, request: ApiRequest) -> Response:
     """`GET /readyz`: readiness probe: a model, an upstream or an image server can answer, the
-    database is reachable, and the server is not shutting down."""
+    database is reachable, and the server is not shutting down. A full folder of temporary files is
+    a warning: most requests need none."""
     if services.draining.is_set():
         raise Overloaded("The server is being stopped.")
     with translate_store_errors():
@@ -66,7 +67,10 @@ async def get_readiness(services: Services, request: ApiRequest) -> Response:
     if not is_able and not CAN_ANSWER.intersection(models.values()):
         reason = _no_model_answers(models, has_upstream=bool(upstreams))
         raise Overloaded(reason)
-    return JsonResponse({"status": "ok", "models": models})
+    ready: api.ServiceStatus = {"status": "ok", "models": models}
+    if not await services.temporary_files.has_room():
+        ready["warnings"] = [NO_ROOM]
+    return JsonResponse(ready)
 
 
 def _no_model_answers(models: Mapping[str, str], *, has_upstream: bool) -> str:

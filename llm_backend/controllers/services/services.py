@@ -38,6 +38,7 @@ from llm_backend.store import (
     UploadStore,
     WebhookStore,
 )
+from llm_backend.temporary_files import TemporaryFiles
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
     from llm_backend.backends.image_servers import ImageServers
@@ -76,6 +77,7 @@ class Services:
     server_tools: ServerTools
     metrics: Metrics
     status: StatusBoard
+    temporary_files: TemporaryFiles
     recent_errors: RecentErrors
     access: Access
     document: Callable[[], bytes]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 
 ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; Prometheus waits ten seconds
+NO_ROOM = "The folder of temporary files has no room for uploads."
 POLL_INTERVAL_S = 0.5  # live enough for a person, and cheap for an engine
 KEEP_ALIVE_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
 
 
 class StatusBoard:
-    """Polls the engines once for any number of watching clients.
+    """Polls the engines once for any number of watching clients, and whether temporary files have
+    room.
 
     Streams are ended when the server begins to shut down, which would wait for them otherwise.
     """
@@ -35,8 +37,10 @@ class StatusBoard:
         stopping: asyncio.Event,
         *,
         has_upstream: bool,
+        has_room: Callable[[], Awaitable[bool]],
     ) -> None:
         self._models = models
+        self._has_room = has_room
         self._has_upstream = has_upstream
         self._stopping = stopping
         self._poll_lock = asyncio.Lock()
@@ -83,7 +87,8 @@ class StatusBoard:
         states = await engine_states(served)
         models = [_model(model, states.get(model.card.id)) for model in served]
         summary = _summary(models, has_upstream=self._has_upstream)
-        return {"status": summary.status, "info": summary.info, "models": models}
+        info = summary.info if await self._has_room() else f"{summary.info} {NO_ROOM}"
+        return {"status": summary.status, "info": info, "models": models}
 
 
 async def engine_states(models: Sequence[LocalModel]) -> dict[str, dict[str, float]]:

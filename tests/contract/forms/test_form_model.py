@@ -12,6 +12,7 @@ from llm_backend.contract.forms.form_model import (
     rename_form_model,
 )
 from llm_backend.errors import TooLarge
+from llm_backend.temporary_files import TemporaryFiles
 
 PART = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
 LIMIT_BYTES = 300_000
@@ -34,7 +35,8 @@ def request(body: bytes, size: int) -> Request:
 
 async def head_of(body: bytes, size: int, *, stored_limit_bytes: int | None = None) -> FormHead:
     """Head of a form that is read in pieces of this size."""
-    head = await read_form_head(request(body, size), stored_limit_bytes=stored_limit_bytes)
+    http = request(body, size)
+    head = await read_form_head(http, TemporaryFiles(), stored_limit_bytes=stored_limit_bytes)
     assert head is not None
     assert body.startswith(b"".join(head.pieces()))
     return head
@@ -56,7 +58,7 @@ async def test_pieces_may_end_anywhere(size: int):
 async def test_a_model_is_renamed_on_its_way(size: int, file_bytes: int):
     parts = PART % (b"file", b"s" * file_bytes), PART % (b"model", b"whisper"), b"--B--\r\n"
     http = request(b"".join(parts), size)
-    head = await read_form_head(http, stored_limit_bytes=LIMIT_BYTES)
+    head = await read_form_head(http, TemporaryFiles(), stored_limit_bytes=LIMIT_BYTES)
     assert head is not None
     changed = rename_form_model(prepend_head(http, head), head, "w")
     body = b"".join([piece async for piece in changed.stream()])
@@ -69,7 +71,7 @@ async def test_a_model_is_renamed_on_its_way(size: int, file_bytes: int):
 async def test_a_form_without_a_model_is_replayed_whole():
     body = PART % (b"file", b"s" * 200_000) + b"--B--\r\n"
     http = request(body, 1000)
-    head = await read_form_head(http, stored_limit_bytes=LIMIT_BYTES)
+    head = await read_form_head(http, TemporaryFiles(), stored_limit_bytes=LIMIT_BYTES)
     assert head is not None
 
     assert head.model is None
@@ -99,7 +101,7 @@ async def test_a_form_that_is_stored_is_refused_where_it_exceeds_the_limit(has_l
     headers += [(b"content-length", b"%d" % (LIMIT_BYTES + 1))] if has_length else []
     http = Request({"type": "http", "headers": headers}, receive)
     with pytest.raises(TooLarge):
-        await read_form_head(http, stored_limit_bytes=LIMIT_BYTES)
+        await read_form_head(http, TemporaryFiles(), stored_limit_bytes=LIMIT_BYTES)
 
     assert read_bytes <= (100_000 if has_length else LIMIT_BYTES + 1000)
 

@@ -34,6 +34,10 @@ def model(state: EngineState, running: int | None = 0, waiting: int = 0) -> Any:
 READY = EngineState.READY
 
 
+async def has_room() -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
     ("models", "has_upstream", "status"),
     [
@@ -48,7 +52,9 @@ READY = EngineState.READY
     ],
 )
 async def test_one_word_is_true_of_all_models(models, has_upstream, status):
-    board = StatusBoard(lambda: models, asyncio.Event(), has_upstream=has_upstream)
+    board = StatusBoard(
+        lambda: models, asyncio.Event(), has_upstream=has_upstream, has_room=has_room
+    )
 
     told = await board.current()
 
@@ -68,7 +74,7 @@ async def test_frequent_reads_of_the_status_poll_the_engines_once():
         return await answer()
 
     one.engine.status = counted
-    board = StatusBoard(lambda: [one], asyncio.Event(), has_upstream=False)
+    board = StatusBoard(lambda: [one], asyncio.Event(), has_upstream=False, has_room=has_room)
     await asyncio.gather(*(board.current() for _ in range(20)))
 
     assert asked == 1
@@ -76,7 +82,7 @@ async def test_frequent_reads_of_the_status_poll_the_engines_once():
 
 async def test_watchers_get_changes_only_and_are_ended_at_shutdown():
     stopping, one = asyncio.Event(), model(READY)
-    board = StatusBoard(lambda: [one], stopping, has_upstream=False)
+    board = StatusBoard(lambda: [one], stopping, has_upstream=False, has_room=has_room)
     watching = board.watch()
     first = await anext(watching)
     one.engine_state = str(EngineState.RESTARTING)
