@@ -221,12 +221,14 @@ class RealtimeSession:
     def _forget(self, response: RealtimeResponse, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._responses.pop(response.id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or isinstance(error, ClientGone):
+            return
+        if error is not None:
             log.error("realtime_response_failed", exc_info=error)
-        if not task.cancelled():
-            settling = asyncio.create_task(self._hearing.settle())  # a turn may have been heard
-            self._tasks.add(settling)
-            settling.add_done_callback(self._tasks.discard)
+        settling = asyncio.create_task(self._hearing.settle())  # a turn may have been heard
+        self._tasks.add(settling)
+        settling.add_done_callback(self._tasks.discard)
 
     async def _interrupt(self) -> None:
         """Cancels the response in the conversation: the user speaks."""

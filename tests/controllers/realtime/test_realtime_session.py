@@ -499,3 +499,23 @@ async def test_transcripts_count_as_bytes_of_the_conversation():
 
     with pytest.raises(TooLarge):
         conversation.add({"id": "b", "type": "message"})
+
+
+async def test_an_answer_that_fails_once_its_client_has_left_is_no_error(caplog):
+    fails = asyncio.Event()
+
+    async def model(scope: Scope, receive: Receive, send: Send) -> None:
+        await fails.wait()
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        body = b'{"error": {"type": "server_error", "message": "Not now."}}'
+        await send({"type": "http.response.body", "body": body})
+
+    client = WaitingClient({"type": "response.create"})
+    async with running(session(client, model)):
+        assert await comes_true(lambda: client.has("response.created"), within_s=20)
+        client.is_gone = True
+        fails.set()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
