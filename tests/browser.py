@@ -16,6 +16,13 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.missing import missing
 
 PICTURES = Path(__file__).parents[1] / "build" / "screenshots"
+# A microphone that beeps and needs no permission; sounds that play without a click before.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
 PATIENCE_MS = 60_000  # a machine may be busy with other tests
 
 
@@ -28,7 +35,7 @@ def chromium() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # its sandbox wants a user that is not root, whom containers and build machines have not
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -29,6 +29,7 @@ UI, `languages/` with a dictionary for each language, `vendor/` with libraries, 
 - `parameters.js`       temperature and other parameters
 - `attachments.js`      files of a conversation, in a vector store
 - `pictures.js`         pictures of the next message
+- `voice.js`            answers read aloud, messages dictated
 - `prompts.js`          named texts of the user, inserted by `/name`
 - `tools.js`            tools of this server, called with the user's approval
 - `transfer.js`         chats saved to files and opened from them

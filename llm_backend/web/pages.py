@@ -34,12 +34,12 @@ MEDIA_TYPES = {
     "woff2": "font/woff2",
 }
 
-# A page loads resources only from this server (blobs are pictures made by the page), runs only
-# script files of this server, and turns no string into HTML without the sanitiser. The policy
+# A page loads resources only from this server (blobs are pictures and sounds of the page), runs
+# only script files of this server, and turns no string into HTML without the sanitiser. The policy
 # `worker` makes one constant address, the service worker's.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "media-src blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify worker"
 )

@@ -49,6 +49,12 @@ export async function upload(path, form) {
   return parseBody(await send(path, { method: "POST", form }));
 }
 
+/** Sends JSON and returns the sound of the answer; throws `RequestError`. */
+export async function requestSound(path, body, signal) {
+  const response = await send(path, { method: "POST", body, signal });
+  return orConnectionLost(response.blob(), signal);
+}
+
 /** True if the server answers at all, within a few seconds. */
 export async function isReachable() {
   const controller = new AbortController();

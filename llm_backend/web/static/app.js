@@ -15,6 +15,7 @@ import { Pictures } from "./pictures.js";
 import { Prompts } from "./prompts.js";
 import { Router } from "./router.js";
 import { wireTransfer } from "./transfer.js";
+import { offerVoice, wireDictation } from "./voice.js";
 
 const LOADING_MS = 1000;
 const RELOAD_PAUSES_MS = [0, 250, 500, 1000, 2000]; // a stopped answer is stored a moment later
@@ -119,6 +120,7 @@ class App {
     const isStarting = await this.#options.loadModels();
     byId("to-administration").hidden = !this.#options.mayAdminister;
     this.#attachments.offer(this.#options);
+    offerVoice(this.#options.local, (error) => this.#errors.show(error));
     this.#view.showGreeting();
     if (isStarting)
       setTimeout(() => this.#loadModels().catch((error) => this.#errors.show(error)), LOADING_MS);
@@ -176,6 +178,7 @@ class App {
     });
     byId("new-chat").addEventListener("click", () => this.openNewChat());
     wireFrame();
+    wireDictation();
     wireTransfer({
       current: () => this.#view.conversation,
       onImported: (conversation) => this.#openImported(conversation),

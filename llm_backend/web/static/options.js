@@ -138,6 +138,11 @@ export class Options {
     return this.#parameters.body;
   }
 
+  /** The models of this server, of every kind. */
+  get local() {
+    return this.#local;
+  }
+
   get isShown() {
     return !byId("options").hidden;
   }

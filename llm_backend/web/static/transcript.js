@@ -4,6 +4,7 @@ import { byId, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 import { Markdown, copyButton } from "./markdown.js";
 import { question } from "./question.js";
+import { speakButton } from "./voice.js";
 
 const RENDER_INTERVAL_MS = 60; // looks fluent, and leaves the CPU to the model
 const NEAR_PX = 120; // a reader no further from the end follows it
@@ -173,6 +174,7 @@ class AnswerView {
     if (answer.retrieval) this.#showRetrieval(answer.retrieval);
     if (navigator.clipboard && answer.content)
       this.tools.append(copyButton(t("Copy the answer"), () => answer.content));
+    if (answer.content) this.tools.append(speakButton(() => this.body.innerText));
   }
 
   /** Adds a note about the answer. */

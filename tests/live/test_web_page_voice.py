@@ -1,0 +1,86 @@
+"""Answers read aloud and messages dictated on the page, by real voices and transcriptions."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import picture, tab
+from tests.serving import Served, serve
+from tests.voice import PROGRAM, require_voice
+from tests.whisper_models import require_transcription, write_whisper
+
+PLAYED = """() => {
+    const play = HTMLMediaElement.prototype.play;
+    HTMLMediaElement.prototype.play = function () {
+        this.addEventListener("ended", () => (document.body.dataset.playedSeconds = this.duration));
+        return play.call(this);
+    };
+}"""
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    require_transcription()
+    require_voice()
+    folder = tmp_path_factory.mktemp("speaking")
+    model = write_whisper(folder / "hello.bin")
+    voice = {"LLM_BACKEND_VOICE_PROGRAM": PROGRAM}
+    with serve(folder, "--model", "builtin", "--model", str(model), environment=voice) as one:
+        yield one
+
+
+def test_a_message_is_dictated_into_the_field(browser, speaking):
+    with tab(browser, speaking.address) as page:
+        page.goto("/")
+        page.get_by_label("Message", exact=True).fill("First:")
+        page.get_by_role("button", name="Dictate a message").click()
+        stop = page.get_by_role("button", name="Stop recording")
+        expect(stop).to_be_visible()
+        page.wait_for_timeout(500)  # of sound
+        picture(page, "dictation")
+        stop.click()
+
+        expect(page.get_by_label("Message", exact=True)).to_have_value(
+            re.compile(r"^First: Hello world\.")
+        )
+        expect(page.get_by_role("button", name="Dictate a message")).to_be_enabled()
+
+
+def test_an_answer_is_read_aloud_and_stopped(browser, speaking):
+    with tab(browser, speaking.address) as page:
+        page.add_init_script(f"({PLAYED})()")
+        page.goto("/")
+        page.get_by_label("Message", exact=True).fill("Hello!")
+        page.keyboard.press("Enter")
+        read = page.get_by_role("button", name="Read aloud")
+        read.click()
+        expect(page.locator("body")).to_have_attribute("data-played-seconds", re.compile(r"[1-9]"))
+        read.click()
+        page.get_by_role("button", name="Stop reading").click()
+
+        expect(read).to_be_visible()
+
+
+def test_a_microphone_that_is_refused_is_said(browser, speaking):
+    with tab(browser, speaking.address) as page:
+        page.goto("/")
+        page.evaluate(
+            """() => {
+                navigator.mediaDevices.getUserMedia = async () => {
+                    throw new DOMException("Permission denied", "NotAllowedError");
+                };
+            }"""
+        )
+        page.get_by_role("button", name="Dictate a message").click()
+
+        expect(page.get_by_role("alert")).to_contain_text("microphone cannot be used")
+
+
+def test_without_models_for_it_there_are_no_buttons(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+
+        expect(page.locator("#dictate")).to_be_hidden()
