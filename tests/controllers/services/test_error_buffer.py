@@ -1,5 +1,9 @@
 """The errors that were answered of late."""
 
+import gc
+import sys
+from collections import deque
+
 from llm_backend.controllers.services.error_buffer import CAPACITY, AnsweredError, RecentErrors
 
 
@@ -26,3 +30,13 @@ def test_old_errors_are_forgotten():
 
     assert len(errors.of(None)) == CAPACITY
     assert errors.of(None)[-1].at == 5
+
+
+def test_errors_are_not_in_arenas_of_the_interpreter():
+    """An object of at most 512 bytes would keep a whole arena that a large request has left."""
+    errors = RecentErrors()
+    errors.add(error(1))
+
+    buffer = next(one for one in gc.get_referents(errors) if isinstance(one, deque))
+    assert [sys.getsizeof(one) > 512 for one in buffer] == [True]
+    assert all(isinstance(one, bytes) for one in buffer)
