@@ -254,6 +254,14 @@ async def test_the_next_picture_waits_until_an_interruption_is_answered(tmp_path
         assert len((await waiting).data or ()) == 1
 
 
+async def outstanding(client: StrictAsyncOpenAI, upstream: str) -> float:
+    """The requests that an upstream is answering, by the metrics."""
+    name = f'llm_backend_upstream_outstanding{{upstream="{upstream}"}} '
+    async with httpx.AsyncClient() as asking:
+        text = (await asking.get(str(client.base_url.join("/metrics")), timeout=30)).text
+    return sum(float(line.removeprefix(name)) for line in text.splitlines() if name in line)
+
+
 async def test_a_server_that_refused_a_picture_is_not_interrupted(tmp_path):
     refusing, drawing = FakeImageServer(answer=lambda _: (429, {})), FakeImageServer(is_held=True)
     async with drawing:
@@ -265,6 +273,9 @@ async def test_a_server_that_refused_a_picture_is_not_interrupted(tmp_path):
             assert await comes_true(
                 lambda: any(fields["prompt"] == "y" for _, fields in refusing.drawings), within_s=30
             )
+            async with asyncio.timeout(30):
+                while await outstanding(client, "painter"):
+                    continue  # until the refusal is read
             leaving.cancel()
             was_interrupted = await comes_true(lambda: bool(refusing.interrupted), within_s=0.3)
             drawing.release.set()
