@@ -4,7 +4,7 @@ the same routing, checks, errors and answers as for clients; of a WebSocket mess
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -53,36 +53,6 @@ def json_body(fields: Mapping[str, Any]) -> bytes:
         return exact_json.dumps(fields)
     except orjson.JSONEncodeError as error:
         raise InvalidRequest("The body is nested too deeply.") from error
-
-
-def json_post(
-    path: str,
-    body: bytes,
-    *,
-    headers: Iterable[tuple[bytes, bytes]] = (),
-    state: dict[str, Any],
-    content_type: bytes = b"application/json",
-) -> Scope:
-    """Returns the ASGI scope of the request; `headers` are added to those of the body."""
-    own = [
-        (b"content-type", content_type),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [*headers, *own],
-        "client": None,
-        "server": None,
-        "state": state,
-    }
 
 
 def body_channel(body: bytes) -> Receive:
@@ -153,11 +123,23 @@ async def open_exchange(
         (name, value) for name, value in headers if not name.startswith(_HANDSHAKE_HEADERS)
     ]
     scope = {
-        **json_post(
-            path, body, headers=request_headers, state=dict(state), content_type=content_type
-        ),
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
         "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
         "query_string": query,
+        "headers": [
+            *request_headers,
+            (b"content-type", content_type),
+            (b"content-length", str(len(body)).encode()),
+        ],
+        "client": None,
+        "server": None,
+        "state": dict(state),
     }
     exchange = _InnerExchange()
     task = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
@@ -236,27 +218,15 @@ class Dispatch:
         self._app = app
 
     async def post(self, path: str, body: bytes, caller: Any) -> DispatchedAnswer:
-        """Posts a JSON body and returns the response. Exceptions of the application propagate."""
-        scope = json_post(path, body, state={"caller": caller, "is_batch": True})
-        exchange = _DispatchExchange()
-        await self._app(scope, body_channel(body), exchange.send)
-        return exchange.answer()
-
-
-class _DispatchExchange:
-    def __init__(self) -> None:
-        self._start: Message = {}
-        self._parts: list[bytes] = []
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._start = message
-        elif message["type"] == "http.response.body":
-            self._parts.append(message.get("body", b""))
-
-    def answer(self) -> DispatchedAnswer:
+        """Posts a JSON body and returns the response. Raises `Internal` if it breaks off, which a
+        bug of the application is."""
+        state = {"caller": caller, "is_batch": True}
+        async with open_exchange(self._app, path, (), body, state=state) as answer:
+            pieces = [piece async for piece in answer.pieces]
+            if not answer.is_complete():
+                raise Internal("The request failed without saying why.")
         return DispatchedAnswer(
-            status=self._start["status"],
-            request_id=datastructures.Headers(raw=self._start["headers"]).get("x-request-id", ""),
-            body=b"".join(self._parts),
+            status=answer.status,
+            request_id=datastructures.Headers(raw=list(answer.headers)).get("x-request-id", ""),
+            body=b"".join(pieces),
         )

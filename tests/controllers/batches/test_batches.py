@@ -20,7 +20,7 @@ from llm_backend.controllers.batches.batch_worker import BatchWorker
 from llm_backend.controllers.batches.lines_worker import LinesWorker
 from llm_backend.controllers.internal_requests import Dispatch
 from llm_backend.engine.messages import Priority
-from llm_backend.errors import Unauthorized
+from llm_backend.errors import Internal, Unauthorized
 from llm_backend.settings import Settings
 from llm_backend.store import (
     BATCH,
@@ -451,7 +451,7 @@ async def test_a_batch_that_fails_repeatedly_in_one_process_is_given_up(server):
     server.application.answer = answer
     added = await server.add(lines([0, 1]))
     job = await server.first_lines()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Internal):
         await server.lines_worker.work(job)
     await server.lines_worker.give_up(job)
     async with server.running():
