@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
+from msgspec.structs import replace
+
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown, EngineRefused
 from llm_backend.engine.messages import (
@@ -130,32 +132,9 @@ class Engine:
         command = Rank(id=self._next_id(), query=query, documents=documents)
         return _expect(await self._request(command), RankScores)
 
-    async def transcribe(
-        self,
-        samples: bytes,
-        *,
-        language: str | None = None,
-        translate: bool = False,
-        prompt: str = "",
-        context: Sequence[int] = (),
-        temperature: float = 0.0,
-        words: bool = False,
-        is_last: bool = True,
-        has_begun: bool = False,
-    ) -> Transcribed:
-        """Transcript of one window of a recording; arguments as of `Transcribe`."""
-        command = Transcribe(
-            id=self._next_id(),
-            samples=samples,
-            language=language,
-            translate=translate,
-            prompt=prompt,
-            context=list(context),
-            temperature=temperature,
-            words=words,
-            is_last=is_last,
-            has_begun=has_begun,
-        )
+    async def transcribe(self, window: Transcribe) -> Transcribed:
+        """Transcript of one window of a recording, whose id is chosen here."""
+        command = replace(window, id=self._next_id())
         return _expect(await self._request(command), Transcribed)
 
     async def tokenize(

@@ -17,6 +17,7 @@ from llm_backend.engine.messages import (
     SAMPLES_HZ,
     WINDOW_S,
     TimedWord,
+    Transcribe,
     Transcribed,
     TranscriptSegment,
 )
@@ -172,15 +173,17 @@ class _Windows:
         request = self._request
         async with self._model.handle.use() as engine:
             return await engine.transcribe(
-                window,
-                language=request.language,
-                translate=request.translate,
-                prompt=request.prompt,
-                context=self._context,
-                temperature=request.temperature,
-                words=request.words,
-                is_last=is_last,
-                has_begun=self._has_begun,
+                Transcribe(
+                    samples=window,
+                    language=request.language,
+                    translate=request.translate,
+                    prompt=request.prompt,
+                    context=self._context,
+                    temperature=request.temperature,
+                    words=request.words,
+                    is_last=is_last,
+                    has_begun=self._has_begun,
+                )
             )
 
     def _remember(self, answer: Transcribed) -> None:

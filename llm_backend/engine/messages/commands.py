@@ -184,7 +184,7 @@ class Transcribe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `is_last` window, the end may be left to the next one. A window behind the first of a recording
     `has_begun`, so that a full queue does not refuse it."""
 
-    id: str
+    id: str = ""
     samples: bytes
     language: str | None = None
     translate: bool = False

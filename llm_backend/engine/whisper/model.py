@@ -81,7 +81,7 @@ class WhisperModel:
     def verify(self) -> None:
         """Compute a window of silence. Raises `DecodeError`."""
         silence = bytes(_LEAST_SAMPLES * _SAMPLE_BYTES)
-        self.transcribe(Transcribe(id="", samples=silence, language="en"), lambda: False)
+        self.transcribe(Transcribe(samples=silence, language="en"), lambda: False)
 
     def info(self) -> ModelInfo:
         """Information about the model."""

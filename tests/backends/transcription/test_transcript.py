@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -16,7 +16,7 @@ from llm_backend.backends.transcription import (
     TranscriptRequest,
 )
 from llm_backend.engine import EngineDown
-from llm_backend.engine.messages import Transcribed
+from llm_backend.engine.messages import Transcribe, Transcribed
 from llm_backend.errors import EngineUnavailable
 from tests.sound_files import wav_file
 from tests.whisper_models import require_transcription
@@ -34,14 +34,13 @@ class MortalEngine:
         """Yields the engine."""
         yield self
 
-    async def transcribe(self, samples: bytes, **_: Any) -> Transcribed:
+    async def transcribe(self, window: Transcribe) -> Transcribed:
         """Returns a window without segments, or raises the error of a worker that ended."""
         self.asked += 1
         if self.asked in self._deaths:
             raise EngineDown("The engine died and is being restarted.", 1)
-        return Transcribed(
-            id="", segments=[], language="de", language_name="german", end_s=len(samples) / 32_000
-        )
+        end_s = len(window.samples) / 32_000
+        return Transcribed(id="", segments=[], language="de", language_name="german", end_s=end_s)
 
 
 class NoPermits:

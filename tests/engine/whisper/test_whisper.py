@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from llm_backend.engine import Engine, EngineConfig, EngineRefused, EngineStartError
-from llm_backend.engine.messages import Generate, ModelKind, Transcribed
+from llm_backend.engine.messages import Generate, ModelKind, Transcribe, Transcribed
 from tests.whisper_models import HELLO, require_transcription, write_whisper
 
 RATE_HZ = 16_000
@@ -40,12 +40,16 @@ def noise(seconds: float, seed: int = 1) -> np.ndarray:
     )
 
 
+def window(samples: np.ndarray, **fields: Any) -> Transcribe:
+    return Transcribe(samples=samples.tobytes(), **fields)
+
+
 def spoken(answer: Transcribed) -> list[tuple[float, str, float]]:
     return [(one.start_s, one.text.strip(), one.end_s) for one in answer.segments]
 
 
 async def test_a_window_has_segments_words_and_its_language(engine):
-    answer = await engine.transcribe(noise(30).tobytes(), words=True, is_last=False)
+    answer = await engine.transcribe(window(noise(30), words=True, is_last=False))
 
     assert spoken(answer) == list(HELLO)
     assert [word.text for one in answer.segments for word in one.words] == [
@@ -55,7 +59,7 @@ async def test_a_window_has_segments_words_and_its_language(engine):
 
 
 async def test_tokens_of_the_text_have_their_bytes_and_logprobs(engine):
-    answer = await engine.transcribe(noise(5).tobytes(), language="de")
+    answer = await engine.transcribe(window(noise(5), language="de"))
     tokens = [one for segment in answer.segments for one in segment.logprobs]
 
     assert b"".join(one.bytes for one in tokens).decode() == " Hello world. Grüße an alle!"
@@ -67,8 +71,8 @@ async def test_a_sampled_window_is_what_the_binding_of_the_library_says(tmp_path
     path, samples = write_whisper(tmp_path / "random.bin", None), noise(5)
     async with Engine(config(path)) as engine:
         await engine.ready()
-        ours = await engine.transcribe(samples.tobytes(), language="en", temperature=0.4)
-        other = await engine.transcribe(noise(5, 2).tobytes(), language="en", temperature=0.4)
+        ours = await engine.transcribe(window(samples, language="en", temperature=0.4))
+        other = await engine.transcribe(window(noise(5, 2), language="en", temperature=0.4))
 
     expected = said_by_the_binding(path, samples)
     assert expected
@@ -106,7 +110,7 @@ def said_by_the_binding(
 
 
 async def test_times_end_where_the_window_ends(engine):
-    answer = await engine.transcribe(noise(2.5).tobytes(), language="de", words=True)
+    answer = await engine.transcribe(window(noise(2.5), language="de", words=True))
 
     assert answer.end_s == 2.5
     assert max(one.end_s for one in answer.segments) == 2.5
@@ -114,24 +118,26 @@ async def test_times_end_where_the_window_ends(engine):
 
 @pytest.mark.parametrize("character", ["a", " ", "語", "\0", "🎙", "-"])
 async def test_the_worker_survives_a_prompt_of_one_long_word(engine, character):
-    prompted = await engine.transcribe(noise(1).tobytes(), prompt=character * 65_000)
+    prompted = await engine.transcribe(window(noise(1), prompt=character * 65_000))
 
     assert (await engine.status()).deaths == 0
     assert prompted.end_s == 1
 
 
 async def test_the_end_of_a_long_prompt_is_what_counts(engine):
-    window = noise(5).tobytes()
-    short = await engine.transcribe(window, language="de", prompt=" Hello")
-    long = await engine.transcribe(window, language="de", prompt="\n" * 60_000 + " Hello")
+    prompts = [" Hello", "\n" * 60_000 + " Hello"]
+    short, long = [
+        await engine.transcribe(window(noise(5), language="de", prompt=prompt))
+        for prompt in prompts
+    ]
 
     assert spoken(long) == spoken(short)
 
 
 async def test_a_prompt_and_a_context_come_before_the_window(engine):
-    plain = await engine.transcribe(noise(5).tobytes(), language="de")
-    prompted = await engine.transcribe(noise(5).tobytes(), language="de", prompt=" Hello")
-    continued = await engine.transcribe(noise(5).tobytes(), language="de", context=[3])
+    plain = await engine.transcribe(window(noise(5), language="de"))
+    prompted = await engine.transcribe(window(noise(5), language="de", prompt=" Hello"))
+    continued = await engine.transcribe(window(noise(5), language="de", context=[3]))
 
     assert spoken(prompted) == spoken(continued) != spoken(plain)  # its positions shift
 
@@ -141,7 +147,7 @@ async def test_a_prompt_and_a_context_come_before_the_window(engine):
 )
 async def test_bad_windows_are_refused(engine, fields, field):
     with pytest.raises(EngineRefused) as refused:
-        await engine.transcribe(**{"samples": noise(1).tobytes(), **fields})
+        await engine.transcribe(Transcribe(**{"samples": noise(1).tobytes(), **fields}))
 
     assert refused.value.field == field
 
@@ -160,13 +166,13 @@ async def test_an_english_model_knows_no_other_language(tmp_path):
     path = write_whisper(tmp_path / "hello.en.bin", is_multilingual=False)
     async with Engine(config(path)) as engine:
         await engine.ready()
-        answer = await engine.transcribe(noise(5).tobytes())
+        answer = await engine.transcribe(window(noise(5)))
 
         assert (spoken(answer), answer.language) == (list(HELLO), "en")
         with pytest.raises(EngineRefused, match="English only"):
-            await engine.transcribe(noise(1).tobytes(), language="de")
+            await engine.transcribe(window(noise(1), language="de"))
         with pytest.raises(EngineRefused, match="cannot translate"):
-            await engine.transcribe(noise(1).tobytes(), translate=True)
+            await engine.transcribe(window(noise(1), translate=True))
 
 
 async def test_a_damaged_file_says_why_it_cannot_be_loaded(tmp_path):
