@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.command_refused import CommandRefused, unsupported_command
+from llm_backend.engine.command_refused import CommandRefused, check_queue, unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
 from llm_backend.engine.messages import (
@@ -79,11 +79,7 @@ class Embedder(ComputingEngine):
     def submit(self, address: Address, command: ComputedCommand, now: float) -> None:
         """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
-        if len(self._requests) >= self._start.queue_limit + self._model.slots:
-            raise CommandRefused(
-                Failure.QUEUE_FULL,
-                f"{len(self._requests)} requests are waiting already; try later.",
-            )
+        check_queue(len(self._requests), self._start.queue_limit, free_slots=self._model.slots)
         request = _Request(address, inputs, now)
         self._requests[address] = request
         self._turns.append(request)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from llm_backend.engine.command_refused import CommandRefused, unsupported_command
+from llm_backend.engine.command_refused import CommandRefused, check_queue, unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.embedding.embedder import Embedder
 from llm_backend.engine.generator import Generator
@@ -192,7 +192,8 @@ class Worker:
                 self._engine.cancel(address)
                 self._tokenizer.cancel(address)
             case Tokenize() if is_long(command):
-                self._check_tokenizing()
+                tokenizing = sum(isinstance(one, Tokenize) for one in self._tokenizer.pending)
+                check_queue(tokenizing, self._queue_limit, free_slots=1, noun="texts")
                 self._tokenizer.submit(address, command)
             case Tokenize():
                 self._outbox.publish(address, self._tokenize(command))
@@ -215,13 +216,6 @@ class Worker:
         besides = sum(one.priority is command.priority for one in pending)
         self._engine.check_queue(command.priority, besides)
         return True
-
-    def _check_tokenizing(self) -> None:
-        """Raises `CommandRefused` if the queue of long texts is full."""
-        tokenizing = sum(isinstance(one, Tokenize) for one in self._tokenizer.pending)
-        if tokenizing > self._queue_limit:  # one is no longer in the queue
-            message = f"{self._queue_limit} texts are waiting already; try later."
-            raise CommandRefused(Failure.QUEUE_FULL, message)
 
     def _tokenize_long(self, command: LongCommand) -> Tokenized | ValidatedCommand:
         if isinstance(command, Tokenize):

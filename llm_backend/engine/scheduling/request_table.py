@@ -5,8 +5,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Self
 
-from llm_backend.engine.command_refused import CommandRefused
-from llm_backend.engine.messages import Failure, Generate, Priority, ScoreLabels, Start
+from llm_backend.engine.command_refused import check_queue
+from llm_backend.engine.messages import Generate, Priority, ScoreLabels, Start
 from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import Model
 from llm_backend.engine.output.output_builder import OutputBuilder
@@ -202,9 +202,5 @@ class RequestTable:
     def check_queue(self, priority: Priority, *, free_slots: int, besides: int = 0) -> None:
         """Raises `CommandRefused` if the queue of a priority is full, with so many requests besides
         those of the table."""
-        limit = self._queue_limits.limit(priority)
         waiting = besides + sum(request.priority is priority for request in self.waiting)
-        if waiting >= limit + free_slots:
-            raise CommandRefused(
-                Failure.QUEUE_FULL, f"{limit} requests are waiting already; try later."
-            )
+        check_queue(waiting, self._queue_limits.limit(priority), free_slots=free_slots)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from llm_backend.engine.command_refused import CommandRefused, unsupported_command
+from llm_backend.engine.command_refused import check_queue, unsupported_command
 from llm_backend.engine.computing_engine import ComputingEngine
 from llm_backend.engine.messages import (
     ComputedCommand,
@@ -66,10 +66,9 @@ class Transcriber(ComputingEngine):
         if not isinstance(command, Transcribe):
             raise unsupported_command(self._model.kind, command)
         self._model.check(command)
-        limit, free_slots = self._start.queue_limit, int(self._running is None)
-        if not command.has_begun and len(self._waiting) >= limit + free_slots:
-            message = f"{limit} recordings are waiting already; try later."
-            raise CommandRefused(Failure.QUEUE_FULL, message)
+        if not command.has_begun:
+            limit, free_slots = self._start.queue_limit, int(self._running is None)
+            check_queue(len(self._waiting), limit, free_slots=free_slots, noun="recordings")
         self._waiting[address] = _Waiting(command=command, arrived_at=now)
 
     def cancel(self, address: Address) -> None:
