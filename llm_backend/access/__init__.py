@@ -10,7 +10,7 @@ wiring.py        all of these, opened for one server
 from llm_backend.access.authentication.keyring import CLOSED, Keyring
 from llm_backend.access.authentication.new_key import NewKey, new_key
 from llm_backend.access.authentication.policy import DEFAULT_PROJECT, Project
-from llm_backend.access.authentication.principal import Caller, Principal
+from llm_backend.access.authentication.principal import Caller, Principal, fairness_key
 from llm_backend.access.limits.websocket_session import MeteredSession
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.access.usage.meter import RequestMeter
@@ -33,6 +33,7 @@ __all__ = [
     "Spending",
     "Tokens",
     "UsageTail",
+    "fairness_key",
     "new_key",
     "read_usage",
     "text_bytes",

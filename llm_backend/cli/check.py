@@ -221,12 +221,13 @@ def _database(settings: Settings) -> str:
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
     from llm_backend.app.upstreams import upstream_configs
+    from llm_backend.backends.upstream.model_list import CHECKPOINTS_PATH
     from llm_backend.cli.api import Api, ApiRequestError
 
     def check_upstream(base_url: str, key: str | None, *, is_image_server: bool) -> str:
         api = Api(base_url, key, _UPSTREAM_S)
         try:
-            listed = api.get("/sdapi/v1/sd-models" if is_image_server else "/models")
+            listed = api.get(CHECKPOINTS_PATH if is_image_server else "/models")
             models = listed if isinstance(listed, list) else listed.get("data")
             count = len(models or ())
         except ApiRequestError as error:

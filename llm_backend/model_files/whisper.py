@@ -39,6 +39,11 @@ class WhisperHeader:
         return self.tokens >= _MULTILINGUAL_TOKENS
 
     @property
+    def languages(self) -> str:
+        """Its languages, in words."""
+        return "many languages" if self.is_multilingual else "English"
+
+    @property
     def memory_bytes(self) -> int:
         """Memory of a loaded model: weights, states of attention, and buffers of a window."""
         own = self.text_layers * self.text_positions * self.text_width * 2 * _HALF_BYTES

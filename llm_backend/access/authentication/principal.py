@@ -18,6 +18,11 @@ class BillingOwner(Protocol):
     def user_id(self) -> str | None: ...
 
 
+def fairness_key(caller: BillingOwner | None) -> str:
+    """Returns the key of a caller in fair queues: requests of one API key wait in one line."""
+    return "" if caller is None else caller.key_id or ""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
     """The caller of a request, with its project; one value for all requests with one key.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from llm_backend.access.authentication.principal import BillingOwner
+from llm_backend.access.authentication.principal import BillingOwner, fairness_key
 from llm_backend.access.usage.estimate import ESTIMATED_BYTES_PER_TOKEN
 from llm_backend.access.usage.ledger import Ledger
 from llm_backend.backends.base import Usage
@@ -53,8 +53,8 @@ class RequestMeter:
 
     @property
     def fairness_key(self) -> str:
-        """Key of the caller in fair queues: requests of one API key wait in one line."""
-        return self._caller.key_id or ""
+        """Key of the caller in fair queues."""
+        return fairness_key(self._caller)
 
     @property
     def is_begun(self) -> bool:

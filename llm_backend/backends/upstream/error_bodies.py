@@ -10,6 +10,9 @@ import orjson
 
 from llm_backend.json_types import JsonMapping
 
+ERROR_BYTES = 64 * 1024
+"""Size of the longest error that is parsed."""
+
 
 def is_documented(body: bytes) -> bool:
     """Returns True if the body has the document's `error` object, or is no JSON object at all."""

@@ -12,6 +12,7 @@ from llm_backend.json_types import JsonObject
 
 Models = list[JsonObject]
 
+CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
 LIST_BYTES = 16 * 1024 * 1024
 _FAILURE_KEPT_S = 2.0
 
@@ -46,10 +47,7 @@ class ModelList:
 
 def models_in(status: int, body: bytes) -> Models:
     """Parses a list of models. Raises `UpstreamFailed` if it is invalid."""
-    try:
-        listed = orjson.loads(body) if status == 200 else None
-    except orjson.JSONDecodeError:
-        listed = None
+    listed = _parse(status, body)
     data = listed.get("data") if isinstance(listed, dict) else None
     if not isinstance(data, list):
         raise UpstreamFailed(f"The upstream gave no list of models (status {status}).")
@@ -63,10 +61,7 @@ def models_in(status: int, body: bytes) -> Models:
 def checkpoints_in(status: int, body: bytes) -> Models:
     """Parses an image server's list of checkpoints; `title` is the name that selects one. Raises
     `UpstreamFailed` if it is invalid."""
-    try:
-        listed = orjson.loads(body) if status == 200 else None
-    except orjson.JSONDecodeError:
-        listed = None
+    listed = _parse(status, body)
     if not isinstance(listed, list):
         raise UpstreamFailed(f"The image server gave no list of checkpoints (status {status}).")
     return [
@@ -82,6 +77,14 @@ def checkpoints_in(status: int, body: bytes) -> Models:
         and isinstance(one.get("model_name"), str)
         and isinstance(one.get("title"), str)
     ]
+
+
+def _parse(status: int, body: bytes) -> object:
+    """Returns the JSON of a list; None for anything else."""
+    try:
+        return orjson.loads(body) if status == 200 else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _from_anthropic(model: JsonObject) -> JsonObject:

@@ -2,19 +2,18 @@
 
 import logging
 
-from llm_backend.backends.upstream.error_bodies import error_fields
+from llm_backend.backends.upstream.error_bodies import ERROR_BYTES, error_fields
 from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.errors import ApiError, UpstreamFailed, from_status
 
 log = logging.getLogger(__name__)
 
-_ERROR_BYTES = 64 * 1024
 _WAIT_DIGITS = 7  # of `retry-after` in seconds: more digits, beyond some weeks, are invalid
 
 
 async def read_refusal(relayed: UpstreamAnswer) -> ApiError:
     """Returns the error of an upstream's refusal, for the client."""
-    body = await relayed.read(_ERROR_BYTES)
+    body = await relayed.read(ERROR_BYTES)
     fields = {"upstream": relayed.upstream, "status": relayed.status}
     log.warning("upstream_refused", extra=fields)
     if not 400 <= relayed.status < 500:

@@ -9,6 +9,10 @@ from llm_backend.backends.upstream.headers import Headers
 Body = bytes | AsyncIterator[bytes]
 
 
+def ignore(*_: object) -> None:
+    """Default of the callbacks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UpstreamRequest:
     """One request to the upstreams. `operation` is its id and tag, `model` the model's name at the
@@ -32,5 +36,5 @@ class UpstreamRequest:
     streams: bool | None = None
     has_fallback: bool = False
     caller: str = ""
-    on_abandoned: Callable[[], None] = lambda: None
-    on_attempt: Callable[[str | None], None] = lambda _: None
+    on_abandoned: Callable[[], None] = ignore
+    on_attempt: Callable[[str | None], None] = ignore

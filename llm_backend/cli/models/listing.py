@@ -111,8 +111,7 @@ def _record(path: Path, folder: Path, last_uses: Mapping[str, int]) -> JsonObjec
     try:
         if is_whisper_file(path):
             whisper = read_whisper_header(path)
-            languages = "many languages" if whisper.is_multilingual else "English"
-            return {**record, "architecture": "whisper", "languages": languages}
+            return {**record, "architecture": "whisper", "languages": whisper.languages}
         header = read_header(path)
     except HeaderError as error:
         return {**record, "error": str(error)}

@@ -79,9 +79,8 @@ def _print_whisper(path: Path) -> None:
     from llm_backend.model_files import read_whisper_header
 
     header = read_whisper_header(path)
-    languages = "many languages" if header.is_multilingual else "English"
     print(path)
-    print(f"Whisper model for {languages}: transcribes recordings.")
+    print(f"Whisper model for {header.languages}: transcribes recordings.")
     print(f"{header.audio_layers} layers hear, {header.text_layers} layers write.")
     print(f"Memory: {header.memory_bytes / 1e6:,.0f} MB")
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.types import Send
 
+from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.speech import Speech, VoiceModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.generation.request_translation import check_supported_fields
-from llm_backend.controllers.relay.relay import fairness_key
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.closing_stream import ClosingStream
 from llm_backend.controllers.rendering.event_stream import event_stream

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from starlette.responses import PlainTextResponse, Response
 
+from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.transcription import (
     Recording,
@@ -26,7 +27,6 @@ from llm_backend.controllers.audio.transcript_formats import (
     verbose_transcript,
 )
 from llm_backend.controllers.generation.request_translation import check_supported_fields
-from llm_backend.controllers.relay.relay import fairness_key
 from llm_backend.controllers.relay.routing import answer_form_by_route
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse

@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from llm_backend.backends.image_servers import Drawn, Preview
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.files.operations import new_file_id
 from llm_backend.controllers.images.drawings import PictureStyle
+from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.services import Services
 from llm_backend.errors import UpstreamFailed
@@ -125,7 +126,7 @@ async def _store(
     id = new_file_id()
     with translate_store_errors("file"):
         await services.files.check_capacity(len(picture.data))
-        async with services.files.blobs.writing(_one_piece(picture.data)) as blob:
+        async with services.files.blobs.writing(one_piece(picture.data)) as blob:
             await services.files.add(
                 StoredFile(
                     id=id,
@@ -149,7 +150,3 @@ def _address(request: ApiRequest) -> str:
     forwarded = http.headers.get("x-forwarded-proto", "")
     scheme = forwarded if forwarded in ("http", "https") else http.url.scheme
     return f"{scheme}://{host}{http.scope.get('root_path', '')}"
-
-
-async def _one_piece(data: bytes) -> AsyncIterator[bytes]:
-    yield data

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from starlette.responses import Response
 
+from llm_backend.access import fairness_key
 from llm_backend.backends.image_servers import Drawing
 from llm_backend.backends.registry import PictureModel
 from llm_backend.contract.client_disconnect import run_while_connected
@@ -20,7 +21,6 @@ from llm_backend.controllers.images.drawings import (
     style_from,
     with_files,
 )
-from llm_backend.controllers.relay.relay import fairness_key
 from llm_backend.controllers.relay.routing import answer_image_by_route, operation_names
 from llm_backend.controllers.rendering.event_stream import event_stream
 from llm_backend.controllers.rendering.json_response import JsonResponse

@@ -74,7 +74,7 @@ def drawing_from(body: JsonMapping, *, pixels_limit: int) -> Drawing:
         prompt=body.get("prompt", ""),
         count=int(body.get("n") or 1),
         size=parse_size(body.get("size"), pixels_limit),
-        quality=_QUALITIES.get(body.get("quality") or "auto", "medium"),
+        quality=_quality(body),
         previews=previews,
     )
 
@@ -106,10 +106,14 @@ def style_from(body: JsonMapping) -> PictureStyle:
     return PictureStyle(
         format=format,
         compression=None if compression is None else int(compression),
-        quality=_QUALITIES.get(body.get("quality") or "auto", "medium"),
+        quality=_quality(body),
         as_urls=as_urls,
         streams=streams,
     )
+
+
+def _quality(body: JsonMapping) -> Quality:
+    return _QUALITIES.get(body.get("quality") or "auto", "medium")
 
 
 def parse_size(size: str | None, pixels_limit: int) -> tuple[int, int] | None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from llm_backend.access import Tokens
+from llm_backend.access import Tokens, fairness_key
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.contract.client_disconnect import run_while_connected
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.embeddings import embed_locally
 from llm_backend.controllers.ollama.options import check_ollama_fields
 from llm_backend.controllers.ollama.request import check_enabled, with_known_model
-from llm_backend.controllers.relay.relay import Destination, fairness_key
+from llm_backend.controllers.relay.relay import Destination
 from llm_backend.controllers.relay.routing import answer_by_route
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.requests import Request as HttpRequest
 from starlette.types import Scope
 
-from llm_backend.access import RequestMeter
+from llm_backend.access import RequestMeter, fairness_key
 from llm_backend.backends.upstream.body_rewriting import rename_model
 from llm_backend.backends.upstream.headers import (
     Headers,
@@ -17,7 +17,7 @@ from llm_backend.backends.upstream.headers import (
     observable_headers,
 )
 from llm_backend.backends.upstream.passed_headers import without_credentials
-from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest, ignore
 from llm_backend.controllers.relay.relayed_response import (
     Finish,
     RelayedResponse,
@@ -142,7 +142,7 @@ async def relay(
                     streams=_streams(request.body),
                     has_fallback=to.has_fallback if to else False,
                     caller=fairness_key(request.caller),
-                    on_abandoned=_ignore if meter is None else meter.mark_sent,
+                    on_abandoned=ignore if meter is None else meter.mark_sent,
                 )
             )
             if relayed.status >= _FIRST_ERROR_STATUS:
@@ -166,10 +166,6 @@ async def relay(
     )
 
 
-def _ignore() -> None:
-    """Default of `on_abandoned`, for a request without a meter."""
-
-
 async def _body(
     request: RelayRequest, upload: UploadProgress, to: Destination | None
 ) -> bytes | AsyncIterator[bytes]:
@@ -186,11 +182,6 @@ def _has_unread_body(http: HttpRequest) -> bool:
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
     return is_announced and media_type != "application/json"
-
-
-def fairness_key(caller: Any) -> str:  # Any: as in `RelayRequest`
-    """Returns the key of the fair queue: requests of one API key wait in one line."""
-    return str(caller.key_id or "") if caller is not None else ""
 
 
 def _streams(body: Any) -> bool | None:  # Any: parsed JSON

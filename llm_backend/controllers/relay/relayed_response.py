@@ -11,9 +11,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.backends.upstream.error_bodies import error_fields, is_documented
+from llm_backend.backends.upstream.error_bodies import ERROR_BYTES, error_fields, is_documented
 from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, decode_with
 from llm_backend.controllers.relay.upload_disconnect import UploadProgress, WhileConnected
+from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.error_bodies import error_body_for, speaks_ollama
 from llm_backend.errors import ApiError, from_status
 from llm_backend.stream_ending import StreamEnding
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 # Quotes inside JSON strings are escaped, so no string can match this.
 _ERROR_FIELD = re.compile(rb'"error"\s*:\s*\{')
-_ERROR_BYTES = 65_536  # a longer error passes as it is
 _PAGES = (b"text/html", b"application/xhtml")
 _OF_BODY = (b"content-", b"accept-ranges", b"cache-control", b"etag", b"last-modified")
 
@@ -56,7 +56,7 @@ async def _with_documented_json(relayed: UpstreamAnswer, http: HttpRequest) -> U
     try:
         async for piece in relayed.body:
             read += piece
-            if len(read) > _ERROR_BYTES:
+            if len(read) > ERROR_BYTES:  # it passes as it is
                 return replace(relayed, body=_resume(bytes(read), relayed.body))
     except BaseException:  # a cancelled request, too, gives its connection back
         await relayed.aclose()
@@ -76,11 +76,7 @@ def _with_error(relayed: UpstreamAnswer, http: HttpRequest, message: str) -> Ups
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]
-    return replace(relayed, headers=tuple(headers), body=_one_piece(body), is_complete=True)
-
-
-async def _one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
+    return replace(relayed, headers=tuple(headers), body=one_piece(body), is_complete=True)
 
 
 async def _resume(read: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.responses import Response
 
+from llm_backend.access import fairness_key
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import PictureModel, Step, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import VoiceModel
@@ -14,7 +15,7 @@ from llm_backend.backends.upstream.config import WIRES, WireProtocol
 from llm_backend.contract.forms.form_model import FormHead, rename_form_model
 from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
-from llm_backend.controllers.relay.relay import Destination, fairness_key, relay, requested_model
+from llm_backend.controllers.relay.relay import Destination, relay, requested_model
 from llm_backend.controllers.services import Services
 from llm_backend.errors import (
     InvalidRequest,

@@ -1,4 +1,4 @@
-"""Streamed answers that close the generator behind them."""
+"""Streamed answers that close the generator behind them; bytes as a stream."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -6,6 +6,11 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+
+async def one_piece(data: bytes) -> AsyncGenerator[bytes, None]:
+    """Yields bytes as a stream of one piece."""
+    yield data
 
 
 class ClosingStream(StreamingResponse):

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from llm_backend.backends.data_url import decode_base64, parse_data_url
 from llm_backend.backends.web_files import FetchMessages, WebFiles
+from llm_backend.controllers.rendering.closing_stream import one_piece
 from llm_backend.controllers.rendering.store_errors import translate_store_errors
 from llm_backend.controllers.response_items.input_parts import (
     FetchedFiles,
@@ -156,13 +157,10 @@ def _inline(part: Part, where: str) -> _File:
 
 
 def _in_memory(filename: str, media_type: str, content: bytes) -> _File:
-    async def pieces() -> AsyncIterator[bytes]:
-        yield content
-
     named = f"{filename}\0{media_type}\0".encode("utf-8", "surrogatepass")
     return _File(
         key=hashlib.sha256(named + content).hexdigest(),
         filename=filename,
         media_type=media_type,
-        pieces=pieces(),
+        pieces=one_piece(content),
     )

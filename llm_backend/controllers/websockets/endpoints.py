@@ -12,12 +12,13 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from llm_backend.access import fairness_key
 from llm_backend.backends.upstream.websockets import model_of, with_key
 from llm_backend.contract.application.refusal import send_refusal
 from llm_backend.controllers.realtime.client_secrets import find_secret, session_of
 from llm_backend.controllers.realtime.event_sender import error_event, event_with_id
 from llm_backend.controllers.realtime.local_models import local_session
-from llm_backend.controllers.relay.relay import fairness_key, upstream_query
+from llm_backend.controllers.relay.relay import upstream_query
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.controllers.websockets.realtime_socket import serve_realtime

@@ -40,6 +40,7 @@ from llm_backend.backends.upstream.http.translation import (
     rejected_key_error,
 )
 from llm_backend.backends.upstream.model_list import (
+    CHECKPOINTS_PATH,
     LIST_BYTES,
     ModelList,
     checkpoints_in,
@@ -54,7 +55,6 @@ from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_sta
 from llm_backend.json_types import JsonObject
 
 _MODELS_QUERIES = {UpstreamKind.ANTHROPIC: b"limit=1000"}  # else it lists the first 20
-_CHECKPOINTS_PATH = "/sdapi/v1/sd-models"
 _LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream
 
 
@@ -285,7 +285,7 @@ class Upstream(UpstreamLoad):
             async with asyncio.timeout(_LIST_TIMEOUT_S):
                 answer = await self.exchange(
                     method="GET",
-                    path=_CHECKPOINTS_PATH if self.config.is_image_server else "/models",
+                    path=CHECKPOINTS_PATH if self.config.is_image_server else "/models",
                     query=_MODELS_QUERIES.get(self.config.kind, b""),
                     headers=[(b"accept", b"application/json")],
                     body=b"",

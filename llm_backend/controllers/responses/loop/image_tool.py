@@ -15,6 +15,7 @@ import orjson
 from llm_backend.backends.base import Meter
 from llm_backend.backends.image_servers import Drawing, ImageServers, Preview
 from llm_backend.backends.registry import IMAGES, PictureModel, Registry
+from llm_backend.backends.upstream.upstream_request import ignore
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
 from llm_backend.controllers.images.answers import style_picture
 from llm_backend.controllers.images.drawings import PictureStyle, drawing_from, style_from
@@ -183,7 +184,7 @@ class ImageGeneration(ServerTool):
             self._model,
             operation=OPERATION,
             caller="" if self._meter is None else self._meter.fairness_key,
-            on_abandoned=_ignore,
+            on_abandoned=ignore,
         )
         async with aclosing(pictures):
             async for one in pictures:
@@ -209,7 +210,3 @@ def _prompt(arguments: str) -> str:
 
 def _is_neutral(name: str, value: object) -> bool:
     return value is None or value in _NEUTRAL.get(name, ())
-
-
-def _ignore() -> None:
-    """A drawing that is given up is not counted."""
