@@ -80,20 +80,14 @@ async def answer_form_by_route(
 ) -> Response:
     """Returns the answer to a form: of the local model that it names, else of an upstream. Raises
     `ModelNotFound`. Its first step answers, as a form is read only once."""
-    name = request.form_head.model if request.form_head else None
-    if name is None:
+    head = request.form_head
+    if head is None or head.model is None:
         raise await _missing_model(services, request)
     if services.upstreams is None and not any(one.transcribes for one in services.registry.local):
         raise Unsupported(_NOTHING_TRANSCRIBES + _missing_extra(), param="model")
-    steps = services.registry.steps(name, operation_names(request))
-    step = steps[0]
-    if isinstance(step, VoiceModel | PictureModel):
-        raise wrong_operation(step)
-    if isinstance(step, UpstreamModel):
-        assert request.form_head is not None, "it names the model"
-        return await _relay_form(services, request, request.form_head, steps)
-    await _switch_model(request, step)
-    return await local(services, request, step.with_meter(request.meter))
+    steps = services.registry.steps(head.model, operation_names(request))
+    options = _RouteOptions(local=local, relay_with=relay)
+    return await _answer_form(services, request, head, steps, options)
 
 
 async def answer_image_by_route(
@@ -110,11 +104,9 @@ async def answer_image_by_route(
     )
     if not steps:
         return await relay(services, request)
-    if head is not None:
-        if not isinstance(steps[0], UpstreamModel):
-            return await _picture_answer(services, request, steps[0], picture)
-        return await _relay_form(services, request, head, steps)
     options = _RouteOptions(local=_refuse_to_draw, relay_with=relay, picture=picture)
+    if head is not None:
+        return await _answer_form(services, request, head, steps, options)
     return await _first_answer(services, request, steps, options)
 
 
@@ -127,18 +119,6 @@ def _image_steps(services: Services, request: ApiRequest, name: str | None) -> S
     if services.image_servers is not None and services.image_servers.is_default(operation):
         return [PictureModel(model=None)]
     return ()
-
-
-async def _picture_answer(
-    services: Services, request: ApiRequest, step: Step, picture: PictureStep
-) -> Response:
-    await _switch_model(request, step)
-    if isinstance(step, LocalModel):
-        return await _refuse_to_draw(services, request, step)
-    if not isinstance(step, PictureModel):
-        assert isinstance(step, VoiceModel), "upstreams are relayed to"
-        raise wrong_operation(step)
-    return await picture(services, request, step)
 
 
 async def _refuse_to_draw(services: Services, request: ApiRequest, model: LocalModel) -> Response:
@@ -159,6 +139,19 @@ async def _missing_model(services: Services, request: ApiRequest) -> InvalidRequ
         pass
     await request.form.fields()
     return InvalidRequest("Missing required parameter: 'model'.", param="model")
+
+
+async def _answer_form(
+    services: Services,
+    request: ApiRequest,
+    head: FormHead,
+    steps: Sequence[Step],
+    options: "_RouteOptions",
+) -> Response:
+    """Returns the answer of the first step."""
+    if isinstance(steps[0], UpstreamModel):
+        return await _relay_form(services, request, head, steps)
+    return await options.answer_step(services, request, steps[0], has_fallback=False)
 
 
 async def _relay_form(
