@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from llm_backend.backends.schemas import LoweredSchema, SchemaLimits
+from llm_backend.backends.schemas import LoweredSchema, SchemaBudget
 from llm_backend.engine.messages import Priority, Sampling, TokenLogprob
 from llm_backend.json_types import JsonMapping
 
@@ -60,7 +60,7 @@ class Chat:
     `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it
     to the model; unless it `must_take_effort`, a model that does not support it ignores it.
     `lowered_calls` are the parameters of its strict functions, by name, for the grammar, and
-    `schema_limits` hold for those of all functions together. `template_kwargs` are further
+    `schema_budget` is what these left for the other functions. `template_kwargs` are further
     variables of the chat template. `prediction` is text that the answer may repeat. With
     `has_personality`, a chat without a system message gets the model's personality, or the one
     that `personality` names.
@@ -75,7 +75,7 @@ class Chat:
     parallel_tool_calls: bool = True
     grammar: Grammar | JsonContent | None = None
     lowered_calls: Mapping[str, LoweredSchema] = field(default_factory=dict)
-    schema_limits: SchemaLimits = field(default_factory=SchemaLimits)
+    schema_budget: SchemaBudget = field(default_factory=SchemaBudget)
     reasoning_effort: str | None = None
     must_take_effort: bool = True
     template_kwargs: JsonMapping = field(default_factory=dict)

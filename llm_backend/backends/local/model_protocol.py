@@ -3,6 +3,7 @@ and creates the parser of its answers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 from llm_backend.backends.base import Chat, Grammar, JsonContent
@@ -191,7 +192,7 @@ class ModelProtocol:
             )
         if not self.compiles_schemas(chat):
             return None, field
-        budget = SchemaBudget(chat.schema_limits)
+        budget = copy(chat.schema_budget)  # a chat may be rendered again
         functions = [
             self._function(chat, tool["function"], index, budget)
             for index, tool in enumerate(chat.tools)

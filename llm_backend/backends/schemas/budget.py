@@ -7,7 +7,7 @@ with growing sizes until one suffices.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jsonschema_rs import FancyRegexOptions, ReferencingError, validator_for
 
@@ -38,14 +38,16 @@ class SchemaLimits:
     patterns_bytes: int = PATTERNS_BYTES
 
 
+@dataclass
 class SchemaBudget:
     """Budget of one request, which all its schemas share. `subschemas` and `steps` are what is left
-    for the rewriting of schemas and for the comparisons that it needs."""
+    for the rewriting of schemas and for the comparisons that it needs. A copy has what is left."""
 
-    def __init__(self, limits: SchemaLimits | None = None) -> None:
-        self.limits = limits or SchemaLimits()
-        self.subschemas = SUBSCHEMAS
-        self.steps = _STEPS
+    limits: SchemaLimits = field(default_factory=SchemaLimits)
+    subschemas: int = SUBSCHEMAS
+    steps: int = _STEPS
+
+    def __post_init__(self) -> None:
         self._nodes = self.limits.nodes
         self._patterns_bytes = self.limits.patterns_bytes
 

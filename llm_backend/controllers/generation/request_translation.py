@@ -100,7 +100,7 @@ def _chat_from(
         prediction=_prediction(body),
         grammar=structure.grammar,
         lowered_calls=structure.lowered,
-        schema_limits=structure.limits,
+        schema_budget=structure.budget,
         limits=GenerationLimits(
             choices=_choices(body, choices_limit),
             max_tokens=_positive(max_name, _whole_or_unlimited(body, max_name)),

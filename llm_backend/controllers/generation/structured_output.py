@@ -41,14 +41,15 @@ ANY_OBJECT: Mapping[str, JsonValue] = {"type": "object"}
 class StructuredOutput:
     """Constraints of an answer; `schema` validates its whole content, `calls` the arguments of
     strict functions, by name. `lowered` are the schemas of these for the grammar. `is_exact` is
-    True if the grammar expresses the whole schema. `limits` hold for all schemas together."""
+    True if the grammar expresses the whole schema. `budget` is what these schemas left for others
+    of the request."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None
     calls: Mapping[str, AnswerSchema] = field(default_factory=dict)
     lowered: Mapping[str, LoweredSchema] = field(default_factory=dict)
     is_exact: bool = True
-    limits: SchemaLimits = field(default_factory=SchemaLimits)
+    budget: SchemaBudget = field(default_factory=SchemaBudget)
 
 
 def schema_limits(settings: Settings) -> SchemaLimits:
@@ -66,13 +67,13 @@ async def structure_from(
     response_format = body.get("response_format") or TEXT
     grammar = body.get("grammar")
     tools = _strict_tools(body)
-    limits = limits or SchemaLimits()
+    budget = SchemaBudget(limits or SchemaLimits())
     if grammar is None and response_format["type"] == "text" and not tools:
-        return StructuredOutput(limits=limits)
+        return StructuredOutput(budget=budget)
     _check_single_constraint(body)
     if grammar is not None:
-        return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"), limits=limits)
-    return await compute(_structure_of, response_format, tools, limits)
+        return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"), budget=budget)
+    return await compute(_structure_of, response_format, tools, budget)
 
 
 def _strict_tools(body: "api.CreateChatCompletionRequest") -> "Mapping[int, api.FunctionObject]":
@@ -108,9 +109,8 @@ def _check_single_constraint(body: "api.CreateChatCompletionRequest") -> None:
 def _structure_of(
     response_format: "ResponseFormat",
     tools: "Mapping[int, api.FunctionObject]",
-    limits: SchemaLimits,
+    budget: SchemaBudget,
 ) -> StructuredOutput:
-    budget = SchemaBudget(limits)
     calls: dict[str, AnswerSchema] = {}
     lowered_calls: dict[str, LoweredSchema] = {}
     for index, function in tools.items():
@@ -121,7 +121,7 @@ def _structure_of(
         calls=calls,
         lowered=lowered_calls,
         is_exact=all(one.is_exact for one in lowered_calls.values()),
-        limits=limits,
+        budget=budget,
     )
     if response_format["type"] == "text":
         return structure

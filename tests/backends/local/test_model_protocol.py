@@ -1,6 +1,7 @@
 """Model protocol: prompts, grammars and parsers of chats."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,9 @@ from llm_backend.backends.base import Chat, JsonContent
 from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.backends.local.markup import CallBegin, markup_of
 from llm_backend.backends.local.model_protocol import ModelProtocol, ProtocolCache
-from llm_backend.backends.schemas import SchemaLimits, lower_schema
+from llm_backend.backends.schemas import SchemaBudget, SchemaLimits, lower_schema
+from llm_backend.controllers.generation.request_translation import chat_from
+from llm_backend.controllers.generation.structured_output import structure_from
 from llm_backend.errors import InvalidRequest
 
 ASK = [{"role": "user", "content": "Weather?"}]
@@ -240,10 +243,27 @@ def test_functions_of_a_chat_share_the_limits_of_its_schemas():
         messages=ASK,
         tools=[tool("f", parameters=wide), tool("g", parameters=wide)],
         must_call=True,
-        schema_limits=SchemaLimits(nodes=100),
+        schema_budget=SchemaBudget(SchemaLimits(nodes=100)),
     )
 
     with pytest.raises(InvalidRequest, match="`schema_nodes_limit`") as refused:
         protocol("{{ tools }}").render(asked)
+
+    assert refused.value.param == "tools[1].function.parameters"
+
+
+async def test_functions_of_a_chat_share_the_limits_with_its_strict_ones():
+    wide = {"type": "object", "properties": {"a": {"enum": ["a"] * 60}}, "required": ["a"]}
+    strict = tool("f", strict=True, parameters={**wide, "additionalProperties": False})
+    body = {"model": "m", "messages": ASK, "tools": [strict, tool("g", parameters=wide)]}
+    narrow, roomy = [
+        chat_from(body, choices_limit=1, structure=await structure_from(body, limits))
+        for limits in (SchemaLimits(nodes=100), SchemaLimits(nodes=200))
+    ]
+
+    with pytest.raises(InvalidRequest, match="more than 100 values") as refused:
+        protocol("{{ tools }}").render(replace(narrow, must_call=True))
+    for _ in range(2):  # each rendering has what the strict ones left
+        protocol("{{ tools }}").render(replace(roomy, must_call=True))
 
     assert refused.value.param == "tools[1].function.parameters"
