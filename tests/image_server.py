@@ -28,6 +28,7 @@ class FakeImageServer:
     share: float = 0.9
     preview: str | None = "blue"
     drawings: list[tuple[str, Fields]] = field(default_factory=list)
+    loaded: str | None = "sd-one.safetensors"  # without the hash of its title
     interrupted: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer_interrupts: asyncio.Event | None = None
@@ -65,6 +66,8 @@ class FakeImageServer:
                 {"title": "sd-two.safetensors", "model_name": "sd-two"},
                 {"title": "other.safetensors", "model_name": "other"},
             ]
+        if path == "options":
+            return 200, {"sd_model_checkpoint": self.loaded}
         if path == "progress" and self.has_progress:
             current = None if self.preview is None else painted(self.preview, (64, 64))
             return 200, {"progress": self.share, "current_image": current}
@@ -86,9 +89,7 @@ class FakeImageServer:
             return self.answer(fields)
         size = fields.get("width", 512), fields.get("height", 512)
         count = min(fields["n_iter"], self.per_request or fields["n_iter"])
-        chosen = fields.get("override_settings", {}).get("sd_model_checkpoint", "sd-one")
-        info = json.dumps({"sd_model_name": chosen.partition(".")[0]})
-        return 200, {"images": [painted("red", size)] * count, "info": info}
+        return 200, {"images": [painted("red", size)] * count, "info": "{}"}
 
 
 def painted(colour: str, size: tuple[int, int], *, format: str = "PNG", mode: str = "RGB") -> str:

@@ -22,7 +22,13 @@ from llm_backend.backends.upstream.headers import UpstreamAnswer
 from llm_backend.backends.upstream.refusal import read_refusal
 from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.background_tasks import BackgroundTasks
-from llm_backend.errors import ApiError, ModelNotFound, UpstreamError, UpstreamFailed
+from llm_backend.errors import (
+    ApiError,
+    InvalidRequest,
+    ModelNotFound,
+    UpstreamError,
+    UpstreamFailed,
+)
 from llm_backend.json_types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
@@ -33,7 +39,9 @@ log = logging.getLogger(__name__)
 _HEADERS = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
 _PROGRESS = "/sdapi/v1/progress"
 _INTERRUPT = "/sdapi/v1/interrupt"
+_OPTIONS = "/sdapi/v1/options"
 _POLL_S = 0.5
+_OPTIONS_S = 5.0
 _INTERRUPT_S = 5.0  # an interruption is answered at once, or the server is stuck
 _FRAMING_BYTES = 1024 * 1024  # of an answer, besides its pictures
 
@@ -77,11 +85,9 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """Finished picture: a file as the image server sends it, and the name of the model that drew
-    it; the image server's own name if no model was asked for and it tells none."""
+    """Finished picture: a file as the image server sends it."""
 
     data: bytes
-    model: str
 
 
 class ImageServers:
@@ -120,6 +126,42 @@ class ImageServers:
         """Returns True if a request without a model is for an image server."""
         return self._is_alone or self._pool.routing.is_bound(operation)
 
+    async def resolve(self, model: PictureModel, operation: Sequence[str]) -> PictureModel:
+        """Returns the model by the id that limits, prices and options are for: of the checkpoint
+        with this title or, without a name, of the one that the image server has loaded.
+
+        Raises `ModelNotFound` for a model that no image server lists, `InvalidRequest` if none is
+        named and the server does not tell which one is loaded, and `UpstreamError`.
+        """
+        listed = await self._pool.models()
+        if not listed:
+            raise UpstreamFailed("No image server lists its models: it is down, or has no API.")
+        name, upstream = model.model, model.upstream
+        if name is None:
+            upstream = self._pool.routing.for_operation(operation)[0]
+            name = await self._find_loaded(upstream)
+        found = next((one["id"] for one in listed if name and _is_named(one, name)), None)
+        if found is not None:
+            return PictureModel(model=found, upstream=upstream)
+        if model.model is not None:
+            raise ModelNotFound(model.model)
+        raise InvalidRequest(
+            "The image server does not tell which of its models is loaded: name one.",
+            param="model",
+            code="missing_required_parameter",
+        )
+
+    async def _find_loaded(self, upstream: str) -> str | None:
+        """Returns the title of the checkpoint that an image server has loaded, if it tells one."""
+        try:
+            async with asyncio.timeout(_OPTIONS_S):
+                answer = await self._pool.exchange_beside(upstream, method="GET", path=_OPTIONS)
+                read = await answer.read(_FRAMING_BYTES)
+        except TimeoutError as error:
+            raise UpstreamFailed("The image server does not tell its options.") from error
+        name = _parse(read).get("sd_model_checkpoint") if answer.status == 200 else None
+        return name if isinstance(name, str) else None
+
     async def draw(
         self,
         drawing: Drawing,
@@ -130,16 +172,16 @@ class ImageServers:
         on_abandoned: Sent,
     ) -> AsyncGenerator[Preview | Drawn, None]:
         """Yields the pictures as they are finished, each after its previews. Closing the generator
-        interrupts the image server.
+        interrupts the image server. The model is one that `resolve` returned.
 
-        Raises `ModelNotFound` for a model that no image server lists, the server's refusal, and the
+        Raises `ModelNotFound` for a model that is no longer listed, the server's refusal, and the
         errors of `UpstreamPool.exchange`.
         """
         request = _Request(
             pool=self._pool,
             upstream=model.upstream,
             model=model.model,
-            title=None if model.model is None else await self._title(model.model),
+            title=await self._title(model.model or ""),
             options=self._options.get(model.model or "", self._default),
             operation=operation,
             caller=caller,
@@ -159,10 +201,7 @@ class ImageServers:
 
     async def _title(self, model: str) -> str:
         """Returns the name by which the image server selects a model."""
-        listed = await self._pool.models()
-        if not listed:
-            raise UpstreamFailed("No image server lists its models: it is down, or has no API.")
-        found = (one["title"] for one in listed if model in (one["id"], one["title"]))
+        found = (one["title"] for one in await self._pool.models() if one["id"] == model)
         title: str | None = next(found, None)
         if title is None:
             raise ModelNotFound(model)
@@ -176,7 +215,7 @@ class _Request:
     pool: "UpstreamPool"
     upstream: str | None
     model: str | None
-    title: str | None
+    title: str
     options: DrawingOptions
     operation: Sequence[str]
     caller: str
@@ -185,7 +224,6 @@ class _Request:
     poll_s: float
     endings: BackgroundTasks
     _at: str | None = None  # name of the upstream at which the request has its turn
-    _answered_by: str = ""
 
     async def draw(self, drawing: Drawing) -> AsyncGenerator[Preview | Drawn, None]:
         """Yields the previews and then the pictures of one request; at least one picture."""
@@ -196,14 +234,13 @@ class _Request:
                 async for preview in previews:
                     yield preview
             await asyncio.wait([drawing_task])  # cancelling this leaves the request for `_abandon`
-            answer = drawing_task.result()
-            for picture in answer.pictures[: drawing.count]:
-                yield Drawn(data=picture, model=self.model or answer.model or self._answered_by)
+            for picture in drawing_task.result()[: drawing.count]:
+                yield Drawn(data=picture)
         finally:
             if not drawing_task.done():  # in a task of its own: this one may be cancelled
                 self.endings.start(self._abandon(drawing_task))
 
-    async def _ask(self, drawing: Drawing) -> "_Answer":
+    async def _ask(self, drawing: Drawing) -> list[bytes]:
         limit_bytes = drawing.count * self.picture_bytes * 4 // 3 + _FRAMING_BYTES
         body = await asyncio.to_thread(self._body, drawing)
         answer = await self.pool.exchange(
@@ -231,20 +268,19 @@ class _Request:
                 raise UpstreamFailed(
                     "The image server's answer is larger than its pictures may be."
                 )
-            return await asyncio.to_thread(_read_answer, read)
+            return await asyncio.to_thread(_pictures, read)
         except UpstreamFailed as error:
             answer.report_invalid(error)
             raise
 
     def _record_attempt(self, upstream: str | None) -> None:
         self._at = upstream
-        self._answered_by = upstream or self._answered_by
 
     def _body(self, drawing: Drawing) -> bytes:
         return exact_json.dumps(_fields(drawing, self.options, self.title))
 
     async def _previews(
-        self, drawing_task: "asyncio.Task[_Answer]", count: int
+        self, drawing_task: "asyncio.Task[list[bytes]]", count: int
     ) -> AsyncGenerator[Preview, None]:
         """Yields up to `count` previews, evenly spread, until the request is answered."""
         index, last = 0, b""
@@ -284,7 +320,7 @@ class _Request:
             log.info("no_previews", extra={"upstream": upstream, "reason": error.message})
             return None
 
-    async def _abandon(self, drawing_task: "asyncio.Task[_Answer]") -> None:
+    async def _abandon(self, drawing_task: "asyncio.Task[list[bytes]]") -> None:
         """Ends a request that is given up. The server is interrupted first, while the request
         still has its permit: the next one must not be."""
         await self._interrupt()
@@ -303,7 +339,14 @@ class _Request:
                 await answer.read(_FRAMING_BYTES)
 
 
-def _fields(drawing: Drawing, options: DrawingOptions, title: str | None) -> JsonObject:
+def _is_named(listed: JsonMapping, name: str) -> bool:
+    """True if a name is a checkpoint's id or title, whose hash in brackets may be left out."""
+    title: str = listed["title"]
+    return name in (listed["id"], title, title.partition(" [")[0])
+
+
+def _fields(drawing: Drawing, options: DrawingOptions, title: str) -> JsonObject:
+    overrides: Any = options.parameters.get("override_settings") or {}
     fields: JsonObject = {
         **options.parameters,
         "prompt": drawing.prompt,
@@ -314,13 +357,11 @@ def _fields(drawing: Drawing, options: DrawingOptions, title: str | None) -> Jso
         "save_images": False,
         "do_not_save_samples": True,
         "do_not_save_grid": True,
+        "override_settings": {**overrides, "sd_model_checkpoint": title},
+        "override_settings_restore_afterwards": False,  # no model is loaded twice
     }
     if drawing.size is not None:
         fields["width"], fields["height"] = drawing.size
-    if title is not None:
-        overrides: Any = options.parameters.get("override_settings") or {}
-        fields["override_settings"] = {**overrides, "sd_model_checkpoint": title}
-        fields["override_settings_restore_afterwards"] = False  # no model is loaded twice
     if drawing.source is not None:
         fields["init_images"] = [_base64(drawing.source)]
         fields["resize_mode"] = 1  # crops to the size, and distorts nothing
@@ -333,30 +374,12 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Answer:
-    """Pictures of one request; `model` is empty if the server does not tell which one drew."""
-
-    pictures: list[bytes]
-    model: str
-
-
-def _read_answer(body: bytes) -> _Answer:
+def _pictures(body: bytes) -> list[bytes]:
     answer = _parse(body)
     images = answer.get("images")
     if not isinstance(images, list) or not images:
         raise UpstreamFailed("The image server answered without a picture.")
-    return _Answer(pictures=[_decode(one) for one in images], model=_model_in(answer.get("info")))
-
-
-def _model_in(info: object) -> str:
-    """Returns the model that `info` names, JSON in a text; empty for any other `info`."""
-    try:
-        fields = orjson.loads(info) if isinstance(info, str) else info
-    except orjson.JSONDecodeError:
-        return ""
-    name = fields.get("sd_model_name") if isinstance(fields, dict) else None
-    return name if isinstance(name, str) else ""
+    return [_decode(one) for one in images]
 
 
 def _parse_progress(body: bytes) -> tuple[float, bytes]:

@@ -92,9 +92,9 @@ class UpstreamPool:
     async def exchange_beside(
         self, upstream: str, *, method: str, path: str, query: bytes = b""
     ) -> UpstreamAnswer:
-        """Sends a request without a body to the upstream of this name, at which another request of
-        the caller holds a permit; it takes none itself and is sent once. Raises `UpstreamFailed`
-        and `UpstreamTimeout`."""
+        """Sends a request without a body to the upstream of this name, beside the requests that
+        hold permits there; it takes none itself and is sent once. Raises `UpstreamFailed` and
+        `UpstreamTimeout`."""
         return await self._upstreams[upstream].exchange(
             method=method,
             path=path,

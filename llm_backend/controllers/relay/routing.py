@@ -229,6 +229,16 @@ async def _switch_model(request: ApiRequest, step: Step) -> None:
         await request.meter.switch_model(_name(step))
 
 
+async def _resolve(services: Services, request: ApiRequest, step: PictureModel) -> PictureModel:
+    """Returns the model by the id that its image server lists. Raises `Forbidden` if the caller may
+    not use the one that a title, or no name, stands for."""
+    assert services.image_servers is not None, "a model that draws is an image server's"
+    found = await services.image_servers.resolve(step, operation_names(request))
+    if found.model != step.model and request.caller is not None:
+        services.access.admission.check(request.caller, found.model or "")
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class _RouteOptions:
     """Handlers of one operation, by kind of step."""
@@ -244,6 +254,12 @@ class _RouteOptions:
     ) -> Response:
         """Returns the answer of one step, charged to that step's model. Raises `RateLimited` if
         the model's limits are exceeded."""
+        if isinstance(step, PictureModel):
+            if self.picture is None:
+                raise wrong_operation(step)
+            step = await _resolve(services, request, step)
+            await _switch_model(request, step)
+            return await self.picture(services, request, step)
         await _switch_model(request, step)
         if isinstance(step, LocalModel):
             return await self.local(services, request, step.with_meter(request.meter))
@@ -251,10 +267,6 @@ class _RouteOptions:
             if self.voice is None:
                 raise wrong_operation(step)
             return await self.voice(services, request, step)
-        if isinstance(step, PictureModel):
-            if self.picture is None:
-                raise wrong_operation(step)
-            return await self.picture(services, request, step)
         to = Destination(model=step.model, upstream=step.upstream, has_fallback=has_fallback)
         other = _other_wire(services, request, step) if self.bridged else None
         if self.bridged is None or other is None:

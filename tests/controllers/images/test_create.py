@@ -544,11 +544,18 @@ async def test_models_of_image_servers_are_listed_and_only_draw(tmp_path):
 
 
 async def test_a_request_without_a_model_is_drawn_by_the_one_that_is_loaded(tmp_path):
-    server = FakeImageServer()
-    async with drawn_by(tmp_path, server) as client:
+    server = FakeImageServer(loaded="sd-two.safetensors")
+    options = {"sd-two": {"steps": {"low": 1, "medium": 3, "high": 5}}}
+    async with drawn_by(tmp_path, server, image_models=options) as client:
         await client.images.generate(prompt="x")
+        for loaded in (None, "other.safetensors"):  # which `models` does not name
+            server.loaded = loaded
+            async with refused("missing_required_parameter", "model"):
+                await client.images.generate(prompt="x")
 
-    assert "override_settings" not in server.drawings[0][1]
+    ((_, fields),) = server.drawings
+    assert fields["override_settings"]["sd_model_checkpoint"] == "sd-two.safetensors"
+    assert fields["steps"] == 3
 
 
 async def test_other_models_and_operations_are_relayed_to_the_upstream_beside_it(tmp_path):
@@ -574,6 +581,8 @@ async def test_pictures_cost_what_the_settings_say(tmp_path):
     prices = {"sd-one": {"picture": 0.25}}
     async with drawn_by(tmp_path, FakeImageServer(), prices=prices) as client:
         await client.images.generate(model="sd-one", prompt="x", n=3)
+        await client.images.generate(model="sd-one.safetensors [0123abcd]", prompt="x")
+        await client.images.generate(prompt="x")
         costs = await client.get(
             f"/organization/costs?start_time={yesterday()}&group_by=line_item",
             cast_to=httpx.Response,
@@ -582,9 +591,9 @@ async def test_pictures_cost_what_the_settings_say(tmp_path):
     assert [one for bucket in costs.json()["data"] for one in bucket["results"]] == [
         {
             "object": "organization.costs.result",
-            "amount": {"value": 0.75, "currency": "usd"},
+            "amount": {"value": 1.25, "currency": "usd"},
             "line_item": "sd-one, pictures",
-            "quantity": 3,
+            "quantity": 5,
             "quantity_unit": "images",
         }
     ]

@@ -179,9 +179,10 @@ class ImageGeneration(ServerTool):
 
     async def _draw(self, prompt: str) -> AsyncGenerator[CallProgress | str, None]:
         """Yields the events of previews, and then the picture in base64."""
+        model = await self._servers.resolve(self._model, OPERATION)
         pictures = self._servers.draw(
             replace(self._drawing, prompt=prompt),
-            self._model,
+            model,
             operation=OPERATION,
             caller="" if self._meter is None else self._meter.fairness_key,
             on_abandoned=ignore,
@@ -195,7 +196,7 @@ class ImageGeneration(ServerTool):
                     yield CallProgress(kind=f"{_EVENT}.partial_image", fields=fields)
                 else:
                     if self._meter is not None:
-                        self._meter.count_pictures(one.model, 1)
+                        self._meter.count_pictures(model.model or "", 1)
                     yield data
 
 

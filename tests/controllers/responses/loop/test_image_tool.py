@@ -27,7 +27,11 @@ async def test_a_drawing_waits_in_the_line_of_the_callers_key_and_its_failure_is
 
     stored: Any = None  # nothing is written
     caller = Principal(project_id="p", key_id="k", user_id=None)
-    servers: Any = SimpleNamespace(draw=draw)
+
+    async def resolve(model: PictureModel, _: object) -> PictureModel:
+        return model
+
+    servers: Any = SimpleNamespace(draw=draw, resolve=resolve)
     tool = ImageGeneration(
         servers,
         PictureModel(model="sd"),
