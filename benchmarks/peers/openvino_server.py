@@ -87,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         tokens = self.batching.submit(f"{prompt}<|im_start|>assistant\n", config)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True
@@ -97,13 +98,18 @@ class Handler(BaseHTTPRequestHandler):
             self._send({"choices": [{"index": 0, "delta": {"content": text}}]})
         self._send({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
         self._send({"choices": [], "usage": {"completion_tokens": count}})
-        self.wfile.write(b"data: [DONE]\n\n")
+        self._write(b"data: [DONE]\n\n")
+        self._write(b"")
 
     def log_message(self, *_: object) -> None:
         """Write no log."""
 
     def _send(self, event: dict[str, Any]) -> None:
-        self.wfile.write(b"data: %s\n\n" % json.dumps(event).encode())
+        self._write(b"data: %s\n\n" % json.dumps(event).encode())
+
+    def _write(self, data: bytes) -> None:
+        """Write a chunk; an empty one ends the answer."""
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 
 def main() -> None:

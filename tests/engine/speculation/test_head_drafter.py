@@ -305,3 +305,19 @@ def test_crashed_head_is_not_used_again(copying, caplog):
 
     assert LlamaModel(command, LlamaLog()).open_draft_head() is None
     assert "a worker that used it has crashed" in caplog.text
+
+
+def test_head_follows_a_text_whose_oldest_tokens_are_dropped(random_head):
+    bounds = {"batch_tokens": 64, "logit_rows": 16, "context_tokens": 96}
+    bounds |= {"context_shift_tokens": 200}
+    command = request("what", max_tokens=200)
+    plain = bench(random_head, drafts=False, **bounds)
+    log = LlamaLog()
+    model = LlamaModel(start(model_path=random_head, draft_tokens=4, **bounds), log)
+    drafter = RecordingDrafter(model.open_draft_head(), clock=lambda: 0.0)
+    drafter.first_tokens = []
+    ahead = Bench(model, drafter, draft_tokens=4, **bounds)
+
+    assert answers_of(ahead, command) == answers_of(plain, command)
+    assert ahead.generator.statistics.context_shifts > 1
+    assert len(drafter.first_tokens) > 100
