@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from tests.controllers.administration.conftest import Client, relaying_client, served
+from tests.image_server import FakeImageServer
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 PRICES = {"gpt-x": {"input": 1_000_000}}
@@ -55,6 +56,21 @@ async def test_a_model_that_a_project_may_not_use_is_openais_403(tmp_path: Path)
 
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
     assert listed == []
+
+
+async def test_a_title_stands_for_the_checkpoint_that_a_project_may_not_use(tmp_path: Path):
+    async with (
+        FakeImageServer() as server,
+        served(tmp_path, backends=(server.backend(),)) as client,
+    ):
+        permissions = client().admin.organization.projects.model_permissions
+        await permissions.update("proj_default", mode="deny_list", model_ids=["sd-one"])
+        app = client(await app_key(client))
+        with pytest.raises(openai.PermissionDeniedError):
+            await app.images.generate(model="sd-one.safetensors [0123abcd]", prompt="x")
+        await app.images.generate(model="sd-two.safetensors", prompt="x")
+
+    assert len(server.drawings) == 1
 
 
 @pytest.mark.parametrize("operation", ["chat", "retrieve"])
