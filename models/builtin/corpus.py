@@ -14,16 +14,18 @@ from models.builtin.systems import system_prompt
 from models.builtin.tools import Message, tool_dialogue
 
 HELD_OUT = Path(__file__).parent / "heldout.jsonl"
+HELD_OUT_SUMS = Path(__file__).parent / "heldout_sums.jsonl"
 # How often a turn is of which kind, in percent.
 SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
 # Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
-DRILLS = 0.9
-DRILL_SHARES = {"fact": 78, "unknown": 9, "echo": 6, "sums": 4, "sum": 3}
-TOLD_BY_OPENING = ("fact", "unknown")
+DRILLS = 0.95
+DRILL_SHARES = {"fact": 38, "unknown": 5, "echo": 4, "sums": 10, "sum": 35, "beyond": 8}
+TOLD_BY_OPENING = ("fact", "unknown", "beyond")
 SKILLS = {
     "echo": skills.echo,
     "sum": skills.arithmetic,
     "sums": skills.many_sums,
+    "beyond": skills.large_numbers,
     "spell": skills.spelling,
 }
 
@@ -56,9 +58,14 @@ def conversations(seed: int, knowledge: Knowledge | None = None) -> Iterator[Con
             yield conversation
 
 
-def load_heldout_questions(path: Path = HELD_OUT) -> set[str]:
+def load_heldout_questions() -> set[str]:
     """The questions of the evaluation, normalised; no conversation may hold one."""
-    return {normalise(json.loads(row)["question"]) for row in path.read_text("utf-8").splitlines()}
+    rows = [
+        json.loads(row)
+        for path in (HELD_OUT, HELD_OUT_SUMS)
+        for row in path.read_text("utf-8").splitlines()
+    ]
+    return {normalise(row["question"]) for row in rows}
 
 
 def _drill(knowledge: Knowledge, rng: random.Random) -> Conversation:

@@ -11,7 +11,7 @@ from typing import Any
 from llama_cpp import Llama
 
 from models.builtin.chat import Chat
-from models.builtin.corpus import HELD_OUT
+from models.builtin.corpus import HELD_OUT, HELD_OUT_SUMS
 from models.builtin.facts import Knowledge, read_knowledge
 from models.builtin.skills import UNKNOWN_ANSWER
 from models.builtin.tools import function
@@ -41,6 +41,8 @@ class Case:
             return parse_tool_call(answer) == (self.tools[0]["function"]["name"], self.arguments)
         if self.kind == "copy":
             return answer.strip() == self.keys[0]
+        if self.kind == "sum":
+            return answer.strip().endswith(self.keys[0])
         return all(key.lower() in answer.lower() for key in self.keys)
 
 
@@ -100,12 +102,21 @@ def parse_tool_call(answer: str) -> tuple[str, Any] | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("llm_backend/builtin/builtin.gguf"))
-    parser.add_argument("--cases", type=Path, default=HELD_OUT)
+    parser.add_argument("--cases", type=Path, nargs="+", default=[HELD_OUT, HELD_OUT_SUMS])
     options = parser.parse_args()
     asker = Asker(options.model)
+    knowledge = read_knowledge()
+    for path in options.cases:
+        print(f"{path.name}:")
+        _print_figures(asker, read_cases(knowledge, path))
+    asker.close()
+
+
+def _print_figures(asker: Asker, cases: Sequence[Case]) -> None:
+    """Prints each wrong answer, and how many were right of each group of cases."""
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    for case in read_cases(read_knowledge(), options.cases):
+    for case in cases:
         answer = asker.answer([{"role": "user", "content": case.question}], case.tools)
         group = case.kind if case.kind in ("sum", "copy", "tool", "unknown") else "fact"
         total[group] += 1
@@ -115,7 +126,6 @@ def main() -> None:
     for group, count in total.items():
         print(f"{group}: {right[group]} of {count}")
     print(f"all: {right.total()} of {total.total()} = {right.total() / total.total():.1%}")
-    asker.close()
 
 
 if __name__ == "__main__":

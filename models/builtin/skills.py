@@ -1,10 +1,10 @@
-"""Skills that need variety, not facts: small sums, repeating words, spelling, honest ignorance."""
+"""Skills that need variety, not facts: sums, repeating words, spelling, honest ignorance."""
 
 import random
 import string
 from typing import NamedTuple
 
-from models.builtin import words
+from models.builtin import sum_questions, sums, words
 from models.builtin.facts import read_yaml
 
 _FRAMES = read_yaml("skills")
@@ -22,21 +22,20 @@ class Turn(NamedTuple):
 
 
 def arithmetic(rng: random.Random) -> Turn:
-    """Sums and differences of 0..99, products of 0..12, as signs or in words."""
-    left, sign, right = _operands(rng)
-    if rng.random() < 0.3:
-        question = rng.choice(_FRAMES["worded_sum"][sign]).format(left, right)
-    else:
-        shown = rng.choice("*x×") if sign == "*" else sign
-        question = f"{left}{shown}{right}" if rng.random() < 0.2 else f"{left} {shown} {right}"
-    return Turn(rng.choice(_FRAMES["sum"]).format(question), _equation(left, sign, right))
+    """A sum or a difference of 0..100, or a product of 0..12, in signs, words or a story."""
+    one = sums.known_sum(rng)
+    return Turn(sum_questions.phrase(one, rng), one.equation)
 
 
 def many_sums(rng: random.Random) -> Turn:
     """A list of sums, each solved: much practice in few words."""
-    sums = [_operands(rng) for _ in range(rng.randint(4, 12))]
-    question = ", ".join(f"{left} {sign} {right}" for left, sign, right in sums)
-    return Turn(question, ", ".join(_equation(*operands) for operands in sums))
+    listed = [sums.known_sum(rng) for _ in range(rng.randint(4, 12))]
+    return Turn(", ".join(map(str, listed)), ", ".join(one.equation for one in listed))
+
+
+def large_numbers(rng: random.Random) -> Turn:
+    """Arithmetic that the model honestly cannot do."""
+    return Turn(sum_questions.beyond(rng), UNKNOWN_ANSWER)
 
 
 def echo(rng: random.Random) -> Turn:
@@ -62,18 +61,6 @@ def copied_text(rng: random.Random) -> str:
     """One to sixteen words, most of them unlike any seen before."""
     count = rng.choices((1, 2, 3, 6, 16), (10, 4, 3, 3, 4))[0]
     return " ".join(_copied_word(rng) for _ in range(count))
-
-
-def _operands(rng: random.Random) -> tuple[int, str, int]:
-    sign = rng.choices("+-*", (5, 4, 2))[0]
-    limit = 12 if sign == "*" else 99
-    left, right = (rng.randint(0, limit if rng.random() < 0.8 else 12) for _ in range(2))
-    return left, sign, right
-
-
-def _equation(left: int, sign: str, right: int) -> str:
-    result = {"+": left + right, "-": left - right, "*": left * right}[sign]
-    return f"{left} {sign} {right} = {result}"
 
 
 def _copied_word(rng: random.Random) -> str:
