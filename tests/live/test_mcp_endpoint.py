@@ -185,3 +185,19 @@ def test_message_of_too_many_values_is_refused_by_the_setting(served: Served) ->
     assert statuses[0] != 413
     assert statuses[1] == 413
     assert "at most 1000 JSON values and names (`mcp_nodes_limit`)" in answer.text
+
+
+@pytest.mark.parametrize("fields", [{}, {"method": 1, "id": 1}])
+def test_long_body_that_is_no_message_is_refused_without_its_values(
+    served: Served, fields: dict[str, object]
+) -> None:
+    headers = {
+        "authorization": f"Bearer {KEY}",
+        "accept": "application/json, text/event-stream",
+    }
+    body = {"jsonrpc": "2.0", "vendor": "a" * 100_000, **fields}
+
+    answer = httpx.post(f"{served.address}/mcp", json=body, headers=headers)
+
+    assert answer.status_code == 400
+    assert "JSON-RPC" in answer.json()["error"]["message"]

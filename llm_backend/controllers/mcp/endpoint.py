@@ -11,8 +11,9 @@ from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.internal_requests import body_channel
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.services.mcp_endpoint import McpEndpoint
-from llm_backend.errors import ClientGone, TooLarge, Unsupported
-from llm_backend.offload import offload
+from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, Unsupported
+from llm_backend.json_types import JsonMapping
+from llm_backend.offload import is_large, offload
 
 
 async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
@@ -28,7 +29,21 @@ async def send_mcp_message(services: Services, request: ApiRequest) -> Response:
             f"A message for the MCP server has at most {nodes} JSON values and names "
             f"(`mcp_nodes_limit`), and {text_bytes} bytes (`json_text_limit_bytes`)."
         ) from None
+    if is_large() and not _is_message(request.body):
+        raise InvalidRequest("The body is no message of JSON-RPC 2.0.")
     return _McpAnswer(services.mcp, request)
+
+
+def _is_message(body: JsonMapping) -> bool:
+    """False for a body that the library would refuse, which writes out its values to say so."""
+    if body.get("jsonrpc") != "2.0" or not isinstance(body.get("id", ""), str | int | None):
+        return False
+    if isinstance(body.get("method"), str):
+        return isinstance(body.get("params", {}), dict | None)
+    error = body.get("error", {})
+    if isinstance(body.get("result"), dict):
+        return True
+    return isinstance(error, dict) and {"code", "message"} <= error.keys()
 
 
 class _McpAnswer(Response):
