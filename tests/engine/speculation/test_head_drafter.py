@@ -251,7 +251,6 @@ async def test_engine_with_an_eagle_draft_gives_the_same_answers(tmp_path, tiny_
         )
 
     assert "".join(one.text for one in deltas) == "".join(one.text for one in expected)
-    assert deltas[-1].accepted_tokens > 0
 
 
 @pytest.mark.asyncio
@@ -267,7 +266,6 @@ async def test_engine_finds_the_head_by_itself_and_says_so(copying):
 
     assert info.backend == f"{other.backend}, drafts with its own head"
     assert "".join(one.text for one in deltas) == "".join(one.text for one in expected)
-    assert deltas[-1].accepted_tokens > 0
 
 
 @pytest.mark.parametrize("fields", [{"has_head": False}, {"heads": 3}])
