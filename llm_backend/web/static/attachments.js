@@ -11,21 +11,22 @@ import { Pictures } from "./pictures.js";
 
 const STORES = "v1/vector_stores";
 const EXPIRES_AFTER_DAYS = 30;
-const POLL_MS = 400;
+const POLL_MS = 400; // at first; each pause is longer than the one before
+const LONGEST_POLL_MS = 10_000;
 
 export class Attachments {
   #chips = byId("attachments");
   #field = byId("files");
-  #storeId = null;
   #canSee = false;
   #canReadFiles = false;
   #pictures;
-  #files = []; // each with `id`, `name`, `isStored`, and `isReady`, a promise
+  #files; // of the open chat
   #onFailed;
 
   constructor({ pictures, onFailed }) {
     this.#pictures = pictures;
     this.#onFailed = onFailed;
+    this.#files = this.#filesOf(null);
     byId("attach").addEventListener("click", () => this.#field.click());
     this.#field.addEventListener("change", () => {
       this.#addAll([...this.#field.files]); // the field's own list is emptied with its value
@@ -60,15 +61,81 @@ export class Attachments {
     this.#field.accept = canReadFiles ? "" : "image/*";
   }
 
-  /** Shows the files of a store; null for a chat without files. */
+  /** Shows the files of a store instead of the others; null for a chat without files. */
   async show(storeId) {
-    this.#storeId = storeId ?? null;
-    this.#files = [];
+    const files = this.#filesOf(storeId);
+    this.#files.leave();
+    this.#files = files;
     this.#draw();
-    if (!storeId) return;
     try {
-      const files = await requestAll(`${STORES}/${encodeURIComponent(storeId)}/files`);
-      this.#files = await Promise.all(
+      await files.load();
+    } catch (error) {
+      if (files === this.#files) this.#onFailed(error);
+    }
+  }
+
+  /** Waits until all files can be searched; returns the id of their vector store, or null without files. */
+  readyStore() {
+    return this.#files.readyStore();
+  }
+
+  #filesOf(storeId) {
+    const files = new ChatFiles(storeId, () => {
+      if (files === this.#files) this.#draw();
+    });
+    return files;
+  }
+
+  /** Attaches files, all at once: a question that is sent now waits for each. */
+  async #addAll(files) {
+    await Promise.all(files.map((file) => this.#add(file).catch((error) => this.#onFailed(error))));
+  }
+
+  async #add(file) {
+    if (this.#canSee && Pictures.takes(file)) await this.#pictures.add(file);
+    else if (this.#canReadFiles) await this.#files.add(file);
+    else throw new RequestError(0, t("{name} is no picture that the model can see.", file));
+  }
+
+  #draw() {
+    const { list } = this.#files;
+    this.#chips.hidden = list.length === 0;
+    this.#chips.replaceChildren(
+      ...list.map((file) =>
+        make(
+          "li",
+          { className: file.isStored ? "" : "is-waiting" },
+          icon("file"),
+          make("span", {}, file.name),
+          iconButton("close", t("Remove {name}", file), () =>
+            this.#files.remove(file).catch((error) => this.#onFailed(error)),
+          ),
+        ),
+      ),
+    );
+  }
+}
+
+/** The files of one chat, and their vector store. */
+class ChatFiles {
+  /** Each has `name`, `isStored`, `id` once it is uploaded, `isReady`, a promise, and `isRemoved`. */
+  list = [];
+  #storeId; // a promise, so that files attached together share one store; null before the first
+  #left = new AbortController(); // aborted when the chat is not shown any more
+  #onChange;
+
+  constructor(storeId, onChange) {
+    this.#storeId = storeId ? Promise.resolve(storeId) : null;
+    this.#onChange = onChange;
+  }
+
+  /** Loads the files of the store. */
+  async load() {
+    if (this.#storeId === null) return;
+    try {
+      const storeId = await this.#storeId,
+        files = await requestAll(`${STORES}/${encodeURIComponent(storeId)}/files`);
+      const stored = await Promise.all(
         files.map(async ({ id }) => ({
           id,
           name: (await request(`v1/files/${id}`)).filename,
@@ -76,102 +143,101 @@ export class Attachments {
           isReady: Promise.resolve(),
         })),
       );
+      this.list = [...stored, ...this.list]; // to which some may have been added meanwhile
     } catch (error) {
       if (error.status !== 404) throw error; // it has expired
       this.#storeId = null;
     }
-    this.#draw();
+    this.#onChange();
   }
 
-  /** Waits until all files can be searched; returns the id of their vector store, or null without files. */
   async readyStore() {
-    await Promise.allSettled(this.#files.map(({ isReady }) => isReady));
-    return this.#files.length ? this.#storeId : null;
+    await Promise.allSettled(this.list.map(({ isReady }) => isReady));
+    return this.list.length ? this.#storeId : null;
   }
 
-  async #addAll(files) {
-    for (const file of files) {
-      try {
-        if (this.#canSee && Pictures.takes(file)) await this.#pictures.add(file);
-        else if (this.#canReadFiles) await this.#add(file);
-        else throw new RequestError(0, t("{name} is no picture that the model can see.", file));
-      } catch (error) {
-        this.#onFailed(error);
-      }
-    }
+  /** Ends the waits for files that are being read, which the server goes on with. */
+  leave() {
+    this.#left.abort();
   }
 
-  async #add(file) {
-    const attachment = { id: null, name: file.name, isStored: false };
-    this.#files.push(attachment);
+  /** Adds a file, and returns once it can be searched, or is removed. A file that fails is deleted. */
+  async add(file) {
+    const attachment = { id: null, name: file.name, isStored: false, isRemoved: false };
+    this.list.push(attachment);
     attachment.isReady = this.#store(file, attachment);
-    this.#draw();
+    this.#onChange();
     try {
       await attachment.isReady;
     } catch (error) {
-      this.#files = this.#files.filter((one) => one !== attachment);
+      if (attachment.isRemoved || this.#left.signal.aborted) return;
+      this.list = this.list.filter((one) => one !== attachment);
+      if (attachment.id) await deleteFile(attachment.id);
       throw error;
     } finally {
       attachment.isStored = true;
-      this.#draw();
+      this.#onChange();
     }
   }
 
-  /** Uploads a file, adds it to the vector store, and waits until it can be searched. */
+  /** Removes a file; one that is still being uploaded is deleted as soon as its id is known. */
+  async remove(attachment) {
+    attachment.isRemoved = true;
+    this.list = this.list.filter((one) => one !== attachment);
+    this.#onChange();
+    if (attachment.id) await deleteFile(attachment.id);
+  }
+
+  /** Uploads a file, adds it to the vector store, and waits until it can be searched. A file of a chat
+   *  that was left before it had a store is deleted, as no chat would have it. */
   async #store(file, attachment) {
     const form = new FormData();
     form.append("purpose", "user_data");
     form.append("file", file);
-    attachment.id = (await upload("v1/files", form)).id;
-    this.#storeId ??= (
-      await request(STORES, {
-        method: "POST",
-        body: {
-          name: "Files of a chat",
-          expires_after: { anchor: "last_active_at", days: EXPIRES_AFTER_DAYS },
-        },
-      })
-    ).id;
-    const path = `${STORES}/${this.#storeId}/files`;
-    let state = await request(path, { method: "POST", body: { file_id: attachment.id } });
-    while (state.status === "in_progress") {
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-      state = await request(`${path}/${attachment.id}`);
+    const { id } = await upload("v1/files", form);
+    attachment.id = id;
+    const isLost = this.#left.signal.aborted && this.#storeId === null;
+    if (attachment.isRemoved || isLost) return deleteFile(id);
+    const storeId = await this.#openStore(),
+      path = `${STORES}/${storeId}/files`;
+    if (attachment.isRemoved) return; // it is deleted already
+    let state = await request(path, { method: "POST", body: { file_id: id } });
+    for (let pause = POLL_MS; state.status === "in_progress"; pause = Math.min(pause * 1.5, LONGEST_POLL_MS)) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      if (attachment.isRemoved || this.#left.signal.aborted) return;
+      state = await request(`${path}/${id}`);
     }
-    if (state.status !== "completed")
-      throw new RequestError(
-        0,
-        t("{name} cannot be read: {reason}", {
-          name: file.name,
-          reason: state.last_error?.message ?? state.status,
-        }),
-      );
-  }
-
-  async #remove(attachment) {
-    this.#files = this.#files.filter((one) => one !== attachment);
-    this.#draw();
-    try {
-      await deleteFile(attachment.id);
-    } catch (error) {
-      this.#onFailed(error);
-    }
-  }
-
-  #draw() {
-    this.#chips.hidden = this.#files.length === 0;
-    this.#chips.replaceChildren(
-      ...this.#files.map((file) =>
-        make(
-          "li",
-          { className: file.isStored ? "" : "is-waiting" },
-          icon("file"),
-          make("span", {}, file.name),
-          iconButton("close", t("Remove {name}", file), () => this.#remove(file)),
-        ),
-      ),
+    if (attachment.isRemoved || state.status === "completed") return;
+    throw new RequestError(
+      0,
+      t("{name} cannot be read: {reason}", {
+        name: file.name,
+        reason: state.last_error?.message ?? state.status,
+      }),
     );
   }
+
+  /** Returns the id of the store, which is created for the first file. */
+  async #openStore() {
+    this.#storeId ??= createStore();
+    try {
+      return await this.#storeId;
+    } catch (error) {
+      this.#storeId = null; // the next file tries again
+      throw error;
+    }
+  }
+}
+
+async function createStore() {
+  const { id } = await request(STORES, {
+    method: "POST",
+    body: {
+      name: "Files of a chat",
+      expires_after: { anchor: "last_active_at", days: EXPIRES_AFTER_DAYS },
+    },
+  });
+  return id;
 }
 
 /** Deletes a chat's vector store and its files. */

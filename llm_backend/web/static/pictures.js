@@ -1,6 +1,7 @@
 // Pictures of the next message, for a model with a projector. They are stored with the message; large
 // ones are scaled down first, as models scale them down anyway.
 
+import { RequestError } from "./api.js";
 import { byId, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 
@@ -11,14 +12,26 @@ const SMALL_BYTES = 400_000;
 export class Pictures {
   #element = byId("pictures");
   #urls = [];
+  #adding = Promise.resolve(); // of the latest picture: they keep their order
 
-  /** Whether a file is a picture of a kind that models take. */
+  /** True for a picture of a kind that models take. */
   static takes = (file) => KINDS.includes(file.type);
 
-  /** Adds a file's picture. */
+  /** Adds a file's picture, behind those that are being added; throws `RequestError` for a damaged one. */
   async add(file) {
-    this.#urls.push(await toDataUrl(file.size > SMALL_BYTES ? await scaleDown(file) : file));
-    this.#draw();
+    const before = this.#adding,
+      read = async () => {
+        await before;
+        this.show([...this.#urls, await readPicture(file)]);
+      };
+    const added = read();
+    this.#adding = added.catch(() => {}); // reported to the caller
+    await added;
+  }
+
+  /** Waits until all pictures are added. */
+  settle() {
+    return this.#adding;
   }
 
   /** Returns the pictures as data: URLs, and removes them. */
@@ -55,15 +68,32 @@ export class Pictures {
 export function picture(url, alt) {
   const element = make("img", { alt });
   const objectUrl = URL.createObjectURL(blobOf(url));
-  element.addEventListener("load", () => URL.revokeObjectURL(objectUrl), { once: true });
+  for (const event of ["load", "error"])
+    element.addEventListener(event, () => URL.revokeObjectURL(objectUrl), { once: true });
   element.src = objectUrl;
   return element;
 }
 
 function blobOf(url) {
   const [, type, data] = /^data:([^;,]*)[^,]*,(.*)$/s.exec(url);
-  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-  return new Blob([bytes], { type });
+  return new Blob([bytesOf(data)], { type });
+}
+
+/** The bytes of base64; none of a text that is damaged: its picture is shown by its name. */
+function bytesOf(data) {
+  try {
+    return Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  } catch {
+    return new Uint8Array();
+  }
+}
+
+async function readPicture(file) {
+  try {
+    return await toDataUrl(file.size > SMALL_BYTES ? await scaleDown(file) : file);
+  } catch {
+    throw new RequestError(0, t("{name} is no picture that can be read.", file));
+  }
 }
 
 async function toDataUrl(blob) {
@@ -83,7 +113,12 @@ async function scaleDown(file) {
     width: Math.max(1, Math.round(bitmap.width * scale)),
     height: Math.max(1, Math.round(bitmap.height * scale)),
   });
-  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white"; // JPEG has no transparency, and would make it black
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
+  return new Promise((resolve, reject) =>
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new TypeError("no blob"))), "image/jpeg", 0.9),
+  );
 }

@@ -1,0 +1,206 @@
+"""Files and pictures on the chat page: each belongs to the chat in which it was attached."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Request, Route, expect
+
+from tests.broken_streams import scripted_upstream
+from tests.browser import tab
+from tests.live.test_web_page import say, wait_answered
+from tests.media_files import in_base64
+from tests.serving import Served, serve
+
+UPLOADS = "**/v1/files"
+JOINS = re.compile(r"/v1/vector_stores/[^/]+/files$")
+STATES = re.compile(r"/v1/vector_stores/[^/]+/files/[^/]+$")
+
+
+def text_file(name: str) -> dict[str, Any]:
+    return {"name": name, "mimeType": "text/plain", "buffer": b"The lamp hums.\n"}
+
+
+@pytest.fixture
+def page(browser: Browser, library_server: Served) -> Iterator[Page]:
+    with tab(browser, library_server.address) as one:
+        one.goto("/")
+        expect(one.get_by_role("button", name="Attach files")).to_be_visible()
+        yield one
+
+
+def attach(page: Page, *names: str) -> None:
+    page.locator("#files").set_input_files([text_file(name) for name in names])
+
+
+def hold(page: Page, address: str | re.Pattern[str], count: int = 1) -> list[Route]:
+    """Holds the next requests back; the test lets each go on."""
+    held: list[Route] = []
+    page.route(address, lambda route: held.append(route), times=count)
+    return held
+
+
+def joins_of(page: Page) -> list[Request]:
+    """The requests that add a file to a vector store, from now on."""
+    joins: list[Request] = []
+    page.on(
+        "request", lambda one: one.method == "POST" and JOINS.search(one.url) and joins.append(one)
+    )
+    return joins
+
+
+def test_a_file_that_is_uploaded_when_its_chat_is_left_joins_no_other_chat(page):
+    joins, held = joins_of(page), hold(page, UPLOADS)
+    with page.expect_request(UPLOADS):
+        attach(page, "private.txt")
+    page.get_by_role("button", name="New chat").click()
+    attach(page, "new.txt")
+    chips = page.get_by_label("Attached files").locator("li:not(.is-waiting)")
+    expect(chips).to_have_text(["new.txt"])
+    with page.expect_request(lambda one: one.method == "DELETE") as deleted:
+        held[0].continue_()
+
+    assert "/v1/files/file-" in deleted.value.url
+    assert len(joins) == 1
+    expect(chips).to_have_text(["new.txt"])
+
+
+def test_a_file_that_is_removed_while_it_is_uploaded_is_deleted(page):
+    joins, held = joins_of(page), hold(page, UPLOADS)
+    with page.expect_request(UPLOADS):
+        attach(page, "wrong.txt")
+    page.get_by_role("button", name="Remove wrong.txt").click()
+    with page.expect_request(lambda one: one.method == "DELETE") as deleted:
+        held[0].continue_()
+
+    assert "/v1/files/file-" in deleted.value.url
+    assert joins == []
+    expect(page.get_by_label("Attached files")).to_be_hidden()
+
+
+def test_a_question_waits_for_all_files_that_were_attached_with_it(page):
+    joins, held = joins_of(page), hold(page, UPLOADS, 2)
+    attach(page, "one.txt", "two.txt")
+    expect(page.get_by_label("Attached files").locator("li")).to_have_text(["one.txt", "two.txt"])
+    say(page, "What hums?")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        for route in held:
+            route.continue_()
+    stores = {one.url for one in joins}
+    wait_answered(page)
+
+    assert (len(joins), len(stores)) == (2, 1)
+    assert asked.value.post_data_json["tools"][0]["vector_store_ids"][0] in stores.pop()
+
+
+def test_files_of_a_chat_that_was_left_are_not_shown_with_another(page):
+    attach(page, "slow.txt")
+    say(page, "What hums?")
+    wait_answered(page)
+    listing = re.compile(r"/v1/vector_stores/[^/]+/files\?")
+    held = hold(page, listing)
+    with page.expect_request(listing):
+        page.reload()
+    page.get_by_role("button", name="New chat").click()
+    with page.expect_response(re.compile("/v1/files/file-")):
+        held[0].continue_()
+    page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which the page is drawn
+
+    expect(page.get_by_label("Attached files")).to_be_hidden()
+
+
+def test_a_file_is_not_asked_about_any_more_once_its_chat_is_left(page):
+    page.clock.install()
+    asked: list[str] = []
+
+    def is_never_ready(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json={"status": "in_progress"})
+
+    page.route(JOINS, is_never_ready)
+    page.route(STATES, is_never_ready)
+    with page.expect_request(JOINS):
+        attach(page, "long.txt")
+    with page.expect_response(STATES):
+        page.clock.run_for(2000)
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_label("Attached files")).to_be_hidden()
+    before = len(asked)
+    for _ in range(5):
+        page.clock.run_for(10_000)
+        page.evaluate("fetch('ping').then((answer) => answer.text())")
+
+    assert len(asked) == before
+
+
+def test_a_file_that_cannot_be_read_is_deleted(page):
+    failed = {"status": "failed", "last_error": {"message": "It has no text."}}
+    page.route(JOINS, lambda route: route.fulfill(json=failed))
+    with page.expect_response(lambda one: one.request.method == "DELETE") as deleted:
+        attach(page, "blank.txt")
+
+    assert deleted.value.ok
+    expect(page.get_by_role("alert")).to_have_text("blank.txt cannot be read: It has no text.")
+    expect(page.get_by_label("Attached files")).to_be_hidden()
+
+
+@pytest.fixture(scope="module")
+def far_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose model, elsewhere, takes pictures."""
+    with scripted_upstream({"": [{"role": "assistant", "content": "I see."}]}) as port:
+        upstream = f"http://127.0.0.1:{port}/v1"
+        environment = {
+            "LLM_BACKEND_MODELS": "none", "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": upstream,
+        }  # fmt: skip
+        with serve(tmp_path_factory.mktemp("far"), environment=environment) as served:
+            yield served
+
+
+@pytest.fixture
+def far_page(browser: Browser, far_server: Served) -> Iterator[Page]:
+    with tab(browser, far_server.address) as one:
+        one.goto("/")
+        expect(one.locator("#model")).to_have_value("far")
+        yield one
+
+
+def transparent_noise() -> bytes:
+    """A large PNG without any opaque pixel."""
+    pixels = np.random.default_rng(1).integers(0, 256, (330, 330, 4), dtype=np.uint8)
+    pixels[:, :, 3] = 0
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+ATTACH_AND_SEND = """(data) => {
+  const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0)),
+    clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([bytes], "a.png", { type: "image/png" }));
+  const field = document.getElementById("prompt");
+  field.dispatchEvent(new ClipboardEvent("paste", { clipboardData, cancelable: true }));
+  field.value = "What is this?";
+  document.getElementById("composer").requestSubmit();
+}"""
+
+
+def test_a_transparent_picture_is_white_and_goes_with_the_question_sent_at_once(far_page):
+    with far_page.expect_request("**/v1/chat/completions") as asked:
+        far_page.evaluate(ATTACH_AND_SEND, in_base64(transparent_noise()))
+    content = asked.value.post_data_json["messages"][0]["content"]
+    url = content[0]["image_url"]["url"]
+    seen = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+    assert seen.getpixel((100, 100)) == (255, 255, 255)
+
+
+def test_a_damaged_picture_is_refused_by_its_name(far_page):
+    damaged = {"name": "broken.png", "mimeType": "image/png", "buffer": bytes(500_000)}
+    far_page.locator("#files").set_input_files([damaged])
+
+    expect(far_page.get_by_role("alert")).to_have_text("broken.png is no picture that can be read.")
