@@ -32,7 +32,7 @@ def _take(address: str) -> bytes:
             viewport={"width": 1280, "height": 720}, device_scale_factor=1.5, base_url=address
         )
         page.goto("/")
-        page.evaluate("localStorage.setItem('temperature', '0')")
+        page.evaluate("localStorage.setItem('llm-backend.temperature', '0')")
         page.reload()
         for title in EARLIER:
             page.get_by_role("button", name="New chat").click()

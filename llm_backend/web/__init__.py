@@ -6,6 +6,7 @@
 UI, `languages/` with a dictionary for each language, `vendor/` with libraries, and these modules:
 
 - `start.js`            the first requests, the API key
+- `storage.js`          values of this browser
 - `app.js`              builds the parts of the chat page and wires keyboard and buttons
 - `router.js`           addresses, the history, and the pages beside the chat
 - `chat_view.js`        the open chat: messages, title, greeting, send button
@@ -24,7 +25,7 @@ UI, `languages/` with a dictionary for each language, `vendor/` with libraries, 
 - `turn.js`             one answer in progress: stopped, left, or timed out
 - `chats.js`            stored chats in the sidebar
 - `search.js`           the search field over them
-- `selection.js`        several of them selected for deletion
+- `selection.js`        several of them selected, to be saved or deleted
 - `options.js`          model, system prompt, key
 - `parameters.js`       temperature and other parameters
 - `attachments.js`      files of a conversation, in a vector store

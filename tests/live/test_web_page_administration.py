@@ -34,7 +34,7 @@ def openai_client(server: Served, key: str) -> openai.OpenAI:
 def open_with(page: Page, key: str, path: str = "/#/administration") -> None:
     """Opens a page with this key."""
     page.goto("/docs")  # a page of the same origin
-    page.evaluate("key => sessionStorage.setItem('api-key', key)", key)
+    page.evaluate("key => sessionStorage.setItem('llm-backend.api-key', key)", key)
     page.goto(path)
 
 

@@ -3,7 +3,9 @@
 
 import { ConnectionLost } from "./api.js";
 import { Connection } from "./connection.js";
+import { byId } from "./dom.js";
 import { t } from "./language.js";
+import { InvalidParameter } from "./parameters.js";
 
 export class ErrorReport {
   #notice;
@@ -19,7 +21,8 @@ export class ErrorReport {
 
   /** Shows an error, and a button for each action: a label, and the function to call. */
   show(error, actions = []) {
-    if (error.status === 401) this.#options.showKeyField();
+    if (error.status === 401) this.#options.showField(byId("key"));
+    if (error instanceof InvalidParameter) this.#options.showField(error.field);
     this.#notice.show(this.#textOf(error), actions);
     if (error instanceof ConnectionLost) this.#connection.watch();
     if (error.status === undefined) reportError(error); // a bug of the page: it belongs into the console

@@ -2,6 +2,7 @@
 
 import { byId, changeIcon } from "./dom.js";
 import { t } from "./language.js";
+import { persistent } from "./storage.js";
 
 export const sidebar = {
   get isOpen() {
@@ -12,9 +13,12 @@ export const sidebar = {
     byId("open-sidebar").setAttribute("aria-expanded", "true");
     byId("close-sidebar").focus();
   },
+  /** Closes it; the focus does not stay in what cannot be seen. */
   close() {
+    const hasFocus = this.isOpen && byId("sidebar").contains(document.activeElement);
     document.body.classList.remove("has-sidebar");
     byId("open-sidebar").setAttribute("aria-expanded", "false");
+    if (hasFocus) byId("open-sidebar").focus();
   },
 };
 
@@ -38,7 +42,7 @@ function wireTheme() {
   };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    localStorage.setItem("theme", root.dataset.theme);
+    persistent.set("theme", root.dataset.theme);
     showTheme();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);

@@ -1,10 +1,11 @@
 // The language of the page: English, or one with a dictionary, by the choice in the options or else by
-// the browser’s own. Keys of the dictionary are the English texts. The server’s own texts are English.
+// the browser’s own. Keys of the dictionary are the English texts. The server’s own texts, the
+// reference of its API and the name of the installed page are English.
 
 import { byId, make } from "./dom.js";
-import { dictionaryPromise, preferredLanguage } from "./start.js";
+import { LANGUAGES, dictionaryPromise, preferredLanguage } from "./start.js";
+import { persistent } from "./storage.js";
 
-const NAMES = { en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文" };
 const ATTRIBUTES = ["aria-label", "placeholder", "title"];
 
 const fetched = await dictionaryPromise,
@@ -17,6 +18,19 @@ export const language = fetched === null ? "en" : preferredLanguage;
 export const t = (text, values = {}) =>
   (dictionary[text] ?? text).replaceAll(/\{(\w+)\}/g, (_, name) => values[name]);
 
+/** Numbers and times of the language. */
+export const formatCount = new Intl.NumberFormat(language, { maximumFractionDigits: 0 }).format;
+export const formatSpeed = new Intl.NumberFormat(language, {
+  minimumFractionDigits: 1,
+  maximumFractionDigits: 1,
+}).format;
+export const formatPercent = new Intl.NumberFormat(language, { style: "percent" }).format;
+export const formatTime = new Intl.DateTimeFormat(language, { timeStyle: "medium" }).format;
+
+/** A text whose parts between asterisks are names of keys. */
+const withKeys = (text) =>
+  text.split("*").map((part, index) => (index % 2 ? make("kbd", {}, part) : part));
+
 /** Translates the texts of the HTML file, and offers the languages. */
 export function translatePage() {
   document.documentElement.lang = language;
@@ -26,14 +40,16 @@ export function translatePage() {
     if (text in dictionary)
       texts.currentNode.data = texts.currentNode.data.replace(text, () => dictionary[text]);
   }
+  for (const element of document.querySelectorAll("[data-keys]"))
+    element.append(...withKeys(t(element.dataset.keys)));
   for (const name of ATTRIBUTES)
     for (const element of document.querySelectorAll(`[${name}]`))
       element.setAttribute(name, t(element.getAttribute(name)));
   const field = byId("language");
-  field.append(...Object.entries(NAMES).map(([value, name]) => make("option", { value }, name)));
-  field.value = preferredLanguage;
+  field.append(...Object.entries(LANGUAGES).map(([value, name]) => make("option", { value }, name)));
+  field.value = language;
   field.addEventListener("change", () => {
-    localStorage.setItem("language", field.value);
+    persistent.set("language", field.value);
     location.reload();
   });
 }

@@ -5,12 +5,14 @@ import { byId, make } from "./dom.js";
 import { t } from "./language.js";
 import { Parameters } from "./parameters.js";
 import { apiKey } from "./start.js";
+import { persistent } from "./storage.js";
 
 export class Options {
-  /** Whether the models of the server are loaded. */
+  /** True once the models of the server are loaded. */
   isLoaded = false;
   #models = byId("model");
   #personalities = byId("personality");
+  #wanted = null; // name of the model of the open chat, or that the user chose
   #available = [];
   #local = [];
   #storesChats = "";
@@ -26,14 +28,17 @@ export class Options {
       field.addEventListener("change", () => this.#rememberSystem());
     this.#models.addEventListener("change", () => this.#offerPersonalities());
     for (const field of [this.#models, this.#personalities])
-      field.addEventListener("change", () => remember("model", this.model));
-    byId("entitle").checked = localStorage.getItem("entitle") !== "no";
+      field.addEventListener("change", () => {
+        this.#wanted = this.model;
+        persistent.set("model", this.model);
+      });
+    byId("entitle").checked = persistent.get("entitle") !== "no";
     byId("entitle").addEventListener("change", () =>
-      remember("entitle", this.isNamingChats ? "" : "no"),
+      persistent.set("entitle", this.isNamingChats ? "" : "no"),
     );
-    byId("use-tools").checked = localStorage.getItem("tools") === "yes";
+    byId("use-tools").checked = persistent.get("tools") === "yes";
     byId("use-tools").addEventListener("change", () =>
-      remember("tools", byId("use-tools").checked ? "yes" : ""),
+      persistent.set("tools", byId("use-tools").checked ? "yes" : ""),
     );
     byId("open-options").addEventListener("click", () => this.show(byId("options").hidden));
     document.addEventListener("pointerdown", ({ target }) => {
@@ -53,47 +58,47 @@ export class Options {
     return this.#available.filter((model) => !model.personality_of).map(({ id }) => id);
   }
 
-  /** Whether the chosen model takes pictures, by its own description; one of an upstream may, too. */
+  /** True if the chosen model takes pictures, by its own description; one of an upstream may, too. */
   get canSee() {
     return this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal;
   }
 
-  /** Whether the chosen model runs on this server. */
+  /** True if the chosen model runs on this server. */
   get isLocal() {
     return this.#local.some(({ id }) => id === this.#base);
   }
 
-  /** Whether the chosen model is the one that comes with the server. */
+  /** True if the chosen model is the one that comes with the server. */
   get isBuiltin() {
     return this.isLocal && this.#base === "builtin";
   }
 
-  /** Whether models of this server are to name new chats. */
+  /** True if models of this server are to name new chats. */
   get isNamingChats() {
     return byId("entitle").checked;
   }
 
-  /** Whether the key administers. */
+  /** True if the key administers. */
   get mayAdminister() {
     return this.#mayAdminister;
   }
 
-  /** Whether answers are detached: the server continues and stores them when the page is left. */
+  /** True if answers are detached: the server continues and stores them when the page is left. */
   get isDetaching() {
     return this.#detachesChats && this.isStoring;
   }
 
-  /** Whether a downloaded model is served at once. */
+  /** True if a downloaded model is served at once. */
   get servesFolder() {
     return this.#servesFolder;
   }
 
-  /** Whether models may call tools of this server. */
+  /** True if models may call tools of this server. */
   get usesTools() {
     return !byId("tools-field").hidden && byId("use-tools").checked;
   }
 
-  /** Whether the server stores chats. */
+  /** True if the server stores chats. */
   get isStoring() {
     return this.#storesChats !== "never";
   }
@@ -106,7 +111,7 @@ export class Options {
     return this.#chosen?.alias_of ?? this.#chosen?.id;
   }
 
-  /** Whether the chosen model runs on this server, and another one may embed files; the kind of a
+  /** True if the chosen model runs on this server, and another one may embed files; the kind of a
    *  model that was never loaded is unknown. */
   get canReadFiles() {
     const others = this.#local.filter(({ id }) => id !== this.#base);
@@ -159,14 +164,21 @@ export class Options {
     if (isShown) this.#system.focus();
   }
 
-  /** Shows the field for the key, if the server needs one. */
-  showKeyField() {
+  /** Shows and focuses one of the fields: for the key that the server needs, or a value to correct. */
+  showField(field) {
     this.show(true);
-    byId("key").focus();
+    const section = field.closest("details");
+    if (section) section.open = true;
+    field.focus();
   }
 
   /** Chooses a model, and its personality, if there is one of this name. */
   choose(name) {
+    this.#wanted = name ?? this.#wanted;
+    this.#select(name);
+  }
+
+  #select(name) {
     const names = Array.from(this.#models.options, ({ value }) => value);
     const base =
       names.find((one) => one === name) ?? names.find((one) => name?.startsWith(`${one}:`));
@@ -188,13 +200,14 @@ export class Options {
     const otherIds = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
     this.#local = models;
     this.#available = data.filter(({ id, alias_of: base }) => !otherIds.includes(base ?? id));
-    const { names } = this;
+    const { names, model: before } = this,
+      wanted = this.#wanted;
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
     if (names.length === 0) this.#models.append(make("option", { value: "" }, t("No model")));
     this.#models.disabled = names.length === 0;
     this.isLoaded = true;
     this.#offerPersonalities();
-    this.choose(localStorage.getItem("model"));
+    for (const name of [persistent.get("model"), before, wanted]) this.#select(name);
     return models.some(({ state }) => state === "starting");
   }
 
@@ -213,8 +226,8 @@ export class Options {
 
   /** Remembers the system prompt if new chats are to have it, too. */
   #rememberSystem() {
-    if (this.#isDefault.checked) remember("system", this.system);
-    else if (document.activeElement === this.#isDefault) remember("system", "");
+    if (this.#isDefault.checked) persistent.set("system", this.system);
+    else if (document.activeElement === this.#isDefault) persistent.set("system", "");
     this.#showSystemState();
   }
 
@@ -237,9 +250,4 @@ export class Options {
   }
 }
 
-const defaultSystem = () => localStorage.getItem("system") ?? "";
-
-function remember(name, value) {
-  if (value === "") localStorage.removeItem(name);
-  else localStorage.setItem(name, value);
-}
+const defaultSystem = () => persistent.get("system") ?? "";

@@ -3,6 +3,7 @@
 import { RequestError } from "./api.js";
 import { byId } from "./dom.js";
 import { t } from "./language.js";
+import { persistent } from "./storage.js";
 
 /** By the id of its field: the name in a request, and the function that parses its value. */
 const FIELDS = {
@@ -15,6 +16,14 @@ const FIELDS = {
 };
 const REMEMBERED = [...Object.keys(FIELDS), "schema"];
 
+/** The value of a field cannot be a parameter. */
+export class InvalidParameter extends RequestError {
+  constructor(field, message) {
+    super(400, message);
+    this.field = field;
+  }
+}
+
 export class Parameters {
   #temperature = byId("temperature");
 
@@ -25,7 +34,7 @@ export class Parameters {
     byId("temperature-default").addEventListener("click", () => this.#setTemperature(""));
     for (const id of REMEMBERED) {
       byId(id).value = choiceOf(id);
-      byId(id).addEventListener("change", () => remember(id, byId(id).value));
+      byId(id).addEventListener("change", () => persistent.set(id, byId(id).value));
     }
     byId("format").addEventListener("change", () => this.#offerSchema());
     this.#offerSchema();
@@ -40,7 +49,7 @@ export class Parameters {
     for (const [id, { name, parse }] of Object.entries(FIELDS)) {
       const field = byId(id);
       if (!field.checkValidity())
-        throw new RequestError(400, `${field.labels[0].textContent}: ${field.validationMessage}`);
+        throw new InvalidParameter(field, `${field.labels[0].textContent}: ${field.validationMessage}`);
       if (field.value !== "") body[name] = parse(field.value);
     }
     return body;
@@ -56,7 +65,7 @@ export class Parameters {
     byId("temperature-shown").textContent =
       value === "" ? t("the model’s own") : Number(value).toFixed(1);
     byId("temperature-default").hidden = value === "";
-    remember("temperature", value);
+    persistent.set("temperature", value);
   }
 }
 
@@ -66,13 +75,8 @@ function parseFormat(type) {
   try {
     return { type, json_schema: { name: "answer", schema: JSON.parse(byId("schema").value) } };
   } catch {
-    throw new RequestError(400, t("The JSON schema of the options is no JSON."));
+    throw new InvalidParameter(byId("schema"), t("The JSON schema of the options is no JSON."));
   }
 }
 
-function remember(id, value) {
-  if (value === "") localStorage.removeItem(id);
-  else localStorage.setItem(id, value);
-}
-
-const choiceOf = (id) => localStorage.getItem(id) ?? "";
+const choiceOf = (id) => persistent.get(id) ?? "";

@@ -1,9 +1,10 @@
 // The user's prompts: named texts, stored in this browser, which `/name` inserts into the message.
 
-import { byId, iconButton, make } from "./dom.js";
+import { announce, byId, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
+import { persistent } from "./storage.js";
 
-const STORAGE_KEY = "prompts";
+const STORED = "prompts"; // as JSON
 const NAME_PATTERN = /^\/([^\s/]*)$/;
 
 export class Prompts {
@@ -11,7 +12,6 @@ export class Prompts {
   #suggestions = byId("suggestions");
   #name = byId("prompt-name");
   #text = byId("prompt-text");
-  #texts = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}"); // by name
   #selected = 0; // index of a suggestion
 
   constructor() {
@@ -22,7 +22,13 @@ export class Prompts {
     this.#field.addEventListener("input", () => this.#suggest());
     this.#field.addEventListener("blur", () => this.#hide());
     this.#field.addEventListener("keydown", (event) => this.#handleKey(event));
+    window.addEventListener("storage", () => this.#drawList()); // of another tab
     this.#drawList();
+  }
+
+  /** The texts by name, as they are now: other tabs change them, too. */
+  get #texts() {
+    return parsePrompts(persistent.get(STORED));
   }
 
   #save() {
@@ -32,8 +38,7 @@ export class Prompts {
   }
 
   #store(texts) {
-    this.#texts = texts;
-    localStorage.setItem(STORAGE_KEY, JSON.stringify(texts));
+    persistent.set(STORED, JSON.stringify(texts));
     this.#drawList();
   }
 
@@ -67,7 +72,8 @@ export class Prompts {
 
   /** Suggests the prompts whose names begin as the message does. */
   #suggest() {
-    const prefix = NAME_PATTERN.exec(this.#field.value)?.[1].toLowerCase();
+    const prefix = NAME_PATTERN.exec(this.#field.value)?.[1].toLowerCase(),
+      texts = this.#texts;
     const names =
       prefix === undefined ? [] : this.#names.filter((name) => name.toLowerCase().startsWith(prefix));
     this.#suggestions.replaceChildren(
@@ -81,12 +87,14 @@ export class Prompts {
             onpointerdown: (event) => this.#insertPressed(event, name),
           },
           make("strong", {}, `/${name}`),
-          ` ${this.#texts[name].split("\n")[0]}`,
+          ` ${texts[name].split("\n")[0]}`,
         ),
       ),
     );
     this.#suggestions.hidden = names.length === 0;
     this.#select(0);
+    if (names.length)
+      announce(t("{count} prompts. Arrow keys choose, Enter inserts.", { count: names.length }));
   }
 
   #select(index) {
@@ -128,4 +136,18 @@ export class Prompts {
     this.#field.setSelectionRange(this.#field.value.length, this.#field.value.length);
     this.#field.dispatchEvent(new Event("input")); // its height is fitted
   }
+}
+
+/** Returns the prompts of a stored text; none if it is no map of texts. */
+function parsePrompts(stored) {
+  let values;
+  try {
+    values = JSON.parse(stored ?? "{}");
+  } catch {
+    return {}; // changed by hand, or by another program
+  }
+  const isMap = values !== null && typeof values === "object" && !Array.isArray(values);
+  return Object.fromEntries(
+    Object.entries(isMap ? values : {}).filter(([, text]) => typeof text === "string"),
+  );
 }

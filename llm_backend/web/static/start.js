@@ -4,27 +4,30 @@
 // The key is a password: it is stored for the session and ends with the tab, unless the user asks to
 // remember it, which stores it permanently.
 
+import { ofSession, persistent } from "./storage.js";
+
 const KEY = "api-key";
-const LANGUAGES = ["en", "de", "es", "fr", "zh"];
 const PREFETCHED_PATHS = ["v1/models", "v1/info"];
 
-const preferred = [localStorage.getItem("language"), ...navigator.languages];
+/** The languages of the page, by their codes. */
+export const LANGUAGES = { en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文" };
+
+const preferred = [persistent.get("language"), ...navigator.languages];
 
 /** The code of the preferred language among those of the page. */
 export const preferredLanguage =
-  preferred.map((one) => one?.slice(0, 2)).find((one) => LANGUAGES.includes(one)) ?? "en";
+  preferred.map((one) => one?.slice(0, 2)).find((one) => Object.hasOwn(LANGUAGES, one ?? "")) ?? "en";
 
 export const apiKey = {
   get value() {
-    return sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
+    return ofSession.get(KEY) ?? persistent.get(KEY) ?? "";
   },
   get isRemembered() {
-    return localStorage.getItem(KEY) !== null;
+    return persistent.get(KEY) !== null;
   },
   set(value, { isRemembered }) {
-    sessionStorage.removeItem(KEY);
-    localStorage.removeItem(KEY);
-    if (value) (isRemembered ? localStorage : sessionStorage).setItem(KEY, value);
+    ofSession.set(KEY, isRemembered ? "" : value);
+    persistent.set(KEY, isRemembered ? value : "");
   },
 };
 

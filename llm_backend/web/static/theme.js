@@ -1,7 +1,7 @@
 // Sets the chosen theme before the first paint; the default is the system's theme.
 "use strict";
 try {
-  const theme = localStorage.getItem("theme");
+  const theme = localStorage.getItem("llm-backend.theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
   // without storage the system's theme is used
