@@ -212,6 +212,7 @@ def test_prompts_of_ones_own_are_written_by_their_names(page):
     field.press_sequentially("/s")
     offered = page.locator("#suggestions li")
     expect(offered).to_have_text(["/short In one sentence:", "/sum What is 12 plus 30?"])
+    expect(page.locator("#announcer")).to_contain_text("2 prompts.")
     picture(page, "prompts")
     field.press("ArrowDown")
     field.press("Enter")
@@ -235,8 +236,10 @@ def test_an_answer_that_is_cut_by_its_limit_goes_on(page):
     page.get_by_text("More parameters").click()
     limit = page.get_by_label("Max tokens")
     limit.fill("0")
+    page.keyboard.press("Escape")
     say(page, "How do I load a real model?")
     expect(page.get_by_role("alert")).to_contain_text("Max tokens: ")
+    expect(limit).to_be_focused()
     limit.fill("4")
     picture(page, "parameters")
     page.get_by_label("Message").press("Enter")
@@ -347,8 +350,8 @@ def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, 
         expect(page.get_by_text("Chats are stored on the server")).to_be_visible()
         expect(page.locator("#greeting-model")).to_contain_text("No model is served yet")
         expect(page.locator("#starters")).to_be_hidden()
-        assert page.evaluate("sessionStorage.getItem('api-key')") == "sk-right"
-        assert page.evaluate("localStorage.getItem('api-key')") is None
+        assert page.evaluate("sessionStorage.getItem('llm-backend.api-key')") == "sk-right"
+        assert page.evaluate("localStorage.getItem('llm-backend.api-key')") is None
 
 
 def test_what_lies_over_the_chat_closes_by_escape_or_by_a_click_beside_it(page):
@@ -360,10 +363,14 @@ def test_what_lies_over_the_chat_closes_by_escape_or_by_a_click_beside_it(page):
         expect(page.locator("#options")).to_be_hidden()
         expect(button).to_have_attribute("aria-expanded", "false")
     page.set_viewport_size({"width": 375, "height": 700})
-    page.get_by_role("button", name="Open the menu").click()
+    menu = page.get_by_role("button", name="Open the menu")
+    menu.click()
     page.keyboard.press("Escape")
 
-    expect(page.get_by_role("button", name="Open the menu")).to_be_focused()
+    expect(menu).to_be_focused()
+    menu.click()
+    page.get_by_role("button", name="Close the menu").click()
+    expect(menu).to_be_focused()
 
 
 def test_scrolling_up_shows_a_button_to_the_end(page):
@@ -397,10 +404,10 @@ def test_code_is_coloured_by_what_it_is_and_stays_the_text_that_it_was(page):
 
     block = page.locator("figure.code code")
     assert block.text_content().strip() == code
-    kinds = ("comment", "text", "number", "word")
+    kinds = ("comment", "string", "number", "keyword")
     assert {kind: block.locator(f".{kind}").all_text_contents() for kind in kinds} == {
-        "comment": ["# <b>sums</b>"], "text": ["'{one}'"], "number": ["12"],
-        "word": ["def", "return"],
+        "comment": ["# <b>sums</b>"], "string": ["'{one}'"], "number": ["12"],
+        "keyword": ["def", "return"],
     }  # fmt: skip
 
 
@@ -532,7 +539,7 @@ def test_a_model_is_unloaded_and_loaded_by_a_button_with_a_key_that_may(browser,
         use_key(page, "sk-operator")
         row.get_by_role("button", name="Unload").click()
         expect(row).to_contain_text("unloaded")
-        row.get_by_role("button", name="Load", exact=True).click()
+        row.get_by_role("button", name="Load builtin", exact=True).click()
 
         expect(row).to_contain_text("ready")
         expect(row).to_contain_text("0 of 8")
@@ -541,7 +548,7 @@ def test_a_model_is_unloaded_and_loaded_by_a_button_with_a_key_that_may(browser,
 def use_key(page: Page, key: str) -> None:
     """Opens the status page with this key."""
     page.goto("/docs")  # a page of the same origin
-    page.evaluate("key => sessionStorage.setItem('api-key', key)", key)
+    page.evaluate("key => sessionStorage.setItem('llm-backend.api-key', key)", key)
     page.goto("/#/status")
 
 

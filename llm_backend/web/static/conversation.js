@@ -5,7 +5,7 @@
 
 import { request, requestAll, streamEvents } from "./api.js";
 import { deleteStore } from "./attachments.js";
-import { HEADER, followDetached } from "./detached.js";
+import { CLIENT, HEADER, followDetached } from "./detached.js";
 import { Branches } from "./branches.js";
 import { language, t } from "./language.js";
 import {
@@ -22,7 +22,6 @@ import {
 } from "./messages.js";
 
 const PATH = "v1/chat/completions";
-const CLIENT = "web";
 const TITLE_PROMPT =
   "Write a title of at most six words for the following chat, in its language. Write nothing else.";
 const TITLE_INPUT_CHARACTERS = 1000; // of each message
@@ -45,7 +44,7 @@ export class Conversation {
     return this.isForeign ? `#/stored/${this.storedId}` : `#/chat/${this.id}`;
   }
 
-  /** Whether another client stored it: the next message here then begins a new conversation. */
+  /** True if another client stored it: the next message here then begins a new conversation. */
   get isForeign() {
     return this.storedId !== null && conversationOf(this) === null;
   }
@@ -171,7 +170,7 @@ export class Conversation {
     this.messages = this.#branches.sibling(this.messages, index, step);
   }
 
-  /** Whether there is one question only: then the title is how it begins. */
+  /** True if there is one question only: then the title is how it begins. */
   get isNew() {
     return this.messages.filter(({ role }) => role === "user").length === 1;
   }
@@ -343,7 +342,7 @@ export async function deleteChat(completion) {
   if (conversation && storeId && !(await isStoreUsed(storeId))) await deleteStore(storeId);
 }
 
-/** Whether another stored chat uses these files: a branch of this one, or its origin. */
+/** True if another stored chat uses these files: a branch of this one, or its origin. */
 async function isStoreUsed(storeId) {
   const query = new URLSearchParams({ limit: "1", "metadata[vector_store]": storeId });
   return (await request(`${PATH}?${query}`)).data.length > 0;

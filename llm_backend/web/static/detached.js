@@ -4,13 +4,16 @@ import { request, streamEvents } from "./api.js";
 
 const PATH = "v1/chat/detached";
 
+/** The client of this page, in the metadata of its chats. */
+export const CLIENT = "web";
+
 /** The header of a request for a detached answer: its id. */
 export const HEADER = "x-llm-backend-detached";
 
 /** Returns the chats of this page that are being answered, latest first, in the form of stored ones. */
 export async function listRunning() {
   const { data } = await request(PATH);
-  return data.filter(({ metadata }) => metadata?.client === "web").map((one) => ({ ...one, isRunning: true }));
+  return data.filter(({ metadata }) => metadata?.client === CLIENT).map((one) => ({ ...one, isRunning: true }));
 }
 
 /** Returns the running answer of a conversation; null if there is none. */

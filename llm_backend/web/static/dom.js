@@ -1,6 +1,6 @@
 // Creates elements; strings never become markup here.
 
-const SVG = "http://www.w3.org/2000/svg";
+export const SVG = "http://www.w3.org/2000/svg";
 
 /** The element of this page with the id. */
 export const byId = (id) => document.getElementById(id);
@@ -42,38 +42,21 @@ export function iconButton(name, label, onclick) {
   );
 }
 
-/** A line through values, the last at the right edge, with room for `capacity` of them, scaled to the
- *  greatest. */
-export function sparkline(values, capacity, label) {
-  const width = 240,
-    height = 48,
-    top = Math.max(...values, 1e-9);
-  const x = (index) => width - ((values.length - 1 - index) / (capacity - 1)) * width;
-  const points = values.map(
-    (value, index) =>
-      `${x(index).toFixed(1)},${(height - 2 - (value / top) * (height - 6)).toFixed(1)}`,
-  );
-  const picture = document.createElementNS(SVG, "svg");
-  for (const [key, value] of [
-    ["viewBox", `0 0 ${width} ${height}`],
-    ["preserveAspectRatio", "none"],
-    ["class", "spark"],
-    ["role", "img"],
-    ["aria-label", label],
-  ]) {
-    picture.setAttribute(key, value);
-  }
-  const area = document.createElementNS(SVG, "path");
-  area.setAttribute(
-    "d",
-    `M${x(0).toFixed(1)},${height} L${points.join(" L")} L${width},${height} Z`,
-  );
-  area.setAttribute("class", "area");
-  const line = document.createElementNS(SVG, "polyline");
-  line.setAttribute("points", points.join(" "));
-  picture.append(area, line);
-  return picture;
+/** A text as the source of HTML that shows it. */
+export const escapeHtml = (text) =>
+  text
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
+
+/** Names the browser's window, or tab, by what it shows; an empty text is a page without a title. */
+export function nameWindow(text) {
+  document.title = text ? `${text} – llm-backend` : "llm-backend";
 }
+
+/** Has screen readers read a text out, when they have time for it. */
+export const announce = (text) => byId("announcer").append(make("p", {}, text));
 
 /** Fits the height of a text field to its text, up to the style sheet's maximum. */
 export function fitHeight(field) {

@@ -8,15 +8,8 @@ import { t } from "./language.js";
 import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
 import { highlight } from "./code.js";
-import { iconButton, changeIcon, make } from "./dom.js";
-import { drawMath, mathExtensions, textOf } from "./math.js";
-
-const escapeHtml = (text) =>
-  text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;");
+import { announce, changeIcon, escapeHtml, iconButton, make } from "./dom.js";
+import { drawMath, mathExtensions, sourceText } from "./math.js";
 
 const marked = new Marked({
   gfm: true,
@@ -91,12 +84,12 @@ export class Markdown {
 
   /** The texts of blocks that will not change any more: all but the last. */
   get settled() {
-    return this.#rendered.slice(0, -1).map(({ node }) => textOf(node));
+    return this.#rendered.slice(0, -1).map(({ node }) => sourceText(node));
   }
 
   /** The texts of all blocks. */
   get all() {
-    return this.#rendered.map(({ node }) => textOf(node));
+    return this.#rendered.map(({ node }) => sourceText(node));
   }
 }
 
@@ -132,12 +125,20 @@ function frameCode(pre) {
   return make("figure", { className: "code" }, head, code);
 }
 
-/** A button that copies a text and confirms it with a tick. */
+/** A button that copies a text and confirms it with a tick, or with a cross where the browser refuses. */
 export function copyButton(label, text) {
-  const button = iconButton("copy", label, async () => {
-    await navigator.clipboard.writeText(text());
-    changeIcon(button, "check");
+  const confirm = (symbol) => {
+    changeIcon(button, symbol);
     setTimeout(() => changeIcon(button, "copy"), 1500);
-  });
+  };
+  const button = iconButton("copy", label, () =>
+    navigator.clipboard.writeText(text()).then(
+      () => confirm("check"),
+      () => {
+        announce(t("Not copied"));
+        confirm("close");
+      },
+    ),
+  );
   return button;
 }

@@ -7,12 +7,12 @@
 // Each expression stops at the next sign that could begin a formula, so that a text with many beginnings
 // and no end is read in time that is linear in its length.
 
-import { make } from "./dom.js";
+import { escapeHtml, make } from "./dom.js";
 
-const SHORT =
-  /^(?:\\\(((?:\\[^()\n]|[^\\\n])+?)\\\)|\\\[((?:\\[^[\]\n]|[^\\\n])+?)\\\]|\$\$([^$\n]+?)\$\$|\$((?:\\.|[^$\\\n])+?)\$(?![\p{L}\p{N}_{$]))/u;
-const LONG = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[((?:\\[^[\]]|[^\\])+?)\\\])[ \t]*(?:\n|$)/;
-const LONG_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
+const INLINE =
+  /^(?:\\\((?<parenthesis>(?:\\[^()\n]|[^\\\n])+?)\\\)|\\\[(?<bracket>(?:\\[^[\]\n]|[^\\\n])+?)\\\]|\$\$(?<dollars>[^$\n]+?)\$\$|\$(?<dollar>(?:\\.|[^$\\\n])+?)\$(?![\p{L}\p{N}_{$]))/u;
+const BLOCK = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[((?:\\[^[\]]|[^\\])+?)\\\])[ \t]*(?:\n|$)/;
+const BLOCK_BEGIN = /\n(?= {0,3}(?:\$\$|\\\[))/g;
 const BLANK_LINE = /\n[ \t]*\n/;
 const TO_DOLLAR = /^[^$\\<!\[`*_]*(?=\$)/; // with no sign before it at which the parser stops anyway
 const STYLES = "web/vendor/katex.min.css";
@@ -28,12 +28,13 @@ export const mathExtensions = [
     level: "inline",
     start: (text) => TO_DOLLAR.exec(text)?.[0].length,
     tokenizer(text, tokens) {
-      const match = SHORT.exec(text);
+      const match = INLINE.exec(text);
       if (!match) return undefined;
-      const [raw, round, square, wide, narrow] = match;
-      if (narrow !== undefined && isMoney(narrow, tokens.at(-1)?.raw ?? "")) return undefined;
-      const isDisplay = square !== undefined || wide !== undefined;
-      return { type: "math", raw, tex: round ?? square ?? wide ?? narrow, isDisplay };
+      const { parenthesis, bracket, dollars, dollar } = match.groups,
+        display = bracket ?? dollars;
+      if (dollar !== undefined && isMoney(dollar, tokens.at(-1)?.raw ?? "")) return undefined;
+      const tex = display ?? parenthesis ?? dollar;
+      return { type: "math", raw: match[0], tex, isDisplay: display !== undefined };
     },
     renderer: renderSource,
   },
@@ -42,7 +43,7 @@ export const mathExtensions = [
     level: "block",
     start: findBlockStart,
     tokenizer(text) {
-      const match = LONG.exec(text);
+      const match = BLOCK.exec(text);
       if (!match) return undefined;
       return { type: "mathBlock", raw: match[0], tex: match[1] ?? match[2], isDisplay: true };
     },
@@ -52,14 +53,14 @@ export const mathExtensions = [
 
 /** Draws the formulas of a node, as soon as KaTeX is loaded. */
 export function drawMath(node) {
-  const formulas = [...node.querySelectorAll("code.math")];
+  const formulas = [...node.querySelectorAll("code.formula-source")];
   if (!formulas.length) return;
   if (katex) formulas.forEach(drawFormula);
   else load().then(() => formulas.filter((one) => one.isConnected).forEach(drawFormula), reportError);
 }
 
 /** The text of a node as it was written: a formula is its source, once. */
-export function textOf(node) {
+export function sourceText(node) {
   if (!node.querySelector(".formula")) return node.textContent;
   const copy = node.cloneNode(true);
   for (const one of copy.querySelectorAll(".formula")) one.replaceWith(one.dataset.tex);
@@ -70,8 +71,8 @@ export function textOf(node) {
 function findBlockStart(text) {
   const end = text.search(BLANK_LINE),
     paragraph = end < 0 ? text : text.slice(0, end + 1);
-  for (const { index } of paragraph.matchAll(LONG_BEGIN))
-    if (LONG.test(text.slice(index + 1))) return index;
+  for (const { index } of paragraph.matchAll(BLOCK_BEGIN))
+    if (BLOCK.test(text.slice(index + 1))) return index;
   return undefined;
 }
 
@@ -82,8 +83,7 @@ function isMoney(tex, before) {
 }
 
 function renderSource({ tex, isDisplay }) {
-  const source = tex.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-  return `<code class="math${isDisplay ? " display" : ""}">${source}</code>`;
+  return `<code class="formula-source${isDisplay ? " display" : ""}">${escapeHtml(tex)}</code>`;
 }
 
 async function load() {

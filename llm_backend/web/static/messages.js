@@ -6,6 +6,10 @@ const LETTER = /[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{N}]/u;
 /** The request to continue an answer that was cut. */
 export const CONTINUE_PROMPT = "Go on exactly where you stopped. Repeat nothing.";
 
+/** Results for the model of calls that were not made, or failed. */
+export const REFUSED = "The user refused this call.";
+export const ERROR_PREFIX = "Error: ";
+
 /** A title for a chat: the first line of a text. */
 export const titleFrom = (text) => text.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
 
@@ -83,7 +87,7 @@ export const callsOf = (calls) =>
     text: fn?.arguments ?? custom?.input ?? "",
   }));
 
-const textOf = (parts) =>
+const partsText = (parts) =>
   (parts ?? [])
     .filter((part) => !isPicture(part))
     .map((part) => part.text ?? `[${part.type}]`)
@@ -94,7 +98,7 @@ const partsOf = (text, pictures) => [
   { type: "text", text },
 ];
 
-/** Whether a part is a picture that needs no request to be shown. */
+/** True for a picture that needs no request to be shown. */
 const isPicture = ({ type, image_url: picture }) =>
   type === "image_url" && /^data:image\/[^,]*;base64,/.test(picture.url);
 
@@ -103,7 +107,7 @@ export function messageOf({ role, content, content_parts, reasoning_content, ...
   const parts = content_parts ?? (Array.isArray(content) ? content : []);
   return {
     role,
-    content: typeof content === "string" ? content : textOf(parts),
+    content: typeof content === "string" ? content : partsText(parts),
     reasoning: reasoning_content ?? "",
     calls: callsOf(more.tool_calls),
     callId: more.tool_call_id,
@@ -112,11 +116,11 @@ export function messageOf({ role, content, content_parts, reasoning_content, ...
   };
 }
 
-/** Whether the page shows a message. */
+/** True for a message that the page shows. */
 export const isShown = ({ role }) => ["user", "assistant", "tool"].includes(role);
 
-/** Whether an answer was cut in its text, or at the end of it, so that the model can continue it. */
+/** True for an answer that was cut in its text, or at the end of it: the model can continue it. */
 export const isContinuable = (answer) => Boolean(answer?.isCut && answer.content);
 
-/** Whether an answer has neither text nor reasoning nor calls. */
+/** True for an answer with neither text nor reasoning nor calls. */
 export const isEmpty = ({ content, reasoning, calls }) => !content && !reasoning && !calls.length;

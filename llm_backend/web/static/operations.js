@@ -3,6 +3,7 @@
 import { request } from "./api.js";
 import { byId, make } from "./dom.js";
 import { t } from "./language.js";
+import { table } from "./tables.js";
 
 const ANSWERS = {
   all: t("All"),
@@ -15,23 +16,24 @@ export class OperationsPage {
   #element = byId("operations-view");
   #rows = [];
   #answered = "all";
+  #field = make("input", {
+    type: "search",
+    placeholder: t("Find an operation"),
+    "aria-label": t("Find an operation"),
+    oninput: () => this.#draw(),
+  });
+  #choices;
+  #list = make("div", {});
+  #summary = make("p", { className: "hint", role: "status" });
 
-  /** Shows the operations as the server lists them now. */
+  /** Shows the operations as the server lists them now, searched as before. */
   async open() {
     this.#rows = (await request("v1/operations")).data;
-    this.field = make("input", {
-      type: "search",
-      placeholder: t("Find an operation"),
-      "aria-label": t("Find an operation"),
-      oninput: () => this.#draw(),
-    });
-    this.choices = make(
+    this.#choices = make(
       "div",
       { className: "choices", role: "group", "aria-label": t("Answered") },
       ...Object.keys(ANSWERS).map((name) => this.#filterButton(name)),
     );
-    this.list = make("div", {});
-    this.summary = make("p", { className: "hint", role: "status" });
     const here = this.#count("local");
     this.#element.replaceChildren(
       make("header", {}, make("h1", {}, t("Operations"))),
@@ -43,9 +45,9 @@ export class OperationsPage {
           here,
         }),
       ),
-      make("div", { className: "filter" }, this.field, this.choices),
-      this.summary,
-      this.list,
+      make("div", { className: "filter" }, this.#field, this.#choices),
+      this.#summary,
+      this.#list,
     );
     this.#draw();
   }
@@ -68,16 +70,16 @@ export class OperationsPage {
   }
 
   #draw() {
-    for (const button of this.choices.children)
+    for (const button of this.#choices.children)
       button.setAttribute("aria-pressed", button.dataset.answered === this.#answered);
-    const words = this.field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = this.#field.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = this.#rows.filter((row) => this.#isMatch(row, words));
-    this.summary.textContent =
+    this.#summary.textContent =
       rows.length === this.#rows.length
         ? ""
         : t("{part} of {whole}", { part: rows.length, whole: this.#rows.length });
     const tags = [...new Set(rows.map(({ tag }) => tag))];
-    this.list.replaceChildren(
+    this.#list.replaceChildren(
       ...tags.map((tag) =>
         group(
           tag,
@@ -120,25 +122,8 @@ function group(tag, rows) {
       ),
     ),
   );
-  const head = make(
-    "thead",
-    { className: "hidden" },
-    make(
-      "tr",
-      {},
-      ...[t("Method"), t("Path"), t("What it does"), t("Answered")].map((name) =>
-        make("th", { scope: "col" }, name),
-      ),
-    ),
-  );
-  return make(
-    "section",
-    {},
-    make("h2", {}, tag),
-    make(
-      "div",
-      { className: "table", tabIndex: 0, role: "region", "aria-label": tag },
-      make("table", { className: "operations" }, head, body),
-    ),
-  );
+  return table(tag, [t("Method"), t("Path"), t("What it does"), t("Answered")], body, {
+    className: "operations",
+    hasHiddenHead: true,
+  });
 }

@@ -1,6 +1,7 @@
-// Bar charts over days as SVG; the caller adds a text for readers who do not see it.
+// Charts as SVG: bars over days, and a line. Labels describe them to readers who do not see them.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { SVG } from "./dom.js";
+
 const WIDTH = 320,
   HEIGHT = 96,
   GAP = 2,
@@ -10,13 +11,7 @@ const WIDTH = 320,
 export function bars(values, titles, label) {
   const top = Math.max(...values, 1e-9),
     step = WIDTH / values.length;
-  const picture = element("svg", {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
-    preserveAspectRatio: "none",
-    class: "bars",
-    role: "img",
-    "aria-label": label,
-  });
+  const picture = frame("bars", WIDTH, HEIGHT, label);
   for (const [index, value] of values.entries()) {
     const height = value ? Math.max((value / top) * HEIGHT, MIN_BAR_HEIGHT) : 0;
     const bar = element("rect", {
@@ -32,6 +27,35 @@ export function bars(values, titles, label) {
   }
   return picture;
 }
+
+/** A line through values, the last at the right edge, with room for `capacity` of them, scaled to the
+ *  greatest. */
+export function sparkline(values, capacity, label) {
+  const width = 240,
+    height = 48,
+    top = Math.max(...values, 1e-9);
+  const x = (index) => width - ((values.length - 1 - index) / (capacity - 1)) * width;
+  const points = values.map(
+    (value, index) =>
+      `${x(index).toFixed(1)},${(height - 2 - (value / top) * (height - 6)).toFixed(1)}`,
+  );
+  const picture = frame("spark", width, height, label),
+    area = `M${x(0).toFixed(1)},${height} L${points.join(" L")} L${width},${height} Z`;
+  picture.append(
+    element("path", { d: area, class: "area" }),
+    element("polyline", { points: points.join(" ") }),
+  );
+  return picture;
+}
+
+const frame = (name, width, height, label) =>
+  element("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    preserveAspectRatio: "none",
+    class: name,
+    role: "img",
+    "aria-label": label,
+  });
 
 function element(name, attributes) {
   const one = document.createElementNS(SVG, name);

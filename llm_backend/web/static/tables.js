@@ -2,10 +2,11 @@
 
 import { make } from "./dom.js";
 
-/** A section with a title and a table; a column without a name has buttons. */
-export function table(title, columns, body) {
+/** A section with a title and a table; a column without a name has buttons. A hidden head is for screen
+ *  readers, where the cells speak for themselves. */
+export function table(title, columns, body, { className = "", hasHiddenHead = false } = {}) {
   const heads = columns.map((name) => (name ? make("th", { scope: "col" }, name) : make("td", {})));
-  const head = make("thead", {}, make("tr", {}, ...heads));
+  const head = make("thead", { className: hasHiddenHead ? "hidden" : "" }, make("tr", {}, ...heads));
   return make(
     "section",
     {},
@@ -13,7 +14,7 @@ export function table(title, columns, body) {
     make(
       "div",
       { className: "table", tabIndex: 0, role: "region", "aria-label": title },
-      make("table", {}, head, body),
+      make("table", { className }, head, body),
     ),
   );
 }
