@@ -119,11 +119,20 @@ def in_text_file(
         yield from in_text(text, 1)
     else:
         for match in comments.finditer(text):
-            yield from in_text(match.group(), line_of(text, match))
+            line = line_of(text, match)
+            yield from in_text(match.group(), line)
+            if match.group().startswith("/**"):
+                yield from in_first_words(match.group().removeprefix("/**").lstrip(" *\n"), line)
     for match in functions.finditer(text) if functions else ():
         name = next(filter(None, match.groups()))
         if PARTICIPLE.match(snake_case(name)):
             yield line_of(text, match), f"function `{name}`: begin with a verb in the present"
+
+
+def in_first_words(docstring: str, line: int) -> Iterator[tuple[int, str]]:
+    """A question word at the beginning of a docstring."""
+    if match := QUESTION.match(docstring):
+        yield line, f"docstring begins with `{match.group()}`: begin with a noun or a verb"
 
 
 def line_of(text: str, match: re.Match[str]) -> int:
@@ -140,10 +149,7 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
     """Findings in names of functions and in first lines of docstrings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = (ast.get_docstring(node) or "").split("\n")[0]
-            if match := QUESTION.match(first):
-                line = getattr(node, "lineno", 1)
-                yield line, f"docstring begins with `{match.group()}`: begin with a noun or a verb"
+            yield from in_first_words(ast.get_docstring(node) or "", getattr(node, "lineno", 1))
         if is_test:
             continue
         if isinstance(node, ast.arg | ast.Name) and variable_name(node) in VERBS_OF_SPEECH:

@@ -10,8 +10,8 @@ window.ui = SwaggerUIBundle({
   url: "v1/openapi.json",
   domNode: document.getElementById("swagger"),
   deepLinking: true,
-  docExpansion: "none", // some three hundred operations: their tags first
-  defaultModelsExpandDepth: -1, // and fourteen hundred schemas: not below them
+  docExpansion: "none", // tags first: there are hundreds of operations
+  defaultModelsExpandDepth: -1, // no list of schemas, which are even more
   filter: true,
   persistAuthorization: false,
   tryItOutEnabled: true,

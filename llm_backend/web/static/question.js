@@ -51,7 +51,7 @@ function edit(article, text, onEdit) {
   field.addEventListener("input", () => fitHeight(field));
   field.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !event.isComposing) {
-      event.stopPropagation(); // which would stop an answer
+      event.stopPropagation(); // Escape on the document stops an answer
       closeForm(null);
     }
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {

@@ -40,7 +40,7 @@ export class SearchField {
 
   #clear(event) {
     event.preventDefault();
-    event.stopPropagation(); // which would stop an answer
+    event.stopPropagation(); // Escape on the document stops an answer
     this.#field.value = "";
     this.#search();
   }

@@ -8,9 +8,9 @@ const SILENCE_MS = 15_000; // then the server is pinged
 const FAILED_CHECKS = 2; // one alone may be a busy server
 
 export class Turn {
-  /** Whether the user stopped it. */
+  /** True once the user stopped it. */
   isStopped = false;
-  /** Whether its chat is not shown any more, and it continues at the server or on this page. */
+  /** True if its chat is not shown any more, and it continues at the server or on this page. */
   isLeft = false;
   /** The id of a detached answer; null if the answer ends with this page. */
   detachedId = null;
@@ -27,7 +27,7 @@ export class Turn {
     this.#outlivesView = outlivesView;
   }
 
-  /** Whether its chat can be left without stopping it. */
+  /** True if its chat can be left without stopping it. */
   get isLeavable() {
     return this.#outlivesView || this.detachedId !== null;
   }
