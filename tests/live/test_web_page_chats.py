@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -58,11 +59,118 @@ def test_a_file_that_is_no_chat_is_refused(page, tmp_path, content):
     expect(page.get_by_role("alert")).to_have_text("other.json is no chat that was saved as JSON.")
 
 
+def chat_file(name: str, chat: object) -> dict[str, Any]:
+    return {"name": name, "mimeType": "application/json", "buffer": json.dumps(chat).encode()}
+
+
+def test_a_file_of_several_chats_offers_each(page):
+    chats = [
+        {"title": title, "messages": [{"role": "user", "content": f"Hello {title}!"}]}
+        for title in ("one", "two")
+    ]
+    page.get_by_role("button", name="Options").click()
+    page.locator("#chat-file").set_input_files(chat_file("chats.json", {"chats": chats}))
+    offered = page.get_by_role("list", name="Chats of the file").get_by_role("button")
+    expect(offered).to_have_text(["one", "two"])
+    picture(page, "chats-of-a-file")
+    offered.last.click()
+
+    expect(page.locator("article.question p")).to_have_text("Hello two!")
+    page.get_by_role("button", name="Options").click()
+    offered.first.click()
+    expect(page.locator("article.question p")).to_have_text("Hello one!")
+
+
+def test_a_malformed_address_says_so_and_the_page_works(page):
+    page.goto("/#/chat/%E0")
+    expect(page.get_by_role("alert")).to_have_text("This address names no chat.")
+    say(page, "Hello!")
+    wait_answered(page)
+
+
+def test_the_model_of_a_chat_stays_when_the_lists_are_loaded_again(page):
+    said = [{"role": "user", "content": "Hello!"}]
+    chat = {"title": "Mine", "model": "gpt-3.5-turbo", "messages": said}
+    page.evaluate(f"localStorage.setItem('{STORAGE}model', 'builtin')")
+    page.reload()
+    expect(page.locator("#model")).to_have_value("builtin")
+    page.locator("#chat-file").set_input_files(chat_file("a.json", chat))
+    expect(page.locator("#model")).to_have_value("gpt-3.5-turbo")
+    page.get_by_role("button", name="Options").click()
+    with page.expect_response("**/v1/models"):
+        page.get_by_label("Remember it on this device").check()
+    page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which the page is drawn
+
+    expect(page.locator("#model")).to_have_value("gpt-3.5-turbo")
+
+
+STORAGE = "llm-backend."
+
+
+@pytest.mark.parametrize("value", ["x", "3", '["x"]', '{"a": 1}'])
+def test_prompts_that_are_no_prompts_of_the_page_are_left_out(page, value):
+    page.evaluate(f"(value) => localStorage.setItem('{STORAGE}prompts', value)", value)
+    page.evaluate("(value) => localStorage.setItem('prompts', value)", value)  # of another program
+    page.reload()
+
+    expect(page.locator("#model")).to_have_value("builtin")
+    expect(page.locator("#prompt-list li")).to_have_count(0)
+
+
+def save_prompt(page: Page, name: str) -> None:
+    page.get_by_role("button", name="Options").click()
+    page.locator("summary", has_text="Prompts of your own").click()
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Text", exact=True).fill("In one sentence:")
+    page.get_by_role("button", name="Save the prompt").click()
+
+
+def test_prompts_of_two_tabs_are_all_kept(page):
+    other = page.context.new_page()
+    other.goto("/")
+    save_prompt(page, "one")
+    expect(other.locator("#prompt-list li")).to_have_text(["/one"])
+    save_prompt(other, "two")
+
+    expect(page.locator("#prompt-list li")).to_have_text(["/one", "/two"])
+
+
+def test_the_focus_stays_at_a_chat_that_was_renamed_and_goes_where_one_clicks(page):
+    say(page, "Hello Ivan!")
+    wait_answered(page)
+    item = page.locator("#chats li", has_text="Hello Ivan!")
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Ivan")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chats a", has_text="Ivan")).to_be_focused()
+    page.locator("#chats li", has_text="Ivan").get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Ivan the second")
+    page.get_by_label("Message").click()
+
+    expect(page.locator("#chats a", has_text="Ivan the second")).to_be_visible()
+    expect(page.get_by_label("Message")).to_be_focused()
+
+
+def test_a_letter_of_another_keyboard_opens_no_chat(page):
+    say(page, "Hello!")
+    wait_answered(page)
+    page.keyboard.press("Control+Alt+KeyN")  # AltGr on Windows
+    expect(page.locator("article.question")).to_have_count(1)
+    page.keyboard.press("Alt+KeyN")
+    expect(page.locator("article.question")).to_have_count(0)
+
+
 def test_several_chats_are_deleted_together(page):
     for text in ("Hello one!", "Hello two!", "Hello three!"):
         page.get_by_role("button", name="New chat").click()
         say(page, text)
         expect(page.locator("#chats a[aria-current]")).to_have_text(text)
+    page.get_by_role("button", name="Select chats").click()
+    chosen = page.get_by_role("group", name="Selected chats")
+    chosen.get_by_role("button", name="Select all").click()
+    expect(page.get_by_label("Select Hello two!")).to_be_checked()
+    page.get_by_role("button", name="Select chats").click()
     page.get_by_role("button", name="Select chats").click()
     page.get_by_label("Select Hello one!").check()
     page.get_by_label("Select Hello three!").check()
@@ -281,7 +389,7 @@ def test_mathematics_is_drawn_and_money_is_money(page):
 
     expect(prose.locator(".formula.display")).to_have_count(3)
     expect(prose.locator(".formula")).to_have_count(7)
-    expect(prose.locator("code.math")).to_have_text(r"\notacommand")
+    expect(prose.locator("code.formula-source")).to_have_text(r"\notacommand")
     expect(prose.locator("a")).to_have_count(0)
     money = "for $5 and $10, US$3 or $20 to $30, 5$ and 10$."
     expect(prose).to_contain_text(money)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.broken_streams import Break, BreakingProxy, breaking_proxy, scripted_upstream
 from tests.browser import picture, tab
@@ -134,7 +134,7 @@ def test_a_broken_answer_ends_the_turn_and_keeps_what_was_said(page, proxy, how)
         expect(alert.get_by_role("button")).to_have_text(buttons)
         answer = page.locator("article.answer:not(.is-growing)")
         expect(answer).to_contain_text("Cut short")
-        expect(answer.locator("details.thoughts")).to_have_count(1)
+        expect(answer.locator("details.collapsible")).to_have_count(1)
         expect(answer.locator(".prose")).to_have_text("Ready" if after == IN_TEXT else "")
         picture(page, f"lost-{len(buttons)}")
         alert.get_by_role("button", name="Try again").click()
@@ -146,7 +146,7 @@ def test_a_broken_answer_ends_the_turn_and_keeps_what_was_said(page, proxy, how)
     wait_said(page, BEFORE_DONE)
     proxy.see()
     expect(alert).to_contain_text("The answer is whole, but may not be stored.")
-    expect(page.locator("article.answer .cut")).to_have_count(0)
+    expect(page.locator("article.answer .note")).to_have_count(0)
     expect_free(page)
 
 
@@ -199,6 +199,59 @@ def test_an_answer_stays_if_another_one_cannot_be_had(page, proxy):
 
     expect(page.get_by_role("alert")).to_contain_text(LOST)
     expect(prose).to_have_text("Ready steady go")
+
+
+def test_try_again_sends_the_question_that_failed_and_not_an_earlier_one(page, proxy):
+    ask(page, "Hello!")
+    answer = page.locator("article.answer:not(.is-growing)")
+    expect(answer).to_have_count(1)
+    proxy.breaks = [Break(how="504", after=BEFORE_HEADERS)]
+    ask(page, "And now?")
+    retry = page.get_by_role("alert").get_by_role("button")
+    expect(retry).to_have_text("Try again")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        retry.click()
+
+    said = [one["content"] for one in asked.value.post_data_json["messages"]]
+    assert said == ["Hello!", "Ready steady go", "And now?"]
+    expect(answer).to_have_count(2)
+    expect(page.get_by_label("Message")).to_have_value("")
+    expect(page.get_by_text("2 of 2")).to_have_count(0)
+
+
+def test_a_button_says_so_where_the_server_cannot_be_asked_and_works_later(page):
+    ask(page)
+    answer = page.locator("article.answer:not(.is-growing)")
+    expect(answer).to_contain_text("Ready steady go")
+    page.route("**/v1/chat/detached", lambda route: route.abort())
+    page.get_by_role("button", name="Answer again").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The server cannot be reached.")
+    page.unroute("**/v1/chat/detached")
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+    expect(alert).to_be_hidden()
+
+
+def test_an_answer_asked_for_again_that_is_empty_is_asked_for_once_more(page):
+    ask(page)
+    expect(page.locator("article.answer:not(.is-growing)")).to_contain_text("Ready steady go")
+    page.route("**/v1/chat/completions", answer_nothing)
+    page.get_by_role("button", name="Answer again").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The model answered nothing.")
+    page.unroute("**/v1/chat/completions")
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(page.get_by_text("2 of 2")).to_be_visible()
+
+
+def answer_nothing(route: Route) -> None:
+    if route.request.method == "POST":
+        route.fulfill(body="data: [DONE]\n\n", content_type="text/event-stream")
+    else:
+        route.continue_()
 
 
 def test_a_device_that_was_offline_takes_the_question_up_again(page):

@@ -124,7 +124,7 @@ def test_a_model_is_downloaded_loaded_and_removed_on_the_page(browser, tmp_path)
             row = rows.filter(has_text="tiny-Q8_0")
             expect(row).to_contain_text("unloaded")
             expect(page.locator("#status-view [role=status]")).to_contain_text("is downloaded.")
-            row.get_by_role("button", name="Load", exact=True).click()
+            row.get_by_role("button", name="Load tiny-Q8_0", exact=True).click()
             expect(row).to_contain_text("ready")
             picture(page, "downloaded")
             kept = page.request.delete("/v1/models/builtin")
@@ -192,9 +192,9 @@ def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(tools_page):
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("No tools today.")
     page.unroute("**/mcp")
-    for decision, answer in (
-        ("Refuse", "Then I do not know."),
-        ("Allow", "There is one, far away."),
+    for decision, result, answer in (
+        ("Refuse", "The call was refused", "Then I do not know."),
+        ("Allow", "Result of the call", "There is one, far away."),
     ):
         with page.expect_request("**/v1/chat/completions") as asked:
             page.get_by_label("Message").fill("Which models are there?")
@@ -207,7 +207,7 @@ def test_a_model_calls_a_tool_of_the_server_once_that_is_allowed(tools_page):
         expect(page.locator("article.answer .prose").last).to_have_text(answer)
         expect(approval).to_have_count(0)
         page.reload()
-        expect(page.get_by_text("Result of the call")).to_be_visible()
+        expect(page.get_by_text(result)).to_be_visible()
         expect(page.locator("article.answer .prose").last).to_have_text(answer)
         page.get_by_role("button", name="New chat").click()
 
@@ -322,3 +322,160 @@ def test_the_page_is_english_where_its_dictionary_cannot_be_fetched(browser, ser
         expect(page.locator("#model")).to_have_value("builtin")
         expect(page.get_by_role("button", name="New chat")).to_be_visible()
         assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_a_failure_in_the_sidebar_is_told_beside_every_view(browser, server):
+    with tab(browser, server.address, expected_error="ERR_FAILED") as page:
+        page.goto("/#/status")
+        expect(page.locator(".pill")).to_have_text("Idle")
+        page.route("**/v1/chat/search?*", lambda route: route.abort())
+        page.get_by_label("Search chats").fill("Hello")
+
+        expect(page.locator("#notice")).to_be_visible()
+        expect(page.locator("#notice")).to_contain_text("The server cannot be reached.")
+
+
+def test_the_enter_key_stops_no_answers_of_two_models(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/#/compare")
+        field = page.get_by_label("Question to both models")
+        waiting: list[Route] = []
+        page.route("**/v1/chat/completions", lambda route: waiting.append(route))
+        field.fill("one")
+        field.press("Enter")
+        running = page.locator("#compare-view [aria-busy]")
+        expect(running).to_have_count(2)
+        field.fill("two")
+        field.press("Enter")
+        expect(running).to_have_count(2)
+        page.get_by_role("button", name="Stop").click()
+
+        expect(running).to_have_count(0)
+        expect(field).to_have_value("two")
+
+
+def test_a_status_page_without_the_list_of_models_says_so(browser, server):
+    with tab(browser, server.address, expected_error="ERR_FAILED") as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        page.route("**/v1/models", lambda route: route.abort())
+        page.get_by_role("link", name="Status").click()
+
+        alert = page.locator("#status-view").get_by_role("alert")
+        expect(alert).to_have_text("The server cannot be reached.")
+
+
+def test_a_page_whose_dictionary_comes_late_is_installable(browser, server):
+    with tab(browser, server.address, locale="de-DE", service_workers="allow") as page:
+        waiting: list[Route] = []
+        page.route("**/languages/de.json", lambda route: waiting.append(route))
+        page.goto("/")  # returns once the event `load` has come
+        with page.expect_request("**/web/install.js"):
+            waiting[0].continue_()
+
+        assert page.evaluate("navigator.serviceWorker.ready.then((one) => one.scope)")
+
+
+def test_a_downloaded_model_is_named_as_it_was_when_the_download_began(browser, server):
+    with tab(browser, server.address) as page:
+        waiting: list[Route] = []
+        page.route("**/api/pull", lambda route: waiting.append(route))
+        page.goto("/#/status")
+        field = page.get_by_label("Model of the Hugging Face hub")
+        field.fill("a/b")
+        page.get_by_role("button", name="Download").click()
+        field.fill("c/d")
+        waiting[0].fulfill(body='{"status": "success"}\n')
+
+        expect(page.get_by_text("a/b is downloaded.")).to_be_visible()
+
+
+def test_operations_are_searched_as_before_on_return_to_the_page(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/#/operations")
+        field = page.get_by_role("searchbox", name="Find an operation")
+        field.fill("create chat completion")
+        expect(page.locator("#operations-view tbody tr")).to_have_count(1)
+        page.goto("/#/status")
+        expect(page.locator(".pill")).to_have_text("Idle")
+        page.goto("/#/operations")
+
+        expect(field).to_have_value("create chat completion")
+        expect(page.locator("#operations-view tbody tr")).to_have_count(1)
+
+
+def test_the_question_whether_a_tool_may_be_called_is_announced(tools_page):
+    ask(tools_page, "Which models are there?")
+
+    announcer = tools_page.locator("#announcer")
+    expect(announcer).to_contain_text("The model wants to call list_models.")
+    expect(tools_page.get_by_label("Message")).to_be_focused()  # no key that is typed may allow it
+
+
+def test_a_call_that_was_refused_or_failed_is_named_so(tools_page):
+    ask(tools_page, "Which models are there?").get_by_role("button", name="Refuse").click()
+    expect(tools_page.get_by_text("The call was refused")).to_be_visible()
+    approval = ask(tools_page, "Which models are there?")
+    failed = {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "No tools today."}}
+    tools_page.route("**/mcp", lambda route: route.fulfill(json=failed))
+    approval.get_by_role("button", name="Allow").click()
+
+    expect(tools_page.get_by_text("The call failed")).to_be_visible()
+
+
+def test_results_of_a_chat_that_was_left_are_continued_on_return(tools_page):
+    page = tools_page
+    page.route("**/v1/info", without_detached_chats)
+    page.reload()
+    expect(page.locator("#model")).to_have_value("far")
+    approval = ask(page, "Which models are there?")
+    waiting: list[Route] = []
+    page.route("**/mcp", lambda route: waiting.append(route))
+    with page.expect_request("**/mcp"):
+        approval.get_by_role("button", name="Allow").click()
+    address = page.url
+    page.get_by_role("button", name="New chat").click()
+    with page.expect_response("**/mcp"):
+        waiting[0].continue_()
+    page.evaluate("fetch('ping').then((answer) => answer.text())")  # after which it has ended
+    page.goto(address)
+
+    expect(page.locator("article.answer .prose").last).to_have_text("There is one, far away.")
+    expect(page.get_by_text("Result of the call")).to_have_count(1)
+
+
+def without_detached_chats(route: Route) -> None:
+    """As a server of several processes describes itself."""
+    route.fulfill(json=route.fetch().json() | {"detaches_chats": False})
+
+
+def test_the_window_is_named_by_the_view_and_a_model_by_its_buttons(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/#/status")
+        expect(page.get_by_role("button", name="Unload builtin", exact=True)).to_be_visible()
+        expect(page).to_have_title("Status – llm-backend")
+        page.goto("/#/")
+        expect(page).to_have_title("llm-backend")
+        page.get_by_label("Message").fill("Hello window!")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Answer again")).to_be_visible()
+        page.get_by_role("link", name="Operations").click()
+        expect(page).to_have_title("Operations – llm-backend")
+        page.go_back()
+
+        expect(page).to_have_title("Hello window! – llm-backend")
+
+
+def test_the_status_follows_a_key_that_is_entered_beside_it(browser, tmp_path):
+    keys = {"LLM_BACKEND_API_KEYS": "sk-right", "LLM_BACKEND_MODELS": "none"}
+    with (
+        serve(tmp_path, environment=keys) as closed,
+        tab(browser, closed.address, expected_error="401") as page,
+    ):
+        page.goto("/#/status")
+        expect(page.locator(".pill")).to_have_text("Error")
+        field = page.get_by_label("API key")
+        field.fill("sk-right")
+        field.press("Enter")
+
+        expect(page.locator(".pill")).to_have_text("Stopped")  # it serves no model

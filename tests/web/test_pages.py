@@ -25,7 +25,7 @@ NO_WORDS_OF_A_LANGUAGE = {
     *("Enter", "Tab", "Escape", "Files", "Bearer ${apiKey.value}"),
     *("Secret Key", "Files of a chat"),  # names on the server
     *("How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"),
-    *("The user refused this call.", "Error: the arguments are no JSON."),  # to models
+    *("The user refused this call.", "Error: "),  # to models
     "Go on exactly where you stopped. Repeat nothing.",
     "Write a title of at most six words for the following chat, in its language."
     " Write nothing else.",
@@ -187,13 +187,13 @@ def test_web_page_languages_have_the_same_texts_which_the_page_uses():
         assert used <= texts.keys() == languages["de"].keys()
         for text, translated in texts.items():
             assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", translated))
-            assert text in sources or re.match("(Earlier|Later) ", text), text
+            assert text in sources, text
 
 
 def test_web_page_texts_are_translated():
     found = set()
     for file in STATIC.glob("*.js"):
-        if file.name not in FOR_OPERATORS | {"code.js", "language.js"}:
+        if file.name not in FOR_OPERATORS | {"code.js", "start.js"}:
             found |= {(file.name, text) for text in untranslated(file.read_text())}
 
     assert {text for _, text in found} == NO_WORDS_OF_A_LANGUAGE, found

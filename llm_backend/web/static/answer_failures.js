@@ -33,12 +33,14 @@ export class AnswerFailures {
     this.#notice.showMild(t("The tool has not answered yet. Stop ends the wait."));
   }
 
-  showEmpty() {
-    this.#notice.show(t("The model answered nothing."), this.#actions({}, null, null));
+  /** Says that the model answered nothing; the arguments are those of `showError`. */
+  showEmpty({ lastAnswer, onRetry }) {
+    this.#notice.show(t("The model answered nothing."), this.#actions({}, lastAnswer, onRetry));
   }
 
-  /** Shows an error. `lastAnswer` is the conversation's; `hasAnswer` tells whether the turn that failed
-   *  left one. `onRetry`, if given, asks a question again that got none. */
+  /** Shows an error. `lastAnswer` is what the failed turn left or was to replace; null if it was to
+   *  answer a question, and did not. `hasAnswer` tells whether it left one. `onRetry`, if given, asks a
+   *  question again that got none. */
   showError(error, { lastAnswer, hasAnswer, onRetry }) {
     this.#errors.show(error, this.#actions(error, lastAnswer, hasAnswer ? null : onRetry));
     if (hasAnswer && !lastAnswer.isCut)

@@ -71,5 +71,15 @@ export class AnswerStream {
   }
 }
 
+let cachedTools = null;
+
 /** Returns the tools of this server, in the form of chat requests. */
-export const listTools = async () => (await import("./tools.js")).functionTools();
+export async function listTools() {
+  cachedTools ??= await (await import("./tools.js")).functionTools();
+  return cachedTools;
+}
+
+/** Has the tools be listed again: another key may call others. */
+export function forgetTools() {
+  cachedTools = null;
+}

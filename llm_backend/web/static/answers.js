@@ -13,7 +13,8 @@ import { Turn } from "./turn.js";
 
 export class Answers {
   #turn = null; // the answer in progress
-  #calling = new Map(); // conversations whose calls of tools are being made, and their turns, by id
+  #calling = new Map(); // by id: conversations whose calls of tools are being made, and their turns;
+  // null instead of a turn if the calls have their results, and the model has not
   #view;
   #stream;
   #failures;
@@ -42,13 +43,13 @@ export class Answers {
     this.#failures = new AnswerFailures({
       notice,
       errors,
-      onRegenerate: () => this.#regenerate(),
-      onContinue: () => this.#continue(),
-      onRetry: () => this.#retry(),
+      onRegenerate: () => this.#attempt(() => this.#regenerate()),
+      onContinue: () => this.#attempt(() => this.#continue()),
+      onRetry: () => this.#attempt(() => this.#retry()),
     });
   }
 
-  /** Whether an answer is in progress. */
+  /** True while an answer is in progress. */
   get isActive() {
     return this.#turn !== null;
   }
@@ -57,7 +58,7 @@ export class Answers {
 
   /** Sends the text of the field to the chat of the address. */
   async send() {
-    await this.#router.settle();
+    await Promise.all([this.#router.settle(), this.#pictures.settle()]);
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;
@@ -94,7 +95,7 @@ export class Answers {
   stop() {
     const id = this.#turn?.detachedId;
     this.#turn?.stop();
-    if (id) cancel(id).catch((error) => this.#errors.show(error));
+    if (id) this.#attempt(() => cancel(id));
   }
 
   /** Leaves the open chat: its answer continues at the server and its calls of tools on this page;
@@ -105,13 +106,20 @@ export class Answers {
     this.#setTurn(null);
   }
 
-  /** Returns the conversation of an id whose calls of tools are being made, and their turn. */
+  /** Returns the conversation of an id whose calls of tools go on or went on while it was not shown,
+   *  and their turn. */
   findCalling(id) {
     return this.#calling.get(id) ?? null;
   }
 
-  /** Shows a turn of the open chat again that went on while another chat was open. */
-  resume(turn) {
+  /** Shows a turn of the open chat again that went on while another chat was open, or has the model
+   *  continue with the results. */
+  resume({ conversation, turn }) {
+    if (turn === null) {
+      this.#calling.delete(conversation.id);
+      this.#answer();
+      return;
+    }
     turn.resume();
     this.#setTurn(turn);
   }
@@ -121,17 +129,28 @@ export class Answers {
     conversation.id = metadata.conversation;
     this.#options.choose(model);
     this.#view.show(conversation);
-    this.#attachments.show(metadata.vector_store).catch((error) => this.#errors.show(error));
-    this.#answer({ followedId: id }).catch((error) => this.#errors.show(error));
+    this.#attachments.show(metadata.vector_store);
+    this.#answer({ followedId: id });
   }
 
   /** Offers to generate the last answer again, to continue it, and to allow the calls in it. */
   offerContinuation() {
     this.#view.transcript.offerContinuation({
-      onRegenerate: () => this.#regenerate(),
-      onContinue: isContinuable(this.#view.conversation.lastAnswer) ? () => this.#continue() : null,
+      onRegenerate: () => this.#attempt(() => this.#regenerate()),
+      onContinue: isContinuable(this.#view.conversation.lastAnswer)
+        ? () => this.#attempt(() => this.#continue())
+        : null,
     });
-    this.#offerApproval(this.#view.conversation).catch((error) => this.#errors.show(error));
+    this.#attempt(() => this.#offerApproval(this.#view.conversation));
+  }
+
+  /** Does what a button says; a failure is shown with a button that does it again. */
+  async #attempt(work) {
+    try {
+      await work();
+    } catch (error) {
+      this.#errors.show(error, [[t("Try again"), () => this.#attempt(work)]]);
+    }
   }
 
   async #regenerate() {
@@ -206,9 +225,10 @@ export class Answers {
     }
     try {
       const hasAnswer = this.#finish(conversation, answerView, previous),
-        { lastAnswer } = conversation;
+        isOfQuestion = !hasAnswer && (onRetry || !previous); // rather than of another answer to it
+      const lastAnswer = isOfQuestion ? null : conversation.lastAnswer;
       if (failure) this.#failures.showError(failure, { lastAnswer, hasAnswer, onRetry });
-      else if (!hasAnswer && !turn.isStopped) this.#failures.showEmpty();
+      else if (!hasAnswer && !turn.isStopped) this.#failures.showEmpty({ lastAnswer, onRetry });
       const stoppedId = hasAnswer && (failure || turn.isStopped) ? conversation.storedId : null;
       await this.#onStored(this.#options.isStoring ? stoppedId : null);
       if (!failure && !turn.isStopped) {
@@ -291,7 +311,7 @@ export class Answers {
     if (conversation !== this.#view.conversation || this.#turn) return;
     this.#view.transcript.showApproval(
       approvalPanel(calls, (isAllowed) =>
-        this.#answerCalls(conversation, calls, isAllowed).catch((error) => this.#errors.show(error)),
+        this.#attempt(() => this.#answerCalls(conversation, calls, isAllowed)),
       ),
     );
   }
@@ -317,24 +337,25 @@ export class Answers {
     if (this.#turn === turn) this.#setTurn(null);
     if (calls.every(({ result }) => result !== undefined)) {
       for (const call of calls) conversation.addResult(call, call.result);
-      await this.#answerResults(conversation);
+      await this.#attempt(() => this.#answerResults(conversation));
     } else if (!turn.isLeft) {
       this.offerContinuation(); // with the question whether the calls may be made
-      const retry = () =>
-        this.#answerCalls(conversation, calls, isAllowed).catch((error) => this.#errors.show(error));
-      if (failure) this.#errors.show(failure, [[t("Try again"), retry]]);
+      if (failure) throw failure;
     }
   }
 
   /** Has the model continue with the results; where the chat was left, as an answer that the server
-   *  continues without the page. */
+   *  continues without the page, or else once the chat is opened again. */
   async #answerResults(conversation) {
     if (conversation === this.#view.conversation) {
       this.#view.draw();
       return this.#answer();
     }
     const { parameters, isStoring, isDetaching } = this.#options;
-    if (!isDetaching) return;
+    if (!isDetaching) {
+      this.#calling.set(conversation.id, { conversation, turn: null });
+      return;
+    }
     const answers = conversation.answer({
       model: conversation.model,
       parameters,
@@ -345,7 +366,12 @@ export class Answers {
       detachedId: newId(),
       signal: new AbortController().signal,
     });
-    for await (const _ of answers) break; // it has begun
+    try {
+      for await (const _ of answers) break; // it has begun
+    } catch (error) {
+      error.message = `${conversation.title}: ${error.message}`; // another chat is shown
+      throw error;
+    }
     await this.#onStored();
   }
 }

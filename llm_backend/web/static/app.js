@@ -1,5 +1,6 @@
 // The page: builds its parts, loads the lists of the server, and wires the keyboard and the buttons.
 
+import { forgetTools } from "./answer_stream.js";
 import { Answers } from "./answers.js";
 import { Attachments } from "./attachments.js";
 import { ChatOpener } from "./chat_opener.js";
@@ -27,8 +28,9 @@ const STARTERS = [
 ];
 
 class App {
+  #timer = null; // of the next load of the models
   #notice = new Notice();
-  #options = new Options({ onKey: () => this.#loadLists() });
+  #options = new Options({ onKey: () => this.#useKey() });
   #errors = new ErrorReport({
     notice: this.#notice,
     options: this.#options,
@@ -95,6 +97,13 @@ class App {
 
   // -- lists of the server
 
+  /** Loads what another key may see: the lists, and the view beside the chat. */
+  async #useKey() {
+    forgetTools();
+    await this.#loadLists();
+    if (!this.#router.isAtChat) this.#router.follow();
+  }
+
   async #loadLists() {
     this.#notice.hide();
     try {
@@ -122,8 +131,12 @@ class App {
     this.#attachments.offer(this.#options);
     offerVoice(this.#options.local, (error) => this.#errors.show(error));
     this.#view.showGreeting();
+    clearTimeout(this.#timer);
     if (isStarting)
-      setTimeout(() => this.#loadModels().catch((error) => this.#errors.show(error)), LOADING_MS);
+      this.#timer = setTimeout(
+        () => this.#loadModels().catch((error) => this.#errors.show(error)),
+        LOADING_MS,
+      );
   }
 
   /** Loads the stored chats again, several times if need be until the one of an id is there. */
@@ -164,7 +177,8 @@ class App {
   #wireKeyboard() {
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && !event.isComposing) this.#escape();
-      if (event.altKey && event.code === "KeyN") {
+      if (event.altKey && !event.ctrlKey && event.code === "KeyN") {
+        // with the control key it is AltGr, which writes letters
         event.preventDefault();
         this.openNewChat();
       }
@@ -215,4 +229,13 @@ class App {
 
 translatePage();
 new App();
-addEventListener("load", async () => (await import("./install.js")).registerWorker());
+if (document.readyState === "complete") install();
+else addEventListener("load", install); // the dictionary has come before the rest of the page
+
+async function install() {
+  try {
+    await (await import("./install.js")).registerWorker();
+  } catch (error) {
+    console.warn(error); // a browser or a proxy that has no workers: the page works without
+  }
+}

@@ -25,25 +25,29 @@ export class ChatOpener {
   /** Opens the chat of an address: `chat` with a conversation's id, `stored` with that of a stored
    *  completion, or an empty kind for a new chat. */
   async open(kind, id) {
-    if (kind === "chat" && id === this.#view.conversation.id) return;
+    if (kind === "chat" && id === this.#view.conversation.id) {
+      this.#view.showTitle();
+      return;
+    }
     this.#answers.leave();
-    if (kind) await this.load(kind, decodeURIComponent(id));
+    if (kind) await this.load(kind, id);
     else {
       this.#view.showNew();
       await this.#attachments.show(null);
     }
   }
 
-  /** Loads a chat from the server and shows it; an answer in progress is followed. A chat whose calls
-   *  of tools are being made on this page is shown as it is here. */
-  async load(kind, id) {
-    const { path } = this.#router,
-      calling = kind === "chat" ? this.#answers.findCalling(id) : null;
+  /** Loads a chat from the server, by its id as addresses have it, and shows it; an answer in progress
+   *  is followed. A chat whose calls of tools are being made on this page is shown as it is here. */
+  async load(kind, encodedId) {
+    const { path } = this.#router;
     try {
+      const id = decodeId(encodedId),
+        calling = kind === "chat" ? this.#answers.findCalling(id) : null;
       if (calling) {
-        this.#show(calling.conversation);
-        this.#answers.resume(calling.turn);
-        await this.#attachments.show(calling.conversation.metadata.vector_store);
+        const { filesShown } = this.#show(calling.conversation);
+        this.#answers.resume(calling);
+        await filesShown;
         return;
       }
       const [conversation, run] = await (kind === "chat"
@@ -55,11 +59,11 @@ export class ChatOpener {
         return;
       }
       if (conversation === null) throw new RequestError(404, t("This chat is not stored any more."));
-      this.#show(conversation);
-      await this.#attachments.show(conversation.metadata.vector_store);
+      await this.#show(conversation).filesShown;
     } catch (error) {
       if (path !== this.#router.path) return;
       this.#view.showNew();
+      this.#attachments.show(null);
       this.#errors.show(error);
     }
   }
@@ -68,14 +72,23 @@ export class ChatOpener {
   async showImported(conversation) {
     this.#answers.leave();
     this.#options.hide();
-    this.#show(conversation);
     this.#router.push("#/");
-    await this.#attachments.show(null);
+    await this.#show(conversation).filesShown;
   }
 
+  /** Shows a conversation; `filesShown` is a promise of its files. */
   #show(conversation) {
     this.#options.choose(conversation.model);
     this.#options.system = conversation.system;
     this.#view.show(conversation);
+    return { filesShown: this.#attachments.show(conversation.metadata.vector_store) };
+  }
+}
+
+function decodeId(encoded) {
+  try {
+    return decodeURIComponent(encoded);
+  } catch {
+    throw new RequestError(404, t("This address names no chat."));
   }
 }

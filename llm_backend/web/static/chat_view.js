@@ -1,8 +1,8 @@
 // The open chat on the page: its messages, its title, the greeting of an empty chat, and the send button.
 
 import { Conversation } from "./conversation.js";
-import { byId, changeIcon, make } from "./dom.js";
-import { t } from "./language.js";
+import { announce, byId, changeIcon, nameWindow } from "./dom.js";
+import { formatCount, t } from "./language.js";
 import { Transcript } from "./transcript.js";
 
 export class ChatView {
@@ -52,7 +52,7 @@ export class ChatView {
   showTitle() {
     const { title } = this.conversation;
     byId("heading").textContent = title || t("New chat");
-    document.title = title ? `${title} – llm-backend` : "llm-backend";
+    if (document.body.dataset.page === "chat") nameWindow(title);
   }
 
   /** Shows the new title of a conversation, if it is the open one. */
@@ -82,10 +82,9 @@ export class ChatView {
     changeIcon(button, isAnswering ? "stop" : "up");
     button.setAttribute("aria-label", isAnswering ? t("Stop") : t("Send"));
     button.classList.toggle("is-stop", isAnswering);
-    byId("announcer").replaceChildren(
-      ...(isAnswering ? [make("p", {}, t("The model is answering."))] : []),
-    );
+    byId("announcer").replaceChildren();
     if (!isAnswering) return;
+    announce(t("The model is answering."));
     this.#notice.hide();
     byId("speed").textContent = "";
     byId("greeting").hidden = true;
@@ -98,10 +97,10 @@ export class ChatView {
     const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
     byId("speed").textContent =
       t("{tokens} tokens, {speed} a second; {cached} of {prompt} from the cache.", {
-        tokens: usage.completion_tokens,
-        speed: speed.toFixed(0),
-        cached,
-        prompt: usage.prompt_tokens,
+        tokens: formatCount(usage.completion_tokens),
+        speed: formatCount(speed),
+        cached: formatCount(cached),
+        prompt: formatCount(usage.prompt_tokens),
       });
   }
 }

@@ -1,4 +1,4 @@
-// Stored chats in the sidebar: open, rename, delete.
+// Stored chats in the sidebar: found, opened, renamed, selected, saved, deleted.
 
 import { isConfirmed } from "./confirm.js";
 import {
@@ -61,6 +61,7 @@ export class Chats {
       return chats.map(({ id }) => id);
     } catch (error) {
       if (signal.aborted) return []; // another list was requested meanwhile
+      this.#scheduleReload(this.#element.querySelector(".is-running") !== null);
       throw error;
     }
   }
@@ -217,21 +218,21 @@ export class Chats {
       "aria-label": t("Title"),
     });
     let isDone = false;
-    const close = async (isSaved) => {
+    const close = async ({ isSaved, isByKey }) => {
       if (isDone) return;
       isDone = true;
       const title = field.value.trim();
       field.replaceWith(link);
+      if (isByKey) link.focus(); // by the pointer it goes elsewhere
       if (isSaved && title && title !== titleOf(chat)) await this.#rename(chat, item, title);
-      item.querySelector("a").focus();
     };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.isComposing) return; // the keys are the input method's
-      if (event.key === "Enter") close(true);
-      if (event.key === "Escape") close(false);
+      if (event.key === "Enter") close({ isSaved: true, isByKey: true });
+      if (event.key === "Escape") close({ isSaved: false, isByKey: true });
     });
-    field.addEventListener("blur", () => close(true));
+    field.addEventListener("blur", () => close({ isSaved: true, isByKey: false }));
     link.replaceWith(field);
     field.select();
   }
@@ -240,8 +241,11 @@ export class Chats {
     try {
       const renamed = await rename(chat, title);
       this.#onRenamed(conversationOf(renamed), title);
-      item.replaceWith(this.#itemOf(renamed, pathOf(renamed)));
+      const hadFocus = item.contains(document.activeElement),
+        renamedItem = this.#itemOf(renamed, pathOf(renamed));
+      item.replaceWith(renamedItem);
       this.mark(this.#currentPath);
+      if (hadFocus) renamedItem.querySelector("a").focus();
     } catch (error) {
       this.#onFailed(error);
     }
@@ -250,7 +254,8 @@ export class Chats {
   /** Saves them as one file. */
   async #saveAll(chats) {
     const open = (chat) => (conversationOf(chat) ? loadConversation(conversationOf(chat)) : loadStoredChat(chat.id));
-    const conversations = await Promise.all(chats.map(open));
+    const conversations = [];
+    for (const chat of chats) conversations.push(await open(chat)); // each takes several requests
     saveChats(conversations.filter(Boolean)); // one may be deleted by now
   }
 

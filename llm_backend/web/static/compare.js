@@ -2,7 +2,7 @@
 
 import { ConnectionLost, streamEvents } from "./api.js";
 import { byId, make } from "./dom.js";
-import { language, t } from "./language.js";
+import { formatCount, language, t } from "./language.js";
 import { Markdown } from "./markdown.js";
 import { newAnswer, applyDelta } from "./messages.js";
 
@@ -10,12 +10,14 @@ const PATH = "v1/chat/completions";
 const RENDER_INTERVAL_MS = 60;
 const SIDES = [t("First model"), t("Second model")];
 
-const count = new Intl.NumberFormat(language);
 const seconds = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
 
 export class ComparePage {
   #element = byId("compare-view");
   #options;
+  #question;
+  #button;
+  #failure;
   #sides = [];
   #runningCount = 0;
 
@@ -31,7 +33,7 @@ export class ComparePage {
     if (!this.#sides.length) this.#build();
     const chosen = [model, names.find((name) => name !== model) ?? model];
     this.#sides.forEach((side, index) => side.offer(names, chosen[index]));
-    this.question.focus();
+    this.#question.focus();
   }
 
   /** Ends the answers in progress. */
@@ -41,7 +43,7 @@ export class ComparePage {
 
   #build() {
     this.#sides = SIDES.map((name) => new Side(name));
-    this.question = make("textarea", {
+    this.#question = make("textarea", {
       rows: 2,
       required: true,
       "aria-label": t("Question to both models"),
@@ -49,11 +51,11 @@ export class ComparePage {
       onkeydown: (event) => {
         if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
         event.preventDefault();
-        this.#submit();
+        if (!this.#runningCount) this.#submit(); // only the button stops
       },
     });
-    this.button = make("button", { className: "ask" }, t("Ask both"));
-    this.failure = make("p", { className: "notice", role: "alert", hidden: true });
+    this.#button = make("button", { className: "ask" }, t("Ask both"));
+    this.#failure = make("p", { className: "notice", role: "alert", hidden: true });
     const clear = make("button", { type: "button", className: "quiet", onclick: () => this.#clear() }, t("New"));
     const onsubmit = (event) => {
       event.preventDefault();
@@ -62,8 +64,8 @@ export class ComparePage {
     this.#element.replaceChildren(
       make("header", {}, make("h1", {}, t("Compare"))),
       make("p", { className: "lead" }, t("Both models get the same questions, each with its own answers before. Nothing is stored.")),
-      make("form", { className: "compare-form", onsubmit }, this.question, make("div", { className: "row" }, clear, this.button)),
-      this.failure,
+      make("form", { className: "compare-form", onsubmit }, this.#question, make("div", { className: "row" }, clear, this.#button)),
+      this.#failure,
       make("div", { className: "compare" }, ...this.#sides.map(({ element }) => element)),
     );
   }
@@ -71,12 +73,12 @@ export class ComparePage {
   #clear() {
     this.close();
     for (const side of this.#sides) side.clear();
-    this.question.focus();
+    this.#question.focus();
   }
 
   #submit() {
     if (this.#runningCount) return this.close();
-    const text = this.question.value.trim();
+    const text = this.#question.value.trim();
     if (!text) return;
     let options;
     try {
@@ -86,13 +88,13 @@ export class ComparePage {
       return;
     }
     this.#showFailure("");
-    this.question.value = "";
+    this.#question.value = "";
     for (const side of this.#sides) this.#ask(side, text, options);
   }
 
   #showFailure(message) {
-    this.failure.textContent = message;
-    this.failure.hidden = message === "";
+    this.#failure.textContent = message;
+    this.#failure.hidden = message === "";
   }
 
   async #ask(side, text, options) {
@@ -107,7 +109,7 @@ export class ComparePage {
   }
 
   #showState() {
-    this.button.textContent = this.#runningCount ? t("Stop") : t("Ask both");
+    this.#button.textContent = this.#runningCount ? t("Stop") : t("Ask both");
   }
 }
 
@@ -218,7 +220,7 @@ class ComparedAnswer {
       first: seconds.format(this.#firstAfterMs / 1000),
     };
     this.#figures.textContent = tokens
-      ? t("{tokens} tokens in {all} s, the first after {first} s.", { tokens: count.format(tokens), ...values })
+      ? t("{tokens} tokens in {all} s, the first after {first} s.", { tokens: formatCount(tokens), ...values })
       : t("{all} s, the first word after {first} s.", values);
   }
 

@@ -2,11 +2,9 @@
 
 import { streamLines } from "./api.js";
 import { make } from "./dom.js";
-import { language, t } from "./language.js";
+import { formatCount, t } from "./language.js";
 
-const megabytes = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
-
-/** A form that downloads a model; `onDone` is called with its name. */
+/** A form that downloads a model; `onDownloaded` is called when one is there. */
 export function downloadForm({ isServed, onDownloaded }) {
   const name = make("input", {
     type: "text",
@@ -18,19 +16,22 @@ export function downloadForm({ isServed, onDownloaded }) {
   });
   const button = make("button", { className: "quiet" }, t("Download")),
     bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": t("Progress of the download") }),
+    progress = make("p", { className: "hint" }), // not announced: it changes all the time
     state = make("p", { className: "hint", role: "status" });
   let controller = null;
   const onsubmit = async (event) => {
     event.preventDefault();
     if (controller) return controller.abort();
     controller = new AbortController();
+    const model = name.value.trim(); // the field may change meanwhile
     button.textContent = t("Stop");
+    state.textContent = "";
     try {
-      await download(name.value.trim(), controller.signal, bar, state);
+      await download(model, controller.signal, bar, progress);
       state.textContent = isServed
-        ? t("{name} is downloaded.", { name: name.value.trim() })
+        ? t("{name} is downloaded.", { name: model })
         : t("{name} is downloaded. Start the server with --model {name}, or with --serve-models-folder.", {
-            name: name.value.trim(),
+            name: model,
           });
       onDownloaded();
     } catch (error) {
@@ -40,6 +41,7 @@ export function downloadForm({ isServed, onDownloaded }) {
     }
     controller = null;
     bar.hidden = true;
+    progress.textContent = "";
     button.textContent = t("Download");
   };
   return make(
@@ -54,20 +56,21 @@ export function downloadForm({ isServed, onDownloaded }) {
       button,
     ),
     bar,
+    progress,
     state,
   );
 }
 
-async function download(model, signal, bar, state) {
+async function download(model, signal, bar, progress) {
   bar.hidden = false;
   bar.removeAttribute("value"); // it is not known how much there is
   for await (const { status, total, completed } of streamLines("api/pull", { body: { model }, signal })) {
     if (!total) continue;
     bar.value = completed / total;
-    state.textContent = t("{file}: {done} of {all} MB", {
+    progress.textContent = t("{file}: {done} of {all} MB", {
       file: status,
-      done: megabytes.format(completed / 1e6),
-      all: megabytes.format(total / 1e6),
+      done: formatCount(completed / 1e6),
+      all: formatCount(total / 1e6),
     });
   }
 }

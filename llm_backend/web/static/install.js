@@ -1,6 +1,7 @@
 // Registration of the service worker, after the page is loaded.
 
-const WORKER = "/web/worker.js";
+const WORKER = new URL("worker.js", import.meta.url).href; // below a path, where a proxy adds one
+const SCOPE = new URL("../", import.meta.url).href;
 
 /** Registers it, which lets the browser install the page. Browsers without workers, and insecure
  *  addresses (http on another machine), skip this; the page works without. */
@@ -8,5 +9,5 @@ export async function registerWorker() {
   if (!("serviceWorker" in navigator)) return;
   const policy = self.trustedTypes?.createPolicy("worker", { createScriptURL: () => WORKER });
   const url = policy?.createScriptURL(WORKER) ?? WORKER;
-  await navigator.serviceWorker.register(url, { scope: "/" });
+  await navigator.serviceWorker.register(url, { scope: SCOPE });
 }

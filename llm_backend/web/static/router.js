@@ -1,6 +1,6 @@
 // Addresses of the page: each names a chat, or a page beside the chat, and is in the history.
 
-import { byId } from "./dom.js";
+import { byId, nameWindow } from "./dom.js";
 import { sidebar } from "./frame.js";
 
 // Pages beside the chat; each is loaded when it is first opened.
@@ -37,7 +37,7 @@ export class Router {
     return this.#path;
   }
 
-  /** Whether the chat is shown, rather than a page beside it. */
+  /** True if the chat is shown, rather than a page beside it. */
   get isAtChat() {
     return document.body.dataset.page === "chat";
   }
@@ -45,7 +45,7 @@ export class Router {
   /** Opens the page of the address. */
   follow() {
     this.#path = location.hash;
-    this.#opening = this.#open();
+    this.#opening = this.#open().catch((error) => this.#onFailed(error));
   }
 
   /** Waits for the page of the address, whose event may not have come yet. */
@@ -103,9 +103,13 @@ export class Router {
 function showPage(name) {
   for (const page of ["chat", ...Object.keys(PAGES)]) byId(`${page}-view`).hidden = page !== name;
   document.body.dataset.page = name;
-  for (const link of document.querySelectorAll("[data-page]")) {
-    if (link.dataset.page === name && link !== document.body) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+  for (const link of document.querySelectorAll("a[data-page]")) {
+    if (link.dataset.page !== name) {
+      link.removeAttribute("aria-current");
+      continue;
+    }
+    link.setAttribute("aria-current", "page");
+    nameWindow(link.textContent.trim());
   }
   if (name !== "chat") byId(`${name}-view`).focus();
 }

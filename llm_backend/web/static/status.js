@@ -2,9 +2,10 @@
 
 import { request, streamEvents } from "./api.js";
 import { isConfirmed } from "./confirm.js";
-import { byId, make, sparkline } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { downloadForm } from "./downloads.js";
-import { language, t } from "./language.js";
+import { formatCount, formatPercent, formatSpeed, formatTime, t } from "./language.js";
+import { sparkline } from "./plot.js";
 import { table } from "./tables.js";
 
 const RENDER_INTERVAL_MS = 1000;
@@ -35,14 +36,23 @@ const COLUMNS = [
   t("Generated"),
   t("Pictures, sounds"),
 ];
-const count = new Intl.NumberFormat(language);
-
 export class StatusPage {
   #element = byId("status-view");
   #controller = null;
   #options;
   #removable = new Set();
-  downloads = make("div", {}); // one that runs goes on while the page is left
+  #samples;
+  #speeds;
+  #state;
+  #info;
+  #figures;
+  #line;
+  #models;
+  #rows;
+  #errors;
+  #errorsTable;
+  #failure;
+  #downloads = make("div", {}); // one that runs goes on while the page is left
 
   /** `options` have the permissions of the key. */
   constructor(options) {
@@ -56,7 +66,7 @@ export class StatusPage {
     this.#build();
     this.#followStatus(this.#controller.signal);
     this.#listErrors();
-    this.#offerDownloads();
+    this.#offerDownloads().catch(({ message }) => this.#showFailure(message));
   }
 
   close() {
@@ -65,21 +75,21 @@ export class StatusPage {
   }
 
   #build() {
-    this.samples = [];
-    this.speeds = [];
-    this.state = make("span", { className: "pill" }, "…");
-    this.info = make("p", { className: "lead" });
-    this.figures = Object.fromEntries(
+    this.#samples = [];
+    this.#speeds = [];
+    this.#state = make("span", { className: "pill" }, "…");
+    this.#info = make("p", { className: "lead" });
+    this.#figures = Object.fromEntries(
       ["speed", "running", "waiting", "cached"].map((name) => [name, make("dd", {}, "–")]),
     );
-    this.line = make("dd", { className: "line" });
-    this.models = make("tbody", { className: "models" });
-    this.rows = new Map();
-    this.errors = make("tbody", {});
-    this.failure = make("p", { className: "notice", role: "alert", hidden: true });
+    this.#line = make("dd", { className: "line" });
+    this.#models = make("tbody", { className: "models" });
+    this.#rows = new Map();
+    this.#errors = make("tbody", {});
+    this.#failure = make("p", { className: "notice", role: "alert", hidden: true });
     this.#element.replaceChildren(
-      make("header", {}, make("h1", {}, t("Status")), this.state),
-      this.info,
+      make("header", {}, make("h1", {}, t("Status")), this.#state),
+      this.#info,
       make(
         "dl",
         { className: "figures" },
@@ -87,33 +97,33 @@ export class StatusPage {
           "div",
           { className: "wide" },
           make("dt", {}, t("Tokens per second")),
-          this.figures.speed,
-          this.line,
+          this.#figures.speed,
+          this.#line,
         ),
-        make("div", {}, make("dt", {}, t("Running")), this.figures.running),
-        make("div", {}, make("dt", {}, t("Waiting")), this.figures.waiting),
+        make("div", {}, make("dt", {}, t("Running")), this.#figures.running),
+        make("div", {}, make("dt", {}, t("Waiting")), this.#figures.waiting),
         make(
           "div",
           {},
           make("dt", {}, t("Cached")),
-          this.figures.cached,
+          this.#figures.cached,
           make("dd", { className: "hint" }, t("of the tokens that were to be read")),
         ),
       ),
       table(
         t("Models"),
         [t("Model"), t("State"), ...COLUMNS, ""],
-        this.models,
+        this.#models,
       ),
-      this.failure,
-      (this.errorsTable = table(
+      this.#failure,
+      (this.#errorsTable = table(
         t("Recent errors"),
         [t("When"), t("Operation"), t("Status"), t("Message")],
-        this.errors,
+        this.#errors,
       )),
     );
-    this.errorsTable.hidden = true;
-    this.failure.after(this.downloads);
+    this.#errorsTable.hidden = true;
+    this.#failure.after(this.#downloads);
   }
 
   /** Offers downloads, and removal of models in the server's folder, to keys that administer. */
@@ -121,15 +131,19 @@ export class StatusPage {
     if (!this.#options.isLoaded) await this.#options.loadModels();
     if (!this.#options.mayAdminister) return;
     const isServed = this.#options.servesFolder;
-    if (!this.downloads.hasChildNodes())
-      this.downloads.append(downloadForm({ isServed, onDownloaded: () => this.#findRemovable() }));
+    if (!this.#downloads.hasChildNodes())
+      this.#downloads.append(downloadForm({ isServed, onDownloaded: () => this.#findRemovable() }));
     await this.#findRemovable();
   }
 
   async #findRemovable() {
-    const { data } = await request("v1/models");
-    this.#removable = new Set(data.filter(({ file }) => file).map(({ id }) => id));
-    for (const [id, row] of this.rows) row.offerRemoval(this.#removable.has(id));
+    try {
+      const { data } = await request("v1/models");
+      this.#removable = new Set(data.filter(({ file }) => file).map(({ id }) => id));
+      for (const [id, row] of this.#rows) row.offerRemoval(this.#removable.has(id));
+    } catch ({ message }) {
+      this.#showFailure(message);
+    }
   }
 
   async #followStatus(signal) {
@@ -148,71 +162,70 @@ export class StatusPage {
   }
 
   #update({ status, info, models }) {
-    this.state.textContent = STATE_NAMES[status];
-    this.state.dataset.status = status;
-    this.info.textContent = info;
+    this.#state.textContent = STATE_NAMES[status];
+    this.#state.dataset.status = status;
+    this.#info.textContent = info;
     const work = models.map((model) => model.work).filter(Boolean);
     const sum = (name) => work.reduce((total, one) => total + one[name], 0);
-    this.figures.running.textContent = count.format(sum("running"));
-    this.figures.waiting.textContent = count.format(sum("waiting"));
-    this.figures.cached.textContent = formatShare(sum("cached_tokens"), sum("admitted_tokens"));
-    this.samples.push({ at: performance.now(), generated: sum("generated_tokens") });
+    this.#figures.running.textContent = formatCount(sum("running"));
+    this.#figures.waiting.textContent = formatCount(sum("waiting"));
+    this.#figures.cached.textContent = formatShare(sum("cached_tokens"), sum("admitted_tokens"));
+    this.#samples.push({ at: performance.now(), generated: sum("generated_tokens") });
     this.#drawModels(models);
   }
 
   #drawModels(models) {
     for (const model of models) {
-      if (!this.rows.has(model.id)) {
-        this.rows.set(
+      if (!this.#rows.has(model.id)) {
+        this.#rows.set(
           model.id,
           new ModelRow(model.id, (message) => this.#showFailure(message)),
         );
-        if (this.downloads.hasChildNodes()) this.#findRemovable(); // the model has just been downloaded
+        if (this.#downloads.hasChildNodes()) this.#findRemovable(); // the model has just been downloaded
       }
-      this.rows.get(model.id).draw(model);
+      this.#rows.get(model.id).draw(model);
     }
-    const elements = models.map(({ id }) => this.rows.get(id).element);
-    const isSame = elements.every((one, index) => this.models.children[index] === one);
-    if (!isSame || this.models.children.length !== elements.length)
-      this.models.replaceChildren(...elements);
+    const elements = models.map(({ id }) => this.#rows.get(id).element);
+    const isSame = elements.every((one, index) => this.#models.children[index] === one);
+    if (!isSame || this.#models.children.length !== elements.length)
+      this.#models.replaceChildren(...elements);
   }
 
   /** Shows why a model was not loaded or unloaded; null if it was. */
   #showFailure(message) {
-    this.failure.textContent = message ?? "";
-    this.failure.hidden = message === null;
+    this.#failure.textContent = message ?? "";
+    this.#failure.hidden = message === null;
   }
 
   #drawSpeed() {
-    this.speeds.push(this.#speed());
-    this.speeds = this.speeds.slice(-SHOWN_S);
-    const latest = this.speeds.at(-1);
-    this.figures.speed.textContent =
-      latest < 10 ? latest.toFixed(1) : count.format(Math.round(latest));
-    this.line.replaceChildren(
+    this.#speeds.push(this.#speed());
+    this.#speeds = this.#speeds.slice(-SHOWN_S);
+    const latest = this.#speeds.at(-1);
+    this.#figures.speed.textContent = latest < 10 ? formatSpeed(latest) : formatCount(latest);
+    this.#line.replaceChildren(
       sparkline(
-        this.speeds,
+        this.#speeds,
         SHOWN_S,
-        t("Tokens per second in the last {count} seconds", { count: this.speeds.length }),
+        t("Tokens per second in the last {count} seconds", { count: this.#speeds.length }),
       ),
     );
   }
 
   /** Tokens per second within the window; the server sends no events while nothing changes. */
   #speed() {
-    const last = this.samples.at(-1),
+    const last = this.#samples.at(-1),
       since = performance.now() - SPEED_WINDOW_MS;
     if (!last || last.at < since) return 0;
-    const before = this.samples.findLast(({ at }) => at <= since) ?? this.samples[0];
-    this.samples = this.samples.slice(this.samples.indexOf(before));
+    const before = this.#samples.findLast(({ at }) => at <= since) ?? this.#samples[0];
+    this.#samples = this.#samples.slice(this.#samples.indexOf(before));
     const seconds = Math.max(performance.now() - Math.max(before.at, since), 500) / 1000;
     return Math.max(0, (last.generated - before.generated) / seconds);
   }
 
   async #listErrors() {
     const { data } = await request("chat/errors").catch(() => ({ data: [] })); // the state shows the error
-    this.errorsTable.hidden = data.length === 0;
-    this.errors.replaceChildren(...data.slice(0, 20).map(errorRow));
+    this.#errorsTable.hidden = data.length === 0;
+    this.#errors.replaceChildren(...data.slice(0, 20).map(errorRow));
   }
 }
 
@@ -242,13 +255,15 @@ class ModelRow {
     this.#removeButton.hidden = !isRemovable;
   }
 
-  draw({ state, slots, context_tokens: context, work }) {
+  draw({ id, state, slots, context_tokens: context, work }) {
     this.#state.textContent = MODEL_STATES[state] ?? state;
     this.#dot.dataset.state = state;
     const texts = work ? columnTexts(work, slots, context) : [];
     for (const [index, cell] of this.#numbers.entries()) cell.textContent = texts[index] ?? "–";
     this.#loadButton.dataset.action = state === "unloaded" ? "load" : "unload";
     this.#loadButton.textContent = state === "unloaded" ? t("Load") : t("Unload");
+    const label = state === "unloaded" ? t("Load {name}", { name: id }) : t("Unload {name}", { name: id });
+    this.#loadButton.setAttribute("aria-label", label);
   }
 
   async #remove(id, onFailure) {
@@ -282,31 +297,33 @@ class ModelRow {
 }
 
 const columnTexts = (work, slots, context) => [
-  t("{part} of {whole}", { part: work.running, whole: slots ?? "?" }),
-  count.format(work.waiting),
+  t("{part} of {whole}", { part: work.running, whole: slots ?? "–" }),
+  formatCount(work.waiting),
   formatShare(work.cached_tokens, work.admitted_tokens),
   formatCells(work.cell_tokens, slots, context),
-  count.format(work.generated_tokens),
+  formatCount(work.generated_tokens),
   formatMedia(work),
 ];
 
 /** Encoded tokens of pictures and sounds, and their speed; empty for most models. */
 const formatMedia = ({ media_tokens: tokens, media_s: seconds }) =>
-  tokens ? `${count.format(tokens)} (${count.format(Math.round(tokens / seconds))}/s)` : "–";
+  tokens
+    ? t("{tokens} ({speed} a second)", { tokens: formatCount(tokens), speed: formatCount(tokens / seconds) })
+    : "–";
 
 const formatCells = (tokens, slots, context) =>
-  slots && context ? `${count.format(tokens)} (${formatShare(tokens, slots * context)})` : count.format(tokens);
+  slots && context ? `${formatCount(tokens)} (${formatShare(tokens, slots * context)})` : formatCount(tokens);
 
 function errorRow({ created, operation, status, message }) {
   const when = new Date(created * 1000);
   return make(
     "tr",
     {},
-    make("td", {}, make("time", { dateTime: when.toISOString() }, when.toLocaleTimeString())),
+    make("td", {}, make("time", { dateTime: when.toISOString() }, formatTime(when))),
     make("td", {}, operation),
     make("td", { className: "number" }, String(status)),
     make("td", {}, message),
   );
 }
 
-const formatShare = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
+const formatShare = (part, whole) => (whole ? formatPercent(part / whole) : "–");

@@ -3,24 +3,16 @@
 import { ConnectionLost, RequestError, request } from "./api.js";
 import { make } from "./dom.js";
 import { t } from "./language.js";
-
-const REFUSED = "The user refused this call.";
-
-let cachedTools = null;
+import { ERROR_PREFIX, REFUSED } from "./messages.js";
 
 /** Returns the tools in the form of chat requests. */
 export async function functionTools() {
-  cachedTools ??= await fetchTools();
-  return cachedTools.map(({ name, description, inputSchema: parameters }) => ({
+  const { result, error } = await callMethod("tools/list", {});
+  if (error) throw new RequestError(0, error.message);
+  return result.tools.map(({ name, description, inputSchema: parameters }) => ({
     type: "function",
     function: { name, description, parameters },
   }));
-}
-
-async function fetchTools() {
-  const { result, error } = await callMethod("tools/list", {});
-  if (error) throw new RequestError(0, error.message);
-  return result.tools;
 }
 
 /** Makes a call; returns its result for the model, which may be a refusal or an error of the server.
@@ -31,16 +23,16 @@ export async function runCall({ name, text }, isAllowed, signal) {
   try {
     values = JSON.parse(text || "{}");
   } catch {
-    return "Error: the arguments are no JSON.";
+    return ERROR_PREFIX + "the arguments are no JSON.";
   }
   try {
     const { result, error } = await callMethod("tools/call", { name, arguments: values }, signal);
-    if (error) return `Error: ${error.message}`;
+    if (error) return ERROR_PREFIX + error.message;
     return (result.content ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof ConnectionLost) throw error;
-    return `Error: ${error.message}`;
+    return ERROR_PREFIX + error.message;
   }
 }
 

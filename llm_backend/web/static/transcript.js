@@ -1,14 +1,17 @@
 // The messages of a conversation on the page, and an answer in progress.
 
-import { byId, icon, iconButton, make } from "./dom.js";
+import { announce, byId, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 import { Markdown, copyButton } from "./markdown.js";
+import { ERROR_PREFIX, REFUSED } from "./messages.js";
 import { question } from "./question.js";
 import { speakButton } from "./voice.js";
 
 const RENDER_INTERVAL_MS = 60; // looks fluent, and leaves the CPU to the model
 const NEAR_PX = 120; // a reader no further from the end follows it
 const FAR_PX = 240; // a reader further away gets a button to the end
+const QUESTIONS = { earlier: t("Earlier question"), later: t("Later question") };
+const ANSWERS = { earlier: t("Earlier answer"), later: t("Later answer") };
 
 export class Transcript {
   #element = byId("transcript");
@@ -33,8 +36,8 @@ export class Transcript {
       else if (message.role !== "user") this.addAnswer().finish(message);
       else if (message.hasMore) this.addQuestion(message);
       else this.addQuestion(message, (text) => onEdit(index, text));
-      const name = message.role === "user" ? "question" : "answer",
-        variants = variantButtons(name, variantAt(index), (step) => onStep(index, step));
+      const names = message.role === "user" ? QUESTIONS : ANSWERS,
+        variants = variantButtons(names, variantAt(index), (step) => onStep(index, step));
       if (variants) this.#element.lastChild.append(variants);
     });
     this.scrollToEnd();
@@ -80,12 +83,14 @@ export class Transcript {
     }
   }
 
-  /** Puts the question whether calls may be made under the last answer, and opens what they send. */
+  /** Puts the question whether calls may be made under the last answer, and opens what they send. It is
+   *  announced, but gets no focus: the next key of a message that is being written would decide it. */
   showApproval(element) {
     this.#element.querySelector(".approval")?.remove();
     const answer = this.#element.querySelector("article:last-child.answer");
     for (const call of answer?.querySelectorAll(".calls > details") ?? []) call.open = true;
     answer?.querySelector(".tools").before(element);
+    announce(element.querySelector("p").textContent);
     this.scrollToEnd();
   }
 
@@ -121,10 +126,10 @@ export class Transcript {
 }
 
 /** Buttons to the variants before and after the one of this number; null if it is the only one. */
-function variantButtons(name, { number, count }, onStep) {
+function variantButtons({ earlier, later }, { number, count }, onStep) {
   if (count < 2) return null;
-  const before = iconButton("back", t(`Earlier ${name}`), () => onStep(-1)),
-    after = iconButton("forth", t(`Later ${name}`), () => onStep(1));
+  const before = iconButton("back", earlier, () => onStep(-1)),
+    after = iconButton("forth", later, () => onStep(1));
   before.disabled = number === 1;
   after.disabled = number === count;
   const position = make("span", { className: "position" }, t("{place} of {count}", { place: number, count }));
@@ -135,23 +140,23 @@ class AnswerView {
   #transcript;
   #markdown;
   #reasoning = null;
+  #body = make("div", { className: "prose" });
   #calls = make("div", { className: "calls" });
+  #tools = make("div", { className: "tools" });
   #announced = 0;
   #latest = null;
   #timer = null;
 
   constructor(transcript) {
     this.#transcript = transcript;
-    this.body = make("div", { className: "prose" });
-    this.tools = make("div", { className: "tools" });
     this.element = make(
       "article",
       { className: "answer is-growing", "aria-label": t("The model"), "aria-busy": "true" },
-      this.body,
+      this.#body,
       this.#calls,
-      this.tools,
+      this.#tools,
     );
-    this.#markdown = new Markdown(this.body);
+    this.#markdown = new Markdown(this.#body);
   }
 
   /** Draws the answer as far as it has come, within the render interval. */
@@ -173,13 +178,13 @@ class AnswerView {
     if (answer.isCut) this.addNote(t("Cut short"));
     if (answer.retrieval) this.#showRetrieval(answer.retrieval);
     if (navigator.clipboard && answer.content)
-      this.tools.append(copyButton(t("Copy the answer"), () => answer.content));
-    if (answer.content) this.tools.append(speakButton(() => this.body.innerText));
+      this.#tools.append(copyButton(t("Copy the answer"), () => answer.content));
+    if (answer.content) this.#tools.append(speakButton(() => this.#body.innerText));
   }
 
   /** Adds a note about the answer. */
   addNote(text) {
-    this.tools.append(make("span", { className: "cut" }, text));
+    this.#tools.append(make("span", { className: "note" }, text));
   }
 
   /** Announces new text to screen readers; whole blocks while the answer grows. */
@@ -187,7 +192,7 @@ class AnswerView {
     const blocks = this.element.classList.contains("is-growing")
       ? this.#markdown.settled
       : this.#markdown.all;
-    for (const text of blocks.slice(this.#announced)) byId("announcer").append(make("p", {}, text));
+    for (const text of blocks.slice(this.#announced)) announce(text);
     this.#announced = blocks.length;
   }
 
@@ -203,7 +208,7 @@ class AnswerView {
 
   /** Shows the passages that were found in the files, or why there are none. */
   #showRetrieval({ status, results, error }) {
-    if (status === "found") this.tools.before(sourceList(results));
+    if (status === "found") this.#tools.before(sourceList(results));
     else
       this.addNote(
         status === "failed"
@@ -225,7 +230,7 @@ class AnswerView {
   #showReasoning(reasoning) {
     if (this.#reasoning === null) {
       this.#reasoning = make("p", {});
-      this.body.before(collapsible("pulse", t("Thoughts"), this.#reasoning));
+      this.#body.before(collapsible("pulse", t("Thoughts"), this.#reasoning));
     }
     this.#reasoning.textContent = reasoning;
   }
@@ -234,7 +239,7 @@ class AnswerView {
 const collapsible = (symbol, title, ...content) =>
   make(
     "details",
-    { className: "thoughts" },
+    { className: "collapsible" },
     make("summary", {}, icon(symbol), make("span", {}, title)),
     ...content,
   );
@@ -243,8 +248,13 @@ const toolResult = ({ content }) =>
   make(
     "article",
     { className: "answer", "aria-label": t("The tool") },
-    collapsible("code", t("Result of the call"), make("pre", {}, content)),
+    collapsible("code", resultTitle(content), make("pre", {}, content)),
   );
+
+function resultTitle(content) {
+  if (content === REFUSED) return t("The call was refused");
+  return content.startsWith(ERROR_PREFIX) ? t("The call failed") : t("Result of the call");
+}
 
 function sourceList(sources) {
   const passages = sources.map(({ filename, text }) =>
@@ -256,7 +266,7 @@ function sourceList(sources) {
       : t("Read {count} passages of the files", { count: sources.length });
   return make(
     "details",
-    { className: "thoughts sources" },
+    { className: "collapsible sources" },
     make("summary", {}, icon("file"), title),
     make("ol", {}, ...passages),
   );

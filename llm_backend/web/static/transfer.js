@@ -1,14 +1,16 @@
-// Chats as files: Markdown for readers, JSON that the page opens again.
+// Chats as files: Markdown for readers, JSON that the page opens again. A file of several chats opens
+// as a list, of which one is chosen.
 
 import { RequestError } from "./api.js";
 import { Conversation } from "./conversation.js";
 import { byId, make } from "./dom.js";
 import { t } from "./language.js";
+import { titleFrom } from "./messages.js";
 
 /** Wires the buttons: `current` returns the chat to save, `onImported` gets one from a file. */
 export function wireTransfer({ current, onImported, onFailed }) {
-  const saverOf = (save) => () => {
-    if (current().messages.length) save(current());
+  const saverOf = (write) => () => {
+    if (current().messages.length) write(current());
     else onFailed(new RequestError(0, t("There is nothing to save: this chat is empty.")));
   };
   byId("save-markdown").addEventListener("click", saverOf(saveMarkdown));
@@ -18,9 +20,31 @@ export function wireTransfer({ current, onImported, onFailed }) {
   field.addEventListener("change", async () => {
     const [file] = field.files;
     field.value = "";
-    if (file) await importChat(file).then(onImported).catch(onFailed);
+    if (!file) return;
+    try {
+      const chats = await readChats(file);
+      offerChats(chats, onImported);
+      if (chats.length === 1) await onImported(chats[0]);
+    } catch (error) {
+      onFailed(error);
+    }
   });
 }
+
+/** Lists the chats of a file if there are several; a button opens each, as often as one likes. */
+function offerChats(chats, onImported) {
+  const list = byId("file-chats");
+  list.hidden = chats.length < 2;
+  list.replaceChildren(
+    ...chats.map((chat) => {
+      const onclick = () => onImported(Conversation.fromExport(chat.toExport()));
+      return make("li", {}, make("button", { type: "button", className: "link", onclick }, titleIn(chat)));
+    }),
+  );
+  list.querySelector("button")?.focus();
+}
+
+const titleIn = ({ title, messages }) => title || titleFrom(messages[0].content) || t("New chat");
 
 /** Saves a chat as a Markdown file. */
 function saveMarkdown(conversation) {
@@ -45,10 +69,13 @@ export function saveChats(conversations) {
   save("chats.json", "application/json", JSON.stringify({ chats }, null, 2));
 }
 
-/** Reads the chat of a JSON file; throws `RequestError`. */
-async function importChat(file) {
+/** Reads the chats of a JSON file, one or more; throws `RequestError`. */
+async function readChats(file) {
   try {
-    return Conversation.fromExport(JSON.parse(await file.text()));
+    const content = JSON.parse(await file.text()),
+      chats = (content.chats ?? [content]).map((one) => Conversation.fromExport(one));
+    if (!chats.length) throw new TypeError("no chats");
+    return chats;
   } catch {
     throw new RequestError(0, t("{name} is no chat that was saved as JSON.", { name: file.name }));
   }

@@ -6,9 +6,9 @@
 const CACHE = "shell";
 
 const isShellRequest = ({ method, url }) => {
-  const { origin, pathname } = new URL(url);
-  const isFile = pathname === "/" || pathname.startsWith("/web/");
-  return method === "GET" && origin === location.origin && isFile;
+  const page = self.registration.scope,
+    [address] = url.split(/[?#]/);
+  return method === "GET" && (address === page || address.startsWith(`${page}web/`));
 };
 
 self.addEventListener("install", () => self.skipWaiting());
