@@ -38,7 +38,7 @@ test: dev ## run the whole test suite, in two processes (WORKERS)
 test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
 	$(PYTEST) tests/clients --clients $(ARGS)
 
-test-image: dev ## build the image, run it and the manifests in containers (root on Debian, with podman; ten minutes, then three)
+test-image: dev ## build the image, run it and the manifests in containers (root on Debian, with podman)
 	sh scripts/install_container_tools.sh
 	$(PYTEST) tests/image --image -s $(ARGS)
 

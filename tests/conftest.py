@@ -65,6 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="build the container image, and run it and the manifests (root on Debian)",
     )
     parser.addoption(
+        "--portable-image",
+        action="store_true",
+        help="with --image, compile the portable llama.cpp of `make image` (ten minutes)",
+    )
+    parser.addoption(
         "--soak-requests",
         type=int,
         default=300,

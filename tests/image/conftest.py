@@ -1,4 +1,4 @@
-"""The image, built once."""
+"""The image, built once, with the wheel of llama.cpp that this environment was made with."""
 
 import shutil
 import subprocess
@@ -11,28 +11,45 @@ import pytest
 
 from tests.image.podman import Podman
 
+__all__ = ["IMAGE", "ROOT", "Wheels"]
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "localhost/llm-backend:0.1.0"
+
+Wheels = tuple[str, ...]
 
 
 @pytest.fixture(scope="session")
 def podman(request: pytest.FixtureRequest) -> Iterator[Podman]:
     """Podman with the images that earlier runs have built; containers of this run are removed."""
     if not request.config.getoption("--image"):
-        pytest.skip("`make test-image` runs it: compiling llama.cpp takes minutes.")
-    podman = Podman(ROOT / "build" / "containers")
+        pytest.skip("`make test-image` runs it: building the image takes minutes.")
+    is_portable = request.config.getoption("--portable-image")
+    podman = Podman(ROOT / "build" / ("containers-portable" if is_portable else "containers"))
+    if reason := podman.missing():
+        sys.stderr.write(f"\nNOTHING OF THE IMAGE IS TESTED: {reason}\n")
+        pytest.skip(reason)
     podman.make_base_image()
+    podman.remove_all()  # of a run that was killed
     yield podman
-    for what in ("pod", "container"):
-        podman.run(what, "rm", "--all", "--force", check=False)
-    podman.run("volume", "rm", "--all", "--force", check=False)
+    podman.remove_all()
 
 
 @pytest.fixture(scope="session")
-def image(podman: Podman) -> str:
+def wheels(request: pytest.FixtureRequest) -> Wheels:
+    """The option of a build that gives it the wheel of llama.cpp, so that it compiles none."""
+    if request.config.getoption("--portable-image"):
+        return ()
+    command = [sys.executable, ROOT / "scripts" / "build_llama.py"]
+    wheel = Path(subprocess.check_output(command, text=True).strip())
+    return (f"--volume={wheel.parent}:/wheels:ro",)
+
+
+@pytest.fixture(scope="session")
+def image(podman: Podman, wheels: Wheels) -> str:
     """The image of this checkout; podman keeps the layers for the next run."""
     start = time.monotonic()
-    podman.build(ROOT, IMAGE, "--target=runtime")
+    podman.build(ROOT, IMAGE, "--target=runtime", *wheels)
     size = podman.inspect(IMAGE)["Size"] / 1e6
     sys.stderr.write(f"\nimage: {size:.0f} MB, built in {time.monotonic() - start:.0f} s\n")
     return IMAGE

@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["BASE_IMAGE", "Podman", "until"]
 
 BASE_IMAGE = "localhost/python-base:bookworm"
-WITHIN_S = 300
+WITHIN_S = 120
 RELEASE, PACKAGES = "bookworm", "ca-certificates,python3,python3-venv"
 MIRROR = "http://deb.debian.org/debian"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -47,6 +47,19 @@ class Podman:
 
     folder: Path
 
+    def missing(self) -> str | None:
+        """Returns a sentence why no container can run on this machine; None if one can."""
+        for program in ("podman", "runc", "debootstrap"):
+            if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
+                return f"{program} is missing (sh scripts/install_container_tools.sh)."
+        if os.geteuid() != 0:
+            return "debootstrap makes the base image, as root only."
+        try:
+            self.run("info")
+        except AssertionError as error:
+            return f"podman does not run here: {error}"
+        return None
+
     def run(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
         """The output of a command; raises `AssertionError` with its words if it fails."""
         done = subprocess.run(
@@ -69,9 +82,26 @@ class Podman:
         (told,) = json.loads(self.run("inspect", name))
         return told
 
-    def build(self, context: Path, tag: str, *options: str) -> str:
-        """Builds a target of a Dockerfile and returns the log of its steps."""
-        binds = [f"--volume={path}:{path}:ro" for path in INDEX_SETTINGS if path.exists()]
+    def remove_all(self) -> None:
+        """Removes pods, containers, volumes and secrets; images stay."""
+        for kind in ("pod", "container"):
+            self.run(kind, "rm", "--all", "--force", "--time=0")
+        self.run("volume", "rm", "--all", "--force")
+        self.run("secret", "rm", "--all")
+
+    def inspect_volume(self, name: str) -> Any:
+        """Returns the description of a volume."""
+        (told,) = json.loads(self.run("volume", "inspect", name))
+        return told
+
+    def build(self, context: Path, tag: str, *options: str, has_index: bool = True) -> str:
+        """Builds a target of a Dockerfile and returns the log of its steps.
+
+        Its steps find the package index of Python as this machine does, unless `has_index` is
+        False: packages that write certificates are installed without.
+        """
+        paths = [path for path in INDEX_SETTINGS if has_index and path.exists()]
+        binds = [f"--volume={path}:{path}:ro" for path in paths]
         return self.run(
             *("build", "--isolation=chroot", "--network=host", "--pull=never"),
             *(*binds, f"--build-arg=PYTHON_IMAGE={BASE_IMAGE}", f"--tag={tag}"),
@@ -112,9 +142,9 @@ class Podman:
         }
 
 
-def until(claim: Callable[[], bool]) -> None:
-    """Returns once the claim is true; an `AssertionError` after five minutes."""
+def until(claim: Callable[[], bool], log: Callable[[], str] = str) -> None:
+    """Returns once the claim is true; an `AssertionError` with the log after five minutes."""
     deadline = time.monotonic() + WITHIN_S
     while not claim():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, log()
         time.sleep(0.2)

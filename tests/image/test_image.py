@@ -105,12 +105,12 @@ def test_server_ends_in_order(podman, image, start):
     assert "Traceback" not in podman.logs("ends")
 
 
-def test_change_of_the_package_makes_one_small_layer(podman, image, checkout):
+def test_change_of_the_package_makes_one_small_layer(podman, image, wheels, checkout):
     with (checkout / "llm_backend" / "__init__.py").open("a") as module:
         module.write("# changed\n")
 
     began = time.monotonic()
-    log = podman.build(checkout, "localhost/llm-backend:changed", "--target=runtime")
+    log = podman.build(checkout, "localhost/llm-backend:changed", "--target=runtime", *wheels)
     sys.stderr.write(
         f"\nafter a change of the package: built in {time.monotonic() - began:.0f} s\n"
     )
@@ -125,15 +125,16 @@ def test_change_of_the_package_makes_one_small_layer(podman, image, checkout):
     assert package < 30 * MB < environment
 
 
-def test_image_for_development_serves(podman, image, start):
-    podman.build(ROOT, "localhost/llm-backend:dev", "--target=dev")
+def test_image_for_development_serves(podman, image, wheels, start):
+    podman.build(ROOT, "localhost/llm-backend:dev", "--target=dev", *wheels)
 
     client = start("localhost/llm-backend:dev", "development")
     assert client.chat.completions.create(**CHAT, max_tokens=4).choices
 
 
-def test_image_with_speech_reads_a_text_aloud(podman, image, start):
-    podman.build(ROOT, "localhost/llm-backend:audio", "--target=runtime", "--build-arg=AUDIO=1")
+def test_image_with_speech_reads_a_text_aloud(podman, image, wheels, start):
+    options = ("--target=runtime", "--build-arg=AUDIO=1")
+    podman.build(ROOT, "localhost/llm-backend:audio", *options, *wheels)
     size = podman.inspect("localhost/llm-backend:audio")["Size"] / MB
     sys.stderr.write(f"\nwith speech: {size:.0f} MB\n")
 
@@ -144,7 +145,7 @@ def test_image_with_speech_reads_a_text_aloud(podman, image, start):
     assert sound.content.startswith(b"fLaC")
 
 
-def test_steps_of_the_image_for_gpus_resolve(podman, image, start, tmp_path: Path):
+def test_steps_of_the_image_for_gpus_resolve(podman, image, wheels, start, tmp_path: Path):
     """All but the compilation with CUDA, in whose place llama.cpp's wheel of the image is."""
     libraries = "libcudart.so.12 libcublas.so.12 libcublasLt.so.12"
     (tmp_path / "Dockerfile").write_text(
@@ -153,13 +154,14 @@ def test_steps_of_the_image_for_gpus_resolve(podman, image, start, tmp_path: Pat
         f"RUN cd /usr/local/cuda/lib64 && touch {libraries}\n"
     )
     podman.build(tmp_path, "localhost/cuda-base")
-    podman.build(ROOT, "localhost/llm-backend:build", "--target=build")
-    podman.run("create", "--name=wheels", "localhost/llm-backend:build", "true")
-    podman.run("cp", "wheels:/wheels", str(tmp_path))
+    if not wheels:
+        podman.build(ROOT, "localhost/llm-backend:build", "--target=build")
+        podman.run("create", "--name=wheels", "localhost/llm-backend:build", "true")
+        podman.run("cp", "wheels:/wheels", str(tmp_path))
+        wheels = (f"--volume={tmp_path}/wheels:/wheels:ro",)
     podman.build(
         *(ROOT, "localhost/llm-backend:cuda", "--target=cuda"),
-        "--build-arg=CUDA_IMAGE=localhost/cuda-base",
-        f"--volume={tmp_path}/wheels:/wheels",
+        *("--build-arg=CUDA_IMAGE=localhost/cuda-base", *wheels),
     )
 
     client = start("localhost/llm-backend:cuda", "gpus")

@@ -1,6 +1,7 @@
 """k8s/base and k8s/chatbot-ui.yaml as pods, which have their secret, volumes and settings."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,9 +67,7 @@ def pods(podman: Podman, image: str) -> Iterator[Pods]:
     podman.run("kube", "play", "-", given=local_claims(deployed_alone("base")))
     pods.play()
     yield pods
-    podman.run("pod", "rm", "--all", "--force", "--time=0")
-    podman.run("secret", "rm", "--all")
-    podman.run("volume", "rm", "--all", "--force")
+    podman.remove_all()
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_chat_remains_when_the_pod_is_replaced(pods, stored):
 
 
 def test_front_end_reaches_the_server_with_the_key_of_the_secret(pods, tmp_path: Path):
-    (tmp_path / "front_end.py").write_bytes((ROOT / "tests/image/front_end.py").read_bytes())
+    shutil.copy(ROOT / "tests/image/front_end.py", tmp_path)
     (tmp_path / "Dockerfile").write_text(
         f"FROM {BASE_IMAGE}\n"
         "COPY front_end.py /app/\n"

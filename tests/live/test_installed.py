@@ -1,9 +1,8 @@
-"""The built wheel serves as a gateway where there is neither a compiler nor the local engine."""
+"""`make install`: a gateway where there is neither a compiler nor the local engine."""
 
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import venv
@@ -21,7 +20,10 @@ from tests.serving import Served, serve
 
 ROOT = Path(__file__).parents[2]
 INSTALL = "pip install 'llm-backend[local]'"
-SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "openapi", "llm_backend")
+SOURCES = (
+    "Makefile", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "openapi",
+    "llm_backend", "requirements",
+)  # fmt: skip
 MADE = ("__pycache__", "compiled*", "libnucleus.so*", "libprefill.so*")
 HELLO = [{"role": "user", "content": "Hello!"}]
 BAR = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS['local']}))"
@@ -29,11 +31,15 @@ BAR = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS['local']}))"
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """A virtual environment with the wheel, outside of the checkout."""
+    """An installation outside of the checkout, and a folder beside it."""
 
-    wheel: Path
-    program: Path
+    prefix: Path
     folder: Path
+
+    @property
+    def program(self) -> Path:
+        """The command."""
+        return self.prefix / "bin" / "llm-backend"
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs a command from the folder, with an empty environment."""
@@ -45,42 +51,42 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installation]:
-    """Shares the libraries of this environment, and bars imports of those of the engine."""
+    """`make install` of a copy of the sources, which may write nowhere else.
+
+    Its environment is made before: it shares the libraries of this one, and bars imports of those
+    of the engine.
+    """
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
-        wheel = build_wheel(folder)
-        venv.create(folder / "venv", symlinks=True)
-        python = folder / "venv/bin/python"
-        pip(f"--python={python}", "install", "--no-deps", "--no-index", str(wheel))
-        packages = next((folder / "venv/lib").glob("python*/site-packages"))
-        (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n{BAR}\n")
-        work = folder / "work"
+        source, work, prefix = (folder / name for name in ("source", "work", "prefix"))
+        copy_sources(source)
         work.mkdir()
-        yield Installation(wheel=wheel, program=folder / "venv/bin/llm-backend", folder=work)
+        make_environment(prefix / "lib" / "llm-backend")
+        environment = {**os.environ, "HOME": name, "TMPDIR": name, "CC": "no-compiler"}
+        make = ["make", "install", f"PREFIX={prefix}"]
+        done = subprocess.run(
+            [*read_only_but(folder), *make],
+            cwd=source, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield Installation(prefix=prefix, folder=work)
 
 
-def build_wheel(folder: Path) -> Path:
-    """Builds the wheel of a copy of the sources, as without a compiler."""
-    source = folder / "source"
-    source.mkdir()
+def copy_sources(folder: Path) -> None:
+    folder.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*MADE))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*MADE))
         else:
-            shutil.copy(ROOT / name, source)
-    wheels = folder / "wheels"
-    pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", f"--wheel-dir={wheels}",
-        str(source), CC="no-compiler")  # fmt: skip
-    (wheel,) = wheels.iterdir()
-    return wheel
+            shutil.copy(ROOT / name, folder)
 
 
-def pip(*words: str, **environment: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def make_environment(folder: Path) -> None:
+    """Makes what `make setup` makes in minutes: a newer stamp has make leave it as it is."""
+    venv.create(folder, symlinks=True)
+    packages = next((folder / "lib").glob("python*/site-packages"))
+    (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n{BAR}\n")
+    (folder / ".installed").touch()
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +111,14 @@ def gateway(installed: Installation, server: Served) -> Iterator[Served]:
         yield served
 
 
-def test_wheel_without_a_compiler_is_pure(installed):
-    assert installed.wheel.name.endswith("-py3-none-any.whl")
+def test_installation_without_a_compiler_is_pure_and_needs_no_checkout(installed):
+    (wheel,) = installed.prefix.glob("lib/llm-backend/lib/*/site-packages/llm_backend-*/WHEEL")
+    tried = "import llm_backend; print(llm_backend.__file__)"
+    python = installed.prefix / "lib/llm-backend/bin/python"
+    where = subprocess.check_output([python, "-c", tried], cwd=installed.folder, env={}, text=True)
+
+    assert "Tag: py3-none-any" in wheel.read_text().splitlines()
+    assert where.startswith(str(installed.prefix))
 
 
 def test_gateway_without_the_engine_relays_stores_and_shows_the_page(gateway):
