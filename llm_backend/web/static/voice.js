@@ -120,7 +120,7 @@ export function wireDictation() {
     } finally {
       recorder = null;
       button.disabled = false;
-      show(button, "microphone", t("Dictate a message"));
+      show(button, "microphone", t("Dictate"));
     }
   });
 }
