@@ -29,7 +29,9 @@ UI, `languages/` with a dictionary for each language, `vendor/` with libraries, 
 - `options.js`          model, system prompt, key
 - `parameters.js`       temperature and other parameters
 - `attachments.js`      files of a conversation, in a vector store
-- `pictures.js`         pictures of the next message
+- `enclosures.js`       what goes with the next message
+- `pictures.js`         its pictures
+- `documents.js`        its texts and PDFs, for models of upstreams
 - `voice.js`            answers read aloud, messages dictated
 - `prompts.js`          named texts of the user, inserted by `/name`
 - `tools.js`            tools of this server, called with the user's approval

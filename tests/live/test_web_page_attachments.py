@@ -12,9 +12,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.broken_streams import scripted_upstream
-from tests.browser import tab
+from tests.browser import picture, tab
 from tests.live.test_web_page import say, wait_answered
-from tests.media_files import in_base64
+from tests.media_files import as_url, in_base64
 from tests.serving import Served, serve
 
 UPLOADS = "**/v1/files"
@@ -204,3 +204,60 @@ def test_a_damaged_picture_is_refused_by_its_name(far_page):
     far_page.locator("#files").set_input_files([damaged])
 
     expect(far_page.get_by_role("alert")).to_have_text("broken.png is no picture that can be read.")
+
+
+def test_texts_and_pdfs_go_with_the_message_to_a_model_elsewhere(far_page):
+    pdf = {"name": "plan.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4 plan"}
+    far_page.locator("#files").set_input_files([text_file("lamp.txt"), pdf])
+    attached = far_page.locator("#documents li")
+    expect(attached).to_have_text(["lamp.txt", "plan.pdf"])
+    with far_page.expect_request("**/v1/chat/completions") as asked:
+        say(far_page, "What hums?")
+    wait_answered(far_page)
+    far_page.reload()
+    wait_answered(far_page)
+    question = far_page.locator("article.question")
+    expect(question.locator("li")).to_have_text(["lamp.txt", "plan.pdf"])
+    expect(question.locator("p")).to_have_text("What hums?")
+    picture(far_page, "documents")
+    far_page.get_by_role("button", name="Edit and resend").click()
+    far_page.get_by_label("Edited text").fill("Which lamp?")
+    with far_page.expect_request("**/v1/chat/completions") as asked_again:
+        far_page.keyboard.press("Enter")
+
+    text, file, said = asked.value.post_data_json["messages"][0]["content"]
+    assert text == {"type": "text", "text": '<file name="lamp.txt">\nThe lamp hums.\n\n</file>'}
+    assert file["file"] == {
+        "filename": "plan.pdf",
+        "file_data": as_url(b"%PDF-1.4 plan", "application/pdf"),
+    }
+    assert said == {"type": "text", "text": "What hums?"}
+    assert asked_again.value.post_data_json["messages"][0]["content"][:2] == [text, file]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("long.txt", b"a" * 200_001, "long.txt is too large: at most 200 kB."),
+        ("song.mp3", b"\xff\xfb\x90", "song.mp3 is neither text nor a PDF."),
+        ("table.bin", b"a\0b", "table.bin is neither text nor a PDF."),
+    ],
+)
+def test_a_file_that_cannot_go_with_a_message_is_refused(far_page, name, content, reason):
+    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    far_page.locator("#files").set_input_files([file])
+
+    expect(far_page.get_by_role("alert")).to_have_text(reason)
+    expect(far_page.locator("#documents")).to_be_hidden()
+
+
+def test_a_pdf_for_a_model_that_takes_none_is_refused(far_page):
+    models = {"id": "far", "object": "model", "created": 1, "owned_by": "far"}
+    listed = {"object": "list", "data": [models | {"input_modalities": ["text"]}]}
+    far_page.route("**/v1/models", lambda route: route.fulfill(json=listed))
+    far_page.reload()
+    expect(far_page.locator("#model")).to_have_value("far")
+    pdf = {"name": "plan.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4"}
+    far_page.locator("#files").set_input_files([pdf])
+
+    expect(far_page.get_by_role("alert")).to_have_text("plan.pdf: this model takes no PDF files.")

@@ -21,6 +21,7 @@ export class Answers {
   #router;
   #options;
   #pictures;
+  #documents;
   #attachments;
   #notice;
   #errors;
@@ -29,11 +30,12 @@ export class Answers {
 
   /** `onStored` reloads the stored chats, until the one of an id is there if one is given. `onFinished`
    *  gets a conversation whose answer ended before it could be followed. */
-  constructor({ view, router, options, pictures, attachments, notice, errors, onStored, onFinished }) {
+  constructor({ view, router, options, pictures, documents, attachments, notice, errors, onStored, onFinished }) {
     this.#view = view;
     this.#router = router;
     this.#options = options;
     this.#pictures = pictures;
+    this.#documents = documents;
     this.#attachments = attachments;
     this.#notice = notice;
     this.#errors = errors;
@@ -58,13 +60,13 @@ export class Answers {
 
   /** Sends the text of the field to the chat of the address. */
   async send() {
-    await Promise.all([this.#router.settle(), this.#pictures.settle()]);
+    await Promise.all([this.#router, this.#pictures, this.#documents].map((one) => one.settle()));
     const field = byId("prompt"),
       text = field.value.trim();
     if (!text || this.#turn) return;
     field.value = "";
     fitHeight(field);
-    await this.#ask(text, this.#pictures.take());
+    await this.#ask(text, { pictures: this.#pictures.take(), documents: this.#documents.take() });
   }
 
   /** Asks an edited question instead of an earlier one, in a branch of the chat; buttons lead to the
@@ -72,7 +74,7 @@ export class Answers {
   async branch(index, text) {
     if (this.#turn) return;
     const { conversation } = this.#view,
-      { pictures } = conversation.messages[index],
+      { pictures, documents } = conversation.messages[index],
       previous = conversation.branchAt(index);
     this.#notice.hide();
     this.#view.draw();
@@ -80,7 +82,7 @@ export class Answers {
       byId("prompt").value = ""; // where the question was put back
       this.branch(index, text);
     };
-    await this.#ask(text, pictures, { previous, onRetry });
+    await this.#ask(text, { pictures, documents }, { previous, onRetry });
   }
 
   /** Shows the branch with another variant of a message; the chat continues from it. */
@@ -189,11 +191,11 @@ export class Answers {
 
   // -- answers
 
-  async #ask(text, pictures, options = {}) {
+  async #ask(text, enclosed, options = {}) {
     const { conversation, transcript } = this.#view,
       index = conversation.messages.length;
-    conversation.addQuestion(text, pictures);
-    transcript.addQuestion({ content: text, pictures }, (edited) => this.branch(index, edited));
+    conversation.addQuestion(text, enclosed);
+    transcript.addQuestion({ content: text, ...enclosed }, (edited) => this.branch(index, edited));
     await this.#answer(options);
   }
 
@@ -284,6 +286,7 @@ export class Answers {
     }
     field.value = question.content;
     this.#pictures.show(question.pictures);
+    this.#documents.show(question.documents);
     fitHeight(field);
     this.#view.showGreeting();
   }

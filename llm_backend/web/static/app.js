@@ -7,6 +7,7 @@ import { ChatOpener } from "./chat_opener.js";
 import { ChatView } from "./chat_view.js";
 import { Chats } from "./chats.js";
 import { byId, fitHeight, make } from "./dom.js";
+import { Documents } from "./documents.js";
 import { ErrorReport } from "./error_report.js";
 import { sidebar, wireFrame } from "./frame.js";
 import { t, translatePage } from "./language.js";
@@ -38,8 +39,10 @@ class App {
   });
   #prompts = new Prompts(); // listens to the message field before `#wireComposer` does
   #pictures = new Pictures();
+  #documents = new Documents();
   #attachments = new Attachments({
     pictures: this.#pictures,
+    documents: this.#documents,
     onFailed: (error) => this.#errors.show(error),
   });
   #chats = new Chats({
@@ -65,6 +68,7 @@ class App {
     router: this.#router,
     options: this.#options,
     pictures: this.#pictures,
+    documents: this.#documents,
     attachments: this.#attachments,
     notice: this.#notice,
     errors: this.#errors,

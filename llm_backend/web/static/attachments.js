@@ -1,5 +1,5 @@
 // Files of a conversation: stored in a vector store of its own, which the server searches before a
-// local model answers.
+// local model answers. A model of an upstream gets them with the message.
 //
 // The store is named in the chat's metadata, so that the files are there when it is opened again, and
 // it is deleted with the chat; an unused one expires after a month.
@@ -19,12 +19,15 @@ export class Attachments {
   #field = byId("files");
   #canSee = false;
   #canReadFiles = false;
+  #takesDocuments = false;
   #pictures;
+  #documents;
   #files; // of the open chat
   #onFailed;
 
-  constructor({ pictures, onFailed }) {
+  constructor({ pictures, documents, onFailed }) {
     this.#pictures = pictures;
+    this.#documents = documents;
     this.#onFailed = onFailed;
     this.#files = this.#filesOf(null);
     byId("attach").addEventListener("click", () => this.#field.click());
@@ -54,11 +57,13 @@ export class Attachments {
   }
 
   /** Offers to attach the kinds of files that the model takes. */
-  offer({ canSee, canReadFiles }) {
+  offer({ canSee, canReadFiles, takesDocuments, takesPdfs }) {
     this.#canSee = canSee;
     this.#canReadFiles = canReadFiles;
-    byId("attach").hidden = !canSee && !canReadFiles;
-    this.#field.accept = canReadFiles ? "" : "image/*";
+    this.#takesDocuments = takesDocuments;
+    this.#documents.takesPdfs = takesPdfs;
+    byId("attach").hidden = !canSee && !canReadFiles && !takesDocuments;
+    this.#field.accept = canReadFiles || takesDocuments ? "" : "image/*";
   }
 
   /** Shows the files of a store instead of the others; null for a chat without files. */
@@ -94,6 +99,7 @@ export class Attachments {
   async #add(file) {
     if (this.#canSee && Pictures.takes(file)) await this.#pictures.add(file);
     else if (this.#canReadFiles) await this.#files.add(file);
+    else if (this.#takesDocuments) await this.#documents.add(file);
     else throw new RequestError(0, t("{name} is no picture that the model can see.", file));
   }
 

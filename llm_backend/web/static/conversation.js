@@ -35,7 +35,7 @@ export class Conversation {
   system = "";
   metadata = {};
   /** Each has `role` and `content`; answers may also have `reasoning` and `isCut`. User messages may
-   *  have `pictures` as data: URLs; with `hasMore` they had further parts. */
+   *  have `pictures` as data: URLs, and `documents`; with `hasMore` they had further parts. */
   messages = [];
   #branches = new Branches();
   #dropped = []; // ids of empty answers
@@ -50,8 +50,8 @@ export class Conversation {
   }
 
   /** Adds a message of the user. */
-  addQuestion(content, pictures = []) {
-    this.messages.push({ role: "user", content, pictures });
+  addQuestion(content, enclosed) {
+    this.messages.push({ role: "user", content, ...enclosed });
     this.title ||= titleFrom(content);
   }
 

@@ -23,7 +23,7 @@ export const newAnswer = () => ({
 });
 
 /** A message as a request has it. Calls without results become text, as models reject such calls. */
-export function requestMessage({ role, content, pictures, calls = [], callId }, hasResults) {
+export function requestMessage({ role, content, pictures = [], documents = [], calls = [], callId }, hasResults) {
   if (role === "tool") return { role, content, tool_call_id: callId };
   if (calls.length && hasResults) {
     const toolCalls = calls.map(({ id, name, text }) => ({
@@ -35,7 +35,8 @@ export function requestMessage({ role, content, pictures, calls = [], callId }, 
   }
   if (calls.length && !content)
     return { role, content: calls.map(({ name, text }) => `${name}(${text})`).join("\n") };
-  return { role, content: pictures?.length ? partsOf(content, pictures) : content };
+  const parts = [...pictures.map(picturePart), ...documents.map(documentPart)];
+  return { role, content: parts.length ? [...parts, { type: "text", text: content }] : content };
 }
 
 /** Joins an answer and its continuation, with the space between two words that models leave out. */
@@ -89,14 +90,26 @@ export const callsOf = (calls) =>
 
 const partsText = (parts) =>
   (parts ?? [])
-    .filter((part) => !isPicture(part))
+    .filter((part) => !isPicture(part) && !documentOf(part))
     .map((part) => part.text ?? `[${part.type}]`)
     .join("\n");
 
-const partsOf = (text, pictures) => [
-  ...pictures.map((url) => ({ type: "image_url", image_url: { url } })),
-  { type: "text", text },
-];
+const picturePart = (url) => ({ type: "image_url", image_url: { url } });
+
+/** The part of a request for a document: a text under its name, or a PDF as a file. */
+const documentPart = ({ name, text, data }) =>
+  data
+    ? { type: "file", file: { filename: name, file_data: data } }
+    : { type: "text", text: `<file name=${JSON.stringify(name)}>\n${text}\n</file>` };
+
+const DOCUMENT = /^<file name=("(?:[^"\\\n]|\\.)*")>\n([^]*)\n<\/file>$/;
+
+/** The document of a part; null for another part. */
+function documentOf({ type, text, file }) {
+  if (type === "file" && file.file_data) return { name: file.filename ?? "", data: file.file_data };
+  const match = type === "text" && DOCUMENT.exec(text);
+  return match ? { name: JSON.parse(match[1]), text: match[2] } : null;
+}
 
 /** True for a picture that needs no request to be shown. */
 const isPicture = ({ type, image_url: picture }) =>
@@ -112,7 +125,8 @@ export function messageOf({ role, content, content_parts, reasoning_content, ...
     calls: callsOf(more.tool_calls),
     callId: more.tool_call_id,
     pictures: parts.filter(isPicture).map(({ image_url: { url } }) => url),
-    hasMore: parts.some((part) => part.type !== "text" && !isPicture(part)),
+    documents: parts.map(documentOf).filter(Boolean),
+    hasMore: parts.some((part) => part.type !== "text" && !isPicture(part) && !documentOf(part)),
   };
 }
 

@@ -63,6 +63,16 @@ export class Options {
     return this.#chosen?.input_modalities?.includes("image") ?? !this.isLocal;
   }
 
+  /** True if messages to the chosen model may have text files in them: it is one of an upstream. */
+  get takesDocuments() {
+    return this.#chosen !== undefined && !this.isLocal;
+  }
+
+  /** True if its upstream takes PDFs, by the model's description, or may: then it answers for itself. */
+  get takesPdfs() {
+    return this.takesDocuments && (this.#chosen.input_modalities?.includes("file") ?? true);
+  }
+
   /** True if the chosen model runs on this server. */
   get isLocal() {
     return this.#local.some(({ id }) => id === this.#base);

@@ -3,64 +3,31 @@
 
 import { RequestError } from "./api.js";
 import { byId, iconButton, make } from "./dom.js";
+import { Enclosures, toDataUrl } from "./enclosures.js";
 import { t } from "./language.js";
 
 const KINDS = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 const LONGEST_SIDE = 1536; // pixels
 const SMALL_BYTES = 400_000;
 
-export class Pictures {
-  #element = byId("pictures");
-  #urls = [];
-  #adding = Promise.resolve(); // of the latest picture: they keep their order
+export class Pictures extends Enclosures {
+  constructor() {
+    super(byId("pictures"), (url, number, remove) =>
+      make(
+        "li",
+        {},
+        picture(url, t("Picture {number}", { number })),
+        iconButton("close", t("Remove picture {number}", { number }), remove),
+      ),
+    );
+  }
 
   /** True for a picture of a kind that models take. */
   static takes = (file) => KINDS.includes(file.type);
 
-  /** Adds a file's picture, behind those that are being added; throws `RequestError` for a damaged one. */
-  async add(file) {
-    const before = this.#adding,
-      read = async () => {
-        await before;
-        this.show([...this.#urls, await readPicture(file)]);
-      };
-    const added = read();
-    this.#adding = added.catch(() => {}); // reported to the caller
-    await added;
-  }
-
-  /** Waits until all pictures are added. */
-  settle() {
-    return this.#adding;
-  }
-
-  /** Returns the pictures as data: URLs, and removes them. */
-  take() {
-    const taken = this.#urls;
-    this.show([]);
-    return taken;
-  }
-
-  /** Shows these pictures, data: URLs, and no others. */
-  show(urls) {
-    this.#urls = [...urls];
-    this.#draw();
-  }
-
-  #draw() {
-    this.#element.hidden = this.#urls.length === 0;
-    this.#element.replaceChildren(
-      ...this.#urls.map((url, index) =>
-        make(
-          "li",
-          {},
-          picture(url, t("Picture {number}", { number: index + 1 })),
-          iconButton("close", t("Remove picture {number}", { number: index + 1 }), () =>
-            this.show(this.#urls.filter((_, other) => other !== index)),
-          ),
-        ),
-      ),
-    );
+  /** Adds a file's picture, as a data: URL; throws `RequestError` for a damaged one. */
+  add(file) {
+    return super.add(() => readPicture(file));
   }
 }
 
@@ -94,16 +61,6 @@ async function readPicture(file) {
   } catch {
     throw new RequestError(0, t("{name} is no picture that can be read.", file));
   }
-}
-
-async function toDataUrl(blob) {
-  const reader = new FileReader();
-  const done = new Promise((resolve, reject) => {
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-  });
-  reader.readAsDataURL(blob);
-  return done;
 }
 
 async function scaleDown(file) {

@@ -1,15 +1,16 @@
 // A user's message on the page; editing it begins another branch of the chat.
 
-import { fitHeight, iconButton, make } from "./dom.js";
+import { fitHeight, icon, iconButton, make } from "./dom.js";
 import { t } from "./language.js";
 import { picture } from "./pictures.js";
 
 /** The article of a message; `onEdit` gets the edited text. Without `onEdit` it is read-only. */
-export function question({ content: text, pictures = [] }, onEdit) {
+export function question({ content: text, pictures = [], documents = [] }, onEdit) {
   const body = make(
     "div",
     { className: "body" },
     ...pictures.map((url, index) => picture(url, t("Picture {number}", { number: index + 1 }))),
+    ...(documents.length ? [documentList(documents)] : []),
     make("p", {}, text),
   );
   const article = make("article", { className: "question", "aria-label": t("You") }, body);
@@ -21,6 +22,13 @@ export function question({ content: text, pictures = [] }, onEdit) {
   }
   return article;
 }
+
+const documentList = (documents) =>
+  make(
+    "ul",
+    { className: "attachments", "aria-label": t("Attached documents") },
+    ...documents.map(({ name }) => make("li", {}, icon("file"), make("span", {}, name))),
+  );
 
 function edit(article, text, onEdit) {
   const field = make("textarea", { value: text, rows: 1, "aria-label": t("Edited text") });
