@@ -171,7 +171,7 @@ def far_page(browser: Browser, far_server: Served) -> Iterator[Page]:
 
 def transparent_noise() -> bytes:
     """A large PNG without any opaque pixel."""
-    pixels = np.random.default_rng(1).integers(0, 256, (330, 330, 4), dtype=np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (400, 400, 4), dtype=np.uint8)
     pixels[:, :, 3] = 0
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
