@@ -415,6 +415,8 @@ def test_the_question_whether_a_tool_may_be_called_is_announced(tools_page):
 def test_a_call_that_was_refused_or_failed_is_named_so(tools_page):
     ask(tools_page, "Which models are there?").get_by_role("button", name="Refuse").click()
     expect(tools_page.get_by_text("The call was refused")).to_be_visible()
+    prose = tools_page.locator("article.answer .prose").last
+    expect(prose).to_have_text("Then I do not know.")  # so that another question can be asked
     approval = ask(tools_page, "Which models are there?")
     failed = {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "No tools today."}}
     tools_page.route("**/mcp", lambda route: route.fulfill(json=failed))
