@@ -8,6 +8,7 @@ another number. Two refusals of orjson are kept: numbers beyond every float, and
 import json
 import re
 from decimal import Decimal
+from math import isinf
 from typing import Any
 
 import orjson
@@ -69,6 +70,8 @@ def read_decimal(text: str) -> int | float:
     value = float(text)
     if -_EXACT_LIMIT < value < _EXACT_LIMIT:
         return value
+    if isinf(value):
+        raise _TooLong(text)
     exact = Decimal(text)
     if exact != exact.to_integral_value() or exact == Decimal(repr(value)):
         return value

@@ -58,7 +58,6 @@ def _try_to_write() -> bool:
     try:
         with tempfile.TemporaryFile(buffering=0) as file:
             return file.write(bytes(_PROBE_BYTES)) == _PROBE_BYTES
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            return False
-        raise
+    except OSError as error:  # of any number: the folder still takes no file
+        log.warning("temporary_files_probe_failed", extra={"reason": str(error)})
+        return False

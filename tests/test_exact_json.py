@@ -1,3 +1,4 @@
+import re
 from fractions import Fraction
 
 import orjson
@@ -109,6 +110,12 @@ def test_whole_decimal_of_very_many_digits_is_refused_by_its_place():
         exact_json.loads(b'["\xc3\xa4", 1234567890123456789e200]')
 
     assert caught.value.pos == 6
+
+
+@pytest.mark.parametrize("text", ["1e99999999999999999999", "-1E+999", "9" * 400 + ".5"])
+def test_number_beyond_all_floats_is_refused(text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        exact_json.read_decimal(text)
 
 
 @pytest.mark.parametrize("spaces", [2**20 - 30, 2**20 - 19, 2**20 - 1, 2**20, 2**21 - 10])

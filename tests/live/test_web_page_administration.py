@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+import httpx
 import openai
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -99,6 +100,11 @@ def test_a_project_is_created_limited_and_archived(browser, closed):
             page.get_by_role("button", name="Save the spend limit").click()
         expect(page.get_by_label("It may spend a month")).to_have_value("2.5")
         picture(page, "administration-project")
+        stored = httpx.get(
+            f"{closed.address}/v1/organization/projects/{project}/rate_limits",
+            headers={"authorization": f"Bearer {OPERATOR}"},
+        )
+        assert "max_requests_per_1_day" not in stored.json()["data"][0]  # it was not changed
         limits = {
             one.model: one for one in organization.projects.rate_limits.list_rate_limits(project)
         }
@@ -107,6 +113,7 @@ def test_a_project_is_created_limited_and_archived(browser, closed):
         page.get_by_label("It may spend a month").fill("")
         with page.expect_response(lambda one: one.request.method == "DELETE"):
             page.get_by_role("button", name="Save the spend limit").click()
+        expect(page.locator("#announcer")).to_contain_text("Saved")
         page.get_by_role("button", name="Archive Class 7b").click()
         page.get_by_role("dialog").get_by_role("button", name="Archive").click()
         projects = page.get_by_role("region", name="Projects", exact=True)

@@ -30,8 +30,6 @@ from llm_backend.offload import offload
 from llm_backend.store import as_owner
 from llm_backend.stream_ending import SentEvents
 
-# Interval for checking whether the key of an open WebSocket is still valid.
-
 
 class AdmissionControl:
     """Admits metered requests; other requests pass unchecked. Sets the caller's project as the

@@ -54,7 +54,7 @@ export class AdministrationPage {
       ),
     );
     this.failure = make("p", { className: "notice", role: "alert", hidden: true });
-    this.created = make("div", { role: "status" });
+    this.created ??= make("div", { role: "status" }); // a new key stays when projects change
     this.figures = make("dl", { className: "figures is-even" });
     this.tables = make("div", {});
     this.#element.replaceChildren(
@@ -122,12 +122,7 @@ export class AdministrationPage {
       usageTable(usage),
       this.#keyTable(t("Keys of the project"), keys, `${path}/api_keys`),
       this.#keyTable(t("Admin keys"), admins, `${API}/admin_api_keys`),
-      limitTable(limits, spend, path, (work) =>
-        this.#run(async () => {
-          await work();
-          await this.#read();
-        }),
-      ),
+      limitTable(limits, spend, path, (work) => this.#run(work)),
       logTable(log.data),
     );
   }

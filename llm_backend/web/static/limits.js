@@ -1,7 +1,7 @@
 // Limits of a project: requests and tokens by model, and what it may spend.
 
 import { request } from "./api.js";
-import { make } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { t } from "./language.js";
 import { row, table } from "./tables.js";
 
@@ -38,12 +38,16 @@ function limitRow(limit, path, run) {
   });
   const onsubmit = (event) => {
     event.preventDefault();
+    const changed = inputs.filter(({ value, defaultValue }) => value !== defaultValue);
+    if (changed.length === 0) return; // those of the settings stay the settings'
     const body = Object.fromEntries(
-      inputs.map((input) => [input.name, input.value === "" ? UNLIMITED : Number(input.value)]),
+      changed.map(({ name, value }) => [name, value === "" ? UNLIMITED : Number(value)]),
     );
-    run(() =>
-      request(`${path}/rate_limits/${encodeURIComponent(limit.id)}`, { method: "POST", body }),
-    );
+    run(async () => {
+      await request(`${path}/rate_limits/${encodeURIComponent(limit.id)}`, { method: "POST", body });
+      for (const input of changed) input.defaultValue = input.value;
+      announceSaved();
+    });
   };
   const label = t("Save the limits of {model}", { model: limit.model });
   const button = make("button", { className: "link", "aria-label": label }, t("Save"));
@@ -57,10 +61,15 @@ function spendForm(spend, path, run) {
   input.id = "spend-limit";
   const onsubmit = (event) => {
     event.preventDefault();
-    const cents = Math.round(Number(input.value) * CENTS);
+    const { value, defaultValue } = input;
+    if (value === defaultValue) return;
+    const cents = Math.round(Number(value) * CENTS);
     const body = { threshold_amount: cents, currency, interval: "month" };
-    if (input.value !== "") run(() => request(path, { method: "POST", body }));
-    else if (spend) run(() => request(path, { method: "DELETE" }));
+    run(async () => {
+      await request(path, value === "" ? { method: "DELETE" } : { method: "POST", body });
+      input.defaultValue = value;
+      announceSaved();
+    });
   };
   return make(
     "form",
@@ -72,6 +81,8 @@ function spendForm(spend, path, run) {
   );
 }
 
+const announceSaved = () => byId("announcer").append(make("p", {}, t("Saved")));
+
 /** A field for a number of at least 0; empty for none. */
 const numberInput = (label, value, step = 1) =>
   make("input", {
@@ -79,7 +90,7 @@ const numberInput = (label, value, step = 1) =>
     min: 0,
     max: UNLIMITED - 1,
     step,
-    value,
+    defaultValue: value,
     placeholder: t("no limit"),
     className: "limit",
     "aria-label": label,

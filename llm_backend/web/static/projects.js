@@ -31,11 +31,12 @@ function archiveButton({ id, name }, path, change) {
   const question = t("Archive the project “{name}”? Its keys are refused from then on, for good.", {
     name: name ?? id,
   });
-  const onclick = () =>
-    change(async () => {
-      if (!(await isConfirmed(question, { yes: t("Archive"), no: t("Cancel") }))) return;
-      await request(`${path}/${encodeURIComponent(id)}/archive`, { method: "POST", body: {} });
-    });
+  const archive = async () => {
+    await request(`${path}/${encodeURIComponent(id)}/archive`, { method: "POST", body: {} });
+  };
+  const onclick = async () => {
+    if (await isConfirmed(question, { yes: t("Archive"), no: t("Cancel") })) change(archive);
+  };
   return make(
     "button",
     { type: "button", className: "link", "aria-label": label, onclick },

@@ -78,7 +78,7 @@ async function play(player, sound, signal) {
       player.onended = resolve;
       player.onerror = () => reject(new RequestError(0, t("The sound cannot be played.")));
       player.src = url;
-      player.play().catch(reject);
+      player.play().catch(() => player.onerror());
     });
   } finally {
     URL.revokeObjectURL(url);
@@ -106,14 +106,17 @@ function lastEnd(part) {
 export function wireDictation() {
   const button = byId("dictate");
   let recorder = null;
+  addEventListener("hashchange", () => recorder?.discard()); // it was for another chat
   button.addEventListener("click", async () => {
     if (recorder) return recorder.stop();
+    button.disabled = true; // until the user has permitted it
     try {
       recorder = await record();
+      button.disabled = false;
       show(button, "stop", t("Stop recording"));
       const sound = await recorder.sound;
       button.disabled = true;
-      insert(await transcribe(sound));
+      if (sound) insert(await transcribe(sound));
     } catch (error) {
       if (!(error instanceof DOMException)) fail(error);
       else fail(new RequestError(0, t("The microphone cannot be used: {error}", { error: error.message })));
@@ -125,18 +128,30 @@ export function wireDictation() {
   });
 }
 
-/** Begins a recording; `sound` is it, once `stop` was called. */
+/** Begins a recording; `sound` is it, once `stop` was called, and null after `discard`. */
 async function record() {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-  const recorder = new MediaRecorder(stream),
-    pieces = [];
-  recorder.ondataavailable = ({ data }) => pieces.push(data);
-  const sound = new Promise((resolve, reject) => {
-    recorder.onstop = () => resolve(new Blob(pieces, { type: recorder.mimeType }));
-    recorder.onerror = ({ error }) => reject(error);
-  }).finally(() => stream.getTracks().forEach((track) => track.stop()));
-  recorder.start();
-  return { sound, stop: () => recorder.stop() };
+  const release = () => stream.getTracks().forEach((track) => track.stop());
+  try {
+    const recorder = new MediaRecorder(stream),
+      pieces = [];
+    let isDiscarded = false;
+    recorder.ondataavailable = ({ data }) => pieces.push(data);
+    const sound = new Promise((resolve, reject) => {
+      recorder.onstop = () => resolve(isDiscarded ? null : new Blob(pieces, { type: recorder.mimeType }));
+      recorder.onerror = ({ error }) => reject(error);
+    }).finally(release);
+    recorder.start();
+    const stop = () => recorder.state === "recording" && recorder.stop();
+    const discard = () => {
+      isDiscarded = true;
+      stop();
+    };
+    return { sound, stop, discard };
+  } catch (error) {
+    release();
+    throw error;
+  }
 }
 
 async function transcribe(sound) {

@@ -115,10 +115,11 @@ async def test_rate_limits_are_of_models_that_there_are(client: Client):
     limits = client().admin.organization.projects.rate_limits
 
     assert (await limits.list_rate_limits("proj_default")).data == []
-    with pytest.raises(openai.NotFoundError, match="rl-none"):
-        await limits.update_rate_limit(
-            "rl-none", project_id="proj_default", max_requests_per_1_minute=1
-        )
+    for id in ("rl-none", "rl-owner/none"):
+        with pytest.raises(openai.NotFoundError, match=f"rate limit has the id `{id}`"):
+            await limits.update_rate_limit(
+                id, project_id="proj_default", max_requests_per_1_minute=1
+            )
 
 
 async def test_every_change_is_in_the_audit_log(client: Client):
