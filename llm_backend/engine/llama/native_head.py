@@ -58,7 +58,7 @@ class HiddenStates:
         if not count:
             return np.empty((0, self._size), dtype=np.float32)
         pointer = _function("llama_get_embeddings_nextn")(self._context)
-        return np.ctypeslib.as_array(pointer, shape=(count, self._size))
+        return _array(pointer, count, self._size)
 
 
 class LayerInputs:
@@ -75,11 +75,16 @@ class LayerInputs:
         """Of the first `count` tokens of the last pass: [count, size of all] float32."""
         get = _function("llama_get_embeddings_layer_inp")
         native.llama_synchronize(self._context)
-        parts = [
-            np.ctypeslib.as_array(get(self._context, layer), shape=(count, self._size))
-            for layer in self._layers
-        ]
+        parts = [_array(get(self._context, layer), count, self._size) for layer in self._layers]
         return np.concatenate(parts, axis=1)
+
+
+def _array(pointer: Any, count: int, size: int) -> Hidden:
+    """A view [count, size] of native memory. Raises `DecodeError` for a null pointer, the result of
+    a pass without hidden states."""
+    if not pointer:
+        raise DecodeError("The pass has no hidden states.")
+    return np.ctypeslib.as_array(pointer, shape=(count, size))
 
 
 class NativeHead:

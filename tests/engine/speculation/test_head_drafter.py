@@ -1,6 +1,7 @@
 """A real draft head of random weights: the same answers as without, and which heads are used."""
 
 import asyncio
+import ctypes
 import itertools
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from llm_backend.engine import Engine
 from llm_backend.engine.batch import BatchChunk
-from llm_backend.engine.llama import LlamaLog, LlamaModel, load_eagle_head
+from llm_backend.engine.llama import LlamaLog, LlamaModel, load_eagle_head, native_head
 from llm_backend.engine.llama.native_head import NativeHead
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.messages.address import Address
@@ -319,3 +320,13 @@ def test_head_follows_a_text_whose_oldest_tokens_are_dropped(random_head):
     assert answers_of(ahead, command) == answers_of(plain, command)
     assert ahead.generator.statistics.context_shifts > 1
     assert len(drafter.first_tokens) > 100
+
+
+def test_pass_without_hidden_states_is_a_decode_error(monkeypatch):
+    null = native_head.HiddenStates.__new__(native_head.HiddenStates)
+    null._context, null._size = None, 4
+    nothing = ctypes.POINTER(ctypes.c_float)()
+    monkeypatch.setattr(native_head, "_function", lambda _name: lambda *_: nothing)
+
+    with pytest.raises(DecodeError):
+        null.rows(3)
