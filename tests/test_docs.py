@@ -152,13 +152,16 @@ def test_docstring_of_each_package_names_its_modules():
     missing = [
         f"{package.relative_to(ROOT)}: {name}"
         for package, text in texts.items()
-        for name in re.findall(r"^ *(?:- )?`?(\w+(?:\.py|\.js|/))`?\s\s", text or "", re.MULTILINE)
+        for name in re.findall(r"^(?:- )?`?(\w+(?:\.py|\.js|/))`?\s\s", text or "", re.MULTILINE)
         if name not in modules[package]
     ]
 
     assert len(packages) > 50
     assert sum(len(names) for names in modules.values()) > 500
     assert (unnamed, missing) == ([], [])
+    assert [
+        one for one, text in texts.items() if re.search(r"^(- )?`\w+\.\w+`\s\s", text or "", re.M)
+    ] == []
 
 
 def direct_modules(package: Path) -> set[str]:

@@ -1,18 +1,18 @@
 """Backends, which answer models: engines of this machine, and upstreams.
 
-- `base.py`            interface of a backend, and the values that it takes and returns
-- `registry.py`        names of models and routes, each with its backend
-- `local/`             local models: templates, markup, media, model manager
-- `schemas/`           JSON schemas of answers, lowered for grammars
-- `upstream/`          other servers: HTTP client, pool, health, permits
-- `mcp_server.py`      client of MCP servers
-- `web_files.py`       files fetched from allowed hosts
-- `data_url.py`        data: URLs
-- `image_servers.py`   pictures of servers that speak `/sdapi/v1`
-- `picture_files.py`   sources, masks and formats of pictures that are drawn
-- `speech/`            texts read aloud
-- `transcription/`     recordings as text
-- `webhook_sender.py`  events sent to webhook endpoints
-- `public_session.py`  HTTP sessions that connect to public addresses only
-- `permits.py`         limits of the requests that are computed at once
+base.py            interface of a backend, and the values that it takes and returns
+registry.py        names of models and routes, each with its backend
+local/             local models: templates, markup, media, model manager
+schemas/           JSON schemas of answers, lowered for grammars
+upstream/          other servers: HTTP client, pool, health, permits
+mcp_server.py      client of MCP servers
+web_files.py       files fetched from allowed hosts
+data_url.py        data: URLs
+image_servers.py   pictures of servers that speak `/sdapi/v1`
+picture_files.py   sources, masks and formats of pictures that are drawn
+speech/            texts read aloud
+transcription/     recordings as text
+webhook_sender.py  events sent to webhook endpoints
+public_session.py  HTTP sessions that connect to public addresses only
+permits.py         limits of the requests that are computed at once
 """

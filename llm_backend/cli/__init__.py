@@ -3,18 +3,18 @@
 The only package that prints. Commands import heavy modules themselves, so that `--help` and
 `operations` answer at once.
 
-- `program.py`                 the program with all commands
-- `serve.py`, `chat.py`, `check.py`, `operations.py`, `contract.py`, `db.py`, `keys.py`,
-  `bench.py`, `systemd.py`, `models/`  commands
-- `setting_flags.py`           flags of `serve`, generated from the settings
-- `options.py`                 options of several commands
-- `database.py`                settings of commands that use the database
-- `api.py`                     HTTP client of commands
-- `attachments.py`             files attached to chat messages
-- `exit.py`                    exit with an error message
-- `reference.py`, `manual.py`  the text of `docs/cli.md`, and of the manual page
-- `lists.py`                   lines of lists, for 80 columns
-- `terminal.py`                typed messages and their history
+program.py        the program; its commands have modules: serve.py, chat.py, check.py, keys.py,
+                  operations.py, contract.py, db.py, bench.py, systemd.py, models/
+setting_flags.py  flags of `serve`, generated from the settings
+options.py        options of several commands
+database.py       settings of commands that use the database
+api.py            HTTP client of commands
+attachments.py    files attached to chat messages
+exit.py           exit with an error message
+reference.py      the text of `docs/cli.md`
+manual.py         the text of the manual page
+lists.py          lines of lists, for 80 columns
+terminal.py       typed messages and their history
 """
 
 from llm_backend.cli.program import app, main

@@ -3,16 +3,15 @@
 A value that cannot be used ends the start with one sentence (`SettingsError`), never with a silent
 default.
 
-- `settings.py`     all settings in one class, and their groups
-- `listening.py`, `access.py`, `local_models.py`, `upstreams.py`, `state.py`, `search.py`,
-  `responses.py`, `realtime.py`, `audio.py`, `images.py`, `webhooks.py`, `bounds.py`,
-  `observability.py`
-  one group each
-- `model_entry.py`, `backend.py`  entries of the config file
-- `kinds.py`        types of values that several groups have
-- `loading.py`      sources of the settings, their order, and error messages
-- `environment.py`  the environment of this process
-- `markdown.py`     the text of `docs/configuration.md`
+settings.py     all settings in one class; each group has a module: listening.py, access.py,
+                local_models.py, upstreams.py, state.py, search.py, responses.py, realtime.py,
+                audio.py, images.py, webhooks.py, bounds.py, observability.py
+model_entry.py  a model in the config file
+backend.py      an upstream in the config file
+kinds.py        types of values that several groups have
+loading.py      sources of the settings, their order, and error messages
+environment.py  the environment of this process
+markdown.py     the text of `docs/configuration.md`
 """
 
 from llm_backend.settings.environment import environment_with

@@ -1,9 +1,9 @@
 """`llm-backend models`: list, download, show, remove and convert model files.
 
-- `listing.py`     `models list` and `models remove`
-- `pulling.py`     `models pull`
-- `showing.py`     `models show`
-- `converting.py`  `models convert`
+listing.py     `models list` and `models remove`
+pulling.py     `models pull`
+showing.py     `models show`
+converting.py  `models convert`
 """
 
 import typer

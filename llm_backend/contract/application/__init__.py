@@ -1,7 +1,7 @@
 """ASGI application of the contract: routing, dispatch to handlers, and errors.
 
-`connexion_app.py`      Connexion's routing, authentication and dispatch
-`envelope.py`           request id, `Date` header, `/v1` prefix
-`error_handlers.py`     every exception as an error body
-`refusal.py`            error responses of middleware outside of the contract
+connexion_app.py      Connexion's routing, authentication and dispatch
+envelope.py           request id, `Date` header, `/v1` prefix
+error_handlers.py     every exception as an error body
+refusal.py            error responses of middleware outside of the contract
 """

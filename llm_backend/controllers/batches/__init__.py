@@ -1,11 +1,11 @@
 """Batches: background jobs that run the requests of an input file stored on this server.
 
-`operations.py`    create, list, retrieve, cancel
-`batch_worker.py`  validates the input, writes the output
-`lines_worker.py`  runs lines
-`line_chunk.py`    lines of one job
-`batch_input.py`   parser of input files
-`batch_output.py`  lines of output files
+operations.py    create, list, retrieve, cancel
+batch_worker.py  validates the input, writes the output
+lines_worker.py  runs lines
+line_chunk.py    lines of one job
+batch_input.py   parser of input files
+batch_output.py  lines of output files
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Webhooks: events about background responses and batches, sent to endpoints of the project.
 
-`endpoints.py`        create, list, change, delete; secrets; tests; failures
-`signature.py`        secrets and signatures (Standard Webhooks)
-`delivery_worker.py`  sends events, again and again for a day
+endpoints.py        create, list, change, delete; secrets; tests; failures
+signature.py        secrets and signatures (Standard Webhooks)
+delivery_worker.py  sends events, again and again for a day
 """
 
 from llm_backend.controllers.services import Services

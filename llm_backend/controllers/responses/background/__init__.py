@@ -1,5 +1,5 @@
 """Background responses.
 
-`queueing.py`           validation and queue
-`background_worker.py`  answers queued jobs
+queueing.py           validation and queue
+background_worker.py  answers queued jobs
 """

@@ -5,14 +5,14 @@ The operation opens a `ResponseTurn`. It reads a `ResponseRun`, which feeds the 
 next round. The loop reads the model's `CheckedAnswer`. Server tools (`server_tools.py` beside this
 package) are `file_search`, `mcp` and `image_generation`; `app/search.py` registers them.
 
-`response_turn.py`      streamed or whole, and stored
-`response_run.py`       events of the loop as events of the response
-`tool_loop.py`          rounds of the model and of server tools
-`response_model.py`     interface of a model
-`reasoning_summary.py`  summaries of reasoning
-`file_search_tool.py`   searches of vector stores during a response
-`image_tool.py`         pictures drawn during a response
-`mcp_tools.py`          tools of MCP servers
-`mcp_entry.py`          validation of an `mcp` entry
-`mcp_items.py`          items of MCP tools
+response_turn.py      streamed or whole, and stored
+response_run.py       events of the loop as events of the response
+tool_loop.py          rounds of the model and of server tools
+response_model.py     interface of a model
+reasoning_summary.py  summaries of reasoning
+file_search_tool.py   searches of vector stores during a response
+image_tool.py         pictures drawn during a response
+mcp_tools.py          tools of MCP servers
+mcp_entry.py          validation of an `mcp` entry
+mcp_items.py          items of MCP tools
 """

@@ -8,9 +8,9 @@
   stores. The model calls it; the setting `file_search: always` has the server search once before
   the first round as well.
 
-`hybrid_search.py`     dense vectors and sparse words, fused into one ranking
-`query_rewriting.py`   a chat model turns questions into search queries
-`passages.py`          search results as text for a prompt, and citations
-`tool_entry.py`        the `file_search` entry of `tools`
-`chat_retrieval.py`    retrieval before a chat is answered
+hybrid_search.py     dense vectors and sparse words, fused into one ranking
+query_rewriting.py   a chat model turns questions into search queries
+passages.py          search results as text for a prompt, and citations
+tool_entry.py        the `file_search` entry of `tools`
+chat_retrieval.py    retrieval before a chat is answered
 """
