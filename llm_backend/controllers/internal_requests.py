@@ -78,7 +78,7 @@ def parse_message(message: str | bytes, limits: BodyLimits) -> JsonObject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InnerAnswer:
+class InternalAnswer:
     """An answer that has begun: its status and its body in chunks. After these, `is_complete` tells
     whether it was sent to its end."""
 
@@ -116,7 +116,7 @@ async def open_exchange(
     query: bytes = b"",
     content_type: bytes = b"application/json",
     state: Mapping[str, Any] = NOTHING,
-) -> AsyncIterator[InnerAnswer]:
+) -> AsyncIterator[InternalAnswer]:
     """Opens an exchange once the answer has begun; leaving the context disconnects the client. A
     `caller` in the `state` is authenticated already."""
     request_headers = [
@@ -141,12 +141,12 @@ async def open_exchange(
         "server": None,
         "state": dict(state),
     }
-    exchange = _InnerExchange()
+    exchange = _InternalExchange()
     task = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
     try:
         start = await exchange.wait_for_start()
         async with aclosing(exchange.pieces()) as pieces:
-            yield InnerAnswer(
+            yield InternalAnswer(
                 status=start["status"],
                 headers=start["headers"],
                 pieces=pieces,
@@ -161,7 +161,7 @@ async def open_exchange(
 
 
 async def _send_request(
-    app: ASGIApp, scope: Scope, receive: Receive, exchange: "_InnerExchange"
+    app: ASGIApp, scope: Scope, receive: Receive, exchange: "_InternalExchange"
 ) -> None:
     try:
         await app(scope, receive, exchange.send)
@@ -169,7 +169,7 @@ async def _send_request(
         exchange.end()
 
 
-class _InnerExchange:
+class _InternalExchange:
     """Channel of an answer between the application and its reader."""
 
     def __init__(self) -> None:

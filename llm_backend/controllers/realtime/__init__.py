@@ -12,15 +12,15 @@ response.py          one response: its request, its events, its end
 spoken_text.py       sentences of an answer, read aloud
 sentences.py         sentences of a text that is still being written
 sound_formats.py     formats of sound
-hearing.py           sound of the client as items of the conversation
+input_turns.py       sound of the client as items of the conversation
 input_sound.py       buffer of the client's sound
 turn_detection.py    begin and end of speech
-heard_turn.py        a turn as text
+transcribed_turn.py  a turn as text
 response_events.py   events of `/responses` as realtime events
 rate_limits.py       rate limits as an event
 client_secrets.py    `POST /realtime/client_secrets`
 local_models.py      models that answer here
-inner_requests.py    requests to this server's own operations
+session_requests.py  requests to this server's own operations
 """
 
 from llm_backend.controllers.realtime.realtime_session import RealtimeSession

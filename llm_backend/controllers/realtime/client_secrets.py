@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from llm_backend.access.authentication.new_key import KEY_BYTES, hash_key
 from llm_backend.contract.request import ApiRequest
-from llm_backend.controllers.realtime.local_models import abilities_of, local_session
+from llm_backend.controllers.realtime.local_models import capabilities_of, local_session
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.relay.routing import relay_operation
 from llm_backend.controllers.rendering.json_response import JsonResponse
@@ -95,4 +95,4 @@ def session_of(services: Services, secret: StoredSecret, model: str | None) -> S
     bound = secret.session.get("model")
     if model not in (None, bound):
         raise InvalidRequest(f"The client secret is for the model `{bound}`.", param="model")
-    return SessionConfig(fields=secret.session, abilities=abilities_of(services))
+    return SessionConfig(fields=secret.session, capabilities=capabilities_of(services))

@@ -3,7 +3,7 @@
 from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import PictureModel, UpstreamModel, wrong_operation
 from llm_backend.backends.speech import BUILTIN_VOICE, VoiceModel
-from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
+from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest
 from llm_backend.extras import is_installed
@@ -31,17 +31,17 @@ def check_local_model(services: Services, model: str) -> None:
         raise InvalidRequest(f"`{model}` transcribes; it does not answer.", param="model")
 
 
-def abilities_of(services: Services) -> Abilities:
+def capabilities_of(services: Services) -> Capabilities:
     """Returns what sessions of this server can do."""
     model, voice = services.settings.realtime_speech_model, services.registry.voice
-    mute_because = None
+    voiceless_reason = None
     if model == BUILTIN_VOICE:
-        mute_because = "This server has no voice." if voice is None else voice.missing
+        voiceless_reason = "This server has no voice." if voice is None else voice.missing
     elif not services.registry.knows(model) and services.upstreams is None:
-        mute_because = f"No model `{model}` reads answers aloud here."
-    return Abilities(
+        voiceless_reason = f"No model `{model}` reads answers aloud here."
+    return Capabilities(
         speech_model=model,
-        mute_because=mute_because,
+        voiceless_reason=voiceless_reason,
         transcription_model=services.settings.realtime_transcription_model,
         detects_turns=is_installed("realtime"),
     )
@@ -54,17 +54,21 @@ def local_session(
     upstream. Raises `ApiError` for a model that holds no such session."""
     if model is not None and not is_local(services, model):
         return None
-    abilities = abilities_of(services)
+    capabilities = capabilities_of(services)
     if not only_transcribes:
         if model is None:
             return None
         check_local_model(services, model)
-        return SessionConfig.default(model, abilities)
-    if model is None and abilities.transcription_model is None and services.upstreams is not None:
+        return SessionConfig.default(model, capabilities)
+    if (
+        model is None
+        and capabilities.transcription_model is None
+        and services.upstreams is not None
+    ):
         return None
     if model is not None:
         check_transcriber(services, model)
-    return SessionConfig.default_transcription(model, abilities)
+    return SessionConfig.default_transcription(model, capabilities)
 
 
 def check_transcriber(services: Services, model: str) -> None:

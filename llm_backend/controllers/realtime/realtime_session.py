@@ -19,10 +19,10 @@ from llm_backend.controllers.realtime.conversation import (
     stored_item,
 )
 from llm_backend.controllers.realtime.event_sender import Client, EventSender
-from llm_backend.controllers.realtime.hearing import Hearing
-from llm_backend.controllers.realtime.inner_requests import InnerRequests
+from llm_backend.controllers.realtime.input_turns import InputTurns
 from llm_backend.controllers.realtime.response import RealtimeResponse
 from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.errors import (
     ApiError,
     ClientGone,
@@ -49,7 +49,7 @@ class RealtimeSession:
         self,
         client: Client,
         config: SessionConfig,
-        requests: InnerRequests,
+        requests: SessionRequests,
         validators: Validators,
         limits: BodyLimits,
         *,
@@ -68,7 +68,7 @@ class RealtimeSession:
         self._expires_at = int(time.time() + duration_s)
         self._sender = EventSender(client)
         self._conversation = Conversation(limit_bytes=limits.json_bytes)
-        self._hearing = Hearing(
+        self._input_turns = InputTurns(
             config,
             self._conversation,
             requests,
@@ -87,9 +87,9 @@ class RealtimeSession:
             "conversation.item.retrieve": self._retrieve_item,
             "conversation.item.truncate": self._truncate_item,
             "conversation.item.delete": self._delete_item,
-            "input_audio_buffer.append": self._hearing.append,
-            "input_audio_buffer.commit": self._hearing.commit,
-            "input_audio_buffer.clear": self._hearing.clear,
+            "input_audio_buffer.append": self._input_turns.append,
+            "input_audio_buffer.commit": self._input_turns.commit,
+            "input_audio_buffer.clear": self._input_turns.clear,
             "response.create": self._create_response,
             "response.cancel": self._cancel_response,
         }
@@ -104,7 +104,7 @@ class RealtimeSession:
         except TimeoutError:
             return False
         finally:
-            await self._hearing.aclose()
+            await self._input_turns.aclose()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -135,20 +135,20 @@ class RealtimeSession:
 
     async def _update_session(self, event: JsonMapping) -> None:
         config = self._config.apply(event["session"])
-        self._hearing.configure(config)
+        self._input_turns.configure(config)
         self._config = config
         await self._send_session("session.updated")
-        await self._hearing.settle()
+        await self._input_turns.settle()
 
     async def _create_item(self, event: JsonMapping) -> None:
         check_item(event["item"], "item")
         item = stored_item(event["item"])
-        turns = self._hearing.take_turns(item)
+        turns = self._input_turns.take_turns(item)
         previous = self._conversation.add(item, event.get("previous_item_id"))
         for kind in ("conversation.item.added", "conversation.item.done"):
             await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
         for index, turn in turns.items():
-            self._hearing.hear(item, index, turn, answers=False)
+            self._input_turns.transcribe_item(item, index, turn, answers=False)
 
     async def _retrieve_item(self, event: JsonMapping) -> None:
         item = self._conversation.find(event["item_id"])
@@ -172,18 +172,18 @@ class RealtimeSession:
         changes: JsonObject = event.get("response") or {}
         config = self._config.for_response(changes)
         items = self._conversation_items(changes)
-        is_apart = changes.get("conversation") == "none"
-        self._check_room(is_apart=is_apart)
-        if not is_apart and "input" not in changes:
-            self._hearing.release_answers()
+        is_out_of_band = changes.get("conversation") == "none"
+        self._check_room(is_out_of_band=is_out_of_band)
+        if not is_out_of_band and "input" not in changes:
+            self._input_turns.release_answers()
         response = RealtimeResponse(
             config,
             items,
-            None if is_apart else self._conversation,
+            None if is_out_of_band else self._conversation,
             self._requests,
             self._sender,
             client_event_id=client_event_id(event),
-            wait_for_input=self._hearing.wait,
+            wait_for_input=self._input_turns.wait,
         )
         self._responses[response.id] = response
         task = response.start()  # at once: from now on it may be cancelled
@@ -198,10 +198,10 @@ class RealtimeSession:
             check_item(item, f"response.input[{index}]")
         return [stored_item(item) for item in changes["input"]]
 
-    def _check_room(self, *, is_apart: bool) -> None:
+    def _check_room(self, *, is_out_of_band: bool) -> None:
         """Raises `InvalidRequest` for a second response in the conversation, and `RateLimited`
         beyond the limit."""
-        if not is_apart and self._answering is not None:
+        if not is_out_of_band and self._answering is not None:
             raise InvalidRequest(
                 "The conversation has a response in progress: cancel it, or wait for its end.",
                 code="conversation_already_has_active_response",
@@ -226,7 +226,7 @@ class RealtimeSession:
             return
         if error is not None:
             log.error("realtime_response_failed", exc_info=error)
-        settling = asyncio.create_task(self._hearing.settle())  # a turn may have been heard
+        settling = asyncio.create_task(self._input_turns.settle())  # a turn may have become text
         self._tasks.add(settling)
         settling.add_done_callback(self._tasks.discard)
 

@@ -10,10 +10,10 @@ from llm_backend import exact_json
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import Conversation, model_input
 from llm_backend.controllers.realtime.event_sender import EventSender, error_event
-from llm_backend.controllers.realtime.inner_requests import InnerRequests, RequestFailed
 from llm_backend.controllers.realtime.rate_limits import rate_limits_event
 from llm_backend.controllers.realtime.response_events import CancelReason, ResponseEvents
 from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.session_requests import RequestFailed, SessionRequests
 from llm_backend.controllers.realtime.spoken_text import SpokenText
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, ClientGone, Internal
@@ -33,7 +33,7 @@ class RealtimeResponse:
         config: SessionConfig,
         items: list[JsonMapping],
         conversation: Conversation | None,
-        requests: InnerRequests,
+        requests: SessionRequests,
         sender: EventSender,
         *,
         client_event_id: str | None,

@@ -43,12 +43,13 @@ _TRANSLATED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abilities:
-    """Abilities of this server's sessions. `speech_model` reads answers aloud; `mute_because` is a
-    sentence that tells why it cannot. `transcription_model` is used where a session names none."""
+class Capabilities:
+    """Capabilities of this server's sessions. `speech_model` reads answers aloud, and
+    `voiceless_reason` is a sentence that tells why it cannot. `transcription_model` is used where a
+    session names none."""
 
     speech_model: str = "builtin-voice"
-    mute_because: str | None = None
+    voiceless_reason: str | None = None
     transcription_model: str | None = None
     detects_turns: bool = False
 
@@ -58,15 +59,15 @@ class SessionConfig:
     """Configuration of a session, in the document's form; all defaults are filled in."""
 
     fields: JsonMapping
-    abilities: Abilities
+    capabilities: Capabilities
 
     @classmethod
-    def default(cls, model: str, abilities: Abilities) -> "SessionConfig":
+    def default(cls, model: str, capabilities: Capabilities) -> "SessionConfig":
         """Returns the configuration of a new session. It speaks, if this server can."""
         fields = {
             "type": "realtime",
             "model": model,
-            "output_modalities": ["audio" if abilities.mute_because is None else "text"],
+            "output_modalities": ["audio" if capabilities.voiceless_reason is None else "text"],
             "instructions": "",
             "tools": [],
             "tool_choice": "auto",
@@ -75,34 +76,36 @@ class SessionConfig:
             "tracing": None,
             "prompt": None,
             "audio": {
-                "input": _default_input(abilities),
+                "input": _default_input(capabilities),
                 "output": {"format": _PCM, "voice": _VOICE, "speed": 1},
             },
         }
-        return cls(fields=fields, abilities=abilities)
+        return cls(fields=fields, capabilities=capabilities)
 
     @classmethod
-    def default_transcription(cls, model: str | None, abilities: Abilities) -> "SessionConfig":
+    def default_transcription(
+        cls, model: str | None, capabilities: Capabilities
+    ) -> "SessionConfig":
         """Returns the configuration of a new session that only transcribes."""
-        sound = _default_input(abilities)
+        sound = _default_input(capabilities)
         if model is not None:
             sound["transcription"] = {"model": model}
         fields = {"type": _TRANSCRIPTION, "audio": {"input": sound}}
-        return cls(fields=fields, abilities=abilities)
+        return cls(fields=fields, capabilities=capabilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
         """Returns the configuration with changes that follow the document's schema; a null of
         `turn_detection` ends it. Raises `ApiError`, naming the field."""
         if self.is_transcription:
-            _check_transcription(changes, self.abilities)
+            _check_transcription(changes, self.capabilities)
         else:
-            _check_session(changes, self.fields["model"], self.abilities)
+            _check_session(changes, self.fields["model"], self.capabilities)
         audio = _merge_audio(self.fields["audio"], changes.get("audio", {}))
         return replace(self, fields={**self.fields, **changes, "audio": audio})
 
     def for_response(self, changes: JsonMapping) -> "SessionConfig":
         """Returns the configuration of one response. Raises as `apply` does."""
-        _check_response(changes, self.abilities)
+        _check_response(changes, self.capabilities)
         audio = _merge_audio(self.fields["audio"], changes.get("audio", {}))
         fields = {**self.fields, **_without_nulls(changes), "audio": audio}
         return replace(self, fields=fields)
@@ -134,7 +137,7 @@ class SessionConfig:
         """Fields of a request to `/audio/transcriptions`. Raises `InvalidRequest` without a
         model."""
         named: JsonMapping = self.fields["audio"]["input"].get("transcription", {})
-        model = named.get("model") or self.abilities.transcription_model
+        model = named.get("model") or self.capabilities.transcription_model
         if model is None:
             raise InvalidRequest(
                 "Sound is heard by a model that transcribes: name one.",
@@ -164,7 +167,7 @@ class SessionConfig:
     @property
     def speech(self) -> JsonObject:
         """Fields of a request to `/audio/speech`."""
-        model = self.abilities.speech_model
+        model = self.capabilities.speech_model
         return {"model": model, "voice": self.output["voice"], "speed": self.output["speed"]}
 
     def request(self, items: list[JsonObject]) -> JsonObject:
@@ -187,7 +190,7 @@ class SessionConfig:
         return body
 
 
-def _check_session(changes: JsonMapping, model: str, abilities: Abilities) -> None:
+def _check_session(changes: JsonMapping, model: str, capabilities: Capabilities) -> None:
     _refuse_others(changes, FIELDS, "session")
     if changes["type"] != "realtime":
         raise InvalidRequest("The session is of the type `realtime`.", param="session.type")
@@ -204,10 +207,10 @@ def _check_session(changes: JsonMapping, model: str, abilities: Abilities) -> No
         raise UnsupportedField(
             "`truncation` is `auto` or `disabled`: no ratio is kept.", param="session.truncation"
         )
-    _check_common(changes, "session", abilities)
+    _check_common(changes, "session", capabilities)
 
 
-def _check_transcription(changes: JsonMapping, abilities: Abilities) -> None:
+def _check_transcription(changes: JsonMapping, capabilities: Capabilities) -> None:
     _refuse_others(changes, {"type", "audio", "include"}, "session")
     if changes["type"] != _TRANSCRIPTION:
         raise InvalidRequest(
@@ -215,17 +218,17 @@ def _check_transcription(changes: JsonMapping, abilities: Abilities) -> None:
         )
     audio = changes.get("audio", {})
     _refuse_others(audio, {"input"}, "session.audio")
-    _check_input(audio.get("input", {}), "session.audio.input", abilities)
+    _check_input(audio.get("input", {}), "session.audio.input", capabilities)
 
 
-def _check_response(changes: JsonMapping, abilities: Abilities) -> None:
+def _check_response(changes: JsonMapping, capabilities: Capabilities) -> None:
     _refuse_others(changes, RESPONSE_FIELDS, "response")
     if changes.get("conversation") not in (None, "auto", "none"):
         raise UnsupportedField("`conversation` is `auto` or `none`.", param="response.conversation")
-    _check_common(changes, "response", abilities)
+    _check_common(changes, "response", capabilities)
 
 
-def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> None:
+def _check_common(changes: JsonMapping, where: str, capabilities: Capabilities) -> None:
     """Checks the fields that sessions and responses have in common."""
     modalities = changes.get("output_modalities")
     if modalities is not None and modalities not in (["text"], ["audio"]):
@@ -233,9 +236,9 @@ def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> Non
             '`output_modalities` is `["text"]`, or `["audio"]` with a transcript.',
             param=f"{where}.output_modalities",
         )
-    if modalities == ["audio"] and abilities.mute_because is not None:
-        raise Unsupported(abilities.mute_because, param=f"{where}.output_modalities")
-    _check_audio(changes.get("audio", {}), f"{where}.audio", abilities)
+    if modalities == ["audio"] and capabilities.voiceless_reason is not None:
+        raise Unsupported(capabilities.voiceless_reason, param=f"{where}.output_modalities")
+    _check_audio(changes.get("audio", {}), f"{where}.audio", capabilities)
     limit = changes.get("max_output_tokens")
     if isinstance(limit, int) and limit < _LEAST_TOKENS:
         raise InvalidRequest(
@@ -250,17 +253,17 @@ def _check_common(changes: JsonMapping, where: str, abilities: Abilities) -> Non
             check_part(value, "user", f"{where}.prompt.variables.{name}")
 
 
-def _check_audio(audio: JsonMapping, where: str, abilities: Abilities) -> None:
+def _check_audio(audio: JsonMapping, where: str, capabilities: Capabilities) -> None:
     _refuse_others(
         audio, {"output"} if where.startswith("response") else {"input", "output"}, where
     )
-    _check_input(audio.get("input", {}), f"{where}.input", abilities)
+    _check_input(audio.get("input", {}), f"{where}.input", capabilities)
     output = audio.get("output", {})
     _refuse_others(output, {"format", "voice", "speed"}, f"{where}.output")
     _check_format(output.get("format"), f"{where}.output.format")
 
 
-def _check_input(sound: JsonMapping, where: str, abilities: Abilities) -> None:
+def _check_input(sound: JsonMapping, where: str, capabilities: Capabilities) -> None:
     _refuse_others(sound, {"format", "transcription", "turn_detection"}, where)
     _check_format(sound.get("format"), f"{where}.format")
     _refuse_others(
@@ -268,16 +271,16 @@ def _check_input(sound: JsonMapping, where: str, abilities: Abilities) -> None:
     )
     turns = sound.get("turn_detection")
     if turns is not None:
-        _check_turns(turns, f"{where}.turn_detection", abilities)
+        _check_turns(turns, f"{where}.turn_detection", capabilities)
 
 
-def _check_turns(turns: JsonMapping, where: str, abilities: Abilities) -> None:
+def _check_turns(turns: JsonMapping, where: str, capabilities: Capabilities) -> None:
     if turns["type"] != _VAD["type"]:
         raise UnsupportedField(
             "Turns are detected by `server_vad`, or committed by the client (null).",
             param=f"{where}.type",
         )
-    if not abilities.detects_turns:
+    if not capabilities.detects_turns:
         raise Unsupported(
             f"`server_vad` needs an extra, which is not installed: {install_command('realtime')}.",
             param=f"{where}.type",
@@ -292,8 +295,8 @@ def _check_turns(turns: JsonMapping, where: str, abilities: Abilities) -> None:
             )
 
 
-def _default_input(abilities: Abilities) -> JsonObject:
-    return {"format": _PCM, "turn_detection": dict(_VAD) if abilities.detects_turns else None}
+def _default_input(capabilities: Capabilities) -> JsonObject:
+    return {"format": _PCM, "turn_detection": dict(_VAD) if capabilities.detects_turns else None}
 
 
 def _check_format(described: JsonMapping | None, where: str) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from llm_backend.controllers.internal_requests import json_body
 from llm_backend.controllers.realtime.conversation import SpokenSentence
-from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.sentences import Sentences, is_spoken
 from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.realtime.sound_formats import PCM, SoundFormat
 from llm_backend.errors import EngineUnavailable
 
@@ -23,7 +23,7 @@ class SpokenText:
     """Reads the sentences of one message aloud and sends their sound. `sentences` are those of
     which sound was sent."""
 
-    def __init__(self, config: SessionConfig, requests: InnerRequests, send: SendSound) -> None:
+    def __init__(self, config: SessionConfig, requests: SessionRequests, send: SendSound) -> None:
         self.sentences: list[SpokenSentence] = []
         self._config = config
         self._requests = requests

@@ -9,9 +9,9 @@ from starlette.websockets import WebSocket
 from llm_backend.backends.upstream.websockets import CloseReason, upstream_protocols
 from llm_backend.controllers.internal_requests import json_limits
 from llm_backend.controllers.realtime import RealtimeSession
-from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.local_models import check_local_model
 from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.session_requests import SessionRequests
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.websockets.client_socket import ClientSocket
 from llm_backend.errors import InvalidRequest
@@ -44,7 +44,7 @@ async def serve_realtime(
             session = RealtimeSession(
                 client,
                 config,
-                InnerRequests(app, find_caller),
+                SessionRequests(app, find_caller),
                 services.validators,
                 json_limits(settings),
                 duration_s=settings.realtime_session_s,

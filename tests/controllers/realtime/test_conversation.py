@@ -3,7 +3,7 @@
 import pytest
 
 from llm_backend.controllers.realtime.conversation import check_item, model_input
-from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
+from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.errors import InvalidRequest
 
 
@@ -37,7 +37,7 @@ def test_files_by_their_ids_are_refused_in_items(part, field):
 @pytest.mark.parametrize(("part", "field"), UNREAD)
 @pytest.mark.parametrize(("where", "others"), [("session", {"type": "realtime"}), ("response", {})])
 def test_files_by_their_ids_are_refused_in_variables_of_prompts(part, field, where, others):
-    config = SessionConfig.default("builtin", Abilities())
+    config = SessionConfig.default("builtin", Capabilities())
     change = config.apply if where == "session" else config.for_response
     prompt = {"id": "greeting", "variables": {"name": "Ada", "shown": part}}
 
@@ -52,7 +52,7 @@ def test_text_and_addresses_of_pictures_are_variables_of_prompts():
     prompt = {"id": "p", "variables": {"a": "b", "c": {"type": "input_text", "text": "d"},
                                        "shown": shown}}  # fmt: skip
 
-    config = SessionConfig.default("builtin", Abilities()).apply(
+    config = SessionConfig.default("builtin", Capabilities()).apply(
         {"type": "realtime", "prompt": prompt}
     )
 

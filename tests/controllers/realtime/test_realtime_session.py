@@ -19,11 +19,11 @@ from llm_backend.contract.validation import Validators
 from llm_backend.controllers.realtime import RealtimeSession
 from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
-from llm_backend.controllers.realtime.heard_turn import HeardTurn
-from llm_backend.controllers.realtime.hearing import Act, Hearing
-from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.input_sound import InputSound, Turn
-from llm_backend.controllers.realtime.session_config import Abilities, SessionConfig
+from llm_backend.controllers.realtime.input_turns import Act, InputTurns
+from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
+from llm_backend.controllers.realtime.session_requests import SessionRequests
+from llm_backend.controllers.realtime.transcribed_turn import TranscribedTurn
 from llm_backend.errors import ClientGone, Overloaded, TooLarge
 from tests.missing import missing
 from tests.patience import comes_true
@@ -188,17 +188,19 @@ def session(
     model: ASGIApp,
     *,
     duration_s: float = 60,
-    mute_because: str | None = "x",
+    voiceless_reason: str | None = "x",
     transcriber: str | None = None,
     detects_turns: bool = False,
 ) -> RealtimeSession:
-    abilities = Abilities(
-        mute_because=mute_because, transcription_model=transcriber, detects_turns=detects_turns
+    capabilities = Capabilities(
+        voiceless_reason=voiceless_reason,
+        transcription_model=transcriber,
+        detects_turns=detects_turns,
     )
     return RealtimeSession(
         client,
-        SessionConfig.default("m", abilities),
-        InnerRequests(model, lambda: None),
+        SessionConfig.default("m", capabilities),
+        SessionRequests(model, lambda: None),
         Validators(load_document()),
         BodyLimits(),
         duration_s=duration_s,
@@ -250,7 +252,7 @@ async def test_a_response_is_cancelled_while_its_client_is_slow():
 
 async def test_the_first_sentence_is_heard_before_the_second_is_written():
     client, model = WaitingClient({"type": "response.create"}), SpeakingModel()
-    running = asyncio.create_task(session(client, model, mute_because=None).run())
+    running = asyncio.create_task(session(client, model, voiceless_reason=None).run())
 
     def has(type: str, number: int) -> bool:
         return [one["type"] for one in client.read].count(type) == number
@@ -266,7 +268,7 @@ async def test_the_first_sentence_is_heard_before_the_second_is_written():
 
 async def test_a_response_that_fails_is_not_read_on():
     client, model = WaitingClient({"type": "response.create"}), FailingModel()
-    async with running(session(client, model, mute_because=None)):
+    async with running(session(client, model, voiceless_reason=None)):
         assert await comes_true(lambda: client.has("error"), within_s=20)
         assert await comes_true(lambda: model.is_silent, within_s=20)
 
@@ -280,9 +282,9 @@ def detector() -> None:
 
 
 def test_a_zero_and_a_false_of_a_session_are_asked_for():
-    abilities = Abilities(mute_because="x", transcription_model=None, detects_turns=False)
+    capabilities = Capabilities(voiceless_reason="x", transcription_model=None, detects_turns=False)
     fields = {"type": "realtime", "temperature": 0, "parallel_tool_calls": False, "prompt": None}
-    body = SessionConfig.default("m", abilities).apply(fields).request([])
+    body = SessionConfig.default("m", capabilities).apply(fields).request([])
 
     assert (body["temperature"], body["parallel_tool_calls"]) == (0, False)
     assert not {"prompt", "instructions"} & set(body)
@@ -308,7 +310,7 @@ async def test_a_whole_number_may_be_written_with_a_point(detector):
     fields = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
     client, model = WaitingClient({"type": "response.create"}), SpeakingModel()
     model.heard.set()
-    speaking = session(client, model, mute_because=None, transcriber="w", detects_turns=True)
+    speaking = session(client, model, voiceless_reason=None, transcriber="w", detects_turns=True)
     async with running(speaking):
         assert await comes_true(lambda: client.has("response.done"), within_s=20)
         item_id = client.read[-1]["response"]["output"][0]["id"]
@@ -395,12 +397,12 @@ async def test_a_turn_that_interrupts_nothing_is_answered_after_the_answer_in_pr
 
 def hearing(
     client: WaitingClient, model: HearingModel, conversation: Conversation, answer: Act
-) -> Hearing:
-    abilities = Abilities(mute_because="x", transcription_model="w", detects_turns=False)
-    return Hearing(
-        SessionConfig.default("m", abilities),
+) -> InputTurns:
+    capabilities = Capabilities(voiceless_reason="x", transcription_model="w", detects_turns=False)
+    return InputTurns(
+        SessionConfig.default("m", capabilities),
         conversation,
-        InnerRequests(model, lambda: None),
+        SessionRequests(model, lambda: None),
         EventSender(client),
         limit_s=10,
         turns_limit=2,
@@ -438,7 +440,7 @@ async def test_a_client_that_has_left_gets_no_error_of_its_turn():
     model.hears.release()
     one = hearing(client, model, Conversation(limit_bytes=600), answer=refuse)
     item = {"id": "a", "type": "message", "content": [{"type": "input_audio"}]}
-    one.hear(item, 0, Turn(wav=b"", duration_s=1), answers=True)
+    one.transcribe_item(item, 0, Turn(wav=b"", duration_s=1), answers=True)
     await one.wait()
     await asyncio.sleep(0)  # the task is forgotten
     gc.collect()
@@ -494,8 +496,10 @@ async def test_transcripts_count_as_bytes_of_the_conversation():
     turn = Turn(wav=b"", duration_s=1)
     model, sender = HearingModel("x" * 600), EventSender(WaitingClient())
     model.hears.release()
-    requests = InnerRequests(model, lambda: None)
-    await HeardTurn(item, 0, turn, {}, requests, sender, conversation=conversation).transcribe()
+    requests = SessionRequests(model, lambda: None)
+    await TranscribedTurn(
+        item, 0, turn, {}, requests, sender, conversation=conversation
+    ).transcribe()
 
     with pytest.raises(TooLarge):
         conversation.add({"id": "b", "type": "message"})

@@ -1,4 +1,4 @@
-"""Hearing of a realtime session: sound becomes items of the conversation, and their text."""
+"""Turns of the user: input sound becomes items of the conversation, and their text."""
 
 import asyncio
 import logging
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 from llm_backend.controllers.realtime.conversation import Conversation, new_item_id
 from llm_backend.controllers.realtime.event_sender import EventSender
-from llm_backend.controllers.realtime.heard_turn import HeardTurn
-from llm_backend.controllers.realtime.inner_requests import InnerRequests
 from llm_backend.controllers.realtime.input_sound import InputSound, Turn, decode_turn
 from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.controllers.realtime.session_requests import SessionRequests
+from llm_backend.controllers.realtime.transcribed_turn import TranscribedTurn
 from llm_backend.controllers.realtime.turn_detection import TurnChange
 from llm_backend.errors import ApiError, ClientGone, RateLimited
 from llm_backend.json_types import JsonMapping, JsonObject
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 Act = Callable[[], Awaitable[None]]
 
 
-class Hearing:
+class InputTurns:
     """Handles the events of the input buffer, of at most `limit_s` seconds; `turns_limit` turns are
     transcribed at once. Where turns are detected, `interrupt` is called when one begins, and
     `answer` once the text of all is known, the user is silent, and the conversation does not
@@ -31,7 +31,7 @@ class Hearing:
         self,
         config: SessionConfig,
         conversation: Conversation,
-        requests: InnerRequests,
+        requests: SessionRequests,
         sender: EventSender,
         *,
         limit_s: int,
@@ -54,7 +54,7 @@ class Hearing:
         self._is_speaking = False  # the user, in a turn that has not ended
         self._is_answer_due = False  # to turns whose text is known
         self._tasks: set[asyncio.Task[None]] = set()
-        self._to_answer: set[HeardTurn] = set()  # turns without an answer, once they are heard
+        self._to_answer: set[TranscribedTurn] = set()  # once they are text
 
     def configure(self, config: SessionConfig) -> None:
         """Follows a change of the configuration. Raises `InvalidRequest`."""
@@ -100,9 +100,11 @@ class Hearing:
             self._check_room(len(turns))
         return turns
 
-    def hear(self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool) -> None:
+    def transcribe_item(
+        self, item: JsonObject, content_index: int, turn: Turn, *, answers: bool
+    ) -> None:
         """Transcribes a turn in a task; `answers` has it answered."""
-        heard = HeardTurn(
+        transcribed = TranscribedTurn(
             item,
             content_index,
             turn,
@@ -112,8 +114,8 @@ class Hearing:
             conversation=self._conversation,
         )
         if answers:
-            self._to_answer.add(heard)
-        task = asyncio.create_task(self._transcribe(heard))
+            self._to_answer.add(transcribed)
+        task = asyncio.create_task(self._transcribe(transcribed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -123,11 +125,13 @@ class Hearing:
         self._is_answer_due = False
 
     async def settle(self) -> None:
-        """Has the detected turns answered, unless more is being said, heard or answered: the end
-        of that settles again."""
+        """Has the detected turns answered, unless more is being said, transcribed or answered: the
+        end of that settles again."""
         others = self._tasks - {asyncio.current_task()}
-        is_hearing = any(not one.done() for one in others)
-        if self._is_answer_due and not (self._is_speaking or is_hearing or self._answers_already()):
+        is_transcribing = any(not one.done() for one in others)
+        if self._is_answer_due and not (
+            self._is_speaking or is_transcribing or self._answers_already()
+        ):
             self._is_answer_due = False
             try:
                 await self._answer()
@@ -185,7 +189,7 @@ class Hearing:
         await self._sender.send({"type": "input_audio_buffer.committed", **ids})
         for kind in ("conversation.item.added", "conversation.item.done"):
             await self._sender.send({"type": kind, "previous_item_id": previous, "item": item})
-        self.hear(item, 0, turn, answers=answers)
+        self.transcribe_item(item, 0, turn, answers=answers)
 
     def _check_room(self, turns: int = 1) -> None:
         """Raises `RateLimited` if these turns are more than may be transcribed at once."""
@@ -195,14 +199,14 @@ class Hearing:
                 code="websocket_stream_limit_reached",
             )
 
-    async def _transcribe(self, heard: HeardTurn) -> None:
+    async def _transcribe(self, transcribed: TranscribedTurn) -> None:
         try:
-            if await heard.transcribe() and heard in self._to_answer:
+            if await transcribed.transcribe() and transcribed in self._to_answer:
                 self._is_answer_due = True
         except ClientGone:
             return
         except Exception:  # as in the error renderer: a bug must not look like silence
             log.exception("realtime_turn_failed")
         finally:
-            self._to_answer.discard(heard)
+            self._to_answer.discard(transcribed)
         await self.settle()

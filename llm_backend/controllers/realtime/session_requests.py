@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from llm_backend.controllers.internal_requests import InnerAnswer, open_exchange
+from llm_backend.controllers.internal_requests import InternalAnswer, open_exchange
 from llm_backend.json_types import JsonMapping
 
 
@@ -18,7 +18,7 @@ class RequestFailed(Exception):
         self.error = error
 
 
-class InnerRequests:
+class SessionRequests:
     """Sends requests to `app`. `find_caller` returns the present caller; it raises `Unauthorized`
     once the key is no longer valid."""
 
@@ -29,7 +29,7 @@ class InnerRequests:
     @asynccontextmanager
     async def open(
         self, path: str, body: bytes, *, content_type: bytes = b"application/json"
-    ) -> AsyncIterator[InnerAnswer]:
+    ) -> AsyncIterator[InternalAnswer]:
         """Opens an exchange; leaving its context cancels the request. Raises `RequestFailed`, and
         `Unauthorized`."""
         state = {"caller": self._find_caller()}

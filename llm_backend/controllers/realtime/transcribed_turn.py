@@ -1,4 +1,4 @@
-"""A turn that was heard: its sound as text, by a model that transcribes."""
+"""A turn of the user: its sound as text, by a model that transcribes."""
 
 import uuid
 from contextlib import aclosing
@@ -8,14 +8,14 @@ import orjson
 
 from llm_backend.controllers.realtime.conversation import Conversation
 from llm_backend.controllers.realtime.event_sender import EventSender
-from llm_backend.controllers.realtime.inner_requests import InnerRequests, RequestFailed
 from llm_backend.controllers.realtime.input_sound import Turn
+from llm_backend.controllers.realtime.session_requests import RequestFailed, SessionRequests
 from llm_backend.error_bodies import error_body
 from llm_backend.errors import ApiError, EngineUnavailable
 from llm_backend.json_types import JsonMapping, JsonObject
 
 
-class HeardTurn:
+class TranscribedTurn:
     """Transcribes the sound of an item, sends the events of the transcript and adds it to the
     item, which is one of `conversation`. `fields` are those of a request to
     `/audio/transcriptions`."""
@@ -26,7 +26,7 @@ class HeardTurn:
         content_index: int,
         turn: Turn,
         fields: JsonMapping,
-        requests: InnerRequests,
+        requests: SessionRequests,
         sender: EventSender,
         *,
         conversation: Conversation,
