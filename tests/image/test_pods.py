@@ -119,7 +119,7 @@ def test_chat_remains_when_the_pod_is_replaced(pods, stored):
 
 
 def test_front_end_reaches_the_server_with_the_key_of_the_secret(pods, tmp_path: Path):
-    shutil.copy(ROOT / "tests/image/front_end.py", tmp_path)
+    shutil.copy(ROOT / "tests/image/stand_ins/front_end.py", tmp_path)
     (tmp_path / "Dockerfile").write_text(
         f"FROM {BASE_IMAGE}\n"
         "COPY front_end.py /app/\n"

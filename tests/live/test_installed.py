@@ -3,9 +3,9 @@
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ SOURCES = (
     "Makefile", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "openapi",
     "llm_backend", "requirements",
 )  # fmt: skip
+OTHER_USER = 65534
 MADE = ("__pycache__", "compiled*", "libnucleus.so*", "libprefill.so*")
 HELLO = [{"role": "user", "content": "Hello!"}]
 BAR = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS['local']}))"
@@ -58,6 +59,7 @@ def installed() -> Iterator[Installation]:
     """
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
+        folder.chmod(0o755)  # for other users
         source, work, prefix = (folder / name for name in ("source", "work", "prefix"))
         copy_sources(source)
         work.mkdir()
@@ -81,9 +83,15 @@ def copy_sources(folder: Path) -> None:
             shutil.copy(ROOT / name, folder)
 
 
+def python() -> str:
+    """The system's Python if it has the version of this one: other users may run it."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return shutil.which(version, path="/usr/bin") or sys.executable
+
+
 def make_environment(folder: Path) -> None:
     """Makes what `make setup` makes in minutes: a newer stamp has make leave it as it is."""
-    venv.create(folder, symlinks=True)
+    subprocess.run([python(), "-m", "venv", "--without-pip", folder], check=True)
     packages = next((folder / "lib").glob("python*/site-packages"))
     (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n{BAR}\n")
     (folder / ".installed").touch()
@@ -119,6 +127,46 @@ def test_installation_without_a_compiler_is_pure_and_needs_no_checkout(installed
 
     assert "Tag: py3-none-any" in wheel.read_text().splitlines()
     assert where.startswith(str(installed.prefix))
+
+
+def test_gateway_of_another_user_needs_no_home(installed, server):
+    data = installed.folder / "of-another"
+    data.mkdir()
+    environment = {
+        "HOME": "/nonexistent",
+        "PYTHONPATH": "",
+        "TMPDIR": str(data),
+        "OPENAI_BASE_URL": server.base_url,
+        "OPENAI_API_KEY": "sk-upstream",
+    }
+    with serve(
+        data,
+        environment=environment,
+        prefix=as_other_user(installed, data),
+        program=[str(installed.program)],
+        folder=installed.folder,
+    ) as served:
+        with openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client:
+            answer = client.chat.completions.create(model="builtin", messages=HELLO, store=True)
+            stored = client.chat.completions.retrieve(answer.id)
+        status = Path(f"/proc/{served.process.pid}/status").read_text()
+
+    assert f"Uid:\t{OTHER_USER}" in status
+    assert stored.choices[0].message.content == answer.choices[0].message.content
+    assert (data / "llm-backend.sqlite3").stat().st_uid == OTHER_USER
+
+
+def as_other_user(installed: Installation, data: Path) -> list[str]:
+    """Prefix of a command of another user, who may write into this folder only."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("Only root, with setpriv, runs a command as another user.")
+    user = ["setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups", "--"]
+    tried = [*user, "sh", "-c", f"{installed.prefix}/lib/llm-backend/bin/python -c ''"]
+    if subprocess.run(tried, check=False).returncode:
+        pytest.skip("Other users may not run the Python of these tests.")
+    prefix = read_only_but(data)
+    os.chown(data, OTHER_USER, OTHER_USER)
+    return [*prefix, *user]
 
 
 def test_gateway_without_the_engine_relays_stores_and_shows_the_page(gateway):
