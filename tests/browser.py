@@ -61,7 +61,8 @@ def tab(
     page.on("console", lambda said: said.type == "error" and errors.append(said.text))
     yield page
     context.close()
-    assert [one for one in errors if not re.search(expected_error, one)] == []
+    unexpected = [one for one in errors if not re.search(expected_error, one)]
+    assert unexpected == [], unexpected
 
 
 def accessibility_violations(page: Page) -> dict[str, list[str]]:

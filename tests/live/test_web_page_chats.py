@@ -278,7 +278,8 @@ def test_an_answer_is_stored_whole_though_its_page_was_closed(browser, server, p
     expect(page.locator("article.answer.is-growing .prose")).not_to_be_empty()
     there = page.url
     page.close()
-    with tab(browser, server.address) as other:
+    ended_meanwhile = "404"  # the answer, between the list of those being answered and its stream
+    with tab(browser, server.address, expected_error=ended_meanwhile) as other:
         other.goto(there)
         wait_answered(other)
 
