@@ -19,6 +19,16 @@ PLAYED = """() => {
     };
 }"""
 
+# A sound that never ends by itself, so that a busy machine can stop it in time.
+ENDLESS = """() => {
+    const pause = HTMLMediaElement.prototype.pause;
+    HTMLMediaElement.prototype.play = async function () {};
+    HTMLMediaElement.prototype.pause = function () {
+        window.paused = true;
+        return pause.call(this);
+    };
+}"""
+
 
 @pytest.fixture(scope="module")
 def speaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -57,10 +67,12 @@ def test_an_answer_is_read_aloud_and_stopped(browser, speaking):
         read = page.get_by_role("button", name="Read aloud")
         read.click()
         expect(page.locator("body")).to_have_attribute("data-played-seconds", re.compile(r"[1-9]"))
+        page.evaluate(ENDLESS)
         read.click()
         page.get_by_role("button", name="Stop reading").click()
 
         expect(read).to_be_visible()
+        assert page.evaluate("window.paused"), "the sound goes on"
 
 
 def test_a_microphone_that_is_refused_is_said(browser, speaking):
