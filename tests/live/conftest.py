@@ -24,6 +24,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
+def exact_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose probabilities do not depend on what else a pass computes, as its setting
+    `flash_attention` promises."""
+    settings = {"LLM_BACKEND_MODERATION_MODEL": "builtin", "LLM_BACKEND_FLASH_ATTENTION": "false"}
+    with serve(tmp_path_factory.mktemp("exact"), environment=settings) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
 def library_server(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) -> Iterator[Served]:
     """A server with a model that chats and one for embeddings; it searches before it answers."""
     flags = ("--model", "builtin", "--model", str(minilm_file))
@@ -36,6 +45,12 @@ def library_server(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) 
 @pytest.fixture
 def client(server: Served) -> Iterator[openai.OpenAI]:
     with StrictOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
+        yield one
+
+
+@pytest.fixture
+def exact_client(exact_server: Served) -> Iterator[openai.OpenAI]:
+    with StrictOpenAI(base_url=exact_server.base_url, api_key="none", max_retries=0) as one:
         yield one
 
 
