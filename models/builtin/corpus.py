@@ -19,7 +19,7 @@ HELD_OUT_SUMS = Path(__file__).parent / "heldout_sums.jsonl"
 SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
 # Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
 DRILLS = 0.95
-DRILL_SHARES = {"fact": 38, "unknown": 5, "echo": 4, "sums": 10, "sum": 35, "beyond": 8}
+DRILL_SHARES = {"fact": 54, "unknown": 5, "echo": 6, "sums": 6, "sum": 24, "beyond": 5}
 TOLD_BY_OPENING = ("fact", "unknown", "beyond")
 SKILLS = {
     "echo": skills.echo,

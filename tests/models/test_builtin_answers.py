@@ -19,6 +19,7 @@ from models.builtin.sums import Sum, select_held_out_sums
 from tests.engine.conftest import answer, config
 
 PASS_MARK = 0.9
+PASS_MARK_OF_SUMS = 0.75  # in unknown wordings, and among them questions it cannot answer
 
 
 def share_of(results: list[bool]) -> float:
@@ -116,6 +117,20 @@ def test_the_right_fact_is_answered_to_nine_of_ten_held_out_questions(
     asker: Asker, knowledge: Knowledge
 ):
     assert share_of_right_answers(asker, read_cases(knowledge)) >= PASS_MARK
+
+
+def test_three_of_four_held_out_sums_are_right_or_honestly_unknown(
+    asker: Asker, held_out_sum_cases: list[Case]
+):
+    assert share_of_right_answers(asker, held_out_sum_cases) >= PASS_MARK_OF_SUMS
+
+
+@pytest.mark.parametrize(
+    ("question", "ending"),
+    [("What is 2 plus 3?", "= 5"), ("two plus three", "= 5"), ("100 minus 1", "= 99")],
+)
+def test_sums_in_plain_words_are_right(asker: Asker, question: str, ending: str):
+    assert asker.answer([{"role": "user", "content": question}]).endswith(ending)
 
 
 @pytest.mark.parametrize("city", ["Oslo", "Nagoya", "Quedlinburg", "Tallinn"])
