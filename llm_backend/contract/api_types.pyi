@@ -1499,6 +1499,9 @@ class CostsResultAmount(TypedDict):
     currency: NotRequired[str]
     value: NotRequired[float]
 
+class CountAnthropicMessageTokensQuery(TypedDict):
+    beta: NotRequired[Literal["true"]]
+
 class CountAnthropicMessageTokensRequest(TypedDict):
     model: str
     messages: list[CountAnthropicMessageTokensRequestMessage]
@@ -1506,7 +1509,14 @@ class CountAnthropicMessageTokensRequest(TypedDict):
     thinking: NotRequired[CountAnthropicMessageTokensRequestThinking | None]
     tools: NotRequired[list[CountAnthropicMessageTokensRequestTool]]
     tool_choice: NotRequired[CountAnthropicMessageTokensRequestToolChoice]
+    context_management: NotRequired[CountAnthropicMessageTokensRequestContextManagement | None]
     output_config: NotRequired[CountAnthropicMessageTokensRequestOutputConfig | None]
+
+class CountAnthropicMessageTokensRequestContextManagement(TypedDict):
+    edits: NotRequired[list[CountAnthropicMessageTokensRequestContextManagementEdit]]
+
+class CountAnthropicMessageTokensRequestContextManagementEdit(TypedDict):
+    type: str
 
 class CountAnthropicMessageTokensRequestMessage(TypedDict):
     role: Literal["user", "assistant", "system"]
@@ -1541,6 +1551,9 @@ class CountPromptTokensRequest(TypedDict):
     prompt: str
     model: NotRequired[str]
 
+class CreateAnthropicMessageQuery(TypedDict):
+    beta: NotRequired[Literal["true"]]
+
 class CreateAnthropicMessageRequest(TypedDict):
     model: str
     messages: list[CreateAnthropicMessageRequestMessage]
@@ -1548,6 +1561,7 @@ class CreateAnthropicMessageRequest(TypedDict):
     thinking: NotRequired[CreateAnthropicMessageRequestThinking | None]
     tools: NotRequired[list[CreateAnthropicMessageRequestTool]]
     tool_choice: NotRequired[CreateAnthropicMessageRequestToolChoice]
+    context_management: NotRequired[CreateAnthropicMessageRequestContextManagement | None]
     output_config: NotRequired[CreateAnthropicMessageRequestOutputConfig | None]
     max_tokens: int
     stream: NotRequired[bool]
@@ -1556,6 +1570,12 @@ class CreateAnthropicMessageRequest(TypedDict):
     top_p: NotRequired[float | None]
     top_k: NotRequired[int | None]
     metadata: NotRequired[CreateAnthropicMessageRequestMetadata | None]
+
+class CreateAnthropicMessageRequestContextManagement(TypedDict):
+    edits: NotRequired[list[CreateAnthropicMessageRequestContextManagementEdit]]
+
+class CreateAnthropicMessageRequestContextManagementEdit(TypedDict):
+    type: str
 
 class CreateAnthropicMessageRequestMessage(TypedDict):
     role: Literal["user", "assistant", "system"]
@@ -3683,6 +3703,8 @@ class OllamaModelDetails(TypedDict):
     families: list[str]
     parameter_size: str
     quantization_level: str
+    context_length: NotRequired[int]
+    embedding_length: NotRequired[int]
 
 class OllamaModelList(TypedDict):
     models: list[OllamaModelListModel]
@@ -3694,7 +3716,10 @@ class OllamaModelListModel(TypedDict):
     size: int
     digest: str
     details: OllamaModelDetails
+    capabilities: NotRequired[list[str]]
     context_length: NotRequired[int]
+    expires_at: NotRequired[str]
+    size_vram: NotRequired[int]
 
 OllamaOptions: TypeAlias = OllamaOptionsObject | None
 

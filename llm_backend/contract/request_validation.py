@@ -30,10 +30,12 @@ from llm_backend.contract.parameters import (
 from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.contract.validation_messages import abbreviate
+from llm_backend.error_bodies import speaks_ollama
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
 from llm_backend.json_types import JsonValue
 from llm_backend.offload import REQUEST_BYTES, offload, return_memory
 
+_JSON = "application/json"
 _MODEL_CHARACTERS = 512
 
 
@@ -92,7 +94,7 @@ class RequestChecks:
 
     def _takes_json(self, operation_id: str) -> bool:
         """True if the document describes a JSON body for the operation."""
-        return "application/json" in self._media_types(operation_id)
+        return _JSON in self._media_types(operation_id)
 
     def _takes_body(self, operation_id: str) -> bool:
         """True if the document describes a request body for the operation."""
@@ -150,6 +152,8 @@ class RequestValidator:
         scope: Scope,
         receive: Receive,
     ) -> Receive:
+        if speaks_ollama(scope["path"]):
+            headers = {**headers, "content-type": _JSON}  # `curl -d` says that JSON is a form
         self._checks.media_type(operation.operation_id, headers)
         self._check_query(operation, checked, scope["query_string"])
         if not self._checks.takes_body(operation.operation_id):
@@ -178,7 +182,7 @@ class RequestValidator:
     ) -> Receive:
         """Reads, checks and replays a JSON body; other bodies are streamed within the limit."""
         checks = self._checks
-        if _media_type(headers.get("content-type", "application/json")) != "application/json":
+        if _media_type(headers.get("content-type", _JSON)) != _JSON:
             limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
             check_length(headers, limit_bytes)
             return limit_body(receive, limit_bytes)

@@ -166,6 +166,51 @@ def test_messages_can_be_switched_off(tmp_path) -> None:
     assert refused.value.status_code == 501
 
 
+@pytest.mark.parametrize("model", ["near", "gpt-3.5-turbo", "builtin"])
+def test_beta_requests_of_a_coding_agent_are_answered(
+    messages: anthropic.Anthropic, model: str
+) -> None:
+    """With `?beta=true`, a cached system prompt in blocks, system messages between those of the
+    user, and hints for models that reason."""
+    cached: Any = {"cache_control": {"type": "ephemeral"}}
+    shape: Any = {
+        "model": model,
+        "system": [
+            {"type": "text", "text": "An agent."},
+            {"type": "text", "text": "Be brief.", **cached},
+        ],
+        "messages": [
+            {"role": "user", "content": [
+                {"type": "text", "text": "<note>A date.</note>"},
+                {"type": "text", "text": "Hello, who are you?", **cached},
+            ]},
+            {"role": "system", "content": "Be kind."},
+        ],
+        "tools": [WEATHER],
+        "thinking": {"type": "adaptive"},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    }  # fmt: skip
+    effort: Any = {"output_config": {"effort": "high"}} if model == "near" else {}
+    betas = ["context-management-2025-06-27"]
+    with messages.beta.messages.stream(
+        **shape, **effort, max_tokens=32, metadata={"user_id": "u"}, betas=betas
+    ) as stream:
+        message = stream.get_final_message()
+
+    assert message.usage.output_tokens > 0
+    if model != "gpt-3.5-turbo":
+        counted = messages.beta.messages.count_tokens(**shape, **effort, betas=betas)
+        assert counted.input_tokens > 0
+
+
+def test_edits_that_shorten_the_messages_are_refused(messages: anthropic.Anthropic) -> None:
+    edits: Any = {"edits": [{"type": "clear_tool_uses_20250919"}]}
+    with pytest.raises(anthropic.BadRequestError, match=r"context_management\.edits\[0\]\.type"):
+        messages.beta.messages.create(
+            model="near", max_tokens=5, messages=HELLO, context_management=edits
+        )
+
+
 def test_begun_answer_is_refused(messages: anthropic.Anthropic) -> None:
     begun: list[anthropic.types.MessageParam] = [
         *HELLO, {"role": "assistant", "content": "{"}

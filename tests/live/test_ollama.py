@@ -1,6 +1,7 @@
 """Ollama's own client over local models, and over an upstream that answers chats."""
 
 import contextlib
+import json
 import os
 import random
 import struct
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import ollama
 import pytest
 
@@ -18,6 +20,7 @@ from tests.serving import Served, serve
 from tests.strict_sdk import StrictOpenAI
 
 KEY = "sk-client"
+BEARER = {"authorization": f"Bearer {KEY}"}
 HELLO = [{"role": "user", "content": "Hello, who are you?"}]
 SURE = {"temperature": 0}
 WEATHER: dict[str, Any] = {
@@ -205,6 +208,37 @@ def test_models_are_listed_described_loaded_and_unloaded(client: ollama.Client) 
     assert (unloaded.done_reason, loaded.done_reason) == ("unload", "load")
     assert "builtin" not in without
     assert (running["builtin"].context_length or 0) > 0
+    assert running["builtin"].size_vram is not None
+    assert running["builtin"].expires_at is not None
+    assert running["builtin"].expires_at.year == 2242  # without `idle_unload_s`
+
+
+def test_lists_tell_capabilities_and_lengths(gateway: Served) -> None:
+    with httpx.Client(base_url=gateway.address, headers=BEARER) as client:
+        assert (
+            client.head("/api/version").status_code == client.head("/api/tags").status_code == 200
+        )
+        listed = {one["name"]: one for one in client.get("/api/tags").json()["models"]}
+
+    assert listed["builtin"]["capabilities"] == ["completion", "tools"]
+    assert listed["all-MiniLM-L6-v2"]["capabilities"] == ["embedding"]
+    assert listed["all-MiniLM-L6-v2"]["details"]["embedding_length"] == 384
+    assert listed["builtin"]["details"]["context_length"] > 0
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_bodies_are_json_whatever_curl_calls_them(gateway: Served, content_type: str) -> None:
+    body = json.dumps({"model": "builtin", "prompt": HELLO[0]["content"], "stream": False})
+    headers = {**BEARER, "content-type": content_type}
+    foreign = {**headers, "sec-fetch-site": "cross-site", "origin": "http://evil.example"}
+    url = f"{gateway.address}/api/generate"
+    answer = httpx.post(url, content=body, headers=headers, timeout=60)
+    page = httpx.post(url, content=body, headers=foreign)
+    form = httpx.post(url, content="a=b", headers=headers)
+
+    assert "built-in model" in answer.json()["response"]
+    assert page.status_code == 403
+    assert (form.status_code, set(form.json())) == (400, {"error"})
 
 
 def test_model_is_pulled_with_progress_by_administrators_alone(

@@ -47,7 +47,7 @@ class LocalModelHandle(ModelHandle):
         limits: LoadQueueLimits | None = None,
         idle_unload_s: float | None = None,
     ) -> None:
-        super().__init__(name, make_engine, limits or LoadQueueLimits())
+        super().__init__(name, make_engine, limits or LoadQueueLimits(), idle_unload_s)
         self.estimate_bytes = estimate_bytes
         self.memory_bytes = 0  # estimated, while it is loaded
         self.users = EngineUsers(idle_unload_s, self._unload_idle)

@@ -38,8 +38,15 @@ class LoadQueueLimits:
 class ModelHandle(ABC):
     """One model of a model manager, whose engine this process or another one owns."""
 
-    def __init__(self, name: str, make_engine: MakeEngine, limits: LoadQueueLimits) -> None:
+    def __init__(
+        self,
+        name: str,
+        make_engine: MakeEngine,
+        limits: LoadQueueLimits,
+        idle_unload_s: float | None,
+    ) -> None:
         self.name = name
+        self.idle_unload_s = idle_unload_s
         self.make_engine = make_engine
         self._limits = limits
         self._waiting = 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SAME = ("model", "temperature", "top_p", "top_k", "stream")
 _HINTS = frozenset(
     {"cache_control", "service_tier", "inference_geo", "user_profile_id", "workspace_id", "speed"}
+    | {"context_management"}  # of which `known_fields.py` takes hints alone
 )
 _TRANSLATED = frozenset(
     {*_SAME, "max_tokens", "messages", "system", "metadata", "stop_sequences", "thinking"}
@@ -51,7 +52,7 @@ def chat_body_of(body: "api.CreateAnthropicMessageRequest") -> "api.CreateChatCo
     return cast("api.CreateChatCompletionRequest", chat)
 
 
-def thinks(body: "api.CreateAnthropicMessageRequest") -> bool:
+def thinks(body: "api.CountAnthropicMessageTokensRequest") -> bool:
     """Returns True if the model shall reason."""
     thinking: JsonMapping = body.get("thinking") or {"type": "disabled"}
     return bool(thinking["type"] != "disabled")
@@ -63,7 +64,7 @@ def shows_thinking(body: "api.CreateAnthropicMessageRequest") -> bool:
     return thinks(body) and thinking.get("display") != "omitted"
 
 
-def budget_effort(body: "api.CreateAnthropicMessageRequest") -> str | None:
+def budget_effort(body: "api.CountAnthropicMessageTokensRequest") -> str | None:
     """Returns the effort that the budget of reasoning stands for; None if there is no budget, or
     if the body names an effort."""
     thinking: JsonMapping = body.get("thinking") or {}

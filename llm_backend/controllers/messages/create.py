@@ -1,5 +1,6 @@
 """Messages by a local model or by an upstream that answers chats or responses; token counts."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -54,8 +55,7 @@ async def create_anthropic_message(services: Services, request: ApiRequest) -> R
         body = await offload(chat_body_of, message_body)
         request = chat_request_of(request, body)
         if isinstance(model, LocalModel):
-            effort = budget_effort(message_body)
-            request = with_thinking(request, thinks(message_body), effort)
+            request = _with_effort(request, message_body)
         else:
             model = model.with_body(request.body)
         events = MessageEvents(body["model"], shows_reasoning=shows_reasoning)
@@ -78,11 +78,22 @@ async def count_anthropic_message_tokens(services: Services, request: ApiRequest
 async def _count(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     check_fields(request.body)
     body = await offload(chat_body_of, request.body)
+    chat_request = _with_effort(replace(request, body=body), request.body)
     with rename_fields(_NAMES):
-        chat = await chat_to_count(services, body, model)
+        chat = await chat_to_count(services, chat_request.body, model)
     count = await run_while_connected(request, model.count_prompt_tokens(chat))
     answer: api.AnthropicMessageTokenCount = {"input_tokens": count}
     return JsonResponse(answer)
+
+
+def _with_effort(
+    request: ApiRequest, message_body: "api.CountAnthropicMessageTokensRequest"
+) -> ApiRequest:
+    """Returns the request of a chat with the effort of a message as a hint: clients send it for
+    every model, and one that does not reason ignores variables of a template."""
+    body = dict(request.body)
+    effort = body.pop("reasoning_effort", None) or budget_effort(message_body)
+    return with_thinking(replace(request, body=body), thinks(message_body), effort)
 
 
 async def _refuse_count(services: Services, request: ApiRequest, model: BridgedModel) -> Response:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
+from llm_backend.errors import UnsupportedField
 from llm_backend.json_types import JsonMapping
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ _OBJECTS = {
     "thinking": frozenset({"type", "budget_tokens", "display"}),
     "tool_choice": frozenset({"type", "name", "disable_parallel_tool_use"}),
     "output_config": frozenset({"effort", "format"}),
+    "context_management": frozenset({"edits"}),
 }
+# Edits that change nothing here: a model's template leaves out reasoning that it should not see.
+_HINTED_EDITS = frozenset({"clear_thinking_20251015"})
 # Values of other fields that change nothing.
 _NEUTRAL: dict[str, Any] = {
     "citations": {"enabled": False},
@@ -49,10 +53,21 @@ def check_fields(body: "api.CountAnthropicMessageTokensRequest") -> None:
     for index, tool in enumerate(fields.get("tools") or ()):
         if tool.get("type") in (None, "custom"):  # others are refused by their type
             _check(tool, _TOOL, f"tools[{index}]")
+    for index, edit in enumerate((fields.get("context_management") or {}).get("edits") or ()):
+        _check_edit(edit, f"context_management.edits[{index}]")
     _check_blocks(fields.get("system"), "system")
     for index, message in enumerate(fields["messages"]):
         _check(message, frozenset({"role", "content"}), f"messages[{index}]")
         _check_blocks(message["content"], f"messages[{index}].content")
+
+
+def _check_edit(edit: JsonMapping, path: str) -> None:
+    if edit["type"] not in _HINTED_EDITS:
+        raise UnsupportedField(
+            f"Edits of the type `{edit['type']}` are not supported; the client must shorten the "
+            "messages itself.",
+            param=f"{path}.type",
+        )
 
 
 def _check_blocks(blocks: str | Sequence[JsonMapping] | None, path: str) -> None:

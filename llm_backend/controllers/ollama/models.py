@@ -1,6 +1,7 @@
 """Version of Ollama's API, and lists and descriptions of models in its form."""
 
 import hashlib
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from llm_backend.controllers.ollama.request import check_enabled, with_known_mod
 from llm_backend.controllers.rendering.chunks import model_object
 from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.engine.messages import ModelInfo
 from llm_backend.errors import ModelNotFound
 from llm_backend.json_types import JsonMapping, JsonObject, JsonValue
 from llm_backend.model_files import GgufHeader
@@ -24,6 +26,7 @@ API_VERSION = "0.12.11"
 """Version of Ollama whose API this server answers; clients decide by it what they may send."""
 
 _END_OF_TIME = 1 << 33  # in seconds: some 270 years
+_LENGTHS = ("context_length", "embedding_length")
 _TEMPLATE = "tokenizer.chat_template"
 _INFILL = ("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.fim_pre_token_id")
 _FILE_TYPES = {
@@ -64,7 +67,7 @@ async def list_loaded_ollama_models(services: Services, request: ApiRequest) -> 
     """`GET /api/ps`: the local models in memory."""
     check_enabled(services)
     models = [
-        {**await _entry(model_object(model.card), model), "context_length": info.context_tokens}
+        {**await _entry(model_object(model.card), model), **_describe_loaded(model, info)}
         for model in services.registry.local
         if not model.transcribes
         and services.access.admission.may_use(request.caller, model.card.id)
@@ -111,6 +114,18 @@ async def _entry(card: JsonMapping, model: LocalModel | None) -> JsonObject:
         "size": header.weights_bytes if header else 0,
         "digest": hashlib.sha256(identity.encode()).hexdigest(),
         "details": _details(header),
+        "capabilities": await _capabilities(model, header),
+    }
+
+
+def _describe_loaded(model: LocalModel, info: ModelInfo) -> JsonObject:
+    """Returns what only the entry of a loaded model has. A request now would put off the time."""
+    idle_s = model.handle.idle_unload_s
+    expires_at = _END_OF_TIME if idle_s is None else time.time() + idle_s
+    return {
+        "expires_at": rendered_time(expires_at),
+        "size_vram": 0 if info.backend.startswith("CPU") else info.size_bytes,
+        "context_length": info.context_tokens,
     }
 
 
@@ -124,7 +139,13 @@ def _details(header: GgufHeader | None) -> JsonObject:
         "families": [family] if family else [],
         "parameter_size": _parameters(header.parameters) if header else "",
         "quantization_level": _FILE_TYPES.get(kind, "unknown") if isinstance(kind, int) else "",
+        **_lengths(header),
     }
+
+
+def _lengths(header: GgufHeader | None) -> JsonObject:
+    lengths = {name: header.of_architecture(name) for name in _LENGTHS} if header else {}
+    return {name: length for name, length in lengths.items() if isinstance(length, int)}
 
 
 def _parameters(number: int) -> str:

@@ -110,8 +110,9 @@ class ModelManagerClient:
         limits: LoadQueueLimits,
         idle_unload_s: float | None,
     ) -> RemoteModelHandle:
-        """Creates a handle; `estimate_bytes` and `idle_unload_s` matter only to the owner."""
-        handle = self._handles[name] = RemoteModelHandle(self, name, make_engine, limits)
+        """Creates a handle; `estimate_bytes` matters only to the owner, which unloads the model."""
+        handle = RemoteModelHandle(self, name, make_engine, limits, idle_unload_s)
+        self._handles[name] = handle
         self._lease_engines()
         return handle
 

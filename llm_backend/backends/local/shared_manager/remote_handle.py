@@ -28,9 +28,14 @@ class RemoteModelHandle(ModelHandle):
     """Handle of a model of a `ModelManagerClient`."""
 
     def __init__(
-        self, owner: _LeaseOwner, name: str, make_engine: MakeEngine, limits: LoadQueueLimits
+        self,
+        owner: _LeaseOwner,
+        name: str,
+        make_engine: MakeEngine,
+        limits: LoadQueueLimits,
+        idle_unload_s: float | None,
     ) -> None:
-        super().__init__(name, make_engine, limits)
+        super().__init__(name, make_engine, limits, idle_unload_s)
         self._owner = owner
 
     @property
