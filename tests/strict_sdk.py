@@ -52,6 +52,8 @@ MEANT = {
     "Response.retrieval": "passages that were found for a response",
     "Response.store": "required by Open Responses",
     "ResponseCustomToolCall.status": "all items have one, as the document's resource of this item",
+    "InputAudioTranscription.model": "the models of this server",
+    "SessionCreateResponse.*": "the fields of the document's answer, too",
     "Result.vector_store_id": "the store of a passage, where several are searched",
     "TranscriptionVerbose.task": "OpenAI sends it, and neither document nor SDK has it",
     "TranslationVerbose.task": "as above",

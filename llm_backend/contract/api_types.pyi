@@ -4235,6 +4235,35 @@ class RealtimeReasoning(TypedDict):
 
 RealtimeReasoningEffort: TypeAlias = Literal["high", "low", "medium", "minimal", "xhigh"]
 
+class RealtimeSessionCreateRequest(TypedDict):
+    client_secret: NotRequired[RealtimeSessionCreateRequestClientSecret]
+    input_audio_format: NotRequired[str]
+    input_audio_transcription: NotRequired[RealtimeSessionCreateRequestInputAudioTranscription | None]
+    instructions: NotRequired[str]
+    max_response_output_tokens: NotRequired[Literal["inf"] | int]
+    modalities: NotRequired[JsonValue]
+    output_audio_format: NotRequired[str]
+    prompt: NotRequired[Prompt]
+    speed: NotRequired[float]
+    temperature: NotRequired[float]
+    tool_choice: NotRequired[str]
+    tools: NotRequired[list[RealtimeSessionCreateRequestTool]]
+    tracing: NotRequired[Literal["auto"] | RealtimeSessionCreateRequestTracing | None]
+    truncation: NotRequired[RealtimeTruncation]
+    turn_detection: NotRequired[RealtimeSessionCreateRequestTurnDetection | None]
+    voice: NotRequired[VoiceIdsOrCustomVoice]
+    model: NotRequired[str]
+    input_audio_noise_reduction: NotRequired[RealtimeSessionCreateRequestInputAudioNoiseReduction | None]
+
+class RealtimeSessionCreateRequestClientSecret(TypedDict):
+    expires_at: NotRequired[int]
+    value: NotRequired[str]
+    expires_after: NotRequired[RealtimeSessionCreateRequestClientSecretExpiresAfter]
+
+class RealtimeSessionCreateRequestClientSecretExpiresAfter(TypedDict):
+    anchor: NotRequired[Literal["created_at"]]
+    seconds: NotRequired[int]
+
 class RealtimeSessionCreateRequestGA(TypedDict):
     audio: NotRequired[RealtimeSessionCreateRequestGAAudio]
     include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
@@ -4273,6 +4302,88 @@ class RealtimeSessionCreateRequestGATracing(TypedDict):
     group_id: NotRequired[str]
     metadata: NotRequired[JsonObject]
     workflow_name: NotRequired[str]
+
+class RealtimeSessionCreateRequestInputAudioNoiseReduction(TypedDict):
+    type: NotRequired[NoiseReductionType]
+
+class RealtimeSessionCreateRequestInputAudioTranscription(TypedDict):
+    model: NotRequired[str]
+    language: NotRequired[str]
+    prompt: NotRequired[str]
+
+class RealtimeSessionCreateRequestTool(TypedDict):
+    description: NotRequired[str]
+    name: NotRequired[str]
+    parameters: NotRequired[JsonObject]
+    type: NotRequired[Literal["function"]]
+
+class RealtimeSessionCreateRequestTracing(TypedDict):
+    group_id: NotRequired[str]
+    metadata: NotRequired[JsonObject]
+    workflow_name: NotRequired[str]
+
+class RealtimeSessionCreateRequestTurnDetection(TypedDict):
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: NotRequired[str]
+    create_response: NotRequired[bool]
+    interrupt_response: NotRequired[bool]
+    eagerness: NotRequired[Literal["low", "medium", "high", "auto"]]
+
+class RealtimeSessionCreateResponse(TypedDict):
+    audio: NotRequired[RealtimeSessionCreateResponseAudio]
+    expires_at: NotRequired[int]
+    id: NotRequired[str]
+    include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
+    instructions: NotRequired[str]
+    max_output_tokens: NotRequired[Literal["inf"] | int]
+    model: NotRequired[str]
+    object: NotRequired[str]
+    output_modalities: NotRequired[JsonValue]
+    tool_choice: NotRequired[str]
+    tools: NotRequired[list[RealtimeFunctionTool]]
+    tracing: NotRequired[Literal["auto"] | RealtimeSessionCreateResponseTracing]
+    turn_detection: NotRequired[RealtimeSessionCreateResponseTurnDetection]
+    client_secret: RealtimeSessionCreateResponseClientSecret
+    input_audio_format: NotRequired[str]
+    input_audio_transcription: NotRequired[AudioTranscriptionResponse]
+    max_response_output_tokens: NotRequired[Literal["inf"] | int]
+    modalities: NotRequired[list[Literal["audio", "text"]]]
+    output_audio_format: NotRequired[str]
+    prompt: NotRequired[Prompt]
+    speed: NotRequired[float]
+    temperature: NotRequired[float]
+    truncation: NotRequired[RealtimeTruncation]
+    voice: NotRequired[VoiceIdsShared]
+
+class RealtimeSessionCreateResponseAudio(TypedDict):
+    input: NotRequired[RealtimeSessionCreateResponseAudioInput]
+    output: NotRequired[RealtimeSessionCreateResponseAudioOutput]
+
+class RealtimeSessionCreateResponseAudioInput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    noise_reduction: NotRequired[RealtimeSessionCreateResponseAudioInputNoiseReduction]
+    transcription: NotRequired[AudioTranscriptionResponse]
+    turn_detection: NotRequired[RealtimeSessionCreateResponseAudioInputTurnDetection]
+
+class RealtimeSessionCreateResponseAudioInputNoiseReduction(TypedDict):
+    type: NotRequired[NoiseReductionType]
+
+class RealtimeSessionCreateResponseAudioInputTurnDetection(TypedDict):
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: NotRequired[str]
+
+class RealtimeSessionCreateResponseAudioOutput(TypedDict):
+    format: NotRequired[RealtimeAudioFormats]
+    speed: NotRequired[float]
+    voice: NotRequired[VoiceIdsShared]
+
+class RealtimeSessionCreateResponseClientSecret(TypedDict):
+    value: str
+    expires_at: int
 
 class RealtimeSessionCreateResponseGA(TypedDict):
     audio: NotRequired[RealtimeSessionCreateResponseGAAudio]
@@ -4315,6 +4426,33 @@ class RealtimeSessionCreateResponseGATracing(TypedDict):
     metadata: NotRequired[JsonObject]
     workflow_name: NotRequired[str]
 
+class RealtimeSessionCreateResponseTracing(TypedDict):
+    group_id: NotRequired[str]
+    metadata: NotRequired[JsonObject]
+    workflow_name: NotRequired[str]
+
+class RealtimeSessionCreateResponseTurnDetection(TypedDict):
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: NotRequired[str]
+
+class RealtimeTranscriptionSessionCreateRequest(TypedDict):
+    include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
+    input_audio_format: NotRequired[Literal["g711_alaw", "g711_ulaw", "pcm16"]]
+    input_audio_noise_reduction: NotRequired[RealtimeTranscriptionSessionCreateRequestInputAudioNoiseReduction | None]
+    input_audio_transcription: NotRequired[AudioTranscription | None]
+    turn_detection: NotRequired[RealtimeTranscriptionSessionCreateRequestTurnDetection | None]
+    client_secret: NotRequired[RealtimeTranscriptionSessionCreateRequestClientSecret]
+    modalities: NotRequired[list[Literal["audio", "text"]]]
+
+class RealtimeTranscriptionSessionCreateRequestClientSecret(TypedDict):
+    expires_at: NotRequired[RealtimeTranscriptionSessionCreateRequestClientSecretExpiresAt]
+
+class RealtimeTranscriptionSessionCreateRequestClientSecretExpiresAt(TypedDict):
+    anchor: NotRequired[Literal["created_at"]]
+    seconds: NotRequired[int]
+
 class RealtimeTranscriptionSessionCreateRequestGA(TypedDict):
     audio: NotRequired[RealtimeTranscriptionSessionCreateRequestGAAudio]
     include: NotRequired[list[Literal["item.input_audio_transcription.logprobs"]]]
@@ -4331,6 +4469,29 @@ class RealtimeTranscriptionSessionCreateRequestGAAudioInput(TypedDict):
 
 class RealtimeTranscriptionSessionCreateRequestGAAudioInputNoiseReduction(TypedDict):
     type: NotRequired[NoiseReductionType]
+
+class RealtimeTranscriptionSessionCreateRequestInputAudioNoiseReduction(TypedDict):
+    type: NotRequired[NoiseReductionType]
+
+class RealtimeTranscriptionSessionCreateRequestTurnDetection(TypedDict):
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: NotRequired[Literal["server_vad", "semantic_vad"]]
+    create_response: NotRequired[bool]
+    interrupt_response: NotRequired[bool]
+    eagerness: NotRequired[Literal["low", "medium", "high", "auto"]]
+
+class RealtimeTranscriptionSessionCreateResponse(TypedDict):
+    client_secret: RealtimeTranscriptionSessionCreateResponseClientSecret
+    input_audio_format: NotRequired[str]
+    input_audio_transcription: NotRequired[AudioTranscriptionResponse]
+    modalities: NotRequired[JsonValue]
+    turn_detection: NotRequired[RealtimeTranscriptionSessionCreateResponseTurnDetection]
+
+class RealtimeTranscriptionSessionCreateResponseClientSecret(TypedDict):
+    expires_at: int
+    value: str
 
 class RealtimeTranscriptionSessionCreateResponseGA(TypedDict):
     audio: NotRequired[RealtimeTranscriptionSessionCreateResponseGAAudio]
@@ -4353,6 +4514,12 @@ class RealtimeTranscriptionSessionCreateResponseGAAudioInputNoiseReduction(Typed
     type: NotRequired[NoiseReductionType]
 
 class RealtimeTranscriptionSessionCreateResponseGAAudioInputTurnDetection(TypedDict):
+    prefix_padding_ms: NotRequired[int]
+    silence_duration_ms: NotRequired[int]
+    threshold: NotRequired[float]
+    type: NotRequired[str]
+
+class RealtimeTranscriptionSessionCreateResponseTurnDetection(TypedDict):
     prefix_padding_ms: NotRequired[int]
     silence_duration_ms: NotRequired[int]
     threshold: NotRequired[float]

@@ -85,6 +85,8 @@ NAMING = [
     ("/responses/input_tokens", {"model": "bad", "input": "hi"}),
     ("/realtime/client_secrets", {"session": SESSION}),
     ("/realtime/sessions", {"model": "bad", "client_secret": {"value": "v", "expires_at": 1}}),
+    ("/realtime/sessions", {"model": "bad", "input_audio_format": "of another server"}),
+    ("/realtime/transcription_sessions", {"input_audio_transcription": {"model": "bad"}}),
     ("/realtime/calls/c/accept", SESSION),
     ("/videos", {"model": "bad", "prompt": "a cat"}),
     ("/responses", {"model": "good", "input": "hi",
@@ -221,9 +223,16 @@ async def test_a_query_names_no_other_model(far, query: str):
     assert good.status_code == 200
 
 
-async def test_projects_with_a_spend_limit_may_not_use_unmetered_operations(far):
-    body = {"session": {"type": "realtime", "model": "good"}}
-    refused = await far.post("/realtime/client_secrets", json=body, key="capped")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("client_secrets", {"session": {"type": "realtime", "model": "good"}}),
+        ("sessions", {"model": "good"}),
+        ("transcription_sessions", {}),
+    ],
+)
+async def test_projects_with_a_spend_limit_may_not_use_unmetered_operations(far, path, body):
+    refused = await far.post(f"/realtime/{path}", json=body, key="capped")
 
     assert refused.status_code == 403
     assert "spend limit" in refused.json()["error"]["message"]

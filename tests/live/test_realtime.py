@@ -323,6 +323,58 @@ def test_client_secrets_keep_the_bounds_of_keys_and_projects(tmp_path):
     assert events[-1]["response"]["status"] == "completed"
 
 
+def test_a_session_in_the_form_of_the_beta_is_opened_by_its_secret(server):
+    tool = {"type": "function", "name": "count", "parameters": {"type": "object"}}
+    with StrictOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as client:
+        made = client.beta.realtime.sessions.create(
+            model="builtin", modalities=["text"], instructions="Be brief.", voice="nova", speed=1.5,
+            tools=[tool], tool_choice="none", max_response_output_tokens=16, temperature=0.6,
+            turn_detection=None, client_secret={"expires_after": {"anchor": "created_at",
+                                                                  "seconds": 60}},
+        )  # fmt: skip
+    headers = _bearer(made.client_secret.value)
+    with connect(socket_url(server, ""), additional_headers=headers) as socket:
+        session = json.loads(socket.recv(timeout=30))["session"]
+
+    assert 0 < made.client_secret.expires_at - time.time() <= 60
+    assert (made.modalities, made.instructions, made.voice, made.tools[0].name) == (
+        ["text"], "Be brief.", "nova", "count",
+    )  # fmt: skip
+    assert session["output_modalities"] == ["text"] == made.to_dict()["output_modalities"]
+    assert session["audio"]["output"] == {
+        "format": {"type": "audio/pcm", "rate": 24_000}, "voice": "nova", "speed": 1.5,
+    }  # fmt: skip
+    assert session["audio"]["input"]["turn_detection"] is None
+    assert [session[name] for name in ("tools", "tool_choice", "max_output_tokens")] == [
+        [tool], "none", 16,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("sessions", {}, "model"),
+        ("sessions", {"model": "builtin", "modalities": []}, "modalities"),
+        ("sessions", {"model": "builtin", "input_audio_format": "mp3"}, "input_audio_format"),
+        ("sessions", {"model": "builtin", "voice": 3}, "voice"),
+        ("sessions", {"model": "builtin", "turn_detection": {"eagerness": "low"}},
+         "turn_detection.eagerness"),
+        ("sessions", {"model": "builtin", "max_response_output_tokens": 1},
+         "max_response_output_tokens"),
+        ("sessions", {"model": "builtin", "input_audio_noise_reduction": {"type": "near_field"}},
+         "input_audio_noise_reduction"),
+        ("sessions", {"model": "builtin", "client_secret": {"value": "mine"}},
+         "client_secret.value"),
+        ("transcription_sessions", {}, "input_audio_transcription.model"),
+        ("transcription_sessions", {"include": ["all"]}, "include[0]"),
+    ],
+)  # fmt: skip
+def test_a_field_of_the_beta_is_refused_by_its_own_name(server, path, body, param):
+    answer = httpx.post(f"{server.base_url}/realtime/{path}", json=body)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [

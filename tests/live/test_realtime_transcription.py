@@ -1,6 +1,7 @@
 """Realtime sessions that hear: a Whisper model that hears the same in every turn, real speech."""
 
 import base64
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from tests.missing import missing
 from tests.realtime_client import RealtimeClient, message, opened, parts
 from tests.serving import Served, serve
+from tests.strict_sdk import StrictOpenAI
 from tests.voice import PROGRAM, require_voice
 from tests.whisper_models import require_transcription, write_whisper
 
@@ -114,6 +116,26 @@ def test_sound_in_an_item_is_heard(hearing, speech):
 
     assert events[0]["item"]["content"] == [{"type": "input_audio"}]
     assert parts(events, f"{TRANSCRIPT}.completed", "transcript") == TEXT
+
+
+def test_a_session_in_the_form_of_the_beta_only_transcribes(hearing, speech):
+    with StrictOpenAI(base_url=hearing.base_url, api_key="none", max_retries=0) as client:
+        made = client.beta.realtime.transcription_sessions.create(
+            input_audio_transcription={"model": "hello", "language": "en"}, turn_detection=None,
+            client_secret={"expires_at": {"anchor": "created_at", "seconds": 60}},
+        )  # fmt: skip
+        unnamed = client.beta.realtime.transcription_sessions.create()
+    headers = {"authorization": f"Bearer {made.client_secret.value}"}
+    with opened(hearing, "model=hello", additional_headers=headers) as session:
+        append(session, speech)
+        session.send(COMMIT)
+        events = session.until(f"{TRANSCRIPT}.completed")
+
+    assert 0 < made.client_secret.expires_at - time.time() <= 60
+    assert (made.input_audio_format, made.modalities) == ("pcm16", ["text"])
+    assert made.input_audio_transcription.model == "hello"
+    assert unnamed.turn_detection.type == "server_vad"
+    assert parts(events, f"{TRANSCRIPT}.delta") == TEXT
 
 
 def test_a_session_that_only_transcribes_answers_nothing(hearing, speech):

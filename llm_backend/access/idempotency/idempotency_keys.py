@@ -20,7 +20,13 @@ KEY = "idempotency-key"
 KEY_CHARACTERS = 255
 ALL_BYTES = 64 * 1024 * 1024
 _SECRETS_OF_CLIENTS = frozenset(
-    {"create-realtime-client-secret", "createWebhookEndpoint", "rotateWebhookEndpointSecret"}
+    {
+        "create-realtime-client-secret",
+        "create-realtime-session",
+        "create-realtime-transcription-session",
+        "createWebhookEndpoint",
+        "rotateWebhookEndpointSecret",
+    }
 )
 
 Id = tuple[str | None, str, tuple[tuple[str, str], ...], bytes, str]

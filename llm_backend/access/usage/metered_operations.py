@@ -128,8 +128,8 @@ METERED: Mapping[str, MeteredOperation] = {
     "accept-realtime-call": _BYPASSING,
     "create-realtime-call": _BYPASSING,
     "create-realtime-client-secret": _OTHER,  # bypasses metering if it is an upstream's
-    "create-realtime-session": _BYPASSING,
-    "create-realtime-transcription-session": _BYPASSING,
+    "create-realtime-session": _OTHER,  # as above
+    "create-realtime-transcription-session": _OTHER,  # as above
     "create-realtime-translation-client-secret": _BYPASSING,
     "createAgent": _OTHER,  # its sessions need not name the model again
     "updateAgent": _OTHER_UNNAMED,

@@ -18,7 +18,8 @@ turn_detection.py    begin and end of speech
 transcribed_turn.py  a turn as text
 response_events.py   events of `/responses` as realtime events
 rate_limits.py       rate limits as an event
-client_secrets.py    `POST /realtime/client_secrets`
+client_secrets.py    `POST /realtime/client_secrets`, `/sessions`, `/transcription_sessions`
+beta_sessions.py     sessions in the form of the beta
 local_models.py      models that answer here
 session_requests.py  requests to this server's own operations
 """

@@ -3,13 +3,21 @@
 import secrets
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from starlette.responses import Response
 
 from llm_backend.access.authentication.new_key import KEY_BYTES, hash_key
 from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.supported_fields import refuse_unsupported_fields
+from llm_backend.controllers.realtime.beta_sessions import (
+    realtime_answer,
+    session_from,
+    transcription_answer,
+    translate_error_names,
+)
 from llm_backend.controllers.realtime.local_models import capabilities_of, local_session
 from llm_backend.controllers.realtime.session_config import SessionConfig
 from llm_backend.controllers.relay.routing import relay_operation
@@ -29,6 +37,19 @@ PREFIX = "ek_"
 
 _DEFAULT_S = 600
 _SESSION_BYTES = 256 * 1024
+_SCHEMAS = {
+    "realtime": "RealtimeSessionCreateRequestGA",
+    "transcription": "RealtimeTranscriptionSessionCreateRequestGA",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Secret:
+    """A new client secret, with its value, and the session that it opens."""
+
+    value: str
+    expires_at: int  # unix seconds
+    config: SessionConfig
 
 
 async def create_realtime_client_secret(services: Services, request: ApiRequest) -> Response:
@@ -37,24 +58,112 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
     session: JsonMapping = body.get("session") or {}
     only_transcribes = session.get("type") == "transcription"
     model = _transcription_model(session) if only_transcribes else session.get("model")
-    default = None
-    if model is not None:
-        default = local_session(services, model, only_transcribes=only_transcribes)
+    default = _default(services, model, only_transcribes=only_transcribes)
     if default is None:
-        if services.upstreams is None:
-            raise InvalidRequest(
-                "A session needs the `model` that answers it; see GET /v1/models.",
-                param="session.model",
-                code="missing_required_parameter",
-            )
-        services.access.admission.check_bypass(request.caller)
-        return await relay_operation(services, request)
-    config = default.apply(session)
+        return await _relay(services, request, param="session.model")
+    secret = await _create(services, request, default.apply(session), body.get("expires_after"))
+    answer = {
+        "value": secret.value,
+        "expires_at": secret.expires_at,
+        "session": {**secret.config.public_fields, "id": _session_id()},
+    }
+    return JsonResponse(cast("api.RealtimeCreateClientSecretResponse", answer))
+
+
+async def create_realtime_session(services: Services, request: ApiRequest) -> Response:
+    """`POST /realtime/sessions`"""
+    body: api.RealtimeSessionCreateRequest = request.body
+    default = _default(services, body.get("model"), only_transcribes=False)
+    if default is None:
+        return await _relay(services, request, param="model")
+    given = body.get("client_secret") or {}
+    _check_secret_fields(given, {"expires_after"})
+    config = _apply_beta(services, default, body, "realtime")
+    secret = await _create(services, request, config, given.get("expires_after"))
+    answer = {
+        "id": _session_id(),
+        "expires_at": secret.expires_at,
+        "client_secret": {"value": secret.value, "expires_at": secret.expires_at},
+        **realtime_answer(secret.config),
+    }
+    return JsonResponse(cast("api.RealtimeSessionCreateResponse", answer))
+
+
+async def create_realtime_transcription_session(
+    services: Services, request: ApiRequest
+) -> Response:
+    """`POST /realtime/transcription_sessions`"""
+    body: api.RealtimeTranscriptionSessionCreateRequest = request.body
+    model = (body.get("input_audio_transcription") or {}).get("model")
+    default = _default(services, model, only_transcribes=True)
+    if default is None:
+        return await _relay(services, request, param="input_audio_transcription.model")
+    given = body.get("client_secret") or {}
+    _check_secret_fields(given, {"expires_at"})
+    config = _apply_beta(services, default, body, "transcription")
+    secret = await _create(services, request, config, given.get("expires_at"))
+    answer = {
+        "client_secret": {"value": secret.value, "expires_at": secret.expires_at},
+        **transcription_answer(secret.config),
+    }
+    return JsonResponse(cast("api.RealtimeTranscriptionSessionCreateResponse", answer))
+
+
+def _default(
+    services: Services, model: str | None, *, only_transcribes: bool
+) -> SessionConfig | None:
+    """Returns the default configuration of a session that this server answers; None if that is for
+    an upstream, or names no model. Raises `ApiError`."""
+    if model is None and not (
+        only_transcribes and services.settings.realtime_transcription_model is not None
+    ):
+        return None
+    return local_session(services, model, only_transcribes=only_transcribes)
+
+
+def _apply_beta(
+    services: Services, default: SessionConfig, body: JsonMapping, type: str
+) -> SessionConfig:
+    """Returns the configuration with a body in the form of the beta. Raises `ApiError`, naming the
+    body's field."""
+    with translate_error_names():
+        session = session_from(body, type)
+        services.validators.component(_SCHEMAS[type]).check_request(session)
+        return default.apply(session)
+
+
+def _check_secret_fields(fields: JsonMapping, supported: Collection[str]) -> None:
+    refuse_unsupported_fields(
+        fields,
+        supported,
+        is_neutral=lambda _, value: value is None,
+        by="realtime sessions",
+        path="client_secret",
+    )
+
+
+async def _relay(services: Services, request: ApiRequest, *, param: str) -> Response:
+    """Relays the request. Raises `InvalidRequest` without an upstream: it names no model."""
+    if services.upstreams is None:
+        raise InvalidRequest(
+            "A session needs the `model` that answers it; see GET /v1/models.",
+            param=param,
+            code="missing_required_parameter",
+        )
+    services.access.admission.check_bypass(request.caller)
+    return await relay_operation(services, request)
+
+
+async def _create(
+    services: Services, request: ApiRequest, config: SessionConfig, expiry: JsonMapping | None
+) -> _Secret:
+    """Stores a new secret of the caller for a session. Raises `TooLarge`, and `RateLimited` beyond
+    the limit of a key."""
     if len(dumps(config.fields)) > _SESSION_BYTES:
         raise TooLarge(f"The session has more than {_SESSION_BYTES:,} bytes.", param="session")
     value = f"{PREFIX}{secrets.token_urlsafe(KEY_BYTES)}"
-    lifetime_s = int((body.get("expires_after") or {}).get("seconds", _DEFAULT_S))
-    secret = StoredSecret(
+    lifetime_s = int((expiry or {}).get("seconds", _DEFAULT_S))
+    stored = StoredSecret(
         hash=hash_key(value).hex(),
         expires_at=int(time.time()) + lifetime_s,
         key_id=request.caller.key_id,
@@ -62,13 +171,12 @@ async def create_realtime_client_secret(services: Services, request: ApiRequest)
     )
     with translate_store_errors("client secret"):
         limit = services.settings.realtime_client_secrets_limit
-        await services.access.client_secrets.add(secret, limit=limit)
-    answer = {
-        "value": value,
-        "expires_at": secret.expires_at,
-        "session": {**config.public_fields, "id": f"sess_{uuid.uuid4().hex[:24]}"},
-    }
-    return JsonResponse(cast("api.RealtimeCreateClientSecretResponse", answer))
+        await services.access.client_secrets.add(stored, limit=limit)
+    return _Secret(value=value, expires_at=stored.expires_at, config=config)
+
+
+def _session_id() -> str:
+    return f"sess_{uuid.uuid4().hex[:24]}"
 
 
 def _transcription_model(session: JsonMapping) -> str | None:
@@ -92,7 +200,8 @@ async def find_secret(services: Services, headers: Mapping[str, str]) -> StoredS
 
 def session_of(services: Services, secret: StoredSecret, model: str | None) -> SessionConfig:
     """Returns the session that a secret is bound to. Raises `InvalidRequest` for another model."""
-    bound = secret.session.get("model")
+    only_transcribes = secret.session["type"] == "transcription"
+    bound = _transcription_model(secret.session) if only_transcribes else secret.session["model"]
     if model not in (None, bound):
         raise InvalidRequest(f"The client secret is for the model `{bound}`.", param="model")
     return SessionConfig(fields=secret.session, capabilities=capabilities_of(services))

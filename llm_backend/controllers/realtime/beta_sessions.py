@@ -1,0 +1,125 @@
+"""Sessions in the form of the beta, which `POST /realtime/sessions` and
+`/realtime/transcription_sessions` have. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from llm_backend.controllers.realtime.session_config import SessionConfig
+from llm_backend.errors import ApiError, InvalidRequest
+from llm_backend.json_types import JsonMapping, JsonObject
+
+_PLACES: Mapping[str, str] = {
+    "modalities": "output_modalities",
+    "max_response_output_tokens": "max_output_tokens",
+    "input_audio_format": "audio.input.format",
+    "input_audio_noise_reduction": "audio.input.noise_reduction",
+    "input_audio_transcription": "audio.input.transcription",
+    "turn_detection": "audio.input.turn_detection",
+    "output_audio_format": "audio.output.format",
+    "voice": "audio.output.voice",
+    "speed": "audio.output.speed",
+}
+"""Places of the beta's fields in a session; the others have the same name in both."""
+
+_FORMATS: Mapping[str, JsonMapping] = {
+    "pcm16": {"type": "audio/pcm", "rate": 24_000},
+    "g711_ulaw": {"type": "audio/pcmu"},
+    "g711_alaw": {"type": "audio/pcma"},
+}
+_FORMAT_NAMES = {described["type"]: name for name, described in _FORMATS.items()}
+_SCALARS = {"modalities", "input_audio_format", "output_audio_format", "voice"}
+_SESSION = (
+    "audio", "instructions", "max_output_tokens", "model", "output_modalities", "prompt",
+    "temperature", "tool_choice", "tools", "tracing", "truncation",
+)  # fmt: skip
+_TURN_FIELDS = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms")
+_TRANSCRIPTION = ("input_audio_format", "input_audio_transcription", "turn_detection")
+
+
+def session_from(body: JsonMapping, type: str) -> JsonObject:
+    """Returns the fields of a session of this type. Raises `InvalidRequest`, naming the field of
+    the body. A null has no effect but in `turn_detection`, which it ends."""
+    session: JsonObject = {"type": type}
+    for name, value in body.items():
+        if name == "client_secret" or (value is None and name != "turn_detection"):
+            continue
+        *path, last = _PLACES.get(name, name).split(".")
+        fields = session
+        for step in path:
+            fields = fields.setdefault(step, {})
+        fields[last] = _session_value(name, value)
+    return session
+
+
+@contextmanager
+def translate_error_names() -> Iterator[None]:
+    """Rewrites `param` of errors in a session to the beta's name of the field."""
+    try:
+        yield
+    except ApiError as error:
+        error.param = error.param and _beta_name(error.param.removeprefix("session."))
+        raise
+
+
+def realtime_answer(config: SessionConfig) -> JsonObject:
+    """Returns a session that answers, with the document's names of its fields and the beta's."""
+    fields = {name: config.fields.get(name) for name in _SESSION}
+    audio = {side: _without_nulls(sound) for side, sound in config.fields["audio"].items()}
+    beta = {name: _beta_value(name, config.fields) for name in _PLACES}
+    answer = {**fields, **beta, "audio": audio, "include": config.fields.get("include", [])}
+    return {"object": "realtime.session", **_without_nulls(answer)}
+
+
+def transcription_answer(config: SessionConfig) -> JsonObject:
+    """Returns a session that only transcribes, with the beta's names of its fields."""
+    beta = {name: _beta_value(name, config.fields) for name in _TRANSCRIPTION}
+    return {"modalities": ["text"], **_without_nulls(beta)}
+
+
+def _session_value(name: str, value: Any) -> Any:
+    """Returns the value of a field in a session, from its value in the beta."""
+    match name:
+        case "modalities":
+            return _modalities(value)
+        case "input_audio_format" | "output_audio_format":
+            if value not in _FORMATS:
+                raise InvalidRequest(f"`{name}` is one of {', '.join(_FORMATS)}.", param=name)
+            return _FORMATS[value]
+        case "turn_detection" if value is not None:
+            return {"type": "server_vad", **value}
+        case "voice" if isinstance(value, Mapping):
+            return value["id"]
+    return value
+
+
+def _modalities(names: list[str]) -> list[str]:
+    """Returns the one modality of a session: speech has a transcript in any case."""
+    if not names:
+        raise InvalidRequest("`modalities` has one item or more.", param="modalities")
+    return ["audio"] if "audio" in names else ["text"]
+
+
+def _beta_value(name: str, session: JsonMapping) -> Any:
+    """Returns the value of a field in the beta; None if the session has none."""
+    value: Any = session
+    for step in _PLACES[name].split("."):
+        value = (value or {}).get(step)
+    if value is not None and name in ("input_audio_format", "output_audio_format"):
+        return _FORMAT_NAMES[value["type"]]
+    if value is not None and name == "turn_detection":
+        return {field: value[field] for field in _TURN_FIELDS}
+    return ["audio", "text"] if name == "modalities" and value == ["audio"] else value
+
+
+def _beta_name(param: str) -> str:
+    for name, place in _PLACES.items():
+        found = re.match(rf"{re.escape(place)}(?=[.\[]|$)", param)
+        if found is not None:
+            return name if name in _SCALARS else f"{name}{param[found.end() :]}"
+    return param
+
+
+def _without_nulls(fields: JsonMapping) -> JsonObject:
+    return {name: value for name, value in fields.items() if value is not None}
