@@ -4286,8 +4286,8 @@ class RealtimeSessionCreateRequestGAAudio(TypedDict):
 
 class RealtimeSessionCreateRequestGAAudioInput(TypedDict):
     format: NotRequired[RealtimeAudioFormats]
-    noise_reduction: NotRequired[RealtimeSessionCreateRequestGAAudioInputNoiseReduction]
-    transcription: NotRequired[AudioTranscription]
+    noise_reduction: NotRequired[RealtimeSessionCreateRequestGAAudioInputNoiseReduction | None]
+    transcription: NotRequired[AudioTranscription | None]
     turn_detection: NotRequired[RealtimeTurnDetection]
 
 class RealtimeSessionCreateRequestGAAudioInputNoiseReduction(TypedDict):
@@ -4463,8 +4463,8 @@ class RealtimeTranscriptionSessionCreateRequestGAAudio(TypedDict):
 
 class RealtimeTranscriptionSessionCreateRequestGAAudioInput(TypedDict):
     format: NotRequired[RealtimeAudioFormats]
-    noise_reduction: NotRequired[RealtimeTranscriptionSessionCreateRequestGAAudioInputNoiseReduction]
-    transcription: NotRequired[AudioTranscription]
+    noise_reduction: NotRequired[RealtimeTranscriptionSessionCreateRequestGAAudioInputNoiseReduction | None]
+    transcription: NotRequired[AudioTranscription | None]
     turn_detection: NotRequired[RealtimeTurnDetection]
 
 class RealtimeTranscriptionSessionCreateRequestGAAudioInputNoiseReduction(TypedDict):

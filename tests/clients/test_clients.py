@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.serving import serve
+from tests.voice import PROGRAM, require_voice
+from tests.whisper_models import require_transcription, write_whisper
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
@@ -28,12 +30,12 @@ OPENAIS_ENCODING = "lib/*/site-packages/llama_index/core/_static/tiktoken_cache"
 NODE = Path(__file__).parent / "node"
 
 
-def shown(client: str, language: str) -> str:
+def shown(client: str, language: str, number: int = 0) -> str:
     """The code under a heading of the page."""
     section = PAGE.partition(f"\n## {client}\n")[2].partition("\n## ")[0]
-    code = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    assert code is not None, client
-    return code[1]
+    codes: list[str] = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    assert codes, client
+    return codes[number]
 
 
 def run(*command: object, more: Mapping[str, str] | None = None) -> str:
@@ -101,6 +103,35 @@ def test_an_agent_calls_its_tool_and_tells_what_it_said(server, home, request):
     program.write_text(code)
 
     assert "21" in run(python, program, more=home)
+
+
+def test_a_realtime_agent_writes(server, home, request):
+    python = installed(CLIENTS / "python", request)
+    code = shown("OpenAI Agents SDK", "python", 1)
+    for address in (ADDRESS, ADDRESS.replace("http", "ws")):
+        code = code.replace(address, address.replace(ADDRESS[7:], server.address[7:]))
+
+    assert SAID in run(python, "-c", code, more=home)
+
+
+def test_a_realtime_agent_hears_speaks_calls_a_tool_and_is_interrupted(tmp_path, home, request):
+    python = installed(CLIENTS / "python", request)
+    require_transcription()
+    require_voice()
+    model = write_whisper(tmp_path / "hello.bin", [(0.0, "What is the weather in Paris?", 2.0)])
+    environment = {"LLM_BACKEND_VOICE_PROGRAM": PROGRAM}
+    flags = ("--model", "builtin", "--model", str(model))
+    program = Path(__file__).parent / "agents_realtime.py"
+    with serve(tmp_path / "data", *flags, environment=environment) as served:
+        told = run(python, program, served.base_url, more=home)
+
+    heard, called, spoken, interrupted, after = map(json.loads, told.splitlines())
+    assert heard == "What is the weather in Paris?"
+    assert called == "get_weather Paris"
+    assert "21" in spoken["transcript"]
+    assert spoken["seconds"] > 0.5
+    assert len(interrupted["kept"]) < len(interrupted["written"])
+    assert SAID in after
 
 
 def test_llm(server, home, request):

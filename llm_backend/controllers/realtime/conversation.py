@@ -111,6 +111,7 @@ class Conversation:
         self._items: list[JsonObject] = []
         self._sizes: dict[str, int] = {}
         self._sounds: dict[str, Sequence[SpokenSentence]] = {}
+        self._heard_ms: dict[str, int] = {}  # of truncated items
 
     def __iter__(self) -> Iterator[JsonObject]:
         return iter(self._items)
@@ -154,32 +155,35 @@ class Conversation:
         return before[-1]["id"] if before else None
 
     def update(self, item: JsonObject) -> None:
-        """Counts the bytes of a changed item; one that was deleted meanwhile stays deleted."""
-        if item["id"] in self._sizes:
-            self._sizes[item["id"]] = len(dumps(item))
+        """Counts the bytes of a changed item, and cuts one that was truncated while it was spoken.
+        One that was deleted meanwhile stays deleted."""
+        id = item["id"]
+        if id in self._heard_ms:
+            text = heard_text(self._sounds[id], self._heard_ms[id])
+            item["content"] = [{"type": "output_audio", "transcript": text}]
+        if id in self._sizes:
+            self._sizes[id] = len(dumps(item))
 
     def add_sound(self, item_id: str, sentences: Sequence[SpokenSentence]) -> None:
         """Keeps what was spoken of an item, so that it can be truncated."""
         self._sounds[item_id] = sentences
 
     def truncate(self, item_id: str, end_ms: int) -> None:
-        """Cuts the transcript of an answer to what was heard. Raises `NotFound` and
-        `InvalidRequest`."""
+        """Cuts the transcript of an answer to what was heard; that of an answer in progress when it
+        ends. Raises `NotFound` and `InvalidRequest`."""
         item = self.find(item_id)
         sentences = self._sounds.get(item_id)
-        if sentences is None or item["status"] == "in_progress":
-            raise InvalidRequest(
-                "Only a message that was spoken is truncated, once it has ended.", param="item_id"
-            )
+        if sentences is None:
+            raise InvalidRequest("Only a message that was spoken is truncated.", param="item_id")
         length_ms = sum(one.duration_ms for one in sentences)
         if not 0 <= end_ms <= length_ms:
             raise InvalidRequest(
                 f"The sound has {length_ms} ms, so it cannot end at {end_ms} ms.",
                 param="audio_end_ms",
             )
-        text = heard_text(sentences, end_ms)
-        item["content"] = [{"type": "output_audio", "transcript": text}]
-        self.update(item)
+        self._heard_ms[item_id] = end_ms
+        if item["status"] != "in_progress":
+            self.update(item)
 
     def delete(self, item_id: str) -> None:
         """Deletes an item, and the outputs of a deleted call. Raises `NotFound`."""
@@ -188,6 +192,7 @@ class Conversation:
             self._items = [one for one in self._items if not _is_output(one, item["call_id"])]
         self._sizes = {one["id"]: self._sizes[one["id"]] for one in self._items}
         self._sounds.pop(item_id, None)
+        self._heard_ms.pop(item_id, None)
 
     def _index(self, item_id: str, param: str) -> int:
         for index, item in enumerate(self._items):

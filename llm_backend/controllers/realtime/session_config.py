@@ -94,8 +94,8 @@ class SessionConfig:
         return cls(fields=fields, capabilities=capabilities)
 
     def apply(self, changes: JsonMapping) -> "SessionConfig":
-        """Returns the configuration with changes that follow the document's schema; a null of
-        `turn_detection` ends it. Raises `ApiError`, naming the field."""
+        """Returns the configuration with changes that follow the document's schema; a null
+        ends a field of sound. Raises `ApiError`, naming the field."""
         if self.is_transcription:
             _check_transcription(changes, self.capabilities)
         else:
@@ -267,7 +267,7 @@ def _check_input(sound: JsonMapping, where: str, capabilities: Capabilities) -> 
     _refuse_others(sound, {"format", "transcription", "turn_detection"}, where)
     _check_format(sound.get("format"), f"{where}.format")
     _refuse_others(
-        sound.get("transcription", {}), {"model", "language", "prompt"}, f"{where}.transcription"
+        sound.get("transcription") or {}, {"model", "language", "prompt"}, f"{where}.transcription"
     )
     turns = sound.get("turn_detection")
     if turns is not None:
@@ -314,10 +314,11 @@ def _check_format(described: JsonMapping | None, where: str) -> None:
 
 
 def _merge_audio(audio: JsonMapping, changes: JsonMapping) -> JsonObject:
-    """Returns the fields `input` and `output`, each with its changes."""
+    """Returns the fields `input` and `output`, each with its changes; a null ends a field."""
     merged = {side: {**fields, **changes.get(side, {})} for side, fields in audio.items()}
-    sound = merged["input"]
-    if sound["turn_detection"] is not None:
+    turn_detection = merged["input"]["turn_detection"]
+    sound = merged["input"] = _without_nulls(merged["input"]) | {"turn_detection": turn_detection}
+    if turn_detection is not None:
         turns = {**_VAD, **_without_nulls(sound["turn_detection"])}
         turns |= {name: int(turns[name]) for name in _MILLISECONDS}  # JSON has 300.0, too
         sound["turn_detection"] = turns

@@ -2,7 +2,12 @@
 
 import pytest
 
-from llm_backend.controllers.realtime.conversation import check_item, model_input
+from llm_backend.controllers.realtime.conversation import (
+    Conversation,
+    SpokenSentence,
+    check_item,
+    model_input,
+)
 from llm_backend.controllers.realtime.session_config import Capabilities, SessionConfig
 from llm_backend.errors import InvalidRequest
 
@@ -57,3 +62,33 @@ def test_text_and_addresses_of_pictures_are_variables_of_prompts():
     )
 
     assert config.request([])["prompt"] == prompt
+
+
+def test_an_answer_that_is_truncated_while_it_is_spoken_ends_with_what_was_heard():
+    conversation = Conversation(limit_bytes=1000)
+    item = {"id": "a", "type": "message", "role": "assistant", "status": "in_progress",
+            "content": []}  # fmt: skip
+    sentences = [SpokenSentence(text="One two. ", duration_ms=200)]
+    conversation.add(item)
+    conversation.add_sound("a", sentences)
+    conversation.truncate("a", 200)
+    before = list(item["content"])
+    sentences.append(SpokenSentence(text="Three four.", duration_ms=200))
+    written = {"type": "output_audio", "transcript": "One two. Three four."}
+    item |= {"status": "completed", "content": [written]}
+    conversation.update(item)
+
+    assert before == []
+    assert item["content"] == [{"type": "output_audio", "transcript": "One two."}]
+
+
+def test_nulls_end_fields_of_sound():
+    named = {"input": {"transcription": {"model": "hello"}, "noise_reduction": None}}
+    ended = {"input": {"transcription": None, "turn_detection": None}}
+    config = SessionConfig.default("builtin", Capabilities(detects_turns=True))
+    config = config.apply({"type": "realtime", "audio": named})
+    before = config.transcription
+    sound = config.apply({"type": "realtime", "audio": ended}).fields["audio"]["input"]
+
+    assert before == {"model": "hello"}
+    assert sound == {"format": {"type": "audio/pcm", "rate": 24_000}, "turn_detection": None}
